@@ -1,0 +1,60 @@
+# HCP: two commands do everything: `make run` and `make test`.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+VENV := .venv
+PY := $(VENV)/bin/python
+SYSTEM_PYTHON ?= python3
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export DAGSTER_DISABLE_TELEMETRY := 1
+export DBT_SEND_ANONYMOUS_USAGE_STATS := false
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z][a-zA-Z_-]*:.*##' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "}; {printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "HCP needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": set SYSTEM_PYTHON=/path/to/python3.11")'
+	@test -x $(PY) || $(SYSTEM_PYTHON) -m venv $(VENV)
+	@test -x $(VENV)/bin/uv || $(PY) -m pip install --quiet uv
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --require-hashes -r requirements/dev.txt
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.installed ## Install the locked packages into .venv, nothing else
+
+.PHONY: run
+run: setup ## Start the whole platform on this machine (Ctrl-C stops it)
+	@$(VENV)/bin/hcp up $(ARGS)
+
+.PHONY: test
+test: setup lint ## Everything CI runs: lint, then all tests
+	@$(PY) -m pytest $(ARGS)
+
+.PHONY: lint
+lint: setup ## ruff, mypy --strict, the import layers, both code locations
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/lint-imports --no-cache
+	@$(VENV)/bin/mypy
+	@$(PY) -m tests.validate_definitions
+
+.PHONY: fmt
+fmt: setup ## Format and fix what can be fixed
+	@$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
+
+.PHONY: bench
+bench: setup ## Run the benchmarks (make bench ARGS='tick-to-ack --quick')
+	@$(VENV)/bin/hcp bench $(if $(ARGS),$(ARGS),all)
+
+.PHONY: docs
+docs: setup ## Regenerate what docs/ derives from the code (wire code, screenshots, tables)
+	@$(PY) -m tests.regenerate_docs
+
+.PHONY: lock
+lock: setup ## Resolve requirements/*.in anew into the lock with hashes
+	@for name in runtime dev; do $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt; done
+
+.PHONY: clean
+clean: ## Remove what set-up, runs and tests left behind (.hcp too; stops nothing)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info dbt/target dbt/logs .hcp
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

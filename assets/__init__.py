@@ -1,0 +1,1 @@
+"""Dagster assets: thin; each calls one function of hcp_pipelines."""

@@ -1,0 +1,1 @@
+"""The platform: everything that would also run on a real site."""

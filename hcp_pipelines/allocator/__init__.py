@@ -1,0 +1,1 @@
+"""The allocator daemon: leases, tick to plan to commands to acks, journal."""

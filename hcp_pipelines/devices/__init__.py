@@ -1,0 +1,1 @@
+"""Drivers: transport, codec, device; one folder a protocol."""

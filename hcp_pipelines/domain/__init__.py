@@ -1,0 +1,1 @@
+"""The vocabulary: frozen types, enums, units, errors, clocks. Imports nothing of ours."""

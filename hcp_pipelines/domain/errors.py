@@ -1,0 +1,53 @@
+"""The error tree, split by what the caller will do about it.
+
+HcpError
+├── ConfigError            fix a file, a setting or an argument (exit code 2)
+├── NotRunningError        start the platform first
+├── AlreadyRunningError    another platform owns this state directory or port
+├── StorageError           Postgres or the lake refused or is away (retry or mend)
+├── MarketError            an outside service answered badly (retry later)
+├── DeviceUnreachableError retry with backoff
+├── DeviceRefusedError     quarantine
+└── DeviceReplyError       report the bytes
+Messages name the thing, the value, the limit and the next step.
+"""
+
+
+class HcpError(Exception):
+    """Base of all errors that are ours."""
+
+    exit_code = 1
+
+
+class ConfigError(HcpError):
+    """A file, setting or argument is wrong; the message says which and what would be right."""
+
+    exit_code = 2
+
+
+class NotRunningError(HcpError):
+    """No platform runs on this state directory."""
+
+
+class AlreadyRunningError(HcpError):
+    """Another platform owns this state directory, or a port is taken."""
+
+
+class StorageError(HcpError):
+    """Postgres or the lake refused the work or cannot be reached."""
+
+
+class MarketError(HcpError):
+    """An outside service answered with something unusable."""
+
+
+class DeviceUnreachableError(HcpError):
+    """The device did not answer in time: retry."""
+
+
+class DeviceRefusedError(HcpError):
+    """The device answered that it will not: quarantine."""
+
+
+class DeviceReplyError(HcpError):
+    """The device answered with bytes that do not decode: report them."""

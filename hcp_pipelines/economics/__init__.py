@@ -1,0 +1,1 @@
+"""Hashprice, break-even, margins, decision price: pure functions."""

@@ -1,0 +1,1 @@
+"""Facility files, inventory and its generations. Never imported by edge."""

@@ -1,0 +1,1 @@
+"""Price, demand and capacity models."""

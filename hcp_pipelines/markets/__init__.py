@@ -1,0 +1,1 @@
+"""Clients of the outside APIs, one module a source."""

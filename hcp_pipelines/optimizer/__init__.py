@@ -1,0 +1,1 @@
+"""What each megawatt should do: strikes, merit order, the published policy."""

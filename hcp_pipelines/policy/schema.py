@@ -1,0 +1,183 @@
+"""The policy: how a facility's mode mix responds to live indices. The contract between Dagster and the allocator.
+
+Stored as JSON in `policies.body`. Pure data and its own consistency; evaluation is in `evaluate.py`.
+Reading it: each group has a *ladder* of states in rising power; each *block* is one step of one group's ladder
+for so many devices. A step is switched on when the decision price falls below its `on` strike, off when it rises
+above its `off` strike, and left alone between (DESIGN §6).
+"""
+
+import hashlib
+from datetime import datetime
+from typing import Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from hcp_pipelines.domain.modes import DeviceState
+
+SCHEMA_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Affine(_Frozen):
+    """slope · index + offset, in $/MWh (strikes) or $/h (values)."""
+
+    slope: float = 0.0
+    offset: float = 0.0
+
+    def at(self, index: float) -> float:
+        """The value at an index value."""
+        return self.slope * index + self.offset
+
+
+class LadderStep(_Frozen):
+    """One state a group's devices can be in. `power_kw` is all-in per device (IT power times PUE)."""
+
+    state: DeviceState
+    power_kw: float = Field(ge=0)
+    index: str = Field(default="none", description="'hashprice', 'gpu.H100', … or 'none'.")
+    revenue_usd_per_device_hour: Affine = Affine()
+
+
+class PolicyGroup(_Frozen):
+    """A device group as the policy saw it; the ladder is in rising power, its first step is the lowest state."""
+
+    group_id: str
+    feeder_id: str
+    devices: int = Field(ge=0)
+    ladder: tuple[LadderStep, ...] = Field(min_length=1)
+
+
+class Block(_Frozen):
+    """One ladder step of one group for `devices` devices, with its two strikes in $/MWh of all-in power.
+
+    `order` is the merit order within the facility: when a cap binds the highest order is shed first, when a floor
+    binds the lowest order is switched on first.
+    """
+
+    group_id: str
+    from_state: DeviceState
+    to_state: DeviceState
+    devices: int = Field(gt=0)
+    mw: float = Field(gt=0)
+    order: int = Field(ge=0)
+    index: str = "none"
+    off: Affine
+    on: Affine
+    wake_cost_usd_per_mw: float = Field(default=0.0, ge=0, description="The guard's account c: cost of one wake.")
+
+
+class Adder(_Frozen):
+    """$/MWh added to the decision price in [start, end): coincident peaks, programmes."""
+
+    start: AwareDatetime
+    end: AwareDatetime
+    usd_per_mwh: float
+
+
+class RampLimit(_Frozen):
+    """MW per rolling window, up and down apart, at one scope ('facility', or a feeder id)."""
+
+    scope: str
+    up_mw: float = Field(gt=0)
+    down_mw: float = Field(gt=0)
+    window_s: float = Field(gt=0)
+
+
+class Couplings(_Frozen):
+    """What ties the blocks of a facility together."""
+
+    cap_mw: float = Field(gt=0, description="All-in facility limit.")
+    floor_mw: float = Field(default=0.0, ge=0, description="Armed obligations: load that must stay on.")
+    sheddable: tuple[str, ...] = Field(default=(), description="Groups that count towards the floor; empty is all.")
+    feeder_caps_mw: dict[str, float] = Field(default_factory=dict)
+    ramps: tuple[RampLimit, ...] = ()
+    min_up_s: float = Field(default=0.0, ge=0)
+    min_down_s: float = Field(default=0.0, ge=0)
+
+
+class RestOfInterval(_Frozen):
+    """Expected remaining 5-minute LMPs of the settlement interval: slope · last LMP + offset."""
+
+    slope: float = 1.0
+    offset: float = 0.0
+
+
+class ResolveBounds(_Frozen):
+    """Relative moves of an index beyond which the policy asks for a re-solve (DESIGN §6 c, e)."""
+
+    relative: dict[str, float] = Field(default_factory=dict)
+
+
+class Anchor(_Frozen):
+    """The state and indices the policy was solved at."""
+
+    decision_price_usd_per_mwh: float
+    indices: dict[str, float]
+    devices_by_state: dict[str, dict[str, int]] = Field(description="group → state label → devices.")
+    target_by_state: dict[str, dict[str, int]] = Field(description="What it asks for at the anchor.")
+
+
+class PlanEntry(_Frozen):
+    """A scheduled piece of training; empty until there is a queue."""
+
+    group_id: str
+    start: AwareDatetime
+    end: AwareDatetime
+    devices: int = Field(ge=0)
+    job: str
+
+
+class Policy(_Frozen):
+    """One facility's policy with its admission fields (DESIGN §6)."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    facility_id: str
+    settlement_point: str
+    basis_tick_id: int
+    solved_at: AwareDatetime
+    refresh_due_at: AwareDatetime
+    expires_at: AwareDatetime
+    input_age_s: dict[str, float] = Field(description="Age of the newest value of each stream at solve time.")
+    inventory_generation: int
+    obligations_version: int = 0
+    run_id: str | None = None
+    groups: tuple[PolicyGroup, ...]
+    blocks: tuple[Block, ...]
+    adders: tuple[Adder, ...] = ()
+    rest_of_interval: RestOfInterval = RestOfInterval()
+    couplings: Couplings
+    plan: tuple[PlanEntry, ...] = ()
+    resolve: ResolveBounds = ResolveBounds()
+    anchor: Anchor
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        ladders = {g.group_id: [s.state for s in g.ladder] for g in self.groups}
+        for block in self.blocks:
+            ladder = ladders.get(block.group_id)
+            if ladder is None:
+                raise ValueError(f"block of group {block.group_id!r}, which the policy does not list")
+            if block.from_state not in ladder or block.to_state not in ladder:
+                raise ValueError(f"block {block.group_id} {block.from_state.label}→{block.to_state.label} off its ladder")
+            if ladder.index(block.to_state) != ladder.index(block.from_state) + 1:
+                raise ValueError(f"block {block.group_id} {block.from_state.label}→{block.to_state.label} skips a step")
+            index = self.anchor.indices.get(block.index, 0.0)
+            if block.on.at(index) > block.off.at(index) + 1e-9:
+                raise ValueError(
+                    f"block {block.group_id} {block.to_state.label}: on-strike {block.on.at(index):.2f} above "
+                    f"off-strike {block.off.at(index):.2f} $/MWh; the band must not be negative"
+                )
+        if self.expires_at <= self.solved_at:
+            raise ValueError(f"expires_at {self.expires_at} is not after solved_at {self.solved_at}")
+        return self
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, without the run that made it."""
+        return hashlib.sha256(self.model_dump_json(exclude={"run_id"}).encode()).hexdigest()
+
+    def is_expired(self, now: datetime) -> bool:
+        """Whether the policy may no longer be applied."""
+        return now >= self.expires_at

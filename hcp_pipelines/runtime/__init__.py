@@ -1,0 +1,1 @@
+"""The shell of every process: logging, /metrics and /healthz, signals, ready file."""

@@ -1,0 +1,109 @@
+"""One frozen settings tree, read once per entry point from the environment (prefix HCP_) and passed down.
+
+The only module that reads the environment. Unknown HCP_ names are refused by name, since a misspelt setting
+that is silently ignored is worse than none.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hcp_pipelines.domain.errors import ConfigError
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside; `HCP_STATE_DIR=/x` sets `state_dir`."""
+
+    model_config = SettingsConfigDict(env_prefix="HCP_", frozen=True, extra="ignore")
+
+    state_dir: Path = Field(default=Path(".hcp"), description="Where everything the platform writes lives.")
+    database_url: SecretStr | None = Field(
+        default=None, description="An external Postgres (superuser or createdb+createrole URL); embedded if unset."
+    )
+    world: str = Field(default="sim", description="sim, replay:DIR, or real.")
+    world_map: str = Field(default="", description="Settlement points to read as others in replay: HB_WEST=HB_HUBAVG,…")
+    scenario: str = Field(default="calm", description="Scenario of the simulated world.")
+    seed: int = Field(default=7, description="Seed of the simulated world.")
+    clock_speed: float = Field(default=60.0, gt=0, le=3600, description="Simulated seconds per real second.")
+    devices: int = Field(default=2000, ge=3, le=1_000_000, description="Devices of the demo fleet.")
+    facilities: int = Field(default=3, ge=1, le=200, description="Facilities of the demo fleet.")
+    gateways: int = Field(default=1, ge=1, le=64, description="Gateway processes the facilities are spread over.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otlp_endpoint: str | None = Field(default=None, description="Export traces there; none are exported if unset.")
+    dagster_port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI (loopback).")
+    approval_mw: float = Field(default=1e9, gt=0, description="Changes above this need a second person.")
+    max_policy_jump_mw: float = Field(default=1e9, gt=0, description="Largest change a new policy may make at once.")
+    policy_expires_s: float = Field(default=6 * 3600, gt=0, description="Life of a policy, simulated seconds.")
+    policy_refresh_s: float = Field(default=3600, gt=0, description="A policy older than this asks for a re-solve.")
+    price_staleness_s: float = Field(default=900, gt=0, description="Newest power price older than this: hold.")
+    btc_staleness_s: float = Field(default=7200, gt=0, description="Newest bitcoin price older than this: hold.")
+    hold_s: float = Field(default=1800, gt=0, description="Hold this long, then the static fallback plan.")
+    lake_raw_max_gb: float = Field(default=20.0, gt=0, description="Size bound of raw telemetry in the lake.")
+
+    @field_validator("world")
+    @classmethod
+    def _world_is_known(cls, value: str) -> str:
+        if value in ("sim", "real") or (value.startswith("replay:") and len(value) > len("replay:")):
+            return value
+        raise ValueError(f"{value!r} is not a world: use sim, replay:DIR or real")
+
+    @property
+    def replay_dir(self) -> Path | None:
+        """The folder of recorded series, or None."""
+        return Path(self.world.removeprefix("replay:")).resolve() if self.world.startswith("replay:") else None
+
+    def at(self, *parts: str) -> Path:
+        """A path below the state directory."""
+        return self.state_dir.resolve().joinpath(*parts)
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Read the environment; keyword arguments that are not None win.
+
+        Raises:
+            ConfigError: an unknown HCP_ name or a value out of bounds; the message names it.
+        """
+        refuse_unknown_names(os.environ)
+        try:
+            return cls(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "HCP_" + "_".join(str(p) for p in first["loc"]).upper()
+            raise ConfigError(f"{name}={first.get('input')!r}: {first['msg']}. See docs/settings.md.") from error
+
+
+# Set by the supervisor for its children, not by people; they are not in the tree above.
+INTERNAL_NAMES = frozenset({"HCP_PROCESS_NAME", "HCP_DAGSTER_POSTGRES_URL", "HCP_LAKE_ATTACH", "HCP_LAKE_DATA_PATH"})
+
+
+def refuse_unknown_names(environment: Mapping[str, str]) -> None:
+    """Raise ConfigError for the first HCP_ variable that no setting has, with the nearest name."""
+    known = {"HCP_" + name.upper() for name in Settings.model_fields} | INTERNAL_NAMES
+    for name in sorted(environment):
+        if name.startswith("HCP_") and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"{name} is not a setting of HCP.{hint} docs/settings.md lists them all.")
+
+
+def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
+    """The environment for a child process: ours, with every setting made explicit, and `extra`."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("HCP_")}
+    for name, value in settings.model_dump().items():
+        if value is None:
+            continue
+        text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        env["HCP_" + name.upper()] = text
+    env["HCP_STATE_DIR"] = str(settings.state_dir.resolve())
+    env.update(extra)
+    return env
+
+
+def environment_value(name: str, default: str = "") -> str:
+    """One variable of the environment, for the few libraries configured by it."""
+    return os.environ.get(name, default)

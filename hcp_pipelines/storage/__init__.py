@@ -1,0 +1,1 @@
+"""Postgres (pool, roles, notify), migrations, the lake."""

@@ -1,0 +1,1 @@
+"""What hcp up does: starts, watches and stops every process."""

@@ -1,0 +1,1 @@
+"""The .proto contract between allocator and gateway, and its generated code."""
