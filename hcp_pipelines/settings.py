@@ -5,7 +5,9 @@ that is silently ignored is worse than none.
 """
 
 import difflib
+import hashlib
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
@@ -14,6 +16,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hcp_pipelines.domain.errors import ConfigError
+
+SOCKET_DIR_MAX_BYTES = 80  # the kernel refuses unix socket paths over 107 bytes
 
 
 class Settings(BaseSettings):
@@ -60,6 +64,14 @@ class Settings(BaseSettings):
     def at(self, *parts: str) -> Path:
         """A path below the state directory."""
         return self.state_dir.resolve().joinpath(*parts)
+
+    def socket_dir(self) -> Path:
+        """Where unix sockets live: `run/` of the state directory, or a short private stand-in where that is too long."""
+        own = self.at("run")
+        if len(str(own)) <= SOCKET_DIR_MAX_BYTES:
+            return own
+        digest = hashlib.sha256(str(own).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"hcp-{os.getuid()}-{digest}"
 
     @classmethod
     def load(cls, **overrides: object) -> Self:

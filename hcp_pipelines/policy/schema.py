@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 
 from hcp_pipelines.domain.modes import DeviceState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 
 class _Frozen(BaseModel):
@@ -161,7 +161,9 @@ class Policy(_Frozen):
             if ladder is None:
                 raise ValueError(f"block of group {block.group_id!r}, which the policy does not list")
             if block.from_state not in ladder or block.to_state not in ladder:
-                raise ValueError(f"block {block.group_id} {block.from_state.label}→{block.to_state.label} off its ladder")
+                raise ValueError(
+                    f"block {block.group_id} {block.from_state.label}→{block.to_state.label} off its ladder"
+                )
             if ladder.index(block.to_state) != ladder.index(block.from_state) + 1:
                 raise ValueError(f"block {block.group_id} {block.from_state.label}→{block.to_state.label} skips a step")
             index = self.anchor.indices.get(block.index, 0.0)

@@ -1,0 +1,42 @@
+"""What several commands share: settings from the options, tables, JSON."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from hcp_pipelines.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def state_dir_option(command: Command) -> Command:
+    """`--state-dir` after the command's name too, where people type it."""
+    return click.option(
+        "--state-dir", "own_state_dir", type=click.Path(path_type=Path, file_okay=False), help="Default: .hcp"
+    )(command)
+
+
+def settings_of(context: click.Context, own_state_dir: Path | None = None, **overrides: object) -> Settings:
+    """The settings of this invocation: environment, then options."""
+    state_dir = own_state_dir or (context.obj or {}).get("state_dir")
+    return Settings.load(state_dir=state_dir, **overrides)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table for people."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    Console().print(table)

@@ -1,0 +1,92 @@
+"""`hcp facility apply|diff|export|list`: the versioned facility files."""
+
+from pathlib import Path
+
+import click
+import yaml
+
+from hcp_pipelines.cli.common import print_table, settings_of, state_dir_option
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.fleet.apply import apply as apply_file
+from hcp_pipelines.fleet.apply import diff as diff_file
+from hcp_pipelines.fleet.apply import export as export_facility
+from hcp_pipelines.fleet.facility_file import FacilityFile, dump_facility, load_facility
+from hcp_pipelines.settings import environment_value
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+
+_LIST = """
+    select f.id, f.settlement_point, f.capacity_mw, f.control_mode, f.dispatch_regime, f.document_version, g.generation, g.devices
+    from facilities f join inventory_generations g on g.facility_id = f.id and g.is_current order by f.id"""
+
+
+@click.group("facility")
+def facility() -> None:
+    """Facility files: one versioned YAML per site (docs/facility-file.md)."""
+
+
+@facility.command("apply")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--actor", default=None, help="Who applies it, for the audit log.  [default: the login name]")
+@state_dir_option
+@click.pass_context
+def apply(context: click.Context, files: tuple[Path, ...], actor: str | None, own_state_dir: Path | None) -> None:
+    """Validate FILES and apply them; a running platform takes them over within seconds."""
+    documents = [_load(path) for path in files]
+    who = actor or environment_value("USER") or "operator"
+    with connect(settings_of(context, own_state_dir), Role.ADMIN) as connection:
+        for document in documents:
+            result = apply_file(connection, document, who)
+            what = f"applied, inventory generation {result.generation}" if result.changed else "unchanged"
+            click.echo(f"{document.facility_id}: {what}")
+
+
+@facility.command("diff")
+@click.argument("file", type=click.Path(path_type=Path))
+@state_dir_option
+@click.pass_context
+def diff(context: click.Context, file: Path, own_state_dir: Path | None) -> None:
+    """Show what applying FILE would change."""
+    document = _load(file)
+    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+        lines = diff_file(connection, document)
+    click.echo("\n".join(lines) if lines else f"{document.facility_id}: no difference")
+
+
+@facility.command("export")
+@click.argument("facility_id")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@state_dir_option
+@click.pass_context
+def export(context: click.Context, facility_id: str, file: Path | None, own_state_dir: Path | None) -> None:
+    """Write the facility as a file (to standard output if none is named)."""
+    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+        text = dump_facility(export_facility(connection, facility_id))
+    if file is None:
+        click.echo(text, nl=False)
+    else:
+        file.write_text(text)
+        click.echo(f"{facility_id}: written to {file}")
+
+
+@facility.command("list")
+@state_dir_option
+@click.pass_context
+def list_(context: click.Context, own_state_dir: Path | None) -> None:
+    """List the facilities."""
+    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+        rows = connection.execute(_LIST).fetchall()
+    columns = ("facility", "settlement point", "MW", "control mode", "regime", "version", "generation", "devices")
+    print_table("", columns, rows)
+
+
+def _load(path: Path) -> FacilityFile:
+    try:
+        return load_facility(path)
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}. docs/facility-file.md describes the file.") from error
+
+
+def register(group: click.Group) -> None:
+    """Add the commands."""
+    group.add_command(facility)

@@ -1,0 +1,61 @@
+"""The live status that `hcp up` shows on a terminal, and the tables of `hcp status`."""
+
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from hcp_pipelines.domain.modes import DeviceState
+
+
+def live_screen(processes: list[dict[str, Any]], urls: dict[str, str], loop: dict[str, Any]) -> Group:
+    """Processes, ticks, policies and last switches, as one renderable."""
+    return Group(
+        _headline(urls, loop), _processes(processes), _switches(loop), Text("Ctrl-C stops everything.", style="dim")
+    )
+
+
+def _headline(urls: dict[str, str], loop: dict[str, Any]) -> Text:
+    switches, policies = loop.get("switches", {}), loop.get("policies", {})
+    latency = loop.get("latency_ms", {}).get("tick_to_ack", {})
+    ticks = sum(stream["count"] for stream in loop.get("ticks", {}).values())
+    parts = [
+        f"simulated {loop.get('simulated_at', '–')[:19]}",
+        f"Dagster UI {urls.get('dagster', '–')}",
+        f"ticks {ticks}",
+        f"policies {policies.get('count', 0)}",
+        f"devices switched: acked {switches.get('acked', 0)}, settled {switches.get('settled', 0)}",
+    ]
+    if latency.get("p95") is not None:
+        parts.append(f"tick to ack p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms")
+    return Text("  ·  ".join(parts), style="bold")
+
+
+def _processes(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, header_style="dim")
+    for column in ("process", "state", "pid", "restarts", ""):
+        table.add_column(column)
+    for row in rows:
+        style = "green" if row["healthy"] else "yellow"
+        reason = row["reason"].splitlines()[0][:100] if row["reason"] else ""
+        table.add_row(row["name"], Text(row["state"], style=style), str(row["pid"] or ""), str(row["restarts"]), reason)
+    return table
+
+
+def _switches(loop: dict[str, Any]) -> Table:
+    table = Table(box=None, header_style="dim", title="last switches", title_justify="left", title_style="dim")
+    for column in ("simulated", "facility", "group", "to", "commanded", "acked", "settled", "$/MWh", "why"):
+        table.add_column(column)
+    for row in loop.get("switches", {}).get("last", []):
+        price = row["decision_price_usd_per_mwh"]
+        table.add_row(
+            row["simulated_at"][:19],
+            row["facility_id"],
+            row["group_id"],
+            DeviceState(row["to_state"]).label,
+            *(str(row[key] if row[key] is not None else "…") for key in ("commanded", "acked", "settled")),
+            f"{price:.2f}" if price is not None else "",
+            row["reason"],
+        )
+    return table

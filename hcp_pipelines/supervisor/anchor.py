@@ -1,0 +1,90 @@
+"""Simulated time across runs: a new platform begins at a fixed instant, a restarted one goes on from there."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from hcp_pipelines.domain.clock import Anchor, SystemClock
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.settings import Settings
+
+GENERATED_WORLD_STARTS_AT = datetime(2025, 1, 1, tzinfo=UTC)
+MARGIN_REAL_S = 2.0
+
+
+def write_anchor(settings: Settings, start_at: datetime | None) -> Anchor:
+    """The anchor of this run, written to `run/clock.json`; `start_at` is where a new world begins.
+
+    Raises:
+        ConfigError: `--from` on a state directory whose world has already run.
+    """
+    real_at = SystemClock().real_now()
+    reached = _reached(settings)
+    if settings.world == "real":
+        simulated_at = real_at
+    elif reached is not None:
+        if start_at is not None and start_at != _begun(settings):
+            raise ConfigError(
+                f"--from {start_at.isoformat()}: the world in {settings.state_dir} has already reached "
+                f"{reached.isoformat()}. Leave --from out to go on, or take another --state-dir."
+            )
+        simulated_at = reached
+    else:
+        simulated_at = start_at or GENERATED_WORLD_STARTS_AT
+        _write(_history(settings), {"begun": simulated_at.isoformat()})
+    anchor = Anchor(real_at=real_at, simulated_at=simulated_at, speed=settings.clock_speed)
+    path = settings.at("run", "clock.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, anchor.dump())
+    return anchor
+
+
+def note_reached(settings: Settings, anchor: Anchor) -> None:
+    """Remember the simulated instant, a little ahead, so that a restarted world never goes back."""
+    now = SystemClock(anchor).now() + timedelta(seconds=MARGIN_REAL_S * anchor.speed)
+    record = _read(_history(settings)) | {"reached": now.isoformat(), "world": settings.world, "seed": settings.seed}
+    _write(_history(settings), record)
+
+
+def refuse_other_world(settings: Settings) -> None:
+    """Raise ConfigError when the state directory holds the history of another world."""
+    record = _read(_history(settings))
+    for name, value in (("world", settings.world), ("seed", settings.seed)):
+        if name in record and record[name] != value:
+            raise ConfigError(
+                f"HCP_{name.upper()}={value}: {settings.state_dir} holds the history of {name} {record[name]}, and one "
+                "lake can't hold two worlds. Take another --state-dir, or remove this one."
+            )
+
+
+def _history(settings: Settings) -> Path:
+    return settings.at("world", "history.json")
+
+
+def _reached(settings: Settings) -> datetime | None:
+    text = _read(_history(settings)).get("reached")
+    return datetime.fromisoformat(str(text)) if text else None
+
+
+def _begun(settings: Settings) -> datetime | None:
+    text = _read(_history(settings)).get("begun")
+    return datetime.fromisoformat(str(text)) if text else None
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _write(path: Path, record: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, json.dumps(record))
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(path)

@@ -1,0 +1,216 @@
+"""One supervised process: spawn, readiness, health, restart with backoff, stop. No knowledge of what it runs."""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.supervisor.guardian import end_sessions, start_ticks
+
+BACKOFF_FIRST_S = 0.5
+BACKOFF_LAST_S = 15.0
+STEADY_AFTER_S = 30.0
+HEALTH_TIMEOUT_S = 2.0
+LOG_MAX_BYTES = 64 * 1024 * 1024
+_PR_SET_PDEATHSIG = 1
+
+Probe = Callable[[httpx.AsyncClient], Awaitable[str]]
+"""Answers '' when ready and healthy, else what is missing."""
+
+
+class State(StrEnum):
+    """Where a process is in its life."""
+
+    WAITING = "waiting"
+    STARTING = "starting"
+    READY = "ready"
+    BACKOFF = "backoff"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """How to run one process. Without a `probe`, health is what the ready file's `health` URL answers."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: Path
+    ready_file: Path | None = None
+    probe: Probe | None = None
+    after: tuple[str, ...] = ()
+    stop_signal: signal.Signals = signal.SIGTERM
+    death_signal: signal.Signals = signal.SIGTERM
+    stop_grace_s: float = 10.0
+    ready_within_s: float = 120.0
+    spawn: Callable[[], "subprocess.Popen[bytes]"] | None = None
+
+
+@dataclass
+class Child:
+    """A process under supervision."""
+
+    spec: ProcessSpec
+    log_path: Path
+    clock: Clock
+    state: State = State.WAITING
+    restarts: int = 0
+    reason: str = ""
+    process: "subprocess.Popen[bytes] | None" = None
+    started_s: float = 0.0
+    retry_at_s: float = 0.0
+    _backoff_s: float = BACKOFF_FIRST_S
+    _probed: str | None = field(default=None)
+
+    @property
+    def pid(self) -> int | None:
+        """Pid of the running process."""
+        return self.process.pid if self.process and self.process.poll() is None else None
+
+    def start(self) -> None:
+        """Spawn it in a session of its own, tied to our life, its output in its log."""
+        if self.spec.ready_file:
+            self.spec.ready_file.unlink(missing_ok=True)
+        if self.spec.spawn:
+            self.process = self.spec.spawn()
+        else:
+            with _open_log(self.log_path) as log:
+                self.process = subprocess.Popen(
+                    list(self.spec.argv),
+                    env=dict(self.spec.env),
+                    cwd=self.spec.cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=_tie_to_parent(self.spec.death_signal),  # noqa: PLW1509 - we spawn from one thread
+                )
+        self.started_s = self.clock.monotonic_s()
+        self.state, self.reason, self._probed = State.STARTING, "starting", None
+
+    def poll(self) -> None:
+        """Notice death, readiness, health; start again when the backoff has passed."""
+        now_s = self.clock.monotonic_s()
+        if self.state in (State.STARTING, State.READY) and self.process and self.process.poll() is not None:
+            self._note_death(now_s)
+        elif self.state is State.BACKOFF and now_s >= self.retry_at_s:
+            self.restarts += 1
+            self.start()
+        elif self.state is State.STARTING:
+            self._note_readiness(now_s)
+        elif self.state is State.READY:
+            self.reason = self._probed or ""
+            if now_s - self.started_s > STEADY_AFTER_S:
+                self._backoff_s = BACKOFF_FIRST_S
+
+    def stop(self) -> None:
+        """Ask it to stop; `reap` waits."""
+        self.state, self.reason = State.STOPPED, "stopped"
+        if self.pid:
+            os.kill(self.pid, self.spec.stop_signal)
+
+    def reap(self, grace_s: float | None = None) -> None:
+        """Wait for its end, then end what is left of its session."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(self.spec.stop_grace_s if grace_s is None else grace_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        end_sessions({self.process.pid}, signal.SIGTERM, 1.0)
+
+    def restart(self) -> None:
+        """Stop it and start it again at once, e.g. with a new configuration."""
+        self.stop()
+        self.reap()
+        self.start()
+
+    def identity(self) -> dict[str, object] | None:
+        """What the guardian needs to find it again."""
+        if self.process is None:
+            return None
+        return {"name": self.spec.name, "pid": self.process.pid, "start_ticks": start_ticks(self.process.pid)}
+
+    def urls(self) -> dict[str, str]:
+        """What its ready file announces."""
+        return _ready_urls(self.spec.ready_file, self.pid)
+
+    def _note_death(self, now_s: float) -> None:
+        code = self.process.returncode if self.process else None
+        how = f"killed by signal {-code}" if code is not None and code < 0 else f"exited with {code}"
+        if self.process:
+            end_sessions({self.process.pid}, signal.SIGTERM, 1.0)
+        self.state = State.BACKOFF
+        self.reason = f"{how}; starts again in {self._backoff_s:.1f} s; see {self.log_path}"
+        self.retry_at_s = now_s + self._backoff_s
+        self._backoff_s = min(self._backoff_s * 2, BACKOFF_LAST_S)
+
+    def _note_readiness(self, now_s: float) -> None:
+        if self._probed == "":
+            self.state, self.reason = State.READY, ""
+        else:
+            self.reason = self._probed or "starting"
+            if now_s - self.started_s > self.spec.ready_within_s and self.process:
+                self.process.kill()
+
+    async def check(self, client: httpx.AsyncClient) -> None:
+        """Ask the process how it is; `poll` acts on the answer."""
+        if self.state not in (State.STARTING, State.READY):
+            return
+        if self.spec.ready_file and not _is_ready_file_of(self.spec.ready_file, self.pid):
+            self._probed = "not ready yet"
+        elif self.spec.probe:
+            self._probed = await self.spec.probe(client)
+        else:
+            url = self.urls().get("health")
+            self._probed = await check_health(client, url) if url else ""
+
+
+async def check_health(client: httpx.AsyncClient, url: str) -> str:
+    """'' when the process says that it is well, else its reasons."""
+    try:
+        reply = await client.get(url, timeout=HEALTH_TIMEOUT_S)
+    except httpx.HTTPError as error:
+        return f"no answer on {url}: {error!r}"
+    return "" if reply.is_success else reply.text[:300]
+
+
+def _is_ready_file_of(path: Path, pid: int | None) -> bool:
+    try:
+        return bool(pid) and json.loads(path.read_text()).get("pid") == pid
+    except (OSError, ValueError):
+        return False
+
+
+def _ready_urls(path: Path | None, pid: int | None) -> dict[str, str]:
+    if path is None or not _is_ready_file_of(path, pid):
+        return {}
+    urls = json.loads(path.read_text()).get("urls", {})
+    return {str(k): str(v) for k, v in urls.items()}
+
+
+def _open_log(path: Path) -> IO[bytes]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > LOG_MAX_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")
+
+
+def _tie_to_parent(death_signal: signal.Signals) -> Callable[[], None]:
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def before_exec() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    return before_exec

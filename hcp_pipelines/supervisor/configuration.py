@@ -1,0 +1,169 @@
+"""What the processes are told: facility files into Postgres, and from there the world's and the gateways' own files."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+import yaml
+
+from hcp_pipelines.domain.clock import Anchor
+from hcp_pipelines.domain.errors import ConfigError, StorageError
+from hcp_pipelines.fleet.apply import apply
+from hcp_pipelines.fleet.demo import demo_facilities
+from hcp_pipelines.fleet.facility_file import dump_facility
+from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories
+from hcp_pipelines.fleet.site_export import edge_facility, world_site
+from hcp_pipelines.settings import Settings, child_environment
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.supervisor.processes import ROOT, gateway_names
+
+MakeAnchor = Callable[[datetime | None], Anchor]
+
+_REGISTER_GATEWAY = """
+    insert into gateway_endpoints (facility_id, address, gateway) values (%s, %s, %s)
+    on conflict (facility_id) do update set address = excluded.address, gateway = excluded.gateway, updated_at = now()"""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What was configured."""
+
+    gateways: list[str]
+    facilities: int
+    devices: int
+
+    @property
+    def summary(self) -> str:
+        """One line for the person who started it."""
+        return (
+            f"{self.devices:,} devices in {self.facilities} facilities behind {len(self.gateways)} gateway process(es)"
+        )
+
+
+def configure(settings: Settings, make_anchor: MakeAnchor) -> Configuration:
+    """Write every file that a process reads, the demo's facility files first if there is no facility yet.
+
+    Raises:
+        ConfigError: no facility in a real world, or a world that can't serve the facilities' settlement points.
+    """
+    with connect(settings, Role.ADMIN) as connection:
+        if connection.execute("select exists (select from facilities)").fetchone() != (True,):
+            _apply_demo(settings, connection)
+        inventories = load_inventories(connection)
+        names = gateway_names(settings)
+        spread = {name: inventories[n :: len(names)] for n, name in enumerate(names)}
+        spread = {name: own for name, own in spread.items() if own}
+        for name, own in spread.items():
+            for inventory in own:
+                connection.execute(_REGISTER_GATEWAY, (inventory.facility_id, gateway_address(settings, name), name))
+    if settings.world != "real":
+        _write_world(settings, inventories)
+        make_anchor(_replay_start(settings))
+    else:
+        make_anchor(None)
+    for name, own in spread.items():
+        _write_gateway(settings, name, own)
+    return Configuration(list(spread), len(inventories), sum(i.devices for i in inventories))
+
+
+def fleet_digest(settings: Settings) -> str:
+    """Changes when an applied facility file changes what world or gateways must know."""
+    query = "select id, document_version, document_digest from facilities order by id"
+    try:
+        with connect(settings, Role.API) as connection:
+            rows = connection.execute(query).fetchall()
+    except (psycopg.Error, OSError) as error:
+        raise StorageError(f"the facilities can't be read: {error}") from error
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def gateway_address(settings: Settings, name: str) -> str:
+    """The gRPC target of a gateway process of this platform."""
+    return f"unix:{settings.socket_dir() / name}.sock"
+
+
+def bulk_socket(settings: Settings) -> str:
+    """Path of the simulated sites' bulk device channel."""
+    return str(settings.socket_dir() / "bulk.sock")
+
+
+def _apply_demo(settings: Settings, connection: psycopg.Connection) -> None:
+    if settings.world == "real":
+        raise ConfigError(
+            "HCP_WORLD=real: there is no facility yet, and a demo fleet makes no sense there. "
+            "Apply your own: hcp facility apply FILE (docs/facility-file.md)."
+        )
+    folder = settings.at("facilities")
+    folder.mkdir(parents=True, exist_ok=True)
+    for document in demo_facilities(settings.facilities, settings.devices):
+        (folder / f"{document.facility_id}.yaml").write_text(dump_facility(document))
+        apply(connection, document, "hcp up")
+
+
+def _write_world(settings: Settings, inventories: list[FacilityInventory]) -> None:
+    points = sorted({i.settlement_point for i in inventories})
+    world = {
+        "version": 1,
+        "anchor": str(settings.at("run", "clock.json")),
+        "seed": settings.seed,
+        "scenario": settings.scenario,
+        "replay_dir": str(settings.replay_dir) if settings.replay_dir else None,
+        "from": None,
+        "point_map": _point_map(settings.world_map),
+        "http": {"host": "127.0.0.1", "port": 0},
+        "bulk_socket": bulk_socket(settings),
+        "ready_file": str(settings.at("run", "world.json")),
+        "transition_log": str(settings.at("world", "transitions.jsonl")),
+        "exogenous_log": str(settings.at("world", "exogenous.jsonl")),
+        "settlement_points": points,
+        "sites": [world_site(i) for i in inventories],
+    }
+    _write_yaml(settings, ("world", "world.yaml"), world)
+
+
+def _write_gateway(settings: Settings, name: str, inventories: list[FacilityInventory]) -> None:
+    site = {
+        "version": 1,
+        "gateway": name,
+        "listen": gateway_address(settings, name),
+        "state_dir": str(settings.at("edge")),
+        "simulated": settings.world != "real",
+        "anchor": str(settings.at("run", "clock.json")) if settings.world != "real" else None,
+        "facilities": [edge_facility(i, f"unix:{bulk_socket(settings)}") for i in inventories],
+    }
+    _write_yaml(settings, ("edge", f"{name}.yaml"), site)
+
+
+def _replay_start(settings: Settings) -> datetime | None:
+    """Where the recorded series begin: the world knows its files, so it is asked."""
+    if settings.replay_dir is None:
+        return None
+    argv = [sys.executable, "-m", "simulators", "--config", str(settings.at("world", "world.yaml")), "--print-start"]
+    asked = subprocess.run(argv, cwd=ROOT, env=child_environment(settings), capture_output=True, text=True, check=False)
+    if asked.returncode:
+        raise ConfigError(
+            f"HCP_WORLD={settings.world}: {asked.stderr.strip().splitlines()[-1] if asked.stderr else '?'}"
+        )
+    return datetime.fromisoformat(asked.stdout.strip().splitlines()[-1])
+
+
+def _point_map(text: str) -> dict[str, str]:
+    pairs = [item.split("=", 1) for item in text.split(",") if item]
+    wrong = [pair[0] for pair in pairs if len(pair) != 2]
+    if wrong:
+        raise ConfigError(f"HCP_WORLD_MAP={text!r}: {wrong[0]!r} is not POINT=RECORDED_POINT")
+    return {a.strip(): b.strip() for a, b in pairs}
+
+
+def _write_yaml(settings: Settings, parts: tuple[str, ...], document: dict[str, object]) -> None:
+    path = settings.at(*parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(yaml.safe_dump(document, sort_keys=False))
+    fresh.replace(path)

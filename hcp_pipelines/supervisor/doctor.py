@@ -1,0 +1,114 @@
+"""`hcp doctor`: what is wrong, and how to mend it."""
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hcp_pipelines.domain.errors import HcpError
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.query import run_select
+from hcp_pipelines.supervisor.lock import owner_pid
+from hcp_pipelines.supervisor.status import Status, read_loop, read_status
+
+FREE_GB_WANTED = 2.0
+MEMORY_GB_WANTED = 3.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what was looked at, what was found, what to do if it is not well."""
+
+    check: str
+    is_well: bool
+    found: str
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        """As JSON prints it."""
+        return asdict(self)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """All findings, the machine first, then the running platform if there is one."""
+    findings = list(_machine(settings))
+    if owner_pid(settings.at("run", "supervisor.lock")) is None:
+        findings.append(Finding("platform", True, "not running", "`make run` or `hcp up` starts it"))
+        return findings
+    return findings + list(_running(settings))
+
+
+def _machine(settings: Settings) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("python", sys.version_info >= (3, 11), version, "use Python 3.11 or newer")
+    place = next(p for p in (settings.at(), *settings.at().parents) if p.exists())
+    free_gb = shutil.disk_usage(place).free / 1e9
+    yield Finding(
+        "disk", free_gb >= FREE_GB_WANTED, f"{free_gb:.1f} GB free", f"the state wants {FREE_GB_WANTED:.0f} GB"
+    )
+    memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    yield Finding(
+        "memory", memory_gb >= MEMORY_GB_WANTED, f"{memory_gb:.1f} GB", f"the demo wants {MEMORY_GB_WANTED:.0f} GB"
+    )
+    yield _secrets(settings.at("secrets"))
+
+
+def _secrets(folder: Path) -> Finding:
+    if not folder.exists():
+        return Finding("secrets", True, "none yet")
+    open_ones = [p.name for p in (folder, *folder.iterdir()) if stat.S_IMODE(p.stat().st_mode) & 0o077]
+    found = f"readable by others: {', '.join(open_ones)}" if open_ones else "closed"
+    return Finding("secrets", not open_ones, found, f"chmod -R go-rwx {folder}")
+
+
+def _running(settings: Settings) -> Iterator[Finding]:
+    status = read_status(settings)
+    for process in status["processes"]:
+        found = process["reason"] or f"{process['state']}, restarted {process['restarts']} times"
+        yield Finding(process["name"], process["healthy"], found.splitlines()[0][:160], f"see {process['log']}")
+    loop = read_loop(settings)
+    if loop.get("error"):
+        yield Finding("postgres", False, loop["error"], "`hcp status` shows whether it comes back; see its log")
+        return
+    yield from (check(loop, settings) for check in _LOOP_CHECKS)
+    yield _lake(settings)
+
+
+def _ticks(loop: Status, settings: Settings) -> Finding:
+    newest = loop["ticks"].get("power.rt_lmp")
+    if newest is None:
+        return Finding("power prices", False, "none yet", "see logs/feed.log")
+    limit_s = settings.price_staleness_s
+    return Finding(
+        "power prices",
+        newest["age_s"] <= limit_s,
+        f"{newest['age_s']:.0f} s old (limit {limit_s:.0f})",
+        "see logs/feed.log",
+    )
+
+
+def _policies(loop: Status, settings: Settings) -> Finding:
+    age_s = loop["policies"]["age_s"]
+    found = "none yet" if age_s is None else f"newest is {age_s:.0f} simulated s old"
+    remedy = "see logs/launcher.log and the runs in the Dagster UI"
+    return Finding("policies", age_s is not None and age_s < settings.policy_expires_s, found, remedy)
+
+
+def _switches(loop: Status, _: Settings) -> Finding:
+    switches = loop["switches"]
+    found = f"{switches['acked']} devices acked, {switches['settled']} settled, {switches['failed']} failed"
+    return Finding("switches", switches["failed"] <= 0.05 * max(switches["acked"], 1), found, "see marts.fct_switches")
+
+
+def _lake(settings: Settings) -> Finding:
+    try:
+        result = run_select(settings, "select count(*) from marts.fct_switches")
+    except HcpError as error:
+        return Finding("lake", False, str(error)[:160], "the dbt run at start makes the marts: see the Dagster UI")
+    return Finding("lake", True, f"marts.fct_switches has {result.rows[0][0]} rows")
+
+
+_LOOP_CHECKS: tuple[Callable[[Status, Settings], Finding], ...] = (_ticks, _policies, _switches)

@@ -1,0 +1,295 @@
+"""The platform's life: Postgres, configuration, processes in order, watch, stop. One loop, one thread.
+
+The thread matters: children are tied to the life of the thread that spawned them, and forking from a process
+with other threads is a risk not worth taking.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from hcp_pipelines.domain.clock import Anchor, SystemClock
+from hcp_pipelines.domain.errors import AlreadyRunningError, HcpError
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.bootstrap import bootstrap
+from hcp_pipelines.supervisor import guardian
+from hcp_pipelines.supervisor.anchor import note_reached, refuse_other_world, write_anchor
+from hcp_pipelines.supervisor.child import Child, ProcessSpec, State
+from hcp_pipelines.supervisor.configuration import Configuration, configure, fleet_digest
+from hcp_pipelines.supervisor.dagster import dagster_specs, prepare_dagster
+from hcp_pipelines.supervisor.database import postgres_spec
+from hcp_pipelines.supervisor.lock import StateLock
+from hcp_pipelines.supervisor.processes import ROOT, daemon_specs, world_spec
+
+LOOP_S = 0.1
+CHECK_S = 1.0
+FLEET_CHECK_S = 3.0
+START_WITHIN_S = 180.0
+
+Report = Callable[[str], None]
+
+
+@dataclass
+class Platform:
+    """Everything that `hcp up` runs."""
+
+    settings: Settings
+    start_at: datetime | None = None
+    report: Report = lambda _: None
+    clock: SystemClock = field(default_factory=SystemClock)
+    children: dict[str, Child] = field(default_factory=dict)
+    anchor: Anchor | None = None
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _fleet_digest: str = ""
+
+    async def run(self, each_second: Callable[["Platform"], None] = lambda _: None) -> None:
+        """Start everything, watch it until asked to stop, stop everything.
+
+        Raises:
+            AlreadyRunningError: the state directory or a port is taken.
+            HcpError: something could not start; the message says what and where its log is.
+        """
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signal_number, self._stop.set)
+        with StateLock(self.settings.at("run", "supervisor.lock")):
+            self._sweep()
+            refuse_busy_port(self.settings.dagster_port, "HCP_DAGSTER_PORT", "the Dagster UI")
+            with Guardian(self._pid_file()) as watcher:
+                try:
+                    await self._start()
+                    await self._watch(each_second)
+                finally:
+                    self.report("stopping")
+                    self._stop_all()
+                    watcher.dismiss()
+
+    def request_stop(self) -> None:
+        """Make `run` stop everything and return."""
+        self._stop.set()
+
+    def is_ready(self) -> bool:
+        """Whether every process is up and says that it is well."""
+        return bool(self.children) and all(c.state is State.READY and not c.reason for c in self.children.values())
+
+    def urls(self) -> dict[str, str]:
+        """Where a person can look."""
+        urls = {"dagster": f"http://127.0.0.1:{self.settings.dagster_port}"}
+        for child in self.children.values():
+            urls |= {f"{child.spec.name}.{kind}": url for kind, url in child.urls().items()}
+        return urls
+
+    def process_rows(self) -> list[dict[str, Any]]:
+        """One row a process, as `hcp status --json` prints them."""
+        return [
+            {
+                "name": c.spec.name,
+                "pid": c.pid,
+                "state": c.state.value,
+                "healthy": c.state is State.READY and not c.reason,
+                "restarts": c.restarts,
+                "reason": c.reason,
+                "log": str(c.log_path),
+            }
+            for c in self.children.values()
+        ]
+
+    async def _start(self) -> None:
+        refuse_other_world(self.settings)
+        if self.settings.database_url is None:
+            self.report("starting PostgreSQL")
+            self._add([postgres_spec(self.settings)])
+            await self._until_ready(["postgres"])
+        bootstrap(self.settings)
+        self.report("PostgreSQL and the lake are ready")
+        configuration = configure(self.settings, self._make_anchor)
+        self._fleet_digest = fleet_digest(self.settings)
+        prepare_dagster(self.settings)
+        self.report(configuration.summary)
+        self._add(self._specs(configuration))
+
+    def _specs(self, configuration: Configuration) -> list[ProcessSpec]:
+        specs = dagster_specs(self.settings)
+        if self.settings.world != "real":
+            specs.append(world_spec(self.settings))
+        return specs + daemon_specs(self.settings, configuration.gateways)
+
+    def _make_anchor(self, start_at: datetime | None) -> Anchor:
+        self.anchor = write_anchor(self.settings, self.start_at or start_at)
+        return self.anchor
+
+    async def _watch(self, each_second: Callable[["Platform"], None]) -> None:
+        next_check_s = next_fleet_s = self.clock.monotonic_s()
+        async with httpx.AsyncClient() as client:
+            checking: asyncio.Task[None] | None = None
+            while not self._stop.is_set():
+                self._poll()
+                now_s = self.clock.monotonic_s()
+                if now_s >= next_check_s and (checking is None or checking.done()):
+                    checking = asyncio.create_task(self._check(client))
+                    next_check_s = now_s + CHECK_S
+                    self._write_status()
+                    each_second(self)
+                if now_s >= next_fleet_s:
+                    self._follow_fleet()
+                    next_fleet_s = now_s + FLEET_CHECK_S
+                await self._pause(LOOP_S)
+            if checking:
+                checking.cancel()
+
+    async def _check(self, client: httpx.AsyncClient) -> None:
+        await asyncio.gather(*(child.check(client) for child in self.children.values()), return_exceptions=True)
+
+    async def _until_ready(self, names: Iterable[str]) -> None:
+        deadline_s = self.clock.monotonic_s() + START_WITHIN_S
+        wanted = [self.children[name] for name in names]
+        async with httpx.AsyncClient() as client:
+            while any(c.state is not State.READY for c in wanted):
+                await self._check(client)
+                self._poll()
+                if self._stop.is_set():
+                    raise HcpError("stopped before everything was up")
+                if self.clock.monotonic_s() > deadline_s:
+                    late = next(c for c in wanted if c.state is not State.READY)
+                    raise HcpError(f"{late.spec.name} is not ready after {START_WITHIN_S:.0f} s: {late.reason}")
+                await self._pause(LOOP_S)
+
+    def _add(self, specs: Iterable[ProcessSpec]) -> None:
+        for spec in specs:
+            self.children[spec.name] = Child(spec, self.settings.at("logs", f"{spec.name}.log"), self.clock)
+        self._poll()
+
+    def _poll(self) -> None:
+        changed = False
+        for child in self.children.values():
+            before = (child.state, child.pid)
+            if child.state is State.WAITING:
+                if self._may_start(child):
+                    child.start()
+            else:
+                child.poll()
+            if (child.state, child.pid) != before:
+                changed = True
+                self.report(f"{child.spec.name}: {child.state.value}{' – ' + child.reason if child.reason else ''}")
+        if changed:
+            self._write_pids()
+
+    def _may_start(self, child: Child) -> bool:
+        needed = [self.children[name] for name in child.spec.after if name in self.children]
+        return all(c.state is State.READY for c in needed)
+
+    def _follow_fleet(self) -> None:
+        """Give gateways and world the new fleet when a facility file was applied."""
+        try:
+            digest = fleet_digest(self.settings)
+        except HcpError:
+            return
+        if digest == self._fleet_digest:
+            return
+        self._fleet_digest = digest
+        configuration = configure(self.settings, lambda _: self.anchor or self._make_anchor(None))
+        self.report(f"the fleet changed: {configuration.summary}")
+        for name in ("world", *configuration.gateways):
+            if name in self.children and self.children[name].pid:
+                self.children[name].restart()
+        self._write_pids()
+
+    def _sweep(self) -> None:
+        left = guardian.end_all(self._pid_file())
+        if left:
+            self.report(f"ended {left} processes that an earlier platform had left behind")
+
+    def _stop_all(self) -> None:
+        last = [c for c in self.children.values() if c.spec.name == "postgres"]
+        first = [c for c in self.children.values() if c.spec.name != "postgres"]
+        for group in (first, last):
+            for child in group:
+                child.stop()
+            for child in group:
+                child.reap()
+        self._pid_file().unlink(missing_ok=True)
+        self._write_status()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stop.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _pid_file(self) -> Path:
+        return self.settings.at("run", "pids.json")
+
+    def _write_pids(self) -> None:
+        _write_json(self._pid_file(), [c.identity() for c in self.children.values() if c.identity()])
+
+    def _write_status(self) -> None:
+        if self.anchor:
+            note_reached(self.settings, self.anchor)
+        _write_json(
+            self.settings.at("run", "status.json"),
+            {
+                "ready": self.is_ready(),
+                "at": self.clock.real_now().isoformat(),
+                "processes": self.process_rows(),
+                "urls": self.urls(),
+            },
+        )
+
+
+class Guardian:
+    """The process that ends everything should this one be killed."""
+
+    def __init__(self, pid_file: Path) -> None:
+        self._pid_file = pid_file
+        self._write_fd = -1
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Guardian":
+        """Start it with the read end of a pipe that only we can write."""
+        read_fd, self._write_fd = os.pipe()
+        argv = [sys.executable, "-S", "-m", "hcp_pipelines.supervisor.guardian", str(read_fd), str(self._pid_file)]
+        self._process = subprocess.Popen(
+            argv, pass_fds=[read_fd], cwd=ROOT, start_new_session=True, stdin=subprocess.DEVNULL
+        )
+        os.close(read_fd)
+        return self
+
+    def dismiss(self) -> None:
+        """Tell it that we stopped in good order."""
+        os.write(self._write_fd, b".")
+
+    def __exit__(self, *_: object) -> None:
+        """Close the pipe and reap it."""
+        os.close(self._write_fd)
+        if self._process:
+            self._process.wait(30)
+
+
+def refuse_busy_port(port: int, setting: str, use: str) -> None:
+    """Raise AlreadyRunningError when the loopback port is taken."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise AlreadyRunningError(
+                f"Port {port} on 127.0.0.1, wanted for {use}, is taken: {error.strerror}. "
+                f"Free it, or choose another one with {setting}=…"
+            ) from error
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(value))
+    fresh.replace(path)

@@ -1,0 +1,52 @@
+"""What runs: the argv, environment, order and readiness of every process. Starting them is `platform.py`'s work."""
+
+import sys
+from pathlib import Path
+
+from hcp_pipelines.settings import Settings, child_environment
+from hcp_pipelines.supervisor.child import ProcessSpec
+
+ROOT = Path(__file__).resolve().parents[2]
+ALLOCATORS = ("allocator-a", "allocator-b")
+
+
+def python_process(
+    settings: Settings, name: str, module: str, *arguments: str, after: tuple[str, ...] = ()
+) -> ProcessSpec:
+    """One of our own daemons: it writes `run/NAME.json` when ready."""
+    return ProcessSpec(
+        name=name,
+        argv=(sys.executable, "-m", module, *arguments),
+        env=child_environment(settings, HCP_PROCESS_NAME=name, PYTHONUNBUFFERED="1"),
+        cwd=ROOT,
+        ready_file=settings.at("run", f"{name}.json"),
+        after=after,
+    )
+
+
+def gateway_names(settings: Settings) -> list[str]:
+    """Names of the gateway processes."""
+    return [f"gateway-{n + 1}" for n in range(min(settings.gateways, settings.facilities))]
+
+
+def world_spec(settings: Settings) -> ProcessSpec:
+    """The simulated outside world."""
+    return python_process(settings, "world", "simulators", "--config", str(settings.at("world", "world.yaml")))
+
+
+def daemon_specs(settings: Settings, gateways: list[str]) -> list[ProcessSpec]:
+    """Gateways, feed, allocators, collector: everything of ours but Dagster's part."""
+    before = () if settings.world == "real" else ("world",)
+    specs = [
+        python_process(
+            settings, name, "hcp_pipelines.edge", "--config", str(settings.at("edge", f"{name}.yaml")), after=before
+        )
+        for name in gateways
+    ]
+    specs.append(python_process(settings, "feed", "hcp_pipelines.feed", after=(*before, "postgres")))
+    specs += [
+        python_process(settings, name, "hcp_pipelines.allocator", "--name", name, after=("postgres", *gateways))
+        for name in ALLOCATORS
+    ]
+    specs.append(python_process(settings, "collector", "hcp_pipelines.collector", after=("postgres",)))
+    return specs

@@ -1,0 +1,134 @@
+"""What `hcp status` tells: the supervisor's view of its processes, and the database's view of the loop."""
+
+import json
+from typing import Any
+
+import psycopg
+
+from hcp_pipelines.domain.clock import Anchor, SystemClock
+from hcp_pipelines.domain.errors import NotRunningError, StorageError
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.supervisor.lock import owner_pid
+
+Status = dict[str, Any]
+
+_TICKS = """
+    select stream, count(*), max("timestamp"), count(*) filter (where quality in ('absurd', 'out_of_order'))
+    from price_data group by stream order by stream"""
+_POLICIES = """
+    select count(*), (array_agg(run_id order by id desc))[1], max(solved_at), count(distinct facility_id)
+    from policies where status = 'live'"""
+_SWITCHES = """
+    select coalesce(sum(devices) filter (where event = 'acked'), 0),
+           coalesce(sum(devices) filter (where event = 'settled'), 0),
+           coalesce(sum(failed), 0),
+           count(*) filter (where event = 'commanded')
+    from switch_journal"""
+_LAST_SWITCHES = """
+    select c.facility_id, c.group_id, c.to_state, c.devices, a.devices, s.devices, c.reason,
+           c.decision_price_usd_per_mwh, c.simulated_at, c.recorded_at
+    from switch_journal c
+    left join switch_journal a on (a.command_id, a.assignment, a.event) = (c.command_id, c.assignment, 'acked')
+    left join switch_journal s on (s.command_id, s.assignment, s.event) = (c.command_id, c.assignment, 'settled')
+    where c.event = 'commanded' order by c.id desc limit 5"""
+_LATENCY = """
+    select percentile_cont(array[0.5, 0.95, 0.99]) within group (order by (steps_ms ->> 'ack')::float8), count(*)
+    from (
+        select steps_ms from switch_journal where event = 'acked' and steps_ms ? 'ack' order by id desc limit 1000
+    ) newest"""
+
+
+def read_status(settings: Settings) -> Status:
+    """The platform's state as `hcp status --json` prints it (keys: DESIGN §10).
+
+    Raises:
+        NotRunningError: nothing runs on this state directory.
+    """
+    pid = owner_pid(settings.at("run", "supervisor.lock"))
+    try:
+        seen: Status = json.loads(settings.at("run", "status.json").read_text())
+    except (OSError, ValueError):
+        seen = {}
+    if pid is None:
+        raise NotRunningError(f"No platform runs on {settings.state_dir}. Start one with `make run` or `hcp up`.")
+    loop = read_loop(settings)
+    processes = seen.get("processes", [])
+    healthy = bool(processes) and all(p["healthy"] for p in processes) and not loop.get("error")
+    return {"healthy": healthy, "supervisor_pid": pid, "processes": processes, "urls": seen.get("urls", {}), **loop}
+
+
+def read_loop(settings: Settings) -> Status:
+    """Ticks, policies, switches and latency from Postgres; `error` where it can't be asked."""
+    try:
+        with connect(settings, Role.API) as connection:
+            return _read_loop(connection, _world_clock(settings))
+    except (psycopg.Error, StorageError, OSError) as error:
+        return {"ticks": {}, "policies": {}, "switches": {}, "latency_ms": {}, "error": f"Postgres: {error}"}
+
+
+def _world_clock(settings: Settings) -> SystemClock:
+    try:
+        return SystemClock(Anchor.load(settings.at("run", "clock.json")))
+    except OSError:
+        return SystemClock()
+
+
+def _read_loop(connection: psycopg.Connection, clock: SystemClock) -> Status:
+    now = clock.now()
+    ticks = {
+        stream: {
+            "count": count,
+            "last_at": last.isoformat(),
+            "age_s": round((now - last).total_seconds(), 1),
+            "bad": bad,
+        }
+        for stream, count, last, bad in connection.execute(_TICKS)
+    }
+    count, run_id, solved_at, facilities = connection.execute(_POLICIES).fetchone() or (0, None, None, 0)
+    acked, settled, failed, commands = connection.execute(_SWITCHES).fetchone() or (0, 0, 0, 0)
+    quantiles, samples = connection.execute(_LATENCY).fetchone() or (None, 0)
+    p50, p95, p99 = quantiles or (None, None, None)
+    return {
+        "simulated_at": now.isoformat(),
+        "ticks": ticks,
+        "policies": {
+            "count": count,
+            "facilities": facilities,
+            "last_run_id": run_id,
+            "age_s": round((now - solved_at).total_seconds(), 1) if solved_at else None,
+        },
+        "switches": {
+            "commands": commands,
+            "acked": int(acked),
+            "settled": int(settled),
+            "failed": int(failed),
+            "last": [_switch(row) for row in connection.execute(_LAST_SWITCHES)],
+        },
+        "latency_ms": {"tick_to_ack": {"p50": p50, "p95": p95, "p99": p99, "samples": samples}},
+    }
+
+
+_SWITCH_KEYS = (
+    "facility_id", "group_id", "to_state", "commanded", "acked", "settled", "reason",
+    "decision_price_usd_per_mwh", "simulated_at", "at",
+)  # fmt: skip
+
+
+def _switch(row: tuple[Any, ...]) -> Status:
+    keys = (
+        "facility_id",
+        "group_id",
+        "to_state",
+        "commanded",
+        "acked",
+        "settled",
+        "reason",
+        "price",
+        "simulated_at",
+        "at",
+    )
+    switch = dict(zip(keys, row, strict=True))
+    switch["simulated_at"], switch["at"] = switch["simulated_at"].isoformat(), switch["at"].isoformat()
+    return switch

@@ -1,0 +1,124 @@
+"""A supervised child: restart with backoff, session clean-up, the lock, the guardian."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.domain.errors import AlreadyRunningError
+from hcp_pipelines.supervisor import guardian
+from hcp_pipelines.supervisor.child import Child, ProcessSpec, State
+from hcp_pipelines.supervisor.lock import StateLock, owner_pid
+from hcp_pipelines.supervisor.platform import Guardian, refuse_busy_port
+
+SLEEPER = "import time; time.sleep(60)"
+
+
+def wait_until(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def make_child(tmp_path: Path, code: str, **options) -> Child:
+    spec = ProcessSpec(name="probe", argv=(sys.executable, "-c", code), env=dict(os.environ), cwd=tmp_path, **options)
+    return Child(spec, tmp_path / "probe.log", SystemClock())
+
+
+async def test_a_child_that_dies_comes_back_after_its_backoff(tmp_path):
+    child = make_child(tmp_path, SLEEPER)
+    child.start()
+    try:
+        async with httpx.AsyncClient() as client:
+            await child.check(client)
+        child.poll()
+        assert child.state is State.READY
+        first = child.pid
+        os.kill(first, signal.SIGKILL)
+        assert wait_until(lambda: child.poll() or child.state is State.BACKOFF)
+        assert "killed by signal 9" in child.reason
+        assert wait_until(lambda: child.poll() or child.state is not State.BACKOFF)
+        assert child.pid not in (None, first)
+        assert child.restarts == 1
+    finally:
+        child.stop()
+        child.reap(2)
+
+
+def test_a_child_takes_its_grandchildren_with_it(tmp_path):
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', '{SLEEPER}']).wait()"
+    child = make_child(tmp_path, code)
+    child.start()
+    session = child.process.pid
+    assert wait_until(lambda: len(guardian.session_members({session})) == 2)
+    child.stop()
+    child.reap(2)
+    assert guardian.session_members({session}) == []
+
+
+def test_a_second_platform_on_one_state_directory_is_refused_by_name(tmp_path):
+    path = tmp_path / "run" / "supervisor.lock"
+    with StateLock(path):
+        assert owner_pid(path) == os.getpid()
+        with pytest.raises(AlreadyRunningError, match=f"pid {os.getpid()}"), StateLock(path):
+            pass
+    assert owner_pid(path) is None
+
+
+def test_a_busy_port_is_named():
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(AlreadyRunningError, match=str(port)):
+            refuse_busy_port(port, "HCP_DAGSTER_PORT", "the Dagster UI")
+
+
+def test_the_guardian_ends_what_a_killed_supervisor_left(tmp_path):
+    sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
+    pid_file = tmp_path / "pids.json"
+    entry = {"name": "probe", "pid": sleeper.pid, "start_ticks": guardian.start_ticks(sleeper.pid)}
+    pid_file.write_text(json.dumps([entry]))
+    watcher = Guardian(pid_file)
+    watcher.__enter__()
+    watcher.__exit__()  # the pipe closes without the good-bye byte, as when the supervisor is killed
+    assert sleeper.wait(10) == -signal.SIGTERM
+    assert not pid_file.exists()
+
+
+def test_a_dismissed_guardian_ends_nothing(tmp_path):
+    sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
+    try:
+        pid_file = tmp_path / "pids.json"
+        entry = {"name": "probe", "pid": sleeper.pid, "start_ticks": guardian.start_ticks(sleeper.pid)}
+        pid_file.write_text(json.dumps([entry]))
+        with Guardian(pid_file) as watcher:
+            watcher.dismiss()
+        assert sleeper.poll() is None
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_a_recycled_pid_is_left_alone(tmp_path):
+    sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER])
+    try:
+        pid_file = tmp_path / "pids.json"
+        pid_file.write_text(json.dumps([{"name": "probe", "pid": sleeper.pid, "start_ticks": 1}]))
+        assert guardian.end_all(pid_file) == 0
+        assert sleeper.poll() is None
+    finally:
+        sleeper.kill()
+        sleeper.wait()
