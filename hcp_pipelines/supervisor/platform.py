@@ -26,7 +26,7 @@ from hcp_pipelines.storage.bootstrap import bootstrap
 from hcp_pipelines.supervisor import guardian
 from hcp_pipelines.supervisor.anchor import note_reached, refuse_other_world, write_anchor
 from hcp_pipelines.supervisor.child import Child, ProcessSpec, State
-from hcp_pipelines.supervisor.configuration import Configuration, configure, fleet_digest
+from hcp_pipelines.supervisor.configuration import configure, fleet_digest
 from hcp_pipelines.supervisor.dagster import dagster_specs, prepare_dagster
 from hcp_pipelines.supervisor.database import postgres_spec
 from hcp_pipelines.supervisor.lock import StateLock
@@ -112,17 +112,16 @@ class Platform:
             await self._until_ready(["postgres"])
         bootstrap(self.settings)
         self.report("PostgreSQL and the lake are ready")
+        prepare_dagster(self.settings)
+        first, later = dagster_specs(self.settings)
+        self._add(first)
+        self.report("Dagster is loading (20–30 s on two cores); the world's clock starts when it is there")
+        await self._until_ready([spec.name for spec in first])
         configuration = configure(self.settings, self._make_anchor)
         self._fleet_digest = fleet_digest(self.settings)
-        prepare_dagster(self.settings)
         self.report(configuration.summary)
-        self._add(self._specs(configuration))
-
-    def _specs(self, configuration: Configuration) -> list[ProcessSpec]:
-        specs = dagster_specs(self.settings)
-        if self.settings.world != "real":
-            specs.append(world_spec(self.settings))
-        return specs + daemon_specs(self.settings, configuration.gateways)
+        world = [] if self.settings.world == "real" else [world_spec(self.settings)]
+        self._add(world + daemon_specs(self.settings, configuration.gateways) + later)
 
     def _make_anchor(self, start_at: datetime | None) -> Anchor:
         self.anchor = write_anchor(self.settings, self.start_at or start_at)

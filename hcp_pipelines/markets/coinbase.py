@@ -1,0 +1,84 @@
+"""Coinbase Exchange: the last BTC-USD trade and hourly candles, as ticks of `btc.usd`.
+
+One exchange of the median to come; which value may be acted on is judged in feed.quality.
+Source: Coinbase Exchange REST API, product ticker and candles.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel, ValidationError, field_validator
+
+from hcp_pipelines.domain.errors import MarketError
+from hcp_pipelines.domain.ticks import Stream, Tick
+from hcp_pipelines.markets.http import MarketHttp
+from hcp_pipelines.markets.values import number
+
+REAL_BASE_URL = "https://api.exchange.coinbase.com"
+TICKER = "/products/BTC-USD/ticker"
+CANDLES = "/products/BTC-USD/candles"
+CANDLE_S = 3600
+MAX_CANDLES = 300  # of one reply
+SERIES = "coinbase"
+UNIT = "USD"
+
+
+class _Ticker(BaseModel):
+    time: datetime
+    price: float
+    trade_id: int | None = None
+
+    @field_validator("price", mode="before")
+    @classmethod
+    def _price_or_nan(cls, raw: Any) -> float:
+        return number(raw)
+
+    @field_validator("time")
+    @classmethod
+    def _has_offset(cls, at: datetime) -> datetime:
+        if at.tzinfo is None:
+            raise ValueError("a time without an offset")
+        return at.astimezone(UTC)
+
+
+class CoinbaseClient:
+    """The BTC-USD price on one exchange."""
+
+    def __init__(self, http: MarketHttp) -> None:
+        self._http = http
+
+    async def ticker(self) -> Tick:
+        """The last trade: USD per bitcoin, holding from the trade's own time."""
+        reply = await self._http.get_json(TICKER)
+        try:
+            last = _Ticker.model_validate(reply.body)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise MarketError(f"{TICKER}: {first['loc']}: {first['msg']}: {reply.body!r:.200}.") from error
+        return Tick(Stream.BTC_USD, SERIES, last.time, last.price, UNIT, SERIES, metadata=reply.provenance())
+
+    async def closes(self, start: datetime, end: datetime) -> list[Tick]:
+        """Hourly closes whose hour ends in the window, USD per bitcoin, at the hour's end, oldest first."""
+        ticks: dict[datetime, Tick] = {}
+        step = timedelta(seconds=CANDLE_S)
+        cursor = start - step
+        while cursor < end:
+            until = min(end, cursor + step * (MAX_CANDLES - 1))
+            reply = await self._http.get_json(
+                CANDLES, {"granularity": CANDLE_S, "start": cursor.isoformat(), "end": until.isoformat()}
+            )
+            for candle in _candles(reply.body):
+                known_at = datetime.fromtimestamp(candle[0], UTC) + step
+                if start <= known_at < end:
+                    about = {"candle": "1h", **reply.provenance()}
+                    ticks[known_at] = Tick(Stream.BTC_USD, SERIES, known_at, candle[1], UNIT, SERIES, metadata=about)
+            cursor = until + step
+        return [ticks[at] for at in sorted(ticks)]
+
+
+def _candles(body: Any) -> list[tuple[int, float]]:
+    """(start, close) of each `[time, low, high, open, close, volume]` row; time is Unix seconds of the start."""
+    try:
+        return [(int(row[0]), number(row[4])) for row in body]
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        raise MarketError(f"{CANDLES}: not a list of candles: {body!r:.200}.") from error

@@ -1,0 +1,163 @@
+"""ERCOT's public reports: real-time LMPs, 15-minute settlement point prices, day-ahead prices, as ticks.
+
+Reads the paged `fields` + `data` list-of-lists form and its Central stamps. It neither judges a price (feed.quality)
+nor stores it; the token and subscription key that the real service wants are the caller's headers.
+Source: ERCOT public API specification, reports NP6-788-CD, NP6-905-CD and NP4-190-CD.
+"""
+
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hcp_pipelines.domain.errors import MarketError
+from hcp_pipelines.domain.ticks import Stream, Tick
+from hcp_pipelines.markets.central import LOCAL_FORMAT, from_local, hour_ending, local_window
+from hcp_pipelines.markets.http import MarketHttp, Reply
+from hcp_pipelines.markets.values import instant_or_error, is_set, number
+
+REAL_BASE_URL = "https://api.ercot.com"
+REPORTS = "/api/public-reports"
+RT_LMP = f"{REPORTS}/np6-788-cd/lmp_node_zone_hub"
+RT_SPP = f"{REPORTS}/np6-905-cd/spp_node_zone_hub"
+DA_SPP = f"{REPORTS}/np4-190-cd/dam_stlmnt_pnt_prices"
+
+SCED_INTERVAL = timedelta(minutes=5)
+SETTLEMENT_INTERVAL = timedelta(minutes=15)
+PAGE_SIZE = 1000
+MAX_PAGES = 100
+# Below this many points a long window is asked for point by point: the full report has a thousand rows a run.
+FILTERED_POINTS = 16
+SOURCE = "ERCOT"
+UNIT = "USD/MWh"
+
+
+class _Field(BaseModel):
+    name: str
+
+
+class _Meta(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    total_pages: int = Field(alias="totalPages", ge=0)
+    current_page: int = Field(default=1, alias="currentPage", ge=0)
+
+
+class _Report(BaseModel):
+    """One page of a public report; the specification calls `data` an object, the service sends rows as lists."""
+
+    meta: _Meta = Field(alias="_meta")
+    fields: list[_Field]
+    data: list[list[Any]]
+
+    def rows(self, path: str, needed: Collection[str]) -> Iterator[dict[str, Any]]:
+        """The rows by column name; a missing column or a short row is a MarketError."""
+        names = [field.name for field in self.fields]
+        missing = [name for name in needed if name not in names]
+        if missing and (self.data or names):
+            raise MarketError(f"{path}: column {missing[0]!r} is missing, the reply has {names}: the report has changed.")
+        for row in self.data:
+            if len(row) != len(names):
+                raise MarketError(f"{path}: a row has {len(row)} values for {len(names)} columns: {row[:8]!r}.")
+            yield dict(zip(names, row, strict=True))
+
+
+class ErcotClient:
+    """Prices of some settlement points as ticks, in the order of their interval; windows are UTC and half-open."""
+
+    def __init__(self, http: MarketHttp) -> None:
+        self._http = http
+
+    async def rt_lmp(self, points: Collection[str], start: datetime, end: datetime) -> list[Tick]:
+        """Real-time LMPs of the SCED runs whose 5-minute interval starts in the window, USD/MWh.
+
+        SCED stamps are irregular (00:05:13): a run prices the clock interval it falls in, and its own stamp is kept
+        as metadata `sced_at`.
+        """
+        first, last = local_window(start, end + SCED_INTERVAL - timedelta(seconds=1))
+        window = {"SCEDTimestampFrom": first.strftime(LOCAL_FORMAT), "SCEDTimestampTo": last.strftime(LOCAL_FORMAT)}
+        needed = ("SCEDTimestamp", "repeatHourFlag", "settlementPoint", "LMP")
+        ticks: list[Tick] = []
+        async for row, reply in self._rows(RT_LMP, points, window, needed, is_long=end - start > SETTLEMENT_INTERVAL):
+            local = instant_or_error(RT_LMP, row["SCEDTimestamp"])
+            sced_at = from_local(local, is_set(row["repeatHourFlag"]))
+            about = {"sced_at": sced_at.isoformat(), **reply.provenance()}
+            ticks.append(
+                _tick(Stream.POWER_RT_LMP, row["settlementPoint"], floor_to(sced_at, SCED_INTERVAL), row["LMP"], about)
+            )
+        return _within(ticks, points, start, end)
+
+    async def rt_spp(self, points: Collection[str], start: datetime, end: datetime) -> list[Tick]:
+        """Real-time settlement point prices of the 15-minute intervals that start in the window, USD/MWh."""
+        needed = ("deliveryDate", "deliveryHour", "deliveryInterval", "settlementPoint", "settlementPointPrice", "DSTFlag")
+        ticks: list[Tick] = []
+        async for row, reply in self._rows(RT_SPP, points, _delivery_dates(start, end), needed, is_long=True):
+            day = instant_or_error(RT_SPP, row["deliveryDate"]).date()
+            hour_start = hour_ending(day, int(row["deliveryHour"]), is_set(row["DSTFlag"]))
+            starts_at = hour_start + SETTLEMENT_INTERVAL * (int(row["deliveryInterval"]) - 1)
+            price = row["settlementPointPrice"]
+            ticks.append(_tick(Stream.POWER_RT_SPP, row["settlementPoint"], starts_at, price, reply.provenance()))
+        return _within(ticks, points, start, end)
+
+    async def da_spp(self, points: Collection[str], start: datetime, end: datetime) -> list[Tick]:
+        """Day-ahead settlement point prices of the hours that start in the window, USD/MWh."""
+        needed = ("deliveryDate", "hourEnding", "settlementPoint", "settlementPointPrice", "DSTFlag")
+        ticks: list[Tick] = []
+        async for row, reply in self._rows(DA_SPP, points, _delivery_dates(start, end), needed, is_long=True):
+            day = instant_or_error(DA_SPP, row["deliveryDate"]).date()
+            starts_at = hour_ending(day, int(str(row["hourEnding"]).split(":", maxsplit=1)[0]), is_set(row["DSTFlag"]))
+            price = row["settlementPointPrice"]
+            ticks.append(_tick(Stream.POWER_DA_SPP, row["settlementPoint"], starts_at, price, reply.provenance()))
+        return _within(ticks, points, start, end)
+
+    async def _rows(
+        self, path: str, points: Collection[str], window: Mapping[str, str], needed: Collection[str], *, is_long: bool
+    ) -> AsyncIterator[tuple[dict[str, Any], Reply]]:
+        """Every row of every page, with the reply it came in."""
+        by_point = len(points) == 1 or (is_long and len(points) <= FILTERED_POINTS)
+        for point in sorted(points) if by_point else [None]:
+            query: dict[str, str | int] = {**window, "size": PAGE_SIZE}
+            if point is not None:
+                query["settlementPoint"] = point
+            page, pages = 1, 1
+            while page <= pages:
+                reply = await self._http.get_json(path, {**query, "page": page})
+                report = _report(path, reply)
+                pages = report.meta.total_pages
+                if pages > MAX_PAGES:
+                    raise MarketError(f"{path}: {pages} pages, the limit is {MAX_PAGES}: ask for a shorter window.")
+                for row in report.rows(path, needed):
+                    yield row, reply
+                page += 1
+
+
+def floor_to(instant: datetime, step: timedelta) -> datetime:
+    """The start of the clock interval that an instant falls in (steps divide an hour).
+
+    >>> floor_to(datetime.fromisoformat("2024-07-01T05:05:13+00:00"), timedelta(minutes=5)).isoformat()
+    '2024-07-01T05:05:00+00:00'
+    """
+    seconds = int(instant.timestamp())
+    return instant.replace(microsecond=0) - timedelta(seconds=seconds % int(step.total_seconds()))
+
+
+def _delivery_dates(start: datetime, end: datetime) -> dict[str, str]:
+    first, last = local_window(start, end - timedelta(seconds=1))
+    return {"deliveryDateFrom": first.date().isoformat(), "deliveryDateTo": last.date().isoformat()}
+
+
+def _report(path: str, reply: Reply) -> _Report:
+    try:
+        return _Report.model_validate(reply.body)
+    except ValidationError as error:
+        raise MarketError(f"{path}: not a report page: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}.") from error
+
+
+def _tick(stream: Stream, point: Any, source_at: datetime, price: Any, metadata: dict[str, Any]) -> Tick:
+    return Tick(stream, str(point), source_at, number(price), UNIT, SOURCE, metadata=metadata)
+
+
+def _within(ticks: list[Tick], points: Collection[str], start: datetime, end: datetime) -> list[Tick]:
+    """Those of the wanted points and window, oldest first (runs of one interval in the order of their stamps)."""
+    kept = [tick for tick in ticks if tick.series in points and start <= tick.source_at < end]
+    return sorted(kept, key=lambda tick: (tick.source_at, tick.series, str(tick.metadata.get("sced_at", ""))))

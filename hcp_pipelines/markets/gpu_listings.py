@@ -1,0 +1,86 @@
+"""GPU rental offers in the shape of an aggregator's listing, as ticks of `gpu.spot`: the median offer of each GPU type.
+
+Offers, not fills; a single odd offer must not move the price, hence the median. No value curve and no utilisation.
+Source: Prime Intellect's availability API.
+"""
+
+import math
+from collections import defaultdict
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hcp_pipelines.domain.errors import MarketError
+from hcp_pipelines.domain.ticks import Stream, Tick
+from hcp_pipelines.markets.ercot import floor_to
+from hcp_pipelines.markets.http import MarketHttp
+from hcp_pipelines.markets.values import number
+
+REAL_BASE_URL = "https://api.primeintellect.ai"
+LISTINGS = "/api/v1/availability/gpus"
+SNAPSHOT = timedelta(minutes=1)  # an offer list has no stamp of its own: it holds from the minute it was read in
+SOURCE = "primeintellect"
+UNIT = "USD/GPU-hour"
+
+
+class _Prices(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    on_demand: float = Field(alias="onDemand")
+
+    @field_validator("on_demand", mode="before")
+    @classmethod
+    def _number_or_nan(cls, raw: Any) -> float:
+        return number(raw)
+
+
+class _Offer(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    provider: str
+    gpu_type: str = Field(alias="gpuType")
+    gpu_count: int = Field(default=1, alias="gpuCount", ge=1)
+    prices: _Prices
+    stock_status: str = Field(default="Available", alias="stockStatus")
+
+
+class _Listings(BaseModel):
+    items: list[_Offer]
+
+
+class GpuListingsClient:
+    """Rental rates by GPU type."""
+
+    def __init__(self, http: MarketHttp) -> None:
+        self._http = http
+
+    async def spot(self, now: datetime) -> list[Tick]:
+        """Median offer of each GPU type that can be rented, USD per GPU-hour, holding from the minute it was read in."""
+        reply = await self._http.get_json(LISTINGS)
+        try:
+            offers = _Listings.model_validate(reply.body).items
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise MarketError(f"{LISTINGS}: {first['loc']}: {first['msg']}.") from error
+        rates: dict[str, list[float]] = defaultdict(list)
+        for offer in offers:
+            rate = offer.prices.on_demand / offer.gpu_count
+            if offer.stock_status.lower() != "unavailable" and math.isfinite(rate):
+                rates[gpu_family(offer.gpu_type)].append(rate)
+        read_at = floor_to(reply.world_at or now, SNAPSHOT)
+        return [
+            Tick(
+                Stream.GPU_SPOT, family, read_at, median(values), UNIT, SOURCE,
+                metadata={"gpu_type": family, "offers": len(values), **reply.provenance()},
+            )
+            for family, values in sorted(rates.items())
+        ]  # fmt: skip
+
+
+def gpu_family(gpu_type: str) -> str:
+    """The GPU type without memory size: H100 of H100_80GB.
+
+    >>> gpu_family("H100_80GB"), gpu_family("B200")
+    ('H100', 'B200')
+    """
+    return gpu_type.replace("-", "_").split("_", maxsplit=1)[0].upper()
