@@ -4,9 +4,9 @@ Every value is a function of (seed, scenario, instant), made one UTC day at a ti
 prices (docs/world.md has the comparison). Recorded prices and market stamps are elsewhere (`series`, `ercot`).
 """
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +20,7 @@ STEPS = DAY_S // STEP_S
 OFFER_CAP_USD_PER_MWH = 5000.0
 # Median price by local hour, HB_HUBAVG 2024-01…2025-05, without its peaks (they are drawn separately).
 _BASE_USD_PER_MWH = np.array(
-    [20, 19, 18.3, 18.4, 18.8, 20, 20.5, 19.5, 17, 14.7, 15.2, 16.1, 17.2, 18, 18.3, 19.3, 20.5, 21.5, 22.5, 23.5]
-    + [23.5, 23, 22, 21, 20],
+    "20 19 18.3 18.4 18.8 20 20.5 19.5 17 14.7 15.2 16.1 17.2 18 18.3 19.3 20.5 21.5 22.5 23.5 23.5 23 22 21 20".split(),
     dtype=np.float64,
 )
 _HUBS = ("HB_HOUSTON", "HB_NORTH", "HB_SOUTH", "HB_WEST")
@@ -45,7 +44,7 @@ class _Profile(NamedTuple):
 
 def _profile(point: str) -> _Profile:
     if "WEST" in point:
-        return _Profile(1.55, -1.5, 0.10)
+        return _Profile(1.3, -1.5, 0.10)
     if "HOUSTON" in point:
         return _Profile(0.75, 1.0, 0.06)
     if "NORTH" in point or "SOUTH" in point:
@@ -85,7 +84,7 @@ class PowerGenerator:
             relative = np.exp(0.05 * self._noise(f"ratio.{point}", day, 14_400.0))
             price = (system.energy + system.spike) * relative + basis - profile.wind_sensitivity * system.wind_push
             price = price + self._congestion(point, profile, day)
-        price = np.round(np.clip(price, -250.0, 1.08 * OFFER_CAP_USD_PER_MWH), 2)
+        price = np.asarray(np.round(np.clip(price, -250.0, 1.08 * OFFER_CAP_USD_PER_MWH), 2), dtype=np.float64)
         price.setflags(write=False)
         return price
 
@@ -109,7 +108,7 @@ class PowerGenerator:
         energy = energy + self._peaks(day, starts_s) * np.exp(0.24 * level + 0.36 * fast - 0.09)
         night = 0.5 * (1.0 + np.cos(2 * np.pi * (hours - 3.0) / 24.0))
         wind = self._noise("wind", day, 64_800.0) + 0.7 * night + self._scenario.night_wind * night**2
-        return _System(energy, 13.0 * np.maximum(0.0, wind - 1.05), self._spikes(day, starts_s))
+        return _System(energy, 13.0 * np.maximum(0.0, wind - 1.15), self._spikes(day, starts_s))
 
     def _peaks(self, day: int, starts_s: IntArray) -> FloatArray:
         """Morning and evening peaks of the local days that touch this UTC day."""
@@ -117,7 +116,7 @@ class PowerGenerator:
         for local in _local_days(day):
             draw = stream(self._seed, "power.peaks", local.toordinal())
             since_h = (starts_s - day_start_s(local)) / 3600.0
-            for hour, median, sigma, width_h in ((6.8, 17.0, 0.55, 0.65), (19.2, 50.0, 0.50, 1.0)):
+            for hour, median, sigma, width_h in ((6.8, 17.0, 0.55, 0.65), (19.2, 52.0, 0.52, 1.0)):
                 centre = hour + 0.35 * draw.standard_normal()
                 height = median * np.exp(sigma * draw.standard_normal())
                 total += height * np.exp(-0.5 * np.square((since_h - centre) / width_h))
@@ -129,22 +128,22 @@ class PowerGenerator:
         for local in _local_days(day):
             draw = stream(self._seed, "power.spikes", local.toordinal())
             since_h = (starts_s - day_start_s(local)) / 3600.0
-            for _ in range(int(draw.poisson(0.30))):
+            for _ in range(int(draw.poisson(0.42))):
                 start = draw.choice([7.0, 14.0, 17.0, 18.5, 19.5, 20.5]) + 1.5 * draw.random()
-                height = min(4800.0, 90.0 * draw.random() ** -0.62)
+                height = min(4800.0, 90.0 * draw.random() ** -0.68)
                 length_h = 0.084 * (1 + draw.geometric(0.45))
                 total += height * _pulse(since_h, start, length_h)
-            if draw.random() < 0.008:
+            if draw.random() < 0.010:
                 start, length_h = 17.5 + 2.0 * draw.random(), 0.5 + 1.5 * draw.random()
                 total += draw.uniform(900.0, 4700.0) * _pulse(since_h, start, length_h)
         return total
 
     def _da_day(self, point: str, day: int) -> FloatArray:
         system = self._system(day)
-        smooth = self.lmp_day(point, day) - 0.75 * system.spike
+        smooth = self.lmp_day(point, day) - 0.85 * system.spike
         hourly = smooth.reshape(24, -1).mean(axis=1)
         error = smooth_noise(self._seed, "power.da", day, 24, 5.0)
-        price = np.round(1.04 * hourly * np.exp(0.13 * error) + 0.9, 2)
+        price = np.asarray(np.round(1.04 * hourly * np.exp(0.22 * error) + 0.9, 2), dtype=np.float64)
         price.setflags(write=False)
         return price
 

@@ -98,7 +98,7 @@ def load_recording(directory: Path) -> Recording:
     Raises:
         WorldConfigError: the directory is missing or holds no parquet file.
     """
-    import polars as pl  # noqa: PLC0415 (see the module's docstring)
+    import polars as pl
 
     files = sorted(directory.rglob("*.parquet"))
     if not files:
@@ -120,7 +120,7 @@ def load_recording(directory: Path) -> Recording:
 
 
 def _load_power(into: dict[str, list[Series]], files: list[Path], column: str) -> None:
-    import polars as pl  # noqa: PLC0415
+    import polars as pl
 
     for path in files:
         frame = pl.read_parquet(path, columns=[START, "settlement_point", column]).drop_nulls()
@@ -142,19 +142,22 @@ def _epoch(column: "pl.Series") -> IntArray:
 
 def _load_candles(recording: Recording, files: list[Path]) -> None:
     """Hourly candles; of several files the one quoted in the finest price steps (spot before perpetual)."""
-    import polars as pl  # noqa: PLC0415
+    import polars as pl
 
     frames = [pl.read_parquet(path, columns=[START, *_CANDLE]).drop_nulls().sort(START) for path in files]
+    frames = [frame for frame in frames if frame.height]
     if not frames:
         return
-    frame = min(frames, key=lambda one: float((one["close_usdt"].round(1) == one["close_usdt"]).mean() or 0.0))
+    frame = min(
+        frames, key=lambda one: one.filter(pl.col("close_usdt").round(1) == pl.col("close_usdt")).height / one.height
+    )
     rows = zip(_epoch(frame[START]).tolist(), *(frame[name].to_list() for name in _CANDLE), strict=True)
     for start_s, open_, high, low, close, volume in rows:
         recording.candles.setdefault(start_s, Candle(start_s, low, high, open_, close, volume))
 
 
 def _load_network(recording: Recording, files: list[Path], height_files: list[Path]) -> None:
-    import polars as pl  # noqa: PLC0415
+    import polars as pl
 
     heights: dict[int, int] = {}
     for path in height_files:

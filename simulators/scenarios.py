@@ -26,7 +26,9 @@ _SCENARIOS = {
     scenario.name: scenario
     for scenario in (
         Scenario("calm", "an ordinary year: evening peaks, some windy nights, rare scarcity"),
-        Scenario("negative-night", "every night is windy: negative prices for hours, worst in the west", night_wind=3.0),
+        Scenario(
+            "negative-night", "every night is windy: negative prices for hours, worst in the west", night_wind=3.0
+        ),
     )
 }
 

@@ -5,6 +5,7 @@ Every error names the file, the field, the value and what to do about it.
 
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
@@ -78,7 +79,7 @@ class SiteConfig(_Strict):
     @model_validator(mode="after")
     def _no_overlap(self) -> Self:
         ordered = sorted(self.groups, key=lambda group: group.first_slot)
-        for before, after in zip(ordered, ordered[1:], strict=False):
+        for before, after in pairwise(ordered):
             if before.end_slot > after.first_slot:
                 message = (
                     f"site {self.site}: groups {before.group} and {after.group} share slots "

@@ -1,1 +1,1 @@
-"""Facility files, inventory and its generations. Never imported by edge."""
+"""Facilities as operators describe them, and the inventory the platform runs on. No decisions here."""

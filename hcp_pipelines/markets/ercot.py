@@ -15,7 +15,7 @@ from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.markets.central import LOCAL_FORMAT, from_local, hour_ending, local_window
 from hcp_pipelines.markets.http import MarketHttp, Reply
-from hcp_pipelines.markets.values import instant_or_error, is_set, number
+from hcp_pipelines.markets.values import instant_or_error, integer, is_set, number
 
 REAL_BASE_URL = "https://api.ercot.com"
 REPORTS = "/api/public-reports"
@@ -55,7 +55,9 @@ class _Report(BaseModel):
         names = [field.name for field in self.fields]
         missing = [name for name in needed if name not in names]
         if missing and (self.data or names):
-            raise MarketError(f"{path}: column {missing[0]!r} is missing, the reply has {names}: the report has changed.")
+            raise MarketError(
+                f"{path}: column {missing[0]!r} is missing, the reply has {names}: the report has changed."
+            )
         for row in self.data:
             if len(row) != len(names):
                 raise MarketError(f"{path}: a row has {len(row)} values for {len(names)} columns: {row[:8]!r}.")
@@ -89,12 +91,19 @@ class ErcotClient:
 
     async def rt_spp(self, points: Collection[str], start: datetime, end: datetime) -> list[Tick]:
         """Real-time settlement point prices of the 15-minute intervals that start in the window, USD/MWh."""
-        needed = ("deliveryDate", "deliveryHour", "deliveryInterval", "settlementPoint", "settlementPointPrice", "DSTFlag")
+        needed = (
+            "deliveryDate",
+            "deliveryHour",
+            "deliveryInterval",
+            "settlementPoint",
+            "settlementPointPrice",
+            "DSTFlag",
+        )
         ticks: list[Tick] = []
         async for row, reply in self._rows(RT_SPP, points, _delivery_dates(start, end), needed, is_long=True):
             day = instant_or_error(RT_SPP, row["deliveryDate"]).date()
-            hour_start = hour_ending(day, int(row["deliveryHour"]), is_set(row["DSTFlag"]))
-            starts_at = hour_start + SETTLEMENT_INTERVAL * (int(row["deliveryInterval"]) - 1)
+            hour_start = hour_ending(day, integer(RT_SPP, row["deliveryHour"]), is_set(row["DSTFlag"]))
+            starts_at = hour_start + SETTLEMENT_INTERVAL * (integer(RT_SPP, row["deliveryInterval"]) - 1)
             price = row["settlementPointPrice"]
             ticks.append(_tick(Stream.POWER_RT_SPP, row["settlementPoint"], starts_at, price, reply.provenance()))
         return _within(ticks, points, start, end)
@@ -105,7 +114,8 @@ class ErcotClient:
         ticks: list[Tick] = []
         async for row, reply in self._rows(DA_SPP, points, _delivery_dates(start, end), needed, is_long=True):
             day = instant_or_error(DA_SPP, row["deliveryDate"]).date()
-            starts_at = hour_ending(day, int(str(row["hourEnding"]).split(":", maxsplit=1)[0]), is_set(row["DSTFlag"]))
+            hour = integer(DA_SPP, str(row["hourEnding"]).split(":", maxsplit=1)[0])
+            starts_at = hour_ending(day, hour, is_set(row["DSTFlag"]))
             price = row["settlementPointPrice"]
             ticks.append(_tick(Stream.POWER_DA_SPP, row["settlementPoint"], starts_at, price, reply.provenance()))
         return _within(ticks, points, start, end)
@@ -115,7 +125,8 @@ class ErcotClient:
     ) -> AsyncIterator[tuple[dict[str, Any], Reply]]:
         """Every row of every page, with the reply it came in."""
         by_point = len(points) == 1 or (is_long and len(points) <= FILTERED_POINTS)
-        for point in sorted(points) if by_point else [None]:
+        asked: list[str | None] = [*sorted(points)] if by_point else [None]
+        for point in asked:
             query: dict[str, str | int] = {**window, "size": PAGE_SIZE}
             if point is not None:
                 query["settlementPoint"] = point
@@ -150,7 +161,9 @@ def _report(path: str, reply: Reply) -> _Report:
     try:
         return _Report.model_validate(reply.body)
     except ValidationError as error:
-        raise MarketError(f"{path}: not a report page: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}.") from error
+        raise MarketError(
+            f"{path}: not a report page: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}."
+        ) from error
 
 
 def _tick(stream: Stream, point: Any, source_at: datetime, price: Any, metadata: dict[str, Any]) -> Tick:

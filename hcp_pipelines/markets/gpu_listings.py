@@ -15,12 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.markets.ercot import floor_to
-from hcp_pipelines.markets.http import MarketHttp
+from hcp_pipelines.markets.http import MarketHttp, Reply
 from hcp_pipelines.markets.values import number
 
 REAL_BASE_URL = "https://api.primeintellect.ai"
 LISTINGS = "/api/v1/availability/gpus"
 SNAPSHOT = timedelta(minutes=1)  # an offer list has no stamp of its own: it holds from the minute it was read in
+PAGE_SIZE = 100
+MAX_PAGES = 50
 SOURCE = "primeintellect"
 UNIT = "USD/GPU-hour"
 
@@ -45,7 +47,9 @@ class _Offer(BaseModel):
 
 
 class _Listings(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
     items: list[_Offer]
+    total_count: int | None = Field(default=None, alias="totalCount")
 
 
 class GpuListingsClient:
@@ -56,12 +60,7 @@ class GpuListingsClient:
 
     async def spot(self, now: datetime) -> list[Tick]:
         """Median offer of each GPU type that can be rented, USD per GPU-hour, holding from the minute it was read in."""
-        reply = await self._http.get_json(LISTINGS)
-        try:
-            offers = _Listings.model_validate(reply.body).items
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise MarketError(f"{LISTINGS}: {first['loc']}: {first['msg']}.") from error
+        offers, reply = await self._offers()
         rates: dict[str, list[float]] = defaultdict(list)
         for offer in offers:
             rate = offer.prices.on_demand / offer.gpu_count
@@ -75,6 +74,21 @@ class GpuListingsClient:
             )
             for family, values in sorted(rates.items())
         ]  # fmt: skip
+
+    async def _offers(self) -> tuple[list[_Offer], Reply]:
+        """Every offer of every page, and the last reply."""
+        offers: list[_Offer] = []
+        for page in range(1, MAX_PAGES + 1):
+            reply = await self._http.get_json(LISTINGS, {"page": page, "page_size": PAGE_SIZE})
+            try:
+                listings = _Listings.model_validate(reply.body)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise MarketError(f"{LISTINGS}: {first['loc']}: {first['msg']}.") from error
+            offers += listings.items
+            if not listings.items or len(offers) >= (listings.total_count or 0):
+                return offers, reply
+        raise MarketError(f"{LISTINGS}: more than {MAX_PAGES} pages of {PAGE_SIZE} offers: the limit is too low.")
 
 
 def gpu_family(gpu_type: str) -> str:

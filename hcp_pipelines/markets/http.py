@@ -138,5 +138,5 @@ class Breaker:
         """Count a failure; the real seconds to wait before the next try, with jitter."""
         self.failures += 1
         doublings = min(max(0, self.failures - self.threshold), 10)
-        pause_s = min(self.longest_pause_s, self.first_pause_s * 2**doublings)
+        pause_s = min(self.longest_pause_s, self.first_pause_s * float(2**doublings))
         return pause_s * random.uniform(0.75, 1.25)  # noqa: S311

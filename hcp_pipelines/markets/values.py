@@ -24,6 +24,18 @@ def number(raw: Any) -> float:
         return math.nan
 
 
+def integer(where: str, raw: Any) -> int:
+    """The whole number, 1 of 1, "1" or 1.0.
+
+    Raises:
+        MarketError: it isn't one.
+    """
+    value = number(raw)
+    if not value.is_integer():
+        raise MarketError(f"{where}: {raw!r} is not a whole number.")
+    return int(value)
+
+
 def is_set(raw: Any) -> bool:
     """Whether a flag is set: `true` in JSON replies, `Y` in CSV files, now and then the text "true"."""
     return raw is True or (isinstance(raw, str) and raw.strip().lower() in ("true", "y", "yes", "1"))

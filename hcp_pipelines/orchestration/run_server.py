@@ -6,7 +6,6 @@ What is asked of it is in `run_launcher.py`; what a run does is Dagster's work.
 """
 
 import contextlib
-import ctypes
 import importlib
 import logging
 import os
@@ -14,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,6 @@ WARM_MODULES = ("hcp_pipelines.definitions.control", "polars", "psycopg", "dagst
 POLL_S = 0.5
 REMEMBERED_RUNS = 500
 NAME = "run-server"
-_PR_SET_PDEATHSIG = 1
 _log = logging.getLogger("hcp.run_server")
 
 
@@ -171,7 +170,7 @@ def _fail_if_unfinished(instance: dg.DagsterInstance, run_id: str, code: int) ->
         if run is not None and not run.is_finished:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             instance.report_run_failed(run, f"The process of this run {how}.")
-    except Exception:  # run monitoring fails it later, so that this server goes on
+    except Exception:  # noqa: BLE001 - run monitoring fails it later; this server goes on
         _log.exception("could not record the end of run %s", run_id)
 
 
@@ -196,14 +195,13 @@ def wait_for_instance(clock: SystemClock) -> dg.DagsterInstance:
         except Exception:  # whatever the storage's driver raises while Postgres comes up
             if clock.monotonic_s() > deadline_s:
                 raise
-            signal.sigtimedwait([], 0.5)
+            time.sleep(POLL_S)
 
 
 def main() -> int:
     """Serve until told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     settings = Settings.load()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     warm_up()
     server = RunServer(socket_path(settings, NAME), wait_for_instance(SystemClock()))
     server.serve()

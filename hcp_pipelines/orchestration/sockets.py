@@ -1,32 +1,24 @@
 """Unix sockets of Dagster's part of the platform: where they are, and the one-line protocol of the run server.
 
-A request and its reply are one JSON object on one line each; one request a connection. Paths are kept under the
-kernel's limit of 107 bytes even for deep state directories.
+A request and its reply are one JSON object on one line each; one request a connection.
 """
 
-import hashlib
 import json
-import os
 import socket
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from hcp_pipelines.settings import Settings
 
-MAX_PATH_BYTES = 100
 MAX_MESSAGE_BYTES = 64 * 1024
 TIMEOUT_S = 5.0
 
 
 def socket_path(settings: Settings, name: str) -> Path:
     """The socket `name` of this state directory, in a folder that only its owner may enter."""
-    path = settings.at("run", f"{name}.sock")
-    if len(bytes(path)) > MAX_PATH_BYTES:
-        digest = hashlib.sha256(bytes(settings.state_dir.resolve())).hexdigest()[:12]
-        path = Path(tempfile.gettempdir()) / f"hcp-{os.getuid()}-{digest}" / f"{name}.sock"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path
+    folder = settings.socket_dir()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / f"{name}.sock"
 
 
 def ask(path: Path, request: dict[str, Any], timeout_s: float = TIMEOUT_S) -> dict[str, Any]:

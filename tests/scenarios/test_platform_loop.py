@@ -72,7 +72,10 @@ def test_doctor_finds_nothing_wrong(platform):
     platform.wait(lambda: platform.hcp("doctor").returncode == 0, 60, "hcp doctor finds all well")
 
 
-EACH = [
+EACH = (
+    *("allocator-a", "gateway-1", "feed", "collector", "world", "postgres"),
+    *("dagster-daemon", "dagster-control", "dagster-analytics", "run-server", "tick-launcher"),
+)
     "allocator-a",
     "gateway-1",
     "feed",

@@ -1,0 +1,29 @@
+"""Tables that daemons write, as external assets: they stand in the graph, but no run of ours makes them."""
+
+import dagster as dg
+
+
+def _written_by(daemon: str, key: str, description: str, kinds: set[str], deps: list[str] | None = None) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        key,
+        group_name="daemons",
+        description=f"{description} Written by the {daemon}.",
+        owners=["team:platform"],
+        kinds=kinds,
+        deps=deps or [],
+        tags={"hcp/written_by": daemon},
+    )
+
+
+external_assets = [
+    _written_by("feed", "hcp__price_data", "Each tick as it came, with its quality.", {"postgres"}),
+    _written_by("allocator", "hcp__switch_journal", "Each switch: intent, ack, settling.", {"postgres"}),
+    _written_by("collector", "raw_hcp__price_ticks", "Ticks.", {"ducklake", "parquet"}, ["hcp__price_data"]),
+    _written_by(
+        "collector", "raw_hcp__switch_journal", "Journal events.", {"ducklake", "parquet"}, ["hcp__switch_journal"]
+    ),
+    _written_by("collector", "raw_hcp__policies", "Policies without their bodies.", {"ducklake"}, ["core_hcp__policies"]),
+    _written_by("collector", "raw_hcp__facilities", "Facilities as applied.", {"ducklake"}),
+    _written_by("collector", "raw_hcp__device_groups", "Groups of each generation.", {"ducklake"}),
+    _written_by("collector", "raw_hcp__allocation_history", "What each group did, by tick.", {"ducklake"}),
+]

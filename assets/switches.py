@@ -1,0 +1,46 @@
+"""The dbt project as assets: staging → core → marts on the lake. The SQL is in dbt/models."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
+
+from hcp_pipelines.orchestration.dbt_project import (
+    PROJECT,
+    dbt_executable,
+    manifest_path,
+    prepare_extensions,
+    target_dir,
+)
+from hcp_pipelines.settings import Settings
+
+SETTINGS = Settings.load()
+GROUP_OF_FOLDER = {"staging": "switches", "core": "switches", "marts": "marts"}
+
+
+class Translator(DagsterDbtTranslator):
+    """Keys as the models are called; a group a layer."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """The model's name, or what a source's metadata says."""
+        if dbt_resource_props["resource_type"] == "model":
+            return dg.AssetKey(dbt_resource_props["name"])
+        return super().get_asset_key(dbt_resource_props)
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """By folder."""
+        return GROUP_OF_FOLDER.get(dbt_resource_props["fqn"][1])
+
+
+dbt_project = DbtProject(project_dir=PROJECT, target_path=target_dir(SETTINGS), profiles_dir=PROJECT)
+dbt_cli = DbtCliResource(
+    project_dir=str(PROJECT), profiles_dir=str(PROJECT), dbt_executable=dbt_executable(), target="lake"
+)
+
+
+@dbt_assets(manifest=manifest_path(SETTINGS), project=dbt_project, dagster_dbt_translator=Translator(), name="switches")
+def switch_models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
+    """Build and test the models: views over the copied rows, so that a mart is as fresh as the copy."""
+    prepare_extensions()
+    yield from dbt.cli(["build"], context=context, target_path=target_dir(SETTINGS) / "runs").stream()

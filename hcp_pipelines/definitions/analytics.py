@@ -1,0 +1,17 @@
+"""Code location `analytics`: dbt marts now; telemetry, models and reports as they come. May be heavy to import."""
+
+import dagster as dg
+
+from assets.switches import dbt_cli, switch_models
+from hcp_pipelines.orchestration.resources import Platform
+from jobs.analytics import marts_job, marts_schedule
+from sensors.analytics import first_marts_sensor
+
+defs = dg.Definitions(
+    assets=[switch_models],
+    jobs=[marts_job],
+    schedules=[marts_schedule],
+    sensors=[first_marts_sensor],
+    resources={"dbt": dbt_cli, "platform": Platform()},
+    executor=dg.in_process_executor,
+)

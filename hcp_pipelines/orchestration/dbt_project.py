@@ -1,0 +1,73 @@
+"""The dbt project: where it is, what its profile needs, and the manifest that the analytics location loads.
+
+`dbt parse` needs no database. Everything dbt writes goes below the state directory, never into the repository.
+Imports neither dagster nor dbt.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.settings import Settings, child_environment
+from hcp_pipelines.storage.postgres import dsn
+from hcp_pipelines.storage.roles import Database, Role
+
+PROJECT = Path(__file__).resolve().parents[2] / "dbt"
+PARSE_TIMEOUT_S = 180.0
+
+
+def target_dir(settings: Settings) -> Path:
+    """Where dbt puts the manifest and what it compiles."""
+    return settings.at("dbt", "target")
+
+
+def manifest_path(settings: Settings) -> Path:
+    """The manifest that dagster-dbt reads."""
+    return target_dir(settings) / "manifest.json"
+
+
+def lake_environment(settings: Settings) -> dict[str, str]:
+    """What dbt's profile reads from the environment: how to attach the lake as its writer."""
+    catalogue = dsn(settings, Role.LAKE_WRITER, Database.LAKE)
+    return {
+        "HCP_LAKE_ATTACH": f"ducklake:postgres:{catalogue}",
+        "HCP_LAKE_DATA_PATH": f"{settings.at('lake')}/",
+        "DBT_TARGET_PATH": str(target_dir(settings)),
+        "DBT_LOG_PATH": str(settings.at("logs", "dbt")),
+    }
+
+
+def dbt_executable() -> str:
+    """The dbt of this Python environment."""
+    return str(Path(sys.executable).with_name("dbt"))
+
+
+def is_stale(settings: Settings) -> bool:
+    """Whether a file of the project is newer than the manifest, or there is none."""
+    manifest = manifest_path(settings)
+    if not manifest.exists():
+        return True
+    made_at = manifest.stat().st_mtime
+    return any(p.stat().st_mtime > made_at for p in PROJECT.rglob("*") if p.suffix in (".sql", ".yml"))
+
+
+def ensure_manifest(settings: Settings) -> Path:
+    """Parse the project if its manifest is missing or old; the manifest's path.
+
+    Raises:
+        ConfigError: the project does not parse; the message holds dbt's last words.
+    """
+    if is_stale(settings):
+        argv = [
+            *(dbt_executable(), "--quiet", "parse"),
+            *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
+            *("--target-path", str(target_dir(settings)), "--log-path", str(settings.at("logs", "dbt"))),
+        ]
+        env = child_environment(settings, DBT_SEND_ANONYMOUS_USAGE_STATS="false")
+        done = subprocess.run(
+            argv, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=PARSE_TIMEOUT_S, check=False
+        )
+        if done.returncode != 0 or not manifest_path(settings).exists():
+            raise ConfigError(f"dbt parse of {PROJECT} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+    return manifest_path(settings)

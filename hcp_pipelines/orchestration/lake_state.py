@@ -1,0 +1,22 @@
+"""What tables and views the lake has, read from its catalogue in Postgres: no DuckDB is attached for that."""
+
+from collections.abc import Sequence
+
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Database, Role
+
+RELATIONS_SQL = """
+select s.schema_name || '.' || t.table_name from ducklake_table t
+join ducklake_schema s using (schema_id) where t.end_snapshot is null and s.end_snapshot is null
+union all
+select s.schema_name || '.' || v.view_name from ducklake_view v
+join ducklake_schema s using (schema_id) where v.end_snapshot is null and s.end_snapshot is null
+"""
+
+
+def has_tables(settings: Settings, names: Sequence[str]) -> bool:
+    """Whether all of these (`schema.name`) are in the lake now."""
+    with connect(settings, Role.LAKE_READER, Database.LAKE) as connection:
+        present = {row[0] for row in connection.execute(RELATIONS_SQL).fetchall()}
+    return set(names) <= present

@@ -1,0 +1,35 @@
+"""What assets, sensors and jobs are given: the settings, a Postgres connection and the clock of this platform."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg
+
+from hcp_pipelines.domain.clock import Anchor, SystemClock
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+
+
+class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The running platform. `state_dir` is for tests; it comes from the environment otherwise."""
+
+    state_dir: str = ""
+
+    def settings(self) -> Settings:
+        """The settings of this process."""
+        return Settings.load(state_dir=Path(self.state_dir) if self.state_dir else None)
+
+    def clock(self) -> SystemClock:
+        """Simulated time, or real time where there is no anchor."""
+        anchor = self.settings().at("run", "clock.json")
+        return SystemClock(Anchor.load(anchor) if anchor.exists() else None)
+
+    @contextmanager
+    def connection(self) -> "Iterator[psycopg.Connection[Any]]":
+        """A connection with the rights of the optimizer, for the time of one call."""
+        with connect(self.settings(), Role.CONTROL) as connection:
+            yield connection

@@ -1,0 +1,17 @@
+"""Jobs and schedules of the analytics location."""
+
+import dagster as dg
+
+MARTS_JOB = "marts_job"
+
+marts_job = dg.define_asset_job(
+    MARTS_JOB,
+    selection=dg.AssetSelection.groups("switches", "marts"),
+    tags={"hcp/kind": "marts"},
+    description="Create or refresh staging, core and marts, and test them (dbt build).",
+    executor_def=dg.in_process_executor,
+)
+
+marts_schedule = dg.ScheduleDefinition(
+    job=marts_job, cron_schedule="*/30 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+)

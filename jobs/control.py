@@ -1,0 +1,37 @@
+"""Jobs and schedules of the control location: the tick's run, and housekeeping."""
+
+import dagster as dg
+
+from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.orchestration.housekeeping import purge_tick_runs
+from hcp_pipelines.orchestration.requests import KIND_TAG, KIND_TICK, TICK_JOB
+
+TICK_SELECTION = dg.AssetSelection.assets(
+    "raw_hcp__latest_prices", "core_hcp__profitability_scores", "core_power__price_forecast", "core_hcp__policies"
+)
+
+tick_job = dg.define_asset_job(
+    TICK_JOB,
+    selection=TICK_SELECTION,
+    tags={KIND_TAG: KIND_TICK},
+    description="Newest prices → profitability → forecast → a new policy for every facility.",
+    executor_def=dg.in_process_executor,
+)
+
+
+@dg.op
+def purge_old_tick_runs(context: dg.OpExecutionContext) -> None:
+    """Delete finished tick runs after 48 hours, failed ones after 30 days."""
+    purged = purge_tick_runs(context.instance, SystemClock().real_now())
+    context.add_output_metadata({"finished_purged": purged["finished"], "failed_purged": purged["failed"]})
+
+
+@dg.job(tags={KIND_TAG: "housekeeping"}, executor_def=dg.in_process_executor)
+def housekeeping_job() -> None:
+    """Keep Dagster's own storage small."""
+    purge_old_tick_runs()
+
+
+housekeeping_schedule = dg.ScheduleDefinition(
+    job=housekeeping_job, cron_schedule="17 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+)

@@ -1,0 +1,27 @@
+"""Sensors of the analytics location: the first build of the marts, as soon as there are tables to build them on."""
+
+import dagster as dg
+
+from hcp_pipelines.orchestration.lake_state import has_tables
+from hcp_pipelines.orchestration.resources import Platform
+from jobs.analytics import marts_job
+
+NEEDED = ("raw.switch_journal",)
+BUILT = ("marts.fct_switches",)
+
+
+@dg.sensor(job=marts_job, minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
+def first_marts_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+    """Request the marts once the collector's tables exist; later builds are the schedule's."""
+    if context.cursor == "built":
+        return dg.SensorResult(skip_reason="the marts exist; the schedule refreshes them")
+    settings = platform.settings()
+    if has_tables(settings, BUILT):
+        return dg.SensorResult(skip_reason="the marts exist", cursor="built")
+    if not has_tables(settings, NEEDED):
+        return dg.SensorResult(skip_reason=f"waiting for the collector to make {', '.join(NEEDED)}")
+    attempt = int(context.cursor or 0)
+    running = dg.RunsFilter(job_name=marts_job.name, statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED])
+    if context.instance.get_run_records(running, limit=1):
+        return dg.SensorResult(skip_reason="the first build is running")
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"first-marts-{attempt}")], cursor=str(attempt + 1))

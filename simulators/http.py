@@ -1,0 +1,280 @@
+"""The market services over HTTP: routing, replies and their headers. Loopback only, GET only.
+
+Handlers are plain functions: Starlette runs them on threads, so that a long range never delays a device command.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from simulators import ercot
+from simulators.bitcoin import Block
+from simulators.clock import Clock, epoch_s, iso
+from simulators.gpu import Offer
+from simulators.series import GENERATED, RECORDED, World
+
+MAX_CANDLES = 300
+MAX_BLOCKS = 2016
+_BLOCKS_PER_PAGE = 15
+_RESOURCE: dict[str, object] = {
+    "minCount": None,
+    "maxCount": None,
+    "pricePerUnit": None,
+    "step": None,
+    "defaultIncludedInPrice": True,
+    "additionalInfo": None,
+}
+
+
+class Health(Protocol):
+    """What tells whether the world is well."""
+
+    def problem(self) -> str:
+        """Why the world is unhealthy; empty when it is well."""
+        ...
+
+    def devices(self) -> int:
+        """Number of simulated devices."""
+        ...
+
+
+class _BadQueryError(Exception):
+    """A query parameter is wrong; answered with status 400."""
+
+
+class Services:
+    """All HTTP endpoints of one world."""
+
+    def __init__(self, world: World, clock: Clock, health: Health) -> None:
+        self._world = world
+        self._clock = clock
+        self._health = health
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        reports = [
+            Route(f"/api/public-reports{report.path}", self._report(report), methods=["GET"])
+            for report in ercot.REPORTS
+        ]
+        paths: dict[str, Callable[[Request], Response]] = {
+            "/products/BTC-USD/ticker": self.ticker,
+            "/products/BTC-USD/candles": self.candles,
+            "/api/v1/blocks": self.blocks,
+            "/api/v1/blocks/{height:int}": self.blocks,
+            "/api/v1/mining/reward-stats/{count:int}": self.reward_stats,
+            "/api/v1/availability/gpus": self.gpu_availability,
+            "/world/series": self.series,
+            "/world/time": self.time,
+            "/healthz": self.healthz,
+        }
+        return Starlette(routes=[*reports, *(Route(path, handler, methods=["GET"]) for path, handler in paths.items())])
+
+    def _report(self, report: ercot.Report) -> Callable[[Request], Response]:
+        def handler(request: Request) -> Response:
+            now_s = self._clock.now_s()
+            try:
+                reply, generated = ercot.answer(self._world, report, _query(request), now_s)
+            except (ercot.BadRequestError, _BadQueryError, OverflowError) as error:
+                return self._json(ercot.bad_request(str(error), now_s), GENERATED, now_s, status=400)
+            source = GENERATED if generated or self._world.recording is None else RECORDED
+            return self._json(reply, source, now_s, headers={"X-World-Generated-Rows": str(generated)})
+
+        return handler
+
+    def ticker(self, _request: Request) -> Response:
+        """Coinbase Exchange: last trade and best quotes; prices are strings."""
+        now_s = self._clock.now_s()
+        price, source = self._world.btc_usd(now_s)
+        body = {
+            "trade_id": int(now_s) // 5,
+            "price": f"{price:.2f}",
+            "size": "0.01500000",
+            "time": iso(now_s - now_s % 5).replace("+00:00", "Z"),
+            "bid": f"{price - 0.01:.2f}",
+            "ask": f"{price + 0.01:.2f}",
+            "volume": "9500.00000000",
+        }
+        return self._json(body, source, now_s)
+
+    def candles(self, request: Request) -> Response:
+        """Coinbase Exchange: [time, low, high, open, close, volume] newest first, at most 300; hours only."""
+        now_s = self._clock.now_s()
+        try:
+            query = _query(request)
+            first, last = _candle_hours(query, now_s)
+        except (_BadQueryError, ValueError, OverflowError) as error:
+            return self._json({"message": str(error)}, GENERATED, now_s, status=400)
+        made = [self._world.candle(hour, now_s) for hour in range(last, first - 1, -1) if hour * 3600 < now_s]
+        rows = [[one.start_s, one.low, one.high, one.open, one.close, one.volume] for one, _ in made]
+        source = RECORDED if made and all(origin == RECORDED for _, origin in made) else GENERATED
+        return self._json(rows, source, now_s)
+
+    def blocks(self, request: Request) -> Response:
+        """mempool.space: the last 15 blocks, or those up to a height."""
+        now_s = self._clock.now_s()
+        blocks, source = self._world.blocks(now_s, _BLOCKS_PER_PAGE)
+        height = request.path_params.get("height")
+        if height is not None and blocks and height < blocks[0].height:
+            back = blocks[0].height - int(height)
+            if back > MAX_BLOCKS:
+                body = {"error": f"height {height} is more than {MAX_BLOCKS} blocks below the tip {blocks[0].height}"}
+                return self._json(body, source, now_s, status=400)
+            blocks, source = self._world.blocks(now_s, back + _BLOCKS_PER_PAGE)
+            blocks = blocks[back:]
+        return self._json([_block(block) for block in blocks], source, now_s)
+
+    def reward_stats(self, request: Request) -> Response:
+        """mempool.space: reward and fees of the last n blocks, satoshi as strings."""
+        now_s = self._clock.now_s()
+        count = int(request.path_params["count"])
+        if not 1 <= count <= MAX_BLOCKS:
+            body = {"error": f"the number of blocks must be 1 to {MAX_BLOCKS}, is {count}"}
+            return self._json(body, GENERATED, now_s, status=400)
+        blocks, source = self._world.blocks(now_s, count)
+        fees = sum(block.fees_sat for block in blocks)
+        body_ok = {
+            "startBlock": blocks[-1].height,
+            "endBlock": blocks[0].height,
+            "totalReward": str(fees + sum(block.subsidy_sat for block in blocks)),
+            "totalFee": str(fees),
+            "totalTx": str(3000 * len(blocks)),
+        }
+        return self._json(body_ok, source, now_s)
+
+    def gpu_availability(self, request: Request) -> Response:
+        """Prime Intellect: rental offers; filters gpu_type and gpu_count, paging page and page_size."""
+        now_s = self._clock.now_s()
+        offers, source = self._world.gpu_offers(now_s)
+        try:
+            query = _query(request)
+            page, size = _bounded(query, "page", 1, 10**6), _bounded(query, "page_size", 100, 100)
+        except _BadQueryError as error:
+            return self._json({"detail": str(error)}, source, now_s, status=422)
+        wanted, count = query.get("gpu_type"), query.get("gpu_count")
+        items = [
+            _offer(offer)
+            for offer in offers
+            if wanted in (None, offer.gpu_type.name) and count in (None, str(offer.gpu_count))
+        ]
+        body = {"items": items[(page - 1) * size : page * size], "totalCount": len(items)}
+        return self._json(body, source, now_s)
+
+    def series(self, _request: Request) -> Response:
+        """Which series are recorded, from when to when, with how many gaps, and which are generated."""
+        source = RECORDED if self._world.recording else GENERATED
+        return self._json({"series": self._world.describe()}, source, self._clock.now_s())
+
+    def time(self, _request: Request) -> Response:
+        """The simulated instant, and what world this is."""
+        now_s = self._clock.now_s()
+        config = self._world.config
+        body = {
+            "simulated_at": iso(now_s),
+            "speed": self._clock.speed,
+            "seed": config.seed,
+            "scenario": config.scenario,
+            "from": iso(self._world.start_s()),
+        }
+        return self._json(body, RECORDED if self._world.recording else GENERATED, now_s)
+
+    def healthz(self, _request: Request) -> Response:
+        """200 when well; 503 with the reason otherwise."""
+        problem = self._health.problem()
+        body = {"status": problem or "ok", "name": "world", "devices": self._health.devices()}
+        return self._json(body, GENERATED, self._clock.now_s(), status=503 if problem else 200)
+
+    @staticmethod
+    def _json(
+        body: object, source: str, now_s: float, *, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        stamps = {"X-World-Source": source, "X-World-Time": iso(now_s), **(headers or {})}
+        return Response(orjson.dumps(body), status_code=status, headers=stamps, media_type="application/json")
+
+
+def _query(request: Request) -> dict[str, str]:
+    pairs = request.query_params.multi_items()
+    query = dict(pairs)
+    if len(query) != len(pairs) or len(pairs) > 40:
+        message = "each parameter may be given once, and at most 40 of them"
+        raise _BadQueryError(message)
+    return query
+
+
+def _bounded(query: Mapping[str, str], key: str, default: int, high: int) -> int:
+    text = query.get(key, str(default))
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= high:
+        message = f"{key} must be an integer from 1 to {high}, is {text!r}"
+        raise _BadQueryError(message)
+    return int(text)
+
+
+def _candle_hours(query: Mapping[str, str], now_s: float) -> tuple[int, int]:
+    """First and last UTC hour asked for; by default the last 300."""
+    if query.get("granularity", "3600") != "3600":
+        message = f"Unsupported granularity {query['granularity']!r}; this world has 3600"
+        raise _BadQueryError(message)
+    end_s = _instant_s(query["end"]) if "end" in query else now_s
+    start_s = _instant_s(query["start"]) if "start" in query else end_s - (MAX_CANDLES - 1) * 3600
+    first, last = -int(-start_s // 3600), int(end_s // 3600)
+    if last - first >= MAX_CANDLES:
+        message = f"granularity too small for the requested time range; count of aggregations exceeds {MAX_CANDLES}"
+        raise _BadQueryError(message)
+    return first, last
+
+
+def _instant_s(text: str) -> float:
+    return float(text) if text.isdecimal() else epoch_s(text.replace(" ", "+"))
+
+
+def _block(block: Block) -> dict[str, object]:
+    return {
+        "id": f"{block.height:064x}",
+        "height": block.height,
+        "version": 536_870_912,
+        "timestamp": int(block.timestamp_s),
+        "tx_count": 3000,
+        "size": 1_600_000,
+        "weight": 3_993_000,
+        "previousblockhash": f"{block.height - 1:064x}",
+        "mediantime": int(block.timestamp_s) - 3000,
+        "difficulty": block.difficulty,
+        "extras": {"totalFees": block.fees_sat, "reward": block.fees_sat + block.subsidy_sat},
+    }
+
+
+def _offer(offer: Offer) -> dict[str, object]:
+    gpu = offer.gpu_type
+    return {
+        "cloudId": f"{offer.provider}-{gpu.name}-{gpu.socket}-{offer.gpu_count}".lower(),
+        "gpuType": gpu.name,
+        "socket": gpu.socket,
+        "provider": offer.provider,
+        "region": "united_states",
+        "country": "US",
+        "gpuCount": offer.gpu_count,
+        "gpuMemory": gpu.memory_gb,
+        "stockStatus": offer.stock_status,
+        "security": "secure_cloud",
+        "prices": {
+            "onDemand": round(offer.usd_per_gpu_hour * offer.gpu_count, 2),
+            "communityPrice": None,
+            "isVariable": False,
+            "currency": "USD",
+        },
+        "isSpot": False,
+        "dataCenter": "US-TX-1",
+        "disk": {**_RESOURCE, "defaultCount": 1000},
+        "vcpu": {**_RESOURCE, "defaultCount": 16 * offer.gpu_count},
+        "memory": {**_RESOURCE, "defaultCount": 200 * offer.gpu_count},
+        "internetSpeed": 10_000.0,
+        "interconnect": None,
+        "interconnectType": None,
+        "provisioningTime": 10,
+        "images": ["ubuntu_22_cuda_12"],
+        "prepaidTime": None,
+    }

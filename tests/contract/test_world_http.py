@@ -1,0 +1,213 @@
+"""The market services' shapes, over the real application with a clock that the test moves."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from simulators.clock import ManualClock
+from simulators.http import Services
+from simulators.series import World
+from simulators.settings import WorldConfig
+
+LMP = "/api/public-reports/np6-788-cd/lmp_node_zone_hub"
+SPP = "/api/public-reports/np6-905-cd/spp_node_zone_hub"
+DAM = "/api/public-reports/np4-190-cd/dam_stlmnt_pnt_prices"
+START_S = 1_735_689_600.0
+
+
+class Well:
+    def problem(self) -> str:
+        return ""
+
+    def devices(self) -> int:
+        return 0
+
+
+def world(**changes):
+    paths = dict.fromkeys(("anchor", "bulk_socket", "ready_file", "transition_log", "exogenous_log"), Path("unused"))
+    document = {"version": 1, **paths, "settlement_points": ["HB_HOUSTON", "HB_NORTH"]} | changes
+    return World.load(WorldConfig.model_validate(document))
+
+
+class Client:
+    def __init__(self, at_s=START_S, **changes):
+        self.clock = ManualClock(at_s)
+        self.world = world(**changes)
+        transport = httpx.ASGITransport(Services(self.world, self.clock, Well()).app())
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://world")
+
+    async def get(self, path, expected=200, **query):
+        reply = await self.http.get(path, params=query)
+        assert reply.status_code == expected, reply.text
+        assert "X-World-Time" in reply.headers
+        assert reply.headers["X-World-Source"] in {"recorded", "generated"}
+        return reply.json()
+
+
+async def rows(client, path, **query):
+    reply = await client.get(path, **query)
+    names = [field["name"] for field in reply["fields"]]
+    return [dict(zip(names, row, strict=True)) for row in reply["data"]]
+
+
+async def test_a_lmp_reply_has_the_documented_shape():
+    client = Client(START_S + 3600)
+    reply = await client.get(LMP, SCEDTimestampFrom="2024-12-31T18:00:00", size=4)
+    assert set(reply) == {"_meta", "report", "fields", "data", "_links"}
+    assert [(field["name"], field["dataType"]) for field in reply["fields"]] == [
+        ("SCEDTimestamp", "DATETIME"),
+        ("repeatHourFlag", "BOOLEAN"),
+        ("settlementPoint", "VARCHAR"),
+        ("LMP", "DOUBLE"),
+    ]
+    meta = reply["_meta"]
+    assert (meta["totalRecords"], meta["totalPages"], meta["currentPage"], meta["pageSize"]) == (24, 6, 1, 4)
+    assert len(reply["data"]) == 4
+    assert reply["data"][0][0].startswith("2024-12-31T18:00:")
+    assert "next" in reply["_links"]
+
+
+async def test_pages_make_up_the_whole():
+    client = Client(START_S + 7200)
+    whole = await rows(client, LMP, SCEDTimestampFrom="2024-12-31T18:00:00")
+    parts = []
+    for page in range(1, 6):
+        parts += await rows(client, LMP, SCEDTimestampFrom="2024-12-31T18:00:00", size=11, page=page)
+    assert parts == whole
+    assert len(whole) == 48
+
+
+async def test_a_lmp_appears_when_its_interval_begins():
+    client = Client(START_S + 3599)
+    asked = {"SCEDTimestampFrom": "2024-12-31T18:55:00", "settlementPoint": "HB_NORTH"}
+    assert len(await rows(client, LMP, **asked)) == 1
+    client.clock.at_s = START_S + 3600 + 20
+    assert len(await rows(client, LMP, **asked)) == 2
+
+
+async def test_a_settlement_price_appears_after_its_interval_and_is_the_mean():
+    client = Client(START_S + 899)
+    asked = {"deliveryDateFrom": "2024-12-31", "deliveryHourFrom": 19, "settlementPoint": "HB_NORTH"}
+    assert await rows(client, SPP, **asked) == []
+    client.clock.at_s = START_S + 900
+    (row,) = await rows(client, SPP, **asked)
+    assert (row["deliveryDate"], row["deliveryHour"], row["deliveryInterval"]) == ("2024-12-31", 19, 1)
+    assert row["settlementPointType"] == "HU"
+    lmps = await rows(client, LMP, SCEDTimestampFrom="2024-12-31T18:00:00", settlementPoint="HB_NORTH")
+    assert row["settlementPointPrice"] == pytest.approx(np.mean([lmp["LMP"] for lmp in lmps]), abs=0.006)
+
+
+async def test_day_ahead_prices_of_tomorrow_appear_after_half_past_one_central():
+    half_past_one = datetime(2025, 1, 15, 19, 30, tzinfo=UTC).timestamp()
+    client = Client(half_past_one - 1)
+    assert await rows(client, DAM, deliveryDateFrom="2025-01-16", deliveryDateTo="2025-01-16") == []
+    client.clock.at_s = half_past_one
+    tomorrow = await rows(client, DAM, deliveryDateFrom="2025-01-16", deliveryDateTo="2025-01-16")
+    assert len(tomorrow) == 48
+    assert [row["hourEnding"] for row in tomorrow[::2]] == [f"{hour:02d}:00" for hour in range(1, 25)]
+
+
+@pytest.mark.parametrize(("day", "hours", "repeated"), [("2024-03-10", 23, 0), ("2024-11-03", 25, 1)])
+async def test_days_of_the_clock_change(day, hours, repeated):
+    client = Client()
+    asked = {"deliveryDateFrom": day, "deliveryDateTo": day, "settlementPoint": "HB_NORTH"}
+    day_ahead = await rows(client, DAM, **asked)
+    assert len(day_ahead) == hours
+    assert sum(row["DSTFlag"] for row in day_ahead) == repeated
+    real_time = await rows(client, SPP, **asked)
+    assert len(real_time) == 4 * hours
+    lmps = await rows(
+        client,
+        LMP,
+        SCEDTimestampFrom=f"{day}T00:00:00",
+        SCEDTimestampTo=f"{day}T23:59:59",
+        settlementPoint="HB_NORTH",
+    )
+    assert len(lmps) == 12 * hours
+    assert sum(row["repeatHourFlag"] for row in lmps) == 12 * repeated
+
+
+async def test_filters_and_sorting():
+    client = Client(START_S + 7200)
+    high = await rows(client, LMP, SCEDTimestampFrom="2024-12-31T18:00:00", LMPFrom=90, sort="LMP", dir="desc")
+    found = [row["LMP"] for row in high]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] >= 90
+    assert await rows(client, LMP, settlementPoint="NO_SUCH_POINT") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ({"SCEDTimestampFrom": "yesterday"}, "SCEDTimestampFrom must be Central time"),
+        ({"SCEDTimestampFrom": "2025-01-01T00:00:00+00:00"}, "without an offset"),
+        ({"deliveryDateFrom": "2025-01-01"}, "Unknown parameter deliveryDateFrom"),
+        ({"size": "0"}, "size must be an integer from 1 to 100000"),
+        ({"page": "x"}, "page must be an integer"),
+        ({"LMPFrom": "nan"}, "LMPFrom must be a number"),
+        ({"repeatHourFlag": "maybe"}, "must be true or false"),
+        ({"SCEDTimestampFrom": "2011-01-01T00:00:00"}, "over 400 days"),
+        ({"sort": "price"}, "sort must name a column"),
+    ],
+)
+async def test_a_bad_parameter_is_a_400_in_ercots_shape(query, says):
+    reply = await Client().get(LMP, expected=400, **query)
+    assert set(reply) == {"timestamp", "code", "status", "message", "data"}
+    assert (reply["code"], reply["status"]) == (400, "BAD_REQUEST")
+    assert says in reply["message"]
+
+
+async def test_a_past_range_is_the_same_whenever_it_is_asked_for():
+    early, late = Client(START_S), Client(START_S + 300 * 86_400)
+    asked = {"deliveryDateFrom": "2024-07-01", "deliveryDateTo": "2024-07-03"}
+    assert await rows(early, SPP, **asked) == await rows(late, SPP, **asked)
+
+
+async def test_coinbase_ticker_and_candles_agree():
+    client = Client(START_S + 3600 * 10 + 1800)
+    ticker = await client.get("/products/BTC-USD/ticker")
+    assert isinstance(ticker["price"], str)
+    candles = await client.get(
+        "/products/BTC-USD/candles", granularity=3600, start="2025-01-01T05:00:00Z", end="2025-01-01T10:00:00+00:00"
+    )
+    assert [row[0] for row in candles] == [int(START_S) + 3600 * hour for hour in range(10, 4, -1)]
+    assert float(ticker["price"]) == candles[0][4]
+    assert all(low <= min(first, last) and high >= max(first, last) for _, low, high, first, last, _ in candles)
+    assert candles[2][4] == candles[1][3]
+    await client.get("/products/BTC-USD/candles", expected=400, granularity=60)
+    await client.get("/products/BTC-USD/candles", expected=400, start="2020-01-01", end="2025-01-01")
+
+
+async def test_mempool_blocks_and_reward_stats_agree():
+    client = Client(START_S + 86_400)
+    blocks = await client.get("/api/v1/blocks")
+    assert len(blocks) == 15
+    assert [block["height"] for block in blocks] == list(range(blocks[0]["height"], blocks[0]["height"] - 15, -1))
+    assert blocks[0]["timestamp"] <= START_S + 86_400
+    stats = await client.get("/api/v1/mining/reward-stats/15")
+    assert stats["totalFee"] == str(sum(block["extras"]["totalFees"] for block in blocks))
+    assert stats["totalReward"] == str(sum(block["extras"]["reward"] for block in blocks))
+    older = await client.get(f"/api/v1/blocks/{blocks[-1]['height'] - 1}")
+    assert older[0]["height"] == blocks[-1]["height"] - 1
+    await client.get("/api/v1/mining/reward-stats/999999", expected=400)
+
+
+async def test_gpu_listings():
+    client = Client()
+    listing = await client.get("/api/v1/availability/gpus", gpu_type="H100_80GB", gpu_count=8)
+    assert listing["totalCount"] == len(listing["items"]) > 0
+    for item in listing["items"]:
+        assert 10 < item["prices"]["onDemand"] < 40
+        assert item["stockStatus"] in {"High", "Medium", "Low", "Unavailable"}
+    await client.get("/api/v1/availability/gpus", expected=422, page="-1")
+
+
+async def test_world_and_health():
+    client = Client()
+    about = await client.get("/world/time")
+    assert (about["simulated_at"], about["seed"]) == ("2025-01-01T00:00:00+00:00", 7)
+    assert {row["source"] for row in (await client.get("/world/series"))["series"]} == {"generated"}
+    assert (await client.get("/healthz"))["status"] == "ok"
