@@ -2,6 +2,7 @@
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from hcp_pipelines.orchestration.history import da_settlement_point_prices, rt_settlement_point_prices
 from hcp_pipelines.orchestration.resources import Platform
@@ -21,7 +22,7 @@ COLUMNS = dg.TableSchema(
 class SettlementPoints(dg.Config):
     """Which points to fetch."""
 
-    points: list[str] = ["HB_HOUSTON", "HB_NORTH", "HB_HUBAVG"]
+    points: list[str] = Field(default=["HB_HOUSTON", "HB_NORTH", "HB_HUBAVG"])
 
 
 @dg.asset(
@@ -35,9 +36,7 @@ class SettlementPoints(dg.Config):
     retry_policy=RETRY,
     metadata={"dagster/column_schema": COLUMNS},
 )
-def raw_ercot__rt_spp(
-    context: dg.AssetExecutionContext, config: SettlementPoints, platform: Platform
-) -> pl.DataFrame:
+def raw_ercot__rt_spp(context: dg.AssetExecutionContext, config: SettlementPoints, platform: Platform) -> pl.DataFrame:
     """Real-time settlement point prices: one row a 15-minute interval and point."""
     window = context.partition_time_window
     return rt_settlement_point_prices(platform.settings(), config.points, window.start, window.end)
@@ -54,9 +53,7 @@ def raw_ercot__rt_spp(
     retry_policy=RETRY,
     metadata={"dagster/column_schema": COLUMNS},
 )
-def raw_ercot__da_spp(
-    context: dg.AssetExecutionContext, config: SettlementPoints, platform: Platform
-) -> pl.DataFrame:
+def raw_ercot__da_spp(context: dg.AssetExecutionContext, config: SettlementPoints, platform: Platform) -> pl.DataFrame:
     """Day-ahead settlement point prices: one row an hour and point."""
     window = context.partition_time_window
     return da_settlement_point_prices(platform.settings(), config.points, window.start, window.end)

@@ -3,7 +3,9 @@
 import dagster as dg
 
 
-def _written_by(daemon: str, key: str, description: str, kinds: set[str], deps: list[str] | None = None) -> dg.AssetSpec:
+def _written_by(
+    daemon: str, key: str, description: str, kinds: set[str], deps: list[str] | None = None
+) -> dg.AssetSpec:
     return dg.AssetSpec(
         key,
         group_name="daemons",
@@ -22,7 +24,9 @@ external_assets = [
     _written_by(
         "collector", "raw_hcp__switch_journal", "Journal events.", {"ducklake", "parquet"}, ["hcp__switch_journal"]
     ),
-    _written_by("collector", "raw_hcp__policies", "Policies without their bodies.", {"ducklake"}, ["core_hcp__policies"]),
+    _written_by(
+        "collector", "raw_hcp__policies", "Policies without their bodies.", {"ducklake"}, ["core_hcp__policies"]
+    ),
     _written_by("collector", "raw_hcp__facilities", "Facilities as applied.", {"ducklake"}),
     _written_by("collector", "raw_hcp__device_groups", "Groups of each generation.", {"ducklake"}),
     _written_by("collector", "raw_hcp__allocation_history", "What each group did, by tick.", {"ducklake"}),

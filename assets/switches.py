@@ -10,10 +10,10 @@ from hcp_pipelines.orchestration.dbt_project import (
     PROJECT,
     dbt_executable,
     manifest_path,
-    prepare_extensions,
     target_dir,
 )
 from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.lake import install_extensions
 
 SETTINGS = Settings.load()
 GROUP_OF_FOLDER = {"staging": "switches", "core": "switches", "marts": "marts"}
@@ -42,5 +42,5 @@ dbt_cli = DbtCliResource(
 @dbt_assets(manifest=manifest_path(SETTINGS), project=dbt_project, dagster_dbt_translator=Translator(), name="switches")
 def switch_models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
     """Build and test the models: views over the copied rows, so that a mart is as fresh as the copy."""
-    prepare_extensions()
+    install_extensions()
     yield from dbt.cli(["build"], context=context, target_path=target_dir(SETTINGS) / "runs").stream()

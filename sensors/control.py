@@ -18,9 +18,7 @@ IN_PROGRESS = [
 ]
 
 
-@dg.sensor(
-    name=TICK_SENSOR, job=tick_job, minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING
-)
+@dg.sensor(name=TICK_SENSOR, job=tick_job, minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
 def tick_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
     """Request one run on the newest tick when a policy should be solved again; the launcher asks the same, sooner."""
     last_tick_id = int(context.cursor or 0)

@@ -1,1 +1,1 @@
-"""Hashprice, break-even, margins, decision price: pure functions."""
+"""Formulas of revenue, cost and switching: pure functions over floats and polars columns. No storage, no decisions."""

@@ -29,7 +29,7 @@ def manifest_path(settings: Settings) -> Path:
 
 def lake_environment(settings: Settings) -> dict[str, str]:
     """What dbt's profile reads from the environment: how to attach the lake as its writer."""
-    catalogue = dsn(settings, Role.LAKE_WRITER, Database.LAKE)
+    catalogue = dsn(settings, Role.LAKE_WRITER, Database.LAKE).replace("'", "''")  # becomes part of a SQL literal
     return {
         "HCP_LAKE_ATTACH": f"ducklake:postgres:{catalogue}",
         "HCP_LAKE_DATA_PATH": f"{settings.at('lake')}/",

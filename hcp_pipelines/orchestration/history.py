@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import polars as pl
@@ -13,11 +13,11 @@ from hcp_pipelines.markets.ercot import REAL_BASE_URL, ErcotClient
 from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.settings import Settings
 
-SPP_SCHEMA = {
+SPP_SCHEMA: Mapping[str, pl.DataType] = {
     "start_at": pl.Datetime("us", "UTC"),
-    "settlement_point": pl.Utf8,
-    "price_usd_per_mwh": pl.Float64,
-    "source": pl.Utf8,
+    "settlement_point": pl.String(),
+    "price_usd_per_mwh": pl.Float64(),
+    "source": pl.String(),
 }
 
 
@@ -47,12 +47,12 @@ def market_base_url(settings: Settings) -> str:
     try:
         return str(json.loads(path.read_text())["urls"]["http"])
     except (OSError, ValueError, KeyError) as error:
-        raise NotRunningError(f"no market to ask: {path} is not there or not complete. Start `hcp up` first.") from error
+        raise NotRunningError(
+            f"no market to ask: {path} is not there or not complete. Start `hcp up` first."
+        ) from error
 
 
-async def _fetch(
-    settings: Settings, report: str, points: Sequence[str], start: datetime, end: datetime
-) -> list[Tick]:
+async def _fetch(settings: Settings, report: str, points: Sequence[str], start: datetime, end: datetime) -> list[Tick]:
     http = MarketHttp(market_base_url(settings))
     client = ErcotClient(http)
     read = client.rt_spp if report == "rt_spp" else client.da_spp

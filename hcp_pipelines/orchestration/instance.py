@@ -5,7 +5,7 @@ comes by the environment.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,13 +54,13 @@ def prepare(settings: Settings) -> Path:
     return written.parent
 
 
-def write_instance(settings: Settings) -> Path:
+def write_instance(settings: Settings, locations: Sequence[str] = LOCATIONS) -> Path:
     """Write dagster.yaml and workspace.yaml; the path of the former."""
     folder = home(settings)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / "dagster.yaml"
     path.write_text(yaml.safe_dump(instance_document(settings), sort_keys=False))
-    workspace_path(settings).write_text(yaml.safe_dump(workspace_document(settings), sort_keys=False))
+    workspace_path(settings).write_text(yaml.safe_dump(workspace_document(settings, locations), sort_keys=False))
     return path
 
 
@@ -69,11 +69,11 @@ def workspace_path(settings: Settings) -> Path:
     return home(settings) / "workspace.yaml"
 
 
-def workspace_document(settings: Settings) -> dict[str, Any]:
-    """Both code locations as gRPC servers on unix sockets: half the memory of letting each reader start its own."""
+def workspace_document(settings: Settings, locations: Sequence[str] = LOCATIONS) -> dict[str, Any]:
+    """The code locations as gRPC servers on unix sockets: half the memory of letting each reader start its own."""
     return {
         "load_from": [
-            {"grpc_server": {"socket": str(socket_path(settings, name)), "location_name": name}} for name in LOCATIONS
+            {"grpc_server": {"socket": str(socket_path(settings, name)), "location_name": name}} for name in locations
         ]
     }
 
@@ -116,14 +116,14 @@ def instance_document(settings: Settings) -> dict[str, Any]:
     }
 
 
-def process_commands(settings: Settings) -> list[DagsterProcess]:
+def process_commands(settings: Settings, locations: Sequence[str] = LOCATIONS) -> list[DagsterProcess]:
     """Everything to start, each after those it names: code servers, run server, webserver, daemon, launcher."""
     env = environment(settings)
-    servers = tuple(code_server_name(name) for name in LOCATIONS)
+    servers = tuple(code_server_name(name) for name in locations)
     workspace = ("-w", str(workspace_path(settings)))
     web = (sys.executable, "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(settings.dagster_port))
     return [
-        *(_code_server(settings, name, env) for name in LOCATIONS),
+        *(_code_server(settings, name, env) for name in locations),
         DagsterProcess(
             RUN_SERVER,
             (sys.executable, "-m", "hcp_pipelines.orchestration.run_server"),
@@ -132,7 +132,7 @@ def process_commands(settings: Settings) -> list[DagsterProcess]:
             probe=probes.run_server(socket_path(settings, RUN_SERVER)),
         ),
         DagsterProcess(
-            WEBSERVER, (*web, *workspace), env, after=servers, probe=probes.webserver(settings.dagster_port, LOCATIONS)
+            WEBSERVER, (*web, *workspace), env, after=servers, probe=probes.webserver(settings.dagster_port, locations)
         ),
         DagsterProcess(
             DAEMON,
@@ -165,8 +165,10 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def storage_url(settings: Settings) -> str:
-    """URL of Dagster's own database. Its commits don't wait for the disk: a crash of the server's machine may lose the
-    last moments of run history (run monitoring then fails those runs), never a policy, which is in another database.
+    """URL of Dagster's own database, whose commits don't wait for the disk.
+
+    A crash of the server's machine may lose the last moments of run history (run monitoring then fails those runs),
+    never a policy, which is in another database.
     """
     url = sqlalchemy_url(settings)
     return f"{url}{'&' if '?' in url else '?'}options=-csynchronous_commit%3Doff"
@@ -180,4 +182,3 @@ def _code_server(settings: Settings, location: str, env: Mapping[str, str]) -> D
         *("-s", str(path), "--location-name", location, "--log-level", "warning"),
     )
     return DagsterProcess(code_server_name(location), argv, env, after=("postgres",), probe=probes.code_server(path))
-

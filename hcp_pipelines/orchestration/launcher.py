@@ -1,7 +1,7 @@
-"""The tick launcher: `python -m hcp_pipelines.orchestration.launcher`. Asks for a run of `tick_job` as soon as a tick
-calls for one, by Dagster's public GraphQL API; the tick sensor is the slower safety net and skips what was asked here.
+"""The tick launcher (`python -m hcp_pipelines.orchestration.launcher`): asks for a run as soon as a tick calls for one.
 
-One run at a time: ticks that come meanwhile are answered by one run on the newest. Without a webserver it waits.
+By Dagster's public GraphQL API; the tick sensor is the slower safety net and skips what was asked for here. One run at
+a time: ticks that come meanwhile are answered by one run on the newest. Without a webserver it waits.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import httpx
 import psycopg
 from prometheus_client import Counter, Histogram
 
+from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.orchestration.probes import graphql
 from hcp_pipelines.orchestration.requests import CONTROL_LOCATION, TICK_JOB, SolveRequest, solve_request
 from hcp_pipelines.orchestration.state import read_solve_state
@@ -90,7 +91,7 @@ class TickLauncher:
             if self._connection is None or self._connection.closed:
                 self._connection = connect(self._ctx.settings, Role.CONTROL)
             state = read_solve_state(self._connection, self._ctx.clock.now())
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, StorageError) as error:
             self._ctx.health["postgres"] = repr(error)
             if self._connection is not None:
                 self._connection.close()

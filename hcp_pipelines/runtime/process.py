@@ -1,0 +1,115 @@
+"""The shell of every daemon: logs, signals, the end of the parent, /metrics and /healthz, the ready file.
+
+What the daemon does is the `body` it is given.
+"""
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+import uvloop
+
+from hcp_pipelines.domain.clock import Anchor, SystemClock
+from hcp_pipelines.domain.errors import HcpError
+from hcp_pipelines.runtime.http import StatusServer
+from hcp_pipelines.runtime.logs import configure_logs
+from hcp_pipelines.settings import Settings, environment_value
+
+_PR_SET_PDEATHSIG = 1
+STOP_WITHIN_S = 8.0
+
+
+@dataclass
+class ProcessContext:
+    """What a daemon is given. A non-empty text in `health` makes /healthz answer 503 with it."""
+
+    name: str
+    settings: Settings
+    clock: SystemClock
+    log: structlog.stdlib.BoundLogger
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    health: dict[str, str] = field(default_factory=dict)
+    status_url: str = ""
+
+    def ready(self, **urls: str) -> None:
+        """Say that the process does its work: writes `run/NAME.json` in one step."""
+        path = self.settings.at("run", f"{self.name}.json")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own = {"health": f"{self.status_url}/healthz", "metrics": f"{self.status_url}/metrics"}
+        record = {
+            "name": self.name,
+            "pid": os.getpid(),
+            "urls": own | urls,
+            "ready_at": self.clock.real_now().isoformat(),
+        }
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(record))
+        fresh.replace(path)
+        self.log.info("ready", **urls)
+
+
+Body = Callable[[ProcessContext], Awaitable[None]]
+
+
+def run_process(name: str, settings: Settings, body: Body) -> int:
+    """Run a daemon until SIGTERM, SIGINT, the parent's end, or the body's; the exit code.
+
+    Error trees of ours end in one log line and code 1; a defect ends with its traceback in the log.
+    """
+    name = environment_value("HCP_PROCESS_NAME") or name
+    log = configure_logs(name, settings.log_level)
+    die_with_parent()
+    context = ProcessContext(name, settings, read_clock(settings), log)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(context, body))
+    except* HcpError as errors:
+        for error in errors.exceptions:
+            log.error("stopped", error=str(error))
+        return 1
+    log.info("stopped")
+    return 0
+
+
+async def _run(context: ProcessContext, body: Body) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, context.stop.set)
+    if context.settings.otlp_endpoint:
+        from hcp_pipelines.runtime.tracing import configure_tracing
+
+        configure_tracing(context.name, context.settings.otlp_endpoint)
+    server = StatusServer(lambda: context.health)
+    context.status_url = await server.start()
+    work = asyncio.ensure_future(body(context))
+    stopped = asyncio.create_task(context.stop.wait())
+    try:
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            await asyncio.wait({work}, timeout=STOP_WITHIN_S)
+        if not work.done():
+            work.cancel()
+            await asyncio.wait({work})
+    finally:
+        stopped.cancel()
+        await server.stop()
+    if not work.cancelled():
+        work.result()
+
+
+def read_clock(settings: Settings) -> SystemClock:
+    """The platform's clock: through the anchor file, or real time without one."""
+    try:
+        return SystemClock(Anchor.load(settings.at("run", "clock.json")))
+    except FileNotFoundError:
+        return SystemClock()
+
+
+def die_with_parent() -> None:
+    """Have the kernel send SIGTERM when the parent dies."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)

@@ -1,0 +1,239 @@
+"""The DuckLake: attach it, and the one way to write to it.
+
+Every write takes a Postgres advisory lock for its table (commits on one table collide otherwise), is one transaction
+together with its batch id, and is counted after the commit. A commit can take seconds: never on the decision path.
+"""
+
+import contextlib
+import hashlib
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, Literal
+
+import duckdb
+import duckdb_extensions
+import polars as pl
+import psycopg
+import pyarrow as pa
+
+from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.postgres import connect, dsn
+from hcp_pipelines.storage.roles import Database, Role
+
+EXTENSIONS = ("ducklake", "postgres_scanner")
+SCHEMAS = ("raw", "core", "marts")
+BATCHES = "raw._batches"
+WRITE_ATTEMPTS = 5
+RETRY_WAIT_S = 0.2
+_TABLE_NAME = re.compile(r"^[a-z][a-z0-9_]*\.[a-z_][a-z0-9_]*$")
+
+Frame = pl.DataFrame | pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Rows whose `column` is in [start, end): what a `replace` replaces."""
+
+    column: str
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """What a write did: rows written, or 0 with `was_known` when the batch was there already."""
+
+    rows: int
+    was_known: bool
+
+
+@cache
+def install_extensions() -> None:
+    """Put the wheels' DuckDB extensions where any DuckDB session of this user finds them; no network."""
+    for name in EXTENSIONS:
+        duckdb_extensions.import_extension(name)
+
+
+def attach_statement(settings: Settings, role: Role, *, read_only: bool) -> str:
+    """The ATTACH of the lake as `lake`; holds the role's password, so never log it."""
+    source = dsn(settings, role, Database.LAKE).replace("'", "''")
+    options = ["read_only"] if read_only else []
+    if role is Role.LAKE_WRITER:
+        options.append(f"data_path '{data_path(settings)}'")
+    suffix = f" ({', '.join(options)})" if options else ""
+    return f"attach 'ducklake:postgres:{source}' as lake{suffix}"
+
+
+def data_path(settings: Settings) -> str:
+    """Where the Parquet files lie."""
+    return f"{settings.at('lake')}/"
+
+
+@contextmanager
+def attach(
+    settings: Settings, role: Role = Role.LAKE_WRITER, *, read_only: bool = False, memory: str = "1GB", threads: int = 2
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB connection with the lake attached as `lake`, UTC, settings for concurrent commits.
+
+    Raises:
+        StorageError: the catalogue can't be reached or refuses the role.
+    """
+    install_extensions()
+    connection = duckdb.connect(
+        config={"memory_limit": memory, "threads": threads, "autoinstall_known_extensions": False}
+    )
+    try:
+        for statement in (
+            "load ducklake",
+            "load postgres_scanner",
+            "set timezone = 'UTC'",
+            "set ducklake_max_retry_count = 100",
+            "set ducklake_retry_wait_ms = 10",
+            "set ducklake_retry_backoff = 1.1",
+            attach_statement(settings, role, read_only=read_only),
+        ):
+            connection.execute(statement)
+    except duckdb.Error as error:
+        connection.close()
+        raise StorageError(f"the lake can't be attached as {role.value}: {without_secrets(error)}") from None
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def initialise(settings: Settings) -> None:
+    """Make the lake's schemas and the table of batches, if they are not there."""
+    settings.at("lake").mkdir(mode=0o700, parents=True, exist_ok=True)
+    with attach(settings) as connection:
+        for schema in SCHEMAS:
+            connection.execute(f"create schema if not exists lake.{schema}")
+        connection.execute(
+            f"create table if not exists lake.{BATCHES} "
+            '("table" varchar, batch_id varchar, "rows" bigint, written_at timestamptz)'
+        )
+
+
+def write_analyst_script(settings: Settings) -> None:
+    """`.hcp/analyst.sql`: what a plain DuckDB session executes to read the lake as lake_reader."""
+    install_extensions()
+    path = settings.at("analyst.sql")
+    statement = attach_statement(settings, Role.LAKE_READER, read_only=True)
+    text = f"load ducklake; load postgres_scanner; set timezone = 'UTC'; {statement}; use lake;\n"
+    fresh = path.with_suffix(".new")
+    fresh.touch(mode=0o600)
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def write(
+    target: Settings | duckdb.DuckDBPyConnection,
+    table: str,
+    frame: Frame,
+    batch_id: str,
+    mode: Literal["append", "replace"] = "append",
+    window: Window | None = None,
+    settings: Settings | None = None,
+) -> WriteResult:
+    """Write a frame to `schema.table`, which is made from the frame's columns if it is not there.
+
+    `append` of a batch id that is already there writes nothing. `replace` puts the frame in the place of the window's rows, or
+    of all rows. `target` is the settings, or an attached connection together with `settings` (for the lock).
+
+    Raises:
+        StorageError: the name is wrong, the commit failed every time, or the rows found are not those written.
+    """
+    if not _TABLE_NAME.match(table):
+        raise StorageError(f"{table!r} is not a lake table: schema.table in lower case")
+    owner = settings if settings is not None else target
+    if not isinstance(owner, Settings):
+        raise StorageError("write() on a connection needs the settings too, for the table's lock")
+    own = attach(owner) if isinstance(target, Settings) else contextlib.nullcontext(target)
+    with own as connection, _table_lock(owner, table):
+        for attempt in range(1, WRITE_ATTEMPTS + 1):
+            try:
+                return _write_once(connection, table, frame, batch_id, mode, window)
+            except duckdb.Error as error:
+                with contextlib.suppress(duckdb.Error):
+                    connection.execute("rollback")
+                if attempt == WRITE_ATTEMPTS or not _is_worth_a_retry(error):
+                    raise StorageError(f"batch {batch_id} of {table}: {without_secrets(error)}") from None
+                time.sleep(RETRY_WAIT_S * attempt)
+    raise AssertionError("unreachable")
+
+
+def _write_once(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    frame: Frame,
+    batch_id: str,
+    mode: str,
+    window: Window | None,
+) -> WriteResult:
+    known = f'select count(*) from lake.{BATCHES} where "table" = ? and batch_id = ?'  # noqa: S608 - our constant
+    rows = len(frame)
+    connection.register("incoming", frame.to_arrow() if isinstance(frame, pl.DataFrame) else frame)
+    try:
+        connection.execute("begin")
+        connection.execute(f"create table if not exists lake.{table} as select * from incoming limit 0")  # noqa: S608
+        if mode == "append" and _count(connection, known, [table, batch_id]):
+            connection.execute("rollback")
+            return WriteResult(0, was_known=True)
+        if mode == "replace":
+            _delete(connection, table, window)
+        before = _count(connection, f"select count(*) from lake.{table}")  # noqa: S608 - the name was checked
+        connection.execute(f"insert into lake.{table} by name select * from incoming")  # noqa: S608
+        connection.execute(f'delete from lake.{BATCHES} where "table" = ? and batch_id = ?', [table, batch_id])  # noqa: S608
+        connection.execute(f"insert into lake.{BATCHES} values (?, ?, ?, now())", [table, batch_id, rows])  # noqa: S608
+        connection.execute("commit")
+    finally:
+        connection.unregister("incoming")
+    after = _count(connection, f"select count(*) from lake.{table}")  # noqa: S608
+    if after != before + rows:
+        raise StorageError(f"batch {batch_id} of {table}: {after} rows after the commit, {before + rows} expected")
+    return WriteResult(rows, was_known=False)
+
+
+def _delete(connection: duckdb.DuckDBPyConnection, table: str, window: Window | None) -> None:
+    if window is None:
+        connection.execute(f"delete from lake.{table}")  # noqa: S608 - the name was checked
+        return
+    column = '"' + window.column.replace('"', '""') + '"'
+    connection.execute(
+        f"delete from lake.{table} where {column} >= ? and {column} < ?",  # noqa: S608 - the names were checked
+        [window.start, window.end],
+    )
+
+
+def _count(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> int:
+    row = connection.execute(query, parameters or []).fetchone()
+    return int(row[0]) if row else 0
+
+
+@contextmanager
+def _table_lock(settings: Settings, table: str) -> Iterator[None]:
+    """One writer a table at a time, over all processes; the server drops the lock with its holder."""
+    key = int.from_bytes(hashlib.sha256(f"lake:{table}".encode()).digest()[:8], signed=True)
+    try:
+        with connect(settings, Role.LAKE_WRITER, Database.LAKE) as holder:
+            holder.execute("select pg_advisory_lock(%s)", (key,))
+            yield
+    except psycopg.Error as error:
+        raise StorageError(f"the lock of {table} was lost: {str(error).strip()}") from error
+
+
+def _is_worth_a_retry(error: duckdb.Error) -> bool:
+    text = str(error)
+    return any(
+        word in text for word in ("Failed to commit", "conflict", "could not serialize", "deadlock", "connection")
+    )
+
+
+def without_secrets(error: BaseException) -> str:
+    return re.sub(r"password=\S+", "password=…", str(error))

@@ -1,0 +1,88 @@
+"""Connections to Postgres: URLs by role, a pool for daemons, a plain connection for the rest. No SQL here."""
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import psycopg.conninfo
+from psycopg_pool import AsyncConnectionPool
+
+from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.roles import Database, Role
+from hcp_pipelines.storage.secrets import password
+
+CONNECT_TIMEOUT_S = 5
+
+
+def address(settings: Settings) -> dict[str, str]:
+    """Host and port of the server: the embedded one's socket directory, or those of `HCP_DATABASE_URL`.
+
+    Raises:
+        StorageError: the embedded server has never been started here.
+    """
+    if settings.database_url is not None:
+        parts = psycopg.conninfo.conninfo_to_dict(settings.database_url.get_secret_value())
+        kept = ("host", "hostaddr", "port", "sslmode", "sslrootcert", "sslcert", "sslkey")
+        return {k: str(v) for k, v in parts.items() if k in kept and v is not None}
+    try:
+        record = json.loads(settings.at("run", "postgres.json").read_text())
+    except (OSError, ValueError):
+        raise StorageError(f"No Postgres in {settings.state_dir}: start the platform with `hcp up`.") from None
+    return {"host": str(record["socket_dir"]), "port": str(record["port"])}
+
+
+def dsn(settings: Settings, role: Role, database: Database = Database.HCP) -> str:
+    """The libpq connection string of a role; holds the password, so never log it."""
+    return psycopg.conninfo.make_conninfo(
+        "",
+        **address(settings),
+        user=role.value,
+        password=password(settings, role),
+        dbname=database.value,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        application_name=f"hcp {role.value}",
+    )
+
+
+def sqlalchemy_url(settings: Settings) -> str:
+    """Dagster's own database as SQLAlchemy wants it (psycopg 2 by name: plain `postgresql://` picks psycopg 3)."""
+    where = address(settings)
+    secret = quote(password(settings, Role.DAGSTER), safe="")
+    options = "&".join(f"{k}={quote(v, safe='')}" for k, v in where.items())
+    return f"postgresql+psycopg2://{Role.DAGSTER.value}:{secret}@/{Database.DAGSTER.value}?{options}"
+
+
+def connect(settings: Settings, role: Role, database: Database = Database.HCP) -> psycopg.Connection[tuple[Any, ...]]:
+    """An open connection in autocommit mode; use it as a context manager.
+
+    Raises:
+        StorageError: the server can't be reached or refuses the role.
+    """
+    try:
+        return psycopg.connect(dsn(settings, role, database), autocommit=True)
+    except psycopg.OperationalError as error:
+        raise StorageError(f"Postgres ({database.value} as {role.value}): {_first_line(error)}") from error
+
+
+async def open_pool(
+    settings: Settings, role: Role, *, min_size: int = 1, max_size: int = 4, database: Database = Database.HCP
+) -> AsyncConnectionPool:
+    """An open pool of autocommit connections, checked before they are handed out."""
+    pool = AsyncConnectionPool(
+        dsn(settings, role, database),
+        min_size=min_size,
+        max_size=max_size,
+        kwargs={"autocommit": True},
+        check=AsyncConnectionPool.check_connection,
+        open=False,
+        timeout=10.0,
+        reconnect_timeout=60.0,
+    )
+    await pool.open(wait=False)
+    return pool
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [repr(error)])[0]

@@ -1,0 +1,32 @@
+"""The database roles and databases: who may do what is in `migrations/0002` and `bootstrap.py`."""
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """A login of the platform; each process has the one with the least rights that do."""
+
+    ADMIN = "hcp_admin"
+    FEED = "hcp_feed"
+    CONTROL = "hcp_control"
+    ALLOCATOR = "hcp_allocator"
+    API = "hcp_api"
+    COLLECTOR = "hcp_collector"
+    DAGSTER = "dagster"
+    LAKE_WRITER = "lake_writer"
+    LAKE_READER = "lake_reader"
+
+
+class Database(StrEnum):
+    """The three databases (DESIGN §4)."""
+
+    HCP = "hcp"
+    DAGSTER = "dagster"
+    LAKE = "lake"
+
+
+HOME_DATABASE = {
+    Role.DAGSTER: Database.DAGSTER,
+    Role.LAKE_WRITER: Database.LAKE,
+    Role.LAKE_READER: Database.LAKE,
+}

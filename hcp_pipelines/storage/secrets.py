@@ -1,0 +1,35 @@
+"""Generated passwords: one file a role in `.hcp/secrets`, readable by the owner alone. Never logged."""
+
+import os
+import secrets
+from pathlib import Path
+
+from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.roles import Role
+
+
+def secrets_dir(settings: Settings) -> Path:
+    """The folder of the password files, created with mode 0700."""
+    folder = settings.at("secrets")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def password(settings: Settings, role: Role, *, create: bool = False) -> str:
+    """The role's password; with `create` it is generated at first use.
+
+    Raises:
+        StorageError: the file is missing.
+    """
+    path = secrets_dir(settings) / role.value
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        if not create:
+            raise StorageError(f"{path} is missing: the platform has not been set up here; `hcp up` does it") from None
+    value = secrets.token_urlsafe(24)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(value)
+    return value

@@ -1,0 +1,249 @@
+"""The market clients against replies in the services' real shapes (written by hand after the published specifications)."""
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from hcp_pipelines.domain.errors import MarketError
+from hcp_pipelines.domain.ticks import Stream
+from hcp_pipelines.markets.coinbase import CoinbaseClient
+from hcp_pipelines.markets.ercot import ErcotClient
+from hcp_pipelines.markets.gpu_listings import GpuListingsClient
+from hcp_pipelines.markets.http import MarketHttp
+from hcp_pipelines.markets.mempool import MempoolClient
+
+LMP_FIELDS = ("SCEDTimestamp", "repeatHourFlag", "settlementPoint", "LMP")
+SPP_FIELDS = (
+    "deliveryDate",
+    "deliveryHour",
+    "deliveryInterval",
+    "settlementPoint",
+    "settlementPointType",
+    "settlementPointPrice",
+    "DSTFlag",
+)
+DA_FIELDS = ("deliveryDate", "hourEnding", "settlementPoint", "settlementPointPrice", "DSTFlag")
+
+
+class Service:
+    """An httpx transport that answers by path and remembers what it was asked."""
+
+    def __init__(self, answers):
+        self.answers = answers
+        self.asked = []
+
+    async def __call__(self, request):
+        self.asked.append((request.url.path, dict(request.url.params)))
+        answer = self.answers[request.url.path]
+        if callable(answer):
+            answer = answer(dict(request.url.params))
+        return answer if isinstance(answer, httpx.Response) else httpx.Response(200, json=answer)
+
+    def http(self, **options):
+        return MarketHttp("http://world", transport=httpx.MockTransport(self), retry_wait_s=0.0, **options)
+
+
+def report(fields, rows, pages=1, page=1):
+    return {
+        "_meta": {"totalRecords": len(rows), "pageSize": 1000, "totalPages": pages, "currentPage": page, "query": {}},
+        "report": {"reportName": "a report", "reportId": "1", "reportEMIL": "NP"},
+        "fields": [{"name": name, "dataType": "VARCHAR", "cardinality": i} for i, name in enumerate(fields)],
+        "data": rows,
+        "_links": {},
+    }
+
+
+def utc(text):
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+async def lmps(rows, start, end, points=("HB_NORTH",)):
+    service = Service({"/api/public-reports/np6-788-cd/lmp_node_zone_hub": report(LMP_FIELDS, rows)})
+    return await ErcotClient(service.http()).rt_lmp(points, start, end), service
+
+
+async def test_an_irregular_sced_stamp_prices_its_clock_interval():
+    rows = [["2024-07-01T00:05:13", False, "HB_NORTH", 24.5]]
+    ticks, service = await lmps(rows, utc("2024-07-01T05:05"), utc("2024-07-01T05:10"))
+    assert [(t.stream, t.series, t.source_at, t.value) for t in ticks] == [
+        (Stream.POWER_RT_LMP, "HB_NORTH", utc("2024-07-01T05:05"), 24.5)
+    ]
+    assert (ticks[0].unit, ticks[0].source) == ("USD/MWh", "ERCOT")
+    asked = service.asked[0][1]
+    assert asked["SCEDTimestampFrom"] == "2024-07-01T00:05:00"
+    assert asked["settlementPoint"] == "HB_NORTH"
+
+
+async def test_both_passes_of_the_repeated_hour_are_told_apart():
+    rows = [
+        ["2024-11-03T01:30:10", False, "HB_NORTH", 20.0],
+        ["2024-11-03T01:30:12", True, "HB_NORTH", 30.0],
+    ]
+    first, service = await lmps(rows, utc("2024-11-03T06:30"), utc("2024-11-03T06:35"))
+    second, _ = await lmps(rows, utc("2024-11-03T07:30"), utc("2024-11-03T07:35"))
+    assert ([t.value for t in first], [t.value for t in second]) == ([20.0], [30.0])
+    assert service.asked[0][1]["SCEDTimestampFrom"] <= "2024-11-03T01:30:00" <= service.asked[0][1]["SCEDTimestampTo"]
+
+
+async def test_other_points_are_left_out_and_what_is_no_number_stays_visible():
+    rows = [
+        ["2024-07-01T00:05:13", False, "HB_NORTH", None],
+        ["2024-07-01T00:05:13", False, "HB_WEST", 1.0],
+        ["2024-07-01T00:05:13", False, "HB_HOUSTON", "31.25"],
+    ]
+    ticks, _ = await lmps(rows, utc("2024-07-01T05:05"), utc("2024-07-01T05:10"), ("HB_NORTH", "HB_HOUSTON"))
+    assert {t.series for t in ticks} == {"HB_NORTH", "HB_HOUSTON"}
+    assert math.isnan(next(t.value for t in ticks if t.series == "HB_NORTH"))
+    assert next(t.value for t in ticks if t.series == "HB_HOUSTON") == 31.25
+
+
+async def test_every_page_is_read():
+    pages = {
+        1: [["2024-07-01T00:05:13", False, "HB_NORTH", 1.0]],
+        2: [["2024-07-01T00:10:13", False, "HB_NORTH", 2.0]],
+    }
+    path = "/api/public-reports/np6-788-cd/lmp_node_zone_hub"
+    service = Service({path: lambda q: report(LMP_FIELDS, pages[int(q["page"])], pages=2, page=int(q["page"]))})
+    client = ErcotClient(service.http())
+    ticks = await client.rt_lmp(["HB_NORTH"], utc("2024-07-01T05:05"), utc("2024-07-01T05:15"))
+    assert [t.value for t in ticks] == [1.0, 2.0]
+
+
+async def test_settlement_prices_are_placed_by_date_hour_and_interval():
+    rows = [
+        ["2024-07-01", 1, 1, "HB_NORTH", "HU", 10.0, False],
+        ["2024-07-01", 24, 4, "HB_NORTH", "HU", 20.0, False],
+        ["2024-11-03", 2, 3, "HB_NORTH", "HU", 30.0, True],
+    ]
+    service = Service({"/api/public-reports/np6-905-cd/spp_node_zone_hub": report(SPP_FIELDS, rows)})
+    client = ErcotClient(service.http())
+    ticks = await client.rt_spp(["HB_NORTH"], utc("2024-07-01T05:00"), utc("2024-12-01T00:00"))
+    assert [(t.source_at, t.value) for t in ticks] == [
+        (utc("2024-07-01T05:00"), 10.0),
+        (utc("2024-07-02T04:45"), 20.0),
+        (utc("2024-11-03T07:30"), 30.0),
+    ]
+
+
+async def test_day_ahead_prices_are_placed_by_hour_ending():
+    rows = [["2024-07-01", "01:00", "HB_NORTH", 10.0, False], ["2024-07-01", "24:00", "HB_NORTH", 20.0, False]]
+    service = Service({"/api/public-reports/np4-190-cd/dam_stlmnt_pnt_prices": report(DA_FIELDS, rows)})
+    client = ErcotClient(service.http())
+    ticks = await client.da_spp(["HB_NORTH"], utc("2024-07-01T05:00"), utc("2024-07-02T05:00"))
+    assert [t.source_at for t in ticks] == [utc("2024-07-01T05:00"), utc("2024-07-02T04:00")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error_key": "throttled"},
+        [],
+        report(("SCEDTimestamp", "settlementPoint"), [["2024-07-01T00:05:13", "HB_NORTH"]]),
+        report(LMP_FIELDS, [["2024-07-01T00:05:13", False]]),
+        report(LMP_FIELDS, [["yesterday", False, "HB_NORTH", 1.0]]),
+    ],
+)
+async def test_a_report_of_another_shape_is_an_error_not_an_empty_answer(body):
+    service = Service({"/api/public-reports/np6-788-cd/lmp_node_zone_hub": body})
+    with pytest.raises(MarketError):
+        await ErcotClient(service.http()).rt_lmp(["HB_NORTH"], utc("2024-07-01T05:05"), utc("2024-07-01T05:10"))
+
+
+async def test_no_rows_is_an_empty_answer():
+    empty = report((), [], pages=0)
+    service = Service({"/api/public-reports/np6-788-cd/lmp_node_zone_hub": empty})
+    start = utc("2024-07-01T05:05")
+    assert await ErcotClient(service.http()).rt_lmp(["HB_NORTH"], start, start + timedelta(minutes=5)) == []
+
+
+async def test_the_exchange_ticker_is_read_with_its_own_time():
+    body = {
+        "trade_id": 1,
+        "price": "96123.45",
+        "size": "0.1",
+        "time": "2025-01-01T12:00:05.25Z",
+        "bid": "1",
+        "ask": "2",
+    }
+    tick = await CoinbaseClient(Service({"/products/BTC-USD/ticker": body}).http()).ticker()
+    assert (tick.stream, tick.series, tick.value, tick.unit) == (Stream.BTC_USD, "coinbase", 96123.45, "USD")
+    assert tick.source_at == utc("2025-01-01T12:00:05.250")
+
+
+async def test_candle_closes_hold_from_the_end_of_their_hour():
+    rows = [[1735693200, 1.0, 4.0, 2.0, 3.0, 9.0], [1735689600, 1.0, 4.0, 2.0, 2.5, 9.0]]
+    client = CoinbaseClient(Service({"/products/BTC-USD/candles": rows}).http())
+    ticks = await client.closes(utc("2025-01-01T01:00"), utc("2025-01-01T03:00"))
+    assert [(t.source_at, t.value) for t in ticks] == [(utc("2025-01-01T01:00"), 2.5), (utc("2025-01-01T02:00"), 3.0)]
+
+
+async def test_the_network_is_read_from_blocks_and_reward_statistics():
+    blocks = [
+        {"height": 877_001, "timestamp": 1735690000, "difficulty": 1.1e14, "extras": {"totalFees": 5_000_000}},
+        {"height": 877_000, "timestamp": 1735690100, "difficulty": 1.0e14, "extras": {"totalFees": 5_000_000}},
+    ]
+    stats = {"startBlock": 876_858, "endBlock": 877_001, "totalReward": "47000000000", "totalFee": "1440000000"}
+    service = Service({"/api/v1/blocks": blocks, "/api/v1/mining/reward-stats/144": stats})
+    ticks = {t.series: t for t in await MempoolClient(service.http()).network()}
+    assert {name: t.value for name, t in ticks.items()} == {
+        "difficulty": 1.1e14,
+        "fees_btc_per_block": 0.1,
+        "height": 877_001.0,
+    }
+    assert {t.source_at.timestamp() for t in ticks.values()} == {1735690100}
+
+
+async def test_gpu_offers_are_rates_per_gpu_and_only_what_can_be_rented_counts():
+    def offer(gpu, count, price, stock="High"):
+        prices = {"onDemand": price, "communityPrice": None, "isVariable": False, "currency": "USD"}
+        return {"provider": "p", "gpuType": gpu, "gpuCount": count, "prices": prices, "stockStatus": stock}
+
+    items = [
+        offer("H100_80GB", 8, 16.0),
+        offer("H100_80GB", 1, 2.4),
+        offer("H100_80GB", 2, 6.0, "Low"),
+        offer("H100_80GB", 1, 0.01, "Unavailable"),
+        offer("B200_180GB", 1, None),
+    ]
+
+    def page(query):
+        return {"items": items[:3] if query["page"] == "1" else items[3:], "totalCount": len(items)}
+
+    service = Service({"/api/v1/availability/gpus": page})
+    ticks = await GpuListingsClient(service.http()).spot(utc("2025-01-01T12:00:31"))
+    assert [(t.series, t.value, t.source_at) for t in ticks] == [("H100", 2.4, utc("2025-01-01T12:00"))]
+
+
+async def test_a_simulated_worlds_provenance_is_kept():
+    headers = {"x-world-source": "generated", "x-world-time": "2025-01-01T00:00:00+00:00"}
+    body = {"price": "96123.45", "time": "2025-01-01T12:00:05Z"}
+    answer = httpx.Response(200, headers=headers, content=json.dumps(body))
+    tick = await CoinbaseClient(Service({"/products/BTC-USD/ticker": answer}).http()).ticker()
+    assert tick.metadata == {"world": "generated"}
+
+
+async def test_overload_is_retried_and_a_refusal_is_not():
+    replies = [
+        httpx.Response(503),
+        httpx.Response(429, json={"error_key": "throttled"}),
+        {"price": "1", "time": "2025-01-01T00:00:00Z"},
+    ]
+    service = Service({"/products/BTC-USD/ticker": lambda _: replies[len(service.asked) - 1]})
+    assert (await CoinbaseClient(service.http()).ticker()).value == 1.0
+    refusing = Service({"/products/BTC-USD/ticker": httpx.Response(403, text="no")})
+    with pytest.raises(MarketError, match="403"):
+        await CoinbaseClient(refusing.http()).ticker()
+    assert len(refusing.asked) == 1
+
+
+async def test_a_source_that_stays_away_is_named_after_its_last_try():
+    def away(_):
+        raise httpx.ConnectError("refused")
+
+    service = Service({"/products/BTC-USD/ticker": away})
+    with pytest.raises(MarketError, match="after 3 tries"):
+        await CoinbaseClient(service.http()).ticker()
+    assert len(service.asked) == 3

@@ -1,0 +1,55 @@
+"""One embedded PostgreSQL for a test session; a fresh copy of the migrated database for each test that asks."""
+
+import shutil
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.bootstrap import bootstrap
+from hcp_pipelines.storage.embedded import EmbeddedPostgres
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+
+TEMPLATE = "hcp_template"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A running, migrated server; the settings of its state directory. Use `settings` unless a session's state will do."""
+    own = Settings(state_dir=tmp_path_factory.mktemp("pg") / "state")
+    server = EmbeddedPostgres(own)
+    server.prepare()
+    server.spawn()
+    try:
+        server.wait_ready()
+        bootstrap(own)
+        with psycopg.connect(server.admin_dsn(), autocommit=True) as connection:
+            connection.execute(sql.SQL("create database {} template hcp").format(sql.Identifier(TEMPLATE)))
+        yield own
+    finally:
+        server.stop()
+        shutil.rmtree(server.data_dir.parent, ignore_errors=True)
+
+
+@pytest.fixture
+def settings(postgres: Settings) -> Settings:
+    """Settings whose database `hcp` is freshly migrated and empty; the state directory is the session's."""
+    server = EmbeddedPostgres(postgres)
+    with psycopg.connect(server.admin_dsn(), autocommit=True) as connection:
+        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = 'hcp'")
+        connection.execute("drop database if exists hcp with (force)")
+        connection.execute(sql.SQL("create database hcp template {}").format(sql.Identifier(TEMPLATE)))
+        connection.execute("revoke all on database hcp from public")
+        for role in ("hcp_admin", "hcp_feed", "hcp_control", "hcp_allocator", "hcp_api", "hcp_collector"):
+            connection.execute(sql.SQL("grant connect on database hcp to {}").format(sql.Identifier(role)))
+    return postgres
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator["psycopg.Connection[tuple]"]:
+    """A connection of the owner to the fresh database."""
+    with connect(settings, Role.ADMIN) as connection:
+        yield connection
