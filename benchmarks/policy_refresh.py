@@ -30,7 +30,6 @@ import psycopg
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.ticks import Stream, Tick
-from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.orchestration import instance, probes
 from hcp_pipelines.settings import Settings

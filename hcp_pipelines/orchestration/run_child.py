@@ -10,6 +10,7 @@ import signal
 import sys
 
 import dagster as dg
+from dagster._core.events import EngineEventData
 from dagster._grpc.impl import core_execute_run
 from dagster._utils.hosted_user_process import recon_job_from_origin
 from dagster._utils.interrupts import capture_interrupts
@@ -53,7 +54,7 @@ def execute(instance: dg.DagsterInstance, run_id: str) -> None:
         if run is None or run.job_code_origin is None:
             raise RuntimeError(f"run {run_id} is unknown or has no origin: launch it through Dagster")
         instance.report_engine_event(
-            f"Warm process {os.getpid()} executes the run.", run, dg.EngineEventData.in_process(os.getpid())
+            f"Warm process {os.getpid()} executes the run.", run, EngineEventData.in_process(os.getpid())
         )
         job = recon_job_from_origin(run.job_code_origin)
         for _ in core_execute_run(job, run, instance, inject_env_vars=False):

@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 
+
 def live_indices(_: object) -> dict[str, float]: return {}
 from hcp_pipelines.orchestration.requests import FacilityState, SolveState
 

@@ -65,15 +65,16 @@ def run_process(name: str, settings: Settings, body: Body) -> int:
     log = configure_logs(name, settings.log_level)
     die_with_parent()
     context = ProcessContext(name, settings, read_clock(settings), log)
+    failures: tuple[BaseException, ...] = ()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(context, body))
     except* HcpError as errors:
-        for error in errors.exceptions:
-            log.error("stopped", error=str(error))
-        return 1
+        failures = errors.exceptions
+    for error in failures:
+        log.error("stopped", error=str(error))
     log.info("stopped")
-    return 0
+    return 1 if failures else 0
 
 
 async def _run(context: ProcessContext, body: Body) -> None:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -105,7 +106,7 @@ class EmbeddedPostgres:
                 env=_plain_environment(),
                 cwd=self._places.home,
                 start_new_session=True,
-                preexec_fn=self._before_exec(),
+                preexec_fn=self._before_exec(),  # noqa: PLW1509 - spawned from a single thread
             )
         return self._process
 
@@ -228,7 +229,7 @@ class EmbeddedPostgres:
         if done.returncode:
             raise StorageError(f"initdb in {self._places.data} failed: {(done.stderr or done.stdout).strip()[-400:]}")
 
-    def _as_account(self) -> dict[str, object]:
+    def _as_account(self) -> dict[str, Any]:
         if self._account is None:
             return {}
         return {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}

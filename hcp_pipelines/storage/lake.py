@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import duckdb
 import duckdb_extensions
@@ -33,7 +33,7 @@ WRITE_ATTEMPTS = 5
 RETRY_WAIT_S = 0.2
 _TABLE_NAME = re.compile(r"^[a-z][a-z0-9_]*\.[a-z_][a-z0-9_]*$")
 
-Frame = pl.DataFrame | pa.Table
+Frame: TypeAlias = pl.DataFrame | pa.Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,4 +236,5 @@ def _is_worth_a_retry(error: duckdb.Error) -> bool:
 
 
 def without_secrets(error: BaseException) -> str:
+    """The error's text without the password of the connection string that DuckDB likes to quote."""
     return re.sub(r"password=\S+", "password=…", str(error))

@@ -1,5 +1,7 @@
-"""LISTEN that survives a lost connection. The row is the truth and a notification only a hint: every wait also ends by
-itself after `poll_s`, so that whoever waits looks at the tables in any case.
+"""LISTEN that survives a lost connection.
+
+The row is the truth and a notification only a hint: every wait also ends by itself after `poll_s`, so that whoever
+waits looks at the tables in any case.
 """
 
 import asyncio

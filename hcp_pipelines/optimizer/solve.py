@@ -1,0 +1,139 @@
+"""The first optimizer: a strike per group and ladder step from break-even and wake cost, merit order under the site's limit.
+
+Scenario strikes and the LP replace it behind the same policy schema. Storage is in `load.py` and `publish.py`.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.optimizer.anchor import target_counts
+from hcp_pipelines.optimizer.inputs import (
+    RESOLVE_RELATIVE,
+    FacilityInputs,
+    GroupInputs,
+    InputsNotReadyError,
+    SiteInputs,
+)
+from hcp_pipelines.optimizer.steps import Step, revenue_per_index, steps_of
+from hcp_pipelines.policy.schema import (
+    Affine,
+    Anchor,
+    Block,
+    Couplings,
+    LadderStep,
+    Policy,
+    PolicyGroup,
+    RampLimit,
+    ResolveBounds,
+)
+
+
+def solve_facility(inputs: FacilityInputs) -> Policy:
+    """The facility's policy, anchored at the values it was solved at.
+
+    Every group's every step is listed, also where the site's limit can't hold them all: the evaluation projects in merit
+    order, so that a step moves up when another one goes off.
+
+    Raises:
+        InputsNotReadyError: an index that a group needs has no value.
+    """
+    site = inputs.site
+    missing = [name for name in site.indices if name not in inputs.indices]
+    if missing:
+        raise InputsNotReadyError(f"{site.facility_id}: no value of {', '.join(missing)} yet; is the feed running?")
+    steps = merit_order(site, inputs.indices)
+    blocks = tuple(_block(step, rank, inputs.indices[step.group.index]) for rank, step in enumerate(steps))
+    groups = tuple(_group(g, site) for g in site.groups)
+    couplings = _couplings(site, inputs.floor_mw)
+    present = {g.group_id: _present(g, inputs) for g in site.groups}
+    target = target_counts(groups, blocks, couplings, present, inputs.decision_price_usd_per_mwh, inputs.indices)
+    return Policy(
+        facility_id=site.facility_id,
+        settlement_point=site.settlement_point,
+        basis_tick_id=inputs.basis_tick_id,
+        solved_at=inputs.solved_at,
+        refresh_due_at=inputs.solved_at + timedelta(seconds=inputs.refresh_after_s),
+        expires_at=inputs.solved_at + timedelta(seconds=inputs.expires_after_s),
+        input_age_s=dict(inputs.input_age_s),
+        inventory_generation=site.generation,
+        obligations_version=site.obligations_version,
+        run_id=inputs.run_id,
+        groups=groups,
+        blocks=blocks,
+        couplings=couplings,
+        resolve=ResolveBounds(relative=dict.fromkeys(site.indices, RESOLVE_RELATIVE)),
+        anchor=Anchor(
+            decision_price_usd_per_mwh=inputs.decision_price_usd_per_mwh,
+            indices={name: inputs.indices[name] for name in site.indices},
+            devices_by_state={g: _labelled(counts) for g, counts in present.items()},
+            target_by_state={g: _labelled(counts) for g, counts in target.items()},
+        ),
+    )
+
+
+def merit_order(site: SiteInputs, indices: Mapping[str, float]) -> list[Step]:
+    """All steps of a site, most $/MWh first; a group's lower step always before its higher one."""
+    ranked = [
+        (-step.value.at(indices[group.index]), n, group.feeder_id, group.group_id, step)
+        for group in site.groups
+        for n, step in enumerate(steps_of(group, site, indices[group.index]))
+    ]
+    return [entry[-1] for entry in sorted(ranked, key=lambda e: e[:-1])]
+
+
+def _block(step: Step, rank: int, index: float) -> Block:
+    on, off = step.strikes(rank)
+    return Block(
+        group_id=step.group.group_id,
+        from_state=step.from_state,
+        to_state=step.to_state,
+        devices=step.group.devices,
+        mw=step.mw,
+        order=rank,
+        index=step.group.index,
+        on=on,
+        off=off,
+        wake_cost_usd_per_mw=step.wake_usd_per_mw(index),
+    )
+
+
+def _group(group: GroupInputs, site: SiteInputs) -> PolicyGroup:
+    ladder = tuple(
+        LadderStep(
+            state=s.state,
+            power_kw=s.power_kw,
+            index=group.index,
+            revenue_usd_per_device_hour=Affine(slope=revenue_per_index(group, s, site)),
+        )
+        for s in group.ladder
+    )
+    return PolicyGroup(group_id=group.group_id, feeder_id=group.feeder_id, devices=group.devices, ladder=ladder)
+
+
+def _couplings(site: SiteInputs, floor_mw: float) -> Couplings:
+    return Couplings(
+        cap_mw=site.capacity_mw,
+        floor_mw=floor_mw,
+        feeder_caps_mw=dict(site.feeder_caps_mw),
+        ramps=tuple(
+            RampLimit(scope=r.scope, up_mw=r.up_mw, down_mw=r.down_mw, window_s=r.window_s) for r in site.ramps
+        ),
+        min_up_s=site.min_up_s,
+        min_down_s=site.min_down_s,
+    )
+
+
+def _present(group: GroupInputs, inputs: FacilityInputs) -> dict[DeviceState, int]:
+    """Devices by state on the ladder, adding up to the group; what is not accounted for is in the lowest state."""
+    known = inputs.present.get(group.group_id, {})
+    left, counts = group.devices, dict.fromkeys((s.state for s in group.ladder), 0)
+    for state in reversed(counts):
+        counts[state] = max(0, min(left, known.get(state, 0)))
+        left -= counts[state]
+    counts[group.ladder[0].state] += left
+    return counts
+
+
+def _labelled(counts: Mapping[DeviceState, int]) -> dict[str, int]:
+    return {state.label: n for state, n in counts.items() if n}
