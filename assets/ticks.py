@@ -1,37 +1,98 @@
-"""The tick's run: newest prices → profitability, forecast → policies. Thin: the work is in the lower rooms."""
+"""The tick's run: newest prices → profitability and forecast → policies. The work is in `orchestration.solving`."""
+
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from hcp_pipelines.optimizer.publish import Status
+from hcp_pipelines.orchestration.requests import TICK_ID_TAG
 from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.orchestration.solving import (
+    context_of,
+    forecast_prices,
+    latest_prices,
+    publish_policies,
+    score_fleet,
+)
 
-COMMON = {"io_manager_key": "memory", "owners": ["team:decisions"]}
+GROUP = "tick"
+OWNERS = ["team:decisions"]
+SHOWN_ROWS = 40
 
 
-@dg.asset(group_name="ticks", kinds={"postgres", "polars"}, io_manager_key="memory", owners=["team:decisions"])
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    io_manager_key="memory",
+    kinds={"postgres", "polars"},
+    deps=["hcp__price_data"],
+)
 def raw_hcp__latest_prices(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
-    """Newest."""
+    """Newest actionable value of each series that a facility needs: one row a stream and series."""
     with platform.connection() as connection:
-        rows = connection.execute("select id, value from latest_prices").fetchall()
-    return pl.DataFrame(rows, schema=["id", "value"], orient="row")
+        now = platform.clock().now()
+        prices = latest_prices(connection, now)
+    context.add_output_metadata({"prices": table(prices), "newest_tick_id": context_of(prices, now).tick_id})
+    return prices
 
 
-@dg.asset(group_name="ticks", io_manager_key="memory")
-def core_hcp__profitability_scores(raw_hcp__latest_prices: pl.DataFrame) -> pl.DataFrame:
-    """X."""
-    return raw_hcp__latest_prices
-
-
-@dg.asset(group_name="ticks", io_manager_key="memory")
-def core_power__price_forecast(raw_hcp__latest_prices: pl.DataFrame) -> pl.DataFrame:
-    """X."""
-    return raw_hcp__latest_prices
-
-
-@dg.asset(group_name="ticks", io_manager_key="memory")
-def core_hcp__policies(core_hcp__profitability_scores: pl.DataFrame, core_power__price_forecast: pl.DataFrame, platform: Platform) -> pl.DataFrame:
-    """X."""
+@dg.asset(group_name=GROUP, owners=OWNERS, io_manager_key="memory", kinds={"polars", "postgres"})
+def core_hcp__profitability_scores(
+    context: dg.AssetExecutionContext, raw_hcp__latest_prices: pl.DataFrame, platform: Platform
+) -> pl.DataFrame:
+    """Profit of each group in each use it could serve, $/h and $/MWh: one row a group and use."""
+    as_of = context_of(raw_hcp__latest_prices, platform.clock().now())
     with platform.connection() as connection:
-        connection.execute("insert into process_cursors(process,cursor,value) values ('d','d',1) on conflict (process,cursor) do update set value=process_cursors.value+1")
-        connection.execute("select pg_notify('hcp_policy','1')")
-    return core_hcp__profitability_scores
+        scores = score_fleet(connection, as_of)
+    context.add_output_metadata({"scores": table(scores), "dagster/row_count": len(scores)})
+    return scores
+
+
+@dg.asset(group_name=GROUP, owners=OWNERS, io_manager_key="memory", kinds={"polars"})
+def core_power__price_forecast(
+    context: dg.AssetExecutionContext, raw_hcp__latest_prices: pl.DataFrame, platform: Platform
+) -> pl.DataFrame:
+    """Expected power price of the next 24 h, $/MWh: one row a settlement point and 15-minute interval."""
+    as_of = context_of(raw_hcp__latest_prices, platform.clock().now())
+    with platform.connection() as connection:
+        forecast = forecast_prices(connection, raw_hcp__latest_prices, as_of)
+    context.add_output_metadata({"next_hours": table(forecast), "dagster/row_count": len(forecast)})
+    return forecast
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    io_manager_key="memory",
+    kinds={"python", "postgres"},
+    deps=[core_hcp__profitability_scores, core_power__price_forecast],
+)
+def core_hcp__policies(
+    context: dg.AssetExecutionContext, raw_hcp__latest_prices: pl.DataFrame, platform: Platform
+) -> pl.DataFrame:
+    """The policies published: one row a facility. Live when a tick asked for the run, candidates when a person did."""
+    as_of = context_of(raw_hcp__latest_prices, platform.clock().now())
+    status: Status = "live" if TICK_ID_TAG in context.run.tags else "candidate"
+    with platform.connection() as connection:
+        policies = publish_policies(connection, platform.settings(), as_of, context.run.run_id, status)
+    context.add_output_metadata({"policies": table(policies), "status": status, "basis_tick_id": as_of.tick_id})
+    return policies
+
+
+@dg.asset_check(asset=raw_hcp__latest_prices, blocking=True)
+def every_price_is_a_number(raw_hcp__latest_prices: pl.DataFrame) -> dg.AssetCheckResult:
+    """A missing price must not reach the optimizer: it would read as free power."""
+    wrong = raw_hcp__latest_prices.filter(~pl.col("value").is_finite().fill_null(value=False))
+    passed = wrong.is_empty() and not raw_hcp__latest_prices.is_empty()
+    metadata: dict[str, Any] = {"prices": len(raw_hcp__latest_prices), "not_a_number": len(wrong)}
+    return dg.AssetCheckResult(passed=passed, metadata=metadata)
+
+
+def table(frame: pl.DataFrame) -> dg.MetadataValue:
+    """The first rows of a frame as a table for the UI."""
+    shown = frame.head(SHOWN_ROWS)
+    header = "| " + " | ".join(shown.columns) + " |\n|" + "---|" * len(shown.columns)
+    rows = ["| " + " | ".join(str(value) for value in row) + " |" for row in shown.iter_rows()]
+    more = [f"\n… and {len(frame) - len(shown)} more"] if len(frame) > len(shown) else []
+    return dg.MetadataValue.md("\n".join([header, *rows, *more]))

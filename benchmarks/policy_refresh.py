@@ -30,6 +30,7 @@ import psycopg
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.ticks import Stream, Tick
+from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.orchestration import instance, probes
 from hcp_pipelines.settings import Settings
@@ -43,6 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGET = "p95_s <= 2.0"
 LOCATIONS = ("control",)
 BURST = 5
+BACKLOG = timedelta(hours=48)  # intervals come faster than the clock runs: they start in its past
 ANSWER_WITHIN_S = 30.0
 READY_WITHIN_S = 120.0
 POLICIES_SQL = "select count(distinct facility_id) from policies where status = 'live' and basis_tick_id >= %s"
@@ -163,7 +165,7 @@ class Market:
         self._settings = settings
         self._clock = SystemClock(Anchor.load(settings.at("run", "clock.json")))
         self._random = random.Random(seed)  # noqa: S311 - prices, not secrets
-        now = self._clock.now()
+        now = self._clock.now() - BACKLOG
         self._interval_at = now - timedelta(minutes=now.minute % 5, seconds=now.second, microseconds=now.microsecond)
 
     async def write_first(self, connection: psycopg.AsyncConnection[Any]) -> None:
@@ -181,14 +183,17 @@ class Market:
         )
 
     async def write_power(self, connection: psycopg.AsyncConnection[Any]) -> int:
-        """The next 5-minute price of each settlement point, committed; the newest tick id."""
+        """The next 5-minute price of each settlement point, committed; the lowest of their tick ids.
+
+        A policy's basis is the newest tick that entered it, so that it is at least this one once its point's price did.
+        """
         self._interval_at += timedelta(minutes=5)
         price = self._random.uniform(-20.0, 120.0)
         ticks = [
             Tick(Stream.POWER_RT_LMP, point, self._interval_at, price + offset, "USD/MWh", "ERCOT")
             for offset, point in enumerate(("HB_HOUSTON", "HB_NORTH", "HB_HUBAVG"))
         ]
-        return max(stored.id for stored in await store_price_data(connection, ticks))
+        return min(stored.id for stored in await store_price_data(connection, ticks))
 
 
 async def answer_s(listener: psycopg.AsyncConnection[Any], tick_id: int, facilities: int, since_s: float) -> float:

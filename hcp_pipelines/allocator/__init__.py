@@ -1,1 +1,1 @@
-"""The allocator daemon: leases, tick to plan to commands to acks, journal."""
+"""The allocator daemon: owns facilities by lease, turns ticks into waves of commands, keeps the journal. No optimizing here."""

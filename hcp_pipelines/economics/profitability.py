@@ -43,7 +43,7 @@ def score_groups(uses: pl.DataFrame) -> pl.DataFrame:
         confidence=(base * pl.col("confidence_factor")).clip(0.0, 1.0).round(2),
         _switch=pl.when(mw > 0).then(pl.col("switch_usd") / mw / pl.col("dwell_h")).otherwise(0.0),
     )
-    return frame.with_columns(recommendation=_recommendation()).select(SCORE_COLUMNS)
+    return _with_rivals(frame).with_columns(recommendation=_recommendation()).select(SCORE_COLUMNS)
 
 
 def asic_revenue(hash_rate_th_per_s: pl.Expr, hashprice: pl.Expr, pool_fee_fraction: pl.Expr) -> pl.Expr:
@@ -61,12 +61,33 @@ def is_workload(mode: Mode) -> bool:
     return mode not in (Mode.IDLE, Mode.CURTAILED)
 
 
+def _with_rivals(frame: pl.DataFrame) -> pl.DataFrame:
+    """With the best use of each row's resource, how many share it, and the second best (null if there is none).
+
+    Most resources have one use, and windows over 300,000 names take seconds: so only the others are grouped.
+    """
+    value, key = pl.col("usd_per_mwh"), "resource_id"
+    alone = ~pl.col(key).is_duplicated()
+    single = frame.with_row_index("_row").with_columns(
+        _best=value, _ties=pl.lit(1, pl.UInt32), _second=pl.lit(None, pl.Float64), _alone=alone
+    )
+    if single["_alone"].all():
+        return single
+    shared = single.filter(~pl.col("_alone"))
+    best = shared.group_by(key).agg(_best=value.max())
+    shared = shared.drop("_best", "_ties", "_second").join(best, on=key)
+    rivals = shared.group_by(key).agg(
+        _ties=(value == pl.col("_best")).sum().cast(pl.UInt32), _second=value.filter(value < pl.col("_best")).max()
+    )
+    shared = shared.join(rivals, on=key).select(single.columns)
+    return pl.concat([single.filter(pl.col("_alone")), shared]).sort("_row")
+
+
 def _recommendation() -> pl.Expr:
     value = pl.col("usd_per_mwh")
-    best = value.max().over("resource_id")
-    ranked = value.rank("ordinal", descending=True).over("resource_id")
-    second = pl.when(ranked == 2).then(value).max().over("resource_id")
-    next_best = pl.max_horizontal(pl.when(ranked == 1).then(second).otherwise(best), pl.lit(0.0))
+    is_best, ties = value == pl.col("_best"), pl.col("_ties") > 1
+    other = pl.when(is_best & ~ties).then(pl.col("_second")).otherwise(pl.col("_best"))
+    next_best = pl.max_horizontal(other, pl.lit(0.0))
     ahead = value - next_best
     hurdle = pl.col("_switch")
     present = (

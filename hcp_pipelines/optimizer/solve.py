@@ -6,8 +6,9 @@ Scenario strikes and the LP replace it behind the same policy schema. Storage is
 from collections.abc import Mapping
 from datetime import timedelta
 
-from hcp_pipelines.domain.modes import DeviceState
-from hcp_pipelines.optimizer.anchor import target_counts
+import numpy as np
+
+from hcp_pipelines.domain.modes import STATE_COUNT, DeviceState
 from hcp_pipelines.optimizer.inputs import (
     RESOLVE_RELATIVE,
     FacilityInputs,
@@ -16,6 +17,9 @@ from hcp_pipelines.optimizer.inputs import (
     SiteInputs,
 )
 from hcp_pipelines.optimizer.steps import Step, revenue_per_index, steps_of
+from hcp_pipelines.policy.arrays import compile_policy
+from hcp_pipelines.policy.evaluate import evaluate
+from hcp_pipelines.policy.guard import GuardState
 from hcp_pipelines.policy.schema import (
     Affine,
     Anchor,
@@ -47,8 +51,7 @@ def solve_facility(inputs: FacilityInputs) -> Policy:
     groups = tuple(_group(g, site) for g in site.groups)
     couplings = _couplings(site, inputs.floor_mw)
     present = {g.group_id: _present(g, inputs) for g in site.groups}
-    target = target_counts(groups, blocks, couplings, present, inputs.decision_price_usd_per_mwh, inputs.indices)
-    return Policy(
+    policy = Policy(
         facility_id=site.facility_id,
         settlement_point=site.settlement_point,
         basis_tick_id=inputs.basis_tick_id,
@@ -67,9 +70,26 @@ def solve_facility(inputs: FacilityInputs) -> Policy:
             decision_price_usd_per_mwh=inputs.decision_price_usd_per_mwh,
             indices={name: inputs.indices[name] for name in site.indices},
             devices_by_state={g: _labelled(counts) for g, counts in present.items()},
-            target_by_state={g: _labelled(counts) for g, counts in target.items()},
+            target_by_state={},
         ),
     )
+    return _with_target(policy, present)
+
+
+def _with_target(policy: Policy, present: Mapping[str, Mapping[DeviceState, int]]) -> Policy:
+    """The policy with what it asks for at its own anchor, by the evaluation that the live loop uses."""
+    counts = np.zeros((len(policy.groups), STATE_COUNT), dtype=np.int64)
+    for g, group in enumerate(policy.groups):
+        for state, devices in present[group.group_id].items():
+            counts[g, state] = devices
+    compiled, anchor = compile_policy(policy), policy.anchor
+    price, empty = anchor.decision_price_usd_per_mwh, GuardState.empty(compiled)
+    targets = evaluate(compiled, counts, price, anchor.indices, policy.solved_at, empty).targets
+    by_state = {
+        group.group_id: _labelled({DeviceState(s): int(n) for s, n in enumerate(targets[g])})
+        for g, group in enumerate(policy.groups)
+    }
+    return policy.model_copy(update={"anchor": anchor.model_copy(update={"target_by_state": by_state})})
 
 
 def merit_order(site: SiteInputs, indices: Mapping[str, float]) -> list[Step]:
@@ -99,12 +119,15 @@ def _block(step: Step, rank: int, index: float) -> Block:
 
 
 def _group(group: GroupInputs, site: SiteInputs) -> PolicyGroup:
+    """The group's ladder; the contract's adders are taken off revenue, as they are off the strikes."""
     ladder = tuple(
         LadderStep(
             state=s.state,
             power_kw=s.power_kw,
             index=group.index,
-            revenue_usd_per_device_hour=Affine(slope=revenue_per_index(group, s, site)),
+            revenue_usd_per_device_hour=Affine(
+                slope=revenue_per_index(group, s, site), offset=0.0 - site.adders_usd_per_mwh * s.power_kw / 1000
+            ),
         )
         for s in group.ladder
     )

@@ -75,7 +75,9 @@ def _step(
     group: GroupInputs, low: StateInputs, high: StateInputs, revenue: float, wake: Affine, site: SiteInputs
 ) -> Step:
     kw = high.power_kw - low.power_kw
-    value = Affine(slope=revenue * 1000 / kw, offset=-site.adders_usd_per_mwh)
+    value = Affine(
+        slope=revenue * 1000 / kw, offset=0.0 - site.adders_usd_per_mwh
+    )  # not -0.0, which jsonb does not keep
     return Step(group, low.state, high.state, kw, revenue, value, wake)
 
 

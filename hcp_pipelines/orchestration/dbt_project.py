@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.settings import Settings, child_environment
 from hcp_pipelines.storage.postgres import dsn
@@ -28,14 +30,25 @@ def manifest_path(settings: Settings) -> Path:
 
 
 def lake_environment(settings: Settings) -> dict[str, str]:
-    """What dbt's profile reads from the environment: how to attach the lake as its writer."""
-    catalogue = dsn(settings, Role.LAKE_WRITER, Database.LAKE).replace("'", "''")  # becomes part of a SQL literal
+    """What dbt's profile reads from the environment: how to attach the lake as its writer.
+
+    dbt prints the connection string when it can't attach; so the password stays in a file that only we can read.
+    """
+    parts = conninfo_to_dict(dsn(settings, Role.LAKE_WRITER, Database.LAKE))
+    passfile = settings.at("secrets", "lake_writer.pgpass")
+    _write_private(passfile, f"*:*:*:{parts['user']}:{parts.pop('password')}\n")
     return {
-        "HCP_LAKE_ATTACH": f"ducklake:postgres:{catalogue}",
+        "HCP_LAKE_ATTACH": f"ducklake:postgres:{make_conninfo('', **parts, passfile=str(passfile))}",
         "HCP_LAKE_DATA_PATH": f"{settings.at('lake')}/",
         "DBT_TARGET_PATH": str(target_dir(settings)),
         "DBT_LOG_PATH": str(settings.at("logs", "dbt")),
     }
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text)
 
 
 def dbt_executable() -> str:

@@ -1,4 +1,7 @@
-"""The lake IO manager: frames to and from DuckLake through the one write helper, a partition range at a time."""
+"""The lake IO manager: frames to and from DuckLake through the one write helper, a partition range at a time.
+
+DuckDB is imported where it is used: its import starts threads, and the run server forks.
+"""
 
 from typing import Any
 
@@ -6,7 +9,6 @@ import dagster as dg
 import polars as pl
 
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage import lake
 
 TIME_COLUMN = "start_at"
 
@@ -24,6 +26,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
         """Replace the rows of the context's partitions (or the table, without partitions)."""
+        from hcp_pipelines.storage import lake
+
         batch_id = f"{context.run_id}/{context.step_key}"
         window = None
         if context.has_asset_partitions:
@@ -36,6 +40,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> pl.DataFrame:
         """The rows of the partitions asked for."""
+        from hcp_pipelines.storage import lake
+
         query, parameters = f"select * from lake.{table_of(context.asset_key)}", list[Any]()  # noqa: S608 - own key
         if context.has_asset_partitions:
             span = context.asset_partitions_time_window

@@ -6,8 +6,8 @@ from typing import Any
 
 import psycopg
 
-
-def live_indices(_: object) -> dict[str, float]: return {}
+from hcp_pipelines.economics.mining import hashprice_usd_per_ph_day
+from hcp_pipelines.optimizer.inputs import HASHPRICE
 from hcp_pipelines.orchestration.requests import FacilityState, SolveState
 
 FACILITIES_SQL = """
@@ -23,6 +23,7 @@ from facilities f
 left join lateral (
     select id from price_data
     where stream = 'power.rt_lmp' and series = f.settlement_point and quality in ('good', 'unusual')
+      and "timestamp" <= %s
     order by "timestamp" desc, revision desc limit 1
 ) power on true
 left join lateral (
@@ -40,12 +41,40 @@ order by f.id
 """
 
 
+INDEX_SQL = """
+select w.stream, w.series, t.value
+from (
+    values ('btc.usd', 'coinbase'), ('btc.network', 'difficulty'), ('btc.network', 'fees_btc_per_block'),
+           ('btc.network', 'height')
+    union all
+    select 'gpu.spot', unnest(%s::text[])
+) as w (stream, series)
+cross join lateral (
+    select value from price_data p
+    where p.stream = w.stream and p.series = w.series and p.quality in ('good', 'unusual')
+    order by p."timestamp" desc, p.revision desc limit 1
+) t
+"""
+
+
 def read_solve_state(connection: "psycopg.Connection[Any]", now: datetime) -> SolveState:
-    """What the rule needs, in one consistent read of a few milliseconds; `now` is simulated."""
+    """What the rule needs, in three short reads; `now` is simulated."""
     newest = connection.execute("select coalesce(max(id), 0) from price_data").fetchone()
-    indices = live_indices(connection)
-    rows = connection.execute(FACILITIES_SQL).fetchall()
+    rows = connection.execute(FACILITIES_SQL, (now,)).fetchall()
+    gpu_types = {name.removeprefix("gpu.") for row in rows for name in row[6] or {} if name.startswith("gpu.")}
+    indices = live_indices(connection.execute(INDEX_SQL, (sorted(gpu_types),)).fetchall())
     return SolveState(now, int(newest[0]) if newest else 0, [_facility(row, indices) for row in rows])
+
+
+def live_indices(rows: list[tuple[Any, ...]]) -> dict[str, float]:
+    """The indices that policies are solved on, of the newest values by stream and series; what is missing is left out."""
+    values = {(stream, series): float(value) for stream, series, value in rows}
+    indices = {f"gpu.{series}": value for (stream, series), value in values.items() if stream == "gpu.spot"}
+    network = [values.get(("btc.network", name)) for name in ("difficulty", "fees_btc_per_block", "height")]
+    price, (difficulty, fees, height) = values.get(("btc.usd", "coinbase")), network
+    if price is not None and difficulty is not None and fees is not None and height is not None:
+        indices[HASHPRICE] = hashprice_usd_per_ph_day(price, difficulty, fees, int(height))
+    return indices
 
 
 def _facility(row: tuple[Any, ...], indices: Mapping[str, float]) -> FacilityState:

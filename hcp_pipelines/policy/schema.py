@@ -7,6 +7,7 @@ above its `off` strike, and left alone between (DESIGN §6).
 """
 
 import hashlib
+import json
 from datetime import datetime
 from typing import Literal, Self
 
@@ -177,8 +178,9 @@ class Policy(_Frozen):
         return self
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON, without the run that made it."""
-        return hashlib.sha256(self.model_dump_json(exclude={"run_id"}).encode()).hexdigest()
+        """SHA-256 of the canonical JSON (keys sorted: jsonb does not keep their order), without the run that made it."""
+        document = self.model_dump(mode="json", exclude={"run_id"})
+        return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def is_expired(self, now: datetime) -> bool:
         """Whether the policy may no longer be applied."""

@@ -1,5 +1,7 @@
 """Any demo fleet is a valid one; slots never overlap and stay where they can."""
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +43,7 @@ def test_generations_of_slots(history):
         assigned = assign_slots(list(wanted.items()), present)
         assert {g: r.devices for g, r in assigned.items()} == wanted
         taken = sorted(assigned.values(), key=lambda r: r.first)
-        assert all(a.end <= b.first for a, b in zip(taken, taken[1:], strict=False))
+        assert all(a.end <= b.first for a, b in pairwise(taken))
         for group, before in present.items():
             if wanted.get(group, before.devices + 1) <= before.devices:
                 assert assigned[group].first == before.first

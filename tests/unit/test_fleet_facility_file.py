@@ -1,12 +1,14 @@
 """Facility files: errors that say what is wrong and where, and a stable round trip."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import ControlMode, DeviceState
 from hcp_pipelines.fleet.facility_file import dump_facility, load_facility, parse_facility
+from hcp_pipelines.fleet.models import MODELS
 
 MINIMAL = """\
 version: 1
@@ -30,7 +32,7 @@ def test_defaults_are_the_shipped_ones():
     assert site.feeders[0].ramp.window_s == 300
     assert site.fallback_state(site.groups[0]) is DeviceState.CURTAILED
     ladder = site.groups[0].resolved().ladder
-    assert [(s.state, s.power_kw) for s in ladder] == [
+    assert [(s.state, round(s.power_kw, 6)) for s in ladder] == [
         (DeviceState.CURTAILED, 0.025), (DeviceState.MINING_ECO, 2.8), (DeviceState.MINING_FULL, 3.5),
     ]  # fmt: skip
     assert ladder[1].hash_rate_th_per_s == pytest.approx(172)
@@ -84,9 +86,19 @@ def test_a_model_of_ones_own_and_measured_figures():
     measured = parse_facility(
         MINIMAL.replace("devices: 2000", "devices: 2000, states: [{state: mining_full, power_kw: 3.6}]")
     )
-    assert [s.power_kw for s in measured.groups[0].resolved().ladder] == [0.025, 2.8, 3.6]
+    assert [round(s.power_kw, 6) for s in measured.groups[0].resolved().ladder] == [0.025, 2.8, 3.6]
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.yaml: can't be read"):
         load_facility(tmp_path / "none.yaml")
+
+
+def test_the_example_of_the_documentation_is_valid():
+    page = (Path(__file__).parents[2] / "docs" / "facility-file.md").read_text()
+    site = parse_facility(page.split("```yaml\n")[1].split("```")[0], "docs/facility-file.md")
+    assert parse_facility(dump_facility(site)) == site
+    assert site.pue.at(30) == pytest.approx(1.07)
+    assert site.groups[1].resolved().ladder[1].power_kw == 2.9
+    for model in MODELS:
+        assert f"| {model} |" in page

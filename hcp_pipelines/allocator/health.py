@@ -1,0 +1,76 @@
+"""When inputs are too old to act on: hold, then the fallback plan, then recovery (DESIGN §7.4). Pure.
+
+Holds are counted from the instants of the data, not from when this process noticed, so that a successor agrees.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from hcp_pipelines.domain.modes import ReasonCode
+
+GOOD_VALUES_TO_RECOVER = 2
+
+
+class Phase(IntEnum):
+    """What may be done."""
+
+    NORMAL = 0
+    HOLD = 1
+    FALLBACK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class InputAges:
+    """Simulated Unix seconds at which each input stops (or stopped) being good; `values_seen` counts good LMPs."""
+
+    price_stale_at_s: float
+    policy_expires_at_s: float
+    values_seen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The phase now, its reason, and whether it has just changed."""
+
+    phase: Phase
+    reason: ReasonCode
+    has_changed: bool
+
+
+class InputHealth:
+    """Follows the inputs of one facility."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.NORMAL
+        self.reason = ReasonCode.ECONOMICS
+        self._values_when_bad: int | None = None
+
+    def assess(self, now_s: float, ages: InputAges, hold_s: float) -> Step:
+        """The step at a simulated instant."""
+        causes = (
+            (ages.price_stale_at_s, ReasonCode.HOLD_STALE_PRICE),
+            (ages.policy_expires_at_s, ReasonCode.POLICY_EXPIRED),
+        )
+        since_s, cause = min(((s, c) for s, c in causes if s <= now_s), default=(0.0, None))
+        if ages.price_stale_at_s <= now_s:
+            self._values_when_bad = ages.values_seen
+        if cause is None:
+            return self._recover(ages.values_seen)
+        if now_s >= since_s + hold_s:
+            return self._enter(Phase.FALLBACK, ReasonCode.FALLBACK_PLAN)
+        return self._enter(Phase.HOLD, cause)
+
+    def _recover(self, values_seen: int) -> Step:
+        if self._values_when_bad is not None:
+            if values_seen < self._values_when_bad + GOOD_VALUES_TO_RECOVER:
+                return Step(self.phase, self.reason, has_changed=False)
+            self._values_when_bad = None
+        if self.phase is Phase.NORMAL:
+            return Step(Phase.NORMAL, ReasonCode.ECONOMICS, has_changed=False)
+        self._enter(Phase.NORMAL, ReasonCode.ECONOMICS)
+        return Step(Phase.NORMAL, ReasonCode.RECOVERY, has_changed=True)
+
+    def _enter(self, phase: Phase, reason: ReasonCode) -> Step:
+        has_changed = phase is not self.phase
+        self.phase, self.reason = phase, reason
+        return Step(phase, reason, has_changed)

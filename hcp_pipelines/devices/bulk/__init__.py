@@ -1,0 +1,1 @@
+"""The bulk device channel of a simulated site (docs/bulk-channel.md), our side."""

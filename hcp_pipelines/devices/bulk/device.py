@@ -1,0 +1,106 @@
+"""A whole simulated site as one device: set states of many slots, read power, states and the meter."""
+
+import asyncio
+from collections.abc import Callable
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from hcp_pipelines.devices.bulk import codec
+from hcp_pipelines.devices.bulk.codec import Metered, Reading, Welcome
+from hcp_pipelines.devices.bulk.transport import REPLY_WITHIN_S, BulkTransport
+from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
+from hcp_pipelines.wire.slots import Slots
+
+OnReading = Callable[[Reading], None]
+
+
+class BulkSite:
+    """One site over one connection; after a loss call `connect` again."""
+
+    def __init__(self, address: str, site: str, on_power: OnReading) -> None:
+        self._address = address
+        self._site = site
+        self._on_power = on_power
+        self._transport = BulkTransport(address, self._pushed)
+        self.devices = 0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether commands can be handed over now."""
+        return self.devices > 0 and self._transport.is_open
+
+    async def connect(self, power_period_ms: int) -> Welcome:
+        """Connect, greet, subscribe to power every `power_period_ms` real milliseconds.
+
+        Raises:
+            DeviceUnreachableError, DeviceReplyError: see transport.
+        """
+        self._transport = BulkTransport(self._address, self._pushed)
+        await self._transport.connect()
+        payload = await self._transport.request(codec.HELLO, codec.encode_hello(self._site), codec.WELCOME)
+        welcome = codec.decode_welcome(payload)
+        self.devices = welcome.devices
+        self._transport.send(codec.SUBSCRIBE, power_period_ms.to_bytes(4, "little"))
+        return welcome
+
+    async def closed(self) -> None:
+        """Return when the connection has ended."""
+        await self._transport.closed()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._transport.close()
+
+    def send_state(self, ref: UUID, assignment: int, state: int, slots: bytes) -> "asyncio.Future[tuple[int, bytes]]":
+        """Hand a SET over now; `finish_state` reads the reply.
+
+        Raises:
+            DeviceUnreachableError: not connected.
+        """
+        return self._transport.send(codec.SET, codec.encode_set(ref, assignment, state, slots))
+
+    async def finish_state(self, sent: "asyncio.Future[tuple[int, bytes]]") -> tuple[Slots, Slots]:
+        """(accepted, refused) slots of a SET that was handed over.
+
+        Raises:
+            DeviceUnreachableError: no answer in time, or the connection was lost.
+            DeviceReplyError: an answer that does not decode.
+        """
+        try:
+            async with asyncio.timeout(REPLY_WITHIN_S):
+                kind, payload = await sent
+        except TimeoutError as error:
+            raise DeviceUnreachableError(
+                f"site {self._site}: a SET was not answered in {REPLY_WITHIN_S:.0f} s"
+            ) from error
+        if kind != codec.SET_DONE:
+            raise DeviceReplyError(f"site {self._site}: {codec.decode_error(payload)}")
+        return codec.decode_set_done(payload, self.devices)
+
+    async def read_states(self) -> npt.NDArray[np.uint8]:
+        """The state that each device was last commanded into."""
+        reading = await self._read(codec.COMMANDED)
+        return reading.values.astype(np.uint8)
+
+    async def read_reachable(self) -> npt.NDArray[np.bool_]:
+        """Whether each device answers."""
+        reading = await self._read(codec.REACHABLE)
+        return reading.values.astype(np.bool_)
+
+    async def meter(self) -> Metered:
+        """The site's revenue meter."""
+        return codec.decode_metered(await self._transport.request(codec.METER, b"", codec.METERED))
+
+    async def _read(self, what: int) -> Reading:
+        reading = codec.decode_reading(await self._transport.request(codec.READ, bytes([what]), codec.READING))
+        if reading.what != what or len(reading.values) != self.devices:
+            raise DeviceReplyError(f"site {self._site}: {len(reading.values)} values of kind {reading.what}")
+        return reading
+
+    def _pushed(self, kind: int, payload: bytes) -> None:
+        if kind == codec.READING:
+            reading = codec.decode_reading(payload)
+            if reading.what == codec.POWER and len(reading.values) == self.devices:
+                self._on_power(reading)

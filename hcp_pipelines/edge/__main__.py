@@ -1,0 +1,76 @@
+"""`python -m hcp_pipelines.edge --config site.yaml`: a gateway process."""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+import grpc
+
+from hcp_pipelines.domain.clock import Anchor, SystemClock
+from hcp_pipelines.domain.errors import HcpError
+from hcp_pipelines.edge.config import EdgeConfig, load_edge_config
+from hcp_pipelines.edge.durable_log import DurableLog
+from hcp_pipelines.edge.facility import FacilityGateway
+from hcp_pipelines.edge.service import MESSAGE_MAX_BYTES, EdgeService
+from hcp_pipelines.runtime.process import ProcessContext, run_process
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.wire import edge_v1_pb2_grpc
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+)
+
+
+async def body(context: ProcessContext, config: EdgeConfig) -> None:
+    """Serve until told to stop."""
+    clock = SystemClock(Anchor.load(config.anchor)) if config.anchor else SystemClock()
+    facilities = {
+        f.facility_id: FacilityGateway(f, DurableLog(config.state_dir / f.facility_id), clock, config.power_period_ms)
+        for f in config.facilities
+    }
+    server = grpc.aio.server(options=OPTIONS)
+    edge_v1_pb2_grpc.add_EdgeGatewayServicer_to_server(EdgeService(facilities), server)  # type: ignore[no-untyped-call]
+    _remove_stale_socket(config.listen)
+    server.add_insecure_port(config.listen)  # a unix socket in a closed folder; TLS comes with the TCP listener
+    await server.start()
+    if config.listen.startswith("unix:"):
+        Path(config.listen.removeprefix("unix:")).chmod(0o600)
+    async with asyncio.TaskGroup() as tasks:
+        for facility in facilities.values():
+            tasks.create_task(facility.run(context.stop))
+        tasks.create_task(_watch_health(context, facilities))
+        context.ready(grpc=config.listen)
+        await context.stop.wait()
+        await server.stop(1.0)
+
+
+async def _watch_health(context: ProcessContext, facilities: dict[str, FacilityGateway]) -> None:
+    while not context.stop.is_set():
+        context.health |= {name: facility.problem for name, facility in facilities.items()}
+        await asyncio.sleep(0.2)
+
+
+def _remove_stale_socket(listen: str) -> None:
+    """A socket file left by a dead gateway; the facilities' locks, which we hold, prove that it is dead."""
+    if listen.startswith("unix:"):
+        Path(listen.removeprefix("unix:")).unlink(missing_ok=True)
+
+
+def main() -> int:
+    """Run a gateway; 2 when its file is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m hcp_pipelines.edge")
+    parser.add_argument("--config", type=Path, required=True, help="docs/edge-site-file.md")
+    try:
+        config = load_edge_config(parser.parse_args().config)
+        settings = Settings.load()
+    except HcpError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return run_process(config.gateway, settings, lambda context: body(context, config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

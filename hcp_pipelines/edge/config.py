@@ -1,0 +1,98 @@
+"""The gateway's configuration file (docs/edge-site-file.md): which facilities, their groups, their driver."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.domain.modes import DeviceState
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DriverConfig(_Strict):
+    """How the devices are reached."""
+
+    kind: Literal["bulk"]
+    address: str
+    site: str
+
+
+class LadderConfig(_Strict):
+    """A state, the IT power a device draws in it, and how long it may take to get there (simulated seconds)."""
+
+    state: DeviceState
+    power_kw: float = Field(ge=0)
+    settle_s: float = Field(ge=0)
+
+
+class GroupConfig(_Strict):
+    """A contiguous run of slots."""
+
+    group_id: str
+    feeder_id: str
+    first_slot: int = Field(ge=0)
+    devices: int = Field(gt=0)
+    pue: float = Field(ge=1)
+    ladder: tuple[LadderConfig, ...] = Field(min_length=1)
+
+
+class FacilityConfig(_Strict):
+    """A facility behind this gateway."""
+
+    facility_id: str
+    generation: int = Field(gt=0)
+    driver: DriverConfig
+    groups: tuple[GroupConfig, ...] = Field(min_length=1)
+    fallback: dict[str, DeviceState] = Field(default_factory=dict)
+    fallback_after_s: float = Field(default=3600, gt=0, description="Without any owner for so long: the fallback plan.")
+
+    @property
+    def slots(self) -> int:
+        """Number of slots, gaps included."""
+        return max(g.first_slot + g.devices for g in self.groups)
+
+    @model_validator(mode="after")
+    def _groups_are_apart(self) -> Self:
+        end, last = 0, ""
+        for group in sorted(self.groups, key=lambda g: g.first_slot):
+            if group.first_slot < end:
+                raise ValueError(f"groups {last} and {group.group_id} share slot {group.first_slot}")
+            end, last = group.first_slot + group.devices, group.group_id
+        unknown = set(self.fallback) - {g.group_id for g in self.groups}
+        if unknown:
+            raise ValueError(f"fallback names {sorted(unknown)[0]!r}, which is no group of {self.facility_id}")
+        return self
+
+
+class EdgeConfig(_Strict):
+    """The whole file."""
+
+    version: Literal[1]
+    gateway: str
+    listen: str
+    state_dir: Path
+    simulated: bool
+    anchor: Path | None = None
+    power_period_ms: int = Field(default=500, ge=100, le=10_000)
+    facilities: tuple[FacilityConfig, ...] = Field(min_length=1)
+
+
+def load_edge_config(path: Path) -> EdgeConfig:
+    """Read and check a gateway's file.
+
+    Raises:
+        ConfigError: the message names the file, the place and the value.
+    """
+    try:
+        return EdgeConfig.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        raise ConfigError(f"{path}: {where}: {first['msg']} (docs/edge-site-file.md)") from error

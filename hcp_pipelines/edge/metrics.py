@@ -1,0 +1,11 @@
+"""The gateway's metrics."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
+
+COMMANDS = Counter("hcp_edge_commands_total", "Commands by result.", ["result"])
+REFUSED = Counter("hcp_edge_refusals_total", "Refused announcements and commands by reason.", ["code"])
+SETTLED = Counter("hcp_edge_settled_devices_total", "Devices judged by their own power.", ["result"])
+ACK_SECONDS = Histogram("hcp_edge_ack_seconds", "From receipt of a command to its ack.", buckets=_BUCKETS)
+POWER_WATTS = Gauge("hcp_edge_power_watts", "IT power of a facility's devices.", ["facility_id"])

@@ -1,0 +1,115 @@
+"""The gRPC face of a gateway: sessions, reads, the log. What is done with them is in `facility.py`."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import grpc
+import structlog
+
+from hcp_pipelines.domain.modes import RefusalCode
+from hcp_pipelines.edge.facility import FacilityGateway, Session
+from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire import edge_v1_pb2_grpc
+
+MESSAGE_MAX_BYTES = 16 * 1024 * 1024
+OUTBOX_MAX = 10_000
+LOG_LIMIT = 10_000
+
+Context = grpc.aio.ServicerContext
+
+
+class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
+    """Serves the facilities of one gateway process."""
+
+    def __init__(self, facilities: Mapping[str, FacilityGateway]) -> None:
+        self._facilities = facilities
+        self._log = structlog.get_logger("edge")
+
+    async def Session(  # noqa: N802 - the contract's name
+        self, request_iterator: AsyncIterator[pb.OwnerMessage], context: "Context[Any, Any]"
+    ) -> AsyncIterator[pb.GatewayMessage]:
+        """One owner's stream: the first message announces."""
+        outbox: asyncio.Queue[pb.GatewayMessage | None] = asyncio.Queue(OUTBOX_MAX)
+        reading = asyncio.create_task(self._read(request_iterator, outbox))
+        try:
+            while (message := await outbox.get()) is not None:
+                yield message
+        finally:
+            reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reading
+        del context
+
+    async def Read(self, request: pb.ReadRequest, context: "Context[Any, Any]") -> pb.FacilityState:  # noqa: N802
+        """Present state of a facility."""
+        return (await self._facility(request.facility_id, context)).state()
+
+    async def ReadLog(  # noqa: N802
+        self, request: pb.ReadLogRequest, context: "Context[Any, Any]"
+    ) -> AsyncIterator[pb.LogEntry]:
+        """The durable log of a facility."""
+        facility = await self._facility(request.facility_id, context)
+        for entry in facility.log_entries(request.after_seq, min(request.limit or LOG_LIMIT, LOG_LIMIT)):
+            yield entry
+
+    async def _read(
+        self, messages: AsyncIterator[pb.OwnerMessage], outbox: "asyncio.Queue[pb.GatewayMessage | None]"
+    ) -> None:
+        def send(message: pb.GatewayMessage) -> None:
+            try:
+                outbox.put_nowait(message)
+            except asyncio.QueueFull:
+                close()
+
+        def close() -> None:
+            while True:
+                with contextlib.suppress(asyncio.QueueFull):
+                    outbox.put_nowait(None)
+                    return
+                outbox.get_nowait()
+
+        facility: FacilityGateway | None = None
+        session: Session | None = None
+        try:
+            async for message in messages:
+                kind = message.WhichOneof("body")
+                if session is None or facility is None:
+                    facility = self._facilities.get(message.announce.facility_id) if kind == "announce" else None
+                    session = await self._open(facility, message.announce, send, close)
+                    if session is None:
+                        break
+                elif kind == "command":
+                    send(pb.GatewayMessage(ack=await facility.command(session, message.command)))
+                elif kind == "heartbeat":
+                    facility.hear(session, message.heartbeat)
+                else:
+                    self._log.warning(
+                        "a message without a body, or a second announcement", facility_id=facility.shape.facility_id
+                    )
+        except grpc.aio.AioRpcError as error:
+            self._log.warning("session lost", code=str(error.code()))
+        finally:
+            if facility is not None and session is not None:
+                facility.leave(session)
+            close()
+
+    async def _open(
+        self, facility: FacilityGateway | None, announce: pb.Announce, send: Any, close: Any
+    ) -> Session | None:
+        if facility is None:
+            refusal = RefusalCode.UNKNOWN_FACILITY if announce.facility_id else RefusalCode.BAD_MESSAGE
+            send(pb.GatewayMessage(announce_reply=pb.AnnounceReply(accepted=False, refusal=refusal.value)))
+            return None
+        return await facility.announce(announce, send, close)
+
+    async def _facility(self, facility_id: str, context: "Context[Any, Any]") -> FacilityGateway:
+        facility = self._facilities.get(facility_id)
+        if facility is None:
+            known = ", ".join(sorted(self._facilities))
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, f"facility {facility_id!r} is not behind this gateway: {known}"
+            )
+            raise AssertionError("abort raises")
+        return facility

@@ -1,0 +1,65 @@
+"""Settling: whether the devices of a command really do what was asked, judged by their own power. Pure."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from hcp_pipelines.wire.slots import EMPTY, Slots
+
+TOLERANCE_FRACTION = 0.08  # of the state's power: below half the distance between eco and full
+TOLERANCE_KW = 0.06
+SAMPLES_AFTER_DEADLINE = 2
+
+Floats = npt.NDArray[np.float32]
+States = npt.NDArray[np.uint8]
+
+
+@dataclass
+class Pending:
+    """Accepted devices of one assignment that have not settled yet."""
+
+    command_id: str
+    index: int
+    state: int
+    waiting: Slots
+    wanted_kw: Floats  # per waiting slot
+    deadline_s: float  # simulated Unix seconds
+    late_samples: int = 0
+    settled: list[Slots] = field(default_factory=list)
+    superseded: list[Slots] = field(default_factory=list)
+    failed: Slots = field(default_factory=lambda: EMPTY)
+
+    def observe(self, power_kw: Floats, states: States, at_s: float) -> bool:
+        """Take a power sample of the whole site; whether the assignment is decided now.
+
+        `states` are the states last commanded: a device that was commanded elsewhere since is superseded.
+        """
+        if len(self.waiting):
+            moved = states[self.waiting] != self.state
+            near = np.abs(power_kw[self.waiting] - self.wanted_kw) <= np.maximum(
+                self.wanted_kw * TOLERANCE_FRACTION, TOLERANCE_KW
+            )
+            self._keep(~(moved | near), settled=near & ~moved, superseded=moved)
+        if len(self.waiting) and at_s >= self.deadline_s:
+            self.late_samples += 1
+            if self.late_samples > SAMPLES_AFTER_DEADLINE:
+                self.failed, self.waiting = self.waiting, EMPTY
+        return len(self.waiting) == 0
+
+    def _keep(
+        self, still: npt.NDArray[np.bool_], *, settled: npt.NDArray[np.bool_], superseded: npt.NDArray[np.bool_]
+    ) -> None:
+        if settled.any():
+            self.settled.append(self.waiting[settled])
+        if superseded.any():
+            self.superseded.append(self.waiting[superseded])
+        self.waiting, self.wanted_kw = self.waiting[still], self.wanted_kw[still]
+
+
+def joined(parts: list[Slots]) -> Slots:
+    """One rising array."""
+    if not parts:
+        return EMPTY
+    whole: Slots = np.sort(np.concatenate(parts))
+    return whole

@@ -1,0 +1,54 @@
+"""A facility's slots as arrays: group of each slot, power and settling time of each group's states. Pure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hcp_pipelines.domain.modes import STATE_COUNT
+from hcp_pipelines.edge.config import FacilityConfig
+
+UNKNOWN_STATE = 255
+
+
+@dataclass(frozen=True)
+class SiteShape:
+    """Arrays over slots `[n]` and over group × state `[g, s]`."""
+
+    facility_id: str
+    generation: int
+    group_of_slot: npt.NDArray[np.int64]  # -1 where a slot is empty
+    has_state: npt.NDArray[np.bool_]  # [g, s]
+    power_kw: npt.NDArray[np.float32]  # [g, s] IT power
+    settle_s: npt.NDArray[np.float64]  # [g, s]
+    group_ids: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: FacilityConfig) -> "SiteShape":
+        """The arrays of a configured facility."""
+        groups = len(config.groups)
+        slots = np.full(config.slots, -1, dtype=np.int64)
+        has = np.zeros((groups, STATE_COUNT), dtype=bool)
+        power = np.full((groups, STATE_COUNT), np.inf, dtype=np.float32)
+        settle = np.zeros((groups, STATE_COUNT))
+        for g, group in enumerate(config.groups):
+            slots[group.first_slot : group.first_slot + group.devices] = g
+            for step in group.ladder:
+                has[g, step.state] = True
+                power[g, step.state] = step.power_kw
+                settle[g, step.state] = step.settle_s
+        ids = tuple(group.group_id for group in config.groups)
+        return cls(config.facility_id, config.generation, slots, has, power, settle, ids)
+
+    @property
+    def slots(self) -> int:
+        """Number of slots."""
+        return len(self.group_of_slot)
+
+    def observe(self, power_kw: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """[n] the state whose power is nearest to each device's own; 255 where there is no device."""
+        observed = np.full(self.slots, UNKNOWN_STATE, dtype=np.uint8)
+        there = np.flatnonzero(self.group_of_slot >= 0)
+        distance = np.abs(self.power_kw[self.group_of_slot[there]] - power_kw[there, None])
+        observed[there] = np.argmin(distance, axis=1).astype(np.uint8)
+        return observed

@@ -1,0 +1,138 @@
+"""Facility files in a real database: idempotent, permanent slots, refusals, export equal to what was applied."""
+
+import psycopg
+import pytest
+
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.fleet.apply import apply, diff, export
+from hcp_pipelines.fleet.demo import demo_facilities
+from hcp_pipelines.fleet.inventory import load_inventories, load_inventory
+from hcp_pipelines.fleet.site_export import edge_facility, world_site
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+
+
+@pytest.fixture
+def demo(database):
+    facilities = demo_facilities(3, 2000)
+    for facility in facilities:
+        assert apply(database, facility, "tester").changed
+    return facilities
+
+
+def with_devices(facility, group_id, devices):
+    groups = tuple(g.model_copy(update={"devices": devices}) if g.group_id == group_id else g for g in facility.groups)
+    return facility.model_copy(update={"groups": groups})
+
+
+def count(database, query, *values):
+    return database.execute(query, values).fetchone()[0]
+
+
+def test_applying_again_changes_nothing_and_export_gives_it_back(database, demo):
+    before = count(database, "select count(*) from audit_log")
+    for facility in demo:
+        result = apply(database, facility, "tester")
+        assert (result.changed, result.generation, result.version) == (False, 1, 1)
+        assert export(database, facility.facility_id) == facility
+        assert diff(database, facility) == []
+    assert count(database, "select count(*) from audit_log") == before == 3
+    assert count(database, "select count(*) from resources") == 2000
+
+
+def test_the_inventory_is_what_the_file_says(database, demo):
+    inventories = load_inventories(database)
+    assert [i.facility_id for i in inventories] == ["hou-1", "hub-1", "nor-1"]
+    hou = load_inventory(database, "hou-1")
+    assert hou.devices == hou.slots == demo[0].devices
+    assert hou.feeder_limits_mw == {f.feeder_id: f.limit_mw for f in demo[0].feeders}
+    assert {(r.scope, r.scope_id): r.up_mw for r in hou.ramps} == {
+        ("facility", "hou-1"): 75.0, ("feeder", "feeder-1"): 25.0, ("portfolio", "all"): 300.0,
+    }  # fmt: skip
+    assert hou.fallback["h100"] is DeviceState.INFERENCE_BATCH
+    for group in hou.groups:
+        powers = [s.power_kw for s in group.ladder]
+        assert powers == sorted(powers)
+    rows = database.execute(
+        "select group_id, min(slot), count(*) from resources where facility_id = 'hou-1' group by 1"
+    ).fetchall()
+    assert {(g.group_id, g.first_slot, g.devices) for g in hou.groups} == set(rows)
+
+
+def test_the_exports_carry_slots_and_power(database, demo):
+    hou = load_inventory(database, "hou-1")
+    edge, world = edge_facility(hou, "unix:/x"), world_site(hou)
+    assert (edge["generation"], edge["driver"]["site"], world["site"]) == (1, "hou-1", "hou-1")
+    for edge_group, world_group in zip(edge["groups"], world["groups"], strict=True):
+        assert edge_group["first_slot"] == world_group["first_slot"]
+        watts = [round(s["power_kw"] * 1000, 3) for s in edge_group["ladder"]]
+        assert watts == [round(s["power_w"], 3) for s in world_group["states"]]
+        for step, state in zip(edge_group["ladder"], world_group["states"], strict=True):
+            assert step["settle_s"] > max(state["ramp_up_s"], state["ramp_down_s"])
+    assert set(edge["fallback"]) == {g["group_id"] for g in edge["groups"]}
+
+
+def test_a_grown_group_makes_a_generation_and_the_others_keep_their_slots(database, demo):
+    before = {g.group_id: g.first_slot for g in load_inventory(database, "hou-1").groups}
+    grown = with_devices(demo[0], "m60s", 230)
+    assert diff(database, grown) == [f"groups[m60s].devices: {demo[0].groups[1].devices} → 230"]
+    result = apply(database, grown, "tester")
+    assert (result.generation, result.version) == (2, 2)
+    after = load_inventory(database, "hou-1")
+    assert {g.group_id: g.first_slot for g in after.groups if g.group_id != "m60s"} == {
+        g: slot for g, slot in before.items() if g != "m60s"
+    }
+    slots = "select count(*) from resources where facility_id = 'hou-1' and generation = %s"
+    assert count(database, slots, 2) == after.devices
+    assert count(database, slots, 1) == 0
+    assert count(database, "select count(*) from device_groups where facility_id = 'hou-1'") == 8
+
+
+def test_a_change_of_limits_keeps_the_generation(database, demo):
+    wider = demo[0].model_copy(update={"capacity_mw": demo[0].capacity_mw + 1})
+    assert (apply(database, wider, "tester").generation, load_inventory(database, "hou-1").capacity_mw) == (
+        1, wider.capacity_mw,
+    )  # fmt: skip
+
+
+def test_the_smallest_portfolio_ramp_of_all_files_holds(database, demo):
+    ramps = demo[0].ramps
+    slow = ramps.model_copy(update={"portfolio": ramps.portfolio.model_copy(update={"up_mw": 40.0})})
+    apply(database, demo[0].model_copy(update={"ramps": slow}), "tester")
+    apply(database, with_devices(demo[1], "h100", 5), "tester")
+    assert count(database, "select up_mw from ramp_budgets where scope = 'portfolio'") == 40.0
+
+
+def test_a_fallback_plan_below_an_armed_obligation_is_refused_whole(database, demo):
+    database.execute(
+        """insert into grid_obligations (facility_id, programme, status, mw, during, baseline_rule, notice_s, duration_s,
+               recovery_s) values ('hou-1', 'RRS', 'armed', 1.0, '[2025-01-01, 2025-01-02)', 'none', 0, 3600, 0)"""
+    )
+    with pytest.raises(ConfigError, match=r"keeps 0\.\d+ MW on, but 1\.000 MW are armed"):
+        apply(database, with_devices(demo[0], "s21", 5), "tester")
+    assert load_inventory(database, "hou-1").generation == 1
+    assert export(database, "hou-1") == demo[0]
+
+
+def test_apply_announces_the_facility(database, settings):
+    with connect(settings, Role.API) as listener:
+        listener.execute("listen hcp_facility")
+        apply(database, demo_facilities(1, 10)[0], "tester")
+        assert [n.payload for n in listener.notifies(timeout=5, stop_after=1)] == ["hou-1"]
+
+
+def test_least_rights_readers_can_read_and_only_read(database, demo, settings):
+    for role in (Role.API, Role.CONTROL, Role.ALLOCATOR):
+        with connect(settings, role) as connection:
+            assert len(load_inventories(connection)) == 3
+            assert export(connection, "hou-1") == demo[0]
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute("delete from device_groups")
+
+
+def test_an_unknown_facility_is_named(database):
+    with pytest.raises(ConfigError, match="no facility 'x-1'"):
+        export(database, "x-1")
+    with pytest.raises(ConfigError, match="no facility 'x-1'"):
+        load_inventory(database, "x-1")
