@@ -19,10 +19,10 @@ STEP_S = 300
 STEPS = DAY_S // STEP_S
 OFFER_CAP_USD_PER_MWH = 5000.0
 # Median price by local hour, HB_HUBAVG 2024-01…2025-05, without its peaks (they are drawn separately).
-_BASE_USD_PER_MWH = np.array(
-    ["20", "19", "18.3", "18.4", "18.8", "20", "20.5", "19.5", "17", "14.7", "15.2", "16.1", "17.2", "18", "18.3", "19.3", "20.5", "21.5", "22.5", "23.5", "23.5", "23", "22", "21", "20"],
-    dtype=np.float64,
-)
+_BASE_USD_PER_MWH = np.array([
+    20, 19, 18.3, 18.4, 18.8, 20, 20.5, 19.5, 17, 14.7, 15.2, 16.1,
+    17.2, 18, 18.3, 19.3, 20.5, 21.5, 22.5, 23.5, 23.5, 23, 22, 21, 20,
+], dtype=np.float64)  # fmt: skip
 _HUBS = ("HB_HOUSTON", "HB_NORTH", "HB_SOUTH", "HB_WEST")
 
 

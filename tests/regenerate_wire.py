@@ -12,7 +12,14 @@ NAMES = ("edge_v1_pb2.py", "edge_v1_pb2_grpc.py", "edge_v1_pb2.pyi")
 
 def generate(folder: Path) -> None:
     include = files("grpc_tools").joinpath("_proto")
-    arguments = ["", f"-I{WIRE}", f"-I{include}", f"--python_out={folder}", f"--grpc_python_out={folder}", f"--pyi_out={folder}"]
+    arguments = [
+        "",
+        f"-I{WIRE}",
+        f"-I{include}",
+        f"--python_out={folder}",
+        f"--grpc_python_out={folder}",
+        f"--pyi_out={folder}",
+    ]
     code = protoc.main([*arguments, str(WIRE / "edge_v1.proto")])
     if code:
         raise SystemExit(f"protoc failed with {code}")

@@ -174,7 +174,7 @@ class LeaseKeeper:
         await self._take(connection, self._note_free(ends_in_s), share)
         await self._rebalance(connection, share)
         self.succeeded_at_s, self.last_error = before_s, ""
-        others = [s for f, s in ends_in_s.items() if f not in self.held and s > 0]
+        others: list[float] = [s for f, s in ends_in_s.items() if f not in self.held and s > 0]
         return max(0.05, min([RENEW_EACH_S, *(s + 0.02 for s in others)]))
 
     async def _renew(self, connection: psycopg.AsyncConnection[Any]) -> None:

@@ -49,6 +49,7 @@ def _instant(_: click.Context, __: click.Parameter, value: str | None) -> dateti
 @click.pass_context
 def up(
     context: click.Context,
+    /,
     detach: bool,
     start_at: datetime | None,
     own_state_dir: Path | None,

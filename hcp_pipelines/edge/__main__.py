@@ -32,12 +32,12 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
         for f in config.facilities
     }
     server = grpc.aio.server(options=OPTIONS)
-    edge_v1_pb2_grpc.add_EdgeGatewayServicer_to_server(EdgeService(facilities), server)  # type: ignore[no-untyped-call]
+    edge_v1_pb2_grpc.add_EdgeGatewayServicer_to_server(EdgeService(facilities), server)
     _remove_stale_socket(config.listen)
     server.add_insecure_port(config.listen)  # a unix socket in a closed folder; TLS comes with the TCP listener
     await server.start()
     if config.listen.startswith("unix:"):
-        Path(config.listen.removeprefix("unix:")).chmod(0o600)
+        Path(config.listen.removeprefix("unix:")).chmod(0o600)  # noqa: ASYNC240 - one call, before the first session
     async with asyncio.TaskGroup() as tasks:
         for facility in facilities.values():
             tasks.create_task(facility.run(context.stop))

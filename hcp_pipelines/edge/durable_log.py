@@ -1,6 +1,7 @@
 """The gateway's durable log: one append-only file a facility, each entry with its length and checksum.
 
-`append` returns after the fsync. Appends that come together share one fsync. A torn tail (power lost in mid-write) is cut off at start.
+`append` returns after the fsync. Appends that come together share one fsync. A torn tail (power lost in mid-write) is cut
+off at start.
 """
 
 import asyncio

@@ -9,7 +9,8 @@ import grpc
 import structlog
 
 from hcp_pipelines.domain.modes import RefusalCode
-from hcp_pipelines.edge.facility import FacilityGateway, Session
+from hcp_pipelines.edge.facility import FacilityGateway
+from hcp_pipelines.edge.facility import Session as OpenSession
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire import edge_v1_pb2_grpc
 
@@ -71,7 +72,7 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
                 outbox.get_nowait()
 
         facility: FacilityGateway | None = None
-        session: Session | None = None
+        session: OpenSession | None = None
         try:
             async for message in messages:
                 kind = message.WhichOneof("body")
@@ -97,7 +98,7 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
 
     async def _open(
         self, facility: FacilityGateway | None, announce: pb.Announce, send: Any, close: Any
-    ) -> Session | None:
+    ) -> OpenSession | None:
         if facility is None:
             refusal = RefusalCode.UNKNOWN_FACILITY if announce.facility_id else RefusalCode.BAD_MESSAGE
             send(pb.GatewayMessage(announce_reply=pb.AnnounceReply(accepted=False, refusal=refusal.value)))

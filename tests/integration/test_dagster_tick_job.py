@@ -35,9 +35,7 @@ async def store(settings, *ticks: Tick) -> list[int]:
 
 
 def power(minutes: int, price: float) -> list[Tick]:
-    return [
-        Tick(Stream.POWER_RT_LMP, p, AT + timedelta(minutes=minutes), price, "USD/MWh", "ERCOT") for p in POINTS
-    ]
+    return [Tick(Stream.POWER_RT_LMP, p, AT + timedelta(minutes=minutes), price, "USD/MWh", "ERCOT") for p in POINTS]
 
 
 @pytest.fixture

@@ -76,17 +76,6 @@ EACH = (
     *("allocator-a", "gateway-1", "feed", "collector", "world", "postgres"),
     *("dagster-daemon", "dagster-control", "dagster-analytics", "run-server", "tick-launcher"),
 )
-    "allocator-a",
-    "gateway-1",
-    "feed",
-    "dagster-daemon",
-    "code-control",
-    "run-server",
-    "launcher",
-    "collector",
-    "world",
-    "postgres",
-]
 
 
 @pytest.mark.parametrize("name", EACH)

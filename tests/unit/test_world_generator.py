@@ -1,5 +1,7 @@
 """The generated world: pure in seed and instant, seamless, and roughly like the recorded one."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -89,8 +91,8 @@ def test_blocks_are_consecutive_and_retarget_every_2016():
     network = BitcoinNetwork(7)
     blocks = network.blocks_before(START_S + 40 * 86_400, 6000)
     assert np.array_equal(np.diff([block.height for block in blocks]), np.ones(5999))
-    assert all(later.timestamp_s >= earlier.timestamp_s for earlier, later in zip(blocks, blocks[1:], strict=False))
-    changes = [b.height for a, b in zip(blocks, blocks[1:], strict=False) if a.difficulty != b.difficulty]
+    assert all(later.timestamp_s >= earlier.timestamp_s for earlier, later in pairwise(blocks))
+    changes = [b.height for a, b in pairwise(blocks) if a.difficulty != b.difficulty]
     assert len(changes) >= 2
     assert all(height % 2016 == 0 for height in changes)
     assert network.blocks_before(START_S, 3)[-1].timestamp_s <= START_S
