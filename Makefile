@@ -10,7 +10,7 @@ export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .PHONY: help
 help: ## Show this help
-	@grep -hE '^[a-z][a-zA-Z_-]*:.*##' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "}; {printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-zA-Z_-]*:.*##' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "}; {printf "  make %-12s %s\n", $$1, $$2}' | LC_ALL=C sort
 
 $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "HCP needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": set SYSTEM_PYTHON=/path/to/python3.11")'
@@ -27,6 +27,14 @@ setup: $(VENV)/.installed ## Install the locked packages into .venv, nothing els
 run: setup ## Start the whole platform on this machine (Ctrl-C stops it)
 	@$(VENV)/bin/hcp up $(ARGS)
 
+.PHONY: start
+start: setup ## Start the whole platform in the background
+	@$(VENV)/bin/hcp up --detach $(ARGS)
+
+.PHONY: stop
+stop: ## Stop the platform started by run or start
+	@$(VENV)/bin/hcp down $(ARGS)
+
 .PHONY: test
 test: setup lint ## Everything CI runs: lint, then all tests
 	@$(PY) -m pytest $(ARGS)
@@ -38,6 +46,13 @@ lint: setup ## ruff, mypy --strict, the import layers, both code locations
 	@$(VENV)/bin/mypy
 	@$(PY) -m tests.validate_definitions
 
+.PHONY: lint-python
+lint-python: lint ## The same as lint
+
+.PHONY: test-unit
+test-unit: setup ## Only the fast tests: units and properties
+	@$(PY) -m pytest tests/unit tests/property $(ARGS)
+
 .PHONY: fmt
 fmt: setup ## Format and fix what can be fixed
 	@$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
@@ -47,7 +62,7 @@ bench: setup ## Run the benchmarks (make bench ARGS='tick-to-ack --quick')
 	@$(VENV)/bin/hcp bench $(if $(ARGS),$(ARGS),all)
 
 .PHONY: docs
-docs: setup ## Regenerate what docs/ derives from the code (wire code, screenshots, tables)
+docs: setup ## Regenerate what is derived from the code (settings and command pages, wire code)
 	@$(PY) -m tests.regenerate_docs
 
 .PHONY: lock

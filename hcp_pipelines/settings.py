@@ -37,7 +37,9 @@ class Settings(BaseSettings):
     devices: int = Field(default=2000, ge=3, le=1_000_000, description="Devices of the demo fleet.")
     facilities: int = Field(default=3, ge=1, le=200, description="Facilities of the demo fleet.")
     gateways: int = Field(default=1, ge=1, le=64, description="Gateway processes the facilities are spread over.")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe level that is logged."
+    )
     otlp_endpoint: str | None = Field(default=None, description="Export traces there; none are exported if unset.")
     dagster_port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI (loopback).")
     approval_mw: float = Field(default=1e9, gt=0, description="Changes above this need a second person.")
