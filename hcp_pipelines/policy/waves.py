@@ -1,23 +1,25 @@
 """From targets to one wave: which slots change to which state now, under the ramp headroom. Pure, vectorised.
 
-Reductions are planned before increases. What does not fit is left for the next call. Within a wave the slots are
-drawn at random, so that no PDU or feeder takes it alone (no herd).
+Reductions are planned before increases. What does not fit, or changed too lately, is left for the next call. Within a
+wave the slots are drawn at random, so that no PDU or feeder takes it alone (no herd).
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from hcp_pipelines.domain.modes import STATE_COUNT
 from hcp_pipelines.policy.arrays import Bools, Floats, Ints
-from hcp_pipelines.policy.evaluate import counts_of
 from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO, Headroom
 
 States = npt.NDArray[np.uint8]
 Slots = npt.NDArray[np.uint32]
 _FITS = 1e-9
+_NOT_FREE = 255  # a state code that no device has: not eligible, or taken by this wave already
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,55 @@ class FacilityShape:
         """Number of slots."""
         return len(self.group_of_slot)
 
+    @cached_property
+    def members(self) -> tuple["slice | Ints", ...]:
+        """Per group, its slots: a slice where they are one run, which numpy reads without copying."""
+        return tuple(_as_slice(np.flatnonzero(self.group_of_slot == g)) for g in range(len(self.group_ids)))
+
     def counts(self, states: States, eligible: Bools) -> Ints:
         """[g, s] devices that can be commanded, by their state."""
-        chosen = eligible & (self.group_of_slot >= 0)
-        return counts_of(states[chosen], self.group_of_slot[chosen], len(self.group_ids))
+        return _counts(self, _free(states, eligible))
+
+
+def _as_slice(slots: Ints) -> "slice | Ints":
+    if len(slots) and slots[-1] - slots[0] + 1 == len(slots):
+        return slice(int(slots[0]), int(slots[-1]) + 1)
+    return slots
+
+
+def _free(states: States, eligible: Bools) -> States:
+    return np.where(eligible, states, np.uint8(_NOT_FREE))
+
+
+def _counts(shape: FacilityShape, free: States) -> Ints:
+    counts = [np.bincount(free[mine], minlength=256)[:STATE_COUNT] for mine in shape.members]
+    return np.array(counts, dtype=np.int64).reshape(len(shape.group_ids), STATE_COUNT)
+
+
+@dataclass(frozen=True)
+class DwellLocks:
+    """Over slots: which must wait before their power may rise, or fall, again."""
+
+    may_not_rise: Bools
+    may_not_fall: Bools
+
+
+def dwell_locks(
+    changed_at_s: Floats, rose: Bools, now_s: float, min_up_s: float, min_down_s: float
+) -> DwellLocks | None:
+    """The locks at a simulated Unix instant; None when nothing is locked.
+
+    `changed_at_s` is each slot's last commanded change (-inf: never), `rose` whether that change raised its power. What
+    rose stays up for `min_up_s`, what fell stays down for `min_down_s`; going on in the same direction is free.
+    """
+    if min_up_s <= 0 and min_down_s <= 0:
+        return None
+    since_s = now_s - changed_at_s
+    may_not_fall = rose & (since_s < min_up_s)
+    may_not_rise = ~rose & (since_s < min_down_s)
+    if not may_not_fall.any() and not may_not_rise.any():
+        return None
+    return DwellLocks(may_not_rise, may_not_fall)
 
 
 @dataclass(frozen=True)
@@ -79,15 +126,18 @@ def plan_wave(
     rng: np.random.Generator,
     *,
     is_down_exempt: bool = False,
+    locked: DwellLocks | None = None,
 ) -> Plan:
-    """The wave that brings `states` towards `targets[g, s]`, as far as the headroom goes.
+    """The wave that brings `states` towards `targets[g, s]`, as far as headroom and locks go.
 
-    `is_down_exempt`: reductions for safety, locks, grid and operator are booked by the caller but never delayed.
+    `is_down_exempt`: reductions for safety, locks, grid and operator are booked by the caller but never delayed, neither
+    by headroom nor by a minimum up time. A slot that is `locked` counts in its state but is not drawn in that direction.
     """
-    surplus = shape.counts(states, eligible) - targets
+    free = _free(states, eligible)
+    surplus = _counts(shape, free) - targets
     if not surplus.any():
         return Plan()
-    wave = _Wave(shape, states, eligible, headroom, rng, is_down_exempt)
+    wave = _Wave(shape, free, headroom, rng, is_down_exempt, locked)
     wanted = [w for g in range(len(shape.group_ids)) if surplus[g].any() for w in _pairs(shape, surplus, g)]
     for group, from_state, to_state, devices in sorted(wanted, key=lambda w: _delta(shape, w) > 0):
         wave.move(group, from_state, to_state, devices)
@@ -121,18 +171,18 @@ def _pairs(shape: FacilityShape, surplus: Ints, group: int) -> Iterator[Want]:
 
 
 class _Wave:
-    """Collects moves while the headroom lasts."""
+    """Collects moves while the headroom lasts; `free` is consumed."""
 
     def __init__(
         self,
         shape: FacilityShape,
-        states: States,
-        eligible: Bools,
+        free: States,
         headroom: Headroom,
         rng: np.random.Generator,
         is_down_exempt: bool,
+        locked: DwellLocks | None,
     ) -> None:
-        self._shape, self._states, self._eligible, self._rng = shape, states, eligible, rng
+        self._shape, self._free, self._rng, self._locked = shape, free, rng, locked
         self._up, self._down = dict(headroom.up_mw), dict(headroom.down_mw)
         self._is_down_exempt = is_down_exempt
         self._moves: list[Move] = []
@@ -140,14 +190,15 @@ class _Wave:
         self._deferred, self._deferred_up, self._deferred_down = 0, 0.0, 0.0
 
     def move(self, group: int, from_state: int, to_state: int, devices: int) -> None:
-        """Move as many of `devices` as fit."""
+        """Move as many of `devices` as fit and are not locked."""
         each = float(self._shape.power_mw[group, to_state] - self._shape.power_mw[group, from_state])
-        fitting = self._fitting(self._shape.feeder_of_group[group], each, devices)
-        if fitting:
-            mw = fitting * each
-            self._use(self._shape.feeder_of_group[group], mw)
-            self._moves.append(Move(group, from_state, to_state, self._draw(group, from_state, fitting), mw))
-        waiting = devices - fitting
+        feeder_id = self._shape.feeder_of_group[group]
+        slots = self._draw(group, from_state, each, self._fitting(feeder_id, each, devices))
+        if len(slots):
+            mw = len(slots) * each
+            self._use(feeder_id, mw)
+            self._moves.append(Move(group, from_state, to_state, slots, mw))
+        waiting = devices - len(slots)
         self._deferred += waiting
         self._deferred_up += max(waiting * each, 0.0)
         self._deferred_down += max(-waiting * each, 0.0)
@@ -171,10 +222,23 @@ class _Wave:
             if scope in budget:
                 budget[scope] = max(budget[scope] - abs(mw), 0.0)
 
-    def _draw(self, group: int, from_state: int, devices: int) -> Slots:
-        mine = (self._shape.group_of_slot == group) & (self._states == from_state) & self._eligible
-        candidates = np.flatnonzero(mine).astype(np.uint32)
-        if devices >= len(candidates):
-            return candidates
-        chosen: Slots = np.sort(self._rng.choice(candidates, devices, replace=False, shuffle=False))
-        return chosen
+    def _draw(self, group: int, from_state: int, each_mw: float, devices: int) -> Slots:
+        """So many slots at random, rising; fewer where locks leave fewer."""
+        if devices == 0:
+            return np.zeros(0, dtype=np.uint32)
+        mine = self._shape.members[group]
+        is_candidate = self._free[mine] == from_state
+        lock = self._lock(each_mw)
+        if lock is not None:
+            is_candidate &= ~lock[mine]
+        found = np.flatnonzero(is_candidate)
+        if devices < len(found):
+            found = found[np.sort(self._rng.choice(len(found), devices, replace=False, shuffle=False))]
+        slots = (found + mine.start if isinstance(mine, slice) else mine[found]).astype(np.uint32)
+        self._free[slots] = _NOT_FREE
+        return slots
+
+    def _lock(self, each_mw: float) -> Bools | None:
+        if self._locked is None or each_mw == 0 or (each_mw < 0 and self._is_down_exempt):
+            return None
+        return self._locked.may_not_rise if each_mw > 0 else self._locked.may_not_fall
