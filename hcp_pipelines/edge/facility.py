@@ -100,6 +100,7 @@ class FacilityGateway:
         reply = pb.AnnounceReply(accepted=True, highest_epoch=self._epoch, state=self.state())
         send(pb.GatewayMessage(announce_reply=reply))
         self._resend(message.resume_after_seq, send)
+        send(pb.GatewayMessage(local_event=pb.LocalEvent(kind="resumed", seq=self._log.last_seq)))
         return self._session
 
     def leave(self, session: Session) -> None:
