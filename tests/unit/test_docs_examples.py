@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel
 
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime, Mode
+from hcp_pipelines.domain.ticks import Quality, Stream
 from hcp_pipelines.edge.config import EdgeConfig, load_edge_config
 from hcp_pipelines.edge.shape import SiteShape
 from hcp_pipelines.fleet.document import FacilityFile
@@ -148,3 +149,9 @@ def test_the_world_page_lists_the_columns_of_a_recording():
     assert rows["bitcoin price"] == {replay.START, *replay._CANDLE}
     assert rows["bitcoin network"] == set(replay._NETWORK)
     assert rows["block heights, optional"] == {"date_utc", "blocks_per_day", "last_height"}
+
+
+def test_the_glossary_has_every_word_of_the_vocabulary():
+    text = page("glossary.md")
+    words = [*Mode, *Stream, *Quality, *ControlMode, *DispatchRegime, *(state.label for state in DeviceState)]
+    assert [str(word) for word in words if not re.search(rf"\b{re.escape(word)}\b", text)] == []
