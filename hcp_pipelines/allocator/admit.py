@@ -1,0 +1,52 @@
+"""Whether the owner of a facility takes a policy: what it knows, put to `policy.admission`; the answer as a reason."""
+
+from datetime import datetime
+
+import numpy as np
+
+from hcp_pipelines.allocator.decide import InForce
+from hcp_pipelines.allocator.market import MarketBook
+from hcp_pipelines.allocator.owner import Owner
+from hcp_pipelines.policy.admission import AdmissionContext, Admitted, NeedsApproval, admit
+from hcp_pipelines.settings import Settings
+
+
+def refusal_of(
+    owner: Owner, candidate: InForce, digest: str, book: MarketBook, now: datetime, settings: Settings
+) -> str:
+    """Why the policy is not taken; empty when it is."""
+    site = owner.site
+    if candidate.compiled.group_ids != site.shape.group_ids:
+        return f"groups: it knows {candidate.compiled.group_ids}, the inventory {site.shape.group_ids}"
+    context = AdmissionContext(
+        now=now,
+        facility_id=site.facility_id,
+        inventory_generation=site.generation,
+        obligations_version=site.obligations_version,
+        basis_tick_id_in_force=owner.in_force.policy.basis_tick_id if owner.in_force else 0,
+        site_cap_mw=site.capacity_mw,
+        feeder_caps_mw=site.feeder_caps_mw,
+        max_input_age_s={
+            "power.rt_lmp": settings.price_staleness_s,
+            "btc.usd": settings.btc_staleness_s,
+        },
+        max_policy_jump_mw=settings.max_policy_jump_mw,
+        jump_mw=jump_mw(owner, candidate, book, now),
+        digest=digest,
+    )
+    match admit(candidate.policy, context):
+        case Admitted():
+            return ""
+        case NeedsApproval(jump, limit):
+            return f"jump: it moves {jump:.1f} MW at once, the limit is {limit:.1f} MW: an operator has to approve it"
+        case refused:
+            return f"{refused.code}: {refused.reason}"
+
+
+def jump_mw(owner: Owner, candidate: InForce, book: MarketBook, now: datetime) -> float:
+    """MW that the policy would move at the present tick, against what the devices do now."""
+    found = owner.preview(candidate, book, now)
+    if found is None:
+        return 0.0
+    change = (found.targets - owner.present()) * owner.site.shape.power_mw
+    return float(np.abs(change.sum(axis=1)).sum())

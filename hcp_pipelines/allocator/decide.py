@@ -1,0 +1,91 @@
+"""What a facility should be doing at this instant: phase, policy and prices → targets with reasons. Pure.
+
+Which devices carry it out, and how many of them now, is planned in `policy.waves`; keeping state is the owner's.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from hcp_pipelines.allocator.health import InputAges, InputHealth, Phase, Step
+from hcp_pipelines.allocator.market import MarketBook
+from hcp_pipelines.allocator.site import Site
+from hcp_pipelines.domain.modes import ReasonCode
+from hcp_pipelines.policy.arrays import CompiledPolicy, Ints
+from hcp_pipelines.policy.evaluate import evaluate
+from hcp_pipelines.policy.fallback import fallback_targets
+from hcp_pipelines.policy.guard import GuardState
+from hcp_pipelines.policy.schema import Policy
+
+
+@dataclass(frozen=True)
+class InForce:
+    """The policy that a facility follows."""
+
+    policy_id: int
+    policy: Policy
+    compiled: CompiledPolicy
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Simulated seconds: how old a price may be, and how long to hold before the fallback plan."""
+
+    power_staleness_s: float
+    bitcoin_staleness_s: float
+    hold_s: float
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Targets by group and state, a reason a group, and what the evaluation had to say."""
+
+    targets: Ints
+    reasons: tuple[ReasonCode, ...]
+    price: float | None
+    guard: GuardState | None
+    binding: tuple[str, ...] = ()
+
+
+def input_ages(site: Site, in_force: InForce, book: MarketBook, limits: Limits) -> InputAges:
+    """Until when each input is good, simulated Unix seconds."""
+    power, bitcoin = book.power(site.settlement_point), book.bitcoin()
+    ends = [float("-inf") if power is None else power.source_at.timestamp() + limits.power_staleness_s]
+    if bitcoin is not None and any(b.index == "hashprice" for b in in_force.policy.blocks):
+        ends.append(bitcoin.source_at.timestamp() + limits.bitcoin_staleness_s)
+    return InputAges(
+        price_stale_at_s=min(ends),
+        policy_expires_at_s=in_force.policy.expires_at.timestamp(),
+        values_seen=book.values_seen.get(site.settlement_point, 0),
+    )
+
+
+def want(
+    site: Site,
+    in_force: InForce,
+    book: MarketBook,
+    present: Ints,
+    now: datetime,
+    guard: GuardState,
+    elapsed_h: float,
+    step: Step,
+) -> Wanted | None:
+    """What to do now; None where nothing may be done (hold, or no price yet)."""
+    groups = len(site.shape.group_ids)
+    if step.phase is Phase.HOLD:
+        return None
+    rest = in_force.policy.rest_of_interval
+    price = book.decision_price(site.settlement_point, rest.slope, rest.offset)
+    if step.phase is Phase.FALLBACK:
+        targets = fallback_targets(site.shape, site.fallback, present)
+        return Wanted(targets, (ReasonCode.FALLBACK_PLAN,) * groups, price, None)
+    if price is None:
+        return None
+    found = evaluate(in_force.compiled, present, price, book.indices, now, guard, elapsed_h)
+    recovers = step.has_changed and step.reason is ReasonCode.RECOVERY
+    reasons = (ReasonCode.RECOVERY,) * groups if recovers else found.reasons
+    return Wanted(found.targets, reasons, price, found.guard, found.binding)
+
+
+def assess(site: Site, in_force: InForce, book: MarketBook, health: InputHealth, now_s: float, limits: Limits) -> Step:
+    """The phase of the facility's inputs at a simulated instant."""
+    return health.assess(now_s, input_ages(site, in_force, book, limits), limits.hold_s)

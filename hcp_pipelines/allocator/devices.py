@@ -1,0 +1,132 @@
+"""The owner's arrays over a facility's slots: commanded state, when and how it last changed, who may be commanded. Pure.
+
+A device is *under way* from the moment it is commanded until it may be expected to have arrived; only then its power is held
+against it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hcp_pipelines.allocator.site import Site
+from hcp_pipelines.policy.arrays import Bools, Floats
+from hcp_pipelines.policy.waves import Move, Slots, States
+
+UNKNOWN = 255
+FAILURES_TO_QUARANTINE = 3
+POWER_TOLERANCE = 0.08
+POWER_TOLERANCE_MW = 60e-6
+SETTLE_FACTOR = 1.5
+
+
+@dataclass(frozen=True)
+class Discrepancy:
+    """Devices of one group that draw the power of another state than the one commanded."""
+
+    group_index: int
+    commanded: int
+    observed: int
+    slots: Slots
+
+
+class Devices:
+    """Mutable arrays `[n]` of one facility."""
+
+    def __init__(self, site: Site, slack_s: float) -> None:
+        self._site, self._slack_s = site, slack_s
+        n = site.shape.slots
+        self.states: States = np.full(n, UNKNOWN, dtype=np.uint8)
+        self.changed_at_s: Floats = np.full(n, -np.inf)
+        self.rose: Bools = np.zeros(n, dtype=bool)
+        self._due_at_s: Floats = np.full(n, -np.inf)  # simulated: by then the device has arrived
+        self._blocked_until_s: Floats = np.full(n, -np.inf)  # real monotonic: refused or deferred just now
+        self._failures: npt.NDArray[np.uint8] = np.zeros(n, dtype=np.uint8)
+        self._is_there: Bools = site.shape.group_of_slot >= 0
+
+    def eligible(self, monotonic_s: float) -> Bools:
+        """Devices that can be commanded now."""
+        can: Bools = self._is_there & (self.states != UNKNOWN) & (self._failures < FAILURES_TO_QUARANTINE)
+        return can & (self._blocked_until_s <= monotonic_s)
+
+    @property
+    def quarantined(self) -> int:
+        """Devices that did not obey often enough to be left alone."""
+        return int((self._failures >= FAILURES_TO_QUARANTINE).sum())
+
+    def adopt(self, commanded: bytes, observed: bytes, now_s: float) -> None:
+        """Take over what the gateway says; where it was never commanded, what the power says."""
+        told, seen = self._sized(commanded), self._sized(observed)
+        self.states = np.where(told != UNKNOWN, told, seen)
+        self._due_at_s = now_s + self._settle_s(np.arange(len(self.states), dtype=np.uint32))
+
+    def take(self, move: Move, now_s: float) -> None:
+        """A move leaves."""
+        self.states[move.slots] = move.to_state
+        self.changed_at_s[move.slots] = now_s
+        self.rose[move.slots] = move.mw_delta > 0
+        self._due_at_s[move.slots] = now_s + self._settle_s(move.slots)
+
+    def put_back(self, slots: Slots, from_state: int, monotonic_s: float, pause_s: float) -> None:
+        """Devices that did not take a command: as they were, and left alone for a moment."""
+        self.states[slots] = from_state
+        self.changed_at_s[slots] = -np.inf
+        self._blocked_until_s[slots] = monotonic_s + pause_s
+
+    def set_local(self, slots: Slots, state: int, now_s: float) -> None:
+        """The gateway changed devices by itself."""
+        self.states[slots] = state
+        self._due_at_s[slots] = now_s + self._settle_s(slots)
+
+    def settled(self, slots: Slots) -> None:
+        """Devices that arrived: earlier failures are forgiven."""
+        self._failures[slots] = 0
+
+    def failed(self, slots: Slots) -> None:
+        """Devices that did not arrive in time: their power may be looked at now."""
+        self._failures[slots] = np.minimum(self._failures[slots] + 1, FAILURES_TO_QUARANTINE)
+        self._due_at_s[slots] = -np.inf
+
+    def reconcile(self, commanded: bytes, observed: bytes, now_s: float) -> list[Discrepancy]:
+        """Compare with gateway and meter; what differs is taken over, so that the next plan drives it again.
+
+        Devices under way are left alone.
+        """
+        told, seen = self._sized(commanded), self._sized(observed)
+        arrived = self._is_there & (self._due_at_s <= now_s)
+        adopted = arrived & (told != UNKNOWN) & (told != self.states)
+        self.states[adopted] = told[adopted]
+        different = np.flatnonzero(arrived & (seen != UNKNOWN) & (self.states != UNKNOWN) & (seen != self.states))
+        wrong = different[self._is_other_power(different, seen)]
+        found = self._grouped(wrong.astype(np.uint32), seen)
+        self.states[wrong] = seen[wrong]
+        return found
+
+    def _is_other_power(self, slots: npt.NDArray[np.intp], seen: States) -> Bools:
+        """Whether the two states differ in power: several uses of a GPU draw the same, and can't be told apart."""
+        power, groups = self._site.shape.power_mw, self._site.shape.group_of_slot[slots]
+        wanted, drawn = power[groups, self.states[slots]], power[groups, seen[slots]]
+        apart: Bools = np.abs(wanted - drawn) > np.maximum(POWER_TOLERANCE * wanted, POWER_TOLERANCE_MW)
+        return apart
+
+    def _grouped(self, slots: Slots, seen: States) -> list[Discrepancy]:
+        groups = self._site.shape.group_of_slot[slots]
+        keys = sorted(set(zip(groups.tolist(), self.states[slots].tolist(), seen[slots].tolist(), strict=True)))
+        return [
+            Discrepancy(g, c, o, slots[(groups == g) & (self.states[slots] == c) & (seen[slots] == o)])
+            for g, c, o in keys
+        ]
+
+    def _settle_s(self, slots: Slots) -> Floats:
+        groups = self._site.shape.group_of_slot[slots]
+        states = np.minimum(self.states[slots], self._site.settle_s.shape[1] - 1)
+        due: Floats = self._site.settle_s[groups, states] * SETTLE_FACTOR + self._slack_s
+        return due
+
+    def _sized(self, raw: bytes) -> States:
+        """A gateway's byte per slot, at this generation's length; what is missing is unknown."""
+        told = np.frombuffer(raw, dtype=np.uint8)
+        sized: States = np.full(len(self.states), UNKNOWN, dtype=np.uint8)
+        known = min(len(told), len(sized))
+        sized[:known] = told[:known]
+        return sized

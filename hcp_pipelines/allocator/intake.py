@@ -1,0 +1,119 @@
+"""What comes in from Postgres: tick rows, policies, facilities. LISTEN wakes, queries decide, a slow poll covers the rest."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from hcp_pipelines.allocator.market import TickRow, row_of
+from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.fleet.inventory import (
+    FACILITIES_SQL,
+    GROUPS_SQL,
+    RAMPS_SQL,
+    FacilityInventory,
+    InventoryRows,
+    inventories_from_rows,
+)
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.postgres import dsn
+from hcp_pipelines.storage.prices import recent_ticks
+from hcp_pipelines.storage.roles import Role
+
+CHANNELS = ("hcp_tick", "hcp_policy", "hcp_facility")
+POLL_S = 1.0
+LOOK_BACK_IDS = 500  # a slow poll looks at these again: ids are given out before they are committed
+ROWS_AT_ONCE = 5_000
+RECENT_PER_SERIES = 9
+POLICIES_LOOKED_AT = 3
+
+_TICKS = """
+    select id, stream, series, "timestamp", value, quality, revision, created_at, metadata ->> 'mark_ns'
+    from price_data where id > %s order by id limit %s"""
+_POLICIES = """
+    select p.facility_id, p.id, p.digest, p.body
+    from unnest(%s::text[]) as f(id)
+    cross join lateral (
+        select * from policies where facility_id = f.id and status = 'live' order by id desc limit %s) p
+    order by p.facility_id, p.id desc"""
+_ENDPOINTS = "select facility_id, address from gateway_endpoints"
+_ADMISSION = """
+    insert into policy_admissions (policy_id, facility_id, allocator, is_admitted, reason) values (%s, %s, %s, %s, %s)"""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """A live policy as published."""
+
+    facility_id: str
+    policy_id: int
+    digest: str
+    body: dict[str, Any]
+
+
+class Intake:
+    """The allocator's reading connection."""
+
+    def __init__(self, settings: Settings, clock: SystemClock) -> None:
+        self._settings, self._clock = settings, clock
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self.last_id = 0
+
+    async def connection(self) -> psycopg.AsyncConnection[Any]:
+        """The open connection; made anew when the old one broke."""
+        if self._connection is None or self._connection.closed:
+            self._connection = await psycopg.AsyncConnection.connect(
+                dsn(self._settings, Role.ALLOCATOR), autocommit=True
+            )
+        return self._connection
+
+    async def close(self) -> None:
+        """Close it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def recent(self) -> list[TickRow]:
+        """The newest rows of every series, oldest first: what a fresh start knows of the market."""
+        ticks = sorted(await recent_ticks(await self.connection(), RECENT_PER_SERIES), key=lambda t: t.id or 0)
+        self.last_id = max((t.id or 0 for t in ticks), default=0)
+        return [
+            TickRow(t.id or 0, t.stream.value, t.series, t.source_at, t.value, t.quality.value, t.revision)
+            for t in ticks
+        ]
+
+    async def new_ticks(self, *, looks_back: bool) -> list[TickRow]:
+        """Rows since the last call, in order of id; with `looks_back` the last few hundred once more."""
+        after = max(self.last_id - LOOK_BACK_IDS, 0) if looks_back else self.last_id
+        cursor = await (await self.connection()).execute(_TICKS, (after, ROWS_AT_ONCE), prepare=True)
+        rows = await cursor.fetchall()
+        now_ns, real_now = time.monotonic_ns(), self._clock.real_now()
+        if rows:
+            self.last_id = max(self.last_id, rows[-1][0])
+        return [row_of(row, now_ns, real_now) for row in rows]
+
+    async def policies(self, facility_ids: Sequence[str]) -> list[PolicyRow]:
+        """The newest live policies of some facilities, newest first within each."""
+        cursor = await (await self.connection()).execute(_POLICIES, (list(facility_ids), POLICIES_LOOKED_AT))
+        return [PolicyRow(*row) for row in await cursor.fetchall()]
+
+    async def inventories(self) -> list[FacilityInventory]:
+        """Every facility at its current generation."""
+        connection = await self.connection()
+        rows = [
+            await (await connection.execute(query, (None, None))).fetchall()
+            for query in (FACILITIES_SQL, GROUPS_SQL, RAMPS_SQL)
+        ]
+        return inventories_from_rows(InventoryRows(*rows))
+
+    async def addresses(self) -> dict[str, str]:
+        """The gRPC target of each facility's gateway."""
+        cursor = await (await self.connection()).execute(_ENDPOINTS)
+        return dict(await cursor.fetchall())
+
+    async def record_admission(self, row: PolicyRow, allocator: str, reason: str) -> None:
+        """Keep that a policy was taken (`reason` empty) or refused, and why."""
+        values = (row.policy_id, row.facility_id, allocator, reason == "", reason)
+        await (await self.connection()).execute(_ADMISSION, values)

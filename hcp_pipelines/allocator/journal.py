@@ -1,0 +1,240 @@
+"""The journal as the allocator writes it: commands before they leave, outcomes as they come. No decisions here.
+
+Commands are written only under a lease that still stands; the statement itself looks, so that a process which was paused
+past its lease writes nothing. Outcomes derive from the command's own row, so that a successor can write them.
+"""
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+Connection = psycopg.AsyncConnection[Any]
+
+_COMMANDED = """
+    insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, feeder_id,
+        wave, from_state, to_state, devices, slots, mw_delta, tick_id, policy_id, decision_price_usd_per_mwh, usd_per_hour,
+        reason, reason_detail, steps_ms, simulated_at)
+    select 'commanded', v.facility_id, l.owner, l.epoch, v.command_id, v.assignment, v.generation, v.group_id, v.feeder_id,
+        v.wave, v.from_state, v.to_state, v.devices, v.slots, v.mw_delta, v.tick_id, v.policy_id, v.price, v.usd_per_hour,
+        v.reason, v.reason_detail, v.steps_ms::jsonb, v.simulated_at
+    from unnest(%b::text[], %b::bigint[], %b::uuid[], %b::int[], %b::bigint[], %b::text[], %b::text[], %b::int[],
+                %b::smallint[], %b::smallint[], %b::int[], %b::bytea[], %b::float8[], %b::bigint[], %b::bigint[],
+                %b::float8[], %b::float8[], %b::text[], %b::text[], %b::text[], %b::timestamptz[])
+         as v(facility_id, epoch, command_id, assignment, generation, group_id, feeder_id, wave, from_state, to_state,
+              devices, slots, mw_delta, tick_id, policy_id, price, usd_per_hour, reason, reason_detail, steps_ms,
+              simulated_at)
+    join facility_leases l on l.facility_id = v.facility_id and l.epoch = v.epoch and l.owner = %s and l.expires_at > now()
+    returning facility_id"""
+_OUTCOMES = """
+    insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, feeder_id,
+        wave, from_state, to_state, devices, refused, deferred, failed, superseded, tick_id, policy_id,
+        decision_price_usd_per_mwh, usd_per_hour, reason, reason_detail, actor, steps_ms, simulated_at)
+    select v.event, c.facility_id, c.owner, c.epoch, c.command_id, c.assignment, c.generation, c.group_id, c.feeder_id,
+        c.wave, c.from_state, c.to_state, v.devices, v.refused, v.deferred, v.failed, v.superseded, c.tick_id, c.policy_id,
+        c.decision_price_usd_per_mwh, c.usd_per_hour, c.reason, coalesce(nullif(v.detail, ''), c.reason_detail), c.actor,
+        v.steps_ms::jsonb, v.simulated_at
+    from unnest(%s::text[], %s::uuid[], %s::int[], %s::int[], %s::int[], %s::int[], %s::int[], %s::int[], %s::text[],
+                %s::text[], %s::timestamptz[])
+         as v(event, command_id, assignment, devices, refused, deferred, failed, superseded, detail, steps_ms, simulated_at)
+    join switch_journal c on c.command_id = v.command_id and c.assignment = v.assignment and c.event = 'commanded'
+    on conflict (command_id, assignment, event) do nothing"""
+_OBSERVED = """
+    insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, feeder_id,
+        from_state, to_state, devices, slots, reason, reason_detail, actor, simulated_at)
+    values ('observed', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    on conflict (command_id, assignment, event) do nothing"""
+_EXPIRE = """
+    insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, feeder_id,
+        wave, from_state, to_state, devices, tick_id, policy_id, reason, reason_detail, actor, simulated_at)
+    select 'expired', c.facility_id, c.owner, c.epoch, c.command_id, c.assignment, c.generation, c.group_id, c.feeder_id,
+        c.wave, c.from_state, c.to_state, 0, c.tick_id, c.policy_id, c.reason, 'never reached the gateway', c.actor, %s
+    from switch_journal c
+    where c.facility_id = %s and c.event = 'commanded' and c.recorded_at > now() - interval '1 day'
+      and not exists (select from switch_journal o
+                      where o.command_id = c.command_id and o.assignment = c.assignment and o.event in ('acked', 'expired'))
+    on conflict (command_id, assignment, event) do nothing"""
+_CURSOR = """
+    insert into process_cursors (process, cursor, value, updated_at) values ('gateway_log', %s, %s, now())
+    on conflict (process, cursor) do update set value = greatest(process_cursors.value, excluded.value), updated_at = now()"""
+_READ_CURSOR = "select value from process_cursors where process = 'gateway_log' and cursor = %s"
+_BOOKINGS = """
+    select extract(epoch from simulated_at)::float8, feeder_id, mw_delta from switch_journal
+    where facility_id = %s and event = 'commanded' and simulated_at > %s and mw_delta <> 0 order by simulated_at, id"""
+_HISTORY = """
+    insert into allocation_history ("timestamp", facility_id, resource_id, resource_type, recommended_workload,
+        actual_workload, devices, expected_profit, tick_id, policy_id)
+    select * from unnest(%s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[],
+                         %s::float8[], %s::bigint[], %s::bigint[])"""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRow:
+    """One assignment of a command, as it is written before it leaves."""
+
+    facility_id: str
+    epoch: int
+    command_id: uuid.UUID
+    assignment: int
+    generation: int
+    group_id: str
+    feeder_id: str
+    wave: int
+    from_state: int
+    to_state: int
+    devices: int
+    slots: bytes
+    mw_delta: float
+    tick_id: int | None
+    policy_id: int | None
+    price: float | None
+    usd_per_hour: float | None
+    reason: str
+    reason_detail: str
+    steps_ms: dict[str, float] | None
+    simulated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one assignment: `acked`, `settled` or `expired`; counts are devices."""
+
+    event: str
+    command_id: str
+    assignment: int
+    simulated_at: datetime
+    devices: int = 0
+    refused: int = 0
+    deferred: int = 0
+    failed: int = 0
+    superseded: int = 0
+    detail: str = ""
+    steps_ms: dict[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Devices of one group found, or changed by the gateway itself, in a state that no command of ours asked for."""
+
+    facility_id: str
+    owner: str
+    epoch: int
+    event_id: uuid.UUID
+    assignment: int
+    generation: int
+    group_id: str
+    feeder_id: str
+    from_state: int | None
+    to_state: int
+    devices: int
+    slots: bytes
+    reason: str
+    detail: str
+    actor: str
+    simulated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One mode of one group after a wave, for `allocation_history`; profit in $/h at the decision price."""
+
+    simulated_at: datetime
+    facility_id: str
+    resource_id: str
+    resource_type: str
+    recommended_workload: str
+    actual_workload: str
+    devices: int
+    expected_profit: float
+    tick_id: int | None
+    policy_id: int | None
+
+
+@dataclass
+class Batch:
+    """What waits to be written behind the decision path."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    observations: list[Observation] = field(default_factory=list)
+    history: list[HistoryRow] = field(default_factory=list)
+    cursors: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.outcomes) + len(self.observations) + len(self.history)
+
+    def note_seq(self, facility_id: str, seq: int) -> None:
+        """The gateway's log is journalled up to here once this batch is."""
+        self.cursors[facility_id] = max(seq, self.cursors.get(facility_id, 0))
+
+
+async def write_commands(connection: Connection, owner: str, rows: Sequence[CommandRow]) -> set[str]:
+    """Write commands before they leave, in one commit; the facilities whose lease stood, and whose waves may leave."""
+    columns = [
+        [r.facility_id for r in rows], [r.epoch for r in rows], [r.command_id for r in rows],
+        [r.assignment for r in rows], [r.generation for r in rows], [r.group_id for r in rows],
+        [r.feeder_id for r in rows], [r.wave for r in rows], [r.from_state for r in rows], [r.to_state for r in rows],
+        [r.devices for r in rows], [r.slots for r in rows], [r.mw_delta for r in rows], [r.tick_id for r in rows],
+        [r.policy_id for r in rows], [r.price for r in rows], [r.usd_per_hour for r in rows],
+        [r.reason for r in rows], [r.reason_detail for r in rows],
+        [None if r.steps_ms is None else json.dumps(r.steps_ms) for r in rows], [r.simulated_at for r in rows],
+    ]  # fmt: skip
+    cursor = await connection.execute(_COMMANDED, [*columns, owner], prepare=True)
+    return {row[0] for row in await cursor.fetchall()}
+
+
+async def write_batch(connection: Connection, batch: Batch) -> None:
+    """Write outcomes, observations, history and cursors in one transaction; repeating it changes nothing but history."""
+    async with connection.transaction():
+        if batch.outcomes:
+            await connection.execute(_OUTCOMES, _outcome_columns(batch.outcomes), prepare=True)
+        for o in batch.observations:
+            await connection.execute(_OBSERVED, _observed(o))
+        if batch.history:
+            await connection.execute(_HISTORY, _history_columns(batch.history))
+        for facility_id, seq in batch.cursors.items():
+            await connection.execute(_CURSOR, (facility_id, seq))
+
+
+async def expire(connection: Connection, facility_id: str, simulated_at: datetime) -> int:
+    """Close the facility's commands that have no ack: called when its gateway's log is journalled and nothing is in flight."""
+    return (await connection.execute(_EXPIRE, (simulated_at, facility_id))).rowcount
+
+
+async def read_cursor(connection: Connection, facility_id: str) -> int:
+    """Up to which sequence number the gateway's log is in the journal."""
+    row = await (await connection.execute(_READ_CURSOR, (facility_id,))).fetchone()
+    return row[0] if row else 0
+
+
+async def read_bookings(connection: Connection, facility_id: str, since: datetime) -> list[tuple[float, str, float]]:
+    """What used up the ramps since a simulated instant: (Unix seconds, feeder, signed MW), in order of time."""
+    return await (await connection.execute(_BOOKINGS, (facility_id, since))).fetchall()
+
+
+def _outcome_columns(rows: Sequence[Outcome]) -> list[list[Any]]:
+    return [
+        [r.event for r in rows], [r.command_id for r in rows], [r.assignment for r in rows], [r.devices for r in rows],
+        [r.refused for r in rows], [r.deferred for r in rows], [r.failed for r in rows], [r.superseded for r in rows],
+        [r.detail for r in rows], [None if r.steps_ms is None else json.dumps(r.steps_ms) for r in rows],
+        [r.simulated_at for r in rows],
+    ]  # fmt: skip
+
+
+def _history_columns(rows: Sequence[HistoryRow]) -> list[list[Any]]:
+    return [
+        [r.simulated_at for r in rows], [r.facility_id for r in rows], [r.resource_id for r in rows],
+        [r.resource_type for r in rows], [r.recommended_workload for r in rows], [r.actual_workload for r in rows],
+        [r.devices for r in rows], [r.expected_profit for r in rows], [r.tick_id for r in rows],
+        [r.policy_id for r in rows],
+    ]  # fmt: skip
+
+
+def _observed(o: Observation) -> tuple[Any, ...]:
+    return (
+        o.facility_id, o.owner, o.epoch, o.event_id, o.assignment, o.generation, o.group_id, o.feeder_id, o.from_state,
+        o.to_state, o.devices, o.slots, o.reason, o.detail, o.actor, o.simulated_at,
+    )  # fmt: skip

@@ -1,0 +1,304 @@
+"""The allocator put together: leases, intake, one planning loop, sessions, the journal. See docs/architecture.md.
+
+One loop plans for all owned facilities, journals their waves in one commit, and sends them; it never waits for an ack.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
+import psycopg
+from pydantic import ValidationError
+
+from hcp_pipelines.allocator import metrics
+from hcp_pipelines.allocator.admit import refusal_of
+from hcp_pipelines.allocator.control import FacilityControl, Wiring
+from hcp_pipelines.allocator.decide import InForce, Limits
+from hcp_pipelines.allocator.intake import CHANNELS, POLL_S, Intake, PolicyRow
+from hcp_pipelines.allocator.journal import expire, read_bookings, read_cursor, write_commands
+from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
+from hcp_pipelines.allocator.market import MarketBook
+from hcp_pipelines.allocator.owner import Wave
+from hcp_pipelines.allocator.session import CannotAnnounceError
+from hcp_pipelines.allocator.site import Site, site_of
+from hcp_pipelines.allocator.writer import JournalWriter
+from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.policy.arrays import compile_policy
+from hcp_pipelines.policy.schema import Policy
+from hcp_pipelines.runtime.process import ProcessContext
+from hcp_pipelines.storage.notify import Listener
+from hcp_pipelines.storage.postgres import dsn
+from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.wire import edge_v1_pb2 as pb
+
+IDLE_S = 0.25  # ramps, dwell times, holds and expiries are looked at so often without a wake-up
+HEARTBEAT_S = 0.5
+RECONCILE_S = 30.0
+RESUME_WITHIN_S = 5.0
+LATE_POLL_S = 5.0
+POSTGRES_ERRORS = (psycopg.Error, StorageError, OSError)
+
+
+class Allocator:
+    """One allocator process."""
+
+    def __init__(self, context: ProcessContext, name: str) -> None:
+        self._context, self._name = context, name
+        settings, clock = context.settings, context.clock
+        self._intake = Intake(settings, clock)
+        self._book = MarketBook()
+        self._writer = JournalWriter(settings)
+        self._keeper = LeaseKeeper(settings, name, clock, self._gained, self._lost_lease)
+        self._controls: dict[str, FacilityControl] = {}
+        self._sites: dict[str, Site] = {}
+        self._work = asyncio.Event()
+        self._wants_policies = self._wants_sites = True
+        self._journal: psycopg.AsyncConnection[object] | None = None
+        self._refused: set[int] = set()
+        self._wiring = Wiring(
+            name, clock,
+            Limits(settings.price_staleness_s, settings.btc_staleness_s, settings.hold_s),
+            self._writer, self._announce, self._resumed, self._work.set,
+        )  # fmt: skip
+
+    async def run(self) -> None:
+        """Work until told to stop; leases are given up at the end, so that the other may start at once."""
+        self._book.take(await self._intake.recent())
+        await self._load_sites()
+        jobs = (
+            self._keeper.run, self._keeper.watch, self._listen, self._plan_loop, self._writer.run, self._beat,
+            self._reconcile_loop,
+        )  # fmt: skip
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(job()) for job in jobs]
+            self._context.ready()
+            await self._context.stop.wait()
+            for task in tasks:
+                task.cancel()
+        await self._keeper.give_up()
+        await self._writer.flush()
+        await self._intake.close()
+
+    # -- leases and sessions ------------------------------------------------------------------------------------------
+
+    def _gained(self, lease: Lease) -> None:
+        site = self._sites.get(lease.facility_id)
+        if site is None:
+            self._wants_sites = True  # applied just now: the control is made once the site is known
+        else:
+            self._controls[lease.facility_id] = FacilityControl(site, lease, self._wiring)
+        self._wants_policies = True
+        self._work.set()
+
+    async def _lost_lease(self, facility_id: str) -> None:
+        control = self._controls.pop(facility_id, None)
+        if control is not None:
+            await control.stop()
+
+    async def _announce(self, control: FacilityControl) -> pb.Announce:
+        """What a session begins with; the predecessors' ramp windows are counted before anything is sent."""
+        try:
+            async with await self._connect() as connection:
+                since = control.owner.ramp_horizon(self._context.clock.now())
+                control.owner.restore_ramps(await read_bookings(connection, control.site.facility_id, since))
+                seq = await read_cursor(connection, control.site.facility_id)
+        except POSTGRES_ERRORS as error:
+            raise CannotAnnounceError(f"Postgres: {str(error).strip()}") from error
+        return pb.Announce(
+            facility_id=control.site.facility_id,
+            owner=self._name,
+            epoch=control.lease.epoch,
+            lease_epoch=control.lease.epoch,
+            generation=control.site.generation,
+            resume_after_seq=seq,
+        )
+
+    async def _resumed(self, control: FacilityControl) -> bool:
+        """Close what was journalled and never sent, by us or a predecessor, before anything new is: whether that went well."""
+        try:
+            async with asyncio.timeout(RESUME_WITHIN_S):
+                await self._writer.drained()  # acks that came with the replay are journalled first
+                async with await self._connect() as connection:
+                    closed = await expire(connection, control.site.facility_id, self._context.clock.now())
+        except (*POSTGRES_ERRORS, TimeoutError) as error:
+            self._context.log.warning("old commands not closed", error=str(error).strip())
+            return False
+        if closed:
+            self._context.log.warning("commands never left", facility_id=control.site.facility_id, assignments=closed)
+        self._wants_policies = True
+        return True
+
+    # -- intake -------------------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        async with Listener(self._context.settings, Role.ALLOCATOR, CHANNELS, POLL_S) as listener:
+            next_look_s = 0.0
+            while True:
+                batch = await listener.wait()
+                now_s = self._context.clock.monotonic_s()
+                looks_back = now_s >= next_look_s
+                if looks_back:
+                    next_look_s, self._wants_policies = now_s + LATE_POLL_S, True
+                channels = {n.channel for n in batch}
+                self._wants_policies |= "hcp_policy" in channels
+                self._wants_sites |= "hcp_facility" in channels
+                await self._take_in(looks_back or not batch)
+
+    async def _take_in(self, looks_back: bool) -> None:
+        """Read what is new; Postgres away means that nothing is new, and that the leases will end."""
+        try:
+            rows = await self._intake.new_ticks(looks_back=looks_back)
+            metrics.TICKS.inc(len(rows))
+            if self._book.take(rows):
+                self._work.set()
+                await asyncio.sleep(0)  # the tick first, the rest behind it
+            if self._wants_sites:
+                await self._load_sites()
+            if self._wants_policies:
+                await self._load_policies()
+        except POSTGRES_ERRORS as error:
+            metrics.POSTGRES_ERRORS.labels("intake").inc()
+            self._context.health["postgres"] = f"prices and policies can't be read: {str(error).strip()}"
+            await asyncio.sleep(0.1)
+        else:
+            self._context.health["postgres"] = ""
+
+    async def _load_sites(self) -> None:
+        """Read the facilities; one that changed gets a new session under the same lease."""
+        self._wants_sites = False
+        inventories, addresses = await self._intake.inventories(), await self._intake.addresses()
+        portfolio_mw = sum(i.capacity_mw for i in inventories)
+        fresh = {
+            i.facility_id: site_of(i, portfolio_mw, addresses[i.facility_id])
+            for i in inventories
+            if i.facility_id in addresses
+        }
+        before, self._sites = self._sites, fresh
+        for facility_id, lease in list(self._keeper.held.items()):
+            site, old = fresh.get(facility_id), before.get(facility_id)
+            if site is None or (old is not None and _is_same(site, old) and facility_id in self._controls):
+                continue
+            await self._lost_lease(facility_id)
+            self._gained(lease)
+
+    async def _load_policies(self) -> None:
+        self._wants_policies = False
+        seen: set[str] = set()
+        for row in await self._intake.policies(list(self._controls)):
+            control = self._controls.get(row.facility_id)
+            if control is None or row.facility_id in seen or row.policy_id in self._refused:
+                continue
+            in_force = control.owner.in_force
+            if (in_force is not None and row.policy_id <= in_force.policy_id) or await self._admit(control, row):
+                seen.add(row.facility_id)
+        self._work.set()
+
+    async def _admit(self, control: FacilityControl, row: PolicyRow) -> bool:
+        """Take a policy or refuse it with the reason; the old one stays in force then."""
+        if not control.owner.is_ready:
+            self._wants_policies = True  # what it would change can't be told before the gateway has spoken
+            return True
+        reason, in_force = self._judge(control, row)
+        metrics.ADMISSIONS.labels("refused" if reason else "admitted").inc()
+        if in_force is not None:
+            control.owner.follow(in_force)
+        else:
+            self._refused.add(row.policy_id)
+            self._context.log.warning("policy refused", policy_id=row.policy_id, reason=reason)
+        await self._intake.record_admission(row, self._name, reason)
+        return in_force is not None
+
+    def _judge(self, control: FacilityControl, row: PolicyRow) -> tuple[str, InForce | None]:
+        try:
+            policy = Policy.model_validate(row.body)
+        except ValidationError as error:
+            first = error.errors()[0]
+            return f"schema: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}", None
+        in_force = InForce(row.policy_id, policy, compile_policy(policy))
+        settings, now = self._context.settings, self._context.clock.now()
+        reason = refusal_of(control.owner, in_force, row.digest, self._book, now, settings)
+        return (reason, None) if reason else ("", in_force)
+
+    # -- plan, journal, send ------------------------------------------------------------------------------------------
+
+    async def _plan_loop(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(IDLE_S):
+                    await self._work.wait()
+            except TimeoutError:
+                pass
+            self._work.clear()
+            await self._plan_once()
+
+    async def _plan_once(self) -> None:
+        now_s = self._context.clock.monotonic_s()
+        controls = [c for c in self._controls.values() if c.lease.holds(now_s)]
+        waves = [(c, wave) for c in controls if (wave := c.owner.plan(self._book)) is not None]
+        if not waves:
+            return
+        stood = await self._journal_waves([wave for _, wave in waves])
+        journalled_ns = time.monotonic_ns()
+        sent = [(c, wave) for c, wave in waves if wave.facility_id in stood and self._may_send(c)]
+        for control, wave in sent:
+            control.send(wave, journalled_ns)
+        for control, wave in waves:
+            if (control, wave) not in sent:
+                control.give_up(wave, is_journalled=wave.facility_id in stood)
+        await asyncio.sleep(0)  # let the waves leave before anything else is done
+        for control, wave in sent:
+            self._writer.batch.history += control.owner.history(wave)
+        self._writer.wake()
+
+    def _may_send(self, control: FacilityControl) -> bool:
+        """Whether the facility is still ours and its gateway still follows: both may have ended during the commit."""
+        is_ours = self._controls.get(control.site.facility_id) is control
+        return is_ours and control.owner.is_ready and control.lease.holds(self._context.clock.monotonic_s())
+
+    async def _journal_waves(self, waves: Sequence[Wave]) -> set[str]:
+        """Write the waves before they leave; those facilities whose lease stood. Nothing, when Postgres is away."""
+        try:
+            if self._journal is None or self._journal.closed:
+                self._journal = await self._connect()
+            return await write_commands(self._journal, self._name, [row for wave in waves for row in wave.rows])
+        except POSTGRES_ERRORS as error:
+            metrics.POSTGRES_ERRORS.labels("commands").inc()
+            self._context.log.warning("no command is sent: the journal can't be written", error=str(error).strip())
+            await asyncio.sleep(0.1)
+            return set()
+
+    async def _connect(self) -> "psycopg.AsyncConnection[object]":
+        return await psycopg.AsyncConnection.connect(dsn(self._context.settings, Role.ALLOCATOR), autocommit=True)
+
+    # -- in the background --------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        while True:
+            for control in list(self._controls.values()):
+                point = control.site.settlement_point
+                power = self._book.power(point)
+                price_at: datetime | None = power.source_at if power else None
+                control.heartbeat(self._book.indices, self._book.decision_price(point), price_at)
+            self._report_health()
+            await asyncio.sleep(HEARTBEAT_S)
+
+    def _report_health(self) -> None:
+        self._context.health["leases"] = self._keeper.last_error
+        self._context.health["journal"] = self._writer.problem
+        for facility_id in self._sites:
+            control = self._controls.get(facility_id)
+            self._context.health[facility_id] = "" if control is None else control.session.problem
+
+    async def _reconcile_loop(self) -> None:
+        while True:
+            await asyncio.sleep(RECONCILE_S)
+            for control in list(self._controls.values()):
+                await control.reconcile()
+
+
+def _is_same(site: Site, other: Site) -> bool:
+    def facts(s: Site) -> tuple[object, ...]:
+        return s.generation, s.document_version, s.obligations_version, s.address, s.ramps
+
+    return facts(site) == facts(other)
