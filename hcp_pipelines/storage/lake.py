@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import duckdb
 import duckdb_extensions
-import polars as pl
 import psycopg
 import pyarrow as pa
 
@@ -26,14 +25,17 @@ from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect, dsn
 from hcp_pipelines.storage.roles import Database, Role
 
+if TYPE_CHECKING:
+    import polars as pl  # not at run time: 25 MB for the daemons that only hand over Arrow
+
 EXTENSIONS = ("ducklake", "postgres_scanner")
 SCHEMAS = ("raw", "core", "marts")
 BATCHES = "raw._batches"
 WRITE_ATTEMPTS = 5
 RETRY_WAIT_S = 0.2
-_TABLE_NAME = re.compile(r"^[a-z][a-z0-9_]*\.[a-z_][a-z0-9_]*$")
+_TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z_][a-z0-9_]*")
 
-Frame: TypeAlias = pl.DataFrame | pa.Table
+Frame: TypeAlias = "pl.DataFrame | pa.Table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ def write(
     Raises:
         StorageError: the name is wrong, the commit failed every time, or the rows found are not those written.
     """
-    if not _TABLE_NAME.match(table):
+    if not _TABLE_NAME.fullmatch(table):
         raise StorageError(f"{table!r} is not a lake table: schema.table in lower case")
     owner = settings if settings is not None else target
     if not isinstance(owner, Settings):
@@ -178,7 +180,7 @@ def _write_once(
 ) -> WriteResult:
     known = f'select count(*) from lake.{BATCHES} where "table" = ? and batch_id = ?'  # noqa: S608 - our constant
     rows = len(frame)
-    connection.register("incoming", frame.to_arrow() if isinstance(frame, pl.DataFrame) else frame)
+    connection.register("incoming", frame if isinstance(frame, pa.Table) else frame.to_arrow())
     try:
         connection.execute("begin")
         connection.execute(f"create table if not exists lake.{table} as select * from incoming limit 0")  # noqa: S608

@@ -1,0 +1,23 @@
+"""The collector's Prometheus metrics, defined once: dashboards and alert rules are built on these names."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+ROWS = Counter("hcp_collector_rows_copied_total", "Rows that came into the lake.", ["table"])
+LAG_SECONDS = Gauge(
+    "hcp_collector_lag_seconds",
+    "Real time since the whole table was last known to be in the lake: no row waits for longer.",
+    ["table"],
+)
+ROW_AGE_SECONDS = Histogram(
+    "hcp_collector_row_age_seconds",
+    "Real time from writing a batch's oldest row in Postgres to the batch's commit in the lake.",
+    ["table"],
+    buckets=(0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0),
+)
+FAILURES = Counter("hcp_collector_failures_total", "Rounds that failed, by what: copy or upkeep.", ["part"])
+UPKEEP_SECONDS = Histogram(
+    "hcp_collector_upkeep_seconds",
+    "Real time of one step of the lake's upkeep.",
+    ["step"],
+    buckets=(0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0),
+)

@@ -1,0 +1,121 @@
+"""Which tables are copied, with which columns and types. How they are read and written is in source and sink.
+
+Appended tables are copied once a row, by id: what changes in a row later does not reach the lake, and of these only
+`allocation_history.actual_profit` does change (settlement fills it; its copy stays null). Replaced tables are small and
+are copied whole whenever their content differs. The SELECT of a table follows from its columns.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+_ARROW_TYPES: dict[str, Any] = {
+    "int2": pa.int16(),
+    "int4": pa.int32(),
+    "int8": pa.int64(),
+    "float8": pa.float64(),
+    "text": pa.string(),
+    "uuid": pa.string(),
+    "jsonb": pa.string(),
+    "bytea": pa.binary(),
+    "timestamptz": pa.timestamp("us", tz="UTC"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column by its name and its Postgres type."""
+
+    name: str
+    type: str
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is text in the lake, as JSON and UUIDs are too."""
+        return bool(_ARROW_TYPES[self.type] == pa.string())
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of `hcp` and its copy in the lake; `written_at` is the column of real time at which a row was written."""
+
+    source: str
+    target: str
+    columns: tuple[Column, ...]
+    written_at: str = ""
+
+    @property
+    def schema(self) -> Any:
+        """The Arrow schema of the copy."""
+        return pa.schema([(c.name, _ARROW_TYPES[c.type]) for c in self.columns])
+
+
+def _columns(text: str) -> tuple[Column, ...]:
+    return tuple(Column(*part.split()) for part in text.split(","))
+
+
+APPENDED = (
+    Table(
+        "price_data",
+        "raw.price_ticks",
+        _columns(
+            """id int8, stream text, series text, timestamp timestamptz, price_type text, value float8, unit text,
+            source text, region text, quality text, quality_reason text, revision int4, metadata jsonb,
+            received_at timestamptz, created_at timestamptz"""
+        ),
+        "created_at",
+    ),
+    Table(
+        "switch_journal",
+        "raw.switch_journal",
+        _columns(
+            """id int8, event text, facility_id text, owner text, epoch int8, command_id uuid, assignment int4,
+            generation int8, group_id text, feeder_id text, wave int4, from_state int2, to_state int2, devices int4,
+            refused int4, deferred int4, failed int4, superseded int4, slots bytea, mw_delta float8, tick_id int8,
+            policy_id int8, decision_price_usd_per_mwh float8, usd_per_hour float8, reason text, reason_detail text,
+            actor text, steps_ms jsonb, simulated_at timestamptz, recorded_at timestamptz"""
+        ),
+        "recorded_at",
+    ),
+    Table(
+        "policies",
+        "raw.policies",
+        _columns(
+            """id int8, facility_id text, status text, basis_tick_id int8, solved_at timestamptz,
+            refresh_due_at timestamptz, expires_at timestamptz, inventory_generation int8, obligations_version int8,
+            schema_version int4, digest text, run_id text, trigger text, published_at timestamptz"""
+        ),
+        "published_at",
+    ),
+    Table(
+        "allocation_history",
+        "raw.allocation_history",
+        _columns(
+            """id int8, timestamp timestamptz, facility_id text, resource_id text, resource_type text,
+            recommended_workload text, actual_workload text, devices int4, expected_profit float8,
+            actual_profit float8, tick_id int8, policy_id int8, created_at timestamptz"""
+        ),
+        "created_at",
+    ),
+)
+
+REPLACED = (
+    Table(
+        "facilities",
+        "raw.facilities",
+        _columns(
+            """id text, name text, location jsonb, capacity_mw float8, pue float8, status text, settlement_point text,
+            control_mode text, dispatch_regime text, document_version int4, document_digest text, document jsonb,
+            obligations_version int8, created_at timestamptz, updated_at timestamptz"""
+        ),
+    ),
+    Table(
+        "device_groups",
+        "raw.device_groups",
+        _columns(
+            """facility_id text, generation int8, group_id text, feeder_id text, type text, model text, firmware text,
+            cooling_class text, first_slot int4, devices int4, ladder jsonb, specifications jsonb"""
+        ),
+    ),
+)
