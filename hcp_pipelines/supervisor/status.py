@@ -117,18 +117,6 @@ _SWITCH_KEYS = (
 
 
 def _switch(row: tuple[Any, ...]) -> Status:
-    keys = (
-        "facility_id",
-        "group_id",
-        "to_state",
-        "commanded",
-        "acked",
-        "settled",
-        "reason",
-        "price",
-        "simulated_at",
-        "at",
-    )
-    switch = dict(zip(keys, row, strict=True))
+    switch = dict(zip(_SWITCH_KEYS, row, strict=True))
     switch["simulated_at"], switch["at"] = switch["simulated_at"].isoformat(), switch["at"].isoformat()
     return switch
