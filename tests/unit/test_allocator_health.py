@@ -1,0 +1,41 @@
+"""Hold, fallback plan and recovery, by the instants of the data (DESIGN §7.4)."""
+
+from hcp_pipelines.allocator.health import InputAges, InputHealth, Phase
+from hcp_pipelines.domain.modes import ReasonCode
+
+HOLD_S = 1800.0
+
+
+def ages(stale_at=1000.0, expires_at=1e9, seen=5):
+    return InputAges(stale_at, expires_at, seen)
+
+
+def test_fresh_inputs_are_normal_from_the_start():
+    step = InputHealth().assess(999.0, ages(), HOLD_S)
+    assert (step.phase, step.has_changed) == (Phase.NORMAL, False)
+
+
+def test_a_stale_price_holds_then_falls_back_then_recovers_after_two_good_values():
+    health = InputHealth()
+    step = health.assess(1000.0, ages(), HOLD_S)
+    assert (step.phase, step.reason, step.has_changed) == (Phase.HOLD, ReasonCode.HOLD_STALE_PRICE, True)
+    assert not health.assess(1500.0, ages(), HOLD_S).has_changed
+    step = health.assess(2800.0, ages(), HOLD_S)
+    assert (step.phase, step.reason) == (Phase.FALLBACK, ReasonCode.FALLBACK_PLAN)
+    step = health.assess(2900.0, ages(stale_at=3800.0, seen=6), HOLD_S)
+    assert step.phase is Phase.FALLBACK, "one good value is not enough"
+    step = health.assess(3200.0, ages(stale_at=4100.0, seen=7), HOLD_S)
+    assert (step.phase, step.reason, step.has_changed) == (Phase.NORMAL, ReasonCode.RECOVERY, True)
+    assert health.assess(3300.0, ages(stale_at=4100.0, seen=7), HOLD_S).reason is ReasonCode.ECONOMICS
+
+
+def test_an_expired_policy_holds_and_the_next_one_ends_that_at_once():
+    health = InputHealth()
+    step = health.assess(500.0, ages(expires_at=400.0), HOLD_S)
+    assert (step.phase, step.reason) == (Phase.HOLD, ReasonCode.POLICY_EXPIRED)
+    step = health.assess(510.0, ages(expires_at=22_000.0), HOLD_S)
+    assert (step.phase, step.reason) == (Phase.NORMAL, ReasonCode.RECOVERY)
+
+
+def test_a_successor_that_starts_late_agrees_on_the_phase():
+    assert InputHealth().assess(2800.0, ages(), HOLD_S).phase is Phase.FALLBACK
