@@ -8,12 +8,12 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.domain.errors import ConfigError, StorageError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.embedded import EmbeddedPostgres
 from hcp_pipelines.storage.migrate import migrate
-from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.postgres import connect, external_server
 from hcp_pipelines.storage.roles import Database, Role
 from hcp_pipelines.storage.secrets import password
 
@@ -34,15 +34,20 @@ def bootstrap(settings: Settings) -> None:
     """
     try:
         with psycopg.connect(_superuser_dsn(settings), autocommit=True) as connection:
+            _refuse_own_login(settings, connection)
             for role in Role:
                 _make_role(settings, connection, role)
             for database in Database:
                 _make_database(connection, database)
+            if settings.database_url is None:
+                connection.execute("revoke all on database postgres, template1 from public")
     except psycopg.Error as error:
         raise StorageError(f"the database can't be set up: {str(error).strip()}") from error
     with connect(settings, Role.ADMIN) as connection:
         migrate(connection)
-    with connect(settings, Role.ADMIN, Database.LAKE) as connection:
+    with connect(settings, Role.DAGSTER, Database.DAGSTER) as connection:
+        connection.execute("revoke all on schema public from public")
+    with connect(settings, Role.LAKE_WRITER, Database.LAKE) as connection:
         _prepare_lake(connection)
     lake.initialise(settings)
     lake.write_analyst_script(settings)
@@ -50,20 +55,30 @@ def bootstrap(settings: Settings) -> None:
 
 def _superuser_dsn(settings: Settings) -> str:
     if settings.database_url is not None:
+        external_server(settings.database_url)
         return settings.database_url.get_secret_value()
     return EmbeddedPostgres(settings).admin_dsn()
+
+
+def _refuse_own_login(settings: Settings, connection: psycopg.Connection[Any]) -> None:
+    """Setting up the roles would take the rights and the password of a login that is one of them."""
+    login = connection.info.user
+    if settings.database_url is not None and login in set(Role):
+        raise ConfigError(
+            f"HCP_DATABASE_URL logs in as {login!r}, a role that the platform makes itself: use another login, "
+            "a superuser or one with CREATEDB and CREATEROLE."
+        )
 
 
 def _make_role(settings: Settings, connection: psycopg.Connection[Any], role: Role) -> None:
     secret = password(settings, role, create=True)
     if role is Role.ADMIN and settings.database_url is None:
         return  # the superuser that initdb made
-    exists = connection.execute("select 1 from pg_roles where rolname = %s", (role.value,)).fetchone()
-    verb = sql.SQL("alter" if exists else "create")
-    attributes = sql.SQL("login nosuperuser nocreatedb nocreaterole noreplication password {}").format(
-        sql.Literal(secret)
-    )
-    connection.execute(sql.SQL("{} role {} {}").format(verb, sql.Identifier(role.value), attributes))
+    if connection.execute("select 1 from pg_roles where rolname = %s", (role.value,)).fetchone():
+        statement = "alter role {} login password {}"  # naming the other attributes takes a superuser
+    else:
+        statement = "create role {} login nosuperuser nocreatedb nocreaterole noreplication password {}"
+    connection.execute(sql.SQL(statement).format(sql.Identifier(role.value), sql.Literal(secret)))
     if role is Role.LAKE_READER:
         for name, value in READER_LIMITS.items():
             connection.execute(
@@ -89,11 +104,8 @@ def _make_database(connection: psycopg.Connection[Any], database: Database) -> N
 
 
 def _prepare_lake(connection: psycopg.Connection[Any]) -> None:
-    """The catalogue is lake_writer's; lake_reader may look, also at tables that are still to come."""
+    """As lake_writer, who owns the catalogue: lake_reader may look, also at tables that are still to come."""
     connection.execute("revoke all on schema public from public")
-    connection.execute("grant usage, create on schema public to lake_writer")
     connection.execute("grant usage on schema public to lake_reader")
     connection.execute("grant select on all tables in schema public to lake_reader")
-    connection.execute(
-        "alter default privileges for role lake_writer in schema public grant select on tables to lake_reader"
-    )
+    connection.execute("alter default privileges in schema public grant select on tables to lake_reader")

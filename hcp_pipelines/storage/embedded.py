@@ -86,6 +86,8 @@ class EmbeddedPostgres:
 
     def prepare(self) -> None:
         """Make directories and, at first use, the database cluster; remove what a dead server left."""
+        if self._account is not None:
+            _remove_orphans(self._places.home.parent)
         self._make_own_directories()
         if not (self._places.data / "PG_VERSION").exists():
             self._initdb()
@@ -177,20 +179,22 @@ class EmbeddedPostgres:
         state = self._settings.at()
         if self._account is None:
             return _Places(state, state / "postgres", self._settings.socket_dir(), source)
-        root = _own_root()
-        _remove_orphans(root)
-        home = root / f"{_HOME_PREFIX}{_state_id(state)}"
+        home = _own_root() / f"{_HOME_PREFIX}{_state_id(state)}"
         binaries = source if _is_reachable(source) else home / "binaries"
         return _Places(home, home / "data", home / "sockets", binaries)
 
     def _make_own_directories(self) -> None:
         for path in dict.fromkeys((self._places.home, self._places.sockets)):
             _make_closed(path, self._account)
+        self._places.sockets.chmod(0o700)  # another may have made it, open to look into
         if self._account is not None:
             (self._places.home / _BELONGS_TO).write_text(str(self._settings.at()))
         if not self._places.binaries.exists():
-            shutil.copytree(_wheel_binaries(), self._places.binaries, symlinks=True)
-            self._give_away(self._places.binaries)
+            fresh = self._places.home / "binaries.new"
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.copytree(_wheel_binaries(), fresh, symlinks=True)
+            self._give_away(fresh)
+            fresh.rename(self._places.binaries)
 
     def _give_away(self, folder: Path) -> None:
         if self._account is None:
@@ -288,17 +292,22 @@ def _state_id(state: Path) -> str:
 
 
 def _remove_orphans(root: Path) -> None:
-    """Remove clusters whose state directory is gone or has a new one."""
+    """Remove clusters whose state directory was removed or made anew."""
     for home in root.glob(f"{_HOME_PREFIX}*"):
         try:
-            state = Path((home / _BELONGS_TO).read_text())
-            kept = (state / _STATE_ID).read_text().strip()
-        except FileNotFoundError:
-            kept = ""
+            is_orphan = _is_orphan(home, Path((home / _BELONGS_TO).read_text()))
         except OSError:
             continue
-        if (home / _BELONGS_TO).exists() and home.name != f"{_HOME_PREFIX}{kept}":
+        if is_orphan:
             shutil.rmtree(home, ignore_errors=True)
+
+
+def _is_orphan(home: Path, state: Path) -> bool:
+    """Whether the state directory is not this cluster's; one on a disk that is away keeps its cluster."""
+    try:
+        return home.name != f"{_HOME_PREFIX}{(state / _STATE_ID).read_text().strip()}"
+    except FileNotFoundError:
+        return state.parent.is_dir() and not state.parent.is_mount()
 
 
 def _is_reachable(path: Path) -> bool:

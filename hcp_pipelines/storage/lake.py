@@ -162,8 +162,6 @@ def write(
             try:
                 return _write_once(connection, table, frame, batch_id, mode, window)
             except duckdb.Error as error:
-                with contextlib.suppress(duckdb.Error):
-                    connection.execute("rollback")
                 if attempt == WRITE_ATTEMPTS or not _is_worth_a_retry(error):
                     raise StorageError(f"batch {batch_id} of {table}: {without_secrets(error)}") from None
                 time.sleep(RETRY_WAIT_S * attempt)
@@ -194,8 +192,12 @@ def _write_once(
         connection.execute(f'delete from lake.{BATCHES} where "table" = ? and batch_id = ?', [table, batch_id])  # noqa: S608
         connection.execute(f"insert into lake.{BATCHES} values (?, ?, ?, now())", [table, batch_id, rows])  # noqa: S608
         connection.execute("commit")
+    except duckdb.Error:
+        with contextlib.suppress(duckdb.Error):
+            connection.execute("rollback")
+        raise
     finally:
-        connection.unregister("incoming")
+        connection.unregister("incoming")  # after the rollback: a transaction that failed would keep the name
     after = _count(connection, f"select count(*) from lake.{table}")  # noqa: S608
     if after != before + rows:
         raise StorageError(f"batch {batch_id} of {table}: {after} rows after the commit, {before + rows} expected")

@@ -100,8 +100,12 @@ class Listener:
 
     async def _connect(self) -> None:
         connection = await psycopg.AsyncConnection.connect(dsn(self._settings, self._role), autocommit=True)
-        for channel in self._channels:
-            await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+        try:
+            for channel in self._channels:
+                await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+        except BaseException:
+            await connection.close()
+            raise
         self._connection, self._backoff_s, self.last_error = connection, BACKOFF_FIRST_S, ""
 
     async def _close(self) -> None:

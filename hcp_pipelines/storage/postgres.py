@@ -7,8 +7,9 @@ from urllib.parse import quote
 import psycopg
 import psycopg.conninfo
 from psycopg_pool import AsyncConnectionPool
+from pydantic import SecretStr
 
-from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.domain.errors import ConfigError, StorageError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.roles import Database, Role
 from hcp_pipelines.storage.secrets import password
@@ -23,14 +24,29 @@ def address(settings: Settings) -> dict[str, str]:
         StorageError: the embedded server has never been started here.
     """
     if settings.database_url is not None:
-        parts = psycopg.conninfo.conninfo_to_dict(settings.database_url.get_secret_value())
-        kept = ("host", "hostaddr", "port", "sslmode", "sslrootcert", "sslcert", "sslkey")
-        return {k: str(v) for k, v in parts.items() if k in kept and v is not None}
+        return external_server(settings.database_url)
     try:
         record = json.loads(settings.at("run", "postgres.json").read_text())
     except (OSError, ValueError):
         raise StorageError(f"No Postgres in {settings.state_dir}: start the platform with `hcp up`.") from None
     return {"host": str(record["socket_dir"]), "port": str(record["port"])}
+
+
+def external_server(url: SecretStr) -> dict[str, str]:
+    """Host, port and TLS options of `HCP_DATABASE_URL`.
+
+    Raises:
+        ConfigError: it is not a connection URL; the message leaves it out, for it holds a password.
+    """
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(url.get_secret_value())
+    except psycopg.Error:
+        raise ConfigError(
+            "HCP_DATABASE_URL is not a connection URL: it must read like postgresql://LOGIN:PASSWORD@HOST:5432/postgres, "
+            "with special characters of the password percent-encoded."
+        ) from None
+    kept = ("host", "hostaddr", "port", "sslmode", "sslrootcert", "sslcert", "sslkey")
+    return {k: str(v) for k, v in parts.items() if k in kept and v is not None}
 
 
 def dsn(settings: Settings, role: Role, database: Database = Database.HCP) -> str:

@@ -1,6 +1,8 @@
 """`hcp sql`: exactly one SELECT-type statement, as lake_reader, on a connection that can reach the lake and nothing else."""
 
+import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import duckdb
@@ -11,6 +13,24 @@ from hcp_pipelines.storage.lake import attach, without_secrets
 from hcp_pipelines.storage.roles import Role
 
 READABLE = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+# Table functions that only look. Every other one is refused, for a SELECT from DuckLake's housekeeping or from DuckDB's
+# logging writes and removes files, whatever the catalogue says to it afterwards.
+LOOKING_FUNCTIONS = frozenset(
+    """
+    generate_series glob json_each json_tree pg_timezone_names range repeat summary unnest parquet_bloom_probe
+    parquet_file_metadata parquet_full_metadata parquet_kv_metadata parquet_metadata parquet_scan parquet_schema
+    read_blob read_csv read_csv_auto read_json read_json_auto read_json_objects read_ndjson read_parquet read_text
+    duckdb_columns duckdb_databases duckdb_extensions duckdb_functions duckdb_keywords duckdb_memory duckdb_schemas
+    duckdb_settings duckdb_tables duckdb_types duckdb_views pragma_database_size pragma_platform pragma_show
+    pragma_table_info pragma_version ducklake_current_snapshot ducklake_last_committed_snapshot ducklake_list_files
+    ducklake_options ducklake_settings ducklake_snapshots ducklake_table_changes ducklake_table_deletions
+    ducklake_table_info ducklake_table_insertions
+    """.split()  # noqa: SIM905 - a list of names, a line each, would be a page
+)
+_TABLE_FUNCTIONS = (
+    "select distinct function_name from duckdb_functions() where function_type in ('table', 'table_macro', 'pragma')"
+)
+_NAME = re.compile(r'"(?P<quoted>(?:[^"]|"")*)"|(?P<plain>\w+)')
 
 
 @dataclass(frozen=True)
@@ -39,9 +59,9 @@ def run_select(settings: Settings, query: str) -> QueryResult:
         connection.execute("set lock_configuration = true")
         try:
             done = connection.execute(statement)
+            return QueryResult([column[0] for column in done.description or []], done.fetchall())
         except duckdb.Error as error:
             raise StorageError(without_secrets(error)) from None
-        return QueryResult([column[0] for column in done.description or []], done.fetchall())
 
 
 def _the_one_statement(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:
@@ -51,8 +71,35 @@ def _the_one_statement(connection: duckdb.DuckDBPyConnection, query: str) -> duc
         raise ConfigError(f"this does not parse: {error}") from None
     if len(statements) != 1:
         raise ConfigError(f"hcp sql takes one statement, this is {len(statements)}: run them one after another")
-    if statements[0].type not in READABLE:
+    words = _words(query)
+    kind = (
+        "PRAGMA" if words[0].lower().startswith("pragma") else statements[0].type.name
+    )  # some are rewritten to SELECT
+    if kind == "PRAGMA" or statements[0].type not in READABLE:
         raise ConfigError(
-            f"hcp sql only reads: a {statements[0].type.name} is refused. SELECT, FROM, WITH, SHOW, DESCRIBE and EXPLAIN work."
+            f"hcp sql only reads: {kind} is refused. SELECT, FROM, WITH, SHOW, DESCRIBE and EXPLAIN work."
         )
+    refused = sorted(_called(words) & _acting_functions(connection))
+    if refused:
+        raise ConfigError(f"hcp sql only reads: {refused[0]}() may change the lake or its files, and is refused.")
     return statements[0]
+
+
+def _words(query: str) -> list[str]:
+    """The tokens of a query; a comment belongs to the token before it."""
+    text = query.encode()  # the positions count bytes
+    starts = [position for position, _ in duckdb.tokenize(query)]
+    return [text[a:b].decode() for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
+
+
+def _called(words: list[str]) -> set[str]:
+    """The names that stand before an opening bracket, without quotes and in lower case."""
+    names = (_NAME.match(word) for word, following in pairwise(words) if following.startswith("("))
+    return {(name["quoted"] or name["plain"] or "").lower() for name in names if name}
+
+
+def _acting_functions(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Table functions that do more than look; DuckLake's go by a second name, without the prefix."""
+    known = {row[0] for row in connection.execute(_TABLE_FUNCTIONS).fetchall()}
+    acting = known - LOOKING_FUNCTIONS
+    return acting | {name.removeprefix("ducklake_") for name in acting}

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from hcp_pipelines.domain.errors import StorageError
@@ -28,8 +29,13 @@ def password(settings: Settings, role: Role, *, create: bool = False) -> str:
     except FileNotFoundError:
         if not create:
             raise StorageError(f"{path} is missing: the platform has not been set up here; `hcp up` does it") from None
-    value = secrets.token_urlsafe(24)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    _create(path, secrets.token_urlsafe(24))
+    return path.read_text()
+
+
+def _create(path: Path, value: str) -> None:
+    """The whole file or nothing, with mode 0600."""
+    fd, fresh = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(fd, "w") as file:
         file.write(value)
-    return value
+    Path(fresh).replace(path)

@@ -1,0 +1,459 @@
+-- The coordination schema as it is now, to be read: database `hcp` after all migrations. Nothing executes this file but
+-- tests/integration/test_storage_schema.py, which proves it equal to them. All instants are UTC; `simulated_*` and
+-- "timestamp" are world time, `recorded_at` and `created_at` real time. bootstrap.py makes the roles that the rights name.
+
+create table facilities (
+    id text primary key check (id ~ '^[a-z0-9][a-z0-9-]{0,40}$'),
+    name text not null,
+    location jsonb not null,
+    capacity_mw double precision not null check (capacity_mw > 0),
+    pue double precision not null check (pue >= 1),
+    status text not null default 'active' check (status in ('planned', 'active', 'maintenance', 'retired')),
+    settlement_point text not null,
+    control_mode text not null default 'observe' check (control_mode in ('observe', 'approve', 'auto')),
+    dispatch_regime text not null default 'self' check (dispatch_regime in ('self', 'clr_base_point', 'block_dr')),
+    document_version integer not null check (document_version > 0),
+    document_digest text not null,
+    document jsonb not null,
+    obligations_version bigint not null default 0,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+
+create table facility_versions (
+    facility_id text not null references facilities (id),
+    document_version integer not null,
+    document_digest text not null,
+    document jsonb not null,
+    applied_by text not null,
+    applied_at timestamptz not null default now(),
+    primary key (facility_id, document_version)
+);
+
+create table feeders (
+    facility_id text not null references facilities (id),
+    feeder_id text not null,
+    limit_mw double precision not null check (limit_mw > 0),
+    created_at timestamptz not null default now(),
+    primary key (facility_id, feeder_id)
+);
+
+-- Limits of load change; what used them up is in switch_journal (mw_delta), so a successor counts its predecessor's window.
+create table ramp_budgets (
+    scope text not null check (scope in ('feeder', 'facility', 'portfolio')),
+    scope_id text not null,
+    facility_id text references facilities (id),
+    up_mw double precision not null check (up_mw > 0),
+    down_mw double precision not null check (down_mw > 0),
+    window_s double precision not null check (window_s > 0),
+    primary key (scope, scope_id)
+);
+
+create table inventory_generations (
+    facility_id text not null references facilities (id),
+    generation bigint not null check (generation > 0),
+    devices integer not null check (devices >= 0),
+    digest text not null,
+    reason text not null,
+    is_current boolean not null default true,
+    created_at timestamptz not null default now(),
+    primary key (facility_id, generation)
+);
+create unique index one_current_generation on inventory_generations (facility_id) where is_current;
+
+create table device_groups (
+    facility_id text not null,
+    generation bigint not null,
+    group_id text not null,
+    feeder_id text not null,
+    type text not null check (type in ('GPU', 'ASIC', 'CPU')),
+    model text not null,
+    firmware text not null,
+    cooling_class text not null,
+    first_slot integer not null check (first_slot >= 0),
+    devices integer not null check (devices > 0),
+    -- [{"state": 3, "power_kw": 3.5, "settle_s": 240}], rising in power; IT power, without PUE
+    ladder jsonb not null,
+    specifications jsonb not null,
+    primary key (facility_id, generation, group_id),
+    foreign key (facility_id, generation) references inventory_generations (facility_id, generation),
+    foreign key (facility_id, feeder_id) references feeders (facility_id, feeder_id)
+);
+
+create table resources (
+    id text primary key,  -- facility/generation-independent slot: 'hou-1/000123'
+    facility_id text not null references facilities (id),
+    group_id text not null,
+    slot integer not null check (slot >= 0),
+    generation bigint not null,
+    type text not null check (type in ('GPU', 'ASIC', 'CPU')),
+    subtype text not null,
+    specifications jsonb not null default '{}',
+    status text not null default 'available' check (status in ('available', 'allocated', 'maintenance', 'failed')),
+    metadata jsonb not null default '{}',
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    unique (facility_id, slot),
+    foreign key (facility_id, generation) references inventory_generations (facility_id, generation)
+);
+create index idx_resources_facility on resources (facility_id);
+create index idx_resources_type_status on resources (type, status);
+
+create table customers (
+    id uuid primary key default gen_random_uuid(),
+    name text not null,
+    email text not null unique,
+    tier text not null default 'free' check (tier in ('free', 'pro', 'enterprise')),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+
+create table workloads (
+    id uuid primary key default gen_random_uuid(),
+    customer_id uuid not null references customers (id),
+    type text not null check (type in ('ai_inference_realtime', 'ai_inference_batch', 'bitcoin_mining', 'model_training')),
+    priority integer not null check (priority between 1 and 10),
+    status text not null default 'queued'
+        check (status in ('queued', 'scheduled', 'running', 'paused', 'completed', 'failed', 'cancelled')),
+    requirements jsonb not null,
+    sla_parameters jsonb not null default '{}',
+    created_at timestamptz not null default now(),
+    scheduled_at timestamptz,
+    started_at timestamptz,
+    completed_at timestamptz,
+    updated_at timestamptz not null default now(),
+    cost numeric(18, 6)
+);
+create index idx_workloads_customer on workloads (customer_id);
+create index idx_workloads_status on workloads (status);
+create index idx_workloads_type_status on workloads (type, status);
+
+create table allocation_headers (
+    id uuid primary key default gen_random_uuid(),
+    workload_id uuid not null references workloads (id),
+    status text not null default 'pending' check (status in ('pending', 'active', 'released', 'failed')),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+
+create table allocations (
+    id uuid primary key default gen_random_uuid(),
+    header_id uuid not null references allocation_headers (id),
+    workload_id uuid not null references workloads (id),
+    resource_id text not null references resources (id),
+    allocated_at timestamptz not null default now(),
+    released_at timestamptz,
+    usage_metrics jsonb not null default '{}',
+    cost numeric(18, 6),
+    check (released_at is null or released_at >= allocated_at)
+);
+create index idx_allocations_workload on allocations (workload_id);
+create index idx_allocations_resource on allocations (resource_id);
+create unique index idx_active_allocations on allocations (resource_id) where released_at is null;
+
+-- Ticks. The id is the platform's tick id; the feed is the only writer. value is float8, not DECIMAL(15,6): absurd
+-- values are recorded as they came, and difficulty has 15 digits before the point.
+create table price_data (
+    id bigint generated always as identity primary key,
+    stream text not null,
+    series text not null,                     -- settlement point, exchange, GPU type, …
+    "timestamp" timestamptz not null,         -- world time from which the value holds
+    price_type text not null check (price_type in ('electricity', 'btc', 'network', 'gpu_spot', 'grid_signal', 'weather')),
+    value double precision not null,
+    unit text not null,
+    source text not null,
+    region text not null default '',
+    quality text not null check (quality in ('good', 'unusual', 'absurd', 'out_of_order')),
+    quality_reason text not null default '',
+    revision integer not null default 0,
+    metadata jsonb not null default '{}',
+    received_at timestamptz not null,         -- world time of receipt
+    created_at timestamptz not null default clock_timestamp(),
+    unique (stream, series, "timestamp", revision)
+);
+create index idx_price_data_type_time on price_data (price_type, "timestamp" desc);
+create index idx_price_data_source on price_data (source);
+create index idx_price_data_newest on price_data (stream, series, "timestamp" desc, revision desc)
+    where quality in ('good', 'unusual');
+
+-- Newest actionable value of each series.
+create view latest_prices as
+select distinct on (stream, series) *
+from price_data
+where quality in ('good', 'unusual')
+order by stream, series, "timestamp" desc, revision desc;
+
+create table market_rules (
+    market text not null,
+    rule text not null,
+    effective_from timestamptz not null,
+    effective_to timestamptz,
+    value jsonb not null,
+    source text not null,
+    primary key (market, rule, effective_from)
+);
+insert into market_rules (market, rule, effective_from, effective_to, value, source) values
+    ('ERCOT', 'rt_offer_cap_usd_per_mwh', '2000-01-01T00:00Z', '2022-01-01T06:00Z', '9000', 'system-wide offer cap before 2022'),
+    ('ERCOT', 'rt_offer_cap_usd_per_mwh', '2022-01-01T06:00Z', '2025-12-05T06:00Z', '5000', '16 TAC 25.509'),
+    ('ERCOT', 'rt_offer_cap_usd_per_mwh', '2025-12-05T06:00Z', null, '2000', 'RTC+B'),
+    ('ERCOT', 'da_offer_cap_usd_per_mwh', '2022-01-01T06:00Z', null, '5000', '16 TAC 25.509'),
+    ('ERCOT', 'rt_plausible_floor_usd_per_mwh', '2000-01-01T00:00Z', null, '-1000', 'ours: plausibility band'),
+    ('ERCOT', 'reserve_duration_h', '2022-09-01T05:00Z', null,
+     '{"REGUP": 0.5, "REGDN": 0.5, "RRS": 0.5, "ECRS": 1, "NSPIN": 4}', 'NPRR1096, NPRR1282, NPRR1339'),
+    ('ERCOT', 'coincident_peak', '2000-01-01T00:00Z', null, '{"scheme": "4cp", "months": [6, 7, 8, 9]}', 'PUCT; under replacement');
+
+create table profitability_scores (
+    id bigint generated always as identity primary key,
+    "timestamp" timestamptz not null,
+    tick_id bigint not null references price_data (id),
+    resource_id text not null,                -- a group, 'facility/group', or a resource
+    workload_type text not null,
+    score numeric(5, 2) not null check (score between 0 and 100),
+    expected_revenue double precision not null,  -- USD/h
+    estimated_cost double precision not null,    -- USD/h
+    net_profit double precision not null,        -- USD/h
+    usd_per_mwh double precision not null,       -- net profit per MWh of site power, the ranking
+    confidence numeric(3, 2) not null check (confidence between 0 and 1),
+    recommendation text not null check (recommendation in ('allocate', 'hold', 'switch')),
+    created_at timestamptz not null default now(),
+    unique (tick_id, resource_id, workload_type)
+);
+create index idx_profitability_resource_time on profitability_scores (resource_id, "timestamp" desc);
+
+create table policies (
+    id bigint generated always as identity primary key,
+    facility_id text not null references facilities (id),
+    status text not null check (status in ('live', 'candidate')),
+    basis_tick_id bigint not null references price_data (id),
+    solved_at timestamptz not null,
+    refresh_due_at timestamptz not null,
+    expires_at timestamptz not null,
+    inventory_generation bigint not null,
+    obligations_version bigint not null,
+    schema_version integer not null,
+    digest text not null,
+    body jsonb not null,
+    run_id text,
+    trigger text not null default 'tick',
+    published_at timestamptz not null default clock_timestamp()
+);
+create unique index one_live_policy_per_tick on policies (facility_id, basis_tick_id) where status = 'live';
+create index policies_newest on policies (facility_id, id desc) where status = 'live';
+
+create table policy_admissions (
+    id bigint generated always as identity primary key,
+    policy_id bigint not null references policies (id),
+    facility_id text not null,
+    allocator text not null,
+    is_admitted boolean not null,
+    reason text not null default '',
+    recorded_at timestamptz not null default clock_timestamp()
+);
+
+create table facility_leases (
+    facility_id text primary key references facilities (id),
+    owner text,
+    epoch bigint not null default 0,
+    acquired_at timestamptz,
+    expires_at timestamptz not null default '-infinity'
+);
+
+create table gateway_endpoints (
+    facility_id text primary key references facilities (id),
+    address text not null,                    -- gRPC target: unix:/… or dns:host:port
+    gateway text not null,                    -- process name
+    updated_at timestamptz not null default now()
+);
+
+-- History and intent, append-only: one row per event of one assignment of one command. Written before the command leaves.
+create table switch_journal (
+    id bigint generated always as identity primary key,
+    event text not null check (event in ('commanded', 'acked', 'settled', 'observed', 'expired')),
+    facility_id text not null references facilities (id),
+    owner text not null,
+    epoch bigint not null,
+    command_id uuid not null,
+    assignment integer not null,
+    generation bigint not null,
+    group_id text not null,
+    feeder_id text not null default '',
+    wave integer not null default 0,
+    from_state smallint,
+    to_state smallint not null,
+    devices integer not null check (devices >= 0),         -- of this row's event: commanded, accepted, settled, observed
+    refused integer not null default 0,                    -- acked rows
+    deferred integer not null default 0,                   -- acked rows
+    failed integer not null default 0,                     -- settled rows
+    superseded integer not null default 0,                 -- settled rows
+    slots bytea,                                           -- roaring; commanded and observed rows
+    mw_delta double precision not null default 0,          -- signed, commanded rows; what uses the ramp budgets
+    tick_id bigint,
+    policy_id bigint,
+    decision_price_usd_per_mwh double precision,
+    usd_per_hour double precision,                         -- against staying in the previous state, at the decision price
+    reason text not null,
+    reason_detail text not null default '',
+    actor text not null default 'policy',
+    steps_ms jsonb,                                        -- latency breakdown: real ms since the tick row's commit
+    simulated_at timestamptz not null,
+    recorded_at timestamptz not null default clock_timestamp(),
+    unique (command_id, assignment, event)
+);
+create index switch_journal_facility on switch_journal (facility_id, id desc);
+create index switch_journal_ramp on switch_journal (facility_id, simulated_at) where event = 'commanded';
+
+create table allocation_history (
+    id bigint generated always as identity primary key,
+    "timestamp" timestamptz not null,
+    facility_id text not null references facilities (id),
+    resource_id text not null,                -- 'facility/group'
+    resource_type text not null,
+    recommended_workload text not null,
+    actual_workload text not null,
+    devices integer not null,
+    expected_profit double precision not null,  -- USD/h at the decision price
+    actual_profit double precision,             -- USD/h, filled by settlement
+    tick_id bigint,
+    policy_id bigint,
+    created_at timestamptz not null default now()
+);
+create index idx_allocation_history_facility on allocation_history (facility_id, "timestamp" desc);
+
+create table desired_state (
+    id bigint generated always as identity primary key,
+    facility_id text not null references facilities (id),
+    group_id text not null,
+    state smallint not null,
+    devices integer,                          -- so many, or
+    slots bytea,                              -- exactly these
+    generation bigint not null,
+    priority smallint not null default 50,
+    reason text not null,
+    actor text not null,
+    valid_from timestamptz not null,
+    valid_until timestamptz,
+    superseded_by bigint references desired_state (id),
+    created_at timestamptz not null default now()
+);
+create index desired_state_open on desired_state (facility_id, group_id) where superseded_by is null;
+
+create table operator_overrides (
+    id bigint generated always as identity primary key,
+    facility_id text not null references facilities (id),
+    kind text not null check (kind in ('override', 'curtail', 'stop_all')),
+    scope jsonb not null,
+    value jsonb not null,
+    mw_change double precision,
+    actor text not null,
+    approved_by text check (approved_by is null or approved_by <> actor),
+    reason text not null,
+    valid_from timestamptz not null,
+    valid_until timestamptz,
+    released_at timestamptz,
+    released_by text,
+    created_at timestamptz not null default now()
+);
+
+create table lockouts (
+    id bigint generated always as identity primary key,
+    facility_id text not null references facilities (id),
+    scope text not null check (scope in ('device', 'feeder', 'site')),
+    feeder_id text,
+    slots bytea,
+    holder text not null,
+    reason text not null,
+    placed_at timestamptz not null default now(),
+    removed_at timestamptz,
+    removed_by text,
+    check ((scope = 'device') = (slots is not null)),
+    check ((scope = 'feeder') = (feeder_id is not null))
+);
+create index lockouts_standing on lockouts (facility_id) where removed_at is null;
+
+create table grid_signals (
+    id bigint generated always as identity primary key,
+    kind text not null,
+    level text not null default '',
+    market text not null default 'ERCOT',
+    facility_id text references facilities (id),
+    payload jsonb not null default '{}',
+    source text not null,
+    source_event_id text not null,
+    effective_at timestamptz not null,
+    ends_at timestamptz,
+    received_at timestamptz not null,
+    created_at timestamptz not null default clock_timestamp(),
+    unique (source, source_event_id)
+);
+
+create table grid_obligations (
+    id bigint generated always as identity primary key,
+    facility_id text not null references facilities (id),
+    programme text not null,
+    status text not null check (status in
+        ('offered', 'awarded', 'armed', 'deployed', 'recovering', 'settled', 'failed', 'withdrawn')),
+    mw double precision not null check (mw > 0),
+    tranche text not null default 'all',      -- which interruptible MW are sold
+    during tstzrange not null check (not isempty(during)),
+    baseline_rule text not null,
+    notice_s double precision not null check (notice_s >= 0),
+    duration_s double precision not null check (duration_s > 0),
+    recovery_s double precision not null check (recovery_s >= 0),
+    penalty_usd_per_mwh double precision not null default 15000,
+    signal_id bigint references grid_signals (id),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    -- the same MW-interval is sold once; the text key becomes a one-point range, since btree_gist is not to be had embedded
+    exclude using gist (
+        int8range(hashtextextended(facility_id || '/' || tranche, 0),
+                  hashtextextended(facility_id || '/' || tranche, 0), '[]') with &&,
+        during with &&)
+        where (status in ('awarded', 'armed', 'deployed', 'recovering'))
+);
+
+create table audit_log (
+    id bigint generated always as identity primary key,
+    actor text not null,
+    action text not null,
+    subject text not null,
+    detail jsonb not null default '{}',
+    recorded_at timestamptz not null default clock_timestamp()
+);
+
+-- Where each daemon has got to (collector copies, launcher), so that a restart goes on from there.
+create table process_cursors (
+    process text not null,
+    cursor text not null,
+    value bigint not null,
+    updated_at timestamptz not null default now(),
+    primary key (process, cursor)
+);
+
+-- Each process gets the least rights that do its work. The roles exist already; nothing is granted to public.
+revoke all on schema public from public;
+grant usage on schema public to hcp_feed, hcp_control, hcp_allocator, hcp_api, hcp_collector;
+
+grant select on all tables in schema public to hcp_control, hcp_allocator, hcp_api, hcp_collector;
+revoke select on allocation_headers, allocations, customers, workloads from hcp_allocator, hcp_collector;
+
+grant select on price_data, latest_prices, market_rules, facilities, grid_signals, process_cursors to hcp_feed;
+grant insert on price_data, grid_signals, process_cursors to hcp_feed;
+grant update on process_cursors to hcp_feed;
+
+grant insert on policies, profitability_scores, audit_log, process_cursors to hcp_control;
+grant update on process_cursors to hcp_control;
+
+grant insert on switch_journal, policy_admissions, allocation_history, audit_log, facility_leases, process_cursors to hcp_allocator;
+grant update on facility_leases, process_cursors to hcp_allocator;
+
+grant insert, update on process_cursors to hcp_collector;
+
+-- The journal is history: nobody rewrites it, its owner included.
+create function refuse_rewrite() returns trigger language plpgsql as $$
+begin
+    raise exception '% is append-only: % is refused', tg_table_name, tg_op using errcode = 'insufficient_privilege';
+end $$;
+create trigger append_only before update or delete or truncate on switch_journal
+    for each statement execute function refuse_rewrite();
+create trigger append_only before update or delete or truncate on audit_log
+    for each statement execute function refuse_rewrite();

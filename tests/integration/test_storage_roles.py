@@ -1,0 +1,218 @@
+"""Least rights: what each login may not do is refused by the server, whatever the client attempts."""
+
+import stat
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import psycopg
+import pytest
+
+from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.storage import lake
+from hcp_pipelines.storage.embedded import EmbeddedPostgres
+from hcp_pipelines.storage.postgres import connect, dsn
+from hcp_pipelines.storage.roles import HOME_DATABASE, Database, Role
+
+JOURNAL = """
+    insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, to_state,
+                                devices, reason, simulated_at)
+    values ('commanded', 'hou-1', 'a', 1, gen_random_uuid(), 0, 1, 'g', 0, 1, 'test', now())"""
+FACILITY = """
+    insert into facilities (id, name, location, capacity_mw, pue, settlement_point, document_version, document_digest, document)
+    values ('hou-1', 'Houston', '{}', 1, 1, 'HB_HOUSTON', 1, 'x', '{}')"""
+TICK = """
+    insert into price_data (stream, series, "timestamp", price_type, value, unit, source, quality, received_at)
+    values ('btc.usd', 'coinbase', now(), 'btc', 1, 'USD', 'test', 'good', now())"""
+POLICY = """
+    insert into policies (facility_id, status, basis_tick_id, solved_at, refresh_due_at, expires_at, inventory_generation,
+                          obligations_version, schema_version, digest, body)
+    select 'hou-1', 'live', max(id), now(), now(), now(), 1, 0, 1, 'x', '{}' from price_data"""
+DENIED = psycopg.errors.InsufficientPrivilege
+
+
+def refused(settings, role, *statements):
+    with connect(settings, role) as connection:
+        for statement in statements:
+            with pytest.raises(DENIED):
+                connection.execute(statement)
+
+
+@pytest.fixture
+def fleet(database):
+    database.execute(FACILITY)
+    return database
+
+
+def test_the_feed_records_ticks_and_nothing_else(settings, fleet):
+    with connect(settings, Role.FEED) as feed:
+        feed.execute(TICK)
+    refused(settings, Role.FEED, POLICY, JOURNAL, "update price_data set value = 2", "delete from price_data")
+    refused(settings, Role.FEED, "select * from switch_journal", "select * from customers", "create table mine ()")
+
+
+def test_control_publishes_policies_and_commands_nothing(settings, fleet):
+    fleet.execute(TICK)
+    with connect(settings, Role.CONTROL) as control:
+        control.execute(POLICY)
+    refused(settings, Role.CONTROL, JOURNAL, TICK, "update policies set body = '{}'", "delete from policies")
+    refused(settings, Role.CONTROL, "update facility_leases set owner = 'me'")
+
+
+def test_the_allocator_writes_the_journal_and_never_rewrites_it(settings, fleet):
+    fleet.execute(TICK)
+    with connect(settings, Role.ALLOCATOR) as allocator:
+        allocator.execute(JOURNAL)
+    refused(settings, Role.ALLOCATOR, "update switch_journal set devices = 2", "delete from switch_journal")
+    refused(
+        settings, Role.ALLOCATOR, "truncate switch_journal", POLICY, TICK, "update facilities set control_mode = 'auto'"
+    )
+    refused(settings, Role.ALLOCATOR, "alter table switch_journal disable trigger all", "drop table switch_journal")
+
+
+@pytest.mark.parametrize("table", ["switch_journal", "audit_log"])
+def test_history_is_append_only_for_its_owner_too(fleet, table):
+    fleet.execute(JOURNAL)
+    fleet.execute("insert into audit_log (actor, action, subject) values ('me', 'test', 'x')")
+    for statement in (f"update {table} set recorded_at = now()", f"delete from {table}", f"truncate {table}"):
+        with pytest.raises(DENIED, match=f"{table} is append-only"):
+            fleet.execute(statement)
+    assert fleet.execute(f"select count(*) from {table}").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("role", [Role.API, Role.COLLECTOR])
+def test_readers_read(settings, fleet, role):
+    with connect(settings, role) as connection:
+        assert connection.execute("select id from facilities").fetchone() == ("hou-1",)
+    refused(settings, role, TICK, POLICY, JOURNAL, "delete from facilities", "create table mine ()")
+
+
+def test_each_role_reaches_its_own_database_alone(settings):
+    for role in Role:
+        home = HOME_DATABASE.get(role, Database.HCP)
+        for database in (*(d for d in Database if d is not home), "postgres", "template1"):
+            address = psycopg.conninfo.make_conninfo(dsn(settings, role), dbname=str(database))
+            if role is Role.ADMIN:
+                psycopg.connect(address).close()
+                continue
+            with pytest.raises(psycopg.OperationalError, match=r"permission denied for database"):
+                psycopg.connect(address)
+
+
+def test_a_refused_database_is_an_error_that_names_it(settings):
+    with pytest.raises(StorageError, match=r'hcp as lake_reader.*permission denied for database "hcp"'):
+        connect(settings, Role.LAKE_READER, Database.HCP)
+
+
+def test_no_login_but_the_owners_is_privileged(settings, database):
+    rows = database.execute(
+        """select rolname from pg_roles where rolname = any(%s)
+           and (rolsuper or rolcreatedb or rolcreaterole or rolreplication or rolbypassrls)""",
+        ([role.value for role in Role],),
+    )
+    assert rows.fetchall() == [(Role.ADMIN.value,)]
+    memberships = database.execute(
+        "select count(*) from pg_auth_members m join pg_roles r on r.oid = m.member where r.rolname = any(%s)",
+        ([role.value for role in Role if role is not Role.ADMIN],),
+    )
+    assert memberships.fetchone() == (0,)
+
+
+@pytest.mark.parametrize("database", list(Database))
+def test_nothing_of_ours_is_granted_to_public(settings, database):
+    with psycopg.connect(
+        psycopg.conninfo.make_conninfo(dsn(settings, Role.ADMIN), dbname=database.value)
+    ) as connection:
+        rows = connection.execute(
+            """select relname from pg_class c, aclexplode(relacl) a
+               where a.grantee = 0 and relnamespace = 'public'::regnamespace
+               union all select datname from pg_database d, aclexplode(coalesce(datacl, acldefault('d', datdba))) a
+               where a.grantee = 0 and datname = current_database()
+               union all select 'schema public' from pg_namespace n, aclexplode(nspacl) a
+               where a.grantee = 0 and nspname = 'public'"""
+        )
+        assert rows.fetchall() == []
+
+
+@pytest.fixture
+def readings(settings):
+    lake.write(settings, "raw.roles_readings", pl.DataFrame({"power_kw": [1.0, 2.0, 3.0]}), "first")
+    return "lake.raw.roles_readings"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into {} values (4)",
+        "insert into {} select * from range(5000)",
+        "delete from {} where power_kw = 2",
+        "delete from {}",
+        "drop table {}",
+        "update {} set power_kw = 0",
+        "create table lake.marts.mine as select 1 as one",
+        "alter table {} add column more integer",
+    ],
+)
+def test_lake_reader_is_refused_by_the_server_even_where_duckdb_attached_to_write(settings, readings, statement):
+    with lake.attach(settings, Role.LAKE_READER, read_only=False) as connection:
+        with pytest.raises(duckdb.Error, match="permission denied for"):
+            connection.execute(statement.format(readings))
+        assert connection.execute(f"select sum(power_kw), count(*) from {readings}").fetchone() == (6.0, 3)
+
+
+def test_lake_reader_writes_nothing_through_plain_sql_either(settings, readings):
+    with connect(settings, Role.LAKE_READER, Database.LAKE) as connection:
+        for statement in (
+            "delete from ducklake_data_file",
+            "update ducklake_table set table_name = 'x'",
+            "insert into ducklake_metadata (key, value) values ('data_path', '/tmp')",
+            "drop table ducklake_table",
+            "create table mine ()",
+            "create temporary table mine ()",
+            "create schema mine",
+            "select pg_read_file('/etc/passwd')",
+            "copy ducklake_table to '/tmp/hcp-copied'",
+        ):
+            with pytest.raises(DENIED):
+                connection.execute(statement)
+        limits = connection.execute(
+            "select current_setting('idle_in_transaction_session_timeout'), current_setting('statement_timeout')"
+        )
+        assert limits.fetchone() == ("1min", "5min")
+
+
+def test_passwords_are_needed_differ_and_lie_closed(settings):
+    folder = settings.at("secrets")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    files = sorted(folder.iterdir())
+    assert [file.name for file in files] == sorted(role.value for role in Role)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    passwords = {file.read_text() for file in files}
+    assert len(passwords) == len(Role)
+    assert min(map(len, passwords)) >= 24
+    for role in Role:
+        good = dsn(settings, role, HOME_DATABASE.get(role, Database.HCP))
+        psycopg.connect(good).close()
+        for wrong in ("postgres", role.value):
+            with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+                psycopg.connect(psycopg.conninfo.make_conninfo(good, password=wrong))
+
+
+def test_the_socket_is_in_a_closed_directory_and_nothing_listens_on_tcp(settings):
+    server = EmbeddedPostgres(settings)
+    assert stat.S_IMODE(server.socket_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
+    with connect(settings, Role.ADMIN) as connection:
+        assert connection.execute("show listen_addresses").fetchone() == ("",)
+        methods = connection.execute("select distinct auth_method from pg_hba_file_rules").fetchall()
+    assert methods == [("scram-sha-256",)]
+
+
+def test_the_analysts_script_is_closed_and_reads(settings, readings):
+    script = settings.at("analyst.sql")
+    assert stat.S_IMODE(script.stat().st_mode) == 0o600
+    with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
+        connection.execute(Path(script).read_text())
+        assert connection.execute("select count(*) from raw.roles_readings").fetchone() == (3,)
+        with pytest.raises(duckdb.Error, match="read-only"):
+            connection.execute("drop table raw.roles_readings")
