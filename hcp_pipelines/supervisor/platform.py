@@ -63,6 +63,7 @@ class Platform:
         for signal_number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(signal_number, self._stop.set)
         with StateLock(self.settings.at("run", "supervisor.lock")):
+            self._write_status()  # what a killed supervisor left there is no longer so
             self._sweep()
             refuse_busy_port(self.settings.dagster_port, "HCP_DAGSTER_PORT", "the Dagster UI")
             with Guardian(self._pid_file()) as watcher:

@@ -72,6 +72,18 @@ def test_doctor_finds_nothing_wrong(platform):
     platform.wait(lambda: platform.hcp("doctor").returncode == 0, 60, "hcp doctor finds all well")
 
 
+def test_the_sensor_alone_keeps_policies_coming(platform):
+    """The launcher is stopped (SIGSTOP: it is not replaced); what is published now was asked for by the sensor."""
+    launcher = platform.row("tick-launcher")["pid"]
+    os.kill(launcher, signal.SIGSTOP)
+    try:
+        for _ in range(2):  # the first may come from a run that the launcher had asked for
+            known = platform.query(DAGSTER_POLICIES)[0][0]
+            platform.wait(lambda known=known: platform.query(DAGSTER_POLICIES)[0][0] > known, 60, "a policy")
+    finally:
+        os.kill(launcher, signal.SIGCONT)
+
+
 EACH = (
     *("allocator-a", "gateway-1", "feed", "collector", "world", "postgres"),
     *("dagster-daemon", "dagster-control", "dagster-analytics", "run-server", "tick-launcher"),
