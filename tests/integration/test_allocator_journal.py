@@ -1,0 +1,203 @@
+"""The allocator's SQL on a real server: fencing by lease, outcomes once, what never left is closed, leases change hands."""
+
+import asyncio
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from hcp_pipelines.allocator import leases
+from hcp_pipelines.allocator.intake import Intake
+from hcp_pipelines.allocator.journal import (
+    Batch,
+    CommandRow,
+    HistoryRow,
+    Observation,
+    Outcome,
+    expire,
+    read_bookings,
+    read_cursor,
+    write_batch,
+    write_commands,
+)
+from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.fleet.apply import apply
+from hcp_pipelines.fleet.demo import demo_facilities
+from hcp_pipelines.storage.postgres import dsn
+from hcp_pipelines.storage.roles import Role
+
+AT = datetime(2025, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def fleet(settings, database):
+    for document in demo_facilities(3, 60):
+        apply(database, document, "test")
+        database.execute(
+            "insert into gateway_endpoints (facility_id, address, gateway) values (%s, 'unix:/x', 'gateway-1')",
+            (document.facility_id,),
+        )
+    return settings
+
+
+@pytest.fixture
+async def connection(fleet):
+    async with await psycopg.AsyncConnection.connect(dsn(fleet, Role.ALLOCATOR), autocommit=True) as opened:
+        yield opened
+
+
+def owned_by(database, owner, epoch=1, facility="hou-1", for_s=60):
+    database.execute(
+        """insert into facility_leases (facility_id, owner, epoch, expires_at) values (%s, %s, %s, now() + %s)
+           on conflict (facility_id) do update set owner = excluded.owner, epoch = excluded.epoch,
+           expires_at = excluded.expires_at""",
+        (facility, owner, epoch, timedelta(seconds=for_s)),
+    )
+
+
+def command(command_id=None, epoch=1, assignment=0, at=AT, mw=-0.5):
+    return CommandRow(
+        "hou-1", epoch, command_id or uuid.uuid4(), assignment, 1, "s21", "feeder-1", 0, 3, 0, 4, b"\x01\x02", mw, None,
+        None, 40.0, 1.5, "economics", "", {"read": 1.0}, at,
+    )  # fmt: skip
+
+
+def events(database, command_id):
+    rows = database.execute("select event from switch_journal where command_id = %s order by id", (command_id,))
+    return [event for (event,) in rows]
+
+
+@pytest.mark.parametrize(
+    ("owner", "epoch", "for_s"),
+    [
+        pytest.param("allocator-b", 1, 60, id="another owner"),
+        pytest.param("allocator-a", 2, 60, id="a later epoch"),
+        pytest.param("allocator-a", 1, -1, id="an expired lease"),
+    ],
+)
+async def test_a_command_without_a_standing_lease_is_not_written(database, connection, owner, epoch, for_s):
+    owned_by(database, owner, epoch, for_s=for_s)
+    row = command()
+    assert await write_commands(connection, "allocator-a", [row]) == set()
+    assert events(database, row.command_id) == []
+
+
+async def test_outcomes_take_the_commands_facts_and_repeating_them_changes_nothing(database, connection):
+    owned_by(database, "allocator-a")
+    row = command()
+    assert await write_commands(connection, "allocator-a", [row]) == {"hou-1"}
+    batch = Batch(
+        outcomes=[
+            Outcome("acked", str(row.command_id), 0, AT, devices=3, refused=1, detail="locked", steps_ms={"ack": 9.5}),
+            Outcome("settled", str(row.command_id), 0, AT, devices=2, failed=1),
+            Outcome("acked", str(uuid.uuid4()), 0, AT, devices=1),
+        ],
+    )
+    batch.note_seq("hou-1", 12)
+    batch.note_seq("hou-1", 8)
+    await write_batch(connection, batch)
+    await write_batch(connection, batch)
+    assert events(database, row.command_id) == ["commanded", "acked", "settled"]
+    acked = database.execute(
+        """select group_id, to_state, devices, refused, reason, reason_detail, mw_delta, steps_ms ->> 'ack'
+           from switch_journal where event = 'acked'"""
+    ).fetchall()
+    assert acked == [("s21", 0, 3, 1, "economics", "locked", 0.0, "9.5")]
+    assert await read_cursor(connection, "hou-1") == 12
+    assert await read_cursor(connection, "nor-1") == 0
+
+
+async def test_what_never_left_is_closed_once_and_what_was_acked_is_left_alone(database, connection):
+    owned_by(database, "allocator-a")
+    lost, done = command(), command()
+    await write_commands(connection, "allocator-a", [lost, done])
+    await write_batch(connection, Batch(outcomes=[Outcome("acked", str(done.command_id), 0, AT, devices=4)]))
+    assert await expire(connection, "hou-1", AT) == 1
+    assert await expire(connection, "hou-1", AT) == 0
+    assert events(database, lost.command_id) == ["commanded", "expired"]
+    assert events(database, done.command_id) == ["commanded", "acked"]
+
+
+async def test_a_successor_reads_what_used_up_the_ramps(database, connection):
+    owned_by(database, "allocator-a")
+    early, late = command(at=AT - timedelta(minutes=9), mw=-1.0), command(at=AT, mw=0.25)
+    await write_commands(connection, "allocator-a", [late, early])
+    assert await read_bookings(connection, "hou-1", AT - timedelta(minutes=5)) == [(AT.timestamp(), "feeder-1", 0.25)]
+    assert len(await read_bookings(connection, "hou-1", AT - timedelta(minutes=10))) == 2
+
+
+async def test_observations_and_history_are_kept(database, connection):
+    seen = Observation(
+        "hou-1", "allocator-a", 1, uuid.uuid4(), 0, 1, "s21", "feeder-1", None, 0, 7, b"", "local_safety", "thermal",
+        "gateway", AT,
+    )  # fmt: skip
+    history = HistoryRow(AT, "hou-1", "hou-1/s21", "ASIC", "curtailed", "bitcoin_mining", 7, 1.5, None, None)
+    await write_batch(connection, Batch(observations=[seen], history=[history]))
+    assert database.execute("select event, actor, devices from switch_journal").fetchall() == [
+        ("observed", "gateway", 7)
+    ]
+    assert database.execute("select recommended_workload, devices from allocation_history").fetchall() == [
+        ("curtailed", 7)
+    ]
+
+
+async def test_two_allocators_share_the_facilities_and_one_takes_over_when_the_other_falls_silent(fleet, database):
+    held, keepers = {}, {}
+
+    async def lost(facility_id):
+        held.pop(facility_id, None)
+
+    def keeper(name):
+        made = leases.LeaseKeeper(
+            fleet, name, SystemClock(), lambda lease: held.update({lease.facility_id: name}), lost
+        )
+        keepers[name] = made
+        return made
+
+    a, b = keeper("a"), keeper("b")
+    tasks = [asyncio.create_task(job()) for k in (a, b) for job in (k.run, k.watch)]
+    try:
+        await until(lambda: len(held) == 3 and set(held.values()) == {"a", "b"})
+        epochs = dict(database.execute("select facility_id, epoch from facility_leases").fetchall())
+        for task in tasks[:2]:  # a dies without a word
+            task.cancel()
+        await until(lambda: set(held.values()) == {"b"} and len(b.held) == 3, within_s=5.0)
+        after = dict(database.execute("select facility_id, epoch from facility_leases").fetchall())
+        assert all(after[f] > epochs[f] for f in a.held), "each takeover bumps the epoch"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await a.give_up()
+        await b.give_up()
+
+
+async def until(condition, within_s=8.0):
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+async def test_the_intake_reads_each_tick_once_and_looks_back_when_asked(fleet, database):
+    intake = Intake(fleet, SystemClock())
+
+    def insert(value, minute):
+        database.execute(
+            """insert into price_data (stream, series, "timestamp", price_type, value, unit, source, quality, received_at)
+               values ('power.rt_lmp', 'HB_NORTH', %s, 'electricity', %s, 'USD/MWh', 'ERCOT', 'good', now())""",
+            (AT + timedelta(minutes=minute), value),
+        )
+
+    try:
+        insert(10.0, 0)
+        assert [r.value for r in await intake.recent()] == [10.0]
+        assert await intake.new_ticks(looks_back=False) == []
+        insert(20.0, 5)
+        fresh = await intake.new_ticks(looks_back=False)
+        assert [r.value for r in fresh] == [20.0]
+        assert fresh[0].origin_ns > 0
+        assert [r.value for r in await intake.new_ticks(looks_back=True)] == [10.0, 20.0]
+        assert {i.facility_id for i in await intake.inventories()} == {"hou-1", "nor-1", "hub-1"}
+    finally:
+        await intake.close()
