@@ -1,5 +1,6 @@
 """Whether a policy may be taken: its basis, its inputs' age, its limits, the size of its jump (DESIGN §6)."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +22,7 @@ class AdmissionContext:
     site_cap_mw: float
     feeder_caps_mw: Mapping[str, float] = field(default_factory=dict)
     armed_floor_mw: float = 0.0
-    max_input_age_s: float = float("inf")
+    max_input_age_s: Mapping[str, float] = field(default_factory=dict)  # by stream; one not named has no limit
     max_policy_jump_mw: float = float("inf")
     jump_mw: float = 0.0  # change of load that the policy would make at the present tick
     digest: str | None = None  # as published
@@ -85,12 +86,10 @@ def _freshness(policy: Policy, context: AdmissionContext) -> Refused | None:
         return Refused("basis", f"basis tick {policy.basis_tick_id} is not newer than {context.basis_tick_id_in_force}")
     if policy.is_expired(context.now):
         return Refused("expired", f"expired at {policy.expires_at.isoformat()}, it is {context.now.isoformat()}")
-    for stream, age_s in policy.input_age_s.items():
-        if age_s > context.max_input_age_s:
-            return Refused(
-                "stale",
-                f"{stream} was {age_s:.0f} s old when it was solved, the limit is {context.max_input_age_s:.0f} s",
-            )
+    for stream, limit_s in context.max_input_age_s.items():
+        age_s = policy.input_age_s.get(stream, 0.0)
+        if age_s > limit_s:
+            return Refused("stale", f"{stream} was {age_s:.0f} s old when it was solved, the limit is {limit_s:.0f} s")
     return None
 
 
@@ -102,9 +101,10 @@ def _limits(policy: Policy, context: AdmissionContext) -> Refused | None:
         return Refused(
             "floor", f"keeps {couplings.floor_mw:.2f} MW on, armed obligations want {context.armed_floor_mw:.2f} MW"
         )
+    used = {group.feeder_id for group in policy.groups}
     for feeder_id, limit_mw in context.feeder_caps_mw.items():
-        allowed = couplings.feeder_caps_mw.get(feeder_id, 0.0)
-        if feeder_id in couplings.feeder_caps_mw and allowed > limit_mw + _SLACK_MW:
+        allowed = couplings.feeder_caps_mw.get(feeder_id, math.inf)
+        if feeder_id in used and allowed > limit_mw + _SLACK_MW:
             return Refused("feeder", f"allows {allowed:.2f} MW on feeder {feeder_id}, its limit is {limit_mw:.2f} MW")
     return None
 

@@ -1,12 +1,16 @@
 """A policy compiled to numpy arrays once, at its arrival, so that a tick costs only arithmetic. No decisions here."""
 
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.domain.modes import STATE_COUNT
-from hcp_pipelines.policy.schema import Policy
+from hcp_pipelines.policy.schema import Block, Policy
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -25,14 +29,9 @@ class CompiledPolicy:
     revenue_slope: Floats  # [g, s] $/h of one device, per unit of its index
     revenue_offset: Floats  # [g, s]
     revenue_index: Ints  # [g, s]
-    group_devices: Ints  # [g]
-    feeder_of_group: Ints  # [g]
     feeder_ids: tuple[str, ...]
-    feeder_caps_mw: Floats  # [f], inf where there is none
-    is_sheddable: Bools  # [g]
     block_group: Ints
     block_step: Ints  # position on the ladder that the block leads to
-    block_devices: Floats
     block_mw_per_device: Floats
     block_index: Ints
     off_slope: Floats
@@ -45,21 +44,38 @@ class CompiledPolicy:
     adder_start_s: Floats
     adder_end_s: Floats
     adder_usd_per_mwh: Floats
+    block_keys: tuple[str, ...]  # names a block across policies: whose account is whose
+    block_from_state: Ints
+    block_to_state: Ints
+    plain: "PlainPolicy"
 
     def adders_at(self, at_s: float) -> float:
         """$/MWh added to the decision price at a Unix instant."""
         active = (self.adder_start_s <= at_s) & (at_s < self.adder_end_s)
         return float(self.adder_usd_per_mwh[active].sum())
 
-    def index_values(self, indices: "dict[str, float]") -> Floats:
+    def index_values(self, indices: Mapping[str, float]) -> Floats:
         """Values in the order of `index_names`; an index that is not known keeps its value at the anchor."""
         anchor = self.policy.anchor.indices
         return np.array([indices.get(name, anchor.get(name, 0.0)) for name in self.index_names])
 
-    def revenue_usd_per_hour(self, indices: "dict[str, float]") -> Floats:
+    def revenue_usd_per_hour(self, indices: Mapping[str, float]) -> Floats:
         """[g, s] revenue of one device in each state, $/h."""
         values: Floats = self.revenue_slope * self.index_values(indices)[self.revenue_index] + self.revenue_offset
         return values
+
+
+@dataclass(frozen=True)
+class PlainPolicy:
+    """The same in plain numbers, for the few dozen steps that are walked one by one: numpy is slower there."""
+
+    blocks_of_step: tuple[tuple[tuple[int, ...], ...], ...]  # [g][k], in rising merit order
+    block_devices: tuple[int, ...]
+    group_devices: tuple[int, ...]
+    step_mw: tuple[tuple[float, ...], ...]  # [g][k] MW a device adds when it comes to that position of its ladder
+    feeder_of_group: tuple[int, ...]
+    feeder_caps_mw: tuple[float, ...]
+    is_sheddable: tuple[bool, ...]
 
 
 def compile_policy(policy: Policy) -> CompiledPolicy:
@@ -79,6 +95,8 @@ def compile_policy(policy: Policy) -> CompiledPolicy:
             index[g, step.state] = number[step.index]
     blocks = sorted(policy.blocks, key=lambda b: b.order)
     ladders = tuple(tuple(int(s.state) for s in g.ladder) for g in groups)
+    block_group = [group_number[b.group_id] for b in blocks]
+    block_step = [ladders[g].index(b.to_state) for g, b in zip(block_group, blocks, strict=True)]
     couplings = policy.couplings
     sheddable = set(couplings.sheddable) or {g.group_id for g in groups}
     return CompiledPolicy(
@@ -90,14 +108,9 @@ def compile_policy(policy: Policy) -> CompiledPolicy:
         revenue_slope=slope,
         revenue_offset=offset,
         revenue_index=index,
-        group_devices=np.array([g.devices for g in groups], dtype=np.int64),
-        feeder_of_group=np.array([feeders.index(g.feeder_id) for g in groups], dtype=np.int64),
         feeder_ids=tuple(feeders),
-        feeder_caps_mw=np.array([couplings.feeder_caps_mw.get(f, np.inf) for f in feeders]),
-        is_sheddable=np.array([g.group_id in sheddable for g in groups], dtype=bool),
-        block_group=np.array([group_number[b.group_id] for b in blocks], dtype=np.int64),
-        block_step=np.array([ladders[group_number[b.group_id]].index(b.to_state) for b in blocks], dtype=np.int64),
-        block_devices=np.array([float(b.devices) for b in blocks]),
+        block_group=np.array(block_group, dtype=np.int64),
+        block_step=np.array(block_step, dtype=np.int64),
         block_mw_per_device=np.array([b.mw / b.devices for b in blocks]),
         block_index=np.array([number[b.index] for b in blocks], dtype=np.int64),
         off_slope=np.array([b.off.slope for b in blocks]),
@@ -110,4 +123,38 @@ def compile_policy(policy: Policy) -> CompiledPolicy:
         adder_start_s=np.array([a.start.timestamp() for a in policy.adders]),
         adder_end_s=np.array([a.end.timestamp() for a in policy.adders]),
         adder_usd_per_mwh=np.array([a.usd_per_mwh for a in policy.adders]),
+        block_keys=tuple(_block_keys(blocks)),
+        block_from_state=np.array([b.from_state for b in blocks], dtype=np.int64),
+        block_to_state=np.array([b.to_state for b in blocks], dtype=np.int64),
+        plain=_plain(policy, blocks, list(zip(block_group, block_step, strict=True)), feeders, sheddable),
+    )
+
+
+def _block_keys(blocks: Sequence[Block]) -> Iterator[str]:
+    """`group/state/n`, the n-th block of its step in merit order."""
+    seen: Counter[str] = Counter()
+    for block in blocks:
+        step = f"{block.group_id}/{block.to_state.label}"
+        yield f"{step}/{seen[step]}"
+        seen[step] += 1
+
+
+def _plain(
+    policy: Policy, blocks: Sequence[Block], places: list[tuple[int, int]], feeders: list[str], sheddable: set[str]
+) -> PlainPolicy:
+    groups, caps = policy.groups, policy.couplings.feeder_caps_mw
+    return PlainPolicy(
+        blocks_of_step=tuple(
+            tuple(tuple(b for b, place in enumerate(places) if place == (g, k)) for k in range(len(group.ladder)))
+            for g, group in enumerate(groups)
+        ),
+        block_devices=tuple(b.devices for b in blocks),
+        group_devices=tuple(g.devices for g in groups),
+        step_mw=tuple(
+            tuple((high - low) / 1000 for low, high in pairwise([0.0, *(s.power_kw for s in group.ladder)]))
+            for group in groups
+        ),
+        feeder_of_group=tuple(feeders.index(g.feeder_id) for g in groups),
+        feeder_caps_mw=tuple(caps.get(f, math.inf) for f in feeders),
+        is_sheddable=tuple(g.group_id in sheddable for g in groups),
     )

@@ -14,20 +14,33 @@ from hcp_pipelines.policy.arrays import Bools, CompiledPolicy, Floats
 
 @dataclass(frozen=True)
 class GuardState:
-    """Accounts per block, $/MW."""
+    """Accounts per block, $/MW, and whose they are."""
 
     forgone_usd_per_mw: Floats
     lost_usd_per_mw: Floats
+    block_keys: tuple[str, ...]
 
     @classmethod
     def empty(cls, compiled: CompiledPolicy) -> "GuardState":
         """Nothing on account."""
-        zeros = np.zeros(len(compiled.block_group))
-        return cls(zeros, zeros.copy())
+        zeros = np.zeros(len(compiled.block_keys))
+        return cls(zeros, zeros.copy(), compiled.block_keys)
 
     def fits(self, compiled: CompiledPolicy) -> bool:
-        """Whether the accounts are those of a policy with as many blocks."""
-        return len(self.forgone_usd_per_mw) == len(compiled.block_group)
+        """Whether the accounts are those of a policy's blocks, in its order."""
+        return self.block_keys == compiled.block_keys
+
+    def carried_to(self, compiled: CompiledPolicy) -> "GuardState":
+        """The accounts in the order of another policy's blocks: a new merit order must not swap them."""
+        if self.fits(compiled):
+            return self
+        place = {key: n for n, key in enumerate(self.block_keys)}
+        state = GuardState.empty(compiled)
+        for n, key in enumerate(compiled.block_keys):
+            if key in place:
+                state.forgone_usd_per_mw[n] = self.forgone_usd_per_mw[place[key]]
+                state.lost_usd_per_mw[n] = self.lost_usd_per_mw[place[key]]
+        return state
 
 
 @dataclass(frozen=True)
@@ -50,4 +63,4 @@ def step(
     has_account = compiled.wake_cost_usd_per_mw > 0
     wake = has_account & (margin_usd_per_mwh > 0) & (forgone >= compiled.wake_cost_usd_per_mw)
     sleep = has_account & (margin_usd_per_mwh < 0) & (lost >= compiled.wake_cost_usd_per_mw)
-    return GuardVerdict(GuardState(forgone, lost), wake, sleep)
+    return GuardVerdict(GuardState(forgone, lost, compiled.block_keys), wake, sleep)

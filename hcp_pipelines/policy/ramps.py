@@ -51,7 +51,7 @@ class RampLedger:
 
     def restore(self, bookings: Iterable[Booking]) -> None:
         """Count a predecessor's window, in order of time."""
-        self._bookings = deque(sorted(bookings, key=lambda b: b.at_s))
+        self._bookings = deque(sorted((b for b in bookings if b.mw_delta), key=lambda b: b.at_s))
 
     def headroom(self, at_s: float) -> Headroom:
         """What may still change now."""

@@ -9,6 +9,7 @@ above its `off` strike, and left alone between (DESIGN §6).
 import hashlib
 import json
 from datetime import datetime
+from itertools import pairwise
 from typing import Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -50,12 +51,22 @@ class PolicyGroup(_Frozen):
     devices: int = Field(ge=0)
     ladder: tuple[LadderStep, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        for low, high in pairwise(self.ladder):
+            if high.power_kw < low.power_kw:
+                raise ValueError(
+                    f"group {self.group_id}: {high.state.label} draws {high.power_kw} kW, less than {low.power_kw} kW of "
+                    f"{low.state.label} below it; a ladder is in rising power"
+                )
+        return self
+
 
 class Block(_Frozen):
     """One ladder step of one group for `devices` devices, with its two strikes in $/MWh of all-in power.
 
-    `order` is the merit order within the facility: when a cap binds the highest order is shed first, when a floor
-    binds the lowest order is switched on first.
+    `order` is the merit order within the facility at the anchor. When a cap or a floor binds, the live strikes decide who
+    is shed or switched on first; `order` breaks their ties, lowest first on.
     """
 
     group_id: str
