@@ -103,11 +103,10 @@ def _next_step_mw(group, targets):
 
 
 @few
-@given(cases(limits=False), prices, st.floats(0.9, 1.1))
+@given(cases(limits=False, slopes=(2.0,)), prices, st.floats(0.9, 1.1))
 def test_strikes_are_affine_in_the_index_so_shifting_both_alike_changes_nothing(case, price, factor):
-    """Where all slopes are equal, a move of the index is a move of all strikes by slope × change."""
+    """With all slopes alike a move of the index moves every strike by slope × change."""
     compiled, present = case
-    assume(len(set(compiled.on_slope)) == 1)
     shift = compiled.on_slope[0] * ANCHOR_INDEX * (factor - 1)
     edges = np.concatenate(
         [compiled.on_slope * ANCHOR_INDEX + compiled.on_offset, compiled.off_slope * ANCHOR_INDEX + compiled.off_offset]

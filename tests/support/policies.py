@@ -34,7 +34,7 @@ def groups(draw, number):
 
 
 @st.composite
-def blocks_of(draw, group):
+def blocks_of(draw, group, slopes):
     """One or two blocks a step; neither strike rises up the ladder, which is what admission and pooling see to."""
     on = draw(st.floats(20, 120))
     off = 200.0
@@ -46,7 +46,7 @@ def blocks_of(draw, group):
                 continue
             on -= draw(st.floats(0, 20))
             off = min(off, on + draw(st.sampled_from([0.0, 5.0, 25.0])))
-            slope = draw(st.sampled_from([0.0, 1.0, 2.0]))
+            slope = draw(st.sampled_from(slopes))
             out.append(
                 Block(
                     group_id=group.group_id, from_state=low.state, to_state=high.state, devices=devices,
@@ -60,10 +60,10 @@ def blocks_of(draw, group):
 
 
 @st.composite
-def policies(draw, *, limits=True, floors=False):
+def policies(draw, *, limits=True, floors=False, slopes=(0.0, 1.0, 2.0)):
     """A policy of one to four groups; with `limits` the site's and a feeder's cap may bind."""
     fleet = tuple(draw(groups(n)) for n in range(draw(st.integers(1, 4))))
-    blocks = [b for g in fleet for b in draw(blocks_of(g))]
+    blocks = [b for g in fleet for b in draw(blocks_of(g, slopes))]
     ranked = sorted(range(len(blocks)), key=lambda n: (-blocks[n].off.at(ANCHOR_INDEX), n))
     top_mw = sum(g.devices * g.ladder[-1].power_kw for g in fleet) / 1000
     low_mw = sum(g.devices * g.ladder[0].power_kw for g in fleet) / 1000
