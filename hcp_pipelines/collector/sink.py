@@ -20,6 +20,7 @@ from hcp_pipelines.storage.roles import Database, Role
 
 MEMORY = "128MB"
 INLINED_ROWS = 1000  # smaller batches go to the catalogue, not to a Parquet file of their own; upkeep writes them out
+ROW_GROUP = 5000  # rows; a row group is held in memory, and a journal row may have kilobytes of slots
 SETTLE_POLLS = 500
 SETTLE_POLL_S = 0.02
 
@@ -82,8 +83,11 @@ class Sink:
         raise StorageError(f"commits to the lake take longer than {SETTLE_POLLS * SETTLE_POLL_S:.0f} s")
 
     def _prepare(self) -> None:
-        self.connection.execute("set temp_directory = ''")
-        self.connection.execute(f"call lake.set_option('data_inlining_row_limit', '{INLINED_ROWS}', schema => 'raw')")
+        spill = str(self._settings.at("run", "collector-spill")).replace("'", "''")
+        self.connection.execute(f"set temp_directory = '{spill}'")
+        self.connection.execute("set preserve_insertion_order = false")
+        for name, value in (("data_inlining_row_limit", INLINED_ROWS), ("parquet_row_group_size", ROW_GROUP)):
+            self.connection.execute(f"call lake.set_option('{name}', '{value}', schema => 'raw')")
         for table in (*APPENDED, *REPLACED):
             self._make(table)
 

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from hcp_pipelines.collector import source as source_module
+from hcp_pipelines.collector import upkeep
 from hcp_pipelines.collector.copier import HELD_BACK_S, POLL_S, Copier
 from hcp_pipelines.collector.tables import APPENDED, REPLACED
 from hcp_pipelines.domain.clock import ManualClock
@@ -33,9 +34,19 @@ select 'power_rt_lmp', 'HB_WEST', %s + n * interval '5 minutes', 'electricity', 
 
 def clear(settings):
     with lake.attach(settings) as connection:
+        connection.execute("begin")
         for table in (*APPENDED, *REPLACED):
             connection.execute(f"drop table if exists lake.{table.target}")
-            connection.execute(f"delete from lake.{lake.BATCHES} where \"table\" = '{table.target}'")
+        connection.execute(f"delete from lake.{lake.BATCHES} where \"table\" like 'raw.%'")
+        connection.execute("commit")
+
+
+@pytest.fixture(scope="module")
+def reader(postgres):
+    """An analyst's connection; at the end of the module the lake is left as it was found."""
+    with lake.attach(postgres, Role.LAKE_READER, read_only=True) as connection:
+        yield connection
+    clear(postgres)
 
 
 @pytest.fixture
@@ -43,8 +54,7 @@ def hcp(settings, database):
     """The owner's connection to a fresh `hcp` with one facility; the lake's raw tables are not there yet."""
     clear(settings)
     add_facility(database, "hou-1")
-    yield database
-    clear(settings)
+    return database
 
 
 @pytest.fixture
@@ -78,13 +88,12 @@ def caught_up(copier):
     raise AssertionError("50 rounds and not done")
 
 
-def query(settings, sql):
-    with lake.attach(settings, Role.LAKE_READER, read_only=True) as connection:
-        return connection.execute(sql).fetchall()
+def query(reader, sql):
+    return reader.execute(sql).fetchall()
 
 
-def journal_ids(settings):
-    return [row[0] for row in query(settings, "select id from lake.raw.switch_journal order by id")]
+def journal_ids(reader):
+    return [row[0] for row in query(reader, "select id from lake.raw.switch_journal order by id")]
 
 
 def test_the_columns_are_those_of_postgres(hcp):
@@ -96,16 +105,16 @@ def test_the_columns_are_those_of_postgres(hcp):
         assert {(c.name, c.type) for c in table.columns} == expected, table.source
 
 
-def test_the_tables_are_there_before_any_row(settings, hcp, copier):
+def test_the_tables_are_there_before_any_row(hcp, reader, copier):
     assert copier.round() == 0.0
     assert copier.is_open
     for table in (*APPENDED, *REPLACED):
-        described = query(settings, f"describe lake.{table.target}")
+        described = query(reader, f"describe lake.{table.target}")
         assert [row[0] for row in described] == [c.name for c in table.columns]
-        assert query(settings, f"select count(*) from lake.{table.target}") == [(0,)]
+        assert query(reader, f"select count(*) from lake.{table.target}") == [(0,)]
 
 
-def test_every_row_is_copied_once_and_the_reader_sees_it(settings, hcp, copier):
+def test_every_row_is_copied_once_and_the_reader_sees_it(hcp, reader, copier):
     journal(hcp, 3)
     hcp.execute(PRICES, (AT, 2))
     hcp.execute(
@@ -119,51 +128,51 @@ def test_every_row_is_copied_once_and_the_reader_sees_it(settings, hcp, copier):
     )
     caught_up(copier)
     caught_up(copier)
-    row = query(settings, "select * exclude (recorded_at) from lake.raw.switch_journal where assignment = 2")[0]
+    row = query(reader, "select * exclude (recorded_at) from lake.raw.switch_journal where assignment = 2")[0]
     assert row[0:5] == (2, "commanded", "hou-1", "allocator-a", 1)
     assert b"\x00\xff" in row
     assert '{"plan": 3}' in row
     assert AT in row
-    assert journal_ids(settings) == [1, 2, 3]
-    assert query(settings, "select value, metadata from lake.raw.price_ticks order by id") == [
+    assert journal_ids(reader) == [1, 2, 3]
+    assert query(reader, "select value, metadata from lake.raw.price_ticks order by id") == [
         (1.0, '{"a": "é"}'),
         (2.0, '{"a": "é"}'),
     ]
-    assert query(settings, "select basis_tick_id, digest from lake.raw.policies") == [(2, "x")]
-    assert query(settings, "select expected_profit, actual_profit from lake.raw.allocation_history") == [(2.5, None)]
+    assert query(reader, "select basis_tick_id, digest from lake.raw.policies") == [(2, "x")]
+    assert query(reader, "select expected_profit, actual_profit from lake.raw.allocation_history") == [(2.5, None)]
     assert copier.problems() == {"copy": "", "lag": "", "ahead": ""}
 
 
-def test_a_restart_copies_nothing_twice(settings, hcp, clock):
+def test_a_restart_copies_nothing_twice(settings, hcp, reader, clock):
     for _ in range(3):
         journal(hcp, 2)
         restarted = Copier(settings, clock)
         caught_up(restarted)
         restarted.close()
-    assert journal_ids(settings) == [1, 2, 3, 4, 5, 6]
+    assert journal_ids(reader) == [1, 2, 3, 4, 5, 6]
 
 
-def test_many_small_batches_catch_up_in_order(settings, hcp, copier, monkeypatch):
+def test_many_small_batches_catch_up_in_order(hcp, reader, copier, monkeypatch):
     monkeypatch.setattr(source_module, "BATCH_ROWS", 4)
     monkeypatch.setattr(source_module, "CHUNK_ROWS", 3)
     journal(hcp, 20)
     assert copier.round() == 0.0
     assert copier.round() == 0.0
-    assert journal_ids(settings) == [1, 2, 3, 4, 5, 6]
+    assert journal_ids(reader) == [1, 2, 3, 4, 5, 6]
     caught_up(copier)
-    assert journal_ids(settings) == list(range(1, 21))
+    assert journal_ids(reader) == list(range(1, 21))
 
 
-def test_a_batch_is_bounded_in_bytes(settings, hcp, copier, monkeypatch):
+def test_a_batch_is_bounded_in_bytes(hcp, reader, copier, monkeypatch):
     monkeypatch.setattr(source_module, "BATCH_BYTES", 1)
     monkeypatch.setattr(source_module, "CHUNK_ROWS", 2)
     journal(hcp, 5)
     copier.round()
     copier.round()
-    assert journal_ids(settings) == [1, 2]
+    assert journal_ids(reader) == [1, 2]
 
 
-def test_a_lower_id_that_becomes_visible_later_is_copied(settings, hcp, copier, clock):
+def test_a_lower_id_that_becomes_visible_later_is_copied(settings, hcp, reader, copier, clock):
     caught_up(copier)
     with connect(settings, Role.ADMIN) as slow:
         with slow.transaction():
@@ -172,15 +181,15 @@ def test_a_lower_id_that_becomes_visible_later_is_copied(settings, hcp, copier, 
             assert copier.round() == HELD_BACK_S
             clock.advance(40)
             assert copier.round() == HELD_BACK_S
-            assert journal_ids(settings) == []
+            assert journal_ids(reader) == []
             assert "raw.switch_journal by 40 s (open since then: transaction" in copier.problems()["lag"]
         caught_up(copier)
     caught_up(copier)
-    assert journal_ids(settings) == [1, 2, 3, 4]
+    assert journal_ids(reader) == [1, 2, 3, 4]
     assert copier.problems()["lag"] == ""
 
 
-def test_writers_that_began_after_the_mark_hold_nothing_back(settings, hcp, copier):
+def test_writers_that_began_after_the_mark_hold_nothing_back(settings, hcp, reader, copier):
     caught_up(copier)
     with connect(settings, Role.ADMIN) as first, connect(settings, Role.ADMIN) as second:
         with second.transaction():
@@ -190,24 +199,24 @@ def test_writers_that_began_after_the_mark_hold_nothing_back(settings, hcp, copi
                 assert copier.round() == HELD_BACK_S
                 journal(second)
             assert copier.round() == POLL_S
-            assert journal_ids(settings) == [1, 2]
+            assert journal_ids(reader) == [1, 2]
         caught_up(copier)
-    assert journal_ids(settings) == [1, 2, 3]
+    assert journal_ids(reader) == [1, 2, 3]
 
 
-def test_rolled_back_ids_hold_nothing_back(settings, hcp, copier):
+def test_rolled_back_ids_hold_nothing_back(hcp, reader, copier):
     with hcp.transaction(force_rollback=True):
         journal(hcp, 3)
     journal(hcp)
     caught_up(copier)
-    assert journal_ids(settings) == [4]
+    assert journal_ids(reader) == [4]
 
 
 class Killed(BaseException):
     """Stands for kill -9: nobody catches it and nothing after it runs."""
 
 
-def test_a_kill_right_after_the_lakes_commit_doubles_nothing(settings, hcp, copier, clock, monkeypatch):
+def test_a_kill_right_after_the_lakes_commit_doubles_nothing(settings, hcp, reader, copier, clock, monkeypatch):
     caught_up(copier)
     journal(hcp, 3)
     commit = lake.write
@@ -225,10 +234,10 @@ def test_a_kill_right_after_the_lakes_commit_doubles_nothing(settings, hcp, copi
     successor = Copier(settings, clock)
     caught_up(successor)
     successor.close()
-    assert journal_ids(settings) == [1, 2, 3, 4]
+    assert journal_ids(reader) == [1, 2, 3, 4]
 
 
-def test_a_kill_before_the_lakes_commit_loses_nothing(settings, hcp, copier, monkeypatch):
+def test_a_kill_before_the_lakes_commit_loses_nothing(hcp, reader, copier, monkeypatch):
     caught_up(copier)
     journal(hcp, 3)
 
@@ -242,45 +251,45 @@ def test_a_kill_before_the_lakes_commit_loses_nothing(settings, hcp, copier, mon
     assert not copier.is_open
     assert copier.problems()["copy"] == "the lake is away"
     caught_up(copier)
-    assert journal_ids(settings) == [1, 2, 3]
+    assert journal_ids(reader) == [1, 2, 3]
 
 
-def test_small_tables_are_replaced_when_they_change(settings, hcp, copier):
+def test_small_tables_are_replaced_when_they_change(hcp, reader, copier):
     caught_up(copier)
     names = "select id, status from lake.raw.facilities order by id"
-    assert query(settings, names) == [("hou-1", "active")]
+    assert query(reader, names) == [("hou-1", "active")]
     add_facility(hcp, "nor-1")
     hcp.execute("update facilities set status = 'maintenance' where id = 'hou-1'")
     caught_up(copier)
-    assert query(settings, names) == [("hou-1", "maintenance"), ("nor-1", "active")]
+    assert query(reader, names) == [("hou-1", "maintenance"), ("nor-1", "active")]
     hcp.execute("delete from facilities where id = 'nor-1'")
     hcp.execute("update facilities set status = 'active' where id = 'hou-1'")
     copier.close()
     caught_up(copier)
-    assert query(settings, names) == [("hou-1", "active")], "content that was there before comes back too"
+    assert query(reader, names) == [("hou-1", "active")], "content that was there before comes back too"
 
 
-def test_unchanged_small_tables_are_left_alone(settings, hcp, copier):
+def test_unchanged_small_tables_are_left_alone(hcp, reader, copier):
     caught_up(copier)
     snapshot = "select max(snapshot_id) from ducklake_snapshots('lake')"
-    before = query(settings, snapshot)
+    before = query(reader, snapshot)
     caught_up(copier)
     copier.close()
     caught_up(copier)
-    assert query(settings, snapshot) == before
+    assert query(reader, snapshot) == before
 
 
-def test_device_groups_come_with_their_ladders(settings, hcp, copier):
+def test_device_groups_come_with_their_ladders(hcp, reader, copier):
     hcp.execute("insert into inventory_generations values ('hou-1', 1, 10, 'd', 'first')")
     hcp.execute("insert into feeders values ('hou-1', 'f1', 25)")
     hcp.execute(
         "insert into device_groups values ('hou-1', 1, 's21', 'f1', 'ASIC', 'S21', 'x', 'air', 0, 10, '[1]', '{}')"
     )
     caught_up(copier)
-    assert query(settings, "select group_id, devices, ladder from lake.raw.device_groups") == [("s21", 10, "[1]")]
+    assert query(reader, "select group_id, devices, ladder from lake.raw.device_groups") == [("s21", 10, "[1]")]
 
 
-def test_a_lost_connection_is_made_again(settings, hcp, copier):
+def test_a_lost_connection_is_made_again(settings, hcp, reader, copier):
     caught_up(copier)
     journal(hcp)
     with psycopg.connect(EmbeddedPostgres(settings).admin_dsn(), autocommit=True) as admin:
@@ -292,7 +301,7 @@ def test_a_lost_connection_is_made_again(settings, hcp, copier):
     assert copier.problems()["copy"]
     journal(hcp)
     caught_up(copier)
-    assert journal_ids(settings) == [1, 2]
+    assert journal_ids(reader) == [1, 2]
 
 
 def test_a_second_collector_is_refused(settings, hcp, copier, clock):
@@ -314,12 +323,12 @@ def test_a_lake_of_another_platform_is_reported(settings, hcp, copier):
     assert "id 99, switch_journal ends at 3" in copier.problems()["ahead"]
 
 
-def test_a_column_of_a_later_migration_is_added(settings, hcp, copier):
+def test_a_column_of_a_later_migration_is_added(settings, hcp, reader, copier):
     with lake.attach(settings) as connection:
         connection.execute("create table lake.raw.switch_journal (id bigint)")
     journal(hcp)
     caught_up(copier)
-    assert query(settings, "select id, command_id is not null from lake.raw.switch_journal") == [(1, True)]
+    assert query(reader, "select id, command_id is not null from lake.raw.switch_journal") == [(1, True)]
 
 
 def test_the_collector_can_write_neither_journal_nor_prices(settings, hcp):
@@ -338,3 +347,38 @@ def test_a_commit_under_way_is_waited_for(settings, hcp, copier, monkeypatch):
             with pytest.raises(StorageError, match="take longer"):
                 copier.round()
         assert copier.round() == 0.0
+
+
+def parquet_files(settings):
+    return list(settings.at("lake", "raw", "switch_journal").rglob("*.parquet"))
+
+
+def test_small_batches_make_no_files_and_upkeep_keeps_few(settings, hcp, reader, copier, clock, monkeypatch):
+    aged = {k: v.replace("30 minutes", "0 seconds").replace("10 minutes", "0 seconds") for k, v in upkeep.STEPS.items()}
+    monkeypatch.setattr(upkeep, "STEPS", aged)
+    before = set(parquet_files(settings))
+    for _ in range(3):
+        for _ in range(3):
+            journal(hcp, 2)
+            caught_up(copier)
+        clock.advance(upkeep.PERIOD_S)
+        for _ in upkeep.STEPS:
+            caught_up(copier)
+    assert len(set(parquet_files(settings)) - before) <= 2, "9 batches, merged"
+    count = f"select count(*) from lake.{lake.BATCHES} where \"table\" = 'raw.switch_journal'"
+    assert query(reader, count) == [(1,)]
+    copier.close()
+    journal(hcp)
+    caught_up(copier)
+    assert journal_ids(reader) == list(range(1, 20))
+
+
+def test_upkeep_that_fails_does_not_fail_the_copy(hcp, reader, copier, clock, monkeypatch):
+    monkeypatch.setattr(upkeep, "STEPS", {"merge_files": "call no_such_function()"})
+    caught_up(copier)
+    clock.advance(upkeep.PERIOD_S)
+    journal(hcp)
+    caught_up(copier)
+    caught_up(copier)
+    assert copier.is_open
+    assert journal_ids(reader) == [1]
