@@ -116,8 +116,6 @@ def _detach(settings: Settings, start_at: datetime | None) -> None:
     argv += ["--from", start_at.isoformat()] if start_at else []
     log_path = settings.at("logs", "supervisor.log")
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    if owner_pid(settings.at("run", "supervisor.lock")) is None:
-        settings.at("run", "status.json").unlink(missing_ok=True)
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             argv,
@@ -133,7 +131,7 @@ def _detach(settings: Settings, start_at: datetime | None) -> None:
             tail = log_path.read_text(errors="replace").strip().splitlines()[-1:]
             raise HcpError(f"did not start: {' '.join(tail)} (log: {log_path})")
         status = _read_json(settings.at("run", "status.json"))
-        if status.get("ready"):
+        if status.get("ready") and status.get("supervisor_pid") == process.pid:
             _say(f"up, pid {process.pid}; Dagster UI: {status['urls']['dagster']}; `hcp status`, `hcp down`")
             return
         time.sleep(0.3)

@@ -238,6 +238,7 @@ class Platform:
         _write_json(
             self.settings.at("run", "status.json"),
             {
+                "supervisor_pid": os.getpid(),
                 "ready": self.is_ready(),
                 "at": self.clock.real_now().isoformat(),
                 "processes": self.process_rows(),

@@ -1,6 +1,5 @@
 """A whole platform as a user starts it: `hcp up` in a process of its own, on a state directory of its own."""
 
-import base64
 import contextlib
 import json
 import os
@@ -9,13 +8,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import psycopg
-import pyroaring
 
+from benchmarks.parts import verdict
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -55,10 +54,13 @@ class RunningPlatform:
         return subprocess.run(argv, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=120)
 
     def status(self) -> dict:
+        """What the supervisor wrote; an earlier one's words are not taken for this one's."""
         try:
-            return json.loads((self.state_dir / "run" / "status.json").read_text())
+            status = json.loads((self.state_dir / "run" / "status.json").read_text())
         except (OSError, ValueError):
-            return {"ready": False, "processes": []}
+            status = {}
+        is_ours = self.process is not None and status.get("supervisor_pid") == self.process.pid
+        return status if is_ours else {"ready": False, "processes": []}
 
     def row(self, name: str) -> dict:
         return next(
@@ -136,35 +138,6 @@ def running_platform(state_dir: Path, *arguments: str, **environment: str) -> It
         platform.destroy()
 
 
-def transitions(path: Path) -> list[dict]:
-    """The devices' own log, whole lines only."""
-    lines = path.read_text().split("\n")[:-1]
-    return [json.loads(line) for line in lines]
-
-
 def judge(platform: RunningPlatform) -> dict[str, int]:
-    """Lost and doubled switches, judged by the devices' own log against what the gateways acknowledged.
-
-    Doubled: a slot changed twice under the same (command, assignment). Lost: the last acknowledged command of a slot
-    asked for a state that the slot's last transition did not reach. Shares no code with allocator or gateway.
-    """
-    changes: dict[tuple[str, int], list[int]] = defaultdict(list)
-    device_state: dict[tuple[str, int], int] = {}
-    for entry in transitions(platform.state_dir / "world" / "transitions.jsonl"):
-        slots = list(pyroaring.BitMap.deserialize(base64.b64decode(entry["slots"])))
-        command = str(entry["ref"]).replace("-", "")
-        changes[(command, entry["assignment"])] += [(entry["site"], s) for s in slots]  # type: ignore[misc]
-        device_state |= {(entry["site"], slot): entry["state"] for slot in slots}
-    doubled = sum(len(slots) - len(set(slots)) for slots in changes.values())
-    wanted: dict[tuple[str, int], int] = {}
-    rows = platform.query(
-        """select c.facility_id, c.slots, c.to_state, a.refused, a.deferred from switch_journal c
-           join switch_journal a on (a.command_id, a.assignment, a.event) = (c.command_id, c.assignment, 'acked')
-           where c.event = 'commanded' order by c.id"""
-    )
-    for facility, slots, state, refused, deferred in rows:
-        if refused or deferred:
-            continue
-        wanted |= {(facility, slot): state for slot in pyroaring.BitMap.deserialize(bytes(slots))}
-    lost = sum(1 for key, state in wanted.items() if device_state.get(key, 0) != state)
-    return {"lost": lost, "doubled": doubled, "commands": len(rows), "devices": len(wanted)}
+    """Lost and doubled switches of everything that the platform has done so far (benchmarks/parts/verdict.py)."""
+    return asdict(verdict.judge(platform.settings))
