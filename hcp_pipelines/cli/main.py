@@ -40,7 +40,7 @@ bench.register(cli)
 def main() -> None:
     """Entry point of the `hcp` script."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="hcp", standalone_mode=False)
     except HcpError as error:
         sys.exit(_explain(error, error.exit_code))
     except click.ClickException as error:

@@ -11,7 +11,7 @@ from hcp_pipelines.cli.common import print_table, settings_of, state_dir_option
 from hcp_pipelines.storage.query import QueryResult, run_select
 
 
-@click.command("sql")
+@click.command("sql", context_settings={"ignore_unknown_options": True})  # a query may begin with a comment
 @click.argument("query")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
 @state_dir_option

@@ -123,10 +123,11 @@ class EmbeddedPostgres:
             try:
                 psycopg.connect(self.admin_dsn()).close()
             except psycopg.OperationalError as error:
-                ended = self._process is not None and self._process.poll() is not None
-                if ended or time.monotonic() > deadline:
+                code = self._process.poll() if self._process is not None else None
+                if code is not None or time.monotonic() > deadline:
+                    what = f"ended with {code}" if code is not None else f"does not answer after {within_s:.0f} s"
                     raise StorageError(
-                        f"PostgreSQL in {self._places.data} is not up after {within_s:.0f} s: {str(error).strip()[:200]}. "
+                        f"PostgreSQL in {self._places.data} {what}: {str(error).strip().splitlines()[0][:200]}. "
                         f"See {self._settings.at('logs', 'postgres.log')}."
                     ) from error
                 time.sleep(0.05)
@@ -307,7 +308,8 @@ def _is_orphan(home: Path, state: Path) -> bool:
     try:
         return home.name != f"{_HOME_PREFIX}{(state / _STATE_ID).read_text().strip()}"
     except FileNotFoundError:
-        return state.parent.is_dir() and not state.parent.is_mount()
+        is_gone = state.parent.is_dir() and not state.parent.is_mount()
+        return is_gone or state.is_relative_to(tempfile.gettempdir())
 
 
 def _is_reachable(path: Path) -> bool:

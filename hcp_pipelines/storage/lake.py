@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.postgres import connect, dsn
+from hcp_pipelines.storage.postgres import connect, dsn, remedy
 from hcp_pipelines.storage.roles import Database, Role
 
 if TYPE_CHECKING:
@@ -103,7 +103,9 @@ def attach(
             connection.execute(statement)
     except duckdb.Error as error:
         connection.close()
-        raise StorageError(f"the lake can't be attached as {role.value}: {without_secrets(error)}") from None
+        raise StorageError(
+            f"the lake can't be attached as {role.value}: {without_secrets(error)}{remedy(error)}"
+        ) from None
     try:
         yield connection
     finally:

@@ -79,7 +79,8 @@ def connect(settings: Settings, role: Role, database: Database = Database.HCP) -
     try:
         return psycopg.connect(dsn(settings, role, database), autocommit=True)
     except psycopg.OperationalError as error:
-        raise StorageError(f"Postgres ({database.value} as {role.value}): {_first_line(error)}") from error
+        message = f"Postgres ({database.value} as {role.value}): {_first_line(error)}{remedy(error)}"
+        raise StorageError(message) from error
 
 
 async def open_pool(
@@ -98,6 +99,12 @@ async def open_pool(
     )
     await pool.open(wait=False)
     return pool
+
+
+def remedy(error: BaseException) -> str:
+    """What to do where the error says that no server answers, else nothing."""
+    is_away = any(words in str(error) for words in ("No such file or directory", "Connection refused"))
+    return ". No server answers there: `hcp status` tells what runs, `hcp up` starts it." if is_away else ""
 
 
 def _first_line(error: BaseException) -> str:

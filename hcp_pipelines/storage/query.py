@@ -51,38 +51,40 @@ def run_select(settings: Settings, query: str) -> QueryResult:
         ConfigError: not exactly one statement of SELECT type, or it does not parse.
         StorageError: it failed.
     """
+    _refuse_all_but_one_reading_statement(query)
     with attach(settings, Role.LAKE_READER, read_only=True) as connection:
-        statement = _the_one_statement(connection, query)
+        _refuse_acting_functions(connection, query)
         connection.execute("use lake")
         connection.execute(f"set allowed_directories = ['{settings.at('lake')}']")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
         try:
-            done = connection.execute(statement)
+            done = connection.execute(query)
             return QueryResult([column[0] for column in done.description or []], done.fetchall())
         except duckdb.Error as error:
             raise StorageError(without_secrets(error)) from None
 
 
-def _the_one_statement(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:
+def _refuse_all_but_one_reading_statement(query: str) -> None:
     try:
-        statements = connection.extract_statements(query)
+        with duckdb.connect() as connection:
+            statements = connection.extract_statements(query)
     except duckdb.Error as error:
         raise ConfigError(f"this does not parse: {error}") from None
     if len(statements) != 1:
         raise ConfigError(f"hcp sql takes one statement, this is {len(statements)}: run them one after another")
-    words = _words(query)
-    kind = (
-        "PRAGMA" if words[0].lower().startswith("pragma") else statements[0].type.name
-    )  # some are rewritten to SELECT
-    if kind == "PRAGMA" or statements[0].type not in READABLE:
+    is_pragma = _words(query)[0].lower().startswith("pragma")  # some of them are rewritten to a SELECT
+    if is_pragma or statements[0].type not in READABLE:
+        kind = "PRAGMA" if is_pragma else statements[0].type.name
         raise ConfigError(
             f"hcp sql only reads: {kind} is refused. SELECT, FROM, WITH, SHOW, DESCRIBE and EXPLAIN work."
         )
-    refused = sorted(_called(words) & _acting_functions(connection))
+
+
+def _refuse_acting_functions(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    refused = sorted(_called(_words(query)) & _acting_functions(connection))
     if refused:
         raise ConfigError(f"hcp sql only reads: {refused[0]}() may change the lake or its files, and is refused.")
-    return statements[0]
 
 
 def _words(query: str) -> list[str]:

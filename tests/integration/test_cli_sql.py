@@ -1,0 +1,176 @@
+"""`hcp sql`: one statement that reads, in three formats; everything else is refused, and nothing is left behind."""
+
+import json
+import re
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+
+from hcp_pipelines.storage import lake
+from tests.support.cli import hcp
+
+__all__ = ["hcp"]
+
+TABLE = "raw.cli_readings"
+ROWS = 2000
+
+
+@pytest.fixture(scope="module")
+def readings(postgres):
+    """The state directory of a lake with a table of two batches."""
+    with lake.attach(postgres) as connection:
+        connection.execute(f"drop table if exists lake.{TABLE}")
+    for n in range(2):
+        frame = pl.DataFrame(
+            {
+                "name": ["a, b", 'say "x"'] * (ROWS // 2),
+                "power_kw": [1.5, None] * (ROWS // 2),
+                "measured_at": [datetime(2025, 1, 1, tzinfo=UTC)] * ROWS,
+            }
+        )
+        lake.write(postgres, TABLE, frame, str(n))
+    return postgres
+
+
+@pytest.fixture
+def sql(hcp, readings):
+    return lambda query, *more: hcp("sql", query, "--state-dir", readings.state_dir, *more)
+
+
+QUERY = f"select name, power_kw, measured_at from {TABLE} order by name limit 1"
+
+
+def test_table(sql):
+    done = sql(QUERY)
+    assert done.code == 0
+    assert [word in done.out for word in ("name", "power_kw", "a, b", "1.5")] == [True] * 4
+    assert done.err == "1 rows\n"
+
+
+def test_csv(sql):
+    done = sql(QUERY, "--format", "csv")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == 'name,power_kw,measured_at\n"a, b",1.5,2025-01-01 00:00:00+00:00\n'
+
+
+def test_json(sql):
+    done = sql(f"select *, power_kw / 1000 as power_mw from ({QUERY})", "--format", "json")
+    assert done.code == 0
+    [row] = json.loads(done.out)
+    assert row == {"name": "a, b", "power_kw": 1.5, "measured_at": "2025-01-01T00:00:00+00:00", "power_mw": 0.0015}
+
+
+def test_no_rows(sql):
+    assert json.loads(sql(f"from {TABLE} where false", "--format", "json").out) == []
+    assert sql("select 1 as one where false", "--format", "csv").out == "one\n"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"from {TABLE} limit 1",
+        f"with x as (select 1 as one) select * from x, {TABLE} limit 1",
+        f"describe {TABLE}",
+        f"summarize {TABLE}",
+        f"explain select * from {TABLE}",
+        "show all tables",
+        "values (1)",
+        "from snapshots()",
+        "from ducklake_table_info('lake')",
+        "select 'ducklake_cleanup_old_files' as word, range(3), 1 -- flush_inlined_data()",
+        f"select count(*) from {TABLE};",
+        f"-- how many?\nselect count(*) from {TABLE}",
+    ],
+)
+def test_what_reads_is_taken(sql, query):
+    done = sql(query)
+    assert done.code == 0, done.err
+
+
+def files(readings):
+    return sorted(path for path in readings.at("lake").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [
+        (f"copy {TABLE} to 'FILE'", "COPY"),
+        (f"copy (select 1) to '{TABLE}.parquet'", "COPY"),
+        (f"insert into {TABLE} values ('x', 1, now())", "INSERT"),
+        (f"update {TABLE} set power_kw = 0", "UPDATE"),
+        (f"delete from {TABLE}", "DELETE"),
+        (f"drop table {TABLE}", "DROP"),
+        ("create table raw.mine as select 1 as one", "CREATE"),
+        (f"alter table {TABLE} drop column name", "ALTER"),
+        ("attach ':memory:' as other", "ATTACH"),
+        ("detach lake", "DETACH"),
+        ("set memory_limit = '1TB'", "SET"),
+        ("pragma database_list", "PRAGMA"),
+        ("/* x */ PRAGMA enable_profiling", "PRAGMA"),
+        ("call lake.set_option('parquet_compression', 'zstd')", "CALL"),
+        ("export database 'FILE'", "EXPORT"),
+        ("install httpfs", "LOAD"),
+        ("begin", "TRANSACTION"),
+        ("from ducklake_flush_inlined_data('lake')", r"ducklake_flush_inlined_data\(\)"),
+        ("from lake.merge_adjacent_files()", r"merge_adjacent_files\(\)"),
+        (
+            "select * from \"Ducklake_Cleanup_Old_Files\" /* x */ ('lake', cleanup_all => true)",
+            r"cleanup_old_files\(\)",
+        ),
+        ("from ducklake_delete_orphaned_files('lake', cleanup_all => true)", r"delete_orphaned_files\(\)"),
+        ("explain analyze select * from ducklake_merge_adjacent_files('lake')", r"merge_adjacent_files\(\)"),
+        ("from query('from ducklake_flush_inlined_data(''lake'')')", r"query\(\)"),
+        ("from postgres_execute('__ducklake_metadata_lake', 'select 1')", r"postgres_execute\(\)"),
+        ("from enable_logging(storage => 'file')", r"enable_logging\(\)"),
+    ],
+)
+def test_what_does_more_than_read_is_refused_as_wrong_usage(sql, readings, tmp_path, query, word):
+    before = files(readings)
+    done = sql(query.replace("FILE", str(tmp_path / "out")))
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("hcp: hcp sql only reads: ")
+    assert re.search(word, done.err)
+    assert "Traceback" not in done.err
+    assert files(readings) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "number"), [("select 1; select 2", 2), ("", 0), ("-- nothing", 0), ("--nothing", 0), (";", 0)]
+)
+def test_it_is_one_statement(sql, query, number):
+    done = sql(query)
+    assert done.code == 2
+    assert f"takes one statement, this is {number}" in done.err
+
+
+def test_what_does_not_parse_is_wrong_usage_and_shows_where(sql):
+    done = sql("selec 1")
+    assert done.code == 2
+    assert 'syntax error at or near "selec"' in done.err
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("from raw.no_such_table", "no_such_table"),
+        ("select no_such_column from " + TABLE, "no_such_column"),
+        ("select cast(name as integer) from " + TABLE, "Could not convert string"),
+        ("select * from read_text('/etc/hostname')", "disabled by configuration"),
+        ("select * from '/etc/passwd'", "/etc/passwd"),
+        ("explain analyze insert into " + TABLE + " values ('x', 1, now())", "read-only"),
+    ],
+)
+def test_a_query_that_fails_says_why_without_a_traceback(sql, query, words):
+    done = sql(query)
+    assert (done.code, done.out) == (1, "")
+    assert words in done.err
+    assert "Traceback" not in done.err
+    assert "defect" not in done.err
+
+
+def test_an_unknown_format_is_wrong_usage_and_names_those_there_are(sql):
+    done = sql("select 1", "--format", "xml")
+    assert done.code == 2
+    assert all(word in done.err for word in ("'xml'", "table", "csv", "json"))

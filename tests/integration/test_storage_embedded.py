@@ -1,0 +1,284 @@
+"""The embedded server: it keeps its data through stops and kills, ends with its owner, and opens nobody's directories."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.embedded import EmbeddedPostgres
+from tests.support.binaries import BINARIES
+
+ROOT = Path(__file__).resolve().parents[2]
+NOBODY = 65534
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, what):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def remove(server):
+    if server.data_dir.parent.name.startswith("hcp-"):  # as root it has a home of its own
+        shutil.rmtree(server.data_dir.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def state_dir(tmp_path_factory):
+    """A prepared state directory with one table, its server stopped."""
+    path = tmp_path_factory.mktemp("embedded") / "state"
+    server = EmbeddedPostgres(Settings(state_dir=path))
+    server.prepare()
+    server.spawn()
+    try:
+        server.wait_ready()
+        with psycopg.connect(server.admin_dsn()) as connection:
+            connection.execute("create table kept (n integer)")
+            connection.execute("insert into kept values (1)")
+        server.stop()
+        yield path
+    finally:
+        server.stop()
+        remove(server)
+
+
+@pytest.fixture
+def server(state_dir):
+    server = EmbeddedPostgres(Settings(state_dir=state_dir))
+    server.prepare()
+    yield server
+    server.stop()
+
+
+def kept(server):
+    with psycopg.connect(server.admin_dsn()) as connection:
+        return connection.execute("select count(*) from kept").fetchone()[0]
+
+
+def test_preparing_again_keeps_the_data_and_stopping_twice_is_nothing(server):
+    server.spawn()
+    server.wait_ready()
+    assert kept(server) == 1
+    server.stop()
+    server.stop()
+    assert not (server.data_dir / "postmaster.pid").exists()
+
+
+def test_it_comes_back_after_kill_9_and_nothing_that_was_committed_is_lost(server):
+    process = server.spawn()
+    server.wait_ready()
+    with psycopg.connect(server.admin_dsn()) as connection:
+        connection.execute("insert into kept values (2)")
+    process.kill()
+    process.wait()
+    server.spawn()
+    server.wait_ready()
+    assert kept(server) == 2
+    with psycopg.connect(server.admin_dsn()) as connection:
+        connection.execute("delete from kept where n = 2")
+
+
+def test_an_orphan_of_the_same_directory_is_ended_before_another_starts(server, state_dir):
+    orphan = server.spawn()
+    server.wait_ready()
+    successor = EmbeddedPostgres(Settings(state_dir=state_dir))
+    successor.prepare()
+    assert orphan.wait(5) == 0, "ended by a fast shutdown"
+    successor.spawn()
+    try:
+        successor.wait_ready()
+        assert kept(successor) == 1
+    finally:
+        successor.stop()
+
+
+def test_a_pid_file_that_names_another_process_is_not_believed(server):
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        (server.data_dir / "postmaster.pid").write_text(f"{bystander.pid}\n{server.data_dir}\n")
+        server.spawn()
+        server.wait_ready()
+        assert kept(server) == 1
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+OWNER = """
+import sys, time
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.embedded import EmbeddedPostgres
+server = EmbeddedPostgres(Settings(state_dir=sys.argv[1]))
+server.prepare()
+process = server.spawn()
+server.wait_ready()
+print(process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_it_ends_cleanly_with_an_owner_who_is_killed(server, state_dir):
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, state_dir], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    pid = int(owner.stdout.readline())
+    assert is_running(pid)
+    owner.kill()
+    owner.communicate()
+    wait_for(lambda: not is_running(pid), "the server outlives its owner")
+    assert "database system is shut down" in (state_dir / "logs" / "postgres.log").read_text().splitlines()[-1]
+
+
+def test_a_server_that_can_not_start_is_an_error_that_names_the_log(server, state_dir):
+    configuration = server.data_dir / "postgresql.conf"
+    good = configuration.read_text()
+    configuration.write_text(good + "\nno_such_setting = 1\n")
+    try:
+        server.spawn()
+        with pytest.raises(StorageError, match=r"ended with 1.*See .*postgres\.log"):
+            server.wait_ready()
+    finally:
+        configuration.write_text(good)
+
+
+def test_the_password_of_the_set_up_is_not_left_lying_about(server, state_dir):
+    assert not list(server.data_dir.parent.glob("*password*"))
+    assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
+    record = json.loads((state_dir / "run" / "postgres.json").read_text())
+    assert record == {"socket_dir": str(server.socket_dir), "port": server.port, "data_dir": str(server.data_dir)}
+
+
+def test_no_directory_on_the_way_is_opened(tmp_path, postgres):
+    state = tmp_path / "home" / "deep" / "state"
+    state.mkdir(parents=True)
+    for folder, mode in ((tmp_path / "home", 0o700), (tmp_path / "home" / "deep", 0o750), (state, 0o711)):
+        folder.chmod(mode)
+    ways = [*BINARIES.parents, *state.parents, state, BINARIES]
+    before = {path: path.stat().st_mode for path in ways}
+    server = EmbeddedPostgres(Settings(state_dir=state))
+    server.prepare()
+    server.spawn()
+    try:
+        server.wait_ready()
+        assert {path: path.stat().st_mode for path in ways} == before
+        assert stat.S_IMODE(server.socket_dir.stat().st_mode) == 0o700
+        assert server.data_dir != EmbeddedPostgres(postgres).data_dir
+    finally:
+        server.stop()
+        remove(server)
+
+
+def test_a_socket_directory_made_open_before_is_closed(tmp_path):
+    (tmp_path / "state" / "run").mkdir(mode=0o755, parents=True)
+    server = EmbeddedPostgres(Settings(state_dir=tmp_path / "state"))
+    server._make_own_directories()
+    try:
+        assert stat.S_IMODE(server.socket_dir.stat().st_mode) == 0o700
+    finally:
+        remove(server)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers live apart from their state directory")
+class TestAsRoot:
+    def test_the_server_is_nobody_and_sees_a_home_of_its_own(self, server):
+        process = server.spawn()
+        server.wait_ready()
+        assert f"Uid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}" in Path(f"/proc/{process.pid}/status").read_text()
+        assert server.data_dir.parent.stat().st_uid == NOBODY
+        assert stat.S_IMODE(server.data_dir.parent.stat().st_mode) == 0o700
+
+    def prepared(self, state):
+        server = EmbeddedPostgres(Settings(state_dir=state))
+        server._make_own_directories()
+        return server.data_dir.parent
+
+    def test_the_cluster_of_a_removed_state_directory_is_removed_too(self, tmp_path, server):
+        gone, remade, stays = (self.prepared(tmp_path / name) for name in ("gone", "remade", "stays"))
+        shutil.rmtree(tmp_path / "gone")
+        shutil.rmtree(tmp_path / "remade")
+        fresh = self.prepared(tmp_path / "remade")
+        server.prepare()
+        try:
+            assert [path.exists() for path in (gone, remade, stays, fresh)] == [False, False, True, True]
+            assert server.data_dir.exists()
+        finally:
+            for path in (stays, fresh):
+                shutil.rmtree(path)
+
+    def test_the_cluster_of_a_state_directory_on_a_disk_that_is_away_stays(self, tmp_path, server):
+        home = self.prepared(tmp_path / "state")
+        (home / "belongs-to").write_text("/disk-that-is-away/hcp/state")
+        server.prepare()
+        try:
+            assert home.exists()
+        finally:
+            shutil.rmtree(home)
+
+
+AS_NORMAL_USER = """
+import json, os, sys
+import hcp_pipelines.storage.bootstrap as bootstrap, hcp_pipelines.storage.embedded as embedded
+import encodings.idna, importlib.readers, polars, psycopg, pydantic.networks, pydantic_settings.sources
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage import lake
+from hcp_pipelines.storage.roles import Role
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+settings = Settings(state_dir=sys.argv[1])
+server = embedded.EmbeddedPostgres(settings)
+server.prepare()
+process = server.spawn()
+try:
+    server.wait_ready()
+    bootstrap.bootstrap(settings)
+    lake.write(settings, "raw.readings", polars.DataFrame({"power_kw": [1.0]}), "a")
+    with lake.attach(settings, Role.LAKE_READER, read_only=True) as connection:
+        rows = connection.execute("select count(*) from lake.raw.readings").fetchone()[0]
+finally:
+    server.stop()
+print(json.dumps({"rows": rows, "data_dir": str(server.data_dir), "socket_dir": str(server.socket_dir), "uid": os.getuid()}))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="all other tests here run as a normal user already")
+def test_as_a_normal_user_everything_is_in_the_state_directory():
+    """The imports come first, as root: the interpreter itself may be where a normal user can't go."""
+    if not all(path.stat().st_mode & stat.S_IXOTH for path in (BINARIES, *BINARIES.parents)):
+        pytest.skip(f"{BINARIES} can't be reached by a normal user")
+    home = Path(tempfile.mkdtemp(prefix="hcp-as-normal-user-"))  # pytest's own directories are closed to others
+    try:
+        os.chown(home, NOBODY, NOBODY)
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(AS_NORMAL_USER), home / "state"],
+            cwd=ROOT, env={"HOME": str(home), "PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        found = json.loads(done.stdout.splitlines()[-1])
+        assert found == {
+            "rows": 1, "uid": NOBODY, "data_dir": f"{home}/state/postgres", "socket_dir": f"{home}/state/run"
+        }  # fmt: skip
+        assert {path.stat().st_uid for path in (home / "state").rglob("*")} == {NOBODY}
+        modes = {
+            name: stat.S_IMODE((home / "state" / name).stat().st_mode)
+            for name in ("run", "postgres", "secrets", "lake")
+        }
+        assert set(modes.values()) == {0o700}, modes
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
