@@ -1,6 +1,7 @@
 """The collector's rounds on a real Postgres and a real lake: each row once, whatever the order of commits and deaths."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import psycopg
@@ -210,6 +211,30 @@ def test_rolled_back_ids_hold_nothing_back(hcp, reader, copier):
     journal(hcp)
     caught_up(copier)
     assert journal_ids(reader) == [4]
+
+
+def write_transactions(settings, count):
+    with connect(settings, Role.ADMIN) as connection:
+        for number in range(count):
+            with connection.transaction(force_rollback=number % 5 == 0):
+                journal(connection)
+                connection.execute(
+                    "select pg_sleep(random() * 0.02)"
+                )  # ids are taken in one order, committed in another
+
+
+def test_four_writers_at_once_lose_and_double_nothing(settings, hcp, reader, copier):
+    caught_up(copier)
+    with ThreadPoolExecutor(4) as threads:
+        writers = [threads.submit(write_transactions, settings, 60) for _ in range(4)]
+        while not all(w.done() for w in writers):
+            copier.round()
+    for writer in writers:
+        writer.result()
+    caught_up(copier)
+    written = [row[0] for row in hcp.execute("select id from switch_journal order by id").fetchall()]
+    assert len(written) == 4 * 48
+    assert journal_ids(reader) == written
 
 
 class Killed(BaseException):
