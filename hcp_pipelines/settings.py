@@ -10,9 +10,9 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hcp_pipelines.domain.errors import ConfigError
@@ -57,6 +57,21 @@ class Settings(BaseSettings):
         if value in ("sim", "real") or (value.startswith("replay:") and len(value) > len("replay:")):
             return value
         raise ValueError(f"{value!r} is not a world: use sim, replay:DIR or real")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _real_time_by_default(cls, values: Any) -> Any:
+        """A real world runs at speed 1 without anybody saying so."""
+        if isinstance(values, dict) and values.get("world") == "real":
+            return {"clock_speed": 1.0} | values
+        return values
+
+    @field_validator("clock_speed")
+    @classmethod
+    def _real_time_is_real(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("world") == "real" and value != 1:
+            raise ValueError("a real world runs at speed 1: leave it out")
+        return value
 
     @property
     def replay_dir(self) -> Path | None:

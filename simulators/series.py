@@ -73,8 +73,9 @@ class World:
     def spp(self, point: str, starts_s: IntArray) -> Values:
         """Real-time settlement prices of the 15-minute intervals beginning at these instants, $/MWh."""
         parts = [self.lmp(point, starts_s + offset_s) for offset_s in (0, 300, 600)]
-        mean = np.mean([part.values for part in parts], axis=0)
-        return Values(np.where(parts[0].is_recorded, parts[0].values, np.round(mean, 2)), parts[0].is_recorded)
+        first, values = parts[0].values, np.array([part.values for part in parts])
+        is_level = (values == first).all(axis=0)  # a recorded 15-minute price is served to the last digit
+        return Values(np.where(is_level, first, np.round(values.mean(axis=0), 2)), parts[0].is_recorded)
 
     def day_ahead(self, point: str, starts_s: IntArray) -> Values:
         """Day-ahead prices of the hours beginning at these instants, $/MWh."""
@@ -140,7 +141,7 @@ class World:
                 message = (
                     f"site {site.site}: settlement point {site.settlement_point} is not recorded in "
                     f"{self.config.replay_dir} (recorded: {', '.join(sorted(recording.rt)) or 'none'}); "
-                    f"map it in point_map or choose another point"
+                    f"map it (HCP_WORLD_MAP, point_map in the world's file) or choose another point"
                 )
                 raise WorldConfigError(message)
 

@@ -93,7 +93,7 @@ def _ticks(loop: Status, settings: Settings) -> Finding:
 def _policies(loop: Status, settings: Settings) -> Finding:
     age_s = loop["policies"]["age_s"]
     found = "none yet" if age_s is None else f"newest is {age_s:.0f} simulated s old"
-    remedy = "see logs/launcher.log and the runs in the Dagster UI"
+    remedy = "see logs/tick-launcher.log and the runs in the Dagster UI"
     return Finding("policies", age_s is not None and age_s < settings.policy_expires_s, found, remedy)
 
 

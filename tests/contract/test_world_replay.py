@@ -95,6 +95,14 @@ def test_the_start_is_the_latest_first_row(recording):
     assert replayed(recording).world.start_s() == BEGIN.timestamp()
 
 
+def test_a_recording_in_5_minute_steps_settles_on_the_mean_of_three(tmp_path):
+    starts = [BEGIN + timedelta(minutes=5 * n) for n in range(12)]
+    frame = pl.DataFrame({"interval_start_utc": starts, "rt_price_usd_per_mwh": [5000.0, 20.0, 20.0] * 4})
+    frame.with_columns(settlement_point=pl.lit("HB_HOUSTON")).write_parquet(tmp_path / "five.parquet")
+    served = replayed(tmp_path).world.spp("HB_HOUSTON", np.array([int(BEGIN.timestamp())]))
+    assert (served.values.tolist(), served.is_recorded.tolist()) == ([1680.0], [True])
+
+
 def test_an_unrecorded_point_of_a_site_is_refused_unless_mapped(recording):
     group = {"group": "a", "kind": "ASIC", "model": "S21", "first_slot": 0, "devices": 1}
     group["states"] = [{"state": 3, "power_w": 3500}]
