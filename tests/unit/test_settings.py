@@ -7,7 +7,7 @@ from hcp_pipelines.settings import Settings, child_environment, refuse_unknown_n
 
 
 def test_a_misspelt_name_is_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match="HCP_CLOCK_SPED is not a setting of HCP. Did you mean HCP_CLOCK_SPEED"):
+    with pytest.raises(ConfigError, match=r"HCP_CLOCK_SPED is not a setting of HCP\. Did you mean HCP_CLOCK_SPEED"):
         refuse_unknown_names({"HCP_CLOCK_SPED": "1", "PATH": "/bin"})
 
 
