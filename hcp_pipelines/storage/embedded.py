@@ -125,11 +125,13 @@ class EmbeddedPostgres:
             except psycopg.OperationalError as error:
                 code = self._process.poll() if self._process is not None else None
                 if code is not None or time.monotonic() > deadline:
-                    what = f"ended with {code}" if code is not None else f"does not answer after {within_s:.0f} s"
-                    raise StorageError(
-                        f"PostgreSQL in {self._places.data} {what}: {str(error).strip().splitlines()[0][:200]}. "
-                        f"See {self._settings.at('logs', 'postgres.log')}."
-                    ) from error
+                    what = (
+                        f"PostgreSQL in {self._places.data} does not answer after {within_s:.0f} s"
+                        if code is None
+                        else f"PostgreSQL in {self._places.data} ended with {code}"
+                    )
+                    log = self._settings.at("logs", "postgres.log")
+                    raise StorageError(f"{what}: {str(error).strip().splitlines()[0][:200]}. See {log}.") from error
                 time.sleep(0.05)
             else:
                 return
