@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
-from hcp_pipelines.cli.screen import live_screen
+from hcp_pipelines.cli.screen import status_screen
 from hcp_pipelines.domain.errors import HcpError, NotRunningError
 from hcp_pipelines.policy.schema import Policy
 from hcp_pipelines.storage.postgres import connect
@@ -38,7 +38,7 @@ def status(context: click.Context, as_json: bool, own_state_dir: Path | None) ->
     if as_json:
         print_json(seen)
     else:
-        Console().print(live_screen(seen["processes"], seen["urls"], seen))
+        Console().print(status_screen(seen["processes"], seen["urls"], seen))
     sys.exit(0 if seen["healthy"] else 1)
 
 

@@ -9,11 +9,14 @@ from rich.text import Text
 from hcp_pipelines.domain.modes import DeviceState
 
 
-def live_screen(processes: list[dict[str, Any]], urls: dict[str, str], loop: dict[str, Any]) -> Group:
+def status_screen(processes: list[dict[str, Any]], urls: dict[str, str], loop: dict[str, Any]) -> Group:
     """Processes, ticks, policies and last switches, as one renderable."""
-    return Group(
-        _headline(urls, loop), _processes(processes), _switches(loop), Text("Ctrl-C stops everything.", style="dim")
-    )
+    return Group(_headline(urls, loop), _processes(processes), _switches(loop))
+
+
+def live_screen(processes: list[dict[str, Any]], urls: dict[str, str], loop: dict[str, Any]) -> Group:
+    """The same for the terminal that `hcp up` runs on."""
+    return Group(status_screen(processes, urls, loop), Text("Ctrl-C stops everything.", style="dim"))
 
 
 def _headline(urls: dict[str, str], loop: dict[str, Any]) -> Text:
@@ -29,6 +32,8 @@ def _headline(urls: dict[str, str], loop: dict[str, Any]) -> Text:
     ]
     if latency.get("p95") is not None:
         parts.append(f"tick to ack p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms")
+    if loop.get("memory_mb"):
+        parts.append(f"memory {loop['memory_mb'] / 1000:.2f} GB (PSS)")
     return Text("  ·  ".join(parts), style="bold")
 
 
