@@ -87,11 +87,11 @@ def test_readers_read(settings, fleet, role):
     refused(settings, role, TICK, POLICY, JOURNAL, "delete from facilities", "create table mine ()")
 
 
-def test_each_role_reaches_its_own_database_alone(settings):
+def test_each_role_reaches_its_own_database_alone(postgres):
     for role in Role:
         home = HOME_DATABASE.get(role, Database.HCP)
         for database in (*(d for d in Database if d is not home), "postgres", "template1"):
-            address = psycopg.conninfo.make_conninfo(dsn(settings, role), dbname=str(database))
+            address = psycopg.conninfo.make_conninfo(dsn(postgres, role), dbname=str(database))
             if role is Role.ADMIN:
                 psycopg.connect(address).close()
                 continue
@@ -99,12 +99,12 @@ def test_each_role_reaches_its_own_database_alone(settings):
                 psycopg.connect(address)
 
 
-def test_a_refused_database_is_an_error_that_names_it(settings):
+def test_a_refused_database_is_an_error_that_names_it(postgres):
     with pytest.raises(StorageError, match=r'hcp as lake_reader.*permission denied for database "hcp"'):
-        connect(settings, Role.LAKE_READER, Database.HCP)
+        connect(postgres, Role.LAKE_READER, Database.HCP)
 
 
-def test_no_login_but_the_owners_is_privileged(settings, database):
+def test_no_login_but_the_owners_is_privileged(database):
     rows = database.execute(
         """select rolname from pg_roles where rolname = any(%s)
            and (rolsuper or rolcreatedb or rolcreaterole or rolreplication or rolbypassrls)""",
@@ -119,9 +119,9 @@ def test_no_login_but_the_owners_is_privileged(settings, database):
 
 
 @pytest.mark.parametrize("database", list(Database))
-def test_nothing_of_ours_is_granted_to_public(settings, database):
+def test_nothing_of_ours_is_granted_to_public(postgres, database):
     with psycopg.connect(
-        psycopg.conninfo.make_conninfo(dsn(settings, Role.ADMIN), dbname=database.value)
+        psycopg.conninfo.make_conninfo(dsn(postgres, Role.ADMIN), dbname=database.value)
     ) as connection:
         rows = connection.execute(
             """select relname from pg_class c, aclexplode(relacl) a
@@ -135,8 +135,8 @@ def test_nothing_of_ours_is_granted_to_public(settings, database):
 
 
 @pytest.fixture
-def readings(settings):
-    lake.write(settings, "raw.roles_readings", pl.DataFrame({"power_kw": [1.0, 2.0, 3.0]}), "first")
+def readings(postgres):
+    lake.write(postgres, "raw.roles_readings", pl.DataFrame({"power_kw": [1.0, 2.0, 3.0]}), "first")
     return "lake.raw.roles_readings"
 
 
@@ -153,15 +153,15 @@ def readings(settings):
         "alter table {} add column more integer",
     ],
 )
-def test_lake_reader_is_refused_by_the_server_even_where_duckdb_attached_to_write(settings, readings, statement):
-    with lake.attach(settings, Role.LAKE_READER, read_only=False) as connection:
+def test_lake_reader_is_refused_by_the_server_even_where_duckdb_attached_to_write(postgres, readings, statement):
+    with lake.attach(postgres, Role.LAKE_READER, read_only=False) as connection:
         with pytest.raises(duckdb.Error, match="permission denied for"):
             connection.execute(statement.format(readings))
         assert connection.execute(f"select sum(power_kw), count(*) from {readings}").fetchone() == (6.0, 3)
 
 
-def test_lake_reader_writes_nothing_through_plain_sql_either(settings, readings):
-    with connect(settings, Role.LAKE_READER, Database.LAKE) as connection:
+def test_lake_reader_writes_nothing_through_plain_sql_either(postgres, readings):
+    with connect(postgres, Role.LAKE_READER, Database.LAKE) as connection:
         for statement in (
             "delete from ducklake_data_file",
             "update ducklake_table set table_name = 'x'",
@@ -181,8 +181,8 @@ def test_lake_reader_writes_nothing_through_plain_sql_either(settings, readings)
         assert limits.fetchone() == ("1min", "5min")
 
 
-def test_passwords_are_needed_differ_and_lie_closed(settings):
-    folder = settings.at("secrets")
+def test_passwords_are_needed_differ_and_lie_closed(postgres):
+    folder = postgres.at("secrets")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     files = sorted(folder.iterdir())
     assert [file.name for file in files] == sorted(role.value for role in Role)
@@ -191,25 +191,25 @@ def test_passwords_are_needed_differ_and_lie_closed(settings):
     assert len(passwords) == len(Role)
     assert min(map(len, passwords)) >= 24
     for role in Role:
-        good = dsn(settings, role, HOME_DATABASE.get(role, Database.HCP))
+        good = dsn(postgres, role, HOME_DATABASE.get(role, Database.HCP))
         psycopg.connect(good).close()
         for wrong in ("postgres", role.value):
             with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
                 psycopg.connect(psycopg.conninfo.make_conninfo(good, password=wrong))
 
 
-def test_the_socket_is_in_a_closed_directory_and_nothing_listens_on_tcp(settings):
-    server = EmbeddedPostgres(settings)
+def test_the_socket_is_in_a_closed_directory_and_nothing_listens_on_tcp(postgres):
+    server = EmbeddedPostgres(postgres)
     assert stat.S_IMODE(server.socket_dir.stat().st_mode) == 0o700
     assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
-    with connect(settings, Role.ADMIN) as connection:
+    with connect(postgres, Role.ADMIN) as connection:
         assert connection.execute("show listen_addresses").fetchone() == ("",)
         methods = connection.execute("select distinct auth_method from pg_hba_file_rules").fetchall()
     assert methods == [("scram-sha-256",)]
 
 
-def test_the_analysts_script_is_closed_and_reads(settings, readings):
-    script = settings.at("analyst.sql")
+def test_the_analysts_script_is_closed_and_reads(postgres, readings):
+    script = postgres.at("analyst.sql")
     assert stat.S_IMODE(script.stat().st_mode) == 0o600
     with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
         connection.execute(Path(script).read_text())
