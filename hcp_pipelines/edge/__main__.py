@@ -45,6 +45,8 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
         context.ready(grpc=config.listen)
         await context.stop.wait()
         await server.stop(1.0)
+    for facility in facilities.values():
+        await facility.close()
 
 
 async def _watch_health(context: ProcessContext, facilities: dict[str, FacilityGateway]) -> None:

@@ -66,6 +66,10 @@ class FacilityConfig(_Strict):
         unknown = set(self.fallback) - {g.group_id for g in self.groups}
         if unknown:
             raise ValueError(f"fallback names {sorted(unknown)[0]!r}, which is no group of {self.facility_id}")
+        for group in self.groups:
+            state = self.fallback.get(group.group_id)
+            if state is not None and state not in [step.state for step in group.ladder]:
+                raise ValueError(f"fallback puts {group.group_id} into {state.label}, which is not on its ladder")
         return self
 
 

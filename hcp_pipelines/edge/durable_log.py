@@ -5,6 +5,7 @@ off at start.
 """
 
 import asyncio
+import bisect
 import fcntl
 import os
 import struct
@@ -12,15 +13,15 @@ import zlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC
 from pathlib import Path
+from typing import BinaryIO
 
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import AlreadyRunningError, StorageError
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
 ENTRY_MAX_BYTES = 32 * 1024 * 1024
+MARK_EACH_BYTES = 256 * 1024
 _HEAD = struct.Struct("<II")
-
-Entry = tuple[str, bytes]
 
 
 class DurableLog:
@@ -36,22 +37,26 @@ class DurableLog:
             os.close(self._fd)
             raise AlreadyRunningError(f"{self._path} is in use: another gateway serves this facility") from None
         self._clock = SystemClock()
-        self._end, self.last_seq = self._recover()
-        self._pending: list[bytes] = []
+        self._marks: list[tuple[int, int]] = []  # (first sequence number, offset), so that a reader need not start at 0
+        self._end, self.last_seq = 0, 0  # of what is on the disk
+        self._recover()
+        self._reserved = self.last_seq
+        self._pending: list[tuple[int, bytes]] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._flushing: asyncio.Task[None] | None = None
 
     def entries(self, after_seq: int = 0) -> Iterator[pb.LogEntry]:
         """Entries on disk with a sequence number above `after_seq`, in order."""
+        place = bisect.bisect_right(self._marks, (after_seq + 1, self._end)) - 1
         with self._path.open("rb") as file:
-            for _, entry in _scan(file.read(self._end)):
+            for _, entry in _scan(file, self._marks[place][1] if place >= 0 else 0, self._end):
                 if entry.seq > after_seq:
                     yield entry
 
     def reserve(self) -> int:
-        """The next sequence number."""
-        self.last_seq += 1
-        return self.last_seq
+        """The next sequence number; append what it is for without awaiting anything in between."""
+        self._reserved += 1
+        return self._reserved
 
     async def append(self, entries: Iterable[tuple[int, str, bytes]]) -> None:
         """Store (seq, kind, payload) entries; returns when they are on the disk.
@@ -62,33 +67,38 @@ class DurableLog:
         stored_at = self._clock.real_now().astimezone(UTC).isoformat()
         for seq, kind, payload in entries:
             body = pb.LogEntry(seq=seq, kind=kind, payload=payload, stored_at=stored_at).SerializeToString()
-            self._pending.append(_HEAD.pack(len(body), zlib.crc32(body)) + body)
+            self._pending.append((seq, _HEAD.pack(len(body), zlib.crc32(body)) + body))
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
         await waiter
 
-    def close(self) -> None:
-        """Close the file and drop the lock."""
+    async def close(self) -> None:
+        """Wait for what is being written, close the file and drop the lock."""
+        if self._flushing is not None:
+            await self._flushing
         os.close(self._fd)
 
     async def _flush(self) -> None:
         while self._waiters:
-            data, self._pending = b"".join(self._pending), []
+            batch, self._pending = self._pending, []
             waiters, self._waiters = self._waiters, []
+            failure: StorageError | None = None
             try:
-                await asyncio.get_running_loop().run_in_executor(None, self._write, data)
+                await asyncio.get_running_loop().run_in_executor(None, self._write, batch)
             except OSError as error:
-                failure = StorageError(f"{self._path}: {error.strerror}; the command was not stored")
-                for waiter in waiters:
+                failure = StorageError(f"{self._path}: {error.strerror}; nothing of it was stored")
+            for waiter in waiters:
+                if waiter.done():  # whoever waited was cancelled
+                    continue
+                if failure is None:
+                    waiter.set_result(None)
+                else:
                     waiter.set_exception(failure)
-            else:
-                for waiter in waiters:
-                    if not waiter.done():
-                        waiter.set_result(None)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, batch: list[tuple[int, bytes]]) -> None:
+        data = b"".join(body for _, body in batch)
         view, at = memoryview(data), self._end
         try:
             while view:
@@ -98,29 +108,42 @@ class DurableLog:
         except OSError:
             os.ftruncate(self._fd, self._end)
             raise
-        self._end = at
+        if batch:
+            self._mark(batch[0][0], self._end)
+            self._end, self.last_seq = at, batch[-1][0]
 
-    def _recover(self) -> tuple[int, int]:
-        """(end of the last whole entry, its sequence number); what follows is cut off."""
-        end, seq = 0, 0
+    def _mark(self, seq: int, offset: int) -> None:
+        if not self._marks or offset - self._marks[-1][1] >= MARK_EACH_BYTES:
+            self._marks.append((seq, offset))
+
+    def _recover(self) -> None:
+        """Find the end of the last whole entry; what follows is cut off."""
         with self._path.open("rb") as file:
-            for entry_end, entry in _scan(file.read()):
-                end, seq = entry_end, entry.seq
-        os.ftruncate(self._fd, end)
-        return end, seq
+            for end, entry in _scan(file, 0, os.fstat(self._fd).st_size):
+                self._mark(entry.seq, self._end)
+                self._end, self.last_seq = end, entry.seq
+        os.ftruncate(self._fd, self._end)
 
 
 def read_log(folder: Path) -> list[pb.LogEntry]:
     """All whole entries of a facility's log, also while a gateway writes it."""
-    return [entry for _, entry in _scan((folder / "log.bin").read_bytes())]
+    path = folder / "log.bin"
+    with path.open("rb") as file:
+        return [entry for _, entry in _scan(file, 0, path.stat().st_size)]
 
 
-def _scan(data: bytes) -> Iterator[tuple[int, pb.LogEntry]]:
-    at = 0
-    while at + _HEAD.size <= len(data):
-        length, checksum = _HEAD.unpack_from(data, at)
-        body = data[at + _HEAD.size : at + _HEAD.size + length]
-        if length == 0 or length > ENTRY_MAX_BYTES or len(body) < length or zlib.crc32(body) != checksum:
+def _scan(file: BinaryIO, at: int, end: int) -> Iterator[tuple[int, pb.LogEntry]]:
+    """(end, entry) of each whole entry between two offsets, up to the first that is not whole."""
+    file.seek(at)
+    while at + _HEAD.size <= end:
+        head = file.read(_HEAD.size)
+        if len(head) < _HEAD.size:
             return
+        length, checksum = _HEAD.unpack(head)
         at += _HEAD.size + length
+        if length == 0 or length > ENTRY_MAX_BYTES or at > end:
+            return
+        body = file.read(length)
+        if len(body) < length or zlib.crc32(body) != checksum:
+            return
         yield at, pb.LogEntry.FromString(body)

@@ -9,13 +9,14 @@ import grpc
 import structlog
 
 from hcp_pipelines.domain.modes import RefusalCode
+from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.facility import FacilityGateway
 from hcp_pipelines.edge.facility import Session as OpenSession
+from hcp_pipelines.edge.outbox import Outbox
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire import edge_v1_pb2_grpc
 
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
-OUTBOX_MAX = 10_000
 LOG_LIMIT = 10_000
 
 Context = grpc.aio.ServicerContext
@@ -32,10 +33,10 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
         self, request_iterator: AsyncIterator[pb.OwnerMessage], context: "Context[Any, Any]"
     ) -> AsyncIterator[pb.GatewayMessage]:
         """One owner's stream: the first message announces."""
-        outbox: asyncio.Queue[pb.GatewayMessage | None] = asyncio.Queue(OUTBOX_MAX)
+        outbox = Outbox()
         reading = asyncio.create_task(self._read(request_iterator, outbox))
         try:
-            while (message := await outbox.get()) is not None:
+            async for message in outbox.messages():
                 yield message
         finally:
             reading.cancel()
@@ -55,22 +56,7 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
         for entry in facility.log_entries(request.after_seq, min(request.limit or LOG_LIMIT, LOG_LIMIT)):
             yield entry
 
-    async def _read(
-        self, messages: AsyncIterator[pb.OwnerMessage], outbox: "asyncio.Queue[pb.GatewayMessage | None]"
-    ) -> None:
-        def send(message: pb.GatewayMessage) -> None:
-            try:
-                outbox.put_nowait(message)
-            except asyncio.QueueFull:
-                close()
-
-        def close() -> None:
-            while True:
-                with contextlib.suppress(asyncio.QueueFull):
-                    outbox.put_nowait(None)
-                    return
-                outbox.get_nowait()
-
+    async def _read(self, messages: AsyncIterator[pb.OwnerMessage], outbox: Outbox) -> None:
         facility: FacilityGateway | None = None
         session: OpenSession | None = None
         try:
@@ -78,11 +64,11 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
                 kind = message.WhichOneof("body")
                 if session is None or facility is None:
                     facility = self._facilities.get(message.announce.facility_id) if kind == "announce" else None
-                    session = await self._open(facility, message.announce, send, close)
+                    session = await self._open(facility, message.announce, outbox)
                     if session is None:
                         break
                 elif kind == "command":
-                    send(pb.GatewayMessage(ack=await facility.command(session, message.command)))
+                    outbox.send(pb.GatewayMessage(ack=await facility.command(session, message.command)))
                 elif kind == "heartbeat":
                     facility.hear(session, message.heartbeat)
                 else:
@@ -94,16 +80,17 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
         finally:
             if facility is not None and session is not None:
                 facility.leave(session)
-            close()
+            outbox.close()
 
     async def _open(
-        self, facility: FacilityGateway | None, announce: pb.Announce, send: Any, close: Any
+        self, facility: FacilityGateway | None, announce: pb.Announce, outbox: Outbox
     ) -> OpenSession | None:
         if facility is None:
             refusal = RefusalCode.UNKNOWN_FACILITY if announce.facility_id else RefusalCode.BAD_MESSAGE
-            send(pb.GatewayMessage(announce_reply=pb.AnnounceReply(accepted=False, refusal=refusal.value)))
+            metrics.REFUSED.labels(refusal.value).inc()
+            outbox.send(pb.GatewayMessage(announce_reply=pb.AnnounceReply(accepted=False, refusal=refusal.value)))
             return None
-        return await facility.announce(announce, send, close)
+        return await facility.announce(announce, outbox)
 
     async def _facility(self, facility_id: str, context: "Context[Any, Any]") -> FacilityGateway:
         facility = self._facilities.get(facility_id)

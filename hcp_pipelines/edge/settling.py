@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float32]
 States = npt.NDArray[np.uint8]
 
 
-@dataclass
+@dataclass(eq=False)
 class Pending:
     """Accepted devices of one assignment that have not settled yet."""
 
@@ -24,11 +24,16 @@ class Pending:
     state: int
     waiting: Slots
     wanted_kw: Floats  # per waiting slot
-    deadline_s: float  # simulated Unix seconds
+    allowed_s: float  # simulated seconds that they may take
+    deadline_s: float = 0.0  # simulated Unix seconds
     late_samples: int = 0
     settled: list[Slots] = field(default_factory=list)
     superseded: list[Slots] = field(default_factory=list)
     failed: Slots = field(default_factory=lambda: EMPTY)
+
+    def begin(self, now_s: float) -> None:
+        """The devices are told now; also after an interruption, when they are told once more."""
+        self.deadline_s, self.late_samples = now_s + self.allowed_s, 0
 
     def observe(self, power_kw: Floats, states: States, at_s: float) -> bool:
         """Take a power sample of the whole site; whether the assignment is decided now.

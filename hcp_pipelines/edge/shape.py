@@ -22,6 +22,7 @@ class SiteShape:
     power_kw: npt.NDArray[np.float32]  # [g, s] IT power
     settle_s: npt.NDArray[np.float64]  # [g, s]
     group_ids: tuple[str, ...]
+    pue_of_slot: npt.NDArray[np.float32]  # [n]; 0 where a slot is empty
 
     @classmethod
     def of(cls, config: FacilityConfig) -> "SiteShape":
@@ -31,19 +32,25 @@ class SiteShape:
         has = np.zeros((groups, STATE_COUNT), dtype=bool)
         power = np.full((groups, STATE_COUNT), np.inf, dtype=np.float32)
         settle = np.zeros((groups, STATE_COUNT))
+        pue = np.zeros(config.slots, dtype=np.float32)
         for g, group in enumerate(config.groups):
             slots[group.first_slot : group.first_slot + group.devices] = g
+            pue[group.first_slot : group.first_slot + group.devices] = group.pue
             for step in group.ladder:
                 has[g, step.state] = True
                 power[g, step.state] = step.power_kw
                 settle[g, step.state] = step.settle_s
         ids = tuple(group.group_id for group in config.groups)
-        return cls(config.facility_id, config.generation, slots, has, power, settle, ids)
+        return cls(config.facility_id, config.generation, slots, has, power, settle, ids, pue)
 
     @property
     def slots(self) -> int:
         """Number of slots."""
         return len(self.group_of_slot)
+
+    def meter_kw(self, power_kw: npt.NDArray[np.float32]) -> float:
+        """All-in kW of the devices' own power."""
+        return float(np.dot(power_kw, self.pue_of_slot))
 
     def observe(self, power_kw: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
         """[n] the state whose power is nearest to each device's own; 255 where there is no device."""

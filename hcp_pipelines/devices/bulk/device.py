@@ -37,6 +37,7 @@ class BulkSite:
         Raises:
             DeviceUnreachableError, DeviceReplyError: see transport.
         """
+        await self._transport.close()
         self._transport = BulkTransport(self._address, self._pushed)
         await self._transport.connect()
         payload = await self._transport.request(codec.HELLO, codec.encode_hello(self._site), codec.WELCOME)

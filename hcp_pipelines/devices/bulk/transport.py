@@ -109,6 +109,8 @@ class BulkTransport:
                 self._deliver(body[0], int.from_bytes(body[1:5], "little"), body[5:])
         except (asyncio.IncompleteReadError, OSError):
             return
+        except DeviceReplyError as failure:  # of a pushed frame, which nobody awaits
+            error = failure
         finally:
             if self._writer is not None:
                 self._writer.close()
