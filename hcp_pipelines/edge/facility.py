@@ -18,8 +18,9 @@ from hcp_pipelines.devices.bulk.codec import Reading
 from hcp_pipelines.devices.bulk.device import BulkSite
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
-from hcp_pipelines.domain.modes import STATE_COUNT, ReasonCode, RefusalCode
+from hcp_pipelines.domain.modes import ReasonCode, RefusalCode
 from hcp_pipelines.edge import metrics
+from hcp_pipelines.edge.checks import COMMAND_ID_MAX, Accepted, check_announce, check_command, judge
 from hcp_pipelines.edge.config import FacilityConfig
 from hcp_pipelines.edge.driving import Callbacks, SiteDriver
 from hcp_pipelines.edge.durable_log import DurableLog
@@ -29,17 +30,12 @@ from hcp_pipelines.edge.settling import Pending, joined
 from hcp_pipelines.edge.shape import UNKNOWN_STATE, SiteShape
 from hcp_pipelines.edge.tasks import Tasks
 from hcp_pipelines.wire import edge_v1_pb2 as pb
-from hcp_pipelines.wire.slots import Slots, decode_slots, encode_slots
+from hcp_pipelines.wire.slots import Slots, encode_slots
 
 ACKS_KEPT = 20_000
 ACKS_KEPT_BYTES = 32 * 1024 * 1024
 STATE_NAMES_MAX = 1000
-COMMAND_ID_MAX = 100
-ASSIGNMENTS_MAX = 1 << 16  # an assignment's number has two bytes on the way to the devices
-SLOTS_ON_THE_WIRE = 1_000_000
 WATCH_OWNER_EACH_S = 0.5
-
-Accepted = list[tuple[int, int, Slots]]
 
 
 @dataclass(eq=False)
@@ -100,7 +96,7 @@ class FacilityGateway:
     async def announce(self, message: pb.Announce, outbox: Outbox) -> Session | None:
         """Take a new owner, or refuse; the reply is sent, behind it what the owner has missed, and then "resumed"."""
         async with self._announcing:
-            refusal = self._check_announce(message) or await self._store_claim(message)
+            refusal = check_announce(message, self.shape, self._epoch, self._owner) or await self._store_claim(message)
         if refusal:
             metrics.REFUSED.labels(refusal).inc()
             reply = pb.AnnounceReply(accepted=False, refusal=refusal, highest_epoch=self._epoch)
@@ -185,7 +181,9 @@ class FacilityGateway:
         return after_seq
 
     async def _command(self, session: Session, command: pb.Command) -> pb.Ack:
-        refusal, detail = self._check_command(session, command)
+        refusal, detail = check_command(command, self.shape, self._epoch)
+        if session is not self._session:
+            refusal, detail = RefusalCode.OLD_EPOCH.value, f"another owner has announced epoch {self._epoch}"
         if refusal:
             return self._refuse(command, refusal, detail)
         known = self._acks.get(command.command_id)
@@ -196,7 +194,7 @@ class FacilityGateway:
             return ack
         received_s = self._clock.monotonic_s()
         try:
-            ack, accepted = self._judge(command)
+            ack, accepted = judge(command, self.shape, is_ready=self._driver.is_ready)
             await self._store(command, ack)
         except ValueError as error:
             return self._refuse(command, RefusalCode.BAD_MESSAGE.value, str(error))
@@ -214,62 +212,6 @@ class FacilityGateway:
         metrics.COMMANDS.labels("refused").inc()
         metrics.REFUSED.labels(refusal).inc()
         return pb.Ack(command_id=command.command_id[:COMMAND_ID_MAX], refusal=refusal, detail=detail)
-
-    # -- checks -------------------------------------------------------------------------------------------------------
-
-    def _check_announce(self, message: pb.Announce) -> str:
-        if message.epoch < 1 or not message.owner:
-            return RefusalCode.BAD_MESSAGE.value
-        if message.epoch > message.lease_epoch:
-            return RefusalCode.EPOCH_TOO_HIGH.value
-        if message.epoch < self._epoch or (message.epoch == self._epoch and message.owner != self._owner):
-            return RefusalCode.OLD_EPOCH.value
-        if message.generation != self.shape.generation:
-            return RefusalCode.WRONG_GENERATION.value
-        return ""
-
-    def _check_command(self, session: Session, command: pb.Command) -> tuple[str, str]:
-        if session is not self._session or command.epoch < self._epoch:
-            return RefusalCode.OLD_EPOCH.value, f"epoch {command.epoch}, in force is {self._epoch}"
-        if command.epoch > self._epoch:
-            return RefusalCode.EPOCH_TOO_HIGH.value, f"epoch {command.epoch}, announced was {self._epoch}"
-        if command.facility_id != self.shape.facility_id:
-            return RefusalCode.UNKNOWN_FACILITY.value, f"this session is about {self.shape.facility_id}"
-        if command.generation != self.shape.generation:
-            return (
-                RefusalCode.WRONG_GENERATION.value,
-                f"generation {command.generation}, here is {self.shape.generation}",
-            )
-        return _check_form(command)
-
-    def _judge(self, command: pb.Command) -> tuple[pb.Ack, Accepted]:
-        """The ack, and what is to be done: (assignment, state, accepted slots).
-
-        Raises:
-            ValueError: slots that are no bitmap.
-        """
-        ack = pb.Ack(command_id=command.command_id, seq=0)
-        accepted: Accepted = []
-        for assignment in command.assignments:
-            slots = decode_slots(assignment.slots, SLOTS_ON_THE_WIRE)
-            beyond = slots >= self.shape.slots
-            groups = self.shape.group_of_slot[np.where(beyond, 0, slots)]
-            is_there = (groups >= 0) & ~beyond
-            can = is_there & self.shape.has_state[groups, assignment.state]
-            good = slots if can.all() else slots[can]
-            out = ack.assignments.add(index=assignment.index)
-            for code, mask in (
-                (RefusalCode.UNKNOWN_SLOT, ~is_there),
-                (RefusalCode.STATE_NOT_SUPPORTED, is_there & ~can),
-            ):
-                if mask.any():
-                    out.refused.add(code=code.value, slots=encode_slots(slots[mask]))
-            if not self._driver.is_ready:
-                out.deferred = encode_slots(good)
-                continue
-            out.accepted = assignment.slots if can.all() else encode_slots(good)
-            accepted.append((assignment.index, assignment.state, good))
-        return ack, accepted
 
     # -- store and carry out ------------------------------------------------------------------------------------------
 
@@ -387,22 +329,6 @@ class FacilityGateway:
             )
             await self._log.append([(event.seq, "local", event.SerializeToString())])
             self._carry_out(local_id(event.seq), [(0, int(state), slots)])
-
-
-def _check_form(command: pb.Command) -> tuple[str, str]:
-    bad = RefusalCode.BAD_MESSAGE.value
-    try:
-        known = not is_local(command.command_id)
-    except ValueError:
-        return bad, f"command_id {command.command_id[:40]!r} is no uuid"
-    indices = [a.index for a in command.assignments]
-    if not known or len(command.command_id) > COMMAND_ID_MAX:
-        return bad, f"command_id {command.command_id[:40]!r} is not one that an owner may give"
-    if not indices or any(a.state >= STATE_COUNT for a in command.assignments):
-        return bad, "no assignment, or a state that does not exist"
-    if len(set(indices)) < len(indices) or max(indices) >= ASSIGNMENTS_MAX:
-        return bad, f"an assignment's index twice, or above {ASSIGNMENTS_MAX - 1}"
-    return "", ""
 
 
 def _settled(pending: Pending, seq: int, at: str) -> pb.Settled:

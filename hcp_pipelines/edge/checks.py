@@ -1,0 +1,94 @@
+"""What a gateway refuses, and how an ack's sets come about. Pure."""
+
+import numpy as np
+import numpy.typing as npt
+
+from hcp_pipelines.domain.modes import STATE_COUNT, RefusalCode
+from hcp_pipelines.edge.recovery import is_local
+from hcp_pipelines.edge.shape import SiteShape
+from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.slots import Slots, decode_slots, encode_slots
+
+COMMAND_ID_MAX = 100
+ASSIGNMENTS_MAX = 1 << 16  # an assignment's number has two bytes on the way to the devices
+SLOTS_ON_THE_WIRE = 1_000_000
+
+Bools = npt.NDArray[np.bool_]
+Accepted = list[tuple[int, int, Slots]]
+
+
+def check_announce(message: pb.Announce, shape: SiteShape, epoch: int, owner: str) -> str:
+    """Why an announcement is refused, given the highest epoch and whose it is; empty when it is not."""
+    if message.epoch < 1 or not message.owner:
+        return RefusalCode.BAD_MESSAGE.value
+    if message.epoch > message.lease_epoch:
+        return RefusalCode.EPOCH_TOO_HIGH.value
+    if message.epoch < epoch or (message.epoch == epoch and message.owner != owner):
+        return RefusalCode.OLD_EPOCH.value
+    if message.generation != shape.generation:
+        return RefusalCode.WRONG_GENERATION.value
+    return ""
+
+
+def check_command(command: pb.Command, shape: SiteShape, epoch: int) -> tuple[str, str]:
+    """Why a whole command is refused, as code and words; both empty when it is not."""
+    if command.epoch < epoch:
+        return RefusalCode.OLD_EPOCH.value, f"epoch {command.epoch}, in force is {epoch}"
+    if command.epoch > epoch:
+        return RefusalCode.EPOCH_TOO_HIGH.value, f"epoch {command.epoch}, announced was {epoch}"
+    if command.facility_id != shape.facility_id:
+        return RefusalCode.UNKNOWN_FACILITY.value, f"this session is about {shape.facility_id}"
+    if command.generation != shape.generation:
+        return RefusalCode.WRONG_GENERATION.value, f"generation {command.generation}, here is {shape.generation}"
+    return _check_form(command)
+
+
+def _check_form(command: pb.Command) -> tuple[str, str]:
+    bad = RefusalCode.BAD_MESSAGE.value
+    try:
+        known = not is_local(command.command_id)
+    except ValueError:
+        return bad, f"command_id {command.command_id[:40]!r} is no uuid"
+    indices = [a.index for a in command.assignments]
+    if not known or len(command.command_id) > COMMAND_ID_MAX:
+        return bad, f"command_id {command.command_id[:40]!r} is not one that an owner may give"
+    if not indices or any(a.state >= STATE_COUNT for a in command.assignments):
+        return bad, "no assignment, or a state that does not exist"
+    if len(set(indices)) < len(indices) or max(indices) >= ASSIGNMENTS_MAX:
+        return bad, f"an assignment's index twice, or above {ASSIGNMENTS_MAX - 1}"
+    return "", ""
+
+
+def judge(command: pb.Command, shape: SiteShape, *, is_ready: bool) -> tuple[pb.Ack, Accepted]:
+    """The ack, and what is to be done: (assignment, state, accepted slots).
+
+    Raises:
+        ValueError: slots that are no bitmap.
+    """
+    ack = pb.Ack(command_id=command.command_id, seq=0)
+    accepted: Accepted = []
+    for assignment in command.assignments:
+        slots = decode_slots(assignment.slots, SLOTS_ON_THE_WIRE)
+        is_there, can = _who_can(slots, assignment.state, shape)
+        good = slots if can.all() else slots[can]
+        out = ack.assignments.add(index=assignment.index)
+        for code, mask in (
+            (RefusalCode.UNKNOWN_SLOT, ~is_there),
+            (RefusalCode.STATE_NOT_SUPPORTED, is_there & ~can),
+        ):
+            if mask.any():
+                out.refused.add(code=code.value, slots=encode_slots(slots[mask]))
+        payload = assignment.slots if can.all() else encode_slots(good)
+        if is_ready:
+            out.accepted = payload
+            accepted.append((assignment.index, assignment.state, good))
+        else:
+            out.deferred = payload
+    return ack, accepted
+
+
+def _who_can(slots: Slots, state: int, shape: SiteShape) -> tuple[Bools, Bools]:
+    beyond = slots >= shape.slots
+    groups = shape.group_of_slot[np.where(beyond, 0, slots)]
+    is_there = (groups >= 0) & ~beyond
+    return is_there, is_there & shape.has_state[groups, state]

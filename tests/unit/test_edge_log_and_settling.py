@@ -1,0 +1,244 @@
+"""The durable log's tail, what a restart makes of it, judging by power, and the outbox."""
+
+import asyncio
+import uuid
+
+import numpy as np
+import pytest
+
+from hcp_pipelines.domain.errors import AlreadyRunningError, ConfigError
+from hcp_pipelines.edge.config import FacilityConfig, load_edge_config
+from hcp_pipelines.edge.durable_log import DurableLog, read_log
+from hcp_pipelines.edge.outbox import Outbox
+from hcp_pipelines.edge.recovery import local_id, recover
+from hcp_pipelines.edge.settling import Pending, joined
+from hcp_pipelines.edge.shape import SiteShape
+from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.slots import encode_slots
+
+OFF, FULL = 0, 3
+
+
+def facility(generation=1, **changes):
+    ladder = [{"state": OFF, "power_kw": 0.025, "settle_s": 20}, {"state": FULL, "power_kw": 3.5, "settle_s": 60}]
+    group = {"group_id": "a", "feeder_id": "f1", "first_slot": 2, "devices": 4, "pue": 1.2, "ladder": ladder}
+    fields = {"facility_id": "f", "generation": generation, "groups": [group]}
+    return FacilityConfig.model_validate(fields | {"driver": {"kind": "bulk", "address": "x", "site": "f"}} | changes)
+
+
+async def fill(log, count=5):
+    for n in range(count):
+        await log.append([(log.reserve(), "epoch", pb.Announce(epoch=n + 1, owner="o").SerializeToString())])
+
+
+async def test_a_tail_cut_or_damaged_anywhere_leaves_whole_entries_and_the_next_number(tmp_path):
+    log = DurableLog(tmp_path / "f")
+    await fill(log)
+    await log.close()
+    path = tmp_path / "f" / "log.bin"
+    whole = path.read_bytes()
+    four = whole[: len(whole) * 4 // 5]
+    for damaged in (
+        *(whole[:cut] for cut in range(len(four), len(whole), 7)),
+        whole[:-1] + b"\xff",
+        whole + b"\x00" * 40,
+    ):
+        path.write_bytes(damaged)
+        log = DurableLog(tmp_path / "f")
+        kept = [e.seq for e in log.entries()]
+        assert kept == list(range(1, log.last_seq + 1))
+        assert log.last_seq == (5 if len(damaged) > len(whole) else 4)
+        await fill(log, 1)
+        assert [e.seq for e in log.entries(3)] == list(range(4, log.last_seq + 1))
+        await log.close()
+
+
+async def test_a_reader_begins_near_where_it_wants_to_and_finds_all(tmp_path, monkeypatch):
+    monkeypatch.setattr("hcp_pipelines.edge.durable_log.MARK_EACH_BYTES", 100)
+    log = DurableLog(tmp_path / "f")
+    await asyncio.gather(*(fill(log, 1) for _ in range(50)))
+    await fill(log, 50)
+    for again in range(2):
+        for after in (0, 1, 37, 99, 100, 500):
+            assert [e.seq for e in log.entries(after)] == list(range(after + 1, 101)), (again, after)
+        await log.close()
+        log = DurableLog(tmp_path / "f")
+    await log.close()
+    assert len(read_log(tmp_path / "f")) == 100
+
+
+async def test_one_cancelled_writer_does_not_take_the_others_down(tmp_path):
+    log = DurableLog(tmp_path / "f")
+    writers = [asyncio.create_task(fill(log, 1)) for _ in range(3)]
+    await asyncio.sleep(0)
+    writers[1].cancel()
+    await asyncio.gather(*writers, return_exceptions=True)
+    await asyncio.wait_for(fill(log, 1), 5)
+    assert [e.seq for e in log.entries()] == [1, 2, 3, 4]
+    await log.close()
+
+
+async def test_a_facility_has_one_log_holder(tmp_path):
+    log = DurableLog(tmp_path / "f")
+    with pytest.raises(AlreadyRunningError, match="another gateway serves this facility"):
+        DurableLog(tmp_path / "f")
+    await log.close()
+    await DurableLog(tmp_path / "f").close()
+
+
+# -- recovery ---------------------------------------------------------------------------------------------------------
+
+
+def entries(*messages):
+    kinds = {
+        pb.Announce: "epoch", pb.FacilityState: "baseline", pb.Command: "command", pb.Ack: "ack",
+        pb.Settled: "settled", pb.LocalEvent: "local",
+    }  # fmt: skip
+    return [pb.LogEntry(seq=n, kind=kinds[type(m)], payload=m.SerializeToString()) for n, m in enumerate(messages, 1)]
+
+
+def slots(*numbers):
+    return encode_slots(np.array(numbers, dtype=np.uint32))
+
+
+def command(command_id, state, accepted):
+    return (
+        pb.Command(
+            command_id=command_id, generation=1, assignments=[pb.Assignment(index=0, state=state, slots=accepted)]
+        ),
+        pb.Ack(command_id=command_id, assignments=[pb.AssignmentAck(index=0, accepted=accepted)]),
+    )
+
+
+BASELINE = pb.FacilityState(generation=1, states=bytes([255, 255, OFF, OFF, OFF, OFF]))
+ONE, TWO = (str(uuid.UUID(int=n, version=4)) for n in (1, 2))
+
+
+def test_what_is_acked_and_not_settled_is_unfinished_and_an_unacked_command_never_was():
+    lost, _ = command(TWO, FULL, slots(5))
+    log = entries(BASELINE, pb.Announce(epoch=4, owner="a"), *command(ONE, FULL, slots(2, 3)), lost)
+    known = recover(log, SiteShape.of(facility()), acks_kept=10)
+    assert (known.epoch, known.owner) == (4, "a")
+    assert known.states.tolist() == [255, 255, FULL, FULL, OFF, OFF]
+    assert list(known.unfinished) == [(ONE, 0)]
+    assert [command_id for command_id, _ in known.acks] == [ONE]
+    done = recover([*log, *entries(pb.Settled(command_id=ONE, index=0))], SiteShape.of(facility()), acks_kept=10)
+    assert not done.unfinished
+
+
+def test_a_local_change_is_finished_too():
+    event = pb.LocalEvent(seq=2, kind="fallback", state=FULL, slots=slots(4))
+    known = recover(entries(BASELINE, event), SiteShape.of(facility()), acks_kept=10)
+    assert known.states[4] == FULL
+    assert list(known.unfinished) == [(local_id(2), 0)]
+
+
+def test_another_generation_starts_from_what_the_devices_do():
+    log = entries(BASELINE, pb.Announce(epoch=4, owner="a"), *command(ONE, FULL, slots(2, 3)))
+    known = recover(log, SiteShape.of(facility(generation=2)), acks_kept=10)
+    assert set(known.states.tolist()) == {255}
+    assert not known.unfinished
+    assert known.epoch == 4
+
+
+def test_only_the_last_acks_are_kept():
+    log = [e for n in range(30) for e in entries(*command(str(uuid.UUID(int=n, version=4)), FULL, slots(2)))]
+    assert len(recover([*entries(BASELINE), *log], SiteShape.of(facility()), acks_kept=5).acks) <= 10
+
+
+# -- settling ---------------------------------------------------------------------------------------------------------
+
+
+def pending(state=FULL, allowed_s=60.0, numbers=(0, 1, 2)):
+    waiting = np.array(numbers, dtype=np.uint32)
+    return Pending("c", 0, state, waiting, np.full(len(waiting), 3.5, dtype=np.float32), allowed_s)
+
+
+def sample(*kw):
+    return np.array(kw, dtype=np.float32)
+
+
+def test_each_device_is_judged_once_by_its_own_power():
+    states, waits = np.full(3, FULL, dtype=np.uint8), pending()
+    waits.begin(1000.0)
+    assert not waits.observe(sample(3.4, 1.0, 0.0), states, 1010.0)
+    states[1] = OFF
+    assert not waits.observe(sample(0.0, 3.5, 2.0), states, 1020.0)
+    assert waits.observe(sample(0.0, 0.0, 3.6), states, 1030.0)
+    assert joined(waits.settled).tolist() == [0, 2]
+    assert joined(waits.superseded).tolist() == [1]
+    assert waits.failed.tolist() == []
+
+
+def test_it_fails_on_the_third_sample_after_the_deadline_and_an_interruption_begins_it_anew():
+    states, waits = np.full(3, FULL, dtype=np.uint8), pending()
+    waits.begin(1000.0)
+    low = sample(1.0, 1.0, 1.0)
+    assert not any(waits.observe(low, states, at) for at in (1059.0, 1060.0, 1061.0))
+    waits.begin(1061.0)
+    assert not any(waits.observe(low, states, at) for at in (1120.0, 1121.0, 1122.0))
+    assert waits.observe(low, states, 1123.0)
+    assert waits.failed.tolist() == [0, 1, 2]
+
+
+def test_power_that_is_no_number_is_not_arrival():
+    states, waits = np.full(3, FULL, dtype=np.uint8), pending()
+    waits.begin(0.0)
+    assert not waits.observe(sample(np.nan, np.inf, 3.5), states, 1.0)
+    assert joined(waits.settled).tolist() == [2]
+
+
+def test_the_meter_has_the_cooling_and_gaps_draw_nothing():
+    shape = SiteShape.of(facility())
+    assert shape.meter_kw(sample(0, 0, 1, 1, 1, 1)) == pytest.approx(4.8)
+    assert shape.observe(sample(0, 0, 0.02, 3.4, 1.0, 3.0)).tolist() == [255, 255, OFF, FULL, OFF, FULL]
+
+
+# -- outbox and file --------------------------------------------------------------------------------------------------
+
+
+def numbered(n):
+    return pb.GatewayMessage(settled=pb.Settled(seq=n))
+
+
+async def test_an_outbox_that_overflows_ends_without_a_gap():
+    outbox = Outbox(4)
+    for n in range(6):
+        outbox.send(numbered(n))
+    assert [m async for m in outbox.messages()] == []
+    assert outbox.is_closed
+
+
+async def test_a_closed_outbox_says_what_it_has_and_takes_no_more():
+    outbox = Outbox(4)
+    outbox.send(numbered(1))
+    outbox.close()
+    outbox.send(numbered(2))
+    assert [m.settled.seq async for m in outbox.messages()] == [1]
+
+
+async def test_a_reader_that_stalls_loses_its_session(monkeypatch):
+    monkeypatch.setattr("hcp_pipelines.edge.outbox.STALLED_AFTER_S", 0.05)
+    outbox = Outbox(4)
+    for n in range(3):
+        await outbox.put(numbered(n))
+    assert outbox.is_closed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fallback": {"b": OFF}}, "no group of f"),
+        ({"fallback": {"a": 5}}, "not on its ladder"),
+        ({"generation": 0}, "greater than 0"),
+    ],
+)
+def test_a_wrong_facility_is_refused_with_its_reason(changes, message):
+    with pytest.raises(ValueError, match=message):
+        facility(**changes)
+
+
+def test_a_wrong_file_names_the_place(tmp_path):
+    (tmp_path / "site.yaml").write_text("version: 1\ngateway: edge\n")
+    with pytest.raises(ConfigError, match=r"site\.yaml: listen: Field required"):
+        load_edge_config(tmp_path / "site.yaml")
