@@ -1,5 +1,6 @@
 """The tick's run on a real database: prices to policies, the sensor that asks for it, alerts, idempotence."""
 
+import asyncio
 import warnings
 from datetime import UTC, datetime, timedelta
 
@@ -29,9 +30,14 @@ AT = datetime(2025, 1, 1, 12, tzinfo=UTC)
 POINTS = ("HB_HOUSTON", "HB_NORTH", "HB_HUBAVG")
 
 
-async def store(settings, *ticks: Tick) -> list[int]:
+async def _store(settings, *ticks: Tick) -> list[int]:
     async with await psycopg.AsyncConnection.connect(dsn(settings, Role.FEED), autocommit=True) as connection:
         return [stored.id for stored in await store_price_data(connection, list(ticks))]
+
+
+def store(settings, *ticks: Tick) -> list[int]:
+    """Dagster's runs make event loops of their own, so that these tests are not asynchronous ones."""
+    return asyncio.run(_store(settings, *ticks))
 
 
 def power(minutes: int, price: float) -> list[Tick]:
@@ -39,7 +45,7 @@ def power(minutes: int, price: float) -> list[Tick]:
 
 
 @pytest.fixture
-async def fleet(settings):
+def fleet(settings):
     with connect(settings, Role.ADMIN) as connection:
         for document in demo_facilities(3, 120):
             apply(connection, document, "test")
@@ -47,7 +53,7 @@ async def fleet(settings):
     path = settings.at("run", "clock.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(anchor.dump())
-    await store(
+    store(
         settings,
         Tick(Stream.BTC_USD, "coinbase", AT, 95_000.0, "USD", "coinbase"),
         Tick(Stream.BTC_NETWORK, "difficulty", AT, 1.1e14, "1", "mempool"),
@@ -66,7 +72,7 @@ def run_tick_job(settings, instance, **tags: str) -> dg.ExecuteInProcessResult:
     return dg.Definitions(
         assets=defs.assets, asset_checks=defs.asset_checks, resources={**defs.resources, **resources},
         jobs=[dg.define_asset_job("tick_job", selection=dg.AssetSelection.assets(*job.asset_layer.executable_asset_keys))],
-    ).get_job_def("tick_job").execute_in_process(instance=instance, tags=tags)  # fmt: skip
+    ).resolve_job_def("tick_job").execute_in_process(instance=instance, tags=tags)  # fmt: skip
 
 
 def policies(settings) -> list[tuple]:
@@ -76,8 +82,8 @@ def policies(settings) -> list[tuple]:
         ).fetchall()
 
 
-async def test_a_tick_becomes_a_live_policy_of_each_facility(fleet):
-    ids = await store(fleet, *power(0, 40.0))
+def test_a_tick_becomes_a_live_policy_of_each_facility(fleet):
+    ids = store(fleet, *power(0, 40.0))
     with dg.DagsterInstance.ephemeral() as instance:
         result = run_tick_job(fleet, instance, **{"hcp/tick_id": str(max(ids))})
         assert result.success
@@ -94,16 +100,16 @@ async def test_a_tick_becomes_a_live_policy_of_each_facility(fleet):
         assert solve_request(read_solve_state(connection, AT + timedelta(minutes=31)), 0) is None
 
 
-async def test_a_run_by_hand_publishes_candidates_only(fleet):
-    await store(fleet, *power(0, 40.0))
+def test_a_run_by_hand_publishes_candidates_only(fleet):
+    store(fleet, *power(0, 40.0))
     with dg.DagsterInstance.ephemeral() as instance:
         assert run_tick_job(fleet, instance).success
     assert {row[1] for row in policies(fleet)} == {"candidate"}
 
 
-async def test_the_sensor_asks_for_the_newest_tick_once_and_remembers(fleet):
-    await store(fleet, *power(0, 40.0))
-    newest = max(await store(fleet, *power(5, 55.0)))
+def test_the_sensor_asks_for_the_newest_tick_once_and_remembers(fleet):
+    store(fleet, *power(0, 40.0))
+    newest = max(store(fleet, *power(5, 55.0)))
     platform = Platform(state_dir=str(fleet.state_dir))
     with dg.DagsterInstance.ephemeral() as instance:
         first = tick_sensor.evaluate_tick(
@@ -119,22 +125,22 @@ async def test_the_sensor_asks_for_the_newest_tick_once_and_remembers(fleet):
     with connect(fleet, Role.CONTROL) as connection:
         now = AT + timedelta(minutes=31)
         assert solve_request(read_solve_state(connection, now), 0) is None
-        await store(fleet, Tick(Stream.BTC_USD, "coinbase", AT + timedelta(minutes=6), 99_000.0, "USD", "coinbase"))
+        store(fleet, Tick(Stream.BTC_USD, "coinbase", AT + timedelta(minutes=6), 99_000.0, "USD", "coinbase"))
         assert solve_request(read_solve_state(connection, now), 0) is None, "bitcoin within its bounds"
-        await store(fleet, Tick(Stream.BTC_USD, "coinbase", AT + timedelta(minutes=7), 120_000.0, "USD", "coinbase"))
+        store(fleet, Tick(Stream.BTC_USD, "coinbase", AT + timedelta(minutes=7), 120_000.0, "USD", "coinbase"))
         request = solve_request(read_solve_state(connection, now), 0)
         assert request is not None
         assert request.reason is Reason.INDEX_MOVED
 
 
-async def test_a_price_from_the_future_or_absurd_asks_for_nothing(fleet):
-    await store(fleet, *power(60, 40.0))
+def test_a_price_from_the_future_or_absurd_asks_for_nothing(fleet):
+    store(fleet, *power(60, 40.0))
     with connect(fleet, Role.CONTROL) as connection:
         assert solve_request(read_solve_state(connection, AT + timedelta(minutes=31)), 0) is None
 
 
-async def test_an_overdue_policy_is_alerted_once(fleet):
-    ids = await store(fleet, *power(0, 40.0))
+def test_an_overdue_policy_is_alerted_once(fleet):
+    ids = store(fleet, *power(0, 40.0))
     with dg.DagsterInstance.ephemeral() as instance:
         assert run_tick_job(fleet, instance, **{"hcp/tick_id": str(max(ids))}).success
     with connect(fleet, Role.CONTROL) as connection:

@@ -184,7 +184,7 @@ def test_lake_reader_writes_nothing_through_plain_sql_either(postgres, readings)
 def test_passwords_are_needed_differ_and_lie_closed(postgres):
     folder = postgres.at("secrets")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    files = sorted(folder.iterdir())
+    files = sorted(file for file in folder.iterdir() if file.suffix != ".pgpass")  # dbt's copy of one of them
     assert [file.name for file in files] == sorted(role.value for role in Role)
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     passwords = {file.read_text() for file in files}
