@@ -2,13 +2,15 @@
 
 import argparse
 import asyncio
+import contextlib
+import socket
 import sys
 from pathlib import Path
 
 import grpc
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
-from hcp_pipelines.domain.errors import HcpError
+from hcp_pipelines.domain.errors import AlreadyRunningError, ConfigError, HcpError
 from hcp_pipelines.edge.config import EdgeConfig, load_edge_config
 from hcp_pipelines.edge.durable_log import DurableLog
 from hcp_pipelines.edge.facility import FacilityGateway
@@ -34,7 +36,12 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
     server = grpc.aio.server(options=OPTIONS)
     edge_v1_pb2_grpc.add_EdgeGatewayServicer_to_server(EdgeService(facilities), server)
     _remove_stale_socket(config.listen)
-    server.add_insecure_port(config.listen)  # a unix socket in a closed folder; TLS comes with the TCP listener
+    try:
+        server.add_insecure_port(config.listen)  # a unix socket in a closed folder; TLS comes with the TCP listener
+    except RuntimeError as error:
+        raise ConfigError(
+            f"listen: {config.listen} can't be bound ({error}); a socket's path has 107 bytes at most"
+        ) from None
     await server.start()
     if config.listen.startswith("unix:"):
         Path(config.listen.removeprefix("unix:")).chmod(0o600)  # noqa: ASYNC240 - one call, before the first session
@@ -56,9 +63,14 @@ async def _watch_health(context: ProcessContext, facilities: dict[str, FacilityG
 
 
 def _remove_stale_socket(listen: str) -> None:
-    """A socket file left by a dead gateway; the facilities' locks, which we hold, prove that it is dead."""
-    if listen.startswith("unix:"):
-        Path(listen.removeprefix("unix:")).unlink(missing_ok=True)
+    """Remove the socket file of a dead gateway; one that answers is somebody else's."""
+    if not listen.startswith("unix:"):
+        return
+    path = Path(listen.removeprefix("unix:"))
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+        probe.connect(str(path))
+        raise AlreadyRunningError(f"listen: another gateway answers on {listen}; give each its own socket")
+    path.unlink(missing_ok=True)
 
 
 def main() -> int:

@@ -473,3 +473,16 @@ async def test_a_second_gateway_on_the_same_facility_is_refused_and_the_first_go
     owner = await running.owner(gateway).own()
     assert (await owner.send(owner.make((FULL, [1])))).refusal == ""
     assert gateway.end() == 0
+
+
+async def test_a_socket_that_somebody_answers_on_is_not_taken_away(running):
+    await running.world()
+    gateway = await running.process(names=("one",))
+    other = GatewayProcess(running.folder, names=("two",))
+    second = other.spawn()
+    output, _ = await asyncio.to_thread(second.communicate, timeout=20)
+    assert second.returncode == 1
+    assert "another gateway answers on" in output
+    owner = await running.owner(gateway).own()
+    assert (await owner.send(owner.make((FULL, [1])))).refusal == ""
+    assert gateway.end() == 0
