@@ -1,6 +1,7 @@
 """Sets of slots on the wire: roaring bitmaps in the portable serialisation, checked against a limit when they come in.
 
-They are read here and not by the C library: it trusts the counts in a bitmap's header, and what comes from a socket may lie.
+What comes in is checked container by container before the C library sees it: it trusts the counts in a bitmap's header, and
+what comes from a socket may lie.
 Source: the RoaringFormatSpec of the Roaring bitmap project.
 """
 
@@ -45,18 +46,16 @@ def decode_slots(payload: bytes, limit: int) -> Slots:
     if not payload:
         return EMPTY
     try:
-        parts = _containers(payload, limit)
+        _check(payload, limit)
     except (IndexError, ValueError) as error:
         raise ValueError(f"{len(payload)} bytes that are no roaring bitmap of slots below {limit}: {error}") from None
-    if not parts:
-        return EMPTY
-    slots = np.concatenate(parts)
-    if int(slots[-1]) >= limit:
+    slots: Slots = np.frombuffer(pyroaring.BitMap.deserialize(payload).to_array(), dtype=np.uint32)
+    if len(slots) and int(slots[-1]) >= limit:
         raise ValueError(f"slot {slots[-1]} is beyond the last one, {limit - 1}")
     return slots
 
 
-def _containers(payload: bytes, limit: int) -> list[Slots]:
+def _check(payload: bytes, limit: int) -> None:
     cookie = int.from_bytes(payload[:4], "little")
     if cookie == _COOKIE:
         size, at, runs = int.from_bytes(payload[4:8], "little"), 8, b""
@@ -68,36 +67,34 @@ def _containers(payload: bytes, limit: int) -> list[Slots]:
         raise ValueError(f"cookie {cookie}")
     if size > limit // 0x1_0000 + 1:
         raise ValueError(f"{size} containers")
-    heads = _words(payload, at, 2 * size).reshape(size, 2)
-    keys = heads[:, 0].astype(np.int64)
+    heads = _words(payload, at, 2 * size).astype(np.int64)
+    keys, counts = heads[0::2], heads[1::2] + 1
     if (np.diff(keys) <= 0).any() or (size and keys[-1] * 0x1_0000 >= limit):
         raise ValueError("containers out of order or beyond the last slot")
     at += 4 * size + (4 * size if not runs or size >= _OFFSETS_FROM else 0)
-    parts = []
-    for n, (key, count) in enumerate(zip(keys.tolist(), (heads[:, 1].astype(np.int64) + 1).tolist(), strict=True)):
-        low, at = _container(payload, at, count, is_run=bool(runs) and bool(runs[n // 8] >> (n % 8) & 1))
-        if len(low) != count or (low[1:] <= low[:-1]).any():
-            raise ValueError("a container contradicts its header")
-        parts.append(low.astype(np.uint32) + np.uint32(key * 0x1_0000))
+    for n, count in enumerate(counts.tolist()):
+        at = _check_container(payload, at, count, is_run=bool(runs) and bool(runs[n // 8] >> (n % 8) & 1))
     if at != len(payload):
         raise ValueError(f"{len(payload) - at} bytes behind it")
-    return parts
 
 
-def _container(payload: bytes, at: int, count: int, *, is_run: bool) -> tuple[npt.NDArray[np.int64], int]:
-    """The low halves of a container's slots, and where the next one begins."""
+def _check_container(payload: bytes, at: int, count: int, *, is_run: bool) -> int:
+    """Where the next container begins."""
     if is_run:
         number = int(_words(payload, at, 1)[0])
-        pairs = _words(payload, at + 2, 2 * number).astype(np.int64).reshape(number, 2)
-        lengths = pairs[:, 1] + 1
-        if int(lengths.sum()) != count or (pairs.sum(axis=1) > 0xFFFF).any():
-            raise ValueError("runs that contradict their header")
-        before = np.cumsum(lengths) - lengths
-        return np.repeat(pairs[:, 0] - before, lengths) + np.arange(count), at + 2 + 4 * number
-    if count <= _ARRAY_MAX:
-        return _words(payload, at, count).astype(np.int64), at + 2 * count
-    bits = np.frombuffer(payload, dtype=np.uint8, count=_BITSET_BYTES, offset=at)
-    return np.flatnonzero(np.unpackbits(bits, bitorder="little")), at + _BITSET_BYTES
+        pairs = _words(payload, at + 2, 2 * number).astype(np.int64)
+        first, last = pairs[0::2], pairs[0::2] + pairs[1::2]
+        is_true = (first[1:] > last[:-1]).all() and (last <= 0xFFFF).all() and (last - first + 1).sum() == count
+        end = at + 2 + 4 * number
+    elif count <= _ARRAY_MAX:
+        low = _words(payload, at, count)
+        is_true, end = (low[1:] > low[:-1]).all(), at + 2 * count
+    else:
+        bits = np.frombuffer(payload, dtype="<u8", count=_BITSET_BYTES // 8, offset=at)
+        is_true, end = np.bitwise_count(bits).sum() == count, at + _BITSET_BYTES
+    if not is_true:
+        raise ValueError("a container contradicts its header")
+    return end
 
 
 def _words(payload: bytes, at: int, count: int) -> npt.NDArray[np.uint16]:
