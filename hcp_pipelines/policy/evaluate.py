@@ -66,8 +66,28 @@ def _margins(compiled: CompiledPolicy, values: Floats, price: float) -> Floats:
     """$/MWh that each block earns above the price, from the ladder's revenues."""
     revenue = compiled.revenue_slope * values[compiled.revenue_index] + compiled.revenue_offset
     high, low = (revenue[compiled.block_group, s] for s in (compiled.block_to_state, compiled.block_from_state))
-    margins: Floats = (high - low) / np.maximum(compiled.block_mw_per_device, 1e-12) - price
-    return margins
+    margins = (high - low) / np.maximum(compiled.block_mw_per_device, 1e-12) - price
+    return _pooled(compiled, margins.tolist())
+
+
+def _pooled(compiled: CompiledPolicy, margins: list[float]) -> Floats:
+    """Where a step earns more than the one below it, both count with their common margin, as their strikes do.
+
+    One can't be had alone, and the guard must not put the lower one to sleep under a profitable upper one.
+    """
+    for steps, mw in zip(compiled.plain.blocks_of_step, compiled.plain.step_mw, strict=True):
+        pools: list[tuple[float, float, tuple[int, ...]]] = []  # (MW, $/h, blocks) of one device
+        for blocks, each in zip(steps[1:], mw[1:], strict=True):
+            if not blocks or each <= 0:
+                continue
+            pools.append((each, each * margins[blocks[0]], blocks))
+            while len(pools) > 1 and pools[-1][1] * pools[-2][0] > pools[-2][1] * pools[-1][0]:
+                upper, lower = pools.pop(), pools.pop()
+                pools.append((lower[0] + upper[0], lower[1] + upper[1], lower[2] + upper[2]))
+        for each, usd, blocks in pools:
+            for b in blocks:
+                margins[b] = usd / each
+    return np.array(margins)
 
 
 def _share_on(compiled: CompiledPolicy, levels: list[list[int]]) -> Floats:

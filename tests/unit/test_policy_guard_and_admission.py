@@ -119,6 +119,28 @@ def test_a_new_merit_order_does_not_swap_the_accounts():
     assert carried.forgone_usd_per_mw.tolist() == pytest.approx([0.0, 6.0])
 
 
+def test_a_poor_step_under_a_rich_one_is_not_put_to_sleep():
+    """Eco alone earns 60 $/MWh and full on top of it 140: together 100."""
+    steps = tuple(
+        LadderStep(state=s, power_kw=kw, revenue_usd_per_device_hour=Affine(offset=usd))
+        for s, kw, usd in ((OFF, 0.0, 0.0), (ECO, 0.5, 0.030), (FULL, 1.0, 0.100))
+    )
+    pooled = policy(
+        block(state=ECO).model_copy(update={"mw": 0.005}),
+        block(state=FULL, below=ECO, order=1).model_copy(update={"mw": 0.005}),
+        groups=(PolicyGroup(group_id="a", feeder_id="f1", devices=10, ladder=steps),),
+    )
+    compiled = compile_policy(pooled)
+    guard, present = GuardState.empty(compiled), counts(on=10)
+    for _ in range(10):
+        got = asked(compiled, present, 90.0, guard=guard, elapsed_h=1.0)
+        assert np.array_equal(got.targets, present)
+        guard = got.guard
+    for _ in range(10):
+        guard = asked(compiled, present, 103.0, guard=guard, elapsed_h=1.0).guard
+    assert asked(compiled, present, 103.0, guard=guard).targets[0, OFF] == 10
+
+
 def test_a_guard_that_wakes_does_not_break_a_cap():
     compiled = compile_policy(policy(couplings=Couplings(cap_mw=0.004)))
     guard = GuardState.empty(compiled)
