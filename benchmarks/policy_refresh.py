@@ -7,9 +7,7 @@ one's commit. Each policy's run is then looked up in Dagster: it must be a finis
 
 import argparse
 import asyncio
-import json
 import os
-import platform
 import random
 import signal
 import socket
@@ -28,6 +26,7 @@ from typing import Any
 import httpx
 import psycopg
 
+from benchmarks.common import ROOT, commit, describe_machine, percentile, print_figures
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.fleet.apply import apply
@@ -40,7 +39,6 @@ from hcp_pipelines.storage.postgres import connect, dsn
 from hcp_pipelines.storage.prices import store_price_data
 from hcp_pipelines.storage.roles import Role
 
-ROOT = Path(__file__).resolve().parents[1]
 TARGET = "p95_s <= 2.0"
 LOCATIONS = ("control",)
 BURST = 5
@@ -247,12 +245,6 @@ async def check_runs(settings: Settings) -> dict[str, int]:
     return {"runs": len(run_ids), "runs_recorded": recorded, "runs_succeeded": succeeded}
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """Nearest-rank percentile."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
-
-
 async def run(settings: Settings, ticks: int) -> dict[str, Any]:
     """Start, measure, check, stop."""
     began_s = time.monotonic()
@@ -273,19 +265,6 @@ async def run(settings: Settings, ticks: int) -> dict[str, Any]:
         "ready_s": round(ready_s, 1),
         **runs,
     }
-
-
-def describe_machine() -> str:
-    """Cores and processor of this machine."""
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-
-
-def commit() -> str:
-    """The commit measured, or unknown."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
 
 
 def free_port() -> int:
@@ -316,10 +295,7 @@ def main() -> int:
         "target": TARGET,
         "seconds": round(time.monotonic() - began_s, 1),
     }
-    if not arguments.json:
-        for key, value in figures.items():
-            print(f"{key:>16}  {value}")
-    print(json.dumps(figures))
+    print_figures(figures, as_json=arguments.json)
     return 0 if figures["runs_recorded"] == figures["runs"] > 0 else 1
 
 
