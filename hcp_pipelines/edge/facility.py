@@ -5,7 +5,6 @@ announced the highest epoch.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,9 +31,8 @@ from hcp_pipelines.edge.tasks import Tasks
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots, encode_slots
 
-ACKS_KEPT = 20_000
-ACKS_KEPT_BYTES = 32 * 1024 * 1024
 STATE_NAMES_MAX = 1000
+ENTRIES_AT_ONCE = 64
 WATCH_OWNER_EACH_S = 0.5
 
 
@@ -58,17 +56,13 @@ class FacilityGateway:
         self._driver = SiteDriver(config, self.shape.slots, power_period_ms, clock, self._tasks)
         self.power_kw = np.zeros(self.shape.slots, dtype=np.float32)
         self._is_power_known = False
-        self._acks: OrderedDict[str, bytes] = OrderedDict()
-        self._acks_bytes = 0
         self._announcing = asyncio.Lock()
         self._session: Session | None = None  # who is obeyed
         self._claim: Session | None = None  # who announced last; it is not obeyed before it knows what it missed
         self._heard_at_s = clock.now().timestamp()
         self._is_on_fallback = False
-        known = recover(log.entries(), self.shape, ACKS_KEPT)
-        self.states, self._epoch, self._owner = known.states, known.epoch, known.owner
-        for command_id, ack in known.acks:
-            self._remember(command_id, ack)
+        known = recover(log.entries(), self.shape)
+        self.states, self._epoch, self._owner, self._acks = known.states, known.epoch, known.owner, known.acks
         self._pending = [self._expect(key[0], key[1], *work) for key, work in known.unfinished.items()]
 
     @property
@@ -173,11 +167,13 @@ class FacilityGateway:
             self._log_line.warning("the owner knows of entries that this log never had: telling all", seq=after_seq)
             after_seq = 0
         while after_seq < self._log.last_seq and self._claim is session and not session.outbox.is_closed:
-            for entry in self._log.entries(after_seq):
+            for n, entry in enumerate(self._log.entries(after_seq)):
                 message = _message_of(entry)
                 if message is not None:
                     await session.outbox.put(message)
                 after_seq = entry.seq
+                if n % ENTRIES_AT_ONCE == ENTRIES_AT_ONCE - 1:
+                    await asyncio.sleep(0)  # other facilities' commands are not to wait for a long replay
         return after_seq
 
     async def _command(self, session: Session, command: pb.Command) -> pb.Ack:
@@ -219,14 +215,7 @@ class FacilityGateway:
         command_seq, ack.seq = self._log.reserve(), self._log.reserve()
         body = ack.SerializeToString()
         await self._log.append([(command_seq, "command", command.SerializeToString()), (ack.seq, "ack", body)])
-        self._remember(command.command_id, body)
-
-    def _remember(self, command_id: str, ack: bytes) -> None:
-        """Keep an ack for whoever asks again; an absolute state may be repeated even when it is forgotten."""
-        self._acks_bytes += len(ack) - len(self._acks.get(command_id, b""))
-        self._acks[command_id] = ack
-        while len(self._acks) > ACKS_KEPT or self._acks_bytes > ACKS_KEPT_BYTES:
-            self._acks_bytes -= len(self._acks.popitem(last=False)[1])
+        self._acks.remember(command.command_id, body)
 
     def _carry_out(self, command_id: str, accepted: Accepted) -> None:
         now_s = self._clock.now().timestamp()

@@ -8,6 +8,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from hcp_pipelines.edge.acks import Acks
 from hcp_pipelines.edge.shape import UNKNOWN_STATE, SiteShape
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots, decode_slots
@@ -36,21 +37,21 @@ class Known:
     states: npt.NDArray[np.uint8]  # last commanded
     epoch: int = 0
     owner: str = ""
-    acks: list[tuple[str, bytes]] = field(default_factory=list)
+    acks: Acks = field(default_factory=Acks)
     unfinished: OrderedDict[tuple[str, int], tuple[int, Slots]] = field(default_factory=OrderedDict)
 
 
-def recover(entries: Iterable[pb.LogEntry], shape: SiteShape, acks_kept: int) -> Known:
+def recover(entries: Iterable[pb.LogEntry], shape: SiteShape) -> Known:
     """Replay the log. What was commanded in another generation is forgotten: the devices are asked anew."""
-    reading = _Reading(shape, acks_kept)
+    reading = _Reading(shape)
     for entry in entries:
         reading.take(entry)
     return reading.known
 
 
 class _Reading:
-    def __init__(self, shape: SiteShape, acks_kept: int) -> None:
-        self._shape, self._acks_kept = shape, acks_kept
+    def __init__(self, shape: SiteShape) -> None:
+        self._shape = shape
         self._commands: dict[str, pb.Command] = {}
         self._generation = 0
         self.known = Known(self._nothing())
@@ -87,9 +88,7 @@ class _Reading:
             self.known.states[: len(states)] = states
 
     def _ack(self, ack: pb.Ack, payload: bytes) -> None:
-        self.known.acks.append((ack.command_id, payload))
-        if len(self.known.acks) > 2 * self._acks_kept:
-            del self.known.acks[: -self._acks_kept]
+        self.known.acks.remember(ack.command_id, payload)
         command = self._commands.pop(ack.command_id, None)
         if command is None:
             return

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hcp_pipelines.domain.errors import AlreadyRunningError, ConfigError
+from hcp_pipelines.edge.acks import Acks
 from hcp_pipelines.edge.config import FacilityConfig, load_edge_config
 from hcp_pipelines.edge.durable_log import DurableLog, read_log
 from hcp_pipelines.edge.outbox import Outbox
@@ -117,33 +118,38 @@ ONE, TWO = (str(uuid.UUID(int=n, version=4)) for n in (1, 2))
 def test_what_is_acked_and_not_settled_is_unfinished_and_an_unacked_command_never_was():
     lost, _ = command(TWO, FULL, slots(5))
     log = entries(BASELINE, pb.Announce(epoch=4, owner="a"), *command(ONE, FULL, slots(2, 3)), lost)
-    known = recover(log, SiteShape.of(facility()), acks_kept=10)
+    known = recover(log, SiteShape.of(facility()))
     assert (known.epoch, known.owner) == (4, "a")
     assert known.states.tolist() == [255, 255, FULL, FULL, OFF, OFF]
     assert list(known.unfinished) == [(ONE, 0)]
-    assert [command_id for command_id, _ in known.acks] == [ONE]
-    done = recover([*log, *entries(pb.Settled(command_id=ONE, index=0))], SiteShape.of(facility()), acks_kept=10)
+    assert (len(known.acks), known.acks.get(TWO)) == (1, None)
+    done = recover([*log, *entries(pb.Settled(command_id=ONE, index=0))], SiteShape.of(facility()))
     assert not done.unfinished
 
 
 def test_a_local_change_is_finished_too():
     event = pb.LocalEvent(seq=2, kind="fallback", state=FULL, slots=slots(4))
-    known = recover(entries(BASELINE, event), SiteShape.of(facility()), acks_kept=10)
+    known = recover(entries(BASELINE, event), SiteShape.of(facility()))
     assert known.states[4] == FULL
     assert list(known.unfinished) == [(local_id(2), 0)]
 
 
 def test_another_generation_starts_from_what_the_devices_do():
     log = entries(BASELINE, pb.Announce(epoch=4, owner="a"), *command(ONE, FULL, slots(2, 3)))
-    known = recover(log, SiteShape.of(facility(generation=2)), acks_kept=10)
+    known = recover(log, SiteShape.of(facility(generation=2)))
     assert set(known.states.tolist()) == {255}
     assert not known.unfinished
     assert known.epoch == 4
 
 
-def test_only_the_last_acks_are_kept():
-    log = [e for n in range(30) for e in entries(*command(str(uuid.UUID(int=n, version=4)), FULL, slots(2)))]
-    assert len(recover([*entries(BASELINE), *log], SiteShape.of(facility()), acks_kept=5).acks) <= 10
+def test_only_the_last_acks_are_kept_by_number_and_by_bytes():
+    few, small = Acks(most=3), Acks(most_bytes=100)
+    for n in range(9):
+        few.remember(str(n), b"ack")
+        small.remember(str(n), b"x" * 30)
+        small.remember(str(n), b"x" * 30)
+    assert [few.get(str(n)) is not None for n in range(9)] == [False] * 6 + [True] * 3
+    assert [small.get(str(n)) is not None for n in range(9)] == [False] * 6 + [True] * 3
 
 
 # -- settling ---------------------------------------------------------------------------------------------------------
