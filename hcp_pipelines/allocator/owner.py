@@ -100,8 +100,8 @@ class Owner:
     def follow(self, in_force: InForce) -> None:
         """Put an admitted policy in force."""
         self.in_force = in_force
-        if self._guard is None or not self._guard.fits(in_force.compiled):
-            self._guard = GuardState.empty(in_force.compiled)
+        carried = self._guard.carried_to(in_force.compiled) if self._guard else GuardState.empty(in_force.compiled)
+        self._guard = carried
         self.ask()
 
     def preview(self, in_force: InForce, book: MarketBook, now: datetime) -> Evaluation | None:
