@@ -45,6 +45,7 @@ class StateConfig(_Strict):
     power_w: float = Field(ge=0, le=1_000_000)
     ramp_up_s: float = Field(default=30.0, ge=0, le=86_400)
     ramp_down_s: float = Field(default=10.0, ge=0, le=86_400)
+    hash_rate_th_per_s: float = Field(default=0.0, ge=0, le=10_000)
 
 
 class GroupConfig(_Strict):
@@ -53,6 +54,7 @@ class GroupConfig(_Strict):
     group: str = Field(min_length=1)
     kind: Literal["ASIC", "GPU"]
     model: str
+    firmware: str = "stock"
     first_slot: int = Field(ge=0)
     devices: int = Field(ge=1, le=MAX_DEVICES_PER_SITE)
     states: list[StateConfig] = Field(min_length=1)

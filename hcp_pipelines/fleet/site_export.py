@@ -42,10 +42,12 @@ def _edge_group(inventory: FacilityInventory, group: GroupInventory) -> dict[str
 
 def _world_group(group: GroupInventory) -> dict[str, Any]:
     ramps = group.specifications.get("ramp_s", {})
+    rates = group.specifications.get("hash_rate_by_state_th_per_s", {})
     return {
         "group": group.group_id,
         "kind": group.type.value,
         "model": group.model,
+        "firmware": group.firmware,
         "first_slot": group.first_slot,
         "devices": group.devices,
         "states": [
@@ -54,6 +56,7 @@ def _world_group(group: GroupInventory) -> dict[str, Any]:
                 "power_w": step.power_kw * 1000,
                 "ramp_up_s": ramps.get(step.state.label, {}).get("up", 30.0),
                 "ramp_down_s": ramps.get(step.state.label, {}).get("down", 10.0),
+                "hash_rate_th_per_s": rates.get(step.state.label, 0.0),
             }
             for step in group.ladder
         ],
