@@ -38,6 +38,7 @@ _UNPRIVILEGED = "nobody"
 _HOME_PREFIX = "hcp-"
 _STATE_ID = "postgres-id"
 _BELONGS_TO = "belongs-to"
+_COPY = "binaries"
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ class EmbeddedPostgres:
         if self._account is None:
             return _Places(state, state / "postgres", self._settings.socket_dir(), source)
         home = _own_root() / f"{_HOME_PREFIX}{_state_id(state)}"
-        binaries = source if _is_reachable(source) else home / "binaries"
+        binaries = source if _is_reachable(source) else home / _COPY / source.parent.name / source.name
         return _Places(home, home / "data", home / "sockets", binaries)
 
     def _make_own_directories(self) -> None:
@@ -193,11 +194,20 @@ class EmbeddedPostgres:
         if self._account is not None:
             (self._places.home / _BELONGS_TO).write_text(str(self._settings.at()))
         if not self._places.binaries.exists():
-            fresh = self._places.home / "binaries.new"
-            shutil.rmtree(fresh, ignore_errors=True)
-            shutil.copytree(_wheel_binaries(), fresh, symlinks=True)
-            self._give_away(fresh)
-            fresh.rename(self._places.binaries)
+            self._copy_binaries(_wheel_binaries())
+
+    def _copy_binaries(self, source: Path) -> None:
+        """Copy the programs in the wheel's own layout: they find its bundled libraries relative to themselves."""
+        copy, fresh = self._places.home / _COPY, self._places.home / f"{_COPY}.new"
+        for path in (copy, fresh):
+            shutil.rmtree(path, ignore_errors=True)
+        package = source.parent
+        shutil.copytree(source, fresh / package.name / source.name, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
+        self._give_away(fresh)
+        fresh.rename(copy)
 
     def _give_away(self, folder: Path) -> None:
         if self._account is None:

@@ -16,6 +16,7 @@ import pytest
 
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage import embedded
 from hcp_pipelines.storage.embedded import EmbeddedPostgres
 from tests.support.binaries import BINARIES
 
@@ -122,6 +123,23 @@ def test_a_pid_file_that_names_another_process_is_not_believed(server):
     finally:
         bystander.kill()
         bystander.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only as root does the server run as another account")
+def test_from_a_venv_that_nobody_may_enter_it_runs_on_a_copy(tmp_path, monkeypatch):
+    wheel = BINARIES.parent
+    monkeypatch.setattr(embedded, "_is_reachable", lambda path: path != wheel)
+    server = EmbeddedPostgres(Settings(state_dir=tmp_path / "state"))
+    try:
+        server.prepare()
+        process = server.spawn()
+        server.wait_ready()
+        program = Path(f"/proc/{process.pid}/exe").resolve()
+        assert program.is_relative_to(server.data_dir.parent)
+        assert program.stat().st_uid == NOBODY
+    finally:
+        server.stop()
+        remove(server)
 
 
 OWNER = """
