@@ -62,10 +62,11 @@ class Devices:
 
     def take(self, move: Move, now_s: float) -> None:
         """A move leaves."""
+        settle_s = self._site.settle_s[move.group_index, move.to_state] * SETTLE_FACTOR + self._slack_s
         self.states[move.slots] = move.to_state
         self.changed_at_s[move.slots] = now_s
         self.rose[move.slots] = move.mw_delta > 0
-        self._due_at_s[move.slots] = now_s + self._settle_s(move.slots)
+        self._due_at_s[move.slots] = now_s + settle_s
 
     def put_back(self, slots: Slots, from_state: int, monotonic_s: float, pause_s: float) -> None:
         """Devices that did not take a command: as they were, and left alone for a moment."""

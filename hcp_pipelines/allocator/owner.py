@@ -30,6 +30,7 @@ from hcp_pipelines.wire.slots import encode_slots
 
 ACK_DEADLINE_MS = 5_000
 CHECK_EACH_S = 0.5  # real: holds, expiries and dwell times are looked at so often without a tick
+AFTER_RELEASE_S = 1e-3  # simulated: a booking has then left its window whatever the rounding
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class _Progress:
     number: int = 0
     is_incomplete: bool = False
     planned_at_s: float = float("-inf")  # real monotonic
+    room_at_s: float = float("inf")  # simulated: a ramp that bound has room again
 
 
 class Owner:
@@ -127,7 +129,7 @@ class Owner:
         is_new = tick is not None and tick.tick_id != self._progress.tick_id
         monotonic_s = self._clock.monotonic_s()
         is_due = monotonic_s - self._progress.planned_at_s >= CHECK_EACH_S
-        if not (is_new or self._is_asked or is_due):
+        if not (is_new or self._is_asked or is_due or self.has_room_in_s() <= 0):
             return None
         started_ns = time.monotonic_ns()
         self._progress.planned_at_s, self._is_asked = monotonic_s, False
@@ -138,9 +140,18 @@ class Owner:
         metrics.PLAN_SECONDS.observe((time.monotonic_ns() - started_ns) / 1e9)
         return wave
 
+    def has_room_in_s(self) -> float:
+        """Real seconds until a ramp that held devices back lets go of some; infinite when none does."""
+        return (self._progress.room_at_s - self._clock.now().timestamp()) / self._clock.speed
+
+    def _note_room(self, now_s: float) -> None:
+        release_s = self.ledger.next_release_at(now_s)
+        self._progress.room_at_s = float("inf") if release_s is None else release_s + AFTER_RELEASE_S
+
     def _plan(self, book: MarketBook, new_tick: Latest | None, monotonic_s: float, started_ns: int) -> Wave | None:
         assert self.in_force is not None
         now = self._clock.now()
+        self._progress.room_at_s = float("inf")
         eligible = self.devices.eligible(monotonic_s)
         present = self.site.shape.counts(self.devices.states, eligible)
         wanted = self._want(book, present, now)
@@ -157,6 +168,8 @@ class Owner:
             self.site.shape, self.devices.states, eligible, wanted.targets, headroom, self._random, locked=locked
         )
         was_incomplete, self._progress.is_incomplete = self._progress.is_incomplete, not plan.is_complete
+        if not plan.is_complete:
+            self._note_room(now_s)
         if not plan.moves or not self._may_act(plan):
             return None
         revenue = self.in_force.compiled.revenue_usd_per_hour(book.indices)
@@ -277,6 +290,8 @@ class Owner:
             self.devices.take(move, now_s)
             metrics.SWITCHES.labels(DeviceState(move.to_state).label).inc(len(move.slots))
         self.ledger.book(now_s, wave.plan.mw_delta_by_feeder)
+        if not wave.plan.is_complete:
+            self._note_room(now_s)
         for reason in {row.reason for row in wave.rows}:
             metrics.WAVES.labels(reason).inc()
 

@@ -32,7 +32,8 @@ from hcp_pipelines.storage.postgres import dsn
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
-IDLE_S = 0.25  # ramps, dwell times, holds and expiries are looked at so often without a wake-up
+IDLE_S = 0.25  # dwell times, holds and expiries are looked at so often without a wake-up
+LEAST_WAIT_S = 0.001
 HEARTBEAT_S = 0.5
 RECONCILE_S = 30.0
 RESUME_WITHIN_S = 5.0
@@ -224,8 +225,9 @@ class Allocator:
 
     async def _plan_loop(self) -> None:
         while True:
+            room_in_s = min((c.owner.has_room_in_s() for c in self._controls.values()), default=IDLE_S)
             try:
-                async with asyncio.timeout(IDLE_S):
+                async with asyncio.timeout(max(min(room_in_s, IDLE_S), LEAST_WAIT_S)):
                     await self._work.wait()
             except TimeoutError:
                 pass

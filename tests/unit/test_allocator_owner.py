@@ -111,6 +111,18 @@ def test_waves_stay_inside_the_ramps_and_say_that_they_continue():
     assert "ramp_continuation" in {r.reason for w in load for r in w.rows}
 
 
+def test_what_a_ramp_held_back_leaves_the_moment_it_has_room():
+    rig = Rig(ramps=(fleet.ramp("facility", 0.5),))
+    first = rig.tick(5000.0)
+    assert not first.plan.is_complete
+    assert rig.owner.has_room_in_s() == pytest.approx(300.0, abs=0.01)
+    rig.clock.advance(299.8)
+    assert rig.plan() is None
+    assert rig.owner.has_room_in_s() == pytest.approx(0.2, abs=0.01)
+    rig.clock.advance(0.21)  # sooner than it would be looked at anyway
+    assert rig.plan().command.wave > 0
+
+
 def test_a_successor_counts_its_predecessors_window():
     rig = Rig(ramps=(fleet.ramp("facility", 0.3),))
     rig.owner.restore_ramps([(NOON.timestamp() - 10, "feeder-1", -0.3)])
