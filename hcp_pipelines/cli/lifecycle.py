@@ -20,6 +20,7 @@ from hcp_pipelines.cli.common import settings_of, state_dir_option
 from hcp_pipelines.cli.screen import live_screen
 from hcp_pipelines.domain.errors import HcpError, NotRunningError
 from hcp_pipelines.settings import Settings, child_environment
+from hcp_pipelines.supervisor.folders import prepare_folders
 from hcp_pipelines.supervisor.lock import owner_pid
 from hcp_pipelines.supervisor.platform import Platform
 from hcp_pipelines.supervisor.status import read_loop
@@ -66,6 +67,7 @@ def up(
 
 
 def _run_in_foreground(settings: Settings, start_at: datetime | None) -> None:
+    os.umask(0o077)  # for every process of the platform: what it writes is its own account's business
     console = Console()
     if console.is_terminal:
         with Live(console=console, refresh_per_second=2) as live:
@@ -114,8 +116,8 @@ def _announcer(settings: Settings) -> Callable[[Platform], None]:
 def _detach(settings: Settings, start_at: datetime | None) -> None:
     argv = [sys.executable, "-m", "hcp_pipelines.cli.main", "up"]
     argv += ["--from", start_at.isoformat()] if start_at else []
+    prepare_folders(settings)
     log_path = settings.at("logs", "supervisor.log")
-    log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             argv,

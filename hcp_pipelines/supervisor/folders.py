@@ -7,23 +7,35 @@ from pathlib import Path
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.settings import Settings
 
+FOLDERS = ("run", "logs", "edge", "world", "facilities", "secrets", "lake", "dagster", "dbt")
+
 
 def prepare_folders(settings: Settings) -> None:
-    """Create the state directory's folders and the socket directory, mode 0700.
+    """Create the state directory's folders and the socket directory, or close them: mode 0700.
+
+    The state directory itself keeps its mode, since a person may have chosen one that holds other things too.
 
     Raises:
-        ConfigError: the socket directory exists and is not ours, or is open to others.
+        ConfigError: the state directory, one of its folders or the socket directory is somebody else's, or others may write
+            into the state directory: what we put there could be exchanged.
     """
-    for name in ("", "run", "logs", "edge", "world", "facilities"):
-        settings.at(name).mkdir(mode=0o700, parents=True, exist_ok=True)
-    refuse_foreign_folder(settings.socket_dir())
+    home = settings.at()
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_foreign(home)
+    if stat.S_IMODE(home.stat().st_mode) & 0o022:
+        raise ConfigError(f"{home} can be written by others: chmod go-w {home}, or take another --state-dir")
+    for name in FOLDERS:
+        _close(settings.at() / name)
+    _close(settings.socket_dir())
 
 
-def refuse_foreign_folder(path: Path) -> None:
-    """Create `path` with mode 0700, or raise when somebody else made it or may enter it."""
+def _close(path: Path) -> None:
     path.mkdir(mode=0o700, exist_ok=True)
+    _refuse_foreign(path)
+    path.chmod(0o700)
+
+
+def _refuse_foreign(path: Path) -> None:
     seen = path.lstat()
     if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid():
-        raise ConfigError(f"{path} is not a folder of ours: remove it, or take a shorter --state-dir")
-    if stat.S_IMODE(seen.st_mode) & 0o077:
-        raise ConfigError(f"{path} is open to others (mode {stat.S_IMODE(seen.st_mode):o}): chmod 700 {path}")
+        raise ConfigError(f"{path} is not a folder of this account: remove it, or take another --state-dir")

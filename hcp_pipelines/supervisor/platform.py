@@ -29,6 +29,7 @@ from hcp_pipelines.supervisor.child import Child, ProcessSpec, State
 from hcp_pipelines.supervisor.configuration import configure, fleet_digest
 from hcp_pipelines.supervisor.dagster import dagster_specs, prepare_dagster
 from hcp_pipelines.supervisor.database import postgres_spec
+from hcp_pipelines.supervisor.folders import prepare_folders
 from hcp_pipelines.supervisor.lock import StateLock
 from hcp_pipelines.supervisor.processes import ROOT, daemon_specs, world_spec
 
@@ -58,10 +59,12 @@ class Platform:
 
         Raises:
             AlreadyRunningError: the state directory or a port is taken.
+            ConfigError: the state directory is open to others.
             HcpError: something could not start; the message says what and where its log is.
         """
         for signal_number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(signal_number, self._stop.set)
+        prepare_folders(self.settings)
         with StateLock(self.settings.at("run", "supervisor.lock")):
             self._write_status()  # what a killed supervisor left there is no longer so
             self._sweep()
