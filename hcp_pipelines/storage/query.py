@@ -73,12 +73,41 @@ def _refuse_all_but_one_reading_statement(query: str) -> None:
         raise ConfigError(f"this does not parse: {error}") from None
     if len(statements) != 1:
         raise ConfigError(f"hcp sql takes one statement, this is {len(statements)}: run them one after another")
-    is_pragma = _words(query)[0].lower().startswith("pragma")  # some of them are rewritten to a SELECT
+    words = _words(query)
+    is_pragma = words[0].lower().startswith("pragma")  # some of them are rewritten to a SELECT
     if is_pragma or statements[0].type not in READABLE:
         kind = "PRAGMA" if is_pragma else statements[0].type.name
         raise ConfigError(
             f"hcp sql only reads: {kind} is refused. SELECT, FROM, WITH, SHOW, DESCRIBE and EXPLAIN work."
         )
+    if statements[0].type == duckdb.StatementType.EXPLAIN:
+        _refuse_all_but_one_reading_statement(_explained(words))  # EXPLAIN ANALYZE carries out what it explains
+
+
+def _explained(words: list[str]) -> str:
+    """What follows EXPLAIN, ANALYZE and the bracket with options; an EXPLAIN in some other form is refused with it."""
+    rest = words[1:]
+    while rest and _bare(rest[0]) in ("analyze", "analyse", "verbose"):
+        rest = rest[1:]
+    behind = _behind_bracket(rest)
+    is_query = not behind or _bare(behind[0]) in ("union", "except", "intersect", "order", "limit", "offset")
+    return "".join(rest if is_query else behind)
+
+
+def _behind_bracket(words: list[str]) -> list[str]:
+    """What follows the bracket that the words begin with; nothing where they begin with something else."""
+    depth = 0
+    for n, word in enumerate(words):
+        depth += word.startswith("(") - word.startswith(")")
+        if depth == 0:
+            return words[n + 1 :] if n else []
+    return []
+
+
+def _bare(word: str) -> str:
+    """A token without the space and comments behind it, in lower case."""
+    found = _NAME.match(word)
+    return (found["plain"] or "").lower() if found else ""
 
 
 def _refuse_acting_functions(connection: duckdb.DuckDBPyConnection, query: str) -> None:

@@ -28,16 +28,16 @@ def test_folders_are_closed_whatever_they_were_and_the_state_directory_is_left_a
 
 
 async def test_hcp_up_closes_them_before_it_writes_anything(tmp_path, monkeypatch):
-    class Stop(Exception):
+    class StopHereError(Exception):
         pass
 
     def lock(path):
         assert list(path.parent.iterdir()) == []
-        raise Stop
+        raise StopHereError
 
     monkeypatch.setattr(platform_module, "StateLock", lock)
     settings = Settings(state_dir=tmp_path / "state")
-    with pytest.raises(Stop):
+    with pytest.raises(StopHereError):
         await Platform(settings).run()
     assert set(modes(settings).values()) == {0o700}
     assert stat.S_IMODE(settings.at().stat().st_mode) == 0o700
