@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hcp_pipelines.settings import Settings
 
@@ -38,5 +39,14 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*(plain("" if cell is None else str(cell)) for cell in row))
     Console().print(table)
+
+
+def plain(text: str, style: str = "") -> Text:
+    r"""Text as it is: brackets are no markup, and what would drive the terminal is shown as an escape.
+
+    >>> plain("[/x] \x1b[2J").plain
+    '[/x] \\x1b[2J'
+    """
+    return Text("".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text), style=style)

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from hcp_pipelines.cli.common import settings_of, state_dir_option
+from hcp_pipelines.cli.common import plain, settings_of, state_dir_option
 from hcp_pipelines.cli.screen import live_screen
 from hcp_pipelines.domain.errors import HcpError, NotRunningError
 from hcp_pipelines.settings import Settings, child_environment
@@ -71,7 +71,7 @@ def _run_in_foreground(settings: Settings, start_at: datetime | None) -> None:
     console = Console()
     if console.is_terminal:
         with Live(console=console, refresh_per_second=2) as live:
-            platform = Platform(settings, start_at, report=lambda text: live.console.print(f"[dim]{text}[/dim]"))
+            platform = Platform(settings, start_at, report=lambda text: live.console.print(plain(text, "dim")))
             asyncio.run(
                 platform.run(lambda p: live.update(live_screen(p.process_rows(), p.urls(), read_loop(settings))))
             )

@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from hcp_pipelines.cli.common import plain
 from hcp_pipelines.domain.modes import DeviceState
 
 
@@ -44,7 +45,9 @@ def _processes(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         style = "green" if row["healthy"] else "yellow"
         reason = row["reason"].splitlines()[0][:100] if row["reason"] else ""
-        table.add_row(row["name"], Text(row["state"], style=style), str(row["pid"] or ""), str(row["restarts"]), reason)
+        table.add_row(
+            row["name"], Text(row["state"], style=style), str(row["pid"] or ""), str(row["restarts"]), plain(reason)
+        )
     return table
 
 
@@ -61,6 +64,6 @@ def _switches(loop: dict[str, Any]) -> Table:
             DeviceState(row["to_state"]).label,
             *(str(row[key] if row[key] is not None else "…") for key in ("commanded", "acked", "settled")),
             f"{price:.2f}" if price is not None else "",
-            row["reason"],
+            plain(row["reason"]),
         )
     return table
