@@ -12,6 +12,8 @@ from typing import Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from simulators.power_plant.config import FeederConfig, PlantConfig, check_plant
+
 MAX_DEVICES_PER_SITE = 1_000_000
 
 
@@ -55,6 +57,7 @@ class GroupConfig(_Strict):
     kind: Literal["ASIC", "GPU"]
     model: str
     firmware: str = "stock"
+    feeder: str | None = None
     first_slot: int = Field(ge=0)
     devices: int = Field(ge=1, le=MAX_DEVICES_PER_SITE)
     states: list[StateConfig] = Field(min_length=1)
@@ -72,6 +75,8 @@ class SiteConfig(_Strict):
     settlement_point: str = Field(min_length=1)
     pue: float = Field(default=1.0, ge=1.0, le=3.0)
     groups: list[GroupConfig] = Field(min_length=1)
+    feeders: list[FeederConfig] = Field(default_factory=list)
+    plant: PlantConfig = Field(default_factory=PlantConfig)
 
     @property
     def slots(self) -> int:
@@ -91,6 +96,11 @@ class SiteConfig(_Strict):
         if self.slots > MAX_DEVICES_PER_SITE:
             message = f"site {self.site} has {self.slots} slots, the limit is {MAX_DEVICES_PER_SITE}; split the site"
             raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _plant_fits(self) -> Self:
+        check_plant(self.site, self.slots, self.feeders, [group.feeder for group in self.groups], self.plant)
         return self
 
 

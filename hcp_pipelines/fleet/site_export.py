@@ -5,6 +5,7 @@ The files around them are written by the supervisor; their schemas are in `edge/
 
 from typing import Any
 
+from hcp_pipelines.domain.modes import ResourceType
 from hcp_pipelines.fleet.inventory import FacilityInventory, GroupInventory
 
 
@@ -25,8 +26,24 @@ def world_site(inventory: FacilityInventory) -> dict[str, Any]:
         "site": inventory.facility_id,
         "settlement_point": inventory.settlement_point,
         "pue": inventory.pue,
+        "feeders": [_world_feeder(inventory, f, mw) for f, mw in inventory.feeder_limits_mw.items()],
         "groups": [_world_group(g) for g in inventory.groups],
-    }
+    } | _world_cooling(inventory)
+
+
+def _world_feeder(inventory: FacilityInventory, feeder_id: str, limit_mw: float) -> dict[str, Any]:
+    """A feeder in watts, all in; one that feeds miners alone is behind the under-frequency relay."""
+    types = {g.type for g in inventory.groups if g.feeder_id == feeder_id}
+    return {"feeder": feeder_id, "limit_w": limit_mw * 1e6, "is_interruptible": types == {ResourceType.ASIC}}
+
+
+def _world_cooling(inventory: FacilityInventory) -> dict[str, Any]:
+    """A cooling plant where the facility file gives the PUE a slope; else the PUE is constant."""
+    pue = inventory.document.pue
+    if not pue.slope_per_celsius:
+        return {}
+    cooling = {"slope_per_celsius": pue.slope_per_celsius, "above_celsius": pue.above_celsius}
+    return {"plant": {"cooling": cooling}}
 
 
 def _edge_group(inventory: FacilityInventory, group: GroupInventory) -> dict[str, Any]:
@@ -48,6 +65,7 @@ def _world_group(group: GroupInventory) -> dict[str, Any]:
         "kind": group.type.value,
         "model": group.model,
         "firmware": group.firmware,
+        "feeder": group.feeder_id,
         "first_slot": group.first_slot,
         "devices": group.devices,
         "states": [

@@ -11,6 +11,7 @@ from hcp_pipelines.fleet.inventory import load_inventories, load_inventory
 from hcp_pipelines.fleet.site_export import edge_facility, world_site
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
+from simulators.settings import SiteConfig
 
 
 @pytest.fixture
@@ -70,7 +71,22 @@ def test_the_exports_carry_slots_and_power(database, demo):
         assert watts == [round(s["power_w"], 3) for s in world_group["states"]]
         for step, state in zip(edge_group["ladder"], world_group["states"], strict=True):
             assert step["settle_s"] > max(state["ramp_up_s"], state["ramp_down_s"])
+    limits = {f["feeder"]: (f["limit_w"], f["is_interruptible"]) for f in world["feeders"]}
+    assert limits == {"feeder-1": (pytest.approx(hou.feeder_limits_mw["feeder-1"] * 1e6), False)}  # GPUs are on it too
+    assert {g["feeder"] for g in world["groups"]} == {"feeder-1"}
+    assert "plant" not in world
     assert set(edge["fallback"]) == {g["group_id"] for g in edge["groups"]}
+
+
+def test_a_pue_that_has_a_slope_and_a_feeder_of_miners_alone_reach_the_world(database):
+    big = demo_facilities(1, 30_000)[0]
+    warm = big.pue.model_copy(update={"slope_per_celsius": 0.003, "above_celsius": 22.0})
+    apply(database, big.model_copy(update={"pue": warm}), "tester")
+    world = world_site(load_inventory(database, "hou-1"))
+    assert {f["feeder"]: f["is_interruptible"] for f in world["feeders"]}["feeder-s21-1"] is True
+    assert {f["feeder"]: f["is_interruptible"] for f in world["feeders"]}["feeder-h100"] is False
+    assert world["plant"]["cooling"] == {"slope_per_celsius": 0.003, "above_celsius": 22.0}
+    SiteConfig.model_validate(world)
 
 
 def test_a_grown_group_makes_a_generation_and_the_others_keep_their_slots(database, demo):
