@@ -14,7 +14,7 @@ from typing import IO
 import httpx
 
 from hcp_pipelines.domain.clock import Clock
-from hcp_pipelines.supervisor.guardian import end_sessions, start_ticks
+from hcp_pipelines.supervisor.guardian import boot_id, end_sessions, start_ticks
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_LAST_S = 15.0
@@ -139,7 +139,8 @@ class Child:
         """What the guardian needs to find it again."""
         if self.process is None:
             return None
-        return {"name": self.spec.name, "pid": self.process.pid, "start_ticks": start_ticks(self.process.pid)}
+        pid = self.process.pid
+        return {"name": self.spec.name, "pid": pid, "start_ticks": start_ticks(pid), "boot_id": boot_id()}
 
     def urls(self) -> dict[str, str]:
         """What its ready file announces."""

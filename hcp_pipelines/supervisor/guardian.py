@@ -40,6 +40,27 @@ def start_ticks(pid: int) -> int | None:
         return None
 
 
+def boot_id() -> str:
+    """Which run of the machine this is: a pid says nothing across a restart."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def is_left_over(entry: dict[str, object]) -> bool:
+    """Whether the session of an entry is still the one that was started, be its leader alive or gone.
+
+    The kernel gives nobody a session's number while it has a member; so a leader with another start time, or any process
+    after a restart of the machine, is somebody else's.
+    """
+    pid = entry["pid"]
+    if not isinstance(pid, int) or pid <= 1 or entry.get("boot_id") != boot_id():
+        return False
+    started = start_ticks(pid)
+    return bool(session_members({pid})) if started is None else started == entry["start_ticks"]
+
+
 def send(pids: list[int], signal_number: int) -> None:
     """Signal each pid that still exists."""
     for pid in pids:
@@ -66,7 +87,7 @@ def end_all(pid_file: Path) -> int:
         entries = json.loads(pid_file.read_text())
     except (OSError, ValueError):
         return 0
-    ours = [e for e in entries if start_ticks(e["pid"]) == e["start_ticks"] or session_members({e["pid"]})]
+    ours = [e for e in entries if is_left_over(e)]
     others = {e["pid"] for e in ours if e["name"] != "postgres"}
     postgres = {e["pid"] for e in ours if e["name"] == "postgres"}
     if others:

@@ -86,11 +86,16 @@ def test_a_busy_port_is_named():
             refuse_busy_port(port, "HCP_DAGSTER_PORT", "the Dagster UI")
 
 
+def entry_of(process, **changes):
+    start_ticks = guardian.start_ticks(process.pid)
+    known = {"name": "probe", "pid": process.pid, "start_ticks": start_ticks, "boot_id": guardian.boot_id()}
+    return known | changes
+
+
 def test_the_guardian_ends_what_a_killed_supervisor_left(tmp_path):
     sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
     pid_file = tmp_path / "pids.json"
-    entry = {"name": "probe", "pid": sleeper.pid, "start_ticks": guardian.start_ticks(sleeper.pid)}
-    pid_file.write_text(json.dumps([entry]))
+    pid_file.write_text(json.dumps([entry_of(sleeper)]))
     watcher = Guardian(pid_file)
     watcher.__enter__()
     watcher.__exit__()  # the pipe closes without the good-bye byte, as when the supervisor is killed
@@ -102,8 +107,7 @@ def test_a_dismissed_guardian_ends_nothing(tmp_path):
     sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
     try:
         pid_file = tmp_path / "pids.json"
-        entry = {"name": "probe", "pid": sleeper.pid, "start_ticks": guardian.start_ticks(sleeper.pid)}
-        pid_file.write_text(json.dumps([entry]))
+        pid_file.write_text(json.dumps([entry_of(sleeper)]))
         with Guardian(pid_file) as watcher:
             watcher.dismiss()
         assert sleeper.poll() is None
@@ -112,13 +116,28 @@ def test_a_dismissed_guardian_ends_nothing(tmp_path):
         sleeper.wait()
 
 
-def test_a_recycled_pid_is_left_alone(tmp_path):
-    sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER])
+@pytest.mark.parametrize("changes", [{"start_ticks": 1}, {"boot_id": "the one before"}, {"pid": 1}])
+def test_a_recycled_pid_is_left_alone_even_as_the_leader_of_a_session(tmp_path, changes):
+    sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
     try:
         pid_file = tmp_path / "pids.json"
-        pid_file.write_text(json.dumps([{"name": "probe", "pid": sleeper.pid, "start_ticks": 1}]))
+        pid_file.write_text(json.dumps([entry_of(sleeper, **changes)]))
         assert guardian.end_all(pid_file) == 0
         assert sleeper.poll() is None
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+def test_what_outlives_the_leader_of_its_session_is_ended(tmp_path):
+    code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', '{SLEEPER}']).pid, flush=True)"
+    leader = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE, text=True)
+    entry = entry_of(leader)
+    with leader.stdout:
+        left = int(leader.stdout.readline())
+    leader.wait()
+    pid_file = tmp_path / "pids.json"
+    pid_file.write_text(json.dumps([entry]))
+    assert guardian.session_members({leader.pid}) == [left]
+    assert guardian.end_all(pid_file) == 1
+    assert guardian.session_members({leader.pid}) == []
