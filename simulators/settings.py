@@ -104,6 +104,38 @@ class SiteConfig(_Strict):
         return self
 
 
+class MinersConfig(_Strict):
+    """The miners' own protocols: one listener a port, on every address of 127/8. Port 0 takes a free one."""
+
+    enabled: bool = False
+    port_4028: int = Field(default=4028, ge=0, le=65535)
+    http_port: int = Field(default=80, ge=0, le=65535)
+    v3_port: int = Field(default=4433, ge=0, le=65535)
+
+
+class GpuNodesConfig(_Strict):
+    """The GPU nodes' exporter and agent."""
+
+    enabled: bool = False
+    exporter_port: int = Field(default=9400, ge=0, le=65535)
+    agent_port: int = Field(default=9401, ge=0, le=65535)
+
+
+class ModbusConfig(_Strict):
+    """Meters and PDUs over Modbus TCP. The standard port, 502, is for root; 5020 is not."""
+
+    enabled: bool = False
+    port: int = Field(default=5020, ge=0, le=65535)
+
+
+class ProtocolsConfig(_Strict):
+    """Which devices speak their own protocol beside the bulk channel; none by default."""
+
+    miners: MinersConfig = Field(default_factory=MinersConfig)
+    gpu_nodes: GpuNodesConfig = Field(default_factory=GpuNodesConfig)
+    modbus: ModbusConfig = Field(default_factory=ModbusConfig)
+
+
 class WorldConfig(_Strict):
     """The whole of `world.yaml` (docs/world.md)."""
 
@@ -121,6 +153,7 @@ class WorldConfig(_Strict):
     exogenous_log: Path
     settlement_points: list[str] = Field(default_factory=lambda: ["HB_HOUSTON", "HB_NORTH", "HB_HUBAVG", "HB_WEST"])
     sites: list[SiteConfig] = Field(default_factory=list)
+    protocols: ProtocolsConfig = Field(default_factory=ProtocolsConfig)
 
     @field_validator("start_at")
     @classmethod
