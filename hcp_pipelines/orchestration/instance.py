@@ -121,7 +121,15 @@ def process_commands(settings: Settings, locations: Sequence[str] = LOCATIONS) -
     env = environment(settings)
     servers = tuple(code_server_name(name) for name in locations)
     workspace = ("-w", str(workspace_path(settings)))
-    web = (sys.executable, "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(settings.dagster_port))
+    web = (
+        sys.executable,
+        "-m",
+        "hcp_pipelines.orchestration.webserver",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(settings.dagster_port),
+    )
     return [
         *(_code_server(settings, name, env) for name in locations),
         DagsterProcess(
