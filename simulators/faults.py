@@ -1,0 +1,55 @@
+"""What can go wrong with a device: the names, and which faults each device has at an instant.
+
+What a fault does to power, hashrate and commands is in `fleet`; what a device *says* then is its protocol server's work.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from simulators.streams import BoolArray
+
+# Miners.
+BOARD_DROPOUT: Final = "board_dropout"  # one of its boards is dead
+FAN_FAILURE: Final = "fan_failure"  # a fan stands still: the firmware stops hashing
+STUCK: Final = "stuck"  # takes the command, reads it back as done, and stays as it was
+LYING: Final = "lying"  # reports more than it hashes
+FALSE_ACK: Final = "false_ack"  # says yes and does nothing
+HUNG: Final = "hung"  # accepts TCP, never answers
+UNREACHABLE: Final = "unreachable"  # refuses TCP
+WRONG_WAKE: Final = "wrong_wake"  # wakes into another profile
+NO_POOL: Final = "no_pool"  # wakes without a pool: draws little, hashes nothing
+# GPUs.
+THROTTLED: Final = "throttled"  # hot: clocks and power go down
+ECC: Final = "ecc"  # memory errors
+FALLEN_OFF_BUS: Final = "fallen_off_bus"  # XID 79: gone until the node restarts
+NVLINK: Final = "nvlink"  # XID 74
+NODE_LOST: Final = "node_lost"  # all GPUs of a node at once
+# Both.
+POWER_LOST: Final = "power_lost"  # PDU, rack, feeder or site without power: 0 W
+COOLING_LOST: Final = "cooling_lost"  # its cooling loop stands still
+
+MINER_FAULTS: Final = (
+    BOARD_DROPOUT, FAN_FAILURE, STUCK, LYING, FALSE_ACK, HUNG, UNREACHABLE, WRONG_WAKE, NO_POOL,
+)  # fmt: skip
+GPU_FAULTS: Final = (THROTTLED, ECC, FALLEN_OFF_BUS, NVLINK, NODE_LOST)
+FAULTS: Final = (*MINER_FAULTS, *GPU_FAULTS, POWER_LOST, COOLING_LOST)
+
+
+class Faults:
+    """The faults of one site's devices. None are drawn yet: every device is well."""
+
+    def __init__(self, devices: int) -> None:
+        self._none = np.zeros(devices, dtype=np.bool_)
+
+    def at(self, slot: int, at_s: float) -> frozenset[str]:  # noqa: ARG002
+        """Names of the faults a device has at an instant."""
+        return frozenset()
+
+    def mask(self, kind: str, at_s: float) -> BoolArray:  # noqa: ARG002
+        """Which devices of the site have a fault at an instant."""
+        return self._none
+
+    def xid(self, slot: int, at_s: float) -> int:  # noqa: ARG002
+        """The last XID of a GPU since its last reset; 0: none."""
+        return 0

@@ -1,0 +1,61 @@
+"""What a model is made of, beyond what `world.yaml` says of it: boards, fans, efficiency, memory, limits, thresholds.
+
+Sources: FACTS §1 for power and efficiency; board, chip and fan counts as their owners' software has them; thermal figures
+are settings of ours, chosen so that each machine stands at a usual temperature in a usual hall.
+"""
+
+from typing import NamedTuple
+
+
+class MinerModel(NamedTuple):
+    """One ASIC model. `rise_c`: chips above inlet air at full power with the fans at full speed."""
+
+    model: str
+    efficiency_j_per_th: float
+    boards: int = 3
+    chips_per_board: int = 108
+    fans: int = 4
+    fan_rpm: int = 6000
+    chip_target_c: float = 68.0
+    rise_c: float = 26.0
+    stop_c: float = 95.0  # chips: the firmware stops hashing
+    warning_c: float = 80.0
+    critical_c: float = 90.0
+
+
+class GpuModel(NamedTuple):
+    """One GPU model. `power_w`: the board's limit, as opposed to a slot's power, which includes its share of the host."""
+
+    model: str
+    power_w: float
+    least_power_w: float
+    memory_mib: float
+    boost_mhz: float
+    idle_mhz: float
+    rise_c: float = 38.0  # die above inlet air at the board's limit
+    slowdown_c: float = 87.0
+    warning_c: float = 80.0
+    critical_c: float = 85.0
+
+
+_MINERS = (
+    MinerModel("S21", 17.5),
+    MinerModel("S21 Pro", 15.0),
+    MinerModel("S21 XP", 13.5, chips_per_board=91),
+    MinerModel("S19 XP", 21.5, chips_per_board=110),
+    MinerModel("M60S", 18.5, chips_per_board=81, fans=2, fan_rpm=7000),
+)
+_GPUS = (
+    GpuModel("H100 SXM5", 700.0, 200.0, 81_559.0, 1980.0, 345.0),
+    GpuModel("H100 PCIe", 350.0, 200.0, 81_559.0, 1755.0, 345.0),
+)
+
+
+def miner_model(name: str) -> MinerModel:
+    """The model of that name; an unknown one is taken for an S21."""
+    return next((one for one in _MINERS if one.model == name), _MINERS[0]._replace(model=name))
+
+
+def gpu_model(name: str) -> GpuModel:
+    """The model of that name; an unknown one is taken for an H100 SXM5."""
+    return next((one for one in _GPUS if one.model == name), _GPUS[0]._replace(model=name))

@@ -1,0 +1,91 @@
+"""Outdoor temperature by place: the season, the hour, fronts that last some days, and what a scenario adds. °C.
+
+Generated hour by hour and linear between; a function of (seed, place, instant) alone. Recorded temperatures are laid over it in
+`series`. What a hall or a chip makes of it is in `thermal`.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from simulators.central import local_seconds
+from simulators.streams import DAY_S, FloatArray, smooth_noise
+
+HOUR_S = 3600
+_HOURS = DAY_S // HOUR_S
+_YEAR_DAYS = 365.25
+_COLDEST_DAY = 15.0  # of the year: mid-January; the warmest is half a year later, +13 days of lag in the mean
+_HOTTEST_HOUR, _COLDEST_HOUR = 15.5, 7.0  # local standard of the record; see `_daily`
+_FRONT_TAU_H = 62.0  # daily means correlate 0.73 from one day to the next
+
+
+class Climate(NamedTuple):
+    """Yearly mean, half the seasonal swing, half the daily swing, and how far fronts push in winter and in summer (°C)."""
+
+    mean_c: float
+    season_c: float
+    daily_c: float
+    winter_sd_c: float
+    summer_sd_c: float
+
+
+# Houston and the ERCOT mean: fitted to the hourly record of 2022–2025 and 2024–2025 (docs/world.md has the comparison).
+# The others: their 1991–2020 normals are drier and swing more, the further from the coast.
+_CLIMATES = {
+    "HOUSTON": Climate(21.6, 8.9, 3.4, 5.6, 1.9),
+    "NORTH": Climate(19.4, 10.8, 4.9, 5.6, 2.0),
+    "WEST": Climate(18.6, 10.9, 6.8, 5.4, 2.2),
+    "SOUTH": Climate(22.9, 8.2, 4.6, 5.0, 1.8),
+}
+_ELSEWHERE = Climate(21.0, 10.6, 4.4, 5.0, 1.6)
+
+
+def climate_of(point: str) -> Climate:
+    """The climate at a settlement point, by the region its name holds; the ERCOT mean where it holds none."""
+    return next((climate for region, climate in _CLIMATES.items() if region in point), _ELSEWHERE)
+
+
+class Weather:
+    """Outdoor temperature near any settlement point, at any instant."""
+
+    def __init__(self, seed: int, shift: Callable[[FloatArray], FloatArray] | None = None) -> None:
+        """`shift`: what the scenario adds to the temperature at given instants, °C."""
+        self._seed = seed
+        self._shift = shift
+        self.hourly = lru_cache(maxsize=512)(self._hourly)
+
+    def temperature_c(self, point: str, at_s: float) -> float:
+        """Outdoor temperature at an instant, °C."""
+        hour, offset_s = divmod(at_s, HOUR_S)
+        share = offset_s / HOUR_S
+        first, last = self.at_hour(point, int(hour)), self.at_hour(point, int(hour) + 1)
+        return first + (last - first) * share
+
+    def at_hour(self, point: str, hour: int) -> float:
+        """Temperature at the start of a UTC hour (Unix seconds // 3600), °C."""
+        day, offset = divmod(hour, _HOURS)
+        return float(self.hourly(point, day)[offset])
+
+    def _hourly(self, point: str, day: int) -> FloatArray:
+        """24 values, one at the start of each hour of a UTC day."""
+        climate = climate_of(point)
+        starts_s = np.arange(_HOURS, dtype=np.int64) * HOUR_S + day * DAY_S
+        season = np.cos(2 * np.pi * ((starts_s / DAY_S) % _YEAR_DAYS - _COLDEST_DAY - 6.0) / _YEAR_DAYS)
+        hours = (local_seconds(starts_s) % DAY_S) / 3600.0
+        spread = climate.summer_sd_c + (climate.winter_sd_c - climate.summer_sd_c) * 0.5 * (1.0 + season)
+        region = smooth_noise(self._seed, "weather.front", day, _HOURS, _FRONT_TAU_H)
+        local = smooth_noise(self._seed, f"weather.{point}", day, _HOURS, _FRONT_TAU_H / 4)
+        front = 0.95 * region + 0.31 * local
+        values = climate.mean_c - climate.season_c * season + climate.daily_c * _daily(hours) + spread * front
+        return values if self._shift is None else values + self._shift(starts_s.astype(np.float64))
+
+
+def _daily(hours: FloatArray) -> FloatArray:
+    """The day's course between −1 (shortly after sunrise) and 1 (mid-afternoon): a fast rise, a slow fall."""
+    since = (hours - _COLDEST_HOUR) % 24.0
+    rise_h = _HOTTEST_HOUR - _COLDEST_HOUR
+    rising = -np.cos(np.pi * since / rise_h)
+    falling = np.cos(np.pi * (since - rise_h) / (24.0 - rise_h))
+    return np.asarray(np.where(since < rise_h, rising, falling), dtype=np.float64)
