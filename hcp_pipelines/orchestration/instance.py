@@ -21,6 +21,7 @@ from hcp_pipelines.storage.postgres import sqlalchemy_url
 ROOT = Path(__file__).resolve().parents[2]
 LOCATIONS = ("control", "analytics")
 WEBSERVER = "dagster-webserver"
+WEBSERVER_MODULE = "hcp_pipelines.orchestration.webserver"
 DAEMON = "dagster-daemon"
 RUN_SERVER = "run-server"
 LAUNCHER = "tick-launcher"
@@ -121,15 +122,7 @@ def process_commands(settings: Settings, locations: Sequence[str] = LOCATIONS) -
     env = environment(settings)
     servers = tuple(code_server_name(name) for name in locations)
     workspace = ("-w", str(workspace_path(settings)))
-    web = (
-        sys.executable,
-        "-m",
-        "hcp_pipelines.orchestration.webserver",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(settings.dagster_port),
-    )
+    web = (sys.executable, "-m", WEBSERVER_MODULE, "-h", "127.0.0.1", "-p", str(settings.dagster_port))
     return [
         *(_code_server(settings, name, env) for name in locations),
         DagsterProcess(

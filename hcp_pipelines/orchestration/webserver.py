@@ -64,7 +64,7 @@ class LocalPagesOnly:
         await self._app(scope, receive, send)
 
 
-class ClosedWebserver(DagsterWebserver[Any]):
+class ClosedWebserver(DagsterWebserver[Any, Any]):
     """Dagster's, with the middleware in front."""
 
     def build_middleware(self) -> list[Middleware]:
