@@ -1,7 +1,8 @@
 """The embedded PostgreSQL 18: the binaries of a wheel, run as the caller's own child.
 
-As root, where PostgreSQL refuses to run, it runs as `nobody` in a directory of its own; no existing directory's mode
-is widened. Nothing of the wheel is imported: its own server helper leaks processes and takes zombies for servers.
+As root, where PostgreSQL refuses to run, it runs as `nobody` with a home of its own, of which data and sockets are
+nobody's and the rest is root's: what root writes there nobody can't redirect. No existing directory's mode is widened.
+Nothing of the wheel is imported: its own server helper leaks processes and takes zombies for servers.
 """
 
 import ctypes
@@ -188,11 +189,16 @@ class EmbeddedPostgres:
         return _Places(home, home / "data", home / "sockets", binaries)
 
     def _make_own_directories(self) -> None:
-        for path in dict.fromkeys((self._places.home, self._places.sockets)):
-            _make_closed(path, self._account)
-        self._places.sockets.chmod(0o700)  # another may have made it, open to look into
+        home = self._places.home
+        _make_closed(home, self._account)
         if self._account is not None:
-            (self._places.home / _BELONGS_TO).write_text(str(self._settings.at()))
+            os.chown(home, 0, 0)
+            home.chmod(0o711)  # to be passed through, by nobody too
+            (home / _BELONGS_TO).unlink(missing_ok=True)
+            (home / _BELONGS_TO).touch(mode=0o600)
+            (home / _BELONGS_TO).write_text(str(self._settings.at()))
+        _make_closed(self._places.sockets, self._account)
+        self._places.sockets.chmod(0o700)  # another may have made it, open to look into
         if not self._places.binaries.exists():
             self._copy_binaries(_wheel_binaries())
 
@@ -206,14 +212,8 @@ class EmbeddedPostgres:
         libraries = package.with_name(f"{package.name}.libs")
         if libraries.is_dir():
             shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
-        self._give_away(fresh)
+        _open_for_reading(fresh)
         fresh.rename(copy)
-
-    def _give_away(self, folder: Path) -> None:
-        if self._account is None:
-            return
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, self._account.pw_uid, self._account.pw_gid, follow_symlinks=False)
 
     def _initdb(self) -> None:
         pass_file = self._places.home / "initial-password"
@@ -221,8 +221,10 @@ class EmbeddedPostgres:
         fd = os.open(pass_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(fd, "w") as file:
             file.write(password(self._settings, Role.ADMIN, create=True))
-        self._give_away(pass_file)
+        if self._account is not None:
+            os.chown(pass_file, self._account.pw_uid, self._account.pw_gid, follow_symlinks=False)
         shutil.rmtree(self._places.data, ignore_errors=True)
+        _make_closed(self._places.data, self._account)
         argv = [str(self._places.binaries / "bin" / "initdb"), "-D", str(self._places.data), "-U", SUPERUSER]
         argv += [
             "--auth=scram-sha-256",
@@ -339,6 +341,14 @@ def _make_closed(path: Path, account: "pwd.struct_passwd | None") -> None:
             raise StorageError(f"{path} exists and is not ours: remove it") from None
     if account is not None:
         os.chown(path, account.pw_uid, account.pw_gid)
+
+
+def _open_for_reading(folder: Path) -> None:
+    """Let anybody read a copy of the binaries, whatever the originals' modes."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(stat.S_IMODE(mode) | 0o444 | (0o111 if path.is_dir() or mode & 0o100 else 0))
 
 
 def _is_server_of(pid: int, data: Path) -> bool:

@@ -136,7 +136,7 @@ def test_from_a_venv_that_nobody_may_enter_it_runs_on_a_copy(tmp_path, monkeypat
         server.wait_ready()
         program = Path(f"/proc/{process.pid}/exe").resolve()
         assert program.is_relative_to(server.data_dir.parent)
-        assert program.stat().st_uid == NOBODY
+        assert program.stat().st_uid == 0  # nobody runs it, and can't change it
     finally:
         server.stop()
         remove(server)
@@ -220,8 +220,24 @@ class TestAsRoot:
         process = server.spawn()
         server.wait_ready()
         assert f"Uid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}" in Path(f"/proc/{process.pid}/status").read_text()
-        assert server.data_dir.parent.stat().st_uid == NOBODY
-        assert stat.S_IMODE(server.data_dir.parent.stat().st_mode) == 0o700
+        seen = {path: path.stat() for path in (server.data_dir.parent, server.data_dir, server.socket_dir)}
+        assert [s.st_uid for s in seen.values()] == [0, NOBODY, NOBODY]
+        assert [stat.S_IMODE(s.st_mode) for s in seen.values()] == [0o711, 0o700, 0o700]
+        assert stat.S_IMODE((server.data_dir.parent / "belongs-to").stat().st_mode) == 0o600
+
+    def test_nobody_can_not_make_root_write_elsewhere(self, tmp_path):
+        """As in a home of an earlier version, which was nobody's altogether."""
+        home = self.prepared(tmp_path / "state")
+        try:
+            (tmp_path / "of-root").write_text("as it was")
+            (home / "belongs-to").unlink()
+            (home / "belongs-to").symlink_to(tmp_path / "of-root")
+            os.chown(home, NOBODY, NOBODY)
+            assert self.prepared(tmp_path / "state") == home
+            assert (tmp_path / "of-root").read_text() == "as it was"
+            assert home.stat().st_uid == 0
+        finally:
+            shutil.rmtree(home)
 
     def prepared(self, state):
         server = EmbeddedPostgres(Settings(state_dir=state))
