@@ -23,6 +23,9 @@ USERS = {
     Database.DAGSTER: (Role.ADMIN, Role.DAGSTER),
     Database.LAKE: (Role.ADMIN, Role.LAKE_WRITER, Role.LAKE_READER),
 }
+READER_CONNECTIONS = (
+    60  # of the server's 200: a session of DuckDB opens several, and analysts must leave the platform its own
+)
 READER_LIMITS = {"idle_in_transaction_session_timeout": "60s", "statement_timeout": "300s"}
 
 
@@ -78,8 +81,12 @@ def _make_role(settings: Settings, connection: psycopg.Connection[Any], role: Ro
         statement = "alter role {} login password {}"  # naming the other attributes takes a superuser
     else:
         statement = "create role {} login nosuperuser nocreatedb nocreaterole noreplication password {}"
-    connection.execute(sql.SQL(statement).format(sql.Identifier(role.value), sql.Literal(secret)))
+    # as the verifier that the server keeps: a statement may end up in its log
+    verifier = connection.pgconn.encrypt_password(secret.encode(), role.value.encode(), b"scram-sha-256").decode()
+    connection.execute(sql.SQL(statement).format(sql.Identifier(role.value), sql.Literal(verifier)))
     if role is Role.LAKE_READER:
+        limit = sql.SQL("alter role {} connection limit {}")
+        connection.execute(limit.format(sql.Identifier(role.value), sql.Literal(READER_CONNECTIONS)))
         for name, value in READER_LIMITS.items():
             connection.execute(
                 sql.SQL("alter role {} set {} = {}").format(

@@ -10,9 +10,11 @@ import pytest
 
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.storage import lake
+from hcp_pipelines.storage.bootstrap import _make_role
 from hcp_pipelines.storage.embedded import EmbeddedPostgres
 from hcp_pipelines.storage.postgres import connect, dsn
 from hcp_pipelines.storage.roles import HOME_DATABASE, Database, Role
+from hcp_pipelines.storage.secrets import password
 
 JOURNAL = """
     insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, to_state,
@@ -179,6 +181,30 @@ def test_lake_reader_writes_nothing_through_plain_sql_either(postgres, readings)
             "select current_setting('idle_in_transaction_session_timeout'), current_setting('statement_timeout')"
         )
         assert limits.fetchone() == ("1min", "5min")
+
+
+def test_analysts_leave_connections_to_the_platform(database):
+    query = "select rolconnlimit, current_setting('max_connections')::int from pg_roles where rolname = 'lake_reader'"
+    limit, most = database.execute(query).fetchone()
+    assert 0 < limit <= most / 2
+
+
+def test_the_server_is_never_told_a_password(postgres, monkeypatch):
+    statements = []
+
+    class Recorder:
+        def __init__(self, connection):
+            self.pgconn, self._connection = connection.pgconn, connection
+
+        def execute(self, statement, *parameters):
+            statements.append(statement if isinstance(statement, str) else statement.as_string(self._connection))
+            return self._connection.execute(statement, *parameters)
+
+    with connect(postgres, Role.ADMIN) as connection:
+        _make_role(postgres, Recorder(connection), Role.FEED)
+    assert "SCRAM-SHA-256$" in statements[-1]
+    assert not [s for s in statements if password(postgres, Role.FEED) in s]
+    connect(postgres, Role.FEED).close()
 
 
 def test_passwords_are_needed_differ_and_lie_closed(postgres):
