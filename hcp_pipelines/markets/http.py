@@ -18,6 +18,7 @@ from hcp_pipelines.domain.errors import MarketError
 USER_AGENT = "hcp-feed/1"
 CONNECT_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 4.0
+REPLY_WITHIN_S = 15.0  # all of it: each read has its own, shorter deadline
 MAX_REPLY_BYTES = 16 * 1024 * 1024
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 
@@ -77,9 +78,13 @@ class MarketHttp:
             if attempt:
                 await asyncio.sleep(self._retry_wait_s * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311
             try:
-                response = await self._client.get(url, params=dict(params or {}))
+                async with asyncio.timeout(REPLY_WITHIN_S):
+                    response = await self._get(url, params)
             except httpx.HTTPError as error:
                 failure = f"{type(error).__name__}: {error}"
+                continue
+            except TimeoutError:
+                failure = f"not all there after {REPLY_WITHIN_S:.0f} s"
                 continue
             if response.status_code in RETRIED_STATUS:
                 failure = f"status {response.status_code}"
@@ -87,16 +92,29 @@ class MarketHttp:
             return _parsed(url, response)
         raise MarketError(f"{url}: {failure} after {self._attempts} tries; the next poll tries again.")
 
+    async def _get(self, url: str, params: Mapping[str, str | int] | None) -> httpx.Response:
+        """The reply, read no further than its limit: few compressed bytes may unpack to many.
+
+        Raises:
+            MarketError: it is larger.
+        """
+        async with self._client.stream("GET", url, params=dict(params or {})) as response:
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_REPLY_BYTES:
+                    raise MarketError(f"{url}: more than {MAX_REPLY_BYTES} bytes, the limit: ask for less.")
+        plain = {k: v for k, v in response.headers.items() if k not in ("content-encoding", "content-length")}
+        return httpx.Response(response.status_code, headers=plain, content=bytes(body))
+
 
 def _parsed(url: str, response: httpx.Response) -> Reply:
-    """The reply's JSON; a status other than 2xx, an oversized or a non-JSON body is a MarketError."""
+    """The reply's JSON; a status other than 2xx or a non-JSON body is a MarketError."""
     if not response.is_success:
         raise MarketError(f"{url}: status {response.status_code}: {response.text[:200]!r}.")
-    if len(response.content) > MAX_REPLY_BYTES:
-        raise MarketError(f"{url}: {len(response.content)} bytes, the limit is {MAX_REPLY_BYTES}: ask for less.")
     try:
         body = response.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MarketError(f"{url}: not JSON ({error}): {response.text[:200]!r}.") from error
     return Reply(
         body=body,

@@ -1,5 +1,7 @@
 """The market clients against replies in the services' real shapes (written by hand after the published specifications)."""
 
+import asyncio
+import gzip
 import json
 import math
 from datetime import UTC, datetime, timedelta
@@ -9,6 +11,7 @@ import pytest
 
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream
+from hcp_pipelines.markets import http as market_http
 from hcp_pipelines.markets.coinbase import CoinbaseClient
 from hcp_pipelines.markets.ercot import ErcotClient
 from hcp_pipelines.markets.gpu_listings import GpuListingsClient
@@ -247,3 +250,45 @@ async def test_a_source_that_stays_away_is_named_after_its_last_try():
     with pytest.raises(MarketError, match="after 3 tries"):
         await CoinbaseClient(service.http()).ticker()
     assert len(service.asked) == 3
+
+
+async def test_a_reply_is_read_no_further_than_its_limit_however_well_it_is_packed():
+    limit, taken = market_http.MAX_REPLY_BYTES, []
+    packed = gzip.compress(b" " * (20 * limit))
+
+    class Body(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            for n in range(0, len(packed), 1024):
+                taken.append(n)
+                yield packed[n : n + 1024]
+
+    service = Service({"/x": httpx.Response(200, headers={"content-encoding": "gzip"}, stream=Body())})
+    with pytest.raises(MarketError, match=f"more than {limit} bytes"):
+        await service.http().get_json("/x")
+    assert len(taken) < len(packed) / 1024 / 10
+    assert len(service.asked) == 1
+
+
+async def test_a_packed_reply_is_unpacked_once():
+    headers = {"content-encoding": "gzip", "content-type": "application/json"}
+    service = Service({"/x": httpx.Response(200, headers=headers, content=gzip.compress(b'{"a": 1}'))})
+    assert (await service.http().get_json("/x")).body == {"a": 1}
+
+
+async def test_a_source_that_drips_is_left(monkeypatch):
+    class Body(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            while True:
+                yield b" "
+                await asyncio.sleep(0.005)
+
+    monkeypatch.setattr(market_http, "REPLY_WITHIN_S", 0.02)
+    service = Service({"/x": lambda _: httpx.Response(200, stream=Body())})
+    with pytest.raises(MarketError, match="not all there after 0 s after 3 tries"):
+        await service.http().get_json("/x")
+
+
+async def test_a_reply_nested_too_deep_is_not_json():
+    service = Service({"/x": httpx.Response(200, text="[" * 100_000)})
+    with pytest.raises(MarketError, match="not JSON"):
+        await service.http().get_json("/x")
