@@ -11,7 +11,7 @@ from hcp_pipelines.wire.slots import Slots, decode_slots, encode_slots
 
 COMMAND_ID_MAX = 100
 ASSIGNMENTS_MAX = 1 << 16  # an assignment's number has two bytes on the way to the devices
-SLOTS_ON_THE_WIRE = 1_000_000
+SLOTS_ON_THE_WIRE = 1_000_000  # also of all assignments together: a kilobyte of runs can unpack to all of them
 
 Bools = npt.NDArray[np.bool_]
 Accepted = list[tuple[int, int, Slots]]
@@ -63,12 +63,16 @@ def judge(command: pb.Command, shape: SiteShape, *, is_ready: bool) -> tuple[pb.
     """The ack, and what is to be done: (assignment, state, accepted slots).
 
     Raises:
-        ValueError: slots that are no bitmap.
+        ValueError: slots that are no bitmap, or more than there can be.
     """
     ack = pb.Ack(command_id=command.command_id, seq=0)
     accepted: Accepted = []
+    room = SLOTS_ON_THE_WIRE
     for assignment in command.assignments:
         slots = decode_slots(assignment.slots, SLOTS_ON_THE_WIRE)
+        room -= len(slots)
+        if room < 0:
+            raise ValueError(f"more than {SLOTS_ON_THE_WIRE} slots in all: a command names each once")
         is_there, can = _who_can(slots, assignment.state, shape)
         good = slots if can.all() else slots[can]
         out = ack.assignments.add(index=assignment.index)

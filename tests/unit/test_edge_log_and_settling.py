@@ -1,6 +1,7 @@
 """The durable log's tail, what a restart makes of it, judging by power, and the outbox."""
 
 import asyncio
+import tracemalloc
 import uuid
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from hcp_pipelines.domain.errors import AlreadyRunningError, ConfigError
 from hcp_pipelines.edge.acks import Acks
+from hcp_pipelines.edge.checks import SLOTS_ON_THE_WIRE, judge
 from hcp_pipelines.edge.config import FacilityConfig, load_edge_config
 from hcp_pipelines.edge.durable_log import DurableLog, read_log
 from hcp_pipelines.edge.outbox import Outbox
@@ -248,3 +250,21 @@ def test_a_wrong_file_names_the_place(tmp_path):
     (tmp_path / "site.yaml").write_text("version: 1\ngateway: edge\n")
     with pytest.raises(ConfigError, match=r"site\.yaml: listen: Field required"):
         load_edge_config(tmp_path / "site.yaml")
+
+
+@pytest.mark.parametrize(("times", "is_taken"), [(1, True), (2, False), (60_000, False)])
+def test_few_bytes_that_unpack_to_more_slots_than_there_can_be_are_refused(times, is_taken):
+    payload = encode_slots(np.arange(SLOTS_ON_THE_WIRE, dtype=np.uint32))
+    assert len(payload) < 500
+    command = pb.Command(assignments=[pb.Assignment(index=n, state=FULL, slots=payload) for n in range(times)])
+    shape = SiteShape.of(facility())
+    if is_taken:
+        judge(command, shape, is_ready=True)
+        return
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"more than {SLOTS_ON_THE_WIRE} slots in all"):
+            judge(command, shape, is_ready=True)
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
