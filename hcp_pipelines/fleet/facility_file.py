@@ -14,6 +14,7 @@ from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.fleet.document import FacilityFile
 
 Location = tuple[str | int, ...]
+TEXT_MAX_CHARS = 1_000_000
 _HELP = "docs/facility-file.md describes the file."
 
 __all__ = ["FacilityFile", "dump_facility", "load_facility", "parse_facility"]
@@ -38,8 +39,13 @@ def parse_facility(text: str, name: str = "facility file") -> FacilityFile:
     Raises:
         ConfigError: as `load_facility`.
     """
+    if len(text) > TEXT_MAX_CHARS:
+        raise ConfigError(f"{name}: {len(text)} characters; the limit is {TEXT_MAX_CHARS}. {_HELP}")
     try:
+        _refuse_aliases(text, name)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deep. {_HELP}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -59,6 +65,14 @@ def dump_facility(facility: FacilityFile) -> str:
     """The facility as YAML that `parse_facility` reads back to an equal one; every default is written out."""
     header = f"# HCP facility file, version {facility.version} (docs/facility-file.md)\n"
     return header + yaml.safe_dump(facility.document(), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _refuse_aliases(text: str, name: str) -> None:
+    """A few lines of aliases of aliases unfold to more than a machine can hold; no facility file needs one."""
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            line = event.start_mark.line + 1
+            raise ConfigError(f"{name}:{line}: the alias *{event.anchor} is not taken: write it out. {_HELP}")
 
 
 def _note_lines(node: yaml.Node, at: Location, lines: dict[Location, int], name: str) -> None:

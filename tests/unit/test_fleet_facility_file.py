@@ -102,3 +102,20 @@ def test_the_example_of_the_documentation_is_valid():
     assert site.groups[1].resolved().ladder[1].power_kw == 2.9
     for model in MODELS:
         assert f"| {model} |" in page
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BOMB, "site.yaml:2: the alias \\*a0 is not taken"),
+        ("a: &a [*a]", "site.yaml:1: the alias \\*a is not taken"),
+        ("a: " + "[" * 5000 + "]" * 5000, "site.yaml: nested too deep"),
+        ("# " + "x" * 1_000_000, "site.yaml: 1000002 characters; the limit is 1000000"),
+    ],
+)
+def test_a_file_that_would_unfold_is_refused_at_once(text, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_facility(text, "site.yaml")
