@@ -47,20 +47,24 @@ class TransitionLog:
         at_s = max(self._clock.now_s(), site.at_s)
         result = site.set_state(state, wanted, at_s)
         if result.changed:
-            self._seq += 1
-            line = {
-                "seq": self._seq,
-                "simulated_at": iso(at_s),
-                "real_at": iso(self._clock.real_s()),
-                "site": site.config.site,
-                "ref": str(UUID(bytes=ref)),
-                "assignment": assignment,
-                "state": state,
-                "changed": len(result.changed),
-                "slots": base64.b64encode(result.changed.serialize()).decode(),
-            }
-            self._append((json.dumps(line) + "\n").encode())
+            self.note(site, ref, assignment, state, result.changed, at_s)
         return result
+
+    def note(self, site: Site, ref: bytes, assignment: int, state: int, changed: BitMap, at_s: float) -> None:
+        """Log a change of state that has already happened."""
+        self._seq += 1
+        line = {
+            "seq": self._seq,
+            "simulated_at": iso(at_s),
+            "real_at": iso(self._clock.real_s()),
+            "site": site.config.site,
+            "ref": str(UUID(bytes=ref)),
+            "assignment": assignment,
+            "state": state,
+            "changed": len(changed),
+            "slots": base64.b64encode(changed.serialize()).decode(),
+        }
+        self._append((json.dumps(line) + "\n").encode())
 
     async def save(self, *, always: bool = False) -> None:
         """Write the snapshot if a device changed since the last one."""

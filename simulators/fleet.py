@@ -15,13 +15,16 @@ from pyroaring import BitMap
 
 from simulators.faults import Faults
 from simulators.physics import Physics
+from simulators.power_plant.plant import Plant
 from simulators.ramps import PowerArray, Ramps
 from simulators.readings import GpuReading, MinerReading
 from simulators.roaring import from_slots, slots
 from simulators.settings import SiteConfig
-from simulators.streams import FloatArray, IntArray
+from simulators.streams import BoolArray, FloatArray, IntArray
 from simulators.tables import CURTAILED, STATE_CODES, ByteArray, Tables
 from simulators.weather import Weather
+
+BOOT_S = {"ASIC": 60.0, "GPU": 300.0}  # settings; a miner's port is closed for 30 to 90 s of a reboot
 
 __all__ = ["CURTAILED", "STATE_CODES", "Fleet", "SetResult", "Site", "SiteState"]
 
@@ -57,6 +60,9 @@ class Site:
         self.faults = Faults(config.slots)
         self.at_s = at_s
         self.energy_wh = 0.0
+        self.plant: Plant | None = None
+        self._dead: BoolArray = np.zeros(config.slots, dtype=np.bool_)
+        self._boots_until_s = np.zeros(config.slots)
         self._tables = Tables(config, seed)
         self._weather = weather or Weather(seed)
         self.commanded = self._tables.first_state.copy()
@@ -65,13 +71,15 @@ class Site:
 
     @property
     def reachable(self) -> ByteArray:
-        """1 where a device answers; 0 for slots that no group owns."""
-        return self._tables.known_slots
+        """1 where a device answers; 0 for slots that no group owns, without power, or booting."""
+        return self._tables.known_slots & self._is_up
 
     def set_state(self, state: int, wanted: BitMap, at_s: float) -> SetResult:
         """Command devices into a state; those already there, or on their way, accept and do nothing."""
         self.advance(at_s)
         able = self._tables.able[state] if state < STATE_CODES else BitMap()
+        if not self._is_up.all():
+            able = able & from_slots(np.flatnonzero(self._is_up))
         accepted = wanted & able
         index = slots(accepted)
         changed = index[self.commanded[index] != state]
@@ -82,6 +90,26 @@ class Site:
 
     def advance(self, at_s: float) -> None:
         """Integrate the meter to an instant; going back does nothing."""
+        while self.plant is not None and (due_s := self.plant.next_after(self.at_s)) <= at_s:
+            self._integrate(due_s)
+            self.plant.step()
+        self._integrate(at_s)
+
+    def set_without_power(self, dead: BoolArray) -> dict[int, BitMap]:
+        """Which slots have no power from now on: they draw 0 W and don't answer.
+
+        Those that get it back boot. A miner then goes to the state it was commanded into, which its configuration keeps; a GPU
+        has lost its work and is in its lowest state. Returned: the GPUs whose state has changed so, by their state now.
+        """
+        lost, back = np.flatnonzero(dead & ~self._dead), np.flatnonzero(self._dead & ~dead)
+        self._dead = dead.copy()
+        if len(lost):
+            self._physics.turn(lost, CURTAILED, self.ambient_c(self.at_s), self.at_s)
+            nothing = np.zeros(len(lost), dtype=np.float32)
+            self._ramps.retarget(lost, nothing, nothing, self.at_s)
+        return self._boot(back) if len(back) else {}
+
+    def _integrate(self, at_s: float) -> None:
         if at_s <= self.at_s:
             return
         self.energy_wh += self._ramps.joules(self.at_s, at_s) * self.pue_at(self.at_s) / 3600.0
@@ -109,11 +137,13 @@ class Site:
         return float(power.sum(dtype=np.float64)) * self.pue_at(self.at_s)
 
     def pue_at(self, at_s: float) -> float:  # noqa: ARG002
-        """All-in power over IT power at an instant."""
-        return self.config.pue
+        """All-in power over IT power at an instant; constant unless the site has a cooling plant."""
+        return self.plant.pue if self.plant else self.config.pue
 
     def ambient_c(self, at_s: float) -> float:
-        """Temperature of the air that enters the devices, °C."""
+        """Temperature of the air that enters the devices, °C: outdoors, or what a cooling plant supplies."""
+        if self.plant and self.plant.cooling:
+            return self.plant.cooling.supply_celsius
         return self._weather.temperature_c(self.config.settlement_point, at_s)
 
     def miner(self, slot: int, at_s: float) -> MinerReading:
@@ -158,14 +188,34 @@ class Site:
         ramps.from_w, ramps.to_w = state.power_from_w, state.power_to_w
         ramps.start_s, ramps.ramp_s = state.ramp_from_s, state.ramp_s
         ramps.take_over(state.at_s)
+        had_w = self._tables.power_w[self.commanded, np.arange(self.devices)]
+        self._dead = (ramps.to_w == 0) & (had_w > 0)
 
-    def _retarget(self, index: IntArray, state: int) -> None:
-        """Send devices to the power of a state."""
+    @property
+    def _is_up(self) -> BoolArray:
+        return ~self._dead & (self._boots_until_s <= self.at_s)
+
+    def _boot(self, back: IntArray) -> dict[int, BitMap]:
+        is_gpu = self._tables.is_gpu[back]
+        boot_s = np.where(is_gpu, BOOT_S["GPU"], BOOT_S["ASIC"])
+        self._boots_until_s[back] = self.at_s + boot_s
+        states = np.where(is_gpu, self._tables.first_state[back], self.commanded[back])
+        has_changed = states != self.commanded[back]
+        self.commanded[back] = states
+        for state in np.unique(states):
+            for kind in (True, False):
+                index = back[(states == state) & (is_gpu == kind)]
+                if len(index):
+                    self._retarget(index, int(state), BOOT_S["GPU" if kind else "ASIC"])
+        return {int(s): from_slots(back[has_changed & (states == s)]) for s in np.unique(states[has_changed])}
+
+    def _retarget(self, index: IntArray, state: int, delay_s: float = 0.0) -> None:
+        """Send devices to the power of a state; after a delay if they boot."""
         target_w = self._tables.power_w[state, index]
         self._physics.turn(index, state, self.ambient_c(self.at_s), self.at_s)
         up, down = self._tables.ramp_up_s[state, index], self._tables.ramp_down_s[state, index]
         is_rising = target_w > self._ramps.power_of(index, self.at_s)
-        self._ramps.retarget(index, target_w, np.where(is_rising, up, down), self.at_s)
+        self._ramps.retarget(index, target_w, np.where(is_rising, up, down), self.at_s, delay_s)
 
 
 class Fleet:
