@@ -15,6 +15,7 @@ import structlog
 
 from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.decide import Limits
+from hcp_pipelines.allocator.incoming import check
 from hcp_pipelines.allocator.journal import Observation, Outcome
 from hcp_pipelines.allocator.leases import Lease
 from hcp_pipelines.allocator.owner import ACK_DEADLINE_MS, Owner, Wave
@@ -129,6 +130,7 @@ class FacilityControl:
             self._lost(self.session.problem)
 
     def _received(self, message: pb.GatewayMessage) -> None:
+        check(message)
         match message.WhichOneof("body"):
             case "ack":
                 self._take_ack(message.ack)

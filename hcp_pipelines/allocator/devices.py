@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.allocator.site import Site
+from hcp_pipelines.domain.modes import STATE_COUNT
 from hcp_pipelines.policy.arrays import Bools, Floats
 from hcp_pipelines.policy.waves import Move, Slots, States
 
@@ -125,9 +126,9 @@ class Devices:
         return due
 
     def _sized(self, raw: bytes) -> States:
-        """A gateway's byte per slot, at this generation's length; what is missing is unknown."""
+        """A gateway's byte per slot, at this generation's length; what is missing, or no state, is unknown."""
         told = np.frombuffer(raw, dtype=np.uint8)
         sized: States = np.full(len(self.states), UNKNOWN, dtype=np.uint8)
         known = min(len(told), len(sized))
-        sized[:known] = told[:known]
+        sized[:known] = np.where(told[:known] < STATE_COUNT, told[:known], UNKNOWN)
         return sized

@@ -35,7 +35,7 @@ class CannotAnnounceError(Exception):
 
 @dataclass(frozen=True)
 class Handlers:
-    """What the session calls; none of them may block."""
+    """What the session calls; none may block. A ValueError or IndexError says that what was received makes no sense."""
 
     announced: Callable[[pb.FacilityState], None]
     received: Callable[[pb.GatewayMessage], None]
@@ -51,6 +51,7 @@ class GatewaySession:
         self._outbox: asyncio.Queue[pb.OwnerMessage] = asyncio.Queue(OUTBOX_MAX)
         self._stub: EdgeGatewayStub | None = None
         self._call: grpc.aio.StreamStreamCall[pb.OwnerMessage, pb.GatewayMessage] | None = None
+        self._hung_up = ""
         self.problem = "not connected yet"
         self._log = structlog.get_logger("allocator.session").bind(facility_id=facility_id)
 
@@ -67,6 +68,7 @@ class GatewaySession:
         """End this stream; the next one announces anew."""
         self._log.warning("session given up", why=why)
         if self._call is not None:
+            self._hung_up = why
             self._call.cancel()
 
     async def read_state(self) -> pb.FacilityState | None:
@@ -91,10 +93,18 @@ class GatewaySession:
                 try:
                     await self._one_session(self._stub)
                     self.problem, wait_s = "the gateway ended the session", RETRY_FIRST_S
+                except asyncio.CancelledError:  # gRPC's, of a call that was hung up; or this task's own end
+                    task = asyncio.current_task()
+                    if not self._hung_up or (task is not None and task.cancelling()):
+                        raise
+                    self.problem, self._hung_up = self._hung_up, ""
                 except CannotAnnounceError as error:
                     self.problem = f"not announced: {error}"
                 except grpc.aio.AioRpcError as error:
                     self.problem = f"{error.code().name}: {error.details()}"
+                except (ValueError, IndexError) as error:
+                    self.problem = f"the gateway said what makes no sense: {error}"
+                    self._log.error("session given up", why=self.problem)
                 except (TimeoutError, asyncio.InvalidStateError) as error:
                     self.problem = f"no answer to the announcement: {type(error).__name__}"
                 self._handlers.lost(self.problem)

@@ -1,0 +1,61 @@
+"""What a gateway may say, looked at before it is believed. Pure.
+
+A field that makes no sense would end the owner's task, or make Postgres refuse a batch in which other facilities' outcomes
+stand too. Bitmaps are checked where they are unpacked.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+from hcp_pipelines.domain.modes import STATE_COUNT
+from hcp_pipelines.wire import edge_v1_pb2 as pb
+
+TEXT_MAX = 1000
+INTEGER_MAX = 2**31 - 1  # of the journal's columns
+BIGINT_MAX = 2**63 - 1
+
+
+def check(message: pb.GatewayMessage) -> None:
+    """Do nothing.
+
+    Raises:
+        ValueError: a field makes no sense; the message names it.
+    """
+    match message.WhichOneof("body"):
+        case "ack":
+            ack = message.ack
+            codes = [refused.code for answer in ack.assignments for refused in answer.refused]
+            _check(ack.command_id, ack.seq, (answer.index for answer in ack.assignments))
+            _check_texts(ack.refusal, ack.detail, *codes)
+        case "settled":
+            settled = message.settled
+            _check(settled.command_id, settled.seq, (settled.index,))
+            _check_instant(settled.simulated_at)
+        case "local_event":
+            event = message.local_event
+            _check(None, event.seq, ())
+            _check_texts(event.kind, event.reason)
+            _check_instant(event.simulated_at)
+            if event.state >= STATE_COUNT:
+                raise ValueError(f"state {event.state}")
+
+
+def _check(command_id: str | None, seq: int, indices: Iterable[int]) -> None:
+    if command_id is not None:
+        UUID(command_id)
+    if seq > BIGINT_MAX:
+        raise ValueError(f"sequence number {seq}")
+    if (highest := max(indices, default=0)) > INTEGER_MAX:
+        raise ValueError(f"assignment {highest}")
+
+
+def _check_texts(*texts: str) -> None:
+    for text in texts:
+        if "\0" in text or len(text) > TEXT_MAX:
+            raise ValueError(f"text {text[:40]!r} of {len(text)} characters")
+
+
+def _check_instant(text: str) -> None:
+    if text and datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError(f"instant {text!r} without an offset")
