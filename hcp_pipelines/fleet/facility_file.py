@@ -71,7 +71,7 @@ def _refuse_aliases(text: str, name: str) -> None:
     """A few lines of aliases of aliases unfold to more than a machine can hold; no facility file needs one."""
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1 if event.start_mark else 1
             raise ConfigError(f"{name}:{line}: the alias *{event.anchor} is not taken: write it out. {_HELP}")
 
 
