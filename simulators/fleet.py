@@ -105,8 +105,7 @@ class Site:
         self._dead = dead.copy()
         if len(lost):
             self._physics.turn(lost, CURTAILED, self.ambient_c(self.at_s), self.at_s)
-            nothing = np.zeros(len(lost), dtype=np.float32)
-            self._ramps.retarget(lost, nothing, nothing, self.at_s)
+            self._ramps.cut(lost, self.at_s)
         return self._boot(back) if len(back) else {}
 
     def _integrate(self, at_s: float) -> None:
@@ -144,6 +143,10 @@ class Site:
         """Temperature of the air that enters the devices, °C: outdoors, or what a cooling plant supplies."""
         if self.plant and self.plant.cooling:
             return self.plant.cooling.supply_celsius
+        return self.outdoor_c(at_s)
+
+    def outdoor_c(self, at_s: float) -> float:
+        """Temperature outdoors, °C."""
         return self._weather.temperature_c(self.config.settlement_point, at_s)
 
     def miner(self, slot: int, at_s: float) -> MinerReading:

@@ -108,6 +108,12 @@ class Ramps:
         self._recount()
         self.settle(at_s)
 
+    def cut(self, index: IntArray, at_s: float) -> None:
+        """Take devices to 0 W within no time at all."""
+        nothing = np.zeros(len(index), dtype=np.float32)
+        self.retarget(index, nothing, nothing, at_s)
+        self.from_w[index] = 0.0
+
     def settle(self, at_s: float) -> None:
         """Drop devices whose ramp has ended from the moving ones."""
         if not len(self._moving):

@@ -95,7 +95,8 @@ def check_plant(
     """
     known = {feeder.feeder for feeder in feeders}
     _no_doubles(site, [*(feeder.feeder for feeder in feeders), *(node.node for node in plant.topology)])
-    for feeder in {name for name in group_feeders if name} | {f for node in plant.topology for f in node.feeders}:
+    wanted = {name for name in group_feeders if name} | {name for node in plant.topology for name in node.feeders}
+    for feeder in sorted(wanted):
         if feeder not in known:
             message = f"site {site}: feeder {feeder} is not listed under feeders ({', '.join(sorted(known)) or 'none'})"
             raise ValueError(message)
