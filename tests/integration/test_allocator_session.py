@@ -112,7 +112,7 @@ async def test_after_nonsense_the_owner_announces_anew(connected, failure):
     def receive(message):
         taken.append(message)
         if len(taken) == 1:
-            failure()
+            failure(message)
 
     _, session, gateway, task = await connected([GOOD], [GOOD], received=receive)
     await until(lambda: len(taken) == 2)
