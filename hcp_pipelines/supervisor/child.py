@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -202,9 +203,19 @@ def _ready_urls(path: Path | None, pid: int | None) -> dict[str, str]:
 
 def _open_log(path: Path) -> IO[bytes]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > LOG_MAX_BYTES:
-        path.replace(path.with_suffix(".log.1"))
+    cut_log(path)
     return path.open("ab")
+
+
+def cut_log(path: Path) -> None:
+    """Move what a log holds to `.log.1` once it is long; whoever writes it goes on, for all of them append."""
+    try:
+        if path.stat().st_size <= LOG_MAX_BYTES:
+            return
+        shutil.copyfile(path, path.with_suffix(".log.1"))
+        os.truncate(path, 0)
+    except FileNotFoundError:
+        return
 
 
 def _tie_to_parent(death_signal: signal.Signals) -> Callable[[], None]:

@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
-from hcp_pipelines.domain.errors import AlreadyRunningError, HcpError
+from hcp_pipelines.domain.errors import AlreadyRunningError, ConfigError, HcpError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.bootstrap import bootstrap
 from hcp_pipelines.supervisor import guardian
 from hcp_pipelines.supervisor.anchor import note_reached, refuse_other_world, write_anchor
-from hcp_pipelines.supervisor.child import Child, ProcessSpec, State
+from hcp_pipelines.supervisor.child import Child, ProcessSpec, State, cut_log
 from hcp_pipelines.supervisor.configuration import configure, fleet_digest
 from hcp_pipelines.supervisor.dagster import dagster_specs, prepare_dagster
 from hcp_pipelines.supervisor.database import postgres_spec
@@ -145,6 +146,7 @@ class Platform:
                     each_second(self)
                 if now_s >= next_fleet_s:
                     self._follow_fleet()
+                    self._cut_logs()
                     next_fleet_s = now_s + FLEET_CHECK_S
                 await self._pause(LOOP_S)
             if checking:
@@ -199,13 +201,27 @@ class Platform:
             return
         if digest == self._fleet_digest:
             return
+        try:
+            configuration = configure(self.settings, lambda _: self.anchor or self._make_anchor(None))
+        except ConfigError as error:  # until another file is applied; the rest of the platform must not fall with it
+            self._fleet_digest = digest
+            self.report(f"the fleet changed, and world and gateways go on with the one before: {error}")
+            return
+        except (HcpError, psycopg.Error):  # Postgres went away in between: again at the next look
+            return
         self._fleet_digest = digest
-        configuration = configure(self.settings, lambda _: self.anchor or self._make_anchor(None))
         self.report(f"the fleet changed: {configuration.summary}")
         for name in ("world", *configuration.gateways):
             if name in self.children and self.children[name].pid:
                 self.children[name].restart()
         self._write_pids()
+
+    def _cut_logs(self) -> None:
+        for child in self.children.values():
+            try:
+                cut_log(child.log_path)
+            except OSError as error:
+                self.report(f"{child.log_path} can't be cut: {error.strerror}")
 
     def _sweep(self) -> None:
         left = guardian.end_all(self._pid_file())

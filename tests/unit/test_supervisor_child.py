@@ -13,10 +13,12 @@ import pytest
 
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import AlreadyRunningError
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.supervisor import child as child_module
 from hcp_pipelines.supervisor import guardian
 from hcp_pipelines.supervisor.child import Child, ProcessSpec, State
 from hcp_pipelines.supervisor.lock import StateLock, owner_pid
-from hcp_pipelines.supervisor.platform import Guardian, refuse_busy_port
+from hcp_pipelines.supervisor.platform import Guardian, Platform, refuse_busy_port
 
 SLEEPER = "import time; time.sleep(60)"
 
@@ -141,3 +143,17 @@ def test_what_outlives_the_leader_of_its_session_is_ended(tmp_path):
     assert guardian.session_members({leader.pid}) == [left]
     assert guardian.end_all(pid_file) == 1
     assert guardian.session_members({leader.pid}) == []
+
+
+def test_a_long_log_is_cut_while_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(child_module, "LOG_MAX_BYTES", 1000)
+    child = make_child(tmp_path, SLEEPER)
+    platform = Platform(Settings(state_dir=tmp_path), children={"probe": child})
+    with child_module._open_log(child.log_path) as log:
+        for n in range(3):
+            log.write(b"%d" % n * 1500)
+            log.flush()
+            platform._cut_logs()
+        log.write(b"the end")
+    assert child.log_path.read_bytes() == b"the end"
+    assert child.log_path.with_suffix(".log.1").read_bytes() == b"2" * 1500
