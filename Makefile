@@ -12,10 +12,10 @@ export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 help: ## Show this help
 	@grep -hE '^[a-z][a-zA-Z_-]*:.*##' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "}; {printf "  make %-12s %s\n", $$1, $$2}' | LC_ALL=C sort
 
-$(VENV)/.installed: requirements/dev.txt pyproject.toml
+$(VENV)/.installed: requirements/dev.txt requirements/uv.txt pyproject.toml
 	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "HCP needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": set SYSTEM_PYTHON=/path/to/python3.11")'
 	@test -x $(PY) || $(SYSTEM_PYTHON) -m venv $(VENV)
-	@test -x $(VENV)/bin/uv || $(PY) -m pip install --quiet uv
+	@test -x $(VENV)/bin/uv || $(PY) -m pip install --quiet --require-hashes -r requirements/uv.txt
 	$(VENV)/bin/uv pip install --quiet --python $(PY) --require-hashes -r requirements/dev.txt
 	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation -e .
 	@touch $@
@@ -67,7 +67,7 @@ docs: setup ## Regenerate what is derived from the code (settings and command pa
 
 .PHONY: lock
 lock: setup ## Resolve requirements/*.in anew into the lock with hashes
-	@for name in runtime dev; do $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt; done
+	@for name in runtime dev uv; do $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt; done
 
 .PHONY: clean
 clean: ## Remove what set-up, runs and tests left behind (.hcp too; stops nothing)

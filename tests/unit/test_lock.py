@@ -23,7 +23,7 @@ def versions(name: str) -> set[tuple[str, str]]:
 
 
 def test_there_is_a_lock_for_each_purpose():
-    assert [lock.name for lock in LOCKS] == ["dev.txt", "runtime.txt"]
+    assert [lock.name for lock in LOCKS] == ["dev.txt", "runtime.txt", "uv.txt"]
 
 
 @of_each_lock
@@ -59,7 +59,16 @@ def named(text: str) -> set[str]:
     return {re.sub(r"[-_.]+", "-", name).lower() for name in found}
 
 
-@pytest.mark.parametrize("name", ["runtime", "dev"])
+def test_the_makefile_installs_nothing_without_hashes():
+    lines = (FOLDER.parent / "Makefile").read_text().splitlines()
+    installs = [line for line in lines if "pip install" in line]
+    assert len(installs) == 3
+    assert [
+        line for line in installs if not ("--require-hashes" in line or line.endswith("--no-build-isolation -e ."))
+    ] == []
+
+
+@pytest.mark.parametrize("name", ["runtime", "dev", "uv"])
 def test_the_lock_holds_what_was_asked_for(name):
     locked = {package for package, _ in versions(f"{name}.txt")}
     assert named((FOLDER / f"{name}.in").read_text()) <= locked
