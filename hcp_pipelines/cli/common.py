@@ -12,6 +12,8 @@ from rich.text import Text
 
 from hcp_pipelines.settings import Settings
 
+NARROWEST_COLUMN = 8  # characters, border included; below that a table is unreadable
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -34,13 +36,27 @@ def print_json(value: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table for people."""
+    """A table for people; more columns than fit side by side are shown one below the other, a record each."""
+    console, rows = Console(), list(rows)
+    if len(columns) * NARROWEST_COLUMN > console.width:
+        _print_records(console, columns, rows)
+        return
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(plain("" if cell is None else str(cell)) for cell in row))
-    Console().print(table)
+    console.print(table)
+
+
+def _print_records(console: Console, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    for number, row in enumerate(rows, start=1):
+        record = Table(title=f"row {number}", title_justify="left", title_style="bold", box=None, show_header=False)
+        record.add_column(style="dim", no_wrap=True)
+        record.add_column(overflow="fold")
+        for column, value in zip(columns, row, strict=True):
+            record.add_row(plain(column), plain("" if value is None else str(value)))
+        console.print(record)
 
 
 def plain(text: str, style: str = "") -> Text:

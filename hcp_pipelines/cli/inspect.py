@@ -17,7 +17,8 @@ from hcp_pipelines.supervisor.status import read_status
 
 _NEWEST_POLICIES = """
     select distinct on (p.facility_id) p.id, p.body, p.run_id, p.trigger,
-           (select (is_admitted, reason)::text from policy_admissions a where a.policy_id = p.id order by a.id desc limit 1)
+           (select case when is_admitted then 'yes' else 'no: ' || reason end from policy_admissions a
+            where a.policy_id = p.id order by a.id desc limit 1)
     from policies p where p.status = 'live' and (%(facility)s::text is null or p.facility_id = %(facility)s)
     order by p.facility_id, p.id desc"""
 
@@ -52,7 +53,7 @@ def doctor(context: click.Context, as_json: bool, own_state_dir: Path | None) ->
     if as_json:
         print_json({"well": all(f.is_well for f in findings), "checks": [f.as_dict() for f in findings]})
     else:
-        rows = [("ok" if f.is_well else "WRONG", f.check, f.found, f.remedy) for f in findings]
+        rows = [("ok" if f.is_well else "WRONG", f.check, f.found, "" if f.is_well else f.remedy) for f in findings]
         print_table("", ("", "check", "found", "what to do"), rows)
     sys.exit(0 if all(f.is_well for f in findings) else 1)
 

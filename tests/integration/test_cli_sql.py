@@ -35,7 +35,9 @@ def readings(postgres):
 
 @pytest.fixture
 def sql(hcp, readings):
-    return lambda query, *more: hcp("sql", query, "--state-dir", readings.state_dir, *more)
+    return lambda query, *more, **environment: hcp(
+        "sql", query, "--state-dir", readings.state_dir, *more, **environment
+    )
 
 
 QUERY = f"select name, power_kw, measured_at from {TABLE} order by name limit 1"
@@ -46,6 +48,13 @@ def test_table(sql):
     assert done.code == 0
     assert [word in done.out for word in ("name", "power_kw", "a, b", "1.5")] == [True] * 4
     assert done.err == "1 rows\n"
+
+
+def test_a_table_wider_than_the_terminal_is_shown_a_record_each(sql):
+    done = sql("select " + ", ".join(f"{n} as column_{n}" for n in range(40)), COLUMNS="80")
+    assert done.code == 0
+    assert "row 1" in done.out
+    assert [line.split() for line in done.out.splitlines() if "column_39" in line] == [["column_39", "39"]]
 
 
 def test_csv(sql):
