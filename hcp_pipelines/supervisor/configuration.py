@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import psycopg
 import yaml
@@ -63,8 +64,8 @@ def configure(settings: Settings, make_anchor: MakeAnchor) -> Configuration:
             for inventory in own:
                 connection.execute(_REGISTER_GATEWAY, (inventory.facility_id, gateway_address(settings, name), name))
     if settings.world != "real":
-        _write_world(settings, inventories)
-        make_anchor(_replay_start(settings))
+        begins_at = _write_world(settings, inventories)
+        make_anchor(begins_at if settings.replay_dir else None)
     else:
         make_anchor(None)
     for name, own in spread.items():
@@ -106,7 +107,8 @@ def _apply_demo(settings: Settings, connection: psycopg.Connection) -> None:
         apply(connection, document, "hcp up")
 
 
-def _write_world(settings: Settings, inventories: list[FacilityInventory]) -> None:
+def _write_world(settings: Settings, inventories: list[FacilityInventory]) -> datetime:
+    """Write the world's file if the world can use it; the file before stays otherwise. When that world begins."""
     points = sorted({i.settlement_point for i in inventories})
     world = {
         "version": 1,
@@ -124,7 +126,11 @@ def _write_world(settings: Settings, inventories: list[FacilityInventory]) -> No
         "settlement_points": points,
         "sites": [world_site(i) for i in inventories],
     }
-    _write_yaml(settings, ("world", "world.yaml"), world)
+    asked = ("world", "world.asked.yaml")
+    _write_yaml(settings, asked, world)
+    begins_at = _ask_world(settings, settings.at(*asked))
+    settings.at(*asked).replace(settings.at("world", "world.yaml"))
+    return begins_at
 
 
 def _write_gateway(settings: Settings, name: str, inventories: list[FacilityInventory]) -> None:
@@ -140,16 +146,13 @@ def _write_gateway(settings: Settings, name: str, inventories: list[FacilityInve
     _write_yaml(settings, ("edge", f"{name}.yaml"), site)
 
 
-def _replay_start(settings: Settings) -> datetime | None:
-    """Where the recorded series begin: the world knows its files, so it is asked."""
-    if settings.replay_dir is None:
-        return None
-    argv = [sys.executable, "-m", "simulators", "--config", str(settings.at("world", "world.yaml")), "--print-start"]
+def _ask_world(settings: Settings, config: Path) -> datetime:
+    """When a world of this file begins: it knows its scenarios and its recorded files, so it is asked before it is started."""
+    argv = [sys.executable, "-m", "simulators", "--config", str(config), "--print-start"]
     asked = subprocess.run(argv, cwd=ROOT, env=child_environment(settings), capture_output=True, text=True, check=False)
     if asked.returncode:
-        raise ConfigError(
-            f"HCP_WORLD={settings.world}: {asked.stderr.strip().splitlines()[-1] if asked.stderr else '?'}"
-        )
+        reason = asked.stderr.strip().splitlines()[-1] if asked.stderr.strip() else f"it ended with {asked.returncode}"
+        raise ConfigError(f"HCP_WORLD={settings.world}: the world refuses its configuration: {reason}")
     return datetime.fromisoformat(asked.stdout.strip().splitlines()[-1])
 
 
