@@ -83,7 +83,7 @@ def list_(context: click.Context, own_state_dir: Path | None) -> None:
 def _load(path: Path) -> FacilityFile:
     try:
         return load_facility(path)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}. docs/facility-file.md describes the file.") from error
 
 
