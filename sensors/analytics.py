@@ -8,6 +8,12 @@ from jobs.analytics import marts_job
 
 NEEDED = ("raw.switch_journal",)
 BUILT = ("marts.fct_switches",)
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,  # for seconds; without it a second build ran beside the first
+    dg.DagsterRunStatus.STARTED,
+]
 
 
 @dg.sensor(job=marts_job, minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -21,7 +27,7 @@ def first_marts_sensor(context: dg.SensorEvaluationContext, platform: Platform) 
     if not has_tables(settings, NEEDED):
         return dg.SensorResult(skip_reason=f"waiting for the collector to make {', '.join(NEEDED)}")
     attempt = int(context.cursor or 0)
-    running = dg.RunsFilter(job_name=marts_job.name, statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED])
+    running = dg.RunsFilter(job_name=marts_job.name, statuses=UNFINISHED)
     if context.instance.get_run_records(running, limit=1):
         return dg.SensorResult(skip_reason="the first build is running")
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"first-marts-{attempt}")], cursor=str(attempt + 1))
