@@ -15,6 +15,7 @@ from pyroaring import BitMap
 
 from simulators.faults import Faults
 from simulators.physics import Physics
+from simulators.power_caps import PowerCaps
 from simulators.power_plant.plant import Plant
 from simulators.ramps import PowerArray, Ramps
 from simulators.readings import GpuReading, MinerReading
@@ -64,6 +65,7 @@ class Site:
         self._dead: BoolArray = np.zeros(config.slots, dtype=np.bool_)
         self._boots_until_s = np.zeros(config.slots)
         self._tables = Tables(config, seed)
+        self._caps = PowerCaps(self._tables)
         self._weather = weather or Weather(seed)
         self.commanded = self._tables.first_state.copy()
         self._ramps = Ramps(self._tables.power_w[self.commanded, np.arange(self.devices)], at_s)
@@ -168,7 +170,18 @@ class Site:
         self.advance(at_s)
         faults = self.faults.at(slot, self.at_s)
         reading = self._physics.gpu(slot, int(self.commanded[slot]), self.ambient_c(self.at_s), faults, self.at_s)
-        return dataclasses.replace(reading, last_xid=self.faults.xid(slot, self.at_s))
+        return self._caps.applied(dataclasses.replace(reading, last_xid=self.faults.xid(slot, self.at_s)))
+
+    def cap_power(self, slot: int, board_w: float, at_s: float) -> None:
+        """Limit the power of one GPU's board from now on.
+
+        Raises:
+            KeyError: the slot holds no GPU.
+        """
+        self._caps.put(slot, board_w)
+        self.advance(at_s)
+        if self._is_up[slot]:
+            self._retarget(np.array([slot], dtype=np.int64), int(self.commanded[slot]))
 
     def save(self) -> SiteState:
         """A copy of the state, for the state file."""
@@ -213,8 +226,8 @@ class Site:
         return {int(s): from_slots(back[has_changed & (states == s)]) for s in np.unique(states[has_changed])}
 
     def _retarget(self, index: IntArray, state: int, delay_s: float = 0.0) -> None:
-        """Send devices to the power of a state; after a delay if they boot."""
-        target_w = self._tables.power_w[state, index]
+        """Send devices to the power of a state, as far as their caps let them; after a delay if they boot."""
+        target_w = self._caps.target_w(state, index)
         self._physics.turn(index, state, self.ambient_c(self.at_s), self.at_s)
         up, down = self._tables.ramp_up_s[state, index], self._tables.ramp_down_s[state, index]
         is_rising = target_w > self._ramps.power_of(index, self.at_s)
