@@ -12,6 +12,7 @@ from typing import Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from simulators.gpus.config import GpuNodesConfig
 from simulators.power_plant.config import FeederConfig, PlantConfig, check_plant
 
 MAX_DEVICES_PER_SITE = 1_000_000
@@ -111,14 +112,6 @@ class MinersConfig(_Strict):
     port_4028: int = Field(default=4028, ge=0, le=65535)
     http_port: int = Field(default=80, ge=0, le=65535)
     v3_port: int = Field(default=4433, ge=0, le=65535)
-
-
-class GpuNodesConfig(_Strict):
-    """The GPU nodes' exporter and agent."""
-
-    enabled: bool = False
-    exporter_port: int = Field(default=9400, ge=0, le=65535)
-    agent_port: int = Field(default=9401, ge=0, le=65535)
 
 
 class ModbusConfig(_Strict):

@@ -1,0 +1,1 @@
+"""Simulated 8-GPU nodes: a DCGM-shaped exporter and a control agent."""
