@@ -3,7 +3,7 @@
 import dagster as dg
 
 from assets.switches import dbt_cli, switch_models
-from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.orchestration.resources import Platform, fixed
 from jobs.analytics import marts_job, marts_schedule
 from sensors.analytics import first_marts_sensor
 
@@ -12,6 +12,10 @@ defs = dg.Definitions(
     jobs=[marts_job],
     schedules=[marts_schedule],
     sensors=[first_marts_sensor],
-    resources={"dbt": dbt_cli, "platform": Platform()},
+    resources={
+        "dbt": fixed(dbt_cli),
+        "platform": fixed(Platform()),
+        "io_manager": dg.mem_io_manager,  # in place of the default, whose folder of pickles a run could choose
+    },
     executor=dg.in_process_executor,
 )

@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets import ercot, external, ticks
 from hcp_pipelines.orchestration.io_managers import LakeIOManager
-from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.orchestration.resources import Platform, fixed
 from jobs.control import housekeeping_job, housekeeping_schedule, tick_job
 from sensors.control import policy_overdue_sensor, run_failed_sensor, tick_sensor
 
@@ -17,6 +17,11 @@ defs = dg.Definitions(
     jobs=[tick_job, housekeeping_job],
     schedules=[housekeeping_schedule],
     sensors=[tick_sensor, policy_overdue_sensor, run_failed_sensor],
-    resources={"platform": Platform(), "memory": dg.mem_io_manager, "lake": LakeIOManager()},
+    resources={
+        "platform": fixed(Platform()),
+        "lake": fixed(LakeIOManager()),
+        "memory": dg.mem_io_manager,
+        "io_manager": dg.mem_io_manager,  # in place of the default, whose folder of pickles a run could choose
+    },
     executor=dg.in_process_executor,
 )

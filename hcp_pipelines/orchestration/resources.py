@@ -1,4 +1,8 @@
-"""What assets, sensors and jobs are given: the settings, a Postgres connection and the clock of this platform."""
+"""What assets, sensors and jobs are given: the settings, a Postgres connection and the clock of this platform.
+
+A code location gives every resource as `fixed`: whoever launches a run may configure the others, which for dbt is the program
+that is run and for Dagster's own IO manager the folder whose pickles are loaded, and the UI has no login.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,3 +37,10 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
         """A connection with the rights of the optimizer, for the time of one call."""
         with connect(self.settings(), Role.CONTROL) as connection:
             yield connection
+
+
+def fixed(resource: object) -> dg.ResourceDefinition:
+    """A resource that no run's configuration can change."""
+    if isinstance(resource, dg.ConfigurableIOManager):
+        return dg.IOManagerDefinition.hardcoded_io_manager(resource)
+    return dg.ResourceDefinition.hardcoded_resource(resource)

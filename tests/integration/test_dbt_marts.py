@@ -16,7 +16,11 @@ from hcp_pipelines.storage import lake
 AT = datetime(2025, 1, 1, 12, tzinfo=UTC)
 BUILD = """
 from hcp_pipelines.definitions.analytics import defs
-result = defs.get_repository_def().get_job("marts_job").execute_in_process()
+from hcp_pipelines.orchestration import dbt_project
+import dagster as dg
+assert all(isinstance(r, dg.ResourceDefinition) for r in defs.resources.values()) and "io_manager" in defs.resources
+evil = {"dbt": {"config": {"project_dir": str(dbt_project.PROJECT), "dbt_executable": "/bin/false"}}}  # a run can't change it
+result = defs.get_repository_def().get_job("marts_job").execute_in_process(run_config={"resources": evil})
 assert result.success
 """
 

@@ -1,0 +1,33 @@
+"""No run's configuration changes what a code location gives its assets: whoever reaches the UI can launch a run."""
+
+import dagster as dg
+
+from hcp_pipelines.definitions import control
+from hcp_pipelines.orchestration.resources import Platform, fixed
+
+EVIL = {"resources": {"platform": {"config": {"state_dir": "/tmp/evil"}}}}
+
+
+def seen_by_a_run(platform) -> str:
+    @dg.op
+    def look(platform: Platform) -> str:
+        return platform.state_dir
+
+    @dg.job(resource_defs={"platform": platform}, executor_def=dg.in_process_executor)
+    def looking():
+        look()
+
+    return looking.execute_in_process(run_config=EVIL).output_for_node("look")
+
+
+def test_what_is_not_fixed_a_run_can_change():
+    assert seen_by_a_run(Platform(state_dir="ours")) == "/tmp/evil"
+
+
+def test_what_is_fixed_it_can_not():
+    assert seen_by_a_run(fixed(Platform(state_dir="ours"))) == "ours"
+
+
+def test_everything_of_control_is_fixed_and_the_default_io_manager_replaced():
+    assert {"io_manager", "platform", "lake"} <= control.defs.resources.keys()
+    assert [name for name, r in control.defs.resources.items() if not isinstance(r, dg.ResourceDefinition)] == []
