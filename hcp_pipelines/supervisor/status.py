@@ -11,7 +11,7 @@ from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.lock import owner_pid
-from hcp_pipelines.supervisor.memory import session_pss_mb
+from hcp_pipelines.supervisor.memory import tree_pss_mb
 
 Status = dict[str, Any]
 
@@ -55,9 +55,10 @@ def read_status(settings: Settings) -> Status:
     if pid is None:
         raise NotRunningError(f"No platform runs on {settings.state_dir}. Start one with `make run` or `hcp up`.")
     loop = read_loop(settings)
-    processes = [p | {"pss_mb": session_pss_mb(p["pid"]) if p["pid"] else 0.0} for p in seen.get("processes", [])]
+    processes = [p | {"pss_mb": tree_pss_mb(p["pid"]) if p["pid"] else 0.0} for p in seen.get("processes", [])]
     healthy = bool(processes) and all(p["healthy"] for p in processes) and not loop.get("error")
-    memory_mb = round(sum(p["pss_mb"] for p in processes) + session_pss_mb(pid), 1)
+    own_mb = tree_pss_mb(pid, apart=[p["pid"] for p in processes])
+    memory_mb = round(sum(p["pss_mb"] for p in processes) + own_mb, 1)
     known = {"healthy": healthy, "supervisor_pid": pid, "memory_mb": memory_mb, "processes": processes}
     return known | {"urls": seen.get("urls", {})} | loop
 
