@@ -24,6 +24,7 @@ from simulators.durability import TransitionLog
 from simulators.exogenous import ExogenousLog
 from simulators.fleet import Fleet
 from simulators.http import Services
+from simulators.protocols import Protocols
 from simulators.series import World
 from simulators.settings import WorldConfig, WorldConfigError, load_config
 
@@ -73,6 +74,7 @@ class _Process:
         self._transitions = TransitionLog(config.transition_log, self._fleet, self._clock)
         self._exogenous = ExogenousLog(config.exogenous_log, self._world, self._clock.simulated_at_s)
         self._bulk = BulkServer(config.bulk_socket, self._fleet, self._transitions, self._clock)
+        self._protocols = Protocols(config, self._fleet, self._transitions, self._clock)
         self._problem = ""
         self._devices = self._fleet.devices
         self._stop = asyncio.Event()
@@ -102,6 +104,7 @@ class _Process:
             )
         )
         listener = _listen(self._config.http.host, self._config.http.port)
+        await self._protocols.start()
         await self._bulk.start()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve(sockets=[listener]))
@@ -112,6 +115,7 @@ class _Process:
             server.should_exit = True
             upkeep.cancel()
             await self._bulk.stop()
+            await self._protocols.stop()
         await self._transitions.close()
         self._config.ready_file.unlink(missing_ok=True)
         log.info("the world has stopped")
@@ -135,7 +139,7 @@ class _Process:
         ready = {
             "name": "world",
             "pid": os.getpid(),
-            "urls": {"http": http, "bulk": f"unix:{self._config.bulk_socket}"},
+            "urls": {"http": http, "bulk": f"unix:{self._config.bulk_socket}"} | self._protocols.urls,
             "ready_at": iso(self._clock.real_s()),
         }
         path = self._config.ready_file

@@ -1,0 +1,79 @@
+"""The devices' own protocols as parts of the world: which there are, which are enabled, and that all start and stop together.
+
+What is not enabled is not imported, so that a world without them stays as small as it was.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Final, NamedTuple, Protocol
+
+from simulators.clock import Clock
+from simulators.durability import TransitionLog
+from simulators.fleet import Fleet
+from simulators.settings import ProtocolsConfig, WorldConfig
+
+
+class ProtocolServer(Protocol):
+    """One part: made of (config, fleet, transitions, clock)."""
+
+    async def start(self) -> None:
+        """Answer from now on."""
+        ...
+
+    async def stop(self) -> None:
+        """Close the listeners and every connection; idempotent."""
+        ...
+
+
+class Part(NamedTuple):
+    """A part: its class as MODULE:NAME, and whether a configuration asks for it."""
+
+    server: str
+    is_enabled: Callable[[ProtocolsConfig], bool]
+
+
+PARTS: Final = (
+    Part("simulators.miners.server:MinersServer", lambda config: config.miners.enabled),
+    Part("simulators.gpus.server:GpuNodesServer", lambda config: config.gpu_nodes.enabled),
+    Part("simulators.power_plant.server:PowerPlantServer", lambda config: config.modbus.enabled),
+)
+
+
+class Protocols:
+    """Every enabled part of one world."""
+
+    def __init__(self, config: WorldConfig, fleet: Fleet, transitions: TransitionLog, clock: Clock) -> None:
+        enabled = [part.server for part in PARTS if part.is_enabled(config.protocols)]
+        self._servers = [_class_of(name)(config, fleet, transitions, clock) for name in enabled]
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where the parts answer, for the ready file."""
+        parts: list[dict[str, str]] = [getattr(server, "urls", {}) for server in self._servers]
+        return {name: url for part in parts for name, url in part.items()}
+
+    async def start(self) -> None:
+        """Start every part, or none.
+
+        Raises:
+            WorldConfigError: a port can't be bound.
+        """
+        try:
+            for server in self._servers:
+                await server.start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop every part."""
+        for server in self._servers:
+            await server.stop()
+
+
+def _class_of(name: str) -> Callable[[WorldConfig, Fleet, TransitionLog, Clock], ProtocolServer]:
+    module, _, attribute = name.partition(":")
+    made: Callable[[WorldConfig, Fleet, TransitionLog, Clock], ProtocolServer] = getattr(
+        import_module(module), attribute
+    )
+    return made
