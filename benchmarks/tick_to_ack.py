@@ -31,7 +31,7 @@ LONG_S = 30 * 86_400.0  # simulated: what must not end during the run
 WARM_UP_TICKS = 16
 ADMITTED_WITHIN_S = 60.0
 SETTLED_WITHIN_S = 20.0
-FULL_TICKS, QUICK_TICKS = 500, 60
+FULL_TICKS, QUICK_TICKS = 500, 80
 UNSETTLED_SQL = """
     select count(*) from switch_journal c where c.event = 'commanded' and not exists (
         select from switch_journal o where o.command_id = c.command_id and o.assignment = c.assignment

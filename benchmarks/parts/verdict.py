@@ -50,8 +50,8 @@ class Verdict:
 
 
 @dataclass
-class _Journal:
-    """What one facility's owners wrote."""
+class Journal:
+    """What one facility's owners wrote: assignments commanded, devices acknowledged, devices without an answer."""
 
     commanded: set[Key] = field(default_factory=set)
     acked: dict[Key, int] = field(default_factory=dict)
@@ -73,10 +73,14 @@ class _Site:
 
 def judge(settings: Settings) -> Verdict:
     """The verdict on everything that this state directory has ever switched."""
-    journals = _read_journal(settings)
-    folders = sorted(p for p in settings.at("edge").iterdir() if (p / "log.bin").exists())
-    sites = {folder.name: _read_site(folder, journals.get(folder.name, _Journal())) for folder in folders}
-    _follow_devices(settings.at("world", "transitions.jsonl"), sites)
+    return compare(read_journal(settings), settings.at("edge"), settings.at("world", "transitions.jsonl"))
+
+
+def compare(journals: dict[str, Journal], edge: Path, transitions: Path) -> Verdict:
+    """Journals by facility, against the gateways' logs in `edge` and the devices' own log."""
+    folders = sorted(p for p in edge.iterdir() if (p / "log.bin").exists())
+    sites = {folder.name: _read_site(folder, journals.get(folder.name, Journal())) for folder in folders}
+    _follow_devices(transitions, sites)
     unstored = [
         devices
         for name, journal in journals.items()
@@ -93,11 +97,12 @@ def judge(settings: Settings) -> Verdict:
     )
 
 
-def _read_journal(settings: Settings) -> dict[str, _Journal]:
-    journals: dict[str, _Journal] = {}
+def read_journal(settings: Settings) -> dict[str, Journal]:
+    """The switch journal, by facility."""
+    journals: dict[str, Journal] = {}
     with connect(settings, Role.API) as connection:
         for facility_id, command_id, assignment, commanded, devices, event in connection.execute(_JOURNAL):
-            journal, key = journals.setdefault(facility_id, _Journal()), (command_id, assignment)
+            journal, key = journals.setdefault(facility_id, Journal()), (command_id, assignment)
             journal.commanded.add(key)
             if event == "acked":
                 journal.acked[key] = devices
@@ -106,7 +111,7 @@ def _read_journal(settings: Settings) -> dict[str, _Journal]:
     return journals
 
 
-def _read_site(folder: Path, journal: _Journal) -> _Site:
+def _read_site(folder: Path, journal: Journal) -> _Site:
     """The gateway's log, replayed: the state each slot was last accepted for, and whether its ack has been journalled."""
     entries = read_log(folder)
     size = _slots_in(entries)
@@ -134,7 +139,7 @@ def _slots_in(entries: list[pb.LogEntry]) -> int:
     return max((len(b.states) for b in baselines), default=0)
 
 
-def _accept(site: _Site, command: pb.Command, ack: pb.Ack, journal: _Journal) -> None:
+def _accept(site: _Site, command: pb.Command, ack: pb.Ack, journal: Journal) -> None:
     states = {assignment.index: assignment.state for assignment in command.assignments}
     for answer in ack.assignments:
         key = (UUID(command.command_id), answer.index)
