@@ -2,6 +2,7 @@
 
 A SET is in the log, handed to the kernel, before it is answered; the state file is a snapshot that shortens the replay
 at start. Format of the log: docs/bulk-channel.md. The log is never rewritten; a full one is set aside under a number.
+Faults that a schedule brings are not in it: they come again by themselves.
 """
 
 import asyncio
@@ -9,9 +10,11 @@ import base64
 import json
 import logging
 import os
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import numpy as np
 from pyroaring import BitMap
@@ -21,7 +24,7 @@ from simulators.fleet import Fleet, SetResult, Site, SiteState
 from simulators.roaring import RoaringError, parse
 
 MAX_LOG_BYTES = 256 * 1024 * 1024
-_ARRAYS = ("commanded", "power_from_w", "power_to_w", "ramp_from_s", "ramp_s")
+SAVE_PERIOD_S = 10.0  # real; the log covers what happened since
 
 log = logging.getLogger("world.durability")
 
@@ -37,40 +40,53 @@ class TransitionLog:
         self._seq = 0
         self._size = 0
         self._saved_seq = -1
+        self._saved_real_s = 0.0
         self._saving = asyncio.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._recover()
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for name, site in fleet.sites.items():
+            site.on_restart = partial(self._note_restart, site, uuid5(NAMESPACE_URL, f"protocol/power/{name}").bytes)
 
     def set_state(self, site: Site, ref: bytes, assignment: int, state: int, wanted: BitMap) -> SetResult:
         """Carry a SET out and log it; the line is with the kernel when this returns."""
         at_s = max(self._clock.now_s(), site.at_s)
         result = site.set_state(state, wanted, at_s)
-        if result.changed:
-            self.note(site, ref, assignment, state, result.changed, at_s)
+        for into, changed in ((state, result.changed), *result.diverted.items()):
+            if changed:
+                self.note(site, ref, assignment, into, changed, at_s)
         return result
+
+    def limit(self, site: Site, ref: bytes, watts: float | None, wanted: BitMap) -> BitMap:
+        """Carry a power limit out (None: no longer) and log it; the devices that took it."""
+        at_s = max(self._clock.now_s(), site.at_s)
+        limited = site.limit(wanted, watts, at_s)
+        self._note_event(site, ref, {"event": "limit", "limit_w": watts}, limited, at_s)
+        return limited
+
+    def impose(self, site: Site, ref: bytes, fault: str, wanted: BitMap) -> None:
+        """Give devices a fault, a consequence of a command say, and log it."""
+        at_s = max(self._clock.now_s(), site.at_s)
+        site.impose(fault, wanted, at_s)
+        self._note_event(site, ref, {"event": "impose", "faults": [fault]}, wanted, at_s)
+
+    def lift(self, site: Site, ref: bytes, faults: Iterable[str], wanted: BitMap) -> None:
+        """End faults of devices, by a reset or a repair, and log it."""
+        at_s, kinds = max(self._clock.now_s(), site.at_s), tuple(faults)
+        site.lift(kinds, wanted, at_s)
+        self._note_event(site, ref, {"event": "lift", "faults": list(kinds)}, wanted, at_s)
 
     def note(self, site: Site, ref: bytes, assignment: int, state: int, changed: BitMap, at_s: float) -> None:
         """Log a change of state that has already happened."""
-        self._seq += 1
-        line = {
-            "seq": self._seq,
-            "simulated_at": iso(at_s),
-            "real_at": iso(self._clock.real_s()),
-            "site": site.config.site,
-            "ref": str(UUID(bytes=ref)),
-            "assignment": assignment,
-            "state": state,
-            "changed": len(changed),
-            "slots": base64.b64encode(changed.serialize()).decode(),
-        }
-        self._append((json.dumps(line) + "\n").encode())
+        self._write(site, ref, {"assignment": assignment, "state": state}, changed, at_s)
 
     async def save(self, *, always: bool = False) -> None:
-        """Write the snapshot if a device changed since the last one."""
+        """Write the snapshot if a device changed since the last one, which is some seconds old."""
         async with self._saving:
-            if self._seq == self._saved_seq and not always:
+            real_s = self._clock.real_s()
+            if not always and (self._seq == self._saved_seq or real_s - self._saved_real_s < SAVE_PERIOD_S):
                 return
+            self._saved_real_s = real_s
             seq, size = self._seq, self._size
             states = {name: site.save() for name, site in self._fleet.sites.items()}
             await asyncio.to_thread(_write_snapshot, self._state_path, seq, size, states)
@@ -82,6 +98,28 @@ class TransitionLog:
         """Write the last snapshot and close the log."""
         await self.save(always=True)
         os.close(self._fd)
+
+    def _note_restart(self, site: Site, ref: bytes, state: int, changed: BitMap) -> None:
+        """A device that booted into another state: told from commands by its ref."""
+        self.note(site, ref, 0, state, changed, site.at_s)
+
+    def _note_event(self, site: Site, ref: bytes, event: dict[str, Any], whom: BitMap, at_s: float) -> None:
+        if whom:
+            self._write(site, ref, {"assignment": 0, **event}, whom, at_s)
+
+    def _write(self, site: Site, ref: bytes, what: dict[str, Any], whom: BitMap, at_s: float) -> None:
+        self._seq += 1
+        line = {
+            "seq": self._seq,
+            "simulated_at": iso(at_s),
+            "real_at": iso(self._clock.real_s()),
+            "site": site.config.site,
+            "ref": str(UUID(bytes=ref)),
+            **what,
+            "changed": len(whom),
+            "slots": base64.b64encode(whom.serialize()).decode(),
+        }
+        self._append((json.dumps(line) + "\n").encode())
 
     def _append(self, line: bytes) -> None:
         left = memoryview(line)
@@ -127,8 +165,8 @@ class TransitionLog:
                     if site is None or site.digest != about["digest"]:
                         log.warning("state file: the devices of site %s have changed; they start anew", name)
                         continue
-                    arrays = [saved[f"{about['index']}.{array}"] for array in _ARRAYS]
-                    site.restore(SiteState(about["digest"], about["at_s"], about["energy_wh"], *arrays))
+                    arrays = {array: saved[f"{about['index']}.{array}"] for array in about["arrays"]}
+                    site.restore(SiteState(about["digest"], about["at_s"], about["energy_wh"], arrays))
         except FileNotFoundError:
             return 0
         except (OSError, ValueError, KeyError) as error:
@@ -141,29 +179,52 @@ class TransitionLog:
         try:
             entry: dict[str, Any] = json.loads(line)
             seq, name = int(entry["seq"]), str(entry["site"])
-            changed = parse(base64.b64decode(entry["slots"]))
-            at_s, state = epoch_s(entry["simulated_at"]), int(entry["state"])
+            whom = parse(base64.b64decode(entry["slots"]))
+            at_s = epoch_s(entry["simulated_at"])
+            again = _again(entry)
         except (ValueError, KeyError, TypeError, RoaringError) as error:
             log.warning("transition log %s: passed over a line that is no transition (%s)", self._path, error)
             return
         if seq > self._seq:
             self._seq = seq
             if name in self._fleet.sites:
-                self._fleet.sites[name].set_state(state, changed, at_s)
+                again(self._fleet.sites[name], whom, at_s)
+
+
+def _again(entry: dict[str, Any]) -> Callable[[Site, BitMap, float], object]:
+    """What a line of the log did to a site, to be done again."""
+    event = entry.get("event", "")
+    if event == "limit":
+        watts = None if entry["limit_w"] is None else float(entry["limit_w"])
+        return lambda site, whom, at_s: site.limit(whom, watts, at_s)
+    if event == "impose":
+        fault = str(entry["faults"][0])
+        return lambda site, whom, at_s: site.impose(fault, whom, at_s)
+    if event == "lift":
+        faults = [str(fault) for fault in entry["faults"]]
+        return lambda site, whom, at_s: site.lift(faults, whom, at_s)
+    state = int(entry["state"])
+    return lambda site, whom, at_s: site.put(state, whom, at_s)
 
 
 def _write_snapshot(path: Path, seq: int, log_bytes: int, states: dict[str, SiteState]) -> None:
     head = {
-        "version": 1,
+        "version": 2,
         "seq": seq,
         "log_bytes": log_bytes,
         "sites": {
-            name: {"index": index, "digest": state.digest, "at_s": state.at_s, "energy_wh": state.energy_wh}
+            name: {
+                "index": index,
+                "digest": state.digest,
+                "at_s": state.at_s,
+                "energy_wh": state.energy_wh,
+                "arrays": list(state.arrays),
+            }
             for index, (name, state) in enumerate(states.items())
         },
     }
-    arrays = {
-        f"{index}.{array}": getattr(state, array) for index, state in enumerate(states.values()) for array in _ARRAYS
+    arrays: dict[str, Any] = {
+        f"{index}.{name}": array for index, state in enumerate(states.values()) for name, array in state.arrays.items()
     }
     fresh = path.with_suffix(".state.new")
     with fresh.open("wb") as file:

@@ -1,13 +1,10 @@
-"""What can go wrong with a device: the names, and which faults each device has at an instant.
+"""What can go wrong with a device: the names, and nothing else.
 
-What a fault does to power, hashrate and commands is in `fleet`; what a device *says* then is its protocol server's work.
+When it does is in `fault_schedule`, which device has what now in `fault_state`, what it does to power, hashrate and commands in
+`devices`. What a device *says* then is its protocol server's work.
 """
 
 from typing import Final
-
-import numpy as np
-
-from simulators.streams import BoolArray
 
 # Miners.
 BOARD_DROPOUT: Final = "board_dropout"  # one of its boards is dead
@@ -25,6 +22,7 @@ ECC: Final = "ecc"  # memory errors
 FALLEN_OFF_BUS: Final = "fallen_off_bus"  # XID 79: gone until the node restarts
 NVLINK: Final = "nvlink"  # XID 74
 NODE_LOST: Final = "node_lost"  # all GPUs of a node at once
+XID: Final = "xid"  # an event in the driver's log without an effect of its own; the last one's code is kept
 # Both.
 POWER_LOST: Final = "power_lost"  # PDU, rack, feeder or site without power: 0 W
 COOLING_LOST: Final = "cooling_lost"  # its cooling loop stands still
@@ -32,24 +30,5 @@ COOLING_LOST: Final = "cooling_lost"  # its cooling loop stands still
 MINER_FAULTS: Final = (
     BOARD_DROPOUT, FAN_FAILURE, STUCK, LYING, FALSE_ACK, HUNG, UNREACHABLE, WRONG_WAKE, NO_POOL,
 )  # fmt: skip
-GPU_FAULTS: Final = (THROTTLED, ECC, FALLEN_OFF_BUS, NVLINK, NODE_LOST)
+GPU_FAULTS: Final = (THROTTLED, ECC, FALLEN_OFF_BUS, NVLINK, NODE_LOST, XID)
 FAULTS: Final = (*MINER_FAULTS, *GPU_FAULTS, POWER_LOST, COOLING_LOST)
-
-
-class Faults:
-    """The faults of one site's devices. None are drawn yet: every device is well."""
-
-    def __init__(self, devices: int) -> None:
-        self._none = np.zeros(devices, dtype=np.bool_)
-
-    def at(self, slot: int, at_s: float) -> frozenset[str]:  # noqa: ARG002
-        """Names of the faults a device has at an instant."""
-        return frozenset()
-
-    def mask(self, kind: str, at_s: float) -> BoolArray:  # noqa: ARG002
-        """Which devices of the site have a fault at an instant."""
-        return self._none
-
-    def xid(self, slot: int, at_s: float) -> int:  # noqa: ARG002
-        """The last XID of a GPU since its last reset; 0: none."""
-        return 0

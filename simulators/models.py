@@ -16,10 +16,10 @@ class MinerModel(NamedTuple):
     chips_per_board: int = 108
     fans: int = 4
     fan_rpm: int = 6000
-    chip_target_c: float = 68.0
-    rise_c: float = 26.0
-    stop_c: float = 95.0  # chips: the firmware stops hashing
-    warning_c: float = 80.0
+    chip_target_c: float = 75.0
+    rise_c: float = 40.0
+    slowdown_c: float = 85.0  # chips: from here on the firmware takes power back
+    warning_c: float = 82.0
     critical_c: float = 90.0
 
 

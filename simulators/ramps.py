@@ -96,23 +96,17 @@ class Ramps:
         return joules
 
     def retarget(
-        self, index: IntArray, to_w: PowerArray, ramp_s: PowerArray, at_s: float, delay_s: float = 0.0
+        self, index: IntArray, to_w: PowerArray, ramp_s: PowerArray, at_s: float, delay_s: FloatArray | float = 0.0
     ) -> None:
         """Send devices to another power from where they are; `delay_s`: they first stay (from 0 W only)."""
         self.energy_j[index] = self.energy_of(index, at_s)
-        self.from_w[index] = self.power_of(index, at_s)
+        self.from_w[index] = np.where((ramp_s > 0) | (np.asarray(delay_s) > 0), self.power_of(index, at_s), to_w)
         self.to_w[index] = to_w
         self.start_s[index] = at_s + delay_s
         self.ramp_s[index] = ramp_s
         self._moving = np.union1d(self._moving, index)
         self._recount()
         self.settle(at_s)
-
-    def cut(self, index: IntArray, at_s: float) -> None:
-        """Take devices to 0 W within no time at all."""
-        nothing = np.zeros(len(index), dtype=np.float32)
-        self.retarget(index, nothing, nothing, at_s)
-        self.from_w[index] = 0.0
 
     def settle(self, at_s: float) -> None:
         """Drop devices whose ramp has ended from the moving ones."""

@@ -1,45 +1,207 @@
-"""Scenarios: what differs from a calm world. A hook today (calm, negative-night); files come with the fleet's faults.
+"""Scenario files: what differs from a calm world, and when. `scenarios/NAME.yaml`, checked by the schema below.
 
-Scenario and seed are all that the exogenous log depends on.
+Hours count from the world's beginning, and the script begins anew every `repeat_h`, so that any restart comes upon it. What the
+hours mean at an instant is in `script`; the effects are in the rooms of the things that change. Scenario and seed (and what is
+recorded) are all that the exogenous log depends on.
 """
 
-from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from simulators.faults import FAULTS, XID
 from simulators.settings import WorldConfigError
 
+FOLDER = Path(__file__).with_name("scenarios")
+WEEK_H = 168.0
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """Shifts applied to the generator.
+
+def _known_fault(kind: str) -> str:
+    if kind not in FAULTS or kind == XID:
+        message = f"{kind!r} is no fault; there are {', '.join(sorted(set(FAULTS) - {XID}))}"
+        raise ValueError(message)
+    return kind
+
+
+FaultName = Annotated[str, AfterValidator(_known_fault)]
+Unit = Literal["device", "node", "pdu", "rack", "cooling_loop", "site"]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Span(_Strict):
+    """A time within the script: it grows over `rise_h`, holds, and fades over `rise_h` until `until_h`."""
+
+    from_h: float = Field(ge=0.0)
+    until_h: float = Field(gt=0.0)
+    rise_h: float = Field(default=0.0, ge=0.0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.until_h - self.from_h < max(2.0 * self.rise_h, 1e-9):
+            message = (
+                f"from_h {self.from_h} to until_h {self.until_h} is too short to rise and fade over {self.rise_h} h"
+            )
+            raise ValueError(message)
+        return self
+
+
+class PriceShift(Span):
+    """Power prices × `factor` + `add_usd_per_mwh`, real-time and day-ahead."""
+
+    factor: float = Field(default=1.0, ge=0.0, le=100.0)
+    add_usd_per_mwh: float = Field(default=0.0, ge=-5000.0, le=5000.0)
+
+
+class WeatherShift(Span):
+    """Outdoor temperature + `shift_celsius`."""
+
+    shift_celsius: float = Field(ge=-60.0, le=40.0)
+
+
+class GpuShift(Span):
+    """Demand for rented GPUs: rates × `rate_factor`, and a share of the listings without stock."""
+
+    rate_factor: float = Field(default=1.0, gt=0.0, le=20.0)
+    sold_out_fraction: Fraction = 0.0
+
+
+class FaultShift(Span):
+    """Rates of faults × `factor`; of some kinds only, where they are named."""
+
+    factor: float = Field(ge=0.0, le=1000.0)
+    kinds: list[FaultName] = Field(default_factory=list)
+
+
+class ScriptedFault(_Strict):
+    """A fault at an hour of the script, for some minutes, on a share of the units of one site (by number) or of all.
 
     Attributes:
+        spread_minutes: each unit begins at its own moment within them.
+    """
+
+    at_h: float = Field(ge=0.0)
+    minutes: float = Field(gt=0.0, le=20_160.0)
+    kind: FaultName
+    unit: Unit = "device"
+    fraction: Fraction = 1.0
+    devices: Literal["ASIC", "GPU"] | None = None
+    site: int | None = Field(default=None, ge=0)
+    spread_minutes: float = Field(default=0.0, ge=0.0, le=1440.0)
+
+
+class RateChange(_Strict):
+    """Another rate or duration of one hazard of `hazards`; what is absent stays."""
+
+    per_day: float | None = Field(default=None, ge=0.0, le=10.0)
+    median_h: float | None = Field(default=None, gt=0.0, le=480.0)
+
+
+class FaultPlan(_Strict):
+    """Which random faults there are: none, or those of the table in `hazards` × `factor`."""
+
+    profile: Literal["none", "typical"] = "none"
+    factor: float = Field(default=1.0, ge=0.0, le=1000.0)
+    rates: dict[str, RateChange] = Field(default_factory=dict)
+
+
+class Cut(_Strict):
+    """No message passes between a site (by number) and its gateway."""
+
+    from_h: float = Field(ge=0.0)
+    until_h: float = Field(gt=0.0)
+    site: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.until_h <= self.from_h:
+            message = f"from_h {self.from_h} is not before until_h {self.until_h}"
+            raise ValueError(message)
+        return self
+
+
+class NetworkPlan(_Strict):
+    """Between a site and its gateway, one way, in real time; a lost message is sent again and comes late."""
+
+    latency_ms: float = Field(default=0.0, ge=0.0, le=5000.0)
+    jitter_ms: float = Field(default=0.0, ge=0.0, le=5000.0)
+    loss_fraction: Fraction = 0.0
+    cuts: list[Cut] = Field(default_factory=list)
+
+
+class Scenario(_Strict):
+    """One scenario file.
+
+    Attributes:
+        begins: where a generated world begins; None: 2025-01-01.
         night_wind: added to the wind index (standard deviations) at the dead of every local night.
-        description: one line for people.
     """
 
     name: str
-    description: str
-    night_wind: float = 0.0
+    description: str = Field(min_length=10)
+    begins: datetime | None = None
+    repeat_h: float = Field(default=WEEK_H, gt=0.0)
+    night_wind: float = Field(default=0.0, ge=-10.0, le=10.0)
+    prices: list[PriceShift] = Field(default_factory=list)
+    weather: list[WeatherShift] = Field(default_factory=list)
+    gpus: list[GpuShift] = Field(default_factory=list)
+    faults: FaultPlan = Field(default_factory=FaultPlan)
+    fault_shifts: list[FaultShift] = Field(default_factory=list)
+    events: list[ScriptedFault] = Field(default_factory=list)
+    network: NetworkPlan = Field(default_factory=NetworkPlan)
+
+    @field_validator("begins")
+    @classmethod
+    def _aware(cls, begins: datetime | None) -> datetime | None:
+        return begins if begins is None or begins.tzinfo else begins.replace(tzinfo=UTC)
+
+    @model_validator(mode="after")
+    def _within_the_script(self) -> Self:
+        spans: list[Span | Cut] = [*self.prices, *self.weather, *self.gpus, *self.fault_shifts, *self.network.cuts]
+        latest_h = max([*(span.until_h for span in spans), *(event.at_h for event in self.events)], default=0.0)
+        if latest_h > self.repeat_h:
+            message = f"something is due at hour {latest_h}, but the script begins anew after {self.repeat_h}"
+            raise ValueError(message)
+        return self
 
 
-_SCENARIOS = {
-    scenario.name: scenario
-    for scenario in (
-        Scenario("calm", "an ordinary year: evening peaks, some windy nights, rare scarcity"),
-        Scenario(
-            "negative-night", "every night is windy: negative prices for hours, worst in the west", night_wind=3.0
-        ),
-    )
-}
+def scenario_names() -> list[str]:
+    """The scenarios there are."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+@lru_cache(maxsize=16)
 def scenario_named(name: str) -> Scenario:
     """The scenario of that name.
 
     Raises:
-        WorldConfigError: there is none.
+        WorldConfigError: there is none, or its file is wrong.
     """
-    if name not in _SCENARIOS:
-        message = f"scenario {name!r} is unknown; there are {', '.join(sorted(_SCENARIOS))}"
+    if name not in scenario_names():
+        message = f"scenario {name!r} is unknown; there are {', '.join(scenario_names())}"
         raise WorldConfigError(message)
-    return _SCENARIOS[name]
+    return read_scenario(FOLDER / f"{name}.yaml")
+
+
+def read_scenario(path: Path) -> Scenario:
+    """Read and check a scenario file; its name is the file's.
+
+    Raises:
+        WorldConfigError: it is not YAML, or a field is wrong.
+    """
+    try:
+        return Scenario.model_validate({"name": path.stem, **(yaml.safe_load(path.read_text()) or {})})
+    except yaml.YAMLError as error:
+        message = f"scenario file {path} is not YAML: {error}"
+        raise WorldConfigError(message) from error
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()[:20]]
+        message = f"scenario file {path} has {error.error_count()} wrong fields:\n" + "\n".join(lines)
+        raise WorldConfigError(message) from error

@@ -9,11 +9,13 @@ from pyroaring import BitMap
 
 from simulators.models import GpuModel, MinerModel, gpu_model, miner_model
 from simulators.ramps import PowerArray
-from simulators.settings import GroupConfig, SiteConfig
+from simulators.settings import GroupConfig, SiteConfig, StateConfig
 from simulators.streams import FloatArray, stream
 
-CURTAILED = 0
+CURTAILED, IDLE = 0, 1
+MINING = (2, 3)
 STATE_CODES = 7
+MINER_IDLE_W = 50.0  # up, and hashing nothing (SM-10)
 ASLEEP_W = {"ASIC": 25.0, "GPU": 15.0}
 _POWER_SD, _HASH_SD = 0.015, 0.01
 
@@ -34,9 +36,15 @@ class Tables:
         self.ramp_down_s = np.zeros((STATE_CODES, size), dtype=np.float32)
         self.rise_per_w = np.zeros(size, dtype=np.float32)  # °C per watt: a miner's with its fans at full speed
         self.target_c = np.zeros(size, dtype=np.float32)  # what a miner's fans hold its chips at
+        self.low_w: PowerArray = np.zeros(size, dtype=np.float32)  # of the lowest mining state, and its hashrate
+        self.low_th: PowerArray = np.zeros(size, dtype=np.float32)
+        self.idle_w: PowerArray = np.zeros(size, dtype=np.float32)  # up, but doing nothing
+        self.hot_c: PowerArray = np.zeros(size, dtype=np.float32)  # chips: from here on power is cut back
+        self.boards = np.ones(size, dtype=np.uint8)
         self.known_slots = np.zeros(size, dtype=np.uint8)
         self.is_gpu = np.zeros(size, dtype=np.bool_)
         self.first_state = np.zeros(size, dtype=np.uint8)
+        self.other_state = np.tile(np.arange(STATE_CODES, dtype=np.uint8)[:, None], size)  # where a wrong wake leads
         self.able = [BitMap() for _ in range(STATE_CODES)]
         for number, group in enumerate(config.groups):
             self._fill(config, group, number, seed)
@@ -49,7 +57,6 @@ class Tables:
         self.group_of[span] = number
         self.known_slots[span] = 1
         self.is_gpu[span] = group.kind == "GPU"
-        listed = {state.state for state in group.states}
         self.able[CURTAILED].add_range(group.first_slot, group.end_slot)
         self.power_w[CURTAILED, span] = ASLEEP_W[group.kind]
         self.ramp_down_s[CURTAILED, span] = 5.0
@@ -57,13 +64,37 @@ class Tables:
             self.able[state.state].add_range(group.first_slot, group.end_slot)
             factor = power_factor if state.state != CURTAILED else 1.0
             self.power_w[state.state, span] = state.power_w * factor
-            self.hash_th_per_s[state.state, span] = state.hash_rate_th_per_s * hash_factor
+            self.hash_th_per_s[state.state, span] = self._hashrate(number, state) * hash_factor
             self.ramp_up_s[state.state, span] = state.ramp_up_s
             self.ramp_down_s[state.state, span] = state.ramp_down_s
+        self._fill_from_model(group, number, span)
+        self._fill_from_ladder(group, span)
+
+    def _hashrate(self, number: int, state: StateConfig) -> float:
+        """As the file says; where it says nothing, from the power of a mining state and the model's efficiency."""
         model = self.models[number]
-        self.target_c[span] = model.chip_target_c if isinstance(model, MinerModel) else 0.0
-        self.rise_per_w[span] = self.models[number].rise_c / self.power_w[:, span].max(axis=0)
-        self.first_state[span] = CURTAILED if group.kind == "ASIC" else min(listed)
+        if state.hash_rate_th_per_s or not isinstance(model, MinerModel) or state.state not in MINING:
+            return state.hash_rate_th_per_s
+        return state.power_w / model.efficiency_j_per_th
+
+    def _fill_from_model(self, group: GroupConfig, number: int, span: slice) -> None:
+        model = self.models[number]
+        if isinstance(model, MinerModel):
+            self.target_c[span], self.boards[span] = model.chip_target_c, model.boards
+        self.hot_c[span] = model.slowdown_c
+        self.rise_per_w[span] = model.rise_c / np.maximum(self.power_w[:, span].max(axis=0), 1.0)
+        self.first_state[span] = CURTAILED if group.kind == "ASIC" else min(state.state for state in group.states)
+
+    def _fill_from_ladder(self, group: GroupConfig, span: slice) -> None:
+        """What lies between the states: the idle power, the lowest mining state, and the one next to each."""
+        hashing = [s for s in group.states if self.hash_th_per_s[s.state, group.first_slot] > 0]
+        mining = sorted(hashing, key=lambda state: state.power_w)
+        lowest = mining[0].state if mining else CURTAILED
+        self.low_w[span], self.low_th[span] = self.power_w[lowest, span], self.hash_th_per_s[lowest, span]
+        idle = next((s.state for s in group.states if s.state == IDLE), CURTAILED)
+        self.idle_w[span] = MINER_IDLE_W if group.kind == "ASIC" else self.power_w[idle, span]
+        for state, other in zip(mining, [*mining[1:], *mining[:-1][-1:]], strict=True) if len(mining) > 1 else ():
+            self.other_state[state.state, span] = other.state
 
 
 def _model_of(group: GroupConfig) -> MinerModel | GpuModel:

@@ -30,7 +30,7 @@ def relax(rise_c: FloatArray, from_c: FloatArray, to_c: FloatArray, segment: Seg
     return to_c + (ramped - to_c) * np.exp(-after_s / tau_s)
 
 
-def miner_rise_c(power_w: FloatArray, least_per_w: FloatArray, target_c: FloatArray, inlet_c: float) -> FloatArray:
+def miner_rise_c(power_w: FloatArray, least_per_w: FloatArray, target_c: FloatArray, inlet_c: FloatArray) -> FloatArray:
     """Equilibrium rise of chips above inlet air: the fans hold the target while they can.
 
     `least_per_w`: °C per watt with the fans at full speed.

@@ -4,13 +4,13 @@ Generated hour by hour and linear between; a function of (seed, place, instant) 
 `series`. What a hall or a chip makes of it is in `thermal`.
 """
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from simulators.central import local_seconds
+from simulators.script import Script
 from simulators.streams import DAY_S, FloatArray, smooth_noise
 
 HOUR_S = 3600
@@ -50,10 +50,9 @@ def climate_of(point: str) -> Climate:
 class Weather:
     """Outdoor temperature near any settlement point, at any instant."""
 
-    def __init__(self, seed: int, shift: Callable[[FloatArray], FloatArray] | None = None) -> None:
-        """`shift`: what the scenario adds to the temperature at given instants, °C."""
+    def __init__(self, seed: int, script: Script | None = None) -> None:
         self._seed = seed
-        self._shift = shift
+        self._script = script
         self.hourly = lru_cache(maxsize=512)(self._hourly)
 
     def temperature_c(self, point: str, at_s: float) -> float:
@@ -79,7 +78,7 @@ class Weather:
         local = smooth_noise(self._seed, f"weather.{point}", day, _HOURS, _FRONT_TAU_H / 4)
         front = 0.95 * region + 0.31 * local
         values = climate.mean_c - climate.season_c * season + climate.daily_c * _daily(hours) + spread * front
-        return values if self._shift is None else values + self._shift(starts_s.astype(np.float64))
+        return values if self._script is None else values + self._script.temperature_c(starts_s.astype(np.float64))
 
 
 def _daily(hours: FloatArray) -> FloatArray:

@@ -31,6 +31,19 @@ def full_seconds(segment: Segment, asleep_w: FloatArray) -> FloatArray:
     return np.where(rest > 0, rising, np.maximum(segment.since_s, 0.0))
 
 
+def joules_above(segment: Segment, level_w: FloatArray) -> FloatArray:
+    """Energy spent above a power since the segment's start."""
+    inside_s = np.clip(segment.since_s, 0.0, segment.ramp_s)
+    slope = (segment.to_w - segment.from_w) / segment.ramp_s
+    begin = np.maximum(segment.from_w - level_w, 0.0)
+    end = np.maximum(segment.from_w + slope * inside_s - level_w, 0.0)
+    is_level = np.abs(slope) < 1e-9
+    ramped = (end * end - begin * begin) / np.where(is_level, 1.0, 2.0 * slope)
+    after_s = np.maximum(segment.since_s - segment.ramp_s, 0.0)
+    level = np.maximum(segment.to_w - level_w, 0.0) * after_s
+    return np.asarray(np.where(is_level, begin * inside_s, ramped) + level)
+
+
 def _line(segment: Segment, asleep_w: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Share at the segment's start (below 0 where power begins under sleep), and what is added over its ramp."""
     span_w = np.maximum(segment.to_w - asleep_w, 1e-6)
