@@ -47,7 +47,11 @@ def note_reached(settings: Settings, anchor: Anchor) -> None:
 
 
 def refuse_other_world(settings: Settings) -> None:
-    """Raise ConfigError when the state directory holds the history of another world."""
+    """Raise ConfigError when there is no such recording, or the state directory holds the history of another world."""
+    if settings.replay_dir is not None and not settings.replay_dir.is_dir():
+        raise ConfigError(
+            f"HCP_WORLD={settings.world}: there is no such folder; name one that holds recorded series (docs/world.md)"
+        )
     record = _read(_history(settings))
     for name, value in (("world", settings.world), ("seed", settings.seed)):
         if name in record and record[name] != value:

@@ -5,6 +5,7 @@ import pytest
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor import configuration
+from hcp_pipelines.supervisor.anchor import refuse_other_world
 
 
 def write(tmp_path, **settings):
@@ -18,3 +19,8 @@ def test_an_unknown_scenario_is_refused_and_the_known_ones_are_named(tmp_path):
     with pytest.raises(ConfigError, match=r"HCP_WORLD=sim: .*'nonsense' is unknown; there are calm"):
         write(tmp_path, scenario="nonsense")
     assert path.read_text() == before
+
+
+def test_a_recording_that_is_not_there_is_refused_before_anything_starts(tmp_path):
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        refuse_other_world(Settings(state_dir=tmp_path / "state", world=f"replay:{tmp_path / 'nowhere'}"))
