@@ -18,16 +18,16 @@ Connection = psycopg.AsyncConnection[Any]
 _COMMANDED = """
     insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, feeder_id,
         wave, from_state, to_state, devices, slots, mw_delta, tick_id, policy_id, decision_price_usd_per_mwh, usd_per_hour,
-        reason, reason_detail, steps_ms, simulated_at)
+        reason, reason_detail, actor, steps_ms, simulated_at)
     select 'commanded', v.facility_id, l.owner, l.epoch, v.command_id, v.assignment, v.generation, v.group_id, v.feeder_id,
         v.wave, v.from_state, v.to_state, v.devices, v.slots, v.mw_delta, v.tick_id, v.policy_id, v.price, v.usd_per_hour,
-        v.reason, v.reason_detail, v.steps_ms::jsonb, v.simulated_at
+        v.reason, v.reason_detail, v.actor, v.steps_ms::jsonb, v.simulated_at
     from unnest(%b::text[], %b::bigint[], %b::uuid[], %b::int[], %b::bigint[], %b::text[], %b::text[], %b::int[],
                 %b::smallint[], %b::smallint[], %b::int[], %b::bytea[], %b::float8[], %b::bigint[], %b::bigint[],
-                %b::float8[], %b::float8[], %b::text[], %b::text[], %b::text[], %b::timestamptz[])
+                %b::float8[], %b::float8[], %b::text[], %b::text[], %b::text[], %b::text[], %b::timestamptz[])
          as v(facility_id, epoch, command_id, assignment, generation, group_id, feeder_id, wave, from_state, to_state,
-              devices, slots, mw_delta, tick_id, policy_id, price, usd_per_hour, reason, reason_detail, steps_ms,
-              simulated_at)
+              devices, slots, mw_delta, tick_id, policy_id, price, usd_per_hour, reason, reason_detail, actor,
+              steps_ms, simulated_at)
     join facility_leases l on l.facility_id = v.facility_id and l.epoch = v.epoch and l.owner = %s and l.expires_at > now()
     returning facility_id"""
 _OUTCOMES = """
@@ -95,6 +95,7 @@ class CommandRow:
     usd_per_hour: float | None
     reason: str
     reason_detail: str
+    actor: str
     steps_ms: dict[str, float] | None
     simulated_at: datetime
 
@@ -179,7 +180,7 @@ async def write_commands(connection: Connection, owner: str, rows: Sequence[Comm
         [r.feeder_id for r in rows], [r.wave for r in rows], [r.from_state for r in rows], [r.to_state for r in rows],
         [r.devices for r in rows], [r.slots for r in rows], [r.mw_delta for r in rows], [r.tick_id for r in rows],
         [r.policy_id for r in rows], [r.price for r in rows], [r.usd_per_hour for r in rows],
-        [r.reason for r in rows], [r.reason_detail for r in rows],
+        [r.reason for r in rows], [r.reason_detail for r in rows], [r.actor for r in rows],
         [None if r.steps_ms is None else json.dumps(r.steps_ms) for r in rows], [r.simulated_at for r in rows],
     ]  # fmt: skip
     cursor = await connection.execute(_COMMANDED, [*columns, owner], prepare=True)

@@ -29,6 +29,7 @@ from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import encode_slots
 
 ACK_DEADLINE_MS = 5_000
+FALLBACK_ACTOR = "facility file"  # whose static plan it is
 CHECK_EACH_S = 0.5  # real: holds, expiries and dwell times are looked at so often without a tick
 AFTER_RELEASE_S = 1e-3  # simulated: a booking has then left its window whatever the rounding
 
@@ -247,6 +248,7 @@ class Owner:
             usd_per_hour=_gain_usd_per_hour(decision, move),
             reason=reason.value,
             reason_detail=", ".join(wanted.binding),
+            actor="policy" if wanted.guard is not None else FALLBACK_ACTOR,
             steps_ms=steps or None,
             simulated_at=decision.now,
         )

@@ -59,7 +59,7 @@ def owned_by(database, owner, epoch=1, facility="hou-1", for_s=60):
 def command(command_id=None, epoch=1, assignment=0, at=AT, mw=-0.5):
     return CommandRow(
         "hou-1", epoch, command_id or uuid.uuid4(), assignment, 1, "s21", "feeder-1", 0, 3, 0, 4, b"\x01\x02", mw, None,
-        None, 40.0, 1.5, "economics", "", {"read": 1.0}, at,
+        None, 40.0, 1.5, "economics", "", "policy", {"read": 1.0}, at,
     )  # fmt: skip
 
 

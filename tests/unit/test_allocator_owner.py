@@ -147,7 +147,7 @@ def test_without_prices_it_holds_then_takes_the_fallback_plan_then_recovers_on_t
     rig.clock.advance(1800)
     rig.owner.ask()
     wave = rig.plan()
-    assert {r.reason for r in wave.rows} == {"fallback_plan"}
+    assert {(r.reason, r.actor) for r in wave.rows} == {("fallback_plan", "facility file")}
     assert rig.miners_on() == 0, "the demo's fallback plan puts miners to sleep"
     assert rig.tick(30.0) is None, "one good value is not enough"
     wave = rig.tick(30.0)
