@@ -110,9 +110,9 @@ class Faults:
         since_s, until_s = self._since_s[kind][index], self._until_s[kind][index]
         return self.at_s - since_s, np.minimum(until_s, self.at_s) - since_s
 
-    def impose(self, kind: str, index: IntArray, at_s: float, until_s: float = inf) -> None:
+    def impose(self, kind: str, index: IntArray, at_s: float, until_s: float = inf, xid: int = 0) -> None:
         """Give some devices a fault that is not in the schedule, until it is lifted or its time is over."""
-        self._begin(Incident(at_s, until_s, kind, "imposed", index))
+        self._begin(Incident(at_s, until_s, kind, "imposed", index, xid))
 
     def lift(self, kinds: Iterable[str], index: IntArray, at_s: float) -> None:
         """End some devices' faults, whatever brought them; lifting `xid` forgets the last XID."""

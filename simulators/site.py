@@ -136,11 +136,11 @@ class Site:
         most_w = self._physics.board_limit_w(slot)
         self.limit(BitMap([slot]), None if board_w >= most_w else board_w, at_s)
 
-    def impose(self, kind: str, wanted: BitMap, at_s: float, until_s: float = inf) -> None:
-        """Give devices a fault that no schedule knows: consequences of a command, drills, tests."""
+    def impose(self, kind: str, wanted: BitMap, at_s: float, until_s: float = inf, xid: int = 0) -> None:
+        """Give devices a fault that no schedule knows: consequences of a command, drills, tests. `xid`: what GPUs report."""
         self.advance(at_s)
         index = slots(wanted & BitMap.union(*self._tables.able))
-        self.faults.impose(kind, index, self.at_s, until_s)
+        self.faults.impose(kind, index, self.at_s, until_s, xid)
         self._befall(kind, index)
 
     def lift(self, kinds: Iterable[str], wanted: BitMap, at_s: float) -> None:
