@@ -75,6 +75,13 @@ def cpu_s(pid: int) -> float:
     return own_s + sum(cpu_s(int(child)) for child in children)
 
 
+def machine_busy_s() -> float:
+    """CPU seconds that all processes of this machine have used since it started."""
+    user, nice, system, _, _, irq, softirq, steal = Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
+    ticks = sum(int(n) for n in (user, nice, system, irq, softirq, steal))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def progress(steps: Sequence[int], label: str) -> Iterator[int]:
     """The steps one by one, with a bar where a person looks on."""
     with click.progressbar(steps, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import commit, describe_machine, percentile, print_figures, progress, rounded
+from benchmarks.common import commit, describe_machine, machine_busy_s, percentile, print_figures, progress, rounded
 from benchmarks.parts import latencies
 from benchmarks.parts.market import SEED, Market, open_market, price_path, publish_policies, until_admitted
 from benchmarks.parts.stack import Stack, remove_database, running_stack
@@ -58,9 +58,9 @@ async def measure(settings: Settings, ticks: int) -> Measured:
         market.skip_to_now()
         await _send(market, price_path(WARM_UP_TICKS, len(market.points), SEED + 1).tolist(), "warming up")
         market.sent.clear()
-        before_s, began_s = stack.cpu_s(), time.monotonic()
+        before = _Used.now(stack)
         await _send(market, price_path(ticks, len(market.points)).tolist(), "ticks")
-        about |= _use(stack, before_s, time.monotonic() - began_s)
+        about |= _use(stack, before, _Used.now(stack))
         await _until_settled(settings)
         await market.connection.close()
         stack.poll()
@@ -83,15 +83,32 @@ def _durability(settings: Settings) -> dict[str, Any]:
     return {name: row[0] for name, row in zip(names, rows, strict=True) if row}
 
 
-def _use(stack: Stack, before_s: dict[str, float], real_s: float) -> dict[str, Any]:
-    """Memory at the end, and CPU seconds of each process during the measured ticks."""
+@dataclass(frozen=True)
+class _Used:
+    """CPU seconds up to an instant: by process, of this one, and of the whole machine."""
+
+    at_s: float
+    by_process: dict[str, float]
+    own_s: float
+    machine_s: float
+
+    @classmethod
+    def now(cls, stack: Stack) -> "_Used":
+        return cls(time.monotonic(), stack.cpu_s(), time.process_time(), machine_busy_s())
+
+
+def _use(stack: Stack, before: _Used, after: _Used) -> dict[str, Any]:
+    """Memory at the end; CPU seconds during the measured ticks of each process, and of whatever else ran on the machine."""
     memory_mb = stack.pss_mb([*ALLOCATORS, *stack.gateways])
-    used_s = {name: round(now_s - before_s.get(name, 0.0), 2) for name, now_s in stack.cpu_s().items()}
+    used_s = {name: after.by_process[name] - before.by_process.get(name, 0.0) for name in after.by_process}
+    used_s["bench"] = after.own_s - before.own_s
+    others_s = after.machine_s - before.machine_s - sum(used_s.values())
     return {
         "rss_mb": round(sum(memory_mb.values()), 1),
         "rss_mb_by_process": memory_mb,
-        "cpu_s": used_s,
-        "ticking_s": round(real_s, 1),
+        "cpu_s": {name: round(seconds, 2) for name, seconds in used_s.items()},
+        "others_cpu_s": round(max(others_s, 0.0), 1),
+        "ticking_s": round(after.at_s - before.at_s, 1),
     }
 
 
