@@ -1,0 +1,188 @@
+"""The agent's JSON ↔ values, pure (docs/gpu-agent.md). Unknown members are passed over: the agent may grow within version 1.
+
+A refusal comes as a problem document: 401 and 403 and most conflicts are *refused*, `busy` alone is *later*.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hcp_pipelines.devices.gpu_node.transport import Answer
+from hcp_pipelines.devices.gpu_node.values import (
+    GpuSpecification,
+    GpuStatus,
+    NodeIdentity,
+    Operation,
+    WorkloadSpec,
+)
+from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError
+from hcp_pipelines.domain.modes import DeviceState
+
+STATE_OF_NAME = {
+    "parked": DeviceState.CURTAILED,
+    "idle": DeviceState.IDLE,
+    "inference_realtime": DeviceState.INFERENCE_REALTIME,
+    "inference_batch": DeviceState.INFERENCE_BATCH,
+    "training": DeviceState.TRAINING,
+}
+CLASS_OF_STATE = {state: name for name, state in STATE_OF_NAME.items() if state not in (0, 1)}
+_GIB = 1024
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+class BusyError(DeviceRefusedError):
+    """Something is under way on that GPU: ask again later, don't quarantine."""
+
+
+class _Workload(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    identity: str = Field(alias="id")
+    workload_class: str = Field(alias="class")
+    phase: str
+    gpus: list[int] = Field(max_length=64)
+
+
+class _Gpu(BaseModel):
+    gpu: int = Field(ge=0, lt=64)
+    uuid: str
+    health: str
+    state: str | None = None
+    power_w: float | None = None
+    power_cap_w: float | None = None
+    operation: str | None = None
+    workload: _Workload | None = None
+
+
+class _Gpus(BaseModel):
+    gpus: list[_Gpu] = Field(max_length=64)
+
+
+class _Node(BaseModel):
+    api_version: str
+    hostname: str
+    driver_version: str
+    gpu_model: str
+    compute_capability: str
+    memory_mib: float
+    power_cap_bounds_w: tuple[float, float]
+    states: list[str]
+    is_drained: bool
+
+
+class _Operation(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    identity: str = Field(alias="id")
+    kind: str
+    gpus: list[int] = Field(max_length=64)
+    state: str
+    problem: dict[str, Any] | None = None
+
+
+def decode_gpus(answer: Answer, address: str) -> tuple[GpuStatus, ...]:
+    """`GET /v1/gpus`, by rising index."""
+    return tuple(_status(gpu) for gpu in sorted(_checked(answer, _Gpus, address).gpus, key=lambda gpu: gpu.gpu))
+
+
+def decode_identity(node: Answer, gpus: tuple[GpuStatus, ...], address: str) -> NodeIdentity:
+    """`GET /v1/node`, with the boards of `GET /v1/gpus`."""
+    said = _checked(node, _Node, address)
+    least_w, most_w = said.power_cap_bounds_w
+    memory_gb = round(said.memory_mib / _GIB, 1)
+    return NodeIdentity(
+        said.hostname,
+        said.driver_version,
+        said.api_version,
+        tuple(gpu.uuid for gpu in gpus),
+        GpuSpecification(said.gpu_model, memory_gb, said.compute_capability, most_w, least_w),
+        said.is_drained,
+        frozenset(STATE_OF_NAME[name] for name in said.states if name in STATE_OF_NAME),
+    )
+
+
+def decode_operation(answer: Answer, address: str) -> Operation:
+    """The reply to a write, or `GET /v1/operations/…`."""
+    said = _checked(answer, _Operation, address)
+    problem = str((said.problem or {}).get("detail", ""))
+    return Operation(said.identity, said.kind, tuple(said.gpus), said.state, problem)
+
+
+def encode_write(request_id: str, gpus: tuple[int, ...] | None = None, **members: object) -> bytes:
+    """The body of a write.
+
+    >>> encode_write("r-1234567", (0, 1), park=True)
+    b'{"request_id": "r-1234567", "gpus": [0, 1], "park": true}'
+    """
+    on = {} if gpus is None else {"gpus": list(gpus)}
+    return json.dumps({"request_id": request_id, **on, **members}).encode()
+
+
+def encode_start(request_id: str, gpus: tuple[int, ...], state: DeviceState, spec: WorkloadSpec) -> bytes:
+    """The body of a start: what ran there before is replaced."""
+    return encode_write(
+        request_id,
+        gpus,
+        **{"class": CLASS_OF_STATE[state]},
+        model=spec.model,
+        weights_gib=spec.weights_gib,
+        load=spec.load,
+        replace=True,
+    )
+
+
+def _status(gpu: _Gpu) -> GpuStatus:
+    workload = gpu.workload
+    return GpuStatus(
+        gpu.gpu,
+        gpu.uuid,
+        gpu.health,
+        STATE_OF_NAME.get(gpu.state or ""),
+        gpu.power_w,
+        gpu.power_cap_w,
+        gpu.operation,
+        workload.identity if workload else None,
+        workload.workload_class if workload else None,
+        workload.phase if workload else None,
+        tuple(workload.gpus) if workload else (),
+    )
+
+
+def _checked(answer: Answer, shape: type[Shape], address: str) -> Shape:
+    """The body in its shape.
+
+    Raises:
+        DeviceRefusedError: the agent says no.
+        DeviceReplyError: what it says is not of that shape.
+    """
+    if not 200 <= answer.status < 300:
+        _raise_problem(answer, address)
+    try:
+        return shape.model_validate_json(answer.body)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the body"
+        raise DeviceReplyError(f"{address}: {where}: {first['msg']}: {answer.body[:80]!r}") from error
+
+
+def _raise_problem(answer: Answer, address: str) -> None:
+    """A status that is no success."""
+    said = _problem(answer)
+    kind = str(said.get("type", "")).rpartition(":")[2] or "no reason"
+    text = f"{address}: {answer.status} {kind}: {str(said.get('detail', answer.body[:200]))[:300]}"
+    if kind == "busy":
+        raise BusyError(text)
+    if 400 <= answer.status < 500:
+        raise DeviceRefusedError(text)
+    raise DeviceReplyError(text)
+
+
+def _problem(answer: Answer) -> Mapping[str, Any]:
+    if not answer.content_type.startswith("application/problem+json"):
+        return {}
+    try:
+        said = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -1,0 +1,125 @@
+"""The exporter's page → `NodeTelemetry`, pure. Matched by `gpu` and `UUID` alone: other labels come and go with versions.
+
+Quirks, each with the exporters that have it:
+- an absent value is left out; exporter 2.1 printed DCGM's blank instead: 0x7ffffffffffffff0 and up for integers
+  (docs.nvidia.com 2021-04 shows 9223372036854775794), 2^47 for floating point (dcgm: dcgm_structs.h). Both are None here.
+- the label `Hostname` is `hostname` in commits after 4.5.3-4.8.2; `UUID` is `uuid` in its old namespace.
+- err_code and err_msg change with the XID's value: never part of the match.
+- the Prometheus parser names a counter's samples with `_total`, which the text does not have.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from hcp_pipelines.devices.gpu_node.values import MIB, GpuTelemetry, NodeTelemetry
+from hcp_pipelines.domain.errors import DeviceReplyError
+
+MAX_GPUS = 64
+_BLANK_INT = float(0x7FFFFFFFFFFFFFF0)
+_BLANK_FLOAT = 2.0**47
+_PREFIX = "DCGM_FI_"
+_COUNTERS = frozenset({"DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"})  # may grow past the blank of floating point
+
+Values = Mapping[str, float]
+
+
+def decode_metrics(body: bytes, address: str) -> NodeTelemetry:
+    """The page as telemetry, by rising GPU index.
+
+    Raises:
+        DeviceReplyError: it is no exposition, or shows no GPU of any kind.
+    """
+    found: dict[tuple[int, str], dict[str, float]] = defaultdict(dict)
+    labels: dict[tuple[int, str], Mapping[str, str]] = {}
+    problems: list[str] = []
+    is_exporter = False
+    try:
+        for family in text_string_to_metric_families(body.decode()):
+            is_exporter = is_exporter or family.name.startswith(_PREFIX)
+            for sample in family.samples:
+                key = _key(sample.labels)
+                if key is not None and family.name.startswith(_PREFIX):
+                    _add(found[key], family.name, float(sample.value), key, problems)
+                    labels.setdefault(key, sample.labels)
+    except (ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise DeviceReplyError(f"{address}: not a Prometheus page ({error}): {body[:80]!r}") from error
+    if not is_exporter:
+        raise DeviceReplyError(f"{address}: a page without a DCGM counter: {body[:80]!r}")
+    if len(found) > MAX_GPUS:
+        raise DeviceReplyError(f"{address}: {len(found)} GPUs in one node; at most {MAX_GPUS} are believed")
+    gpus = tuple(_telemetry(key, labels[key], found[key], problems) for key in sorted(found))
+    return NodeTelemetry(gpus, tuple(dict.fromkeys(problems[:100])))
+
+
+def _key(labels: Mapping[str, str]) -> tuple[int, str] | None:
+    index, uuid = labels.get("gpu", ""), labels.get("UUID") or labels.get("uuid", "")
+    return (int(index), uuid) if index.isdecimal() and len(index) < 4 and uuid else None
+
+
+def _add(values: dict[str, float], name: str, value: float, key: tuple[int, str], problems: list[str]) -> None:
+    if not math.isfinite(value):
+        problems.append(f"GPU {key[0]}: {name} is {value}")
+    elif value < _BLANK_INT and (value < _BLANK_FLOAT or name in _COUNTERS):
+        values[name] = value
+
+
+def _telemetry(key: tuple[int, str], labels: Mapping[str, str], values: Values, problems: list[str]) -> GpuTelemetry:
+    def take(name: str, least: float, most: float, factor: float = 1.0) -> float | None:
+        value = values.get(_PREFIX + name)
+        if value is not None and not least <= value <= most:
+            problems.append(f"GPU {key[0]}: {name} is {value:g}, outside {least:g} to {most:g}")
+            return None
+        return None if value is None else value * factor
+
+    return GpuTelemetry(
+        index=key[0],
+        uuid=key[1],
+        model=labels.get("modelName", ""),
+        hostname=labels.get("Hostname") or labels.get("hostname", ""),
+        power_w=take("DEV_POWER_USAGE", 0, 5000),
+        energy_j=take("DEV_TOTAL_ENERGY_CONSUMPTION", 0, 1e18, 1e-3),
+        temperature_celsius=take("DEV_GPU_TEMP", -50, 200),
+        memory_temperature_celsius=take("DEV_MEMORY_TEMP", -50, 200),
+        utilization_fraction=take("DEV_GPU_UTIL", 0, 100, 0.01),
+        engine_active_fraction=take("PROF_GR_ENGINE_ACTIVE", 0, 1),
+        tensor_active_fraction=take("PROF_PIPE_TENSOR_ACTIVE", 0, 1),
+        dram_active_fraction=take("PROF_DRAM_ACTIVE", 0, 1),
+        memory_used_bytes=_bytes(take("DEV_FB_USED", 0, 1e7)),
+        memory_total_bytes=_total_bytes(take),
+        sm_clock_mhz=take("DEV_SM_CLOCK", 0, 10_000),
+        remapped_rows=_remapped(take),
+        has_remap_failed=_flag(take("DEV_ROW_REMAP_FAILURE", 0, 1)),
+        last_xid=_whole(take("DEV_XID_ERRORS", 0, 100_000)),
+    )
+
+
+Take = Callable[[str, float, float], float | None]
+
+
+def _total_bytes(take: Take) -> int | None:
+    """Used, free and reserved; exporters before 3.1 have no reserved."""
+    used, free = take("DEV_FB_USED", 0, 1e7), take("DEV_FB_FREE", 0, 1e7)
+    if used is None or free is None:
+        return None
+    return _bytes(used + free + (take("DEV_FB_RESERVED", 0, 1e7) or 0.0))
+
+
+def _remapped(take: Take) -> int | None:
+    uncorrectable = take("DEV_UNCORRECTABLE_REMAPPED_ROWS", 0, 1e6)
+    correctable = take("DEV_CORRECTABLE_REMAPPED_ROWS", 0, 1e6)
+    return None if uncorrectable is None else int(uncorrectable + (correctable or 0.0))
+
+
+def _bytes(mib: float | None) -> int | None:
+    return None if mib is None else round(mib * MIB)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _flag(value: float | None) -> bool | None:
+    return None if value is None else value > 0

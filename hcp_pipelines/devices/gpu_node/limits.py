@@ -1,0 +1,108 @@
+"""One table of limits per GPU model, and what is wrong with a GPU by it: used by health checks and alert rules alike (ER-49).
+
+Full memory is no fault: serving a language model fills it on purpose (ER-48). What counts is XIDs, remapped rows, heat and
+throttling. When an issue becomes an alert or a remedy is decided elsewhere (`fleet`).
+Sources: temperatures of RS-11, RS-12, MT-32 and MT-33, where 75 and 80 °C were two warnings: 80 is kept, since an H100 SXM5 at
+its limit runs at 70–78 °C; slowdown at 87 °C and 700 W as NVIDIA's H100 data sheets; shares of power marked *setting*.
+"""
+
+from dataclasses import dataclass
+
+from hcp_pipelines.devices.gpu_node.values import GpuTelemetry
+from hcp_pipelines.domain.modes import DeviceState
+
+
+@dataclass(frozen=True, slots=True)
+class GpuLimits:
+    """Limits of one model, by the name that its driver gives it."""
+
+    model: str
+    max_power_w: float
+    warning_celsius: float = 80.0
+    critical_celsius: float = 85.0
+    slowdown_celsius: float = 87.0
+    boost_clock_mhz: float = 1980.0
+    memory_warning_celsius: float = 95.0
+
+
+@dataclass(frozen=True, slots=True)
+class GpuIssue:
+    """One thing that is wrong: `severity` is warning or critical."""
+
+    severity: str
+    issue_type: str
+    message: str
+
+
+_LIMITS = {
+    limits.model: limits
+    for limits in (
+        GpuLimits("NVIDIA H100 80GB HBM3", 700.0),
+        GpuLimits("NVIDIA H100 PCIe", 350.0, boost_clock_mhz=1755.0),
+        GpuLimits("NVIDIA H200", 700.0),
+        GpuLimits("NVIDIA A100-SXM4-80GB", 400.0, boost_clock_mhz=1410.0),
+        GpuLimits("NVIDIA B200", 1000.0, boost_clock_mhz=1965.0),
+    )
+}
+_DEFAULT = GpuLimits("", 700.0)
+_BUSY_FRACTION = 0.5  # of time: below it a low clock is no throttling (setting)
+_THROTTLED_FRACTION = 0.8  # of the boost clock (setting)
+# Share of the board's limit that a resting GPU stays below, and of its cap that batch work and serving exceed (settings). An idle H100 draws
+# about 70 W, one that serves nobody with its model loaded 115 W.
+_REST_BELOW, _WORK_ABOVE, _SERVE_ABOVE = 0.40, 0.40, 0.12
+
+
+def limits_of(model: str) -> GpuLimits:
+    """The limits of a model; those of an H100 where it is unknown."""
+    return _LIMITS.get(model, _DEFAULT)
+
+
+def draws_like(state: DeviceState, power_w: float, cap_w: float | None, model: str = "") -> bool:
+    """Whether a board's power fits a state.
+
+    >>> draws_like(DeviceState.IDLE, 105.0, 700.0), draws_like(DeviceState.TRAINING, 105.0, 700.0)
+    (True, False)
+    """
+    full_w = limits_of(model).max_power_w
+    if state in (DeviceState.IDLE, DeviceState.CURTAILED):
+        return power_w < _REST_BELOW * full_w
+    share = power_w / min(cap_w or full_w, full_w)
+    return share > (_SERVE_ABOVE if state is DeviceState.INFERENCE_REALTIME else _WORK_ABOVE)
+
+
+def issues_of(gpu: GpuTelemetry) -> tuple[GpuIssue, ...]:
+    """What is wrong with a GPU, worst first."""
+    limits = limits_of(gpu.model)
+    found = [*_heat(gpu, limits), *_errors(gpu), *_throttling(gpu, limits)]
+    return tuple(sorted(found, key=lambda issue: issue.severity != "critical"))
+
+
+def _heat(gpu: GpuTelemetry, limits: GpuLimits) -> list[GpuIssue]:
+    found: list[GpuIssue] = []
+    heat = gpu.temperature_celsius
+    if heat is not None and heat > limits.critical_celsius:
+        found.append(GpuIssue("critical", "high_temperature", f"{heat:.0f} °C, over {limits.critical_celsius:.0f}"))
+    elif heat is not None and heat > limits.warning_celsius:
+        found.append(GpuIssue("warning", "elevated_temperature", f"{heat:.0f} °C, over {limits.warning_celsius:.0f}"))
+    memory = gpu.memory_temperature_celsius
+    if memory is not None and memory > limits.memory_warning_celsius:
+        message = f"memory at {memory:.0f} °C, over {limits.memory_warning_celsius:.0f}"
+        found.append(GpuIssue("warning", "elevated_memory_temperature", message))
+    return found
+
+
+def _errors(gpu: GpuTelemetry) -> list[GpuIssue]:
+    found: list[GpuIssue] = []
+    if gpu.last_xid:
+        severity = "critical" if gpu.xid.takes_gpu_out else "warning"
+        found.append(GpuIssue(severity, "xid", f"XID {gpu.last_xid}: {gpu.xid.meaning}; {gpu.xid.action.value}"))
+    if gpu.has_remap_failed:
+        found.append(GpuIssue("critical", "row_remap_failure", "remapping a memory row failed; reset, then support"))
+    return found
+
+
+def _throttling(gpu: GpuTelemetry, limits: GpuLimits) -> list[GpuIssue]:
+    clock, busy = gpu.sm_clock_mhz, gpu.utilization_fraction
+    if clock is None or busy is None or busy < _BUSY_FRACTION or clock >= _THROTTLED_FRACTION * limits.boost_clock_mhz:
+        return []
+    return [GpuIssue("warning", "throttled", f"{clock:.0f} MHz at {busy:.0%} use, of {limits.boost_clock_mhz:.0f}")]

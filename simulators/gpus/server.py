@@ -1,0 +1,79 @@
+"""The GPU nodes of a world: both ports, and the clockwork that ends operations. Started and stopped by `__main__`."""
+
+import asyncio
+import contextlib
+
+from simulators.clock import Clock
+from simulators.durability import TransitionLog
+from simulators.fleet import Fleet
+from simulators.gpus.agent import AgentApi
+from simulators.gpus.agents import Agents
+from simulators.gpus.config import GpuNodesConfig
+from simulators.gpus.exporter import Exporter
+from simulators.gpus.nodes import Nodes
+from simulators.gpus.serving import REQUEST_WITHIN_S, Listener
+from simulators.settings import WorldConfig, WorldConfigError
+
+
+class GpuNodesServer:
+    """Answers for every GPU node at its address."""
+
+    def __init__(
+        self,
+        config: WorldConfig,
+        fleet: Fleet,
+        transitions: TransitionLog,
+        clock: Clock,
+        within_s: float = REQUEST_WITHIN_S,
+    ) -> None:
+        own = config.protocols.gpu_nodes
+        self._agents = Agents(Nodes(fleet, config.seed), config.seed, transitions, clock)
+        exporter = Exporter(own, self._agents, clock).app()
+        agent = AgentApi(self._agents, clock, _token(own)).app()
+        self._exporter = Listener(exporter, own.exporter_port, self._agents.answers, within_s)
+        self._agent = Listener(agent, own.agent_port, self._agents.answers, within_s)
+        self._clockwork: asyncio.Task[None] | None = None
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Where the exporters and the agents listen."""
+        return self._exporter.port, self._agent.port
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where the nodes answer, by name."""
+        exporter, agent = self.ports
+        return {"gpu-exporters": f"http://127.0.0.0/8:{exporter}", "gpu-agents": f"http://127.0.0.0/8:{agent}"}
+
+    async def start(self) -> None:
+        """Answer from now on."""
+        await asyncio.gather(self._exporter.start(), self._agent.start())
+        self._clockwork = asyncio.create_task(self._agents.run())
+
+    async def stop(self) -> None:
+        """Close both ports; idempotent."""
+        if self._clockwork is not None:
+            self._clockwork.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._clockwork
+            self._clockwork = None
+        await asyncio.gather(self._exporter.stop(), self._agent.stop())
+
+
+def _token(config: GpuNodesConfig) -> str:
+    """The bearer token, or nothing where there is none: then writes are refused.
+
+    Raises:
+        WorldConfigError: the file can't be read or is empty.
+    """
+    if config.token_file is None:
+        return ""
+    try:
+        token = config.token_file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"GPU nodes: token_file {config.token_file} can't be read ({error}); write a token into it"
+        raise WorldConfigError(message) from error
+    if not token:
+        message = f"GPU nodes: token_file {config.token_file} is empty; write a token into it"
+        raise WorldConfigError(message)
+    return token

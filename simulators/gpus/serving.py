@@ -1,0 +1,179 @@
+"""One HTTP listener for all addresses of 127/8: which node is meant is told by the address that the connection arrived on.
+
+Bounds every connection: what is not for a node that is up is dropped at once, a request that does not come to its end in time is
+cut off, too many connections are turned away. What is answered is in `exporter` and `agent`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from simulators.settings import WorldConfigError
+
+REQUEST_WITHIN_S = 10.0  # real seconds; the real exporter's ReadTimeout
+IDLE_WITHIN_S = 60.0
+MAX_HEAD_BYTES = 16 * 1024
+MAX_CONNECTIONS = 4096
+MAX_AT_ONCE = 1024
+
+log = logging.getLogger("world.gpus")
+
+Answers = Callable[[str], bool]
+
+
+class _Http(H11Protocol):
+    """Uvicorn's protocol with a deadline a request, half-closed peers answered, and strangers dropped."""
+
+    answers: Answers
+    within_s: float
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Drop what is for nobody here."""
+        super().connection_made(transport)
+        own = self.server[0] if self.server else ""
+        if len(self.connections) > MAX_CONNECTIONS or not self.answers(own):
+            _reset(transport)
+            return
+        self._deadline = self.loop.call_later(self.within_s, self._cut_off)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the request, unless the node has gone down meanwhile; its deadline runs from its first byte."""
+        if not self.answers(self.server[0] if self.server else ""):
+            _reset(self.transport)
+            return
+        try:
+            super().data_received(data)
+        except (h11.LocalProtocolError, h11.RemoteProtocolError) as error:
+            log.warning("gpu nodes: closed a connection that broke HTTP: %s", error)
+            self.transport.abort()
+        self._set_deadline()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A peer that has only stopped sending still gets its answer."""
+        if self._is_answering():
+            self.cycle.keep_alive = False
+            return True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadline."""
+        self._clear_deadline()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say that it was not HTTP, if that can still be said."""
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:
+            self.transport.abort()
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
+
+    def _set_deadline(self) -> None:
+        if self._is_answering() or self.transport.is_closing() or self.timeout_keep_alive_task is not None:
+            self._clear_deadline()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(self.within_s, self._cut_off)
+
+    def _clear_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _cut_off(self) -> None:
+        self._deadline = None
+        log.warning("gpu nodes: cut off a request to %s that took over %s s", self.server, self.within_s)
+        self.transport.abort()
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its own signal handlers: the world stops as a whole."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then tell who waits."""
+        await super().startup(sockets)
+        self.is_up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the process."""
+        yield
+
+
+class Listener:
+    """An application on one port of every address of 127/8."""
+
+    def __init__(self, app: ASGIApp, port: int, answers: Answers, within_s: float = REQUEST_WITHIN_S) -> None:
+        self._socket = _listen(port)
+        protocol: Any = type("_BoundHttp", (_Http,), {"answers": staticmethod(answers), "within_s": within_s})
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http=protocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                limit_concurrency=MAX_AT_ONCE,
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+                timeout_keep_alive=int(IDLE_WITHIN_S),
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        """Answer from now on."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        await self._server.is_up.wait()
+
+    async def stop(self) -> None:
+        """Close the port and every connection; idempotent."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+            self._task = None
+        self._socket.close()
+
+
+def _listen(port: int) -> socket.socket:
+    """Bound to every address, since each address of 127/8 is a node; strangers are dropped by `_Http`."""
+    listener = socket.socket(
+        socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # else asyncio leaves Nagle on: 40 ms
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("0.0.0.0", port))  # noqa: S104
+    except OSError as error:
+        listener.close()
+        message = f"GPU nodes: port {port} can't be bound ({error.strerror}); take another or 0 for any"
+        raise WorldConfigError(message) from error
+    return listener
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """End a connection with RST, as a closed port does a moment earlier."""
+    peer: socket.socket | None = transport.get_extra_info("socket")
+    if peer is not None:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    transport.abort()

@@ -1,0 +1,106 @@
+"""What the agent keeps of a workload and of an operation: plain records and their JSON. What changes them is in `node_agent`."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from simulators.clock import iso
+from simulators.gpus.requests import Request
+
+CURTAILED, IDLE = 0, 1
+STATE_OF_CLASS = {"inference_realtime": 4, "inference_batch": 5, "training": 6}
+CLASS_OF_STATE = {state: name for name, state in STATE_OF_CLASS.items()}
+STATE_NAMES = {CURTAILED: "parked", IDLE: "idle", **CLASS_OF_STATE}
+
+
+class Phase(StrEnum):
+    """Where a workload stands; while it moves from one to another it is in the one it comes from."""
+
+    LOADING = "loading"
+    RUNNING = "running"
+    PAUSED = "paused"
+    CHECKPOINTED = "checkpointed"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+LIVE = frozenset({Phase.LOADING, Phase.RUNNING, Phase.PAUSED, Phase.CHECKPOINTED})
+
+
+@dataclass(slots=True)
+class Workload:
+    """One workload over some GPUs of one node."""
+
+    workload_id: str
+    workload_class: str
+    model: str
+    gpus: tuple[int, ...]
+    is_large: bool
+    phase: Phase
+    since_s: float
+    level: int = 0  # of vLLM's sleep
+    method: str = ""  # of the checkpoint: cuda, application
+    reason: str = ""
+    xids: dict[int, int] = field(default_factory=dict)  # by GPU: the last XID when it began to run
+
+    @property
+    def state(self) -> int:
+        """The state code of its GPUs while it runs."""
+        return STATE_OF_CLASS[self.workload_class]
+
+    @property
+    def size(self) -> str:
+        """Its row in the table of timings."""
+        return "large" if self.is_large else "small"
+
+    def enter(self, phase: Phase, at_s: float, reason: str = "") -> None:
+        """Be in another phase from now on."""
+        self.phase, self.since_s, self.reason = phase, at_s, reason
+
+    def document(self) -> dict[str, object]:
+        """As JSON."""
+        return {
+            "id": self.workload_id,
+            "class": self.workload_class,
+            "model": self.model,
+            "gpus": list(self.gpus),
+            "phase": str(self.phase),
+            "since": iso(self.since_s),
+            "sleep_level": self.level if self.phase is Phase.PAUSED else None,
+            "reason": self.reason,
+        }
+
+
+@dataclass(slots=True)
+class Operation:
+    """One accepted write: running until its time has come, then succeeded or failed. It stays as it then is."""
+
+    operation_id: str
+    kind: str
+    request: Request
+    gpus: tuple[int, ...]
+    begun_s: float
+    due_s: float
+    workloads: tuple[Workload, ...] = ()
+    state: str = "running"
+    ended_s: float | None = None
+    problem: dict[str, object] | None = None
+
+    def end(self, at_s: float, problem: dict[str, object] | None = None) -> None:
+        """It has succeeded, or failed with a problem."""
+        self.state = "failed" if problem else "succeeded"
+        self.ended_s, self.problem = at_s, problem
+
+    def document(self) -> dict[str, object]:
+        """As JSON."""
+        return {
+            "id": self.operation_id,
+            "request_id": self.request.request_id,
+            "kind": self.kind,
+            "gpus": list(self.gpus),
+            "state": self.state,
+            "begun_at": iso(self.begun_s),
+            "expected_end_at": iso(self.due_s),
+            "ended_at": None if self.ended_s is None else iso(self.ended_s),
+            "workloads": [workload.workload_id for workload in self.workloads],
+            "problem": self.problem,
+        }
