@@ -83,6 +83,7 @@ class PlantConfig(_Strict):
     breaker_time_multiplier: float = Field(default=1.0, gt=0, le=15)
     cooling: CoolingConfig | None = None  # None: PUE and ambient stay as without a plant
     topology: list[NodeConfig] = Field(default_factory=list)
+    modbus_word_order: Literal["big", "little"] = "big"  # of values longer than a register; sites get it wrong
 
 
 def check_plant(

@@ -78,10 +78,11 @@ class Plant:
         self._can_trip = any(
             p.sum_of(worst_w) * config.pue * _SPREAD > NEVER_BELOW * (p.limit_w or 1.0) for p in self.topology.breakers
         )
+        self.design_w = float(worst_w.sum())  # IT power with every device in its highest state
         self.cooling: CoolingPlant | None = None
         if config.plant.cooling:
-            design_w = float(worst_w.sum())
-            self.cooling = CoolingPlant(config.plant.cooling, config.pue, design_w, outdoor_celsius, site.at_s)
+            self.cooling = CoolingPlant(config.plant.cooling, config.pue, self.design_w, outdoor_celsius, site.at_s)
+            self.cooling.step(site.at_s, 0.0, float(site.power_w(site.at_s).sum(dtype=np.float64)))
         self._stepped_s = site.at_s
 
     @property

@@ -8,8 +8,9 @@ import pytest
 from pyroaring import BitMap
 
 from simulators.clock import ManualClock
+from simulators.devices import BOOT_S
 from simulators.durability import TransitionLog
-from simulators.fleet import BOOT_S, Fleet
+from simulators.fleet import Fleet
 from simulators.power_plant.attach import Plants
 from simulators.power_plant.breaker import Breaker, BreakerState, trip_after_s
 from simulators.power_plant.config import CoolingConfig, RelayConfig
@@ -39,7 +40,10 @@ def site_config(limit_kw=500.0, **changes):
 
     document = {
         "site": "one", "settlement_point": "HB_NORTH", "pue": PUE,
-        "feeders": [{"feeder": "miners", "limit_w": limit_kw * 1000, "is_interruptible": True}, {"feeder": "gpus", "limit_w": 50_000}],
+        "feeders": [
+            {"feeder": "miners", "limit_w": limit_kw * 1000, "is_interruptible": True},
+            {"feeder": "gpus", "limit_w": 50_000},
+        ],
         "groups": [
             group("miners", "ASIC", 0, MINERS, (ASLEEP, 25.0), (FULL, FULL_W)),
             group("gpus", "GPU", MINERS, GPUS, (IDLE, 450.0), (BATCH, 1300.0)),
@@ -55,7 +59,7 @@ class World:
         self.clock = ManualClock(T0)
         self.fleet = Fleet([config or site_config()], seed, T0)
         self.transitions = TransitionLog(folder / "transitions.jsonl", self.fleet, self.clock)
-        self.plants = Plants(self.fleet, self.transitions, folder / "plant.jsonl", seed)
+        self.plants = Plants(self.fleet, folder / "plant.jsonl", GridFrequency(seed))
         self.site = self.fleet.sites["one"]
         self.plant = self.site.plant
         self._folder = folder
