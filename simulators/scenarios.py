@@ -136,6 +136,16 @@ class NetworkPlan(_Strict):
     cuts: list[Cut] = Field(default_factory=list)
 
 
+class FrequencyDip(_Strict):
+    """The grid's frequency falls to `nadir_hz` within `fall_s`, stays for `hold_s`, and is back after `recover_s` more."""
+
+    at_h: float = Field(ge=0.0)
+    nadir_hz: float = Field(ge=57.0, lt=60.0)
+    fall_s: float = Field(default=2.0, ge=0.1, le=600.0)
+    hold_s: float = Field(default=20.0, ge=0.0, le=3600.0)
+    recover_s: float = Field(default=300.0, ge=0.1, le=3600.0)
+
+
 class Scenario(_Strict):
     """One scenario file.
 
@@ -155,6 +165,7 @@ class Scenario(_Strict):
     faults: FaultPlan = Field(default_factory=FaultPlan)
     fault_shifts: list[FaultShift] = Field(default_factory=list)
     events: list[ScriptedFault] = Field(default_factory=list)
+    frequency: list[FrequencyDip] = Field(default_factory=list)
     network: NetworkPlan = Field(default_factory=NetworkPlan)
 
     @field_validator("begins")
@@ -165,7 +176,8 @@ class Scenario(_Strict):
     @model_validator(mode="after")
     def _within_the_script(self) -> Self:
         spans: list[Span | Cut] = [*self.prices, *self.weather, *self.gpus, *self.fault_shifts, *self.network.cuts]
-        latest_h = max([*(span.until_h for span in spans), *(event.at_h for event in self.events)], default=0.0)
+        starts_h = [*(event.at_h for event in self.events), *(dip.at_h for dip in self.frequency)]
+        latest_h = max([*(span.until_h for span in spans), *starts_h], default=0.0)
         if latest_h > self.repeat_h:
             message = f"something is due at hour {latest_h}, but the script begins anew after {self.repeat_h}"
             raise ValueError(message)

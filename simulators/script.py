@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from simulators.scenarios import Scenario, ScriptedFault, Span
+from simulators.scenarios import FrequencyDip, Scenario, ScriptedFault, Span
 from simulators.streams import FloatArray
 
 GENERATED_START_S = 1_735_689_600  # 2025-01-01T00:00Z
@@ -62,13 +62,15 @@ class Script:
 
     def events_between(self, first_s: float, last_s: float) -> Iterator[tuple[int, ScriptedFault, float]]:
         """Events due in [first, last): number in the scenario, the event, and when."""
-        period_s = self.scenario.repeat_h * HOUR_S
         for number, event in enumerate(self.scenario.events):
-            base_s = self.origin_s + event.at_h * HOUR_S
-            cycle = max(0, int(-(-(first_s - base_s) // period_s)))
-            while base_s + cycle * period_s < last_s:
-                yield number, event, base_s + cycle * period_s
-                cycle += 1
+            for due_s in self._instants(event.at_h, first_s, last_s):
+                yield number, event, due_s
+
+    def dips_between(self, first_s: float, last_s: float) -> Iterator[tuple[FrequencyDip, float]]:
+        """Falls of the grid's frequency that begin in [first, last): the dip, and when."""
+        for dip in self.scenario.frequency:
+            for due_s in self._instants(dip.at_h, first_s, last_s):
+                yield dip, due_s
 
     def is_cut(self, site: int, at_s: float) -> bool:
         """Whether no message passes between a site, by number, and its gateway."""
@@ -79,6 +81,15 @@ class Script:
         """Hours into the script; below 0 before it has begun."""
         since_h = (at_s - self.origin_s) / HOUR_S
         return np.where(since_h >= 0, since_h % self.scenario.repeat_h, -1.0)
+
+    def _instants(self, at_h: float, first_s: float, last_s: float) -> Iterator[float]:
+        """When an hour of the script comes in [first, last)."""
+        period_s = self.scenario.repeat_h * HOUR_S
+        base_s = self.origin_s + at_h * HOUR_S
+        cycle = max(0, int(-(-(first_s - base_s) // period_s)))
+        while (due_s := base_s + cycle * period_s) < last_s:
+            yield due_s
+            cycle += 1
 
     def _active(self, shifts: Iterable[Shift], at_s: FloatArray) -> Iterator[tuple[Shift, FloatArray]]:
         listed = list(shifts)

@@ -1,6 +1,7 @@
 """The grid's frequency, one for all sites, and the under-frequency relay's view of it. Pure functions of the instant.
 
-Quietly it wanders some hundredths of a hertz around 60 Hz (a setting). Scripted excursions fall to a nadir, stay, and recover.
+Quietly it wanders some hundredths of a hertz around 60 Hz (a setting). Excursions fall to a nadir, stay, and recover; a
+scenario's script brings them, or a test adds them.
 """
 
 from dataclasses import dataclass
@@ -8,10 +9,12 @@ from itertools import pairwise
 from math import sin, tau
 
 from simulators.power_plant.config import RelayConfig
+from simulators.script import Script
 from simulators.streams import stream
 
 NOMINAL_HZ = 60.0
 _WANDER_HZ = 0.008
+_LONGEST_S = 7800.0  # no excursion of a script lasts longer
 _PERIODS_S = (41.0, 173.0, 611.0)
 
 
@@ -51,9 +54,10 @@ class Excursion:
 
 
 class GridFrequency:
-    """Frequency at any instant; `excursions` are scripted, by a scenario or a test."""
+    """Frequency at any instant; `excursions` come on top of those of the scenario's script."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, script: Script | None = None) -> None:
+        self._script = script
         self._phases = tuple(
             float(phase) for phase in stream(seed, "grid.frequency").uniform(0.0, tau, len(_PERIODS_S))
         )
@@ -74,7 +78,7 @@ class GridFrequency:
 
     def hz(self, at_s: float) -> float:
         """Frequency at an instant, hertz."""
-        for excursion in self.excursions:
+        for excursion in self._between(at_s - _LONGEST_S, at_s + 1e-6):
             if excursion.start_s <= at_s < excursion.end_s:
                 return excursion.hz(at_s)
         waves = zip(_PERIODS_S, self._phases, strict=True)
@@ -82,5 +86,12 @@ class GridFrequency:
 
     def pick_ups_s(self, relay: RelayConfig, first_s: float, last_s: float) -> list[float]:
         """Instants in (first, last] at which the relay opens."""
-        instants = (excursion.pick_up_s(relay) for excursion in self.excursions)
+        near = self._between(first_s - _LONGEST_S, last_s)
+        instants = (excursion.pick_up_s(relay) for excursion in near)
         return [at_s for at_s in instants if at_s is not None and first_s < at_s <= last_s]
+
+    def _between(self, first_s: float, last_s: float) -> list[Excursion]:
+        """Those that begin in [first, last)."""
+        dips = self._script.dips_between(first_s, last_s) if self._script else ()
+        scripted = [Excursion(at_s, dip.nadir_hz, dip.fall_s, dip.hold_s, dip.recover_s) for dip, at_s in dips]
+        return [*(one for one in self.excursions if first_s <= one.start_s < last_s), *scripted]

@@ -16,6 +16,8 @@ from simulators.power_plant.breaker import Breaker, BreakerState, trip_after_s
 from simulators.power_plant.config import CoolingConfig, RelayConfig
 from simulators.power_plant.cooling import Alarm, CoolingPlant
 from simulators.power_plant.frequency import Excursion, GridFrequency
+from simulators.scenarios import Scenario
+from simulators.script import Script
 from simulators.settings import SiteConfig
 
 T0 = 1_736_000_000.0
@@ -246,6 +248,20 @@ def test_the_frequency_stays_near_nominal_and_follows_its_script():
     assert GridFrequency(7).hz(123.0) == GridFrequency(7).hz(123.0) != GridFrequency(8).hz(123.0)
     with pytest.raises(ValueError, match="overlap"):
         grid.add(Excursion(1100.0, 59.9))
+
+
+def test_a_scenarios_script_brings_dips_again_each_period():
+    dip = {"at_h": 2.0, "nadir_hz": 59.5, "fall_s": 1.0, "hold_s": 60.0, "recover_s": 30.0}
+    scenario = Scenario(name="s", description="one dip each day", repeat_h=24.0, frequency=[dip])
+    grid = GridFrequency(7, Script(scenario, T0))
+    relay = RelayConfig(trip_hz=59.7, delay_s=0.4)
+    assert [grid.hz(T0 + 7200.0 + day * 86_400 + 30) for day in (0, 1, 5)] == [59.5] * 3
+    assert grid.hz(T0 + 7200.0 + 12 * 3600) != 59.5
+    assert grid.pick_ups_s(relay, T0, T0 + 3 * 86_400) == pytest.approx(
+        [T0 + 7201.0 + day * 86_400 for day in range(3)]
+    )
+    with pytest.raises(ValueError, match="begins anew after"):
+        Scenario(name="s", description="a dip too late", repeat_h=1.0, frequency=[dip])
 
 
 def cooled(**changes):
