@@ -24,6 +24,8 @@ from simulators.durability import TransitionLog
 from simulators.exogenous import ExogenousLog
 from simulators.fleet import Fleet
 from simulators.http import Services
+from simulators.power_plant.attach import Plants
+from simulators.power_plant.frequency import GridFrequency
 from simulators.protocols import Protocols
 from simulators.series import World
 from simulators.settings import WorldConfig, WorldConfigError, load_config
@@ -70,9 +72,13 @@ class _Process:
         self._config = config
         self._clock = AnchorClock.load(config.anchor)
         self._world = World.load(config)
-        self._fleet = Fleet(config.sites, config.seed, self._clock.now_s())
+        self._fleet = Fleet(config.sites, config.seed, self._clock.now_s(), self._world.script, self._world.weather)
         self._transitions = TransitionLog(config.transition_log, self._fleet, self._clock)
-        self._exogenous = ExogenousLog(config.exogenous_log, self._world, self._clock.simulated_at_s)
+        frequency = GridFrequency(config.seed, self._world.script)
+        self._plants = Plants(self._fleet, config.transition_log.with_name("plant.jsonl"), frequency)
+        self._exogenous = ExogenousLog(
+            config.exogenous_log, self._world, self._clock.simulated_at_s, self._fleet.schedules
+        )
         self._bulk = BulkServer(config.bulk_socket, self._fleet, self._transitions, self._clock)
         self._protocols = Protocols(config, self._fleet, self._transitions, self._clock)
         self._problem = ""
@@ -117,6 +123,7 @@ class _Process:
             await self._bulk.stop()
             await self._protocols.stop()
         await self._transitions.close()
+        self._plants.close()
         self._config.ready_file.unlink(missing_ok=True)
         log.info("the world has stopped")
 

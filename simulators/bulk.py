@@ -1,7 +1,8 @@
 """The bulk device channel's server (docs/bulk-channel.md): frames on a unix socket, one connection per site and gateway.
 
-A connection that misbehaves is answered with ERROR and closed; the others don't notice. Physics is in `fleet`,
-durability in `durability`.
+A connection that misbehaves is answered with ERROR and closed; the others don't notice. Physics is in `site`,
+durability in `durability`. Frames pass through the scenario's network (`network`): request and reply are delayed, and what
+is sent while the site is cut off is lost, with the connection.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from pyroaring import BitMap
 from simulators.clock import Clock
 from simulators.durability import TransitionLog
 from simulators.fleet import Fleet, Site
+from simulators.network import Link
 from simulators.roaring import RoaringError, parse
 
 VERSION = 1
@@ -103,6 +105,7 @@ class _Connection:
         self._transitions = transitions
         self._clock = clock
         self._site: Site | None = None
+        self._link: Link | None = None
         self._push: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
@@ -111,6 +114,7 @@ class _Connection:
             while True:
                 deadline_s = None if self._site else HELLO_DEADLINE_S
                 kind, request, payload = await self._read_frame(deadline_s)
+                await self._carried(2)
                 await self._handle(kind, request, payload)
         except ChannelError as error:
             log.warning("bulk channel: closed a connection: %s", error)
@@ -121,6 +125,11 @@ class _Connection:
             if self._push is not None:
                 self._push.cancel()
             self._writer.close()
+
+    async def _carried(self, messages: int) -> None:
+        """Wait as long as the network takes; a connection that a partition has cut is over."""
+        if self._link is not None and not await self._link.carry(self._clock, messages):
+            raise ConnectionResetError
 
     async def _say_error(self, error: ChannelError) -> None:
         with contextlib.suppress(ConnectionError, TimeoutError):
@@ -180,7 +189,8 @@ class _Connection:
             raise ChannelError(UNKNOWN_SITE, f"no site {name[:100]!r} in this world", request)
         if self._site is not None:
             raise ChannelError(BAD_FRAME, "a second HELLO; open another connection for another site", request)
-        self._site = site
+        self._site, self._link = site, self._fleet.network.link(name)
+        await self._carried(2)
         await self._send(WELCOME, request, struct.pack("<HId", VERSION, site.devices, self._clock.speed))
 
     async def _set(self, site: Site, request: int, payload: bytes) -> None:
@@ -220,6 +230,9 @@ class _Connection:
         loop = asyncio.get_running_loop()
         due_s = loop.time()
         while not self._writer.is_closing():
+            if self._link is not None and not await self._link.carry(self._clock):
+                self._writer.transport.abort()
+                return
             if self._writer.transport.get_write_buffer_size() == 0:
                 head, values = self._reading(site, POWER, 0)
                 frame_head = struct.pack("<IBI", _HEAD.size + len(head) + len(values), READING, 0)

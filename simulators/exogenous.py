@@ -1,14 +1,17 @@
 """The exogenous log: what happened to the world whatever the platform did. Equal to the byte at any clock speed.
 
-One JSON object a line on a fixed grid of simulated time; depends on scenario, seed, recording and start alone.
+One JSON object a line on a fixed grid of simulated time: prices, weather, and the faults that have begun since the line before.
+Depends on scenario, seed, recording, start and the layout of the sites alone.
 """
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from simulators.clock import epoch_s, iso
+from simulators.fault_schedule import FaultSchedule
 from simulators.series import GENERATED, RECORDED, World
 
 STEP_S = 300
@@ -19,9 +22,13 @@ MAX_STEPS_AT_ONCE = 288
 class ExogenousLog:
     """Appends every grid instant that has passed."""
 
-    def __init__(self, path: Path, world: World, start_s: float) -> None:
+    def __init__(
+        self, path: Path, world: World, start_s: float, schedules: Mapping[str, FaultSchedule] | None = None
+    ) -> None:
+        """`schedules`: what befalls the devices, by site."""
         self._path = path
         self._world = world
+        self._schedules = schedules or {}
         path.parent.mkdir(parents=True, exist_ok=True)
         last_s = self._resume()
         self._next_s = last_s + STEP_S if last_s is not None else int(-(-start_s // STEP_S) * STEP_S)
@@ -44,10 +51,21 @@ class ExogenousLog:
         for point in self._world.points:
             price = self._world.lmp(point, starts_s)
             values[f"power.rt_lmp/{point}"] = [float(price.values[0]), _source(bool(price.is_recorded[0]))]
+            values[f"weather.temperature/{point}"] = list(self._world.temperature_c(point, at_s))
         values["btc.usd"] = list(self._world.btc_usd(at_s))
         if at_s % _HOUR_S == 0:
             values |= self._hourly(at_s, starts_s)
-        return json.dumps({"simulated_at": iso(at_s), "values": values}) + "\n"
+        entry: dict[str, object] = {"simulated_at": iso(at_s), "values": values}
+        if faults := [fault for site in self._schedules for fault in self._faults(site, at_s)]:
+            entry["faults"] = faults
+        return json.dumps(entry) + "\n"
+
+    def _faults(self, site: str, at_s: int) -> Iterator[dict[str, object]]:
+        """What has begun at a site since the line before."""
+        for each in self._schedules[site].between(at_s - STEP_S, at_s):
+            fault: dict[str, object] = {"site": site, "unit": each.unit, "fault": each.kind}
+            fault |= {"devices": len(each.slots), "from": iso(each.start_s), "until": iso(each.end_s)}
+            yield fault | ({"xid": each.xid} if each.xid else {})
 
     def _hourly(self, at_s: int, starts_s: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> dict[str, object]:
         values: dict[str, object] = {}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from simulators.devices import BOOT_S
 from simulators.fault_schedule import FaultSchedule
+from simulators.network import Network
 from simulators.scenarios import scenario_named
 from simulators.script import Script
 from simulators.settings import SiteConfig
@@ -28,6 +29,7 @@ class Fleet:
         script = script or Script(scenario_named("calm"))
         weather = weather or Weather(seed, script)
         schedules = [FaultSchedule(config, number, seed, script) for number, config in enumerate(configs)]
+        self.network = Network(seed, script, [config.site for config in configs])
         self.schedules = dict(zip((config.site for config in configs), schedules, strict=True))
         self.sites = {
             config.site: Site(config, seed, at_s, Surroundings(weather, schedule))

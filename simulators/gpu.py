@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simulators.script import Script
 from simulators.streams import DAY_S, FloatArray, smooth_noise, stream
 
 STEP_S = 600
@@ -49,8 +50,9 @@ _TAU_S = 36 * 3600.0
 class GpuMarket:
     """Offers at any instant."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, script: Script | None = None) -> None:
         self._seed = seed
+        self._script = script
         self._day = lru_cache(maxsize=1024)(self._log_rates)
         self.offers_at_step = lru_cache(maxsize=256)(self._offers)
 
@@ -63,13 +65,20 @@ class GpuMarket:
 
     def _offers(self, step: int) -> tuple[Offer, ...]:
         day, offset = divmod(step, _STEPS)
+        factor, sold_out = self._script.gpu_market(float(step * STEP_S)) if self._script else (1.0, 0.0)
         found: list[Offer] = []
         for gpu in GPU_TYPES:
-            level = gpu.usd_per_gpu_hour * float(np.exp(self._day(gpu, day)[offset]))
+            level = gpu.usd_per_gpu_hour * float(np.exp(self._day(gpu, day)[offset])) * factor
             for provider in PROVIDERS:
                 margin = float(stream(self._seed, "gpu.margin", gpu.name, gpu.socket, provider).normal(0.0, 0.08))
                 draw = stream(self._seed, "gpu.stock", gpu.name, gpu.socket, provider, step // 3)
                 status = ("Unavailable", "Low", "Medium", "High")[int(draw.choice(4, p=[0.15, 0.35, 0.3, 0.2]))]
+                if (
+                    sold_out
+                    and stream(self._seed, "gpu.sold_out", gpu.socket, provider, gpu.name, step // 3).random()
+                    < sold_out
+                ):
+                    status = "Unavailable"
                 count = int(draw.choice([1, 2, 4, 8], p=[0.2, 0.15, 0.15, 0.5]))
                 found.append(Offer(gpu, provider, count, round(level * float(np.exp(margin)), 2), status))
         return tuple(found)

@@ -69,7 +69,8 @@ class Physics:
 
     def hashed_th(self, index: IntArray, at_s: float) -> FloatArray:
         """Hashes that some miners have done since the world began, TH."""
-        return self._work_done(index, self._ramps.segment(index, at_s))
+        done = self._work_done(index, self._ramps.segment(index, at_s))
+        return np.where(self._tables.is_gpu[index], 0.0, done)
 
     def miner(self, asked: Asked) -> MinerReading:
         """The reading of one ASIC."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from simulators.central import day_start_s, local_seconds
 from simulators.scenarios import Scenario
+from simulators.script import Script
 from simulators.streams import DAY_S, FloatArray, IntArray, smooth_noise, stream
 
 STEP_S = 300
@@ -56,9 +57,11 @@ def _profile(point: str) -> _Profile:
 class PowerGenerator:
     """Prices of any settlement point at any instant."""
 
-    def __init__(self, seed: int, scenario: Scenario) -> None:
+    def __init__(self, seed: int, scenario: Scenario, origin_s: float | None = None) -> None:
+        """`origin_s`: where the scenario's script begins."""
         self._seed = seed
         self._scenario = scenario
+        self._script = Script(scenario, origin_s)
         self.lmp_day = lru_cache(maxsize=4096)(self._lmp_day)
         self.da_day = lru_cache(maxsize=2048)(self._da_day)
         self._system = lru_cache(maxsize=1024)(self._make_system)
@@ -106,6 +109,8 @@ class PowerGenerator:
         base = np.interp(hours, np.arange(25), _BASE_USD_PER_MWH) * season
         energy = base * np.exp(0.26 * level + 0.10 * fast - 0.04)
         energy = energy + self._peaks(day, starts_s) * np.exp(0.24 * level + 0.36 * fast - 0.09)
+        factor, add = self._script.price(starts_s.astype(np.float64))
+        energy = energy * factor + add
         night = 0.5 * (1.0 + np.cos(2 * np.pi * (hours - 3.0) / 24.0))
         wind = self._noise("wind", day, 64_800.0) + 0.7 * night + self._scenario.night_wind * night**2
         return _System(energy, 13.0 * np.maximum(0.0, wind - 1.15), self._spikes(day, starts_s))

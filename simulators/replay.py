@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from simulators.bitcoin import Block, Candle, subsidy_sat
+from simulators.bitcoin import HOUR_S, Block, Candle, subsidy_sat
 from simulators.settings import WorldConfigError
 from simulators.streams import DAY_S, BoolArray, FloatArray, IntArray, stream
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 START = "interval_start_utc"
 RT = "rt_price_usd_per_mwh"
 DA = "da_price_usd_per_mwh"
+TEMPERATURE = "temperature_c"
 _CANDLE = ("open_usdt", "high_usdt", "low_usdt", "close_usdt", "volume_btc")
 _NETWORK = ("date_utc", "block_count", "total_fees_btc", "difficulty")
 
@@ -66,6 +67,7 @@ class Recording:
     da: dict[str, list[Series]] = field(default_factory=dict)
     candles: dict[int, Candle] = field(default_factory=dict)
     days: dict[int, NetworkDay] = field(default_factory=dict)
+    temperatures: list[Series] = field(default_factory=list)
 
     def first_instant_s(self, points: list[str]) -> int:
         """The latest first row among the power series of these points, bitcoin and the network."""
@@ -110,6 +112,7 @@ def load_recording(directory: Path) -> Recording:
     # A file of day-ahead prices alone goes before one that carries both markets.
     both = [path for path in files if {START, DA, "settlement_point"} <= schemas[path]]
     _load_power(recording.da, sorted(both, key=lambda path: RT in schemas[path]), DA)
+    recording.temperatures += _temperatures([path for path in files if {START, TEMPERATURE} <= schemas[path]])
     _load_candles(recording, [path for path in files if {START, *_CANDLE} <= schemas[path]])
     _load_network(
         recording,
@@ -134,6 +137,20 @@ def _load_power(into: dict[str, list[Series]], files: list[Path], column: str) -
                 into.setdefault(point, []).append(Series(starts_s, ordered[column].to_numpy().astype(float), step_s))
     for series in into.values():
         series.sort(key=lambda one: one.step_s)
+
+
+def _temperatures(files: list[Path]) -> list[Series]:
+    """Hourly outdoor temperatures, one series a file; which place each is for, `weather` finds out."""
+    import polars as pl
+
+    found: list[Series] = []
+    for path in files:
+        frame = pl.read_parquet(path, columns=[START, TEMPERATURE]).drop_nulls()
+        ordered = frame.filter(pl.col(TEMPERATURE).is_finite()).unique(START, keep="first").sort(START)
+        starts_s = _epoch(ordered[START])
+        if len(starts_s) > 1 and int(np.median(np.diff(starts_s))) == HOUR_S:
+            found.append(Series(starts_s, ordered[TEMPERATURE].to_numpy().astype(float), HOUR_S))
+    return found
 
 
 def _epoch(column: "pl.Series") -> IntArray:

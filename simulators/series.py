@@ -14,11 +14,12 @@ from simulators.clock import iso
 from simulators.gpu import GpuMarket, Offer
 from simulators.power import PowerGenerator
 from simulators.replay import Recording, Series, load_recording
-from simulators.scenarios import scenario_named
+from simulators.scenarios import Scenario, scenario_named
+from simulators.script import Script, begins_s
 from simulators.settings import WorldConfig, WorldConfigError
 from simulators.streams import DAY_S, BoolArray, FloatArray, IntArray
+from simulators.weather import Weather
 
-GENERATED_START_S = 1_735_689_600
 RECORDED, GENERATED = "recorded", "generated"
 
 
@@ -43,10 +44,13 @@ class World:
         self.config = config
         self.recording = recording
         self.points = config.points
-        self._power = PowerGenerator(config.seed, scenario_named(config.scenario))
+        scenario = scenario_named(config.scenario)
+        self.script = Script(scenario, self._begins_s(scenario))
+        self.weather = Weather(config.seed, self.script, recording.temperatures if recording else ())
+        self._power = PowerGenerator(config.seed, scenario, self.script.origin_s)
         self._price = BitcoinPrice(config.seed)
         self._network = BitcoinNetwork(config.seed)
-        self._gpu = GpuMarket(config.seed)
+        self._gpu = GpuMarket(config.seed, self.script)
         self._day_blocks = lru_cache(maxsize=64)(self._make_day_blocks)
         if recording is not None:
             self._refuse_unknown_points(recording)
@@ -58,10 +62,13 @@ class World:
 
     def start_s(self) -> int:
         """The instant this world begins at unless told otherwise, Unix seconds."""
+        return int(self.script.origin_s)
+
+    def _begins_s(self, scenario: Scenario) -> int:
         if self.config.start_at is not None:
             return int(self.config.start_at.timestamp())
         if self.recording is None:
-            return GENERATED_START_S
+            return begins_s(scenario)
         needed = [self._recorded_name(site.settlement_point) for site in self.config.sites]
         return self.recording.first_instant_s(needed or [self._recorded_name(point) for point in self.points])
 
@@ -112,6 +119,11 @@ class World:
             day -= 1
         return found[:count], RECORDED if all_recorded else GENERATED
 
+    def temperature_c(self, point: str, at_s: float) -> Quote:
+        """Outdoor temperature near a settlement point, °C."""
+        source = RECORDED if self.weather.is_recorded(point, at_s) else GENERATED
+        return Quote(round(self.weather.temperature_c(point, at_s), 2), source)
+
     def gpu_offers(self, at_s: float) -> tuple[list[Offer], str]:
         """Rental offers listed at an instant."""
         return self._gpu.offers(at_s), GENERATED
@@ -129,6 +141,9 @@ class World:
         for stream_name, starts, step_s in (("btc.usd", hours, HOUR_S), ("btc.network", days, DAY_S)):
             parts = [Series(np.array(starts, dtype=np.int64), np.zeros(len(starts)), step_s)] if starts else []
             rows.append(_described(stream_name, "BTC", "BTC", parts))
+        for point in self.points:
+            temperature = self.weather.recorded_for(point)
+            rows.append(_described("weather.temperature", point, point, [temperature] if temperature else []))
         rows.append(_described("gpu.spot", "all", "all", []))
         return rows
 
