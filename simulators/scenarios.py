@@ -137,13 +137,18 @@ class NetworkPlan(_Strict):
 
 
 class FrequencyDip(_Strict):
-    """The grid's frequency falls to `nadir_hz` within `fall_s`, stays for `hold_s`, and is back after `recover_s` more."""
+    """The grid's frequency falls to `nadir_hz` within `fall_s`, stays for `hold_s`, and is back after `recover_s` more.
+
+    Attributes:
+        recall_minutes: after its end the sites are told to come back, and close what their relays opened; None: nobody does.
+    """
 
     at_h: float = Field(ge=0.0)
     nadir_hz: float = Field(ge=57.0, lt=60.0)
     fall_s: float = Field(default=2.0, ge=0.1, le=600.0)
     hold_s: float = Field(default=20.0, ge=0.0, le=3600.0)
     recover_s: float = Field(default=300.0, ge=0.1, le=3600.0)
+    recall_minutes: float | None = Field(default=None, ge=0.0, le=1440.0)
 
 
 class Scenario(_Strict):

@@ -9,24 +9,30 @@ from itertools import pairwise
 from math import sin, tau
 
 from simulators.power_plant.config import RelayConfig
+from simulators.scenarios import FrequencyDip
 from simulators.script import Script
 from simulators.streams import stream
 
 NOMINAL_HZ = 60.0
 _WANDER_HZ = 0.008
 _LONGEST_S = 7800.0  # no excursion of a script lasts longer
+_LATEST_RECALL_S = 86_400.0
 _PERIODS_S = (41.0, 173.0, 611.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Excursion:
-    """A fall to `nadir_hz` within `fall_s`, `hold_s` there, back to nominal within `recover_s`; simulated seconds."""
+    """A fall to `nadir_hz` within `fall_s`, `hold_s` there, back to nominal within `recover_s`; simulated seconds.
+
+    `recall_after_s`: so long after its end everybody is told to come back.
+    """
 
     start_s: float
     nadir_hz: float
     fall_s: float = 2.0
     hold_s: float = 20.0
     recover_s: float = 300.0
+    recall_after_s: float | None = None
 
     @property
     def end_s(self) -> float:
@@ -90,8 +96,19 @@ class GridFrequency:
         instants = (excursion.pick_up_s(relay) for excursion in near)
         return [at_s for at_s in instants if at_s is not None and first_s < at_s <= last_s]
 
+    def recalls_s(self, first_s: float, last_s: float) -> list[float]:
+        """Instants in (first, last] at which everybody is told to come back."""
+        near = self._between(first_s - _LONGEST_S - _LATEST_RECALL_S, last_s)
+        instants = [one.end_s + one.recall_after_s for one in near if one.recall_after_s is not None]
+        return [at_s for at_s in instants if first_s < at_s <= last_s]
+
     def _between(self, first_s: float, last_s: float) -> list[Excursion]:
         """Those that begin in [first, last)."""
         dips = self._script.dips_between(first_s, last_s) if self._script else ()
-        scripted = [Excursion(at_s, dip.nadir_hz, dip.fall_s, dip.hold_s, dip.recover_s) for dip, at_s in dips]
-        return [*(one for one in self.excursions if first_s <= one.start_s < last_s), *scripted]
+        own = (one for one in self.excursions if first_s <= one.start_s < last_s)
+        return [*own, *(_excursion(dip, at_s) for dip, at_s in dips)]
+
+
+def _excursion(dip: FrequencyDip, at_s: float) -> Excursion:
+    recall_s = None if dip.recall_minutes is None else dip.recall_minutes * 60.0
+    return Excursion(at_s, dip.nadir_hz, dip.fall_s, dip.hold_s, dip.recover_s, recall_s)

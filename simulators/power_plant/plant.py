@@ -97,7 +97,7 @@ class Plant:
     def next_after(self, at_s: float) -> float:
         """The next instant at which `step` is due."""
         due_s = (floor(at_s / self._step_s) + 1) * self._step_s
-        return min([due_s, *self._pick_ups_s(at_s, due_s)])
+        return min([due_s, *self._pick_ups_s(at_s, due_s), *self._recalls_s(at_s, due_s)])
 
     def step(self) -> None:
         """Look at the site where it stands, and act."""
@@ -113,6 +113,8 @@ class Plant:
             cut += self._trip_hot()
         if cut:
             self.take_effect()
+        if self._recalls_s(last_s, at_s):
+            self.recall(at_s)
 
     def take_effect(self) -> None:
         """Tell the site which slots are without power: those behind an open breaker."""
@@ -190,6 +192,9 @@ class Plant:
 
     def _pick_ups_s(self, first_s: float, last_s: float) -> list[float]:
         return self.frequency.pick_ups_s(self.relay, first_s, last_s) if self._interruptible else []
+
+    def _recalls_s(self, first_s: float, last_s: float) -> list[float]:
+        return self.frequency.recalls_s(first_s, last_s) if self.is_shed else []
 
     def _has_tripped(self, name: str, it_power_w: PowerArray, seconds: float) -> bool:
         breaker = self.breakers[name]

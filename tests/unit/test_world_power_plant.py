@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pyroaring import BitMap
 
-from simulators.clock import ManualClock
+from simulators.clock import ManualClock, iso
 from simulators.devices import BOOT_S
 from simulators.durability import TransitionLog
 from simulators.fleet import Fleet
@@ -231,6 +231,17 @@ def test_a_relay_sheds_what_is_interruptible_until_it_is_recalled(world):
     ]  # fmt: skip
 
 
+def test_a_dip_may_end_with_a_recall_for_everybody(world):
+    one = world()
+    one.mine()
+    one.plants.frequency.add(Excursion(T0 + 10, 59.5, fall_s=1, hold_s=10, recover_s=19, recall_after_s=600))
+    assert one.to(630).state() == BreakerState.SHED_BY_RELAY
+    assert one.to(650).state() == BreakerState.CLOSED
+    assert one.entries()[-1] == ("breaker", "miners", "closed")
+    stamps = [json.loads(line)["simulated_at"] for line in (one._folder / "plant.jsonl").read_text().splitlines()]
+    assert stamps[-1] == iso(T0 + 640)
+
+
 def test_a_short_or_shallow_dip_sheds_nothing():
     relay = RelayConfig(trip_hz=59.7, delay_s=0.5)
     assert Excursion(0, 59.5, fall_s=0.5, hold_s=0.1, recover_s=0.2).pick_up_s(relay) is None
@@ -251,7 +262,7 @@ def test_the_frequency_stays_near_nominal_and_follows_its_script():
 
 
 def test_a_scenarios_script_brings_dips_again_each_period():
-    dip = {"at_h": 2.0, "nadir_hz": 59.5, "fall_s": 1.0, "hold_s": 60.0, "recover_s": 30.0}
+    dip = {"at_h": 2.0, "nadir_hz": 59.5, "fall_s": 1.0, "hold_s": 60.0, "recover_s": 30.0, "recall_minutes": 15.0}
     scenario = Scenario(name="s", description="one dip each day", repeat_h=24.0, frequency=[dip])
     grid = GridFrequency(7, Script(scenario, T0))
     relay = RelayConfig(trip_hz=59.7, delay_s=0.4)
@@ -260,6 +271,7 @@ def test_a_scenarios_script_brings_dips_again_each_period():
     assert grid.pick_ups_s(relay, T0, T0 + 3 * 86_400) == pytest.approx(
         [T0 + 7201.0 + day * 86_400 for day in range(3)]
     )
+    assert grid.recalls_s(T0, T0 + 2 * 86_400) == [T0 + 7200 + 91 + 900, T0 + 7200 + 91 + 900 + 86_400]
     with pytest.raises(ValueError, match="begins anew after"):
         Scenario(name="s", description="a dip too late", repeat_h=1.0, frequency=[dip])
 
