@@ -9,11 +9,13 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import h11
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from simulators.settings import WorldConfigError
@@ -70,7 +72,10 @@ class _Http(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Say that it was not HTTP, if that can still be said."""
+        """Say that it was not HTTP, if that can still be said, and let nobody answer after that."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         try:
             super().send_400_response(msg)
         except h11.LocalProtocolError:
@@ -114,6 +119,23 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Bounded:
+    """Refuses a head over the limit that came in one piece: h11 bounds only what it has to wait for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        head = sum(len(name) + len(value) + 4 for name, value in scope["headers"]) + len(scope["raw_path"])
+        if head + len(scope["query_string"]) <= MAX_HEAD_BYTES:
+            await self._app(scope, receive, send)
+            return
+        text = f"the request's head is over {MAX_HEAD_BYTES} bytes"
+        status = int(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        await PlainTextResponse(text, status, {"Connection": "close"})(scope, receive, send)
+
+
 class Listener:
     """An application on one port of every address of 127/8."""
 
@@ -122,7 +144,7 @@ class Listener:
         protocol: Any = type("_BoundHttp", (_Http,), {"answers": staticmethod(answers), "within_s": within_s})
         self._server = _Server(
             uvicorn.Config(
-                app,
+                _Bounded(app),
                 http=protocol,
                 ws="none",
                 lifespan="off",
