@@ -22,6 +22,7 @@ from simulators.bulk import BulkServer
 from simulators.clock import AnchorClock, iso
 from simulators.durability import TransitionLog
 from simulators.exogenous import ExogenousLog
+from simulators.fault_log import FaultLog
 from simulators.fleet import Fleet
 from simulators.http import Services
 from simulators.power_plant.attach import Plants
@@ -72,7 +73,9 @@ class _Process:
         self._config = config
         self._clock = AnchorClock.load(config.anchor)
         self._world = World.load(config)
-        self._fleet = Fleet(config.sites, config.seed, self._clock.now_s(), self._world.script, self._world.weather)
+        faults = FaultLog.below(config.replay_dir) if config.replay_dir else None
+        now_s, script, weather = self._clock.now_s(), self._world.script, self._world.weather
+        self._fleet = Fleet(config.sites, config.seed, now_s, script, weather, faults)
         self._transitions = TransitionLog(config.transition_log, self._fleet, self._clock)
         frequency = GridFrequency(config.seed, self._world.script)
         self._plants = Plants(self._fleet, config.transition_log.with_name("plant.jsonl"), frequency)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simulators.fault_log import FaultLog, gpu_slots
 from simulators.hazards import LONGEST_DAYS, Hazard, hazards_of
 from simulators.power_plant.topology import Topology
 from simulators.scenarios import ScriptedFault
@@ -45,14 +46,16 @@ class Unit(NamedTuple):
 class FaultSchedule:
     """The incidents of one site, a day at a time."""
 
-    def __init__(self, config: SiteConfig, number: int, seed: int, script: Script) -> None:
+    def __init__(self, config: SiteConfig, number: int, seed: int, script: Script, log: FaultLog | None = None) -> None:
         self._config = config
+        self._log = log
         self._number = number
         self._seed = seed
         self._script = script
         self._hazards: dict[str, list[Hazard]] = {}
         for hazard in hazards_of(script.scenario.faults):
-            self._hazards.setdefault(hazard.unit, []).append(hazard)
+            if log is None or hazard.unit not in ("gpu", "node"):
+                self._hazards.setdefault(hazard.unit, []).append(hazard)
         self._units = lru_cache(maxsize=16)(self._make_units)
         self.of_day = lru_cache(maxsize=8)(self._of_day)
 
@@ -60,7 +63,7 @@ class FaultSchedule:
     def is_empty(self) -> bool:
         """Whether nothing can ever happen here."""
         events = (event for event in self._script.scenario.events if event.site in (None, self._number))
-        return not self._hazards and not any(events)
+        return not self._hazards and self._log is None and not any(events)
 
     def between(self, first_s: float, last_s: float) -> list[Incident]:
         """Incidents that begin in [first, last), in order."""
@@ -76,6 +79,7 @@ class FaultSchedule:
     def _of_day(self, day: int) -> tuple[Incident, ...]:
         found = [each for unit in self._hazards for each in self._drawn(unit, day)]
         found += self._scripted(day)
+        found += self._recorded(day)
         return tuple(sorted(found, key=lambda each: (each.start_s, each.kind, each.unit)))
 
     def _drawn(self, unit: str, day: int) -> Iterator[Incident]:
@@ -130,6 +134,21 @@ class FaultSchedule:
                 start_s = round(due_s + float(delays_s[n]), 3)
                 if first_s <= start_s < last_s:
                     yield Incident(start_s, start_s + event.minutes * 60.0, event.kind, units[n].name, units[n].slots)
+
+    def _recorded(self, day: int) -> Iterator[Incident]:
+        """What the recorded log has for the GPU nodes on a day, counted from the world's beginning."""
+        if self._log is None:
+            return
+        nodes = [unit for unit in self._units("node") if unit.kind == "GPU"]
+        origin_s = self._script.origin_s
+        span_s = (max(0.0, day * DAY_S - origin_s), (day + 1) * DAY_S - origin_s)
+        for fault in self._log.between(len(nodes), *span_s, self._seed, self._config.site):
+            length_s = min(fault.end_s - fault.start_s, LONGEST_DAYS * DAY_S)
+            start_s = round(origin_s + fault.start_s, 3)
+            unit = nodes[fault.node]
+            slots = gpu_slots(unit.slots, fault.gpu)
+            name = unit.name if fault.gpu is None else f"slot/{int(slots[0])}"
+            yield Incident(start_s, start_s + length_s, fault.kind, name, slots, fault.xid)
 
     def _slots_of(self, kind: str) -> IntArray:
         groups = [group for group in self._config.groups if group.kind == kind]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from simulators.devices import BOOT_S
+from simulators.fault_log import FaultLog
 from simulators.fault_schedule import FaultSchedule
 from simulators.network import Network
 from simulators.scenarios import scenario_named
@@ -25,10 +26,11 @@ class Fleet:
         at_s: float,
         script: Script | None = None,
         weather: Weather | None = None,
+        fault_log: FaultLog | None = None,
     ) -> None:
         script = script or Script(scenario_named("calm"))
         weather = weather or Weather(seed, script)
-        schedules = [FaultSchedule(config, number, seed, script) for number, config in enumerate(configs)]
+        schedules = [FaultSchedule(config, number, seed, script, fault_log) for number, config in enumerate(configs)]
         self.network = Network(seed, script, [config.site for config in configs])
         self.schedules = dict(zip((config.site for config in configs), schedules, strict=True))
         self.sites = {
