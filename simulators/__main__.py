@@ -78,7 +78,8 @@ class _Process:
         self._fleet = Fleet(config.sites, config.seed, now_s, script, weather, faults)
         self._transitions = TransitionLog(config.transition_log, self._fleet, self._clock)
         frequency = GridFrequency(config.seed, self._world.script)
-        self._plants = Plants(self._fleet, config.transition_log.with_name("plant.jsonl"), frequency)
+        plant_log = config.transition_log.with_name("plant.jsonl")
+        self._plants = Plants(self._fleet, plant_log, frequency, self._transitions.touch)
         self._exogenous = ExogenousLog(
             config.exogenous_log, self._world, self._clock.simulated_at_s, self._fleet.schedules
         )

@@ -80,6 +80,10 @@ class TransitionLog:
         """Log a change of state that has already happened."""
         self._write(site, ref, {"assignment": assignment, "state": state}, changed, at_s)
 
+    def touch(self) -> None:
+        """A site has changed by something that is not in this log: the next snapshot is due."""
+        self._saved_seq = -1
+
     async def save(self, *, always: bool = False) -> None:
         """Write the snapshot if a device changed since the last one, which is some seconds old."""
         async with self._saving:

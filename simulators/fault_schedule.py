@@ -168,7 +168,7 @@ class FaultSchedule:
                 for group in self._config.groups
                 for slot in _slots(group)
             )
-        drawn = Topology(self._config).of_kind(unit) if unit in ("rack", "cooling_loop") else []
+        drawn = Topology(self._config).of_kind(unit) if unit in ("pdu", "rack", "cooling_loop") else []
         if drawn:
             return tuple(Unit(f"{unit}/{point.name}", self._kind_at(point.slots), point.slots) for point in drawn)
         return tuple(each for group in self._config.groups for each in _runs(unit, group))

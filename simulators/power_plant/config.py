@@ -16,7 +16,7 @@ class _Strict(BaseModel):
 
 
 class FeederConfig(_Strict):
-    """One feeder: a PDU with a breaker. Power is all-in: the IT power of its devices and its share of the cooling."""
+    """One feeder with its breaker. Power is all-in: the IT power of its devices and its share of the cooling."""
 
     feeder: str = Field(min_length=1)
     limit_w: float = Field(gt=0, le=1e10)
@@ -30,7 +30,7 @@ class NodeConfig(_Strict):
     """
 
     node: str = Field(min_length=1)
-    kind: Literal["building", "transformer", "container", "rack", "cooling_loop"]
+    kind: Literal["building", "transformer", "pdu", "container", "rack", "cooling_loop"]
     parent: str | None = None  # another node; None: the site
     limit_w: float | None = Field(default=None, gt=0, le=1e10)
     feeders: list[str] = Field(default_factory=list)

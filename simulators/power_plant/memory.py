@@ -1,22 +1,33 @@
 """What of the plants outlives the world's process: one JSON object a line, each change of a breaker, relay, pump or interlock.
 
 `{"seq", "simulated_at", "site", "what", "name", "state"}`, in simulated time alone, so that two runs of one command
-script have the same bytes. The states are taken over at start. Devices' own transitions are in `durability`.
+script have the same bytes. At start the states are taken over. Devices' own transitions are in `durability`.
 """
 
 import json
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from simulators.clock import iso
+from simulators.clock import epoch_s, iso
 from simulators.power_plant.breaker import BreakerState
-from simulators.power_plant.plant import Plant
+from simulators.power_plant.plant import Plant, PoweredSite
 
 _TRIPS = (BreakerState.TRIPPED, BreakerState.TRIPPED_HOT)
 
 log = logging.getLogger("world.plant")
+
+
+class Entry(NamedTuple):
+    """One change."""
+
+    at_s: float
+    site: str
+    what: str  # breaker | relay | cooling | pump
+    name: str
+    state: str
 
 
 class PlantLog:
@@ -25,48 +36,64 @@ class PlantLog:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        self.entries = _whole_lines(path, self._fd)
-        self._seq = max((int(entry["seq"]) for entry in self.entries), default=0)
+        found = _read(path, self._fd)
+        self.entries = [entry for _, entry in found]
+        self._seq = max((seq for seq, _ in found), default=0)
 
-    def append(self, site: str, what: str, name: str, state: str, at_s: float) -> None:
-        """One change."""
+    def append(self, entry: Entry) -> None:
+        """Write one change."""
         self._seq += 1
-        entry = {"seq": self._seq, "simulated_at": iso(at_s), "site": site, "what": what, "name": name, "state": state}
-        os.write(self._fd, (json.dumps(entry) + "\n").encode())
+        words = {"site": entry.site, "what": entry.what, "name": entry.name, "state": entry.state}
+        line = {"seq": self._seq, "simulated_at": iso(entry.at_s), **words}
+        os.write(self._fd, (json.dumps(line) + "\n").encode())
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
 
 
-def restore(plant: Plant, site: str, entries: list[dict[str, Any]]) -> None:
-    """Bring a plant into the state that the entries of its site end in; what is no longer there is passed over."""
-    failed: set[int] = set()
+def restore(plant: Plant, site: PoweredSite, entries: Iterable[Entry]) -> None:
+    """Do again what the entries of a site say, each at its time where the site's own state is older than it.
+
+    What is no longer there is passed over. The plant must be the site's by now, so that the time between is what it was.
+    """
     for entry in entries:
-        if entry.get("site") != site:
-            continue
-        what, name, state = str(entry["what"]), str(entry["name"]), str(entry["state"])
-        if what == "breaker" and name in plant.breakers and state.upper() in BreakerState.__members__:
-            breaker = plant.breakers[name]
-            breaker.state = BreakerState[state.upper()]
-            breaker.trips += breaker.state in _TRIPS
-        elif what == "relay":
-            plant.is_shed = state == "shed_by_relay"
-            plant.relay_trips += plant.is_shed
-        elif what == "cooling" and plant.cooling:
-            plant.cooling.is_tripped = state == "tripped"
-        elif what == "pump":
-            (failed.add if state == "failed" else failed.discard)(int(name))
-    if plant.cooling:
-        plant.cooling.failed_pumps = frozenset(pump for pump in failed if pump < plant.cooling.config.pumps)
-    plant.take_effect()
+        if entry.site == site.config.site:
+            site.advance(entry.at_s)
+            _apply(plant, entry)
+            plant.take_effect()
 
 
-def _whole_lines(path: Path, fd: int) -> list[dict[str, Any]]:
-    """The entries so far; a torn last line is cut off the file."""
+def _apply(plant: Plant, entry: Entry) -> None:
+    if entry.what == "breaker" and entry.name in plant.breakers and entry.state.upper() in BreakerState.__members__:
+        breaker, state = plant.breakers[entry.name], BreakerState[entry.state.upper()]
+        breaker.trips += breaker.state != state and state in _TRIPS
+        breaker.state = state
+    elif entry.what == "relay":
+        is_shed = entry.state == "shed_by_relay"
+        if is_shed and not plant.is_shed:
+            plant.relay_trips, plant.relay_tripped_at_s = plant.relay_trips + 1, entry.at_s
+        plant.is_shed = is_shed
+    elif entry.what == "cooling" and plant.cooling:
+        plant.cooling.is_tripped = entry.state == "tripped"
+    elif entry.what == "pump" and plant.cooling and int(entry.name) < plant.cooling.config.pumps:
+        failed, pump = plant.cooling.failed_pumps, {int(entry.name)}
+        plant.cooling.failed_pumps = failed | pump if entry.state == "failed" else failed - pump
+
+
+def _read(path: Path, fd: int) -> list[tuple[int, Entry]]:
+    """Number and entry of every line; a torn last line is cut off the file, one that is no entry is passed over."""
     raw = path.read_bytes()
     whole = raw[: raw.rfind(b"\n") + 1]
     if len(whole) < len(raw):
         log.warning("plant log %s: cut a torn line of %d bytes off its end", path, len(raw) - len(whole))
         os.ftruncate(fd, len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    found = []
+    for line in whole.splitlines():
+        try:
+            one = json.loads(line)
+            entry = Entry(epoch_s(one["simulated_at"]), *(str(one[key]) for key in ("site", "what", "name", "state")))
+            found.append((int(one["seq"]), entry))
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("plant log %s: passed over a line that is no entry (%s)", path, error)
+    return found

@@ -1,4 +1,4 @@
-"""Which slots hang behind what: feeders (PDUs), and the levels above and below them that `world.yaml` names.
+"""Which slots hang behind what: feeders, and the levels above and below them that `world.yaml` names.
 
 Used for limits, breakers and correlated faults. Without a tree a site has its feeders and nothing else. No physics here.
 """
@@ -16,7 +16,7 @@ from simulators.streams import IntArray
 if TYPE_CHECKING:
     from simulators.settings import SiteConfig
 
-PDU = "pdu"
+FEEDER = "feeder"
 FIRST_BREAKER_UNIT = 10
 
 Runs = tuple[tuple[int, int], ...]
@@ -60,12 +60,12 @@ class Topology:
         return [point for point in self.points.values() if point.unit is not None]
 
     def of_kind(self, kind: str) -> list[Point]:
-        """Points of one level: `pdu` for the feeders, or a node's kind."""
+        """Points of one level: `feeder`, or a node's kind."""
         return [point for point in self.points.values() if point.kind == kind]
 
     def _feeder(self, feeder: FeederConfig, unit: int) -> Point:
         runs = _merged(self._runs_of_feeder(feeder.feeder))
-        return Point(feeder.feeder, PDU, runs, feeder.limit_w, feeder.is_interruptible, unit)
+        return Point(feeder.feeder, FEEDER, runs, feeder.limit_w, feeder.is_interruptible, unit)
 
     def _node(self, node: NodeConfig, unit: int | None) -> Point:
         return Point(node.node, node.kind, _merged(self._runs_of_node(node)), node.limit_w, False, unit)

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from math import ceil, floor, log10, sqrt
 from typing import Final
 
+import numpy as np
+
+from simulators.faults import POWER_LOST
 from simulators.power_plant.breaker import BreakerState
 from simulators.power_plant.pdu import Code, ModbusError, Unit
 from simulators.power_plant.plant import Plant
@@ -22,7 +25,7 @@ from simulators.power_plant.registers import (
     block,
     sunspec,
 )
-from simulators.power_plant.topology import Point
+from simulators.power_plant.topology import Point, Runs
 from simulators.site import Site
 
 METER_UNIT: Final = 1
@@ -59,6 +62,9 @@ class _Unit:
         self._site, self._plant = site, plant
         self._head: dict[str, Value] = {"kind": self.kind, "map_version": MAP_VERSION, "name": name}
         self._is_little = site.config.plant.modbus_word_order == "little"
+        self._is_empty = np.ones(site.config.slots, dtype=np.bool_)
+        for group in site.config.groups:
+            self._is_empty[group.first_slot : group.end_slot] = False
 
     def blocks(self, at_s: float) -> Blocks:
         """The one run of registers."""
@@ -68,6 +74,11 @@ class _Unit:
     def values(self) -> dict[str, Value]:
         """Each value of the map, at the site's instant."""
         raise NotImplementedError
+
+    def _has_supply(self, runs: Runs) -> bool:
+        """Whether the supply before some slots is alive: not where a fault has taken the power of all of them."""
+        lost = self._site.faults.mask(POWER_LOST, self._site.at_s)
+        return not runs or not all((lost | self._is_empty)[first:end].all() for first, end in runs)
 
     def coils(self, at_s: float) -> Sequence[bool]:  # noqa: ARG002
         """None."""
@@ -109,13 +120,14 @@ class MeterUnit(_Unit):
 
     def _measured(self, at_s: float) -> dict[str, Value]:
         power_w = self._site.site_power_w(at_s)
-        voltage = SITE_V * (1.0 - _SAG * min(power_w / max(self._plant.design_w, 1.0), 1.0))
+        live = float(self._has_supply(((0, self._site.devices),)))
+        voltage = live * SITE_V * (1.0 - _SAG * min(power_w / max(self._plant.design_w, 1.0), 1.0))
         return {
             "power": power_w,
             "power_int": power_w,
             "energy": int(self._site.energy_wh),
             "voltage": voltage,
-            "current": power_w / (sqrt(3.0) * voltage * POWER_FACTOR),
+            "current": power_w / (sqrt(3.0) * SITE_V * POWER_FACTOR),
             "frequency": self._plant.frequency.hz(at_s),
             "power_factor": POWER_FACTOR,
             "simulated_at": int(at_s),
@@ -157,7 +169,7 @@ class RelayUnit(_Unit):
 
 
 class BreakerUnit(_Unit):
-    """A feeder's PDU, or a node's breaker: coil 0 switches it, coil 1 resets a trip, register 40 does both."""
+    """The breaker of a feeder or a node: coil 0 switches it, coil 1 resets a trip, register 40 does both."""
 
     registers, kind = BREAKER, 3
 
@@ -172,7 +184,9 @@ class BreakerUnit(_Unit):
         breaker = self._plant.breakers[self._point.name]
         power_w = self._plant.power_through_w(self._point, self._site.power_w(self._site.at_s))
         load = power_w / breaker.limit_w
-        is_live = all(self._plant.breakers[name].is_closed for name in self._above)
+        is_live = all(self._plant.breakers[name].is_closed for name in self._above) and self._has_supply(
+            self._point.runs
+        )
         upstream = FEEDER_V * (1.0 - _SAG * min(load, 1.0)) if is_live else 0.0
         return {
             "power": power_w,

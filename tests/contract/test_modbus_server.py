@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusIOException
+from pyroaring import BitMap
 
 from hcp_pipelines.devices.modbus import codec
+from simulators.faults import POWER_LOST
 from simulators.power_plant import registers
 from simulators.power_plant.frequency import Excursion
 from simulators.power_plant.server import MAX_CONNECTIONS_PER_SITE
@@ -109,7 +111,7 @@ async def test_every_register_reads_back_with_its_type_and_scale(world):
         (1, "name"): "one", (MINER_FEEDER, "name"): "miners",
         (1, "power"): it_w * plant.pue, (1, "power_int"): it_w * plant.pue, (1, "energy"): site.energy_wh,
         (1, "frequency"): plant.frequency.hz(T0 + 3600), (1, "power_factor"): 0.97, (1, "simulated_at"): T0 + 3600,
-        (1, "current"): it_w * plant.pue / (3**0.5 * found[1, "voltage"] * 0.97),
+        (1, "current"): it_w * plant.pue / (3**0.5 * 34_500 * 0.97),
         (2, "frequency"): plant.frequency.hz(T0 + 3600), (2, "trip_frequency"): 59.7, (2, "delay"): 0.25,
         (2, "state"): 0, (2, "trips"): 0, (2, "breakers_shed"): 0, (2, "last_trip_at"): 0,
         (MINER_FEEDER, "power"): miners_w, (MINER_FEEDER, "limit"): 500_000, (MINER_FEEDER, "load"): miners_w / 500_000,
@@ -286,6 +288,19 @@ async def test_a_limited_node_is_a_unit_and_its_feeders_read_dead_below_it(tmp_p
         assert (await client.read_holding_registers(0, count=1, device_id=100)).exception_code == 11  # no cooling plant
 
 
+async def test_an_outage_of_the_site_leaves_breakers_closed_and_no_volts(world):
+    world.mine()
+    world.site.impose(POWER_LOST, _gpus(), T0)
+    async with client_of(world) as client:
+        assert await read(client, GPU_FEEDER, "voltage_upstream", "breaker") == 0
+        assert await read(client, GPU_FEEDER, "state", "breaker") == 1
+        assert await read(client, 1, "voltage") > 33_000
+        assert await read(client, MINER_FEEDER, "voltage_downstream", "breaker") > 13_000
+        world.site.impose(POWER_LOST, BitMap(range(MINERS)), T0)
+        world.to(2)
+        assert [await read(client, 1, name) for name in ("voltage", "power", "current")] == [0, 0, 0]
+
+
 async def test_each_site_has_its_own_address(tmp_path):
     async with PlantWorld(tmp_path, site_document("one"), site_document("two", feeders=[], groups=_plain())) as world:
         assert [host for host, _ in world.server.addresses.values()] == ["127.16.255.1", "127.20.255.1"]
@@ -438,8 +453,6 @@ async def test_a_stopped_server_is_gone(tmp_path):
 
 
 def _gpus():
-    from pyroaring import BitMap
-
     return BitMap(range(MINERS, MINERS + GPUS))
 
 

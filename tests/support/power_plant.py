@@ -49,7 +49,7 @@ class PlantWorld:
         config = WorldConfig(version=1, sites=sites, protocols={"modbus": {"enabled": True, "port": 0}}, **paths)
         self.fleet = Fleet(sites, 7, T0)
         self.transitions = TransitionLog(folder / "transitions.jsonl", self.fleet, self.clock)
-        self.plants = Plants(self.fleet, folder / "plant.jsonl", GridFrequency(7))
+        self.plants = Plants(self.fleet, folder / "plant.jsonl", GridFrequency(7), self.transitions.touch)
         self.server = PowerPlantServer(config, self.fleet, self.transitions, self.clock)
         self.site = next(iter(self.fleet.sites.values()))
         self.plant = self.site.plant

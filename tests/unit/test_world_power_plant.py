@@ -1,5 +1,6 @@
 """The simulated power plant, without sockets: breakers trip on their curve, the relay sheds, pumps fail, energy adds up."""
 
+import asyncio
 import json
 import math
 
@@ -61,7 +62,7 @@ class World:
         self.clock = ManualClock(T0)
         self.fleet = Fleet([config or site_config()], seed, T0)
         self.transitions = TransitionLog(folder / "transitions.jsonl", self.fleet, self.clock)
-        self.plants = Plants(self.fleet, folder / "plant.jsonl", GridFrequency(seed))
+        self.plants = Plants(self.fleet, folder / "plant.jsonl", GridFrequency(seed), self.transitions.touch)
         self.site = self.fleet.sites["one"]
         self.plant = self.site.plant
         self._folder = folder
@@ -390,6 +391,38 @@ def test_breakers_relay_and_pumps_are_as_they_were_after_a_restart(tmp_path):
         range(1, 7)
     )
     two.plants.close()
+
+
+def test_the_meter_does_not_go_back_when_the_world_is_killed_long_after_a_snapshot(tmp_path):
+    one = World(tmp_path)
+    one.mine()
+    asyncio.run(one.transitions.save(always=True))
+    one.to(3600).plant.command("miners", False, T0 + 3600)
+    one.to(5400).plant.command("miners", True, T0 + 5400)
+    one.to(7200)
+    one.plants.close()
+    two = World(tmp_path)
+    assert two.site.at_s == T0 + 5400
+    two.to(7200)
+    assert two.site.energy_wh == pytest.approx(one.site.energy_wh, rel=1e-9)
+    assert two.site.power_w(T0 + 7200) == pytest.approx(one.site.power_w(T0 + 7200))
+    two.plants.close()
+
+
+def test_lines_of_the_log_that_are_none_are_passed_over(tmp_path, caplog):
+    good = {"seq": 4, "simulated_at": iso(T0), "site": "one", "what": "breaker", "name": "gpus", "state": "open"}
+    strange = [
+        good | {"name": "gone"},
+        good | {"state": "melted"},
+        good | {"what": "pump", "name": "7"},
+        good | {"site": "x"},
+    ]
+    lines = ["[]", "junk", json.dumps({"seq": 1}), *map(json.dumps, strange), json.dumps(good)]
+    (tmp_path / "plant.jsonl").write_text("\n".join(lines) + "\n")
+    one = World(tmp_path)
+    assert (one.state("gpus"), one.state()) == (BreakerState.OPEN, BreakerState.CLOSED)
+    assert caplog.text.count("no entry") == 3
+    one.plants.close()
 
 
 def test_what_does_not_fit_together_is_refused_by_name():
