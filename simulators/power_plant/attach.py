@@ -16,7 +16,9 @@ class Plants:
     To be made once the fleet's own state is restored and its `on_restart` set: after its `TransitionLog`.
     """
 
-    def __init__(self, fleet: Fleet, log: Path, frequency: GridFrequency, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, fleet: Fleet, log: Path, frequency: GridFrequency, on_change: Callable[[], None] | None = None
+    ) -> None:
         """`on_change`: told of each change, so that the fleet's own state is saved soon after."""
         self.frequency = frequency
         self._log = PlantLog(log)
@@ -33,4 +35,5 @@ class Plants:
 
     def _record(self, site: str, what: str, name: str, state: str, at_s: float) -> None:
         self._log.append(Entry(at_s, site, what, name, state))
-        self._on_change()
+        if self._on_change is not None:
+            self._on_change()
