@@ -29,6 +29,7 @@ OPTIONS = (
 async def body(context: ProcessContext, config: EdgeConfig) -> None:
     """Serve until told to stop."""
     clock = SystemClock(Anchor.load(config.anchor)) if config.anchor else SystemClock()
+    config.check_speed(clock.speed)
     facilities = {
         f.facility_id: FacilityGateway(f, DurableLog(config.state_dir / f.facility_id), clock, config.power_period_ms)
         for f in config.facilities

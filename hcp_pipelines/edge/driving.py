@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 import structlog
 
-from hcp_pipelines.devices.bulk.codec import Reading
-from hcp_pipelines.devices.bulk.device import BulkSite
+from hcp_pipelines.devices.site import DeviceSite, Reading, Sent
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError, HcpError
 from hcp_pipelines.edge.config import FacilityConfig
+from hcp_pipelines.edge.drivers import make_site
 from hcp_pipelines.edge.tasks import Tasks
 from hcp_pipelines.wire.slots import Slots, encode_slots
 
@@ -27,16 +28,19 @@ SILENT_AFTER_SAMPLES = 10
 class Callbacks:
     """What the driver calls."""
 
-    prepare: Callable[[BulkSite], Awaitable[None]]  # connected, before commands are handed over
+    prepare: Callable[[DeviceSite], Awaitable[None]]  # connected, before commands are handed over
     ready: Callable[[], None]  # commands can be handed over from now on
     power: Callable[[Reading], None]
+    told: Callable[[str, int], None]  # every device of an assignment was told, or given up
 
 
 class SiteDriver:
     """One facility's devices; `run` until cancelled."""
 
-    def __init__(self, config: FacilityConfig, slots: int, period_ms: int, clock: SystemClock, tasks: Tasks) -> None:
-        self._site = BulkSite(config.driver.address, config.driver.site, self._take)
+    def __init__(
+        self, config: FacilityConfig, slots: int, folder: Path, period_ms: int, clock: SystemClock, tasks: Tasks
+    ) -> None:
+        self._site: DeviceSite = make_site(config, folder, clock, period_ms, self._take)
         self._slots, self._period_ms, self._clock, self._tasks = slots, period_ms, clock, tasks
         self._callbacks: Callbacks | None = None
         self._heard_at_s = 0.0
@@ -100,11 +104,13 @@ class SiteDriver:
         if self.is_ready and self._callbacks is not None:
             self._callbacks.power(reading)
 
-    async def _finish(self, command_id: str, index: int, sent: "asyncio.Future[tuple[int, bytes]]") -> None:
+    async def _finish(self, command_id: str, index: int, sent: Sent) -> None:
         try:
             _, refused = await self._site.finish_state(sent)
         except (DeviceUnreachableError, DeviceReplyError) as error:
             self._log.warning("the site did not confirm a SET", command_id=command_id, error=str(error))
             return
+        if self._callbacks is not None:
+            self._callbacks.told(command_id, index)
         if len(refused):
             self._log.warning("the site refused devices", command_id=command_id, assignment=index, devices=len(refused))

@@ -11,21 +11,23 @@ from datetime import UTC, datetime
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
-from hcp_pipelines.devices.bulk.codec import Reading
-from hcp_pipelines.devices.bulk.device import BulkSite
+from hcp_pipelines.devices.site import DeviceSite, Evidence, Reading
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import ReasonCode, RefusalCode
 from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.checks import COMMAND_ID_MAX, Accepted, check_announce, check_command, judge
 from hcp_pipelines.edge.config import FacilityConfig
+from hcp_pipelines.edge.drivers import period_of
 from hcp_pipelines.edge.driving import Callbacks, SiteDriver
 from hcp_pipelines.edge.durable_log import DurableLog
+from hcp_pipelines.edge.messages import message_of, settled_message
 from hcp_pipelines.edge.outbox import Outbox
 from hcp_pipelines.edge.recovery import is_local, local_id, recover
-from hcp_pipelines.edge.settling import Pending, joined
+from hcp_pipelines.edge.settling import Pending
 from hcp_pipelines.edge.shape import UNKNOWN_STATE, SiteShape
 from hcp_pipelines.edge.tasks import Tasks
 from hcp_pipelines.wire import edge_v1_pb2 as pb
@@ -49,13 +51,14 @@ class FacilityGateway:
     """State, log and driver of one facility."""
 
     def __init__(self, config: FacilityConfig, log: DurableLog, clock: SystemClock, power_period_ms: int) -> None:
-        self._config, self._log, self._clock, self._period_ms = config, log, clock, power_period_ms
+        self._config, self._log, self._clock = config, log, clock
+        self._period_ms = period_of(config, power_period_ms)
         self.shape = SiteShape.of(config)
         self._log_line = structlog.get_logger("edge").bind(facility_id=config.facility_id)
         self._tasks = Tasks()
-        self._driver = SiteDriver(config, self.shape.slots, power_period_ms, clock, self._tasks)
+        self._driver = SiteDriver(config, self.shape.slots, log.folder, self._period_ms, clock, self._tasks)
         self.power_kw = np.zeros(self.shape.slots, dtype=np.float32)
-        self._is_power_known = False
+        self._is_power_known = self._is_adopting = False
         self._announcing = asyncio.Lock()
         self._session: Session | None = None  # who is obeyed
         self._claim: Session | None = None  # who announced last; it is not obeyed before it knows what it missed
@@ -72,9 +75,8 @@ class FacilityGateway:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the driver connected and the fallback timer running until told to stop."""
-        driving = self._tasks.spawn(
-            self._driver.run(Callbacks(prepare=self._take_baseline, ready=self._drive_again, power=self._take_power))
-        )
+        callbacks = Callbacks(self._take_baseline, self._drive_again, self._take_power, self._note_told)
+        driving = self._tasks.spawn(self._driver.run(callbacks))
         watching = self._tasks.spawn(self._watch_owner())
         await stop.wait()
         for task in (driving, watching):
@@ -128,7 +130,8 @@ class FacilityGateway:
         """Present state: commanded, observed, unfinished commands."""
         is_seen = self._driver.is_ready and self._is_power_known
         observed = self.shape.observe(self.power_kw) if is_seen else np.full_like(self.states, UNKNOWN_STATE)
-        there = np.flatnonzero(self.shape.group_of_slot >= 0).astype(np.uint32)
+        is_there = (self.shape.group_of_slot >= 0) & np.isfinite(self.power_kw)
+        there = np.flatnonzero(is_there).astype(np.uint32)
         return pb.FacilityState(
             facility_id=self.shape.facility_id,
             generation=self.shape.generation,
@@ -168,7 +171,7 @@ class FacilityGateway:
             after_seq = 0
         while after_seq < self._log.last_seq and self._claim is session and not session.outbox.is_closed:
             for n, entry in enumerate(self._log.entries(after_seq)):
-                message = _message_of(entry)
+                message = message_of(entry)
                 if message is not None:
                     await session.outbox.put(message)
                 after_seq = entry.seq
@@ -238,15 +241,26 @@ class FacilityGateway:
     def _take_power(self, reading: Reading) -> None:
         self.power_kw = (reading.values[: self.shape.slots] / 1000.0).astype(np.float32)
         self._is_power_known = True
-        metrics.POWER_WATTS.labels(self.shape.facility_id).set(float(self.power_kw.sum()) * 1000)
+        self._tell_metrics(reading)
+        if not self._is_adopting and self._unknown_but_seen().any():
+            self._is_adopting = True
+            self._tasks.spawn(self._adopt_seen())
         decided = [p for p in self._pending if p.observe(self.power_kw, self.states, reading.simulated_at_s)]
         if decided:
             self._pending = [p for p in self._pending if p not in decided]
             self._tasks.spawn(self._report(decided, reading.simulated_at_s))
 
+    def _tell_metrics(self, reading: Reading) -> None:
+        metrics.POWER_WATTS.labels(self.shape.facility_id).set(float(np.nansum(self.power_kw)) * 1000)
+        if reading.evidence is not None:
+            there = reading.evidence[: self.shape.slots][self.shape.group_of_slot >= 0]
+            for evidence in Evidence:
+                count = int((there == evidence).sum())
+                metrics.EVIDENCE.labels(self.shape.facility_id, evidence.name.lower()).set(count)
+
     async def _report(self, decided: list[Pending], at_s: float) -> None:
         at = datetime.fromtimestamp(at_s, tz=UTC).isoformat()
-        messages = [_settled(p, self._log.reserve(), at) for p in decided]
+        messages = [settled_message(p, self._log.reserve(), at) for p in decided]
         try:
             await self._log.append([(m.seq, "settled", m.SerializeToString()) for m in messages])
         except StorageError as error:
@@ -261,7 +275,7 @@ class FacilityGateway:
 
     # -- driver -------------------------------------------------------------------------------------------------------
 
-    async def _take_baseline(self, site: BulkSite) -> None:
+    async def _take_baseline(self, site: DeviceSite) -> None:
         """First start: what the devices are doing is read from them, and logged."""
         self._is_power_known = False
         unknown = (self.states == UNKNOWN_STATE) & (self.shape.group_of_slot >= 0)
@@ -273,6 +287,29 @@ class FacilityGateway:
         await self._log.append([(self._log.reserve(), "baseline", body)])
         still = self.states == UNKNOWN_STATE
         self.states[still] = states[still]
+
+    def _unknown_but_seen(self) -> npt.NDArray[np.bool_]:
+        is_unknown: npt.NDArray[np.bool_] = (self.states == UNKNOWN_STATE) & (self.shape.group_of_slot >= 0)
+        return is_unknown & np.isfinite(self.power_kw)
+
+    async def _adopt_seen(self) -> None:
+        """Devices that could not be asked at first: what their power says is their state, and logged."""
+        try:
+            states = np.where(self._unknown_but_seen(), self.shape.observe(self.power_kw), self.states)
+            body = pb.FacilityState(generation=self.shape.generation, states=states.tobytes()).SerializeToString()
+            await self._log.append([(self._log.reserve(), "baseline", body)])
+            still = self.states == UNKNOWN_STATE
+            self.states[still] = states[still]
+        except StorageError as error:
+            self._log_line.error("a baseline could not be stored; tried again", error=str(error))
+        finally:
+            self._is_adopting = False
+
+    def _note_told(self, command_id: str, index: int) -> None:
+        """Every device of an assignment has been told: only now the last of them has its full time."""
+        for pending in self._pending:
+            if (pending.command_id, pending.index) == (command_id, index):
+                pending.begin(self._clock.now().timestamp())
 
     def _drive_again(self) -> None:
         """The devices can be reached again: what had not settled is told once more, and has its full time once more."""
@@ -318,29 +355,3 @@ class FacilityGateway:
             )
             await self._log.append([(event.seq, "local", event.SerializeToString())])
             self._carry_out(local_id(event.seq), [(0, int(state), slots)])
-
-
-def _settled(pending: Pending, seq: int, at: str) -> pb.Settled:
-    return pb.Settled(
-        command_id=pending.command_id,
-        seq=seq,
-        index=pending.index,
-        settled=encode_slots(joined(pending.settled)),
-        failed=encode_slots(pending.failed),
-        superseded=encode_slots(joined(pending.superseded)),
-        simulated_at=at,
-    )
-
-
-def _message_of(entry: pb.LogEntry) -> pb.GatewayMessage | None:
-    """What an owner is told of an entry."""
-    match entry.kind:
-        case "ack":
-            return pb.GatewayMessage(ack=pb.Ack.FromString(entry.payload))
-        case "settled":
-            settled = pb.Settled.FromString(entry.payload)
-            return None if is_local(settled.command_id) else pb.GatewayMessage(settled=settled)
-        case "local":
-            return pb.GatewayMessage(local_event=pb.LocalEvent.FromString(entry.payload))
-        case _:
-            return None

@@ -8,4 +8,7 @@ COMMANDS = Counter("hcp_edge_commands_total", "Commands by result.", ["result"])
 REFUSED = Counter("hcp_edge_refusals_total", "Refused announcements and commands by reason.", ["code"])
 SETTLED = Counter("hcp_edge_settled_devices_total", "Devices judged by their own power.", ["result"])
 ACK_SECONDS = Histogram("hcp_edge_ack_seconds", "From receipt of a command to its ack.", buckets=_BUCKETS)
+EVIDENCE = Gauge(
+    "hcp_edge_power_evidence_devices", "Devices by what their power rests on.", ["facility_id", "evidence"]
+)
 POWER_WATTS = Gauge("hcp_edge_power_watts", "IT power of a facility's devices.", ["facility_id"])

@@ -48,7 +48,7 @@ class Pending:
             self._keep(~(moved | near), settled=near & ~moved, superseded=moved)
         if len(self.waiting) and at_s >= self.deadline_s:
             self.late_samples += 1
-            if self.late_samples > SAMPLES_AFTER_DEADLINE:
+            if self.late_samples >= SAMPLES_AFTER_DEADLINE:
                 self.failed, self.waiting = self.waiting, EMPTY
         return len(self.waiting) == 0
 

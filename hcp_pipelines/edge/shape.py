@@ -49,13 +49,13 @@ class SiteShape:
         return len(self.group_of_slot)
 
     def meter_kw(self, power_kw: npt.NDArray[np.float32]) -> float:
-        """All-in kW of the devices' own power."""
-        return float(np.dot(power_kw, self.pue_of_slot))
+        """All-in kW of the devices' own power; those of which nothing is known count as nothing."""
+        return float(np.dot(np.nan_to_num(power_kw), self.pue_of_slot))
 
     def observe(self, power_kw: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """[n] the state whose power is nearest to each device's own; 255 where there is no device."""
+        """[n] the state whose power is nearest to each device's own; 255 where there is none, or nothing is known of it."""
         observed = np.full(self.slots, UNKNOWN_STATE, dtype=np.uint8)
-        there = np.flatnonzero(self.group_of_slot >= 0)
+        there = np.flatnonzero((self.group_of_slot >= 0) & np.isfinite(power_kw))
         distance = np.abs(self.power_kw[self.group_of_slot[there]] - power_kw[there, None])
         observed[there] = np.argmin(distance, axis=1).astype(np.uint8)
         return observed

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from hcp_pipelines.devices.settling import family
 from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime, ResourceType
 from hcp_pipelines.fleet.models import MODELS, ResolvedGroup, StateSpec, states_of
 
@@ -173,7 +174,7 @@ class Group(_Part):
             )
         if shipped is not None and shipped.type != self.type:
             raise ValueError(f"model {self.model!r} is of type {shipped.type.value}, not {self.type}")
-        if shipped is not None and self.firmware not in shipped.firmware:
+        if shipped is not None and family(self.firmware) not in shipped.firmware:
             raise ValueError(
                 f"firmware {self.firmware!r} is not known for {self.model!r}: use one of {', '.join(shipped.firmware)}"
             )

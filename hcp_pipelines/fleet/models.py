@@ -1,17 +1,18 @@
-"""The table of device models: power, hashrate, profiles and timing per model and firmware, each row with its source.
+"""The table of device models: power, hashrate and profiles per model, each row with its source.
 
 Only what a facility file names by model; a model that is missing here can be written out in the file (`states`).
-No prices. Figures marked *setting* have no public source and are meant to be measured on site and overridden.
+How long devices take is in `devices.settling`. No prices. Figures marked *setting* have no public source and are meant to be
+measured on site and overridden.
 """
 
 from dataclasses import dataclass, field
 
+from hcp_pipelines.devices.settling import GPU_FAMILY, Transition, timing
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
 
 ASIC_SLEEP_KW = 0.025  # LuxOS: about 25 W asleep (docs.luxor.tech; FACTS §7)
 ECO_POWER_FRACTION = 0.80  # eco profile: 80 % of the power …
 ECO_HASH_FRACTION = 0.86  # … gives 86 % of the hashrate (setting; a tuned profile of one's own goes into `states`)
-SETTLE_MARGIN_S = 30.0  # two power samples and the way there and back (setting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +29,6 @@ class StateSpec:
     ramp_up_s: float = 0.0
     ramp_down_s: float = 0.0
     hash_rate_th_per_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class FirmwareTiming:
-    """Seconds a device takes to wake from sleep, to fall asleep, and to step between profiles."""
-
-    wake_s: float
-    sleep_s: float
-    step_s: float
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +51,6 @@ class DeviceModel:
         return self.power_kw * 1000 / self.hash_rate_th_per_s if self.hash_rate_th_per_s else 0.0
 
 
-ASIC_FIRMWARE: dict[str, FirmwareTiming] = {
-    "luxos": FirmwareTiming(10.0, 5.0, 10.0, "vendor: ~25 W in < 5 s, full power in < 10 s (FACTS §7)"),
-    "whatsminer": FirmwareTiming(10.0, 10.0, 30.0, "fast boot: > 85 % of target power within 10 s (FACTS §7)"),
-    "braiins": FirmwareTiming(60.0, 10.0, 30.0, "setting; SetQuickRamping makes it adjustable"),
-    "stock": FirmwareTiming(240.0, 20.0, 60.0, "setting; proxy: hashrate trusted after 5 minutes (FACTS §7)"),
-}
-GPU_TIMING = FirmwareTiming(60.0, 10.0, 10.0, "vLLM cold reload 38–58 s (FACTS §6)")
-
 _ASIC_FIRMWARE_NAMES = ("luxos", "braiins", "stock")
 _MODELS = (
     DeviceModel(
@@ -84,7 +67,7 @@ _MODELS = (
     ),
     DeviceModel(
         "M60S", ResourceType.ASIC, 3.441, "186 TH/s at 18.5 J/TH: Riot's order; FACTS §1",
-        hash_rate_th_per_s=186, firmware=("whatsminer",),
+        hash_rate_th_per_s=186, firmware=("whatsminer", "whatsminer-v3"),
     ),
     DeviceModel(
         "H100 SXM5", ResourceType.GPU, 1.3,
@@ -96,26 +79,25 @@ MODELS: dict[str, DeviceModel] = {m.model: m for m in _MODELS}
 
 
 def asic_states(model: DeviceModel, firmware: str) -> tuple[StateSpec, ...]:
-    """Ladder of an ASIC: asleep, eco, full."""
-    t = ASIC_FIRMWARE.get(firmware, ASIC_FIRMWARE["stock"])
-    up, step, down = t.wake_s, t.step_s, t.sleep_s
-    hashes = model.hash_rate_th_per_s
+    """Ladder of an ASIC: asleep, eco, full. A working state's deadline is that of the slowest way into it."""
+    wake, sleep, step = (timing(firmware, t, model.model) for t in (Transition.WAKE, Transition.SLEEP, Transition.STEP))
+    slowest_s = max(wake.deadline_s, step.deadline_s)
+    up, down, hashes = wake.typical_s, step.typical_s, model.hash_rate_th_per_s
     return (
-        StateSpec(DeviceState.CURTAILED, ASIC_SLEEP_KW, 2 * down + SETTLE_MARGIN_S, down, down),
+        StateSpec(DeviceState.CURTAILED, ASIC_SLEEP_KW, sleep.deadline_s, sleep.typical_s, sleep.typical_s),
         StateSpec(
-            DeviceState.MINING_ECO, model.power_kw * ECO_POWER_FRACTION, 2 * max(up, step) + SETTLE_MARGIN_S, up, step,
-            hashes * ECO_HASH_FRACTION,
+            DeviceState.MINING_ECO, model.power_kw * ECO_POWER_FRACTION, slowest_s, up, down, hashes * ECO_HASH_FRACTION
         ),
-        StateSpec(DeviceState.MINING_FULL, model.power_kw, 2 * max(up, step) + SETTLE_MARGIN_S, up, step, hashes),
-    )  # fmt: skip
+        StateSpec(DeviceState.MINING_FULL, model.power_kw, slowest_s, up, down, hashes),
+    )
 
 
 def gpu_states(model: DeviceModel) -> tuple[StateSpec, ...]:
     """Ladder of a GPU: idle (warm), batch inference."""
-    up, down = GPU_TIMING.wake_s, GPU_TIMING.sleep_s
+    wake, sleep = (timing(GPU_FAMILY, t, model.model) for t in (Transition.WAKE, Transition.SLEEP))
     return (
-        StateSpec(DeviceState.IDLE, model.idle_kw, 2 * down + SETTLE_MARGIN_S, down, down),
-        StateSpec(DeviceState.INFERENCE_BATCH, model.power_kw, 2 * up + SETTLE_MARGIN_S, up, down),
+        StateSpec(DeviceState.IDLE, model.idle_kw, sleep.deadline_s, sleep.typical_s, sleep.typical_s),
+        StateSpec(DeviceState.INFERENCE_BATCH, model.power_kw, wake.deadline_s, wake.typical_s, sleep.typical_s),
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from hcp_pipelines.devices.settling import families
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime, Mode
 from hcp_pipelines.domain.ticks import Quality, Stream
@@ -15,7 +16,7 @@ from hcp_pipelines.edge.config import EdgeConfig, load_edge_config
 from hcp_pipelines.edge.shape import SiteShape
 from hcp_pipelines.fleet.document import FacilityFile
 from hcp_pipelines.fleet.facility_file import parse_facility
-from hcp_pipelines.fleet.models import ASIC_FIRMWARE, MODELS
+from hcp_pipelines.fleet.models import MODELS
 from simulators import replay
 from simulators.clock import ManualClock
 from simulators.http import Services
@@ -98,7 +99,7 @@ def test_the_table_of_models_is_the_code():
         if model.hash_rate_th_per_s:
             assert f"{model.hash_rate_th_per_s:g} TH/s" in row
             assert f"{model.efficiency_j_per_th:.1f} J/TH" in row
-    assert set(ASIC_FIRMWARE) == {name for model in MODELS.values() for name in model.firmware}
+    assert families() == {name for model in MODELS.values() for name in model.firmware}
 
 
 def test_the_world_example_loads(tmp_path):

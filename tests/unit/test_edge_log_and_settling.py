@@ -178,14 +178,14 @@ def test_each_device_is_judged_once_by_its_own_power():
     assert waits.failed.tolist() == []
 
 
-def test_it_fails_on_the_third_sample_after_the_deadline_and_an_interruption_begins_it_anew():
+def test_it_fails_on_the_second_sample_after_the_deadline_and_an_interruption_begins_it_anew():
     states, waits = np.full(3, FULL, dtype=np.uint8), pending()
     waits.begin(1000.0)
     low = sample(1.0, 1.0, 1.0)
-    assert not any(waits.observe(low, states, at) for at in (1059.0, 1060.0, 1061.0))
+    assert not any(waits.observe(low, states, at) for at in (1058.0, 1059.0, 1060.0))
     waits.begin(1061.0)
-    assert not any(waits.observe(low, states, at) for at in (1120.0, 1121.0, 1122.0))
-    assert waits.observe(low, states, 1123.0)
+    assert not any(waits.observe(low, states, at) for at in (1119.0, 1120.0, 1121.0))
+    assert waits.observe(low, states, 1122.0)
     assert waits.failed.tolist() == [0, 1, 2]
 
 

@@ -1,23 +1,21 @@
 """A whole simulated site as one device: set states of many slots, read power, states and the meter."""
 
 import asyncio
-from collections.abc import Callable
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.devices.bulk import codec
-from hcp_pipelines.devices.bulk.codec import Metered, Reading, Welcome
+from hcp_pipelines.devices.bulk.codec import Metered, Welcome
 from hcp_pipelines.devices.bulk.transport import REPLY_WITHIN_S, BulkTransport
+from hcp_pipelines.devices.site import OnReading, Reading
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
 from hcp_pipelines.wire.slots import Slots
 
-OnReading = Callable[[Reading], None]
-
 
 class BulkSite:
-    """One site over one connection; after a loss call `connect` again."""
+    """One site over one connection: a `devices.site.DeviceSite`. After a loss call `connect` again."""
 
     def __init__(self, address: str, site: str, on_power: OnReading) -> None:
         self._address = address
@@ -94,7 +92,7 @@ class BulkSite:
         """The site's revenue meter."""
         return codec.decode_metered(await self._transport.request(codec.METER, b"", codec.METERED))
 
-    async def _read(self, what: int) -> Reading:
+    async def _read(self, what: int) -> codec.Reading:
         reading = codec.decode_reading(await self._transport.request(codec.READ, bytes([what]), codec.READING))
         if reading.what != what or len(reading.values) != self.devices:
             raise DeviceReplyError(f"site {self._site}: {len(reading.values)} values of kind {reading.what}")
@@ -104,4 +102,4 @@ class BulkSite:
         if kind == codec.READING:
             reading = codec.decode_reading(payload)
             if reading.what == codec.POWER and len(reading.values) == self.devices:
-                self._on_power(reading)
+                self._on_power(Reading(reading.simulated_at_s, reading.values.astype(np.float32, copy=False)))

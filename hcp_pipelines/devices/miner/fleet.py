@@ -1,0 +1,90 @@
+"""All miners of a facility by slot: who they are, when to ask them again, what each was told last. No loops here."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from hcp_pipelines.devices.miner.device import MinerDevice
+from hcp_pipelines.devices.miner.evidence import power_of, state_of
+from hcp_pipelines.devices.miner.telemetry import Level, MinerGroup, Telemetry
+from hcp_pipelines.devices.site import Evidence
+
+SILENT_ROUNDS_MAX = 8  # a device that does not answer is asked again after 1, 2, 4, 8, 8 … rounds
+IDENTIFY_AGAIN_AFTER = 3  # failures in a row: it may be another device by now
+UNKNOWN_STATE = 255
+
+
+@dataclass(slots=True, eq=False)
+class Miner:
+    """One slot's miner."""
+
+    slot: int
+    address: str
+    group: MinerGroup
+    device: MinerDevice | None = None
+    telemetry: Telemetry | None = None  # None: the last poll failed
+    failures: int = 0
+    next_round: int = 0
+    ticket: int = 0  # of the newest command for it; an older one is not carried out
+    told: int = UNKNOWN_STATE
+    told_at_s: float = float("-inf")  # simulated
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def answered(self, telemetry: Telemetry) -> None:
+        """A poll went well."""
+        self.telemetry, self.failures = telemetry, 0
+
+    def failed(self, round_number: int) -> None:
+        """A poll went wrong: the last reading is worth nothing now."""
+        self.telemetry, self.failures = None, self.failures + 1
+        self.next_round = round_number + min(2 ** (self.failures - 1), SILENT_ROUNDS_MAX)
+        if self.failures >= IDENTIFY_AGAIN_AFTER:
+            self.device = None
+
+    def is_on_its_way(self, level: Level, now_s: float) -> bool:
+        """Whether it was told the same just now and may still need time."""
+        return self.told == level.state and now_s < self.told_at_s + level.settle_s
+
+
+class MinerFleet:
+    """The miners by slot; slots of other groups are empty."""
+
+    def __init__(self, groups: Sequence[MinerGroup], slots: int) -> None:
+        self.slots = slots
+        self.by_slot: dict[int, Miner] = {
+            slot: Miner(slot, address, group)
+            for group in groups
+            for slot, address in enumerate(group.addresses, start=group.first_slot)
+        }
+        self.slots_of_feeder = {
+            feeder_id: np.concatenate([_slots(g) for g in groups if g.feeder_id == feeder_id])
+            for feeder_id in {g.feeder_id for g in groups}
+        }
+
+    def power(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        """[n] watts and evidence by slot; NaN where nobody answered, 0 where there is no miner."""
+        power = np.zeros(self.slots, dtype=np.float32)
+        evidence = np.zeros(self.slots, dtype=np.uint8)
+        for slot, miner in self.by_slot.items():
+            if miner.telemetry is None:
+                power[slot] = np.nan
+                evidence[slot] = Evidence.NONE
+            else:
+                power[slot], evidence[slot] = power_of(miner.telemetry, miner.group.levels)
+        return power, evidence
+
+    def states(self) -> npt.NDArray[np.uint8]:
+        """[n] the state each miner says it is in; 255 where it doesn't, or there is none."""
+        states = np.full(self.slots, UNKNOWN_STATE, dtype=np.uint8)
+        for slot, miner in self.by_slot.items():
+            told = state_of(miner.telemetry, miner.group.levels) if miner.telemetry else None
+            if told is not None:
+                states[slot] = told
+        return states
+
+
+def _slots(group: MinerGroup) -> npt.NDArray[np.int64]:
+    return np.arange(group.first_slot, group.first_slot + len(group.addresses), dtype=np.int64)

@@ -1,0 +1,316 @@
+"""A facility's miners at their addresses as one `devices.site.DeviceSite`: polled in rounds, told their states one by one.
+
+A round is complete when every miner due has answered or failed; then its reading is pushed. Those that don't answer are asked
+again ever more rarely, so that a hundred hung ones don't hold up the others. What one call does is in `drive` and the devices.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from hcp_pipelines.devices.miner import metrics
+from hcp_pipelines.devices.miner.drive import drive
+from hcp_pipelines.devices.miner.evidence import square_with_meters, state_of
+from hcp_pipelines.devices.miner.fleet import Miner, MinerFleet
+from hcp_pipelines.devices.miner.make import make_device
+from hcp_pipelines.devices.miner.profiles import ProfileStore
+from hcp_pipelines.devices.miner.telemetry import Level, MinerGroup, MinerOptions, Telemetry
+from hcp_pipelines.devices.miner.web import new_client
+from hcp_pipelines.devices.site import OnReading, Reading, Sent
+from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.domain.errors import (
+    DeviceRefusedError,
+    DeviceReplyError,
+    DeviceUnreachableError,
+    HcpError,
+    StorageError,
+)
+from hcp_pipelines.wire.slots import EMPTY, Slots, decode_slots
+
+TRIES = 3  # of a command to a miner that can't be reached
+RETRY_AFTER_S = 1.0  # real; twice as long each time
+READ_MODES_EACH = 12  # rounds: the mode beside power and hashrate, which costs a second exchange
+FAILURES_SHOWN = 5  # addresses and errors in one log line
+
+
+class Meters(Protocol):
+    """The feeders' meters."""
+
+    async def read(self) -> Mapping[str, float]:
+        """IT watts by feeder."""
+
+    async def close(self) -> None:
+        """Let go of them."""
+
+
+class MinerApiSite:
+    """Miners by slot."""
+
+    def __init__(
+        self,
+        groups: Sequence[MinerGroup],
+        slots: int,
+        options: MinerOptions,
+        folder: Path,
+        clock: Clock,
+        on_reading: OnReading,
+        meters: Meters | None = None,
+    ) -> None:
+        self.fleet = MinerFleet(groups, slots)
+        self._options, self._folder, self._clock = options, folder, clock
+        self._on_reading, self._meters = on_reading, meters
+        self._client: httpx.AsyncClient | None = None
+        self._profiles: ProfileStore | None = None
+        self._polling: asyncio.Task[None] | None = None
+        self._commands: set[asyncio.Task[tuple[Slots, Slots]]] = set()
+        self._telling = asyncio.Semaphore(options.concurrency)
+        self._round, self._ticket = 0, 0
+        self._log = structlog.get_logger("devices.miner")
+
+    @property
+    def devices(self) -> int:
+        """Number of slots."""
+        return self.fleet.slots if self._client is not None else 0
+
+    async def connect(self, power_period_ms: int) -> None:
+        """Look for every miner once, then poll them.
+
+        Raises:
+            DeviceUnreachableError: none of them answers.
+        """
+        await self.close()
+        self._client = new_client(2 * self._options.concurrency)
+        self._profiles = ProfileStore(self._folder)
+        for miner in self.fleet.by_slot.values():
+            miner.next_round = 0
+        reading = await self._poll(with_modes=True)
+        if not any(miner.telemetry for miner in self.fleet.by_slot.values()):
+            raise DeviceUnreachableError(f"none of {len(self.fleet.by_slot)} miners answers")
+        self._polling = asyncio.create_task(self._poll_on(power_period_ms / 1000))
+        self._on_reading(reading)
+
+    async def closed(self) -> None:
+        """Polling ends only by a defect, or by `close`."""
+        if self._polling is not None:
+            await asyncio.wait({self._polling})
+            if not self._polling.cancelled() and self._polling.exception() is not None:
+                self._log.error("polling has a defect", exc_info=self._polling.exception())
+
+    async def close(self) -> None:
+        """Stop polling and commands under way."""
+        tasks = [task for task in (self._polling, *self._commands) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        client, self._client, self._polling = self._client, None, None
+        profiles, self._profiles = self._profiles, None
+        if client is not None:
+            await client.aclose()
+        if profiles is not None:
+            await profiles.close()
+        if self._meters is not None:
+            await self._meters.close()
+
+    def send_state(self, ref: UUID, assignment: int, state: int, slots: bytes) -> Sent:
+        """Begin to tell the miners; a command that comes later for the same miner goes before.
+
+        Raises:
+            DeviceUnreachableError: not connected.
+        """
+        if self._client is None or self._polling is None:
+            raise DeviceUnreachableError("the miners are not connected")
+        self._ticket += 1
+        wanted = decode_slots(slots, self.fleet.slots)
+        for slot in wanted.tolist():
+            if slot in self.fleet.by_slot:
+                self.fleet.by_slot[slot].ticket = self._ticket
+        task = asyncio.create_task(self._tell_all(self._ticket, state, wanted, f"{ref}/{assignment}"))
+        self._commands.add(task)
+        task.add_done_callback(self._commands.discard)
+        return task
+
+    async def finish_state(self, sent: Sent) -> tuple[Slots, Slots]:
+        """(accepted, refused) once every miner was told or given up."""
+        try:
+            told: tuple[Slots, Slots] = await sent
+        except asyncio.CancelledError:
+            if not sent.cancelled():
+                raise
+            raise DeviceUnreachableError("the miners were let go of before all were told") from None
+        return told
+
+    async def read_states(self) -> npt.NDArray[np.uint8]:
+        """The state each miner says it is in, of the last round."""
+        return self.fleet.states()
+
+    # -- polling ------------------------------------------------------------------------------------------------------
+
+    async def _poll_on(self, period_s: float) -> None:
+        while True:
+            began_s = self._clock.monotonic_s()
+            reading = await self._poll(with_modes=self._round % READ_MODES_EACH == 0)
+            self._on_reading(reading)
+            took_s = self._clock.monotonic_s() - began_s
+            metrics.ROUND_SECONDS.observe(took_s)
+            await asyncio.sleep(max(period_s - took_s, 0.0))
+
+    async def _poll(self, *, with_modes: bool) -> Reading:
+        """One round; its instant is its beginning, so that no sample in it is older."""
+        self._round += 1
+        at_s = self._clock.now().timestamp()
+        due = [miner for miner in self.fleet.by_slot.values() if miner.next_round <= self._round]
+        found: Counter[str] = Counter()
+
+        async def ask(miner: Miner) -> None:
+            found[await self._ask(miner, with_modes=with_modes)] += 1
+
+        await _spread(due, self._options.concurrency, ask)
+        for result, times in found.items():
+            metrics.CALLS.labels("poll", result).inc(times)
+        return await self._reading(at_s)
+
+    async def _ask(self, miner: Miner, *, with_modes: bool) -> str:
+        try:
+            if miner.device is None:
+                miner.device = await make_device(miner.address, self._options, self._the_client)
+                with_modes = True
+            telemetry = await (miner.device.read_back() if with_modes else miner.device.read())
+        except HcpError as error:
+            if not miner.failures:
+                self._log.info("a miner can't be read", slot=miner.slot, error=str(error))
+            miner.failed(self._round)
+            return _kind(error)
+        miner.answered(telemetry if with_modes else _with_mode_of(miner.telemetry, telemetry))
+        return "ok"
+
+    async def _reading(self, at_s: float) -> Reading:
+        power_w, evidence = self.fleet.power()
+        if self._meters is not None:
+            with contextlib.suppress(DeviceUnreachableError, DeviceRefusedError, DeviceReplyError):
+                squared = square_with_meters(power_w, evidence, self.fleet.slots_of_feeder, await self._meters.read())
+                power_w, evidence = squared.power_w, squared.evidence
+                for feeder_id, beyond_w in squared.beyond_w.items():
+                    metrics.METER_BEYOND_WATTS.labels(feeder_id).set(beyond_w)
+        return Reading(at_s, power_w, evidence)
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    async def _tell_all(self, ticket: int, state: int, wanted: Slots, name: str) -> tuple[Slots, Slots]:
+        refused: dict[int, HcpError] = {}
+        unchanged: list[int] = []
+
+        async def tell(slot: int) -> None:
+            miner = self.fleet.by_slot.get(slot)
+            level = miner.group.level(state) if miner else None
+            if miner is None or level is None:
+                refused[slot] = DeviceRefusedError(f"slot {slot}: no miner, or not with state {state}")
+                return
+            async with self._telling:
+                error, telemetry = await self._tell(miner, level, ticket)
+            if error is not None:
+                refused[slot] = error
+            elif telemetry is not None and state_of(telemetry, miner.group.levels) not in (level.state, None):
+                unchanged.append(slot)
+
+        await _spread(wanted.tolist(), self._options.concurrency, tell)
+        self._report(name, refused, unchanged)
+        is_refused = np.isin(wanted, np.array(sorted(refused), dtype=np.uint32)) if refused else None
+        return (wanted, EMPTY) if is_refused is None else (wanted[~is_refused], wanted[is_refused])
+
+    async def _tell(self, miner: Miner, level: Level, ticket: int) -> tuple[HcpError | None, Telemetry | None]:
+        """Tell one miner, again if it can't be reached; what it read back. Nothing once a newer command is there."""
+        error: HcpError | None = None
+        for attempt in range(TRIES):
+            if attempt:
+                await asyncio.sleep(RETRY_AFTER_S * 2 ** (attempt - 1))
+            async with miner.lock:
+                if miner.ticket != ticket:
+                    return None, None
+                try:
+                    telemetry = await self._drive(miner, level)
+                except (DeviceUnreachableError, DeviceReplyError) as failure:
+                    error = failure
+                except (DeviceRefusedError, StorageError) as failure:
+                    error = failure
+                    break
+                else:
+                    metrics.CALLS.labels("command", "ok").inc()
+                    return None, telemetry
+        assert error is not None
+        metrics.CALLS.labels("command", _kind(error)).inc()
+        return error, None
+
+    async def _drive(self, miner: Miner, level: Level) -> Telemetry:
+        if miner.device is None:
+            miner.device = await make_device(miner.address, self._options, self._the_client)
+        assert self._profiles is not None
+        now_s = self._clock.now().timestamp()
+        on_its_way = miner.is_on_its_way(level, now_s)
+        telemetry = await drive(
+            miner.device, miner.address, level, miner.group, self._profiles, is_on_its_way=on_its_way
+        )
+        if not on_its_way:
+            miner.told, miner.told_at_s = int(level.state), now_s
+        miner.answered(telemetry)
+        return telemetry
+
+    def _report(self, name: str, refused: Mapping[int, HcpError], unchanged: Sequence[int]) -> None:
+        """One line a command, not one a device: whole halls can be down."""
+        if unchanged:
+            metrics.CALLS.labels("command", "not_taken").inc(len(unchanged))
+            self._log.warning(
+                "miners say yes and read back another mode", command=name, devices=len(unchanged), slots=unchanged[:20]
+            )
+        if refused:
+            shown = [f"{slot}: {error}" for slot, error in list(refused.items())[:FAILURES_SHOWN]]
+            kinds = Counter(_kind(error) for error in refused.values())
+            self._log.warning("miners were not told", command=name, **kinds, examples=shown)
+
+    @property
+    def _the_client(self) -> httpx.AsyncClient:
+        if self._client is None:
+            raise DeviceUnreachableError("the miners are not connected")
+        return self._client
+
+
+def _with_mode_of(before: Telemetry | None, now: Telemetry) -> Telemetry:
+    """A poll without the mode keeps the last one read."""
+    if before is None or now.is_asleep is not None:
+        return now
+    state = now.state_told if now.state_told is not None else before.state_told
+    return replace(now, is_asleep=before.is_asleep, state_told=state)
+
+
+async def _spread(items: Iterable[object], workers: int, work: Callable[..., Awaitable[None]]) -> None:
+    """Do some work for every item, so many at a time; not a task per item."""
+    waiting: Iterator[object] = iter(items)
+
+    async def one() -> None:
+        for item in waiting:
+            await work(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(one())
+
+
+def _kind(error: HcpError) -> str:
+    match error:
+        case DeviceUnreachableError():
+            return "unreachable"
+        case DeviceRefusedError():
+            return "refused"
+        case DeviceReplyError():
+            return "reply"
+        case _:
+            return "storage"

@@ -1,0 +1,77 @@
+"""What a gateway asks of a facility's devices, whatever reaches them: seven members, behind which every driver stands.
+
+The drivers are in `devices.bulk`, `devices.miner` and their neighbours; which of them a facility has is chosen in `edge.drivers`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from hcp_pipelines.wire.slots import Slots
+
+
+class Evidence(IntEnum):
+    """What a device's power in a reading rests on."""
+
+    NONE = 0  # nobody answered: the power is not a number
+    MEASURED = 1  # the device's own supply measures it, or the site's channel tells it
+    ESTIMATED = 2  # the firmware's estimate, from its profile
+    INFERRED = 3  # from the mode and hashrate that the device reads back
+    METERED = 4  # inferred, and squared with what its feeder's meter reads
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Power of every slot at an instant, watts of IT load; NaN where nothing is known. `evidence` holds codes of `Evidence`."""
+
+    simulated_at_s: float  # no sample in it is older
+    values: npt.NDArray[np.float32]
+    evidence: npt.NDArray[np.uint8] | None = None  # None: all measured
+
+
+OnReading = Callable[[Reading], None]
+Sent = asyncio.Future[Any]  # what `send_state` gives is for `finish_state` alone
+
+
+class DeviceSite(Protocol):
+    """A facility's devices. After a loss `connect` is called again."""
+
+    @property
+    def devices(self) -> int:
+        """Number of slots; 0 before the first connection."""
+
+    async def connect(self, power_period_ms: int) -> object:
+        """Reach the devices; from now on readings come every so many real milliseconds, or as fast as they can be had.
+
+        Raises:
+            DeviceUnreachableError, DeviceReplyError: what is there can't be used.
+        """
+
+    async def closed(self) -> None:
+        """Return when the connection has ended."""
+
+    async def close(self) -> None:
+        """Let go of the devices; idempotent."""
+
+    def send_state(self, ref: UUID, assignment: int, state: int, slots: bytes) -> Sent:
+        """Hand an absolute state over now; `slots` as `wire.slots.encode_slots` gives them.
+
+        Raises:
+            DeviceUnreachableError: not connected.
+        """
+
+    async def finish_state(self, sent: Sent) -> tuple[Slots, Slots]:
+        """(accepted, refused) slots of a state that was handed over. Refused are also devices that could not be reached.
+
+        Raises:
+            DeviceUnreachableError, DeviceReplyError: nothing is known about any of them.
+        """
+
+    async def read_states(self) -> npt.NDArray[np.uint8]:
+        """The state that each device was last commanded into, as far as it tells; 255 where it does not."""

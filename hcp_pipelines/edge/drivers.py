@@ -1,0 +1,109 @@
+"""Which driver a facility's devices have, from its configuration. Drivers are imported when a facility needs them.
+
+pyasic alone costs seconds and 50 MB: a gateway that drives no miners over their own protocols never loads it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from hcp_pipelines.devices.many import MakeSite, ManySites
+from hcp_pipelines.devices.site import DeviceSite, OnReading
+from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.edge.config import BulkDriver, DriverConfig, FacilityConfig, GroupConfig, MinerApiDriver
+
+
+def make_site(config: FacilityConfig, folder: Path, clock: Clock, period_ms: int, on_reading: OnReading) -> DeviceSite:
+    """The facility's devices; one site if all groups have the same driver, else several behind one face.
+
+    Raises:
+        ConfigError: a passwords file that can't be read.
+    """
+    groups: dict[str, list[GroupConfig]] = {}
+    for group in config.groups:
+        groups.setdefault(config.driver_of(group).model_dump_json(), []).append(group)
+    parts = [_part(config, own, folder, clock, period_ms) for own in groups.values()]
+    if len(parts) == 1:
+        return parts[0][0](on_reading)
+    return ManySites(parts, config.slots, on_reading)
+
+
+def period_of(config: FacilityConfig, default_ms: int) -> int:
+    """Real milliseconds between two readings of the whole facility: the slowest of its drivers."""
+    return max(_period_ms(config.driver_of(group), default_ms) for group in config.groups)
+
+
+def _period_ms(driver: DriverConfig, default_ms: int) -> int:
+    return driver.poll_period_ms if isinstance(driver, MinerApiDriver) else default_ms
+
+
+def _part(
+    config: FacilityConfig, groups: Sequence[GroupConfig], folder: Path, clock: Clock, default_ms: int
+) -> tuple[MakeSite, npt.NDArray[np.bool_], int]:
+    driver = config.driver_of(groups[0])
+    is_own = np.zeros(config.slots, dtype=np.bool_)
+    for group in groups:
+        is_own[group.first_slot : group.first_slot + group.devices] = True
+    match driver:
+        case BulkDriver():
+            make = _bulk(driver)
+        case MinerApiDriver():
+            make = _miners(driver, groups, config.slots, folder, clock)
+        case _:
+            assert_never(driver)
+    return make, is_own, _period_ms(driver, default_ms)
+
+
+def _bulk(driver: BulkDriver) -> MakeSite:
+    from hcp_pipelines.devices.bulk.device import BulkSite
+
+    return lambda on_reading: BulkSite(driver.address, driver.site, on_reading)
+
+
+def _miners(driver: MinerApiDriver, groups: Sequence[GroupConfig], slots: int, folder: Path, clock: Clock) -> MakeSite:
+    from hcp_pipelines.devices.miner.meters import FeederMeters
+    from hcp_pipelines.devices.miner.site import MinerApiSite
+    from hcp_pipelines.devices.miner.telemetry import Level, MinerGroup, MinerOptions
+
+    miners = [
+        MinerGroup(
+            first_slot=group.first_slot,
+            addresses=group.address_of_each,
+            firmware=group.firmware,
+            levels=tuple(
+                Level(step.state, step.power_kw * 1000, step.hash_rate_th_per_s, step.settle_s) for step in group.ladder
+            ),
+            feeder_id=group.feeder_id,
+        )
+        for group in groups
+    ]
+    options = MinerOptions(
+        api_port=driver.api_port,
+        web_port=driver.web_port,
+        v3_port=driver.v3_port,
+        deadline_s=driver.deadline_ms / 1000,
+        concurrency=driver.concurrency,
+        passwords=_passwords(driver.passwords_file),
+    )
+    meters = FeederMeters(driver.meters, max(group.pue for group in groups)) if driver.meters else None
+    return lambda on_reading: MinerApiSite(miners, slots, options, folder, clock, on_reading, meters)
+
+
+def _passwords(path: Path | None) -> dict[str, str]:
+    """Passwords by dialect: a YAML mapping in a file of its own, closed to others."""
+    if path is None:
+        return {}
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"{path}: others may read it; chmod 600")
+        found = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"passwords_file {path}: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise ConfigError(f"{path}: a mapping of dialect to password is expected (docs/devices.md)")
+    return {str(k): v for k, v in found.items()}

@@ -1,0 +1,33 @@
+"""What an owner is told: settled devices, and what the log's entries mean to it. Pure."""
+
+from hcp_pipelines.edge.recovery import is_local
+from hcp_pipelines.edge.settling import Pending, joined
+from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.slots import encode_slots
+
+
+def settled_message(pending: Pending, seq: int, at: str) -> pb.Settled:
+    """An assignment that is decided."""
+    return pb.Settled(
+        command_id=pending.command_id,
+        seq=seq,
+        index=pending.index,
+        settled=encode_slots(joined(pending.settled)),
+        failed=encode_slots(pending.failed),
+        superseded=encode_slots(joined(pending.superseded)),
+        simulated_at=at,
+    )
+
+
+def message_of(entry: pb.LogEntry) -> pb.GatewayMessage | None:
+    """What an owner is told of an entry."""
+    match entry.kind:
+        case "ack":
+            return pb.GatewayMessage(ack=pb.Ack.FromString(entry.payload))
+        case "settled":
+            settled = pb.Settled.FromString(entry.payload)
+            return None if is_local(settled.command_id) else pb.GatewayMessage(settled=settled)
+        case "local":
+            return pb.GatewayMessage(local_event=pb.LocalEvent.FromString(entry.payload))
+        case _:
+            return None
