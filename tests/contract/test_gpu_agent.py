@@ -7,6 +7,7 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 from pyroaring import BitMap
 
+from hcp_pipelines.devices.gpu_node.limits import issues_of
 from hcp_pipelines.devices.gpu_node.values import Verdict, WorkloadSpec
 from hcp_pipelines.devices.xid import XIDS, XidAction
 from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceUnreachableError
@@ -199,6 +200,24 @@ async def test_a_gpu_that_says_yes_and_does_nothing_is_found_out_by_its_power(tm
         world.pass_time(60)
         verdicts = await node.read_back(BATCH, ALL)
     assert verdicts == dict.fromkeys(ALL, Verdict.ARRIVED) | {6: Verdict.WRONG_POWER}
+
+
+async def test_faults_make_every_threshold_fire(tmp_path):
+    async with gpu_world(tmp_path, collect_s=1.0) as world, world.driver() as node:
+        await run(world, node, TRAINING, row="start/training")
+        world.pass_time(1200)
+        assert [issues_of(gpu) for gpu in (await node.read_telemetry()).gpus] == [()] * 8
+        world.impose(faults.THROTTLED, 1)
+        world.impose(faults.COOLING_LOST, 2)
+        world.impose(faults.ECC, 3, xid=64)
+        world.impose(faults.XID, 4, xid=92)
+        world.pass_time(3600)
+        found = [{issue.issue_type for issue in issues_of(gpu)} for gpu in (await node.read_telemetry()).gpus]
+    assert found[0] == set()
+    assert found[1] == {"throttled"}
+    assert found[2] & {"elevated_temperature", "high_temperature"}
+    assert found[3] == {"xid", "row_remap_failure"}
+    assert found[4] == {"xid"}
 
 
 async def test_work_begun_past_the_agent_can_be_paused_by_it(tmp_path):

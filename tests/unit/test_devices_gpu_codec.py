@@ -190,13 +190,20 @@ def test_full_memory_is_no_fault():
         ({"last_xid": 63}, [("warning", "xid")]),
         ({"last_xid": 95, "temperature_celsius": 81.0}, [("critical", "xid"), ("warning", "elevated_temperature")]),
         ({"has_remap_failed": True}, [("critical", "row_remap_failure")]),
-        ({"sm_clock_mhz": 1200.0}, [("warning", "throttled")]),
+        ({"sm_clock_mhz": 1200.0, "power_w": 400.0}, [("warning", "throttled")]),
+        ({"sm_clock_mhz": 1200.0, "power_w": 690.0}, []),
         ({"sm_clock_mhz": 345.0, "utilization_fraction": 0.02}, []),
         ({"temperature_celsius": None, "utilization_fraction": None, "sm_clock_mhz": None}, []),
     ],
 )
 def test_issues_come_from_one_table_of_limits(changes, expected):
     assert [(issue.severity, issue.issue_type) for issue in issues_of(gpu(**changes))] == expected
+
+
+def test_a_capped_board_is_slow_without_being_throttled():
+    slow = gpu(sm_clock_mhz=1500.0, power_w=345.0)
+    assert [issue.issue_type for issue in issues_of(slow)] == ["throttled"]
+    assert issues_of(slow, cap_w=350.0) == ()
 
 
 def test_limits_differ_by_model():

@@ -46,9 +46,10 @@ _LIMITS = {
 }
 _DEFAULT = GpuLimits("", 700.0)
 _BUSY_FRACTION = 0.5  # of time: below it a low clock is no throttling (setting)
-_THROTTLED_FRACTION = 0.8  # of the boost clock (setting)
-# Share of the board's limit that a resting GPU stays below, and of its cap that batch work and serving exceed (settings). An idle H100 draws
-# about 70 W, one that serves nobody with its model loaded 115 W.
+_THROTTLED_FRACTION = 0.9  # of the boost clock (setting)
+_AT_LIMIT_FRACTION = 0.85  # of its limit: a board that draws as much is slow because of it, which is normal (setting)
+# Share of the board's limit that a resting GPU stays below, and of its cap that batch work and serving exceed (settings).
+# An idle H100 draws about 70 W, one that serves nobody with its model loaded 115 W.
 _REST_BELOW, _WORK_ABOVE, _SERVE_ABOVE = 0.40, 0.40, 0.12
 
 
@@ -70,10 +71,14 @@ def draws_like(state: DeviceState, power_w: float, cap_w: float | None, model: s
     return share > (_SERVE_ABOVE if state is DeviceState.INFERENCE_REALTIME else _WORK_ABOVE)
 
 
-def issues_of(gpu: GpuTelemetry) -> tuple[GpuIssue, ...]:
-    """What is wrong with a GPU, worst first."""
+def issues_of(gpu: GpuTelemetry, cap_w: float | None = None) -> tuple[GpuIssue, ...]:
+    """What is wrong with a GPU, worst first. `cap_w`: where its power is capped."""
     limits = limits_of(gpu.model)
-    found = [*_heat(gpu, limits), *_errors(gpu), *_throttling(gpu, limits)]
+    found = [
+        *_heat(gpu, limits),
+        *_errors(gpu),
+        *_throttling(gpu, limits, min(cap_w or limits.max_power_w, limits.max_power_w)),
+    ]
     return tuple(sorted(found, key=lambda issue: issue.severity != "critical"))
 
 
@@ -101,8 +106,12 @@ def _errors(gpu: GpuTelemetry) -> list[GpuIssue]:
     return found
 
 
-def _throttling(gpu: GpuTelemetry, limits: GpuLimits) -> list[GpuIssue]:
-    clock, busy = gpu.sm_clock_mhz, gpu.utilization_fraction
-    if clock is None or busy is None or busy < _BUSY_FRACTION or clock >= _THROTTLED_FRACTION * limits.boost_clock_mhz:
+def _throttling(gpu: GpuTelemetry, limits: GpuLimits, limit_w: float) -> list[GpuIssue]:
+    """Slow and busy, though not at the limit of its power."""
+    clock, busy, power_w = gpu.sm_clock_mhz, gpu.utilization_fraction, gpu.power_w
+    if clock is None or busy is None or power_w is None:
         return []
-    return [GpuIssue("warning", "throttled", f"{clock:.0f} MHz at {busy:.0%} use, of {limits.boost_clock_mhz:.0f}")]
+    is_slow = busy >= _BUSY_FRACTION and clock < _THROTTLED_FRACTION * limits.boost_clock_mhz
+    if not is_slow or power_w >= _AT_LIMIT_FRACTION * limit_w:
+        return []
+    return [GpuIssue("warning", "throttled", f"{clock:.0f} of {limits.boost_clock_mhz:.0f} MHz at {power_w:.0f} W")]
