@@ -115,7 +115,7 @@ def _modern_pools(miner: Miner, report: Report) -> list[Json]:
             "index": number,
             "url": pool.url,
             "user": pool.user,
-            "status": "Alive",
+            "status": "Alive" if report.has_work or not report.is_mining else "Dead",
             "priority": number,
             "getworks": report.elapsed_s // 30 if position == 0 else 0,
             "accepted": report.accepted if position == 0 else 0,

@@ -6,6 +6,8 @@ way and closed; it is said at most once a second, and nobody else notices.
 
 import asyncio
 import logging
+import socket
+import struct
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -16,6 +18,7 @@ MAX_CONNECTIONS: Final = 4096
 MAX_REQUEST_BYTES: Final = 64 * 1024
 DEADLINE_S: Final = 10.0  # real: to send a request, and to take the reply
 HUNG_S: Final = 300.0  # real: the longest that a hung miner keeps a connection
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 log = logging.getLogger("world.miners")
 
@@ -125,7 +128,7 @@ class Conversation(asyncio.Protocol):
             return
         miner = self.desk.hall.at(address)
         if miner is None or not self.serves(miner) or not miner.is_listening:
-            self._transport.abort()
+            self._reset()
             return
         self._miner = miner
         self.desk.open.add(self)
@@ -180,7 +183,14 @@ class Conversation(asyncio.Protocol):
     def _turn_away(self, address: str, problem: str) -> None:
         self.desk.turned_away += 1
         self.desk.complaints.say(address, f"dropped {problem}")
-        self.abort()
+        self._reset()
+
+    def _reset(self) -> None:
+        """End the connection as one that was never wanted: with a reset, which is the nearest to refusing it."""
+        if self._transport is not None:
+            kept = self._transport.get_extra_info("socket")
+            kept.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self._transport.abort()
 
     def _start(self, seconds: float, then: Callable[..., None], *arguments: object) -> None:
         if self._timer is not None:

@@ -56,7 +56,7 @@ def identity_of(address: str, maker: str) -> Identity:
     """The identity at an address; MACs are locally administered and hold the address, so that none is there twice.
 
     >>> identity_of("127.16.0.1", "antminer")[:3]
-    ('02:48:7F:10:00:01', 'HCP02130706433CA', 'antminer-16-0-1')
+    ('02:48:7F:10:00:01', 'HCP021317550090C', 'antminer-16-0-1')
     """
     packed = IPv4Address(address).packed
     digest = hashlib.blake2b(address.encode(), digest_size=6).hexdigest()

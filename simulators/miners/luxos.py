@@ -1,14 +1,14 @@
 """LuxOS on port 4028: what LUXminer reads out. Sessions and what changes something are in `luxos_write`.
 
-Fields and codes as in docs.luxor.tech/firmware/api and captured replies (asic-rs). Profiles are those that the simulated machine
-really has, no more.
+Fields and codes as in docs.luxor.tech/firmware/api and captured replies (asic-rs).
 """
 
 from collections.abc import Callable
 from typing import Final
 
 from simulators.miners.cgminer import INVALID_COMMAND, INVALID_JSON, NO_COMMAND, Json, Reply, dump, join, status
-from simulators.miners.luxos_write import SESSION_COMMANDS, about, act, failure, profile_name
+from simulators.miners.luxos_profiles import active, profiles
+from simulators.miners.luxos_write import SESSION_COMMANDS, about, act, failure
 from simulators.miners.miner import Miner
 from simulators.miners.report import Board, Report
 from simulators.miners.rows import chip_map, dashed, pool_rows, summary_row, used_pools
@@ -112,7 +112,7 @@ def _devs(miner: Miner, report: Report) -> Json:
                 "MHS 15m": round(1000.0 * board.rate_ghs, 2),
                 "Nominal MHS": round(1000.0 * board.ideal_ghs, 2),
                 "Hardware Errors": board.hardware_errors,
-                "Profile": profile_name(miner, report.state if report.is_mining else miner.memory.mining_state),
+                "Profile": active(miner).name,
                 "SerialNumber": miner.identity.board_serial(board.number),
                 "Connector": f"J{board.number + 1}",
                 "IsUserDisabled": False,
@@ -136,7 +136,7 @@ def _details(miner: Miner, report: Report) -> Json:
                 "Frequency": frequency,
                 "Voltage": miner.hardware.voltage_v if report.is_mining else 0.0,
                 "Model": miner.hardware.type,
-                "Profile": profile_name(miner, report.state if report.is_mining else miner.memory.mining_state),
+                "Profile": active(miner).name,
             }
             for board in report.boards
         ]
@@ -152,7 +152,7 @@ def _groups(miner: Miner, _report: Report) -> Json:
 
 
 def _config(miner: Miner, report: Report) -> Json:
-    profile = profile_name(miner, miner.memory.mining_state)
+    profile = active(miner)
     values = {
         "ASC Count": len(report.boards),
         "ControlBoardType": "AMLogic",
@@ -166,8 +166,8 @@ def _config(miner: Miner, report: Report) -> Json:
         "PSUHwVersion": "",
         "PSULabel": "APW12",
         "Pool Count": len(used_pools(miner)),
-        "Profile": profile,
-        "ProfileStep": "0" if profile == "default" else "-1",
+        "Profile": profile.name,
+        "ProfileStep": str(profile.step),
         "RedLed": miner.memory.settings.get("red_led", "off"),
         "GreenLed": "on",
         "SerialNumber": miner.identity.serial,
@@ -194,28 +194,26 @@ def _fans(_miner: Miner, report: Report) -> Json:
 
 def _power(miner: Miner, report: Report) -> Json:
     is_measured = miner.firmware.measures_power
-    estimate_w = miner.profile_power_w(report.state) if report.is_mining else 0.0
+    estimate_w = active(miner).watts if report.is_mining else 0.0
     return {"POWER": [{"Watts": round(report.power_w if is_measured else estimate_w), "PSU": is_measured}]}
 
 
 def _profiles(miner: Miner, _report: Report) -> Json:
-    full_ths = max((one.hash_rate_th_per_s for one in miner.group.states), default=0.0)
-    rows = []
-    for step, state in enumerate(miner.profiles, 1 - len(miner.profiles)):
-        rate_ths = miner.profile_rate_ths(state)
-        rows.append(
+    return {
+        "PROFILES": [
             {
-                "Profile Name": profile_name(miner, state),
-                "Step": str(step),
-                "Frequency": round(miner.hardware.frequency_mhz * rate_ths / max(full_ths, 1.0)),
-                "Voltage": round(miner.hardware.voltage_v + 0.1 * step, 2),
-                "Hashrate": round(rate_ths, 2),
-                "Watts": round(miner.profile_power_w(state)),
+                "Profile Name": one.name,
+                "Step": str(one.step),
+                "Frequency": one.frequency_mhz,
+                "Voltage": one.voltage_v,
+                "Hashrate": round(one.rate_ths, 2),
+                "Watts": round(one.watts),
                 "IsDynamic": False,
                 "IsTuned": False,
             }
-        )
-    return {"PROFILES": rows}
+            for one in profiles(miner)
+        ]
+    }
 
 
 def _tempctrl(_miner: Miner, _report: Report) -> Json:

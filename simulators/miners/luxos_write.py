@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from simulators.miners.cgminer import Json, status
+from simulators.miners.luxos_profiles import Profile, profiles
 from simulators.miners.miner import Miner, Pool
 
 SESSION_S: Final = 60.0
 _MISSING, _WRONG, _BAD_SESSION, _BUSY = 400, 401, 402, 403
-_DEFAULT: Final = "default"
 
 
 def about(miner: Miner) -> str:
@@ -24,14 +24,6 @@ def about(miner: Miner) -> str:
 def failure(miner: Miner, code: int, text: str) -> Json:
     """An error reply."""
     return {"STATUS": [status(code, text, about(miner), int(miner.now_s), "E")], "id": 1}
-
-
-def profile_name(miner: Miner, state: int) -> str:
-    """A state's profile: full power is the default, the others go by their frequency."""
-    if not miner.profiles or state == miner.profiles[-1]:
-        return _DEFAULT
-    full_ths = max(one.hash_rate_th_per_s for one in miner.group.states)
-    return f"{round(miner.hardware.frequency_mhz * miner.profile_rate_ths(state) / max(full_ths, 1.0))}MHz"
 
 
 def act(miner: Miner, command: str, parameter: str) -> Json:
@@ -102,11 +94,19 @@ def _profileset(miner: Miner, items: list[str]) -> Json:
         items = items[1:]
     if not items:
         return failure(miner, _MISSING, "Missing profile name")
-    state = next((one for one in miner.profiles if profile_name(miner, one) == items[0]), None)
-    if state is None or not miner.choose(state):
+    profile = next((one for one in profiles(miner) if one.name == items[0]), None)
+    if profile is None or not _take(miner, profile):
         return failure(miner, _WRONG, "Profile not found")
-    row = {"Board": 0, "FrequencyStep": 5, "Profile": items[0], "VoltageStep": 0.05}
+    row = {"Board": 0, "FrequencyStep": 5, "Profile": profile.name, "VoltageStep": 0.05}
     return _done(miner, 321, "Profile Set", PROFILE=[row])
+
+
+def _take(miner: Miner, profile: Profile) -> bool:
+    miner.memory.settings["profile"] = profile.name
+    if profile.limit_w is not None:
+        return miner.limit(profile.limit_w)
+    miner.unlimit()
+    return miner.choose(profile.state)
 
 
 def _atmset(miner: Miner, items: list[str]) -> Json:

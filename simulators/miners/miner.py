@@ -1,11 +1,10 @@
 """One miner behind its address: what it remembers, what it obeys, and its reboot. `Hall` finds it.
 
-What only a control board knows (pools, lights, limits, sessions) is kept here and is forgotten when the world restarts. States
-go through the devices' own log, like the gateway's; the truth about power and hashes is the site's.
+What only a control board knows (pools, lights, sessions) is kept here and is forgotten when the world restarts. States go through
+the devices' own log, like the gateway's; the truth about power and hashes is the site's.
 """
 
 import asyncio
-import dataclasses
 import uuid
 from bisect import bisect_right
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from pyroaring import BitMap
 from simulators.addresses import Place, locate
 from simulators.clock import Clock
 from simulators.durability import TransitionLog
-from simulators.faults import HUNG, UNREACHABLE
+from simulators.faults import HUNG, LYING, NO_POOL, UNREACHABLE
 from simulators.fleet import CURTAILED, Fleet, Site
 from simulators.miners.firmware import Firmware, firmware_named
 from simulators.miners.identity import Hardware, Identity, hardware_of, identity_of
@@ -25,9 +24,12 @@ from simulators.settings import GroupConfig, WorldConfig
 from simulators.streams import stream
 
 POOLS: Final = 3
+LEAST_SHARE: Final = 0.4  # of its full power, below which a miner takes no limit (setting)
 RESTART_S: Final = 15.0  # the mining process alone, simulated seconds (setting)
 _REBOOT_S: Final = (30.0, 90.0)
 _SOONEST_S: Final = 0.05
+_SAMPLE_S: Final = 0.05  # real: a control board doesn't look at its boards more often
+_NEAR: Final = 0.01  # a limit this close to a state's own power is that state
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,7 @@ class Memory:
     """What a control board remembers of what it was told."""
 
     pools: list[Pool]
-    mining_state: int  # the profile it mines in when it mines
-    held_state: int | None = None  # asked for, but there is no pool
+    mining_state: int  # it mines in when it mines
     boot_state: int | None = None  # to take once the boot is over
     boot_until_s: float = 0.0
     closed_until_s: float = 0.0
@@ -92,7 +93,7 @@ class Hall:
             pools = [
                 Pool(f"stratum+tcp://pool-{n}.invalid:3333", f"hcp.{identity.hostname}", "x") for n in range(POOLS)
             ]
-            memory = self._memories[place] = Memory(pools, (_profiles(group) or [FULL])[-1])
+            memory = self._memories[place] = Memory(pools, (_mining_states(group) or [FULL])[-1])
         return memory
 
     def boot_later(self, place: Place, miner: "Miner", seconds: float) -> None:
@@ -131,6 +132,8 @@ class Miner:
         self.identity = identity_of(address, maker)
         self.hardware: Hardware = hardware_of(group.model, is_whatsminer=firmware.is_whatsminer)
         self.memory = hall.memory(place, self.identity, group)
+        self._report: Report | None = None
+        self._looked_s = 0.0
 
     @property
     def now_s(self) -> float:
@@ -144,84 +147,97 @@ class Miner:
 
     @property
     def is_listening(self) -> bool:
-        """Whether anything answers at its address: not while it boots or can't be reached."""
+        """Whether anything answers at its address: not while it boots, has no power or can't be reached."""
         now_s = self.now_s
-        if now_s < self.memory.closed_until_s:
+        if now_s < self.memory.closed_until_s or UNREACHABLE in self.site.faults.at(self.place.slot, now_s):
             return False
         self.finish_boot()
-        return UNREACHABLE not in self.site.faults.at(self.place.slot, now_s)
+        return self.report().power_w > 0
 
     @property
-    def profiles(self) -> list[int]:
+    def states(self) -> list[int]:
         """States it can mine in, rising in power."""
-        return _profiles(self.group)
+        return _mining_states(self.group)
 
     @property
     def has_pool(self) -> bool:
         """Whether it has anything to work for."""
         return any(pool.url for pool in self.memory.pools)
 
-    def profile_power_w(self, state: int) -> float:
+    def state_power_w(self, state: int) -> float:
         """Nominal power of a state."""
         return next((one.power_w for one in self.group.states if one.state == state), 0.0)
 
-    def profile_rate_ths(self, state: int) -> float:
+    def state_rate_ths(self, state: int) -> float:
         """Nominal hashrate of a state."""
         return next((one.hash_rate_th_per_s for one in self.group.states if one.state == state), 0.0)
 
     def report(self) -> Report:
         """What it says of itself now."""
         now_s = self.now_s
-        reading = self.site.miner(self.place.slot, now_s)
-        if reading.state in MINING_STATES:
-            self.memory.mining_state = reading.state
-        lie = 1.08 + 0.17 * float(stream(self.hall.seed, "miners.lie", *self.place).random())
-        factory_ths = max((one.hash_rate_th_per_s for one in self.group.states), default=0.0)
-        made = report_of(reading, self.hardware, factory_ths, self._configured(reading.state), lie)
-        return dataclasses.replace(made, now_s=int(now_s))
+        if self._report is None or now_s - self._looked_s >= _SAMPLE_S * self.hall.clock.speed:
+            self._report, self._looked_s = self._look(now_s), now_s
+        return self._report
 
     def turn(self, state: int) -> bool:
         """Obey a command to be in a state; False where this machine has no such state."""
-        if state != CURTAILED and state not in self.profiles:
+        if state != CURTAILED and state not in self.states:
             return False
         if state in MINING_STATES:
             self.memory.mining_state = state
         self.memory.boot_state = None
-        self.memory.held_state = None
-        if state != CURTAILED and not self.has_pool:
-            self.memory.held_state = state
-            return self._set(CURTAILED)
         return self._set(state)
 
     def sleep(self) -> bool:
         """Stop hashing."""
+        self.report()
         return self.turn(CURTAILED)
 
     def wake(self) -> bool:
-        """Hash in the profile that it last hashed in."""
+        """Hash in the state that it last hashed in."""
         self.report()
         return self.turn(self.memory.mining_state)
 
     def choose(self, state: int) -> bool:
-        """Take a profile: at once if it hashes, else at the next wake."""
-        if state not in self.profiles:
+        """Take a state to mine in: at once if it mines, else at the next wake."""
+        if state not in self.states:
             return False
         if self.report().is_mining:
             return self.turn(state)
         self.memory.mining_state = state
         return True
 
-    def profile_within(self, power_w: float) -> int | None:
-        """The strongest profile that draws at most that; None where none does."""
-        fitting = [state for state in self.profiles if self.profile_power_w(state) <= power_w]
-        return fitting[-1] if fitting else None
+    def limit(self, watts: float) -> bool:
+        """Draw no more than that while mining, in the strongest state that doesn't need the limit much; False: too little."""
+        states = self.states
+        if not states or watts < LEAST_SHARE * self.state_power_w(states[-1]):
+            return False
+        fitting = [state for state in states if self.state_power_w(state) <= watts * (1 + _NEAR)]
+        above = [state for state in states if state not in fitting]
+        is_near = bool(fitting) and self.state_power_w(fitting[-1]) >= watts * (1 - _NEAR)
+        state = fitting[-1] if fitting and (is_near or not above) else above[0]
+        self._report = None
+        self.site.limit(BitMap([self.place.slot]), watts, self.now_s)
+        return self.choose(state)
+
+    def unlimit(self) -> None:
+        """Draw what the state draws."""
+        self._report = None
+        self.site.limit(BitMap([self.place.slot]), None, self.now_s)
 
     def write_pools(self, pools: list[Pool]) -> None:
-        """Take other pools; one that mines stops without any, and one that waited for one begins."""
-        state = self.report().state
+        """Take other pools and start anew with them; without any it draws little and hashes nothing, whatever its mode."""
+        had_pool, state = self.has_pool, self.report().state
         self.memory.pools = (pools + [Pool("", "", "")] * POOLS)[:POOLS]
-        if state != CURTAILED:
-            self.turn(state)
+        here = BitMap([self.place.slot])
+        if self.has_pool:
+            self.site.lift((NO_POOL,), here, self.now_s)
+        elif had_pool:
+            self.site.impose(NO_POOL, here, self.now_s)
+        if had_pool and not self.has_pool and state != CURTAILED:
+            self._set(CURTAILED)
+            self._set(state)
+        self._report = None
 
     def reboot(self) -> None:
         """Restart the control board: nobody answers for 30 to 90 simulated seconds."""
@@ -250,19 +266,27 @@ class Miner:
         self.memory.boot_state, self.memory.boot_until_s = after, self.now_s + seconds
         self.hall.boot_later(self.place, self, seconds)
 
-    def _configured(self, state: int) -> int:
-        for waiting in (self.memory.boot_state, self.memory.held_state):
-            if waiting is not None:
-                return waiting
-        return state
+    def _look(self, now_s: float) -> Report:
+        reading = self.site.miner(self.place.slot, now_s)
+        if reading.state in MINING_STATES:
+            self.memory.mining_state = reading.state
+        lie = self._lie() if LYING in reading.faults else 1.0
+        factory_ths = max((one.hash_rate_th_per_s for one in self.group.states), default=0.0)
+        boot = self.memory.boot_state
+        return report_of(reading, self.hardware, factory_ths, reading.state if boot is None else boot, lie, int(now_s))
+
+    def _lie(self) -> float:
+        """Times the hashes done that this one claims when it lies."""
+        return 1.08 + 0.17 * float(stream(self.hall.seed, "miners.lie", *self.place).random())
 
     def _set(self, state: int) -> bool:
         name = f"protocol/{self.firmware.dialect.value}/{self.site.config.site}/{self.place.slot}"
         ref = uuid.uuid5(uuid.NAMESPACE_URL, name).bytes
         result = self.hall.transitions.set_state(self.site, ref, 0, state, BitMap([self.place.slot]))
+        self._report = None
         return bool(result.accepted)
 
 
-def _profiles(group: GroupConfig) -> list[int]:
+def _mining_states(group: GroupConfig) -> list[int]:
     mining = [one for one in group.states if one.state in MINING_STATES]
     return [one.state for one in sorted(mining, key=lambda one: one.power_w)]

@@ -7,7 +7,7 @@ dialect is here.
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from simulators.faults import FAN_FAILURE, LYING
+from simulators.faults import FAN_FAILURE, NO_POOL
 from simulators.miners.identity import Hardware
 from simulators.readings import MinerReading
 from simulators.work import SHARE_DIFFICULTY
@@ -55,6 +55,7 @@ class Report:
     rejected: int
     hardware_errors: int
     has_fan_failure: bool
+    has_work: bool  # from a pool
 
     @property
     def is_mining(self) -> bool:
@@ -73,32 +74,34 @@ class Report:
         return 100.0 * self.rejected / total if total else 0.0
 
 
-def report_of(reading: MinerReading, hardware: Hardware, factory_ths: float, state: int, lie: float) -> Report:
-    """The report of a reading. `state`: of the configuration; `lie`: times the hashes done that a lying miner claims."""
-    factor = lie if LYING in reading.faults else 1.0
+def report_of(
+    reading: MinerReading, hardware: Hardware, factory_ths: float, state: int, lie: float, now_s: int
+) -> Report:
+    """The report of a reading. `state`: of the configuration; `lie`: times the hashes done that it claims, 1 for honest ones."""
     ideal_ghs = 1000.0 * (reading.nominal_hashrate_th_per_s or factory_ths)
     return Report(
-        now_s=0,
+        now_s=now_s,
         state=state,
         power_w=reading.power_w,
-        rate_ghs=1000.0 * factor * reading.hashrate_th_per_s,
+        rate_ghs=1000.0 * lie * reading.hashrate_th_per_s,
         ideal_ghs=ideal_ghs,
         factory_ghs=1000.0 * factory_ths,
-        boards=_boards(reading, hardware, ideal_ghs, factor),
+        boards=_boards(reading, hardware, ideal_ghs, lie),
         frequency_mhz=round(hardware.frequency_mhz * ideal_ghs / max(1000.0 * factory_ths, 1.0)),
         chip_c=reading.chip_temperature_c,
         board_c=reading.board_temperature_c,
         ambient_c=reading.ambient_c,
         fans=reading.fan_rpm,
         elapsed_s=int(reading.uptime_s),
-        accepted=int(factor * reading.accepted_shares),
+        accepted=int(lie * reading.accepted_shares),
         rejected=reading.rejected_shares,
         hardware_errors=reading.hardware_errors,
         has_fan_failure=FAN_FAILURE in reading.faults,
+        has_work=state in MINING_STATES and NO_POOL not in reading.faults,
     )
 
 
-def _boards(reading: MinerReading, hardware: Hardware, ideal_ghs: float, factor: float) -> tuple[Board, ...]:
+def _boards(reading: MinerReading, hardware: Hardware, ideal_ghs: float, lie: float) -> tuple[Board, ...]:
     rates = reading.board_hashrates_th_per_s
     is_hashing = any(rate > 0 for rate in rates)
     pcb_c = tuple(max(1, round(reading.board_temperature_c) + offset) for offset in _SENSORS)
@@ -106,7 +109,7 @@ def _boards(reading: MinerReading, hardware: Hardware, ideal_ghs: float, factor:
     return tuple(
         Board(
             number=number,
-            rate_ghs=1000.0 * factor * rate,
+            rate_ghs=1000.0 * lie * rate,
             ideal_ghs=ideal_ghs / len(rates),
             chips=0 if is_hashing and rate <= 0 else hardware.chips_per_board,
             pcb_c=pcb_c,

@@ -56,7 +56,7 @@ def pool_rows(miner: Miner, report: Report) -> list[Json]:
         {
             "POOL": number,
             "URL": pool.url,
-            "Status": "Alive",
+            "Status": "Alive" if report.has_work or not report.is_mining else "Dead",
             "Priority": number,
             "Quota": 1,
             "Long Poll": "N",
@@ -74,7 +74,7 @@ def pool_rows(miner: Miner, report: Report) -> list[Json]:
             "Difficulty Accepted": report.accepted * SHARE_DIFFICULTY if number == first else 0.0,
             "Difficulty Rejected": report.rejected * SHARE_DIFFICULTY if number == first else 0.0,
             "Has Stratum": True,
-            "Stratum Active": number == first and report.is_mining,
+            "Stratum Active": number == first and report.has_work,
             "Stratum URL": pool.url.rpartition("/")[2] if number == first else "",
         }
         for number, pool in listed

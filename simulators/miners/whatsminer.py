@@ -160,7 +160,7 @@ def _pools(miner: Miner, report: Report) -> list[Json]:
         {
             "POOL": number + 1,
             "URL": pool.url,
-            "Status": "Alive",
+            "Status": "Alive" if report.has_work or not report.is_mining else "Dead",
             "Priority": number,
             "Quota": 1,
             "Long Poll": "N",
@@ -174,7 +174,7 @@ def _pools(miner: Miner, report: Report) -> list[Json]:
             "Remote Failures": 0,
             "User": pool.user,
             "Last Share Time": report.now_s if position == 0 and report.rate_ghs > 0 else 0,
-            "Stratum Active": position == 0 and report.is_mining,
+            "Stratum Active": position == 0 and report.has_work,
             "Stratum Difficulty": SHARE_DIFFICULTY,
             "Pool Rejected%": round(report.rejected_percent, 4) if position == 0 else 0.0,
             "Pool Stale%": 0.0,

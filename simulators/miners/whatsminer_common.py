@@ -24,7 +24,8 @@ def power_limit_w(miner: Miner) -> int:
 
 def power_w(miner: Miner, report: Report) -> int:
     """Watts as the power supply reads them; one that is off reads what its firmware makes of nothing."""
-    return round(report.power_w) if report.is_mining else miner.firmware.asleep_power_w
+    is_on = report.is_mining or report.rate_ghs > 0
+    return round(report.power_w) if is_on else miner.firmware.asleep_power_w
 
 
 def errors(report: Report) -> list[tuple[int, str]]:

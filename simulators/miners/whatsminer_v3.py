@@ -189,9 +189,9 @@ def _pools(miner: Miner, report: Report) -> list[Json]:
         {
             "id": number + 1,
             "url": pool.url,
-            "status": "alive",
+            "status": "alive" if report.has_work or not report.is_mining else "dead",
             "account": pool.user,
-            "stratum-active": position == 0 and report.is_mining,
+            "stratum-active": position == 0 and report.has_work,
             "reject-rate": round(report.rejected_percent, 4) if position == 0 else 0.0,
             "last-share-time": report.now_s if position == 0 and report.rate_ghs > 0 else 0,
         }

@@ -83,7 +83,6 @@ def _token_problem(miner: Miner, sign: object) -> int:
 
 
 def _limit(miner: Miner, wanted: Json) -> bool:
-    """Hold power under a number of watts, in the strongest profile that fits."""
     text = str(wanted.get("power_limit", ""))
     if not (text.isascii() and text.isdigit()) or len(text) > 6:
         return False
@@ -91,12 +90,15 @@ def _limit(miner: Miner, wanted: Json) -> bool:
 
 
 def limit_power(miner: Miner, watts: int) -> bool:
-    """The same for both APIs; False where no profile draws so little."""
-    state = miner.profile_within(watts)
-    if state is None or not miner.choose(state):
-        return False
-    miner.memory.power_limit_w = watts if watts < _NO_LIMIT_W else None
-    return True
+    """Hold power under a number of watts, or no longer; False where it can't run on so little."""
+    if watts >= _NO_LIMIT_W:
+        miner.unlimit()
+        miner.memory.power_limit_w = None
+        return True
+    is_done = miner.limit(watts)
+    if is_done:
+        miner.memory.power_limit_w = watts
+    return is_done
 
 
 def _percent(miner: Miner, wanted: Json) -> bool:
@@ -107,10 +109,9 @@ def _percent(miner: Miner, wanted: Json) -> bool:
 
 
 def limit_percent(miner: Miner, percent: int) -> bool:
-    """Hold power under a share of the machine's own; False where no profile draws so little."""
+    """Hold power under a share of the machine's own; False where it can't run on so little."""
     own_w = max((one.power_w for one in miner.group.states), default=0.0)
-    state = miner.profile_within(own_w * percent / 100.0) if 0 <= percent <= 100 else None
-    if state is None or not miner.choose(state):
+    if not 0 <= percent <= 100 or not miner.limit(own_w * percent / 100.0):
         return False
     miner.memory.settings["power_pct"] = str(percent)
     return True
