@@ -20,6 +20,8 @@ from benchmarks.common import commit, describe_machine, percentile, print_figure
 from simulators.clock import ManualClock
 from simulators.durability import TransitionLog
 from simulators.fleet import Fleet
+from simulators.power_plant.attach import Plants
+from simulators.power_plant.frequency import GridFrequency
 from simulators.scenarios import scenario_named
 from simulators.script import Script
 from simulators.settings import SiteConfig
@@ -51,9 +53,8 @@ def site_config(number: int, miners: int, gpus: int) -> SiteConfig:
         },
     ]  # fmt: skip
     point = ("HB_NORTH", "HB_HOUSTON", "HB_WEST")[number % 3]
-    return SiteConfig.model_validate(
-        {"site": f"site-{number}", "settlement_point": point, "pue": 1.06, "groups": groups}
-    )
+    site = {"site": f"site-{number}", "settlement_point": point, "pue": 1.06, "groups": groups}
+    return SiteConfig.model_validate(site | {"plant": {"cooling": {}}})
 
 
 def measure(folder: Path, seconds: int, miners: int, gpus: int) -> dict[str, Any]:
@@ -64,11 +65,13 @@ def measure(folder: Path, seconds: int, miners: int, gpus: int) -> dict[str, Any
     began_s = time.process_time()
     fleet = Fleet(configs, 7, clock.at_s, script)
     log = TransitionLog(folder / "transitions.jsonl", fleet, clock)
+    plants = Plants(fleet, folder / "plant.jsonl", GridFrequency(7, script))
     made_s = time.process_time() - began_s
     _move(fleet, log, clock, range(WARM_UP_S))
     before_s, real_s = time.process_time(), time.monotonic()
     switched = _move(fleet, log, clock, progress(range(seconds), "seconds"))
     used_s, real_s = time.process_time() - before_s, time.monotonic() - real_s
+    plants.close()
     return {
         "devices": fleet.devices,
         "sites": SITES,

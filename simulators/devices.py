@@ -76,16 +76,16 @@ class Devices:
     def boot(self, index: IntArray, at_s: float) -> dict[int, IntArray]:
         """Devices that got their power back begin to boot; whose state has changed by that, by their state now.
 
-        A miner goes to the state it was commanded into, which its configuration keeps; a GPU has lost its work and is in its
-        lowest state.
+        A miner goes to the state it was commanded into, which its configuration keeps, but a sleeping WhatsMiner mines; a GPU has
+        lost its work and is in its lowest state.
         """
         is_gpu = self._tables.is_gpu[index]
         self.boots_until_s[index] = at_s + np.where(is_gpu, BOOT_S["GPU"], BOOT_S["ASIC"])
-        gpus = index[is_gpu]
-        first = self._tables.first_state[gpus]
-        moved = gpus[self.commanded[gpus] != first]
-        self.commanded[gpus], self.acting[gpus] = first, first
-        self.acting[index[~is_gpu]] = self.commanded[index[~is_gpu]]
+        before, starts = self.commanded[index], self._tables.self_start[index]
+        woken = np.where((before == CURTAILED) & (starts > 0), starts, before)
+        after = np.where(is_gpu, self._tables.first_state[index], woken).astype(np.uint8)
+        moved = index[before != after]
+        self.commanded[index], self.acting[index] = after, after
         return {int(state): moved[self.commanded[moved] == state] for state in np.unique(self.commanded[moved])}
 
     def targets(self, index: IntArray, heat_w: FloatArray | float) -> tuple[PowerArray, PowerArray]:
@@ -98,7 +98,8 @@ class Devices:
         )
         hashrate = self._limited(index, state, power_w, nominal_w)
         kept = self._kept(index)
-        power_w, hashrate = np.where(kept < 1, asleep_w + (power_w - asleep_w) * kept, power_w), hashrate * kept
+        base_w = np.minimum(np.where(tables.is_gpu[index], tables.idle_w[index], asleep_w), power_w)
+        power_w, hashrate = np.where(kept < 1, base_w + (power_w - base_w) * kept, power_w), hashrate * kept
         stopped = self._faults.any_of(_STOPPED, index) | (self.has_no_pool[index] & (state != CURTAILED))
         power_w = np.where(stopped, np.minimum(power_w, tables.idle_w[index]), power_w)
         dark = self.is_dark[index]
@@ -106,7 +107,7 @@ class Devices:
         return np.where(dark, 0.0, power_w).astype(np.float32), hashrate.astype(np.float32)
 
     def _kept(self, index: IntArray) -> FloatArray:
-        """Share of its power above sleep, and of its hashrate, that broken parts leave a device."""
+        """Share of a miner's power above sleep and of its hashrate, or of a GPU's power above idle, that is left to it."""
         kept = np.ones(len(index))
         if (broken := self._faults.has(f.BOARD_DROPOUT, index)) is not None:
             kept[broken] *= 1.0 - 1.0 / self._tables.boards[index[broken]]

@@ -1,7 +1,7 @@
 """The exogenous log: what happened to the world whatever the platform did. Equal to the byte at any clock speed.
 
-One JSON object a line on a fixed grid of simulated time: prices, weather, and the faults that have begun since the line before.
-Depends on scenario, seed, recording, start and the layout of the sites alone.
+One JSON object a line on a fixed grid of simulated time: prices, weather, and what has begun since the line before: faults, falls
+of the grid's frequency. Depends on scenario, seed, recording, start and the layout of the sites alone.
 """
 
 import json
@@ -58,6 +58,11 @@ class ExogenousLog:
         entry: dict[str, object] = {"simulated_at": iso(at_s), "values": values}
         if faults := [fault for site in self._schedules for fault in self._faults(site, at_s)]:
             entry["faults"] = faults
+        if dips := [
+            {"from": iso(s), "nadir_hz": dip.nadir_hz}
+            for dip, s in self._world.script.dips_between(at_s - STEP_S, at_s)
+        ]:
+            entry["grid.frequency"] = dips
         return json.dumps(entry) + "\n"
 
     def _faults(self, site: str, at_s: int) -> Iterator[dict[str, object]]:

@@ -36,8 +36,8 @@ _XIDS: Final = (
 )  # fmt: skip
 
 TYPICAL: Final = (
-    Hazard("board", "miner", f.BOARD_DROPOUT, 6e-4, 96.0, 0.8, _OURS),
-    Hazard("fan", "miner", f.FAN_FAILURE, 2e-4, 36.0, 0.8, _OURS),
+    Hazard("board", "miner", f.BOARD_DROPOUT, 6e-4, 168.0, 0.8, _OURS),
+    Hazard("fan", "miner", f.FAN_FAILURE, 2e-4, 72.0, 0.8, _OURS),
     Hazard("stuck", "miner", f.STUCK, 2e-4, 2.0, 1.0, _OURS),
     Hazard("lying", "miner", f.LYING, 2e-5, 72.0, 0.8, _OURS),
     Hazard("false_ack", "miner", f.FALSE_ACK, 5e-4, 4.0, 1.0, _OURS),

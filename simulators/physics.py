@@ -203,7 +203,7 @@ class Physics:
 
     def _fans(self, slot: int, model: MinerModel, power_w: float, asked: Asked) -> tuple[int, ...]:
         index, power = np.array([slot]), np.array([power_w])
-        if power_w <= 2.0 * float(self._tables.asleep_w[slot]):
+        if power_w <= 1.2 * float(self._tables.asleep_w[slot]):
             return (0,) * model.fans
         per_w = self._tables.rise_per_w[index].astype(np.float64)
         rise_c = self._equilibrium_c(index, power, np.array([asked.inlet_c]))

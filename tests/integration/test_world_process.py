@@ -40,7 +40,7 @@ GROUP = {
 class WorldProcess:
     """One world in its own short directory (socket paths are bounded)."""
 
-    def __init__(self, folder: Path, speed: float = 60.0, ahead_s: float = 0.0) -> None:
+    def __init__(self, folder: Path, speed: float = 60.0, ahead_s: float = 0.0, scenario: str = "calm") -> None:
         self.folder = folder
         self.socket = folder / "b.sock"
         self.ready = folder / "world.json"
@@ -53,6 +53,7 @@ class WorldProcess:
         site = {"settlement_point": "HB_NORTH", "pue": 1.1, "groups": [GROUP]}
         document = {
             "version": 1,
+            "scenario": scenario,
             "anchor": str(folder / "clock.json"),
             "bulk_socket": str(self.socket),
             "ready_file": str(self.ready),
@@ -364,9 +365,13 @@ def _exogenous(world: WorldProcess, hours: int, *, is_busy: bool, kill_at: int =
 
 
 def test_the_exogenous_log_is_byte_equal_at_any_speed_whatever_the_platform_does(make_world):
-    slow = _exogenous(make_world("slow", speed=3600.0), 6, is_busy=True)
-    fast = _exogenous(make_world("fast", speed=36_000.0), 6, is_busy=False)
-    late = _exogenous(make_world("late", speed=60.0, ahead_s=1000.0), 6, is_busy=False)
-    broken = _exogenous(make_world("broken", speed=3600.0), 6, is_busy=False, kill_at=10)
-    assert slow == fast == late == broken
+    def log(name: str, speed: float, ahead_s: float = 0.0, **arguments) -> list[bytes]:
+        world = make_world(name, speed=speed, ahead_s=ahead_s, scenario="winter-storm")
+        return _exogenous(world, 6, **{"is_busy": False} | arguments)
+
+    slow = log("slow", 3600.0, is_busy=True)
+    assert slow == log("fast", 36_000.0)
+    assert slow == log("late", 60.0, ahead_s=1000.0)
+    assert slow == log("broken", 3600.0, kill_at=10)
     assert json.loads(slow[0])["simulated_at"] == "2025-01-01T00:00:00+00:00"
+    assert any("faults" in json.loads(line) for line in slow)

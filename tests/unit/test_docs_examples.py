@@ -19,8 +19,9 @@ from hcp_pipelines.fleet.facility_file import parse_facility
 from hcp_pipelines.fleet.models import MODELS
 from simulators import replay
 from simulators.clock import ManualClock
+from simulators.faults import FAULTS, XID
 from simulators.http import Services
-from simulators.scenarios import _SCENARIOS
+from simulators.scenarios import scenario_names
 from simulators.series import World
 from simulators.settings import WorldConfig, load_config
 
@@ -135,7 +136,13 @@ def test_the_world_page_lists_the_paths_served(tmp_path):
 
 def test_the_world_page_lists_the_scenarios():
     table = page("world.md").split("| scenario |")[1].split("\n\n")[0]
-    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == set(_SCENARIOS)
+    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == set(scenario_names())
+
+
+def test_the_world_page_lists_the_faults():
+    rows = page("world.md").split("| fault | what it does |")[1].split("\n\n")[0].splitlines()
+    named = {name for row in rows[1:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == set(FAULTS) - {XID}
 
 
 def test_the_world_page_lists_the_columns_of_a_recording():
@@ -149,6 +156,7 @@ def test_the_world_page_lists_the_columns_of_a_recording():
     assert rows["day-ahead price"] == {replay.START, replay.DA, "settlement_point"}
     assert rows["bitcoin price"] == {replay.START, *replay._CANDLE}
     assert rows["bitcoin network"] == set(replay._NETWORK)
+    assert rows["outdoor temperature, optional"] == {replay.START, replay.TEMPERATURE}
     assert rows["block heights, optional"] == {"date_utc", "blocks_per_day", "last_height"}
 
 
