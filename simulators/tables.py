@@ -44,6 +44,7 @@ class Tables:
         self.known_slots = np.zeros(size, dtype=np.uint8)
         self.is_gpu = np.zeros(size, dtype=np.bool_)
         self.first_state = np.zeros(size, dtype=np.uint8)
+        self.self_start = np.zeros(size, dtype=np.uint8)  # the state that power alone puts a miner into; 0: none
         self.other_state = np.tile(np.arange(STATE_CODES, dtype=np.uint8)[:, None], size)  # where a wrong wake leads
         self.able = [BitMap() for _ in range(STATE_CODES)]
         for number, group in enumerate(config.groups):
@@ -93,6 +94,8 @@ class Tables:
         self.low_w[span], self.low_th[span] = self.power_w[lowest, span], self.hash_th_per_s[lowest, span]
         idle = next((s.state for s in group.states if s.state == IDLE), CURTAILED)
         self.idle_w[span] = MINER_IDLE_W if group.kind == "ASIC" else self.power_w[idle, span]
+        if group.firmware.startswith("whatsminer") and mining:
+            self.self_start[span] = mining[-1].state
         for state, other in zip(mining, [*mining[1:], *mining[:-1][-1:]], strict=True) if len(mining) > 1 else ():
             self.other_state[state.state, span] = other.state
 

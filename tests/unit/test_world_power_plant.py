@@ -196,6 +196,20 @@ def test_after_power_returns_miners_go_on_as_commanded_and_gpus_come_back_idle(w
     assert last["ref"] != "00000000-0000-0000-0000-000000000000"
 
 
+def test_a_sleeping_whatsminer_mines_after_a_cut_and_the_devices_log_says_so(world):
+    document = site_config().model_dump()
+    document["groups"][0] |= {"firmware": "whatsminer-v3"}
+    document["groups"][0]["states"][1]["hash_rate_th_per_s"] = 186.0
+    one = world(SiteConfig.model_validate(document))
+    one.plant.command("miners", False, T0 + 1)
+    one.plant.command("miners", True, T0 + 2)
+    one.to(200)
+    assert set(one.site.commanded[:MINERS]) == {FULL}
+    assert one.site.power_w(T0 + 200)[:MINERS].sum() == pytest.approx(MINERS * FULL_W, rel=0.02)
+    last = json.loads((one._folder / "transitions.jsonl").read_text().splitlines()[-1])
+    assert (last["state"], last["changed"]) == (FULL, MINERS)
+
+
 def test_a_tripped_breaker_closes_only_after_a_reset(world):
     one = world(site_config(limit_kw=MINERS * FULL_W * PUE / 2000))
     one.mine()
