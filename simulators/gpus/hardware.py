@@ -26,10 +26,12 @@ class Hardware:
     def is_there(self, at_s: float) -> bool:
         """Whether the host has power and has booted."""
         self._site.advance(at_s)
-        if faults.NODE_LOST in self._site.faults.at(self._node.first_slot, at_s):
+        found = self._site.faults.at(self._node.first_slot, at_s)
+        if found & {faults.NODE_LOST, faults.POWER_LOST}:
             return False
         reachable = self._site.reachable
-        return any(reachable[gpu.slot] or not self.is_on_bus(gpu.number, at_s) for gpu in self._node.gpus)
+        on_bus = [reachable[gpu.slot] for gpu in self._node.gpus if self.is_on_bus(gpu.number, at_s)]
+        return any(on_bus) or not on_bus
 
     def reading(self, number: int, at_s: float) -> GpuReading:
         """The truth about one board."""

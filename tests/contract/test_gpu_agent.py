@@ -14,6 +14,7 @@ from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceUnreachableErr
 from hcp_pipelines.domain.modes import DeviceState
 from simulators import faults
 from simulators.gpus.timings import TIMINGS
+from tests.support.edge import until
 from tests.support.gpus import FIRST_GPU, TOKEN, fresh_id, gpu_world, plain_http
 
 BATCH, REALTIME, TRAINING = DeviceState.INFERENCE_BATCH, DeviceState.INFERENCE_REALTIME, DeviceState.TRAINING
@@ -80,6 +81,13 @@ async def test_how_long_a_start_takes_depends_on_weights_and_loading(tmp_path, s
     async with gpu_world(tmp_path) as world, world.driver() as node:
         await run(world, node, REALTIME, (0, 1), row, spec)
         assert commanded(world) == [4, 4, 1, 1, 1, 1, 1, 1]
+
+
+async def test_operations_end_by_themselves_in_simulated_time(tmp_path):
+    async with gpu_world(tmp_path, speed=600.0) as world, world.driver() as node:
+        await node.set_state(BATCH, ALL, fresh_id())
+        assert commanded(world) == [1] * 8
+        await until(lambda: commanded(world) == [5] * 8, "the workload is loaded, though nobody asks", 5)
 
 
 async def test_inference_sleeps_and_wakes_within_published_times(tmp_path):

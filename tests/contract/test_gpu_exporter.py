@@ -220,10 +220,12 @@ def _outward_address() -> str | None:
     return None if address.startswith("127.") else address
 
 
-async def test_a_lost_node_answers_on_neither_port(tmp_path):
+@pytest.mark.parametrize("kind", [faults.NODE_LOST, faults.POWER_LOST])
+async def test_a_lost_node_answers_on_neither_port(tmp_path, kind):
     async with gpu_world(tmp_path) as world:
+        world.impose(faults.FALLEN_OFF_BUS, 5, xid=79)
         for gpu in range(8):
-            world.impose(faults.NODE_LOST, gpu)
+            world.impose(kind, gpu)
         world.pass_time(1)
         for port in (world.exporter_port, world.agent_port):
             assert await asyncio.to_thread(talk, world.at(), port, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n") == b""

@@ -1,9 +1,10 @@
-"""GPU nodes on real sockets with a clock that the test moves: a world of one site, and our driver at a node's address."""
+"""GPU nodes on real sockets: a world of one site, whose clock the test moves (or runs, with `speed`), and our driver at a node."""
 
 import contextlib
 import os
 import socket
 import ssl
+import time
 import uuid
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from pyroaring import BitMap
 from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.transport import NodeTransport
 from simulators.addresses import address_of
-from simulators.clock import ManualClock
+from simulators.clock import AnchorClock, ManualClock
 from simulators.durability import TransitionLog
 from simulators.fleet import Fleet
 from simulators.gpus.server import GpuNodesServer
@@ -65,8 +66,8 @@ def world_config(folder: Path, gpus: int, *, states=STATES, with_token=True, **o
 class GpuWorld:
     """One site of GPU nodes; `at(n)` is node n's address."""
 
-    def __init__(self, folder: Path, gpus: int = 16, *, within_s: float = 10.0, **own) -> None:
-        self.clock = ManualClock(START_S, speed=60.0)
+    def __init__(self, folder: Path, gpus: int = 16, *, within_s: float = 10.0, speed: float = 0.0, **own) -> None:
+        self.clock = AnchorClock(time.time(), START_S, speed) if speed else ManualClock(START_S, speed=60.0)
         self.config = world_config(folder, gpus, **own)
         self.fleet = Fleet(self.config.sites, self.config.seed, START_S)
         self.site = self.fleet.sites["one"]
