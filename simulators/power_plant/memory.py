@@ -8,6 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from simulators.clock import epoch_s, iso
 from simulators.power_plant.breaker import BreakerState
 from simulators.power_plant.plant import Plant, PoweredSite
 
+MAX_LOG_BYTES = 8 * 1024 * 1024
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND
 _TRIPS = (BreakerState.TRIPPED, BreakerState.TRIPPED_HOT)
 
 log = logging.getLogger("world.plant")
@@ -31,25 +34,43 @@ class Entry(NamedTuple):
 
 
 class PlantLog:
-    """Appends to the log; a line is with the kernel when `append` returns."""
+    """Appends to the log; a line is with the kernel when `append` returns. A full one is set aside under a number."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._path = path
+        self._fd = os.open(path, _FLAGS, 0o644)
         found = _read(path, self._fd)
         self.entries = [entry for _, entry in found]
+        self._latest = {entry[1:4]: entry for entry in self.entries}
         self._seq = max((seq for seq, _ in found), default=0)
+        self._size = path.stat().st_size
 
     def append(self, entry: Entry) -> None:
         """Write one change."""
-        self._seq += 1
-        words = {"site": entry.site, "what": entry.what, "name": entry.name, "state": entry.state}
-        line = {"seq": self._seq, "simulated_at": iso(entry.at_s), **words}
-        os.write(self._fd, (json.dumps(line) + "\n").encode())
+        if self._size >= MAX_LOG_BYTES:
+            self._set_aside()
+        self._latest[entry[1:4]] = entry
+        self._write(entry)
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+    def _write(self, entry: Entry) -> None:
+        self._seq += 1
+        words = {"site": entry.site, "what": entry.what, "name": entry.name, "state": entry.state}
+        line = json.dumps({"seq": self._seq, "simulated_at": iso(entry.at_s), **words}) + "\n"
+        self._size += os.write(self._fd, line.encode())
+
+    def _set_aside(self) -> None:
+        """Begin a new file with the latest state of everything; how often a breaker has tripped is not in it."""
+        number = next(n for n in count(1) if not self._path.with_name(f"{self._path.name}.{n}").exists())
+        os.close(self._fd)
+        self._path.rename(self._path.with_name(f"{self._path.name}.{number}"))
+        self._fd, self._size = os.open(self._path, _FLAGS, 0o644), 0
+        for entry in sorted(self._latest.values()):
+            self._write(entry)
 
 
 def restore(plant: Plant, site: PoweredSite, entries: Iterable[Entry]) -> None:

@@ -439,6 +439,19 @@ def test_lines_of_the_log_that_are_none_are_passed_over(tmp_path, caplog):
     one.plants.close()
 
 
+def test_a_full_log_is_set_aside_and_the_states_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("simulators.power_plant.memory.MAX_LOG_BYTES", 1000)
+    one = World(tmp_path)
+    for second in range(1, 40):
+        one.to(second).plant.command("gpus", second % 2 == 0, T0 + second)
+    one.plants.close()
+    assert (tmp_path / "plant.jsonl").stat().st_size < 1200
+    assert len(list(tmp_path.glob("plant.jsonl.*"))) >= 4
+    two = World(tmp_path)
+    assert (two.state("gpus"), two.state()) == (BreakerState.OPEN, BreakerState.CLOSED)
+    two.plants.close()
+
+
 def test_what_does_not_fit_together_is_refused_by_name():
     for changes, message in (
         ({"feeders": []}, "feeder gpus is not listed"),
