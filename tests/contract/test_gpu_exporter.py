@@ -97,6 +97,22 @@ async def test_memory_adds_up_to_the_board_and_energy_is_millijoules(tmp_path):
         assert grown_mj == pytest.approx(power_w * 3600 * 1000, rel=0.001)
 
 
+async def test_our_codec_reads_the_page_as_prometheus_does(tmp_path):
+    async with gpu_world(tmp_path) as world, world.driver() as node:
+        text, telemetry = (await world.metrics()).text, await node.read_telemetry()
+    for name, attribute, factor in (
+        ("DCGM_FI_DEV_POWER_USAGE", "power_w", 1),
+        ("DCGM_FI_DEV_GPU_TEMP", "temperature_celsius", 1),
+        ("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", "energy_j", 1e-3),
+        ("DCGM_FI_DEV_GPU_UTIL", "utilization_fraction", 0.01),
+        ("DCGM_FI_DEV_FB_USED", "memory_used_bytes", 1_048_576),
+        ("DCGM_FI_DEV_SM_CLOCK", "sm_clock_mhz", 1),
+    ):
+        read = {str(gpu.index): getattr(gpu, attribute) for gpu in telemetry.gpus}
+        assert read == pytest.approx({gpu: value * factor for gpu, value in values(text, name).items()}), name
+    assert telemetry.problems == ()
+
+
 async def test_values_are_repeated_between_two_collections(tmp_path):
     async with gpu_world(tmp_path) as world:
         first = (await world.metrics()).text

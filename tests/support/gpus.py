@@ -1,4 +1,4 @@
-"""GPU nodes on real sockets: a world of one site, whose clock the test moves (or runs, with `speed`), and our driver at a node."""
+"""GPU nodes on real sockets: a world of one site, whose clock the test moves (or runs, with `speed`), and our driver."""
 
 import contextlib
 import os

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
 from hcp_pipelines.devices.gpu_node.exporter_codec import decode_metrics
 from hcp_pipelines.devices.gpu_node.limits import draws_like, issues_of, limits_of
@@ -134,6 +135,26 @@ def test_no_page_whatever_makes_the_codec_fail_otherwise(noise, cut):
             decode_metrics(body, "node")
         except DeviceReplyError as error:
             assert "node" in str(error)  # noqa: PT017
+
+
+LABEL = st.text(
+    st.characters(codec="utf-8", exclude_characters="\x00\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"), max_size=12
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["pod", "b", "modelName"]), LABEL),
+    st.floats(0, 5000),
+    st.sampled_from(["", " 1700000000"]),
+)
+def test_lines_are_taken_apart_as_prometheus_does(labels, value, stamp):
+    escaped = {k: v.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n") for k, v in labels.items()}
+    text = ",".join(f'{k}="{v}"' for k, v in ({"gpu": "3", "UUID": "GPU-a"} | escaped).items())
+    line = f"DCGM_FI_DEV_POWER_USAGE{{{text}}} {value!r}{stamp}\n"
+    ((sample,),) = [family.samples for family in text_string_to_metric_families(line)]
+    (gpu,) = decode_metrics(line.encode(), "node").gpus
+    assert (gpu.power_w, gpu.index, gpu.uuid) == (sample.value, 3, "GPU-a")
+    assert gpu.model == sample.labels.get("modelName", "")
 
 
 # FACTS §6, row by row: code, what to do.
