@@ -12,7 +12,8 @@ from simulators.fleet import CURTAILED
 from simulators.miners import digest
 from simulators.miners.antminer_modern import modern, work_mode
 from simulators.miners.firmware import Mode
-from simulators.miners.miner import Miner, Pool
+from simulators.miners.memory import Pool
+from simulators.miners.miner import Miner
 from simulators.miners.report import ECO, FULL
 from simulators.miners.web import Request, Response, page
 
@@ -30,10 +31,12 @@ def serve(miner: Miner, request: Request) -> Response:
         return page(401, ("WWW-Authenticate", digest.challenge(miner.address)))
     if request.path in {"/", "/index.html"}:
         return Response(200, b"<html><head><title>Miner</title></head><body></body></html>")
-    page_of = _PAGES.get(request.path.removeprefix("/cgi-bin/").removesuffix(".cgi"))
-    if page_of is None or not request.path.startswith("/cgi-bin/"):
+    name = request.path.removeprefix("/cgi-bin/").removesuffix(".cgi")
+    if name not in _PAGES or not request.path.startswith("/cgi-bin/"):
         return page(404)
-    return page_of(miner, request)
+    if name in _WRITES:
+        miner.keep()
+    return _PAGES[name](miner, request)
 
 
 def _figures(miner: Miner, request: Request) -> Response:
@@ -197,3 +200,4 @@ _PAGES: Final[dict[str, Callable[[Miner, Request], Response]]] = {
     "blink": _blink,
     "reboot": _reboot,
 }
+_WRITES: Final = {"set_miner_conf", "blink", "reboot"}

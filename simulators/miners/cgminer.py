@@ -15,6 +15,7 @@ from simulators.miners.miner import Miner
 Json = dict[str, Any]
 
 INVALID_COMMAND, INVALID_JSON, NO_COMMAND, DENIED = 14, 23, 24, 45
+MAX_JOINED: Final = 32
 _HTTP_REFUSAL: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _MARKS: Final = re.compile(rb'\\.|["{}]', re.DOTALL)
 _HTTP: Final = re.compile(rb"[A-Z]{3,7} ")
@@ -124,8 +125,8 @@ def dump(reply: Json) -> bytes:
 
 
 def join(names: list[str], one: Callable[[str], Json]) -> Json:
-    """The reply to `a+b`: each command's own reply in a list under its name."""
-    return {name: [one(name)] for name in names} | {"id": 1}
+    """The reply to `a+b`: each command's own reply in a list under its name, for as many as are joined in earnest."""
+    return {name: [one(name)] for name in dict.fromkeys(names[:MAX_JOINED])} | {"id": 1}
 
 
 def _parse(text: bytes) -> Json:

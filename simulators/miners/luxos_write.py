@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from simulators.miners.cgminer import Json, status
 from simulators.miners.luxos_profiles import Profile, profiles
-from simulators.miners.miner import Miner, Pool
+from simulators.miners.memory import Pool
+from simulators.miners.miner import Miner
 
 SESSION_S: Final = 60.0
 _MISSING, _WRONG, _BAD_SESSION, _BUSY = 400, 401, 402, 403
@@ -28,6 +29,7 @@ def failure(miner: Miner, code: int, text: str) -> Json:
 
 def act(miner: Miner, command: str, parameter: str) -> Json:
     """Carry out a command; those that need the session have its id as first item of the parameter."""
+    miner.keep()
     needs_session, run = SESSION_COMMANDS[command]
     items = parameter.split(",") if parameter else []
     if needs_session:

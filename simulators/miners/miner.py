@@ -7,7 +7,6 @@ the devices' own log, like the gateway's; the truth about power and hashes is th
 import asyncio
 import uuid
 from bisect import bisect_right
-from dataclasses import dataclass, field
 from typing import Final
 
 from pyroaring import BitMap
@@ -18,45 +17,18 @@ from simulators.durability import TransitionLog
 from simulators.faults import HUNG, LYING, NO_POOL, UNREACHABLE
 from simulators.fleet import CURTAILED, Fleet, Site
 from simulators.miners.firmware import Firmware, firmware_named
-from simulators.miners.identity import Hardware, Identity, hardware_of, identity_of
+from simulators.miners.identity import Hardware, hardware_of, identity_of
+from simulators.miners.memory import POOLS, Memory, Pool
 from simulators.miners.report import FULL, MINING_STATES, Report, report_of
 from simulators.settings import GroupConfig, WorldConfig
 from simulators.streams import stream
 
-POOLS: Final = 3
 LEAST_SHARE: Final = 0.4  # of its full power, below which a miner takes no limit (setting)
 RESTART_S: Final = 15.0  # the mining process alone, simulated seconds (setting)
 _REBOOT_S: Final = (30.0, 90.0)
 _SOONEST_S: Final = 0.05
 _SAMPLE_S: Final = 0.05  # real: a control board doesn't look at its boards more often
 _NEAR: Final = 0.01  # a limit this close to a state's own power is that state
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """One configured pool; an empty URL is an unused place."""
-
-    url: str
-    user: str
-    password: str
-
-
-@dataclass(slots=True)
-class Memory:
-    """What a control board remembers of what it was told."""
-
-    pools: list[Pool]
-    mining_state: int  # it mines in when it mines
-    boot_state: int | None = None  # to take once the boot is over
-    boot_until_s: float = 0.0
-    closed_until_s: float = 0.0
-    is_blinking: bool = False
-    power_limit_w: int | None = None
-    settings: dict[str, str] = field(default_factory=dict)
-    tokens: dict[str, tuple[float, int]] = field(default_factory=dict)  # WhatsMiner: until when, uses left
-    session: str = ""  # LuxOS
-    session_until_s: float = 0.0
-    counter: int = 0
 
 
 class Hall:
@@ -86,20 +58,25 @@ class Hall:
             return None
         return Miner(self, place, self._sites[place.site_index], group, self._firmware[group.firmware], address)
 
-    def memory(self, place: Place, identity: Identity, group: GroupConfig) -> Memory:
-        """What a miner remembers; of one that was never told anything, the factory's setting."""
-        memory = self._memories.get(place)
-        if memory is None:
-            pools = [
-                Pool(f"stratum+tcp://pool-{n}.invalid:3333", f"hcp.{identity.hostname}", "x") for n in range(POOLS)
-            ]
-            memory = self._memories[place] = Memory(pools, (_mining_states(group) or [FULL])[-1])
-        return memory
+    @property
+    def remembered(self) -> int:
+        """How many miners were ever told anything; the others cost nothing, however often they are read."""
+        return len(self._memories)
+
+    def memory(self, place: Place) -> Memory | None:
+        """What a miner was told; None: nothing yet."""
+        return self._memories.get(place)
+
+    def keep(self, place: Place, memory: Memory) -> None:
+        """Have a miner remember what it is told from now on."""
+        self._memories.setdefault(place, memory)
 
     def boot_later(self, place: Place, miner: "Miner", seconds: float) -> None:
         """Look after a boot when it should be over."""
         loop = asyncio.get_running_loop()
         delay_s = max(_SOONEST_S, seconds / self.clock.speed)
+        if place in self._boots:
+            self._boots[place].cancel()
         self._boots[place] = loop.call_later(delay_s, self._finish_boot, place, miner)
 
     def stop(self) -> None:
@@ -131,9 +108,26 @@ class Miner:
         maker = "whatsminer" if firmware.is_whatsminer else "antminer"
         self.identity = identity_of(address, maker)
         self.hardware: Hardware = hardware_of(group.model, is_whatsminer=firmware.is_whatsminer)
-        self.memory = hall.memory(place, self.identity, group)
+        self._unwritten: Memory | None = None
         self._report: Report | None = None
         self._looked_s = 0.0
+
+    @property
+    def memory(self) -> Memory:
+        """What it remembers; of one that was never told anything, the factory's setting."""
+        kept = self.hall.memory(self.place)
+        if kept is not None:
+            return kept
+        if self._unwritten is None:
+            urls = [f"stratum+tcp://pool-{number}.invalid:3333" for number in range(POOLS)]
+            pools = [Pool(url, f"hcp.{self.identity.hostname}", "x") for url in urls]
+            self._unwritten = Memory(pools, (self.states or [FULL])[-1])
+        return self._unwritten
+
+    def keep(self) -> Memory:
+        """Remember what comes now; to be called before anything is changed."""
+        self.hall.keep(self.place, self.memory)
+        return self.memory
 
     @property
     def now_s(self) -> float:

@@ -41,9 +41,9 @@ def _device_info(miner: Miner, wanted: object) -> Json:
     }
     if wanted is None:
         return v3_reply(miner, command, parts)
-    if wanted not in parts:
+    if not isinstance(wanted, str) or wanted not in parts:
         return v3_reply(miner, command, "invalid param", INVALID_JSON)
-    return v3_reply(miner, command, {str(wanted): parts[str(wanted)]})
+    return v3_reply(miner, command, {wanted: parts[wanted]})
 
 
 def _status(miner: Miner, wanted: object) -> Json:

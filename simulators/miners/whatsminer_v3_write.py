@@ -13,7 +13,8 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from simulators.miners.framed import FAIL, NO_PERMISSION, v3_reply
-from simulators.miners.miner import Miner, Pool
+from simulators.miners.memory import Pool
+from simulators.miners.miner import Miner
 from simulators.miners.report import ECO, FULL
 from simulators.miners.whatsminer_write import limit_percent, limit_power
 
@@ -25,6 +26,7 @@ _MODES: Final = {"low": ECO, "normal": FULL}
 
 def write(miner: Miner, command: str, request: Json) -> Json:
     """Check the token, do it, and answer."""
+    miner.keep()
     secret = _secret(miner, command, request)
     if secret is None:
         return v3_reply(miner, command, "no permission", NO_PERMISSION)
@@ -36,8 +38,8 @@ def _service(miner: Miner, wanted: object) -> bool:
     if wanted == "restart":
         miner.restart()
         return True
-    if wanted in {"enable", "disable"}:
-        miner.memory.settings["autostart"] = str(wanted)
+    if isinstance(wanted, str) and wanted in {"enable", "disable"}:
+        miner.memory.settings["autostart"] = wanted
         return True
     return {"stop": miner.sleep, "start": miner.wake}.get(str(wanted), lambda: False)()
 
@@ -78,8 +80,9 @@ def _reboot(miner: Miner, _wanted: object) -> bool:
 
 def _remember(name: str) -> Callable[[Miner, object], bool]:
     def act(miner: Miner, wanted: object) -> bool:
-        miner.memory.settings[name] = str(wanted)
-        return isinstance(wanted, (str, int))
+        if isinstance(wanted, str):
+            miner.memory.settings[name] = wanted
+        return isinstance(wanted, str)
 
     return act
 

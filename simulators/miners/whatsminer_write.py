@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from simulators.miners.cgminer import DENIED, INVALID_COMMAND, INVALID_JSON, Json, Reply
 from simulators.miners.firmware import Dialect
 from simulators.miners.md5crypt import md5crypt
-from simulators.miners.miner import Miner, Pool
+from simulators.miners.memory import Pool
+from simulators.miners.miner import Miner
 from simulators.miners.report import ECO, FULL
 
 DONE, FAILED, TOKEN, BAD_TOKEN, WORN_TOKEN = 131, 132, 134, 135, 136
@@ -32,7 +33,7 @@ _DONE_TEXT, _FAILED_TEXT = "API command OK", "API command ERROR"
 
 def get_token(miner: Miner) -> Json:
     """Hand out what a client makes its sign of."""
-    memory = miner.memory
+    memory = miner.keep()
     memory.counter += 1
     now_s = miner.hall.clock.real_s()
     stamp = f"{int(now_s) % 10_000:04d}"
@@ -54,6 +55,7 @@ def write(miner: Miner, request: Json) -> Reply:
     problem = _token_problem(miner, wanted.get("token"))
     if problem:
         return _plain(miner, problem, "check token err" if problem == BAD_TOKEN else "token over max times")
+    miner.keep()
     command = wanted.get("cmd", wanted.get("command"))
     act = _COMMANDS.get(command) if isinstance(command, str) else None
     if act is None:
