@@ -14,7 +14,6 @@ MEMORY_CLOCK_MHZ = 2619  # HBM3 of an H100, the same idle and busy
 _TENSOR_SHARE = {4: 0.22, 5: 0.41, 6: 0.52}  # of the time the engine is active; ours
 _DRAM_SHARE = {4: 0.38, 5: 0.55, 6: 0.34}
 _ROW_XIDS = frozenset({48, 63, 64, 94, 95})  # each marks a row for remapping
-_NVLINK_KIB_PER_J = {4: 0.2, 5: 0.4, 6: 3.0}
 
 Value = int | float | None  # None: DCGM has no value for it
 
