@@ -12,8 +12,8 @@ GENERATED_WORLD_STARTS_AT = datetime(2025, 1, 1, tzinfo=UTC)
 MARGIN_REAL_S = 2.0
 
 
-def write_anchor(settings: Settings, start_at: datetime | None) -> Anchor:
-    """The anchor of this run, written to `run/clock.json`; `start_at` is where a new world begins.
+def write_anchor(settings: Settings, start_at: datetime | None, begins_at: datetime | None = None) -> Anchor:
+    """The anchor of this run, written to `run/clock.json`; a new world begins at `start_at`, or where it says itself.
 
     Raises:
         ConfigError: `--from` on a state directory whose world has already run.
@@ -30,7 +30,7 @@ def write_anchor(settings: Settings, start_at: datetime | None) -> Anchor:
             )
         simulated_at = reached
     else:
-        simulated_at = start_at or GENERATED_WORLD_STARTS_AT
+        simulated_at = start_at or begins_at or GENERATED_WORLD_STARTS_AT
         _write(_history(settings), {"begun": simulated_at.isoformat()})
     anchor = Anchor(real_at=real_at, simulated_at=simulated_at, speed=settings.clock_speed)
     path = settings.at("run", "clock.json")

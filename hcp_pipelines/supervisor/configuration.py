@@ -18,7 +18,7 @@ from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.facility_file import dump_facility
 from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories
-from hcp_pipelines.fleet.site_export import edge_facility, world_site
+from hcp_pipelines.fleet.site_export import edge_facility, world_protocols, world_site
 from hcp_pipelines.settings import Settings, child_environment
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -64,8 +64,7 @@ def configure(settings: Settings, make_anchor: MakeAnchor) -> Configuration:
             for inventory in own:
                 connection.execute(_REGISTER_GATEWAY, (inventory.facility_id, gateway_address(settings, name), name))
     if settings.world != "real":
-        begins_at = _write_world(settings, inventories)
-        make_anchor(begins_at if settings.replay_dir else None)
+        make_anchor(_write_world(settings, inventories))
     else:
         make_anchor(None)
     for name, own in spread.items():
@@ -74,8 +73,9 @@ def configure(settings: Settings, make_anchor: MakeAnchor) -> Configuration:
 
 
 def fleet_digest(settings: Settings) -> str:
-    """Changes when an applied facility file changes what world or gateways must know."""
-    query = "select id, document_version, document_digest from facilities order by id"
+    """Changes when an applied facility file, or a scan, changes what world or gateways must know."""
+    query = """select f.id, f.document_version, f.document_digest, g.generation from facilities f
+               left join inventory_generations g on g.facility_id = f.id and g.is_current order by f.id"""
     try:
         with connect(settings, Role.API) as connection:
             rows = connection.execute(query).fetchall()
@@ -124,6 +124,7 @@ def _write_world(settings: Settings, inventories: list[FacilityInventory]) -> da
         "transition_log": str(settings.at("world", "transitions.jsonl")),
         "exogenous_log": str(settings.at("world", "exogenous.jsonl")),
         "settlement_points": points,
+        "protocols": world_protocols(inventories),
         "sites": [world_site(i) for i in inventories],
     }
     asked = ("world", "world.asked.yaml")

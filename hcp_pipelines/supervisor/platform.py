@@ -128,8 +128,8 @@ class Platform:
         world = [] if self.settings.world == "real" else [world_spec(self.settings)]
         self._add(world + daemon_specs(self.settings, configuration.gateways) + later)
 
-    def _make_anchor(self, start_at: datetime | None) -> Anchor:
-        self.anchor = write_anchor(self.settings, self.start_at or start_at)
+    def _make_anchor(self, begins_at: datetime | None) -> Anchor:
+        self.anchor = write_anchor(self.settings, self.start_at, begins_at)
         return self.anchor
 
     async def _watch(self, each_second: Callable[["Platform"], None]) -> None:
