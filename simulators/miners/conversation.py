@@ -63,6 +63,7 @@ class Conversation(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._is_mute = False
         self._is_done = False
+        self._is_full = False
 
     # For subclasses.
 
@@ -81,6 +82,11 @@ class Conversation(asyncio.Protocol):
     def late(self) -> None:
         """Nothing whole arrived within the deadline."""
         self.refuse(f"no whole request within {DEADLINE_S:.0f} s")
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether another request may be answered now."""
+        return not self._is_done and not self._is_full
 
     @property
     def miner(self) -> Miner:
@@ -160,13 +166,17 @@ class Conversation(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client doesn't take its replies: take no more of its requests."""
+        self._is_full = True
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """It does again: go on with what had come already."""
+        self._is_full = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+            if self.buffer and not self._is_done:
+                self.received()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget the connection."""

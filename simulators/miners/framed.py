@@ -30,7 +30,7 @@ class FramedTalk(Conversation):
 
     def received(self) -> None:
         """Answer every frame that is whole."""
-        while len(self.buffer) >= _WORD and not self._is_done:
+        while len(self.buffer) >= _WORD and self.takes_more:
             length = int.from_bytes(self.buffer[:_WORD], "little")
             if length > MAX_REQUEST_BYTES:
                 self.refuse(f"a frame of {length} bytes; the limit is {MAX_REQUEST_BYTES}")

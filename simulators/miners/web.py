@@ -67,7 +67,7 @@ class WebTalk(Conversation):
 
     def received(self) -> None:
         """Answer every request that is whole."""
-        while self.buffer and not self._is_done:
+        while self.buffer and self.takes_more:
             try:
                 request = self._take()
             except _BadRequestError as error:

@@ -228,21 +228,35 @@ async def test_connections_are_bounded(hall, monkeypatch):
     assert await is_well(hall)
 
 
-async def test_a_client_that_takes_nothing_is_let_go(hall, deadline):
-    reader, writer = await asyncio.open_connection(address_of(0, SLOT["whatsminer-v3"]), hall.port(4433))
-    reader._transport.pause_reading()
-    with contextlib.suppress(ConnectionError, TimeoutError):
-        async with asyncio.timeout(1):
-            while True:
-                writer.write(framed(b'{"cmd":"get.device.info"}') * 200)
-                await writer.drain()
-    conversations = list(hall.server.desk.open)
-    buffered = sum(one._transport.get_write_buffer_size() for one in conversations if one._transport)
-    assert buffered < 2_000_000
-    writer.transport.abort()
-    with contextlib.suppress(ConnectionError):
-        await writer.wait_closed()
+async def test_a_client_that_takes_nothing_is_not_answered_without_end(hall, deadline):
+    v3 = SLOT["whatsminer-v3"]
+    asked = framed(b'{"cmd":"get.device.info"}')
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(raw, (address_of(0, v3), hall.port(4433)))
+        until = loop.time() + 2
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout_at(until):
+                while True:
+                    await loop.sock_sendall(raw, asked * 500)
+                    await asyncio.sleep(0.01)
+        assert hall.server.desk.answered < 10_000, "what the kernel took, and no more"
+        assert sum(one._transport.get_write_buffer_size() for one in hall.server.desk.open) < 200_000
     assert await is_well(hall)
+
+
+async def test_requests_that_wait_for_the_client_are_answered_when_it_reads_again(hall):
+    asked = framed(b'{"cmd":"get.device.info"}')
+    reader, writer = await asyncio.open_connection(address_of(0, SLOT["whatsminer-v3"]), hall.port(4433))
+    writer.write(asked * 2000)
+    await asyncio.sleep(0.3)
+    for _ in range(2000):
+        length = int.from_bytes(await reader.readexactly(4), "little")
+        assert json.loads(await reader.readexactly(length))["code"] == 0
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_stopping_ends_every_connection(hall):
