@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from hcp_pipelines.cli import bench, facility, inspect, lifecycle, sql
+from hcp_pipelines.cli import bench, discover, facility, inspect, lifecycle, sql
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.settings import Settings
 
@@ -34,6 +34,7 @@ lifecycle.register(cli)
 inspect.register(cli)
 sql.register(cli)
 facility.register(cli)
+discover.register(cli)
 bench.register(cli)
 
 

@@ -14,9 +14,11 @@ from psycopg.types.json import Jsonb
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.fleet.document import FacilityFile, Group, Ramp
+from hcp_pipelines.fleet.models import MODELS
+from hcp_pipelines.fleet.resources import specification
 from hcp_pipelines.fleet.slots import SlotRange, assign_slots
 
-_LOCK = "select pg_advisory_xact_lock(hashtextextended('hcp.facility.apply', 0))"
+LOCK = "select pg_advisory_xact_lock(hashtextextended('hcp.facility.apply', 0))"
 _UPSERT_FACILITY = """
     insert into facilities (id, name, location, capacity_mw, pue, settlement_point, control_mode, dispatch_regime,
                             document_version, document_digest, document)
@@ -44,12 +46,12 @@ _PRESENT_GROUPS = """
     where d.facility_id = %s"""
 _ARMED_MW = """
     select coalesce(sum(mw), 0)::float8 from grid_obligations where facility_id = %s and status in ('armed', 'deployed')"""
-_COPY_RESOURCES = "copy {} (id, facility_id, group_id, slot, generation, type, subtype) from stdin"
+_COPY_RESOURCES = "copy {} (id, facility_id, group_id, slot, generation, type, subtype, specifications) from stdin"
 _MERGE_RESOURCES = """
-    insert into resources (id, facility_id, group_id, slot, generation, type, subtype)
-    select id, facility_id, group_id, slot, generation, type, subtype from new_resources
+    insert into resources (id, facility_id, group_id, slot, generation, type, subtype, specifications)
+    select id, facility_id, group_id, slot, generation, type, subtype, specifications from new_resources
     on conflict (id) do update set group_id = excluded.group_id, generation = excluded.generation, type = excluded.type,
-        subtype = excluded.subtype, updated_at = now()"""
+        subtype = excluded.subtype, specifications = excluded.specifications, updated_at = now()"""
 _DROP_GONE = """
     delete from resources r where facility_id = %s and generation < %s
     and not exists (select from allocations a where a.resource_id = r.id)"""
@@ -84,7 +86,7 @@ def apply(connection: psycopg.Connection, facility: FacilityFile, actor: str) ->
         ConfigError: the file would break what stands (an armed obligation above the fallback plan's load).
     """
     with connection.transaction():
-        connection.execute(_LOCK)
+        connection.execute(LOCK)
         stored = _stored(connection, facility.facility_id)
         digest = _digest(facility.document())
         if stored is not None and stored.digest == digest:
@@ -197,7 +199,7 @@ def _drop_gone_feeders(connection: psycopg.Connection, facility: FacilityFile) -
 
 def _write_inventory(connection: psycopg.Connection, facility: FacilityFile, stored: _Stored | None) -> int:
     """A new generation if the groups changed; the current one's number else."""
-    inventory = [_inventory_of(g) for g in facility.groups]
+    inventory = [_inventory_of(facility, g) for g in facility.groups]
     digest = _digest(inventory)
     if stored is not None and stored.inventory_digest == digest:
         return stored.generation
@@ -224,12 +226,15 @@ def _write_inventory(connection: psycopg.Connection, facility: FacilityFile, sto
     return generation
 
 
-def _inventory_of(group: Group) -> dict[str, Any]:
+def _inventory_of(facility: FacilityFile, group: Group) -> dict[str, Any]:
     """What makes a group another one: everything about it but its overrides' wording."""
     resolved = group.resolved()
     ladder = [{"state": int(s.state), "power_kw": s.power_kw, "settle_s": s.settle_s} for s in resolved.ladder]
-    named = group.model_dump(mode="json", exclude={"states"})
-    return {**named, "ladder": ladder, "specifications": resolved.specifications}
+    named = group.model_dump(mode="json", exclude={"states", "driver", "addresses"})
+    reached: dict[str, Any] = {"addresses": list(group.addresses)} if group.addresses else {}
+    if facility.driver_of(group) != "bulk":
+        reached["driver"] = facility.driver_of(group)
+    return {**named, "ladder": ladder, "specifications": resolved.specifications | reached}
 
 
 def _write_resources(
@@ -255,7 +260,8 @@ def _write_resources(
 def _copy_text(facility_id: str, group: Group, generation: int, slots: SlotRange) -> str:
     """COPY's text format; ids and models hold no tab, newline or backslash (their patterns and the escape below)."""
     model = group.model.replace("\\", "\\\\").replace("\t", " ").replace("\n", " ")
-    head, tail = f"{facility_id}\t{group.group_id}", f"{generation}\t{group.type}\t{model}\n"
+    specifications = json.dumps(specification(group.type, MODELS.get(group.model), group.resolved()))
+    head, tail = f"{facility_id}\t{group.group_id}", f"{generation}\t{group.type}\t{model}\t{specifications}\n"
     return "".join(f"{facility_id}/{slot:06d}\t{head}\t{slot}\t{tail}" for slot in range(slots.first, slots.end))
 
 

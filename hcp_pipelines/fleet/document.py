@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from hcp_pipelines.devices.settling import family
 from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime, ResourceType
 from hcp_pipelines.fleet.models import MODELS, ResolvedGroup, StateSpec, states_of
+from hcp_pipelines.fleet.reach import DriverKind, MinerApi, Reach, check_reach
 
 FILE_VERSION: Literal[1] = 1
 DEFAULT_RAMP_MW = {
@@ -148,6 +149,8 @@ class Group(_Part):
     feeder_id: str
     devices: int = Field(gt=0, le=2_000_000)
     states: tuple[StateOverride, ...] = ()
+    driver: DriverKind | None = None
+    addresses: tuple[str, ...] = ()
 
     def resolved(self) -> ResolvedGroup:
         """Ladder (rising in IT power) and specifications.
@@ -255,11 +258,17 @@ class FacilityFile(_Part):
     control_mode: ControlMode = ControlMode.OBSERVE
     dispatch_regime: DispatchRegime = DispatchRegime.SELF
     staleness: Staleness = Staleness()
+    driver: DriverKind = "bulk"
+    miner_api: MinerApi = MinerApi()
 
     @property
     def devices(self) -> int:
         """Devices of all groups."""
         return sum(g.devices for g in self.groups)
+
+    def driver_of(self, group: Group) -> DriverKind:
+        """The group's own driver, or the facility's."""
+        return group.driver or self.driver
 
     def fallback_state(self, group: Group) -> DeviceState:
         """The state the fallback plan puts a group in: its lowest one if the file names none."""
@@ -286,6 +295,13 @@ class FacilityFile(_Part):
         for group_id in self.fallback:
             if group_id not in {g.group_id for g in self.groups}:
                 raise ValueError(f"fallback names group {group_id!r}; there are {[g.group_id for g in self.groups]}")
+        return self
+
+    @model_validator(mode="after")
+    def _devices_can_be_reached(self) -> Self:
+        check_reach(
+            Reach(g.group_id, g.type, g.firmware, g.devices, g.driver or self.driver, g.addresses) for g in self.groups
+        )
         return self
 
     @model_validator(mode="after")

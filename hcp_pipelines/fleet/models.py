@@ -44,6 +44,8 @@ class DeviceModel:
     firmware: tuple[str, ...] = ("stock",)
     gpu_type: str = ""
     gpus_per_node: int = 0
+    memory_gb: float = 0.0
+    compute_capability: str = ""
 
     @property
     def efficiency_j_per_th(self) -> float:
@@ -72,7 +74,7 @@ _MODELS = (
     DeviceModel(
         "H100 SXM5", ResourceType.GPU, 1.3,
         "board up to 700 W (arXiv 2602.05116; FACTS §1); 1.3 kW with its share of an 8-GPU node, idle 0.45 kW: settings",
-        idle_kw=0.45, firmware=("stock",), gpu_type="H100", gpus_per_node=8,
+        idle_kw=0.45, firmware=("stock",), gpu_type="H100", gpus_per_node=8, memory_gb=80.0, compute_capability="9.0",
     ),
 )  # fmt: skip
 MODELS: dict[str, DeviceModel] = {m.model: m for m in _MODELS}

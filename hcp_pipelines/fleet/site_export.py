@@ -3,6 +3,7 @@
 The files around them are written by the supervisor; their schemas are in `edge/config.py` and `simulators/settings.py`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from hcp_pipelines.domain.modes import ResourceType
@@ -14,10 +15,20 @@ def edge_facility(inventory: FacilityInventory, address: str) -> dict[str, Any]:
     return {
         "facility_id": inventory.facility_id,
         "generation": inventory.generation,
-        "driver": {"kind": "bulk", "address": address, "site": inventory.facility_id},
-        "groups": [_edge_group(inventory, g) for g in inventory.groups],
+        "driver": _driver(inventory, inventory.document.driver, address),
+        "groups": [_edge_group(inventory, g, address) for g in inventory.groups],
         "fallback": {group_id: int(state) for group_id, state in inventory.fallback.items()},
     }
+
+
+def world_protocols(inventories: Sequence[FacilityInventory]) -> dict[str, Any]:
+    """The world's `protocols`: miners speak their own where a group is driven by it, on the ports that the files name."""
+    driven = [i for i in inventories if any(g.specifications.get("driver") == "miner_api" for g in i.groups)]
+    if not driven:
+        return {}
+    named = driven[0].document.miner_api
+    ports = {"port_4028": named.api_port, "http_port": named.web_port, "v3_port": named.v3_port}
+    return {"miners": {"enabled": True} | {key: port for key, port in ports.items() if port is not None}}
 
 
 def world_site(inventory: FacilityInventory) -> dict[str, Any]:
@@ -46,14 +57,30 @@ def _world_cooling(inventory: FacilityInventory) -> dict[str, Any]:
     return {"plant": {"cooling": cooling}}
 
 
-def _edge_group(inventory: FacilityInventory, group: GroupInventory) -> dict[str, Any]:
-    return {
+def _driver(inventory: FacilityInventory, kind: str, address: str) -> dict[str, Any]:
+    if kind == "bulk":
+        return {"kind": "bulk", "address": address, "site": inventory.facility_id}
+    return {"kind": kind} | inventory.document.miner_api.model_dump(exclude_none=True)
+
+
+def _edge_group(inventory: FacilityInventory, group: GroupInventory, address: str) -> dict[str, Any]:
+    rates = group.specifications.get("hash_rate_by_state_th_per_s", {})
+    kind = group.specifications.get("driver", "bulk")
+    own = {} if kind == inventory.document.driver else {"driver": _driver(inventory, kind, address)}
+    addresses = group.specifications.get("addresses")
+    reached = own | ({"addresses": addresses} if addresses else {})
+    return reached | {
         "group_id": group.group_id,
         "feeder_id": group.feeder_id,
         "first_slot": group.first_slot,
         "devices": group.devices,
         "pue": inventory.pue,
-        "ladder": [{"state": int(s.state), "power_kw": s.power_kw, "settle_s": s.settle_s} for s in group.ladder],
+        "firmware": group.firmware,
+        "ladder": [
+            {"state": int(s.state), "power_kw": s.power_kw, "settle_s": s.settle_s}
+            | ({"hash_rate_th_per_s": rates[s.state.label]} if s.state.label in rates else {})
+            for s in group.ladder
+        ],
     }
 
 

