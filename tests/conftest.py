@@ -1,3 +1,13 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests, and how they are shared out when several processes run them (`make test`: two)."""
+
+import pytest
 
 pytest_plugins = ["tests.support.postgres"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole files go to one process; the platform's tests, which take longest and mostly wait, to one and first."""
+    for item in items:
+        is_platform = item.get_closest_marker("platform") is not None
+        item.add_marker(pytest.mark.xdist_group("platform" if is_platform else item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: item.get_closest_marker("platform") is None)
