@@ -28,10 +28,10 @@ TARGET = "p95_ms < 100, p99_ms < 250 at 300,000 devices in 12 facilities; lost =
 SPACING_S = 0.26  # real, between two ticks; no whole part of the 0.5 s between power samples, so that their phases pass
 INTERVAL_S = 300.0  # simulated
 LONG_S = 30 * 86_400.0  # simulated: what must not end during the run
-WARM_UP_TICKS = 16
+WARM_UP_TICKS = 12
 ADMITTED_WITHIN_S = 60.0
 SETTLED_WITHIN_S = 20.0
-FULL_TICKS, QUICK_TICKS = 500, 80
+FULL_TICKS, QUICK_TICKS = 500, 50
 UNSETTLED_SQL = """
     select count(*) from switch_journal c where c.event = 'commanded' and not exists (
         select from switch_journal o where o.command_id = c.command_id and o.assignment = c.assignment

@@ -51,10 +51,9 @@ class Stack:
         for name in self.gateways:
             self._outlast_set_up(name)
         self.report("starting world, gateways and allocators")
-        await self._up([world_spec(self.settings)])
-        daemons = {s.name: s for s in daemon_specs(self.settings, self.gateways)}
-        await self._up([daemons[name] for name in self.gateways])
-        await self._up([daemons[name] for name in ALLOCATORS])
+        wanted = {*self.gateways, *ALLOCATORS}  # all at once: each looks for the others until they are there
+        daemons = [s for s in daemon_specs(self.settings, self.gateways) if s.name in wanted]
+        await self._up([world_spec(self.settings), *daemons])
 
     def stop_all_but_postgres(self) -> None:
         """End what writes logs and journal, so that they can be read as they are."""
