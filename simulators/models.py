@@ -1,7 +1,7 @@
-"""What a model is made of, beyond what `world.yaml` says of it: boards, fans, efficiency, memory, limits, thresholds.
+"""What a model is made of, beyond what `world.yaml` says of it: boards, fans, efficiency, memory, clocks, heat.
 
-Sources: FACTS §1 for power and efficiency; board, chip and fan counts as their owners' software has them; thermal figures
-are settings of ours, chosen so that each machine stands at a usual temperature in a usual hall.
+Sources: makers' figures for power, efficiency, memory and clocks; board and fan counts as owners' software has them; thermal
+figures are settings of ours, chosen so that each machine stands at a usual temperature in a usual hall.
 """
 
 from typing import NamedTuple
@@ -13,14 +13,11 @@ class MinerModel(NamedTuple):
     model: str
     efficiency_j_per_th: float
     boards: int = 3
-    chips_per_board: int = 108
     fans: int = 4
     fan_rpm: int = 6000
     chip_target_c: float = 75.0
     rise_c: float = 40.0
     slowdown_c: float = 85.0  # chips: from here on the firmware takes power back
-    warning_c: float = 82.0
-    critical_c: float = 90.0
 
 
 class GpuModel(NamedTuple):
@@ -28,26 +25,26 @@ class GpuModel(NamedTuple):
 
     model: str
     power_w: float
-    least_power_w: float
     memory_mib: float
     boost_mhz: float
     idle_mhz: float
     rise_c: float = 38.0  # die above inlet air at the board's limit
     slowdown_c: float = 87.0
-    warning_c: float = 80.0
-    critical_c: float = 85.0
 
 
 _MINERS = (
     MinerModel("S21", 17.5),
     MinerModel("S21 Pro", 15.0),
-    MinerModel("S21 XP", 13.5, chips_per_board=91),
-    MinerModel("S19 XP", 21.5, chips_per_board=110),
-    MinerModel("M60S", 18.5, chips_per_board=81, fans=2, fan_rpm=7000),
+    MinerModel("S21 XP", 13.5),
+    MinerModel("S19 XP", 21.5),
+    MinerModel("M60S", 18.5, fans=2, fan_rpm=7000),
 )
 _GPUS = (
-    GpuModel("H100 SXM5", 700.0, 200.0, 81_559.0, 1980.0, 345.0),
-    GpuModel("H100 PCIe", 350.0, 200.0, 81_559.0, 1755.0, 345.0),
+    GpuModel("H100 SXM5", 700.0, 81_559.0, 1980.0, 345.0),
+    GpuModel("H100 PCIe", 350.0, 81_559.0, 1755.0, 345.0),
+    GpuModel("H200", 700.0, 143_771.0, 1980.0, 345.0),
+    GpuModel("A100 SXM4", 400.0, 81_920.0, 1410.0, 210.0),
+    GpuModel("B200", 1000.0, 183_359.0, 1965.0, 120.0),
 )
 
 

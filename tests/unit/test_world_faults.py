@@ -232,12 +232,25 @@ def test_a_loop_that_stands_still_heats_its_devices_until_they_throttle_and_reco
     assert late.power_w == pytest.approx(before.power_w)
 
 
+def test_in_a_hot_hall_a_loop_that_stops_never_lets_chips_run_away():
+    site = make_site(script(weather=[{"from_h": 0, "until_h": 100, "shift_celsius": 30}]))
+    site.set_state(BATCH, EVERY_GPU, T0)
+    site.impose(f.COOLING_LOST, EVERY_GPU, T0 + 1030)
+    course = [site.gpu(FIRST_GPU + 1, T0 + 1000 + 20 * step) for step in range(200)]
+    assert max(one.temperature_c for one in course) < 87 + 1.0
+    assert course[-1].is_throttled
+    assert course[-1].power_w < 0.6 * course[0].power_w
+
+
 def test_overlapping_faults_of_one_kind_end_with_the_last():
     site = make_site()
     site.impose(f.HUNG, SOME, T0, T0 + 100)
     site.impose(f.HUNG, SOME, T0 + 50, T0 + 200)
     assert f.HUNG in site.faults.at(3, T0 + 150)
     assert site.faults.at(3, T0 + 201) == frozenset()
+    site.impose(f.HUNG, SOME, T0 + 300, T0 + 600)
+    site.impose(f.HUNG, SOME, T0 + 350, T0 + 400)
+    assert f.HUNG in site.faults.at(3, T0 + 500)
 
 
 def test_correlated_faults_reach_whole_units():

@@ -134,6 +134,8 @@ def test_a_miner_wakes_with_its_power_and_stops_hashing_the_moment_it_is_sent_to
     assert 1500 < falling.power_w < 2000
     assert asleep.fan_rpm == (0, 0, 0, 0)
     assert asleep.uptime_s == 320.0
+    site.set_state(ECO, EVERY_MINER, T0 + 1000)
+    assert site.miner(3, T0 + 1500).uptime_s == 500.0
 
 
 def test_a_ladder_without_hashrates_hashes_by_the_models_efficiency():
