@@ -5,6 +5,7 @@ import pytest
 pytest_plugins = ["tests.support.postgres"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole files go to one process; the platform's tests, which take longest and mostly wait, to one and first."""
     for item in items:

@@ -54,6 +54,7 @@ class ProcessSpec:
     stop_grace_s: float = 10.0
     ready_within_s: float = 120.0
     spawn: Callable[[], "subprocess.Popen[bytes]"] | None = None
+    nice: int = 0  # above 0: gives way to what decides and switches
 
 
 @dataclass
@@ -93,7 +94,7 @@ class Child:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    preexec_fn=_tie_to_parent(self.spec.death_signal),  # noqa: PLW1509 - we spawn from one thread
+                    preexec_fn=_before_exec(self.spec.death_signal, self.spec.nice),  # noqa: PLW1509 - we spawn from one thread
                 )
         self.started_s = self.clock.monotonic_s()
         self.state, self.reason, self._probed = State.STARTING, "starting", None
@@ -218,11 +219,13 @@ def cut_log(path: Path) -> None:
         return
 
 
-def _tie_to_parent(death_signal: signal.Signals) -> Callable[[], None]:
+def _before_exec(death_signal: signal.Signals, nice: int) -> Callable[[], None]:
+    """Tie the child to our life, and set how far it gives way to others."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def before_exec() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.nice(nice)
 
     return before_exec

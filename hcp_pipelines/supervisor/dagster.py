@@ -3,7 +3,7 @@
 from hcp_pipelines.orchestration import instance
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor.child import ProcessSpec
-from hcp_pipelines.supervisor.processes import ROOT
+from hcp_pipelines.supervisor.processes import BEHIND_SWITCHING, ROOT
 
 FOLLOWS_THE_CLOCK = (instance.DAEMON, instance.LAUNCHER)
 
@@ -25,6 +25,7 @@ def dagster_specs(settings: Settings) -> tuple[list[ProcessSpec], list[ProcessSp
             probe=process.probe,
             after=process.after,
             stop_grace_s=20.0,
+            nice=BEHIND_SWITCHING,
         )
         for process in instance.process_commands(settings)
     ]

@@ -8,10 +8,11 @@ from hcp_pipelines.supervisor.child import ProcessSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 ALLOCATORS = ("allocator-a", "allocator-b")
+BEHIND_SWITCHING = 10  # niceness of what may wait: a tick is decided and switched first, also on two busy cores
 
 
 def python_process(
-    settings: Settings, name: str, module: str, *arguments: str, after: tuple[str, ...] = ()
+    settings: Settings, name: str, module: str, *arguments: str, after: tuple[str, ...] = (), nice: int = 0
 ) -> ProcessSpec:
     """One of our own daemons: it writes `run/NAME.json` when ready."""
     return ProcessSpec(
@@ -21,6 +22,7 @@ def python_process(
         cwd=ROOT,
         ready_file=settings.at("run", f"{name}.json"),
         after=after,
+        nice=nice,
     )
 
 
@@ -48,5 +50,7 @@ def daemon_specs(settings: Settings, gateways: list[str]) -> list[ProcessSpec]:
         python_process(settings, name, "hcp_pipelines.allocator", "--name", name, after=("postgres", *gateways))
         for name in ALLOCATORS
     ]
-    specs.append(python_process(settings, "collector", "hcp_pipelines.collector", after=("postgres",)))
+    specs.append(
+        python_process(settings, "collector", "hcp_pipelines.collector", after=("postgres",), nice=BEHIND_SWITCHING)
+    )
     return specs

@@ -157,3 +157,13 @@ def test_a_long_log_is_cut_while_it_is_written(tmp_path, monkeypatch):
         log.write(b"the end")
     assert child.log_path.read_bytes() == b"the end"
     assert child.log_path.with_suffix(".log.1").read_bytes() == b"2" * 1500
+
+
+def test_what_may_wait_gives_way_to_what_switches(tmp_path):
+    child = make_child(tmp_path, SLEEPER, nice=10)
+    child.start()
+    try:
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)
+    finally:
+        child.stop()
+        child.reap()
