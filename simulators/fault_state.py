@@ -67,9 +67,10 @@ class Faults:
             self._read_a_day()
         while self._due and self._due[0].at_s <= at_s:
             due = heapq.heappop(self._due)
+            slots = self._ending(due) if due.is_end else due.incident.slots
             if not due.is_end:
                 self._begin(due.incident)
-            touched.setdefault(due.incident.kind, []).append(due.incident.slots)
+            touched.setdefault(due.incident.kind, []).append(slots)
         return {kind: np.unique(np.concatenate(slots)) for kind, slots in touched.items()}
 
     def at(self, slot: int, at_s: float) -> frozenset[str]:
@@ -114,14 +115,16 @@ class Faults:
         """Give some devices a fault that is not in the schedule, until it is lifted or its time is over."""
         self._begin(Incident(at_s, until_s, kind, "imposed", index, xid))
 
-    def lift(self, kinds: Iterable[str], index: IntArray, at_s: float) -> None:
-        """End some devices' faults, whatever brought them; lifting `xid` forgets the last XID."""
-        for kind in kinds:
-            if kind == XID:
-                for slot in index.tolist():
-                    self._xids.pop(slot, None)
-            elif kind in self._until_s:
-                self._until_s[kind][index] = np.minimum(self._until_s[kind][index], at_s)
+    def lift(self, kind: str, index: IntArray, at_s: float) -> IntArray:
+        """End a fault of some devices, whatever brought it; who had it. Lifting `xid` forgets the last XID."""
+        if kind == XID:
+            for slot in index.tolist():
+                self._xids.pop(slot, None)
+        had = self.has(kind, index)
+        if had is None:
+            return index[:0]
+        self._until_s[kind][index[had]] = at_s
+        return index[had]
 
     def save(self) -> FaultState:
         """What lasts now."""
@@ -164,6 +167,11 @@ class Faults:
         until_s[slots] = np.maximum(until_s[slots], incident.end_s)
         if incident.end_s < inf:
             self._push(incident.end_s, incident, is_end=True)
+
+    def _ending(self, due: _Due) -> IntArray:
+        """Where a fault ends now: not where it was mended before, or another one lasts longer."""
+        slots = due.incident.slots
+        return np.asarray(slots[self._until_s[due.incident.kind][slots] == due.at_s])
 
     def _read_a_day(self) -> None:
         """Take what the schedule brings until the next midnight."""

@@ -9,7 +9,8 @@ from simulators.network import Network
 from simulators.scenarios import scenario_named
 from simulators.script import Script
 from simulators.settings import SiteConfig
-from simulators.site import SetResult, Site, SiteState, Surroundings
+from simulators.site import Site
+from simulators.site_records import SetResult, SiteState, Surroundings
 from simulators.tables import CURTAILED, STATE_CODES
 from simulators.weather import Weather
 

@@ -98,9 +98,10 @@ class Ramps:
     def retarget(
         self, index: IntArray, to_w: PowerArray, ramp_s: PowerArray, at_s: float, delay_s: FloatArray | float = 0.0
     ) -> None:
-        """Send devices to another power from where they are; `delay_s`: they first stay (from 0 W only)."""
-        self.energy_j[index] = self.energy_of(index, at_s)
+        """Send devices to another power from where they are; `delay_s`: they first stay there."""
+        energy_j = self.energy_of(index, at_s)
         self.from_w[index] = np.where((ramp_s > 0) | (np.asarray(delay_s) > 0), self.power_of(index, at_s), to_w)
+        self.energy_j[index] = energy_j + self.from_w[index] * delay_s
         self.to_w[index] = to_w
         self.start_s[index] = at_s + delay_s
         self.ramp_s[index] = ramp_s

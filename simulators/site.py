@@ -5,17 +5,14 @@ is in `devices`, power in `ramps`, hashing in `work`, heat in `heat` and `therma
 sockets or files.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import NamedTuple
 
 import numpy as np
 from pyroaring import BitMap
 
 from simulators import faults as f
 from simulators.devices import Devices
-from simulators.fault_schedule import FaultSchedule
 from simulators.fault_state import Faults
 from simulators.heat import Heat
 from simulators.physics import Asked, Physics
@@ -24,6 +21,7 @@ from simulators.ramps import PowerArray, Ramps
 from simulators.readings import GpuReading, MinerReading
 from simulators.roaring import from_slots, slots
 from simulators.settings import SiteConfig
+from simulators.site_records import SetResult, SiteState, Surroundings, digest_of, slots_of_feeders
 from simulators.streams import BoolArray, FloatArray, IntArray
 from simulators.tables import STATE_CODES, ByteArray, Tables
 from simulators.weather import Weather
@@ -34,31 +32,6 @@ _DEVICES = ("commanded", "acting", "limit_w", "has_no_pool", "is_dark", "boots_u
 _PHYSICS = ("work_done", "full_th_per_s", "awake_since_s", "rise_c")
 
 
-class SetResult(NamedTuple):
-    """What a SET did: `changed` are in the state asked for, `diverted` woke into another one, by that."""
-
-    accepted: BitMap
-    refused: BitMap
-    changed: BitMap
-    diverted: dict[int, BitMap]
-
-
-class SiteState(NamedTuple):
-    """Everything of a site that outlives the process; arrays by name."""
-
-    digest: str
-    at_s: float
-    energy_wh: float
-    arrays: dict[str, np.ndarray]
-
-
-class Surroundings(NamedTuple):
-    """What a site is not the cause of."""
-
-    weather: Weather
-    schedule: FaultSchedule | None = None
-
-
 class Site:
     """One facility's devices and its revenue meter."""
 
@@ -66,7 +39,7 @@ class Site:
         around = around or Surroundings(Weather(seed))
         self.config = config
         self.devices = config.slots
-        self.digest = _digest(config, seed)
+        self.digest = digest_of(config, seed)
         self.at_s = at_s
         self.energy_wh = 0.0
         self.plant: Plant | None = None
@@ -75,7 +48,7 @@ class Site:
         self._weather = around.weather
         self._tables = Tables(config, seed)
         self._everyone = np.arange(self.devices, dtype=np.int64)
-        self._feeders = _feeders(config)
+        self._feeders = slots_of_feeders(config)
         self._devices = Devices(self._tables, self.faults, at_s)
         self._cut: BoolArray = np.zeros(self.devices, dtype=np.bool_)  # by the plant's breakers
         self._devices.is_dark |= self.faults.mask(f.POWER_LOST, at_s)
@@ -146,10 +119,9 @@ class Site:
     def lift(self, kinds: Iterable[str], wanted: BitMap, at_s: float) -> None:
         """Mend devices: their faults of these kinds are over; `xid` among them forgets the last XID."""
         self.advance(at_s)
-        index, kinds = slots(wanted), tuple(kinds)
-        self.faults.lift(kinds, index, self.at_s)
+        index = slots(wanted & BitMap.union(*self._tables.able))
         for kind in kinds:
-            self._befall(kind, index)
+            self._befall(kind, self.faults.lift(kind, index, self.at_s))
 
     def advance(self, at_s: float) -> None:
         """Move to an instant: integrate the meter, and stop wherever something happens. Going back does nothing."""
@@ -331,19 +303,5 @@ class Site:
         )
 
 
-def _feeders(config: SiteConfig) -> dict[str, IntArray]:
-    names = dict.fromkeys(group.feeder for group in config.groups if group.feeder is not None)
-    runs = [(group.feeder, np.arange(group.first_slot, group.end_slot, dtype=np.int64)) for group in config.groups]
-    return {name: np.concatenate([index for feeder, index in runs if feeder == name]) for name in names}
-
-
 def _pass(_state: int, _changed: BitMap) -> None:
     """Nobody keeps a log."""
-
-
-def _digest(config: SiteConfig, seed: int) -> str:
-    """Identifies the device layout: a saved state is only taken over by the same one."""
-    text = f"{seed}/{config.site}/" + "/".join(
-        f"{group.group}:{group.kind}:{group.first_slot}:{group.devices}" for group in config.groups
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -6,7 +6,8 @@ from simulators.fault_schedule import FaultSchedule
 from simulators.scenarios import Scenario
 from simulators.script import GENERATED_START_S, Script
 from simulators.settings import SiteConfig
-from simulators.site import Site, Surroundings
+from simulators.site import Site
+from simulators.site_records import Surroundings
 from simulators.weather import Weather
 
 T0 = float(GENERATED_START_S)

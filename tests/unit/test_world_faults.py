@@ -207,6 +207,19 @@ def test_lost_nodes_and_boards_off_the_bus_idle_and_refuse():
     assert mended.power_w > 500
 
 
+def test_who_was_mended_before_its_time_does_not_boot_again_when_that_comes():
+    site = make_site()
+    node = BitMap(range(FIRST_GPU, FIRST_GPU + 8))
+    site.impose(f.NODE_LOST, node, T0, T0 + 5000)
+    site.lift((f.NODE_LOST,), node, T0 + 1000)
+    site.advance(T0 + 1000 + BOOT_S["GPU"])
+    site.set_state(BATCH, node, site.at_s)
+    site.lift((f.NODE_LOST, f.POWER_LOST), EVERY_GPU, T0 + 2000)
+    site.advance(T0 + 5001)
+    assert site.reachable[list(EVERY_GPU)].all()
+    assert set(site.commanded[list(node)]) == {BATCH}
+
+
 def test_a_throttled_gpu_is_slower_and_cooler():
     site = make_site()
     site.set_state(BATCH, EVERY_GPU, T0)

@@ -52,7 +52,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(ACTIONS)
 def test_the_meter_is_the_integral_of_power_whatever_happens(actions):
     site, at_s, sampled_j = make_site(HOT), T0, 0.0
@@ -67,7 +67,7 @@ def test_the_meter_is_the_integral_of_power_whatever_happens(actions):
     assert site.energy_wh == pytest.approx(sampled_j / 3600, rel=0.02, abs=200)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(ACTIONS, st.lists(st.floats(0.0, 1.0), max_size=5))
 def test_a_reading_is_the_same_however_often_anybody_looked(actions, looks):
     seldom, often = make_site(typical(20)), make_site(typical(20))
@@ -86,7 +86,7 @@ def test_a_reading_is_the_same_however_often_anybody_looked(actions, looks):
     assert seldom.energy_wh == pytest.approx(often.energy_wh, rel=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(ACTIONS)
 def test_counters_never_fall(actions):
     site, at_s = make_site(typical(20)), T0
