@@ -70,13 +70,19 @@ class SiteDriver:
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, RECONNECT_LAST_S)
 
-    def hand_over(self, command_id: str, index: int, state: int, slots: Slots) -> None:
-        """Hand an absolute state to the devices; what can't be handed over now is driven again by `ready`."""
+    def hand_over(self, command_id: str, index: int, state: int, slots: Slots) -> bool:
+        """Hand an absolute state to the devices; whether `told` will say when they have been.
+
+        What can't be handed over now is driven again by `ready`.
+        """
         if not self.is_ready or len(slots) == 0:
-            return
-        with contextlib.suppress(DeviceUnreachableError):
+            return False
+        try:
             sent = self._site.send_state(UUID(command_id), index, state, encode_slots(slots))
-            self._tasks.spawn(self._finish(command_id, index, sent))
+        except DeviceUnreachableError:
+            return False
+        self._tasks.spawn(self._finish(command_id, index, sent))
+        return True
 
     async def _connect(self, callbacks: Callbacks) -> None:
         await self._site.connect(self._period_ms)
@@ -110,7 +116,8 @@ class SiteDriver:
         except (DeviceUnreachableError, DeviceReplyError) as error:
             self._log.warning("the site did not confirm a SET", command_id=command_id, error=str(error))
             return
-        if self._callbacks is not None:
-            self._callbacks.told(command_id, index)
+        finally:
+            if self._callbacks is not None:
+                self._callbacks.told(command_id, index)
         if len(refused):
             self._log.warning("the site refused devices", command_id=command_id, assignment=index, devices=len(refused))

@@ -227,7 +227,8 @@ class FacilityGateway:
             pending = self._expect(command_id, index, state, slots)
             pending.begin(now_s)
             self._pending.append(pending)
-            self._driver.hand_over(command_id, index, state, slots)
+            if self._driver.hand_over(command_id, index, state, slots):
+                pending.hold()
 
     def _expect(self, command_id: str, index: int, state: int, slots: Slots) -> Pending:
         groups = self.shape.group_of_slot[slots]
@@ -306,7 +307,7 @@ class FacilityGateway:
             self._is_adopting = False
 
     def _note_told(self, command_id: str, index: int) -> None:
-        """Every device of an assignment has been told: only now the last of them has its full time."""
+        """Every device of an assignment has been told, or given up: now the last of them has its full time."""
         for pending in self._pending:
             if (pending.command_id, pending.index) == (command_id, index):
                 pending.begin(self._clock.now().timestamp())
@@ -317,7 +318,8 @@ class FacilityGateway:
         for pending in self._pending:
             pending.begin(now_s)
             left = pending.waiting[self.states[pending.waiting] == pending.state]
-            self._driver.hand_over(pending.command_id, pending.index, pending.state, left)
+            if self._driver.hand_over(pending.command_id, pending.index, pending.state, left):
+                pending.hold()
 
     # -- cut off ------------------------------------------------------------------------------------------------------
 

@@ -32,8 +32,12 @@ class Pending:
     failed: Slots = field(default_factory=lambda: EMPTY)
 
     def begin(self, now_s: float) -> None:
-        """The devices are told now; also after an interruption, when they are told once more."""
+        """The devices have been told; also after an interruption, when they are told once more."""
         self.deadline_s, self.late_samples = now_s + self.allowed_s, 0
+
+    def hold(self) -> None:
+        """The devices are being told: nobody is late before the last of them has been."""
+        self.deadline_s = float("inf")
 
     def observe(self, power_kw: Floats, states: States, at_s: float) -> bool:
         """Take a power sample of the whole site; whether the assignment is decided now.

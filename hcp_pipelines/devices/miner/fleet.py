@@ -54,6 +54,7 @@ class MinerFleet:
 
     def __init__(self, groups: Sequence[MinerGroup], slots: int) -> None:
         self.slots = slots
+        self._last_ticket = 0
         self.by_slot: dict[int, Miner] = {
             slot: Miner(slot, address, group)
             for group in groups
@@ -63,6 +64,14 @@ class MinerFleet:
             feeder_id: np.concatenate([_slots(g) for g in groups if g.feeder_id == feeder_id])
             for feeder_id in {g.feeder_id for g in groups}
         }
+
+    def give_ticket(self, slots: Sequence[int]) -> int:
+        """The number of a new command; for these slots none before it is carried out any more."""
+        self._last_ticket += 1
+        for slot in slots:
+            if slot in self.by_slot:
+                self.by_slot[slot].ticket = self._last_ticket
+        return self._last_ticket
 
     def power(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
         """[n] watts and evidence by slot; NaN where nobody answered, 0 where there is no miner."""

@@ -1,13 +1,13 @@
-"""A facility's miners at their addresses as one `devices.site.DeviceSite`: polled in rounds, told their states one by one.
+"""A facility's miners at their addresses as one `devices.site.DeviceSite`: polled in rounds; telling them states is in `telling`.
 
 A round is complete when every miner due has answered or failed; then its reading is pushed. Those that don't answer are asked
-again ever more rarely, so that a hundred hung ones don't hold up the others. What one call does is in `drive` and the devices.
+again ever more rarely, so that a hundred hung ones don't hold up the others. What one call does is in the devices.
 """
 
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -19,28 +19,19 @@ import numpy.typing as npt
 import structlog
 
 from hcp_pipelines.devices.miner import metrics
-from hcp_pipelines.devices.miner.drive import drive
-from hcp_pipelines.devices.miner.evidence import square_with_meters, state_of
+from hcp_pipelines.devices.miner.evidence import square_with_meters
 from hcp_pipelines.devices.miner.fleet import Miner, MinerFleet
 from hcp_pipelines.devices.miner.make import make_device
-from hcp_pipelines.devices.miner.profiles import ProfileStore
-from hcp_pipelines.devices.miner.telemetry import Level, MinerGroup, MinerOptions, Telemetry
+from hcp_pipelines.devices.miner.telemetry import MinerGroup, MinerOptions, Telemetry
+from hcp_pipelines.devices.miner.telling import Teller
 from hcp_pipelines.devices.miner.web import new_client
+from hcp_pipelines.devices.miner.work import kind_of, spread
 from hcp_pipelines.devices.site import OnReading, Reading, Sent
 from hcp_pipelines.domain.clock import Clock
-from hcp_pipelines.domain.errors import (
-    DeviceRefusedError,
-    DeviceReplyError,
-    DeviceUnreachableError,
-    HcpError,
-    StorageError,
-)
-from hcp_pipelines.wire.slots import EMPTY, Slots, decode_slots
+from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError, HcpError
+from hcp_pipelines.wire.slots import Slots, decode_slots
 
-TRIES = 3  # of a command to a miner that can't be reached
-RETRY_AFTER_S = 1.0  # real; twice as long each time
 READ_MODES_EACH = 12  # rounds: the mode beside power and hashrate, which costs a second exchange
-FAILURES_SHOWN = 5  # addresses and errors in one log line
 
 
 class Meters(Protocol):
@@ -70,11 +61,9 @@ class MinerApiSite:
         self._options, self._folder, self._clock = options, folder, clock
         self._on_reading, self._meters = on_reading, meters
         self._client: httpx.AsyncClient | None = None
-        self._profiles: ProfileStore | None = None
+        self._teller: Teller | None = None
         self._polling: asyncio.Task[None] | None = None
-        self._commands: set[asyncio.Task[tuple[Slots, Slots]]] = set()
-        self._telling = asyncio.Semaphore(options.concurrency)
-        self._round, self._ticket = 0, 0
+        self._round = 0
         self._log = structlog.get_logger("devices.miner")
 
     @property
@@ -90,9 +79,9 @@ class MinerApiSite:
         """
         await self.close()
         self._client = new_client(2 * self._options.concurrency)
-        self._profiles = ProfileStore(self._folder)
+        self._teller = Teller(self.fleet, self._options, self._folder, self._clock, self._client)
         for miner in self.fleet.by_slot.values():
-            miner.next_round = 0
+            miner.next_round, miner.device = 0, None  # devices of before hold the client of before
         reading = await self._poll(with_modes=True)
         if not any(miner.telemetry for miner in self.fleet.by_slot.values()):
             raise DeviceUnreachableError(f"none of {len(self.fleet.by_slot)} miners answers")
@@ -108,16 +97,15 @@ class MinerApiSite:
 
     async def close(self) -> None:
         """Stop polling and commands under way."""
-        tasks = [task for task in (self._polling, *self._commands) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        client, self._client, self._polling = self._client, None, None
-        profiles, self._profiles = self._profiles, None
+        polling, teller, client = self._polling, self._teller, self._client
+        self._polling, self._teller, self._client = None, None, None
+        if polling is not None:
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
+        if teller is not None:
+            await teller.close()
         if client is not None:
             await client.aclose()
-        if profiles is not None:
-            await profiles.close()
         if self._meters is not None:
             await self._meters.close()
 
@@ -127,20 +115,12 @@ class MinerApiSite:
         Raises:
             DeviceUnreachableError: not connected.
         """
-        if self._client is None or self._polling is None:
+        if self._teller is None or self._polling is None:
             raise DeviceUnreachableError("the miners are not connected")
-        self._ticket += 1
-        wanted = decode_slots(slots, self.fleet.slots)
-        for slot in wanted.tolist():
-            if slot in self.fleet.by_slot:
-                self.fleet.by_slot[slot].ticket = self._ticket
-        task = asyncio.create_task(self._tell_all(self._ticket, state, wanted, f"{ref}/{assignment}"))
-        self._commands.add(task)
-        task.add_done_callback(self._commands.discard)
-        return task
+        return self._teller.tell(f"{ref}/{assignment}", state, decode_slots(slots, self.fleet.slots))
 
     async def finish_state(self, sent: Sent) -> tuple[Slots, Slots]:
-        """(accepted, refused) once every miner was told or given up."""
+        """(accepted, refused) once every miner was told, or could not be."""
         try:
             told: tuple[Slots, Slots] = await sent
         except asyncio.CancelledError:
@@ -174,7 +154,7 @@ class MinerApiSite:
         async def ask(miner: Miner) -> None:
             found[await self._ask(miner, with_modes=with_modes)] += 1
 
-        await _spread(due, self._options.concurrency, ask)
+        await spread(due, self._options.concurrency, ask)
         for result, times in found.items():
             metrics.CALLS.labels("poll", result).inc(times)
         return await self._reading(at_s)
@@ -189,7 +169,7 @@ class MinerApiSite:
             if not miner.failures:
                 self._log.info("a miner can't be read", slot=miner.slot, error=str(error))
             miner.failed(self._round)
-            return _kind(error)
+            return kind_of(error)
         miner.answered(telemetry if with_modes else _with_mode_of(miner.telemetry, telemetry))
         return "ok"
 
@@ -202,79 +182,6 @@ class MinerApiSite:
                 for feeder_id, beyond_w in squared.beyond_w.items():
                     metrics.METER_BEYOND_WATTS.labels(feeder_id).set(beyond_w)
         return Reading(at_s, power_w, evidence)
-
-    # -- commands -----------------------------------------------------------------------------------------------------
-
-    async def _tell_all(self, ticket: int, state: int, wanted: Slots, name: str) -> tuple[Slots, Slots]:
-        refused: dict[int, HcpError] = {}
-        unchanged: list[int] = []
-
-        async def tell(slot: int) -> None:
-            miner = self.fleet.by_slot.get(slot)
-            level = miner.group.level(state) if miner else None
-            if miner is None or level is None:
-                refused[slot] = DeviceRefusedError(f"slot {slot}: no miner, or not with state {state}")
-                return
-            async with self._telling:
-                error, telemetry = await self._tell(miner, level, ticket)
-            if error is not None:
-                refused[slot] = error
-            elif telemetry is not None and state_of(telemetry, miner.group.levels) not in (level.state, None):
-                unchanged.append(slot)
-
-        await _spread(wanted.tolist(), self._options.concurrency, tell)
-        self._report(name, refused, unchanged)
-        is_refused = np.isin(wanted, np.array(sorted(refused), dtype=np.uint32)) if refused else None
-        return (wanted, EMPTY) if is_refused is None else (wanted[~is_refused], wanted[is_refused])
-
-    async def _tell(self, miner: Miner, level: Level, ticket: int) -> tuple[HcpError | None, Telemetry | None]:
-        """Tell one miner, again if it can't be reached; what it read back. Nothing once a newer command is there."""
-        error: HcpError | None = None
-        for attempt in range(TRIES):
-            if attempt:
-                await asyncio.sleep(RETRY_AFTER_S * 2 ** (attempt - 1))
-            async with miner.lock:
-                if miner.ticket != ticket:
-                    return None, None
-                try:
-                    telemetry = await self._drive(miner, level)
-                except (DeviceUnreachableError, DeviceReplyError) as failure:
-                    error = failure
-                except (DeviceRefusedError, StorageError) as failure:
-                    error = failure
-                    break
-                else:
-                    metrics.CALLS.labels("command", "ok").inc()
-                    return None, telemetry
-        assert error is not None
-        metrics.CALLS.labels("command", _kind(error)).inc()
-        return error, None
-
-    async def _drive(self, miner: Miner, level: Level) -> Telemetry:
-        if miner.device is None:
-            miner.device = await make_device(miner.address, self._options, self._the_client)
-        assert self._profiles is not None
-        now_s = self._clock.now().timestamp()
-        on_its_way = miner.is_on_its_way(level, now_s)
-        telemetry = await drive(
-            miner.device, miner.address, level, miner.group, self._profiles, is_on_its_way=on_its_way
-        )
-        if not on_its_way:
-            miner.told, miner.told_at_s = int(level.state), now_s
-        miner.answered(telemetry)
-        return telemetry
-
-    def _report(self, name: str, refused: Mapping[int, HcpError], unchanged: Sequence[int]) -> None:
-        """One line a command, not one a device: whole halls can be down."""
-        if unchanged:
-            metrics.CALLS.labels("command", "not_taken").inc(len(unchanged))
-            self._log.warning(
-                "miners say yes and read back another mode", command=name, devices=len(unchanged), slots=unchanged[:20]
-            )
-        if refused:
-            shown = [f"{slot}: {error}" for slot, error in list(refused.items())[:FAILURES_SHOWN]]
-            kinds = Counter(_kind(error) for error in refused.values())
-            self._log.warning("miners were not told", command=name, **kinds, examples=shown)
 
     @property
     def _the_client(self) -> httpx.AsyncClient:
@@ -289,28 +196,3 @@ def _with_mode_of(before: Telemetry | None, now: Telemetry) -> Telemetry:
         return now
     state = now.state_told if now.state_told is not None else before.state_told
     return replace(now, is_asleep=before.is_asleep, state_told=state)
-
-
-async def _spread(items: Iterable[object], workers: int, work: Callable[..., Awaitable[None]]) -> None:
-    """Do some work for every item, so many at a time; not a task per item."""
-    waiting: Iterator[object] = iter(items)
-
-    async def one() -> None:
-        for item in waiting:
-            await work(item)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(workers):
-            group.create_task(one())
-
-
-def _kind(error: HcpError) -> str:
-    match error:
-        case DeviceUnreachableError():
-            return "unreachable"
-        case DeviceRefusedError():
-            return "refused"
-        case DeviceReplyError():
-            return "reply"
-        case _:
-            return "storage"

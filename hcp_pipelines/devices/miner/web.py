@@ -12,6 +12,7 @@ from hcp_pipelines.devices.miner.transport import REPLY_MAX_BYTES, excerpt
 from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError
 
 USER = "root"
+_HEADERS = {"Connection": "close", "Accept-Encoding": "identity"}  # bytes are counted as they come
 Json = dict[str, Any]
 
 
@@ -38,17 +39,27 @@ class AntminerPages:
             DeviceReplyError: another status than 200, or no JSON object.
         """
         url = f"{self._base}/{page}.cgi"
+        method = "GET" if body is None else "POST"
         try:
-            response = await self._client.request(
-                "GET" if body is None else "POST", url, auth=self._auth, json=body, headers={"Connection": "close"}
-            )
+            async with self._client.stream(method, url, auth=self._auth, json=body, headers=_HEADERS) as response:
+                status, content = response.status_code, await _content(url, response)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise DeviceUnreachableError(f"{url}: {error!r}") from None
-        if response.status_code in {401, 403}:
-            raise DeviceRefusedError(f"{url}: status {response.status_code}: the password is another one")
-        if response.status_code != 200 or len(response.content) > REPLY_MAX_BYTES:
-            raise DeviceReplyError(f"{url}: status {response.status_code}: {excerpt(response.content)}")
-        return _object(url, response.content)
+        if status in {401, 403}:
+            raise DeviceRefusedError(f"{url}: status {status}: the password is another one")
+        if status != 200:
+            raise DeviceReplyError(f"{url}: status {status}: {excerpt(content)}")
+        return _object(url, content)
+
+
+async def _content(url: str, response: httpx.Response) -> bytes:
+    """The body, up to a limit: a page may have no end."""
+    content = bytearray()
+    async for chunk in response.aiter_raw():
+        content += chunk
+        if len(content) > REPLY_MAX_BYTES:
+            raise DeviceReplyError(f"{url}: a page of more than {REPLY_MAX_BYTES} bytes")
+    return bytes(content)
 
 
 def _object(url: str, content: bytes) -> Json:

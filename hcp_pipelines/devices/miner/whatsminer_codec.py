@@ -5,13 +5,18 @@ from typing import Any
 from hcp_pipelines.devices.miner.fields import Json, maybe, number, part, row, shown
 from hcp_pipelines.devices.miner.telemetry import Telemetry
 from hcp_pipelines.domain.errors import DeviceReplyError
+from hcp_pipelines.domain.modes import DeviceState
 
 _OFF_KEYS = ("mineroff", "btmineroff")  # API 2, API 1
+_LOW = "low"
 _WORDS = {"true": True, "false": False}
 
 
 def decode_summary(reply: Json) -> Telemetry:
-    """API 2: the reading in `summary`. Asleep, some versions read 0 W and some −1: neither is a measurement."""
+    """API 2: the reading in `summary`. Asleep, some versions read 0 W and some −1: neither is a measurement.
+
+    Low mode is a state whatever the limit; in the other modes the limit says which.
+    """
     summary = row(reply, "SUMMARY")
     power_w = maybe(summary, "Power_RT", "Power")
     is_measured = power_w is not None and power_w > 0
@@ -20,6 +25,7 @@ def decode_summary(reply: Json) -> Telemetry:
         power_w=power_w if is_measured else None,
         is_power_measured=is_measured,
         profile_w=maybe(summary, "Power Limit"),
+        state_told=DeviceState.MINING_ECO if str(summary.get("Power Mode")).lower() == _LOW else None,
         chip_temperature_celsius=maybe(summary, "Chip Temp Avg"),
     )
 

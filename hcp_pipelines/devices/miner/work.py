@@ -1,0 +1,44 @@
+"""Doing some work for many devices, so many at a time, and what to call what came of it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TypeVar
+
+from hcp_pipelines.domain.errors import (
+    DeviceRefusedError,
+    DeviceReplyError,
+    DeviceUnreachableError,
+    HcpError,
+)
+
+T = TypeVar("T")
+
+
+async def spread(items: Iterable[T], workers: int, work: Callable[[T], Awaitable[None]]) -> None:
+    """Do some work for every item, so many at a time; not a task per item."""
+    waiting: Iterator[T] = iter(items)
+
+    async def one() -> None:
+        for item in waiting:
+            await work(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(one())
+
+
+def kind_of(error: HcpError) -> str:
+    """An error's name in metrics and log lines.
+
+    >>> kind_of(DeviceReplyError("bytes"))
+    'reply'
+    """
+    match error:
+        case DeviceUnreachableError():
+            return "unreachable"
+        case DeviceRefusedError():
+            return "refused"
+        case DeviceReplyError():
+            return "reply"
+        case _:
+            return "storage"

@@ -1,0 +1,219 @@
+"""A facility of miners at addresses, end to end in one loop: simulated miners, gateway with the real driver, allocator."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import structlog
+from pyroaring import BitMap
+
+from hcp_pipelines.allocator.service import Allocator
+from hcp_pipelines.domain.clock import Anchor, SystemClock
+from hcp_pipelines.edge import facility as edge_facility_module
+from hcp_pipelines.edge.config import EdgeConfig
+from hcp_pipelines.edge.durable_log import read_log
+from hcp_pipelines.edge.settling import Pending
+from hcp_pipelines.fleet.apply import apply
+from hcp_pipelines.fleet.document import FacilityFile, Feeder, Group, Location, Pue
+from hcp_pipelines.fleet.inventory import load_inventory
+from hcp_pipelines.fleet.reach import MinerApi
+from hcp_pipelines.fleet.site_export import edge_facility, world_protocols, world_site
+from hcp_pipelines.fleet.solve_sites import load_sites
+from hcp_pipelines.optimizer.load import load_inputs
+from hcp_pipelines.optimizer.publish import publish
+from hcp_pipelines.optimizer.solve import solve_facility
+from hcp_pipelines.runtime.process import ProcessContext
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.slots import decode_slots
+from simulators.addresses import address_of
+from simulators.clock import AnchorClock
+from simulators.durability import TransitionLog
+from simulators.fleet import Fleet
+from simulators.miners.server import MinersServer
+from simulators.settings import WorldConfig
+from tests.support.edge import Gateway, until
+from tests.support.platform import free_port
+
+POINT, FACILITY = "HB_HOUSTON", "west-1"
+STARTS_AT = datetime(2025, 1, 1, 12, tzinfo=UTC)
+MARKET = (
+    ("btc.usd", "coinbase", 95_000.0), ("btc.network", "difficulty", 1.1e14),
+    ("btc.network", "fees_btc_per_block", 0.05), ("btc.network", "height", 877_000.0),
+)  # fmt: skip
+
+
+def document(groups, **miner_api) -> FacilityFile:
+    """A facility of (group id, model, firmware, devices); addresses are those of the world's first site."""
+    made, first = [], 0
+    for group_id, model, firmware, devices in groups:
+        addresses = tuple(address_of(0, first + n) for n in range(devices))
+        made.append(
+            Group(
+                group_id=group_id, type="ASIC", model=model, firmware=firmware, feeder_id="f1", devices=devices,
+                addresses=(f"{addresses[0]}-{addresses[-1]}",),
+            )
+        )  # fmt: skip
+        first += devices
+    return FacilityFile(
+        facility_id=FACILITY, name="West 1", location=Location(lat=31.8, lon=-102.4), settlement_point=POINT,
+        capacity_mw=20.0, pue=Pue(value=1.05), feeders=(Feeder(feeder_id="f1", limit_mw=20.0),), groups=tuple(made),
+        control_mode="auto", driver="miner_api", miner_api=MinerApi(**miner_api),
+    )  # fmt: skip
+
+
+@dataclass
+class Judged:
+    """What one look at a command's devices was: the instant of the sample, the deadline, and whom it failed."""
+
+    at_s: float
+    deadline_s: float
+    failed: list[int]
+
+
+@dataclass
+class MinerSite:
+    """Everything of one facility; `async with` starts and ends it."""
+
+    folder: object
+    settings: object
+    database: object
+    groups: tuple
+    speed: float = 150.0
+    judged: dict[tuple[str, int], list[Judged]] = field(default_factory=dict)
+
+    async def __aenter__(self):
+        self.ports = {name: free_port() for name in ("api_port", "web_port", "v3_port")}
+        self.document = document(self.groups, poll_period_ms=600, **self.ports)
+        apply(self.database, self.document, "test")
+        self.inventory = load_inventory(self.database, FACILITY)
+        anchor = Anchor(datetime.now(UTC), STARTS_AT, self.speed)
+        (self.folder / "clock.json").write_text(anchor.dump())
+        self.clock = SystemClock(anchor)
+        await self._start_world()
+        await self._start_gateway(anchor)
+        self._tick_number = 0
+        return self
+
+    async def __aexit__(self, *_):
+        if hasattr(self, "_allocating"):
+            self._context.stop.set()
+            await self._allocating
+            if self.allocator._journal is not None:
+                await self.allocator._journal.close()  # a process's end does it otherwise
+        await self.gateway.stop()
+        await self._server.stop()
+        await self.transitions.close()
+
+    async def _start_world(self):
+        paths = dict.fromkeys(("bulk_socket", "ready_file", "exogenous_log"), self.folder / "unused")
+        world = {
+            "version": 1, "anchor": self.folder / "clock.json", **paths, "transition_log": self.folder / "t.jsonl",
+            "sites": [world_site(self.inventory)], "protocols": world_protocols([self.inventory]),
+        }  # fmt: skip
+        config = WorldConfig.model_validate(world)
+        clock = AnchorClock.load(self.folder / "clock.json")
+        self.fleet = Fleet(config.sites, config.seed, clock.now_s())
+        self.site = self.fleet.sites[FACILITY]
+        self.transitions = TransitionLog(self.folder / "t.jsonl", self.fleet, clock)
+        self._world_clock = clock
+        self._server = MinersServer(config, self.fleet, self.transitions, clock)
+        await self._server.start()
+
+    async def _start_gateway(self, anchor):
+        self.gateway = Gateway.__new__(Gateway)
+        facility = edge_facility(self.inventory, "unused")
+        self.gateway.config = EdgeConfig.model_validate(
+            {
+                "version": 1, "gateway": "edge", "listen": f"unix:{self.folder / 'e.sock'}", "simulated": True,
+                "state_dir": self.folder / "edge", "anchor": self.folder / "clock.json", "facilities": [facility],
+            }
+        )  # fmt: skip
+        self.gateway.address, self.gateway._clock = self.gateway.config.listen, self.clock
+        await self.gateway.start(is_connected=False)
+        self.facility = self.gateway.facilities[FACILITY]
+        await until(lambda: not self.facility.problem, "the miners are read", 30)
+
+    async def start_allocator(self):
+        self.database.execute(
+            "insert into gateway_endpoints (facility_id, address, gateway) values (%s, %s, 'edge')",
+            (FACILITY, self.gateway.address),
+        )
+        settings = self.settings.model_copy(update={"price_staleness_s": 1e6, "btc_staleness_s": 1e6})
+        self._context = ProcessContext("allocator-a", settings, self.clock, structlog.get_logger("test"))
+        self.allocator = Allocator(self._context, "allocator-a")
+        self._allocating = asyncio.create_task(self.allocator.run())
+        await until(lambda: self.owner is not None and self.owner.is_ready, "the allocator owns the facility", 20)
+
+    @property
+    def owner(self):
+        control = self.allocator._controls.get(FACILITY)
+        return control.owner if control else None
+
+    def quarantined(self):
+        return self.owner.devices.quarantined if self.owner is not None else 0
+
+    def price(self, usd_per_mwh):
+        """A tick of the real-time price, now."""
+        self._tick_number += 1
+        now = self.clock.now()
+        at = now - timedelta(minutes=now.minute % 5, seconds=now.second, microseconds=now.microsecond)
+        self._insert("power.rt_lmp", POINT, usd_per_mwh, at, "electricity")
+        self.database.execute("select pg_notify('hcp_tick', '')")
+
+    def publish_policy(self):
+        """What the optimizer makes of the present market."""
+        for stream, series, value in MARKET:
+            self._insert(stream, series, value, self.clock.now(), "btc" if stream == "btc.usd" else "network")
+        self.price(20.0)
+        with connect(self.settings, Role.CONTROL) as control:
+            (inputs,) = load_inputs(control, load_sites(control), self.clock.now())
+            publish(control, solve_facility(inputs))
+
+    def _insert(self, stream, series, value, at, price_type):
+        self.database.execute(
+            """insert into price_data (stream, series, "timestamp", price_type, value, unit, source, quality, revision,
+                   received_at) values (%s, %s, %s, %s, %s, 'x', 'test', 'good', %s, %s)""",
+            (stream, series, at, price_type, value, self._tick_number, self.clock.now()),
+        )
+
+    def impose(self, kind, slots):
+        self.site.impose(kind, BitMap(slots), max(self._world_clock.now_s(), self.site.at_s))
+
+    def lift(self, kinds, slots):
+        self.site.lift(kinds, BitMap(slots), max(self._world_clock.now_s(), self.site.at_s))
+
+    def power_w(self):
+        """The truth, by slot."""
+        return self.site.power_w(max(self._world_clock.now_s(), self.site.at_s))
+
+    def asleep(self):
+        return np.flatnonzero(self.power_w() < 100)
+
+    def failed_slots(self):
+        """Slots that the gateway's log says did not obey, as often as it says so."""
+        entries = read_log(self.folder / "edge" / FACILITY)
+        settled = [pb.Settled.FromString(e.payload) for e in entries if e.kind == "settled"]
+        return [int(slot) for s in settled for slot in decode_slots(s.failed, self.inventory.slots)]
+
+    def watch_judgement(self, monkeypatch):
+        """Note every look at a command's devices from now on."""
+        observe = Pending.observe
+
+        def noted(pending, power_kw, states, at_s):
+            is_decided = observe(pending, power_kw, states, at_s)
+            looks = self.judged.setdefault((pending.command_id, pending.index), [])
+            looks.append(Judged(at_s, pending.deadline_s, pending.failed.tolist()))
+            return is_decided
+
+        monkeypatch.setattr(Pending, "observe", noted)
+        assert edge_facility_module.Pending is Pending
+
+
+@contextlib.asynccontextmanager
+async def miner_site(folder, settings, database, groups, **options):
+    async with MinerSite(folder, settings, database, groups, **options) as site:
+        yield site
