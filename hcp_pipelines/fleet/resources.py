@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from hcp_pipelines.devices.gpu_node.values import GpuSpecification
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
 from hcp_pipelines.fleet.models import DeviceModel, ResolvedGroup
 
@@ -48,15 +49,6 @@ class AsicSpecification:
 
 
 @dataclass(frozen=True, slots=True)
-class GpuSpecification:
-    """One GPU; power with its share of the host."""
-
-    memory_gb: float
-    compute_capability: str
-    max_power_w: float
-
-
-@dataclass(frozen=True, slots=True)
 class ResourceRecord:
     """An inventory record. `utilization` is a fraction: of an ASIC 1 while it mines and 0 else; None: not known."""
 
@@ -75,8 +67,7 @@ def specification(resource_type: str, model: DeviceModel | None, resolved: Resol
     """The specification of a group's devices, under the names of the inventory record."""
     max_power_w = round(max(state.power_kw for state in resolved.ladder) * 1000, 3)
     if resource_type == ResourceType.GPU:
-        memory, capability = (model.memory_gb, model.compute_capability) if model else (0.0, "")
-        return asdict(GpuSpecification(memory, capability, max_power_w))
+        return _of_gpu(model, max_power_w)
     full = max(resolved.ladder, key=lambda state: state.hash_rate_th_per_s)
     efficiency = full.power_kw * 1000 / full.hash_rate_th_per_s if full.hash_rate_th_per_s else 0.0
     return asdict(AsicSpecification(full.hash_rate_th_per_s, round(efficiency, 3), max_power_w))
@@ -85,10 +76,16 @@ def specification(resource_type: str, model: DeviceModel | None, resolved: Resol
 def specification_of_model(model: DeviceModel) -> dict[str, Any]:
     """The same of a model alone, as shipped."""
     if model.type is ResourceType.GPU:
-        return asdict(GpuSpecification(model.memory_gb, model.compute_capability, model.power_kw * 1000))
+        return _of_gpu(model, model.power_kw * 1000)
     return asdict(
         AsicSpecification(model.hash_rate_th_per_s, round(model.efficiency_j_per_th, 3), model.power_kw * 1000)
     )
+
+
+def _of_gpu(model: DeviceModel | None, max_power_w: float) -> dict[str, Any]:
+    """A GPU with its share of the host; its board's own limits are read from the node."""
+    name, memory, capability = (model.model, model.memory_gb, model.compute_capability) if model else ("", 0.0, "")
+    return GpuSpecification(name, memory, capability, max_power_w, 0.0).as_dict()
 
 
 def shown_status(stored: str, metadata: Mapping[str, Any]) -> ResourceStatus:

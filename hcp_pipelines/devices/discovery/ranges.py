@@ -50,11 +50,11 @@ def _bounds(text: str) -> tuple[int, int]:
         if "/" in text:
             network = IPv4Network(text.strip(), strict=False)
             return int(network.network_address), int(network.broadcast_address)
-        low, _, high = text.strip().partition("-")
+        low, dash, high = text.strip().partition("-")
         first = IPv4Address(low.strip())
         if high.strip().isdigit():
             high = f"{low.strip().rpartition('.')[0]}.{high.strip()}"
-        last = IPv4Address(high.strip()) if high else first
+        last = IPv4Address(high.strip()) if dash else first
     except (AddressValueError, NetmaskValueError, ValueError):
         raise ValueError(
             f"{text!r} is no range of addresses: 10.1.0.1-10.1.3.254, 10.1.0.1-40 or 10.1.0.0/22"
