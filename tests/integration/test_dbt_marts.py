@@ -9,9 +9,11 @@ import polars as pl
 import pytest
 
 from hcp_pipelines.orchestration import instance
-from hcp_pipelines.orchestration.dbt_project import ensure_manifest, is_stale
+from hcp_pipelines.orchestration.dbt_project import PROJECT, dbt_executable, ensure_manifest, is_stale
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.storage import lake
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Database, Role
 
 AT = datetime(2025, 1, 1, 12, tzinfo=UTC)
 BUILD = """
@@ -58,6 +60,27 @@ def built_lake(settings):
     return settings
 
 
+def rebuild(settings) -> None:
+    argv = [
+        dbt_executable(),
+        "run",
+        "--quiet",
+        "--project-dir",
+        str(PROJECT),
+        "--profiles-dir",
+        str(PROJECT),
+        "--target",
+        "lake",
+    ]
+    done = subprocess.run(argv, env=instance.environment(settings), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+
+
+def catalogue(settings, sql: str) -> list[tuple]:
+    with connect(settings, Role.LAKE_READER, Database.LAKE) as connection:
+        return connection.execute(sql).fetchall()
+
+
 def query(settings, sql: str) -> list[tuple]:
     with lake.attach(settings, read_only=True) as connection:
         return connection.execute(sql).fetchall()
@@ -77,6 +100,13 @@ def test_marts_are_built_and_as_fresh_as_the_copied_rows(built_lake):
         ("h100", "idle", "ai_inference_batch", "commanded", 10, None, None, None, None, None, None),
         ("s21", "curtailed", "bitcoin_mining", "commanded", 10, None, None, None, None, None, None),
     ]
+    rebuild(built_lake)
+    lives = catalogue(
+        built_lake, "select begin_snapshot, end_snapshot from ducklake_view where view_name = 'fct_switches'"
+    )
+    lives.sort()
+    assert len(lives) == 2
+    assert lives[0][1] == lives[1][0], "a reader finds the mart at each instant of a rebuild"
     third = query(built_lake, "select command_id from lake.marts.fct_switches where from_state = 'curtailed'")[0][0]
     row = journal_row(7, "acked", uuid.UUID(third), 0, 5, from_state=0, to_state=3)
     lake.write(built_lake, "raw.switch_journal", pl.DataFrame([row]), batch_id=uuid.uuid4().hex)
