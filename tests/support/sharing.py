@@ -1,4 +1,4 @@
-"""Which process runs which tests: a file as a whole, and all that start a platform in one, so that two never run beside each other.
+"""Which process runs which tests: a file as a whole, and all that start a platform in one, so that no two run side by side.
 
 (The marker that is meant for this, xdist_group, has no effect in the versions of the lock.)
 """
