@@ -35,7 +35,7 @@ def folder():
 
 @OLD_MD5
 async def test_500_miners_obey_or_are_found_out(folder, settings, database, monkeypatch):
-    monkeypatch.setattr(service, "RECONCILE_S", 1.0)
+    monkeypatch.setattr(service, "RECONCILE_S", 0.4)
     async with miner_site(folder, settings, database, GROUPS) as site:
         site.watch_judgement(monkeypatch)
         assert set(site.facility.states.tolist()) == {OFF}, "what the miners do is read from them"

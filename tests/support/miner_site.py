@@ -87,7 +87,7 @@ class MinerSite:
 
     async def __aenter__(self):
         self.ports = {name: free_port() for name in ("api_port", "web_port", "v3_port")}
-        self.document = document(self.groups, poll_period_ms=600, **self.ports)
+        self.document = document(self.groups, poll_period_ms=600, deadline_ms=2000, **self.ports)
         apply(self.database, self.document, "test")
         self.inventory = load_inventory(self.database, FACILITY)
         anchor = Anchor(datetime.now(UTC), STARTS_AT, self.speed)
