@@ -13,6 +13,7 @@ import pytest
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.supervisor.guardian import session_members
 from tests.support.platform import running_platform
 
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(400)]
@@ -40,9 +41,10 @@ def write_prices(folder):
 
 @contextmanager
 def paused(platform, is_chosen):
-    """SIGSTOP: the processes are there and do nothing, so that nobody starts others in their place."""
-    pids = [p["pid"] for p in platform.status()["processes"] if is_chosen(p["name"])]
-    assert pids
+    """SIGSTOP: the processes are there and do nothing, so that nobody starts others in their place; their children too."""
+    chosen = {p["pid"] for p in platform.status()["processes"] if is_chosen(p["name"])}
+    assert chosen
+    pids = session_members(chosen)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
