@@ -44,6 +44,7 @@ class Devices:
         self._blocked_until_s: Floats = np.full(n, -np.inf)  # real monotonic: refused or deferred just now
         self._failures: npt.NDArray[np.uint8] = np.zeros(n, dtype=np.uint8)
         self._is_there: Bools = site.shape.group_of_slot >= 0
+        self._told: States = self.states.copy()  # the gateway's last word on what was commanded
 
     def eligible(self, monotonic_s: float) -> Bools:
         """Devices that can be commanded now."""
@@ -58,7 +59,7 @@ class Devices:
     def adopt(self, commanded: bytes, observed: bytes, now_s: float) -> None:
         """Take over what the gateway says; where it was never commanded, what the power says."""
         told, seen = self._sized(commanded), self._sized(observed)
-        self.states = np.where(told != UNKNOWN, told, seen)
+        self.states, self._told = np.where(told != UNKNOWN, told, seen), told
         self._due_at_s = now_s + self._settle_s(np.arange(len(self.states), dtype=np.uint32))
 
     def take(self, move: Move, now_s: float) -> None:
@@ -92,12 +93,15 @@ class Devices:
     def reconcile(self, commanded: bytes, observed: bytes, now_s: float) -> list[Discrepancy]:
         """Compare with gateway and meter; what differs is taken over, so that the next plan drives it again.
 
-        Devices under way are left alone.
+        Devices under way are left alone. What was found once is not found again.
         """
         told, seen = self._sized(commanded), self._sized(observed)
         arrived = self._is_there & (self._due_at_s <= now_s)
-        adopted = arrived & (told != UNKNOWN) & (told != self.states)
-        self.states[adopted] = told[adopted]
+        is_news = (told != UNKNOWN) & (
+            told != self._told
+        )  # what the gateway said before is known, and may have been wrong
+        adopted = arrived & is_news & (told != self.states)
+        self.states[adopted], self._told = told[adopted], told
         different = np.flatnonzero(arrived & (seen != UNKNOWN) & (self.states != UNKNOWN) & (seen != self.states))
         wrong = different[self._is_other_power(different, seen)]
         found = self._grouped(wrong.astype(np.uint32), seen)

@@ -80,6 +80,8 @@ class Allocator:
         await self._keeper.give_up()
         await self._writer.flush()
         await self._intake.close()
+        if self._journal is not None:
+            await self._journal.close()
 
     # -- leases and sessions ------------------------------------------------------------------------------------------
 

@@ -208,6 +208,16 @@ def test_devices_that_do_not_obey_are_driven_again_and_then_quarantined():
     assert rig.owner.devices.quarantined == 7
 
 
+def test_a_discrepancy_is_found_once():
+    rig = Rig()
+    devices, later_s = rig.owner.devices, rig.clock.now().timestamp() + 1e6
+    told, seen = devices.states.tobytes(), devices.states.copy()
+    seen[:5] = OFF
+    assert sum(len(d.slots) for d in devices.reconcile(told, seen.tobytes(), later_s)) == 5
+    assert devices.reconcile(told, seen.tobytes(), later_s) == [], "the gateway's old word is not taken for a new one"
+    assert rig.miners_on() == 495
+
+
 def test_an_honest_slow_device_under_way_is_no_discrepancy():
     rig = Rig()
     before = rig.owner.devices.states.tobytes()
