@@ -97,9 +97,7 @@ class Devices:
         """
         told, seen = self._sized(commanded), self._sized(observed)
         arrived = self._is_there & (self._due_at_s <= now_s)
-        is_news = (told != UNKNOWN) & (
-            told != self._told
-        )  # what the gateway said before is known, and may have been wrong
+        is_news = (told != UNKNOWN) & (told != self._told)  # its earlier word may have been shown wrong since
         adopted = arrived & is_news & (told != self.states)
         self.states[adopted], self._told = told[adopted], told
         different = np.flatnonzero(arrived & (seen != UNKNOWN) & (self.states != UNKNOWN) & (seen != self.states))
