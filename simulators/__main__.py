@@ -5,7 +5,6 @@ Starts the parts in order, writes the ready file, stops on SIGTERM or SIGINT or 
 
 import argparse
 import asyncio
-import contextlib
 import ctypes
 import json
 import logging
@@ -13,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
@@ -21,6 +19,7 @@ import uvicorn
 from simulators.bulk import BulkServer
 from simulators.clock import AnchorClock, iso
 from simulators.durability import TransitionLog
+from simulators.embedded_http import EmbeddedServer
 from simulators.exogenous import ExogenousLog
 from simulators.fault_log import FaultLog
 from simulators.fleet import Fleet
@@ -46,24 +45,6 @@ class _JsonLines(logging.Formatter):
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps({"timestamp": iso(record.created), **entry})
-
-
-class _HttpServer(uvicorn.Server):
-    """Uvicorn without its own signal handlers: the world stops as a whole."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.is_up = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then tell who waits."""
-        await super().startup(sockets)
-        self.is_up.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to `_Process`."""
-        yield
 
 
 class _Process:
@@ -102,7 +83,7 @@ class _Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        server = _HttpServer(
+        server = EmbeddedServer(
             uvicorn.Config(
                 Services(self._world, self._clock, self).app(),
                 log_config=None,

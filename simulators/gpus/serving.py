@@ -5,10 +5,9 @@ cut off, too many connections are turned away. What is answered is in `exporter`
 """
 
 import asyncio
-import contextlib
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from simulators.embedded_http import EmbeddedServer
 from simulators.settings import WorldConfigError
 
 REQUEST_WITHIN_S = 10.0  # real seconds; the real exporter's ReadTimeout
@@ -101,24 +101,6 @@ class _Http(H11Protocol):
         self.transport.abort()
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn without its own signal handlers: the world stops as a whole."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.is_up = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then tell who waits."""
-        await super().startup(sockets)
-        self.is_up.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the process."""
-        yield
-
-
 class _Bounded:
     """Refuses a head over the limit that came in one piece: h11 bounds only what it has to wait for."""
 
@@ -142,7 +124,7 @@ class Listener:
     def __init__(self, app: ASGIApp, port: int, answers: Answers, within_s: float = REQUEST_WITHIN_S) -> None:
         self._socket = _listen(port)
         protocol: Any = type("_BoundHttp", (_Http,), {"answers": staticmethod(answers), "within_s": within_s})
-        self._server = _Server(
+        self._server = EmbeddedServer(
             uvicorn.Config(
                 _Bounded(app),
                 http=protocol,
