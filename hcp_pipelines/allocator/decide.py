@@ -10,6 +10,7 @@ from hcp_pipelines.allocator.health import InputAges, InputHealth, Phase, Step
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.domain.modes import ReasonCode
+from hcp_pipelines.economics.mining import HASHPRICE
 from hcp_pipelines.policy.arrays import CompiledPolicy, Ints
 from hcp_pipelines.policy.evaluate import evaluate
 from hcp_pipelines.policy.fallback import fallback_targets
@@ -50,7 +51,7 @@ def input_ages(site: Site, in_force: InForce, book: MarketBook, limits: Limits) 
     """Until when each input is good, simulated Unix seconds."""
     power, bitcoin = book.power(site.settlement_point), book.bitcoin()
     ends = [float("-inf") if power is None else power.source_at.timestamp() + limits.power_staleness_s]
-    if bitcoin is not None and any(b.index == "hashprice" for b in in_force.policy.blocks):
+    if bitcoin is not None and any(b.index == HASHPRICE for b in in_force.policy.blocks):
         ends.append(bitcoin.source_at.timestamp() + limits.bitcoin_staleness_s)
     return InputAges(
         price_stale_at_s=min(ends),

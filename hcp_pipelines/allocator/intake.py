@@ -18,7 +18,7 @@ from hcp_pipelines.fleet.inventory import (
     inventories_from_rows,
 )
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.postgres import dsn
+from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.prices import recent_ticks
 from hcp_pipelines.storage.roles import Role
 
@@ -64,9 +64,7 @@ class Intake:
     async def connection(self) -> psycopg.AsyncConnection[Any]:
         """The open connection; made anew when the old one broke."""
         if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(
-                dsn(self._settings, Role.ALLOCATOR), autocommit=True
-            )
+            self._connection = await connect_async(self._settings, Role.ALLOCATOR)
         return self._connection
 
     async def close(self) -> None:

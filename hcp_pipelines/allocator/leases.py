@@ -18,7 +18,7 @@ from hcp_pipelines.allocator import metrics
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.postgres import dsn
+from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.roles import Role
 
 TTL_S = 3.0
@@ -239,8 +239,7 @@ class LeaseKeeper:
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
-            target = dsn(self._settings, Role.ALLOCATOR)
-            self._connection = await psycopg.AsyncConnection.connect(target, autocommit=True)
+            self._connection = await connect_async(self._settings, Role.ALLOCATOR)
         return self._connection
 
     async def _failed(self, error: Exception) -> None:

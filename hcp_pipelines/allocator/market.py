@@ -10,11 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from hcp_pipelines.domain.ticks import ACTIONABLE, Quality, Stream
-from hcp_pipelines.economics.mining import hashprice_usd_per_ph_day
+from hcp_pipelines.economics.mining import HASHPRICE, hashprice_usd_per_ph_day
 from hcp_pipelines.economics.power import decision_price_of
 
 LMPS_KEPT = 9  # three settlement intervals
-HASHPRICE = "hashprice"
 GPU_PREFIX = "gpu."
 _NETWORK = ("difficulty", "fees_btc_per_block", "height")
 _LMP = Stream.POWER_RT_LMP.value

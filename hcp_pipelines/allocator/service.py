@@ -28,7 +28,7 @@ from hcp_pipelines.policy.arrays import compile_policy
 from hcp_pipelines.policy.schema import Policy
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.storage.notify import Listener
-from hcp_pipelines.storage.postgres import dsn
+from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
@@ -273,7 +273,7 @@ class Allocator:
             return set()
 
     async def _connect(self) -> "psycopg.AsyncConnection[object]":
-        return await psycopg.AsyncConnection.connect(dsn(self._context.settings, Role.ALLOCATOR), autocommit=True)
+        return await connect_async(self._context.settings, Role.ALLOCATOR)
 
     # -- in the background --------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.journal import Batch, write_batch
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.postgres import dsn
+from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.roles import Role
 
 GATHER_S = 0.02  # outcomes that come together are written together, and never beside a command's own commit
@@ -69,9 +69,7 @@ class JournalWriter:
             return True
         try:
             if self._connection is None or self._connection.closed:
-                self._connection = await psycopg.AsyncConnection.connect(
-                    dsn(self._settings, Role.ALLOCATOR), autocommit=True
-                )
+                self._connection = await connect_async(self._settings, Role.ALLOCATOR)
             await write_batch(self._connection, batch)
         except (psycopg.OperationalError, StorageError, OSError) as error:
             metrics.POSTGRES_ERRORS.labels("journal").inc()

@@ -5,6 +5,7 @@ Power cost is in `power.py`. A hashprice here is always in $ per PH/s per day ($
 
 import polars as pl
 
+HASHPRICE = "hashprice"  # the index by this name in policies, in $/PH/day
 SECONDS_PER_DAY = 86_400
 HASHES_PER_DIFFICULTY = 2**32  # exactly 2^48/65535, 0.0015 % more: neglected (FACTS 1.1)
 HALVING_BLOCKS = 210_000

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
+from hcp_pipelines.economics.mining import HASHPRICE
 
-HASHPRICE = "hashprice"
 RESOLVE_RELATIVE = 0.10  # strikes are affine within ± 10 % of an index (OPTIMIZER §3.5)
 
 

@@ -12,9 +12,9 @@ import psycopg
 
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.domain.ticks import Stream
-from hcp_pipelines.economics.mining import hashprice_usd_per_ph_day
+from hcp_pipelines.economics.mining import HASHPRICE, hashprice_usd_per_ph_day
 from hcp_pipelines.economics.power import decision_price_of
-from hcp_pipelines.optimizer.inputs import HASHPRICE, FacilityInputs, InputsNotReadyError, SiteInputs
+from hcp_pipelines.optimizer.inputs import FacilityInputs, InputsNotReadyError, SiteInputs
 
 LMPS_LOOKED_AT = 9  # newest values a series; three intervals of LMPs
 JOURNAL_ROWS_LOOKED_AT = 5_000  # newest rows a facility, to find what its groups were last commanded

@@ -6,8 +6,7 @@ from typing import Any
 
 import psycopg
 
-from hcp_pipelines.economics.mining import hashprice_usd_per_ph_day
-from hcp_pipelines.optimizer.inputs import HASHPRICE
+from hcp_pipelines.economics.mining import HASHPRICE, hashprice_usd_per_ph_day
 from hcp_pipelines.orchestration.requests import FacilityState, SolveState
 
 FACILITIES_SQL = """

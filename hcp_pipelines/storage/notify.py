@@ -15,7 +15,7 @@ from psycopg import sql
 
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.postgres import dsn
+from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.roles import Role
 
 BACKOFF_FIRST_S = 0.1
@@ -99,7 +99,7 @@ class Listener:
             self._backoff_s = min(self._backoff_s * 2, BACKOFF_LAST_S)
 
     async def _connect(self) -> None:
-        connection = await psycopg.AsyncConnection.connect(dsn(self._settings, self._role), autocommit=True)
+        connection = await connect_async(self._settings, self._role)
         try:
             for channel in self._channels:
                 await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))

@@ -83,6 +83,16 @@ def connect(settings: Settings, role: Role, database: Database = Database.HCP) -
         raise StorageError(message) from error
 
 
+async def connect_async(settings: Settings, role: Role) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+    """An open connection to `hcp` in autocommit mode, for a daemon that keeps one and makes it anew.
+
+    Raises:
+        StorageError: no server has ever been started here.
+        psycopg.OperationalError: it can't be reached now, or refuses the role.
+    """
+    return await psycopg.AsyncConnection.connect(dsn(settings, role), autocommit=True)
+
+
 async def open_pool(
     settings: Settings, role: Role, *, min_size: int = 1, max_size: int = 4, database: Database = Database.HCP
 ) -> AsyncConnectionPool:
