@@ -7,26 +7,34 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class OwnerMessage(_message.Message):
-    __slots__ = ("announce", "command", "heartbeat")
+    __slots__ = ("announce", "command", "heartbeat", "set_locks", "set_policy")
     ANNOUNCE_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    SET_LOCKS_FIELD_NUMBER: _ClassVar[int]
+    SET_POLICY_FIELD_NUMBER: _ClassVar[int]
     announce: Announce
     command: Command
     heartbeat: Heartbeat
-    def __init__(self, announce: _Optional[_Union[Announce, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+    set_locks: SetLocks
+    set_policy: SetPolicy
+    def __init__(self, announce: _Optional[_Union[Announce, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., set_locks: _Optional[_Union[SetLocks, _Mapping]] = ..., set_policy: _Optional[_Union[SetPolicy, _Mapping]] = ...) -> None: ...
 
 class GatewayMessage(_message.Message):
-    __slots__ = ("announce_reply", "ack", "settled", "local_event")
+    __slots__ = ("announce_reply", "ack", "settled", "local_event", "locks_held", "policy_judged")
     ANNOUNCE_REPLY_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     SETTLED_FIELD_NUMBER: _ClassVar[int]
     LOCAL_EVENT_FIELD_NUMBER: _ClassVar[int]
+    LOCKS_HELD_FIELD_NUMBER: _ClassVar[int]
+    POLICY_JUDGED_FIELD_NUMBER: _ClassVar[int]
     announce_reply: AnnounceReply
     ack: Ack
     settled: Settled
     local_event: LocalEvent
-    def __init__(self, announce_reply: _Optional[_Union[AnnounceReply, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., settled: _Optional[_Union[Settled, _Mapping]] = ..., local_event: _Optional[_Union[LocalEvent, _Mapping]] = ...) -> None: ...
+    locks_held: LocksHeld
+    policy_judged: PolicyJudged
+    def __init__(self, announce_reply: _Optional[_Union[AnnounceReply, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., settled: _Optional[_Union[Settled, _Mapping]] = ..., local_event: _Optional[_Union[LocalEvent, _Mapping]] = ..., locks_held: _Optional[_Union[LocksHeld, _Mapping]] = ..., policy_judged: _Optional[_Union[PolicyJudged, _Mapping]] = ...) -> None: ...
 
 class Announce(_message.Message):
     __slots__ = ("facility_id", "owner", "epoch", "generation", "resume_after_seq", "lease_epoch")
@@ -57,7 +65,7 @@ class AnnounceReply(_message.Message):
     def __init__(self, accepted: _Optional[bool] = ..., refusal: _Optional[str] = ..., highest_epoch: _Optional[int] = ..., state: _Optional[_Union[FacilityState, _Mapping]] = ...) -> None: ...
 
 class FacilityState(_message.Message):
-    __slots__ = ("facility_id", "generation", "states", "observed", "power_kw", "last_seq", "highest_epoch", "unfinished_command_ids", "reachable", "simulated_at")
+    __slots__ = ("facility_id", "generation", "states", "observed", "power_kw", "last_seq", "highest_epoch", "unfinished_command_ids", "reachable", "simulated_at", "locked", "locks_version", "held", "policy_id")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STATES_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +76,10 @@ class FacilityState(_message.Message):
     UNFINISHED_COMMAND_IDS_FIELD_NUMBER: _ClassVar[int]
     REACHABLE_FIELD_NUMBER: _ClassVar[int]
     SIMULATED_AT_FIELD_NUMBER: _ClassVar[int]
+    LOCKED_FIELD_NUMBER: _ClassVar[int]
+    LOCKS_VERSION_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    POLICY_ID_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     generation: int
     states: bytes
@@ -78,7 +90,11 @@ class FacilityState(_message.Message):
     unfinished_command_ids: _containers.RepeatedScalarFieldContainer[str]
     reachable: bytes
     simulated_at: str
-    def __init__(self, facility_id: _Optional[str] = ..., generation: _Optional[int] = ..., states: _Optional[bytes] = ..., observed: _Optional[bytes] = ..., power_kw: _Optional[float] = ..., last_seq: _Optional[int] = ..., highest_epoch: _Optional[int] = ..., unfinished_command_ids: _Optional[_Iterable[str]] = ..., reachable: _Optional[bytes] = ..., simulated_at: _Optional[str] = ...) -> None: ...
+    locked: bytes
+    locks_version: int
+    held: bytes
+    policy_id: int
+    def __init__(self, facility_id: _Optional[str] = ..., generation: _Optional[int] = ..., states: _Optional[bytes] = ..., observed: _Optional[bytes] = ..., power_kw: _Optional[float] = ..., last_seq: _Optional[int] = ..., highest_epoch: _Optional[int] = ..., unfinished_command_ids: _Optional[_Iterable[str]] = ..., reachable: _Optional[bytes] = ..., simulated_at: _Optional[str] = ..., locked: _Optional[bytes] = ..., locks_version: _Optional[int] = ..., held: _Optional[bytes] = ..., policy_id: _Optional[int] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
     __slots__ = ("facility_id",)
@@ -185,20 +201,160 @@ class Settled(_message.Message):
     def __init__(self, command_id: _Optional[str] = ..., seq: _Optional[int] = ..., index: _Optional[int] = ..., settled: _Optional[bytes] = ..., failed: _Optional[bytes] = ..., superseded: _Optional[bytes] = ..., simulated_at: _Optional[str] = ...) -> None: ...
 
 class LocalEvent(_message.Message):
-    __slots__ = ("seq", "kind", "state", "slots", "reason", "simulated_at")
+    __slots__ = ("seq", "kind", "state", "slots", "reason", "simulated_at", "actor", "order_id", "mw_delta", "detail")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     SIMULATED_AT_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    MW_DELTA_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
     seq: int
     kind: str
     state: int
     slots: bytes
     reason: str
     simulated_at: str
-    def __init__(self, seq: _Optional[int] = ..., kind: _Optional[str] = ..., state: _Optional[int] = ..., slots: _Optional[bytes] = ..., reason: _Optional[str] = ..., simulated_at: _Optional[str] = ...) -> None: ...
+    actor: str
+    order_id: str
+    mw_delta: float
+    detail: str
+    def __init__(self, seq: _Optional[int] = ..., kind: _Optional[str] = ..., state: _Optional[int] = ..., slots: _Optional[bytes] = ..., reason: _Optional[str] = ..., simulated_at: _Optional[str] = ..., actor: _Optional[str] = ..., order_id: _Optional[str] = ..., mw_delta: _Optional[float] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class SetLocks(_message.Message):
+    __slots__ = ("facility_id", "epoch", "version", "slots")
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    facility_id: str
+    epoch: int
+    version: int
+    slots: bytes
+    def __init__(self, facility_id: _Optional[str] = ..., epoch: _Optional[int] = ..., version: _Optional[int] = ..., slots: _Optional[bytes] = ...) -> None: ...
+
+class LocksHeld(_message.Message):
+    __slots__ = ("version", "seq", "refusal", "detail")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    seq: int
+    refusal: str
+    detail: str
+    def __init__(self, version: _Optional[int] = ..., seq: _Optional[int] = ..., refusal: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class SetPolicy(_message.Message):
+    __slots__ = ("facility_id", "epoch", "policy_id", "body")
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    POLICY_ID_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    facility_id: str
+    epoch: int
+    policy_id: int
+    body: bytes
+    def __init__(self, facility_id: _Optional[str] = ..., epoch: _Optional[int] = ..., policy_id: _Optional[int] = ..., body: _Optional[bytes] = ...) -> None: ...
+
+class PolicyJudged(_message.Message):
+    __slots__ = ("policy_id", "seq", "refusal")
+    POLICY_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    policy_id: int
+    seq: int
+    refusal: str
+    def __init__(self, policy_id: _Optional[int] = ..., seq: _Optional[int] = ..., refusal: _Optional[str] = ...) -> None: ...
+
+class DirectOrder(_message.Message):
+    __slots__ = ("facility_id", "order_id", "operator", "token", "reason", "issued_at_ms", "to_kw", "by_kw", "stop", "release")
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    TO_KW_FIELD_NUMBER: _ClassVar[int]
+    BY_KW_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    facility_id: str
+    order_id: str
+    operator: str
+    token: str
+    reason: str
+    issued_at_ms: int
+    to_kw: float
+    by_kw: float
+    stop: bool
+    release: bool
+    def __init__(self, facility_id: _Optional[str] = ..., order_id: _Optional[str] = ..., operator: _Optional[str] = ..., token: _Optional[str] = ..., reason: _Optional[str] = ..., issued_at_ms: _Optional[int] = ..., to_kw: _Optional[float] = ..., by_kw: _Optional[float] = ..., stop: _Optional[bool] = ..., release: _Optional[bool] = ...) -> None: ...
+
+class DirectReply(_message.Message):
+    __slots__ = ("accepted", "refusal", "detail", "seq", "devices", "expected_kw")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_KW_FIELD_NUMBER: _ClassVar[int]
+    accepted: bool
+    refusal: str
+    detail: str
+    seq: int
+    devices: int
+    expected_kw: float
+    def __init__(self, accepted: _Optional[bool] = ..., refusal: _Optional[str] = ..., detail: _Optional[str] = ..., seq: _Optional[int] = ..., devices: _Optional[int] = ..., expected_kw: _Optional[float] = ...) -> None: ...
+
+class ReadDiscoveryRequest(_message.Message):
+    __slots__ = ("facility_id", "after_scan")
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SCAN_FIELD_NUMBER: _ClassVar[int]
+    facility_id: str
+    after_scan: int
+    def __init__(self, facility_id: _Optional[str] = ..., after_scan: _Optional[int] = ...) -> None: ...
+
+class DiscoveryPart(_message.Message):
+    __slots__ = ("scan", "process_id", "finished_at", "scanned", "hung", "found", "is_last")
+    SCAN_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_AT_FIELD_NUMBER: _ClassVar[int]
+    SCANNED_FIELD_NUMBER: _ClassVar[int]
+    HUNG_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    IS_LAST_FIELD_NUMBER: _ClassVar[int]
+    scan: int
+    process_id: str
+    finished_at: str
+    scanned: _containers.RepeatedScalarFieldContainer[str]
+    hung: _containers.RepeatedScalarFieldContainer[str]
+    found: _containers.RepeatedCompositeFieldContainer[FoundDevice]
+    is_last: bool
+    def __init__(self, scan: _Optional[int] = ..., process_id: _Optional[str] = ..., finished_at: _Optional[str] = ..., scanned: _Optional[_Iterable[str]] = ..., hung: _Optional[_Iterable[str]] = ..., found: _Optional[_Iterable[_Union[FoundDevice, _Mapping]]] = ..., is_last: _Optional[bool] = ...) -> None: ...
+
+class FoundDevice(_message.Message):
+    __slots__ = ("address", "dialect", "model", "firmware", "mac", "serial", "problem", "boards")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    DIALECT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    FIRMWARE_FIELD_NUMBER: _ClassVar[int]
+    MAC_FIELD_NUMBER: _ClassVar[int]
+    SERIAL_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    BOARDS_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    dialect: str
+    model: str
+    firmware: str
+    mac: str
+    serial: str
+    problem: str
+    boards: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, address: _Optional[str] = ..., dialect: _Optional[str] = ..., model: _Optional[str] = ..., firmware: _Optional[str] = ..., mac: _Optional[str] = ..., serial: _Optional[str] = ..., problem: _Optional[str] = ..., boards: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("epoch", "indices", "decision_price_usd_per_mwh", "price_at", "policy_digest")

@@ -49,6 +49,16 @@ class EdgeGatewayStub:
                 request_serializer=edge__v1__pb2.ReadLogRequest.SerializeToString,
                 response_deserializer=edge__v1__pb2.LogEntry.FromString,
                 _registered_method=True)
+        self.ReadDiscovery = channel.unary_stream(
+                '/hcp.edge.v1.EdgeGateway/ReadDiscovery',
+                request_serializer=edge__v1__pb2.ReadDiscoveryRequest.SerializeToString,
+                response_deserializer=edge__v1__pb2.DiscoveryPart.FromString,
+                _registered_method=True)
+        self.Direct = channel.unary_unary(
+                '/hcp.edge.v1.EdgeGateway/Direct',
+                request_serializer=edge__v1__pb2.DirectOrder.SerializeToString,
+                response_deserializer=edge__v1__pb2.DirectReply.FromString,
+                _registered_method=True)
 
 
 class EdgeGatewayServicer:
@@ -75,6 +85,20 @@ class EdgeGatewayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadDiscovery(self, request, context):
+        """What this gateway's last scan of a facility's addresses found, in parts; nothing if there is no newer scan.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Direct(self, request, context):
+        """An operator's order without allocator and Postgres. It only ever reduces load, or ends an earlier one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EdgeGatewayServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +116,16 @@ def add_EdgeGatewayServicer_to_server(servicer, server):
                     servicer.ReadLog,
                     request_deserializer=edge__v1__pb2.ReadLogRequest.FromString,
                     response_serializer=edge__v1__pb2.LogEntry.SerializeToString,
+            ),
+            'ReadDiscovery': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadDiscovery,
+                    request_deserializer=edge__v1__pb2.ReadDiscoveryRequest.FromString,
+                    response_serializer=edge__v1__pb2.DiscoveryPart.SerializeToString,
+            ),
+            'Direct': grpc.unary_unary_rpc_method_handler(
+                    servicer.Direct,
+                    request_deserializer=edge__v1__pb2.DirectOrder.FromString,
+                    response_serializer=edge__v1__pb2.DirectReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +209,60 @@ class EdgeGateway:
             '/hcp.edge.v1.EdgeGateway/ReadLog',
             edge__v1__pb2.ReadLogRequest.SerializeToString,
             edge__v1__pb2.LogEntry.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadDiscovery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/hcp.edge.v1.EdgeGateway/ReadDiscovery',
+            edge__v1__pb2.ReadDiscoveryRequest.SerializeToString,
+            edge__v1__pb2.DiscoveryPart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Direct(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hcp.edge.v1.EdgeGateway/Direct',
+            edge__v1__pb2.DirectOrder.SerializeToString,
+            edge__v1__pb2.DirectReply.FromString,
             options,
             channel_credentials,
             insecure,
