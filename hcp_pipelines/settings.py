@@ -51,6 +51,24 @@ class Settings(BaseSettings):
     hold_s: float = Field(default=1800, gt=0, description="Hold this long, then the static fallback plan.")
     lake_raw_max_gb: float = Field(default=20.0, gt=0, description="Size bound of raw telemetry in the lake.")
 
+    alert_platform: str = Field(default="hcp", description="What this platform is called in alerts.")
+    alert_webhook_url: SecretStr | None = Field(default=None, description="Alerts are POSTed there as JSON (https).")
+    alert_webhook_secret_file: Path | None = Field(
+        default=None, description="A file whose content signs the webhook's body (HMAC-SHA256)."
+    )
+    alert_email_to: str = Field(default="", description="Addresses that alerts are mailed to, with commas between.")
+    alert_email_from: str = Field(default="", description="The sender of those mails.")
+    smtp_url: SecretStr | None = Field(
+        default=None, description="The mail server: smtp://LOGIN:PASSWORD@HOST:587 (STARTTLS) or smtps://…:465."
+    )
+    alert_repeat_s: float = Field(
+        default=3600, ge=10, description="An open alert that nobody acknowledged is told again so often, real seconds."
+    )
+    alert_heartbeat_url: SecretStr | None = Field(
+        default=None, description="POSTed to while all is watched; its silence is the alarm (dead man's switch)."
+    )
+    alert_heartbeat_s: float = Field(default=60, ge=1, description="Real seconds between two heartbeats.")
+
     @field_validator("world")
     @classmethod
     def _world_is_known(cls, value: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from hcp_pipelines.cli import bench, discover, facility, inspect, lifecycle, sql
+from hcp_pipelines.cli import alerts, bench, discover, facility, inspect, lifecycle, sql
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.settings import Settings
 
@@ -35,6 +35,7 @@ inspect.register(cli)
 sql.register(cli)
 facility.register(cli)
 discover.register(cli)
+alerts.register(cli)
 bench.register(cli)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.query import run_select
 from hcp_pipelines.supervisor.lock import owner_pid
 from hcp_pipelines.supervisor.status import Status, read_loop, read_status
 
@@ -41,14 +40,23 @@ def examine(settings: Settings) -> list[Finding]:
     return findings + list(_running(settings))
 
 
+def examine_disk(settings: Settings) -> Finding:
+    """Whether there is room where the state lives."""
+    place = next(p for p in (settings.at(), *settings.at().parents) if p.exists())
+    free_gb = shutil.disk_usage(place).free / 1e9
+    remedy = f"the state wants {FREE_GB_WANTED:.0f} GB: free some, or move it"
+    return Finding("disk", free_gb >= FREE_GB_WANTED, f"{free_gb:.1f} GB free", remedy)
+
+
+def examine_loop(loop: Status, settings: Settings) -> list[Finding]:
+    """Prices, policies and switches, as `status.read_loop` found them."""
+    return [check(loop, settings) for check in _LOOP_CHECKS]
+
+
 def _machine(settings: Settings) -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding("python", sys.version_info >= (3, 11), version, "use Python 3.11 or newer")
-    place = next(p for p in (settings.at(), *settings.at().parents) if p.exists())
-    free_gb = shutil.disk_usage(place).free / 1e9
-    yield Finding(
-        "disk", free_gb >= FREE_GB_WANTED, f"{free_gb:.1f} GB free", f"the state wants {FREE_GB_WANTED:.0f} GB"
-    )
+    yield examine_disk(settings)
     memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     yield Finding(
         "memory", memory_gb >= MEMORY_GB_WANTED, f"{memory_gb:.1f} GB", f"the demo wants {MEMORY_GB_WANTED:.0f} GB"
@@ -73,7 +81,7 @@ def _running(settings: Settings) -> Iterator[Finding]:
     if loop.get("error"):
         yield Finding("postgres", False, loop["error"], "`hcp status` shows whether it comes back; see its log")
         return
-    yield from (check(loop, settings) for check in _LOOP_CHECKS)
+    yield from examine_loop(loop, settings)
     yield _lake(settings)
 
 
@@ -104,6 +112,8 @@ def _switches(loop: Status, _: Settings) -> Finding:
 
 
 def _lake(settings: Settings) -> Finding:
+    from hcp_pipelines.storage.query import run_select  # brings DuckDB: not for every process that looks
+
     try:
         result = run_select(settings, "select count(*) from marts.fct_switches")
     except HcpError as error:

@@ -53,4 +53,5 @@ def daemon_specs(settings: Settings, gateways: list[str]) -> list[ProcessSpec]:
     specs.append(
         python_process(settings, "collector", "hcp_pipelines.collector", after=("postgres",), nice=BEHIND_SWITCHING)
     )
+    specs.append(python_process(settings, "alerts", "hcp_pipelines.alerts", after=("postgres",), nice=BEHIND_SWITCHING))
     return specs
