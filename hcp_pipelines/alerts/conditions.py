@@ -1,0 +1,189 @@
+"""What is wrong now: one condition a problem, from the supervisor's view, the database and the allocators' own metrics.
+
+Reading only. What becomes of a condition (opened once, told, closed) is in `store.py`.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import httpx
+import psycopg
+import structlog
+from prometheus_client.parser import text_string_to_metric_families
+
+from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.supervisor.doctor import Finding, examine_disk, examine_loop
+from hcp_pipelines.supervisor.status import read_loop
+
+Severity = Literal["info", "warning", "critical"]
+
+PHASE_METRIC = "hcp_allocator_input_phase"
+METRICS_WITHIN_S = 2.0
+UNSETTLED_SHARE = 0.01  # of a facility's devices in the last quarter of an hour of real time
+EVENT_LASTS_S = 900.0  # real: an event has no end of its own, it is an open alert for so long
+
+_UNOWNED = """
+    select l.facility_id, extract(epoch from now() - l.expires_at)::float8 from facility_leases l
+    join facilities f on f.id = l.facility_id
+    where f.status = 'active' and l.expires_at < now() - interval '10 seconds' and l.acquired_at is not null"""
+_REFUSED = """
+    select distinct on (a.facility_id) a.facility_id, a.is_admitted, a.reason, a.policy_id
+    from policy_admissions a order by a.facility_id, a.id desc"""
+_UNSETTLED = """
+    select j.facility_id, sum(j.failed)::bigint, g.devices
+    from switch_journal j join inventory_generations g on g.facility_id = j.facility_id and g.is_current
+    where j.event = 'settled' and j.recorded_at > now() - interval '15 minutes'
+    group by j.facility_id, g.devices having sum(j.failed) > greatest(%s * g.devices, 5)"""
+_EVENTS = """
+    select action, subject, (array_agg(detail order by id desc))[1], count(*)
+    from audit_log where action like 'alert.%%' and recorded_at > now() - make_interval(secs => %s)
+    group by action, subject"""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that is wrong now; the same key is the same thing."""
+
+    key: str
+    severity: Severity
+    subject: str
+    summary: str
+    remedy: str = ""
+
+
+def find_conditions(settings: Settings) -> list[Condition]:
+    """Everything that is wrong now, each key once.
+
+    Raises:
+        StorageError, psycopg.Error: Postgres can't be asked, so that nothing is known of half of it.
+    """
+    found = [*_processes(settings), *_of_findings([examine_disk(settings)]), *_database(settings), *_phases(settings)]
+    return list({condition.key: condition for condition in found}.values())
+
+
+def has_started(settings: Settings) -> bool:
+    """Whether the supervisor has seen everything ready: what is not there before that is under way, not wrong."""
+    return bool(_read_json(settings, "status.json").get("ready"))
+
+
+def _processes(settings: Settings) -> Iterator[Condition]:
+    """Processes that the supervisor found unwell; that it no longer looks at all shows in the heartbeat."""
+    for process in _read_json(settings, "status.json").get("processes", []):
+        if not process["healthy"]:
+            reason = (process["reason"] or process["state"]).splitlines()[0]
+            name = str(process["name"])
+            yield Condition(
+                f"process/{name}", "critical", name, f"{name} is not well: {reason}", f"see {process['log']}"
+            )
+
+
+def _of_findings(findings: list[Finding]) -> Iterator[Condition]:
+    for finding in findings:
+        if not finding.is_well:
+            yield Condition(
+                f"check/{finding.check}", "warning", finding.check, f"{finding.check}: {finding.found}", finding.remedy
+            )
+
+
+def _database(settings: Settings) -> Iterator[Condition]:
+    loop = read_loop(settings)
+    if loop.get("error"):
+        raise StorageError(str(loop["error"]))
+    yield from _of_findings(examine_loop(loop, settings))
+    with connect(settings, Role.API) as connection:
+        yield from _unowned(connection)
+        yield from _refused(connection)
+        yield from _unsettled(connection)
+        yield from _events(connection)
+
+
+def _unowned(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
+    for facility_id, since_s in connection.execute(_UNOWNED):
+        yield Condition(
+            f"unowned/{facility_id}", "critical", facility_id,
+            f"{facility_id}: no allocator owns it for {since_s:.0f} s; its gateway goes on alone",
+            "see logs/allocator-a.log and allocator-b.log",
+        )  # fmt: skip
+
+
+def _refused(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
+    for facility_id, is_admitted, reason, policy_id in connection.execute(_REFUSED):
+        if not is_admitted:
+            yield Condition(
+                f"policy_refused/{facility_id}", "warning", facility_id,
+                f"{facility_id}: the newest policy, {policy_id}, was refused: {reason}",
+                "the one before stays in force; `hcp policy show` has it",
+            )  # fmt: skip
+
+
+def _unsettled(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
+    for facility_id, failed, devices in connection.execute(_UNSETTLED, (UNSETTLED_SHARE,)):
+        yield Condition(
+            f"unsettled/{facility_id}", "warning", facility_id,
+            f"{facility_id}: {failed} switches of {devices} devices did not settle within 15 minutes",
+            "see marts.fct_switches; a group that lies or hangs is quarantined by itself",
+        )  # fmt: skip
+
+
+def _events(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
+    for action, subject, detail, count in connection.execute(_EVENTS, (EVENT_LASTS_S,)):
+        name = action.removeprefix("alert.").replace("_", " ")
+        said = ", ".join(f"{key} {value}" for key, value in sorted(detail.items()))
+        times = f" ({count} times)" if count > 1 else ""
+        yield Condition(f"{action}/{subject}", "warning", subject, f"{subject}: {name}{times}: {said}"[:500])
+
+
+def _phases(settings: Settings) -> Iterator[Condition]:
+    """Facilities that hold, or are on their fallback plan, as their owner says."""
+    for facility_id, phase in _read_phases(settings).items():
+        if phase == 1:
+            yield Condition(
+                f"hold/{facility_id}", "warning", facility_id,
+                f"{facility_id}: its inputs are stale; no economic switch until they are good again",
+                "see `hcp doctor` and logs/feed.log",
+            )  # fmt: skip
+        elif phase > 1:
+            yield Condition(
+                f"fallback/{facility_id}", "critical", facility_id,
+                f"{facility_id}: its inputs are stale for so long that it runs its static fallback plan",
+                "see `hcp doctor` and logs/feed.log",
+            )  # fmt: skip
+
+
+def _read_phases(settings: Settings) -> dict[str, int]:
+    phases: dict[str, int] = {}
+    for record in settings.at("run").glob("allocator-*.json"):
+        url = _read_json(settings, record.name).get("urls", {}).get("metrics")
+        if url is None:
+            continue
+        try:
+            page = httpx.get(url, timeout=METRICS_WITHIN_S, trust_env=False).text
+        except httpx.HTTPError as error:
+            structlog.get_logger("alerts").info("an allocator can't be asked", process=record.stem, error=str(error))
+            continue
+        phases |= _phases_of(page)
+    return phases
+
+
+def _phases_of(page: str) -> dict[str, int]:
+    """The worst phase by facility, of those that this process owns."""
+    values: dict[str, dict[str, float]] = {PHASE_METRIC: {}, "hcp_allocator_is_owner": {}}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            if sample.name in values:
+                values[sample.name][sample.labels["facility_id"]] = sample.value
+    owned = values["hcp_allocator_is_owner"]
+    return {facility: int(phase) for facility, phase in values[PHASE_METRIC].items() if owned.get(facility)}
+
+
+def _read_json(settings: Settings, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(settings.at("run", name).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
