@@ -283,7 +283,7 @@ async def test_a_reset_clears_the_xid_and_profiling_has_no_value_at_first(tmp_pa
         world.pass_time(2)
         gpu = (await node.read_telemetry()).gpus[3]
         assert (gpu.xid.action, gpu.remapped_rows) == (XidAction.RESET_GPU, 2)
-        (operation,) = await node.carry_out(gpu.xid.action, 3, fresh_id())
+        (operation,) = await node.carry_out(gpu.xid.action, [3], fresh_id())
         await finish(world, node, operation.operation_id, "reset")
         after = (await node.read_telemetry()).gpus
         assert (after[3].last_xid, after[3].tensor_active_fraction) == (0, None)
@@ -305,7 +305,7 @@ async def test_a_gpu_off_the_bus_comes_back_with_a_reboot_that_happens_once(tmp_
         with pytest.raises(DeviceRefusedError, match="gpu-lost"):
             await node.set_power_cap(300, (5,), fresh_id())
         request_id = fresh_id()
-        operations = await node.carry_out(XIDS[79].action, 5, request_id)
+        operations = await node.carry_out(XIDS[79].action, [5], request_id)
         assert [one.kind for one in operations] == ["drain", "reboot"]
         assert commanded(world)[:5] == [0] * 5
         for call in (node.read_status, node.read_telemetry):
@@ -342,7 +342,7 @@ async def test_an_xid_that_ends_the_application_shows_in_its_workload_alone(tmp_
         assert XIDS[xid].kills_workload is (phase == "failed")
         assert commanded(world)[:2] == [5, 5]
         if phase == "failed":
-            await node.carry_out(XidAction.RESTART_APP, 0, fresh_id())
+            await node.carry_out(XidAction.RESTART_APP, [0], fresh_id())
             world.pass_time(10)
             assert {one.index: one.state for one in await node.read_status()}[0] is IDLE
             await run(world, node, BATCH, (0,))
@@ -351,7 +351,7 @@ async def test_an_xid_that_ends_the_application_shows_in_its_workload_alone(tmp_
 @pytest.mark.parametrize("action", [XidAction.NONE, XidAction.FOLLOW_OTHER, XidAction.CHECK_SOFTWARE])
 async def test_xids_that_ask_for_nothing_do_nothing(tmp_path, action):
     async with gpu_world(tmp_path) as world, world.driver() as node:
-        assert await node.carry_out(action, 0, fresh_id()) == []
+        assert await node.carry_out(action, [0], fresh_id()) == []
         assert not (await node.identify()).is_drained
 
 

@@ -1,15 +1,16 @@
 """One GPU node as a device: read what it does, put its GPUs into a state, check by mode *and* power, and mend an XID.
 
-States are absolute and asked for GPU by GPU; the agent carries them out over time. Deadlines until a state must have been
-reached, retries and quarantine are the gateway's. Each request id is the caller's, so that a repetition is harmless.
+States are absolute; which steps lead to one is in `steps`, and the agent takes its time over them. Deadlines until a state must
+have been reached, retries and quarantine are the gateway's. Each request id is the caller's, so that a repetition is harmless.
 """
 
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
 
 from hcp_pipelines.devices.gpu_node import agent_codec as codec
 from hcp_pipelines.devices.gpu_node.exporter_codec import decode_metrics
 from hcp_pipelines.devices.gpu_node.limits import draws_like
+from hcp_pipelines.devices.gpu_node.steps import NOTHING, START, Gpus, Step, steps_to
 from hcp_pipelines.devices.gpu_node.transport import Answer, NodeTransport
 from hcp_pipelines.devices.gpu_node.values import (
     GpuStatus,
@@ -25,11 +26,15 @@ from hcp_pipelines.devices.xid import XidAction
 from hcp_pipelines.domain.errors import DeviceRefusedError
 from hcp_pipelines.domain.modes import DeviceState
 
-_RESTING = (DeviceState.IDLE, DeviceState.CURTAILED)
-_TRAINING = codec.CLASS_OF_STATE[DeviceState.TRAINING]
-_SLEEPING = frozenset({"paused", "checkpointed"})
 
-Step = tuple[str, tuple[int, ...]]  # what to ask for, and of which GPUs
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A state that somebody asks for, and what has come of it."""
+
+    state: DeviceState
+    request_id: str
+    spec: WorkloadSpec
+    outcome: StateOutcome = field(default_factory=StateOutcome)
 
 
 class GpuNode:
@@ -72,22 +77,21 @@ class GpuNode:
     ) -> StateOutcome:
         """Ask for a state; what of it is accepted, to be asked for again, or refused. Nothing is awaited.
 
-        What is lost least is chosen: inference sleeps, training is checkpointed, and what sleeps is woken rather than loaded.
-
         Raises:
             ValueError: a state that no GPU has.
         """
         if state not in codec.STATE_OF_NAME.values():
             message = f"a GPU has no state {state.label}"
             raise ValueError(message)
-        outcome = StateOutcome()
+        asked = _Asked(state, request_id, spec or WorkloadSpec())
         status = {one.index: one for one in await self.read_status()}
         for index in gpus:
             if index not in status:
-                outcome.refused[index] = f"{self._address}: no GPU {index}"
-        for step, some in _steps(state, [status[index] for index in gpus if index in status]):
-            await self._take_step(step, some, state, request_id, spec or WorkloadSpec(), outcome)
-        return outcome
+                asked.outcome.refused[index] = f"{self._address}: no GPU {index}"
+        there = [status[index] for index in gpus if index in status]
+        for step in steps_to(state, there, asked.spec.gpus_each):
+            await self._take_step(step, asked)
+        return asked.outcome
 
     async def read_back(self, state: DeviceState, gpus: Collection[int]) -> dict[int, Verdict]:
         """Whether GPUs are in a state: the mode as the agent says, the power as the exporter measured.
@@ -122,18 +126,18 @@ class GpuNode:
         """Restart the host; the same request id never restarts it twice."""
         return await self._write("/v1/node/reboot", codec.encode_write(request_id))
 
-    async def carry_out(self, action: XidAction, gpu: int, request_id: str) -> list[Operation]:
+    async def carry_out(self, action: XidAction, gpus: Collection[int], request_id: str) -> list[Operation]:
         """Do at the node what an XID asks for; empty where that is nothing, or nothing that can be done from here.
 
-        Ends work: when it may is for the caller to decide.
+        `gpus`: the one with the XID, and those that share its workload. Ends work: when it may is for the caller to decide.
         """
-        ended = codec.encode_write(f"{request_id}.stop", (gpu,))
+        stop = codec.encode_write(f"{request_id}.stop", tuple(gpus))
         steps: dict[XidAction, list[Callable[[], Awaitable[Operation]]]] = {
-            XidAction.RESTART_APP: [lambda: self._write("/v1/workloads/stop", ended)],
-            XidAction.RESET_GPU: [lambda: self.reset([gpu], f"{request_id}.reset")],
+            XidAction.RESTART_APP: [lambda: self._write("/v1/workloads/stop", stop)],
+            XidAction.RESET_GPU: [lambda: self.reset(gpus, f"{request_id}.reset")],
             XidAction.DRAIN_AND_RESET: [
                 lambda: self.drain(f"{request_id}.drain"),
-                lambda: self.reset([gpu], f"{request_id}.reset"),
+                lambda: self.reset(gpus, f"{request_id}.reset"),
             ],
             XidAction.CHECK_NVLINK: [lambda: self.drain(f"{request_id}.drain")],
             XidAction.CHECK_MECHANICALS: [lambda: self.drain(f"{request_id}.drain")],
@@ -145,25 +149,28 @@ class GpuNode:
         }
         return [await step() for step in steps.get(action, [])]
 
-    async def _take_step(
-        self,
-        step: str,
-        gpus: tuple[int, ...],
-        state: DeviceState,
-        request_id: str,
-        spec: WorkloadSpec,
-        outcome: StateOutcome,
-    ) -> None:
-        if step == "nothing":
-            outcome.accepted.update(dict.fromkeys(gpus, ""))
+    async def _take_step(self, step: Step, asked: _Asked) -> None:
+        """One request for all GPUs of a step; where that is refused one a workload, so that one doesn't hold up the others."""
+        if step.name == NOTHING:
+            asked.outcome.accepted.update(dict.fromkeys(step.gpus, ""))
             return
-        own_id = f"{request_id}.{step}.{'-'.join(map(str, gpus))}"
-        if step == "start":
-            body = codec.encode_start(own_id, gpus, state, spec)
+        if len(step.parts) > 1 and step.name != START:
+            whole = StateOutcome()
+            await self._ask_for(step.name, step.gpus, asked, whole)
+            if whole.accepted:
+                asked.outcome.accepted.update(whole.accepted)
+                return
+        for gpus in step.parts:
+            await self._ask_for(step.name, gpus, asked, asked.outcome)
+
+    async def _ask_for(self, step: str, gpus: Gpus, asked: _Asked, outcome: StateOutcome) -> None:
+        own_id = f"{asked.request_id}.{step}.{'-'.join(map(str, gpus))}"
+        if step == START:
+            body = codec.encode_start(own_id, gpus, asked.state, asked.spec)
         elif step == "resume":
             body = codec.encode_write(own_id, gpus)
         else:
-            body = codec.encode_write(own_id, gpus, park=state is DeviceState.CURTAILED)
+            body = codec.encode_write(own_id, gpus, park=asked.state is DeviceState.CURTAILED)
         try:
             operation = await self._write(f"/v1/workloads/{step}", body)
         except codec.BusyError as error:
@@ -176,30 +183,6 @@ class GpuNode:
     async def _write(self, path: str, body: bytes) -> Operation:
         answer: Answer = await self._transport.post(path, body)
         return codec.decode_operation(answer, self._address)
-
-
-def _steps(state: DeviceState, gpus: list[GpuStatus]) -> list[Step]:
-    """What to ask for so that GPUs come into a state, whole workloads together."""
-    steps: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for gpu in gpus:
-        step = _step(state, gpu)
-        alone = gpu.workload_id or "" if step not in ("start", "nothing") else ""
-        steps[step, alone].append(gpu.index)
-    return [(step, tuple(sorted(indices))) for (step, _), indices in steps.items()]
-
-
-def _step(state: DeviceState, gpu: GpuStatus) -> str:
-    if state in _RESTING:
-        if gpu.workload_phase == "running":
-            return "checkpoint" if gpu.workload_class == _TRAINING else "pause"
-        is_there = gpu.state is state and gpu.operation_id is None
-        if gpu.workload_phase in _SLEEPING and not is_there:
-            return "checkpoint" if gpu.workload_phase == "checkpointed" else "pause"
-        return "nothing" if is_there else "stop"
-    is_wanted = gpu.workload_class == codec.CLASS_OF_STATE[state]
-    if is_wanted and gpu.workload_phase in _SLEEPING:
-        return "resume"
-    return "nothing" if is_wanted and gpu.workload_phase in ("running", "loading") else "start"
 
 
 def _verdict(state: DeviceState, gpu: GpuStatus | None, measured: GpuTelemetry | None) -> Verdict:

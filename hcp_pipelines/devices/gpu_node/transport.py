@@ -31,8 +31,19 @@ class Answer:
     content_type: str
 
 
+def new_client(connections: int = 4) -> httpx.AsyncClient:
+    """A client for one node or many; so many connections at once, of which idle ones give way to others."""
+    return httpx.AsyncClient(
+        headers={"user-agent": "hcp-edge/1", "accept-encoding": "identity"},
+        timeout=None,  # noqa: S113 - each call has its deadline
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=30.0),
+        verify=_TRUSTS_NOBODY,
+        trust_env=False,
+    )
+
+
 class NodeTransport:
-    """One node. `close` it when done."""
+    """One node. `close` it when done; a client that was given is left open."""
 
     def __init__(
         self,
@@ -42,22 +53,20 @@ class NodeTransport:
         agent_port: int = 9401,
         token: SecretStr | None = None,
         within_s: float = CALL_WITHIN_S,
+        client: httpx.AsyncClient | None = None,
     ) -> None:
         self._exporter = f"http://{host}:{exporter_port}"
         self._agent = f"http://{host}:{agent_port}"
         self._token = token
         self._within_s = within_s
-        self._client = httpx.AsyncClient(
-            headers={"user-agent": "hcp-edge/1", "accept-encoding": "identity"},
-            timeout=httpx.Timeout(within_s, connect=min(CONNECT_WITHIN_S, within_s)),
-            limits=httpx.Limits(max_connections=4, max_keepalive_connections=2, keepalive_expiry=30.0),
-            verify=_TRUSTS_NOBODY,
-            trust_env=False,
-        )
+        self._timeout = httpx.Timeout(within_s, connect=min(CONNECT_WITHIN_S, within_s))
+        self._is_own = client is None
+        self._client = client or new_client()
 
     async def close(self) -> None:
         """Close the kept connections; idempotent."""
-        await self._client.aclose()
+        if self._is_own:
+            await self._client.aclose()
 
     async def metrics(self) -> Answer:
         """The exporter's page.
@@ -99,7 +108,8 @@ class NodeTransport:
         return answer
 
     async def _read(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
-        async with self._client.stream(method, url, headers=dict(headers), content=body) as response:
+        request = self._client.stream(method, url, headers=dict(headers), content=body, timeout=self._timeout)
+        async with request as response:
             whole = bytearray()
             async for chunk in response.aiter_bytes():
                 whole += chunk

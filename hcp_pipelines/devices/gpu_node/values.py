@@ -7,6 +7,7 @@ from hcp_pipelines.devices.xid import Xid, xid_of
 from hcp_pipelines.domain.modes import DeviceState
 
 MIB = 1_048_576
+GPUS_PER_NODE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +119,12 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSpec:
-    """What to load where a GPU is to serve or train."""
+    """What to load where a GPU is to serve or train; `gpus_each`: over how many GPUs one copy goes."""
 
     model: str = "unnamed"
     weights_gib: float = 16.0
     load: str = "cold"
+    gpus_each: int = GPUS_PER_NODE
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ from hcp_pipelines.devices.miner.make import make_device
 from hcp_pipelines.devices.miner.telemetry import MinerGroup, MinerOptions, Telemetry
 from hcp_pipelines.devices.miner.telling import Teller
 from hcp_pipelines.devices.miner.web import new_client
-from hcp_pipelines.devices.miner.work import kind_of, spread
 from hcp_pipelines.devices.site import OnReading, Reading, Sent
+from hcp_pipelines.devices.work import kind_of, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError, HcpError
 from hcp_pipelines.wire.slots import Slots, decode_slots

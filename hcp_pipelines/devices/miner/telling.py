@@ -17,7 +17,7 @@ from hcp_pipelines.devices.miner.fleet import Miner, MinerFleet
 from hcp_pipelines.devices.miner.make import make_device
 from hcp_pipelines.devices.miner.profiles import ProfileStore
 from hcp_pipelines.devices.miner.telemetry import Level, MinerOptions, Telemetry
-from hcp_pipelines.devices.miner.work import kind_of, spread
+from hcp_pipelines.devices.work import kind_of, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import (
     DeviceRefusedError,
