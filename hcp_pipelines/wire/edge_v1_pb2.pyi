@@ -65,7 +65,7 @@ class AnnounceReply(_message.Message):
     def __init__(self, accepted: _Optional[bool] = ..., refusal: _Optional[str] = ..., highest_epoch: _Optional[int] = ..., state: _Optional[_Union[FacilityState, _Mapping]] = ...) -> None: ...
 
 class FacilityState(_message.Message):
-    __slots__ = ("facility_id", "generation", "states", "observed", "power_kw", "last_seq", "highest_epoch", "unfinished_command_ids", "reachable", "simulated_at", "locked", "locks_version", "held", "policy_id")
+    __slots__ = ("facility_id", "generation", "states", "observed", "power_kw", "last_seq", "highest_epoch", "unfinished_command_ids", "reachable", "simulated_at", "locked", "locks_version", "held", "policy_id", "layout")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STATES_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +80,7 @@ class FacilityState(_message.Message):
     LOCKS_VERSION_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     POLICY_ID_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     generation: int
     states: bytes
@@ -94,7 +95,8 @@ class FacilityState(_message.Message):
     locks_version: int
     held: bytes
     policy_id: int
-    def __init__(self, facility_id: _Optional[str] = ..., generation: _Optional[int] = ..., states: _Optional[bytes] = ..., observed: _Optional[bytes] = ..., power_kw: _Optional[float] = ..., last_seq: _Optional[int] = ..., highest_epoch: _Optional[int] = ..., unfinished_command_ids: _Optional[_Iterable[str]] = ..., reachable: _Optional[bytes] = ..., simulated_at: _Optional[str] = ..., locked: _Optional[bytes] = ..., locks_version: _Optional[int] = ..., held: _Optional[bytes] = ..., policy_id: _Optional[int] = ...) -> None: ...
+    layout: str
+    def __init__(self, facility_id: _Optional[str] = ..., generation: _Optional[int] = ..., states: _Optional[bytes] = ..., observed: _Optional[bytes] = ..., power_kw: _Optional[float] = ..., last_seq: _Optional[int] = ..., highest_epoch: _Optional[int] = ..., unfinished_command_ids: _Optional[_Iterable[str]] = ..., reachable: _Optional[bytes] = ..., simulated_at: _Optional[str] = ..., locked: _Optional[bytes] = ..., locks_version: _Optional[int] = ..., held: _Optional[bytes] = ..., policy_id: _Optional[int] = ..., layout: _Optional[str] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
     __slots__ = ("facility_id",)
@@ -311,12 +313,14 @@ class DirectReply(_message.Message):
     def __init__(self, accepted: _Optional[bool] = ..., refusal: _Optional[str] = ..., detail: _Optional[str] = ..., seq: _Optional[int] = ..., devices: _Optional[int] = ..., expected_kw: _Optional[float] = ...) -> None: ...
 
 class ReadDiscoveryRequest(_message.Message):
-    __slots__ = ("facility_id", "after_scan")
+    __slots__ = ("facility_id", "after_scan", "process_id")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     AFTER_SCAN_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     after_scan: int
-    def __init__(self, facility_id: _Optional[str] = ..., after_scan: _Optional[int] = ...) -> None: ...
+    process_id: str
+    def __init__(self, facility_id: _Optional[str] = ..., after_scan: _Optional[int] = ..., process_id: _Optional[str] = ...) -> None: ...
 
 class DiscoveryPart(_message.Message):
     __slots__ = ("scan", "process_id", "finished_at", "scanned", "hung", "found", "is_last")
@@ -337,7 +341,7 @@ class DiscoveryPart(_message.Message):
     def __init__(self, scan: _Optional[int] = ..., process_id: _Optional[str] = ..., finished_at: _Optional[str] = ..., scanned: _Optional[_Iterable[str]] = ..., hung: _Optional[_Iterable[str]] = ..., found: _Optional[_Iterable[_Union[FoundDevice, _Mapping]]] = ..., is_last: _Optional[bool] = ...) -> None: ...
 
 class FoundDevice(_message.Message):
-    __slots__ = ("address", "dialect", "model", "firmware", "mac", "serial", "problem", "boards")
+    __slots__ = ("address", "dialect", "model", "firmware", "mac", "serial", "problem", "boards", "memory_gb", "compute_capability", "max_power_w")
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     DIALECT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -346,6 +350,9 @@ class FoundDevice(_message.Message):
     SERIAL_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     BOARDS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_GB_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_CAPABILITY_FIELD_NUMBER: _ClassVar[int]
+    MAX_POWER_W_FIELD_NUMBER: _ClassVar[int]
     address: str
     dialect: str
     model: str
@@ -354,7 +361,10 @@ class FoundDevice(_message.Message):
     serial: str
     problem: str
     boards: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, address: _Optional[str] = ..., dialect: _Optional[str] = ..., model: _Optional[str] = ..., firmware: _Optional[str] = ..., mac: _Optional[str] = ..., serial: _Optional[str] = ..., problem: _Optional[str] = ..., boards: _Optional[_Iterable[str]] = ...) -> None: ...
+    memory_gb: float
+    compute_capability: str
+    max_power_w: float
+    def __init__(self, address: _Optional[str] = ..., dialect: _Optional[str] = ..., model: _Optional[str] = ..., firmware: _Optional[str] = ..., mac: _Optional[str] = ..., serial: _Optional[str] = ..., problem: _Optional[str] = ..., boards: _Optional[_Iterable[str]] = ..., memory_gb: _Optional[float] = ..., compute_capability: _Optional[str] = ..., max_power_w: _Optional[float] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("epoch", "indices", "decision_price_usd_per_mwh", "price_at", "policy_digest")
