@@ -148,7 +148,7 @@ def test_it_only_goes_where_there_is_a_way_and_ends(deploy_s, recall_s, loads):
     assert end.status in (Status.SETTLED, Status.FAILED)
 
 
-@given(st.floats(1000.0, 4900.0), st.floats(9.5, 30.0), st.floats(10.0, 40.0))
+@given(st.floats(1000.0, 4900.0), st.floats(9.5, 30.0), st.floats(20.0, 40.0))
 def test_a_load_that_goes_in_time_and_stays_down_always_meets(deploy_s, depth_mw, after_s):
     _, end = run(AWARDED, 7000.0, Signals(deploy_s), sheds(deploy_s, depth_mw, after_s), 20.0)
     assert end.status is Status.SETTLED
