@@ -1,49 +1,19 @@
-"""The gateway's configuration file (docs/edge-site-file.md): which facilities, their groups, their driver."""
+"""The gateway's configuration file (docs/edge-site-file.md): which facilities, their groups. Drivers are in `driver_config`."""
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from hcp_pipelines.devices.discovery.ranges import expand
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.edge.driver_config import DriverConfig, GpuNodeDriver, MinerApiDriver, Strict
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BulkDriver(_Strict):
-    """A simulated site's devices over one channel (docs/bulk-channel.md)."""
-
-    kind: Literal["bulk"]
-    address: str
-    site: str
-
-
-class MinerApiDriver(_Strict):
-    """Miners at their own addresses, over their own protocols (docs/devices.md)."""
-
-    kind: Literal["miner_api"]
-    poll_period_ms: int = Field(default=5_000, ge=200, le=60_000)
-    concurrency: int = Field(default=64, ge=1, le=512)
-    deadline_ms: int = Field(default=3_000, ge=100, le=30_000)
-    api_port: int = Field(default=4028, ge=1, le=65_535)
-    web_port: int = Field(default=80, ge=1, le=65_535)
-    v3_port: int = Field(default=4433, ge=1, le=65_535)
-    passwords_file: Path | None = None
-    meters: str | None = Field(
-        default=None, pattern=r"^[^:\s]+:\d+$", description="Modbus TCP of the feeders' breakers."
-    )
-
-
-DriverConfig = Annotated[BulkDriver | MinerApiDriver, Field(discriminator="kind")]
-
-
-class LadderConfig(_Strict):
+class LadderConfig(Strict):
     """A state, the IT power a device draws in it, and how long it may take to get there (simulated seconds)."""
 
     state: DeviceState
@@ -52,7 +22,7 @@ class LadderConfig(_Strict):
     hash_rate_th_per_s: float = Field(default=0, ge=0)
 
 
-class GroupConfig(_Strict):
+class GroupConfig(Strict):
     """A contiguous run of slots."""
 
     group_id: str
@@ -67,11 +37,11 @@ class GroupConfig(_Strict):
 
     @cached_property
     def address_of_each(self) -> tuple[str, ...]:
-        """The address of each device, in the order of the slots; empty where none are given."""
+        """The address of each miner, or of each GPU node, in the order of the slots; empty where none are given."""
         return tuple(expand(self.addresses))
 
 
-class FacilityConfig(_Strict):
+class FacilityConfig(Strict):
     """A facility behind this gateway."""
 
     facility_id: str
@@ -91,12 +61,11 @@ class FacilityConfig(_Strict):
         return group.driver or self.driver
 
     @model_validator(mode="after")
-    def _miners_have_addresses(self) -> Self:
+    def _devices_have_addresses(self) -> Self:
         seen: dict[str, str] = {}
         for group in self.groups:
             addresses = group.address_of_each
-            if isinstance(self.driver_of(group), MinerApiDriver) and len(addresses) != group.devices:
-                raise ValueError(f"group {group.group_id} has {group.devices} devices and {len(addresses)} addresses")
+            _check_addresses(group, self.driver_of(group), len(addresses))
             for address in addresses:
                 if address in seen:
                     raise ValueError(f"{address} is in group {seen[address]} and in group {group.group_id}")
@@ -120,7 +89,18 @@ class FacilityConfig(_Strict):
         return self
 
 
-class EdgeConfig(_Strict):
+def _check_addresses(group: GroupConfig, driver: DriverConfig, addresses: int) -> None:
+    match driver:
+        case MinerApiDriver() if addresses != group.devices:
+            raise ValueError(f"group {group.group_id} has {group.devices} devices and {addresses} addresses")
+        case GpuNodeDriver() if addresses != driver.addresses_for(group.devices):
+            nodes = driver.addresses_for(group.devices)
+            raise ValueError(
+                f"group {group.group_id} has {group.devices} GPUs in {nodes} nodes and {addresses} addresses"
+            )
+
+
+class EdgeConfig(Strict):
     """The whole file."""
 
     version: Literal[1]

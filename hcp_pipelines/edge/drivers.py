@@ -10,19 +10,21 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 import yaml
+from pydantic import SecretStr
 
 from hcp_pipelines.devices.many import MakeSite, ManySites
 from hcp_pipelines.devices.site import DeviceSite, OnReading
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.edge.config import BulkDriver, DriverConfig, FacilityConfig, GroupConfig, MinerApiDriver
+from hcp_pipelines.edge.config import FacilityConfig, GroupConfig
+from hcp_pipelines.edge.driver_config import BulkDriver, DriverConfig, GpuNodeDriver, MinerApiDriver
 
 
 def make_site(config: FacilityConfig, folder: Path, clock: Clock, period_ms: int, on_reading: OnReading) -> DeviceSite:
     """The facility's devices; one site if all groups have the same driver, else several behind one face.
 
     Raises:
-        ConfigError: a passwords file that can't be read.
+        ConfigError: a passwords file or a token that can't be read.
     """
     groups: dict[str, list[GroupConfig]] = {}
     for group in config.groups:
@@ -33,13 +35,19 @@ def make_site(config: FacilityConfig, folder: Path, clock: Clock, period_ms: int
     return ManySites(parts, config.slots, on_reading)
 
 
-def period_of(config: FacilityConfig, default_ms: int) -> int:
-    """Real milliseconds between two readings of the whole facility: the slowest of its drivers."""
-    return max(_period_ms(config.driver_of(group), default_ms) for group in config.groups)
+def period_of(config: FacilityConfig, default_ms: int, speed: float) -> int:
+    """Real milliseconds between two readings of the whole facility, at a clock's speed: the slowest of its drivers."""
+    return max(_period_ms(config.driver_of(group), default_ms, speed) for group in config.groups)
 
 
-def _period_ms(driver: DriverConfig, default_ms: int) -> int:
-    return driver.poll_period_ms if isinstance(driver, MinerApiDriver) else default_ms
+def _period_ms(driver: DriverConfig, default_ms: int, speed: float) -> int:
+    match driver:
+        case BulkDriver():
+            return default_ms
+        case MinerApiDriver():
+            return driver.poll_period_ms
+        case GpuNodeDriver():
+            return driver.period_ms(speed)
 
 
 def _part(
@@ -54,9 +62,11 @@ def _part(
             make = _bulk(driver)
         case MinerApiDriver():
             make = _miners(driver, groups, config.slots, folder, clock)
+        case GpuNodeDriver():
+            make = _gpu_nodes(driver, groups, config.slots, folder, clock)
         case _:
             assert_never(driver)
-    return make, is_own, _period_ms(driver, default_ms)
+    return make, is_own, _period_ms(driver, default_ms, clock.speed)
 
 
 def _bulk(driver: BulkDriver) -> MakeSite:
@@ -94,16 +104,70 @@ def _miners(driver: MinerApiDriver, groups: Sequence[GroupConfig], slots: int, f
     return lambda on_reading: MinerApiSite(miners, slots, options, folder, clock, on_reading, meters)
 
 
+def _gpu_nodes(
+    driver: GpuNodeDriver, groups: Sequence[GroupConfig], slots: int, folder: Path, clock: Clock
+) -> MakeSite:
+    from hcp_pipelines.devices.gpu_node.boards import BoardPower, Level
+    from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, GpuNodeOptions
+    from hcp_pipelines.devices.gpu_node.site import GpuNodeSite
+    from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
+
+    nodes = [
+        GpuGroup(
+            first_slot=group.first_slot,
+            devices=group.devices,
+            addresses=group.address_of_each,
+            levels=tuple(Level(step.state, step.power_kw * 1000) for step in group.ladder),
+        )
+        for group in groups
+    ]
+    options = GpuNodeOptions(
+        exporter_port=driver.exporter_port,
+        agent_port=driver.agent_port,
+        deadline_s=driver.deadline_ms / 1000,
+        concurrency=driver.concurrency,
+        exporter_interval_s=driver.exporter_interval_s,
+        token=_token(driver.token_file),
+        xid_actions=driver.xid_actions,
+        workloads={state: WorkloadSpec(**work.model_dump()) for state, work in driver.work_in().items()},
+        boards=BoardPower(driver.board_idle_w, driver.board_busy_w),
+    )
+    return lambda on_reading: GpuNodeSite(nodes, slots, options, folder, clock, on_reading)
+
+
+def _token(path: Path | None) -> SecretStr | None:
+    """The bearer token of the nodes' agents; without one they can be read and not commanded."""
+    if path is None:
+        return None
+    token = _read_closed("token_file", path).strip()
+    if not token:
+        raise ConfigError(f"token_file {path} is empty: write the agents' token into it")
+    return SecretStr(token)
+
+
 def _passwords(path: Path | None) -> dict[str, str]:
     """Passwords by dialect: a YAML mapping in a file of its own, closed to others."""
     if path is None:
         return {}
+    text = _read_closed("passwords_file", path)
     try:
-        if path.stat().st_mode & 0o077:
-            raise ConfigError(f"{path}: others may read it; chmod 600")
-        found = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise ConfigError(f"passwords_file {path}: {error}") from error
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
         raise ConfigError(f"{path}: a mapping of dialect to password is expected (docs/devices.md)")
     return {str(k): v for k, v in found.items()}
+
+
+def _read_closed(key: str, path: Path) -> str:
+    """The text of a file with secrets.
+
+    Raises:
+        ConfigError: it can't be read, or others may read it.
+    """
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"{path}: others may read it; chmod 600")
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{key} {path}: {error}") from error

@@ -52,7 +52,7 @@ class FacilityGateway:
 
     def __init__(self, config: FacilityConfig, log: DurableLog, clock: SystemClock, power_period_ms: int) -> None:
         self._config, self._log, self._clock = config, log, clock
-        self._period_ms = period_of(config, power_period_ms)
+        self._period_ms = period_of(config, power_period_ms, clock.speed)
         self.shape = SiteShape.of(config)
         self._log_line = structlog.get_logger("edge").bind(facility_id=config.facility_id)
         self._tasks = Tasks()

@@ -38,7 +38,7 @@ def test_one_driver_is_one_site_and_two_are_several(tmp_path):
     assert type(made(miners, tmp_path)).__name__ == "MinerApiSite"
     mixed = facility(BULK, [group("a", 0, addresses=["10.0.0.1-2"], driver=MINERS), group("b", 2)])
     assert type(made(mixed, tmp_path)) is ManySites
-    assert [period_of(config, 500) for config in (facility(), miners, mixed)] == [500, 4000, 4000]
+    assert [period_of(config, 500, 1.0) for config in (facility(), miners, mixed)] == [500, 4000, 4000]
 
 
 def test_a_miner_knows_its_address_and_its_levels(tmp_path):

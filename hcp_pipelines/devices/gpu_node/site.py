@@ -1,0 +1,177 @@
+"""A facility's GPU nodes at their addresses as one `devices.site.DeviceSite`: read in rounds; telling them is in `telling`.
+
+A round is complete when every node due has answered or failed; then its reading is pushed. What the exporters say may be as old
+as their interval, and a reading's instant says so: no sample in it is older. Silent nodes are asked again ever more rarely.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from hcp_pipelines.devices.gpu_node import metrics
+from hcp_pipelines.devices.gpu_node.device import GpuNode
+from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, GpuNodeOptions, Node, NodeFleet
+from hcp_pipelines.devices.gpu_node.repairs import Repairs
+from hcp_pipelines.devices.gpu_node.telling import Teller
+from hcp_pipelines.devices.gpu_node.transport import NodeTransport, new_client
+from hcp_pipelines.devices.gpu_node.watching import watch
+from hcp_pipelines.devices.gpu_node.xid_record import XidRecord
+from hcp_pipelines.devices.site import OnReading, Reading, Sent
+from hcp_pipelines.devices.work import kind_of, spread
+from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.domain.errors import DeviceUnreachableError, HcpError
+from hcp_pipelines.wire.slots import Slots, decode_slots
+
+
+class GpuNodeSite:
+    """GPUs by slot."""
+
+    def __init__(
+        self,
+        groups: Sequence[GpuGroup],
+        slots: int,
+        options: GpuNodeOptions,
+        folder: Path,
+        clock: Clock,
+        on_reading: OnReading,
+    ) -> None:
+        self.fleet = NodeFleet(groups, slots, options.boards)
+        self._options, self._clock, self._on_reading = options, clock, on_reading
+        self._repairs = Repairs(options, XidRecord(folder))
+        self._client: httpx.AsyncClient | None = None
+        self._teller: Teller | None = None
+        self._polling: asyncio.Task[None] | None = None
+        self._round = 0
+        self._log = structlog.get_logger("devices.gpu_node")
+
+    @property
+    def devices(self) -> int:
+        """Number of slots."""
+        return self.fleet.slots if self._client is not None else 0
+
+    async def connect(self, power_period_ms: int) -> None:
+        """Read every node once, then go on reading them.
+
+        Raises:
+            DeviceUnreachableError: none of them answers.
+        """
+        await self.close()
+        self._client = new_client(2 * self._options.concurrency)
+        self._teller = Teller(self.fleet, self._options, self._clock)
+        for node in self.fleet.nodes:
+            node.device, node.failures, node.next_round = self._device(node.address, self._client), 1, 0
+        reading = await self._poll()
+        if not any(node.telemetry for node in self.fleet.nodes):
+            await self.close()
+            raise DeviceUnreachableError(f"none of {len(self.fleet.nodes)} GPU nodes answers")
+        self._polling = asyncio.create_task(self._poll_on(power_period_ms / 1000))
+        self._on_reading(reading)
+
+    async def closed(self) -> None:
+        """Polling ends only by a defect, or by `close`."""
+        if self._polling is not None:
+            await asyncio.wait({self._polling})
+            if not self._polling.cancelled() and self._polling.exception() is not None:
+                self._log.error("polling has a defect", exc_info=self._polling.exception())
+
+    async def close(self) -> None:
+        """Stop reading and commands under way."""
+        polling, teller, client = self._polling, self._teller, self._client
+        self._polling, self._teller, self._client = None, None, None
+        if polling is not None:
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
+        if teller is not None:
+            await teller.close()
+        if client is not None:
+            await client.aclose()
+
+    def send_state(self, ref: UUID, assignment: int, state: int, slots: bytes) -> Sent:
+        """Begin to tell the nodes; a command that comes later for the same GPU goes before.
+
+        Raises:
+            DeviceUnreachableError: not connected.
+        """
+        if self._teller is None or self._polling is None:
+            raise DeviceUnreachableError("the GPU nodes are not connected")
+        return self._teller.tell(ref, assignment, state, decode_slots(slots, self.fleet.slots))
+
+    async def finish_state(self, sent: Sent) -> tuple[Slots, Slots]:
+        """(accepted, refused) once every node was told, or could not be."""
+        try:
+            told: tuple[Slots, Slots] = await sent
+        except asyncio.CancelledError:
+            if not sent.cancelled():
+                raise
+            raise DeviceUnreachableError("the GPU nodes were let go of before all were told") from None
+        return told
+
+    async def read_states(self) -> npt.NDArray[np.uint8]:
+        """The state each GPU is in by its agent's word, as last read."""
+        return self.fleet.states()
+
+    def _device(self, address: str, client: httpx.AsyncClient) -> GpuNode:
+        options = self._options
+        transport = NodeTransport(
+            address,
+            exporter_port=options.exporter_port,
+            agent_port=options.agent_port,
+            token=options.token,
+            within_s=options.deadline_s,
+            client=client,
+        )
+        return GpuNode(transport, address)
+
+    # -- polling ------------------------------------------------------------------------------------------------------
+
+    async def _poll_on(self, period_s: float) -> None:
+        while True:
+            began_s = self._clock.monotonic_s()
+            reading = await self._poll()
+            self._on_reading(reading)
+            took_s = self._clock.monotonic_s() - began_s
+            metrics.ROUND_SECONDS.observe(took_s)
+            await asyncio.sleep(max(period_s - took_s, 0.0))
+
+    async def _poll(self) -> Reading:
+        """One round; a page that is read at its beginning may be as old as the exporters' interval."""
+        self._round += 1
+        at_s = self._clock.now().timestamp() - self._options.exporter_interval_s
+        due = [node for node in self.fleet.nodes if node.next_round <= self._round]
+        found: Counter[str] = Counter()
+
+        async def ask(node: Node) -> None:
+            if node.device is not None:
+                found[await self._ask(node, node.device)] += 1
+
+        await spread(due, self._options.concurrency, ask)
+        for result, times in found.items():
+            metrics.CALLS.labels("poll", result).inc(times)
+        power_w, evidence = self.fleet.power()
+        return Reading(at_s, power_w, evidence)
+
+    async def _ask(self, node: Node, device: GpuNode) -> str:
+        try:
+            node.telemetry = await device.read_telemetry()
+        except HcpError as error:
+            if not node.failures:
+                self._log.info("a GPU node can't be read", node=node.address, error=str(error))
+            node.failed(self._round)
+            return kind_of(error)
+        is_back, node.failures = node.failures > 0, 0
+        try:
+            if is_back:
+                node.status = {one.index: one for one in await device.read_status()}
+            await watch(node, device)
+            await self._repairs.look_after(node, device)
+        except HcpError as error:
+            self._log.info("a GPU node's agent can't be read", node=node.address, error=str(error))
+            return f"agent_{kind_of(error)}"
+        return "ok"

@@ -1,0 +1,174 @@
+"""Telling nodes the states of their GPUs: busy GPUs again until they are told, and never what is no longer wanted.
+
+A GPU is busy while an operation is at work on it, for minutes sometimes: the reply waits for it, since the settling deadline
+begins with the reply. Nodes that could not be reached are told again behind it. What operations come to is seen in `watching`.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain, repeat
+from uuid import UUID, uuid5
+
+import numpy as np
+import structlog
+
+from hcp_pipelines.devices.gpu_node import metrics
+from hcp_pipelines.devices.gpu_node.fleet import GpuNodeOptions, Node, NodeFleet, UnderWay
+from hcp_pipelines.devices.gpu_node.values import StateOutcome
+from hcp_pipelines.devices.work import kind_of, spread
+from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError, HcpError
+from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.wire.slots import EMPTY, Slots
+
+BUSY_AGAIN_S = (0.25, 0.5, 1.0, 2.0, 4.0)  # real; the last one again and again
+BUSY_WITHIN_S = 300.0  # simulated: the longest operation that answers takes 180; after that the reply says refused
+RETRY_AFTER_S = (2.0, 4.0, 8.0, 16.0)  # real: for a node that could not be reached, while nothing newer is wanted
+EXAMPLES_SHOWN = 5
+
+_Task = asyncio.Task[tuple[Slots, Slots]]
+_Left = Mapping[Node, tuple[int, ...]]
+
+
+@dataclass
+class _Told:
+    """A command, and what came of it by slot at the last try."""
+
+    ref: UUID
+    assignment: int
+    state: DeviceState
+    ticket: int
+    refused: dict[int, HcpError] = field(default_factory=dict)
+    busy: dict[int, HcpError] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """As in log lines."""
+        return f"{self.ref}/{self.assignment}"
+
+    def request_id(self, node: Node) -> str:
+        """The same for the same command at the same node, however often it is told."""
+        return uuid5(self.ref, f"{self.assignment}/{node.address}").hex
+
+
+class Teller:
+    """The commands under way of one site; `close` ends them."""
+
+    def __init__(self, fleet: NodeFleet, options: GpuNodeOptions, clock: Clock) -> None:
+        self._fleet, self._options, self._clock = fleet, options, clock
+        self._running: set[_Task] = set()
+        self._at_once = asyncio.Semaphore(options.concurrency)
+        self._log = structlog.get_logger("devices.gpu_node")
+
+    def tell(self, ref: UUID, assignment: int, state: int, wanted: Slots) -> _Task:
+        """Begin; the task gives (accepted, refused) once every node was told, or could not be."""
+        ticket = self._fleet.give_ticket(state, wanted.tolist())
+        told = _Told(ref, assignment, DeviceState(state), ticket)
+        return self._keep(asyncio.create_task(self._tell_all(told, wanted)))
+
+    async def close(self) -> None:
+        """End what is under way."""
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _tell_all(self, told: _Told, wanted: Slots) -> tuple[Slots, Slots]:
+        strangers = self._strangers(told.state, wanted)
+        await self._tell(told, self._fleet.of(wanted[~np.isin(wanted, list(strangers))]))
+        await self._wait_for_busy(told)
+        told.refused |= strangers | told.busy
+        self._report(told)
+        refused = np.isin(wanted, np.array(sorted(told.refused), dtype=np.uint32))
+        if any(_may_pass(error) for error in told.refused.values()):
+            self._keep(asyncio.create_task(self._tell_later(told)))
+        return wanted[~refused], wanted[refused]
+
+    def _strangers(self, state: DeviceState, wanted: Slots) -> dict[int, HcpError]:
+        places = ((slot, self._fleet.place_of.get(slot)) for slot in wanted.tolist())
+        return {
+            slot: DeviceRefusedError(f"slot {slot}: no GPU, or not with state {state.label}")
+            for slot, place in places
+            if place is None or not place[0].group.has(state)
+        }
+
+    async def _wait_for_busy(self, told: _Told) -> None:
+        until_s = self._clock.now().timestamp() + BUSY_WITHIN_S
+        for wait_s in chain(BUSY_AGAIN_S, repeat(BUSY_AGAIN_S[-1])):
+            if not told.busy or self._clock.now().timestamp() > until_s:
+                return
+            await asyncio.sleep(wait_s)
+            await self._tell_again(told, told.busy)
+
+    async def _tell_later(self, told: _Told) -> tuple[Slots, Slots]:
+        """Behind the reply: busy ones until they are told, the unreachable a few times; what the last try said is reported."""
+        for tries, wait_s in enumerate(chain(RETRY_AFTER_S, repeat(RETRY_AFTER_S[-1])), start=1):
+            await asyncio.sleep(wait_s)
+            again = {slot: error for slot, error in (told.refused | told.busy).items() if _may_pass(error)}
+            await self._tell_again(told, again)
+            is_over = tries >= len(RETRY_AFTER_S)
+            if not told.busy and (is_over or not any(_may_pass(error) for error in told.refused.values())):
+                break
+        self._report(told)
+        return EMPTY, EMPTY
+
+    async def _tell_again(self, told: _Told, slots: Mapping[int, HcpError]) -> None:
+        again = np.array(sorted(slots), dtype=np.uint32)
+        for slot in again.tolist():
+            told.refused.pop(slot, None)
+        told.busy.clear()
+        await self._tell(told, self._fleet.of(again))
+
+    async def _tell(self, told: _Told, left: _Left) -> None:
+        async def tell(item: tuple[Node, tuple[int, ...]]) -> None:
+            async with self._at_once, item[0].lock:
+                await self._tell_node(told, *item)
+
+        await spread(left.items(), self._options.concurrency, tell)
+
+    async def _tell_node(self, told: _Told, node: Node, gpus: tuple[int, ...]) -> None:
+        """Ask one node. Nothing for GPUs that a newer command is there for."""
+        gpus = tuple(gpu for gpu in gpus if node.tickets[gpu] == told.ticket)
+        if not gpus:
+            return
+        spec = self._options.workloads.get(told.state)
+        try:
+            if node.device is None:
+                raise DeviceUnreachableError(f"{node.address}: not connected")
+            outcome = await node.device.set_state(told.state, gpus, told.request_id(node), spec)
+        except (DeviceUnreachableError, DeviceReplyError, DeviceRefusedError) as error:
+            metrics.CALLS.labels("command", kind_of(error)).inc(len(gpus))
+            told.refused |= {node.first_slot + gpu: error for gpu in gpus}
+        else:
+            self._note(told, node, outcome)
+
+    def _note(self, told: _Told, node: Node, outcome: StateOutcome) -> None:
+        for name, answers in (("ok", outcome.accepted), ("busy", outcome.busy), ("refused", outcome.refused)):
+            metrics.CALLS.labels("command", name).inc(len(answers))
+        for operation_id in set(outcome.accepted.values()) - {""}:
+            gpus = tuple(gpu for gpu, own in outcome.accepted.items() if own == operation_id)
+            node.operations[operation_id] = UnderWay(told.name, told.ticket, told.state, gpus)
+        told.busy |= {node.first_slot + gpu: _BusyGpuError(why) for gpu, why in outcome.busy.items()}
+        told.refused |= {node.first_slot + gpu: DeviceRefusedError(why) for gpu, why in outcome.refused.items()}
+
+    def _report(self, told: _Told) -> None:
+        """One line a command, not one a GPU."""
+        if told.refused:
+            examples = [f"{slot}: {error}" for slot, error in list(told.refused.items())[:EXAMPLES_SHOWN]]
+            kinds = Counter(kind_of(error) for error in told.refused.values())
+            self._log.warning("GPUs were not told", command=told.name, **kinds, examples=examples)
+
+    def _keep(self, task: _Task) -> _Task:
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+
+class _BusyGpuError(DeviceRefusedError):
+    """An operation is at work there."""
+
+
+def _may_pass(error: HcpError) -> bool:
+    return isinstance(error, DeviceUnreachableError | DeviceReplyError | _BusyGpuError)

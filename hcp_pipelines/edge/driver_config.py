@@ -1,0 +1,87 @@
+"""The drivers that a gateway's file can name, with their settings (docs/edge-site-file.md). Making them is in `drivers`."""
+
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hcp_pipelines.devices.gpu_node.values import GPUS_PER_NODE
+from hcp_pipelines.domain.modes import DeviceState
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+GpuWork = Literal[DeviceState.INFERENCE_REALTIME, DeviceState.INFERENCE_BATCH, DeviceState.TRAINING]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BulkDriver(Strict):
+    """A simulated site's devices over one channel (docs/bulk-channel.md)."""
+
+    kind: Literal["bulk"]
+    address: str
+    site: str
+
+
+class MinerApiDriver(Strict):
+    """Miners at their own addresses, over their own protocols (docs/devices.md)."""
+
+    kind: Literal["miner_api"]
+    poll_period_ms: int = Field(default=5_000, ge=200, le=60_000)
+    concurrency: int = Field(default=64, ge=1, le=512)
+    deadline_ms: int = Field(default=3_000, ge=100, le=30_000)
+    api_port: Port = 4028
+    web_port: Port = 80
+    v3_port: Port = 4433
+    passwords_file: Path | None = None
+    meters: str | None = Field(
+        default=None, pattern=r"^[^:\s]+:\d+$", description="Modbus TCP of the feeders' breakers."
+    )
+
+
+class Workload(Strict):
+    """What a GPU loads where it is to work; one copy goes over so many GPUs of a node."""
+
+    model: str = Field(default="unnamed", min_length=1, max_length=100)
+    weights_gib: float = Field(default=16.0, gt=0, le=10_000)
+    load: Literal["cold", "streamed"] = "cold"
+    gpus_each: int = Field(default=1, ge=1, le=GPUS_PER_NODE)
+
+
+class GpuNodeDriver(Strict):
+    """GPU nodes at their own addresses: exporter and agent (docs/devices.md, docs/gpu-agent.md)."""
+
+    kind: Literal["gpu_node"]
+    poll_period_ms: int = Field(default=5_000, ge=200, le=60_000)
+    exporter_interval_s: float = Field(default=30.0, ge=0.1, le=3600, description="Simulated, where devices are.")
+    concurrency: int = Field(default=64, ge=1, le=512)
+    deadline_ms: int = Field(default=5_000, ge=100, le=30_000)
+    exporter_port: Port = 9400
+    agent_port: Port = 9401
+    token_file: Path | None = None
+    xid_actions: Literal["observe", "act"] = "observe"
+    board_idle_w: float | None = Field(default=None, gt=0, le=5_000)
+    board_busy_w: float | None = Field(default=None, gt=0, le=5_000)
+    workloads: dict[GpuWork, Workload] = Field(default_factory=dict)
+
+    def period_ms(self, speed: float) -> int:
+        """Real milliseconds between two readings: as polled, but never oftener than there is something new to read.
+
+        >>> [GpuNodeDriver(kind="gpu_node").period_ms(speed) for speed in (1.0, 60.0)]
+        [30000, 5000]
+        """
+        return max(self.poll_period_ms, round(self.exporter_interval_s * 1000 / speed))
+
+    def work_in(self) -> dict[DeviceState, Workload]:
+        """What is loaded for each state in which a GPU works."""
+        return {state: self.workloads.get(state, Workload()) for state in get_args(GpuWork)}
+
+    def addresses_for(self, gpus: int) -> int:
+        """How many nodes so many GPUs fill."""
+        return -(-gpus // GPUS_PER_NODE)
+
+
+DriverConfig = Annotated[BulkDriver | MinerApiDriver | GpuNodeDriver, Field(discriminator="kind")]
