@@ -26,6 +26,7 @@ class Pending:
     wanted_kw: Floats  # per waiting slot
     allowed_s: float  # simulated seconds that they may take
     deadline_s: float = 0.0  # simulated Unix seconds
+    asked_at_s: float = float("-inf")  # a sample that may be older says nothing of it
     late_samples: int = 0
     settled: list[Slots] = field(default_factory=list)
     superseded: list[Slots] = field(default_factory=list)
@@ -34,6 +35,8 @@ class Pending:
     def begin(self, now_s: float) -> None:
         """The devices have been told; also after an interruption, when they are told once more."""
         self.deadline_s, self.late_samples = now_s + self.allowed_s, 0
+        if self.asked_at_s == float("-inf"):
+            self.asked_at_s = now_s
 
     def hold(self) -> None:
         """The devices are being told: nobody is late before the last of them has been."""
@@ -49,6 +52,7 @@ class Pending:
             near = np.abs(power_kw[self.waiting] - self.wanted_kw) <= np.maximum(
                 self.wanted_kw * TOLERANCE_FRACTION, TOLERANCE_KW
             )
+            near &= at_s >= self.asked_at_s
             self._keep(~(moved | near), settled=near & ~moved, superseded=moved)
         if len(self.waiting) and at_s >= self.deadline_s:
             self.late_samples += 1

@@ -189,6 +189,15 @@ def test_it_fails_on_the_second_sample_after_the_deadline_and_an_interruption_be
     assert waits.failed.tolist() == [0, 1, 2]
 
 
+def test_a_sample_that_may_be_older_than_the_command_is_no_arrival():
+    states, waits = np.full(3, FULL, dtype=np.uint8), pending()
+    waits.begin(1000.0)
+    assert not waits.observe(sample(3.5, 3.5, 3.5), states, 999.0)
+    assert joined(waits.settled).tolist() == []
+    waits.begin(1020.0)  # the last of them was told only then
+    assert waits.observe(sample(3.5, 3.5, 3.5), states, 1001.0)
+
+
 def test_power_that_is_no_number_is_not_arrival():
     states, waits = np.full(3, FULL, dtype=np.uint8), pending()
     waits.begin(0.0)
