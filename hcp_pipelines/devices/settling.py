@@ -7,10 +7,14 @@ is in `edge.settling`; the gateway adds two sampling periods to each, whether po
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hcp_pipelines.domain.modes import DeviceState
+
 DEADLINE_FACTOR = 2.0  # a device may take twice its usual time … (setting)
 SETTLE_MARGIN_S = 30.0  # … and the commands of one wave may leave so far apart (setting)
 FALLBACK_FAMILY = "stock"
-GPU_FAMILY = "gpu"
+GPU_FAMILY = "gpu"  # inference of a small model
+GPU_LARGE, GPU_TRAINING = "gpu-large", "gpu-training"
+LARGE_GIB = 60.0  # of weights: more is a large model (docs/gpu-agent.md)
 
 
 class Transition(StrEnum):
@@ -33,7 +37,7 @@ class Timing:
 
     @property
     def deadline_s(self) -> float:
-        """After so long, not having arrived is a fault; seconds.
+        """After so long, not having arrived is a fault; seconds. A GPU's load and the ramp behind it each fit in once.
 
         >>> Timing("luxos", Transition.WAKE, 10.0, "").deadline_s
         50.0
@@ -68,7 +72,18 @@ TABLE: tuple[Timing, ...] = (
     Timing("stock@2022-12", _T, 81.0, _SLOW_REPLY),
     Timing(GPU_FAMILY, _W, 60.0, "cold reload of a small model 38 to 58 s (vLLM blog, sleep mode, 2025-10-26)"),
     Timing(GPU_FAMILY, _S, 10.0, "setting"),
-    Timing(GPU_FAMILY, _T, 10.0, "setting"),
+    Timing(GPU_FAMILY, _T, 60.0, "as wake: another use loads its own model"),
+    Timing(
+        GPU_LARGE,
+        _W,
+        120.0,
+        "cold load of a 70B model more than 90 s (fridayswithfaraday.com); the upper end a setting",
+    ),
+    Timing(GPU_LARGE, _S, 10.0, "setting"),
+    Timing(GPU_LARGE, _T, 120.0, "as wake"),
+    Timing(GPU_TRAINING, _W, 180.0, "setting: a restart from the job's own checkpoint takes 60 to 180 s"),
+    Timing(GPU_TRAINING, _S, 90.0, "setting: a checkpoint of the job's own takes 20 to 90 s"),
+    Timing(GPU_TRAINING, _T, 180.0, "as wake"),
 )
 _ROWS = {(row.firmware, row.model, row.transition): row for row in TABLE}
 
@@ -100,7 +115,18 @@ def timing(firmware: str, transition: Transition, model: str = "") -> Timing:
 
 def families() -> set[str]:
     """Every miners' firmware of the table, versions left out."""
-    return {family(row.firmware) for row in TABLE} - {GPU_FAMILY}
+    return {family(row.firmware) for row in TABLE} - {GPU_FAMILY, GPU_LARGE, GPU_TRAINING}
+
+
+def gpu_family(state: DeviceState, weights_gib: float | None = None) -> str:
+    """Whose rows hold for what a GPU does in a state: training, or inference of a small or a large model.
+
+    >>> gpu_family(DeviceState.INFERENCE_BATCH, 140.0), gpu_family(DeviceState.IDLE), gpu_family(DeviceState.TRAINING)
+    ('gpu-large', 'gpu', 'gpu-training')
+    """
+    if state is DeviceState.TRAINING:
+        return GPU_TRAINING
+    return GPU_LARGE if weights_gib is not None and weights_gib > LARGE_GIB else GPU_FAMILY
 
 
 def markdown() -> str:

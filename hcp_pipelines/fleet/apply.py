@@ -13,7 +13,8 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.fleet.document import FacilityFile, Group, Ramp
+from hcp_pipelines.fleet.document import FacilityFile, Ramp
+from hcp_pipelines.fleet.groups import Group
 from hcp_pipelines.fleet.models import MODELS
 from hcp_pipelines.fleet.resources import specification
 from hcp_pipelines.fleet.slots import SlotRange, assign_slots
@@ -228,7 +229,7 @@ def _write_inventory(connection: psycopg.Connection, facility: FacilityFile, sto
 
 def _inventory_of(facility: FacilityFile, group: Group) -> dict[str, Any]:
     """What makes a group another one: everything about it but its overrides' wording."""
-    resolved = group.resolved()
+    resolved = facility.resolved(group)
     ladder = [{"state": int(s.state), "power_kw": s.power_kw, "settle_s": s.settle_s} for s in resolved.ladder]
     named = group.model_dump(mode="json", exclude={"states", "driver", "addresses"})
     reached: dict[str, Any] = {"addresses": list(group.addresses)} if group.addresses else {}

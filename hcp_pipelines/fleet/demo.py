@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import ControlMode, DeviceState
-from hcp_pipelines.fleet.document import FacilityFile, Feeder, Group, Location, Pue
+from hcp_pipelines.fleet.document import FacilityFile, Feeder, Location, Pue
+from hcp_pipelines.fleet.groups import Group
 from hcp_pipelines.fleet.models import MODELS
 
 FEEDER_MW = 25.0  # a feeder is planned for so much; its limit is a little above

@@ -1,17 +1,18 @@
 """The facility document: the shape, defaults and own consistency of a facility file (docs/facility-file.md).
 
-YAML is read and written in `facility_file.py`; what needs the database (armed obligations, generations) is checked in
-`apply.py`; what a model name stands for is in `models.py`.
+YAML is read and written in `facility_file.py`; groups are in `groups.py`, how devices are reached in `reach.py`; what needs the
+database (armed obligations, generations) is checked in `apply.py`.
 """
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
-from hcp_pipelines.devices.settling import family
-from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime, ResourceType
-from hcp_pipelines.fleet.models import MODELS, ResolvedGroup, StateSpec, states_of
-from hcp_pipelines.fleet.reach import DriverKind, MinerApi, Reach, check_reach
+from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime
+from hcp_pipelines.fleet.groups import Group
+from hcp_pipelines.fleet.models import ResolvedGroup
+from hcp_pipelines.fleet.parts import ID_PATTERN, Part, StateLabel
+from hcp_pipelines.fleet.reach import DriverKind, GpuNodes, MinerApi, Reach, check_reach
 
 FILE_VERSION: Literal[1] = 1
 DEFAULT_RAMP_MW = {
@@ -20,31 +21,9 @@ DEFAULT_RAMP_MW = {
     "portfolio": 300.0,
 }  # per 5 minutes, up and down (ours: DESIGN §7.6)
 RAMP_WINDOW_S = 300.0
-_ID = r"^[a-z0-9][a-z0-9-]{0,40}$"
 
 
-def parse_state(value: object) -> DeviceState:
-    """A state from its label.
-
-    >>> parse_state("mining_full").value
-    3
-    """
-    if isinstance(value, DeviceState):
-        return value
-    for state in DeviceState:
-        if state.label == value:
-            return state
-    raise ValueError(f"{value!r} is not a state: use one of {', '.join(s.label for s in DeviceState)}")
-
-
-StateLabel = Annotated[DeviceState, BeforeValidator(parse_state), PlainSerializer(lambda s: s.label, return_type=str)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Location(_Part):
+class Location(Part):
     """Where the site is."""
 
     lat: float = Field(ge=-90, le=90)
@@ -53,7 +32,7 @@ class Location(_Part):
     state: str = ""
 
 
-class Pue(_Part):
+class Pue(Part):
     """Power usage effectiveness: all-in power over IT power, with an optional slope above a temperature."""
 
     value: float = Field(ge=1, le=3)
@@ -69,7 +48,7 @@ class Pue(_Part):
         return self.value + self.slope_per_celsius * max(0.0, temperature_celsius - self.above_celsius)
 
 
-class Hedge(_Part):
+class Hedge(Part):
     """So many MW bought at a fixed price over [start, end). It changes settlement, never the marginal decision."""
 
     start: AwareDatetime
@@ -78,7 +57,7 @@ class Hedge(_Part):
     usd_per_mwh: float
 
 
-class Contract(_Part):
+class Contract(Part):
     """The power contract. `adders_usd_per_mwh` is what each consumed MWh costs beyond the market price."""
 
     market: Literal["ERCOT"] = "ERCOT"
@@ -95,14 +74,14 @@ class Contract(_Part):
         return self
 
 
-class Economics(_Part):
+class Economics(Part):
     """What scales revenue: the pool's share of mining, and the share of GPU hours that is sold."""
 
     pool_fee_fraction: float = Field(default=0.01, ge=0, lt=1)
     gpu_utilization: float = Field(default=0.6, ge=0, le=1)
 
 
-class Ramp(_Part):
+class Ramp(Part):
     """MW of load change per rolling window, up and down apart."""
 
     up_mw: float = Field(gt=0)
@@ -114,123 +93,29 @@ def _default_ramp(scope: str) -> Ramp:
     return Ramp(up_mw=DEFAULT_RAMP_MW[scope], down_mw=DEFAULT_RAMP_MW[scope])
 
 
-class Ramps(_Part):
+class Ramps(Part):
     """Limits above the feeders'. Of several facilities' `portfolio` the smallest holds."""
 
     facility: Ramp = Field(default_factory=lambda: _default_ramp("facility"))
     portfolio: Ramp = Field(default_factory=lambda: _default_ramp("portfolio"))
 
 
-class Feeder(_Part):
+class Feeder(Part):
     """One feeder with its limit in all-in MW."""
 
-    feeder_id: str = Field(pattern=_ID)
+    feeder_id: str = Field(pattern=ID_PATTERN)
     limit_mw: float = Field(gt=0)
     ramp: Ramp = Field(default_factory=lambda: _default_ramp("feeder"))
 
 
-class StateOverride(_Part):
-    """A state's measured figures in place of the model table's; what is left out stays as shipped."""
-
-    state: StateLabel
-    power_kw: float | None = Field(default=None, ge=0)
-    settle_s: float | None = Field(default=None, gt=0)
-    hash_rate_th_per_s: float | None = Field(default=None, ge=0)
-
-
-class Group(_Part):
-    """The devices of one model, firmware, cooling class and feeder."""
-
-    group_id: str = Field(pattern=_ID)
-    type: Literal["ASIC", "GPU"]
-    model: str
-    firmware: str = "stock"
-    cooling_class: str = "air"
-    feeder_id: str
-    devices: int = Field(gt=0, le=2_000_000)
-    states: tuple[StateOverride, ...] = ()
-    driver: DriverKind | None = None
-    addresses: tuple[str, ...] = ()
-
-    def resolved(self) -> ResolvedGroup:
-        """Ladder (rising in IT power) and specifications.
-
-        Raises:
-            ValueError: an unknown model without written-out states, or a ladder whose power does not rise.
-        """
-        shipped = MODELS.get(self.model)
-        by_state = {s.state: s for s in states_of(shipped, self.firmware)} if shipped else {}
-        for override in self.states:
-            by_state[override.state] = _overridden(self, by_state.get(override.state), override)
-        ladder = tuple(sorted(by_state.values(), key=lambda s: s.power_kw))
-        if len({s.power_kw for s in ladder}) != len(ladder):
-            raise ValueError(f"group {self.group_id}: two states of the same power; a ladder must rise")
-        return ResolvedGroup(ladder, _specifications(self, ladder))
-
-    @model_validator(mode="after")
-    def _model_is_known(self) -> Self:
-        shipped = MODELS.get(self.model)
-        if shipped is None and len(self.states) < 2:
-            known = ", ".join(MODELS)
-            raise ValueError(
-                f"model {self.model!r} is not in the table ({known}); write out its `states` with power_kw"
-            )
-        if shipped is not None and shipped.type != self.type:
-            raise ValueError(f"model {self.model!r} is of type {shipped.type.value}, not {self.type}")
-        if shipped is not None and family(self.firmware) not in shipped.firmware:
-            raise ValueError(
-                f"firmware {self.firmware!r} is not known for {self.model!r}: use one of {', '.join(shipped.firmware)}"
-            )
-        self.resolved()
-        return self
-
-
-def _overridden(group: Group, shipped: StateSpec | None, override: StateOverride) -> StateSpec:
-    if shipped is None:
-        if override.power_kw is None:
-            raise ValueError(f"group {group.group_id}: state {override.state.label} needs power_kw")
-        shipped = StateSpec(override.state, override.power_kw, 300.0, 60.0, 20.0)
-    return StateSpec(
-        state=override.state,
-        power_kw=shipped.power_kw if override.power_kw is None else override.power_kw,
-        settle_s=shipped.settle_s if override.settle_s is None else override.settle_s,
-        ramp_up_s=shipped.ramp_up_s,
-        ramp_down_s=shipped.ramp_down_s,
-        hash_rate_th_per_s=shipped.hash_rate_th_per_s
-        if override.hash_rate_th_per_s is None
-        else override.hash_rate_th_per_s,
-    )
-
-
-def _specifications(group: Group, ladder: tuple[StateSpec, ...]) -> dict[str, object]:
-    """What `device_groups.specifications` holds: rates by state, ramp times, GPU type."""
-    ramps = {s.state.label: {"up": s.ramp_up_s, "down": s.ramp_down_s} for s in ladder}
-    shipped = MODELS.get(group.model)
-    if group.type == ResourceType.GPU:
-        gpu_type = shipped.gpu_type if shipped else group.model
-        return {"gpu_type": gpu_type, "gpus_per_node": shipped.gpus_per_node if shipped else 0, "ramp_s": ramps}
-    hashing = {s.state: s for s in ladder if s.hash_rate_th_per_s > 0}
-    full = max(hashing.values(), key=lambda s: s.power_kw, default=None)
-    specifications: dict[str, object] = {
-        "hash_rate_th_per_s": full.hash_rate_th_per_s if full else 0.0,
-        "efficiency_j_per_th": full.power_kw * 1000 / full.hash_rate_th_per_s if full else 0.0,
-        "hash_rate_by_state_th_per_s": {s.label: spec.hash_rate_th_per_s for s, spec in hashing.items()},
-        "ramp_s": ramps,
-    }
-    eco = hashing.get(DeviceState.MINING_ECO)
-    if eco is not None:
-        specifications["eco"] = {"hash_rate_th_per_s": eco.hash_rate_th_per_s, "power_kw": eco.power_kw}
-    return specifications
-
-
-class Dwell(_Part):
+class Dwell(Part):
     """Least time a group stays on, or off, once switched."""
 
     min_up_s: float = Field(default=0.0, ge=0)
     min_down_s: float = Field(default=0.0, ge=0)
 
 
-class Staleness(_Part):
+class Staleness(Part):
     """Own limits for old prices, in seconds of world time; what is left out follows the platform's settings."""
 
     power_price_s: float | None = Field(default=None, gt=0)
@@ -238,11 +123,11 @@ class Staleness(_Part):
     hold_s: float | None = Field(default=None, gt=0)
 
 
-class FacilityFile(_Part):
+class FacilityFile(Part):
     """One facility as its operator describes it; the same file back-tests read."""
 
     version: Literal[1] = FILE_VERSION
-    facility_id: str = Field(pattern=_ID)
+    facility_id: str = Field(pattern=ID_PATTERN)
     name: str = Field(min_length=1)
     location: Location
     settlement_point: str = Field(min_length=1)
@@ -260,6 +145,7 @@ class FacilityFile(_Part):
     staleness: Staleness = Staleness()
     driver: DriverKind = "bulk"
     miner_api: MinerApi = MinerApi()
+    gpu_node: GpuNodes = GpuNodes()
 
     @property
     def devices(self) -> int:
@@ -269,6 +155,11 @@ class FacilityFile(_Part):
     def driver_of(self, group: Group) -> DriverKind:
         """The group's own driver, or the facility's."""
         return group.driver or self.driver
+
+    def resolved(self, group: Group) -> ResolvedGroup:
+        """The group's ladder and specifications; GPU nodes take as long as what the file has them load."""
+        is_node = self.driver_of(group) == "gpu_node"
+        return group.resolved(self.gpu_node.weights_gib if is_node else {})
 
     def fallback_state(self, group: Group) -> DeviceState:
         """The state the fallback plan puts a group in: its lowest one if the file names none."""
@@ -300,7 +191,16 @@ class FacilityFile(_Part):
     @model_validator(mode="after")
     def _devices_can_be_reached(self) -> Self:
         check_reach(
-            Reach(g.group_id, g.type, g.firmware, g.devices, g.driver or self.driver, g.addresses) for g in self.groups
+            Reach(
+                g.group_id,
+                g.type,
+                g.firmware,
+                g.devices,
+                self.driver_of(g),
+                g.addresses,
+                frozenset(s.state for s in g.resolved().ladder),
+            )
+            for g in self.groups
         )
         return self
 

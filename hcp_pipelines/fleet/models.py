@@ -5,13 +5,15 @@ How long devices take is in `devices.settling`. No prices. Figures marked *setti
 measured on site and overridden.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Set
+from dataclasses import dataclass, field, replace
 
-from hcp_pipelines.devices.settling import GPU_FAMILY, Transition, timing
+from hcp_pipelines.devices.settling import Transition, gpu_family, timing
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
 
 ASIC_SLEEP_KW = 0.025  # LuxOS: about 25 W asleep (docs.luxor.tech; FACTS §7)
 ECO_POWER_FRACTION = 0.80  # eco profile: 80 % of the power …
+_RESTING = (DeviceState.CURTAILED, DeviceState.IDLE)
 ECO_HASH_FRACTION = 0.86  # … gives 86 % of the hashrate (setting; a tuned profile of one's own goes into `states`)
 
 
@@ -95,12 +97,26 @@ def asic_states(model: DeviceModel, firmware: str) -> tuple[StateSpec, ...]:
 
 
 def gpu_states(model: DeviceModel) -> tuple[StateSpec, ...]:
-    """Ladder of a GPU: idle (warm), batch inference."""
-    wake, sleep = (timing(GPU_FAMILY, t, model.model) for t in (Transition.WAKE, Transition.SLEEP))
-    return (
-        StateSpec(DeviceState.IDLE, model.idle_kw, sleep.deadline_s, sleep.typical_s, sleep.typical_s),
-        StateSpec(DeviceState.INFERENCE_BATCH, model.power_kw, wake.deadline_s, wake.typical_s, sleep.typical_s),
-    )
+    """Ladder of a GPU: idle (warm), batch inference of a small model."""
+    power_kw = {DeviceState.IDLE: model.idle_kw, DeviceState.INFERENCE_BATCH: model.power_kw}
+    return tuple(gpu_timed(StateSpec(s, kw, 0.0), model.model, None, set(power_kw)) for s, kw in power_kw.items())
+
+
+def gpu_timed(spec: StateSpec, model: str, weights_gib: float | None, states: Set[DeviceState]) -> StateSpec:
+    """A state of a GPU with its times: those of the slowest way into it among `states`, the group's.
+
+    >>> idle, batch = StateSpec(DeviceState.IDLE, 0.45, 0.0), StateSpec(DeviceState.INFERENCE_BATCH, 1.3, 0.0)
+    >>> [gpu_timed(idle, "", None, {DeviceState.IDLE, work}).settle_s for work in (batch.state, DeviceState.TRAINING)]
+    [50.0, 210.0]
+    >>> [gpu_timed(batch, "", weights_gib, set()).settle_s for weights_gib in (16.0, 140.0)]
+    [150.0, 270.0]
+    """
+    slowest = DeviceState.TRAINING if DeviceState.TRAINING in states else DeviceState.IDLE
+    rest = timing(gpu_family(slowest), Transition.SLEEP, model)
+    if spec.state in _RESTING:
+        return replace(spec, settle_s=rest.deadline_s, ramp_up_s=rest.typical_s, ramp_down_s=rest.typical_s)
+    wake = timing(gpu_family(spec.state, weights_gib), Transition.WAKE, model)
+    return replace(spec, settle_s=wake.deadline_s, ramp_up_s=wake.typical_s, ramp_down_s=rest.typical_s)
 
 
 def states_of(model: DeviceModel, firmware: str) -> tuple[StateSpec, ...]:

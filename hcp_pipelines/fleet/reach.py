@@ -1,21 +1,24 @@
 """How a facility file says that devices are reached: by which driver, at which addresses. What a gateway does is in `edge`."""
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from hcp_pipelines.devices.discovery.ranges import expand
+from hcp_pipelines.devices.gpu_node.values import GPUS_PER_NODE
 from hcp_pipelines.devices.settling import family
+from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.fleet.parts import Part, StateLabel
 
-DriverKind = Literal["bulk", "miner_api"]
+DriverKind = Literal["bulk", "miner_api", "gpu_node"]
+GPU_STATES = frozenset(DeviceState) - {DeviceState.MINING_ECO, DeviceState.MINING_FULL}
+GPU_WORK = GPU_STATES - {DeviceState.CURTAILED, DeviceState.IDLE}
 DRIVEN_FIRMWARE = ("stock", "whatsminer", "whatsminer-v3", "luxos")  # by miner_api
 
 
-class MinerApi(BaseModel):
+class MinerApi(Part):
     """How miners at addresses of their own are spoken to; what is left out is the driver's default (docs/edge-site-file.md)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     poll_period_ms: int | None = Field(default=None, ge=200, le=60_000)
     concurrency: int | None = Field(default=None, ge=1, le=512)
@@ -27,6 +30,42 @@ class MinerApi(BaseModel):
     meters: str | None = Field(default=None, pattern=r"^[^:\s]+:\d+$")
 
 
+def _is_work(state: DeviceState) -> DeviceState:
+    if state not in GPU_WORK:
+        raise ValueError(f"a GPU loads nothing for {state.label}; use {', '.join(s.label for s in sorted(GPU_WORK))}")
+    return state
+
+
+class Workload(Part):
+    """What a GPU loads for a state; what is left out is the driver's default."""
+
+    model: str | None = Field(default=None, min_length=1, max_length=100)
+    weights_gib: float | None = Field(default=None, gt=0, le=10_000)
+    load: Literal["cold", "streamed"] | None = None
+    gpus_each: int | None = Field(default=None, ge=1, le=GPUS_PER_NODE)
+
+
+class GpuNodes(Part):
+    """How GPU nodes at addresses of their own are spoken to; what is left out is the driver's default."""
+
+    poll_period_ms: int | None = Field(default=None, ge=200, le=60_000)
+    exporter_interval_s: float | None = Field(default=None, ge=0.1, le=3600)
+    concurrency: int | None = Field(default=None, ge=1, le=512)
+    deadline_ms: int | None = Field(default=None, ge=100, le=30_000)
+    exporter_port: int | None = Field(default=None, ge=1, le=65_535)
+    agent_port: int | None = Field(default=None, ge=1, le=65_535)
+    token_file: str | None = None
+    xid_actions: Literal["observe", "act"] | None = None
+    board_idle_w: float | None = Field(default=None, gt=0, le=5_000)
+    board_busy_w: float | None = Field(default=None, gt=0, le=5_000)
+    workloads: dict[Annotated[StateLabel, AfterValidator(_is_work)], Workload] = Field(default_factory=dict)
+
+    @property
+    def weights_gib(self) -> dict[DeviceState, float]:
+        """Weights by state, where the file says how large they are."""
+        return {state: work.weights_gib for state, work in self.workloads.items() if work.weights_gib is not None}
+
+
 class Reach(NamedTuple):
     """What decides whether a group's devices can be reached."""
 
@@ -36,6 +75,7 @@ class Reach(NamedTuple):
     devices: int
     driver: DriverKind
     addresses: tuple[str, ...]
+    states: frozenset[DeviceState]
 
 
 def check_reach(groups: Iterable[Reach]) -> None:
@@ -49,6 +89,8 @@ def check_reach(groups: Iterable[Reach]) -> None:
         addresses = expand(group.addresses)
         if group.driver == "miner_api":
             _check_miners(group, len(addresses))
+        elif group.driver == "gpu_node":
+            _check_nodes(group, len(addresses))
         for address in addresses:
             if address in seen:
                 raise ValueError(f"{address} is in group {seen[address]} and in group {group.group_id}")
@@ -63,3 +105,14 @@ def _check_miners(group: Reach, addresses: int) -> None:
         )
     if addresses != group.devices:
         raise ValueError(f"group {group.group_id} has {group.devices} devices and {addresses} addresses")
+
+
+def _check_nodes(group: Reach, addresses: int) -> None:
+    if group.type != "GPU" or not group.states <= GPU_STATES:
+        raise ValueError(f"group {group.group_id}: gpu_node drives GPUs, with states in which no bitcoin is mined")
+    nodes = -(-group.devices // GPUS_PER_NODE)
+    if addresses != nodes:
+        raise ValueError(
+            f"group {group.group_id} has {group.devices} GPUs, {GPUS_PER_NODE} a node, and {addresses} addresses; "
+            f"it needs {nodes}, one a node"
+        )

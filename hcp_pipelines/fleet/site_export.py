@@ -3,32 +3,95 @@
 The files around them are written by the supervisor; their schemas are in `edge/config.py` and `simulators/settings.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import ResourceType
 from hcp_pipelines.fleet.inventory import FacilityInventory, GroupInventory
 
+NODE_RAMP_S = (10.0, 5.0)  # up and down: how fast power follows once the work runs or rests (setting)
 
-def edge_facility(inventory: FacilityInventory, address: str) -> dict[str, Any]:
-    """A facility's entry in a gateway's configuration; `address` is where its devices are reached."""
+
+def edge_facility(
+    inventory: FacilityInventory, address: str, defaults: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """A facility's entry in a gateway's configuration.
+
+    `address` is where a simulated site's devices are reached; `defaults` is by driver, for what the facility file leaves out.
+    """
+    reach = _Reach(inventory, address, defaults or {})
     return {
         "facility_id": inventory.facility_id,
         "generation": inventory.generation,
-        "driver": _driver(inventory, inventory.document.driver, address),
-        "groups": [_edge_group(inventory, g, address) for g in inventory.groups],
+        "driver": reach.driver(inventory.document.driver),
+        "groups": [_edge_group(reach, g) for g in inventory.groups],
         "fallback": {group_id: int(state) for group_id, state in inventory.fallback.items()},
     }
 
 
-def world_protocols(inventories: Sequence[FacilityInventory]) -> dict[str, Any]:
-    """The world's `protocols`: miners speak their own where a group is driven by it, on the ports that the files name."""
-    driven = [i for i in inventories if any(g.specifications.get("driver") == "miner_api" for g in i.groups)]
+def driven_by(kind: str, inventories: Sequence[FacilityInventory]) -> list[FacilityInventory]:
+    """The facilities of which some group has a driver."""
+    return [i for i in inventories if any(g.specifications.get("driver") == kind for g in i.groups)]
+
+
+def world_protocols(inventories: Sequence[FacilityInventory], token_file: Path | None = None) -> dict[str, Any]:
+    """The world's `protocols`: what the facility files' drivers and meters need, on the ports that the files name.
+
+    `token_file` holds the GPU nodes' token where no file names another.
+
+    Raises:
+        ConfigError: two files name different ports, intervals or tokens; there is one world for all of them.
+    """
+    parts = {
+        "miners": _miner_ports(driven_by("miner_api", inventories)),
+        "gpu_nodes": _node_ports(driven_by("gpu_node", inventories), token_file),
+        "modbus": _meter_port(driven_by("miner_api", inventories)),
+    }
+    return {name: {"enabled": True} | part for name, part in parts.items() if part is not None}
+
+
+def _miner_ports(driven: Sequence[FacilityInventory]) -> dict[str, Any] | None:
     if not driven:
-        return {}
-    named = driven[0].document.miner_api
-    ports = {"port_4028": named.api_port, "http_port": named.web_port, "v3_port": named.v3_port}
-    return {"miners": {"enabled": True} | {key: port for key, port in ports.items() if port is not None}}
+        return None
+    named = {"port_4028": "api_port", "http_port": "web_port", "v3_port": "v3_port"}
+    return _named({key: _agreed(driven, "miner_api", field) for key, field in named.items()})
+
+
+def _node_ports(driven: Sequence[FacilityInventory], token_file: Path | None) -> dict[str, Any] | None:
+    if not driven:
+        return None
+    named = {"exporter_port": "exporter_port", "agent_port": "agent_port", "collect_s": "exporter_interval_s"}
+    ports = {key: _agreed(driven, "gpu_node", field) for key, field in named.items()}
+    own = _agreed(driven, "gpu_node", "token_file")
+    return _named(ports | {"token_file": own or (str(token_file) if token_file else None)})
+
+
+def _meter_port(driven: Sequence[FacilityInventory]) -> dict[str, Any] | None:
+    """The meters' port; their addresses are the sites' own (docs/modbus.md)."""
+    targets = {i.facility_id: i.document.miner_api.meters for i in driven}
+    ports = {facility_id: int(target.rpartition(":")[2]) for facility_id, target in targets.items() if target}
+    port = _one(ports, "miner_api.meters")
+    return None if port is None else {"port": port}
+
+
+def _agreed(driven: Sequence[FacilityInventory], section: str, key: str) -> Any:
+    """What the facility files have under a key; None where none has it."""
+    values = {i.facility_id: getattr(getattr(i.document, section), key) for i in driven}
+    return _one({facility_id: value for facility_id, value in values.items() if value is not None}, f"{section}.{key}")
+
+
+def _one(by_facility: Mapping[str, Any], key: str) -> Any:
+    if len(set(by_facility.values())) > 1:
+        told = ", ".join(f"{value} ({facility_id})" for facility_id, value in by_facility.items())
+        raise ConfigError(f"{key}: {told}; the simulated world has one for all: give each facility file the same")
+    return next(iter(by_facility.values()), None)
+
+
+def _named(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def world_site(inventory: FacilityInventory) -> dict[str, Any]:
@@ -57,16 +120,32 @@ def _world_cooling(inventory: FacilityInventory) -> dict[str, Any]:
     return {"plant": {"cooling": cooling}}
 
 
-def _driver(inventory: FacilityInventory, kind: str, address: str) -> dict[str, Any]:
-    if kind == "bulk":
-        return {"kind": "bulk", "address": address, "site": inventory.facility_id}
-    return {"kind": kind} | inventory.document.miner_api.model_dump(exclude_none=True)
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """How a facility's devices are reached."""
+
+    inventory: FacilityInventory
+    address: str
+    defaults: Mapping[str, Mapping[str, Any]]
+
+    def driver(self, kind: str) -> dict[str, Any]:
+        """The driver of a kind, with what the facility file says of it."""
+        document = self.inventory.document
+        if kind == "bulk":
+            return {"kind": "bulk", "address": self.address, "site": self.inventory.facility_id}
+        if kind == "miner_api":
+            return {"kind": kind, **self.defaults.get(kind, {}), **document.miner_api.model_dump(exclude_none=True)}
+        named = document.gpu_node.model_dump(exclude_none=True, exclude={"workloads"})
+        work = document.gpu_node.workloads.items()
+        workloads = {int(state): one.model_dump(exclude_none=True) for state, one in work}
+        loads = {"workloads": workloads} if workloads else {}
+        return {"kind": kind, **self.defaults.get(kind, {}), **named, **loads}
 
 
-def _edge_group(inventory: FacilityInventory, group: GroupInventory, address: str) -> dict[str, Any]:
+def _edge_group(reach: _Reach, group: GroupInventory) -> dict[str, Any]:
     rates = group.specifications.get("hash_rate_by_state_th_per_s", {})
     kind = group.specifications.get("driver", "bulk")
-    own = {} if kind == inventory.document.driver else {"driver": _driver(inventory, kind, address)}
+    own = {} if kind == reach.inventory.document.driver else {"driver": reach.driver(kind)}
     addresses = group.specifications.get("addresses")
     reached = own | ({"addresses": addresses} if addresses else {})
     return reached | {
@@ -74,7 +153,7 @@ def _edge_group(inventory: FacilityInventory, group: GroupInventory, address: st
         "feeder_id": group.feeder_id,
         "first_slot": group.first_slot,
         "devices": group.devices,
-        "pue": inventory.pue,
+        "pue": reach.inventory.pue,
         "firmware": group.firmware,
         "ladder": [
             {"state": int(s.state), "power_kw": s.power_kw, "settle_s": s.settle_s}
@@ -85,7 +164,10 @@ def _edge_group(inventory: FacilityInventory, group: GroupInventory, address: st
 
 
 def _world_group(group: GroupInventory) -> dict[str, Any]:
-    ramps = group.specifications.get("ramp_s", {})
+    """A group's entry. Where a node's agent takes the time of loading and pausing, power follows it at once."""
+    is_node = group.specifications.get("driver") == "gpu_node"
+    ramps = {} if is_node else group.specifications.get("ramp_s", {})
+    up_s, down_s = NODE_RAMP_S if is_node else (30.0, 10.0)
     rates = group.specifications.get("hash_rate_by_state_th_per_s", {})
     return {
         "group": group.group_id,
@@ -99,8 +181,8 @@ def _world_group(group: GroupInventory) -> dict[str, Any]:
             {
                 "state": int(step.state),
                 "power_w": step.power_kw * 1000,
-                "ramp_up_s": ramps.get(step.state.label, {}).get("up", 30.0),
-                "ramp_down_s": ramps.get(step.state.label, {}).get("down", 10.0),
+                "ramp_up_s": ramps.get(step.state.label, {}).get("up", up_s),
+                "ramp_down_s": ramps.get(step.state.label, {}).get("down", down_s),
                 "hash_rate_th_per_s": rates.get(step.state.label, 0.0),
             }
             for step in group.ladder

@@ -1,4 +1,4 @@
-"""Generated passwords: one file a role in `.hcp/secrets`, readable by the owner alone. Never logged."""
+"""Generated secrets: a file each in `.hcp/secrets`, readable by the owner alone. Never logged."""
 
 import os
 import secrets
@@ -31,6 +31,14 @@ def password(settings: Settings, role: Role, *, create: bool = False) -> str:
             raise StorageError(f"{path} is missing: the platform has not been set up here; `hcp up` does it") from None
     _create(path, secrets.token_urlsafe(24))
     return path.read_text()
+
+
+def gpu_agents_token_file(settings: Settings) -> Path:
+    """The file with the token of the simulated GPU nodes' agents, generated at first use."""
+    path = secrets_dir(settings) / "gpu_agents_token"
+    if not path.exists():
+        _create(path, secrets.token_urlsafe(32))
+    return path
 
 
 def _create(path: Path, value: str) -> None:

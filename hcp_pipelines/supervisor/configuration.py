@@ -18,10 +18,11 @@ from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.facility_file import dump_facility
 from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories
-from hcp_pipelines.fleet.site_export import edge_facility, world_protocols, world_site
+from hcp_pipelines.fleet.site_export import driven_by, edge_facility, world_protocols, world_site
 from hcp_pipelines.settings import Settings, child_environment
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.storage.secrets import gpu_agents_token_file
 from hcp_pipelines.supervisor.processes import ROOT, gateway_names
 
 MakeAnchor = Callable[[datetime | None], Anchor]
@@ -124,7 +125,7 @@ def _write_world(settings: Settings, inventories: list[FacilityInventory]) -> da
         "transition_log": str(settings.at("world", "transitions.jsonl")),
         "exogenous_log": str(settings.at("world", "exogenous.jsonl")),
         "settlement_points": points,
-        "protocols": world_protocols(inventories),
+        "protocols": world_protocols(inventories, _node_token(settings, inventories)),
         "sites": [world_site(i) for i in inventories],
     }
     asked = ("world", "world.asked.yaml")
@@ -142,9 +143,24 @@ def _write_gateway(settings: Settings, name: str, inventories: list[FacilityInve
         "state_dir": str(settings.at("edge")),
         "simulated": settings.world != "real",
         "anchor": str(settings.at("run", "clock.json")) if settings.world != "real" else None,
-        "facilities": [edge_facility(i, f"unix:{bulk_socket(settings)}") for i in inventories],
+        "facilities": [
+            edge_facility(i, f"unix:{bulk_socket(settings)}", _driver_defaults(settings, inventories))
+            for i in inventories
+        ],
     }
     _write_yaml(settings, ("edge", f"{name}.yaml"), site)
+
+
+def _driver_defaults(settings: Settings, inventories: list[FacilityInventory]) -> dict[str, dict[str, object]]:
+    """What facility files may leave out: simulated GPU nodes have a token of ours, and XIDs are acted on there."""
+    token_file = _node_token(settings, inventories)
+    return {} if token_file is None else {"gpu_node": {"token_file": str(token_file), "xid_actions": "act"}}
+
+
+def _node_token(settings: Settings, inventories: list[FacilityInventory]) -> Path | None:
+    if settings.world == "real" or not driven_by("gpu_node", inventories):
+        return None
+    return gpu_agents_token_file(settings)
 
 
 def _ask_world(settings: Settings, config: Path) -> datetime:

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 from hcp_pipelines.allocator.market import MarketBook, TickRow
 from hcp_pipelines.allocator.site import site_of
-from hcp_pipelines.domain.modes import ControlMode, DispatchRegime, ResourceType
+from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime, ResourceType
+from hcp_pipelines.fleet.apply import _inventory_of
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.inventory import FacilityInventory, GroupInventory, LadderState, RampBudget
-from hcp_pipelines.fleet.models import MODELS, states_of
 from hcp_pipelines.fleet.solve_sites import site_inputs
 from hcp_pipelines.optimizer.inputs import FacilityInputs
 from hcp_pipelines.optimizer.solve import solve_facility
@@ -26,28 +26,29 @@ MARKET = (
 
 
 def inventory(devices=600, control_mode=ControlMode.AUTO, ramps=(), **changes):
-    document = demo_facilities(1, devices)[0]
+    made = inventory_of(demo_facilities(1, devices)[0])
+    return replace(made, control_mode=control_mode, ramps=tuple(ramps), **changes)
+
+
+def inventory_of(document):
+    """What applying a facility file to an empty database makes of it."""
     groups, first = [], 0
     for group in document.groups:
-        model = MODELS[group.model]
-        specs = states_of(model, group.firmware)
-        rates = {s.state.label: s.hash_rate_th_per_s for s in specs}
+        row = _inventory_of(document, group)
+        ladder = tuple(LadderState(DeviceState(s["state"]), s["power_kw"], s["settle_s"]) for s in row["ladder"])
         groups.append(
             GroupInventory(
                 group.group_id, group.feeder_id, ResourceType(group.type), group.model, group.firmware,
-                group.cooling_class, first, group.devices,
-                tuple(LadderState(s.state, s.power_kw, s.settle_s) for s in specs),
-                {"hash_rate_by_state_th_per_s": rates, "gpu_type": model.gpu_type},
+                group.cooling_class, first, group.devices, ladder, row["specifications"],
             )
         )  # fmt: skip
         first += group.devices
-    made = FacilityInventory(
+    return FacilityInventory(
         document.facility_id, document.name, 1, 1, document.settlement_point, document.capacity_mw,
-        document.pue.value, control_mode, DispatchRegime.SELF, 0, "active",
-        {f.feeder_id: f.limit_mw for f in document.feeders}, tuple(groups), tuple(ramps),
+        document.pue.value, document.control_mode, DispatchRegime.SELF, 0, "active",
+        {f.feeder_id: f.limit_mw for f in document.feeders}, tuple(groups), (),
         {g.group_id: document.fallback_state(g) for g in document.groups}, document,
     )  # fmt: skip
-    return replace(made, **changes)
 
 
 def site(**changes):

@@ -11,13 +11,16 @@ from pyroaring import BitMap
 
 from hcp_pipelines.allocator.service import Allocator
 from hcp_pipelines.domain.clock import Anchor, SystemClock
+from hcp_pipelines.domain.modes import ResourceType
 from hcp_pipelines.edge import facility as edge_facility_module
 from hcp_pipelines.edge.config import EdgeConfig
 from hcp_pipelines.edge.durable_log import read_log
 from hcp_pipelines.edge.settling import Pending
 from hcp_pipelines.fleet.apply import apply
-from hcp_pipelines.fleet.document import FacilityFile, Feeder, Group, Location, Pue
+from hcp_pipelines.fleet.document import FacilityFile, Feeder, Location, Pue
+from hcp_pipelines.fleet.groups import Group
 from hcp_pipelines.fleet.inventory import load_inventory
+from hcp_pipelines.fleet.models import MODELS
 from hcp_pipelines.fleet.reach import MinerApi
 from hcp_pipelines.fleet.site_export import edge_facility, world_protocols, world_site
 from hcp_pipelines.fleet.solve_sites import load_sites
@@ -46,15 +49,21 @@ MARKET = (
 )  # fmt: skip
 
 
-def document(groups, **miner_api) -> FacilityFile:
+def document(groups, gpu_node=None, **miner_api) -> FacilityFile:
     """A facility of (group id, model, firmware, devices); addresses are those of the world's first site."""
     made, first = [], 0
     for group_id, model, firmware, devices in groups:
-        addresses = tuple(address_of(0, first + n) for n in range(devices))
+        is_gpu = MODELS[model].type is ResourceType.GPU
+        addresses = [address_of(0, first + n) for n in range(0, devices, 8 if is_gpu else 1)]
+        reached = (
+            {"driver": "gpu_node", "addresses": addresses}
+            if is_gpu
+            else {"addresses": [f"{addresses[0]}-{addresses[-1]}"]}
+        )
         made.append(
             Group(
-                group_id=group_id, type="ASIC", model=model, firmware=firmware, feeder_id="f1", devices=devices,
-                addresses=(f"{addresses[0]}-{addresses[-1]}",),
+                group_id=group_id, type=MODELS[model].type.value, model=model, firmware=firmware, feeder_id="f1",
+                devices=devices, **reached,
             )
         )  # fmt: skip
         first += devices
@@ -62,6 +71,7 @@ def document(groups, **miner_api) -> FacilityFile:
         facility_id=FACILITY, name="West 1", location=Location(lat=31.8, lon=-102.4), settlement_point=POINT,
         capacity_mw=20.0, pue=Pue(value=1.05), feeders=(Feeder(feeder_id="f1", limit_mw=20.0),), groups=tuple(made),
         control_mode="auto", driver="miner_api", miner_api=MinerApi(**miner_api),
+        gpu_node=gpu_node or {},
     )  # fmt: skip
 
 
