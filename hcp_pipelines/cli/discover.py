@@ -1,8 +1,8 @@
-"""`hcp discover`: find miners on ranges of addresses, and bring the inventory up to date with what was found."""
+"""`hcp discover`: find miners and GPU nodes on ranges of addresses, and bring the inventory up to date with what was found."""
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
-from hcp_pipelines.devices.discovery.found import OnProgress, Scan
+from hcp_pipelines.devices.discovery.found import OnProgress, Scan, merge
 from hcp_pipelines.devices.discovery.ranges import expand
 from hcp_pipelines.devices.miner.telemetry import MinerOptions
 from hcp_pipelines.domain.clock import SystemClock
@@ -23,6 +23,8 @@ from hcp_pipelines.settings import environment_value
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 
+_MINERS = ("api_port", "web_port", "v3_port", "concurrency", "deadline_s")
+_NODES = ("agent_port", "exporter_port", "concurrency", "deadline_s")
 SHOWN = 20  # rows of a table on a terminal; --json has all
 
 
@@ -37,6 +39,9 @@ SHOWN = 20  # rows of a table on a terminal; --json has all
 @click.option("--api-port", type=click.IntRange(1, 65_535), default=4028, show_default=True)
 @click.option("--web-port", type=click.IntRange(1, 65_535), default=80, show_default=True)
 @click.option("--v3-port", type=click.IntRange(1, 65_535), default=4433, show_default=True)
+@click.option("--agent-port", type=click.IntRange(1, 65_535), default=9401, show_default=True)
+@click.option("--exporter-port", type=click.IntRange(1, 65_535), default=9400, show_default=True)
+@click.option("--kind", type=click.Choice(["miners", "gpu-nodes", "all"]), default="all", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @state_dir_option
 @click.pass_context
@@ -46,13 +51,12 @@ def discover(
     ranges: tuple[str, ...],
     facility_id: str | None,
     is_applied: bool,
+    kind: str,
     as_json: bool,
     own_state_dir: Path | None,
     **options: float,
 ) -> None:
-    """Find miners at RANGES (10.1.0.1-10.1.3.254, 10.1.0.0/22 …): who they are, and what has changed."""
-    from hcp_pipelines.devices.discovery.scan import scan  # brings httpx: not for every command
-
+    """Find devices at RANGES (10.1.0.1-10.1.3.254, 10.1.0.0/22 …): who they are, and what has changed."""
     if is_applied and facility_id is None:
         raise ConfigError("--apply writes a facility's inventory: name it with --facility")
     try:
@@ -60,7 +64,7 @@ def discover(
     except ValueError as error:
         raise ConfigError(str(error)) from None
     with _progress() as on_progress:
-        found = uvloop.run(scan(addresses, MinerOptions(**options), SystemClock(), on_progress))  # type: ignore[arg-type]
+        found = uvloop.run(_scan(addresses, kind, options, on_progress))
     changes, generation = None, None
     if facility_id is not None:
         with connect(settings_of(context, own_state_dir), Role.ADMIN if is_applied else Role.API) as connection:
@@ -74,6 +78,24 @@ def discover(
     else:
         _show(found)
         _show_changes(facility_id, changes, generation)
+
+
+async def _scan(addresses: Sequence[str], kind: str, options: Mapping[str, float], on_progress: OnProgress) -> Scan:
+    """Miners first; GPU nodes where no miner answered."""
+    from hcp_pipelines.devices.discovery.nodes import scan_nodes  # these bring httpx: not for every command
+    from hcp_pipelines.devices.discovery.scan import scan
+    from hcp_pipelines.devices.gpu_node.fleet import GpuNodeOptions
+
+    scans, clock = list[Scan](), SystemClock()
+    if kind != "gpu-nodes":
+        own = MinerOptions(**{name: options[name] for name in _MINERS})  # type: ignore[arg-type]
+        scans.append(await scan(addresses, own, clock, on_progress))
+    if kind != "miners":
+        miners = {one.address for scan in scans for one in scan.found}
+        rest = [address for address in addresses if address not in miners]
+        nodes = GpuNodeOptions(**{name: options[name] for name in _NODES})  # type: ignore[arg-type]
+        scans.append(await scan_nodes(rest, nodes, clock, on_progress))
+    return merge(scans)
 
 
 @contextlib.contextmanager
@@ -95,7 +117,7 @@ def _progress() -> Iterator[OnProgress]:
 def _document(found: Scan, changes: Reconciliation | None, generation: int | None) -> dict[str, object]:
     rates = {"probes_per_s": round(found.probes_per_s, 1), "identified_per_s": round(found.identified_per_s, 1)}
     document: dict[str, object] = {"addresses": len(found.addresses), **rates}
-    document |= {"found": [asdict(one) for one in found.found], "hung": found.hung}
+    document |= {"found": [asdict(one) for one in found.found], "hung": found.hung, "missed": found.missed}
     if changes is not None:
         document["changes"] = [
             {"kind": c.kind, "slot": c.slot, "address": c.found.address if c.found else c.before.address}
@@ -106,8 +128,11 @@ def _document(found: Scan, changes: Reconciliation | None, generation: int | Non
 
 
 def _show(found: Scan) -> None:
-    columns = ("address", "dialect", "model", "firmware", "MAC", "serial", "problem")
-    rows = [(f.address, f.dialect, f.model, f.firmware, f.mac, f.serial, f.problem) for f in found.found]
+    columns = ("address", "dialect", "model", "firmware", "MAC", "serial", "boards", "problem")
+    rows = [
+        (f.address, f.dialect, f.model, f.firmware, f.mac, f.serial, len(f.boards) or "", f.problem)
+        for f in found.found
+    ]
     if rows:
         print_table("", columns, rows[:SHOWN])
     if len(rows) > SHOWN:

@@ -1,24 +1,25 @@
-"""A scan's findings into the inventory: a new generation in one transaction if anything changed, else nothing.
+"""A scan's findings into the inventory, in one transaction: records, events, and a new generation where devices are others.
 
 What a device is booked for (`status`) is nobody's business here. Each change is an event in `audit_log`: `resource.discovered`
-once a device, and `resource.vanished`, `.returned`, `.moved`, `.swapped`, `.model_changed`.
+once a device, and `resource.vanished`, `.returned`, `.moved`, `.swapped`, `.model_changed`. Who is seen for the first time, who
+is gone and who is back again changes records alone: no gateway needs to know. When to believe a scan is `patience`'s to say.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
 
-from hcp_pipelines.devices.discovery.found import Scan
-from hcp_pipelines.devices.discovery.ranges import compress, expand
-from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.devices.discovery.found import Found, Scan
+from hcp_pipelines.devices.discovery.ranges import compress
 from hcp_pipelines.fleet.apply import LOCK
+from hcp_pipelines.fleet.comparing import compare, places
 from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventory
 from hcp_pipelines.fleet.models import MODELS
-from hcp_pipelines.fleet.reconcile import Change, GroupKind, Kind, Known, Reconciliation, reconcile
-from hcp_pipelines.fleet.resources import Presence, specification_of_model
+from hcp_pipelines.fleet.reconcile import Change, Kind, Reconciliation, addresses_after
+from hcp_pipelines.fleet.resources import Presence, specification_of_board, specification_of_model
 
 _NEW_GENERATION = """
     with old as (
@@ -38,11 +39,14 @@ _UPDATE_RESOURCE = """
         specifications = coalesce(%(specifications)s, specifications), metadata = metadata || %(metadata)s, updated_at = now()
     where facility_id = %(facility_id)s and slot = %(slot)s"""
 _COPY_EVENTS = "copy audit_log (actor, action, subject, detail) from stdin"
+_OTHER_DEVICE = frozenset({Kind.MOVED, Kind.SWAPPED, Kind.MODEL_CHANGED})
+
+IsGone = Callable[[int], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryResult:
-    """What applying a scan did."""
+    """What applying a scan did: whether anything was written, and the generation now current."""
 
     facility_id: str
     reconciliation: Reconciliation
@@ -56,11 +60,13 @@ def preview_scan(connection: psycopg.Connection, facility_id: str, scan: Scan) -
     Raises:
         ConfigError: no such facility, or one without addresses.
     """
-    return _compare(connection, load_inventory(connection, facility_id), scan)
+    return compare(connection, load_inventory(connection, facility_id), scan)
 
 
-def apply_scan(connection: psycopg.Connection, facility_id: str, scan: Scan, actor: str) -> DiscoveryResult:
-    """Make the inventory say what a scan found; everything or nothing.
+def apply_scan(
+    connection: psycopg.Connection, facility_id: str, scan: Scan, actor: str, is_gone: IsGone = lambda _: True
+) -> DiscoveryResult:
+    """Make the inventory say what a scan found; everything or nothing. Of those missing only whom `is_gone` names has vanished.
 
     Raises:
         ConfigError: as `preview_scan`.
@@ -68,51 +74,36 @@ def apply_scan(connection: psycopg.Connection, facility_id: str, scan: Scan, act
     with connection.transaction():
         connection.execute(LOCK)
         inventory = load_inventory(connection, facility_id)
-        found = _compare(connection, inventory, scan)
+        found = believed(compare(connection, inventory, scan), is_gone)
         if not found.changes:
             return DiscoveryResult(facility_id, found, inventory.generation, changed=False)
-        generation = _write_generation(connection, inventory, found)
+        generation = inventory.generation
+        if _is_other_inventory(found):
+            generation = _write_generation(connection, inventory, found)
+            connection.execute("select pg_notify('hcp_facility', %s)", (facility_id,))
         with connection.cursor() as cursor:
             cursor.executemany(_UPDATE_RESOURCE, [_update(inventory.facility_id, one) for one in _last(found)])
             with cursor.copy(_COPY_EVENTS) as copy:
                 for row in _events(inventory, found, actor, generation):
                     copy.write_row(row)
-        connection.execute("select pg_notify('hcp_facility', %s)", (facility_id,))
     return DiscoveryResult(facility_id, found, generation, changed=True)
 
 
-def _compare(connection: psycopg.Connection, inventory: FacilityInventory, scan: Scan) -> Reconciliation:
-    known = _known(connection, inventory)
-    if not known:
-        raise ConfigError(
-            f"{inventory.facility_id}: no group has `addresses`; a scan is compared with those (docs/facility-file.md)"
-        )
-    kinds = [GroupKind(g.group_id, g.model, g.firmware) for g in inventory.groups]
-    return reconcile(known, kinds, scan.found, set(scan.addresses) - set(scan.hung))
+def believed(found: Reconciliation, is_gone: IsGone) -> Reconciliation:
+    """The changes without those that say that a device has vanished which may only be away for a moment."""
+    kept = [one for one in found.changes if one.kind is not Kind.VANISHED or is_gone(one.slot)]
+    return replace(found, changes=kept)
 
 
-def _known(connection: psycopg.Connection, inventory: FacilityInventory) -> list[Known]:
-    """Every slot with an address, with what earlier scans have put into its record."""
-    rows = connection.execute(
-        "select slot, subtype, metadata from resources where facility_id = %s order by slot", (inventory.facility_id,)
-    )
-    records = {slot: (subtype, metadata) for slot, subtype, metadata in rows}
-    known = []
-    for group in inventory.groups:
-        for slot, address in enumerate(expand(group.specifications.get("addresses", ())), start=group.first_slot):
-            subtype, metadata = records.get(slot, (group.model, {}))
-            known.append(
-                Known(
-                    slot=slot,
-                    group_id=group.group_id,
-                    address=address,
-                    model=subtype,
-                    mac=metadata.get("mac", ""),
-                    serial=metadata.get("serial", ""),
-                    is_vanished=metadata.get("presence") == Presence.VANISHED,
-                )
-            )
-    return known
+def _is_other_inventory(found: Reconciliation) -> bool:
+    """Whether a slot's device, or the address it is reached at, is another one."""
+    return any(one.kind in _OTHER_DEVICE or _moves_to(one) for one in found.changes)
+
+
+def _moves_to(change: Change) -> str:
+    """Where a slot's device is from now on, if that is another address."""
+    is_elsewhere = change.found is not None and change.found.address != change.before.address
+    return change.found.address if change.found is not None and is_elsewhere else ""
 
 
 def _write_generation(connection: psycopg.Connection, inventory: FacilityInventory, found: Reconciliation) -> int:
@@ -121,20 +112,25 @@ def _write_generation(connection: psycopg.Connection, inventory: FacilityInvento
     row = connection.execute(_NEW_GENERATION, {"id": fid, "reason": f"discovery: {found.summary}"}).fetchone()
     assert row is not None
     generation: int = row[0]
-    now_at = {change.slot: change.found.address for change in found.changes if change.found is not None}
-    addresses = {
-        group.group_id: {"addresses": _addresses(group.specifications, group.first_slot, now_at)}
-        for group in inventory.groups
-        if any(group.first_slot <= slot < group.first_slot + group.devices for slot in now_at)
-    }
-    connection.execute(_COPY_GROUPS, {"id": fid, "generation": generation, "addresses": Jsonb(addresses)})
+    connection.execute(
+        _COPY_GROUPS, {"id": fid, "generation": generation, "addresses": Jsonb(_addresses(inventory, found))}
+    )
     connection.execute(_FOLLOW, (generation, fid))
     return generation
 
 
-def _addresses(specifications: Mapping[str, Any], first_slot: int, now_at: Mapping[int, str]) -> list[str]:
-    before = expand(specifications.get("addresses", ()))
-    return compress([now_at.get(slot, address) for slot, address in enumerate(before, start=first_slot)])
+def _addresses(inventory: FacilityInventory, found: Reconciliation) -> dict[str, dict[str, list[str]]]:
+    """By group, of those whose addresses change."""
+    before = {group.group_id: dict(places(group)) for group in inventory.groups}
+    everywhere = {slot: address for own in before.values() for slot, address in own.items()}
+    slot_at = {address: slot for slot, address in everywhere.items()}
+    moves = {slot_at[one.before.address]: address for one in found.changes if (address := _moves_to(one))}
+    after = addresses_after(everywhere, moves)
+    return {
+        group_id: {"addresses": compress([after[slot] for slot in own])}
+        for group_id, own in before.items()
+        if any(after[slot] != address for slot, address in own.items())
+    }
 
 
 def _last(found: Reconciliation) -> Iterator[Change]:
@@ -144,16 +140,9 @@ def _last(found: Reconciliation) -> Iterator[Change]:
 
 def _update(facility_id: str, change: Change) -> dict[str, Any]:
     seen = change.found
+    values: dict[str, Any] = {"facility_id": facility_id, "slot": change.slot, "subtype": None, "specifications": None}
     if seen is None:
-        metadata: dict[str, Any] = {"presence": Presence.VANISHED}
-        return {
-            "facility_id": facility_id,
-            "slot": change.slot,
-            "subtype": None,
-            "specifications": None,
-            "metadata": Jsonb(metadata),
-        }
-    model = MODELS.get(seen.model) if change.kind is Kind.MODEL_CHANGED else None
+        return values | {"metadata": Jsonb({"presence": Presence.VANISHED})}
     metadata = {
         "presence": Presence.PRESENT,
         "address": seen.address,
@@ -162,25 +151,31 @@ def _update(facility_id: str, change: Change) -> dict[str, Any]:
         "firmware": seen.firmware,
         "dialect": seen.dialect,
     }
-    return {
-        "facility_id": facility_id,
-        "slot": change.slot,
+    own = _specification(change, seen)
+    return values | {
         "subtype": seen.model if change.kind is Kind.MODEL_CHANGED else None,
-        "specifications": Jsonb(specification_of_model(model)) if model else None,
+        "specifications": Jsonb(own) if own else None,
         "metadata": Jsonb(metadata),
     }
+
+
+def _specification(change: Change, seen: Found) -> dict[str, Any] | None:
+    """What the device is made of: of a GPU as its node says, of a miner where it is another model than was known."""
+    if seen.specification is not None:
+        return specification_of_board(seen.specification)
+    model = MODELS.get(seen.model) if change.kind is Kind.MODEL_CHANGED else None
+    return specification_of_model(model) if model else None
 
 
 def _events(
     inventory: FacilityInventory, found: Reconciliation, actor: str, generation: int
 ) -> Iterator[tuple[str, str, str, Jsonb]]:
     for change in found.changes:
-        seen = change.found
-        detail: dict[str, Any] = {"generation": generation, "group_id": change.before.group_id}
-        if change.before.was_seen:
-            detail |= {
-                "before": {"address": change.before.address, "mac": change.before.mac, "model": change.before.model}
-            }
+        seen, before = change.found, change.before
+        detail: dict[str, Any] = {"generation": generation, "group_id": before.group_id}
+        if before.was_seen:
+            known = {"address": before.address, "mac": before.mac, "serial": before.serial, "model": before.model}
+            detail |= {"before": known}
         if seen is not None:
             detail |= {"address": seen.address, "mac": seen.mac, "serial": seen.serial, "model": seen.model}
             detail |= {"firmware": seen.firmware, "dialect": seen.dialect}

@@ -1,5 +1,7 @@
 """What a scan found against the inventory: vanished, moved, swapped, new, another model. Pure; writing is in `discovery`.
 
+Here miners, an address each; GPU nodes, whose boards share one, are in `reconcile_nodes`.
+
 A device is known by its MAC, else by its serial number, else by its address. It keeps its slot wherever it moves. Only what was
 looked at can vanish, and one that takes connections without answering has not.
 """
@@ -10,16 +12,17 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from hcp_pipelines.devices.discovery.found import Found
+from hcp_pipelines.devices.discovery.found import GPU_NODE, Found
 from hcp_pipelines.devices.miner.telemetry import Dialect
 from hcp_pipelines.devices.settling import family
 
-FIRMWARE_OF_DIALECT = {
+FIRMWARE_OF_DIALECT: Mapping[str, str] = {
     Dialect.ANTMINER: "stock",
     Dialect.WHATSMINER_V2: "whatsminer",
     Dialect.WHATSMINER_V3: "whatsminer-v3",
     Dialect.LUXOS: "luxos",
     Dialect.BRAIINS: "braiins",
+    GPU_NODE: "stock",
 }
 
 
@@ -36,7 +39,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A slot of the inventory. Without a MAC and a serial number nobody was ever seen there."""
+    """A slot of the inventory. Without a MAC and a serial number nobody was ever seen there.
+
+    Of a GPU the address is its node's and the serial number its board's uuid.
+    """
 
     slot: int
     group_id: str
@@ -50,6 +56,11 @@ class Known:
     def was_seen(self) -> bool:
         """Whether a device is known there."""
         return bool(self.mac or self.serial)
+
+    @property
+    def is_present(self) -> bool:
+        """Whether somebody was there at the last look."""
+        return self.was_seen and not self.is_vanished
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,12 @@ class Reconciliation:
 
     changes: list[Change] = field(default_factory=list)
     unplaced: list[Found] = field(default_factory=list)
+    were_present: int = 0  # devices that were there before
+
+    @property
+    def vanished(self) -> frozenset[int]:
+        """Slots whose device no longer answers."""
+        return frozenset(change.slot for change in self.changes if change.kind is Kind.VANISHED)
 
     @property
     def summary(self) -> str:
@@ -89,7 +106,7 @@ def reconcile(
     known: Sequence[Known], groups: Iterable[GroupKind], found: Sequence[Found], looked_at: AbstractSet[str]
 ) -> Reconciliation:
     """Changes by slot. `looked_at`: the addresses scanned, without those that hang."""
-    result, seen = Reconciliation(), _Seen(found)
+    result, seen = Reconciliation(were_present=sum(one.is_present for one in known)), _Seen(found)
     homeless: list[Known] = []
     for one in known:
         match = seen.take_same(one)
@@ -104,8 +121,8 @@ def reconcile(
             continue  # it answers without saying who it is: next time, perhaps
         if other is not None:
             kind = Kind.SWAPPED if one.was_seen else Kind.DISCOVERED
-            result.changes += [Change(kind, one.slot, one, other), *_other_model(one, other)]
-        elif one.was_seen and not one.is_vanished and one.address in looked_at:
+            result.changes += [Change(kind, one.slot, one, other), *other_model(one, other)]
+        elif one.is_present and one.address in looked_at:
             result.changes.append(Change(Kind.VANISHED, one.slot, one))
         elif one.address in looked_at:
             vacant.append(one)  # nobody was ever there, or it has been gone since an earlier scan
@@ -146,10 +163,11 @@ def _of_same(known: Known, found: Found) -> list[Change]:
         changes.append(Change(Kind.MOVED, known.slot, known, found))
     elif known.is_vanished:
         changes.append(Change(Kind.RETURNED, known.slot, known, found))
-    return changes + _other_model(known, found)
+    return changes + other_model(known, found)
 
 
-def _other_model(known: Known, found: Found) -> list[Change]:
+def other_model(known: Known, found: Found) -> list[Change]:
+    """The change of a model, if it is one."""
     is_other = found.model and found.model != known.model
     return [Change(Kind.MODEL_CHANGED, known.slot, known, found)] if is_other else []
 
@@ -160,7 +178,7 @@ def _place(
     """Give each new device the first vacant slot of a group that it belongs into."""
     free = list(vacant)
     for stranger in strangers:
-        place = next((one for one in free if _fits(stranger, groups[one.group_id])), None)
+        place = next((one for one in free if fits(stranger, groups[one.group_id])), None)
         if place is None:
             result.unplaced.append(stranger)
         else:
@@ -168,5 +186,24 @@ def _place(
             result.changes.append(Change(Kind.DISCOVERED, place.slot, place, stranger))
 
 
-def _fits(found: Found, group: GroupKind) -> bool:
+def fits(found: Found, group: GroupKind) -> bool:
+    """Whether a device belongs into a group."""
     return found.model == group.model and FIRMWARE_OF_DIALECT.get(found.dialect) == family(group.firmware)
+
+
+def addresses_after(before: Mapping[int, str], moved: Mapping[int, str]) -> dict[int, str]:
+    """Addresses by slot once some devices are elsewhere: each once, and as many as there were.
+
+    Whose address was taken by another device did not answer at it: it gets one that nobody has any more.
+
+    >>> addresses_after({0: "10.0.0.1", 1: "10.0.0.2", 2: "10.0.0.3"}, {0: "10.0.0.2"})
+    {0: '10.0.0.2', 1: '10.0.0.1', 2: '10.0.0.3'}
+    """
+    after = dict(before) | dict(moved)
+    taken = set(moved.values())
+    kept = {address for slot, address in before.items() if slot not in moved and address not in taken}
+    left = iter([address for address in before.values() if address not in taken and address not in kept])
+    for slot in before:
+        if slot not in moved and after[slot] in taken:
+            after[slot] = next(left)
+    return after

@@ -5,7 +5,7 @@ scan never frees what is allocated, and an allocation never hides that a device 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -13,7 +13,7 @@ import psycopg
 
 from hcp_pipelines.devices.gpu_node.values import GpuSpecification
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
-from hcp_pipelines.fleet.models import DeviceModel, ResolvedGroup
+from hcp_pipelines.fleet.models import MODELS, DeviceModel, ResolvedGroup
 
 _RECORDS = """
     select r.id, r.facility_id, r.type, r.subtype, r.specifications, r.status, a.workload_id::text, r.metadata,
@@ -80,6 +80,12 @@ def specification_of_model(model: DeviceModel) -> dict[str, Any]:
     return asdict(
         AsicSpecification(model.hash_rate_th_per_s, round(model.efficiency_j_per_th, 3), model.power_kw * 1000)
     )
+
+
+def specification_of_board(board: GpuSpecification) -> dict[str, Any]:
+    """The same of a GPU as its node tells it; a known model's power has its share of the host."""
+    model = MODELS.get(board.model)
+    return replace(board, max_power_w=model.power_kw * 1000 if model else board.max_power_w).as_dict()
 
 
 def _of_gpu(model: DeviceModel | None, max_power_w: float) -> dict[str, Any]:

@@ -90,7 +90,7 @@ async def test_the_command_shows_compares_and_applies(hall, database, settings, 
     assert "generation" not in first
     applied = await _run(*arguments, "--apply")
     assert "8 discovered" in applied
-    assert f"{FACILITY}: inventory generation 2" in applied
+    assert f"{FACILITY}: inventory generation 1" in applied
     again = await _run(*arguments, "--apply")
     assert f"{FACILITY}: nothing changed" in again
     assert "20 addresses, 8 devices (4 antminer, 4 whatsminer-v2), 0 hung" in again

@@ -1,4 +1,4 @@
-"""Scans into a real inventory: a generation a change, none without; slots, bookings and events as promised."""
+"""Scans into a real inventory: a generation where devices are others, none without; slots, bookings, events as promised."""
 
 import pytest
 
@@ -57,15 +57,15 @@ def metadata(database, slot):
 
 def test_everybody_is_discovered_once_and_the_second_scan_writes_nothing(site):
     first = apply_scan(site, FACILITY, scan(*EVERYBODY), "tester")
-    assert (first.changed, first.generation) == (True, 2)
+    assert (first.changed, first.generation) == (True, 1), "they are where the file says: no gateway needs to know"
     told = events(site, "resource.discovered")
     assert [subject for subject, _ in told] == [f"{FACILITY}/{slot:06d}" for slot in range(10)]
     assert told[0][1]["mac"] == "02:00:00:00:00:00"
     rows = site.execute("select count(*), max(id) from audit_log").fetchone()
     again = apply_scan(site, FACILITY, scan(*EVERYBODY), "tester")
-    assert (again.changed, again.generation) == (False, 2)
+    assert (again.changed, again.generation) == (False, 1)
     assert site.execute("select count(*), max(id) from audit_log").fetchone() == rows
-    assert load_inventory(site, FACILITY).generation == 2
+    assert load_inventory(site, FACILITY).generation == 1
 
 
 def test_a_scan_does_not_touch_what_a_device_is_booked_for(site):
@@ -79,7 +79,7 @@ def test_a_scan_does_not_touch_what_a_device_is_booked_for(site):
     assert records[f"{FACILITY}/000002"].status is ResourceStatus.ALLOCATED
     assert [records[f"{FACILITY}/{n:06d}"].utilization for n in (0, 3, 4)] == [1.0, 0.0, None]
     result = apply_scan(site, FACILITY, scan(*EVERYBODY), "tester")
-    assert result.reconciliation.summary == "1 returned"
+    assert (result.reconciliation.summary, result.generation) == ("1 returned", 1)
     assert metadata(site, 1)[:2] == (metadata(site, 1)[0], "allocated")
     assert [e[0] for e in events(site, "resource.vanished")] == [f"{FACILITY}/000001"]
 
@@ -95,13 +95,13 @@ def test_a_moved_device_keeps_its_slot_and_the_gateway_learns_its_address(site, 
     before = fleet_digest(settings)
     moved = [found(0, address="127.16.0.15"), *EVERYBODY[1:]]
     result = apply_scan(site, FACILITY, scan(*moved), "tester")
-    assert (result.reconciliation.summary, result.generation) == ("1 moved", 3)
+    assert (result.reconciliation.summary, result.generation) == ("1 moved", 2)
     inventory = load_inventory(site, FACILITY)
     assert [(g.group_id, g.first_slot, g.devices) for g in inventory.groups] == [("lux", 0, 6), ("stock", 6, 4)]
     config = FacilityConfig.model_validate(edge_facility(inventory, "unused"))
     assert config.groups[0].address_of_each == ("127.16.0.15", *expand(["127.16.0.2-6"]))
-    assert config.generation == 3
-    assert {metadata(site, slot)[2] for slot in range(10)} == {3}
+    assert config.generation == 2
+    assert {metadata(site, slot)[2] for slot in range(10)} == {2}
     assert fleet_digest(settings) != before, "a running platform follows"
     assert apply_scan(site, FACILITY, scan(*moved), "tester").changed is False
 
@@ -145,9 +145,9 @@ def test_a_facility_without_addresses_can_not_be_compared(database):
 def test_a_facility_file_keeps_what_a_scan_has_learnt_and_the_generation_goes_on(site):
     apply_scan(site, FACILITY, scan(*EVERYBODY), "tester")
     wider = document(GROUPS).model_copy(update={"capacity_mw": 30.0})
-    assert apply(site, wider, "test").generation == 2, "limits changed, groups did not"
+    assert apply(site, wider, "test").generation == 1, "limits changed, groups did not"
     grown = document((*GROUPS, ("more", "S21", "luxos", 2)))
-    assert apply(site, grown, "test").generation == 3
+    assert apply(site, grown, "test").generation == 2
     assert metadata(site, 0)[0]["mac"] == "02:00:00:00:00:00"
     newcomers = [found(slot, dialect=Dialect.LUXOS, model="S21") for slot in (10, 11)]
     result = apply_scan(site, FACILITY, scan(*EVERYBODY, *newcomers), "tester")

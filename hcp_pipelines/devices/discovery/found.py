@@ -1,24 +1,29 @@
-"""What a scan finds. Plain values; making them is `scan`'s work."""
+"""What a scan finds. Plain values; making them is `scan`'s and `nodes`' work."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from hcp_pipelines.devices.miner.telemetry import Dialect
+from hcp_pipelines.devices.gpu_node.values import GpuSpecification
+
+GPU_NODE = "gpu_node"  # beside the miners' dialects
 
 OnProgress = Callable[[str, int, int], None]  # pass, done, of so many
+Gate = Callable[[], Awaitable[None]]  # awaited before each connection: how whoever scans keeps its pace
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A device that answered. `problem`: what could not be found out, and why."""
+    """A device that answered, or a GPU node. `problem`: what could not be found out, and why."""
 
     address: str
-    dialect: Dialect
+    dialect: str  # a `Dialect`, or GPU_NODE
     model: str = ""  # as the model table names it
-    firmware: str = ""
+    firmware: str = ""  # of a GPU node the driver's version
     mac: str = ""
-    serial: str = ""
+    serial: str = ""  # of a GPU node its host's name
     problem: str = ""
+    boards: tuple[str, ...] = ()  # of a GPU node: uuids by index
+    specification: GpuSpecification | None = None  # of each of its boards
 
 
 @dataclass
@@ -28,8 +33,14 @@ class Scan:
     addresses: Sequence[str]
     found: list[Found] = field(default_factory=list)
     hung: list[str] = field(default_factory=list)  # take connections and answer none
+    missed: list[str] = field(default_factory=list)  # could not be looked at: out of sockets, no route
     probe_s: float = 0.0
     identify_s: float = 0.0
+
+    @property
+    def looked_at(self) -> set[str]:
+        """Addresses of which it is known whether somebody is there."""
+        return set(self.addresses) - set(self.hung) - set(self.missed)
 
     @property
     def probes_per_s(self) -> float:
@@ -40,3 +51,20 @@ class Scan:
     def identified_per_s(self) -> float:
         """Devices a second in the second pass."""
         return len(self.found) / self.identify_s if self.identify_s else 0.0
+
+
+async def at_once() -> None:
+    """The gate of a scan that need not wait for anybody."""
+
+
+def merge(scans: Sequence[Scan]) -> Scan:
+    """Several scans of one site as one. Who answers in one of them is there, though another found nobody."""
+    whole = Scan(list(dict.fromkeys(address for scan in scans for address in scan.addresses)))
+    for scan in scans:
+        whole.found += scan.found
+        whole.probe_s += scan.probe_s
+        whole.identify_s += scan.identify_s
+    there = {one.address for one in whole.found}
+    whole.hung = list(dict.fromkeys(a for scan in scans for a in scan.hung if a not in there))
+    whole.missed = list(dict.fromkeys(a for scan in scans for a in scan.missed if a not in there))
+    return whole

@@ -1,16 +1,21 @@
 """First pass: who answers at all. One TCP connection and one `version` an address, thousands a second, on bare sockets.
 
 An address that refuses port 4028 is asked on 4433, where the newest WhatsMiners answer alone. One that doesn't answer in time is
-given up: on a real network that is what an unused address does.
+given up: on a real network that is what an unused address does. What fails on this side (no socket, no route) says nothing about
+the other one, and is told apart.
 """
 
 import asyncio
+import errno
 import resource
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+import structlog
+
+from hcp_pipelines.devices.discovery.found import Gate, at_once
 from hcp_pipelines.devices.miner.identify import V3_DEVICE_INFO, VERSION
 from hcp_pipelines.devices.miner.telemetry import MinerOptions
 from hcp_pipelines.devices.miner.transport import REPLY_MAX_BYTES, Framing, exchange
@@ -19,6 +24,10 @@ from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
 AT_ONCE = 512
 SPARE_FILES = 64  # of the process's limit, for everything else
 _CHUNK = 16_384
+_OURS = frozenset(
+    getattr(errno, name)
+    for name in ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EADDRNOTAVAIL", "ENETUNREACH", "ENETDOWN")
+)
 
 
 class Outcome(StrEnum):
@@ -29,6 +38,7 @@ class Outcome(StrEnum):
     HUNG = "hung"  # 4028 takes connections and says nothing
     REFUSED = "refused"
     SILENT = "silent"
+    MISSED = "missed"  # it could not be looked at from here
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +50,22 @@ class Probe:
     reply: bytes = b""
 
 
-async def probe_all(addresses: Iterable[str], options: MinerOptions, at_once: int = AT_ONCE) -> AsyncIterator[Probe]:
-    """Every address with what came of it, as they come."""
+async def probe_all(
+    addresses: Iterable[str], options: MinerOptions, probes: int = AT_ONCE, gate: Gate = at_once
+) -> AsyncIterator[Probe]:
+    """Every address with what came of it, as they come; so many probes at once."""
     waiting: Iterator[str] = iter(addresses)
-    found: asyncio.Queue[Probe | None] = asyncio.Queue(at_once * 4)
+    found: asyncio.Queue[Probe | None] = asyncio.Queue(probes * 4)
 
     async def work() -> None:
         for address in waiting:
+            await gate()
             await found.put(await _probe(address, options))
 
     async def run() -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(at_once, _files())):
+                for _ in range(min(probes, files())):
                     group.create_task(work())
         finally:
             await found.put(None)
@@ -73,8 +86,11 @@ async def _probe(address: str, options: MinerOptions) -> Probe:
             reply = await _say(address, options.api_port, VERSION, is_open)
     except TimeoutError:
         return Probe(address, Outcome.HUNG if is_open.is_set() else Outcome.SILENT)
-    except OSError:
-        return await _probe_v3(address, options)
+    except OSError as error:
+        return Probe(address, Outcome.MISSED) if is_ours(error) else await _probe_v3(address, options)
+    except Exception as defect:  # noqa: BLE001 - at one address: the others are probed all the same
+        structlog.get_logger("discovery").error("a defect at one address", address=address, exc_info=defect)
+        return Probe(address, Outcome.MISSED)
     return Probe(address, Outcome.REPLY, reply) if reply else await _probe_v3(address, options)
 
 
@@ -101,7 +117,12 @@ async def _say(address: str, port: int, request: bytes, is_open: asyncio.Event) 
         return bytes(reply.rstrip(b"\0"))
 
 
-def _files() -> int:
+def is_ours(error: OSError) -> bool:
+    """Whether it failed on this side: nothing is known of the other one."""
+    return error.errno in _OURS
+
+
+def files() -> int:
     """Sockets that this process may have open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(soft - SPARE_FILES, 1) if soft != resource.RLIM_INFINITY else AT_ONCE

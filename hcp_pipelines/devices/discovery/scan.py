@@ -1,19 +1,21 @@
-"""A scan: the raw probe over all addresses, and a closer look at each that answered: dialect, model, firmware, MAC, serial.
+"""A scan for miners: the raw probe over all addresses, and a closer look at each that answered: who it is.
 
-What is done with what was found (a new inventory generation) is `fleet.reconcile`'s.
+It only reads, and logs on to nothing: a LuxOS session of somebody else's goes on. What is done with what was found (a new
+inventory generation) is `fleet.reconcile`'s.
 """
 
-import asyncio
 from collections.abc import Awaitable, Sequence
 
 import httpx
+import structlog
 
-from hcp_pipelines.devices.discovery.found import Found, OnProgress, Scan
+from hcp_pipelines.devices.discovery.found import Found, Gate, OnProgress, Scan, at_once
 from hcp_pipelines.devices.discovery.probe import AT_ONCE, Outcome, Probe, probe_all
 from hcp_pipelines.devices.miner.identify import ask_everything, identify_by_device_info, identify_by_version
 from hcp_pipelines.devices.miner.identity_codec import Identity, model_name
 from hcp_pipelines.devices.miner.telemetry import Dialect, MinerOptions
 from hcp_pipelines.devices.miner.web import new_client
+from hcp_pipelines.devices.work import spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError
 
@@ -22,17 +24,20 @@ _DEVICE_ERRORS = (DeviceUnreachableError, DeviceRefusedError, DeviceReplyError)
 
 
 async def scan(
-    addresses: Sequence[str], options: MinerOptions, clock: Clock, on_progress: OnProgress, at_once: int = AT_ONCE
+    addresses: Sequence[str],
+    options: MinerOptions,
+    clock: Clock,
+    on_progress: OnProgress,
+    probes: int = AT_ONCE,
+    gate: Gate = at_once,
 ) -> Scan:
-    """Look at every address; devices come in the order of the addresses."""
+    """Look at every address, so many `probes` at once; devices come in the order of the addresses."""
     result = Scan(addresses)
-    answered = await _first_pass(result, addresses, options, clock, on_progress, at_once)
     began_s = clock.monotonic_s()
-    client = new_client(options.concurrency)
-    try:
-        await _second_pass(result, answered, options, client, on_progress)
-    finally:
-        await client.aclose()
+    answered = await _first_pass(result, options, on_progress, probes, gate)
+    result.probe_s = clock.monotonic_s() - began_s
+    began_s = clock.monotonic_s()
+    await _second_pass(result, answered, options, on_progress, gate)
     result.identify_s = clock.monotonic_s() - began_s
     order = {address: n for n, address in enumerate(addresses)}
     result.found.sort(key=lambda one: order[one.address])
@@ -40,40 +45,44 @@ async def scan(
 
 
 async def _first_pass(
-    result: Scan, addresses: Sequence[str], options: MinerOptions, clock: Clock, on_progress: OnProgress, at_once: int
+    result: Scan, options: MinerOptions, on_progress: OnProgress, probes: int, gate: Gate
 ) -> list[Probe]:
-    began_s, done, answered = clock.monotonic_s(), 0, list[Probe]()
-    async for probe in probe_all(addresses, options, at_once):
+    done, answered = 0, list[Probe]()
+    async for probe in probe_all(result.addresses, options, probes, gate):
         done += 1
-        if probe.outcome in {Outcome.REPLY, Outcome.V3}:
-            answered.append(probe)
-        elif probe.outcome is Outcome.HUNG:
-            result.hung.append(probe.address)
-        if done % PROGRESS_EACH == 0 or done == len(addresses):
-            on_progress("probe", done, len(addresses))
-    result.probe_s = clock.monotonic_s() - began_s
+        match probe.outcome:
+            case Outcome.REPLY | Outcome.V3:
+                answered.append(probe)
+            case Outcome.HUNG:
+                result.hung.append(probe.address)
+            case Outcome.MISSED:
+                result.missed.append(probe.address)
+        if done % PROGRESS_EACH == 0 or done == len(result.addresses):
+            on_progress("probe", done, len(result.addresses))
     return answered
 
 
 async def _second_pass(
-    result: Scan, answered: Sequence[Probe], options: MinerOptions, client: httpx.AsyncClient, on_progress: OnProgress
+    result: Scan, answered: Sequence[Probe], options: MinerOptions, on_progress: OnProgress, gate: Gate
 ) -> None:
-    waiting = iter(answered)
+    client = new_client(options.concurrency)
 
-    async def work() -> None:
-        for probe in waiting:
-            result.found.append(await _look(probe, options, client))
-            on_progress("identify", len(result.found), len(answered))
+    async def look(probe: Probe) -> None:
+        await gate()
+        result.found.append(await _look(probe, options, client))
+        on_progress("identify", len(result.found), len(answered))
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(options.concurrency):
-            group.create_task(work())
+    try:
+        await spread(answered, options.concurrency, look)
+    finally:
+        await client.aclose()
 
 
 async def _look(probe: Probe, options: MinerOptions, client: httpx.AsyncClient) -> Found:
-    identity, problem = await _told(_dialect(probe, options), Identity(Dialect.OTHER))
+    identity, problem = await _told(probe.address, _dialect(probe, options), Identity(Dialect.OTHER))
     if not problem:
-        identity, problem = await _told(ask_everything(probe.address, identity, options, client), identity)
+        everything = ask_everything(probe.address, identity, options, client)
+        identity, problem = await _told(probe.address, everything, identity)
     return Found(
         address=probe.address,
         dialect=identity.dialect,
@@ -91,8 +100,11 @@ async def _dialect(probe: Probe, options: MinerOptions) -> Identity:
     return await identify_by_version(probe.address, probe.reply, options)
 
 
-async def _told(work: Awaitable[Identity], otherwise: Identity) -> tuple[Identity, str]:
+async def _told(address: str, work: Awaitable[Identity], otherwise: Identity) -> tuple[Identity, str]:
     try:
         return await work, ""
     except _DEVICE_ERRORS as error:
         return otherwise, str(error)
+    except Exception as defect:  # noqa: BLE001 - of one dialect's codec: the other devices are looked at all the same
+        structlog.get_logger("discovery").error("a defect at one device", address=address, exc_info=defect)
+        return otherwise, f"{address}: defect: {defect!r}"

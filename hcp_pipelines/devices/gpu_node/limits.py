@@ -1,4 +1,4 @@
-"""One table of limits per GPU model, and what is wrong with a GPU by it: used by health checks and alert rules alike (ER-49).
+"""One table of limits per GPU model, and what is wrong with a GPU by it: used by everything that judges one (ER-49).
 
 Full memory is no fault: serving a language model fills it on purpose (ER-48). What counts is XIDs, remapped rows, heat and
 throttling. When an issue becomes an alert or a remedy is decided elsewhere (`fleet`).
@@ -14,9 +14,10 @@ from hcp_pipelines.domain.modes import DeviceState
 
 @dataclass(frozen=True, slots=True)
 class GpuLimits:
-    """Limits of one model, by the name that its driver gives it."""
+    """Limits of one model, by the name that its driver gives it; `name` is the model table's."""
 
     model: str
+    name: str
     max_power_w: float
     warning_celsius: float = 80.0
     critical_celsius: float = 85.0
@@ -37,14 +38,14 @@ class GpuIssue:
 _LIMITS = {
     limits.model: limits
     for limits in (
-        GpuLimits("NVIDIA H100 80GB HBM3", 700.0),
-        GpuLimits("NVIDIA H100 PCIe", 350.0, boost_clock_mhz=1755.0),
-        GpuLimits("NVIDIA H200", 700.0),
-        GpuLimits("NVIDIA A100-SXM4-80GB", 400.0, boost_clock_mhz=1410.0),
-        GpuLimits("NVIDIA B200", 1000.0, boost_clock_mhz=1965.0),
+        GpuLimits("NVIDIA H100 80GB HBM3", "H100 SXM5", 700.0),
+        GpuLimits("NVIDIA H100 PCIe", "H100 PCIe", 350.0, boost_clock_mhz=1755.0),
+        GpuLimits("NVIDIA H200", "H200", 700.0),
+        GpuLimits("NVIDIA A100-SXM4-80GB", "A100 SXM4", 400.0, boost_clock_mhz=1410.0),
+        GpuLimits("NVIDIA B200", "B200", 1000.0, boost_clock_mhz=1965.0),
     )
 }
-_DEFAULT = GpuLimits("", 700.0)
+_DEFAULT = GpuLimits("", "", 700.0)
 _BUSY_FRACTION = 0.5  # of time: below it a low clock is no throttling (setting)
 _THROTTLED_FRACTION = 0.9  # of the boost clock (setting)
 _AT_LIMIT_FRACTION = 0.85  # of its limit: a board that draws as much is slow because of it, which is normal (setting)
@@ -56,6 +57,15 @@ _REST_BELOW, _WORK_ABOVE, _SERVE_ABOVE = 0.40, 0.40, 0.12
 def limits_of(model: str) -> GpuLimits:
     """The limits of a model; those of an H100 where it is unknown."""
     return _LIMITS.get(model, _DEFAULT)
+
+
+def table_model(model: str) -> str:
+    """A GPU's model as the model table names it; without its maker where the table does not have it.
+
+    >>> table_model("NVIDIA H100 80GB HBM3"), table_model("NVIDIA L40S")
+    ('H100 SXM5', 'L40S')
+    """
+    return limits_of(model).name or model.removeprefix("NVIDIA ")
 
 
 def draws_like(state: DeviceState, power_w: float, cap_w: float | None, model: str = "") -> bool:
