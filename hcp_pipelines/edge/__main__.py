@@ -12,7 +12,7 @@ import grpc
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.errors import AlreadyRunningError, ConfigError, HcpError
 from hcp_pipelines.edge.config import EdgeConfig, load_edge_config
-from hcp_pipelines.edge.durable_log import DurableLog
+from hcp_pipelines.edge.durable_log import DurableLog, open_ahead, take_over
 from hcp_pipelines.edge.facility import FacilityGateway
 from hcp_pipelines.edge.service import MESSAGE_MAX_BYTES, EdgeService
 from hcp_pipelines.runtime.process import ProcessContext, run_process
@@ -30,9 +30,11 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
     """Serve until told to stop."""
     clock = SystemClock(Anchor.load(config.anchor)) if config.anchor else SystemClock()
     config.check_speed(clock.speed)
+    ahead = open_ahead(config.state_dir, config.gateway)
+    logs = {f.facility_id: DurableLog(config.state_dir / f.facility_id, ahead) for f in config.facilities}
+    await take_over(config.state_dir, config.gateway, ahead, logs.values())
     facilities = {
-        f.facility_id: FacilityGateway(f, DurableLog(config.state_dir / f.facility_id), clock, config.power_period_ms)
-        for f in config.facilities
+        f.facility_id: FacilityGateway(f, logs[f.facility_id], clock, config.power_period_ms) for f in config.facilities
     }
     server = grpc.aio.server(options=OPTIONS)
     edge_v1_pb2_grpc.add_EdgeGatewayServicer_to_server(EdgeService(facilities), server)
@@ -55,6 +57,7 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
         await server.stop(1.0)
     for facility in facilities.values():
         await facility.close()
+    await ahead.close()
 
 
 async def _watch_health(context: ProcessContext, facilities: dict[str, FacilityGateway]) -> None:

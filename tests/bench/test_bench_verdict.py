@@ -9,7 +9,7 @@ import pytest
 from pyroaring import BitMap
 
 from benchmarks.parts.verdict import Journal, Verdict, compare
-from hcp_pipelines.edge.durable_log import DurableLog
+from hcp_pipelines.edge.durable_log import DurableLog, open_ahead
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
 OFF, FULL = 0, 3
@@ -21,7 +21,8 @@ class Site:
 
     def __init__(self, tmp_path):
         self.edge, self.world = tmp_path / "edge", tmp_path / "transitions.jsonl"
-        self.log = DurableLog(self.edge / SITE)
+        self.ahead = open_ahead(self.edge, "gateway")
+        self.log = DurableLog(self.edge / SITE, self.ahead)
         self.journal, self.lines = Journal(), []
 
     async def begin(self):
@@ -63,6 +64,7 @@ async def site(tmp_path):
     await made.begin()
     yield made
     await made.log.close()
+    await made.ahead.close()
 
 
 async def test_what_was_done_once_is_neither_lost_nor_doubled(site):

@@ -465,11 +465,12 @@ def command_again(owner, command) -> pb.Command:
 async def test_a_second_gateway_on_the_same_facility_is_refused_and_the_first_goes_on(running):
     await running.world()
     gateway = await running.process(names=("one",))
-    second = gateway.spawn()
-    output, _ = await asyncio.to_thread(second.communicate, timeout=20)
-    assert second.returncode == 1
-    assert "another gateway serves this facility" in output
-    assert "Traceback" not in output
+    for name, why in (("edge", "another gateway of this name runs"), ("other", "another gateway serves this facility")):
+        second = GatewayProcess(running.folder, names=("one",), gateway=name).spawn()
+        output, _ = await asyncio.to_thread(second.communicate, timeout=20)
+        assert second.returncode == 1
+        assert why in output
+        assert "Traceback" not in output
     owner = await running.owner(gateway).own()
     assert (await owner.send(owner.make((FULL, [1])))).refusal == ""
     assert gateway.end() == 0
@@ -478,7 +479,7 @@ async def test_a_second_gateway_on_the_same_facility_is_refused_and_the_first_go
 async def test_a_socket_that_somebody_answers_on_is_not_taken_away(running):
     await running.world()
     gateway = await running.process(names=("one",))
-    other = GatewayProcess(running.folder, names=("two",))
+    other = GatewayProcess(running.folder, names=("two",), gateway="other")
     second = other.spawn()
     output, _ = await asyncio.to_thread(second.communicate, timeout=20)
     assert second.returncode == 1

@@ -23,7 +23,7 @@ from pyroaring import BitMap
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.edge.__main__ import OPTIONS
 from hcp_pipelines.edge.config import EdgeConfig
-from hcp_pipelines.edge.durable_log import DurableLog
+from hcp_pipelines.edge.durable_log import DurableLog, open_ahead, take_over
 from hcp_pipelines.edge.facility import FacilityGateway
 from hcp_pipelines.edge.service import EdgeService
 from hcp_pipelines.wire import edge_v1_pb2 as pb
@@ -89,7 +89,7 @@ class World:
         return self.fleet.sites[name].commanded
 
 
-def edge_document(folder: Path, names=("one", "two"), **changes) -> dict:
+def edge_document(folder: Path, names=("one", "two"), gateway="edge", **changes) -> dict:
     facilities = [
         {
             "facility_id": name, "generation": 1,
@@ -106,7 +106,7 @@ def edge_document(folder: Path, names=("one", "two"), **changes) -> dict:
         for name in names
     ]  # fmt: skip
     return {
-        "version": 1, "gateway": "edge", "listen": f"unix:{folder / 'e.sock'}", "state_dir": str(folder / "edge"),
+        "version": 1, "gateway": gateway, "listen": f"unix:{folder / 'e.sock'}", "state_dir": str(folder / "edge"),
         "simulated": True, "anchor": str(folder / "clock.json"), "power_period_ms": 100, "facilities": facilities,
     }  # fmt: skip
 
@@ -120,10 +120,12 @@ class Gateway:
 
     async def start(self, *, is_connected=True) -> None:
         self._stop = asyncio.Event()
+        state_dir, name = self.config.state_dir, self.config.gateway
+        self._ahead = open_ahead(state_dir, name)
+        logs = {f.facility_id: DurableLog(state_dir / f.facility_id, self._ahead) for f in self.config.facilities}
+        await take_over(state_dir, name, self._ahead, logs.values())
         self.facilities = {
-            f.facility_id: FacilityGateway(
-                f, DurableLog(self.config.state_dir / f.facility_id), self._clock, self.config.power_period_ms
-            )
+            f.facility_id: FacilityGateway(f, logs[f.facility_id], self._clock, self.config.power_period_ms)
             for f in self.config.facilities
         }
         self._server = grpc.aio.server(options=OPTIONS)
@@ -140,6 +142,7 @@ class Gateway:
         await asyncio.gather(*self._running)
         for facility in self.facilities.values():
             await facility.close()
+        await self._ahead.close()
         Path(self.address.removeprefix("unix:")).unlink(missing_ok=True)
 
 

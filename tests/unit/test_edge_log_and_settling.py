@@ -1,17 +1,15 @@
-"""The durable log's tail, what a restart makes of it, judging by power, and the outbox."""
+"""What a restart makes of a durable log, judging by power, and the outbox. The log itself: test_edge_durable_log.py."""
 
-import asyncio
 import tracemalloc
 import uuid
 
 import numpy as np
 import pytest
 
-from hcp_pipelines.domain.errors import AlreadyRunningError, ConfigError
+from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.edge.acks import Acks
 from hcp_pipelines.edge.checks import SLOTS_ON_THE_WIRE, judge
 from hcp_pipelines.edge.config import FacilityConfig, load_edge_config
-from hcp_pipelines.edge.durable_log import DurableLog, read_log
 from hcp_pipelines.edge.outbox import Outbox
 from hcp_pipelines.edge.recovery import local_id, recover
 from hcp_pipelines.edge.settling import Pending, joined
@@ -27,66 +25,6 @@ def facility(generation=1, **changes):
     group = {"group_id": "a", "feeder_id": "f1", "first_slot": 2, "devices": 4, "pue": 1.2, "ladder": ladder}
     fields = {"facility_id": "f", "generation": generation, "groups": [group]}
     return FacilityConfig.model_validate(fields | {"driver": {"kind": "bulk", "address": "x", "site": "f"}} | changes)
-
-
-async def fill(log, count=5):
-    for n in range(count):
-        await log.append([(log.reserve(), "epoch", pb.Announce(epoch=n + 1, owner="o").SerializeToString())])
-
-
-async def test_a_tail_cut_or_damaged_anywhere_leaves_whole_entries_and_the_next_number(tmp_path):
-    log = DurableLog(tmp_path / "f")
-    await fill(log)
-    await log.close()
-    path = tmp_path / "f" / "log.bin"
-    whole = path.read_bytes()
-    four = whole[: len(whole) * 4 // 5]
-    for damaged in (
-        *(whole[:cut] for cut in range(len(four), len(whole), 7)),
-        whole[:-1] + b"\xff",
-        whole + b"\x00" * 40,
-    ):
-        path.write_bytes(damaged)
-        log = DurableLog(tmp_path / "f")
-        kept = [e.seq for e in log.entries()]
-        assert kept == list(range(1, log.last_seq + 1))
-        assert log.last_seq == (5 if len(damaged) > len(whole) else 4)
-        await fill(log, 1)
-        assert [e.seq for e in log.entries(3)] == list(range(4, log.last_seq + 1))
-        await log.close()
-
-
-async def test_a_reader_begins_near_where_it_wants_to_and_finds_all(tmp_path, monkeypatch):
-    monkeypatch.setattr("hcp_pipelines.edge.durable_log.MARK_EACH_BYTES", 100)
-    log = DurableLog(tmp_path / "f")
-    await asyncio.gather(*(fill(log, 1) for _ in range(50)))
-    await fill(log, 50)
-    for again in range(2):
-        for after in (0, 1, 37, 99, 100, 500):
-            assert [e.seq for e in log.entries(after)] == list(range(after + 1, 101)), (again, after)
-        await log.close()
-        log = DurableLog(tmp_path / "f")
-    await log.close()
-    assert len(read_log(tmp_path / "f")) == 100
-
-
-async def test_one_cancelled_writer_does_not_take_the_others_down(tmp_path):
-    log = DurableLog(tmp_path / "f")
-    writers = [asyncio.create_task(fill(log, 1)) for _ in range(3)]
-    await asyncio.sleep(0)
-    writers[1].cancel()
-    await asyncio.gather(*writers, return_exceptions=True)
-    await asyncio.wait_for(fill(log, 1), 5)
-    assert [e.seq for e in log.entries()] == [1, 2, 3, 4]
-    await log.close()
-
-
-async def test_a_facility_has_one_log_holder(tmp_path):
-    log = DurableLog(tmp_path / "f")
-    with pytest.raises(AlreadyRunningError, match="another gateway serves this facility"):
-        DurableLog(tmp_path / "f")
-    await log.close()
-    await DurableLog(tmp_path / "f").close()
 
 
 # -- recovery ---------------------------------------------------------------------------------------------------------
