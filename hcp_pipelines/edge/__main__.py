@@ -12,6 +12,7 @@ import grpc
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.errors import AlreadyRunningError, ConfigError, HcpError
 from hcp_pipelines.edge.config import EdgeConfig, load_edge_config
+from hcp_pipelines.edge.discovery import Discovery
 from hcp_pipelines.edge.durable_log import DurableLog, open_ahead, take_over
 from hcp_pipelines.edge.facility import FacilityGateway
 from hcp_pipelines.edge.service import MESSAGE_MAX_BYTES, EdgeService
@@ -36,8 +37,13 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
     facilities = {
         f.facility_id: FacilityGateway(f, logs[f.facility_id], clock, config.power_period_ms) for f in config.facilities
     }
+    discoveries = {
+        f.facility_id: Discovery(f, f.discovery, clock, facilities[f.facility_id].is_telling)
+        for f in config.facilities
+        if f.discovery is not None
+    }
     server = grpc.aio.server(options=OPTIONS)
-    edge_v1_pb2_grpc.add_EdgeGatewayServicer_to_server(EdgeService(facilities), server)
+    edge_v1_pb2_grpc.add_EdgeGatewayServicer_to_server(EdgeService(facilities, discoveries), server)
     _remove_stale_socket(config.listen)
     try:
         server.add_insecure_port(config.listen)  # a unix socket in a closed folder; TLS comes with the TCP listener
@@ -51,7 +57,9 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
     async with asyncio.TaskGroup() as tasks:
         for facility in facilities.values():
             tasks.create_task(facility.run(context.stop))
-        tasks.create_task(_watch_health(context, facilities))
+        for discovery in discoveries.values():
+            tasks.create_task(discovery.run(context.stop))
+        tasks.create_task(_watch_health(context, facilities, discoveries))
         context.ready(grpc=config.listen)
         await context.stop.wait()
         await server.stop(1.0)
@@ -60,9 +68,12 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
     await ahead.close()
 
 
-async def _watch_health(context: ProcessContext, facilities: dict[str, FacilityGateway]) -> None:
+async def _watch_health(
+    context: ProcessContext, facilities: dict[str, FacilityGateway], discoveries: dict[str, Discovery]
+) -> None:
     while not context.stop.is_set():
         context.health |= {name: facility.problem for name, facility in facilities.items()}
+        context.health |= {f"{name} discovery": discovery.problem for name, discovery in discoveries.items()}
         await asyncio.sleep(0.2)
 
 

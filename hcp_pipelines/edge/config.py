@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from hcp_pipelines.devices.discovery.ranges import expand
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import DeviceState
-from hcp_pipelines.edge.driver_config import DriverConfig, GpuNodeDriver, MinerApiDriver, Strict
+from hcp_pipelines.edge.driver_config import BulkDriver, DriverConfig, GpuNodeDriver, MinerApiDriver, Strict
 
 
 class LadderConfig(Strict):
@@ -41,6 +41,21 @@ class GroupConfig(Strict):
         return tuple(expand(self.addresses))
 
 
+class DiscoveryConfig(Strict):
+    """Scans of a facility's addresses, one after the other: how often, where, and how much they may take."""
+
+    every_s: float = Field(default=30, ge=0.2, le=86_400, description="From one's beginning to the next one's, real.")
+    ranges: tuple[str, ...] = Field(default=(), description="In place of the groups' own addresses.")
+    probes: int = Field(default=64, ge=1, le=1024, description="First looks at once.")
+    concurrency: int = Field(default=16, ge=1, le=512, description="Closer looks at once.")
+    connections_per_s: float = Field(default=1000, ge=1, le=50_000)
+
+    @cached_property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address of the ranges; empty where none are given."""
+        return tuple(expand(self.ranges))
+
+
 class FacilityConfig(Strict):
     """A facility behind this gateway."""
 
@@ -50,6 +65,7 @@ class FacilityConfig(Strict):
     groups: tuple[GroupConfig, ...] = Field(min_length=1)
     fallback: dict[str, DeviceState] = Field(default_factory=dict)
     fallback_after_s: float = Field(default=3600, gt=0, description="Without any owner for so long: the fallback plan.")
+    discovery: DiscoveryConfig | None = None
 
     @property
     def slots(self) -> int:
@@ -70,6 +86,14 @@ class FacilityConfig(Strict):
                 if address in seen:
                     raise ValueError(f"{address} is in group {seen[address]} and in group {group.group_id}")
                 seen[address] = group.group_id
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_something_to_scan(self) -> Self:
+        if self.discovery is not None:
+            _ = self.discovery.addresses  # a range that is none is an error here, not at the first scan
+            if all(isinstance(self.driver_of(group), BulkDriver) for group in self.groups):
+                raise ValueError("discovery: no group has a driver with addresses (miner_api, gpu_node)")
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ pyasic alone costs seconds and 50 MB: a gateway that drives no miners over their
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.edge.config import FacilityConfig, GroupConfig
 from hcp_pipelines.edge.driver_config import BulkDriver, DriverConfig, GpuNodeDriver, MinerApiDriver
+
+if TYPE_CHECKING:
+    from hcp_pipelines.devices.miner.telemetry import MinerOptions
 
 
 def make_site(config: FacilityConfig, folder: Path, clock: Clock, period_ms: int, on_reading: OnReading) -> DeviceSite:
@@ -78,7 +81,7 @@ def _bulk(driver: BulkDriver) -> MakeSite:
 def _miners(driver: MinerApiDriver, groups: Sequence[GroupConfig], slots: int, folder: Path, clock: Clock) -> MakeSite:
     from hcp_pipelines.devices.miner.meters import FeederMeters
     from hcp_pipelines.devices.miner.site import MinerApiSite
-    from hcp_pipelines.devices.miner.telemetry import Level, MinerGroup, MinerOptions
+    from hcp_pipelines.devices.miner.telemetry import Level, MinerGroup
 
     miners = [
         MinerGroup(
@@ -92,7 +95,20 @@ def _miners(driver: MinerApiDriver, groups: Sequence[GroupConfig], slots: int, f
         )
         for group in groups
     ]
-    options = MinerOptions(
+    options = miner_options(driver)
+    meters = FeederMeters(driver.meters, max(group.pue for group in groups)) if driver.meters else None
+    return lambda on_reading: MinerApiSite(miners, slots, options, folder, clock, on_reading, meters)
+
+
+def miner_options(driver: MinerApiDriver) -> "MinerOptions":
+    """How the driver's miners are spoken to.
+
+    Raises:
+        ConfigError: a passwords file that can't be read.
+    """
+    from hcp_pipelines.devices.miner.telemetry import MinerOptions
+
+    return MinerOptions(
         api_port=driver.api_port,
         web_port=driver.web_port,
         v3_port=driver.v3_port,
@@ -100,8 +116,6 @@ def _miners(driver: MinerApiDriver, groups: Sequence[GroupConfig], slots: int, f
         concurrency=driver.concurrency,
         passwords=_passwords(driver.passwords_file),
     )
-    meters = FeederMeters(driver.meters, max(group.pue for group in groups)) if driver.meters else None
-    return lambda on_reading: MinerApiSite(miners, slots, options, folder, clock, on_reading, meters)
 
 
 def _gpu_nodes(

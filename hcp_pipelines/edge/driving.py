@@ -44,9 +44,15 @@ class SiteDriver:
         self._slots, self._period_ms, self._clock, self._tasks = slots, period_ms, clock, tasks
         self._callbacks: Callbacks | None = None
         self._heard_at_s = 0.0
+        self._handed_over = 0  # assignments whose devices are being told
         self.is_ready = False
         self.problem = "no connection to the site yet"
         self._log = structlog.get_logger("edge").bind(facility_id=config.facility_id)
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether devices are being told a state."""
+        return self._handed_over > 0
 
     async def run(self, callbacks: Callbacks) -> None:
         """Connect, watch, and again."""
@@ -81,6 +87,7 @@ class SiteDriver:
             sent = self._site.send_state(UUID(command_id), index, state, encode_slots(slots))
         except DeviceUnreachableError:
             return False
+        self._handed_over += 1
         self._tasks.spawn(self._finish(command_id, index, sent))
         return True
 
@@ -117,6 +124,7 @@ class SiteDriver:
             self._log.warning("the site did not confirm a SET", command_id=command_id, error=str(error))
             return
         finally:
+            self._handed_over -= 1
             if self._callbacks is not None:
                 self._callbacks.told(command_id, index)
         if len(refused):

@@ -73,6 +73,10 @@ class FacilityGateway:
         """Why the facility is not well; empty when it is."""
         return self._driver.problem or self._tasks.defect
 
+    def is_telling(self) -> bool:
+        """Whether devices are being told a state: what may wait goes slowly meanwhile."""
+        return self._driver.is_telling
+
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the driver connected and the fallback timer running until told to stop."""
         callbacks = Callbacks(self._take_baseline, self._drive_again, self._take_power, self._note_told)

@@ -12,3 +12,9 @@ EVIDENCE = Gauge(
     "hcp_edge_power_evidence_devices", "Devices by what their power rests on.", ["facility_id", "evidence"]
 )
 POWER_WATTS = Gauge("hcp_edge_power_watts", "IT power of a facility's devices.", ["facility_id"])
+_SCAN_BUCKETS = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 900)
+SCANS = Counter("hcp_edge_scans_total", "Scans of a facility's addresses by result.", ["facility_id", "result"])
+SCANS_LATE = Counter("hcp_edge_scans_late_total", "Scans that took longer than their period.", ["facility_id"])
+SCAN_SECONDS = Histogram("hcp_edge_scan_seconds", "How long a scan took.", ["facility_id"], buckets=_SCAN_BUCKETS)
+SCAN_RATE = Gauge("hcp_edge_scan_addresses_per_second", "Addresses a second of the last scan.", ["facility_id"])
+SCAN_FOUND = Gauge("hcp_edge_scan_devices", "Devices of the last scan: found, hung, missed.", ["facility_id", "what"])

@@ -10,6 +10,7 @@ import structlog
 
 from hcp_pipelines.domain.modes import RefusalCode
 from hcp_pipelines.edge import metrics
+from hcp_pipelines.edge.discovery import Discovery
 from hcp_pipelines.edge.facility import FacilityGateway
 from hcp_pipelines.edge.facility import Session as OpenSession
 from hcp_pipelines.edge.outbox import Outbox
@@ -25,8 +26,10 @@ Context = grpc.aio.ServicerContext
 class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
     """Serves the facilities of one gateway process."""
 
-    def __init__(self, facilities: Mapping[str, FacilityGateway]) -> None:
-        self._facilities = facilities
+    def __init__(
+        self, facilities: Mapping[str, FacilityGateway], discoveries: Mapping[str, Discovery] | None = None
+    ) -> None:
+        self._facilities, self._discoveries = facilities, discoveries or {}
         self._log = structlog.get_logger("edge")
 
     async def Session(  # noqa: N802 - the contract's name
@@ -55,6 +58,15 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
         facility = await self._facility(request.facility_id, context)
         for entry in facility.log_entries(request.after_seq, min(request.limit or LOG_LIMIT, LOG_LIMIT)):
             yield entry
+
+    async def ReadDiscovery(  # noqa: N802
+        self, request: pb.ReadDiscoveryRequest, context: "Context[Any, Any]"
+    ) -> AsyncIterator[pb.DiscoveryPart]:
+        """What the last scan of a facility found, if it is newer than the one named."""
+        await self._facility(request.facility_id, context)
+        discovery = self._discoveries.get(request.facility_id)
+        for part in discovery.parts_after(request.process_id, request.after_scan) if discovery else ():
+            yield part
 
     async def _read(self, messages: AsyncIterator[pb.OwnerMessage], outbox: Outbox) -> None:
         facility: FacilityGateway | None = None
