@@ -1,5 +1,6 @@
 """GPU nodes on real sockets: a world of one site, whose clock the test moves (or runs, with `speed`), and our driver."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -7,14 +8,23 @@ import ssl
 import time
 import uuid
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import numpy as np
 from pydantic import SecretStr
 from pyroaring import BitMap
 
+from hcp_pipelines.devices.gpu_node.boards import Level
 from hcp_pipelines.devices.gpu_node.device import GpuNode
+from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, GpuNodeOptions
+from hcp_pipelines.devices.gpu_node.site import GpuNodeSite
 from hcp_pipelines.devices.gpu_node.transport import NodeTransport
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
+from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.wire.slots import encode_slots
 from simulators.addresses import address_of
 from simulators.clock import AnchorClock, ManualClock
 from simulators.durability import TransitionLog
@@ -85,6 +95,10 @@ class GpuWorld:
         """A fault on one GPU from now on."""
         self.site.impose(kind, BitMap([FIRST_GPU + 8 * node + gpu]), self.clock.at_s, **more)
 
+    def lift(self, kinds, gpus, node: int = 0) -> None:
+        """Mend GPUs."""
+        self.site.lift(kinds, BitMap([FIRST_GPU + 8 * node + gpu for gpu in gpus]), self.clock.at_s)
+
     @asynccontextmanager
     async def driver(self, node: int = 0, token: str | None = TOKEN, within_s: float = 5.0):
         transport = NodeTransport(
@@ -120,6 +134,84 @@ async def gpu_world(folder: Path, gpus: int = 16, **own):
     finally:
         await world.server.stop()
         os.close(world.transitions._fd)
+
+
+class WorldClock(SystemClock):
+    """The world's simulated time; real time otherwise."""
+
+    def __init__(self, world: GpuWorld) -> None:
+        super().__init__()
+        self._world = world
+
+    def now(self):
+        return datetime.fromtimestamp(self._world.clock.now_s(), tz=UTC)
+
+
+class GpuRig:
+    """The driver of all nodes of a world; slots of GPUs count from 0 here."""
+
+    def __init__(self, world: GpuWorld, folder: Path, gpus: int, *, token=TOKEN, gpus_each=1, **options) -> None:
+        self.world, self.gpus, self.readings = world, gpus, []
+        levels = tuple(Level(DeviceState(state), watts) for state, watts in STATES)
+        group = GpuGroup(FIRST_GPU, gpus, tuple(world.at(n) for n in range(-(-gpus // 8))), levels)
+        spec = WorkloadSpec(gpus_each=gpus_each)
+        made = GpuNodeOptions(
+            world.exporter_port, world.agent_port, deadline_s=1.0, exporter_interval_s=world.config.protocols.gpu_nodes.collect_s,
+            token=SecretStr(token) if token else None, workloads={DeviceState(s): spec for s, _ in STATES[1:]}, **options,
+        )  # fmt: skip
+        self.site = GpuNodeSite([group], FIRST_GPU + gpus, made, folder, WorldClock(world), self.readings.append)
+
+    def send(self, state, gpus=None, ref=None, assignment=0):
+        """Hand a state over; None: all GPUs."""
+        slots = np.array(sorted(range(self.gpus) if gpus is None else gpus), dtype=np.int64) + FIRST_GPU
+        return self.site.send_state(ref or uuid.uuid4(), assignment, int(state), encode_slots(slots.astype(np.uint32)))
+
+    async def tell(self, state, gpus=None, **command):
+        """(accepted, refused) GPUs."""
+        told = await self.site.finish_state(self.send(state, gpus, **command))
+        return tuple((slots.astype(int) - FIRST_GPU).tolist() for slots in told)
+
+    async def run(self, state, gpus=None, after_s=240.0):
+        """Tell a state and let the time of the longest load pass."""
+        accepted, refused = await self.tell(state, gpus)
+        assert refused == []
+        self.world.pass_time(after_s)
+        await self.rounds(2)
+        self.world.pass_time(60)
+        await self.rounds(2)
+        return accepted
+
+    async def rounds(self, number):
+        """Wait for so many readings that begin from now on."""
+        until = len(self.readings) + number + 1
+        async with asyncio.timeout(10):
+            while len(self.readings) < until:
+                await asyncio.sleep(0.01)
+
+    @property
+    def power_w(self):
+        return self.readings[-1].values[FIRST_GPU:]
+
+    def commanded(self):
+        return self.world.site.commanded[FIRST_GPU : FIRST_GPU + self.gpus].tolist()
+
+    async def operations(self, node=0):
+        """Kinds of the node's accepted writes, oldest first."""
+        async with plain_http() as http:
+            reply = await http.get(f"http://{self.world.at(node)}:{self.world.agent_port}/v1/operations")
+        return [one["kind"] for one in reversed(reply.json()["operations"])]
+
+
+@asynccontextmanager
+async def gpu_rig(folder: Path, gpus: int = 12, *, period_ms=30, world_options=None, **options):
+    """A world on a clock that the test moves, and the driver of its nodes, connected."""
+    async with gpu_world(folder, gpus, **{"collect_s": 1.0} | (world_options or {})) as world:
+        rig = GpuRig(world, folder / "edge", gpus, **options)
+        await rig.site.connect(period_ms)
+        try:
+            yield rig
+        finally:
+            await rig.site.close()
 
 
 def fresh_id() -> str:

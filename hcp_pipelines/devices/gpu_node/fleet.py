@@ -76,12 +76,14 @@ class Node:
     next_round: int = 0
     tickets: list[int] = field(default_factory=list)  # of the newest command; an older one is not carried out
     wanted: list[int] = field(default_factory=list)  # state codes
+    wanted_at_s: list[float] = field(default_factory=list)  # simulated
     operations: dict[str, UnderWay] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         """No command yet."""
         self.tickets, self.wanted = [0] * self.gpus, [UNKNOWN_STATE] * self.gpus
+        self.wanted_at_s = [float("-inf")] * self.gpus
 
     def failed(self, round_number: int) -> None:
         """A poll went wrong: the last reading is worth nothing now."""
@@ -98,13 +100,13 @@ class NodeFleet:
         self.nodes = [node for group in groups for node in _nodes(group)]
         self.place_of = {node.first_slot + gpu: (node, gpu) for node in self.nodes for gpu in range(node.gpus)}
 
-    def give_ticket(self, state: int, slots: Sequence[int]) -> int:
+    def give_ticket(self, state: int, slots: Sequence[int], now_s: float) -> int:
         """The number of a new command; for these slots none before it is carried out any more."""
         self._last_ticket += 1
         for slot in slots:
             if slot in self.place_of:
                 node, gpu = self.place_of[slot]
-                node.tickets[gpu], node.wanted[gpu] = self._last_ticket, state
+                node.tickets[gpu], node.wanted[gpu], node.wanted_at_s[gpu] = self._last_ticket, state, now_s
         return self._last_ticket
 
     def of(self, slots: Slots) -> dict[Node, tuple[int, ...]]:

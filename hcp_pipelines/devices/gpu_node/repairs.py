@@ -18,10 +18,12 @@ from hcp_pipelines.devices.gpu_node.fleet import GpuNodeOptions, Node
 from hcp_pipelines.devices.gpu_node.values import StateOutcome
 from hcp_pipelines.devices.gpu_node.xid_record import XidEvent, XidRecord
 from hcp_pipelines.devices.xid import XidAction, xid_of
+from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceRefusedError
 from hcp_pipelines.domain.modes import DeviceState
 
 OFF_THE_BUS = 79
+QUIET_S = 300.0  # simulated: so long nobody has commanded a GPU of a node that is to restart (setting)
 _STAYS_DRAINED = frozenset({XidAction.CHECK_NVLINK, XidAction.CHECK_MECHANICALS, XidAction.CONTACT_SUPPORT})
 _OPENED_AGAIN = frozenset({XidAction.DRAIN_AND_RESET, XidAction.REBOOT_NODE})
 _TO_DO = frozenset({XidAction.RESTART_APP, XidAction.RESET_GPU}) | _OPENED_AGAIN | _STAYS_DRAINED
@@ -32,21 +34,21 @@ _WORKING = (DeviceState.INFERENCE_REALTIME, DeviceState.INFERENCE_BATCH, DeviceS
 class Repairs:
     """The XIDs of one site."""
 
-    def __init__(self, options: GpuNodeOptions, record: XidRecord) -> None:
-        self._options, self._record = options, record
+    def __init__(self, options: GpuNodeOptions, record: XidRecord, clock: Clock) -> None:
+        self._options, self._record, self._clock = options, record, clock
         self._acts = options.xid_actions == "act"
-        self._begun: dict[str, list[str]] = {}  # by GPU: operations of an open event
         self._log = structlog.get_logger("devices.gpu_node")
 
     async def look_after(self, node: Node, device: GpuNode) -> None:
-        """Note what a fresh page shows, and take every open action of the node one step on.
+        """Note what a node's fresh page shows, and take every open action one step on.
 
         Raises:
             DeviceUnreachableError, DeviceReplyError, StorageError: gone on with at the next round.
         """
         for gpu, code in _codes(node):
             last = self._record.last(_name(node, gpu))
-            if code != (last.code if last else 0) and await _is_so(node, device, gpu, code):
+            is_news = code != (last.code if last else 0) and not (last and last.is_open and last.has_begun)
+            if is_news and await _is_so(node, device, gpu, code):
                 await self._note(node, gpu, code)
         for gpu in range(node.gpus):
             event = self._record.last(_name(node, gpu))
@@ -54,9 +56,8 @@ class Repairs:
                 await self._advance(node, device, gpu, event)
 
     async def _note(self, node: Node, gpu: int, code: int) -> None:
-        xid, name = xid_of(code), _name(node, gpu)
-        await self._record.begin(name, code, is_open=self._acts and xid.action in _TO_DO)
-        self._begun.pop(name, None)
+        xid = xid_of(code)
+        await self._record.begin(_name(node, gpu), code, is_open=self._acts and xid.action in _TO_DO)
         if code:
             metrics.XIDS.labels(str(code), xid.action.value, "seen").inc()
             tell = self._log.warning if xid.takes_gpu_out else self._log.info
@@ -65,8 +66,8 @@ class Repairs:
     async def _advance(self, node: Node, device: GpuNode, gpu: int, event: XidEvent) -> None:
         """One step: begin, or see whether it has ended. What is busy is asked for again at the next round."""
         try:
-            if begun := self._begun.get(_name(node, gpu)):
-                last = await device.read_operation(begun[-1])
+            if event.operations:
+                last = await device.read_operation(event.operations[-1])
                 if not last.is_running:
                     await self._end(node, device, gpu, "" if last.state == "succeeded" else last.problem or "failed")
             else:
@@ -78,16 +79,20 @@ class Repairs:
             await self._end(node, device, gpu, str(error))
 
     async def _begin(self, node: Node, device: GpuNode, gpu: int, event: XidEvent) -> None:
+        """Begin, once it may be. An action that had begun when the process ended has the same request ids again."""
         action, name = xid_of(event.code).action, _name(node, gpu)
         node.status = {one.index: one for one in await device.read_status()}
-        if action is XidAction.RESTART_APP and _phase(node, gpu) != "failed":
-            await self._record.end(name)  # nothing there has failed
+        if not event.has_begun and not _is_needed(node, gpu, action):
+            await self._record.end(name)
             return
-        if action is XidAction.REBOOT_NODE and not _is_free(node):
+        if action is XidAction.REBOOT_NODE and not _is_free(node, self._clock.now().timestamp()):
             return
-        if action in _OPENED_AGAIN and (await device.identify()).is_drained:
-            await self._record.write(name, replace(event, was_drained=True))
-        self._begun[name] = await self._carry_out(node, device, gpu, event, action)
+        if not event.has_begun:
+            was_drained = action in _OPENED_AGAIN and (await device.identify()).is_drained
+            event = replace(event, has_begun=True, was_drained=was_drained)
+            await self._record.write(name, event)
+        operations = await self._carry_out(node, device, gpu, event, action)
+        await self._record.write(name, replace(event, operations=tuple(operations)))
         self._log.warning("acting on an XID", node=node.address, gpu=gpu, xid=event.code, action=action.value)
 
     async def _carry_out(self, node: Node, device: GpuNode, gpu: int, event: XidEvent, action: XidAction) -> list[str]:
@@ -116,7 +121,6 @@ class Repairs:
             if xid.action in _OPENED_AGAIN and not event.was_drained and not self._stays_drained(node):
                 await device.undrain(f"{event.request_id(name)}.undrain")
         await self._record.end(name)
-        self._begun.pop(name, None)
 
     def _stays_drained(self, node: Node) -> bool:
         events = (self._record.last(_name(node, gpu)) for gpu in range(node.gpus))
@@ -143,14 +147,23 @@ async def _is_so(node: Node, device: GpuNode, gpu: int, code: int) -> bool:
     return gpu in node.status and node.status[gpu].state is None
 
 
-def _phase(node: Node, gpu: int) -> str | None:
-    return node.status[gpu].workload_phase if gpu in node.status else None
+def _is_needed(node: Node, gpu: int, action: XidAction) -> bool:
+    """Whether the agent agrees: an application has failed, a GPU is lost. Pages are stale for a while."""
+    status = node.status.get(gpu)
+    match action:
+        case XidAction.RESTART_APP:
+            return status is not None and status.workload_phase == "failed"
+        case XidAction.REBOOT_NODE:
+            return status is None or status.state is None
+        case _:
+            return True
 
 
-def _is_free(node: Node) -> bool:
-    """Whether nothing runs, loads or changes on a node, GPUs that are lost left out."""
-    there = [gpu for gpu in node.status.values() if gpu.state is not None]
-    return not any(gpu.workload_phase in _AT_WORK or gpu.operation_id for gpu in there)
+def _is_free(node: Node, now_s: float) -> bool:
+    """Whether nothing runs, loads, changes or has yet to settle on a node, GPUs that are lost left out."""
+    there = [gpu for gpu in node.status.values() if gpu.state is not None and gpu.index < node.gpus]
+    is_used = any(gpu.workload_phase in _AT_WORK or gpu.operation_id for gpu in there)
+    return not is_used and all(now_s - node.wanted_at_s[gpu.index] >= QUIET_S for gpu in there)
 
 
 def _wanted(node: Node, gpus: tuple[int, ...]) -> DeviceState | None:

@@ -21,12 +21,13 @@ from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, GpuNodeOptions, Node,
 from hcp_pipelines.devices.gpu_node.repairs import Repairs
 from hcp_pipelines.devices.gpu_node.telling import Teller
 from hcp_pipelines.devices.gpu_node.transport import NodeTransport, new_client
+from hcp_pipelines.devices.gpu_node.values import NodeTelemetry
 from hcp_pipelines.devices.gpu_node.watching import watch
 from hcp_pipelines.devices.gpu_node.xid_record import XidRecord
 from hcp_pipelines.devices.site import OnReading, Reading, Sent
 from hcp_pipelines.devices.work import kind_of, spread
 from hcp_pipelines.domain.clock import Clock
-from hcp_pipelines.domain.errors import DeviceUnreachableError, HcpError
+from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError, HcpError
 from hcp_pipelines.wire.slots import Slots, decode_slots
 
 
@@ -44,7 +45,7 @@ class GpuNodeSite:
     ) -> None:
         self.fleet = NodeFleet(groups, slots, options.boards)
         self._options, self._clock, self._on_reading = options, clock, on_reading
-        self._repairs = Repairs(options, XidRecord(folder))
+        self._repairs = Repairs(options, XidRecord(folder), clock)
         self._client: httpx.AsyncClient | None = None
         self._teller: Teller | None = None
         self._polling: asyncio.Task[None] | None = None
@@ -159,7 +160,7 @@ class GpuNodeSite:
 
     async def _ask(self, node: Node, device: GpuNode) -> str:
         try:
-            node.telemetry = await device.read_telemetry()
+            node.telemetry = await _read(device)
         except HcpError as error:
             if not node.failures:
                 self._log.info("a GPU node can't be read", node=node.address, error=str(error))
@@ -175,3 +176,14 @@ class GpuNodeSite:
             self._log.info("a GPU node's agent can't be read", node=node.address, error=str(error))
             return f"agent_{kind_of(error)}"
         return "ok"
+
+
+async def _read(device: GpuNode) -> NodeTelemetry:
+    """A node's page. One without any GPU is believed if the agent says that all are lost."""
+    try:
+        return await device.read_telemetry()
+    except DeviceReplyError:
+        status = await device.read_status()
+        if any(gpu.state is not None for gpu in status):
+            raise
+        return NodeTelemetry(())

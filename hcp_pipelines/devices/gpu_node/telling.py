@@ -64,7 +64,7 @@ class Teller:
 
     def tell(self, ref: UUID, assignment: int, state: int, wanted: Slots) -> _Task:
         """Begin; the task gives (accepted, refused) once every node was told, or could not be."""
-        ticket = self._fleet.give_ticket(state, wanted.tolist())
+        ticket = self._fleet.give_ticket(state, wanted.tolist(), self._clock.now().timestamp())
         told = _Told(ref, assignment, DeviceState(state), ticket)
         return self._keep(asyncio.create_task(self._tell_all(told, wanted)))
 

@@ -6,8 +6,10 @@ By node address and GPU index. Written whole and synced before an action begins;
 import asyncio
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid5
 
 import structlog
@@ -24,7 +26,9 @@ class XidEvent:
     code: int
     number: int
     is_open: bool  # there is something to do yet
+    has_begun: bool = False
     was_drained: bool = False  # before we did
+    operations: tuple[str, ...] = ()  # of the agent; empty also where we ended before we could note them
 
     def request_id(self, gpu: str) -> str:
         """The same for the same event, also after a restart of the gateway."""
@@ -90,7 +94,7 @@ def _read(path: Path) -> dict[str, XidEvent]:
     if not path.exists():
         return {}
     try:
-        return {str(gpu): XidEvent(**event) for gpu, event in json.loads(path.read_text()).items()}
+        return {str(gpu): _event(**event) for gpu, event in json.loads(path.read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         aside = path.with_suffix(".broken")
         path.replace(aside)
@@ -98,3 +102,7 @@ def _read(path: Path) -> dict[str, XidEvent]:
             "the record of XIDs can't be read", moved_to=str(aside), error=str(error)
         )
         return {}
+
+
+def _event(operations: Sequence[str], **rest: Any) -> XidEvent:
+    return XidEvent(operations=tuple(operations), **rest)
