@@ -288,8 +288,12 @@ class FacilityGateway:
             return
         read = await site.read_states()
         states = np.where(unknown, read[: self.shape.slots], self.states)
-        body = pb.FacilityState(generation=self.shape.generation, states=states.tobytes()).SerializeToString()
-        await self._log.append([(self._log.reserve(), "baseline", body)])
+        await self._adopt(states)
+
+    async def _adopt(self, states: npt.NDArray[np.uint8]) -> None:
+        """Log what the devices are doing, and believe it of those of which nothing is known."""
+        baseline = pb.FacilityState(generation=self.shape.generation, layout=self.shape.layout, states=states.tobytes())
+        await self._log.append([(self._log.reserve(), "baseline", baseline.SerializeToString())])
         still = self.states == UNKNOWN_STATE
         self.states[still] = states[still]
 
@@ -300,11 +304,7 @@ class FacilityGateway:
     async def _adopt_seen(self) -> None:
         """Devices that could not be asked at first: what their power says is their state, and logged."""
         try:
-            states = np.where(self._unknown_but_seen(), self.shape.observe(self.power_kw), self.states)
-            body = pb.FacilityState(generation=self.shape.generation, states=states.tobytes()).SerializeToString()
-            await self._log.append([(self._log.reserve(), "baseline", body)])
-            still = self.states == UNKNOWN_STATE
-            self.states[still] = states[still]
+            await self._adopt(np.where(self._unknown_but_seen(), self.shape.observe(self.power_kw), self.states))
         except StorageError as error:
             self._log_line.error("a baseline could not be stored; tried again", error=str(error))
         finally:

@@ -42,7 +42,10 @@ class Known:
 
 
 def recover(entries: Iterable[pb.LogEntry], shape: SiteShape) -> Known:
-    """Replay the log. What was commanded in another generation is forgotten: the devices are asked anew."""
+    """Replay the log. What was commanded in another layout is forgotten: the devices are asked anew.
+
+    A generation in which devices only moved has the layout of the one before, and goes on with what was under way.
+    """
     reading = _Reading(shape)
     for entry in entries:
         reading.take(entry)
@@ -53,7 +56,7 @@ class _Reading:
     def __init__(self, shape: SiteShape) -> None:
         self._shape = shape
         self._commands: dict[str, pb.Command] = {}
-        self._generation = 0
+        self._layout, self._is_ours = "", False
         self.known = Known(self._nothing())
 
     def take(self, entry: pb.LogEntry) -> None:
@@ -80,10 +83,12 @@ class _Reading:
         return np.full(self._shape.slots, UNKNOWN_STATE, dtype=np.uint8)
 
     def _baseline(self, baseline: pb.FacilityState) -> None:
-        if baseline.generation != self._generation:
+        layout = baseline.layout or f"generation {baseline.generation}"
+        if layout != self._layout:
             self.known.unfinished.clear()
-        self._generation, self.known.states = baseline.generation, self._nothing()
-        if baseline.generation == self._shape.generation:
+        self._layout, self.known.states = layout, self._nothing()
+        self._is_ours = layout == self._shape.layout or baseline.generation == self._shape.generation
+        if self._is_ours:
             states = np.frombuffer(baseline.states, dtype=np.uint8)[: self._shape.slots]
             self.known.states[: len(states)] = states
 
@@ -96,7 +101,7 @@ class _Reading:
             self._commanded(command.command_id, assignment.index, assignment.state, answer.accepted)
 
     def _commanded(self, command_id: str, index: int, state: int, payload: bytes) -> None:
-        if self._generation != self._shape.generation:
+        if not self._is_ours:
             return
         slots = decode_slots(payload, self._shape.slots)
         if len(slots):

@@ -1,6 +1,8 @@
 """A facility's slots as arrays: group of each slot, power and settling time of each group's states. Pure."""
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +44,14 @@ class SiteShape:
                 settle[g, step.state] = step.settle_s
         ids = tuple(group.group_id for group in config.groups)
         return cls(config.facility_id, config.generation, slots, has, power, settle, ids, pue)
+
+    @cached_property
+    def layout(self) -> str:
+        """A digest of groups, slots and ladders: what makes a slot the same place in two generations."""
+        digest = hashlib.sha256("\n".join(self.group_ids).encode())
+        for part in (self.group_of_slot, self.has_state, self.power_kw, self.settle_s):
+            digest.update(part.tobytes())
+        return digest.hexdigest()
 
     @property
     def slots(self) -> int:

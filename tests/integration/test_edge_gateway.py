@@ -115,6 +115,22 @@ async def test_an_announcement_tells_the_state_and_later_ones_need_a_higher_epoc
     await again.ended()
 
 
+async def test_a_generation_in_which_devices_only_moved_loses_no_command(running):
+    """Restarted with generation 2 while a command of generation 1 is under way: its devices settle, and the owner is told."""
+    world = await running.world(speed=30.0)
+    gateway = await running.gateway(world)
+    old = await running.owner(gateway).own()
+    command = old.make((FULL, range(20)))
+    assert not (await old.send(command)).refusal
+    await gateway.stop()
+    assert not old.settled(command.command_id)
+    gateway = await running.gateway(world, generation=2)
+    new = await running.owner(gateway, name="alloc-b", epoch=2).own(generation=2)
+    await until(lambda: new.settled(command.command_id), "settled in the new generation", 20)
+    assert bits(new.settled(command.command_id)[0].settled) == list(range(20))
+    assert set(world.switched(command.command_id)) == set(range(20))
+
+
 async def test_once_a_new_owner_is_announced_the_old_one_is_not_obeyed(running):
     world, gateway, old = await running.all()
     new = running.owner(gateway, name="alloc-b", epoch=2)

@@ -82,6 +82,26 @@ def test_another_generation_starts_from_what_the_devices_do():
     assert known.epoch == 4
 
 
+def test_a_generation_in_which_devices_only_moved_goes_on_with_what_was_under_way():
+    shape = SiteShape.of(facility(generation=2))
+    before = pb.FacilityState(generation=1, layout=SiteShape.of(facility()).layout, states=BASELINE.states)
+    log = entries(before, *command(ONE, FULL, slots(2, 3)))
+    known = recover(log, shape)
+    assert known.states.tolist() == [255, 255, FULL, FULL, OFF, OFF]
+    assert list(known.unfinished) == [(ONE, 0)]
+    seen_later = pb.FacilityState(generation=2, layout=shape.layout, states=known.states.tobytes())
+    assert list(recover([*log, *entries(seen_later)], shape).unfinished) == [(ONE, 0)]
+
+
+def test_a_generation_of_another_layout_does_not():
+    before = pb.FacilityState(generation=1, layout=SiteShape.of(facility()).layout, states=BASELINE.states)
+    other = facility(generation=2).groups[0].model_copy(update={"devices": 3})
+    known = recover(
+        entries(before, *command(ONE, FULL, slots(2, 3))), SiteShape.of(facility(generation=2, groups=[other]))
+    )
+    assert (set(known.states.tolist()), len(known.unfinished)) == ({255}, 0)
+
+
 def test_only_the_last_acks_are_kept_by_number_and_by_bytes():
     few, small = Acks(most=3), Acks(most_bytes=100)
     for n in range(9):
