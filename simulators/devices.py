@@ -47,7 +47,7 @@ class Devices:
             index = index[~deceitful]
         others = self._astray(state, index)
         strays = np.concatenate(list(others.values())) if others else index[:0]
-        changed = np.setdiff1d(index, strays, assume_unique=True)
+        changed = np.setdiff1d(index, strays, assume_unique=True) if len(strays) else index
         for into, whom in ((state, changed), *others.items()):
             self.put(into, whom)
         return changed, {into: whom for into, whom in others.items() if len(whom)}

@@ -105,7 +105,9 @@ class Ramps:
         self.to_w[index] = to_w
         self.start_s[index] = at_s + delay_s
         self.ramp_s[index] = ramp_s
-        self._moving = np.union1d(self._moving, index)
+        is_moving = np.zeros(len(self.to_w), dtype=np.bool_)
+        is_moving[self._moving] = is_moving[index] = True
+        self._moving = np.flatnonzero(is_moving)
         self._recount()
         self.settle(at_s)
 

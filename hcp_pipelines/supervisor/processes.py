@@ -33,7 +33,8 @@ def gateway_names(settings: Settings) -> list[str]:
 
 def world_spec(settings: Settings) -> ProcessSpec:
     """The simulated outside world."""
-    return python_process(settings, "world", "simulators", "--config", str(settings.at("world", "world.yaml")))
+    config = str(settings.at("world", "world.yaml"))
+    return python_process(settings, "world", "simulators", "--config", config, nice=BEHIND_SWITCHING)
 
 
 def daemon_specs(settings: Settings, gateways: list[str]) -> list[ProcessSpec]:
