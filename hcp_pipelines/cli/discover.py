@@ -67,7 +67,7 @@ def discover(
         found = uvloop.run(_scan(addresses, kind, options, on_progress))
     changes, generation = None, None
     if facility_id is not None:
-        with connect(settings_of(context, own_state_dir), Role.ADMIN if is_applied else Role.API) as connection:
+        with connect(settings_of(context, own_state_dir), Role.FLEET if is_applied else Role.API) as connection:
             if is_applied:
                 result = apply_scan(connection, facility_id, found, environment_value("USER") or "operator")
                 changes, generation = result.reconciliation, result.generation

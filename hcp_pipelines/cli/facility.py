@@ -11,6 +11,7 @@ from hcp_pipelines.fleet.apply import apply as apply_file
 from hcp_pipelines.fleet.apply import diff as diff_file
 from hcp_pipelines.fleet.apply import export as export_facility
 from hcp_pipelines.fleet.facility_file import FacilityFile, dump_facility, load_facility
+from hcp_pipelines.fleet.findings import newest_findings
 from hcp_pipelines.settings import environment_value
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -78,6 +79,17 @@ def list_(context: click.Context, own_state_dir: Path | None) -> None:
         rows = connection.execute(_LIST).fetchall()
     columns = ("facility", "settlement point", "MW", "control mode", "regime", "version", "generation", "devices")
     print_table("", columns, rows)
+
+
+@facility.command("discovery")
+@state_dir_option
+@click.pass_context
+def discovery(context: click.Context, own_state_dir: Path | None) -> None:
+    """Show what the scans of the facilities' gateways last changed, would change, or why they are held."""
+    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+        found = newest_findings(connection)
+    rows = [(f.facility_id, f.kind, f.said, f.unplaced or "", f.actor, f"{f.at:%Y-%m-%d %H:%M:%S}") for f in found]
+    print_table("", ("facility", "scan", "what", "without a slot", "by", "at (UTC)"), rows)
 
 
 def _load(path: Path) -> FacilityFile:

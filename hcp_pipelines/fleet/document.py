@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime
+from hcp_pipelines.fleet.discovery_rules import DiscoveryRules
 from hcp_pipelines.fleet.groups import Group
 from hcp_pipelines.fleet.models import ResolvedGroup
 from hcp_pipelines.fleet.parts import ID_PATTERN, Part, StateLabel
@@ -146,6 +147,7 @@ class FacilityFile(Part):
     driver: DriverKind = "bulk"
     miner_api: MinerApi = MinerApi()
     gpu_node: GpuNodes = GpuNodes()
+    discovery: DiscoveryRules | None = None
 
     @property
     def devices(self) -> int:
@@ -202,6 +204,12 @@ class FacilityFile(Part):
             )
             for g in self.groups
         )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_something_to_discover(self) -> Self:
+        if self.discovery is not None and all(self.driver_of(g) == "bulk" for g in self.groups):
+            raise ValueError("discovery: no group has a driver with addresses: miner_api or gpu_node")
         return self
 
     @model_validator(mode="after")

@@ -23,7 +23,8 @@ def edge_facility(
     `address` is where a simulated site's devices are reached; `defaults` is by driver, for what the facility file leaves out.
     """
     reach = _Reach(inventory, address, defaults or {})
-    return {
+    discovery = inventory.document.discovery
+    return ({"discovery": discovery.of_gateway()} if discovery else {}) | {
         "facility_id": inventory.facility_id,
         "generation": inventory.generation,
         "driver": reach.driver(inventory.document.driver),

@@ -12,6 +12,7 @@ class Role(StrEnum):
     ALLOCATOR = "hcp_allocator"
     API = "hcp_api"
     COLLECTOR = "hcp_collector"
+    FLEET = "hcp_fleet"
     DAGSTER = "dagster"
     LAKE_WRITER = "lake_writer"
     LAKE_READER = "lake_reader"

@@ -39,6 +39,7 @@ class Configuration:
     gateways: list[str]
     facilities: int
     devices: int
+    has_discovery: bool  # some facility's gateway scans
 
     @property
     def summary(self) -> str:
@@ -70,7 +71,15 @@ def configure(settings: Settings, make_anchor: MakeAnchor) -> Configuration:
         make_anchor(None)
     for name, own in spread.items():
         _write_gateway(settings, name, own)
-    return Configuration(list(spread), len(inventories), sum(i.devices for i in inventories))
+    has_discovery = any(i.document.discovery is not None for i in inventories)
+    return Configuration(list(spread), len(inventories), sum(i.devices for i in inventories), has_discovery)
+
+
+def file_digests(settings: Settings) -> dict[str, str]:
+    """What world and gateways are told, by process: who is told the same as before need not be restarted."""
+    paths = {"world": settings.at("world", "world.yaml")}
+    paths |= {name: settings.at("edge", f"{name}.yaml") for name in gateway_names(settings)}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items() if path.exists()}
 
 
 def fleet_digest(settings: Settings) -> str:

@@ -27,12 +27,13 @@ from hcp_pipelines.storage.bootstrap import bootstrap
 from hcp_pipelines.supervisor import guardian
 from hcp_pipelines.supervisor.anchor import note_reached, refuse_other_world, write_anchor
 from hcp_pipelines.supervisor.child import Child, ProcessSpec, State, cut_log
-from hcp_pipelines.supervisor.configuration import configure, fleet_digest
+from hcp_pipelines.supervisor.configuration import Configuration
 from hcp_pipelines.supervisor.dagster import dagster_specs, prepare_dagster
 from hcp_pipelines.supervisor.database import postgres_spec
+from hcp_pipelines.supervisor.fleet_watch import FleetWatch
 from hcp_pipelines.supervisor.folders import prepare_folders
 from hcp_pipelines.supervisor.lock import StateLock
-from hcp_pipelines.supervisor.processes import ROOT, daemon_specs, world_spec
+from hcp_pipelines.supervisor.processes import FLEET, ROOT, daemon_specs, fleet_spec, world_spec
 
 LOOP_S = 0.1
 CHECK_S = 1.0
@@ -53,7 +54,11 @@ class Platform:
     children: dict[str, Child] = field(default_factory=dict)
     anchor: Anchor | None = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
-    _fleet_digest: str = ""
+    _fleet: FleetWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        """The fleet as the settings' database has it."""
+        self._fleet = FleetWatch(self.settings)
 
     async def run(self, each_second: Callable[["Platform"], None] = lambda _: None) -> None:
         """Start everything, watch it until asked to stop, stop everything.
@@ -122,11 +127,11 @@ class Platform:
         self._add(first)
         self.report("Dagster is loading (20–30 s on two cores); the world's clock starts when it is there")
         await self._until_ready([spec.name for spec in first])
-        configuration = configure(self.settings, self._make_anchor)
-        self._fleet_digest = fleet_digest(self.settings)
+        configuration = self._fleet.begin(self._make_anchor)
         self.report(configuration.summary)
         world = [] if self.settings.world == "real" else [world_spec(self.settings)]
         self._add(world + daemon_specs(self.settings, configuration.gateways) + later)
+        self._add_follower(configuration)
 
     def _make_anchor(self, begins_at: datetime | None) -> Anchor:
         self.anchor = write_anchor(self.settings, self.start_at, begins_at)
@@ -194,27 +199,27 @@ class Platform:
         return all(c.state is State.READY for c in needed)
 
     def _follow_fleet(self) -> None:
-        """Give gateways and world the new fleet when a facility file was applied."""
+        """Give world and gateways the new fleet when a facility file, or a scan, was applied."""
         try:
-            digest = fleet_digest(self.settings)
-        except HcpError:
-            return
-        if digest == self._fleet_digest:
-            return
-        try:
-            configuration = configure(self.settings, lambda _: self.anchor or self._make_anchor(None))
+            change = self._fleet.look(lambda _: self.anchor or self._make_anchor(None))
         except ConfigError as error:  # until another file is applied; the rest of the platform must not fall with it
-            self._fleet_digest = digest
             self.report(f"the fleet changed, and world and gateways go on with the one before: {error}")
             return
         except (HcpError, psycopg.Error):  # Postgres went away in between: again at the next look
             return
-        self._fleet_digest = digest
-        self.report(f"the fleet changed: {configuration.summary}")
-        for name in ("world", *configuration.gateways):
+        if change is None:
+            return
+        self.report(f"the fleet changed: {change.configuration.summary}")
+        for name in change.affected:
             if name in self.children and self.children[name].pid:
                 self.children[name].restart()
+        self._add_follower(change.configuration)
         self._write_pids()
+
+    def _add_follower(self, configuration: Configuration) -> None:
+        """Whoever takes in what gateways discover, once some gateway does."""
+        if configuration.has_discovery and FLEET not in self.children:
+            self._add([fleet_spec(self.settings)])
 
     def _cut_logs(self) -> None:
         for child in self.children.values():

@@ -8,6 +8,7 @@ from hcp_pipelines.supervisor.child import ProcessSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 ALLOCATORS = ("allocator-a", "allocator-b")
+FLEET = "fleet"
 BEHIND_SWITCHING = 10  # niceness of what may wait: a tick is decided and switched first, also on two busy cores
 
 
@@ -35,6 +36,11 @@ def world_spec(settings: Settings) -> ProcessSpec:
     """The simulated outside world."""
     config = str(settings.at("world", "world.yaml"))
     return python_process(settings, "world", "simulators", "--config", config, nice=BEHIND_SWITCHING)
+
+
+def fleet_spec(settings: Settings) -> ProcessSpec:
+    """Whoever takes in what gateways discover; only where a facility has discovery."""
+    return python_process(settings, FLEET, "hcp_pipelines.fleet", after=("postgres",), nice=BEHIND_SWITCHING)
 
 
 def daemon_specs(settings: Settings, gateways: list[str]) -> list[ProcessSpec]:

@@ -9,6 +9,8 @@ import psycopg
 import pytest
 
 from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.fleet.apply import apply
+from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.bootstrap import _make_role
 from hcp_pipelines.storage.embedded import EmbeddedPostgres
@@ -70,6 +72,16 @@ def test_the_allocator_writes_the_journal_and_never_rewrites_it(settings, fleet)
         settings, Role.ALLOCATOR, "truncate switch_journal", POLICY, TICK, "update facilities set control_mode = 'auto'"
     )
     refused(settings, Role.ALLOCATOR, "alter table switch_journal disable trigger all", "drop table switch_journal")
+
+
+def test_who_follows_discovery_says_where_devices_are_and_never_what_they_are_booked_for(settings, database):
+    apply(database, demo_facilities(1, 12)[0], "test")
+    with connect(settings, Role.FLEET) as fleet:
+        assert fleet.execute("update resources set metadata = '{}', subtype = 'S21'").rowcount == 12
+    refused(settings, Role.FLEET, "update resources set status = 'available'", "delete from resources")
+    refused(settings, Role.FLEET, "update facilities set control_mode = 'auto'", "update device_groups set devices = 1")
+    refused(settings, Role.FLEET, "update inventory_generations set digest = 'x'", "select * from customers")
+    refused(settings, Role.FLEET, JOURNAL, TICK, POLICY, "select * from switch_journal")
 
 
 @pytest.mark.parametrize("table", ["switch_journal", "audit_log"])

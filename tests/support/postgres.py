@@ -8,10 +8,10 @@ import pytest
 from psycopg import sql
 
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.bootstrap import bootstrap
+from hcp_pipelines.storage.bootstrap import USERS, bootstrap
 from hcp_pipelines.storage.embedded import EmbeddedPostgres
 from hcp_pipelines.storage.postgres import connect
-from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.storage.roles import Database, Role
 
 TEMPLATE = "hcp_template"
 
@@ -43,8 +43,8 @@ def settings(postgres: Settings) -> Settings:
         connection.execute("drop database if exists hcp with (force)")
         connection.execute(sql.SQL("create database hcp template {}").format(sql.Identifier(TEMPLATE)))
         connection.execute("revoke all on database hcp from public")
-        for role in ("hcp_admin", "hcp_feed", "hcp_control", "hcp_allocator", "hcp_api", "hcp_collector"):
-            connection.execute(sql.SQL("grant connect on database hcp to {}").format(sql.Identifier(role)))
+        for role in USERS[Database.HCP]:
+            connection.execute(sql.SQL("grant connect on database hcp to {}").format(sql.Identifier(role.value)))
     return postgres
 
 
