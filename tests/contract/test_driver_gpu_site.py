@@ -63,10 +63,11 @@ async def test_states_are_asked_for_node_by_node_and_each_gpu_can_go_its_own_way
 async def test_a_command_that_is_told_twice_is_one_operation(tmp_path):
     ref = uuid.uuid4()
     async with gpu_rig(tmp_path) as rig:
-        await rig.tell(BATCH, [0], ref=ref)
-        again = await asyncio.gather(*(rig.tell(BATCH, [0], ref=ref) for _ in range(3)))
-        assert again == [([0], [])] * 3
-        assert await rig.operations() == ["start"]
+        await rig.run(BATCH, [0])
+        await rig.run(IDLE, [0])
+        told = [await rig.tell(BATCH, [0], ref=ref) for _ in range(3)]
+        assert told == [([0], [])] * 3, "it is known, not busy"
+        assert await rig.operations() == ["start", "pause", "resume"]
 
 
 async def test_a_busy_gpu_is_asked_again_until_it_is_told_and_the_reply_waits_for_it(tmp_path, quick):

@@ -51,7 +51,7 @@ async def is_drained(rig, node=0):
         return (await device.identify()).is_drained
 
 
-@pytest.mark.parametrize(("xid", "kind"), [(94, faults.XID), (95, faults.ECC), (79, faults.FALLEN_OFF_BUS)])
+@pytest.mark.parametrize(("xid", "kind"), [(94, faults.XID), (79, faults.FALLEN_OFF_BUS)])
 async def test_a_site_that_observes_does_nothing_but_count(tmp_path, counted, xid, kind):
     async with gpu_rig(tmp_path, 8) as rig:
         await rig.run(BATCH, [0])
@@ -62,7 +62,7 @@ async def test_a_site_that_observes_does_nothing_but_count(tmp_path, counted, xi
     assert [counted(xid, result) for result in ("seen", "done", "failed")] == [1, 0, 0]
 
 
-@pytest.mark.parametrize("xid", [63, 43, 92])
+@pytest.mark.parametrize("xid", [63, 43])
 async def test_some_xids_ask_for_nothing(tmp_path, counted, xid):
     async with gpu_rig(tmp_path, 8, xid_actions="act") as rig:
         await rig.run(BATCH, [0])
@@ -72,20 +72,19 @@ async def test_some_xids_ask_for_nothing(tmp_path, counted, xid):
     assert [counted(xid, result) for result in ("seen", "done")] == [1, 0]
 
 
-@pytest.mark.parametrize("xid", [64, 95])
-async def test_a_gpu_is_reset_once_and_the_others_work_on(tmp_path, counted, xid):
+async def test_a_gpu_is_reset_once_and_the_others_work_on(tmp_path, counted):
     async with gpu_rig(tmp_path, 8, xid_actions="act") as rig:
         await rig.run(BATCH, [0, 1])
-        await strike(rig, xid, 0, faults.ECC)
+        await strike(rig, 64, 0, faults.ECC)
         await pass_time(rig, 20)
         await pass_time(rig, 20)
         assert await rig.operations() == ["start", "start", "reset"]
         assert rig.commanded()[:2] == [IDLE, BATCH]
         assert rig.site.fleet.nodes[0].telemetry.gpus[0].last_xid == 0
-        assert [counted(xid, result) for result in ("seen", "done")] == [1, 1]
-        await strike(rig, xid, 0, faults.ECC)
-        assert await rig.operations() == ["start", "start", "reset", "reset"], "once more is another event"
-    assert counted(xid, "seen") == 2
+        assert [counted(64, result) for result in ("seen", "done")] == [1, 1]
+        await strike(rig, 95, 0, faults.ECC)
+        assert await rig.operations() == ["start", "start", "reset", "reset"], "another XID is another event"
+    assert counted(95, "seen") == 1
 
 
 async def test_a_failed_application_is_loaded_anew_where_it_is_still_wanted(tmp_path, counted):

@@ -168,7 +168,8 @@ class GpuRig:
 
     async def tell(self, state, gpus=None, **command):
         """(accepted, refused) GPUs."""
-        told = await self.site.finish_state(self.send(state, gpus, **command))
+        async with asyncio.timeout(10):
+            told = await self.site.finish_state(self.send(state, gpus, **command))
         return tuple((slots.astype(int) - FIRST_GPU).tolist() for slots in told)
 
     async def run(self, state, gpus=None, after_s=240.0):

@@ -1,4 +1,4 @@
-"""A facility of miners at addresses, end to end in one loop: simulated miners, gateway with the real driver, allocator."""
+"""A facility of miners and GPU nodes at addresses, end to end in one loop: simulators, gateway with real drivers, allocator."""
 
 import asyncio
 import contextlib
@@ -36,6 +36,7 @@ from simulators.addresses import address_of
 from simulators.clock import AnchorClock
 from simulators.durability import TransitionLog
 from simulators.fleet import Fleet
+from simulators.gpus.server import GpuNodesServer
 from simulators.miners.server import MinersServer
 from simulators.settings import WorldConfig
 from tests.support.edge import Gateway, until
@@ -45,8 +46,9 @@ POINT, FACILITY = "HB_HOUSTON", "west-1"
 STARTS_AT = datetime(2025, 1, 1, 12, tzinfo=UTC)
 MARKET = (
     ("btc.usd", "coinbase", 95_000.0), ("btc.network", "difficulty", 1.1e14),
-    ("btc.network", "fees_btc_per_block", 0.05), ("btc.network", "height", 877_000.0),
+    ("btc.network", "fees_btc_per_block", 0.05), ("btc.network", "height", 877_000.0), ("gpu.spot", "H100", 2.4),
 )  # fmt: skip
+PRICE_TYPES = {"btc.usd": "btc", "btc.network": "network", "gpu.spot": "gpu_spot"}
 
 
 def document(groups, gpu_node=None, **miner_api) -> FacilityFile:
@@ -93,11 +95,17 @@ class MinerSite:
     database: object
     groups: tuple
     speed: float = 150.0
+    gpu_node: dict = field(default_factory=dict)
     judged: dict[tuple[str, int], list[Judged]] = field(default_factory=dict)
 
     async def __aenter__(self):
         self.ports = {name: free_port() for name in ("api_port", "web_port", "v3_port")}
-        self.document = document(self.groups, poll_period_ms=600, deadline_ms=2000, **self.ports)
+        gpu_ports = {name: free_port() for name in ("exporter_port", "agent_port")}
+        gpu_node = {"poll_period_ms": 600, "deadline_ms": 2000, **gpu_ports, **self.gpu_node}
+        self.document = document(self.groups, gpu_node, poll_period_ms=600, deadline_ms=2000, **self.ports)
+        self._token = self.folder / "token"
+        self._token.write_text("not-a-secret-token")
+        self._token.chmod(0o600)
         apply(self.database, self.document, "test")
         self.inventory = load_inventory(self.database, FACILITY)
         anchor = Anchor(datetime.now(UTC), STARTS_AT, self.speed)
@@ -115,14 +123,15 @@ class MinerSite:
             if self.allocator._journal is not None:
                 await self.allocator._journal.close()  # a process's end does it otherwise
         await self.gateway.stop()
-        await self._server.stop()
+        for server in self._servers:
+            await server.stop()
         await self.transitions.close()
 
     async def _start_world(self):
         paths = dict.fromkeys(("bulk_socket", "ready_file", "exogenous_log"), self.folder / "unused")
         world = {
             "version": 1, "anchor": self.folder / "clock.json", **paths, "transition_log": self.folder / "t.jsonl",
-            "sites": [world_site(self.inventory)], "protocols": world_protocols([self.inventory]),
+            "sites": [world_site(self.inventory)], "protocols": world_protocols([self.inventory], self._token),
         }  # fmt: skip
         config = WorldConfig.model_validate(world)
         clock = AnchorClock.load(self.folder / "clock.json")
@@ -130,12 +139,15 @@ class MinerSite:
         self.site = self.fleet.sites[FACILITY]
         self.transitions = TransitionLog(self.folder / "t.jsonl", self.fleet, clock)
         self._world_clock = clock
-        self._server = MinersServer(config, self.fleet, self.transitions, clock)
-        await self._server.start()
+        made = [MinersServer] + [GpuNodesServer] * config.protocols.gpu_nodes.enabled
+        self._servers = [server(config, self.fleet, self.transitions, clock) for server in made]
+        for server in self._servers:
+            await server.start()
 
     async def _start_gateway(self, anchor):
         self.gateway = Gateway.__new__(Gateway)
-        facility = edge_facility(self.inventory, "unused")
+        defaults = {"gpu_node": {"token_file": str(self._token), "xid_actions": "act"}}
+        facility = edge_facility(self.inventory, "unused", defaults)
         self.gateway.config = EdgeConfig.model_validate(
             {
                 "version": 1, "gateway": "edge", "listen": f"unix:{self.folder / 'e.sock'}", "simulated": True,
@@ -145,7 +157,7 @@ class MinerSite:
         self.gateway.address, self.gateway._clock = self.gateway.config.listen, self.clock
         await self.gateway.start(is_connected=False)
         self.facility = self.gateway.facilities[FACILITY]
-        await until(lambda: not self.facility.problem, "the miners are read", 30)
+        await until(lambda: not self.facility.problem, "the devices are read", 30)
 
     async def start_allocator(self):
         self.database.execute(
@@ -177,7 +189,7 @@ class MinerSite:
     def publish_policy(self):
         """What the optimizer makes of the present market."""
         for stream, series, value in MARKET:
-            self._insert(stream, series, value, self.clock.now(), "btc" if stream == "btc.usd" else "network")
+            self._insert(stream, series, value, self.clock.now(), PRICE_TYPES[stream])
         self.price(20.0)
         with connect(self.settings, Role.CONTROL) as control:
             (inputs,) = load_inputs(control, load_sites(control), self.clock.now())
