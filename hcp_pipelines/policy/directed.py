@@ -1,0 +1,92 @@
+"""One wave that carries out directed targets: what nothing may delay at once, the rest under the ramps. Pure, vectorised.
+
+Locked slots are no part of targets: they go to their group's lowest state and stay there.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hcp_pipelines.policy.arrays import Bools, Ints
+from hcp_pipelines.policy.directives import Directed, Directive
+from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO, UNLIMITED, Headroom
+from hcp_pipelines.policy.waves import DwellLocks, FacilityShape, Move, Plan, States, plan_wave
+
+
+@dataclass(frozen=True)
+class DirectedPlan:
+    """A wave, and for each of its moves whose word it is: a directive's, a lock's, or (None) the policy's."""
+
+    plan: Plan
+    words: tuple["Directive | str | None", ...]
+
+
+LOCK = "lock"
+
+
+def plan_directed(
+    shape: FacilityShape,
+    states: States,
+    eligible: Bools,
+    locked: Bools,
+    directed: Directed,
+    headroom: Headroom,
+    rng: np.random.Generator,
+    dwell: DwellLocks | None = None,
+) -> DirectedPlan:
+    """The wave towards `directed`; `eligible` are the slots that can be commanded, `locked` those that are locked out."""
+    locks = tuple(_lock_moves(shape, states, eligible & locked))
+    free, once = eligible & ~locked, Plan()
+    if directed.exempt_by_group:
+        once = plan_wave(shape, states, free, directed.at_once, UNLIMITED, rng, is_down_exempt=True)
+    targets, after = directed.targets.copy(), states.copy()
+    for move in (*locks, *once.moves):
+        after[move.slots], free[move.slots] = move.to_state, False
+    for move in once.moves:
+        targets[move.group_index, move.to_state] -= len(move.slots)
+    left = _less(headroom, shape, (*locks, *once.moves))
+    rest = plan_wave(shape, after, free, np.maximum(targets, 0), left, rng, locked=dwell)
+    words = (
+        *(LOCK for _ in locks),
+        *(directed.exempt_by_group.get(move.group_index) for move in once.moves),
+        *(directed.by_group.get(move.group_index) for move in rest.moves),
+    )
+    return DirectedPlan(_joined(shape, (*locks, *once.moves, *rest.moves), rest), words)
+
+
+def _lock_moves(shape: FacilityShape, states: States, locked: Bools) -> list[Move]:
+    """Every locked slot that is not in its group's lowest state goes there."""
+    moves = []
+    for g, mine in enumerate(shape.members):
+        low, own = shape.ladders[g][0], np.zeros(len(states), dtype=bool)
+        own[mine] = locked[mine] & (states[mine] != low)
+        for state in np.unique(states[own]).tolist():
+            slots = np.flatnonzero(own & (states == state)).astype(np.uint32)
+            each = float(shape.power_mw[g, low] - shape.power_mw[g, state])
+            moves.append(Move(g, int(state), low, slots, len(slots) * each))
+    return moves
+
+
+def _less(headroom: Headroom, shape: FacilityShape, moves: Iterable[Move]) -> Headroom:
+    """What is left of the ramps once some moves have used them, whether they had to ask or not."""
+    up, down = dict(headroom.up_mw), dict(headroom.down_mw)
+    for move in moves:
+        budget = up if move.mw_delta > 0 else down
+        for scope in (shape.feeder_of_group[move.group_index], FACILITY, PORTFOLIO):
+            if scope in budget:
+                budget[scope] = max(budget[scope] - abs(move.mw_delta), 0.0)
+    return Headroom(up, down)
+
+
+def _joined(shape: FacilityShape, moves: tuple[Move, ...], rest: Plan) -> Plan:
+    by_feeder: dict[str, float] = {}
+    for move in moves:
+        feeder_id = shape.feeder_of_group[move.group_index]
+        by_feeder[feeder_id] = by_feeder.get(feeder_id, 0.0) + move.mw_delta
+    return Plan(moves, rest.deferred_devices, rest.deferred_mw_up, rest.deferred_mw_down, by_feeder)
+
+
+def nothing_directed(targets: Ints, present: Ints) -> Directed:
+    """Targets that nobody but policy or fallback plan has a word in."""
+    return Directed(targets, present, {}, {})

@@ -1,0 +1,224 @@
+"""Who may say what a facility does, and in which order (DESIGN §7.5). Pure.
+
+*What should it do, if it may?* economics < demand response < operator override < grid deployment. *May it be on?* operator
+curtailment, stop-all, grid-mandated shed, lock-outs: any no wins. `direct` turns the targets of policy or fallback plan into
+those that hold with all of it; which slots carry them out, and how many of them now, is in `directed.py`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from hcp_pipelines.domain.modes import DeviceState, ReasonCode
+from hcp_pipelines.policy.arrays import Bools, Floats, Ints
+from hcp_pipelines.policy.waves import FacilityShape
+
+_NOTHING = 1e-9
+
+
+class Kind(IntEnum):
+    """Kinds of directives; the higher ones are applied later, on top of the lower."""
+
+    RESPONSE = 10  # demand response
+    OVERRIDE = 20
+    DEPLOY = 30  # grid deployment
+    CURTAIL = 40  # an operator's
+    STOP = 50
+    SHED = 60  # grid-mandated
+
+    @property
+    def is_exempt(self) -> bool:
+        """Whether its reductions are booked but never delayed by ramps or minimum up times (DESIGN §7.6)."""
+        return self >= Kind.DEPLOY
+
+    @property
+    def reason(self) -> ReasonCode:
+        """The reason code of its switches."""
+        return _REASONS[self]
+
+
+_REASONS = {
+    Kind.RESPONSE: ReasonCode.DEMAND_RESPONSE,
+    Kind.OVERRIDE: ReasonCode.OPERATOR_OVERRIDE,
+    Kind.DEPLOY: ReasonCode.GRID_DEPLOYMENT,
+    Kind.CURTAIL: ReasonCode.OPERATOR_CURTAILMENT,
+    Kind.STOP: ReasonCode.EMERGENCY_STOP,
+    Kind.SHED: ReasonCode.GRID_DEPLOYMENT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """Somebody's word about a facility: a state for devices of a group (OVERRIDE), or a limit at the meter (all others).
+
+    `cap_mw` is all in, of the facility or of one feeder; `within_s` says in how much time it has to hold.
+    """
+
+    directive_id: str
+    kind: Kind
+    actor: str
+    detail: str = ""
+    group_id: str = ""
+    state: DeviceState = DeviceState.CURTAILED
+    devices: int | None = None  # so many at least; None: all
+    cap_mw: float = math.inf
+    feeder_id: str = ""  # empty: the facility
+    within_s: float = math.inf
+
+
+@dataclass(frozen=True)
+class Load:
+    """What reductions are judged by.
+
+    Attributes:
+        value: [g, s] $/h of one device in each state, revenue less power bought; what a reduction forgoes.
+        settle_s: [g, s] seconds until a device has arrived.
+        fixed_mw: all-in MW by feeder of devices that can't be commanded now, but draw.
+        sheddable: [g] groups whose load counts towards a floor.
+    """
+
+    value: Floats
+    settle_s: Floats
+    fixed_mw: Mapping[str, float] = field(default_factory=dict)
+    sheddable: Bools | None = None
+
+
+@dataclass(frozen=True)
+class Directed:
+    """Targets with every directive, and by group the one that shaped them last; `at_once` are those that nothing delays."""
+
+    targets: Ints
+    at_once: Ints
+    by_group: Mapping[int, Directive]
+    exempt_by_group: Mapping[int, Directive]
+    unmet: tuple[str, ...] = ()  # limits that can't be kept, because everything that can go is gone
+
+
+def direct(
+    shape: FacilityShape,
+    base: Ints,
+    present: Ints,
+    directives: Iterable[Directive],
+    load: Load,
+    floor_mw: float = 0.0,
+) -> Directed:
+    """Targets `[g, s]` that hold with all directives, from those of policy or fallback plan.
+
+    `floor_mw` is what armed obligations want on among the sheddable groups: overrides don't go below it, limits do.
+    """
+    ordered = sorted(directives, key=lambda d: (d.kind, d.directive_id))
+    targets = _Targets(shape, base.copy(), load)
+    for directive in ordered:
+        if directive.kind > Kind.OVERRIDE:
+            break
+        targets.apply(directive)
+    targets.raise_to(floor_mw)
+    for directive in ordered:
+        if directive.kind > Kind.OVERRIDE:
+            targets.apply(directive)
+    at_once = _Targets(shape, present.copy(), load)
+    for directive in ordered:
+        if directive.kind.is_exempt:
+            at_once.apply(directive)
+    return Directed(targets.counts, at_once.counts, targets.by_group, at_once.by_group, tuple(targets.unmet))
+
+
+class _Targets:
+    """Counts `[g, s]` under change."""
+
+    def __init__(self, shape: FacilityShape, counts: Ints, load: Load) -> None:
+        self.counts, self.by_group = counts, dict[int, Directive]()
+        self.unmet: list[str] = []
+        self._shape, self._load = shape, load
+
+    def apply(self, directive: Directive) -> None:
+        """Let one directive have its way."""
+        if directive.kind is Kind.OVERRIDE:
+            self._override(directive)
+        else:
+            self._limit(directive)
+
+    def raise_to(self, floor_mw: float) -> None:
+        """Put sheddable devices on until so many MW are: those first that lose the least."""
+        groups = self._sheddable()
+        if floor_mw <= 0:
+            return
+        lacking = floor_mw - self._mw(groups)
+        for g, low, high, each in self._steps(groups, rising=True):
+            if lacking <= _NOTHING:
+                return
+            devices = min(int(self.counts[g, low]), math.ceil(lacking / each - _NOTHING))
+            lacking -= self._move(g, low, high, devices) * each
+
+    def _override(self, directive: Directive) -> None:
+        if directive.group_id not in self._shape.group_ids:
+            return  # of an earlier inventory: it ends with its time
+        g, state = self._shape.group_ids.index(directive.group_id), int(directive.state)
+        ladder = self._shape.ladders[g]
+        if state not in ladder:
+            return
+        have = int(self.counts[g].sum())
+        lacking = min(have if directive.devices is None else directive.devices, have) - int(self.counts[g, state])
+        order = ladder[::-1] if ladder.index(state) * 2 < len(ladder) else ladder  # the farthest first
+        for other in (s for s in (*order, *_off(self.counts[g], ladder)) if s != state):
+            lacking -= self._move(g, other, state, min(int(self.counts[g, other]), max(lacking, 0)))
+        self.by_group[g] = directive
+
+    def _limit(self, directive: Directive) -> None:
+        groups = self._of_feeder(directive.feeder_id)
+        fixed = self._load.fixed_mw
+        fixed_mw = fixed.get(directive.feeder_id, 0.0) if directive.feeder_id else sum(fixed.values())
+        excess = self._mw(groups) + fixed_mw - directive.cap_mw
+        for quick in (True, False):  # what settles in time first, then whatever there is
+            for g, high, low, each in self._steps(groups, rising=False):
+                if excess <= _NOTHING:
+                    return
+                if quick and self._load.settle_s[g, low] > directive.within_s:
+                    continue
+                devices = min(int(self.counts[g, high]), math.ceil(excess / each - _NOTHING))
+                moved = self._move(g, high, low, devices)
+                excess -= moved * each
+                if moved:
+                    self.by_group[g] = directive
+        if excess > _NOTHING and math.isfinite(directive.cap_mw):
+            self.unmet.append(f"{directive.directive_id}: {excess:.3f} MW above {directive.cap_mw:.3f} MW can't go")
+
+    def _steps(self, groups: Sequence[int], *, rising: bool) -> list[tuple[int, int, int, float]]:
+        """(group, from, to, MW a device) by what it costs a MW, quick ones first among equals."""
+        power, value, found = self._shape.power_mw, self._load.value, []
+        for g in groups:
+            ladder = self._shape.ladders[g]
+            for n, low in enumerate(ladder):
+                for high in ladder[n + 1 :]:
+                    each = float(power[g, high] - power[g, low])
+                    if each <= _NOTHING:
+                        continue
+                    cost = float(value[g, high] - value[g, low]) / each * (-1 if rising else 1)
+                    into = high if rising else low
+                    found.append((cost, float(self._load.settle_s[g, into]), g, low, high, each))
+        return [(g, low, high, each) if rising else (g, high, low, each) for _, _, g, low, high, each in sorted(found)]
+
+    def _move(self, g: int, from_state: int, to_state: int, devices: int) -> int:
+        self.counts[g, from_state] -= devices
+        self.counts[g, to_state] += devices
+        return devices
+
+    def _mw(self, groups: Sequence[int]) -> float:
+        index = list(groups)
+        return float((self.counts[index] * self._shape.power_mw[index]).sum())
+
+    def _of_feeder(self, feeder_id: str) -> list[int]:
+        return [g for g, f in enumerate(self._shape.feeder_of_group) if not feeder_id or f == feeder_id]
+
+    def _sheddable(self) -> list[int]:
+        mask = self._load.sheddable
+        every = range(len(self._shape.group_ids))
+        return list(every) if mask is None else [g for g in every if mask[g]]
+
+
+def _off(counts: Ints, ladder: Sequence[int]) -> list[int]:
+    """States that hold devices and are not on the ladder."""
+    return [int(s) for s in np.flatnonzero(counts) if int(s) not in ladder]
