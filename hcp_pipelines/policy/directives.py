@@ -69,6 +69,9 @@ class Directive:
     within_s: float = math.inf
 
 
+FLOOR = Directive("floor", Kind.RESPONSE, "obligation", "armed: interruptible load that must be on")
+
+
 @dataclass(frozen=True)
 class Load:
     """What reductions are judged by.
@@ -151,7 +154,10 @@ class _Targets:
             if lacking <= _NOTHING:
                 return
             devices = min(int(self.counts[g, low]), math.ceil(lacking / each - _NOTHING))
-            lacking -= self._move(g, low, high, devices) * each
+            moved = self._move(g, low, high, devices)
+            lacking -= moved * each
+            if moved:
+                self.by_group[g] = FLOOR
 
     def _override(self, directive: Directive) -> None:
         if directive.group_id not in self._shape.group_ids:

@@ -1,4 +1,4 @@
-"""Directives: any no wins, nothing energises a locked device, only reductions are exempt, and waiting is a matter of ramps alone."""
+"""Directives: any no wins, nothing energises a locked device, only reductions are exempt, only ramps make them wait."""
 
 import math
 
@@ -161,7 +161,7 @@ def test_with_room_on_the_ramps_two_waves_arrive(fleet, some, seed):
 @few
 @given(fleets(), st.integers(0, 99), st.floats(0, 0.1), st.none() | st.floats(0, 0.1))
 def test_an_override_does_not_go_below_the_floor_and_a_limit_does(fleet, seed, floor, cap):
-    shape, states, eligible = fleet
+    shape = fleet[0]
     override = [Directive(f"o/{g}", Kind.OVERRIDE, "ann", group_id=f"g{g}") for g in range(4)]
     limit = [] if cap is None else [Directive("c", Kind.CURTAIL, "ann", cap_mw=cap)]
     _, _, base, found = setting(fleet, [*override, *limit], seed, floor=floor)
@@ -176,7 +176,7 @@ def test_an_override_does_not_go_below_the_floor_and_a_limit_does(fleet, seed, f
 @few
 @given(fleets(), st.integers(0, 99), st.integers(0, 30) | st.none())
 def test_an_override_puts_so_many_at_least_and_nobody_else_moves_for_it(fleet, seed, devices):
-    shape, states, eligible = fleet
+    shape = fleet[0]
     state = shape.ladders[0][-1]
     wanted = Directive("o", Kind.OVERRIDE, "ann", group_id="g0", state=DeviceState(state), devices=devices)
     _, _, base, found = setting(fleet, [wanted], seed)
