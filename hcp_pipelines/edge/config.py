@@ -12,6 +12,8 @@ from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.edge.driver_config import BulkDriver, DriverConfig, GpuNodeDriver, MinerApiDriver, Strict
 
+MINING = (DeviceState.MINING_ECO, DeviceState.MINING_FULL)
+
 
 class LadderConfig(Strict):
     """A state, the IT power a device draws in it, and how long it may take to get there (simulated seconds)."""
@@ -117,6 +119,8 @@ def _check_addresses(group: GroupConfig, driver: DriverConfig, addresses: int) -
     match driver:
         case MinerApiDriver() if addresses != group.devices:
             raise ValueError(f"group {group.group_id} has {group.devices} devices and {addresses} addresses")
+        case GpuNodeDriver() if mining := [s for s in group.ladder if s.state in MINING]:
+            raise ValueError(f"group {group.group_id}: a GPU node has no state {mining[0].state.label}")
         case GpuNodeDriver() if addresses != driver.addresses_for(group.devices):
             nodes = driver.addresses_for(group.devices)
             raise ValueError(

@@ -1,6 +1,5 @@
 """All GPU nodes of a facility under the gateway's driver, over real sockets; what they did, the world itself says."""
 
-import asyncio
 import uuid
 
 import numpy as np

@@ -71,6 +71,48 @@ def test_miners_without_their_addresses_are_refused(groups, words):
         facility(MINERS, groups)
 
 
+GPU_LADDER = [{"state": 1, "power_kw": 0.45, "settle_s": 50}, {"state": 5, "power_kw": 1.3, "settle_s": 150}]
+NODES = {"kind": "gpu_node"}
+
+
+def gpus(devices, *addresses, ladder=GPU_LADDER):
+    return [group("g", 0, devices, addresses=list(addresses), ladder=ladder)]
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (gpus(9, "10.0.0.1"), "9 GPUs in 2 nodes and 1 addresses"),
+        (gpus(8, "10.0.0.1-2"), "8 GPUs in 1 nodes and 2 addresses"),
+        (gpus(8, "10.0.0.1", ladder=LADDER), "no state mining_full"),
+    ],
+)
+def test_nodes_that_do_not_fit_their_group_are_refused(groups, words):
+    with pytest.raises(ValueError, match=words):
+        facility(NODES, groups)
+
+
+@pytest.mark.parametrize(
+    ("workloads", "words"),
+    [({1: {}}, "workloads"), ({5: {"gpus_each": 9}}, "gpus_each"), ({5: {"modle": "x"}}, "modle")],
+)
+def test_what_is_loaded_is_checked(workloads, words):
+    with pytest.raises(ValueError, match=words):
+        facility(NODES | {"workloads": workloads}, gpus(8, "10.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "words"), [("secret", 0o644, "chmod 600"), (" \n", 0o600, "empty"), (None, 0, "token_file")]
+)
+def test_a_token_file_is_closed_and_not_empty(tmp_path, text, mode, words):
+    path = tmp_path / "token"
+    if text is not None:
+        path.write_text(text)
+        path.chmod(mode)
+    with pytest.raises(ConfigError, match=words):
+        made(facility(NODES | {"token_file": str(path)}, gpus(8, "10.0.0.1")), tmp_path)
+
+
 def test_real_devices_are_never_hurried(tmp_path):
     document = {
         "version": 1, "gateway": "g", "listen": "unix:x", "state_dir": tmp_path,

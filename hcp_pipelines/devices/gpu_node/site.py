@@ -67,7 +67,8 @@ class GpuNodeSite:
         self._client = new_client(2 * self._options.concurrency)
         self._teller = Teller(self.fleet, self._options, self._clock)
         for node in self.fleet.nodes:
-            node.device, node.failures, node.next_round = self._device(node.address, self._client), 1, 0
+            node.device, node.failures, node.next_round = self._device(node.address, self._client), 0, 0
+            node.status = {}
         reading = await self._poll()
         if not any(node.telemetry for node in self.fleet.nodes):
             await self.close()
@@ -166,7 +167,7 @@ class GpuNodeSite:
                 self._log.info("a GPU node can't be read", node=node.address, error=str(error))
             node.failed(self._round)
             return kind_of(error)
-        is_back, node.failures = node.failures > 0, 0
+        is_back, node.failures = node.failures > 0 or not node.status, 0
         try:
             if is_back:
                 node.status = {one.index: one for one in await device.read_status()}
