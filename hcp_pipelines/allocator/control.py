@@ -18,9 +18,11 @@ from hcp_pipelines.allocator.decide import Limits
 from hcp_pipelines.allocator.incoming import check
 from hcp_pipelines.allocator.journal import Observation, Outcome
 from hcp_pipelines.allocator.leases import Lease
-from hcp_pipelines.allocator.owner import ACK_DEADLINE_MS, Owner, Wave
+from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.allocator.session import GatewaySession, Handlers
 from hcp_pipelines.allocator.site import Site
+from hcp_pipelines.allocator.standing import Standing
+from hcp_pipelines.allocator.wave import ACK_DEADLINE_MS, Wave
 from hcp_pipelines.allocator.writer import JournalWriter
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.modes import ReasonCode
@@ -62,6 +64,7 @@ class FacilityControl:
         self.owner = Owner(site, lease.epoch, wiring.clock, wiring.limits)
         self._wiring = wiring
         self._in_flight: dict[str, _InFlight] = {}
+        self._locks_held = 0  # the version that the gateway holds
         self._log = structlog.get_logger("allocator").bind(facility_id=site.facility_id)
         handlers = Handlers(self._announced, self._received, self._lost, lambda: wiring.announce(self))
         self.session = GatewaySession(site.facility_id, site.address, handlers)
@@ -110,10 +113,28 @@ class FacilityControl:
         if any(f.sent_ns < limit_ns for f in self._in_flight.values()):
             self.session.hang_up(f"no ack within {ACK_DEADLINE_MS} ms")
 
+    def stand(self, standing: Standing) -> None:
+        """What stands over the facility is this now; the gateway is told of the locks before anything that follows from them."""
+        if standing == self.owner.standing:
+            return
+        self.owner.stand(standing)
+        if self.owner.is_ready:
+            self._tell_locks()
+        self._wiring.wake()
+
+    def _tell_locks(self) -> None:
+        version = self.owner.standing.version
+        if version == self._locks_held:
+            return
+        slots = encode_slots(np.flatnonzero(self.owner.locked).astype(np.uint32))
+        locks = pb.SetLocks(facility_id=self.site.facility_id, epoch=self.lease.epoch, version=version, slots=slots)
+        self.session.send(pb.OwnerMessage(set_locks=locks))
+
     # -- session ------------------------------------------------------------------------------------------------------
 
     def _announced(self, state: pb.FacilityState) -> None:
         self.owner.devices.adopt(state.states, state.observed, self._now_s())
+        self._locks_held = state.locks_version
 
     def _lost(self, why: str) -> None:
         if self.owner.is_ready:
@@ -136,6 +157,8 @@ class FacilityControl:
                 self._take_ack(message.ack)
             case "settled":
                 self._take_settled(message.settled)
+            case "locks_held":
+                self._take_locks_held(message.locks_held)
             case "local_event" if message.local_event.kind == RESUMED:
                 self._resume()
             case "local_event":
@@ -155,10 +178,18 @@ class FacilityControl:
         if not await self._wiring.resumed(self):
             self.session.hang_up("the journal can't be brought up to date")
             return
+        self._tell_locks()
         self.owner.is_ready = True
         self.owner.ask()
         metrics.IS_READY.labels(self.site.facility_id).set(1)
         self._wiring.wake()
+
+    def _take_locks_held(self, held: pb.LocksHeld) -> None:
+        if held.refusal:
+            self._log.error("the gateway does not hold the locks", refusal=held.refusal, detail=held.detail)
+            return
+        self._locks_held = held.version
+        self._wiring.writer.batch.note_seq(self.site.facility_id, held.seq)
 
     # -- acks ---------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ A field that makes no sense would end the owner's task, or make Postgres refuse 
 stand too. Bitmaps are checked where they are unpacked.
 """
 
+import math
 from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
@@ -32,10 +33,15 @@ def check(message: pb.GatewayMessage) -> None:
             settled = message.settled
             _check(settled.command_id, settled.seq, (settled.index,))
             _check_instant(settled.simulated_at)
+        case "locks_held":
+            _check(None, message.locks_held.seq, ())
+            _check_texts(message.locks_held.refusal, message.locks_held.detail)
         case "local_event":
             event = message.local_event
             _check(None, event.seq, ())
-            _check_texts(event.kind, event.reason)
+            _check_texts(event.kind, event.reason, event.actor, event.order_id, event.detail)
+            if not math.isfinite(event.mw_delta):
+                raise ValueError(f"mw_delta {event.mw_delta}")
             _check_instant(event.simulated_at)
             if event.state >= STATE_COUNT:
                 raise ValueError(f"state {event.state}")

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 
 from hcp_pipelines.allocator.market import TickRow, row_of
+from hcp_pipelines.allocator.standing import Standing, read_standing
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.fleet.inventory import (
     FACILITIES_SQL,
@@ -22,7 +23,7 @@ from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.prices import recent_ticks
 from hcp_pipelines.storage.roles import Role
 
-CHANNELS = ("hcp_tick", "hcp_policy", "hcp_facility")
+CHANNELS = ("hcp_tick", "hcp_policy", "hcp_facility", "hcp_directive")
 POLL_S = 1.0
 LOOK_BACK_IDS = 500  # a slow poll looks at these again: ids are given out before they are committed
 ROWS_AT_ONCE = 5_000
@@ -110,6 +111,10 @@ class Intake:
         """The gRPC target of each facility's gateway."""
         cursor = await (await self.connection()).execute(_ENDPOINTS)
         return dict(await cursor.fetchall())
+
+    async def standing(self, facility_ids: Sequence[str]) -> dict[str, Standing]:
+        """What stands over some facilities besides their policies."""
+        return await read_standing(await self.connection(), facility_ids, self._clock.now())
 
     async def record_admission(self, row: PolicyRow, allocator: str, reason: str) -> None:
         """Keep that a policy was taken (`reason` empty) or refused, and why."""

@@ -1,65 +1,38 @@
-"""One owned facility: from prices to the next wave, and what comes back of it. No sockets and no SQL here.
+"""One owned facility: from prices and directives to the next wave, and what comes back of it. No sockets and no SQL here.
 
 The order is kept by the service: `plan` → journal → `send` → acks. What `plan` returns changes nothing until `take`.
 """
 
 import time
-import uuid
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
 
 from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.decide import InForce, Limits, Wanted, assess, want
-from hcp_pipelines.allocator.devices import Devices
+from hcp_pipelines.allocator.devices import UNKNOWN, Devices
 from hcp_pipelines.allocator.health import InputHealth, Phase
-from hcp_pipelines.allocator.journal import CommandRow, HistoryRow
+from hcp_pipelines.allocator.journal import HistoryRow
 from hcp_pipelines.allocator.market import Latest, MarketBook
+from hcp_pipelines.allocator.shadow import Shadow
 from hcp_pipelines.allocator.site import Site
+from hcp_pipelines.allocator.standing import NOTHING_STANDS, Standing
+from hcp_pipelines.allocator.wave import Decision, Wave, history_of, make_wave
 from hcp_pipelines.domain.clock import Clock
-from hcp_pipelines.domain.modes import ControlMode, DeviceState, Mode, ReasonCode
-from hcp_pipelines.policy.arrays import Floats, Ints
+from hcp_pipelines.domain.modes import ControlMode, DeviceState, ReasonCode
+from hcp_pipelines.policy.arrays import Bools, Floats, Ints
+from hcp_pipelines.policy.directed import DirectedPlan, nothing_directed, plan_directed
+from hcp_pipelines.policy.directives import Directed, Directive, Kind, Load, direct
 from hcp_pipelines.policy.evaluate import Evaluation, evaluate
 from hcp_pipelines.policy.guard import GuardState
 from hcp_pipelines.policy.ramps import Booking, RampLedger
-from hcp_pipelines.policy.waves import Move, Plan, dwell_locks, plan_wave
-from hcp_pipelines.wire import edge_v1_pb2 as pb
-from hcp_pipelines.wire.slots import encode_slots
+from hcp_pipelines.policy.waves import DwellLocks, dwell_locks
 
-ACK_DEADLINE_MS = 5_000
-FALLBACK_ACTOR = "facility file"  # whose static plan it is
 CHECK_EACH_S = 0.5  # real: holds, expiries and dwell times are looked at so often without a tick
 AFTER_RELEASE_S = 1e-3  # simulated: a booking has then left its window whatever the rounding
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Everything that a plan was made of; `new_tick` is None where no new tick led to it."""
-
-    in_force: InForce
-    wanted: Wanted
-    present: Ints
-    revenue: Floats  # [g, s] $/h of one device
-    now: datetime
-    new_tick: Latest | None
-    started_ns: int
-    is_continuation: bool
-
-
-@dataclass(frozen=True)
-class Wave:
-    """A planned wave: what is journalled, what is sent. `origin_ns` is the tick's commit, for first waves only."""
-
-    facility_id: str
-    command_id: uuid.UUID
-    decision: Decision
-    plan: Plan
-    command: pb.Command
-    rows: tuple[CommandRow, ...]
-    origin_ns: int | None
-    steps_ms: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -86,9 +59,10 @@ class Owner:
         self._clock, self._limits = clock, limits
         self._guard: GuardState | None = None
         self._guarded_at_s: float | None = None
-        self._progress = _Progress()
+        self._progress, self._shadow = _Progress(), Shadow()
         self._is_asked = True
-        self._random = np.random.default_rng(abs(hash((site.facility_id, epoch))))
+        self._random = np.random.default_rng([zlib.crc32(site.facility_id.encode()), epoch])
+        self.standing, self.locked = NOTHING_STANDS, np.zeros(site.shape.slots, dtype=bool)
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
@@ -107,6 +81,11 @@ class Owner:
         self._guard = carried
         self.ask()
 
+    def stand(self, standing: Standing) -> None:
+        """What stands over the facility has changed."""
+        self.standing, self.locked = standing, standing.locked(self.site.shape)
+        self.ask()
+
     def preview(self, in_force: InForce, book: MarketBook, now: datetime) -> Evaluation | None:
         """What a policy would ask for at the present tick; None without a price."""
         rest = in_force.policy.rest_of_interval
@@ -117,14 +96,18 @@ class Owner:
         return evaluate(in_force.compiled, self.present(), price, book.indices, now, guard)
 
     def present(self) -> Ints:
-        """[g, s] devices that can be commanded, by state."""
-        return self.site.shape.counts(self.devices.states, self.devices.eligible(self._clock.monotonic_s()))
+        """[g, s] devices that policies and directives decide about, by state: those that can be commanded and are not locked."""
+        return self.site.shape.counts(self.devices.states, self._free(self._clock.monotonic_s()))
+
+    def _free(self, monotonic_s: float) -> Bools:
+        free: Bools = self.devices.eligible(monotonic_s) & ~self.locked
+        return free
 
     # -- plan ---------------------------------------------------------------------------------------------------------
 
     def plan(self, book: MarketBook) -> Wave | None:
         """The next wave, or None: nothing to do, nothing that may be done, or nothing new to look at."""
-        if not self.is_ready or self.in_force is None:
+        if not self.is_ready:
             return None
         tick = book.tick_for(self.site.settlement_point, self._index_names())
         is_new = tick is not None and tick.tick_id != self._progress.tick_id
@@ -150,32 +133,116 @@ class Owner:
         self._progress.room_at_s = float("inf") if release_s is None else release_s + AFTER_RELEASE_S
 
     def _plan(self, book: MarketBook, new_tick: Latest | None, monotonic_s: float, started_ns: int) -> Wave | None:
-        assert self.in_force is not None
         now = self._clock.now()
         self._progress.room_at_s = float("inf")
-        eligible = self.devices.eligible(monotonic_s)
-        present = self.site.shape.counts(self.devices.states, eligible)
-        wanted = self._want(book, present, now)
-        if wanted is None or np.array_equal(wanted.targets, present):
+        present = self.site.shape.counts(self.devices.states, self._free(monotonic_s))
+        mix = self._shadow.over(present)  # as it would be without directives
+        wanted = self._want(book, mix, now) if self.in_force is not None else None
+        base = mix if wanted is None else self._allowed(wanted, mix)
+        revenue = self._revenue(book)
+        directed = self._direct(base, present, revenue, wanted, now, monotonic_s)
+        self._shadow.note(base, present, {*directed.by_group, *directed.exempt_by_group})
+        planned = self._carry_out(directed, present, wanted, now.timestamp(), monotonic_s)
+        if planned is None:
             return None
-        now_s, couplings = now.timestamp(), self.in_force.policy.couplings
-        locked = None
-        if wanted.guard is not None:  # the fallback plan is not for dwell times to delay
-            locked = dwell_locks(
-                self.devices.changed_at_s, self.devices.rose, now_s, couplings.min_up_s, couplings.min_down_s
-            )
-        headroom = self.ledger.headroom(now_s)
-        plan = plan_wave(
-            self.site.shape, self.devices.states, eligible, wanted.targets, headroom, self._random, locked=locked
+        was_incomplete, self._progress.is_incomplete = self._progress.is_incomplete, not planned.plan.is_complete
+        if not planned.plan.is_complete:
+            self._note_room(now.timestamp())
+        if not planned.plan.moves:
+            return None
+        decision = self._decision(wanted, directed, present, revenue, now, new_tick, started_ns, was_incomplete)
+        return make_wave(self.site, self.epoch, decision, planned)
+
+    def _allowed(self, wanted: Wanted, present: Ints) -> Ints:
+        """`auto` acts on what policy and fallback plan want; in the other modes only what somebody ordered happens."""
+        if self.site.control_mode is ControlMode.AUTO:
+            return wanted.targets
+        would_be = int(np.abs(wanted.targets - present).sum()) // 2
+        metrics.WOULD_BE.labels(self.site.facility_id).inc(would_be)
+        return present
+
+    def _direct(
+        self, base: Ints, present: Ints, revenue: Floats, wanted: Wanted | None, now: datetime, monotonic_s: float
+    ) -> Directed:
+        directives = self.standing.at(now)
+        if not directives:
+            return nothing_directed(base, present)
+        price = wanted.price if wanted is not None and wanted.price is not None else 0.0
+        value = revenue - price * self.site.shape.power_mw
+        load = Load(value, self.site.settle_s, self._fixed_mw(directives, monotonic_s))
+        return direct(self.site.shape, base, present, directives, load)
+
+    def _fixed_mw(self, directives: Sequence[Directive], monotonic_s: float) -> dict[str, float]:
+        """All-in MW by feeder of devices that nobody can command now, as far as their states are known."""
+        if all(d.kind is Kind.OVERRIDE for d in directives):
+            return {}
+        shape = self.site.shape
+        counts = shape.counts(self.devices.states, ~self._free(monotonic_s) & (self.devices.states != UNKNOWN))
+        mw, found = (counts * shape.power_mw).sum(axis=1), dict[str, float]()
+        for feeder_id, group_mw in zip(shape.feeder_of_group, mw.tolist(), strict=True):
+            found[feeder_id] = found.get(feeder_id, 0.0) + group_mw
+        return found
+
+    def _carry_out(
+        self, directed: Directed, present: Ints, wanted: Wanted | None, now_s: float, monotonic_s: float
+    ) -> DirectedPlan | None:
+        """The plan; None where there is nothing to do."""
+        is_same = np.array_equal(directed.targets, present) and not directed.exempt_by_group
+        if is_same and not self.locked.any():
+            return None
+        return plan_directed(
+            self.site.shape,
+            self.devices.states,
+            self.devices.eligible(monotonic_s),
+            self.locked,
+            directed,
+            self.ledger.headroom(now_s),
+            self._random,
+            self._dwell(wanted, now_s),
         )
-        was_incomplete, self._progress.is_incomplete = self._progress.is_incomplete, not plan.is_complete
-        if not plan.is_complete:
-            self._note_room(now_s)
-        if not plan.moves or not self._may_act(plan):
+
+    def _dwell(self, wanted: Wanted | None, now_s: float) -> DwellLocks | None:
+        """Minimum up and down times; the fallback plan is not for them to delay."""
+        if self.in_force is None or wanted is None or wanted.guard is None:
             return None
-        revenue = self.in_force.compiled.revenue_usd_per_hour(book.indices)
-        decision = Decision(self.in_force, wanted, present, revenue, now, new_tick, started_ns, was_incomplete)
-        return self._wave(decision, plan)
+        couplings = self.in_force.policy.couplings
+        return dwell_locks(
+            self.devices.changed_at_s, self.devices.rose, now_s, couplings.min_up_s, couplings.min_down_s
+        )
+
+    def _revenue(self, book: MarketBook) -> Floats:
+        if self.in_force is None:
+            return np.zeros_like(self.site.shape.power_mw)
+        return self.in_force.compiled.revenue_usd_per_hour(book.indices)
+
+    def _decision(
+        self,
+        wanted: Wanted | None,
+        directed: Directed,
+        present: Ints,
+        revenue: Floats,
+        now: datetime,
+        new_tick: Latest | None,
+        started_ns: int,
+        is_continuation: bool,
+    ) -> Decision:
+        return Decision(
+            in_force=self.in_force,
+            targets=directed.targets,
+            reasons=wanted.reasons if wanted else (ReasonCode.RECONCILE,) * len(self.site.shape.group_ids),
+            price=wanted.price if wanted else None,
+            binding=(*(wanted.binding if wanted else ()), *directed.unmet),
+            is_fallback=wanted is not None and wanted.guard is None,
+            present=present,
+            revenue=revenue,
+            lock_words=self.standing.lock_words(),
+            now=now,
+            new_tick=new_tick,
+            tick_id=self._progress.tick_id,
+            number=self._progress.number,
+            started_ns=started_ns,
+            is_continuation=is_continuation,
+        )
 
     def _want(self, book: MarketBook, present: Ints, now: datetime) -> Wanted | None:
         assert self.in_force is not None
@@ -192,98 +259,14 @@ class Owner:
             self._guarded_at_s = now_s  # a hold is on nobody's account
         return wanted
 
-    def _may_act(self, plan: Plan) -> bool:
-        """`auto` acts; the other modes count what they would have done (approvals come with the operators' commands)."""
-        if self.site.control_mode is ControlMode.AUTO:
-            return True
-        metrics.WOULD_BE.labels(self.site.facility_id).inc(sum(len(m.slots) for m in plan.moves))
-        return False
-
     def _index_names(self) -> tuple[str, ...]:
         return self.in_force.compiled.index_names if self.in_force else ()
 
     # -- what leaves --------------------------------------------------------------------------------------------------
 
-    def _wave(self, decision: Decision, plan: Plan) -> Wave:
-        command_id, tick = uuid.uuid4(), decision.new_tick
-        origin_ns = tick.origin_ns if tick is not None and tick.origin_ns else None
-        steps = _steps(origin_ns, read=decision.started_ns, plan=time.monotonic_ns())
-        rows = tuple(self._row(decision, command_id, n, move, steps) for n, move in enumerate(plan.moves))
-        command = pb.Command(
-            command_id=str(command_id),
-            facility_id=self.site.facility_id,
-            epoch=self.epoch,
-            generation=self.site.generation,
-            deadline_ms=ACK_DEADLINE_MS,
-            tick_id=self._progress.tick_id,
-            policy_id=decision.in_force.policy_id,
-            reason=rows[0].reason,
-            wave=self._progress.number,
-            assignments=[pb.Assignment(index=r.assignment, state=r.to_state, slots=r.slots) for r in rows],
-        )
-        return Wave(self.site.facility_id, command_id, decision, plan, command, rows, origin_ns, steps)
-
-    def _row(
-        self, decision: Decision, command_id: uuid.UUID, number: int, move: Move, steps: dict[str, float]
-    ) -> CommandRow:
-        shape, wanted, g = self.site.shape, decision.wanted, move.group_index
-        reason = ReasonCode.RAMP_CONTINUATION if decision.is_continuation else wanted.reasons[g]
-        return CommandRow(
-            facility_id=self.site.facility_id,
-            epoch=self.epoch,
-            command_id=command_id,
-            assignment=number,
-            generation=self.site.generation,
-            group_id=shape.group_ids[g],
-            feeder_id=shape.feeder_of_group[g],
-            wave=self._progress.number,
-            from_state=move.from_state,
-            to_state=move.to_state,
-            devices=len(move.slots),
-            slots=encode_slots(move.slots),
-            mw_delta=move.mw_delta,
-            tick_id=self._progress.tick_id,
-            policy_id=decision.in_force.policy_id,
-            price=wanted.price,
-            usd_per_hour=_gain_usd_per_hour(decision, move),
-            reason=reason.value,
-            reason_detail=", ".join(wanted.binding),
-            actor="policy" if wanted.guard is not None else FALLBACK_ACTOR,
-            steps_ms=steps or None,
-            simulated_at=decision.now,
-        )
-
     def history(self, wave: Wave) -> list[HistoryRow]:
-        """For each group that a wave touches: what it should do, what most of it does after the wave, expected $/h."""
-        decision, after, rows = wave.decision, wave.decision.present.copy(), list[HistoryRow]()
-        for move in wave.plan.moves:
-            after[move.group_index, move.from_state] -= len(move.slots)
-            after[move.group_index, move.to_state] += len(move.slots)
-        for g in sorted({move.group_index for move in wave.plan.moves}):
-            actual = DeviceState(int(after[g].argmax())).mode
-            profit = decision.revenue[g] - (decision.wanted.price or 0.0) * self.site.shape.power_mw[g]
-            for state in np.flatnonzero(decision.wanted.targets[g]).tolist():
-                devices = int(decision.wanted.targets[g, state])
-                rows.append(
-                    self._history_row(wave, g, DeviceState(state), actual, devices, float(devices * profit[state]))
-                )
-        return rows
-
-    def _history_row(
-        self, wave: Wave, g: int, state: DeviceState, actual: Mode, devices: int, profit: float
-    ) -> HistoryRow:
-        return HistoryRow(
-            simulated_at=wave.decision.now,
-            facility_id=self.site.facility_id,
-            resource_id=f"{self.site.facility_id}/{self.site.shape.group_ids[g]}",
-            resource_type=self.site.group_types[g],
-            recommended_workload=state.mode.value,
-            actual_workload=actual.value,
-            devices=devices,
-            expected_profit=profit,
-            tick_id=wave.rows[0].tick_id,
-            policy_id=wave.rows[0].policy_id,
-        )
+        """What the groups that a wave touches should do and do, for `allocation_history`."""
+        return history_of(self.site, wave)
 
     def take(self, wave: Wave) -> None:
         """The wave is journalled and leaves: from now on it counts."""
@@ -300,19 +283,3 @@ class Owner:
     def ramp_horizon(self, now: datetime) -> datetime:
         """Since when a successor must count load changes."""
         return now - timedelta(seconds=self.site.ramp_window_s)
-
-
-def _steps(origin_ns: int | None, **instants_ns: int) -> dict[str, float]:
-    """Milliseconds since the tick row's commit, by step; nothing for waves that no tick started."""
-    if origin_ns is None:
-        return {}
-    return {name: round((at_ns - origin_ns) / 1e6, 3) for name, at_ns in instants_ns.items()}
-
-
-def _gain_usd_per_hour(decision: Decision, move: Move) -> float | None:
-    """$/h against staying: revenue gained less power bought, at the decision price; None without a price."""
-    if decision.wanted.price is None:
-        return None
-    revenue = decision.revenue[move.group_index]
-    gained = len(move.slots) * (revenue[move.to_state] - revenue[move.from_state])
-    return float(gained - decision.wanted.price * move.mw_delta)

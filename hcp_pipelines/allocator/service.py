@@ -19,9 +19,10 @@ from hcp_pipelines.allocator.intake import CHANNELS, POLL_S, Intake, PolicyRow
 from hcp_pipelines.allocator.journal import expire, read_bookings, read_cursor, write_commands
 from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
 from hcp_pipelines.allocator.market import MarketBook
-from hcp_pipelines.allocator.owner import Wave
 from hcp_pipelines.allocator.session import CannotAnnounceError
 from hcp_pipelines.allocator.site import Site, site_of
+from hcp_pipelines.allocator.standing import read_standing
+from hcp_pipelines.allocator.wave import Wave
 from hcp_pipelines.allocator.writer import JournalWriter
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.policy.arrays import compile_policy
@@ -54,7 +55,7 @@ class Allocator:
         self._controls: dict[str, FacilityControl] = {}
         self._sites: dict[str, Site] = {}
         self._work = asyncio.Event()
-        self._wants_policies = self._wants_sites = True
+        self._wants_policies = self._wants_sites = self._wants_standing = True
         self._journal: psycopg.AsyncConnection[object] | None = None
         self._refused: set[int] = set()
         self._wiring = Wiring(
@@ -124,6 +125,8 @@ class Allocator:
                 await self._writer.drained()  # acks that came with the replay are journalled first
                 async with await self._connect() as connection:
                     closed = await expire(connection, control.site.facility_id, self._context.clock.now())
+                    facility_id, now = control.site.facility_id, self._context.clock.now()
+                    control.stand((await read_standing(connection, [facility_id], now))[facility_id])
         except (*POSTGRES_ERRORS, TimeoutError) as error:
             self._context.log.warning("old commands not closed", error=str(error).strip())
             return False
@@ -142,10 +145,11 @@ class Allocator:
                 now_s = self._context.clock.monotonic_s()
                 looks_back = now_s >= next_look_s
                 if looks_back:
-                    next_look_s, self._wants_policies = now_s + LATE_POLL_S, True
+                    next_look_s, self._wants_policies, self._wants_standing = now_s + LATE_POLL_S, True, True
                 channels = {n.channel for n in batch}
                 self._wants_policies |= "hcp_policy" in channels
                 self._wants_sites |= "hcp_facility" in channels
+                self._wants_standing |= "hcp_directive" in channels
                 await self._take_in(looks_back or not batch)
 
     async def _take_in(self, looks_back: bool) -> None:
@@ -156,6 +160,8 @@ class Allocator:
             if self._book.take(rows):
                 self._work.set()
                 await asyncio.sleep(0)  # the tick first, the rest behind it
+            if self._wants_standing:
+                await self._load_standing()
             if self._wants_sites:
                 await self._load_sites()
             if self._wants_policies:
@@ -184,6 +190,14 @@ class Allocator:
                 continue
             await self._lost_lease(facility_id)
             self._gained(lease)
+
+    async def _load_standing(self) -> None:
+        """Directives and locks: what stands now, whatever it was."""
+        self._wants_standing = False
+        for facility_id, standing in (await self._intake.standing(list(self._controls))).items():
+            control = self._controls.get(facility_id)
+            if control is not None:
+                control.stand(standing)
 
     async def _load_policies(self) -> None:
         self._wants_policies = False

@@ -1,0 +1,146 @@
+"""What operators order, over what the policy wants, on a clock that moves by hand."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from hcp_pipelines.allocator.standing import Lockout, Standing, Timed
+from hcp_pipelines.domain.modes import ControlMode, DeviceState
+from hcp_pipelines.policy.directives import Directive, Kind
+from hcp_pipelines.wire.slots import decode_slots, encode_slots
+from tests.support import fleet
+from tests.support.fleet import NOON
+from tests.unit.test_allocator_owner import FULL, OFF, Rig
+
+
+def standing(*directives, lockouts=(), since=NOON, hours=1.0, version=1):
+    until = since + timedelta(hours=hours)
+    return Standing(tuple(Timed(d, since, until) for d in directives), tuple(lockouts), version)
+
+
+def load_mw(rig):
+    return float((rig.owner.present() * rig.site.shape.power_mw).sum())
+
+
+def curtail(cap_mw):
+    return Directive("curtail/7", Kind.CURTAIL, "ann", "transformer hot", cap_mw=cap_mw)
+
+
+def order(rig, *directives, **more):
+    rig.owner.stand(standing(*directives, **more))
+    return rig.plan()
+
+
+def test_a_curtailment_goes_at_once_past_the_ramps_and_says_who_ordered_it():
+    rig = Rig(ramps=(fleet.ramp("facility", 0.1),))
+    before = load_mw(rig)
+    wave = order(rig, curtail(before / 4))
+    assert load_mw(rig) <= before / 4
+    assert {(r.reason, r.actor, r.reason_detail) for r in wave.rows} == {
+        ("operator_curtailment", "ann", "curtail/7: transformer hot")
+    }
+    assert rig.plan() is None
+
+
+def test_its_end_is_ramped_and_what_it_took_is_on_the_window():
+    rig = Rig(ramps=(fleet.ramp("facility", 0.1),))
+    before = load_mw(rig)
+    order(rig, curtail(before / 4), hours=0.1)
+    rig.tick(30.0, minutes=7)
+    assert load_mw(rig) <= before / 4 + 0.1 + 1e-9
+    for _ in range(16):
+        rig.tick(30.0)
+    assert load_mw(rig) == pytest.approx(before)
+
+
+def test_a_limit_counts_devices_that_nobody_can_command():
+    rig = Rig()
+    out_of_reach = np.flatnonzero(rig.owner.devices.states == FULL)[:100].astype(np.uint32)
+    for _ in range(3):
+        rig.owner.devices.failed(out_of_reach)
+    asic_mw = rig.site.shape.power_mw[:, FULL].max()
+    total = load_mw(rig) + 100 * asic_mw
+    order(rig, curtail(total / 2))
+    assert load_mw(rig) + 100 * asic_mw <= total / 2 + 1e-9
+
+
+def test_stop_all_leaves_everything_in_its_lowest_state_also_while_prices_are_stale():
+    rig = Rig()
+    rig.clock.advance(1200)  # stale: a hold
+    rig.owner.ask()
+    assert rig.plan() is None
+    wave = order(rig, Directive("stop_all/1", Kind.STOP, "bob", "drill", cap_mw=0.0), since=rig.clock.now())
+    assert {r.reason for r in wave.rows} == {"emergency_stop"}
+    counts = rig.owner.present()
+    lowest = [ladder[0] for ladder in rig.site.shape.ladders]
+    assert all(counts[g, low] == counts[g].sum() for g, low in enumerate(lowest))
+
+
+@pytest.mark.parametrize("mode", [ControlMode.OBSERVE, ControlMode.APPROVE])
+def test_what_somebody_ordered_happens_in_every_mode_and_nothing_else_does(mode):
+    rig = Rig(control_mode=mode)
+    wave = order(rig, curtail(load_mw(rig) / 2))
+    assert {r.actor for r in wave.rows} == {"ann"}
+    assert rig.tick(400.0) is None
+
+
+def test_without_any_policy_operators_still_work():
+    rig = Rig()
+    rig.owner.in_force = None
+    wave = order(rig, curtail(0.0))
+    assert wave.rows[0].policy_id is None
+    assert rig.miners_on() == 0
+
+
+def test_an_override_holds_against_the_price_and_is_paced_by_the_ramps():
+    rig = Rig(ramps=(fleet.ramp("facility", 0.3),))
+    group = rig.site.shape.group_ids[0]
+    keep = Directive("override/3", Kind.OVERRIDE, "ann", "test", group_id=group, state=DeviceState.CURTAILED)
+    wave = order(rig, keep)
+    assert sum(r.mw_delta for r in wave.rows) >= -0.3 - 1e-9
+    assert {r.reason for r in wave.rows} == {"operator_override"}
+    for _ in range(40):
+        rig.tick(-20.0, minutes=1)  # the policy would mine
+    assert rig.owner.present()[0, OFF] == rig.owner.present()[0].sum()
+
+
+def test_a_locked_slot_goes_down_at_once_and_no_price_brings_it_back():
+    rig = Rig(ramps=(fleet.ramp("facility", 0.05),))
+    slots = np.arange(3, 40, dtype=np.uint32)
+    lock = Lockout(5, "carl", "hands inside", "device", slots=encode_slots(slots))
+    wave = order(rig, lockouts=[lock])
+    told = np.concatenate([decode_slots(a.slots, 600) for a in wave.command.assignments])
+    assert set(told.tolist()) == set(slots.tolist())
+    assert {(r.reason, r.actor) for r in wave.rows} == {("lockout", "carl")}
+    assert (rig.owner.devices.states[slots] == OFF).all()
+    for _ in range(10):
+        rig.tick(-20.0)
+    assert (rig.owner.devices.states[slots] == OFF).all()
+    assert rig.owner.present()[0].sum() == rig.site.shape.counts(rig.owner.devices.states, ~rig.owner.locked)[0].sum()
+    rig.owner.stand(standing(version=2))
+    for _ in range(12):
+        rig.tick(-20.0)
+    assert (rig.owner.devices.states[slots] == FULL).all()
+
+
+@pytest.mark.parametrize("scope", ["feeder", "site"])
+def test_a_lock_of_a_feeder_or_the_site_holds_all_of_its_devices(scope):
+    rig = Rig()
+    feeder = rig.site.shape.feeder_of_group[0]
+    order(rig, lockouts=[Lockout(6, "carl", "works", scope, feeder_id=feeder if scope == "feeder" else "")])
+    groups = [g for g, f in enumerate(rig.site.shape.feeder_of_group) if scope == "site" or f == feeder]
+    for g in groups:
+        own = rig.site.shape.group_of_slot == g
+        assert (rig.owner.devices.states[own] == rig.site.shape.ladders[g][0]).all()
+
+
+def test_a_directive_holds_from_its_beginning_to_its_end():
+    rig = Rig()
+    rig.owner.stand(standing(curtail(0.0), since=NOON + timedelta(minutes=10), hours=0.5))
+    assert rig.plan() is None
+    assert rig.tick(30.0, minutes=11) is not None
+    assert rig.miners_on() == 0
+    for _ in range(12):
+        rig.tick(30.0)
+    assert rig.miners_on() == 500
