@@ -204,7 +204,7 @@ class GpuRig:
 
 
 @asynccontextmanager
-async def gpu_rig(folder: Path, gpus: int = 12, *, period_ms=30, world_options=None, **options):
+async def gpu_rig(folder: Path, gpus: int = 12, *, period_ms=5, world_options=None, **options):
     """A world on a clock that the test moves, and the driver of its nodes, connected."""
     async with gpu_world(folder, gpus, **{"collect_s": 1.0} | (world_options or {})) as world:
         rig = GpuRig(world, folder / "edge", gpus, **options)
