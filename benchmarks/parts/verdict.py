@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
 
-from hcp_pipelines.edge.durable_log import read_log
+from hcp_pipelines.edge.log_files import read_log
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role

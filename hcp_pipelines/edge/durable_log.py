@@ -1,15 +1,15 @@
-"""A facility's durable log at its gateway: one append-only file, each entry with its length and checksum.
+"""A facility's durable log at its gateway: append, read, begin a new file. What lies on the disk is in `log_files.py`.
 
 `append` returns when the entries are on the disk: in the process' write-ahead file (`write_ahead.py`), which all facilities of
-a gateway share. A torn tail (power lost in mid-write) is cut off at start, and what the file lacks is taken over from there.
+a gateway share. A torn tail (power lost in mid-write) is cut off at start, and what the file lacks is taken over from there;
+damage with whole entries behind it is told and never cut off.
 """
 
+import asyncio
 import bisect
 import fcntl
 import os
-import struct
 import uuid
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC
 from pathlib import Path
@@ -18,13 +18,22 @@ from typing import BinaryIO
 import structlog
 
 from hcp_pipelines.domain.clock import SystemClock
-from hcp_pipelines.domain.errors import AlreadyRunningError
+from hcp_pipelines.domain.errors import AlreadyRunningError, StorageError
+from hcp_pipelines.edge.log_files import (
+    ACTIVE,
+    files_with,
+    first_seq,
+    framed,
+    scan,
+    sealed_files,
+    sealed_name,
+    unframed,
+)
 from hcp_pipelines.edge.write_ahead import SUFFIX, WriteAhead, left_ahead, logs_ahead
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
-ENTRY_MAX_BYTES = 32 * 1024 * 1024
 MARK_EACH_BYTES = 256 * 1024
-_HEAD = struct.Struct("<II")
+_NEW = "log.new"
 
 
 class DurableLog:
@@ -33,25 +42,36 @@ class DurableLog:
     def __init__(self, folder: Path, ahead: WriteAhead) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder, self._ahead = folder, ahead
-        self._path = folder / "log.bin"
-        self._fd = _open_locked(self._path)
+        self._path = folder / ACTIVE
+        self._lock = _locked(folder)
+        _finish_rolling(folder)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.log_id = _read_id(folder)
         self._clock = SystemClock()
+        self._log = structlog.get_logger("edge").bind(path=str(self._path))
         self._marks: list[tuple[int, int]] = []  # (first sequence number, offset), so that a reader need not start at 0
         self._end, self.last_seq = 0, 0  # of what is on the disk
+        self.base_seq = 0  # entries after it say all that is known: those before are history
+        self.damage = ""  # what of it can't be read, in words
+        self._rolling: asyncio.Event | None = None
         self._recover()
         self._reserved = self.last_seq
 
     def __str__(self) -> str:
         return str(self._path)
 
+    @property
+    def active_bytes(self) -> int:
+        """Size of the file that is written to."""
+        return self._end
+
     def entries(self, after_seq: int = 0) -> Iterator[pb.LogEntry]:
         """Entries on disk with a sequence number above `after_seq`, in order."""
-        place = bisect.bisect_right(self._marks, (after_seq + 1, self._end)) - 1
-        with self._path.open("rb") as file:
-            for _, entry in _scan(file, self._marks[place][1] if place >= 0 else 0, self._end):
-                if entry.seq > after_seq:
-                    yield entry
+        place, last = bisect.bisect_right(self._marks, (after_seq + 1, self._end)) - 1, after_seq
+        for entry in self._all_entries(after_seq, place):
+            if entry.seq > last:
+                last = entry.seq
+                yield entry
 
     def reserve(self) -> int:
         """The next sequence number; append what it is for without awaiting anything in between."""
@@ -64,17 +84,52 @@ class DurableLog:
         Raises:
             StorageError: the disk refused; nothing of it counts as stored.
         """
-        stored_at = self._clock.real_now().astimezone(UTC).isoformat()
-        batch = []
-        for seq, kind, payload in entries:
-            body = pb.LogEntry(seq=seq, kind=kind, payload=payload, stored_at=stored_at).SerializeToString()
-            batch.append((seq, _HEAD.pack(len(body), zlib.crc32(body)) + body))
+        batch = [(seq, self._framed(seq, kind, payload)) for seq, kind, payload in entries]
+        while self._rolling is not None:
+            await self._rolling.wait()
         await self._ahead.append(self, batch)
+
+    async def roll(self, kind: str, payload: bytes) -> None:
+        """Begin a new file with an entry that says all that is known now. Nothing may be under way.
+
+        Raises:
+            StorageError: the disk refused; the old file goes on.
+        """
+        seq, self._rolling = self.reserve(), asyncio.Event()
+        record, run = self._framed(seq, kind, payload), asyncio.get_running_loop().run_in_executor
+        try:
+            await self._ahead.finish(self)
+            self._switch_to(await run(None, _write_new, self.folder, record), seq, len(record))
+            await run(None, _sync_folder, self.folder)
+        except OSError as error:
+            raise StorageError(f"{self}: {error.strerror}; no new file was begun") from error
+        finally:
+            self._rolling.set()
+            self._rolling = None
+
+    def drop(self, passed_seq: int, keep_bytes: int, keep_s: float) -> int:
+        """Delete old files whose entries are all up to `passed_seq`: those over a size in all, or older than so many seconds.
+
+        How many were deleted; the newest file never is.
+        """
+        files = sealed_files(self.folder)
+        ends = [first_seq(path) - 1 for path in files[1:]] + [self.base_seq - 1]
+        sizes = [path.stat().st_size for path in files]
+        left, dropped = sum(sizes) + self._end, 0
+        now_s = self._clock.real_now().timestamp()
+        for path, end, size in zip(files, ends, sizes, strict=False):
+            is_old = now_s - path.stat().st_mtime > keep_s
+            if end > passed_seq or not (is_old or left > keep_bytes):
+                break
+            path.unlink()
+            left, dropped = left - size, dropped + 1
+        return dropped
 
     async def close(self) -> None:
         """Wait for what is being written, close the file and drop the lock."""
         await self._ahead.finish(self)
         os.close(self._fd)
+        os.close(self._lock)
 
     # -- for the write-ahead file ---------------------------------------------------------------------------------------
 
@@ -95,9 +150,9 @@ class DurableLog:
 
     def keep(self, entries: Sequence[tuple[int, bytes]]) -> None:
         """What was written counts."""
-        for seq, framed in entries:
+        for seq, record in entries:
             self._mark(seq, self._end)
-            self._end, self.last_seq = self._end + len(framed), seq
+            self._end, self.last_seq = self._end + len(record), seq
 
     def undo(self) -> None:
         """What was written does not count."""
@@ -106,6 +161,41 @@ class DurableLog:
     def sync(self) -> None:
         """Have all of it on the disk in this file."""
         os.fdatasync(self._fd)
+
+    # -- files ----------------------------------------------------------------------------------------------------------
+
+    def _framed(self, seq: int, kind: str, payload: bytes) -> bytes:
+        stored_at = self._clock.real_now().astimezone(UTC).isoformat()
+        return framed(pb.LogEntry(seq=seq, kind=kind, payload=payload, stored_at=stored_at))
+
+    def _all_entries(self, after_seq: int, place: int) -> Iterator[pb.LogEntry]:
+        """Those from a mark on; from an older file on where there is no mark. A new file may be begun meanwhile."""
+        with self._path.open("rb") as active:
+            begin, end = self._marks[place][1] if place >= 0 else 0, self._end
+            if place < 0:
+                for path in files_with(self.folder, after_seq, self.base_seq):
+                    with path.open("rb") as file:
+                        yield from self._read(file, 0, path.stat().st_size)
+            yield from self._read(active, begin, end)
+
+    def _read(self, file: BinaryIO, begin: int, end: int) -> Iterator[pb.LogEntry]:
+        for _, _, entry in scan(file, begin, end, lambda begin, end: self._tell([(begin, end)])):
+            yield entry
+
+    def _switch_to(self, fd: int, seq: int, size: int) -> None:
+        """The old file makes way for the new one; what a crash leaves between is put right at start."""
+        sealed = self.folder / sealed_name(self._marks[0][0] if self._marks else seq)
+        try:
+            self._path.rename(sealed)
+            (self.folder / _NEW).rename(self._path)
+        except OSError:
+            if sealed.exists() and not self._path.exists():
+                sealed.rename(self._path)
+            os.close(fd)
+            raise
+        old, self._fd = self._fd, fd
+        os.close(old)
+        self._marks, self._end, self.last_seq, self.base_seq = [(seq, 0)], size, seq, seq
 
     # -- start ----------------------------------------------------------------------------------------------------------
 
@@ -116,19 +206,34 @@ class DurableLog:
     def _recover(self) -> None:
         """Find the end of the last whole entry; what follows is cut off, what is missing is taken over."""
         size = os.fstat(self._fd).st_size
+        ahead = [(unframed(record).seq, record) for record in left_ahead(self.folder.parent, self.log_id)]
+        holes: list[tuple[int, int]] = []
         with self._path.open("rb") as file:
-            for end, entry in _scan(file, 0, size):
-                self._mark(entry.seq, self._end)
+            for begin, end, entry in scan(file, 0, size, lambda begin, end: holes.append((begin, end))):
+                if holes and holes[-1][1] == begin and any(self.last_seq < seq < entry.seq for seq, _ in ahead):
+                    holes.pop()  # never synced: all from here on is in the write-ahead file
+                    break
+                self._mark(entry.seq, begin)
                 self._end, self.last_seq = end, entry.seq
+                if entry.kind == "snapshot":
+                    self.base_seq = entry.seq
         if size > self._end:
-            structlog.get_logger("edge").warning("a torn tail was cut off", path=str(self), bytes=size - self._end)
+            self._log.warning("a torn tail was cut off", bytes=size - self._end)
         os.ftruncate(self._fd, self._end)
-        for framed in left_ahead(self.folder.parent, self.log_id):
-            seq = pb.LogEntry.FromString(framed[_HEAD.size :]).seq
+        for seq, record in ahead:
             if seq > self.last_seq:
-                self.write([framed])
-                self.keep([(seq, framed)])
+                self.write([record])
+                self.keep([(seq, record)])
         self.sync()
+        self._tell(holes)
+
+    def _tell(self, holes: Sequence[tuple[int, int]]) -> None:
+        if holes:
+            lost = sum(end - begin for begin, end in holes)
+            self.damage = (
+                f"{self}: {lost} bytes from offset {holes[0][0]} on are damaged, with whole entries behind them"
+            )
+            self._log.error("the log is damaged; what is behind it counts", bytes=lost, regions=holes[:10])
 
 
 def open_ahead(state_dir: Path, name: str) -> WriteAhead:
@@ -153,25 +258,46 @@ async def take_over(state_dir: Path, name: str, ahead: WriteAhead, opened: Itera
     ahead.forget()
 
 
-def read_log(folder: Path) -> list[pb.LogEntry]:
-    """All whole entries of a facility's log, also while a gateway writes it."""
-    path = folder / "log.bin"
-    with path.open("rb") as file:
-        return [entry for _, entry in _scan(file, 0, path.stat().st_size)]
-
-
 def _folders(state_dir: Path) -> list[Path]:
-    return [path.parent for path in state_dir.glob("*/log.bin")]
+    return [path.parent for path in state_dir.glob(f"*/{ACTIVE}")]
 
 
-def _open_locked(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _locked(folder: Path) -> int:
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        raise AlreadyRunningError(f"{path} is in use: another gateway serves this facility") from None
+        raise AlreadyRunningError(f"{folder} is in use: another gateway serves this facility") from None
     return fd
+
+
+def _finish_rolling(folder: Path) -> None:
+    """A crash while a new file was begun: it takes its place if the old one had made way, else it never was."""
+    fresh, active = folder / _NEW, folder / ACTIVE
+    if fresh.exists() and not active.exists():
+        fresh.rename(active)
+        _sync_folder(folder)
+    fresh.unlink(missing_ok=True)
+
+
+def _write_new(folder: Path, record: bytes) -> int:
+    fd = os.open(folder / _NEW, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, record)
+        os.fsync(fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _read_id(folder: Path) -> bytes:
@@ -191,20 +317,3 @@ def _read_id(folder: Path) -> bytes:
     finally:
         os.close(fd)
     return fresh
-
-
-def _scan(file: BinaryIO, at: int, end: int) -> Iterator[tuple[int, pb.LogEntry]]:
-    """(end, entry) of each whole entry between two offsets, up to the first that is not whole."""
-    file.seek(at)
-    while at + _HEAD.size <= end:
-        head = file.read(_HEAD.size)
-        if len(head) < _HEAD.size:
-            return
-        length, checksum = _HEAD.unpack(head)
-        at += _HEAD.size + length
-        if length == 0 or length > ENTRY_MAX_BYTES or at > end:
-            return
-        body = file.read(length)
-        if len(body) < length or zlib.crc32(body) != checksum:
-            return
-        yield at, pb.LogEntry.FromString(body)

@@ -7,18 +7,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class OwnerMessage(_message.Message):
-    __slots__ = ("announce", "command", "heartbeat", "set_locks", "set_policy")
+    __slots__ = ("announce", "command", "heartbeat", "set_locks", "set_policy", "release_held")
     ANNOUNCE_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     SET_LOCKS_FIELD_NUMBER: _ClassVar[int]
     SET_POLICY_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_HELD_FIELD_NUMBER: _ClassVar[int]
     announce: Announce
     command: Command
     heartbeat: Heartbeat
     set_locks: SetLocks
     set_policy: SetPolicy
-    def __init__(self, announce: _Optional[_Union[Announce, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., set_locks: _Optional[_Union[SetLocks, _Mapping]] = ..., set_policy: _Optional[_Union[SetPolicy, _Mapping]] = ...) -> None: ...
+    release_held: ReleaseHeld
+    def __init__(self, announce: _Optional[_Union[Announce, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., set_locks: _Optional[_Union[SetLocks, _Mapping]] = ..., set_policy: _Optional[_Union[SetPolicy, _Mapping]] = ..., release_held: _Optional[_Union[ReleaseHeld, _Mapping]] = ...) -> None: ...
 
 class GatewayMessage(_message.Message):
     __slots__ = ("announce_reply", "ack", "settled", "local_event", "locks_held", "policy_judged")
@@ -272,6 +274,20 @@ class PolicyJudged(_message.Message):
     refusal: str
     def __init__(self, policy_id: _Optional[int] = ..., seq: _Optional[int] = ..., refusal: _Optional[str] = ...) -> None: ...
 
+class ReleaseHeld(_message.Message):
+    __slots__ = ("facility_id", "epoch", "operator", "order_id", "reason")
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    facility_id: str
+    epoch: int
+    operator: str
+    order_id: str
+    reason: str
+    def __init__(self, facility_id: _Optional[str] = ..., epoch: _Optional[int] = ..., operator: _Optional[str] = ..., order_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class DirectOrder(_message.Message):
     __slots__ = ("facility_id", "order_id", "operator", "token", "reason", "issued_at_ms", "to_kw", "by_kw", "stop", "release")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -367,7 +383,7 @@ class FoundDevice(_message.Message):
     def __init__(self, address: _Optional[str] = ..., dialect: _Optional[str] = ..., model: _Optional[str] = ..., firmware: _Optional[str] = ..., mac: _Optional[str] = ..., serial: _Optional[str] = ..., problem: _Optional[str] = ..., boards: _Optional[_Iterable[str]] = ..., memory_gb: _Optional[float] = ..., compute_capability: _Optional[str] = ..., max_power_w: _Optional[float] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("epoch", "indices", "decision_price_usd_per_mwh", "price_at", "policy_digest")
+    __slots__ = ("epoch", "indices", "decision_price_usd_per_mwh", "price_at", "policy_digest", "journalled_seq")
     class IndicesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -380,12 +396,14 @@ class Heartbeat(_message.Message):
     DECISION_PRICE_USD_PER_MWH_FIELD_NUMBER: _ClassVar[int]
     PRICE_AT_FIELD_NUMBER: _ClassVar[int]
     POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    JOURNALLED_SEQ_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     indices: _containers.ScalarMap[str, float]
     decision_price_usd_per_mwh: float
     price_at: str
     policy_digest: str
-    def __init__(self, epoch: _Optional[int] = ..., indices: _Optional[_Mapping[str, float]] = ..., decision_price_usd_per_mwh: _Optional[float] = ..., price_at: _Optional[str] = ..., policy_digest: _Optional[str] = ...) -> None: ...
+    journalled_seq: int
+    def __init__(self, epoch: _Optional[int] = ..., indices: _Optional[_Mapping[str, float]] = ..., decision_price_usd_per_mwh: _Optional[float] = ..., price_at: _Optional[str] = ..., policy_digest: _Optional[str] = ..., journalled_seq: _Optional[int] = ...) -> None: ...
 
 class LogEntry(_message.Message):
     __slots__ = ("seq", "kind", "payload", "stored_at")
@@ -398,3 +416,19 @@ class LogEntry(_message.Message):
     payload: bytes
     stored_at: str
     def __init__(self, seq: _Optional[int] = ..., kind: _Optional[str] = ..., payload: _Optional[bytes] = ..., stored_at: _Optional[str] = ...) -> None: ...
+
+class Snapshot(_message.Message):
+    __slots__ = ("state", "owner", "acks", "unfinished", "orders", "policy")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    ACKS_FIELD_NUMBER: _ClassVar[int]
+    UNFINISHED_FIELD_NUMBER: _ClassVar[int]
+    ORDERS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    state: FacilityState
+    owner: str
+    acks: _containers.RepeatedCompositeFieldContainer[Ack]
+    unfinished: _containers.RepeatedCompositeFieldContainer[Command]
+    orders: _containers.RepeatedCompositeFieldContainer[DirectOrder]
+    policy: SetPolicy
+    def __init__(self, state: _Optional[_Union[FacilityState, _Mapping]] = ..., owner: _Optional[str] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., unfinished: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., orders: _Optional[_Iterable[_Union[DirectOrder, _Mapping]]] = ..., policy: _Optional[_Union[SetPolicy, _Mapping]] = ...) -> None: ...

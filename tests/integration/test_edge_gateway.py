@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from hcp_pipelines.edge.durable_log import read_log
+from hcp_pipelines.edge.log_files import read_log
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import encode_slots
 from tests.support.edge import (

@@ -14,7 +14,7 @@ from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.modes import ResourceType
 from hcp_pipelines.edge import facility as edge_facility_module
 from hcp_pipelines.edge.config import EdgeConfig
-from hcp_pipelines.edge.durable_log import read_log
+from hcp_pipelines.edge.log_files import read_log
 from hcp_pipelines.edge.settling import Pending
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.document import FacilityFile, Feeder, Location, Pue

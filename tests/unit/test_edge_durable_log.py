@@ -8,7 +8,8 @@ import pytest
 
 from hcp_pipelines.domain.errors import AlreadyRunningError, StorageError
 from hcp_pipelines.edge import write_ahead
-from hcp_pipelines.edge.durable_log import DurableLog, open_ahead, read_log, take_over
+from hcp_pipelines.edge.durable_log import DurableLog, open_ahead, take_over
+from hcp_pipelines.edge.log_files import read_log
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
 
@@ -107,6 +108,7 @@ class Process:
         for name, log in self.logs.items():
             os.ftruncate(log._fd, min(self.synced[name] + keep_bytes, log._end))
             os.close(log._fd)
+            os.close(log._lock)
         for fd in (*self.ahead._fds, self.ahead._lock):
             os.close(fd)
 
@@ -229,3 +231,117 @@ async def test_what_the_shared_file_refuses_counts_for_nobody_also_after_a_resta
 async def test_a_gateway_of_the_same_name_is_refused(tmp_path, ahead):
     with pytest.raises(AlreadyRunningError, match="another gateway of this name"):
         open_ahead(tmp_path, "g")
+
+
+# -- new files, old files, damage -------------------------------------------------------------------------------------
+
+
+async def rolled(log, counts=(3, 3)):
+    """Entries, a snapshot, entries, and so on."""
+    for count in counts:
+        await fill(log, count)
+        await log.roll("snapshot", b"all")
+    await fill(log, 2)
+
+
+async def test_a_new_file_begins_with_what_is_known_and_readers_notice_nothing(tmp_path, ahead):
+    log = DurableLog(tmp_path / "f", ahead)
+    await rolled(log)
+    numbers = list(range(1, 11))
+    for again in range(2):
+        assert log.base_seq == 8
+        for after in (0, 2, 3, 4, 7, 8, 9, 10):
+            assert [e.seq for e in log.entries(after)] == numbers[after:], (again, after)
+        await log.close()
+        log = DurableLog(tmp_path / "f", ahead)
+    assert [e.seq for e in read_log(tmp_path / "f")] == numbers
+    assert [e.kind for e in log.entries() if e.seq in (4, 8)] == ["snapshot", "snapshot"]
+    await log.close()
+
+
+async def test_a_reader_that_has_begun_sees_each_entry_once_while_a_new_file_is_begun(tmp_path, ahead):
+    log = DurableLog(tmp_path / "f", ahead)
+    await fill(log, 3)
+    reading = log.entries()
+    seen = [next(reading).seq]
+    await log.roll("snapshot", b"all")
+    await fill(log, 2)
+    seen += [e.seq for e in reading]
+    assert seen == [1, 2, 3]
+    assert [e.seq for e in log.entries(seen[-1])] == [4, 5, 6]
+    await log.close()
+
+
+async def test_entries_that_come_while_a_new_file_is_begun_follow_its_snapshot(tmp_path, ahead):
+    log = DurableLog(tmp_path / "f", ahead)
+    await fill(log, 3)
+    await asyncio.gather(log.roll("snapshot", b"all"), fill(log, 3))
+    assert [(e.seq, e.kind) for e in log.entries(3)] == [(4, "snapshot"), (5, "epoch"), (6, "epoch"), (7, "epoch")]
+    await log.close()
+
+
+async def test_old_files_go_when_the_journal_has_them_and_they_are_old_or_too_many(tmp_path, ahead):
+    log = DurableLog(tmp_path / "f", ahead)
+    await rolled(log)
+    assert log.drop(3, 10**9, 3600) == 0
+    assert log.drop(2, 0, 3600) == 0  # the journal lacks an entry of the first file
+    assert log.drop(3, 0, 3600) == 1
+    assert log.drop(100, 10**9, -1) == 1
+    assert log.drop(100, 0, -1) == 0  # the newest stays
+    assert [e.seq for e in log.entries()] == [8, 9, 10]
+    await log.close()
+    log = DurableLog(tmp_path / "f", ahead)
+    assert (log.base_seq, log.last_seq) == (8, 10)
+    await log.close()
+
+
+@pytest.mark.parametrize("crashed_after", ["written", "moved"])
+async def test_a_crash_while_a_new_file_is_begun_loses_nothing(tmp_path, ahead, crashed_after):
+    log = DurableLog(tmp_path / "f", ahead)
+    await fill(log, 3)
+    body = log._framed(4, "snapshot", b"all")
+    await log.close()
+    (tmp_path / "f" / "log.new").write_bytes(body)
+    if crashed_after == "moved":
+        (tmp_path / "f" / "log.bin").rename(tmp_path / "f" / "log-00000000000000000001.bin")
+    log = DurableLog(tmp_path / "f", ahead)
+    assert log.last_seq == (4 if crashed_after == "moved" else 3)
+    await fill(log, 1)
+    assert [e.seq for e in log.entries()] == list(range(1, log.last_seq + 1))
+    assert not (tmp_path / "f" / "log.new").exists()
+    await log.close()
+
+
+async def test_a_disk_without_room_for_a_new_file_leaves_the_old_one_going(tmp_path, ahead, monkeypatch):
+    log = DurableLog(tmp_path / "f", ahead)
+    await fill(log, 3)
+    monkeypatch.setattr("hcp_pipelines.edge.durable_log._write_new", _no_room)
+    with pytest.raises(StorageError, match="no new file"):
+        await log.roll("snapshot", b"all")
+    monkeypatch.undo()
+    await fill(log, 1)
+    assert [e.seq for e in log.entries()] == [1, 2, 3, 5]
+    await log.close()
+
+
+def _no_room(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("at", [0, 3, 9, 30])
+async def test_damage_with_whole_entries_behind_it_is_told_and_they_count(tmp_path, ahead, at):
+    log = DurableLog(tmp_path / "f", ahead)
+    await fill(log)
+    await log.close()
+    ahead.forget()
+    path = tmp_path / "f" / "log.bin"
+    data = bytearray(path.read_bytes())
+    second = len(data) // 5 + at
+    data[second] ^= 0xFF
+    path.write_bytes(data)
+    log = DurableLog(tmp_path / "f", ahead)
+    assert [e.seq for e in log.entries()] == [1, 3, 4, 5]
+    assert "damaged" in log.damage
+    await fill(log, 1)
+    assert [e.seq for e in read_log(tmp_path / "f")] == [1, 3, 4, 5, 6]
+    await log.close()
