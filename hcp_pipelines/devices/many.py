@@ -1,6 +1,7 @@
 """Several sites' devices as one facility: a group of miners here, a group of GPUs there. Slots are the facility's everywhere."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -117,7 +118,9 @@ class ManySites:
             if reading.evidence is not None:
                 evidence[own] = reading.evidence[own]
             part.reading = None
-        self._on_reading(Reading(min(reading.simulated_at_s for _, reading in told), power_w, evidence))
+        at_s = min(reading.simulated_at_s for _, reading in told)
+        issues = sum((Counter(reading.issues) for _, reading in told), Counter[tuple[str, str]]())
+        self._on_reading(Reading(at_s, power_w, evidence, issues))
 
 
 async def _finish(sent: Sequence[tuple[DeviceSite, Sent]]) -> tuple[Slots, Slots]:

@@ -5,7 +5,7 @@ The drivers are in `devices.bulk`, `devices.miner` and their neighbours; which o
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Protocol
 from uuid import UUID
@@ -13,6 +13,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from hcp_pipelines.devices.issues import Counts
 from hcp_pipelines.wire.slots import Slots
 
 
@@ -28,11 +29,15 @@ class Evidence(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Power of every slot at an instant, watts of IT load; NaN where nothing is known. `evidence` holds codes of `Evidence`."""
+    """Power of every slot at an instant, watts of IT load; NaN where nothing is known. `evidence` holds codes of `Evidence`.
+
+    `issues`: how many of the devices that answered have what is wrong by their model's limits.
+    """
 
     simulated_at_s: float  # no sample in it is older
     values: npt.NDArray[np.float32]
     evidence: npt.NDArray[np.uint8] | None = None  # None: all measured
+    issues: Counts = field(default_factory=dict)
 
 
 OnReading = Callable[[Reading], None]

@@ -33,6 +33,7 @@ class GroupConfig(Strict):
     devices: int = Field(gt=0)
     pue: float = Field(ge=1)
     ladder: tuple[LadderConfig, ...] = Field(min_length=1)
+    model: str = Field(default="", description="As the model table names it: whose limits hold.")
     firmware: str = "stock"
     driver: DriverConfig | None = None
     addresses: tuple[str, ...] = ()

@@ -92,6 +92,7 @@ def _miners(driver: MinerApiDriver, groups: Sequence[GroupConfig], slots: int, f
                 Level(step.state, step.power_kw * 1000, step.hash_rate_th_per_s, step.settle_s) for step in group.ladder
             ),
             feeder_id=group.feeder_id,
+            model=group.model,
         )
         for group in groups
     ]

@@ -59,6 +59,7 @@ class FacilityGateway:
         self._driver = SiteDriver(config, self.shape.slots, log.folder, self._period_ms, clock, self._tasks)
         self.power_kw = np.zeros(self.shape.slots, dtype=np.float32)
         self._is_power_known = self._is_adopting = False
+        self._issues: set[tuple[str, str]] = set()  # ever seen: those that are gone are told as none
         self._announcing = asyncio.Lock()
         self._session: Session | None = None  # who is obeyed
         self._claim: Session | None = None  # who announced last; it is not obeyed before it knows what it missed
@@ -257,6 +258,10 @@ class FacilityGateway:
 
     def _tell_metrics(self, reading: Reading) -> None:
         metrics.POWER_WATTS.labels(self.shape.facility_id).set(float(np.nansum(self.power_kw)) * 1000)
+        self._issues |= reading.issues.keys()
+        for issue, severity in self._issues:
+            count = reading.issues.get((issue, severity), 0)
+            metrics.ISSUES.labels(self.shape.facility_id, issue, severity).set(count)
         if reading.evidence is not None:
             there = reading.evidence[: self.shape.slots][self.shape.group_of_slot >= 0]
             for evidence in Evidence:

@@ -11,6 +11,11 @@ ACK_SECONDS = Histogram("hcp_edge_ack_seconds", "From receipt of a command to it
 EVIDENCE = Gauge(
     "hcp_edge_power_evidence_devices", "Devices by what their power rests on.", ["facility_id", "evidence"]
 )
+ISSUES = Gauge(
+    "hcp_edge_device_issues",
+    "Devices with what is wrong by their model's limits, of the last reading.",
+    ["facility_id", "issue", "severity"],
+)
 POWER_WATTS = Gauge("hcp_edge_power_watts", "IT power of a facility's devices.", ["facility_id"])
 _SCAN_BUCKETS = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 900)
 SCANS = Counter("hcp_edge_scans_total", "Scans of a facility's addresses by result.", ["facility_id", "result"])

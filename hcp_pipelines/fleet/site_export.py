@@ -155,6 +155,7 @@ def _edge_group(reach: _Reach, group: GroupInventory) -> dict[str, Any]:
         "first_slot": group.first_slot,
         "devices": group.devices,
         "pue": reach.inventory.pue,
+        "model": group.model,
         "firmware": group.firmware,
         "ladder": [
             {"state": int(s.state), "power_kw": s.power_kw, "settle_s": s.settle_s}

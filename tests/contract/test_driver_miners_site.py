@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pyroaring import BitMap
 
-from hcp_pipelines.devices.miner import telling
+from hcp_pipelines.devices.miner import limits, telling
 from hcp_pipelines.devices.miner.meters import FeederMeters
 from hcp_pipelines.devices.miner.site import MinerApiSite
 from hcp_pipelines.devices.miner.telemetry import MinerGroup
@@ -80,6 +80,13 @@ async def test_power_and_states_of_every_slot_come_with_each_round(rig):
     assert set(reading.values[[n for n in range(SLOTS) if n not in rig.slots]].tolist()) == {0.0}
     assert set(reading.evidence[rig.slots].tolist()) == {Evidence.MEASURED, Evidence.INFERRED}
     assert (await rig.site.read_states())[rig.slots].tolist() == [FULL] * 16
+
+
+async def test_chips_that_are_too_hot_come_with_the_reading(rig, monkeypatch):
+    await rig.to(FULL)
+    assert (await rig.reading()).issues == {}
+    monkeypatch.setattr(limits, "_DEFAULT", limits.MinerLimits("", 40.0, 200.0))
+    assert (await rig.reading()).issues == {("elevated_temperature", "warning"): 12}, "LuxOS tells no chips in a poll"
 
 
 async def test_a_round_is_as_old_as_its_beginning(rig):

@@ -1,7 +1,7 @@
 """All GPU nodes of a facility: which slots are whose, when to ask a node again, what each GPU is wanted to do. No loops here."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +11,9 @@ from pydantic import SecretStr
 
 from hcp_pipelines.devices.gpu_node.boards import BoardPower, Level, slot_watts
 from hcp_pipelines.devices.gpu_node.device import GpuNode
+from hcp_pipelines.devices.gpu_node.limits import issues_of
 from hcp_pipelines.devices.gpu_node.values import GPUS_PER_NODE, GpuStatus, NodeTelemetry, WorkloadSpec
+from hcp_pipelines.devices.issues import DeviceIssue
 from hcp_pipelines.devices.site import Evidence
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.wire.slots import Slots
@@ -129,6 +131,13 @@ class NodeFleet:
                     power[slot] = slot_watts(gpu.power_w, gpu.model, node.group.levels, self._boards)
                     evidence[slot] = Evidence.MEASURED
         return power, evidence
+
+    def issues(self) -> Iterator[DeviceIssue]:
+        """What is wrong with the GPUs that the last round read."""
+        for node in self.nodes:
+            for gpu in node.telemetry.gpus if node.telemetry else ():
+                cap_w = node.status[gpu.index].power_cap_w if gpu.index in node.status else None
+                yield from issues_of(gpu, cap_w)
 
     def states(self) -> npt.NDArray[np.uint8]:
         """[n] the state that the agents say; 255 where a GPU is lost or its node silent."""

@@ -9,6 +9,7 @@ its limit runs at 70–78 °C; slowdown at 87 °C and 700 W as NVIDIA's H100 dat
 from dataclasses import dataclass
 
 from hcp_pipelines.devices.gpu_node.values import GpuTelemetry
+from hcp_pipelines.devices.issues import DeviceIssue
 from hcp_pipelines.domain.modes import DeviceState
 
 
@@ -24,15 +25,6 @@ class GpuLimits:
     slowdown_celsius: float = 87.0
     boost_clock_mhz: float = 1980.0
     memory_warning_celsius: float = 95.0
-
-
-@dataclass(frozen=True, slots=True)
-class GpuIssue:
-    """One thing that is wrong: `severity` is warning or critical."""
-
-    severity: str
-    issue_type: str
-    message: str
 
 
 _LIMITS = {
@@ -81,7 +73,7 @@ def draws_like(state: DeviceState, power_w: float, cap_w: float | None, model: s
     return share > (_SERVE_ABOVE if state is DeviceState.INFERENCE_REALTIME else _WORK_ABOVE)
 
 
-def issues_of(gpu: GpuTelemetry, cap_w: float | None = None) -> tuple[GpuIssue, ...]:
+def issues_of(gpu: GpuTelemetry, cap_w: float | None = None) -> tuple[DeviceIssue, ...]:
     """What is wrong with a GPU, worst first. `cap_w`: where its power is capped."""
     limits = limits_of(gpu.model)
     found = [
@@ -92,31 +84,33 @@ def issues_of(gpu: GpuTelemetry, cap_w: float | None = None) -> tuple[GpuIssue, 
     return tuple(sorted(found, key=lambda issue: issue.severity != "critical"))
 
 
-def _heat(gpu: GpuTelemetry, limits: GpuLimits) -> list[GpuIssue]:
-    found: list[GpuIssue] = []
+def _heat(gpu: GpuTelemetry, limits: GpuLimits) -> list[DeviceIssue]:
+    found: list[DeviceIssue] = []
     heat = gpu.temperature_celsius
     if heat is not None and heat > limits.critical_celsius:
-        found.append(GpuIssue("critical", "high_temperature", f"{heat:.0f} °C, over {limits.critical_celsius:.0f}"))
+        found.append(DeviceIssue("critical", "high_temperature", f"{heat:.0f} °C, over {limits.critical_celsius:.0f}"))
     elif heat is not None and heat > limits.warning_celsius:
-        found.append(GpuIssue("warning", "elevated_temperature", f"{heat:.0f} °C, over {limits.warning_celsius:.0f}"))
+        found.append(
+            DeviceIssue("warning", "elevated_temperature", f"{heat:.0f} °C, over {limits.warning_celsius:.0f}")
+        )
     memory = gpu.memory_temperature_celsius
     if memory is not None and memory > limits.memory_warning_celsius:
         message = f"memory at {memory:.0f} °C, over {limits.memory_warning_celsius:.0f}"
-        found.append(GpuIssue("warning", "elevated_memory_temperature", message))
+        found.append(DeviceIssue("warning", "elevated_memory_temperature", message))
     return found
 
 
-def _errors(gpu: GpuTelemetry) -> list[GpuIssue]:
-    found: list[GpuIssue] = []
+def _errors(gpu: GpuTelemetry) -> list[DeviceIssue]:
+    found: list[DeviceIssue] = []
     if gpu.last_xid:
         severity = "critical" if gpu.xid.takes_gpu_out else "warning"
-        found.append(GpuIssue(severity, "xid", f"XID {gpu.last_xid}: {gpu.xid.meaning}; {gpu.xid.action.value}"))
+        found.append(DeviceIssue(severity, "xid", f"XID {gpu.last_xid}: {gpu.xid.meaning}; {gpu.xid.action.value}"))
     if gpu.has_remap_failed:
-        found.append(GpuIssue("critical", "row_remap_failure", "remapping a memory row failed; reset, then support"))
+        found.append(DeviceIssue("critical", "row_remap_failure", "remapping a memory row failed; reset, then support"))
     return found
 
 
-def _throttling(gpu: GpuTelemetry, limits: GpuLimits, limit_w: float) -> list[GpuIssue]:
+def _throttling(gpu: GpuTelemetry, limits: GpuLimits, limit_w: float) -> list[DeviceIssue]:
     """Slow and busy, though not at the limit of its power."""
     clock, busy, power_w = gpu.sm_clock_mhz, gpu.utilization_fraction, gpu.power_w
     if clock is None or busy is None or power_w is None:
@@ -124,4 +118,4 @@ def _throttling(gpu: GpuTelemetry, limits: GpuLimits, limit_w: float) -> list[Gp
     is_slow = busy >= _BUSY_FRACTION and clock < _THROTTLED_FRACTION * limits.boost_clock_mhz
     if not is_slow or power_w >= _AT_LIMIT_FRACTION * limit_w:
         return []
-    return [GpuIssue("warning", "throttled", f"{clock:.0f} of {limits.boost_clock_mhz:.0f} MHz at {power_w:.0f} W")]
+    return [DeviceIssue("warning", "throttled", f"{clock:.0f} of {limits.boost_clock_mhz:.0f} MHz at {power_w:.0f} W")]

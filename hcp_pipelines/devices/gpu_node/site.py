@@ -24,6 +24,7 @@ from hcp_pipelines.devices.gpu_node.transport import NodeTransport, new_client
 from hcp_pipelines.devices.gpu_node.values import NodeTelemetry
 from hcp_pipelines.devices.gpu_node.watching import watch
 from hcp_pipelines.devices.gpu_node.xid_record import XidRecord
+from hcp_pipelines.devices.issues import counted
 from hcp_pipelines.devices.site import OnReading, Reading, Sent
 from hcp_pipelines.devices.work import kind_of, spread
 from hcp_pipelines.domain.clock import Clock
@@ -157,7 +158,7 @@ class GpuNodeSite:
         for result, times in found.items():
             metrics.CALLS.labels("poll", result).inc(times)
         power_w, evidence = self.fleet.power()
-        return Reading(at_s, power_w, evidence)
+        return Reading(at_s, power_w, evidence, counted(self.fleet.issues()))
 
     async def _ask(self, node: Node, device: GpuNode) -> str:
         try:

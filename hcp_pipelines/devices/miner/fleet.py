@@ -1,14 +1,16 @@
 """All miners of a facility by slot: who they are, when to ask them again, what each was told last. No loops here."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from hcp_pipelines.devices.issues import DeviceIssue
 from hcp_pipelines.devices.miner.device import MinerDevice
 from hcp_pipelines.devices.miner.evidence import power_of, state_of
+from hcp_pipelines.devices.miner.limits import issues_of
 from hcp_pipelines.devices.miner.telemetry import Level, MinerGroup, Telemetry
 from hcp_pipelines.devices.site import Evidence
 
@@ -84,6 +86,12 @@ class MinerFleet:
             else:
                 power[slot], evidence[slot] = power_of(miner.telemetry, miner.group.levels)
         return power, evidence
+
+    def issues(self) -> Iterator[DeviceIssue]:
+        """What is wrong with the miners that the last round read."""
+        for miner in self.by_slot.values():
+            if miner.telemetry is not None:
+                yield from issues_of(miner.telemetry, miner.group.model)
 
     def states(self) -> npt.NDArray[np.uint8]:
         """[n] the state each miner says it is in; 255 where it doesn't, or there is none."""

@@ -5,7 +5,6 @@ again ever more rarely, so that a hundred hung ones don't hold up the others. Wh
 """
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
+from hcp_pipelines.devices.issues import counted
 from hcp_pipelines.devices.miner import metrics
 from hcp_pipelines.devices.miner.evidence import square_with_meters
 from hcp_pipelines.devices.miner.fleet import Miner, MinerFleet
@@ -64,6 +64,7 @@ class MinerApiSite:
         self._teller: Teller | None = None
         self._polling: asyncio.Task[None] | None = None
         self._round = 0
+        self._meter_problem = ""
         self._log = structlog.get_logger("devices.miner")
 
     @property
@@ -175,13 +176,31 @@ class MinerApiSite:
 
     async def _reading(self, at_s: float) -> Reading:
         power_w, evidence = self.fleet.power()
-        if self._meters is not None:
-            with contextlib.suppress(DeviceUnreachableError, DeviceRefusedError, DeviceReplyError):
-                squared = square_with_meters(power_w, evidence, self.fleet.slots_of_feeder, await self._meters.read())
-                power_w, evidence = squared.power_w, squared.evidence
-                for feeder_id, beyond_w in squared.beyond_w.items():
-                    metrics.METER_BEYOND_WATTS.labels(feeder_id).set(beyond_w)
-        return Reading(at_s, power_w, evidence)
+        by_feeder_w = await self._read_meters()
+        if by_feeder_w is not None:
+            squared = square_with_meters(power_w, evidence, self.fleet.slots_of_feeder, by_feeder_w)
+            power_w, evidence = squared.power_w, squared.evidence
+            for feeder_id, beyond_w in squared.beyond_w.items():
+                metrics.METER_BEYOND_WATTS.labels(feeder_id).set(beyond_w)
+        return Reading(at_s, power_w, evidence, counted(self.fleet.issues()))
+
+    async def _read_meters(self) -> Mapping[str, float] | None:
+        """IT watts by feeder; None without meters, or while they can't be read: said once, and again when they can."""
+        if self._meters is None:
+            return None
+        try:
+            by_feeder_w = await self._meters.read()
+        except (DeviceUnreachableError, DeviceRefusedError, DeviceReplyError) as error:
+            metrics.CALLS.labels("meters", kind_of(error)).inc()
+            if not self._meter_problem:
+                self._log.warning("the feeders' meters can't be read: power is as the miners say", error=str(error))
+            self._meter_problem = str(error)
+            return None
+        metrics.CALLS.labels("meters", "ok").inc()
+        if self._meter_problem:
+            self._log.info("the feeders' meters can be read again")
+        self._meter_problem = ""
+        return by_feeder_w
 
     @property
     def _the_client(self) -> httpx.AsyncClient:

@@ -74,6 +74,7 @@ class MinerGroup:
     firmware: str
     levels: tuple[Level, ...]
     feeder_id: str = ""
+    model: str = ""  # as the model table names it
 
     def level(self, state: int) -> Level | None:
         """The ladder's entry of a state; None where there is none."""

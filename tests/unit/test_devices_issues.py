@@ -1,0 +1,58 @@
+"""What is wrong with a device stands in one table a kind, and comes with every reading."""
+
+import numpy as np
+import pytest
+
+from hcp_pipelines.devices.gpu_node import limits as gpu_limits
+from hcp_pipelines.devices.gpu_node.boards import BoardPower
+from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, NodeFleet
+from hcp_pipelines.devices.gpu_node.values import GpuTelemetry, NodeTelemetry
+from hcp_pipelines.devices.issues import counted
+from hcp_pipelines.devices.many import ManySites
+from hcp_pipelines.devices.miner.limits import MinerLimits, issues_of, limits_of
+from hcp_pipelines.devices.miner.telemetry import Telemetry
+from hcp_pipelines.devices.site import Reading
+from hcp_pipelines.fleet.models import MODELS
+
+
+@pytest.mark.parametrize(
+    ("model", "heat", "severity"),
+    [
+        ("S21", 80.0, []), ("S21", 80.5, ["warning"]), ("S21", 85.5, ["critical"]),
+        ("M60S", 84.0, []), ("M60S", 90.0, ["warning"]), ("M60S", 95.5, ["critical"]),
+        ("something new", 81.0, ["warning"]), ("S21", None, []),
+    ],
+)  # fmt: skip
+def test_a_miner_is_judged_by_its_model_s_limits(model, heat, severity):
+    assert [one.severity for one in issues_of(Telemetry(200.0, chip_temperature_celsius=heat), model)] == severity
+
+
+def test_every_model_of_the_model_table_has_limits():
+    names = {gpu_limits.table_model(name) for name in gpu_limits._LIMITS}
+    for model in MODELS.values():
+        assert limits_of(model.model) != MinerLimits("") if model.type == "ASIC" else model.model in names
+
+
+def test_a_node_s_gpus_are_judged_together():
+    fleet = NodeFleet([GpuGroup(0, 3, ("10.0.0.1",), ())], 3, BoardPower())
+    model = "NVIDIA H100 80GB HBM3"
+    heats = (70.0, 82.0, 86.0)
+    gpus = tuple(GpuTelemetry(n, f"GPU-{n}", model, "host", temperature_celsius=heat) for n, heat in enumerate(heats))
+    assert list(fleet.issues()) == []
+    fleet.nodes[0].telemetry = NodeTelemetry(gpus)
+    assert counted(fleet.issues()) == {("elevated_temperature", "warning"): 1, ("high_temperature", "critical"): 1}
+
+
+def test_several_drivers_issues_add_up():
+    readings, parts = [], []
+
+    class Part:
+        def __init__(self, take):
+            parts.append(take)
+
+    half = np.array([True, False])
+    ManySites([(Part, half, 100), (Part, ~half, 100)], 2, readings.append)
+    hot = {("high_temperature", "critical"): 2}
+    for take, issues in zip(parts, (hot, hot | {("xid", "warning"): 1}), strict=True):
+        take(Reading(0.0, np.zeros(2, np.float32), None, issues))
+    assert readings[0].issues == {("high_temperature", "critical"): 4, ("xid", "warning"): 1}
