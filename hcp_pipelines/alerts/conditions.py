@@ -75,7 +75,7 @@ def _processes(settings: Settings) -> Iterator[Condition]:
     """Processes that the supervisor found unwell; that it no longer looks at all shows in the heartbeat."""
     for process in _read_json(settings, "status.json").get("processes", []):
         if not process["healthy"]:
-            reason = (process["reason"] or process["state"]).splitlines()[0]
+            reason = (process["reason"] or process["state"]).splitlines()[0][:400]
             name = str(process["name"])
             yield Condition(
                 f"process/{name}", "critical", name, f"{name} is not well: {reason}", f"see {process['log']}"

@@ -43,6 +43,7 @@ def configure_logs(process: str, level: str) -> structlog.stdlib.BoundLogger:
     root.setLevel(number)
     for noisy in ("httpx", "httpcore", "asyncio", "psycopg.pool"):
         logging.getLogger(noisy).setLevel(max(number, logging.WARNING))
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it names neither host nor unit; our errors do
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

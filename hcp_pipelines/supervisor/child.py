@@ -21,6 +21,7 @@ BACKOFF_FIRST_S = 0.5
 BACKOFF_LAST_S = 15.0
 STEADY_AFTER_S = 30.0
 HEALTH_TIMEOUT_S = 2.0
+REASONS_MAX = 400  # characters of what a process says is wrong
 LOG_MAX_BYTES = 64 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 
@@ -185,7 +186,16 @@ async def check_health(client: httpx.AsyncClient, url: str) -> str:
         reply = await client.get(url, timeout=HEALTH_TIMEOUT_S)
     except httpx.HTTPError as error:
         return f"no answer on {url}: {error!r}"
-    return "" if reply.is_success else reply.text[:300]
+    return "" if reply.is_success else _reasons(reply)[:REASONS_MAX]
+
+
+def _reasons(reply: httpx.Response) -> str:
+    """The problems that /healthz names, as one line; another answer as it came."""
+    try:
+        problems = reply.json()["problems"]
+        return "; ".join(f"{name}: {text}" for name, text in problems.items())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return reply.text
 
 
 def _is_ready_file_of(path: Path, pid: int | None) -> bool:

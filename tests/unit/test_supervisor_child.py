@@ -16,7 +16,7 @@ from hcp_pipelines.domain.errors import AlreadyRunningError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor import child as child_module
 from hcp_pipelines.supervisor import guardian
-from hcp_pipelines.supervisor.child import Child, ProcessSpec, State
+from hcp_pipelines.supervisor.child import Child, ProcessSpec, State, check_health
 from hcp_pipelines.supervisor.lock import StateLock, owner_pid
 from hcp_pipelines.supervisor.platform import Guardian, Platform, refuse_busy_port
 
@@ -167,3 +167,22 @@ def test_what_may_wait_gives_way_to_what_switches(tmp_path):
     finally:
         child.stop()
         child.reap()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (200, '{"healthy": true, "problems": {}}', ""),
+        (
+            503,
+            '{"healthy": false, "problems": {"a-1": "no gateway", "journal": "full"}}',
+            "a-1: no gateway; journal: full",
+        ),
+        (503, "not ours", "not ours"),
+        (500, "[1]", "[1]"),
+    ],
+)
+async def test_what_a_process_says_is_wrong_is_told_as_text(status, body, reason):
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, text=body))
+    async with httpx.AsyncClient(transport=transport) as client:
+        assert await check_health(client, "http://127.0.0.1/healthz") == reason
