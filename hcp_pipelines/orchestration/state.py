@@ -32,7 +32,8 @@ left join lateral (
 ) signal on true
 left join lateral (
     select basis_tick_id, published_at, refresh_due_at, body from policies
-    where facility_id = f.id and status = 'live'
+    where facility_id = f.id and status = 'live' and inventory_generation = (
+        select generation from inventory_generations g where g.facility_id = f.id and g.is_current)
     order by id desc limit 1
 ) policy on true
 where f.status = 'active'

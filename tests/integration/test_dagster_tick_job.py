@@ -131,6 +131,11 @@ def test_the_sensor_asks_for_the_newest_tick_once_and_remembers(fleet):
         request = solve_request(read_solve_state(connection, now), 0)
         assert request is not None
         assert request.reason is Reason.INDEX_MOVED
+        with connect(fleet, Role.ADMIN) as admin:
+            apply(admin, demo_facilities(3, 300)[0], "test")
+        request = solve_request(read_solve_state(connection, now), 0)
+        assert request is not None
+        assert request.reason is Reason.NO_POLICY, "of the new inventory generation there is none"
 
 
 def test_a_price_from_the_future_or_absurd_asks_for_nothing(fleet):
