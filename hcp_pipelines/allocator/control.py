@@ -16,7 +16,7 @@ import structlog
 from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.decide import Limits
 from hcp_pipelines.allocator.incoming import check
-from hcp_pipelines.allocator.journal import Observation, Outcome
+from hcp_pipelines.allocator.journal import MemoryRow, Observation, Outcome
 from hcp_pipelines.allocator.leases import Lease
 from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.allocator.session import GatewaySession, Handlers
@@ -31,6 +31,7 @@ from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import decode_slots, encode_slots
 
 PAUSE_AFTER_REFUSAL_S = 5.0
+REMEMBER_EACH_S = 5.0
 RESUMED = "resumed"  # the gateway's word for: what you missed has been sent
 
 
@@ -64,6 +65,8 @@ class FacilityControl:
         self.owner = Owner(site, lease.epoch, wiring.clock, wiring.limits)
         self._wiring = wiring
         self._in_flight: dict[str, _InFlight] = {}
+        self._remembered: dict[str, object] = {}
+        self._remember_at_s = float("-inf")
         self._locks_held = 0  # the version that the gateway holds
         self._log = structlog.get_logger("allocator").bind(facility_id=site.facility_id)
         handlers = Handlers(self._announced, self._received, self._lost, lambda: wiring.announce(self))
@@ -100,6 +103,18 @@ class FacilityControl:
             Outcome("expired", str(wave.command_id), row.assignment, now, detail="never sent") for row in wave.rows
         ]
         self._wiring.writer.wake()
+
+    def remember(self) -> None:
+        """Keep what a successor should know, where it has changed."""
+        monotonic_s = self._wiring.clock.monotonic_s()
+        if not self.owner.is_ready or monotonic_s < self._remember_at_s:
+            return
+        memory, self._remember_at_s = self.owner.memory(), monotonic_s + REMEMBER_EACH_S
+        if memory != self._remembered:
+            self._remembered = memory
+            now, facility_id = self._wiring.clock.now(), self.site.facility_id
+            self._wiring.writer.batch.memories[facility_id] = MemoryRow(facility_id, self.lease.epoch, now, memory)
+            self._wiring.writer.wake()
 
     def heartbeat(self, indices: dict[str, float], price: float | None, price_at: datetime | None) -> None:
         """Tell the gateway that its owner is there; give up a session whose acks stay out."""
@@ -276,13 +291,14 @@ class FacilityControl:
     def _take_local(self, event: pb.LocalEvent) -> None:
         """Something the gateway did alone: believed, journalled, and planned upon."""
         slots = self._slots(event.slots)
-        self.owner.devices.set_local(slots, event.state, self._now_s())
         event_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{self.site.facility_id}/{self.site.generation}/{event.seq}")
         at = _instant(event.simulated_at, self._wiring.clock)
+        detail = " ".join(text for text in (event.kind, event.order_id, event.detail) if text)
+        by_group_mw = self.owner.take_local(slots, event.state, at.timestamp())
         groups = self.site.shape.group_of_slot[slots]
-        for n, g in enumerate(np.unique(groups).tolist()):
-            found = self._observation(event_id, n, g, None, event.state, slots[groups == g], at)
-            self._wiring.writer.batch.observations.append(found(event.reason, event.kind, "gateway"))
+        for n, (g, mw) in enumerate(sorted(by_group_mw.items())):
+            row = self._observation(event_id, n, g, None, event.state, slots[groups == g], at, mw)
+            self._wiring.writer.batch.observations.append(row(event.reason, detail, event.actor or "gateway"))
         self._wiring.writer.batch.note_seq(self.site.facility_id, event.seq)
         self.owner.ask()
         self._wiring.wake()
@@ -317,6 +333,7 @@ class FacilityControl:
         to_state: int,
         slots: Slots,
         at: datetime,
+        mw_delta: float = 0.0,
     ) -> Callable[[str, str, str], Observation]:
         shape = self.site.shape
 
@@ -324,7 +341,7 @@ class FacilityControl:
             return Observation(
                 self.site.facility_id, self._wiring.name, self.lease.epoch, event_id, number, self.site.generation,
                 shape.group_ids[g], shape.feeder_of_group[g], from_state, to_state, len(slots), encode_slots(slots),
-                reason, detail, actor, at,
+                reason, detail, actor, at, mw_delta,
             )  # fmt: skip
 
         return row

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -45,8 +46,8 @@ _OUTCOMES = """
     on conflict (command_id, assignment, event) do nothing"""
 _OBSERVED = """
     insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, feeder_id,
-        from_state, to_state, devices, slots, reason, reason_detail, actor, simulated_at)
-    values ('observed', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        from_state, to_state, devices, slots, reason, reason_detail, actor, simulated_at, mw_delta)
+    values ('observed', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
     on conflict (command_id, assignment, event) do nothing"""
 _EXPIRE = """
     insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, feeder_id,
@@ -64,7 +65,14 @@ _CURSOR = """
 _READ_CURSOR = "select value from process_cursors where process = 'gateway_log' and cursor = %s"
 _BOOKINGS = """
     select extract(epoch from simulated_at)::float8, feeder_id, mw_delta from switch_journal
-    where facility_id = %s and event = 'commanded' and simulated_at > %s and mw_delta <> 0 order by simulated_at, id"""
+    where facility_id = %s and event in ('commanded', 'observed') and simulated_at > %s and mw_delta <> 0
+    order by simulated_at, id"""
+_REMEMBER = """
+    insert into owner_memory (facility_id, epoch, simulated_at, memory) values (%s, %s, %s, %s)
+    on conflict (facility_id) do update set epoch = excluded.epoch, simulated_at = excluded.simulated_at,
+        memory = excluded.memory, updated_at = now()
+    where owner_memory.epoch <= excluded.epoch and owner_memory.memory is distinct from excluded.memory"""
+_READ_MEMORY = "select memory from owner_memory where facility_id = %s"
 _HISTORY = """
     insert into allocation_history ("timestamp", facility_id, resource_id, resource_type, recommended_workload,
         actual_workload, devices, expected_profit, tick_id, policy_id)
@@ -137,6 +145,17 @@ class Observation:
     detail: str
     actor: str
     simulated_at: datetime
+    mw_delta: float = 0.0  # of what the gateway did by itself: it uses the ramp windows as well
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRow:
+    """What an owner hands to its successor."""
+
+    facility_id: str
+    epoch: int
+    simulated_at: datetime
+    memory: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +181,11 @@ class Batch:
     outcomes: list[Outcome] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
     history: list[HistoryRow] = field(default_factory=list)
+    memories: dict[str, MemoryRow] = field(default_factory=dict)
     cursors: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.outcomes) + len(self.observations) + len(self.history)
+        return len(self.outcomes) + len(self.observations) + len(self.history) + len(self.memories)
 
     def note_seq(self, facility_id: str, seq: int) -> None:
         """The gateway's log is journalled up to here once this batch is."""
@@ -196,6 +216,8 @@ async def write_batch(connection: Connection, batch: Batch) -> None:
             await connection.execute(_OBSERVED, _observed(o))
         if batch.history:
             await connection.execute(_HISTORY, _history_columns(batch.history))
+        for m in batch.memories.values():
+            await connection.execute(_REMEMBER, (m.facility_id, m.epoch, m.simulated_at, Jsonb(m.memory)))
         for facility_id, seq in batch.cursors.items():
             await connection.execute(_CURSOR, (facility_id, seq))
 
@@ -209,6 +231,12 @@ async def read_cursor(connection: Connection, facility_id: str) -> int:
     """Up to which sequence number the gateway's log is in the journal."""
     row = await (await connection.execute(_READ_CURSOR, (facility_id,))).fetchone()
     return row[0] if row else 0
+
+
+async def read_memory(connection: Connection, facility_id: str) -> dict[str, Any]:
+    """What the owner before knew; empty where there was none."""
+    row = await (await connection.execute(_READ_MEMORY, (facility_id,))).fetchone()
+    return row[0] if row else {}
 
 
 async def read_bookings(connection: Connection, facility_id: str, since: datetime) -> list[tuple[float, str, float]]:
@@ -237,5 +265,5 @@ def _history_columns(rows: Sequence[HistoryRow]) -> list[list[Any]]:
 def _observed(o: Observation) -> tuple[Any, ...]:
     return (
         o.facility_id, o.owner, o.epoch, o.event_id, o.assignment, o.generation, o.group_id, o.feeder_id, o.from_state,
-        o.to_state, o.devices, o.slots, o.reason, o.detail, o.actor, o.simulated_at,
+        o.to_state, o.devices, o.slots, o.reason, o.detail, o.actor, o.simulated_at, o.mw_delta,
     )  # fmt: skip

@@ -17,6 +17,7 @@ from hcp_pipelines.allocator.devices import UNKNOWN, Devices
 from hcp_pipelines.allocator.health import InputHealth, Phase
 from hcp_pipelines.allocator.journal import HistoryRow
 from hcp_pipelines.allocator.market import Latest, MarketBook
+from hcp_pipelines.allocator.memory import Memory, guard_of, memory_of, shadow_of
 from hcp_pipelines.allocator.shadow import Shadow
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.allocator.standing import NOTHING_STANDS, Standing
@@ -29,7 +30,7 @@ from hcp_pipelines.policy.directives import Directed, Directive, Kind, Load, dir
 from hcp_pipelines.policy.evaluate import Evaluation, evaluate
 from hcp_pipelines.policy.guard import GuardState
 from hcp_pipelines.policy.ramps import Booking, RampLedger
-from hcp_pipelines.policy.waves import DwellLocks, dwell_locks
+from hcp_pipelines.policy.waves import DwellLocks, Slots, dwell_locks
 
 CHECK_EACH_S = 0.5  # real: holds, expiries and dwell times are looked at so often without a tick
 AFTER_RELEASE_S = 1e-3  # simulated: a booking has then left its window whatever the rounding
@@ -59,6 +60,7 @@ class Owner:
         self._clock, self._limits = clock, limits
         self._guard: GuardState | None = None
         self._guarded_at_s: float | None = None
+        self._inherited: Memory = {}
         self._progress, self._shadow = _Progress(), Shadow()
         self._is_asked = True
         self._random = np.random.default_rng([zlib.crc32(site.facility_id.encode()), epoch])
@@ -77,9 +79,19 @@ class Owner:
     def follow(self, in_force: InForce) -> None:
         """Put an admitted policy in force."""
         self.in_force = in_force
-        carried = self._guard.carried_to(in_force.compiled) if self._guard else GuardState.empty(in_force.compiled)
-        self._guard = carried
+        if self._guard is None:
+            self._guard = guard_of(self._inherited, in_force.compiled)
+        self._guard = self._guard.carried_to(in_force.compiled)
         self.ask()
+
+    def inherit(self, memory: Memory) -> None:
+        """Go on from what a predecessor knew."""
+        self._inherited, self._shadow = memory, shadow_of(memory, self.site.shape)
+
+    def memory(self) -> Memory:
+        """What a successor should know; what was inherited, as long as there is nothing newer."""
+        own = memory_of(self._guard, self._shadow, self.site.shape)
+        return own if self._guard is not None else own | {"guard": self._inherited.get("guard", {})}
 
     def stand(self, standing: Standing) -> None:
         """What stands over the facility has changed."""
@@ -279,6 +291,17 @@ class Owner:
             self._note_room(now_s)
         for reason in {row.reason for row in wave.rows}:
             metrics.WAVES.labels(reason).inc()
+
+    def take_local(self, slots: Slots, state: int, at_s: float) -> dict[int, float]:
+        """The gateway did something by itself: it counts, and it is on the ramps' windows; signed MW by group."""
+        shape, was = self.site.shape, self.devices.states[slots]
+        self.devices.set_local(slots, state, at_s)
+        groups, found = shape.group_of_slot[slots], dict[int, float]()
+        for g in np.unique(groups[groups >= 0]).tolist():
+            own = was[(groups == g) & (was != UNKNOWN)]
+            found[g] = float((shape.power_mw[g, state] - shape.power_mw[g, own]).sum())
+            self.ledger.book(at_s, {shape.feeder_of_group[g]: found[g]})
+        return found
 
     def ramp_horizon(self, now: datetime) -> datetime:
         """Since when a successor must count load changes."""

@@ -16,7 +16,7 @@ from hcp_pipelines.allocator.admit import refusal_of
 from hcp_pipelines.allocator.control import FacilityControl, Wiring
 from hcp_pipelines.allocator.decide import InForce, Limits
 from hcp_pipelines.allocator.intake import CHANNELS, POLL_S, Intake, PolicyRow
-from hcp_pipelines.allocator.journal import expire, read_bookings, read_cursor, write_commands
+from hcp_pipelines.allocator.journal import expire, read_bookings, read_cursor, read_memory, write_commands
 from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.session import CannotAnnounceError
@@ -126,6 +126,7 @@ class Allocator:
                 async with await self._connect() as connection:
                     closed = await expire(connection, control.site.facility_id, self._context.clock.now())
                     facility_id, now = control.site.facility_id, self._context.clock.now()
+                    control.owner.inherit(await read_memory(connection, facility_id))
                     control.stand((await read_standing(connection, [facility_id], now))[facility_id])
         except (*POSTGRES_ERRORS, TimeoutError) as error:
             self._context.log.warning("old commands not closed", error=str(error).strip())
@@ -298,6 +299,7 @@ class Allocator:
                 power = self._book.power(point)
                 price_at: datetime | None = power.source_at if power else None
                 control.heartbeat(self._book.indices, self._book.decision_price(point), price_at)
+                control.remember()
             self._report_health()
             await asyncio.sleep(HEARTBEAT_S)
 

@@ -15,24 +15,24 @@ class Shadow:
     """Counts by state of the groups that are bent, as the policy alone would have them."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, Ints] = {}
+        self.kept: dict[int, Ints] = {}
 
     def over(self, present: Ints) -> Ints:
         """[g, s] the mix to ask the policy about: `present`, but for the groups that are bent, at today's number of devices."""
-        if not self._kept:
+        if not self.kept:
             return present
         mix = present.copy()
-        for g, kept in self._kept.items():
+        for g, kept in self.kept.items():
             mix[g] = _resized(kept, int(present[g].sum()))
         return mix
 
     def note(self, targets: Ints, present: Ints, bent: Collection[int]) -> None:
         """What the policy wants now. A group that nobody bends any more is forgotten once it has arrived there."""
-        for g in {*bent, *self._kept}:
+        for g in {*bent, *self.kept}:
             if g in bent or not np.array_equal(present[g], targets[g]):
-                self._kept[g] = targets[g].copy()
+                self.kept[g] = targets[g].copy()
             else:
-                del self._kept[g]
+                del self.kept[g]
 
 
 def _resized(counts: Ints, devices: int) -> Ints:

@@ -13,11 +13,13 @@ from hcp_pipelines.allocator.journal import (
     Batch,
     CommandRow,
     HistoryRow,
+    MemoryRow,
     Observation,
     Outcome,
     expire,
     read_bookings,
     read_cursor,
+    read_memory,
     write_batch,
     write_commands,
 )
@@ -201,3 +203,25 @@ async def test_the_intake_reads_each_tick_once_and_looks_back_when_asked(fleet, 
         assert {i.facility_id for i in await intake.inventories()} == {"hou-1", "nor-1", "hub-1"}
     finally:
         await intake.close()
+
+
+async def test_memory_is_kept_by_the_highest_epoch_and_read_by_the_next(connection):
+    def row(epoch, **memory):
+        return Batch(memories={"hou-1": MemoryRow("hou-1", epoch, AT, memory)})
+
+    assert await read_memory(connection, "hou-1") == {}
+    for epoch, guard in ((2, "a"), (1, "an old owner's, late"), (3, "b")):
+        await write_batch(connection, row(epoch, guard=guard))
+    assert await read_memory(connection, "hou-1") == {"guard": "b"}
+
+
+async def test_what_a_gateway_did_by_itself_is_on_the_ramp_windows_of_the_next_owner(connection):
+    def observed(mw):
+        return Observation(
+            "hou-1", "alloc-a", 1, uuid.uuid4(), 0, 1, "s21", "feeder-1", None, 0, 5, b"", "fallback_plan", "", "gateway",
+            AT, mw,
+        )  # fmt: skip
+
+    await write_batch(connection, Batch(observations=[observed(-0.4), observed(0.0)]))
+    bookings = await read_bookings(connection, "hou-1", AT - timedelta(seconds=1))
+    assert bookings == [(AT.timestamp(), "feeder-1", -0.4)]

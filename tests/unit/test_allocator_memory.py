@@ -1,0 +1,82 @@
+"""What a successor knows of its predecessor: guard accounts, the mix to restore, and what the gateway did meanwhile."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hcp_pipelines.allocator.memory import guard_of, memory_of, shadow_of
+from hcp_pipelines.allocator.shadow import Shadow
+from hcp_pipelines.policy.guard import GuardState
+from tests.support import fleet
+from tests.unit.test_allocator_directives import curtail, load_mw, order
+from tests.unit.test_allocator_owner import FULL, OFF, Rig
+
+
+def successor(rig):
+    """Another owner of the same facility: what the gateway says, and what was kept as JSON."""
+    after = Rig(ramps=rig.site.ramps)
+    after.clock, after.book = rig.clock, rig.book
+    after.owner._clock = rig.clock
+    after.owner._guard = None
+    after.owner.inherit(json.loads(json.dumps(rig.owner.memory())))
+    after.owner.follow(rig.owner.in_force)
+    states = rig.owner.devices.states.tobytes()
+    after.owner.devices.adopt(states, states, rig.clock.now().timestamp())
+    after.next_id = rig.next_id
+    return after
+
+
+def test_guard_accounts_go_on_where_they_were():
+    for price in range(20, 400, 3):  # somewhere inside a block's band there is something on account
+        rig = Rig()
+        rig.tick(float(price))
+        rig.tick(float(price))
+        before = rig.owner._guard
+        if before.lost_usd_per_mw.any():
+            break
+    assert before.lost_usd_per_mw.any() or before.forgone_usd_per_mw.any()
+    after = successor(rig)
+    assert np.allclose(after.owner._guard.lost_usd_per_mw, before.lost_usd_per_mw, atol=1e-5)
+    assert np.allclose(after.owner._guard.forgone_usd_per_mw, before.forgone_usd_per_mw, atol=1e-5)
+
+
+def test_what_a_directive_took_is_restored_by_the_successor():
+    rig = Rig()
+    before = load_mw(rig)
+    order(rig, curtail(before / 4), hours=0.5)
+    after = successor(rig)
+    after.owner.stand(rig.owner.standing)
+    assert after.plan() is None
+    for _ in range(8):
+        after.tick(30.0)
+    assert load_mw(after) == pytest.approx(before)
+
+
+def test_memory_is_by_names_and_leaves_out_what_no_longer_fits():
+    rig = Rig()
+    compiled, shape = rig.owner.in_force.compiled, rig.site.shape
+    memory = {"guard": {compiled.block_keys[1]: [1.5, 0.0], "gone/mining_full/0": [9, 9]}, "mix": {"gone": {"idle": 3}}}
+    state = guard_of(memory, compiled)
+    assert state.forgone_usd_per_mw.tolist() == [1.5 if n == 1 else 0.0 for n in range(len(compiled.block_keys))]
+    assert shadow_of(memory, shape).kept == {}
+    assert memory_of(GuardState.empty(compiled), Shadow(), shape) == {"guard": {}, "mix": {}}
+
+
+def test_an_owner_without_a_policy_yet_hands_on_what_it_was_handed():
+    rig = Rig()
+    rig.owner._guard = None
+    rig.owner.inherit({"guard": {"x/mining_full/0": [1.0, 2.0]}, "mix": {}})
+    assert rig.owner.memory()["guard"] == {"x/mining_full/0": [1.0, 2.0]}
+
+
+def test_what_the_gateway_does_by_itself_uses_the_ramp_windows():
+    rig = Rig(ramps=(fleet.ramp("facility", 0.3),))
+    slots = np.flatnonzero(rig.owner.devices.states == FULL)[:80].astype(np.uint32)
+    by_group = rig.owner.take_local(slots, OFF, rig.clock.now().timestamp())
+    assert sum(by_group.values()) == pytest.approx(
+        -80 * (rig.site.shape.power_mw[0, FULL] - rig.site.shape.power_mw[0, OFF])
+    )
+    left = 0.3 + sum(by_group.values())
+    wave = rig.tick(400.0, minutes=1)
+    assert wave is None or -sum(r.mw_delta for r in wave.rows) <= left + 1e-9
