@@ -17,12 +17,14 @@ from hcp_pipelines.edge.discovery import Discovery, Pace, parts_of, sweeps
 from hcp_pipelines.fleet.gateway_scans import ScanReplyError, scan_of
 
 LADDER = [{"state": 0, "power_kw": 0.025, "settle_s": 20}, {"state": 3, "power_kw": 3.5, "settle_s": 60}]
+GPU_LADDER = [{"state": 1, "power_kw": 0.45, "settle_s": 20}, {"state": 5, "power_kw": 1.3, "settle_s": 60}]
 MINERS, NODES = {"kind": "miner_api"}, {"kind": "gpu_node"}
 BOARD = GpuSpecification("H100 SXM5", 79.6, "9.0", 700.0, 0.0)
 
 
 def group(name, first, devices, addresses=(), driver=None):
-    own = {"group_id": name, "feeder_id": "f1", "first_slot": first, "devices": devices, "pue": 1.1, "ladder": LADDER}
+    ladder = GPU_LADDER if driver is NODES else LADDER
+    own = {"group_id": name, "feeder_id": "f1", "first_slot": first, "devices": devices, "pue": 1.1, "ladder": ladder}
     return own | {"addresses": addresses, "driver": driver}
 
 
