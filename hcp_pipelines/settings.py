@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     )
     otlp_endpoint: str | None = Field(default=None, description="Export traces there; none are exported if unset.")
     dagster_port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI (loopback).")
+    operator: str = Field(default="", description="The operator in whose name commands order; --as says it too.")
+    operator_token_file: Path | None = Field(
+        default=None, description="Their token, if not in secrets/operators/NAME.token of the state directory."
+    )
     approval_mw: float = Field(default=1e9, gt=0, description="Changes above this need a second person.")
     max_policy_jump_mw: float = Field(default=1e9, gt=0, description="Largest change a new policy may make at once.")
     policy_expires_s: float = Field(default=6 * 3600, gt=0, description="Life of a policy, simulated seconds.")

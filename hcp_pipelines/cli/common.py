@@ -1,7 +1,9 @@
-"""What several commands share: settings from the options, tables, JSON."""
+"""What several commands share: settings from the options, instants and durations, tables, JSON."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +15,9 @@ from rich.text import Text
 from hcp_pipelines.settings import Settings
 
 NARROWEST_COLUMN = 8  # characters, border included; below that a table is unreadable
+
+_DURATION = re.compile(r"(?P<number>[0-9]{1,6}(\.[0-9]{1,3})?)(?P<unit>[smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,6 +33,27 @@ def settings_of(context: click.Context, own_state_dir: Path | None = None, **ove
     """The settings of this invocation: environment, then options."""
     state_dir = own_state_dir or (context.obj or {}).get("state_dir")
     return Settings.load(state_dir=state_dir, **overrides)
+
+
+def instant(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
+    """An option's instant; without an offset it is UTC."""
+    if value is None:
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not an instant like 2024-08-20 or 2024-08-20T18:00Z") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def duration(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
+    """An option's duration: 90s, 30m, 2h, 1d."""
+    if value is None:
+        return None
+    found = _DURATION.fullmatch(value)
+    if found is None or float(found["number"]) == 0:
+        raise click.BadParameter(f"{value!r} is not a duration like 90s, 30m, 2h or 1d")
+    return timedelta(seconds=float(found["number"]) * _SECONDS[found["unit"]])
 
 
 def print_json(value: object) -> None:

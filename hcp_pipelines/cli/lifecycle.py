@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from hcp_pipelines.cli.common import plain, settings_of, state_dir_option
+from hcp_pipelines.cli.common import instant, plain, settings_of, state_dir_option
 from hcp_pipelines.cli.screen import live_screen
 from hcp_pipelines.domain.errors import HcpError, NotRunningError
 from hcp_pipelines.settings import Settings, child_environment
@@ -29,21 +29,11 @@ DETACH_WITHIN_S = 240.0
 DOWN_WITHIN_S = 90.0
 
 
-def _instant(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        instant = datetime.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not an instant like 2024-08-20 or 2024-08-20T18:00Z") from None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-
-
 @click.command("up")
 @click.option("--detach", is_flag=True, help="Return once everything is up; `hcp down` stops it.")
 @click.option("--scenario", help="Scenario of the simulated world.  [default: calm]")
 @click.option("--speed", "clock_speed", type=float, help="Simulated seconds per real second.  [default: 60]")
-@click.option("--from", "start_at", callback=_instant, metavar="T", help="Instant at which a new world begins.")
+@click.option("--from", "start_at", callback=instant, metavar="T", help="Instant at which a new world begins.")
 @click.option("--devices", type=int, help="Devices of the demo fleet.  [default: 2000]")
 @click.option("--facilities", type=int, help="Facilities of the demo fleet.  [default: 3]")
 @state_dir_option

@@ -10,7 +10,19 @@ from pathlib import Path
 
 import click
 
-from hcp_pipelines.cli import alerts, bench, discover, facility, inspect, lifecycle, sql
+from hcp_pipelines.cli import (
+    alerts,
+    bench,
+    directives,
+    discover,
+    facility,
+    inspect,
+    lifecycle,
+    locks,
+    operator,
+    orders,
+    sql,
+)
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.settings import Settings
 
@@ -36,6 +48,10 @@ sql.register(cli)
 facility.register(cli)
 discover.register(cli)
 alerts.register(cli)
+operator.register(cli)
+orders.register(cli)
+locks.register(cli)
+directives.register(cli)
 bench.register(cli)
 
 

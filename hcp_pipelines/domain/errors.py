@@ -3,6 +3,7 @@
 HcpError
 ├── ConfigError            fix a file, a setting or an argument (exit code 2)
 ├── NotRunningError        start the platform first
+├── NotPermittedError      ask somebody who may
 ├── AlreadyRunningError    another platform owns this state directory or port
 ├── StorageError           Postgres or the lake refused or is away (retry or mend)
 ├── MarketError            an outside service answered badly (retry later)
@@ -27,6 +28,10 @@ class ConfigError(HcpError):
 
 class NotRunningError(HcpError):
     """No platform runs on this state directory."""
+
+
+class NotPermittedError(HcpError):
+    """The operator is unknown, is not who they say, or may not do this."""
 
 
 class AlreadyRunningError(HcpError):

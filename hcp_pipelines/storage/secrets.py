@@ -29,7 +29,7 @@ def password(settings: Settings, role: Role, *, create: bool = False) -> str:
     except FileNotFoundError:
         if not create:
             raise StorageError(f"{path} is missing: the platform has not been set up here; `hcp up` does it") from None
-    _create(path, secrets.token_urlsafe(24))
+    create_secret(path, secrets.token_urlsafe(24))
     return path.read_text()
 
 
@@ -37,11 +37,11 @@ def gpu_agents_token_file(settings: Settings) -> Path:
     """The file with the token of the simulated GPU nodes' agents, generated at first use."""
     path = secrets_dir(settings) / "gpu_agents_token"
     if not path.exists():
-        _create(path, secrets.token_urlsafe(32))
+        create_secret(path, secrets.token_urlsafe(32))
     return path
 
 
-def _create(path: Path, value: str) -> None:
+def create_secret(path: Path, value: str) -> None:
     """The whole file or nothing, with mode 0600."""
     fd, fresh = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(fd, "w") as file:

@@ -68,12 +68,13 @@ def read_loop(settings: Settings) -> Status:
     """Ticks, policies, switches and latency from Postgres; `error` where it can't be asked."""
     try:
         with connect(settings, Role.API) as connection:
-            return _read_loop(connection, _world_clock(settings))
+            return _read_loop(connection, world_clock(settings))
     except (psycopg.Error, StorageError, OSError) as error:
         return {"ticks": {}, "policies": {}, "switches": {}, "latency_ms": {}, "error": f"Postgres: {error}"}
 
 
-def _world_clock(settings: Settings) -> SystemClock:
+def world_clock(settings: Settings) -> SystemClock:
+    """The clock of the platform's world; the real one where none was written."""
     try:
         return SystemClock(Anchor.load(settings.at("run", "clock.json")))
     except OSError:

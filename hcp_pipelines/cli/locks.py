@@ -1,0 +1,119 @@
+"""`hcp lock|unlock|release|approve`: locks, the end of orders, and decisions on what somebody else asked for."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hcp_pipelines.cli.acting import Asked, Watch, acting, as_option, finish, ordering, tell
+from hcp_pipelines.cli.common import state_dir_option
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.fleet.inventory import load_inventory
+from hcp_pipelines.operators import approvals, building, orders
+from hcp_pipelines.operators.orders import Placed
+from hcp_pipelines.operators.progress import are_down, newest_row
+from hcp_pipelines.wire.slots import encode_slots
+
+Command = Callable[..., Any]
+
+
+def locking(command: Command) -> Command:
+    """Which devices."""
+    for option in (
+        click.option("--site", is_flag=True, help="All devices of the facility."),
+        click.option("--feeder", help="All devices of a feeder."),
+        click.option(
+            "--device", "devices", multiple=True, metavar="SLOTS", help="Slots: 7, 10-19 or 3,5,8-9; repeatable."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("lock")
+@click.argument("facility")
+@locking
+@ordering
+def lock(asked: Asked, facility: str, devices: tuple[str, ...], feeder: str | None, site: bool) -> None:
+    """Lock out devices of FACILITY: they go to their lowest state, and nothing energises them until you unlock them."""
+    refuse_unclear(devices, feeder, site)
+    with asked.acting() as act:
+        inventory = load_inventory(act.connection, facility)
+        slots = building.slots_of(inventory, devices) if devices else None
+        checked = building.feeder_of(inventory, feeder) if feeder is not None else None
+        bitmap, after = encode_slots(slots) if slots is not None else None, newest_row(act.connection, facility)
+        placed = orders.lock(act.connection, act.operator, facility, asked.reason, slots=bitmap, feeder_id=checked)
+        finish(act, asked, [Watch(placed, are_down(inventory, slots, checked or ""), after)])
+
+
+@click.command("unlock")
+@click.argument("lockout")
+@as_option
+@state_dir_option
+@click.pass_context
+def unlock(context: click.Context, lockout: str, operator: str | None, own_state_dir: Path | None) -> None:
+    """Remove LOCKOUT (`7` or `lockout/7`): its holder does, or an admin."""
+    with acting(context, own_state_dir, operator) as act:
+        tell([orders.unlock(act.connection, act.operator, _number(lockout))], "removed", as_json=False)
+
+
+@click.command("release")
+@click.argument("ids", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All overrides, curtailments and stops; locks stay.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_option
+@state_dir_option
+@click.pass_context
+def release(
+    context: click.Context,
+    ids: tuple[str, ...],
+    everything: bool,
+    as_json: bool,
+    operator: str | None,
+    own_state_dir: Path | None,
+) -> None:
+    """End orders (`7` or `curtail/7`); the load comes back under the ramps."""
+    if bool(ids) == everything:
+        raise ConfigError("what is to be released? Ids (`hcp directives` shows them), or --all")
+    with acting(context, own_state_dir, operator) as act:
+        numbers = None if everything else [_number(text) for text in ids]
+        released = orders.release(act.connection, act.operator, act.now(), numbers)
+    if not released and not as_json:
+        click.echo("nothing stood")
+    tell([Placed(name, facility_id) for name, facility_id in released], "released", as_json=as_json)
+
+
+@click.command("approve")
+@click.argument("approval", type=int)
+@click.option("--reject", is_flag=True, help="Say no instead.")
+@click.option("--reason", default="", help="Kept with the decision.")
+@as_option
+@state_dir_option
+@click.pass_context
+def approve(
+    context: click.Context, approval: int, reject: bool, reason: str, operator: str | None, own_state_dir: Path | None
+) -> None:
+    """Approve what somebody else asked for (`hcp directives` shows what waits)."""
+    with acting(context, own_state_dir, operator) as act:
+        subject = approvals.decide(act.connection, act.operator, approval, reason, act.now(), is_approved=not reject)
+    click.echo(f"{subject}: {'rejected' if reject else 'approved'}")
+
+
+def refuse_unclear(devices: tuple[str, ...], feeder: str | None, site: bool) -> None:
+    """One of the options of `locking` has to be there, and only one."""
+    if (bool(devices), feeder is not None, site).count(True) != 1:
+        raise ConfigError("what is to be locked? One of --device SLOTS, --feeder ID, --site")
+
+
+def _number(text: str) -> int:
+    tail = text.rpartition("/")[2]
+    if not tail.isdecimal() or len(tail) > 18:
+        raise ConfigError(f"{text!r} is no id like 7 or curtail/7: `hcp directives` shows those there are")
+    return int(tail)
+
+
+def register(group: click.Group) -> None:
+    """Add the commands."""
+    for command in (lock, unlock, release, approve):
+        group.add_command(command)

@@ -1,0 +1,83 @@
+"""What stands: directives, locks, and what waits for a second person. Reading only; the owners read their own way."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+_ORDERS = """
+    select kind || '/' || id, facility_id, status, actor, reason, scope, value, valid_from, valid_until, mw_change
+    from operator_overrides
+    where released_at is null and status in ('standing', 'pending') and (valid_until is null or valid_until > %s) order by id"""
+_LOCKOUTS = """
+    select 'lockout/' || id, facility_id, scope, coalesce(feeder_id, ''), holder, reason, placed_at from lockouts
+    where removed_at is null order by id"""
+_WAITING = """
+    select a.id, a.facility_id, a.what || '/' || a.subject, a.mw, a.detail, a.requested_by, a.expires_at
+    from approvals a left join operator_overrides o on a.what = 'override' and o.id::text = a.subject
+    where a.decision is null and a.expires_at > %s and o.released_at is null order by a.id"""
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """An override, curtailment or stop that is in the books; instants are simulated."""
+
+    name: str
+    facility_id: str
+    status: str
+    actor: str
+    reason: str
+    scope: dict[str, Any]
+    value: dict[str, Any]
+    valid_from: datetime
+    valid_until: datetime | None
+    most_mw: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lockout:
+    """Devices that somebody holds locked out; `placed_at` is real."""
+
+    name: str
+    facility_id: str
+    scope: str
+    feeder_id: str
+    holder: str
+    reason: str
+    placed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Something that waits for a second person, until `expires_at` (simulated)."""
+
+    approval_id: int
+    facility_id: str
+    subject: str
+    mw: float
+    detail: str
+    requested_by: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Everything over all facilities."""
+
+    directives: tuple[Directive, ...]
+    lockouts: tuple[Lockout, ...]
+    approvals: tuple[Waiting, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def what_stands(connection: psycopg.Connection[Any], now: datetime) -> Standing:
+    """What stands at a simulated instant, or begins later."""
+    return Standing(
+        tuple(Directive(*row) for row in connection.execute(_ORDERS, (now,)).fetchall()),
+        tuple(Lockout(*row) for row in connection.execute(_LOCKOUTS).fetchall()),
+        tuple(Waiting(*row) for row in connection.execute(_WAITING, (now,)).fetchall()),
+    )

@@ -1,0 +1,142 @@
+"""How far an order has got: what its owner commanded, what of it was acknowledged and settled, what the gateway sees now."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+import psycopg
+
+from hcp_pipelines.domain.errors import HcpError
+from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.fleet.inventory import FacilityInventory, GroupInventory
+from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.edge_v1_pb2_grpc import EdgeGatewayStub
+
+READ_WITHIN_S = 5.0
+MESSAGE_MAX_BYTES = 16 * 1024 * 1024
+METER_SLACK = 0.02  # of a limit: devices of one model differ by so much in what they draw
+_ADDRESS = "select address from gateway_endpoints where facility_id = %s"
+_DEVICES = """
+    with mine as (
+        select command_id, assignment, devices from switch_journal
+        where facility_id = %(facility)s and event = 'commanded' and reason_detail like %(name)s and id > %(after)s)
+    select coalesce((select sum(devices) from mine), 0), j.event, coalesce(sum(j.devices), 0), coalesce(sum(j.failed), 0)
+    from mine m join switch_journal j using (command_id, assignment) where j.event in ('acked', 'settled') group by j.event
+    union all select coalesce(sum(devices), 0), 'commanded', 0, 0 from mine"""
+_NEWEST = "select coalesce(max(id), 0) from switch_journal where facility_id = %s"
+
+States = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Devices commanded for an order, and of those acknowledged, settled, and not settled in time."""
+
+    commanded: int = 0
+    acked: int = 0
+    settled: int = 0
+    failed: int = 0
+
+
+def newest_row(connection: psycopg.Connection[Any], facility_id: str) -> int:
+    """Where the facility's journal ends now: what an order brings comes behind it."""
+    row = connection.execute(_NEWEST, (facility_id,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def progress_of(connection: psycopg.Connection[Any], facility_id: str, name: str, after: int = 0) -> Progress:
+    """What the journal says of an order by its name, `curtail/7`, behind a row."""
+    parameters = {"facility": facility_id, "name": f"%{name}:%", "after": after}
+    commanded, counts, failed = 0, {"acked": 0, "settled": 0}, 0
+    for devices, event, count, undone in connection.execute(_DEVICES, parameters).fetchall():
+        commanded, failed = int(devices), failed + int(undone)
+        if event in counts:
+            counts[event] = int(count)
+    return Progress(commanded, counts["acked"], counts["settled"], failed)
+
+
+def read_gateway(connection: psycopg.Connection[Any], facility_id: str) -> pb.FacilityState:
+    """A facility's present state, from its gateway.
+
+    Raises:
+        HcpError: it can't be asked.
+    """
+    row = connection.execute(_ADDRESS, (facility_id,)).fetchone()
+    if row is None:
+        raise HcpError(f"{facility_id}: no gateway is known for it yet; `hcp status` tells what runs")
+    options = [("grpc.max_receive_message_length", MESSAGE_MAX_BYTES)]
+    with grpc.insecure_channel(row[0], options=options) as channel:
+        try:
+            request = pb.ReadRequest(facility_id=facility_id)
+            state: pb.FacilityState = EdgeGatewayStub(channel).Read(request, timeout=READ_WITHIN_S)
+        except grpc.RpcError as error:
+            raise HcpError(
+                f"{facility_id}: its gateway does not answer ({error.code().name}); `hcp status` tells more"
+            ) from None
+    return state
+
+
+def meter_mw(state: pb.FacilityState) -> float:
+    """All-in MW at the facility's meter."""
+    return state.power_kw / 1000
+
+
+Reached = Callable[[pb.FacilityState], bool]
+
+
+def is_below(cap_mw: float) -> Reached:
+    """Whether the meter shows no more than a limit."""
+    return lambda state: meter_mw(state) <= cap_mw * (1 + METER_SLACK) + 1e-6
+
+
+def are_down(inventory: FacilityInventory, slots: npt.NDArray[np.uint32] | None = None, feeder_id: str = "") -> Reached:
+    """Whether devices that answer draw no more than their group's lowest state: all, those of a feeder, or some slots."""
+
+    def reached(state: pb.FacilityState) -> bool:
+        observed = _observed(state, inventory)
+        wanted = np.zeros(len(observed), dtype=bool)
+        wanted[slice(None) if slots is None else slots] = True
+        for group in inventory.groups:
+            mine = _slots_of(group)
+            if feeder_id in ("", group.feeder_id) and _count(
+                observed[mine][wanted[mine]], group, group.lowest, is_other=True
+            ):
+                return False
+        return True
+
+    return reached
+
+
+def are_in(inventory: FacilityInventory, group_id: str, state: DeviceState, devices: int | None) -> Reached:
+    """Whether so many devices of a group (None: all that answer) are in a state, judged by their power."""
+    group = next(g for g in inventory.groups if g.group_id == group_id)
+
+    def reached(seen: pb.FacilityState) -> bool:
+        observed = _observed(seen, inventory)[_slots_of(group)]
+        others = _count(observed, group, state, is_other=True)
+        return others == 0 if devices is None else _count(observed, group, state, is_other=False) >= devices
+
+    return reached
+
+
+def _observed(state: pb.FacilityState, inventory: FacilityInventory) -> States:
+    seen = np.frombuffer(state.observed, dtype=np.uint8)
+    sized = np.full(inventory.slots, 255, dtype=np.uint8)
+    known = min(len(seen), len(sized))
+    sized[:known] = seen[:known]
+    return sized
+
+
+def _slots_of(group: GroupInventory) -> slice:
+    return slice(group.first_slot, group.first_slot + group.devices)
+
+
+def _count(observed: States, group: GroupInventory, state: DeviceState, *, is_other: bool) -> int:
+    """Devices that are seen in a state, or in another one that draws another power; nobody is seen at 255."""
+    power = group.power_kw_by_state()
+    same = [int(s) for s, kw in power.items() if abs(kw - power[state]) < 1e-9]
+    matches = np.isin(observed, same)
+    return int(((observed != 255) & ~matches).sum() if is_other else matches.sum())

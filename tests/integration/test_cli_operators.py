@@ -1,0 +1,259 @@
+"""Operators at the command line on a real database: who may order, what is kept of it, and what a second person decides."""
+
+import json
+import stat
+
+import psycopg
+import pytest
+import yaml
+
+from hcp_pipelines.fleet.apply import apply
+from hcp_pipelines.fleet.demo import demo_facilities
+from hcp_pipelines.operators.accounts import OperatorRole, add
+from hcp_pipelines.storage.secrets import secrets_dir
+from tests.support.cli import hcp
+
+__all__ = ["hcp"]
+
+GROUP = "s21"
+
+
+@pytest.fixture
+def fleet(settings, database):
+    for document in demo_facilities(2, 120):
+        apply(database, document, "test")
+    for name, role in (("ann", "operator"), ("bob", "operator"), ("root", "admin"), ("vic", "viewer")):
+        add(settings, database, name, OperatorRole(role), "test")
+    return database
+
+
+@pytest.fixture
+def run(hcp, settings, fleet):
+    def command(*arguments, by="ann", **environment):
+        return hcp(*arguments, "--state-dir", settings.state_dir, HCP_OPERATOR=by, **environment)
+
+    return command
+
+
+@pytest.fixture
+def group(fleet):
+    row = fleet.execute(
+        "select group_id from device_groups where facility_id = 'hou-1' and type = 'ASIC' order by first_slot limit 1"
+    )
+    return row.fetchone()[0]
+
+
+def audit(database, action):
+    rows = database.execute("select actor, subject, detail from audit_log where action = %s order by id", (action,))
+    return rows.fetchall()
+
+
+def orders(database):
+    return database.execute("select kind, status, actor, released_by from operator_overrides order by id").fetchall()
+
+
+def test_an_operators_token_is_in_a_closed_file_and_nowhere_else(hcp, settings, database):
+    made = hcp("operator", "add", "ann.b", "--role", "operator", "--state-dir", settings.state_dir)
+    path = secrets_dir(settings) / "operators" / "ann.b.token"
+    listed = secrets_dir(settings) / "operators.yaml"
+    token = path.read_text()
+    assert (made.code, len(token) >= 40, token in made.out + made.err) == (0, True, False)
+    assert [stat.S_IMODE(p.stat().st_mode) for p in (path, listed)] == [0o600, 0o600]
+    known = yaml.safe_load(listed.read_text())["operators"]["ann.b"]
+    stored = database.execute("select role, token_sha256 from operators where name = 'ann.b'").fetchone()
+    assert (known["role"], known["token_sha256"]) == stored
+    assert token not in listed.read_text() + str(audit(database, "operator.added"))
+    again = hcp("operator", "add", "ann.b", "--role", "admin", "--state-dir", settings.state_dir)
+    assert (again.code, "exists already" in again.err, path.read_text()) == (2, True, token)
+    for name in ("../x", "Ann", "a/b", ""):
+        assert hcp("operator", "add", name, "--role", "admin", "--state-dir", settings.state_dir).code == 2
+    gone = hcp("operator", "disable", "ann.b", "--state-dir", settings.state_dir)
+    assert (gone.code, path.exists()) == (0, False)
+    assert "ann.b" not in yaml.safe_load(listed.read_text())["operators"]
+    assert "disabled" in hcp("operator", "list", "--state-dir", settings.state_dir).out
+
+
+def test_nobody_wrong_tokens_and_open_files_order_nothing(run, settings, fleet, tmp_path):
+    stop = ("stop-all", "--reason", "drill")
+    nobody = run(*stop, by="")
+    assert (nobody.code, "hcp operator add" in nobody.err) == (2, True)
+    stranger = run(*stop, "--as", "eve")
+    assert (stranger.code, "hcp operator add eve" in stranger.err) == (2, True)
+    forged = tmp_path / "token"
+    forged.write_text("guess")
+    forged.chmod(0o600)
+    wrong = run(*stop, HCP_OPERATOR_TOKEN_FILE=str(forged))
+    assert (wrong.code, "the token is another one" in wrong.err) == (1, True)
+    forged.chmod(0o644)
+    assert "chmod 600" in run(*stop, HCP_OPERATOR_TOKEN_FILE=str(forged)).err
+    unknown = tmp_path / "t2"
+    unknown.write_text("guess")
+    unknown.chmod(0o600)
+    assert run(*stop, "--as", "eve", HCP_OPERATOR_TOKEN_FILE=str(unknown)).code == 1
+    assert [(actor, detail["reason"]) for actor, _, detail in audit(fleet, "operator.refused")] == [
+        ("ann", "wrong token"),
+        ("eve", "unknown or disabled"),
+    ]
+    assert orders(fleet) == []
+
+
+def test_who_may_only_look_orders_nothing_and_the_attempt_is_kept(run, fleet):
+    for command in (
+        ("stop-all", "--reason", "x"),
+        ("curtail", "hou-1", "--to", "0", "--reason", "x"),
+        ("lock", "hou-1", "--site", "--reason", "x"),
+        ("release", "--all"),
+        ("unlock", "1"),
+        ("approve", "1"),
+    ):
+        refused = run(*command, by="vic")
+        assert (refused.code, "takes an operator or an admin" in refused.err) == (1, True), command
+    actions = [a for (a,) in fleet.execute("select distinct action from audit_log where actor = 'vic'").fetchall()]
+    expected = ["approve", "curtail", "lock", "release", "stop_all", "unlock"]
+    assert sorted(actions) == [f"{action}.refused" for action in expected]
+    assert orders(fleet) == []
+    assert fleet.execute("select count(*) from lockouts").fetchone() == (0,)
+    assert run("directives", by="vic").code == 0
+
+
+def test_stop_all_is_of_the_whole_portfolio_until_it_is_released(run, fleet):
+    stopped = json.loads(run("stop-all", "--reason", "fire drill", "--json").out)
+    assert [o["facility_id"] for o in stopped["orders"]] == ["hou-1", "nor-1"]
+    shown = json.loads(run("directives", "--json").out)["directives"]
+    assert [(d["name"], d["reason"], d["valid_until"]) for d in shown] == [
+        (o["name"], "fire drill", None) for o in stopped["orders"]
+    ]
+    first = stopped["orders"][0]["name"]
+    assert run("release", first, by="bob").out == f"hou-1: {first} released\n"
+    twice = run("release", first, by="bob")
+    assert (twice.code, "does not stand" in twice.err) == (2, True)
+    assert run("release", "--all").out.count("released") == 1
+    assert [(status, by) for _, status, _, by in orders(fleet)] == [("standing", "bob"), ("standing", "ann")]
+    assert run("directives").out == "Nothing stands: the policies decide.\n"
+
+
+def test_releasing_something_that_does_not_stand_releases_nothing(run, fleet):
+    run("stop-all", "hou-1", "--reason", "x")
+    assert run("release", "1", "99").code == 2
+    assert orders(fleet)[0][3] is None
+
+
+def test_an_override_has_to_end_and_a_curtailment_need_not(run, fleet, group):
+    ordered = ("override", "hou-1", "--group", group, "--state", "curtailed", "--reason", "x")
+    endless = run(*ordered)
+    assert (endless.code, "has to end" in endless.err) == (2, True)
+    assert (run(*ordered, "--until", "2001-01-01").code, run(*ordered, "--for", "2 hours").code) == (2, 2)
+    assert run(*ordered, "--for", "2h", "--until", "2090-01-01").code == 2
+    assert run(*ordered, "--for", "2h", "--devices", "3").code == 0
+    assert run("curtail", "hou-1", "--to", "0.1", "--reason", "hot", "--within", "30").code == 0
+    assert run("curtail", "hou-1", "--to", "0.1", "--mw", "1", "--reason", "hot").code == 2
+    rows = fleet.execute(
+        "select scope, value, valid_until - valid_from, reason from operator_overrides order by id"
+    ).fetchall()
+    assert rows[0][:2] == ({"group_id": group}, {"state": "curtailed", "devices": 3})
+    assert rows[0][2].total_seconds() == 7200
+    assert (rows[1][1], rows[1][2]) == ({"cap_mw": 0.1, "within_s": 30.0}, None)
+
+
+def test_by_how_much_needs_the_meter(run):
+    blind = run("curtail", "hou-1", "--mw", "1", "--reason", "hot")
+    assert (blind.code, "no gateway is known" in blind.err) == (1, True)
+
+
+def test_an_override_above_the_limit_waits_for_another_person(run, fleet, group):
+    ordered = (
+        "override",
+        "hou-1",
+        "--group",
+        group,
+        "--state",
+        "curtailed",
+        "--for",
+        "2h",
+        "--reason",
+        "test",
+        "--json",
+    )
+    small = json.loads(run(*ordered, "--devices", "1", HCP_APPROVAL_MW="0.05").out)["orders"]
+    assert small[0]["approval_id"] is None
+    asked = json.loads(run(*ordered, HCP_APPROVAL_MW="0.05").out)["orders"][0]
+    number = str(asked["approval_id"])
+    assert [status for _, status, _, _ in orders(fleet)] == ["standing", "pending"]
+    own = run("approve", number, "--reason", "mine")
+    assert (own.code, "another person has to decide" in own.err) == (1, True)
+    assert [a for a, _, _ in audit(fleet, "approval.refused")] == ["ann"]
+    assert run("approve", number, "--reason", "agreed", by="bob").out == f"hou-1: {asked['name']}: approved\n"
+    row = fleet.execute("select status, approved_by, decision_reason from operator_overrides where id = 2").fetchone()
+    assert row == ("standing", "bob", "agreed")
+    twice = run("approve", number, by="root")
+    assert (twice.code, "was approved already" in twice.err) == (2, True)
+
+
+def test_a_rejected_override_never_stands(run, fleet, group):
+    ordered = ("override", "hou-1", "--group", group, "--state", "curtailed", "--for", "2h", "--reason", "x", "--json")
+    asked = json.loads(run(*ordered, HCP_APPROVAL_MW="0.05").out)["orders"][0]
+    shown = json.loads(run("directives", "--json").out)
+    assert [a["approval_id"] for a in shown["approvals"]] == [asked["approval_id"]]
+    assert run("approve", str(asked["approval_id"]), "--reject", "--reason", "no", by="bob").out.endswith("rejected\n")
+    assert orders(fleet)[0][1] == "rejected"
+    assert json.loads(run("directives", "--json").out) == {"directives": [], "lockouts": [], "approvals": []}
+
+
+def test_nobody_decides_too_late_or_on_what_was_released(run, fleet, group):
+    ordered = ("override", "hou-1", "--group", group, "--state", "curtailed", "--for", "2h", "--reason", "x")
+    run(*ordered, HCP_APPROVAL_MW="0.05")
+    run(*ordered, HCP_APPROVAL_MW="0.05")
+    run("release", "1")
+    released = run("approve", "1", by="bob")
+    assert (released.code, "was released meanwhile" in released.err) == (2, True)
+    fleet.execute("update approvals set expires_at = '2001-01-01T00:00Z' where id = 2")
+    late = run("approve", "2", by="bob")
+    assert (late.code, "could be given until" in late.err) == (2, True)
+    assert [status for _, status, _, _ in orders(fleet)] == ["pending", "pending"]
+
+
+def test_the_database_itself_keeps_actor_and_approver_apart(fleet):
+    with pytest.raises(psycopg.errors.CheckViolation):
+        fleet.execute(
+            """insert into approvals (facility_id, what, subject, mw, requested_by, expires_at, decision, decided_by, decided_at)
+               values ('hou-1', 'policy', '1', 1, 'ann', now(), 'approved', 'ann', now())"""
+        )
+
+
+def test_a_lock_is_removed_by_its_holder_or_an_admin(run, fleet):
+    assert run("lock", "hou-1", "--device", "3,5", "--reason", "hands inside").out == "hou-1: lockout/1 stands\n"
+    run("lock", "hou-1", "--feeder", "feeder-1", "--reason", "works")
+    run("lock", "nor-1", "--site", "--reason", "works")
+    stranger = run("unlock", "lockout/1", by="bob")
+    assert (stranger.code, "only ann or an admin" in stranger.err) == (1, True)
+    assert [(a, d["holder"]) for a, _, d in audit(fleet, "lockout.removal_refused")] == [("bob", "ann")]
+    assert (run("unlock", "1").code, run("unlock", "2", by="root").code) == (0, 0)
+    assert run("unlock", "1").code == 2
+    rows = fleet.execute("select scope, removed_by from lockouts order by id").fetchall()
+    assert rows == [("device", "ann"), ("feeder", "root"), ("site", None)]
+    version = fleet.execute("select lockouts_version from facilities where id = 'hou-1'").fetchone()
+    assert version == (4,)
+    assert "lockout/3" in run("directives").out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="nothing"),
+        pytest.param(("--site", "--feeder", "feeder-1"), id="two things"),
+        pytest.param(("--feeder", "nope"), id="an unknown feeder"),
+        pytest.param(("--device", "100000"), id="a slot that is none"),
+    ],
+)
+def test_a_lock_of_nothing_is_wrong_usage(run, fleet, options):
+    assert run("lock", "hou-1", *options, "--reason", "x").code == 2
+    assert run("lock", "nowhere", "--site", "--reason", "x").code == 2
+    assert fleet.execute("select count(*) from lockouts").fetchone() == (0,)
+
+
+def test_what_stood_is_never_deleted(fleet, run):
+    run("stop-all", "--reason", "x")
+    run("lock", "hou-1", "--site", "--reason", "x")
+    for table in ("operator_overrides", "lockouts", "approvals"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
+            fleet.execute(f"delete from {table}")
