@@ -97,6 +97,7 @@ class ReasonCode(StrEnum):
     GRID_DEPLOYMENT = "grid_deployment"
     LOCKOUT = "lockout"
     LOCAL_SAFETY = "local_safety"
+    SHED_BY_RELAY = "shed_by_relay"
 
 
 class RefusalCode(StrEnum):
@@ -111,6 +112,7 @@ class RefusalCode(StrEnum):
     STATE_NOT_SUPPORTED = "state_not_supported"
     LOCKED = "locked"
     HELD = "held"
+    UNSAFE = "unsafe"
     NOT_ALLOWED = "not_allowed"
     REPLAYED = "replayed"
     DEVICE_UNREACHABLE = "device_unreachable"

@@ -11,6 +11,7 @@ import grpc
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.errors import AlreadyRunningError, ConfigError, HcpError
+from hcp_pipelines.edge.compaction import keep_short
 from hcp_pipelines.edge.config import EdgeConfig, load_edge_config
 from hcp_pipelines.edge.discovery import Discovery
 from hcp_pipelines.edge.durable_log import DurableLog, open_ahead, take_over
@@ -57,6 +58,8 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
     async with asyncio.TaskGroup() as tasks:
         for facility in facilities.values():
             tasks.create_task(facility.run(context.stop))
+        for name, facility in facilities.items():
+            tasks.create_task(keep_short(facility, logs[name], config.log, context.stop))
         for discovery in discoveries.values():
             tasks.create_task(discovery.run(context.stop))
         tasks.create_task(_watch_health(context, facilities, discoveries))

@@ -4,14 +4,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.domain.modes import STATE_COUNT, RefusalCode
-from hcp_pipelines.edge.recovery import is_local
+from hcp_pipelines.edge.bars import Bars, States
+from hcp_pipelines.edge.recovery import SLOTS_ON_THE_WIRE, is_local
 from hcp_pipelines.edge.shape import SiteShape
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots, decode_slots, encode_slots
 
 COMMAND_ID_MAX = 100
 ASSIGNMENTS_MAX = 1 << 16  # an assignment's number has two bytes on the way to the devices
-SLOTS_ON_THE_WIRE = 1_000_000  # also of all assignments together: a kilobyte of runs can unpack to all of them
+EPOCH_JUMP_MAX = 1_000_000  # above the highest known: a month of takeovers every 3 s
 
 Bools = npt.NDArray[np.bool_]
 Accepted = list[tuple[int, int, Slots]]
@@ -21,7 +22,7 @@ def check_announce(message: pb.Announce, shape: SiteShape, epoch: int, owner: st
     """Why an announcement is refused, given the highest epoch and whose it is; empty when it is not."""
     if message.epoch < 1 or not message.owner:
         return RefusalCode.BAD_MESSAGE.value
-    if message.epoch > message.lease_epoch:
+    if message.epoch > message.lease_epoch or message.epoch > epoch + EPOCH_JUMP_MAX:
         return RefusalCode.EPOCH_TOO_HIGH.value
     if message.epoch < epoch or (message.epoch == epoch and message.owner != owner):
         return RefusalCode.OLD_EPOCH.value
@@ -59,8 +60,10 @@ def _check_form(command: pb.Command) -> tuple[str, str]:
     return "", ""
 
 
-def judge(command: pb.Command, shape: SiteShape, *, is_ready: bool) -> tuple[pb.Ack, Accepted]:
-    """The ack, and what is to be done: (assignment, state, accepted slots).
+def judge(
+    command: pb.Command, shape: SiteShape, *, is_ready: bool, bars: Bars | None = None, states: States | None = None
+) -> tuple[pb.Ack, Accepted]:
+    """The ack, and what is to be done: (assignment, state, accepted slots). `states` are those that `bars` are held against.
 
     Raises:
         ValueError: slots that are no bitmap, or more than there can be.
@@ -74,15 +77,18 @@ def judge(command: pb.Command, shape: SiteShape, *, is_ready: bool) -> tuple[pb.
         if room < 0:
             raise ValueError(f"more than {SLOTS_ON_THE_WIRE} slots in all: a command names each once")
         is_there, can = _who_can(slots, assignment.state, shape)
+        refused = [(RefusalCode.UNKNOWN_SLOT, ~is_there), (RefusalCode.STATE_NOT_SUPPORTED, is_there & ~can)]
         good = slots if can.all() else slots[can]
+        if bars is not None and states is not None:
+            refused += _barred(slots, can, bars.refusals(good, assignment.state, states, shape))
         out = ack.assignments.add(index=assignment.index)
-        for code, mask in (
-            (RefusalCode.UNKNOWN_SLOT, ~is_there),
-            (RefusalCode.STATE_NOT_SUPPORTED, is_there & ~can),
-        ):
+        left = np.ones(len(slots), dtype=np.bool_)
+        for code, mask in refused:
             if mask.any():
+                left &= ~mask
                 out.refused.add(code=code.value, slots=encode_slots(slots[mask]))
-        payload = assignment.slots if can.all() else encode_slots(good)
+        good = slots if left.all() else slots[left]
+        payload = assignment.slots if left.all() else encode_slots(good)
         if is_ready:
             out.accepted = payload
             accepted.append((assignment.index, assignment.state, good))
@@ -96,3 +102,13 @@ def _who_can(slots: Slots, state: int, shape: SiteShape) -> tuple[Bools, Bools]:
     groups = shape.group_of_slot[np.where(beyond, 0, slots)]
     is_there = (groups >= 0) & ~beyond
     return is_there, is_there & shape.has_state[groups, state]
+
+
+def _barred(slots: Slots, can: Bools, refusals: list[tuple[RefusalCode, Bools]]) -> list[tuple[RefusalCode, Bools]]:
+    """Refusals over those that can, as refusals over all."""
+    found = []
+    for code, mask in refusals:
+        whole = np.zeros(len(slots), dtype=np.bool_)
+        whole[can] = mask
+        found.append((code, whole))
+    return found

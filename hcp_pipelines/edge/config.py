@@ -59,6 +59,15 @@ class DiscoveryConfig(Strict):
         return tuple(expand(self.ranges))
 
 
+class RampConfig(Strict):
+    """MW of load change in a rolling window (simulated seconds) that the gateway keeps to when it acts alone."""
+
+    scope: str = Field(description="A feeder's id, `facility`, or `portfolio`: this facility's share of it.")
+    up_mw: float = Field(ge=0)
+    down_mw: float = Field(ge=0)
+    window_s: float = Field(gt=0)
+
+
 class FacilityConfig(Strict):
     """A facility behind this gateway."""
 
@@ -68,6 +77,8 @@ class FacilityConfig(Strict):
     groups: tuple[GroupConfig, ...] = Field(min_length=1)
     fallback: dict[str, DeviceState] = Field(default_factory=dict)
     fallback_after_s: float = Field(default=3600, gt=0, description="Without any owner for so long: the fallback plan.")
+    price_staleness_s: float = Field(default=900, gt=0, description="A price heard by heartbeat holds for so long.")
+    ramps: tuple[RampConfig, ...] = ()
     discovery: DiscoveryConfig | None = None
 
     @property
@@ -129,6 +140,14 @@ def _check_addresses(group: GroupConfig, driver: DriverConfig, addresses: int) -
             )
 
 
+class LogConfig(Strict):
+    """When a facility's log begins a new file, and how much of the old ones is kept once the journal has them."""
+
+    file_mb: float = Field(default=16, gt=0, le=1024)
+    keep_mb: float = Field(default=256, ge=0)
+    keep_h: float = Field(default=168, gt=0, description="Real hours.")
+
+
 class EdgeConfig(Strict):
     """The whole file."""
 
@@ -139,6 +158,8 @@ class EdgeConfig(Strict):
     simulated: bool
     anchor: Path | None = None
     power_period_ms: int = Field(default=500, ge=100, le=10_000)
+    log: LogConfig = LogConfig()
+    operators_file: Path | None = None
     facilities: tuple[FacilityConfig, ...] = Field(min_length=1)
 
     def check_speed(self, speed: float) -> None:

@@ -7,9 +7,7 @@ damage with whole entries behind it is told and never cut off.
 
 import asyncio
 import bisect
-import fcntl
 import os
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC
 from pathlib import Path
@@ -21,19 +19,24 @@ from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import AlreadyRunningError, StorageError
 from hcp_pipelines.edge.log_files import (
     ACTIVE,
+    NEW,
     files_with,
+    finish_rolling,
     first_seq,
     framed,
+    lock_folder,
+    read_id,
     scan,
     sealed_files,
     sealed_name,
+    sync_folder,
     unframed,
+    write_new,
 )
 from hcp_pipelines.edge.write_ahead import SUFFIX, WriteAhead, left_ahead, logs_ahead
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
 MARK_EACH_BYTES = 256 * 1024
-_NEW = "log.new"
 
 
 class DurableLog:
@@ -43,10 +46,10 @@ class DurableLog:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder, self._ahead = folder, ahead
         self._path = folder / ACTIVE
-        self._lock = _locked(folder)
-        _finish_rolling(folder)
+        self._lock = lock_folder(folder)
+        finish_rolling(folder)
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.log_id = _read_id(folder)
+        self.log_id = read_id(folder)
         self._clock = SystemClock()
         self._log = structlog.get_logger("edge").bind(path=str(self._path))
         self._marks: list[tuple[int, int]] = []  # (first sequence number, offset), so that a reader need not start at 0
@@ -64,6 +67,11 @@ class DurableLog:
     def active_bytes(self) -> int:
         """Size of the file that is written to."""
         return self._end
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all files."""
+        return self._end + sum(path.stat().st_size for path in sealed_files(self.folder))
 
     def entries(self, after_seq: int = 0) -> Iterator[pb.LogEntry]:
         """Entries on disk with a sequence number above `after_seq`, in order."""
@@ -99,8 +107,8 @@ class DurableLog:
         record, run = self._framed(seq, kind, payload), asyncio.get_running_loop().run_in_executor
         try:
             await self._ahead.finish(self)
-            self._switch_to(await run(None, _write_new, self.folder, record), seq, len(record))
-            await run(None, _sync_folder, self.folder)
+            self._switch_to(await run(None, write_new, self.folder, record), seq, len(record))
+            await run(None, sync_folder, self.folder)
         except OSError as error:
             raise StorageError(f"{self}: {error.strerror}; no new file was begun") from error
         finally:
@@ -187,7 +195,7 @@ class DurableLog:
         sealed = self.folder / sealed_name(self._marks[0][0] if self._marks else seq)
         try:
             self._path.rename(sealed)
-            (self.folder / _NEW).rename(self._path)
+            (self.folder / NEW).rename(self._path)
         except OSError:
             if sealed.exists() and not self._path.exists():
                 sealed.rename(self._path)
@@ -249,7 +257,7 @@ async def take_over(state_dir: Path, name: str, ahead: WriteAhead, opened: Itera
     """What this process' last run left ahead is in the logs from here on, also in those of facilities that moved away."""
     missing = logs_ahead(state_dir / f"{name}{SUFFIX}") - {log.log_id for log in opened}
     for folder in _folders(state_dir):
-        if _read_id(folder) in missing:
+        if read_id(folder) in missing:
             try:
                 log = DurableLog(folder, ahead)
             except AlreadyRunningError:
@@ -260,60 +268,3 @@ async def take_over(state_dir: Path, name: str, ahead: WriteAhead, opened: Itera
 
 def _folders(state_dir: Path) -> list[Path]:
     return [path.parent for path in state_dir.glob(f"*/{ACTIVE}")]
-
-
-def _locked(folder: Path) -> int:
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise AlreadyRunningError(f"{folder} is in use: another gateway serves this facility") from None
-    return fd
-
-
-def _finish_rolling(folder: Path) -> None:
-    """A crash while a new file was begun: it takes its place if the old one had made way, else it never was."""
-    fresh, active = folder / _NEW, folder / ACTIVE
-    if fresh.exists() and not active.exists():
-        fresh.rename(active)
-        _sync_folder(folder)
-    fresh.unlink(missing_ok=True)
-
-
-def _write_new(folder: Path, record: bytes) -> int:
-    fd = os.open(folder / _NEW, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, record)
-        os.fsync(fd)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _read_id(folder: Path) -> bytes:
-    """The log's own id, made once: entries that are ahead of another file of this name are not its own."""
-    path = folder / "id"
-    try:
-        found = path.read_bytes()
-    except FileNotFoundError:
-        found = b""
-    if len(found) == 16:
-        return found
-    fresh = uuid.uuid4().bytes
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, fresh)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    return fresh

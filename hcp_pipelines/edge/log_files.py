@@ -1,21 +1,24 @@
-"""A facility's log files as they lie on the disk: framed entries, the order of the files, what is damaged. No writing here.
+"""A facility's log files as they lie on the disk: framed entries, the order of the files, what is damaged, the lock.
 
 `log.bin` is written to; `log-NUMBER.bin` are the files before it, named by their first sequence number. A file other than the
 first begins with a snapshot, so that the files before it can be deleted (`compaction.py`).
 """
 
+import fcntl
+import os
 import struct
+import uuid
 import zlib
 from collections.abc import Callable, Iterator
-from os import fstat
 from pathlib import Path
 from typing import BinaryIO
 
 from google.protobuf.message import DecodeError
 
+from hcp_pipelines.domain.errors import AlreadyRunningError
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
-ACTIVE, SEALED = "log.bin", "log-*.bin"
+ACTIVE, SEALED, NEW = "log.bin", "log-*.bin", "log.new"
 ENTRY_MAX_BYTES = 32 * 1024 * 1024
 HEAD = struct.Struct("<II")  # length and checksum of what follows
 _FIRST_BYTE = b"\x08"  # every entry begins with its sequence number
@@ -65,7 +68,7 @@ def read_log(folder: Path) -> list[pb.LogEntry]:
         for path in sealed_files(folder):
             with path.open("rb") as file:
                 entries |= {entry.seq: entry for _, _, entry in scan(file, 0, path.stat().st_size)}
-        entries |= {entry.seq: entry for _, _, entry in scan(active, 0, fstat(active.fileno()).st_size)}
+        entries |= {entry.seq: entry for _, _, entry in scan(active, 0, os.fstat(active.fileno()).st_size)}
     return list(entries.values())
 
 
@@ -112,3 +115,71 @@ def _next_whole(file: BinaryIO, at: int, end: int) -> Found | None:
             return _entry_at(file, at + place - HEAD.size, end)
         place = data.find(_FIRST_BYTE, place + 1)
     return None
+
+
+def lock_folder(folder: Path) -> int:
+    """Hold a facility's folder alone; the descriptor to close.
+
+    Raises:
+        AlreadyRunningError: another gateway has it.
+    """
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise AlreadyRunningError(f"{folder} is in use: another gateway serves this facility") from None
+    return fd
+
+
+def finish_rolling(folder: Path) -> None:
+    """A crash while a new file was begun: it takes its place if the old one had made way, else it never was."""
+    fresh, active = folder / NEW, folder / ACTIVE
+    if fresh.exists() and not active.exists():
+        fresh.rename(active)
+        sync_folder(folder)
+    fresh.unlink(missing_ok=True)
+
+
+def write_new(folder: Path, record: bytes) -> int:
+    """Write the first entry of a new file, durably; its descriptor.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    fd = os.open(folder / NEW, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, record)
+        os.fsync(fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_id(folder: Path) -> bytes:
+    """The log's own id, made once: entries that are ahead of another file of this name are not its own."""
+    path = folder / "id"
+    try:
+        found = path.read_bytes()
+    except FileNotFoundError:
+        found = b""
+    if len(found) == 16:
+        return found
+    fresh = uuid.uuid4().bytes
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, fresh)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return fresh

@@ -22,7 +22,7 @@ def settled_message(pending: Pending, seq: int, at: str) -> pb.Settled:
 def message_of(entry: pb.LogEntry) -> pb.GatewayMessage | None:
     """What an owner is told of an entry."""
     match entry.kind:
-        case "ack":
+        case "ack" | "expired":
             return pb.GatewayMessage(ack=pb.Ack.FromString(entry.payload))
         case "settled":
             settled = pb.Settled.FromString(entry.payload)

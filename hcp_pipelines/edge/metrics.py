@@ -6,6 +6,10 @@ _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 
 COMMANDS = Counter("hcp_edge_commands_total", "Commands by result.", ["result"])
 REFUSED = Counter("hcp_edge_refusals_total", "Refused announcements and commands by reason.", ["code"])
+LOCAL = Counter("hcp_edge_local_events_total", "What a gateway did by itself, by kind.", ["kind"])
+DIRECT = Counter("hcp_edge_direct_orders_total", "Direct orders by result.", ["result"])
+EXPIRED = Counter("hcp_edge_expired_commands_total", "Commands stored after their deadline, and not carried out.")
+LOG_BYTES = Gauge("hcp_edge_log_bytes", "Size of a facility's durable log.", ["facility_id"])
 SETTLED = Counter("hcp_edge_settled_devices_total", "Devices judged by their own power.", ["result"])
 ACK_SECONDS = Histogram("hcp_edge_ack_seconds", "From receipt of a command to its ack.", buckets=_BUCKETS)
 EVIDENCE = Gauge(

@@ -1,18 +1,20 @@
 """What a gateway knows after a restart, read from its durable log: epoch, commanded states, acks, what is unfinished. Pure."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
-from hcp_pipelines.edge.acks import Acks
+from hcp_pipelines.edge.acks import Acks, Orders
+from hcp_pipelines.edge.bars import Bars, States
 from hcp_pipelines.edge.shape import UNKNOWN_STATE, SiteShape
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots, decode_slots
 
+SLOTS_ON_THE_WIRE = 1_000_000  # also of all assignments together: a kilobyte of runs can unpack to all of them
 _LOCAL_BELOW = 1 << 64  # a uuid below it is the sequence number of something the gateway did by itself
 
 
@@ -30,41 +32,61 @@ def is_local(command_id: str) -> bool:
     return UUID(command_id).int < _LOCAL_BELOW
 
 
+OnChange = Callable[[str, Slots, States, int], None]  # stored at, slots, their states before, their state now
+
+
 @dataclass
 class Known:
     """What the log says."""
 
-    states: npt.NDArray[np.uint8]  # last commanded
+    states: States  # last commanded
+    bars: Bars
     epoch: int = 0
     owner: str = ""
     acks: Acks = field(default_factory=Acks)
     unfinished: OrderedDict[tuple[str, int], tuple[int, Slots]] = field(default_factory=OrderedDict)
+    locks_version: int = 0
+    orders: Orders = field(default_factory=Orders)
+    policy: pb.SetPolicy | None = None
+    journalled_seq: int = 0  # what an owner last said that the journal has
 
 
-def recover(entries: Iterable[pb.LogEntry], shape: SiteShape) -> Known:
+def expired_in(entries: Iterable[pb.LogEntry]) -> frozenset[str]:
+    """Commands that were stored after their deadline, and so never carried out."""
+    return frozenset(pb.Ack.FromString(entry.payload).command_id for entry in entries if entry.kind == "expired")
+
+
+def recover(
+    entries: Iterable[pb.LogEntry],
+    shape: SiteShape,
+    expired: frozenset[str] = frozenset(),
+    on_change: OnChange | None = None,
+) -> Known:
     """Replay the log. What was commanded in another layout is forgotten: the devices are asked anew.
 
     A generation in which devices only moved has the layout of the one before, and goes on with what was under way.
+    Locks and holds outlive a layout, until somebody lifts them.
     """
-    reading = _Reading(shape)
+    reading = _Reading(shape, expired, on_change)
     for entry in entries:
         reading.take(entry)
     return reading.known
 
 
 class _Reading:
-    def __init__(self, shape: SiteShape) -> None:
-        self._shape = shape
+    def __init__(self, shape: SiteShape, expired: frozenset[str], on_change: OnChange | None) -> None:
+        self._shape, self._expired, self._on_change = shape, expired, on_change
         self._commands: dict[str, pb.Command] = {}
-        self._layout, self._is_ours = "", False
-        self.known = Known(self._nothing())
+        self._layout, self._is_ours, self._stored_at = "", False, ""
+        self.known = Known(self._nothing(), Bars.none(shape.slots))
 
     def take(self, entry: pb.LogEntry) -> None:
-        known = self.known
+        known, self._stored_at = self.known, entry.stored_at
         match entry.kind:
             case "epoch":
                 announce = pb.Announce.FromString(entry.payload)
                 known.epoch, known.owner = announce.epoch, announce.owner
+                known.journalled_seq = announce.resume_after_seq
             case "baseline":
                 self._baseline(pb.FacilityState.FromString(entry.payload))
             case "command":
@@ -72,14 +94,35 @@ class _Reading:
                 self._commands = {command.command_id: command}  # its ack was stored in the same write, or it never was
             case "ack":
                 self._ack(pb.Ack.FromString(entry.payload), entry.payload)
+            case "expired":
+                known.acks.remember(pb.Ack.FromString(entry.payload).command_id, entry.payload)
             case "settled":
                 settled = pb.Settled.FromString(entry.payload)
                 known.unfinished.pop((settled.command_id, settled.index), None)
+            case _:
+                self._take_local(entry)
+
+    def _take_local(self, entry: pb.LogEntry) -> None:
+        known = self.known
+        match entry.kind:
             case "local":
                 event = pb.LocalEvent.FromString(entry.payload)
                 self._commanded(local_id(event.seq), 0, event.state, event.slots)
+            case "locks":
+                locks = pb.SetLocks.FromString(entry.payload)
+                known.locks_version, known.bars.locked = locks.version, mask_of(locks.slots, self._shape)
+            case "direct":
+                order = pb.DirectOrder.FromString(entry.payload)
+                known.orders.remember(order)
+                known.bars.held = np.full(self._shape.slots, not order.release) & self._shape.is_there
+            case "released":
+                known.bars.held = np.zeros(self._shape.slots, dtype=np.bool_)
+            case "policy":
+                known.policy = pb.SetPolicy.FromString(entry.payload)
+            case "snapshot":
+                self._snapshot(pb.Snapshot.FromString(entry.payload))
 
-    def _nothing(self) -> npt.NDArray[np.uint8]:
+    def _nothing(self) -> States:
         return np.full(self._shape.slots, UNKNOWN_STATE, dtype=np.uint8)
 
     def _baseline(self, baseline: pb.FacilityState) -> None:
@@ -92,9 +135,30 @@ class _Reading:
             states = np.frombuffer(baseline.states, dtype=np.uint8)[: self._shape.slots]
             self.known.states[: len(states)] = states
 
+    def _snapshot(self, snapshot: pb.Snapshot) -> None:
+        state, known = snapshot.state, self.known
+        known.epoch, known.owner, known.policy = state.highest_epoch, snapshot.owner, None
+        if snapshot.HasField("policy"):
+            known.policy = snapshot.policy
+        known.acks, known.orders = Acks(), Orders()
+        for ack in snapshot.acks:
+            known.acks.remember(ack.command_id, ack.SerializeToString())
+        for order in snapshot.orders:
+            known.orders.remember(order)
+        known.locks_version, known.bars.locked = state.locks_version, mask_of(state.locked, self._shape)
+        known.bars.held = mask_of(state.held, self._shape)
+        known.unfinished.clear()
+        self._baseline(state)
+        for command in snapshot.unfinished if self._is_ours else ():
+            for assignment in command.assignments:
+                slots = decode_slots(assignment.slots, self._shape.slots)
+                known.unfinished[(command.command_id, assignment.index)] = (assignment.state, slots)
+
     def _ack(self, ack: pb.Ack, payload: bytes) -> None:
-        self.known.acks.remember(ack.command_id, payload)
         command = self._commands.pop(ack.command_id, None)
+        if ack.command_id in self._expired:
+            return
+        self.known.acks.remember(ack.command_id, payload)
         if command is None:
             return
         for assignment, answer in zip(command.assignments, ack.assignments, strict=True):
@@ -105,5 +169,15 @@ class _Reading:
             return
         slots = decode_slots(payload, self._shape.slots)
         if len(slots):
+            if self._on_change is not None:
+                self._on_change(self._stored_at, slots, self.known.states[slots], state)
             self.known.states[slots] = state
             self.known.unfinished[(command_id, index)] = (state, slots)
+
+
+def mask_of(payload: bytes, shape: SiteShape) -> npt.NDArray[np.bool_]:
+    """[n] the slots of a bitmap; those beyond the last device are left out."""
+    mask = np.zeros(shape.slots, dtype=np.bool_)
+    slots = decode_slots(payload, SLOTS_ON_THE_WIRE)
+    mask[slots[slots < shape.slots]] = True
+    return mask & shape.is_there

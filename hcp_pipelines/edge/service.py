@@ -12,8 +12,8 @@ from hcp_pipelines.domain.modes import RefusalCode
 from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.discovery import Discovery
 from hcp_pipelines.edge.facility import FacilityGateway
-from hcp_pipelines.edge.facility import Session as OpenSession
 from hcp_pipelines.edge.outbox import Outbox
+from hcp_pipelines.edge.owners import Session as OpenSession
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire import edge_v1_pb2_grpc
 
@@ -79,11 +79,7 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
                     session = await self._open(facility, message.announce, outbox)
                     if session is None:
                         break
-                elif kind == "command":
-                    outbox.send(pb.GatewayMessage(ack=await facility.command(session, message.command)))
-                elif kind == "heartbeat":
-                    facility.hear(session, message.heartbeat)
-                else:
+                elif not await self._take(facility, session, message):
                     self._log.warning(
                         "a message without a body, or a second announcement", facility_id=facility.shape.facility_id
                     )
@@ -93,6 +89,21 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
             if facility is not None and session is not None:
                 facility.leave(session)
             outbox.close()
+
+    async def _take(self, facility: FacilityGateway, session: OpenSession, message: pb.OwnerMessage) -> bool:
+        """Whether it was one of those that may come after the announcement."""
+        match message.WhichOneof("body"):
+            case "command":
+                await facility.command(session, message.command)
+            case "heartbeat":
+                facility.hear(session, message.heartbeat)
+            case "set_locks":
+                await facility.set_locks(session, message.set_locks)
+            case "release_held":
+                await facility.release(session, message.release_held)
+            case _:
+                return False
+        return True
 
     async def _open(
         self, facility: FacilityGateway | None, announce: pb.Announce, outbox: Outbox

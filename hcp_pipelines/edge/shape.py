@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from hcp_pipelines.domain.modes import STATE_COUNT
 from hcp_pipelines.edge.config import FacilityConfig
+from hcp_pipelines.wire.slots import Slots
 
 UNKNOWN_STATE = 255
 
@@ -25,6 +26,7 @@ class SiteShape:
     settle_s: npt.NDArray[np.float64]  # [g, s]
     group_ids: tuple[str, ...]
     pue_of_slot: npt.NDArray[np.float32]  # [n]; 0 where a slot is empty
+    lowest: npt.NDArray[np.uint8]  # [g] the state of least power
 
     @classmethod
     def of(cls, config: FacilityConfig) -> "SiteShape":
@@ -43,7 +45,8 @@ class SiteShape:
                 power[g, step.state] = step.power_kw
                 settle[g, step.state] = step.settle_s
         ids = tuple(group.group_id for group in config.groups)
-        return cls(config.facility_id, config.generation, slots, has, power, settle, ids, pue)
+        lowest = power.argmin(axis=1).astype(np.uint8)
+        return cls(config.facility_id, config.generation, slots, has, power, settle, ids, pue, lowest)
 
     @cached_property
     def layout(self) -> str:
@@ -57,6 +60,24 @@ class SiteShape:
     def slots(self) -> int:
         """Number of slots."""
         return len(self.group_of_slot)
+
+    @cached_property
+    def is_there(self) -> npt.NDArray[np.bool_]:
+        """[n] whether a slot has a device."""
+        return self.group_of_slot >= 0
+
+    def state_kw(self, slots: Slots, states: "npt.NDArray[np.uint8] | int") -> npt.NDArray[np.float32]:
+        """IT power of devices in states; that of the highest where a state is not known, nothing where a slot is empty."""
+        groups = self.group_of_slot[slots]
+        states = np.broadcast_to(np.asarray(states, dtype=np.uint8), slots.shape)
+        is_known = states < STATE_COUNT
+        known = self.power_kw[groups, np.where(is_known, states, 0)]
+        highest = np.where(self.has_state, self.power_kw, 0).max(axis=1)[groups]
+        return np.where(groups < 0, 0, np.where(is_known & np.isfinite(known), known, highest)).astype(np.float32)
+
+    def expected_kw(self, slots: Slots, states: "npt.NDArray[np.uint8] | int") -> float:
+        """All-in kW of devices in states."""
+        return float(np.dot(self.state_kw(slots, states), self.pue_of_slot[slots]))
 
     def meter_kw(self, power_kw: npt.NDArray[np.float32]) -> float:
         """All-in kW of the devices' own power; those of which nothing is known count as nothing."""

@@ -85,6 +85,9 @@ class World:
         lines = [line for line in self.log(name) if line["ref"] == ref]
         return sorted(slot for line in lines for slot in BitMap.deserialize(base64.b64decode(line["slots"])))
 
+    def clock_now(self):
+        return SystemClock(self.anchor).now()
+
     def commanded(self, name="one"):
         return self.fleet.sites[name].commanded
 
@@ -122,10 +125,10 @@ class Gateway:
         self._stop = asyncio.Event()
         state_dir, name = self.config.state_dir, self.config.gateway
         self._ahead = open_ahead(state_dir, name)
-        logs = {f.facility_id: DurableLog(state_dir / f.facility_id, self._ahead) for f in self.config.facilities}
-        await take_over(state_dir, name, self._ahead, logs.values())
+        self.logs = {f.facility_id: DurableLog(state_dir / f.facility_id, self._ahead) for f in self.config.facilities}
+        await take_over(state_dir, name, self._ahead, self.logs.values())
         self.facilities = {
-            f.facility_id: FacilityGateway(f, logs[f.facility_id], self._clock, self.config.power_period_ms)
+            f.facility_id: FacilityGateway(f, self.logs[f.facility_id], self._clock, self.config.power_period_ms)
             for f in self.config.facilities
         }
         self._server = grpc.aio.server(options=OPTIONS)

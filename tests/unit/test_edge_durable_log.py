@@ -315,7 +315,7 @@ async def test_a_crash_while_a_new_file_is_begun_loses_nothing(tmp_path, ahead, 
 async def test_a_disk_without_room_for_a_new_file_leaves_the_old_one_going(tmp_path, ahead, monkeypatch):
     log = DurableLog(tmp_path / "f", ahead)
     await fill(log, 3)
-    monkeypatch.setattr("hcp_pipelines.edge.durable_log._write_new", _no_room)
+    monkeypatch.setattr("hcp_pipelines.edge.durable_log.write_new", _no_room)
     with pytest.raises(StorageError, match="no new file"):
         await log.roll("snapshot", b"all")
     monkeypatch.undo()

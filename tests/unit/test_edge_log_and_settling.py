@@ -8,10 +8,10 @@ import pytest
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.edge.acks import Acks
-from hcp_pipelines.edge.checks import SLOTS_ON_THE_WIRE, judge
+from hcp_pipelines.edge.checks import judge
 from hcp_pipelines.edge.config import FacilityConfig, load_edge_config
 from hcp_pipelines.edge.outbox import Outbox
-from hcp_pipelines.edge.recovery import local_id, recover
+from hcp_pipelines.edge.recovery import SLOTS_ON_THE_WIRE, local_id, recover
 from hcp_pipelines.edge.settling import Pending, joined
 from hcp_pipelines.edge.shape import SiteShape
 from hcp_pipelines.wire import edge_v1_pb2 as pb

@@ -1,0 +1,246 @@
+"""The devices of a facility as its gateway knows them: what they were told, what they draw, what has not settled yet.
+
+Who told them, and whether that was right, is decided elsewhere (`facility.py`, `local.py`); here it is carried out.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from hcp_pipelines.devices.site import DeviceSite, Evidence, Reading
+from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.edge import metrics
+from hcp_pipelines.edge.checks import Accepted
+from hcp_pipelines.edge.config import FacilityConfig
+from hcp_pipelines.edge.driving import Callbacks, SiteDriver
+from hcp_pipelines.edge.log import FacilityLog
+from hcp_pipelines.edge.messages import settled_message
+from hcp_pipelines.edge.ramp_book import RampBook
+from hcp_pipelines.edge.recovery import Known, is_local
+from hcp_pipelines.edge.settling import Pending
+from hcp_pipelines.edge.shape import UNKNOWN_STATE, SiteShape
+from hcp_pipelines.edge.tasks import Tasks
+from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.slots import Slots, encode_slots
+
+PENDING_MAX = 4_096  # assignments whose devices have not settled; above it commands are deferred
+STATE_NAMES_MAX = 1000
+
+OnReading = Callable[[Reading], None]
+
+
+class Devices:
+    """States over slots `[n]`, power, and what is under way."""
+
+    def __init__(
+        self,
+        config: FacilityConfig,
+        shape: SiteShape,
+        book: RampBook,
+        log: FacilityLog,
+        clock: SystemClock,
+        period_ms: int,
+        tasks: Tasks,
+        known: Known,
+    ) -> None:
+        self.shape, self.book, self.states, self.bars = shape, book, known.states, known.bars
+        self._log, self._clock, self._period_ms, self._tasks = log, clock, period_ms, tasks
+        self._driver = SiteDriver(config, shape.slots, log.folder, period_ms, clock, tasks)
+        self.power_kw = np.zeros(shape.slots, dtype=np.float32)
+        self._is_power_known = self._is_adopting = False
+        self._pending = [self._expect(key[0], key[1], *work) for key, work in known.unfinished.items()]
+        self._reporting = 0
+        self.turn = asyncio.Lock()  # who changes what devices should do holds it from the check to the handing over
+        self.listeners: list[OnReading] = []  # told of each reading, once it is known here
+        self.tell: Callable[[pb.GatewayMessage], None] = _nobody
+        self._log_line = structlog.get_logger("edge").bind(facility_id=shape.facility_id)
+
+    @property
+    def problem(self) -> str:
+        """Why the devices can't be reached; empty when they can."""
+        return self._driver.problem
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether states can be handed over."""
+        return self._driver.is_ready
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more can be told before what was told has settled."""
+        return len(self._pending) < PENDING_MAX
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether devices are being told a state."""
+        return self._driver.is_telling
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the devices' power is known."""
+        return self._driver.is_ready and self._is_power_known
+
+    @property
+    def is_reporting(self) -> bool:
+        """Whether something that has settled is being stored."""
+        return self._reporting > 0
+
+    async def run(self) -> None:
+        """Keep the driver connected until cancelled."""
+        await self._driver.run(Callbacks(self._take_baseline, self._drive_again, self._take_power, self._note_told))
+
+    def carry_out(self, command_id: str, accepted: Accepted) -> None:
+        """Hand over what is stored. From now on it is what the devices should do."""
+        now_s = self._clock.now().timestamp()
+        for index, state, slots in accepted:
+            before = self.states[slots]
+            self.states[slots] = state
+            pending = self._expect(command_id, index, state, slots)
+            pending.begin(now_s)
+            self._pending.append(pending)
+            if self._driver.hand_over(command_id, index, state, self._reachable(slots)):
+                pending.hold()
+            asyncio.get_running_loop().call_soon(self.book.book, now_s, slots, before, state)
+
+    def drive_again(self, mask: npt.NDArray[np.bool_]) -> None:
+        """Tell devices once more what has not settled."""
+        for pending in self._pending:
+            self._drive(pending, pending.waiting[mask[pending.waiting]])
+
+    def fill(self, state: pb.FacilityState) -> None:
+        """What is known of the devices now."""
+        observed = self.shape.observe(self.power_kw) if self.is_seen else np.full_like(self.states, UNKNOWN_STATE)
+        there = np.flatnonzero(self.shape.is_there & np.isfinite(self.power_kw) & ~self.bars.dark).astype(np.uint32)
+        state.states, state.observed = self.states.tobytes(), observed.tobytes()
+        state.power_kw = self.shape.meter_kw(self.power_kw)
+        state.unfinished_command_ids.extend(sorted({p.command_id for p in self._pending})[:STATE_NAMES_MAX])
+        state.reachable = encode_slots(there) if self.is_ready else b""
+
+    def unfinished(self) -> list[pb.Command]:
+        """What has not settled, for a snapshot."""
+        return [
+            pb.Command(
+                command_id=p.command_id,
+                assignments=[pb.Assignment(index=p.index, state=p.state, slots=encode_slots(p.waiting))],
+            )
+            for p in self._pending
+        ]
+
+    # -- power and settling -------------------------------------------------------------------------------------------
+
+    def _expect(self, command_id: str, index: int, state: int, slots: Slots) -> Pending:
+        groups = self.shape.group_of_slot[slots]
+        settle_s = float(self.shape.settle_s[groups, state].max(initial=0.0))
+        # two real samples may lie between the order and its first effect, whatever the clock's speed
+        slack_s = 2 * self._period_ms / 1000 * self._clock.speed
+        return Pending(command_id, index, state, slots, self.shape.power_kw[groups, state], settle_s + slack_s)
+
+    def _take_power(self, reading: Reading) -> None:
+        self.power_kw = (reading.values[: self.shape.slots] / 1000.0).astype(np.float32)
+        self._is_power_known = True
+        self._tell_metrics(reading)
+        if not self._is_adopting and self._unknown_but_seen().any():
+            self._is_adopting = True
+            self._tasks.spawn(self._adopt_seen())
+        decided = [p for p in self._pending if p.observe(self.power_kw, self.states, reading.simulated_at_s)]
+        if decided:
+            self._pending = [p for p in self._pending if p not in decided]
+            self._reporting += 1
+            self._tasks.spawn(self._report(decided, reading.simulated_at_s))
+        for listener in self.listeners:
+            listener(reading)
+
+    def _tell_metrics(self, reading: Reading) -> None:
+        metrics.POWER_WATTS.labels(self.shape.facility_id).set(float(np.nansum(self.power_kw)) * 1000)
+        if reading.evidence is not None:
+            there = reading.evidence[: self.shape.slots][self.shape.is_there]
+            for evidence in Evidence:
+                count = int((there == evidence).sum())
+                metrics.EVIDENCE.labels(self.shape.facility_id, evidence.name.lower()).set(count)
+
+    async def _report(self, decided: list[Pending], at_s: float) -> None:
+        at = datetime.fromtimestamp(at_s, tz=UTC).isoformat()
+        messages = [settled_message(p, self._log.reserve(), at) for p in decided]
+        try:
+            await self._log.append([(m.seq, "settled", m.SerializeToString()) for m in messages])
+        except StorageError as error:
+            self._log_line.error("settling could not be stored; tried again with the next sample", error=str(error))
+            self._pending.extend(decided)
+            return
+        finally:
+            self._reporting -= 1
+        for pending, message in zip(decided, messages, strict=True):
+            metrics.SETTLED.labels("failed").inc(len(pending.failed))
+            metrics.SETTLED.labels("settled").inc(sum(len(part) for part in pending.settled))
+            if not is_local(message.command_id):
+                self.tell(pb.GatewayMessage(settled=message))
+
+    # -- driver -------------------------------------------------------------------------------------------------------
+
+    def _reachable(self, slots: Slots) -> Slots:
+        return slots[~self.bars.dark[slots]] if self.bars.dark.any() else slots
+
+    async def _take_baseline(self, site: DeviceSite) -> None:
+        """First start: what the devices are doing is read from them, and logged."""
+        self._is_power_known = False
+        unknown = (self.states == UNKNOWN_STATE) & self.shape.is_there
+        if not unknown.any():
+            return
+        read = await site.read_states()
+        states = np.where(unknown, read[: self.shape.slots], self.states)
+        await self._adopt(states)
+
+    async def _adopt(self, states: npt.NDArray[np.uint8]) -> None:
+        """Log what the devices are doing, and believe it of those of which nothing is known."""
+        baseline = pb.FacilityState(generation=self.shape.generation, layout=self.shape.layout, states=states.tobytes())
+        await self._log.append([(self._log.reserve(), "baseline", baseline.SerializeToString())])
+        still = self.states == UNKNOWN_STATE
+        self.states[still] = states[still]
+
+    def _unknown_but_seen(self) -> npt.NDArray[np.bool_]:
+        is_unknown: npt.NDArray[np.bool_] = (self.states == UNKNOWN_STATE) & self.shape.is_there
+        return is_unknown & np.isfinite(self.power_kw)
+
+    async def _adopt_seen(self) -> None:
+        """Devices that could not be asked at first: what their power says is their state, and logged."""
+        try:
+            async with self.turn:
+                await self._adopt(np.where(self._unknown_but_seen(), self.shape.observe(self.power_kw), self.states))
+        except StorageError as error:
+            self._log_line.error("a baseline could not be stored; tried again", error=str(error))
+        finally:
+            self._is_adopting = False
+
+    def _note_told(self, command_id: str, index: int) -> None:
+        """Every device of an assignment has been told, or given up: now the last of them has its full time."""
+        for pending in self._pending:
+            if (pending.command_id, pending.index) == (command_id, index):
+                pending.begin(self._clock.now().timestamp())
+
+    def _drive_again(self) -> None:
+        """The devices can be reached again: what had not settled is told once more, and has its full time once more."""
+        for pending in self._pending:
+            self._drive(pending, pending.waiting)
+
+    def _drive(self, pending: Pending, slots: Slots) -> None:
+        """Locks, holds and the like bar a rise here too: what was accepted before them is not driven again."""
+        pending.begin(self._clock.now().timestamp())
+        left = self._reachable(slots[self.states[slots] == pending.state])
+        for _, mask in self.bars.refusals(left, pending.state, self._lowest_of(left), self.shape) if len(left) else ():
+            left = left[~mask]
+        if self._driver.hand_over(pending.command_id, pending.index, pending.state, left):
+            pending.hold()
+
+    def _lowest_of(self, slots: Slots) -> npt.NDArray[np.uint8]:
+        states = np.zeros(self.shape.slots, dtype=np.uint8)
+        states[slots] = self.shape.lowest[self.shape.group_of_slot[slots]]
+        return states
+
+
+def _nobody(_: pb.GatewayMessage) -> None:
+    """Nobody is there to be told."""
