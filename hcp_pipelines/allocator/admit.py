@@ -30,6 +30,7 @@ def refusal_of(
             "power.rt_lmp": settings.price_staleness_s,
             "btc.usd": settings.btc_staleness_s,
         },
+        armed_floor_mw=owner.obligations.floor_mw(),
         max_policy_jump_mw=settings.max_policy_jump_mw,
         jump_mw=jump_mw(owner, candidate, book, now),
         digest=digest,

@@ -4,13 +4,16 @@ Commands in flight, acks, settling, local events, reconcile. When to plan is the
 """
 
 import asyncio
+import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
+import psycopg
 import structlog
 
 from hcp_pipelines.allocator import metrics
@@ -18,6 +21,7 @@ from hcp_pipelines.allocator.decide import Limits
 from hcp_pipelines.allocator.incoming import check
 from hcp_pipelines.allocator.journal import MemoryRow, Observation, Outcome
 from hcp_pipelines.allocator.leases import Lease
+from hcp_pipelines.allocator.obligations import write_obligation
 from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.allocator.session import GatewaySession, Handlers
 from hcp_pipelines.allocator.site import Site
@@ -33,6 +37,9 @@ from hcp_pipelines.wire.slots import decode_slots, encode_slots
 PAUSE_AFTER_REFUSAL_S = 5.0
 REMEMBER_EACH_S = 5.0
 RESUMED = "resumed"  # the gateway's word for: what you missed has been sent
+
+
+Connect = Callable[[], Awaitable["psycopg.AsyncConnection[Any]"]]
 
 
 @dataclass
@@ -67,6 +74,7 @@ class FacilityControl:
         self._in_flight: dict[str, _InFlight] = {}
         self._remembered: dict[str, object] = {}
         self._remember_at_s = float("-inf")
+        self._meter_mw = math.nan
         self._locks_held = 0  # the version that the gateway holds
         self._log = structlog.get_logger("allocator").bind(facility_id=site.facility_id)
         handlers = Handlers(self._announced, self._received, self._lost, lambda: wiring.announce(self))
@@ -104,6 +112,24 @@ class FacilityControl:
         ]
         self._wiring.writer.wake()
 
+    async def advance_obligations(self, connect: Connect) -> None:
+        """Step the obligations on clock and meter, and write what changed; the load follows at once, the writing behind it."""
+        book = self.owner.obligations
+        if not self.owner.is_ready or not book.obligations:
+            return
+        if book.wants_meter:
+            state = await self.session.read_state()
+            self._meter_mw = state.power_kw / 1000 if state is not None else math.nan
+        if book.advance(self._now_s(), self._meter_mw):
+            self.owner.ask()
+            self._wiring.wake()
+        unwritten = book.to_write(self._wiring.clock.monotonic_s())
+        if unwritten:
+            async with await connect() as connection:
+                for before, after in unwritten:
+                    await write_obligation(connection, self._wiring.name, self.lease.epoch, before, after)
+                    book.written(after)
+
     def remember(self) -> None:
         """Keep what a successor should know, where it has changed."""
         monotonic_s = self._wiring.clock.monotonic_s()
@@ -132,6 +158,7 @@ class FacilityControl:
         """What stands over the facility is this now; the gateway is told of the locks before anything that follows from them."""
         if standing == self.owner.standing:
             return
+        self.site = self.owner.site = replace(self.site, obligations_version=standing.obligations_version)
         self.owner.stand(standing)
         if self.owner.is_ready:
             self._tell_locks()

@@ -40,6 +40,7 @@ class Devices:
         self.states: States = np.full(n, UNKNOWN, dtype=np.uint8)
         self.changed_at_s: Floats = np.full(n, -np.inf)
         self.rose: Bools = np.zeros(n, dtype=bool)
+        self._was: States = self.states.copy()  # before the last change
         self._due_at_s: Floats = np.full(n, -np.inf)  # simulated: by then the device has arrived
         self._blocked_until_s: Floats = np.full(n, -np.inf)  # real monotonic: refused or deferred just now
         self._failures: npt.NDArray[np.uint8] = np.zeros(n, dtype=np.uint8)
@@ -65,10 +66,21 @@ class Devices:
     def take(self, move: Move, now_s: float) -> None:
         """A move leaves."""
         settle_s = self._site.settle_s[move.group_index, move.to_state] * SETTLE_FACTOR + self._slack_s
+        self._was[move.slots] = move.from_state
         self.states[move.slots] = move.to_state
         self.changed_at_s[move.slots] = now_s
         self.rose[move.slots] = move.mw_delta > 0
         self._due_at_s[move.slots] = now_s + settle_s
+
+    def falling_mw(self, now_s: float) -> Floats:
+        """[g] all-in MW that devices on their way down may still draw beyond the state they were told."""
+        shape, found = self._site.shape, np.zeros(len(self._site.shape.group_ids))
+        slots = np.flatnonzero(self._is_there & ~self.rose & (self._due_at_s > now_s) & (self._was != UNKNOWN))
+        if len(slots):
+            groups = shape.group_of_slot[slots]
+            beyond = shape.power_mw[groups, self._was[slots]] - shape.power_mw[groups, self.states[slots]]
+            np.add.at(found, groups, np.maximum(beyond, 0.0))
+        return found
 
     def put_back(self, slots: Slots, from_state: int, monotonic_s: float, pause_s: float) -> None:
         """Devices that did not take a command: as they were, and left alone for a moment."""

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 
 from hcp_pipelines.allocator.market import TickRow, row_of
+from hcp_pipelines.allocator.obligations import Rows, read_obligations
 from hcp_pipelines.allocator.standing import Standing, read_standing
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.fleet.inventory import (
@@ -115,6 +116,10 @@ class Intake:
     async def standing(self, facility_ids: Sequence[str]) -> dict[str, Standing]:
         """What stands over some facilities besides their policies."""
         return await read_standing(await self.connection(), facility_ids, self._clock.now())
+
+    async def obligations(self, facility_ids: Sequence[str]) -> dict[str, Rows]:
+        """The obligations of some facilities, with the grid's signals."""
+        return await read_obligations(await self.connection(), facility_ids)
 
     async def record_admission(self, row: PolicyRow, allocator: str, reason: str) -> None:
         """Keep that a policy was taken (`reason` empty) or refused, and why."""

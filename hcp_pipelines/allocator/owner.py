@@ -18,6 +18,7 @@ from hcp_pipelines.allocator.health import InputHealth, Phase
 from hcp_pipelines.allocator.journal import HistoryRow
 from hcp_pipelines.allocator.market import Latest, MarketBook
 from hcp_pipelines.allocator.memory import Memory, guard_of, memory_of, shadow_of
+from hcp_pipelines.allocator.obligations import ObligationBook
 from hcp_pipelines.allocator.shadow import Shadow
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.allocator.standing import NOTHING_STANDS, Standing
@@ -29,7 +30,7 @@ from hcp_pipelines.policy.directed import DirectedPlan, nothing_directed, plan_d
 from hcp_pipelines.policy.directives import Directed, Directive, Kind, Load, direct
 from hcp_pipelines.policy.evaluate import Evaluation, evaluate
 from hcp_pipelines.policy.guard import GuardState
-from hcp_pipelines.policy.ramps import Booking, RampLedger
+from hcp_pipelines.policy.ramps import FACILITY, Booking, Headroom, RampLedger
 from hcp_pipelines.policy.waves import DwellLocks, Slots, dwell_locks
 
 CHECK_EACH_S = 0.5  # real: holds, expiries and dwell times are looked at so often without a tick
@@ -65,6 +66,7 @@ class Owner:
         self._is_asked = True
         self._random = np.random.default_rng([zlib.crc32(site.facility_id.encode()), epoch])
         self.standing, self.locked = NOTHING_STANDS, np.zeros(site.shape.slots, dtype=bool)
+        self.obligations = ObligationBook(site)
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
@@ -176,13 +178,15 @@ class Owner:
     def _direct(
         self, base: Ints, present: Ints, revenue: Floats, wanted: Wanted | None, now: datetime, monotonic_s: float
     ) -> Directed:
-        directives = self.standing.at(now)
-        if not directives:
+        directives = [*self.standing.at(now), *self.obligations.directives(now.timestamp())]
+        floor_mw = self.obligations.floor_mw()
+        if not directives and not floor_mw:
             return nothing_directed(base, present)
         price = wanted.price if wanted is not None and wanted.price is not None else 0.0
         value = revenue - price * self.site.shape.power_mw
-        load = Load(value, self.site.settle_s, self._fixed_mw(directives, monotonic_s))
-        return direct(self.site.shape, base, present, directives, load)
+        fixed_mw = self._fixed_mw(directives, monotonic_s)
+        load = Load(value, self.site.settle_s, fixed_mw, self.obligations.sheddable)
+        return direct(self.site.shape, base, present, directives, load, floor_mw)
 
     def _fixed_mw(self, directives: Sequence[Directive], monotonic_s: float) -> dict[str, float]:
         """All-in MW by feeder of devices that nobody can command now, as far as their states are known."""
@@ -208,10 +212,26 @@ class Owner:
             self.devices.eligible(monotonic_s),
             self.locked,
             directed,
-            self.ledger.headroom(now_s),
+            self._headroom(directed, present, now_s, monotonic_s),
             self._random,
             self._dwell(wanted, now_s),
         )
+
+    def _headroom(self, directed: Directed, present: Ints, now_s: float, monotonic_s: float) -> Headroom:
+        """The ramps' room; under a limit nothing is woken into room that others are still leaving."""
+        headroom = self.ledger.headroom(now_s)
+        if not directed.limits:
+            return headroom
+        shape, up = self.site.shape, dict(headroom.up_mw)
+        by_group = (present * shape.power_mw).sum(axis=1) + self.devices.falling_mw(now_s)
+        fixed_mw = self._fixed_mw(directed.limits, monotonic_s)
+        for limit in directed.limits:
+            groups = [g for g, f in enumerate(shape.feeder_of_group) if limit.feeder_id in ("", f)]
+            fixed = sum(mw for f, mw in fixed_mw.items() if limit.feeder_id in ("", f))
+            room_mw = max(limit.cap_mw - float(by_group[groups].sum()) - fixed, 0.0)
+            scope = limit.feeder_id or FACILITY
+            up[scope] = min(up.get(scope, room_mw), room_mw)
+        return Headroom(up, headroom.down_mw)
 
     def _dwell(self, wanted: Wanted | None, now_s: float) -> DwellLocks | None:
         """Minimum up and down times; the fallback plan is not for them to delay."""

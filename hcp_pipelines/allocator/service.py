@@ -4,6 +4,7 @@ One loop plans for all owned facilities, journals their waves in one commit, and
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,6 +20,7 @@ from hcp_pipelines.allocator.intake import CHANNELS, POLL_S, Intake, PolicyRow
 from hcp_pipelines.allocator.journal import expire, read_bookings, read_cursor, read_memory, write_commands
 from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
 from hcp_pipelines.allocator.market import MarketBook
+from hcp_pipelines.allocator.obligations import read_obligations
 from hcp_pipelines.allocator.session import CannotAnnounceError
 from hcp_pipelines.allocator.site import Site, site_of
 from hcp_pipelines.allocator.standing import read_standing
@@ -37,6 +39,7 @@ IDLE_S = 0.25  # dwell times, holds and expiries are looked at so often without 
 LEAST_WAIT_S = 0.001
 HEARTBEAT_S = 0.5
 RECONCILE_S = 30.0
+OBLIGE_EACH_S = 0.5
 RESUME_WITHIN_S = 5.0
 LATE_POLL_S = 5.0
 POSTGRES_ERRORS = (psycopg.Error, StorageError, OSError)
@@ -54,7 +57,7 @@ class Allocator:
         self._keeper = LeaseKeeper(settings, name, clock, self._gained, self._lost_lease)
         self._controls: dict[str, FacilityControl] = {}
         self._sites: dict[str, Site] = {}
-        self._work = asyncio.Event()
+        self._work, self._wants_steps = asyncio.Event(), asyncio.Event()
         self._wants_policies = self._wants_sites = self._wants_standing = True
         self._journal: psycopg.AsyncConnection[object] | None = None
         self._refused: set[int] = set()
@@ -70,7 +73,7 @@ class Allocator:
         await self._load_sites()
         jobs = (
             self._keeper.run, self._keeper.watch, self._listen, self._plan_loop, self._writer.run, self._beat,
-            self._reconcile_loop,
+            self._reconcile_loop, self._oblige_loop,
         )  # fmt: skip
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(job()) for job in jobs]
@@ -128,6 +131,7 @@ class Allocator:
                     facility_id, now = control.site.facility_id, self._context.clock.now()
                     control.owner.inherit(await read_memory(connection, facility_id))
                     control.stand((await read_standing(connection, [facility_id], now))[facility_id])
+                    control.owner.obligations.take((await read_obligations(connection, [facility_id]))[facility_id])
         except (*POSTGRES_ERRORS, TimeoutError) as error:
             self._context.log.warning("old commands not closed", error=str(error).strip())
             return False
@@ -195,10 +199,14 @@ class Allocator:
     async def _load_standing(self) -> None:
         """Directives and locks: what stands now, whatever it was."""
         self._wants_standing = False
-        for facility_id, standing in (await self._intake.standing(list(self._controls))).items():
+        ids = list(self._controls)
+        standing, obligations = await self._intake.standing(ids), await self._intake.obligations(ids)
+        for facility_id in ids:
             control = self._controls.get(facility_id)
             if control is not None:
-                control.stand(standing)
+                control.stand(standing[facility_id])
+                control.owner.obligations.take(obligations[facility_id])
+        self._wants_steps.set()
 
     async def _load_policies(self) -> None:
         self._wants_policies = False
@@ -310,6 +318,20 @@ class Allocator:
             control = self._controls.get(facility_id)
             self._context.health[facility_id] = "" if control is None else control.session.problem
 
+    async def _oblige_loop(self) -> None:
+        """Obligations are stepped when the grid says something, and often enough for a meter's proof."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(OBLIGE_EACH_S):
+                    await self._wants_steps.wait()
+            self._wants_steps.clear()
+            for control in list(self._controls.values()):
+                try:
+                    await control.advance_obligations(self._connect)
+                except POSTGRES_ERRORS as error:
+                    metrics.POSTGRES_ERRORS.labels("obligations").inc()
+                    self._context.log.warning("an obligation's step was not written", error=str(error).strip())
+
     async def _reconcile_loop(self) -> None:
         while True:
             await asyncio.sleep(RECONCILE_S)
@@ -319,6 +341,6 @@ class Allocator:
 
 def _is_same(site: Site, other: Site) -> bool:
     def facts(s: Site) -> tuple[object, ...]:
-        return s.generation, s.document_version, s.obligations_version, s.address, s.ramps
+        return s.generation, s.document_version, s.address, s.ramps
 
     return facts(site) == facts(other)

@@ -12,12 +12,10 @@ import grpc
 import structlog
 
 from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.channels import ClientTls, open_channel
 from hcp_pipelines.wire.edge_v1_pb2_grpc import EdgeGatewayStub
 
-MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 OPTIONS = (
-    ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -46,8 +44,8 @@ class Handlers:
 class GatewaySession:
     """One facility's session; `run` until cancelled."""
 
-    def __init__(self, facility_id: str, address: str, handlers: Handlers) -> None:
-        self._facility_id, self._address, self._handlers = facility_id, address, handlers
+    def __init__(self, facility_id: str, address: str, handlers: Handlers, tls: ClientTls | None = None) -> None:
+        self._facility_id, self._address, self._handlers, self._tls = facility_id, address, handlers, tls
         self._outbox: asyncio.Queue[pb.OwnerMessage] = asyncio.Queue(OUTBOX_MAX)
         self._stub: EdgeGatewayStub | None = None
         self._call: grpc.aio.StreamStreamCall[pb.OwnerMessage, pb.GatewayMessage] | None = None
@@ -87,7 +85,7 @@ class GatewaySession:
     async def run(self) -> None:
         """Connect, announce, read, and again."""
         wait_s = RETRY_FIRST_S
-        async with grpc.aio.insecure_channel(self._address, options=OPTIONS) as channel:
+        async with open_channel(self._address, self._tls, OPTIONS) as channel:
             self._stub = EdgeGatewayStub(channel)
             while True:
                 try:

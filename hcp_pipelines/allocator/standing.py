@@ -21,7 +21,7 @@ _OVERRIDES = """
 _LOCKOUTS = """
     select facility_id, id, scope, feeder_id, slots, holder, reason from lockouts
     where facility_id = any(%s) and removed_at is null order by id"""
-_VERSIONS = "select id, lockouts_version from facilities where id = any(%s)"
+_VERSIONS = "select id, lockouts_version, obligations_version from facilities where id = any(%s)"
 _KINDS = {"override": Kind.OVERRIDE, "curtail": Kind.CURTAIL, "stop_all": Kind.STOP}
 
 
@@ -52,11 +52,12 @@ class Lockout:
 
 @dataclass(frozen=True)
 class Standing:
-    """Everything that stands over one facility; `version` counts the changes of its locks."""
+    """Everything that stands over one facility; `version` counts the changes of its locks, the other those of its obligations."""
 
     timed: tuple[Timed, ...] = ()
     lockouts: tuple[Lockout, ...] = ()
     version: int = 0
+    obligations_version: int = 0
 
     def at(self, now: datetime) -> list[Directive]:
         """The directives that hold at an instant."""
@@ -92,12 +93,12 @@ async def read_standing(
     ids = list(facility_ids)
     overrides = await (await connection.execute(_OVERRIDES, (ids, now))).fetchall()
     lockouts = await (await connection.execute(_LOCKOUTS, (ids,))).fetchall()
-    versions = dict(await (await connection.execute(_VERSIONS, (ids,))).fetchall())
+    versions = {row[0]: row[1:] for row in await (await connection.execute(_VERSIONS, (ids,))).fetchall()}
     return {
         facility_id: Standing(
             tuple(timed_of(row[1:]) for row in overrides if row[0] == facility_id),
             tuple(_lockout(row[1:]) for row in lockouts if row[0] == facility_id),
-            versions.get(facility_id, 0),
+            *versions.get(facility_id, (0, 0)),
         )
         for facility_id in ids
     }

@@ -39,7 +39,7 @@ _PRESENT_SQL = """
         where event = 'commanded' and newest.generation = f.generation order by group_id, id desc) j"""
 _ARMED_SQL = """
     select facility_id, sum(mw)::float8 from grid_obligations
-    where facility_id = any(%s) and status = 'armed' and during @> %s::timestamptz group by facility_id"""
+    where facility_id = any(%s) and status = 'armed' group by facility_id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def load_inputs(
     """
     markets = load_markets(connection, sites, now, max_tick_id)
     present = _present(connection, sites)
-    armed: dict[str, float] = dict(connection.execute(_ARMED_SQL, ([s.facility_id for s in sites], now)).fetchall())
+    armed: dict[str, float] = dict(connection.execute(_ARMED_SQL, ([s.facility_id for s in sites],)).fetchall())
     return [
         facility_inputs(site, markets, present.get(site.facility_id, {}), armed.get(site.facility_id, 0.0), options)
         for site in sites

@@ -34,6 +34,7 @@ left join lateral (
     select basis_tick_id, published_at, refresh_due_at, body from policies
     where facility_id = f.id and status = 'live' and inventory_generation = (
         select generation from inventory_generations g where g.facility_id = f.id and g.is_current)
+        and policies.obligations_version = f.obligations_version
     order by id desc limit 1
 ) policy on true
 where f.status = 'active'

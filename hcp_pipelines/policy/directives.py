@@ -97,6 +97,7 @@ class Directed:
     at_once: Ints
     by_group: Mapping[int, Directive]
     exempt_by_group: Mapping[int, Directive]
+    limits: tuple[Directive, ...] = ()
     unmet: tuple[str, ...] = ()  # limits that can't be kept, because everything that can go is gone
 
 
@@ -110,10 +111,10 @@ def direct(
 ) -> Directed:
     """Targets `[g, s]` that hold with all directives, from those of policy or fallback plan.
 
-    `floor_mw` is what armed obligations want on among the sheddable groups: overrides don't go below it, limits do.
+    `floor_mw` is what armed obligations want to be able to shed of the sheddable groups: overrides don't go below it, limits do.
     """
     ordered = sorted(directives, key=lambda d: (d.kind, d.directive_id))
-    targets = _Targets(shape, base.copy(), load)
+    targets = _Targets(shape, base.copy(), present, load)
     for directive in ordered:
         if directive.kind > Kind.OVERRIDE:
             break
@@ -122,20 +123,21 @@ def direct(
     for directive in ordered:
         if directive.kind > Kind.OVERRIDE:
             targets.apply(directive)
-    at_once = _Targets(shape, present.copy(), load)
+    at_once = _Targets(shape, present.copy(), present, load)
     for directive in ordered:
         if directive.kind.is_exempt:
             at_once.apply(directive)
-    return Directed(targets.counts, at_once.counts, targets.by_group, at_once.by_group, tuple(targets.unmet))
+    limits = tuple(d for d in ordered if d.kind is not Kind.OVERRIDE)
+    return Directed(targets.counts, at_once.counts, targets.by_group, at_once.by_group, limits, tuple(targets.unmet))
 
 
 class _Targets:
     """Counts `[g, s]` under change."""
 
-    def __init__(self, shape: FacilityShape, counts: Ints, load: Load) -> None:
+    def __init__(self, shape: FacilityShape, counts: Ints, present: Ints, load: Load) -> None:
         self.counts, self.by_group = counts, dict[int, Directive]()
         self.unmet: list[str] = []
-        self._shape, self._load = shape, load
+        self._shape, self._present, self._load = shape, present, load
 
     def apply(self, directive: Directive) -> None:
         """Let one directive have its way."""
@@ -145,11 +147,11 @@ class _Targets:
             self._limit(directive)
 
     def raise_to(self, floor_mw: float) -> None:
-        """Put sheddable devices on until so many MW are: those first that lose the least."""
+        """Put sheddable devices on until so many MW could go: those first that lose the least."""
         groups = self._sheddable()
         if floor_mw <= 0:
             return
-        lacking = floor_mw - self._mw(groups)
+        lacking = floor_mw - self._above_lowest_mw(groups)
         for g, low, high, each in self._steps(groups, rising=True):
             if lacking <= _NOTHING:
                 return
@@ -178,6 +180,7 @@ class _Targets:
         fixed = self._load.fixed_mw
         fixed_mw = fixed.get(directive.feeder_id, 0.0) if directive.feeder_id else sum(fixed.values())
         excess = self._mw(groups) + fixed_mw - directive.cap_mw
+        excess -= self._leave_down(directive, groups, excess)
         for quick in (True, False):  # what settles in time first, then whatever there is
             for g, high, low, each in self._steps(groups, rising=False):
                 if excess <= _NOTHING:
@@ -191,6 +194,17 @@ class _Targets:
                     self.by_group[g] = directive
         if excess > _NOTHING and math.isfinite(directive.cap_mw):
             self.unmet.append(f"{directive.directive_id}: {excess:.3f} MW above {directive.cap_mw:.3f} MW can't go")
+
+    def _leave_down(self, directive: Directive, groups: Sequence[int], excess: float) -> float:
+        """What is down stays down, rather than waking and others going to sleep for it; the MW that this saves."""
+        saved = 0.0
+        for g, high, low, each in self._steps(groups, rising=False):
+            down = min(int(self._present[g, low] - self.counts[g, low]), int(self.counts[g, high]))
+            devices = min(down, math.ceil((excess - saved) / each - _NOTHING))
+            if devices > 0:
+                saved += self._move(g, high, low, devices) * each
+                self.by_group[g] = directive
+        return saved
 
     def _steps(self, groups: Sequence[int], *, rising: bool) -> list[tuple[int, int, int, float]]:
         """(group, from, to, MW a device) by what it costs a MW, quick ones first among equals."""
@@ -215,6 +229,12 @@ class _Targets:
     def _mw(self, groups: Sequence[int]) -> float:
         index = list(groups)
         return float((self.counts[index] * self._shape.power_mw[index]).sum())
+
+    def _above_lowest_mw(self, groups: Sequence[int]) -> float:
+        """What the groups draw beyond what they would in their lowest states: what can be shed of them."""
+        power, ladders = self._shape.power_mw, self._shape.ladders
+        rest = sum(float(self.counts[g].sum() * power[g, ladders[g][0]]) for g in groups)
+        return self._mw(groups) - rest
 
     def _of_feeder(self, feeder_id: str) -> list[int]:
         return [g for g, f in enumerate(self._shape.feeder_of_group) if not feeder_id or f == feeder_id]

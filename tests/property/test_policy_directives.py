@@ -165,10 +165,11 @@ def test_an_override_does_not_go_below_the_floor_and_a_limit_does(fleet, seed, f
     override = [Directive(f"o/{g}", Kind.OVERRIDE, "ann", group_id=f"g{g}") for g in range(4)]
     limit = [] if cap is None else [Directive("c", Kind.CURTAIL, "ann", cap_mw=cap)]
     _, _, base, found = setting(fleet, [*override, *limit], seed, floor=floor)
-    full = sum(base[g].sum() * shape.power_mw[g].max() for g in range(len(shape.ladders)))
+    lowest = lowest_mw(shape, base)
+    full = sum(base[g].sum() * shape.power_mw[g].max() for g in range(len(shape.ladders))) - lowest
     mw = mw_of(shape, found.targets)
     if cap is None:
-        assert mw >= min(floor, full) - 1e-9
+        assert mw - lowest >= min(floor, full) - 1e-9
     else:
         assert mw <= max(cap, lowest_mw(shape, base)) + 1e-9
 
