@@ -19,7 +19,7 @@ import structlog
 from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.decide import Limits
 from hcp_pipelines.allocator.incoming import check
-from hcp_pipelines.allocator.journal import MemoryRow, Observation, Outcome
+from hcp_pipelines.allocator.journal import AuditRow, MemoryRow, Observation, Outcome
 from hcp_pipelines.allocator.leases import Lease
 from hcp_pipelines.allocator.obligations import write_obligation
 from hcp_pipelines.allocator.owner import Owner
@@ -30,12 +30,16 @@ from hcp_pipelines.allocator.wave import ACK_DEADLINE_MS, Wave
 from hcp_pipelines.allocator.writer import JournalWriter
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.modes import ReasonCode
+from hcp_pipelines.policy.arrays import Bools
 from hcp_pipelines.policy.waves import Move, Slots
 from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.channels import ClientTls
 from hcp_pipelines.wire.slots import decode_slots, encode_slots
 
 PAUSE_AFTER_REFUSAL_S = 5.0
 REMEMBER_EACH_S = 5.0
+HOLDS = {"direct": True, "released": False}  # a direct order holds the whole facility down until it is released
+UNAUDITED = frozenset({"fallback", "lockout"})  # the gateway's own, each journalled with its reason
 RESUMED = "resumed"  # the gateway's word for: what you missed has been sent
 
 
@@ -62,6 +66,7 @@ class Wiring:
     announce: Callable[["FacilityControl"], Awaitable[pb.Announce]]
     resumed: Callable[["FacilityControl"], Awaitable[bool]]
     wake: Callable[[], None]
+    tls: ClientTls | None = None
 
 
 class FacilityControl:
@@ -78,7 +83,7 @@ class FacilityControl:
         self._locks_held = 0  # the version that the gateway holds
         self._log = structlog.get_logger("allocator").bind(facility_id=site.facility_id)
         handlers = Handlers(self._announced, self._received, self._lost, lambda: wiring.announce(self))
-        self.session = GatewaySession(site.facility_id, site.address, handlers)
+        self.session = GatewaySession(site.facility_id, site.address, handlers, wiring.tls)
         self._resuming: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self.session.run())
         self._task.add_done_callback(self._ended)
@@ -146,7 +151,8 @@ class FacilityControl:
         """Tell the gateway that its owner is there; give up a session whose acks stay out."""
         if not self.owner.is_ready:
             return
-        beat = pb.Heartbeat(epoch=self.lease.epoch, indices=indices)
+        seq = self._wiring.writer.journalled.get(self.site.facility_id, 0)
+        beat = pb.Heartbeat(epoch=self.lease.epoch, indices=indices, journalled_seq=seq)
         if price is not None and price_at is not None:
             beat.decision_price_usd_per_mwh, beat.price_at = price, price_at.isoformat()
         self.session.send(pb.OwnerMessage(heartbeat=beat))
@@ -177,6 +183,7 @@ class FacilityControl:
     def _announced(self, state: pb.FacilityState) -> None:
         self.owner.devices.adopt(state.states, state.observed, self._now_s())
         self._locks_held = state.locks_version
+        self.owner.held = self._mask(state.held)
 
     def _lost(self, why: str) -> None:
         if self.owner.is_ready:
@@ -326,9 +333,26 @@ class FacilityControl:
         for n, (g, mw) in enumerate(sorted(by_group_mw.items())):
             row = self._observation(event_id, n, g, None, event.state, slots[groups == g], at, mw)
             self._wiring.writer.batch.observations.append(row(event.reason, detail, event.actor or "gateway"))
+        if event.kind in HOLDS:
+            self.owner.held = self.site.shape.group_of_slot >= 0 if HOLDS[event.kind] else self._mask(b"")
+        if event.actor or event.kind not in UNAUDITED:
+            self._wiring.writer.batch.audits.append(self._audit(event, sum(by_group_mw.values())))
         self._wiring.writer.batch.note_seq(self.site.facility_id, event.seq)
         self.owner.ask()
         self._wiring.wake()
+
+    def _audit(self, event: pb.LocalEvent, mw_delta: float) -> AuditRow:
+        """What somebody ordered at the gateway itself, or what it did for safety, in the audit log."""
+        detail = {
+            "seq": event.seq, "order_id": event.order_id, "reason": event.detail or event.reason,
+            "devices": self._count(event.slots), "mw_delta": round(mw_delta, 6), "simulated_at": event.simulated_at,
+        }  # fmt: skip
+        return AuditRow(event.actor or "gateway", f"gateway.{event.kind}", self.site.facility_id, detail)
+
+    def _mask(self, payload: bytes) -> Bools:
+        mask = np.zeros(self.site.shape.slots, dtype=bool)
+        mask[self._slots(payload)] = True
+        return mask
 
     async def reconcile(self) -> None:
         """Hold the owner's view against gateway and meter; what differs is journalled and driven again."""

@@ -67,6 +67,7 @@ _BOOKINGS = """
     select extract(epoch from simulated_at)::float8, feeder_id, mw_delta from switch_journal
     where facility_id = %s and event in ('commanded', 'observed') and simulated_at > %s and mw_delta <> 0
     order by simulated_at, id"""
+_AUDIT = "insert into audit_log (actor, action, subject, detail) values (%s, %s, %s, %s)"
 _REMEMBER = """
     insert into owner_memory (facility_id, epoch, simulated_at, memory) values (%s, %s, %s, %s)
     on conflict (facility_id) do update set epoch = excluded.epoch, simulated_at = excluded.simulated_at,
@@ -159,6 +160,16 @@ class MemoryRow:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditRow:
+    """Something for `audit_log` that a gateway told."""
+
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryRow:
     """One mode of one group after a wave, for `allocation_history`; profit in $/h at the decision price."""
 
@@ -181,11 +192,13 @@ class Batch:
     outcomes: list[Outcome] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
     history: list[HistoryRow] = field(default_factory=list)
+    audits: list[AuditRow] = field(default_factory=list)
     memories: dict[str, MemoryRow] = field(default_factory=dict)
     cursors: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.outcomes) + len(self.observations) + len(self.history) + len(self.memories)
+        parts = (self.outcomes, self.observations, self.history, self.audits, self.memories)
+        return sum(len(part) for part in parts)
 
     def note_seq(self, facility_id: str, seq: int) -> None:
         """The gateway's log is journalled up to here once this batch is."""
@@ -216,6 +229,8 @@ async def write_batch(connection: Connection, batch: Batch) -> None:
             await connection.execute(_OBSERVED, _observed(o))
         if batch.history:
             await connection.execute(_HISTORY, _history_columns(batch.history))
+        for a in batch.audits:
+            await connection.execute(_AUDIT, (a.actor, a.action, a.subject, Jsonb(a.detail)))
         for m in batch.memories.values():
             await connection.execute(_REMEMBER, (m.facility_id, m.epoch, m.simulated_at, Jsonb(m.memory)))
         for facility_id, seq in batch.cursors.items():

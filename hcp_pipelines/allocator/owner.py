@@ -67,6 +67,7 @@ class Owner:
         self._random = np.random.default_rng([zlib.crc32(site.facility_id.encode()), epoch])
         self.standing, self.locked = NOTHING_STANDS, np.zeros(site.shape.slots, dtype=bool)
         self.obligations = ObligationBook(site)
+        self.held = np.zeros(site.shape.slots, dtype=bool)  # a direct order at the gateway holds them down
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
@@ -234,13 +235,18 @@ class Owner:
         return Headroom(up, headroom.down_mw)
 
     def _dwell(self, wanted: Wanted | None, now_s: float) -> DwellLocks | None:
-        """Minimum up and down times; the fallback plan is not for them to delay."""
-        if self.in_force is None or wanted is None or wanted.guard is None:
-            return None
-        couplings = self.in_force.policy.couplings
-        return dwell_locks(
-            self.devices.changed_at_s, self.devices.rose, now_s, couplings.min_up_s, couplings.min_down_s
-        )
+        """Minimum up and down times, which the fallback plan is not for; and nothing rises that a direct order holds down."""
+        locks = None
+        if self.in_force is not None and wanted is not None and wanted.guard is not None:
+            couplings = self.in_force.policy.couplings
+            locks = dwell_locks(
+                self.devices.changed_at_s, self.devices.rose, now_s, couplings.min_up_s, couplings.min_down_s
+            )
+        if not self.held.any():
+            return locks
+        if locks is None:
+            return DwellLocks(self.held, np.zeros_like(self.held))
+        return DwellLocks(locks.may_not_rise | self.held, locks.may_not_fall)
 
     def _revenue(self, book: MarketBook) -> Floats:
         if self.in_force is None:

@@ -34,6 +34,7 @@ from hcp_pipelines.storage.notify import Listener
 from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.channels import client_tls
 
 IDLE_S = 0.25  # dwell times, holds and expiries are looked at so often without a wake-up
 LEAST_WAIT_S = 0.001
@@ -64,7 +65,7 @@ class Allocator:
         self._wiring = Wiring(
             name, clock,
             Limits(settings.price_staleness_s, settings.btc_staleness_s, settings.hold_s),
-            self._writer, self._announce, self._resumed, self._work.set,
+            self._writer, self._announce, self._resumed, self._work.set, client_tls(settings, "allocator"),
         )  # fmt: skip
 
     async def run(self) -> None:
@@ -110,6 +111,7 @@ class Allocator:
                 since = control.owner.ramp_horizon(self._context.clock.now())
                 control.owner.restore_ramps(await read_bookings(connection, control.site.facility_id, since))
                 seq = await read_cursor(connection, control.site.facility_id)
+                self._writer.journalled[control.site.facility_id] = seq
         except POSTGRES_ERRORS as error:
             raise CannotAnnounceError(f"Postgres: {str(error).strip()}") from error
         return pb.Announce(

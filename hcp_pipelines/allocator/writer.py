@@ -26,6 +26,7 @@ class JournalWriter:
         self._settings = settings
         self.batch = Batch()
         self.problem = ""
+        self.journalled: dict[str, int] = {}  # the gateways' log entries up to these are in the journal
         self._has_work = asyncio.Event()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -78,6 +79,8 @@ class JournalWriter:
         except psycopg.Error as error:  # a defect, not an outage: say so, and don't stop everything behind it
             metrics.POSTGRES_ERRORS.labels("journal").inc()
             self._log.error("outcomes were refused", rows=len(batch), error=str(error).strip())
+        else:
+            self.journalled |= {f: max(seq, self.journalled.get(f, 0)) for f, seq in batch.cursors.items()}
         self.problem = ""
         return True
 

@@ -144,3 +144,22 @@ def test_a_directive_holds_from_its_beginning_to_its_end():
     for _ in range(12):
         rig.tick(30.0)
     assert rig.miners_on() == 500
+
+
+def test_nothing_rises_that_a_direct_order_at_the_gateway_holds_down():
+    rig = Rig()
+    order(rig, curtail(0.0), hours=0.05)
+    rig.owner.held = rig.site.shape.group_of_slot >= 0
+    for _ in range(3):
+        assert rig.tick(-20.0) is None
+    assert rig.miners_on() == 0
+    rig.owner.held = np.zeros_like(rig.owner.held)
+    rig.tick(-20.0)
+    assert rig.miners_on() == 500
+
+
+def test_what_is_held_down_may_still_go_further_down():
+    rig = Rig()
+    rig.owner.held = rig.site.shape.group_of_slot >= 0
+    assert rig.tick(400.0) is not None
+    assert rig.miners_on() == 0
