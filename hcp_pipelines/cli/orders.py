@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from hcp_pipelines.cli.acting import Acting, Asked, Watch, end_of, ending, finish, ordering
+from hcp_pipelines.cli.common import settings_of
+from hcp_pipelines.cli.direct import send_orders, tell
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories, load_inventory
@@ -73,11 +75,13 @@ def override(asked: Asked, facility: str, until: datetime | None, lasts: timedel
 @click.command("curtail")
 @click.argument("facility")
 @curtailing
+@click.option("--direct", is_flag=True, help="Tell its gateway, without Postgres and allocator; holds until released.")
 @ending
 @ordering
 def curtail(
     asked: Asked,
     facility: str,
+    direct: bool,
     mw: float | None,
     to_mw: float | None,
     within: float | None,
@@ -85,11 +89,16 @@ def curtail(
     lasts: timedelta | None,
 ) -> None:
     """Reduce the load of FACILITY at once: what costs the least $/h first. Without an end it holds until released."""
+    if direct:
+        if until or lasts or within or asked.wait:
+            raise ConfigError("--direct goes with --mw, --to, --as and --reason only; `hcp edge release` ends it")
+        curtail_directly(asked, facility, mw, to_mw)
+        return
     with asked.acting() as act:
         inventory, now = load_inventory(act.connection, facility), act.now()
         cap_mw = limit_mw(act, facility, mw, to_mw)
         order = building.curtailment(inventory, cap_mw, asked.reason, now, end_of(now, until, lasts), within)
-        _place(act, asked, [(order, is_below(cap_mw))])
+        _place(act, asked, [(order, is_below(inventory, cap_mw))])
 
 
 @click.command("drain")
@@ -133,7 +142,16 @@ def limit_mw(act: Acting, facility: str, by_mw: float | None, to_mw: float | Non
         raise ConfigError("how far? --mw N (by) or --to N (level), MW at the meter")
     if to_mw is not None:
         return to_mw
-    return max(meter_mw(read_gateway(act.connection, facility)) - (by_mw or 0.0), 0.0)
+    return max(meter_mw(read_gateway(act.settings, act.connection, facility)) - (by_mw or 0.0), 0.0)
+
+
+def curtail_directly(asked: Asked, facility: str, by_mw: float | None, to_mw: float | None) -> None:
+    """The same order to the facility's gateway."""
+    if (by_mw is None) == (to_mw is None):
+        raise ConfigError("how far? --mw N (by) or --to N (level), MW at the meter")
+    limit = {"to_kw": to_mw * 1000} if to_mw is not None else {"by_kw": (by_mw or 0.0) * 1000}
+    settings = settings_of(asked.context, asked.own_state_dir)
+    tell(send_orders(settings, asked.operator, asked.reason, [facility], **limit), as_json=asked.as_json)
 
 
 def named(act: Acting, facilities: Sequence[str]) -> list[FacilityInventory]:

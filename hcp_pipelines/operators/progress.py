@@ -12,11 +12,12 @@ import psycopg
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.fleet.inventory import FacilityInventory, GroupInventory
+from hcp_pipelines.settings import Settings
 from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.channels import client_tls, open_blocking_channel
 from hcp_pipelines.wire.edge_v1_pb2_grpc import EdgeGatewayStub
 
 READ_WITHIN_S = 5.0
-MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 METER_SLACK = 0.02  # of a limit: devices of one model differ by so much in what they draw
 _ADDRESS = "select address from gateway_endpoints where facility_id = %s"
 _DEVICES = """
@@ -29,6 +30,8 @@ _DEVICES = """
 _NEWEST = "select coalesce(max(id), 0) from switch_journal where facility_id = %s"
 
 States = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+UNKNOWN = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def progress_of(connection: psycopg.Connection[Any], facility_id: str, name: str
     return Progress(commanded, counts["acked"], counts["settled"], failed)
 
 
-def read_gateway(connection: psycopg.Connection[Any], facility_id: str) -> pb.FacilityState:
+def read_gateway(settings: Settings, connection: psycopg.Connection[Any], facility_id: str) -> pb.FacilityState:
     """A facility's present state, from its gateway.
 
     Raises:
@@ -67,8 +70,7 @@ def read_gateway(connection: psycopg.Connection[Any], facility_id: str) -> pb.Fa
     row = connection.execute(_ADDRESS, (facility_id,)).fetchone()
     if row is None:
         raise HcpError(f"{facility_id}: no gateway is known for it yet; `hcp status` tells what runs")
-    options = [("grpc.max_receive_message_length", MESSAGE_MAX_BYTES)]
-    with grpc.insecure_channel(row[0], options=options) as channel:
+    with open_blocking_channel(row[0], client_tls(settings, "reader")) as channel:
         try:
             request = pb.ReadRequest(facility_id=facility_id)
             state: pb.FacilityState = EdgeGatewayStub(channel).Read(request, timeout=READ_WITHIN_S)
@@ -87,23 +89,28 @@ def meter_mw(state: pb.FacilityState) -> float:
 Reached = Callable[[pb.FacilityState], bool]
 
 
-def is_below(cap_mw: float) -> Reached:
-    """Whether the meter shows no more than a limit."""
-    return lambda state: meter_mw(state) <= cap_mw * (1 + METER_SLACK) + 1e-6
+def is_below(inventory: FacilityInventory, cap_mw: float) -> Reached:
+    """Whether the meter shows no more than a limit, and what the devices were told last keeps it there."""
+
+    def reached(state: pb.FacilityState) -> bool:
+        limit_mw = cap_mw * (1 + METER_SLACK) + 1e-6
+        told, mw = _sized(state.states, inventory), 0.0
+        for group in inventory.groups:
+            mine = told[_slots_of(group)]
+            mw += sum(inventory.all_in_mw(group, step.state, int((mine == step.state).sum())) for step in group.ladder)
+        return meter_mw(state) <= limit_mw and mw <= limit_mw
+
+    return reached
 
 
 def are_down(inventory: FacilityInventory, slots: npt.NDArray[np.uint32] | None = None, feeder_id: str = "") -> Reached:
-    """Whether devices that answer draw no more than their group's lowest state: all, those of a feeder, or some slots."""
+    """Whether devices that answer are in their group's lowest state: all, those of a feeder, or some slots."""
 
     def reached(state: pb.FacilityState) -> bool:
-        observed = _observed(state, inventory)
-        wanted = np.zeros(len(observed), dtype=bool)
+        wanted = np.zeros(inventory.slots, dtype=bool)
         wanted[slice(None) if slots is None else slots] = True
         for group in inventory.groups:
-            mine = _slots_of(group)
-            if feeder_id in ("", group.feeder_id) and _count(
-                observed[mine][wanted[mine]], group, group.lowest, is_other=True
-            ):
+            if feeder_id in ("", group.feeder_id) and (_others(state, inventory, group, group.lowest) & wanted).any():
                 return False
         return True
 
@@ -111,32 +118,37 @@ def are_down(inventory: FacilityInventory, slots: npt.NDArray[np.uint32] | None 
 
 
 def are_in(inventory: FacilityInventory, group_id: str, state: DeviceState, devices: int | None) -> Reached:
-    """Whether so many devices of a group (None: all that answer) are in a state, judged by their power."""
+    """Whether so many devices of a group (None: all that answer) are in a state."""
     group = next(g for g in inventory.groups if g.group_id == group_id)
 
     def reached(seen: pb.FacilityState) -> bool:
-        observed = _observed(seen, inventory)[_slots_of(group)]
-        others = _count(observed, group, state, is_other=True)
-        return others == 0 if devices is None else _count(observed, group, state, is_other=False) >= devices
+        others = int(_others(seen, inventory, group, state).sum())
+        unseen = int((_sized(seen.observed, inventory)[_slots_of(group)] == UNKNOWN).sum())
+        return others == 0 if devices is None else group.devices - unseen - others >= devices
 
     return reached
 
 
-def _observed(state: pb.FacilityState, inventory: FacilityInventory) -> States:
-    seen = np.frombuffer(state.observed, dtype=np.uint8)
-    sized = np.full(inventory.slots, 255, dtype=np.uint8)
-    known = min(len(seen), len(sized))
-    sized[:known] = seen[:known]
+def _others(seen: pb.FacilityState, inventory: FacilityInventory, group: GroupInventory, state: DeviceState) -> Bools:
+    """[n] devices of a group that answer and draw another state's power, or were told another one: they may be on the way."""
+    power = group.power_kw_by_state()
+    same = [int(s) for s, kw in power.items() if abs(kw - power[state]) < 1e-9]
+    observed, told = _sized(seen.observed, inventory), _sized(seen.states, inventory)
+    is_other = ~np.isin(observed, same) | ((told != UNKNOWN) & ~np.isin(told, same))
+    others = np.zeros(inventory.slots, dtype=bool)
+    mine = _slots_of(group)
+    others[mine] = is_other[mine] & (observed[mine] != UNKNOWN)
+    return others
+
+
+def _sized(raw: bytes, inventory: FacilityInventory) -> States:
+    """A gateway's byte a slot, at the inventory's length."""
+    told = np.frombuffer(raw, dtype=np.uint8)
+    sized = np.full(inventory.slots, UNKNOWN, dtype=np.uint8)
+    known = min(len(told), len(sized))
+    sized[:known] = told[:known]
     return sized
 
 
 def _slots_of(group: GroupInventory) -> slice:
     return slice(group.first_slot, group.first_slot + group.devices)
-
-
-def _count(observed: States, group: GroupInventory, state: DeviceState, *, is_other: bool) -> int:
-    """Devices that are seen in a state, or in another one that draws another power; nobody is seen at 255."""
-    power = group.power_kw_by_state()
-    same = [int(s) for s, kw in power.items() if abs(kw - power[state]) < 1e-9]
-    matches = np.isin(observed, same)
-    return int(((observed != 255) & ~matches).sum() if is_other else matches.sum())

@@ -1,0 +1,129 @@
+"""What operators type, down to the devices: command, Postgres, a real allocator, a real gateway, simulated miners and GPUs."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.cli import hcp
+from tests.support.edge import bits, until
+from tests.support.operated_site import FACILITY, MINERS, OperatedSite
+
+__all__ = ["hcp"]
+
+ALL = set(range(MINERS))
+
+
+@pytest.fixture
+def folder():
+    path = Path(tempfile.mkdtemp(prefix="o", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+async def site(hcp, folder, settings, database):
+    with capture_logs():  # or they would stand between the command's lines
+        async with OperatedSite(hcp, folder, settings, database) as opened:
+            await opened.start_allocator()
+            opened.publish_policy()
+            await until(
+                lambda: opened.mining() == ALL and not opened.facility.state().unfinished_command_ids,
+                "a low price wakes them",
+                20,
+            )
+            yield opened
+
+
+def switches(database, actor):
+    rows = database.execute(
+        "select distinct reason, reason_detail from switch_journal where event = 'commanded' and actor = %s", (actor,)
+    )
+    return rows.fetchall()
+
+
+async def planned(site, database, price):
+    """A new price, and the owner has looked at it with all that stands."""
+    site.price(price)
+    newest = database.execute("select max(id) from price_data").fetchone()[0]
+    await until(lambda: site.owner._progress.tick_id == newest, "the owner has planned with it", 5)
+
+
+async def test_a_curtailment_holds_at_the_meter_survives_its_allocator_and_ends_where_the_policy_is(site, database):
+    before = site.meter_mw()
+    done = await site.order("curtail", FACILITY, "--mw", f"{before / 2:.4f}", "--reason", "hot", "--wait", "--json")
+    told = json.loads(done.out)
+    ((name, reached),) = told["done"].items()
+    assert reached["meter_mw"] <= before / 2 * 1.03
+    assert (reached["commanded"] > 0, reached["acked"], reached["failed"]) == (True, reached["commanded"], 0)
+    assert switches(database, "ann") == [("operator_curtailment", f"{name}: hot")]
+
+    await site.stop_allocator()
+    await site.start_allocator("allocator-b")
+    await until(lambda: site.owner.in_force is not None, "the successor has a policy", 10)
+    await planned(site, database, -50.0)
+    assert site.meter_mw() <= before / 2 * 1.03
+
+    await site.order("release", name, by="bob")
+    await until(lambda: site.mining() == ALL, "the load is back where the policy wants it", 20)
+
+
+async def test_no_price_and_no_successor_energises_a_locked_device(site, database):
+    locked = set(range(5, 12))
+    done = await site.order("lock", FACILITY, "--device", "5-11", "--reason", "hands inside", "--wait")
+    assert "done" in done.out
+    assert site.asleep() == locked
+    assert switches(database, "ann") == [("lockout", "lockout/1: hands inside")]
+    assert set(bits(site.facility.state().locked)) == locked, "the gateway holds them too"
+    site.price(-50.0)
+    await site.stop_allocator()
+    await site.start_allocator("allocator-b")
+    site.price(-60.0)
+    await until(lambda: site.owner.in_force is not None, "the successor has a policy", 10)
+    await site.order("override", FACILITY, "--group", "s21", "--state", "mining_full", "--for", "1h", "--reason", "x")
+    await until(lambda: site.owner.standing.at(site.clock.now()), "the override stands", 5)
+    await planned(site, database, -70.0)
+    assert site.asleep() == locked
+    await site.order("unlock", "1", by="bob", code=1)
+    await site.order("unlock", "1", by="root")
+    await until(lambda: site.mining() == ALL, "unlocked, they mine", 20)
+
+
+async def test_an_override_waits_for_its_approval_and_ends_with_its_time(site, database):
+    typed = (
+        "override",
+        FACILITY,
+        "--group",
+        "s21",
+        "--state",
+        "curtailed",
+        "--reason",
+        "test",
+        "--for",
+        "20m",
+        "--json",
+    )
+    asked = json.loads((await site.order(*typed, HCP_APPROVAL_MW="0.05")).out)["orders"][0]
+    await planned(site, database, -50.0)
+    assert switches(database, "ann") == []
+    assert site.mining() == ALL
+    await site.order("approve", str(asked["approval_id"]), "--reason", "agreed", by="bob")
+    await until(lambda: site.asleep() == ALL, "approved, it is carried out", 20)
+    assert switches(database, "ann") == [("operator_override", f"{asked['name']}: test")]
+    await until(lambda: site.mining() == ALL, "it is over: 20 minutes are 4 s here", 20)
+
+
+async def test_stop_all_brings_everything_down_and_drain_what_the_fallback_plan_says(site, database):
+    await site.order("stop-all", "--reason", "drill", "--wait")
+    assert site.asleep() == ALL
+    lowest = [g.power_kw_by_state()[g.lowest] * 1000 for g in site.inventory.groups]
+    assert site.power_w()[MINERS:].max() < lowest[1] * 1.1
+    assert switches(database, "ann") == [("emergency_stop", "stop_all/1: drill")]
+    await site.order("release", "--all")
+    await until(lambda: site.mining() == ALL, "released", 20)
+    drained = json.loads((await site.order("drain", "--reason", "maintenance", "--wait", "--json")).out)
+    assert len(drained["done"]) == len(site.inventory.groups)
+    assert site.asleep() == ALL, "the fallback plan puts miners to sleep"
