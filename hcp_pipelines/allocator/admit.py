@@ -1,5 +1,6 @@
 """Whether the owner of a facility takes a policy: what it knows, put to `policy.admission`; the answer as a reason."""
 
+import math
 from datetime import datetime
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from hcp_pipelines.allocator.decide import InForce
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.owner import Owner
-from hcp_pipelines.policy.admission import AdmissionContext, Admitted, NeedsApproval, admit
+from hcp_pipelines.policy.admission import Admission, AdmissionContext, Admitted, NeedsApproval, admit
 from hcp_pipelines.settings import Settings
 
 
@@ -15,9 +16,30 @@ def refusal_of(
     owner: Owner, candidate: InForce, digest: str, book: MarketBook, now: datetime, settings: Settings
 ) -> str:
     """Why the policy is not taken; empty when it is."""
+    return reason_of(judge(owner, candidate, digest, book, now, settings))
+
+
+def reason_of(admission: Admission | str) -> str:
+    """The word as a reason; empty for a yes."""
+    match admission:
+        case str():
+            return admission
+        case Admitted():
+            return ""
+        case NeedsApproval(jump, limit):
+            return f"jump: it moves {jump:.1f} MW at once, the limit is {limit:.1f} MW: an operator has to approve it"
+        case refused:
+            return f"{refused.code}: {refused.reason}"
+
+
+def judge(
+    owner: Owner, candidate: InForce, digest: str, book: MarketBook, now: datetime, settings: Settings
+) -> Admission | str:
+    """The admission's word on a policy; a text where it does not even fit the inventory. What an operator approved may jump."""
     site = owner.site
     if candidate.compiled.group_ids != site.shape.group_ids:
         return f"groups: it knows {candidate.compiled.group_ids}, the inventory {site.shape.group_ids}"
+    is_approved = str(candidate.policy_id) in owner.approved.policies
     context = AdmissionContext(
         now=now,
         facility_id=site.facility_id,
@@ -31,17 +53,11 @@ def refusal_of(
             "btc.usd": settings.btc_staleness_s,
         },
         armed_floor_mw=owner.obligations.floor_mw(),
-        max_policy_jump_mw=settings.max_policy_jump_mw,
+        max_policy_jump_mw=math.inf if is_approved else settings.max_policy_jump_mw,
         jump_mw=jump_mw(owner, candidate, book, now),
         digest=digest,
     )
-    match admit(candidate.policy, context):
-        case Admitted():
-            return ""
-        case NeedsApproval(jump, limit):
-            return f"jump: it moves {jump:.1f} MW at once, the limit is {limit:.1f} MW: an operator has to approve it"
-        case refused:
-            return f"{refused.code}: {refused.reason}"
+    return admit(candidate.policy, context)
 
 
 def jump_mw(owner: Owner, candidate: InForce, book: MarketBook, now: datetime) -> float:

@@ -17,6 +17,7 @@ import psycopg
 import structlog
 
 from hcp_pipelines.allocator import metrics
+from hcp_pipelines.allocator.approvals import Approved
 from hcp_pipelines.allocator.decide import Limits
 from hcp_pipelines.allocator.incoming import check
 from hcp_pipelines.allocator.journal import AuditRow, MemoryRow, Observation, Outcome
@@ -80,6 +81,7 @@ class FacilityControl:
         self._remembered: dict[str, object] = {}
         self._remember_at_s = float("-inf")
         self._meter_mw = math.nan
+        self.asked = ""  # the question that was put before an operator last
         self._locks_held = 0  # the version that the gateway holds
         self._log = structlog.get_logger("allocator").bind(facility_id=site.facility_id)
         handlers = Handlers(self._announced, self._received, self._lost, lambda: wiring.announce(self))
@@ -159,6 +161,13 @@ class FacilityControl:
         limit_ns = time.monotonic_ns() - ACK_DEADLINE_MS * 1_000_000
         if any(f.sent_ns < limit_ns for f in self._in_flight.values()):
             self.session.hang_up(f"no ack within {ACK_DEADLINE_MS} ms")
+
+    def approve(self, approved: Approved) -> None:
+        """Somebody has agreed to these."""
+        if approved != self.owner.approved:
+            self.owner.approved = approved
+            self.owner.ask()
+            self._wiring.wake()
 
     def stand(self, standing: Standing) -> None:
         """What stands over the facility is this now; the gateway is told of the locks before anything that follows from them."""

@@ -29,11 +29,12 @@ class InForce:
 
 @dataclass(frozen=True)
 class Limits:
-    """Simulated seconds: how old a price may be, and how long to hold before the fallback plan."""
+    """Simulated seconds: how old a price may be, and how long to hold before the fallback plan; MW that need no approval."""
 
     power_staleness_s: float
     bitcoin_staleness_s: float
     hold_s: float
+    unasked_mw: float = 0.0  # in a facility in `approve`
 
 
 @dataclass(frozen=True)

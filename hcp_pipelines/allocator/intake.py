@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 
+from hcp_pipelines.allocator.approvals import Approved, Question, ask, read_approved
 from hcp_pipelines.allocator.market import TickRow, row_of
 from hcp_pipelines.allocator.obligations import Rows, read_obligations
 from hcp_pipelines.allocator.standing import Standing, read_standing
@@ -120,6 +121,14 @@ class Intake:
     async def obligations(self, facility_ids: Sequence[str]) -> dict[str, Rows]:
         """The obligations of some facilities, with the grid's signals."""
         return await read_obligations(await self.connection(), facility_ids)
+
+    async def approved(self, facility_ids: Sequence[str]) -> dict[str, Approved]:
+        """What somebody has approved for some facilities, and is still good."""
+        return await read_approved(await self.connection(), facility_ids, self._clock.now())
+
+    async def ask(self, facility_id: str, question: Question, asked_by: str) -> None:
+        """Put something before an operator."""
+        await ask(await self.connection(), facility_id, question, asked_by, self._clock.now())
 
     async def record_admission(self, row: PolicyRow, allocator: str, reason: str) -> None:
         """Keep that a policy was taken (`reason` empty) or refused, and why."""

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from hcp_pipelines.allocator import metrics
+from hcp_pipelines.allocator.approvals import Approved, Question, wave_question
 from hcp_pipelines.allocator.decide import InForce, Limits, Wanted, assess, want
 from hcp_pipelines.allocator.devices import UNKNOWN, Devices
 from hcp_pipelines.allocator.health import InputHealth, Phase
@@ -67,6 +68,8 @@ class Owner:
         self._random = np.random.default_rng([zlib.crc32(site.facility_id.encode()), epoch])
         self.standing, self.locked = NOTHING_STANDS, np.zeros(site.shape.slots, dtype=bool)
         self.obligations = ObligationBook(site)
+        self.approved = Approved()
+        self.question: Question | None = None  # what a facility in `approve` would do, and waits for somebody to agree
         self.held = np.zeros(site.shape.slots, dtype=bool)  # a direct order at the gateway holds them down
 
     # -- what is known ------------------------------------------------------------------------------------------------
@@ -169,9 +172,15 @@ class Owner:
         return make_wave(self.site, self.epoch, decision, planned)
 
     def _allowed(self, wanted: Wanted, present: Ints) -> Ints:
-        """`auto` acts on what policy and fallback plan want; in the other modes only what somebody ordered happens."""
+        """`auto` acts on what policy and fallback plan want, `approve` if somebody agrees, `observe` only counts it."""
+        self.question = None
         if self.site.control_mode is ControlMode.AUTO:
             return wanted.targets
+        if self.site.control_mode is ControlMode.APPROVE:
+            question = wave_question(self.site.shape, present, wanted.targets, self._limits.unasked_mw)
+            if question is None or question.subject in self.approved.waves:
+                return wanted.targets
+            self.question = question
         would_be = int(np.abs(wanted.targets - present).sum()) // 2
         metrics.WOULD_BE.labels(self.site.facility_id).inc(would_be)
         return present

@@ -10,25 +10,23 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import psycopg
-from pydantic import ValidationError
 
 from hcp_pipelines.allocator import metrics
-from hcp_pipelines.allocator.admit import refusal_of
+from hcp_pipelines.allocator.approvals import limit_in_approve_mw
 from hcp_pipelines.allocator.control import FacilityControl, Wiring
-from hcp_pipelines.allocator.decide import InForce, Limits
-from hcp_pipelines.allocator.intake import CHANNELS, POLL_S, Intake, PolicyRow
+from hcp_pipelines.allocator.decide import Limits
+from hcp_pipelines.allocator.intake import CHANNELS, POLL_S, Intake
 from hcp_pipelines.allocator.journal import expire, read_bookings, read_cursor, read_memory, write_commands
 from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.obligations import read_obligations
+from hcp_pipelines.allocator.policies import PolicyDesk
 from hcp_pipelines.allocator.session import CannotAnnounceError
 from hcp_pipelines.allocator.site import Site, site_of
 from hcp_pipelines.allocator.standing import read_standing
 from hcp_pipelines.allocator.wave import Wave
 from hcp_pipelines.allocator.writer import JournalWriter
 from hcp_pipelines.domain.errors import StorageError
-from hcp_pipelines.policy.arrays import compile_policy
-from hcp_pipelines.policy.schema import Policy
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.storage.notify import Listener
 from hcp_pipelines.storage.postgres import connect_async
@@ -55,16 +53,19 @@ class Allocator:
         self._intake = Intake(settings, clock)
         self._book = MarketBook()
         self._writer = JournalWriter(settings)
+        self._desk = PolicyDesk(name, settings, clock, self._intake, self._book)
         self._keeper = LeaseKeeper(settings, name, clock, self._gained, self._lost_lease)
         self._controls: dict[str, FacilityControl] = {}
         self._sites: dict[str, Site] = {}
         self._work, self._wants_steps = asyncio.Event(), asyncio.Event()
         self._wants_policies = self._wants_sites = self._wants_standing = True
         self._journal: psycopg.AsyncConnection[object] | None = None
-        self._refused: set[int] = set()
         self._wiring = Wiring(
             name, clock,
-            Limits(settings.price_staleness_s, settings.btc_staleness_s, settings.hold_s),
+            Limits(
+                settings.price_staleness_s, settings.btc_staleness_s, settings.hold_s,
+                limit_in_approve_mw(settings.approval_mw),
+            ),
             self._writer, self._announce, self._resumed, self._work.set, client_tls(settings, "allocator"),
         )  # fmt: skip
 
@@ -203,50 +204,20 @@ class Allocator:
         self._wants_standing = False
         ids = list(self._controls)
         standing, obligations = await self._intake.standing(ids), await self._intake.obligations(ids)
+        approved = await self._intake.approved(ids)
         for facility_id in ids:
             control = self._controls.get(facility_id)
             if control is not None:
                 control.stand(standing[facility_id])
                 control.owner.obligations.take(obligations[facility_id])
+                control.approve(approved[facility_id])
+        self._wants_policies = True  # one may have waited for an answer
         self._wants_steps.set()
 
     async def _load_policies(self) -> None:
         self._wants_policies = False
-        seen: set[str] = set()
-        for row in await self._intake.policies(list(self._controls)):
-            control = self._controls.get(row.facility_id)
-            if control is None or row.facility_id in seen or row.policy_id in self._refused:
-                continue
-            in_force = control.owner.in_force
-            if (in_force is not None and row.policy_id <= in_force.policy_id) or await self._admit(control, row):
-                seen.add(row.facility_id)
+        self._wants_policies = await self._desk.load(self._controls)
         self._work.set()
-
-    async def _admit(self, control: FacilityControl, row: PolicyRow) -> bool:
-        """Take a policy or refuse it with the reason; the old one stays in force then."""
-        if not control.owner.is_ready:
-            self._wants_policies = True  # what it would change can't be told before the gateway has spoken
-            return True
-        reason, in_force = self._judge(control, row)
-        metrics.ADMISSIONS.labels("refused" if reason else "admitted").inc()
-        if in_force is not None:
-            control.owner.follow(in_force)
-        else:
-            self._refused.add(row.policy_id)
-            self._context.log.warning("policy refused", policy_id=row.policy_id, reason=reason)
-        await self._intake.record_admission(row, self._name, reason)
-        return in_force is not None
-
-    def _judge(self, control: FacilityControl, row: PolicyRow) -> tuple[str, InForce | None]:
-        try:
-            policy = Policy.model_validate(row.body)
-        except ValidationError as error:
-            first = error.errors()[0]
-            return f"schema: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}", None
-        in_force = InForce(row.policy_id, policy, compile_policy(policy))
-        settings, now = self._context.settings, self._context.clock.now()
-        reason = refusal_of(control.owner, in_force, row.digest, self._book, now, settings)
-        return (reason, None) if reason else ("", in_force)
 
     # -- plan, journal, send ------------------------------------------------------------------------------------------
 
@@ -330,9 +301,17 @@ class Allocator:
             for control in list(self._controls.values()):
                 try:
                     await control.advance_obligations(self._connect)
+                    await self._ask(control)
                 except POSTGRES_ERRORS as error:
                     metrics.POSTGRES_ERRORS.labels("obligations").inc()
                     self._context.log.warning("an obligation's step was not written", error=str(error).strip())
+
+    async def _ask(self, control: FacilityControl) -> None:
+        """What a facility in `approve` would do is put before an operator, once."""
+        question = control.owner.question
+        if question is not None and question.subject != control.asked:
+            control.asked = question.subject
+            await self._intake.ask(control.site.facility_id, question, self._name)
 
     async def _reconcile_loop(self) -> None:
         while True:

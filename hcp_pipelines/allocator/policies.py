@@ -1,0 +1,84 @@
+"""Policies as they arrive: judged once; taken, refused with the reason, or put before an operator while the old one stays."""
+
+from collections.abc import Mapping
+
+import structlog
+from pydantic import ValidationError
+
+from hcp_pipelines.allocator import metrics
+from hcp_pipelines.allocator.admit import judge, reason_of
+from hcp_pipelines.allocator.approvals import Question
+from hcp_pipelines.allocator.control import FacilityControl
+from hcp_pipelines.allocator.decide import InForce
+from hcp_pipelines.allocator.intake import Intake, PolicyRow
+from hcp_pipelines.allocator.market import MarketBook
+from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.policy.admission import Admission, NeedsApproval
+from hcp_pipelines.policy.arrays import compile_policy
+from hcp_pipelines.policy.schema import Policy
+from hcp_pipelines.settings import Settings
+
+
+class PolicyDesk:
+    """Admission for the facilities of one allocator."""
+
+    def __init__(self, name: str, settings: Settings, clock: SystemClock, intake: Intake, book: MarketBook) -> None:
+        self._name, self._settings, self._clock = name, settings, clock
+        self._intake, self._book = intake, book
+        self._refused: set[int] = set()
+        self._asked: set[int] = set()
+        self._log = structlog.get_logger("allocator")
+
+    async def load(self, controls: Mapping[str, FacilityControl]) -> bool:
+        """Look at the newest policies; whether one has to be looked at again, since its gateway has not spoken yet."""
+        again, seen = False, set[str]()
+        for row in await self._intake.policies(list(controls)):
+            control = controls.get(row.facility_id)
+            if control is None or row.facility_id in seen or row.policy_id in self._refused:
+                continue
+            in_force = control.owner.in_force
+            if in_force is not None and row.policy_id <= in_force.policy_id:
+                seen.add(row.facility_id)
+            elif not control.owner.is_ready:
+                again = True  # what it would change can't be told before the gateway has spoken
+                seen.add(row.facility_id)
+            elif await self._admit(control, row):
+                seen.add(row.facility_id)
+        return again
+
+    async def _admit(self, control: FacilityControl, row: PolicyRow) -> bool:
+        """Take a policy or refuse it with the reason; the old one stays in force then."""
+        admission, in_force = self._judge(control, row)
+        if isinstance(admission, NeedsApproval):
+            return await self._ask(control, row, admission)
+        reason = reason_of(admission)
+        metrics.ADMISSIONS.labels("refused" if reason else "admitted").inc()
+        if reason or in_force is None:
+            self._refused.add(row.policy_id)
+            self._log.warning("policy refused", policy_id=row.policy_id, reason=reason)
+        else:
+            control.owner.follow(in_force)
+        await self._intake.record_admission(row, self._name, reason)
+        return not reason
+
+    async def _ask(self, control: FacilityControl, row: PolicyRow, admission: NeedsApproval) -> bool:
+        """It moves too much at once: somebody has to agree. Recorded once; it is looked at again when there is an answer."""
+        if row.policy_id not in self._asked:
+            self._asked.add(row.policy_id)
+            metrics.ADMISSIONS.labels("waits").inc()
+            reason = reason_of(admission)
+            self._log.warning("policy waits for an approval", policy_id=row.policy_id, reason=reason)
+            await self._intake.record_admission(row, self._name, reason)
+            question = Question("policy", str(row.policy_id), admission.jump_mw, reason)
+            await self._intake.ask(control.site.facility_id, question, self._name)
+        return False
+
+    def _judge(self, control: FacilityControl, row: PolicyRow) -> tuple[Admission | str, InForce | None]:
+        try:
+            policy = Policy.model_validate(row.body)
+        except ValidationError as error:
+            first = error.errors()[0]
+            return f"schema: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}", None
+        in_force = InForce(row.policy_id, policy, compile_policy(policy))
+        word = judge(control.owner, in_force, row.digest, self._book, self._clock.now(), self._settings)
+        return word, in_force
