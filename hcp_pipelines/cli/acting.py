@@ -167,7 +167,7 @@ def follow(act: Acting, watches: Sequence[Watch], timeout_s: float, *, as_json: 
     left, done = list(watches), dict[str, Any]()
     while True:
         for watch in list(left):
-            state = read_gateway(act.connection, watch.placed.facility_id)
+            state = read_gateway(act.settings, act.connection, watch.placed.facility_id)
             progress = progress_of(act.connection, watch.placed.facility_id, watch.placed.name, watch.after)
             _show(watch, progress, meter_mw(state), said, is_quiet=as_json)
             if watch.reached(state):

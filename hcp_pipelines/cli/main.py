@@ -15,6 +15,7 @@ from hcp_pipelines.cli import (
     bench,
     directives,
     discover,
+    edge,
     facility,
     inspect,
     lifecycle,
@@ -22,6 +23,7 @@ from hcp_pipelines.cli import (
     operator,
     orders,
     sql,
+    tls,
 )
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.settings import Settings
@@ -52,6 +54,8 @@ operator.register(cli)
 orders.register(cli)
 locks.register(cli)
 directives.register(cli)
+edge.register(cli)
+tls.register(cli)
 bench.register(cli)
 
 

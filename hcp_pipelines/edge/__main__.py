@@ -10,20 +10,22 @@ from pathlib import Path
 import grpc
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
-from hcp_pipelines.domain.errors import AlreadyRunningError, ConfigError, HcpError
+from hcp_pipelines.domain.errors import AlreadyRunningError, HcpError
+from hcp_pipelines.edge.admittance import bind
 from hcp_pipelines.edge.compaction import keep_short
 from hcp_pipelines.edge.config import EdgeConfig, load_edge_config
 from hcp_pipelines.edge.discovery import Discovery
 from hcp_pipelines.edge.durable_log import DurableLog, open_ahead, take_over
 from hcp_pipelines.edge.facility import FacilityGateway
-from hcp_pipelines.edge.service import MESSAGE_MAX_BYTES, EdgeService
+from hcp_pipelines.edge.operators import Operators
+from hcp_pipelines.edge.service import EdgeService
 from hcp_pipelines.runtime.process import ProcessContext, run_process
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.wire import edge_v1_pb2_grpc
+from hcp_pipelines.wire.channels import LIMITS
 
 OPTIONS = (
-    ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
+    *LIMITS,
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
 )
 
@@ -44,14 +46,11 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
         if f.discovery is not None
     }
     server = grpc.aio.server(options=OPTIONS)
-    edge_v1_pb2_grpc.add_EdgeGatewayServicer_to_server(EdgeService(facilities, discoveries), server)
+    edge_v1_pb2_grpc.add_EdgeGatewayServicer_to_server(
+        EdgeService(facilities, discoveries, Operators(config.operators_file, clock)), server
+    )
     _remove_stale_socket(config.listen)
-    try:
-        server.add_insecure_port(config.listen)  # a unix socket in a closed folder; TLS comes with the TCP listener
-    except RuntimeError as error:
-        raise ConfigError(
-            f"listen: {config.listen} can't be bound ({error}); a socket's path has 107 bytes at most"
-        ) from None
+    port = bind(server, config)
     await server.start()
     if config.listen.startswith("unix:"):
         Path(config.listen.removeprefix("unix:")).chmod(0o600)  # noqa: ASYNC240 - one call, before the first session
@@ -63,7 +62,7 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
         for discovery in discoveries.values():
             tasks.create_task(discovery.run(context.stop))
         tasks.create_task(_watch_health(context, facilities, discoveries))
-        context.ready(grpc=config.listen)
+        context.ready(grpc=_address(config.listen, port))
         await context.stop.wait()
         await server.stop(1.0)
     for facility in facilities.values():
@@ -80,6 +79,11 @@ async def _watch_health(
         await asyncio.sleep(0.2)
 
 
+def _address(listen: str, port: int) -> str:
+    """Where it listens, with the port that was chosen."""
+    return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+
 def _remove_stale_socket(listen: str) -> None:
     """Remove the socket file of a dead gateway; one that answers is somebody else's."""
     if not listen.startswith("unix:"):
@@ -91,17 +95,25 @@ def _remove_stale_socket(listen: str) -> None:
     path.unlink(missing_ok=True)
 
 
+def run(path: Path, settings: Settings) -> int:
+    """Run a gateway by its file until it is told to stop; its exit code.
+
+    Raises:
+        ConfigError: the file is wrong.
+    """
+    config = load_edge_config(path)
+    return run_process(config.gateway, settings, lambda context: body(context, config))
+
+
 def main() -> int:
     """Run a gateway; 2 when its file is wrong."""
     parser = argparse.ArgumentParser(prog="python -m hcp_pipelines.edge")
     parser.add_argument("--config", type=Path, required=True, help="docs/edge-site-file.md")
     try:
-        config = load_edge_config(parser.parse_args().config)
-        settings = Settings.load()
+        return run(parser.parse_args().config, Settings.load())
     except HcpError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    return run_process(config.gateway, settings, lambda context: body(context, config))
 
 
 if __name__ == "__main__":

@@ -148,6 +148,15 @@ class LogConfig(Strict):
     keep_h: float = Field(default=168, gt=0, description="Real hours.")
 
 
+class TlsConfig(Strict):
+    """Files for a listener that is no unix socket."""
+
+    certificate: Path
+    key: Path
+    clients_ca: Path
+    own_ca: Path | None = Field(default=None, description="Signed our own certificate, where clients_ca did not.")
+
+
 class EdgeConfig(Strict):
     """The whole file."""
 
@@ -160,7 +169,16 @@ class EdgeConfig(Strict):
     power_period_ms: int = Field(default=500, ge=100, le=10_000)
     log: LogConfig = LogConfig()
     operators_file: Path | None = None
+    tls: TlsConfig | None = None
     facilities: tuple[FacilityConfig, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _is_closed_to_others(self) -> Self:
+        if not self.listen.startswith("unix:") and self.tls is None:
+            raise ValueError(f"listen: {self.listen} is no unix socket and needs `tls` (docs/security.md)")
+        if self.listen.startswith("unix:") and self.tls is not None:
+            raise ValueError("tls: a unix socket has none; listen on HOST:PORT, or leave it out")
+        return self
 
     def check_speed(self, speed: float) -> None:
         """Refuse to hurry real devices.

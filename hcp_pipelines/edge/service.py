@@ -10,14 +10,15 @@ import structlog
 
 from hcp_pipelines.domain.modes import RefusalCode
 from hcp_pipelines.edge import metrics
+from hcp_pipelines.edge.admittance import ROLES, require
 from hcp_pipelines.edge.discovery import Discovery
 from hcp_pipelines.edge.facility import FacilityGateway
+from hcp_pipelines.edge.operators import Operators
 from hcp_pipelines.edge.outbox import Outbox
 from hcp_pipelines.edge.owners import Session as OpenSession
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire import edge_v1_pb2_grpc
 
-MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 LOG_LIMIT = 10_000
 
 Context = grpc.aio.ServicerContext
@@ -27,15 +28,19 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
     """Serves the facilities of one gateway process."""
 
     def __init__(
-        self, facilities: Mapping[str, FacilityGateway], discoveries: Mapping[str, Discovery] | None = None
+        self,
+        facilities: Mapping[str, FacilityGateway],
+        discoveries: Mapping[str, Discovery] | None = None,
+        operators: Operators | None = None,
     ) -> None:
-        self._facilities, self._discoveries = facilities, discoveries or {}
+        self._facilities, self._discoveries, self._operators = facilities, discoveries or {}, operators
         self._log = structlog.get_logger("edge")
 
     async def Session(  # noqa: N802 - the contract's name
         self, request_iterator: AsyncIterator[pb.OwnerMessage], context: "Context[Any, Any]"
     ) -> AsyncIterator[pb.GatewayMessage]:
         """One owner's stream: the first message announces."""
+        await require(context, "allocator")
         outbox = Outbox()
         reading = asyncio.create_task(self._read(request_iterator, outbox))
         try:
@@ -45,16 +50,17 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
             reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reading
-        del context
 
     async def Read(self, request: pb.ReadRequest, context: "Context[Any, Any]") -> pb.FacilityState:  # noqa: N802
         """Present state of a facility."""
+        await require(context, *ROLES)
         return (await self._facility(request.facility_id, context)).state()
 
     async def ReadLog(  # noqa: N802
         self, request: pb.ReadLogRequest, context: "Context[Any, Any]"
     ) -> AsyncIterator[pb.LogEntry]:
         """The durable log of a facility."""
+        await require(context, *ROLES)
         facility = await self._facility(request.facility_id, context)
         for entry in facility.log_entries(request.after_seq, min(request.limit or LOG_LIMIT, LOG_LIMIT)):
             yield entry
@@ -63,10 +69,20 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
         self, request: pb.ReadDiscoveryRequest, context: "Context[Any, Any]"
     ) -> AsyncIterator[pb.DiscoveryPart]:
         """What the last scan of a facility found, if it is newer than the one named."""
+        await require(context, *ROLES)
         await self._facility(request.facility_id, context)
         discovery = self._discoveries.get(request.facility_id)
         for part in discovery.parts_after(request.process_id, request.after_scan) if discovery else ():
             yield part
+
+    async def Direct(self, request: pb.DirectOrder, context: "Context[Any, Any]") -> pb.DirectReply:  # noqa: N802
+        """An operator's order to one facility."""
+        await require(context, "operator")
+        facility = await self._facility(request.facility_id, context)
+        if self._operators is None:
+            return pb.DirectReply(refusal=RefusalCode.NOT_ALLOWED.value, detail="no operators are known here")
+        refused = self._operators.refusal_of(request)
+        return refused or self._operators.note(request, await facility.direct(request))
 
     async def _read(self, messages: AsyncIterator[pb.OwnerMessage], outbox: Outbox) -> None:
         facility: FacilityGateway | None = None

@@ -8,12 +8,12 @@ from hcp_pipelines.devices.discovery.found import Found, Scan
 from hcp_pipelines.devices.discovery.ranges import expand
 from hcp_pipelines.devices.gpu_node.values import GpuSpecification
 from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.channels import ClientTls, open_channel
 from hcp_pipelines.wire.edge_v1_pb2_grpc import EdgeGatewayStub
 
-MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 READ_WITHIN_S = 20.0
 DEVICES_MAX = 1_000_000
-OPTIONS = (("grpc.max_receive_message_length", MESSAGE_MAX_BYTES), ("grpc.max_reconnect_backoff_ms", 1000))
+OPTIONS = (("grpc.max_reconnect_backoff_ms", 1000),)
 
 
 class ScanReplyError(Exception):
@@ -26,6 +26,7 @@ class GatewayScans:
 
     facility_id: str
     address: str
+    tls: ClientTls | None = None
     _channel: grpc.aio.Channel | None = field(default=None, repr=False)
     _process_id: str = ""
     _number: int = 0
@@ -38,7 +39,7 @@ class GatewayScans:
             ScanReplyError: its answer makes no sense.
         """
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self.address, options=OPTIONS)
+            self._channel = open_channel(self.address, self.tls, OPTIONS)
         request = pb.ReadDiscoveryRequest(
             facility_id=self.facility_id, after_scan=self._number, process_id=self._process_id
         )

@@ -22,6 +22,7 @@ from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.wire.channels import client_tls
 
 LOOK_EACH_S = 2.0
 SILENT_AFTER_S = 60.0  # a gateway that is being restarted is away for some seconds
@@ -87,7 +88,8 @@ class Follower:
             one = before.pop(facility_id, None)
             if one is None or one.scans.address != address:
                 now_s = self._context.clock.monotonic_s()
-                fresh = Followed(facility_id, gateway, rules, GatewayScans(facility_id, address), heard_at_s=now_s)
+                scans = GatewayScans(facility_id, address, client_tls(self._settings, "reader"))
+                fresh = Followed(facility_id, gateway, rules, scans, heard_at_s=now_s)
                 if one is not None:
                     before[facility_id], fresh.patience = one, one.patience
                 one = fresh

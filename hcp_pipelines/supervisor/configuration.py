@@ -23,6 +23,7 @@ from hcp_pipelines.settings import Settings, child_environment
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.storage.secrets import gpu_agents_token_file
+from hcp_pipelines.supervisor.gateway_tls import gateway_tls, loopback_address
 from hcp_pipelines.supervisor.processes import ROOT, gateway_names
 
 MakeAnchor = Callable[[datetime | None], Anchor]
@@ -62,15 +63,16 @@ def configure(settings: Settings, make_anchor: MakeAnchor) -> Configuration:
         names = gateway_names(settings)
         spread = {name: inventories[n :: len(names)] for n, name in enumerate(names)}
         spread = {name: own for name, own in spread.items() if own}
+        addresses = {name: gateway_address(settings, name) for name in spread}
         for name, own in spread.items():
             for inventory in own:
-                connection.execute(_REGISTER_GATEWAY, (inventory.facility_id, gateway_address(settings, name), name))
+                connection.execute(_REGISTER_GATEWAY, (inventory.facility_id, addresses[name], name))
     if settings.world != "real":
         make_anchor(_write_world(settings, inventories))
     else:
         make_anchor(None)
     for name, own in spread.items():
-        _write_gateway(settings, name, own)
+        _write_gateway(settings, name, addresses[name], own)
     has_discovery = any(i.document.discovery is not None for i in inventories)
     return Configuration(list(spread), len(inventories), sum(i.devices for i in inventories), has_discovery)
 
@@ -95,7 +97,9 @@ def fleet_digest(settings: Settings) -> str:
 
 
 def gateway_address(settings: Settings, name: str) -> str:
-    """The gRPC target of a gateway process of this platform."""
+    """The gRPC target of a gateway process of this platform: a unix socket, or with TLS a loopback port that stays its own."""
+    if settings.edge_tls:
+        return loopback_address(settings.at("edge", f"{name}.yaml"))
     return f"unix:{settings.socket_dir() / name}.sock"
 
 
@@ -144,19 +148,22 @@ def _write_world(settings: Settings, inventories: list[FacilityInventory]) -> da
     return begins_at
 
 
-def _write_gateway(settings: Settings, name: str, inventories: list[FacilityInventory]) -> None:
-    site = {
+def _write_gateway(settings: Settings, name: str, address: str, inventories: list[FacilityInventory]) -> None:
+    site: dict[str, object] = {
         "version": 1,
         "gateway": name,
-        "listen": gateway_address(settings, name),
+        "listen": address,
         "state_dir": str(settings.at("edge")),
         "simulated": settings.world != "real",
         "anchor": str(settings.at("run", "clock.json")) if settings.world != "real" else None,
+        "operators_file": str(settings.at("secrets", "operators.yaml")),
         "facilities": [
             edge_facility(i, f"unix:{bulk_socket(settings)}", _driver_defaults(settings, inventories))
             for i in inventories
         ],
     }
+    if settings.edge_tls:
+        site["tls"] = gateway_tls(settings)
     _write_yaml(settings, ("edge", f"{name}.yaml"), site)
 
 
