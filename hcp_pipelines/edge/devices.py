@@ -117,7 +117,8 @@ class Devices:
         observed = self.shape.observe(self.power_kw) if self.is_seen else np.full_like(self.states, UNKNOWN_STATE)
         there = np.flatnonzero(self.shape.is_there & np.isfinite(self.power_kw) & ~self.bars.dark).astype(np.uint32)
         state.states, state.observed = self.states.tobytes(), observed.tobytes()
-        state.power_kw = self.shape.meter_kw(self.power_kw)
+        state.power_kw = state.devices_kw = self.shape.meter_kw(self.power_kw)
+        state.dark = encode_slots(np.flatnonzero(self.bars.dark).astype(np.uint32))
         state.unfinished_command_ids.extend(sorted({p.command_id for p in self._pending})[:STATE_NAMES_MAX])
         state.reachable = encode_slots(there) if self.is_ready else b""
 
