@@ -1,6 +1,5 @@
 """What comes in from Postgres: tick rows, policies, facilities. LISTEN wakes, queries decide, a slow poll covers the rest."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +89,7 @@ class Intake:
         after = max(self.last_id - LOOK_BACK_IDS, 0) if looks_back else self.last_id
         cursor = await (await self.connection()).execute(_TICKS, (after, ROWS_AT_ONCE), prepare=True)
         rows = await cursor.fetchall()
-        now_ns, real_now = time.monotonic_ns(), self._clock.real_now()
+        now_ns, real_now = self._clock.monotonic_ns(), self._clock.real_now()
         if rows:
             self.last_id = max(self.last_id, rows[-1][0])
         return [row_of(row, now_ns, real_now) for row in rows]

@@ -1,6 +1,6 @@
-"""Leases: which facilities this allocator owns. Pure choices first, then the keeper with its SQL.
+"""Leases: which facilities this allocator owns. Pure choices first, then the keeper; the SQL is in `lease_table.py`.
 
-All instants are Postgres' own; this side only counts monotonic seconds from *before* each call, so that it stops earlier
+All instants are the store's own; this side only counts monotonic seconds from *before* each call, so that it stops earlier
 than anyone else may start. What an owner does is elsewhere.
 """
 
@@ -9,49 +9,20 @@ import hashlib
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 import structlog
 
 from hcp_pipelines.allocator import metrics
+from hcp_pipelines.allocator.lease_table import LeaseTable
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import StorageError
-from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.postgres import connect_async
-from hcp_pipelines.storage.roles import Role
 
 TTL_S = 3.0
 RENEW_EACH_S = 1.0
 MARGIN_S = 0.3  # this side's view of a lease ends so much before Postgres'
 ROUND_WITHIN_S = 1.2
 WATCH_EACH_S = 0.05
-ALIVE = "allocator_alive"
-
-_ENSURE = "insert into facility_leases (facility_id) select facility_id from gateway_endpoints on conflict do nothing"
-_BEAT = """
-    insert into process_cursors (process, cursor, value, updated_at) values (%s, %s, %s, now())
-    on conflict (process, cursor) do update set value = excluded.value, updated_at = now()"""
-_COUNT = """
-    select count(*) from process_cursors
-    where cursor = %s and value = 1 and (process = %s or updated_at > now() - make_interval(secs => %s))"""
-_RENEW = """
-    update facility_leases l set expires_at = now() + make_interval(secs => %s)
-    from unnest(%s::text[], %s::bigint[]) as held(facility_id, epoch)
-    where l.facility_id = held.facility_id and l.epoch = held.epoch and l.owner = %s and l.expires_at > now()
-    returning l.facility_id"""
-_LOOK = """
-    select l.facility_id, extract(epoch from greatest(l.expires_at, now() - interval '1 hour') - now())::float8
-    from facility_leases l join facilities f on f.id = l.facility_id join gateway_endpoints g using (facility_id)
-    where f.status = 'active' order by l.facility_id"""
-_TAKE = """
-    update facility_leases set owner = %s, epoch = epoch + 1, acquired_at = now(),
-                               expires_at = now() + make_interval(secs => %s)
-    where facility_id = any(%s) and expires_at <= now() returning facility_id, epoch"""
-_RELEASE = """
-    update facility_leases l set expires_at = now()
-    from unnest(%s::text[], %s::bigint[]) as held(facility_id, epoch)
-    where l.facility_id = held.facility_id and l.epoch = held.epoch and l.owner = %s"""
 
 
 @dataclass(slots=True)
@@ -110,8 +81,8 @@ Lost = Callable[[str], Awaitable[None]]
 class LeaseKeeper:
     """Takes, renews, gives up and loses leases; tells of each."""
 
-    def __init__(self, settings: Settings, name: str, clock: Clock, gained: Gained, lost: Lost) -> None:
-        self._settings, self._name, self._clock = settings, name, clock
+    def __init__(self, table: LeaseTable, name: str, clock: Clock, gained: Gained, lost: Lost) -> None:
+        self._table, self._name, self._clock = table, name, clock
         self._gained, self._lost = gained, lost
         self.held: dict[str, Lease] = {}
         self.total = 0  # facilities that there are
@@ -119,7 +90,6 @@ class LeaseKeeper:
         self.last_error = ""
         self._free_since_s: dict[str, float] = {}
         self._crowded_rounds = 0
-        self._connection: psycopg.AsyncConnection[Any] | None = None
         self._log = structlog.get_logger("allocator.leases")
 
     async def run(self) -> None:
@@ -150,40 +120,34 @@ class LeaseKeeper:
             await self._lost(facility_id)
         try:
             async with asyncio.timeout(ROUND_WITHIN_S):
-                connection = await self._connected()
-                await self._release(connection, held.values())
-                await connection.execute(_BEAT, (self._name, ALIVE, 0))
+                await self._release(held.values())
+                await self._table.beat(self._name, is_alive=False)
         except (psycopg.Error, StorageError, OSError, TimeoutError) as error:
             self._log.warning("leases not given up: they expire", error=str(error))
-        await self._close()
+        await self._table.close()
 
     # -- one round ----------------------------------------------------------------------------------------------------
 
     async def _round(self) -> float:
         """Renew, look, take, rebalance; seconds until the next round."""
-        connection = await self._connected()
         before_s = self._clock.monotonic_s()
-        await connection.execute(_ENSURE)
-        await connection.execute(_BEAT, (self._name, ALIVE, 1))
-        await self._renew(connection)
-        cursor = await connection.execute(_LOOK)
-        ends_in_s = {row[0]: row[1] for row in await cursor.fetchall()}
-        alive_row = await (await connection.execute(_COUNT, (ALIVE, self._name, TTL_S))).fetchone()
-        share = fair_share(len(ends_in_s), alive_row[0] if alive_row else 1)
+        await self._table.beat(self._name, is_alive=True)
+        await self._renew()
+        ends_in_s = await self._table.ends()
+        share = fair_share(len(ends_in_s), await self._table.alive(self._name, TTL_S))
         self.total = len(ends_in_s)
-        await self._take(connection, self._note_free(ends_in_s), share)
-        await self._rebalance(connection, share)
+        await self._take(self._note_free(ends_in_s), share)
+        await self._rebalance(share)
         self.succeeded_at_s, self.last_error = before_s, ""
         others: list[float] = [s for f, s in ends_in_s.items() if f not in self.held and s > 0]
         return max(0.05, min([RENEW_EACH_S, *(s + 0.02 for s in others)]))
 
-    async def _renew(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    async def _renew(self) -> None:
         held = dict(self.held)
         if not held:
             return
         before_s = self._clock.monotonic_s()
-        parameters = (TTL_S, list(held), [lease.epoch for lease in held.values()], self._name)
-        renewed = {row[0] for row in await (await connection.execute(_RENEW, parameters)).fetchall()}
+        renewed = await self._table.renew(self._name, {f: lease.epoch for f, lease in held.items()}, TTL_S)
         for facility_id, lease in held.items():
             if facility_id in renewed:
                 lease.deadline_s = before_s + TTL_S - MARGIN_S
@@ -197,20 +161,19 @@ class LeaseKeeper:
         self._free_since_s = {f: self._free_since_s.get(f, now_s) for f in free}
         return {f: now_s - since_s for f, since_s in self._free_since_s.items()}
 
-    async def _take(self, connection: psycopg.AsyncConnection[Any], free_for_s: dict[str, float], share: int) -> None:
+    async def _take(self, free_for_s: dict[str, float], share: int) -> None:
         wanted = to_take(self._name, free_for_s, len(self.held), share)
         if not wanted:
             return
         before_s = self._clock.monotonic_s()
-        cursor = await connection.execute(_TAKE, (self._name, TTL_S, wanted))
-        for facility_id, epoch in await cursor.fetchall():
+        for facility_id, epoch in await self._table.take(self._name, wanted, TTL_S):
             lease = Lease(facility_id, epoch, before_s + TTL_S - MARGIN_S)
             self.held[facility_id] = lease
             metrics.IS_OWNER.labels(facility_id).set(1)
             self._log.info("lease taken", facility_id=facility_id, epoch=epoch)
             self._gained(lease)
 
-    async def _rebalance(self, connection: psycopg.AsyncConnection[Any], share: int) -> None:
+    async def _rebalance(self, share: int) -> None:
         """Give up what is beyond the share, once that has been so for two rounds."""
         excess = to_release(self._name, list(self.held), share)
         self._crowded_rounds = self._crowded_rounds + 1 if excess else 0
@@ -221,12 +184,11 @@ class LeaseKeeper:
         for lease in going:
             metrics.IS_OWNER.labels(lease.facility_id).set(0)
             await self._lost(lease.facility_id)
-        await self._release(connection, going)
+        await self._release(going)
         self._log.info("leases given to another allocator", facilities=excess)
 
-    async def _release(self, connection: psycopg.AsyncConnection[Any], leases: Iterable[Lease]) -> None:
-        held = list(leases)
-        await connection.execute(_RELEASE, ([x.facility_id for x in held], [x.epoch for x in held], self._name))
+    async def _release(self, leases: Iterable[Lease]) -> None:
+        await self._table.release(self._name, [(lease.facility_id, lease.epoch) for lease in leases])
 
     async def _drop(self, facility_id: str, why: str) -> None:
         self.held.pop(facility_id, None)
@@ -235,25 +197,10 @@ class LeaseKeeper:
         self._log.warning("lease lost", facility_id=facility_id, why=why)
         await self._lost(facility_id)
 
-    # -- connection ---------------------------------------------------------------------------------------------------
-
-    async def _connected(self) -> psycopg.AsyncConnection[Any]:
-        if self._connection is None or self._connection.closed:
-            self._connection = await connect_async(self._settings, Role.ALLOCATOR)
-        return self._connection
-
     async def _failed(self, error: Exception) -> None:
         metrics.POSTGRES_ERRORS.labels("leases").inc()
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if reason != self.last_error:
             self._log.warning("leases can't be renewed", error=reason)
         self.last_error = reason
-        await self._close()
-
-    async def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                await connection.close()
-            except (psycopg.Error, OSError) as error:
-                self._log.debug("closing", error=str(error))
+        await self._table.close()

@@ -3,7 +3,6 @@
 The order is kept by the service: `plan` → journal → `send` → acks. What `plan` returns changes nothing until `take`.
 """
 
-import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,13 +132,13 @@ class Owner:
         is_due = monotonic_s - self._progress.planned_at_s >= CHECK_EACH_S
         if not (is_new or self._is_asked or is_due or self.has_room_in_s() <= 0):
             return None
-        started_ns = time.monotonic_ns()
+        started_ns = self._clock.monotonic_ns()
         self._progress.planned_at_s, self._is_asked = monotonic_s, False
         if is_new and tick is not None:
             self._progress.tick_id, self._progress.number, self._progress.is_incomplete = tick.tick_id, -1, False
         self._progress.number += 1
         wave = self._plan(book, tick if is_new else None, monotonic_s, started_ns)
-        metrics.PLAN_SECONDS.observe((time.monotonic_ns() - started_ns) / 1e9)
+        metrics.PLAN_SECONDS.observe((self._clock.monotonic_ns() - started_ns) / 1e9)
         return wave
 
     def has_room_in_s(self) -> float:
@@ -169,7 +168,7 @@ class Owner:
         if not planned.plan.moves:
             return None
         decision = self._decision(wanted, directed, present, revenue, now, new_tick, started_ns, was_incomplete)
-        return make_wave(self.site, self.epoch, decision, planned)
+        return make_wave(self.site, self.epoch, decision, planned, self._clock.monotonic_ns())
 
     def _allowed(self, wanted: Wanted, present: Ints) -> Ints:
         """`auto` acts on what policy and fallback plan want, `approve` if somebody agrees, `observe` only counts it."""

@@ -10,8 +10,9 @@ from hcp_pipelines.allocator.admit import judge, reason_of
 from hcp_pipelines.allocator.approvals import Question
 from hcp_pipelines.allocator.control import FacilityControl
 from hcp_pipelines.allocator.decide import InForce
-from hcp_pipelines.allocator.intake import Intake, PolicyRow
+from hcp_pipelines.allocator.intake import PolicyRow
 from hcp_pipelines.allocator.market import MarketBook
+from hcp_pipelines.allocator.store import Incoming
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.policy.admission import Admission, NeedsApproval
 from hcp_pipelines.policy.arrays import compile_policy
@@ -22,7 +23,7 @@ from hcp_pipelines.settings import Settings
 class PolicyDesk:
     """Admission for the facilities of one allocator."""
 
-    def __init__(self, name: str, settings: Settings, clock: SystemClock, intake: Intake, book: MarketBook) -> None:
+    def __init__(self, name: str, settings: Settings, clock: SystemClock, intake: Incoming, book: MarketBook) -> None:
         self._name, self._settings, self._clock = name, settings, clock
         self._intake, self._book = intake, book
         self._refused: set[int] = set()

@@ -5,32 +5,23 @@ One loop plans for all owned facilities, journals their waves in one commit, and
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Sequence
 from datetime import datetime
 
-import psycopg
-
 from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.approvals import limit_in_approve_mw
-from hcp_pipelines.allocator.control import FacilityControl, Wiring
+from hcp_pipelines.allocator.control import FacilityControl, Hooks
 from hcp_pipelines.allocator.decide import Limits
-from hcp_pipelines.allocator.intake import CHANNELS, POLL_S, Intake
-from hcp_pipelines.allocator.journal import expire, read_bookings, read_cursor, read_memory, write_commands
 from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
 from hcp_pipelines.allocator.market import MarketBook
-from hcp_pipelines.allocator.obligations import read_obligations
 from hcp_pipelines.allocator.policies import PolicyDesk
-from hcp_pipelines.allocator.session import CannotAnnounceError
+from hcp_pipelines.allocator.returns import Wiring
+from hcp_pipelines.allocator.session import CannotAnnounceError, Dial, dial
 from hcp_pipelines.allocator.site import Site, site_of
-from hcp_pipelines.allocator.standing import read_standing
+from hcp_pipelines.allocator.store import STORE_ERRORS, PostgresStore, Store
 from hcp_pipelines.allocator.wave import Wave
 from hcp_pipelines.allocator.writer import JournalWriter
-from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.runtime.process import ProcessContext
-from hcp_pipelines.storage.notify import Listener
-from hcp_pipelines.storage.postgres import connect_async
-from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.channels import client_tls
 
@@ -41,33 +32,30 @@ RECONCILE_S = 30.0
 OBLIGE_EACH_S = 0.5
 RESUME_WITHIN_S = 5.0
 LATE_POLL_S = 5.0
-POSTGRES_ERRORS = (psycopg.Error, StorageError, OSError)
 
 
 class Allocator:
     """One allocator process."""
 
-    def __init__(self, context: ProcessContext, name: str) -> None:
+    def __init__(self, context: ProcessContext, name: str, store: Store | None = None, dial: Dial = dial) -> None:
         self._context, self._name = context, name
         settings, clock = context.settings, context.clock
-        self._intake = Intake(settings, clock)
+        self._store: Store = store or PostgresStore(settings, clock)
+        self._intake = self._store.intake
         self._book = MarketBook()
-        self._writer = JournalWriter(settings)
+        self._writer = JournalWriter(self._store.write_outcomes)
         self._desk = PolicyDesk(name, settings, clock, self._intake, self._book)
-        self._keeper = LeaseKeeper(settings, name, clock, self._gained, self._lost_lease)
+        self._keeper = LeaseKeeper(self._store.leases, name, clock, self._gained, self._lost_lease)
         self._controls: dict[str, FacilityControl] = {}
         self._sites: dict[str, Site] = {}
         self._work, self._wants_steps = asyncio.Event(), asyncio.Event()
         self._wants_policies = self._wants_sites = self._wants_standing = True
-        self._journal: psycopg.AsyncConnection[object] | None = None
-        self._wiring = Wiring(
-            name, clock,
-            Limits(
-                settings.price_staleness_s, settings.btc_staleness_s, settings.hold_s,
-                limit_in_approve_mw(settings.approval_mw),
-            ),
-            self._writer, self._announce, self._resumed, self._work.set, client_tls(settings, "allocator"),
+        self._wiring = Wiring(name, clock, self._writer, self._work.set)
+        limits = Limits(
+            settings.price_staleness_s, settings.btc_staleness_s, settings.hold_s,
+            limit_in_approve_mw(settings.approval_mw),
         )  # fmt: skip
+        self._hooks = Hooks(limits, dial, client_tls(settings, "allocator"), self._announce, self._resumed)
 
     async def run(self) -> None:
         """Work until told to stop; leases are given up at the end, so that the other may start at once."""
@@ -85,9 +73,7 @@ class Allocator:
                 task.cancel()
         await self._keeper.give_up()
         await self._writer.flush()
-        await self._intake.close()
-        if self._journal is not None:
-            await self._journal.close()
+        await self._store.close()
 
     # -- leases and sessions ------------------------------------------------------------------------------------------
 
@@ -96,7 +82,7 @@ class Allocator:
         if site is None:
             self._wants_sites = True  # applied just now: the control is made once the site is known
         else:
-            self._controls[lease.facility_id] = FacilityControl(site, lease, self._wiring)
+            self._controls[lease.facility_id] = FacilityControl(site, lease, self._wiring, self._hooks)
         self._wants_policies = True
         self._work.set()
 
@@ -108,12 +94,11 @@ class Allocator:
     async def _announce(self, control: FacilityControl) -> pb.Announce:
         """What a session begins with; the predecessors' ramp windows are counted before anything is sent."""
         try:
-            async with await self._connect() as connection:
-                since = control.owner.ramp_horizon(self._context.clock.now())
-                control.owner.restore_ramps(await read_bookings(connection, control.site.facility_id, since))
-                seq = await read_cursor(connection, control.site.facility_id)
-                self._writer.journalled[control.site.facility_id] = seq
-        except POSTGRES_ERRORS as error:
+            since = control.owner.ramp_horizon(self._context.clock.now())
+            usage = await self._store.read_usage(control.site.facility_id, since)
+            control.owner.restore_ramps(usage.bookings)
+            self._writer.journalled[control.site.facility_id] = usage.journalled_seq
+        except STORE_ERRORS as error:
             raise CannotAnnounceError(f"Postgres: {str(error).strip()}") from error
         return pb.Announce(
             facility_id=control.site.facility_id,
@@ -121,7 +106,7 @@ class Allocator:
             epoch=control.lease.epoch,
             lease_epoch=control.lease.epoch,
             generation=control.site.generation,
-            resume_after_seq=seq,
+            resume_after_seq=usage.journalled_seq,
         )
 
     async def _resumed(self, control: FacilityControl) -> bool:
@@ -129,24 +114,24 @@ class Allocator:
         try:
             async with asyncio.timeout(RESUME_WITHIN_S):
                 await self._writer.drained()  # acks that came with the replay are journalled first
-                async with await self._connect() as connection:
-                    closed = await expire(connection, control.site.facility_id, self._context.clock.now())
-                    facility_id, now = control.site.facility_id, self._context.clock.now()
-                    control.owner.inherit(await read_memory(connection, facility_id))
-                    control.stand((await read_standing(connection, [facility_id], now))[facility_id])
-                    control.owner.obligations.take((await read_obligations(connection, [facility_id]))[facility_id])
-        except (*POSTGRES_ERRORS, TimeoutError) as error:
+                legacy = await self._store.take_over(control.site.facility_id, self._context.clock.now())
+            control.owner.inherit(legacy.memory)
+            control.stand(legacy.standing)
+            control.owner.obligations.take(legacy.obligations)
+        except (*STORE_ERRORS, TimeoutError) as error:
             self._context.log.warning("old commands not closed", error=str(error).strip())
             return False
-        if closed:
-            self._context.log.warning("commands never left", facility_id=control.site.facility_id, assignments=closed)
+        if legacy.closed:
+            self._context.log.warning(
+                "commands never left", facility_id=control.site.facility_id, assignments=legacy.closed
+            )
         self._wants_policies = True
         return True
 
     # -- intake -------------------------------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        async with Listener(self._context.settings, Role.ALLOCATOR, CHANNELS, POLL_S) as listener:
+        async with self._store.listen() as listener:
             next_look_s = 0.0
             while True:
                 batch = await listener.wait()
@@ -174,7 +159,7 @@ class Allocator:
                 await self._load_sites()
             if self._wants_policies:
                 await self._load_policies()
-        except POSTGRES_ERRORS as error:
+        except STORE_ERRORS as error:
             metrics.POSTGRES_ERRORS.labels("intake").inc()
             self._context.health["postgres"] = f"prices and policies can't be read: {str(error).strip()}"
             await asyncio.sleep(0.1)
@@ -239,7 +224,7 @@ class Allocator:
         if not waves:
             return
         stood = await self._journal_waves([wave for _, wave in waves])
-        journalled_ns = time.monotonic_ns()
+        journalled_ns = self._context.clock.monotonic_ns()
         sent = [(c, wave) for c, wave in waves if wave.facility_id in stood and self._may_send(c)]
         for control, wave in sent:
             control.send(wave, journalled_ns)
@@ -259,17 +244,12 @@ class Allocator:
     async def _journal_waves(self, waves: Sequence[Wave]) -> set[str]:
         """Write the waves before they leave; those facilities whose lease stood. Nothing, when Postgres is away."""
         try:
-            if self._journal is None or self._journal.closed:
-                self._journal = await self._connect()
-            return await write_commands(self._journal, self._name, [row for wave in waves for row in wave.rows])
-        except POSTGRES_ERRORS as error:
+            return await self._store.write_commands(self._name, [row for wave in waves for row in wave.rows])
+        except STORE_ERRORS as error:
             metrics.POSTGRES_ERRORS.labels("commands").inc()
             self._context.log.warning("no command is sent: the journal can't be written", error=str(error).strip())
             await asyncio.sleep(0.1)
             return set()
-
-    async def _connect(self) -> "psycopg.AsyncConnection[object]":
-        return await connect_async(self._context.settings, Role.ALLOCATOR)
 
     # -- in the background --------------------------------------------------------------------------------------------
 
@@ -300,9 +280,9 @@ class Allocator:
             self._wants_steps.clear()
             for control in list(self._controls.values()):
                 try:
-                    await control.advance_obligations(self._connect)
+                    await control.advance_obligations(self._store.write_obligation)
                     await self._ask(control)
-                except POSTGRES_ERRORS as error:
+                except STORE_ERRORS as error:
                     metrics.POSTGRES_ERRORS.labels("obligations").inc()
                     self._context.log.warning("an obligation's step was not written", error=str(error).strip())
 

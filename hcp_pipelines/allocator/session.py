@@ -5,7 +5,7 @@ It reconnects for as long as the lease lasts. What a message means is the caller
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import grpc
@@ -41,11 +41,28 @@ class Handlers:
     announce: Callable[[], Awaitable[pb.Announce]]
 
 
+Dial = Callable[[str, ClientTls | None], contextlib.AbstractAsyncContextManager[EdgeGatewayStub]]
+
+
+@contextlib.asynccontextmanager
+async def dial(address: str, tls: ClientTls | None) -> AsyncIterator[EdgeGatewayStub]:
+    """The gateway at an address, over gRPC.
+
+    Raises:
+        ConfigError: as `channels.open_channel`.
+    """
+    async with open_channel(address, tls, OPTIONS) as channel:
+        yield EdgeGatewayStub(channel)
+
+
 class GatewaySession:
     """One facility's session; `run` until cancelled."""
 
-    def __init__(self, facility_id: str, address: str, handlers: Handlers, tls: ClientTls | None = None) -> None:
-        self._facility_id, self._address, self._handlers, self._tls = facility_id, address, handlers, tls
+    def __init__(
+        self, facility_id: str, address: str, handlers: Handlers, dial: Dial = dial, tls: ClientTls | None = None
+    ) -> None:
+        self._facility_id, self._address, self._handlers = facility_id, address, handlers
+        self._dial, self._tls = dial, tls
         self._outbox: asyncio.Queue[pb.OwnerMessage] = asyncio.Queue(OUTBOX_MAX)
         self._stub: EdgeGatewayStub | None = None
         self._call: grpc.aio.StreamStreamCall[pb.OwnerMessage, pb.GatewayMessage] | None = None
@@ -85,11 +102,11 @@ class GatewaySession:
     async def run(self) -> None:
         """Connect, announce, read, and again."""
         wait_s = RETRY_FIRST_S
-        async with open_channel(self._address, self._tls, OPTIONS) as channel:
-            self._stub = EdgeGatewayStub(channel)
+        async with self._dial(self._address, self._tls) as stub:
+            self._stub = stub
             while True:
                 try:
-                    await self._one_session(self._stub)
+                    await self._one_session(stub)
                     self.problem, wait_s = "the gateway ended the session", RETRY_FIRST_S
                 except asyncio.CancelledError:  # gRPC's, of a call that was hung up; or this task's own end
                     task = asyncio.current_task()

@@ -1,6 +1,5 @@
 """A planned wave as it leaves: the journal's rows, the gateway's command, who should do what. No decisions here."""
 
-import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -58,11 +57,11 @@ class Wave:
     steps_ms: dict[str, float] = field(default_factory=dict)
 
 
-def make_wave(site: Site, epoch: int, decision: Decision, planned: DirectedPlan) -> Wave:
-    """The wave of a plan that may leave."""
+def make_wave(site: Site, epoch: int, decision: Decision, planned: DirectedPlan, planned_ns: int) -> Wave:
+    """The wave of a plan that may leave; the plan was made at `planned_ns`, monotonic."""
     command_id, tick = uuid.uuid4(), decision.new_tick
     origin_ns = tick.origin_ns if tick is not None and tick.origin_ns else None
-    steps = _steps(origin_ns, read=decision.started_ns, plan=time.monotonic_ns())
+    steps = _steps(origin_ns, read=decision.started_ns, plan=planned_ns)
     moves = zip(planned.plan.moves, planned.words, strict=True)
     rows = tuple(_row(site, epoch, decision, command_id, n, m, word, steps) for n, (m, word) in enumerate(moves))
     command = pb.Command(

@@ -1,17 +1,14 @@
 """Writes outcomes and history to the journal behind the decision path: batched, retried, bounded."""
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import psycopg
 import structlog
 
 from hcp_pipelines.allocator import metrics
-from hcp_pipelines.allocator.journal import Batch, write_batch
+from hcp_pipelines.allocator.journal import Batch
 from hcp_pipelines.domain.errors import StorageError
-from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.postgres import connect_async
-from hcp_pipelines.storage.roles import Role
 
 GATHER_S = 0.02  # outcomes that come together are written together, and never beside a command's own commit
 RETRY_FIRST_S = 0.1
@@ -20,17 +17,16 @@ WAITING_MAX = 200_000
 
 
 class JournalWriter:
-    """One connection, one batch at a time. Beyond the limit outcomes are dropped: the gateway's log has them still."""
+    """One batch at a time. Beyond the limit outcomes are dropped: the gateway's log has them still."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, write: Callable[[Batch], Awaitable[None]]) -> None:
+        self._write_batch = write
         self.batch = Batch()
         self.problem = ""
         self.journalled: dict[str, int] = {}  # the gateways' log entries up to these are in the journal
         self._has_work = asyncio.Event()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
-        self._connection: psycopg.AsyncConnection[Any] | None = None
         self._log = structlog.get_logger("allocator.journal")
 
     def wake(self) -> None:
@@ -62,16 +58,12 @@ class JournalWriter:
         """Write once what waits; at the end of the process."""
         taken, self.batch = self.batch, Batch()
         await self._write(taken)
-        if self._connection is not None:
-            await self._connection.close()
 
     async def _write(self, batch: Batch) -> bool:
         if not len(batch) and not batch.cursors:
             return True
         try:
-            if self._connection is None or self._connection.closed:
-                self._connection = await connect_async(self._settings, Role.ALLOCATOR)
-            await write_batch(self._connection, batch)
+            await self._write_batch(batch)
         except (psycopg.OperationalError, StorageError, OSError) as error:
             metrics.POSTGRES_ERRORS.labels("journal").inc()
             self.problem = f"outcomes wait for Postgres: {str(error).strip()}"

@@ -28,6 +28,10 @@ class Clock(Protocol):
         """Real monotonic seconds, for deadlines, leases and latency."""
         ...
 
+    def monotonic_ns(self) -> int:
+        """The same in nanoseconds, for latency figures."""
+        ...
+
     async def sleep(self, simulated_s: float) -> None:
         """Sleep so many seconds of *simulated* time."""
         ...
@@ -98,6 +102,10 @@ class SystemClock:
         """Real monotonic seconds."""
         return time.monotonic()
 
+    def monotonic_ns(self) -> int:
+        """Real monotonic nanoseconds."""
+        return time.monotonic_ns()
+
     async def sleep(self, simulated_s: float) -> None:
         """Sleep so many simulated seconds."""
         await asyncio.sleep(simulated_s / self.speed)
@@ -123,6 +131,10 @@ class ManualClock:
     def monotonic_s(self) -> float:
         """Real seconds that the advances stand for."""
         return self._monotonic_s
+
+    def monotonic_ns(self) -> int:
+        """The same in nanoseconds."""
+        return round(self._monotonic_s * 1e9)
 
     def advance(self, simulated_s: float) -> None:
         """Move forward by so many simulated seconds."""

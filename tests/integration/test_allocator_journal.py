@@ -23,6 +23,7 @@ from hcp_pipelines.allocator.journal import (
     write_batch,
     write_commands,
 )
+from hcp_pipelines.allocator.lease_table import PostgresLeases
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
@@ -152,7 +153,7 @@ async def test_two_allocators_share_the_facilities_and_one_takes_over_when_the_o
 
     def keeper(name):
         made = leases.LeaseKeeper(
-            fleet, name, SystemClock(), lambda lease: held.update({lease.facility_id: name}), lost
+            PostgresLeases(fleet), name, SystemClock(), lambda lease: held.update({lease.facility_id: name}), lost
         )
         keepers[name] = made
         return made
