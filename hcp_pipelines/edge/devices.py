@@ -16,7 +16,6 @@ from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.checks import Accepted
-from hcp_pipelines.edge.config import FacilityConfig
 from hcp_pipelines.edge.driving import Callbacks, SiteDriver
 from hcp_pipelines.edge.log import FacilityLog
 from hcp_pipelines.edge.messages import settled_message
@@ -39,7 +38,7 @@ class Devices:
 
     def __init__(
         self,
-        config: FacilityConfig,
+        driver: SiteDriver,
         shape: SiteShape,
         book: RampBook,
         log: FacilityLog,
@@ -50,7 +49,7 @@ class Devices:
     ) -> None:
         self.shape, self.book, self.states, self.bars = shape, book, known.states, known.bars
         self._log, self._clock, self._period_ms, self._tasks = log, clock, period_ms, tasks
-        self._driver = SiteDriver(config, shape.slots, log.folder, period_ms, clock, tasks)
+        self._driver = driver
         self.power_kw = np.zeros(shape.slots, dtype=np.float32)
         self._is_power_known = self._is_adopting = False
         self._pending = [self._expect(key[0], key[1], *work) for key, work in known.unfinished.items()]

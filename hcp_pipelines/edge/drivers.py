@@ -3,7 +3,7 @@
 pyasic alone costs seconds and 50 MB: a gateway that drives no miners over their own protocols never loads it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -21,6 +21,9 @@ from hcp_pipelines.edge.driver_config import BulkDriver, DriverConfig, GpuNodeDr
 
 if TYPE_CHECKING:
     from hcp_pipelines.devices.miner.telemetry import MinerOptions
+
+
+MakeDevices = Callable[[FacilityConfig, Path, Clock, int, OnReading], DeviceSite]
 
 
 def make_site(config: FacilityConfig, folder: Path, clock: Clock, period_ms: int, on_reading: OnReading) -> DeviceSite:

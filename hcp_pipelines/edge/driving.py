@@ -13,7 +13,7 @@ from hcp_pipelines.devices.site import DeviceSite, Reading, Sent
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError, HcpError
 from hcp_pipelines.edge.config import FacilityConfig
-from hcp_pipelines.edge.drivers import make_site
+from hcp_pipelines.edge.drivers import MakeDevices
 from hcp_pipelines.edge.tasks import Tasks
 from hcp_pipelines.wire.slots import Slots, encode_slots
 
@@ -38,9 +38,16 @@ class SiteDriver:
     """One facility's devices; `run` until cancelled."""
 
     def __init__(
-        self, config: FacilityConfig, slots: int, folder: Path, period_ms: int, clock: SystemClock, tasks: Tasks
+        self,
+        config: FacilityConfig,
+        slots: int,
+        folder: Path,
+        period_ms: int,
+        clock: SystemClock,
+        tasks: Tasks,
+        make: MakeDevices,
     ) -> None:
-        self._site: DeviceSite = make_site(config, folder, clock, period_ms, self._take)
+        self._site: DeviceSite = make(config, folder, clock, period_ms, self._take)
         self._slots, self._period_ms, self._clock, self._tasks = slots, period_ms, clock, tasks
         self._callbacks: Callbacks | None = None
         self._heard_at_s = 0.0

@@ -21,7 +21,8 @@ from hcp_pipelines.edge.checks import COMMAND_ID_MAX, check_command, judge
 from hcp_pipelines.edge.config import FacilityConfig
 from hcp_pipelines.edge.cutoff import CutOff
 from hcp_pipelines.edge.devices import Devices
-from hcp_pipelines.edge.drivers import period_of
+from hcp_pipelines.edge.drivers import MakeDevices, make_site, period_of
+from hcp_pipelines.edge.driving import SiteDriver
 from hcp_pipelines.edge.local import LocalActions
 from hcp_pipelines.edge.log import FacilityLog
 from hcp_pipelines.edge.outbox import Outbox
@@ -39,7 +40,14 @@ ACKS_IN_SNAPSHOT = 2_000
 class FacilityGateway:
     """State, log and driver of one facility."""
 
-    def __init__(self, config: FacilityConfig, log: FacilityLog, clock: SystemClock, power_period_ms: int) -> None:
+    def __init__(
+        self,
+        config: FacilityConfig,
+        log: FacilityLog,
+        clock: SystemClock,
+        power_period_ms: int,
+        make: MakeDevices = make_site,
+    ) -> None:
         self._config, self._log, self._clock = config, log, clock
         self.shape = SiteShape.of(config)
         self._log_line = structlog.get_logger("edge").bind(facility_id=config.facility_id)
@@ -48,7 +56,8 @@ class FacilityGateway:
         expired, book = expired_in(log.entries(after_seq)), RampBook(config, self.shape)
         known = recover(log.entries(after_seq), self.shape, expired, book_of(book, clock))
         period_ms = period_of(config, power_period_ms, clock.speed)
-        self.devices = Devices(config, self.shape, book, log, clock, period_ms, self._tasks, known)
+        driver = SiteDriver(config, self.shape.slots, log.folder, period_ms, clock, self._tasks, make)
+        self.devices = Devices(driver, self.shape, book, log, clock, period_ms, self._tasks, known)
         self.owners = Owners(self.shape, log, known, expired)
         self.devices.tell = self.owners.tell
         self._local = LocalActions(self.devices, log, clock)
