@@ -22,6 +22,7 @@ from hcp_pipelines.cli import (
     locks,
     operator,
     orders,
+    preview,
     sql,
     tls,
 )
@@ -52,6 +53,7 @@ discover.register(cli)
 alerts.register(cli)
 operator.register(cli)
 orders.register(cli)
+preview.register(cli)
 locks.register(cli)
 directives.register(cli)
 edge.register(cli)

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import click
+import psycopg
 
 from hcp_pipelines.cli.acting import Acting, Asked, Watch, end_of, ending, finish, ordering
 from hcp_pipelines.cli.common import settings_of
@@ -15,6 +16,7 @@ from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories, l
 from hcp_pipelines.operators import building, orders
 from hcp_pipelines.operators.orders import Order
 from hcp_pipelines.operators.progress import Reached, are_down, are_in, is_below, meter_mw, newest_row, read_gateway
+from hcp_pipelines.settings import Settings
 
 STATES = click.Choice([s.label for s in DeviceState])
 DRAIN_LASTS = timedelta(hours=12)
@@ -96,7 +98,7 @@ def curtail(
         return
     with asked.acting() as act:
         inventory, now = load_inventory(act.connection, facility), act.now()
-        cap_mw = limit_mw(act, facility, mw, to_mw)
+        cap_mw = limit_mw(act.settings, act.connection, facility, mw, to_mw)
         order = building.curtailment(inventory, cap_mw, asked.reason, now, end_of(now, until, lasts), within)
         _place(act, asked, [(order, is_below(inventory, cap_mw))])
 
@@ -136,13 +138,15 @@ def override_of(
     return building.override(inventory, group, DeviceState[state.upper()], reason, now, until, devices=devices, mw=mw)
 
 
-def limit_mw(act: Acting, facility: str, by_mw: float | None, to_mw: float | None) -> float:
+def limit_mw(
+    settings: Settings, connection: psycopg.Connection[Any], facility: str, by_mw: float | None, to_mw: float | None
+) -> float:
     """The limit at the meter that `--mw` (by) or `--to` means; the meter is read for the former."""
     if (by_mw is None) == (to_mw is None):
         raise ConfigError("how far? --mw N (by) or --to N (level), MW at the meter")
     if to_mw is not None:
         return to_mw
-    return max(meter_mw(read_gateway(act.settings, act.connection, facility)) - (by_mw or 0.0), 0.0)
+    return max(meter_mw(read_gateway(settings, connection, facility)) - (by_mw or 0.0), 0.0)
 
 
 def curtail_directly(asked: Asked, facility: str, by_mw: float | None, to_mw: float | None) -> None:

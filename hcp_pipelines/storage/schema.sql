@@ -627,3 +627,6 @@ create trigger announce after insert on grid_signals
     for each row execute function announce_directive();
 create trigger keep before delete or truncate on grid_obligations
     for each statement execute function refuse_rewrite();
+
+-- A preview starts from what the owner knows.
+grant select on owner_memory to hcp_api;

@@ -116,6 +116,34 @@ async def test_an_override_waits_for_its_approval_and_ends_with_its_time(site, d
     await until(lambda: site.mining() == ALL, "it is over: 20 minutes are 4 s here", 20)
 
 
+async def test_a_preview_says_what_then_happens_and_does_nothing(site, database):
+    async def ask(*what):
+        (one,) = json.loads((await site.order("preview", *what, "--json")).out)["previews"]
+        return one
+
+    commanded = "select count(*) from switch_journal where event = 'commanded'"
+    before, rows = site.meter_mw(), database.execute(commanded).fetchone()
+    curtailed = await ask("curtail", FACILITY, "--to", f"{before / 2:.4f}")
+    assert before / 4 < curtailed["mw_then"] <= before / 2
+    assert curtailed["usd_per_hour_then"] < curtailed["usd_per_hour_now"]
+    locked = await ask("lock", FACILITY, "--device", "5-11")
+    assert (locked["devices"], locked["reasons"]) == (7, ["lockout"])
+    idle = await ask("override", FACILITY, "--group", "s21", "--state", "curtailed", "--devices", "20")
+    assert idle["devices"] == 20
+    assert (await ask("stop-all"))["mw_then"] < curtailed["mw_then"]
+    number = database.execute("select max(id) from policies").fetchone()[0]
+    assert (await ask("policy", str(number)))["devices"] == 0, "what is in force changes nothing"
+    await site.order("preview", "policy", "99", code=2)
+    text = (await site.order("preview", "curtail", FACILITY, "--to", "0")).out
+    assert [word in text for word in ("at the meter", "$/h", "within", "can't go")] == [True] * 4
+    assert database.execute(commanded).fetchone() == rows
+
+    done = await site.order("curtail", FACILITY, "--to", f"{before / 2:.4f}", "--reason", "x", "--wait", "--json")
+    (reached,) = json.loads(done.out)["done"].values()
+    assert reached["commanded"] == curtailed["devices"]
+    assert reached["meter_mw"] == pytest.approx(curtailed["mw_then"], rel=0.02)
+
+
 async def test_stop_all_brings_everything_down_and_drain_what_the_fallback_plan_says(site, database):
     await site.order("stop-all", "--reason", "drill", "--wait")
     assert site.asleep() == ALL

@@ -120,8 +120,6 @@ class MinerSite:
         if hasattr(self, "_allocating"):
             self._context.stop.set()
             await self._allocating
-            if self.allocator._journal is not None:
-                await self.allocator._journal.close()  # a process's end does it otherwise
         await self.gateway.stop()
         for server in self._servers:
             await server.stop()

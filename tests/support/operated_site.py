@@ -108,8 +108,6 @@ class OperatedSite(MinerSite):
     async def stop_allocator(self):
         self._context.stop.set()
         await self._allocating
-        if self.allocator._journal is not None:
-            await self.allocator._journal.close()  # a process's end does it otherwise
 
     async def order(self, *arguments, by="ann", code=0, **environment):
         """What the `hcp` command prints, typed by an operator; the exit code has to be `code`."""
