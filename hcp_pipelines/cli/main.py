@@ -17,12 +17,12 @@ from hcp_pipelines.cli import (
     discover,
     edge,
     facility,
+    grid,
     inspect,
     lifecycle,
     locks,
     operator,
     orders,
-    preview,
     sql,
     tls,
 )
@@ -53,9 +53,9 @@ discover.register(cli)
 alerts.register(cli)
 operator.register(cli)
 orders.register(cli)
-preview.register(cli)
 locks.register(cli)
 directives.register(cli)
+grid.register(cli)
 edge.register(cli)
 tls.register(cli)
 bench.register(cli)

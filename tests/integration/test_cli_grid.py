@@ -1,0 +1,158 @@
+"""Grid obligations at the command line on a real database: taken on, refused beforehand, sold once, called and recalled."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from hcp_pipelines.domain.clock import Anchor
+from hcp_pipelines.domain.modes import DispatchRegime
+from hcp_pipelines.fleet.apply import apply
+from hcp_pipelines.fleet.demo import demo_facilities
+from hcp_pipelines.fleet.inventory import load_inventory
+from hcp_pipelines.fleet.obligations import flexible_of
+from hcp_pipelines.operators.accounts import OperatorRole, add
+from tests.support.cli import hcp
+
+__all__ = ["hcp"]
+
+NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def fleet(settings, database):
+    first, second = demo_facilities(2, 120)
+    apply(database, first, "test")
+    apply(database, second.model_copy(update={"dispatch_regime": DispatchRegime.CLR_BASE_POINT}), "test")
+    for name, role in (("ann", "operator"), ("vic", "viewer")):
+        add(settings, database, name, OperatorRole(role), "test")
+    anchor = settings.at("run", "clock.json")
+    anchor.parent.mkdir(exist_ok=True)
+    anchor.write_text(Anchor(datetime.now(UTC), NOON, 1.0).dump())
+    yield database
+    anchor.unlink()
+
+
+@pytest.fixture
+def run(hcp, settings, fleet):
+    def command(*arguments, by="ann"):
+        return hcp(*arguments, "--state-dir", settings.state_dir, HCP_OPERATOR=by)
+
+    return command
+
+
+@pytest.fixture
+def can_mw(fleet):
+    return sum(f.mw for f in flexible_of(load_inventory(fleet, "hou-1")))
+
+
+def award(run, mw, facility="hou-1", start="2025-03-01T11:00", end="2025-03-01T16:00", by="ann", notice=600, more=()):
+    return run(
+        "grid", "award", facility, "--programme", "ECRS", "--mw", mw, "--from", start, "--to", end, "--notice", notice,
+        "--duration", "3600", "--recovery", "1800", *more, by=by,
+    )  # fmt: skip
+
+
+def actions(database, like="%"):
+    rows = database.execute("select actor, action from audit_log where action like %s order by id", (like,)).fetchall()
+    return [row for row in rows if not row[1].startswith(("operator.", "facility."))]
+
+
+def signals(database):
+    return database.execute("select kind, facility_id, payload, source from grid_signals order by id").fetchall()
+
+
+def test_an_award_is_in_the_books_with_its_penalty_and_its_author(run, fleet, can_mw):
+    done = award(run, can_mw / 2, more=("--penalty", "9000", "--json"))
+    assert done.code == 0, done
+    number = json.loads(done.out)["obligation_id"]
+    (listed,) = json.loads(run("grid", "list", "--json", by="vic").out)["obligations"]
+    assert (listed["obligation_id"], listed["status"], listed["penalty_usd_per_mwh"]) == (number, "awarded", 9000.0)
+    assert listed["delivered_fraction"] is None
+    assert actions(fleet) == [("ann", "obligation.awarded")]
+    assert "ECRS" in run("grid", "list", "hou-1").out
+    assert "No obligations" in run("grid", "list", "dal-2").out
+
+
+def test_what_cant_be_met_is_refused_beforehand_with_the_reason(run, fleet, can_mw):
+    too_much = award(run, 1.2 * can_mw)
+    assert (too_much.code, f"{can_mw:.2f} MW settle within the notice" in too_much.err) == (2, True), too_much
+    too_soon = award(run, can_mw / 2, notice=5)
+    assert (too_soon.code, "the slowest needs" in too_soon.err) == (2, True)
+    over = award(run, can_mw / 2, start="2025-03-01T08:00", end="2025-03-01T09:00")
+    assert (over.code, "it is 2025-03-01 12:00Z" in over.err) == (2, True)
+    backwards = award(run, can_mw / 2, start="2025-03-01T16:00", end="2025-03-01T14:00")
+    assert (backwards.code, "no time" in backwards.err) == (2, True)
+    assert actions(fleet) == [("ann", "award.refused")] * 4
+    assert fleet.execute("select count(*) from grid_obligations").fetchone() == (0,)
+
+
+def test_locked_and_quarantined_devices_are_not_counted(run, fleet, can_mw):
+    group = load_inventory(fleet, "hou-1").groups[0]
+    assert award(run, 0.99 * can_mw, start="2025-03-02T11:00", end="2025-03-02T16:00").code == 0
+    locked = f"{group.first_slot}-{group.first_slot + group.devices // 2}"
+    assert run("lock", "hou-1", "--device", locked, "--reason", "work").code == 0
+    assert award(run, 0.99 * can_mw).code == 2
+    assert run("unlock", "1").code == 0
+    fleet.execute(
+        """insert into owner_memory (facility_id, epoch, simulated_at, memory)
+           values ('hou-1', 1, now(), jsonb_build_object('quarantined', jsonb_build_object(%s::text, %s::int)))""",
+        (group.group_id, group.devices // 2),
+    )
+    assert award(run, 0.99 * can_mw).code == 2
+    fleet.execute("update owner_memory set memory = '{}'")
+    assert award(run, 0.99 * can_mw).code == 0
+
+
+def test_the_same_megawatts_are_sold_once(run, can_mw):
+    assert award(run, can_mw / 4).code == 0
+    twice = award(run, can_mw / 4)
+    assert (twice.code, "is sold in that time already: obligation/1 (ECRS" in twice.err) == (2, True), twice
+    assert award(run, can_mw / 4, more=("--tranche", "b")).code == 0
+    sold = award(run, 0.6 * can_mw, more=("--tranche", "c"))
+    assert (sold.code, f"{can_mw / 2:.2f} MW of them are sold" in sold.err) == (2, True), sold
+    assert award(run, can_mw / 4, start="2025-03-01T16:00", end="2025-03-01T18:00").code == 0
+
+
+def test_the_grids_word_is_passed_on_in_its_order_only(run, fleet, can_mw):
+    assert award(run, can_mw / 2).code == 0
+    later = award(run, can_mw / 2, start="2025-03-02T11:00", end="2025-03-02T16:00")
+    assert later.code == 0
+    early = run("grid", "recall", "1")
+    assert (early.code, "is awarded: there is nothing to recall" in early.err) == (2, True)
+    ahead = run("grid", "deploy", "2")
+    assert (ahead.code, "can't be deployed now" in ahead.err) == (2, True)
+    assert "`hcp grid list`" in run("grid", "deploy", "77").err
+    assert run("grid", "deploy", "1", "--reason", "EEA 2").code == 0
+    fleet.execute("update grid_obligations set status = 'deployed' where id = 1")
+    assert run("grid", "withdraw", "1").code == 2
+    assert run("grid", "recall", "1").code == 0
+    assert run("grid", "withdraw", "2", "--reason", "sold dear elsewhere").code == 0
+    said = [(kind, facility, payload) for kind, facility, payload, _ in signals(fleet)]
+    assert said == [("deploy", "hou-1", {"obligation_id": 1}), ("recall", "hou-1", {"obligation_id": 1})]
+    assert {source for *_, source in signals(fleet)} == {"operator/ann"}
+    assert [status for (status,) in fleet.execute("select status from grid_obligations order by id")] == [
+        "deployed",
+        "withdrawn",
+    ]
+
+
+def test_a_base_point_is_for_facilities_that_follow_them(run, fleet):
+    other = run("grid", "base-point", "hou-1", "3")
+    assert (other.code, "dispatch_regime clr_base_point" in other.err) == (2, True)
+    facility = fleet.execute("select id from facilities where dispatch_regime = 'clr_base_point'").fetchone()[0]
+    assert run("grid", "base-point", facility, "3.5").code == 0
+    assert signals(fleet) == [("base_point", facility, {"mw": 3.5}, "operator/ann")]
+
+
+def test_who_may_only_look_promises_nothing(run, fleet, can_mw):
+    for done in (
+        award(run, can_mw / 2, by="vic"),
+        *(run("grid", what, "1", by="vic") for what in ("deploy", "recall", "withdraw")),
+        run("grid", "base-point", "hou-1", "1", by="vic"),
+    ):
+        assert (done.code, "takes an operator" in done.err) == (1, True), done
+    assert actions(fleet, "%.refused") == [
+        ("vic", f"{what}.refused") for what in ("award", "deploy", "recall", "withdraw", "base_point")
+    ]
+    assert signals(fleet) == []
