@@ -1,4 +1,4 @@
-"""`hcp status`, `hcp doctor`, `hcp policy show`: looking, never changing."""
+"""`hcp status`, `hcp doctor`, `hcp policy show|bids`: looking, never changing."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from hcp_pipelines.cli.bids import bids
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.cli.screen import status_screen
 from hcp_pipelines.domain.errors import HcpError, NotRunningError
@@ -113,5 +114,6 @@ def _print_policy(policy_id: int, body: Policy, run_id: str | None, trigger: str
 
 def register(group: click.Group) -> None:
     """Add the commands."""
+    policy.add_command(bids)
     for command in (status, doctor, policy):
         group.add_command(command)
