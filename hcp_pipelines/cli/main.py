@@ -23,6 +23,7 @@ from hcp_pipelines.cli import (
     locks,
     operator,
     orders,
+    preview,
     sql,
     tls,
 )
@@ -53,6 +54,7 @@ discover.register(cli)
 alerts.register(cli)
 operator.register(cli)
 orders.register(cli)
+preview.register(cli)
 locks.register(cli)
 directives.register(cli)
 grid.register(cli)
