@@ -88,6 +88,13 @@ def want(
     return Wanted(found.targets, reasons, price, found.guard, found.binding)
 
 
+def static_plan(site: Site, book: MarketBook, present: Ints) -> Wanted:
+    """What a facility that is dispatched in blocks does between events: its fallback plan, whatever the price."""
+    targets = fallback_targets(site.shape, site.fallback, present)
+    reasons = (ReasonCode.FALLBACK_PLAN,) * len(site.shape.group_ids)
+    return Wanted(targets, reasons, book.decision_price(site.settlement_point), None)
+
+
 def assess(site: Site, in_force: InForce, book: MarketBook, health: InputHealth, now_s: float, limits: Limits) -> Step:
     """The phase of the facility's inputs at a simulated instant."""
     return health.assess(now_s, input_ages(site, in_force, book, limits), limits.hold_s)

@@ -8,7 +8,7 @@ import psycopg
 
 from hcp_pipelines.allocator.approvals import Approved, Question, ask, read_approved
 from hcp_pipelines.allocator.market import TickRow, row_of
-from hcp_pipelines.allocator.obligations import Rows, read_obligations
+from hcp_pipelines.allocator.obligation_table import Rows, read_obligations
 from hcp_pipelines.allocator.standing import Standing, read_standing
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.fleet.inventory import (

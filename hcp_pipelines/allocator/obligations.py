@@ -1,65 +1,25 @@
-"""A facility's grid obligations at its owner: read with their signals, stepped on the clock and the meter, written back.
+"""A facility's grid obligations at its owner: stepped on the clock, the meter and the grid's word.
 
-What a status means is in `policy.obligations`; what follows for the load is a directive among the others (`standing`).
+What a status means is in `policy.obligations`; what follows for the load is a directive among the others (`standing`). Rows are
+read and written in `obligation_table`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-import psycopg
 
+from hcp_pipelines.allocator.obligation_table import BasePoint, Rows
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.policy.arrays import Bools
 from hcp_pipelines.policy.directives import Directive, Kind
-from hcp_pipelines.policy.obligations import MARGIN_S, Delivery, Obligation, Signals, Status, ask_of, observe, step
+from hcp_pipelines.policy.obligations import MARGIN_S, Obligation, Signals, Status, ask_of, observe, step
 from hcp_pipelines.policy.ramps import FACILITY
-
-Connection = psycopg.AsyncConnection[Any]
 
 MARGIN_FRACTION = 0.02  # of what is sold: devices are whole, and the meter has its own opinion
 SAMPLES_WRITTEN_EACH_S = 5.0
 BASE_POINT_GOOD_S = 900.0  # simulated: SCED sends one every five minutes
 RESPONSE_PROGRAMMES = ("DR",)  # an operator's override goes before these; the grid's own deployments go before it
-
-_ROWS = """
-    select id, facility_id, programme, status, mw, lower(during), upper(during), notice_s, duration_s, recovery_s, tranche,
-           deployed_at, recalled_at, baseline_mw, delivered_fraction, metered_at, longest_gap_s, reason
-    from grid_obligations
-    where facility_id = any(%s) and status in ('awarded', 'armed', 'deployed', 'recovering') order by id"""
-_SIGNALS = """
-    select (payload ->> 'obligation_id')::bigint, kind, max(effective_at) from grid_signals
-    where facility_id = any(%s) and kind in ('deploy', 'recall') and payload ? 'obligation_id' group by 1, 2"""
-_BASE_POINTS = """
-    select distinct on (facility_id) facility_id, id, (payload ->> 'mw')::float8, effective_at, source from grid_signals
-    where facility_id = any(%s) and kind = 'base_point' order by facility_id, effective_at desc, id desc"""
-_WRITE = """
-    update grid_obligations o set status = %s, deployed_at = %s, recalled_at = %s, baseline_mw = %s, delivered_fraction = %s,
-        metered_at = %s, longest_gap_s = %s, reason = %s, updated_at = now()
-    from facility_leases l
-    where o.id = %s and o.status = %s and l.facility_id = o.facility_id and l.owner = %s and l.epoch = %s"""
-
-
-@dataclass(frozen=True, slots=True)
-class BasePoint:
-    """What the market last told a controllable load to draw."""
-
-    signal_id: int
-    mw: float
-    at_s: float
-    source: str
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What Postgres has of one facility."""
-
-    obligations: tuple[Obligation, ...] = ()
-    signals: Mapping[int, Signals] = field(default_factory=dict)
-    base_point: BasePoint | None = None
 
 
 class ObligationBook:
@@ -158,49 +118,6 @@ class ObligationBook:
         return 1.5 * settle_s + max(windows, default=0.0)
 
 
-async def read_obligations(connection: Connection, facility_ids: Sequence[str]) -> dict[str, Rows]:
-    """What Postgres has of some facilities, each one named."""
-    ids = list(facility_ids)
-    rows = [_obligation(row) for row in await (await connection.execute(_ROWS, (ids,))).fetchall()]
-    signals: dict[int, Signals] = {}
-    for number, kind, at in await (await connection.execute(_SIGNALS, (ids,))).fetchall():
-        known = signals.get(number, Signals())
-        at_s = at.timestamp()
-        signals[number] = replace(known, **{"deploy_at_s" if kind == "deploy" else "recall_at_s": at_s})
-    points = {
-        row[0]: BasePoint(row[1], row[2], row[3].timestamp(), row[4])
-        for row in await (await connection.execute(_BASE_POINTS, (ids,))).fetchall()
-        if row[2] is not None and math.isfinite(row[2]) and row[2] >= 0
-    }
-    return {
-        facility_id: Rows(tuple(o for o in rows if o.facility_id == facility_id), signals, points.get(facility_id))
-        for facility_id in ids
-    }
-
-
-async def write_obligation(
-    connection: Connection, owner: str, epoch: int, before: Status, obligation: Obligation
-) -> bool:
-    """Write what became of one, under a lease that stands; whether it was written."""
-    delivery = obligation.delivery
-    values = (
-        obligation.status.value, _instant(obligation.deployed_at_s), _instant(obligation.recalled_at_s),
-        obligation.baseline_mw, delivery.least if math.isfinite(delivery.least) else None, _instant(delivery.last_at_s),
-        delivery.longest_gap_s, obligation.reason, obligation.obligation_id, before.value, owner, epoch,
-    )  # fmt: skip
-    return (await connection.execute(_WRITE, values)).rowcount == 1
-
-
-def _obligation(row: Sequence[Any]) -> Obligation:
-    (number, facility_id, programme, status, mw, start, end, notice_s, duration_s, recovery_s, tranche, deployed_at,
-     recalled_at, baseline_mw, delivered, metered_at, gap_s, reason) = row  # fmt: skip
-    delivery = Delivery(math.inf if delivered is None else delivered, _seconds(metered_at), gap_s)
-    return Obligation(
-        number, facility_id, programme, Status(status), mw, start.timestamp(), end.timestamp(), notice_s, duration_s,
-        recovery_s, tranche, _seconds(deployed_at), _seconds(recalled_at), baseline_mw, delivery, reason,
-    )  # fmt: skip
-
-
 def _newer(stored: Obligation, mine: Obligation | None) -> Obligation:
     """The stored one, with the samples that this owner has counted since of the same event."""
     if mine is None or mine.status != stored.status or mine.deployed_at_s != stored.deployed_at_s:
@@ -215,11 +132,3 @@ def _known(signals: Signals, now_s: float) -> Signals:
         deploy if deploy is not None and deploy <= now_s else None,
         recall if recall is not None and recall <= now_s else None,
     )
-
-
-def _instant(at_s: float | None) -> datetime | None:
-    return None if at_s is None else datetime.fromtimestamp(at_s, tz=UTC)
-
-
-def _seconds(at: datetime | None) -> float | None:
-    return None if at is None else at.timestamp()

@@ -14,7 +14,7 @@ import numpy as np
 from hcp_pipelines.allocator.decide import InForce, Limits
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.memory import Memory
-from hcp_pipelines.allocator.obligations import Rows
+from hcp_pipelines.allocator.obligation_table import Rows
 from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.allocator.standing import Lockout, Standing, Timed

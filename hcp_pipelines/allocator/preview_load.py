@@ -8,7 +8,7 @@ import psycopg
 from hcp_pipelines.allocator.decide import InForce
 from hcp_pipelines.allocator.journal import read_bookings, read_memory
 from hcp_pipelines.allocator.market import MarketBook, TickRow
-from hcp_pipelines.allocator.obligations import read_obligations
+from hcp_pipelines.allocator.obligation_table import read_obligations
 from hcp_pipelines.allocator.preview import Situation
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.allocator.standing import read_standing

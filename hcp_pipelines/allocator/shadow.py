@@ -26,9 +26,12 @@ class Shadow:
             mix[g] = _resized(kept, int(present[g].sum()))
         return mix
 
-    def note(self, targets: Ints, present: Ints, bent: Collection[int]) -> None:
-        """What the policy wants now. A group that nobody bends any more is forgotten once it has arrived there."""
-        for g in {*bent, *self.kept}:
+    def note(self, targets: Ints, present: Ints, bent: Collection[int], dark: Collection[int] = ()) -> None:
+        """What the policy wants now. A group that nobody bends any more is forgotten once it has arrived there.
+
+        A group of which a part is without power stays as it was noted: what the rest does is no answer for the whole.
+        """
+        for g in {*bent, *self.kept} - set(dark):
             if g in bent or not np.array_equal(present[g], targets[g]):
                 self.kept[g] = targets[g].copy()
             else:

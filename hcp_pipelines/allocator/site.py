@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hcp_pipelines.domain.modes import STATE_COUNT, ControlMode, DeviceState
+from hcp_pipelines.domain.modes import STATE_COUNT, ControlMode, DeviceState, DispatchRegime
 from hcp_pipelines.fleet.inventory import FacilityInventory, RampBudget
 from hcp_pipelines.policy.arrays import Floats
 from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO
@@ -27,6 +27,7 @@ class Site:
     obligations_version: int
     settlement_point: str
     control_mode: ControlMode
+    dispatch_regime: DispatchRegime
     capacity_mw: float
     feeder_caps_mw: Mapping[str, float]
     fallback: Mapping[str, DeviceState]
@@ -68,6 +69,7 @@ def site_of(inventory: FacilityInventory, portfolio_mw: float, address: str) -> 
         obligations_version=inventory.obligations_version,
         settlement_point=inventory.settlement_point,
         control_mode=inventory.control_mode,
+        dispatch_regime=inventory.dispatch_regime,
         capacity_mw=inventory.capacity_mw,
         feeder_caps_mw=inventory.feeder_limits_mw,
         fallback=inventory.fallback,

@@ -27,7 +27,7 @@ from hcp_pipelines.allocator.journal import (
 from hcp_pipelines.allocator.lease_table import LeaseTable, PostgresLeases
 from hcp_pipelines.allocator.market import TickRow
 from hcp_pipelines.allocator.memory import Memory
-from hcp_pipelines.allocator.obligations import Rows, read_obligations, write_obligation
+from hcp_pipelines.allocator.obligation_table import Rows, read_obligations, write_obligation
 from hcp_pipelines.allocator.standing import Standing, read_standing
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError

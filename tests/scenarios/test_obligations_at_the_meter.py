@@ -11,7 +11,7 @@ import pytest
 from pyroaring import BitMap
 
 from hcp_pipelines.allocator.decide import InForce, Limits
-from hcp_pipelines.allocator.obligations import Rows
+from hcp_pipelines.allocator.obligation_table import Rows
 from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.domain.clock import ManualClock
 from hcp_pipelines.fleet.obligations import flexible_of

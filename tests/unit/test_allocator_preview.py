@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hcp_pipelines.allocator.decide import InForce
-from hcp_pipelines.allocator.obligations import Rows
+from hcp_pipelines.allocator.obligation_table import Rows
 from hcp_pipelines.allocator.preview import Situation, preview, with_lock, with_order, with_policy
 from hcp_pipelines.allocator.standing import NOTHING_STANDS, Lockout, Timed
 from hcp_pipelines.domain.modes import ControlMode
