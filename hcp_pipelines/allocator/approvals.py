@@ -13,6 +13,7 @@ from hcp_pipelines.policy.arrays import Ints
 from hcp_pipelines.policy.waves import FacilityShape
 
 GOOD_FOR = timedelta(minutes=30)  # simulated: prices will have moved on
+_BETWEEN = "; "  # two groups of a question
 DECIDED_BY_DEFAULT_MW = 1e9  # HCP_APPROVAL_MW as shipped: in `approve` everything waits then
 
 _ASK = """
@@ -43,6 +44,15 @@ class Approved:
     waves: frozenset[str] = frozenset()
     policies: frozenset[str] = frozenset()
 
+    def covers(self, question: Question) -> bool:
+        """Whether a change was approved, or what is left of one: groups that have arrived are no part of the question any more.
+
+        >>> Approved(frozenset({"a: idle 3; b: idle 5"})).covers(Question("wave", "b: idle 5", 1.0, ""))
+        True
+        """
+        parts = set(question.subject.split(_BETWEEN))
+        return any(parts <= set(subject.split(_BETWEEN)) for subject in self.waves)
+
 
 def wave_question(shape: FacilityShape, present: Ints, targets: Ints, limit_mw: float) -> Question | None:
     """What a change of mix needs approval for; None where it moves at most `limit_mw`.
@@ -57,7 +67,7 @@ def wave_question(shape: FacilityShape, present: Ints, targets: Ints, limit_mw: 
     for g in np.flatnonzero((targets != present).any(axis=1)).tolist():
         mix = ", ".join(f"{DeviceState(s).label} {targets[g, s]}" for s in np.flatnonzero(targets[g]).tolist())
         parts.append(f"{shape.group_ids[g]}: {mix}")
-    return Question("wave", "; ".join(parts), mw, f"{float(by_group.sum()):+.2f} MW at the meter")
+    return Question("wave", _BETWEEN.join(parts), mw, f"{float(by_group.sum()):+.2f} MW at the meter")
 
 
 def limit_in_approve_mw(approval_mw: float) -> float:

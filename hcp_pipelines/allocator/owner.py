@@ -177,7 +177,7 @@ class Owner:
             return wanted.targets
         if self.site.control_mode is ControlMode.APPROVE:
             question = wave_question(self.site.shape, present, wanted.targets, self._limits.unasked_mw)
-            if question is None or question.subject in self.approved.waves:
+            if question is None or self.approved.covers(question):
                 return wanted.targets
             self.question = question
         would_be = int(np.abs(wanted.targets - present).sum()) // 2

@@ -1,5 +1,6 @@
 """What operators type, down to the devices: command, Postgres, a real allocator, a real gateway, simulated miners and GPUs."""
 
+import asyncio
 import json
 import shutil
 import tempfile
@@ -155,3 +156,28 @@ async def test_stop_all_brings_everything_down_and_drain_what_the_fallback_plan_
     drained = json.loads((await site.order("drain", "--reason", "maintenance", "--wait", "--json")).out)
     assert len(drained["done"]) == len(site.inventory.groups)
     assert site.asleep() == ALL, "the fallback plan puts miners to sleep"
+
+
+async def test_in_approve_nothing_moves_on_its_own_and_one_approval_is_good_for_all_its_waves(
+    hcp, folder, settings, database
+):
+    with capture_logs():
+        async with OperatedSite(hcp, folder, settings, database, ramp_mw=0.112, control_mode="approve") as site:
+            await site.start_allocator()
+            site.publish_policy()
+
+            async def waiting():
+                return json.loads((await site.order("directives", "--json")).out)["approvals"]
+
+            async with asyncio.timeout(20):
+                while not (asked := await waiting()):
+                    await asyncio.sleep(0.1)
+            assert site.asleep() == ALL
+            assert database.execute("select count(*) from switch_journal").fetchone() == (0,)
+            (one,) = asked
+            assert one["subject"].startswith("wave/")
+            await site.order("approve", str(one["approval_id"]), "--reason", "go")
+            await until(lambda: site.power_w().min() > 1000, "approved, miners and GPUs, wave after wave", 20)
+            waves = database.execute("select count(distinct command_id) from switch_journal").fetchone()[0]
+            assert waves > 1
+            assert await waiting() == [], "nobody is asked again for what is under way"

@@ -29,14 +29,14 @@ MINERS, GPUS = 60, 8
 OPERATORS = (("ann", "operator"), ("bob", "operator"), ("root", "admin"))
 
 
-def document(ramp_mw=75.0) -> FacilityFile:
+def document(ramp_mw=75.0, control_mode="auto") -> FacilityFile:
     groups = (
         Group(group_id="s21", type="ASIC", model="S21", firmware="luxos", feeder_id="f1", devices=MINERS),
         Group(group_id="h100", type="GPU", model="H100 SXM5", feeder_id="f2", devices=GPUS),
     )
     return FacilityFile(
         facility_id=FACILITY, name="West 1", location=Location(lat=31.8, lon=-102.4), settlement_point=POINT,
-        capacity_mw=20.0, pue=Pue(value=1.05), groups=groups, control_mode="auto", driver="bulk",
+        capacity_mw=20.0, pue=Pue(value=1.05), groups=groups, control_mode=control_mode, driver="bulk",
         feeders=(Feeder(feeder_id="f1", limit_mw=15.0), Feeder(feeder_id="f2", limit_mw=5.0)),
         ramps=Ramps(facility=Ramp(up_mw=ramp_mw, down_mw=ramp_mw, window_s=300.0)),
     )  # fmt: skip
