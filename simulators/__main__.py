@@ -24,6 +24,7 @@ from simulators.exogenous import ExogenousLog
 from simulators.fault_log import FaultLog
 from simulators.fleet import Fleet
 from simulators.http import Services
+from simulators.listeners import bound
 from simulators.power_plant.attach import Plants
 from simulators.power_plant.frequency import GridFrequency
 from simulators.protocols import Protocols
@@ -143,15 +144,11 @@ class _Process:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
+        return bound(host, port)
     except OSError as error:
         message = f"http port {port} on {host} can't be bound ({error.strerror}); take another or 0 for any"
         raise WorldConfigError(message) from error
-    return listener
 
 
 def _die_with_parent() -> None:

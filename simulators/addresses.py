@@ -55,6 +55,19 @@ def locate(address: str) -> Place | None:
     return Place(site_index, octet * _PER_OCTET + third * _HOSTS + last - 1)
 
 
+def site_at(address: str) -> int | None:
+    """The number of the site whose addresses one is among, devices' or its plant's; None where no site can be.
+
+    >>> site_at("127.21.21.151"), site_at("127.16.255.1"), site_at("127.0.0.1"), site_at("192.0.2.1")
+    (1, 0, None, None)
+    """
+    try:
+        first, second, _, _ = IPv4Address(address).packed
+    except AddressValueError:
+        return None
+    return (second - FIRST_OCTET) // OCTETS_PER_SITE if first == 127 and second >= FIRST_OCTET else None
+
+
 def is_loopback(address: str) -> bool:
     """Whether an address is in 127/8.
 

@@ -13,6 +13,7 @@ from simulators.gpus.exporter import Exporter
 from simulators.gpus.nodes import Nodes
 from simulators.gpus.serving import REQUEST_WITHIN_S, Listener
 from simulators.settings import WorldConfig, WorldConfigError
+from simulators.wires import Wires
 
 
 class GpuNodesServer:
@@ -30,8 +31,9 @@ class GpuNodesServer:
         self._agents = Agents(Nodes(fleet, config.seed), config.seed, transitions, clock)
         exporter = Exporter(own, self._agents, clock).app()
         agent = AgentApi(self._agents, clock, _token(own)).app()
-        self._exporter = Listener(exporter, own.exporter_port, self._agents.answers, within_s)
-        self._agent = Listener(agent, own.agent_port, self._agents.answers, within_s)
+        wires = Wires(fleet.network, clock)
+        self._exporter = Listener(exporter, own.exporter_port, self._agents.answers, wires, within_s)
+        self._agent = Listener(agent, own.agent_port, self._agents.answers, wires, within_s)
         self._clockwork: asyncio.Task[None] | None = None
 
     @property

@@ -9,7 +9,7 @@ import logging
 import socket
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import h11
 import uvicorn
@@ -18,7 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from simulators.embedded_http import EmbeddedServer
+from simulators.listeners import EVERYWHERE, bound, reset
 from simulators.settings import WorldConfigError
+from simulators.wires import Wires
 
 REQUEST_WITHIN_S = 10.0  # real seconds; the real exporter's ReadTimeout
 IDLE_WITHIN_S = 60.0
@@ -43,14 +45,14 @@ class _Http(H11Protocol):
         super().connection_made(transport)
         own = self.server[0] if self.server else ""
         if len(self.connections) > MAX_CONNECTIONS or not self.answers(own):
-            _reset(transport)
+            reset(transport)
             return
         self._deadline = self.loop.call_later(self.within_s, self._cut_off)
 
     def data_received(self, data: bytes) -> None:
         """Feed the request, unless the node has gone down meanwhile; its deadline runs from its first byte."""
         if not self.answers(self.server[0] if self.server else ""):
-            _reset(self.transport)
+            reset(self.transport)
             return
         try:
             super().data_received(data)
@@ -121,13 +123,20 @@ class _Bounded:
 class Listener:
     """An application on one port of every address of 127/8."""
 
-    def __init__(self, app: ASGIApp, port: int, answers: Answers, within_s: float = REQUEST_WITHIN_S) -> None:
+    def __init__(
+        self, app: ASGIApp, port: int, answers: Answers, wires: Wires, within_s: float = REQUEST_WITHIN_S
+    ) -> None:
         self._socket = _listen(port)
+        self._wires = wires
         protocol: Any = type("_BoundHttp", (_Http,), {"answers": staticmethod(answers), "within_s": within_s})
+
+        def made(**about: Any) -> asyncio.Protocol:
+            return wires.before(lambda: protocol(**about))()
+
         self._server = EmbeddedServer(
             uvicorn.Config(
                 _Bounded(app),
-                http=protocol,
+                http=cast(type[asyncio.Protocol], made),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -157,27 +166,14 @@ class Listener:
         if self._task is not None:
             await self._task
             self._task = None
+        self._wires.stop()
         self._socket.close()
 
 
 def _listen(port: int) -> socket.socket:
     """Bound to every address, since each address of 127/8 is a node; strangers are dropped by `_Http`."""
-    listener = socket.socket(
-        socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
-    )  # else asyncio leaves Nagle on: 40 ms
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(("0.0.0.0", port))  # noqa: S104
+        return bound(EVERYWHERE, port)
     except OSError as error:
-        listener.close()
         message = f"GPU nodes: port {port} can't be bound ({error.strerror}); take another or 0 for any"
         raise WorldConfigError(message) from error
-    return listener
-
-
-def _reset(transport: asyncio.Transport) -> None:
-    """End a connection with RST, as a closed port does a moment earlier."""
-    peer: socket.socket | None = transport.get_extra_info("socket")
-    if peer is not None:
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-    transport.abort()

@@ -6,19 +6,17 @@ way and closed; it is said at most once a second, and nobody else notices.
 
 import asyncio
 import logging
-import socket
-import struct
 from collections.abc import Callable
 from typing import Final, cast
 
 from simulators.addresses import is_loopback
+from simulators.listeners import reset
 from simulators.miners.miner import Hall, Miner
 
 MAX_CONNECTIONS: Final = 4096
 MAX_REQUEST_BYTES: Final = 64 * 1024
 DEADLINE_S: Final = 10.0  # real: to send a request, and to take the reply
 HUNG_S: Final = 300.0  # real: the longest that a hung miner keeps a connection
-_NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 log = logging.getLogger("world.miners")
 
@@ -54,6 +52,8 @@ class Desk:
 
 class Conversation(asyncio.Protocol):
     """The common part; a subclass says what is complete, and how to refuse."""
+
+    takes_many = False  # requests on one connection, which may come together
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
@@ -149,10 +149,10 @@ class Conversation(asyncio.Protocol):
         if self._is_mute or self._is_done or self._miner is None:
             return
         self.buffer += data
-        if len(self.buffer) > MAX_REQUEST_BYTES:
+        if self.takes_many or len(self.buffer) <= MAX_REQUEST_BYTES:
+            self.received()
+        if self.takes_more and len(self.buffer) > MAX_REQUEST_BYTES:
             self.refuse(f"a request of more than {MAX_REQUEST_BYTES} bytes")
-            return
-        self.received()
 
     def eof_received(self) -> bool:
         """The client sends no more; what it asked for is still answered."""
@@ -198,9 +198,7 @@ class Conversation(asyncio.Protocol):
     def _reset(self) -> None:
         """End the connection as one that was never wanted: with a reset, which is the nearest to refusing it."""
         if self._transport is not None:
-            kept = self._transport.get_extra_info("socket")
-            kept.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            self._transport.abort()
+            reset(self._transport)
 
     def _start(self, seconds: float, then: Callable[..., None], *arguments: object) -> None:
         if self._timer is not None:

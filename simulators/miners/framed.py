@@ -19,6 +19,8 @@ _WORD: Final = 4
 class FramedTalk(Conversation):
     """One connection to port 4433; it may carry several requests."""
 
+    takes_many = True
+
     def __init__(self, desk: Desk, answer: Callable[[Miner, Json], Json]) -> None:
         super().__init__(desk)
         self._answer = answer

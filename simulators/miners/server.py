@@ -14,6 +14,7 @@ from simulators.addresses import MAX_SITES, MAX_SLOTS
 from simulators.clock import Clock
 from simulators.durability import TransitionLog
 from simulators.fleet import Fleet
+from simulators.listeners import EVERYWHERE, bound
 from simulators.miners import antminer, antminer_web, luxos, luxos_web, whatsminer, whatsminer_v3, whatsminer_web
 from simulators.miners.cgminer import Answers, CgminerTalk
 from simulators.miners.conversation import Conversation, Desk
@@ -22,10 +23,10 @@ from simulators.miners.framed import FramedTalk
 from simulators.miners.miner import Hall
 from simulators.miners.web import Serve, WebTalk
 from simulators.settings import WorldConfig, WorldConfigError
+from simulators.wires import Wires
 
 OTHER_HTTP_PORT: Final = 8080
 _BACKLOG: Final = 1024
-_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  # each connection is checked: only 127/8 is answered
 
 _ON_4028: Final[dict[object, Answers]] = {
     Dialect.ANTMINER: Answers(antminer.answer, antminer.refusal),
@@ -51,6 +52,7 @@ class MinersServer:
         self._config = config.protocols.miners
         self._hall = Hall(config, fleet, transitions, clock)
         self.desk = Desk(self._hall)
+        self._wires = Wires(fleet.network, clock)
         self.ports: dict[str, int] = {}
         self._servers: list[asyncio.Server] = []
 
@@ -74,7 +76,9 @@ class MinersServer:
         try:
             for name, (port, other, talk) in wanted.items():
                 listener = listen(name, port, other)
-                self._servers.append(await loop.create_server(talk, sock=listener, backlog=_BACKLOG))
+                self._servers.append(
+                    await loop.create_server(self._wires.before(talk), sock=listener, backlog=_BACKLOG)
+                )
                 self.ports[name] = listener.getsockname()[1]
         except BaseException:
             await self.stop()
@@ -86,6 +90,7 @@ class MinersServer:
             server.close()
         for conversation in list(self.desk.open):
             conversation.abort()
+        self._wires.stop()
         self._hall.stop()
         self._servers.clear()
         await asyncio.sleep(0)
@@ -108,10 +113,8 @@ def listen(name: str, port: int, other: int | None = None) -> socket.socket:
 
 
 def _bind(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener = bound(EVERYWHERE, port)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((_EVERYWHERE, port))
         listener.listen(_BACKLOG)
     except OSError:
         listener.close()

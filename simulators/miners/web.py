@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
-from simulators.miners.conversation import DEADLINE_S, Conversation, Desk
+from simulators.miners.conversation import DEADLINE_S, MAX_REQUEST_BYTES, Conversation, Desk
 from simulators.miners.miner import Miner
 
 MAX_REQUESTS: Final = 100
@@ -55,6 +55,8 @@ Serve = Callable[[Miner, Request], Response]
 
 class WebTalk(Conversation):
     """One connection to the web server; it may carry several requests."""
+
+    takes_many = True
 
     def __init__(self, desk: Desk, dialects: Mapping[object, Serve]) -> None:
         super().__init__(desk)
@@ -156,4 +158,6 @@ def _body_length(headers: Mapping[str, str]) -> int:
     length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit()) or len(length) > 9:
         raise _BadRequestError(400, "a content-length that is no number")
+    if int(length) > MAX_REQUEST_BYTES:
+        raise _BadRequestError(413, f"a body of more than {MAX_REQUEST_BYTES} bytes")
     return int(length)

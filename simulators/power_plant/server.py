@@ -18,6 +18,7 @@ from simulators.power_plant.pdu import Unit, answer
 from simulators.power_plant.units import units_of
 from simulators.settings import WorldConfig, WorldConfigError
 from simulators.site import Site
+from simulators.wires import Wires
 
 MAX_CONNECTIONS_PER_SITE = 32
 IDLE_S = 300.0  # a client that polls seldom keeps its connection
@@ -44,6 +45,7 @@ class PowerPlantServer:
         self._config = config
         self._fleet = fleet
         self._clock = clock
+        self._wires = Wires(fleet.network, clock)
         self._servers: list[asyncio.Server] = []
         self._open: set[asyncio.Task[None]] = set()
         self.addresses: dict[str, tuple[str, int]] = {}
@@ -59,14 +61,14 @@ class PowerPlantServer:
         Raises:
             WorldConfigError: the port can't be had.
         """
-        port = self._config.protocols.modbus.port
+        port, loop = self._config.protocols.modbus.port, asyncio.get_running_loop()
         for index, (name, site) in enumerate(self._fleet.sites.items()):
             if site.plant is None:
                 continue
             listener = _Listener(site, units_of(site, site.plant), self._clock, self._open)
             host = plant_address(index)
             try:
-                server = await asyncio.start_server(listener.accept, host, port, limit=4096)
+                server = await loop.create_server(self._wires.before(listener.talk), host, port)
             except OSError as error:
                 await self.stop()
                 reason = errno.errorcode.get(error.errno or 0, str(error))
@@ -84,6 +86,7 @@ class PowerPlantServer:
         for task in list(self._open):
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+        self._wires.stop()
         self._servers.clear()
 
 
@@ -96,6 +99,10 @@ class _Listener:
         self._clock = clock
         self._tasks = tasks
         self._connections = 0
+
+    def talk(self) -> asyncio.Protocol:
+        """The protocol of a new connection."""
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=4096), self.accept)
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends."""
