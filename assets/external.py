@@ -19,7 +19,14 @@ def _written_by(
 
 external_assets = [
     _written_by("feed", "hcp__price_data", "Each tick as it came, with its quality.", {"postgres"}),
-    _written_by("allocator", "hcp__switch_journal", "Each switch: intent, ack, settling.", {"postgres"}),
+    _written_by("operators", "hcp__directives", "Overrides, curtailments, stops, locks, approvals.", {"postgres"}),
+    _written_by(
+        "allocator",
+        "hcp__switch_journal",
+        "Each switch: intent, ack, settling.",
+        {"postgres"},
+        ["core_hcp__policies", "hcp__directives"],
+    ),
     _written_by("collector", "raw_hcp__price_ticks", "Ticks.", {"ducklake", "parquet"}, ["hcp__price_data"]),
     _written_by(
         "collector", "raw_hcp__switch_journal", "Journal events.", {"ducklake", "parquet"}, ["hcp__switch_journal"]

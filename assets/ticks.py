@@ -15,6 +15,7 @@ from hcp_pipelines.orchestration.solving import (
     publish_policies,
     score_fleet,
 )
+from hcp_pipelines.orchestration.standing import standing_directives
 
 GROUP = "tick"
 OWNERS = ["team:decisions"]
@@ -76,7 +77,9 @@ def core_hcp__policies(
     status: Status = "live" if TICK_ID_TAG in context.run.tags else "candidate"
     with platform.connection() as connection:
         policies = publish_policies(connection, platform.settings(), as_of, context.run.run_id, status)
+        stands = standing_directives(connection, platform.clock().now())
     context.add_output_metadata({"policies": table(policies), "status": status, "basis_tick_id": as_of.tick_id})
+    context.add_output_metadata({"directives": table(stands), "directives_standing": len(stands)})
     return policies
 
 

@@ -100,6 +100,23 @@ def test_a_tick_becomes_a_live_policy_of_each_facility(fleet):
         assert solve_request(read_solve_state(connection, AT + timedelta(minutes=31)), 0) is None
 
 
+def test_a_run_shows_what_operators_have_ordered(fleet):
+    store(fleet, *power(0, 40.0))
+    with connect(fleet, Role.API) as connection:
+        connection.execute(
+            """insert into operator_overrides (facility_id, kind, scope, value, actor, reason, valid_from)
+               values ('hou-1', 'stop_all', '{}', '{}', 'ann', 'fire drill', now())"""
+        )
+        connection.execute(
+            "insert into lockouts (facility_id, scope, holder, reason) values ('nor-1', 'site', 'bob', 'x')"
+        )
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run_tick_job(fleet, instance)
+        (made,) = result.asset_materializations_for_node("core_hcp__policies")
+    assert made.metadata["directives_standing"].value == 2
+    assert [word in made.metadata["directives"].value for word in ("fire drill", "ann", "lockout/1")] == [True] * 3
+
+
 def test_a_run_by_hand_publishes_candidates_only(fleet):
     store(fleet, *power(0, 40.0))
     with dg.DagsterInstance.ephemeral() as instance:
