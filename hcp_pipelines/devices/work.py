@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TypeVar
 
+import structlog
+
 from hcp_pipelines.domain.errors import (
     DeviceRefusedError,
     DeviceReplyError,
@@ -12,6 +14,7 @@ from hcp_pipelines.domain.errors import (
 )
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 async def spread(items: Iterable[T], workers: int, work: Callable[[T], Awaitable[None]]) -> None:
@@ -25,6 +28,24 @@ async def spread(items: Iterable[T], workers: int, work: Callable[[T], Awaitable
     async with asyncio.TaskGroup() as group:
         for _ in range(workers):
             group.create_task(one())
+
+
+async def one_devices(work: Awaitable[R], name: str) -> R:
+    """Some work on one device; a defect that its answer sets off is that device's reply error, and nobody else's.
+
+    Raises:
+        HcpError: as the work does.
+        DeviceReplyError: anything else that it raised; the log has the traceback.
+    """
+    try:
+        return await work
+    except HcpError:
+        raise
+    except Exception as defect:
+        structlog.get_logger("devices").error("an answer sets off a defect of ours", device=name, exc_info=defect)
+        raise DeviceReplyError(
+            f"{name}: what it answers sets off {type(defect).__name__}: {str(defect)[:200]}"
+        ) from defect
 
 
 def kind_of(error: HcpError) -> str:

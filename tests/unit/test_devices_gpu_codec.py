@@ -123,7 +123,7 @@ def test_a_page_of_something_else_is_a_wrong_reply():
         with pytest.raises(DeviceReplyError, match="node"):
             decode_metrics(body, "node")
     many = "".join(f'DCGM_FI_DEV_GPU_TEMP{{gpu="{n}",UUID="u"}} 1\n' for n in range(65))
-    with pytest.raises(DeviceReplyError, match="65 GPUs"):
+    with pytest.raises(DeviceReplyError, match="more than 64 GPUs"):
         decode_metrics(many.encode(), "node")
 
 

@@ -5,7 +5,7 @@ A refusal comes as a problem document: 401 and 403 and most conflicts are *refus
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,9 +37,12 @@ class BusyError(DeviceRefusedError):
     """Something is under way on that GPU: ask again later, don't quarantine."""
 
 
+Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]  # it goes into paths and logs
+
+
 class _Workload(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
-    identity: str = Field(alias="id")
+    identity: Identity = Field(alias="id")
     workload_class: str = Field(alias="class")
     phase: str
     gpus: list[int] = Field(max_length=64)
@@ -74,10 +77,10 @@ class _Node(BaseModel):
 
 class _Operation(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
-    identity: str = Field(alias="id")
-    kind: str
+    identity: Identity = Field(alias="id")
+    kind: str = Field(max_length=100)
     gpus: list[int] = Field(max_length=64)
-    state: str
+    state: Literal["running", "succeeded", "failed"]
     problem: dict[str, Any] | None = None
 
 

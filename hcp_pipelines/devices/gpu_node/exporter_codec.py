@@ -22,7 +22,7 @@ from hcp_pipelines.devices.gpu_node.values import MIB, GpuTelemetry, NodeTelemet
 from hcp_pipelines.domain.errors import DeviceReplyError
 
 MAX_GPUS = 64
-MAX_LABELS = 4096  # characters of a sample's labels
+MAX_LABELS = 1024  # characters of a sample's labels
 _BLANK_INT = float(0x7FFFFFFFFFFFFFF0)
 _BLANK_FLOAT = 2.0**47
 _PREFIX = "DCGM_FI_"
@@ -49,14 +49,14 @@ def decode_metrics(body: bytes, address: str) -> NodeTelemetry:
             is_exporter = is_exporter or name.startswith(_PREFIX)
             key = _key(text)
             if key is not None and name.startswith(_PREFIX):
+                if key not in found and len(found) == MAX_GPUS:
+                    raise DeviceReplyError(f"{address}: more than {MAX_GPUS} GPUs in one node, which is not believed")
                 _add(found[key], name, value, key, problems)
                 labels.setdefault(key, _labels(text))
     except (ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise DeviceReplyError(f"{address}: not a Prometheus page ({error}): {body[:80]!r}") from error
     if not is_exporter:
         raise DeviceReplyError(f"{address}: a page without a DCGM counter: {body[:80]!r}")
-    if len(found) > MAX_GPUS:
-        raise DeviceReplyError(f"{address}: {len(found)} GPUs in one node; at most {MAX_GPUS} are believed")
     gpus = tuple(_telemetry(key, labels[key], found[key], problems) for key in sorted(found))
     return NodeTelemetry(gpus, tuple(dict.fromkeys(problems[:100])))
 
@@ -83,12 +83,11 @@ def _samples(text: str) -> Iterator[tuple[str, str, float]]:
             raise ValueError(message)
 
 
-@lru_cache(maxsize=32_768)  # twice the GPUs of a large site
 def _labels(text: str) -> Mapping[str, str]:
     return parse_labels(text)
 
 
-@lru_cache(maxsize=32_768)  # twice the GPUs of a large site
+@lru_cache(maxsize=16_384)  # a label text a GPU, of a kilobyte at most; what it holds is small
 def _key(text: str) -> Key | None:
     """What a sample is matched by."""
     labels = _labels(text)

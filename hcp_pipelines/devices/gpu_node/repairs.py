@@ -17,7 +17,7 @@ from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import GpuNodeOptions, Node
 from hcp_pipelines.devices.gpu_node.values import StateOutcome
 from hcp_pipelines.devices.gpu_node.xid_record import XidEvent, XidRecord
-from hcp_pipelines.devices.xid import XidAction, xid_of
+from hcp_pipelines.devices.xid import XIDS, XidAction, xid_of
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceRefusedError
 from hcp_pipelines.domain.modes import DeviceState
@@ -59,7 +59,7 @@ class Repairs:
         xid = xid_of(code)
         await self._record.begin(_name(node, gpu), code, is_open=self._acts and xid.action in _TO_DO)
         if code:
-            metrics.XIDS.labels(str(code), xid.action.value, "seen").inc()
+            metrics.XIDS.labels(_label(code), xid.action.value, "seen").inc()
             tell = self._log.warning if xid.takes_gpu_out else self._log.info
             tell("an XID", node=node.address, gpu=gpu, xid=code, meaning=xid.meaning, action=xid.action.value)
 
@@ -112,7 +112,7 @@ class Repairs:
         if event is None:
             return
         xid = xid_of(event.code)
-        metrics.XIDS.labels(str(xid.code), xid.action.value, "failed" if problem else "done").inc()
+        metrics.XIDS.labels(_label(xid.code), xid.action.value, "failed" if problem else "done").inc()
         told = {"node": node.address, "gpu": gpu, "xid": xid.code, "action": xid.action.value}
         if problem:
             self._log.error("an XID's action has failed", problem=problem, then=xid.then.value, **told)
@@ -129,6 +129,11 @@ class Repairs:
 
 def _name(node: Node, gpu: int) -> str:
     return f"{node.address}/{gpu}"
+
+
+def _label(code: int) -> str:
+    """A code as a metric's label: those of the catalogue, and one for all others."""
+    return str(code) if code in XIDS else "other"
 
 
 def _codes(node: Node) -> Iterator[tuple[int, int]]:

@@ -26,7 +26,7 @@ from hcp_pipelines.devices.gpu_node.watching import watch
 from hcp_pipelines.devices.gpu_node.xid_record import XidRecord
 from hcp_pipelines.devices.issues import counted
 from hcp_pipelines.devices.site import OnReading, Reading, Sent
-from hcp_pipelines.devices.work import kind_of, spread
+from hcp_pipelines.devices.work import kind_of, one_devices, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError, HcpError
 from hcp_pipelines.wire.slots import Slots, decode_slots
@@ -162,7 +162,7 @@ class GpuNodeSite:
 
     async def _ask(self, node: Node, device: GpuNode) -> str:
         try:
-            node.telemetry = await _read(device)
+            node.telemetry = await one_devices(_read(device), node.address)
         except HcpError as error:
             if not node.failures:
                 self._log.info("a GPU node can't be read", node=node.address, error=str(error))
@@ -170,14 +170,17 @@ class GpuNodeSite:
             return kind_of(error)
         is_back, node.failures = node.failures > 0 or not node.status, 0
         try:
-            if is_back:
-                node.status = {one.index: one for one in await device.read_status()}
-            await watch(node, device)
-            await self._repairs.look_after(node, device)
+            await one_devices(self._look_after(node, device, is_back=is_back), node.address)
         except HcpError as error:
             self._log.info("a GPU node's agent can't be read", node=node.address, error=str(error))
             return f"agent_{kind_of(error)}"
         return "ok"
+
+    async def _look_after(self, node: Node, device: GpuNode, *, is_back: bool) -> None:
+        if is_back:
+            node.status = {one.index: one for one in await device.read_status()}
+        await watch(node, device)
+        await self._repairs.look_after(node, device)
 
 
 async def _read(device: GpuNode) -> NodeTelemetry:

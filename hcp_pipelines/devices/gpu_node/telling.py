@@ -17,7 +17,7 @@ import structlog
 from hcp_pipelines.devices.gpu_node import metrics
 from hcp_pipelines.devices.gpu_node.fleet import GpuNodeOptions, Node, NodeFleet, UnderWay
 from hcp_pipelines.devices.gpu_node.values import StateOutcome
-from hcp_pipelines.devices.work import kind_of, spread
+from hcp_pipelines.devices.work import kind_of, one_devices, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError, HcpError
 from hcp_pipelines.domain.modes import DeviceState
@@ -137,7 +137,8 @@ class Teller:
         try:
             if node.device is None:
                 raise DeviceUnreachableError(f"{node.address}: not connected")
-            outcome = await node.device.set_state(told.state, gpus, told.request_id(node), spec)
+            telling = node.device.set_state(told.state, gpus, told.request_id(node), spec)
+            outcome = await one_devices(telling, node.address)
         except (DeviceUnreachableError, DeviceReplyError, DeviceRefusedError) as error:
             metrics.CALLS.labels("command", kind_of(error)).inc(len(gpus))
             told.refused |= {node.first_slot + gpu: error for gpu in gpus}

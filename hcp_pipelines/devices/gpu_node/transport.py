@@ -101,7 +101,7 @@ class NodeTransport:
             raise DeviceReplyError(f"{url}: not HTTP: {error}") from error
         except httpx.DecodingError as error:
             raise DeviceReplyError(f"{url}: a reply that does not unpack: {error}") from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise DeviceUnreachableError(f"{url}: {type(error).__name__}: {error}") from error
         if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
             raise DeviceUnreachableError(f"{url}: status 503: too busy; try again")

@@ -50,7 +50,7 @@ def maybe(values: Json, *names: str) -> float | None:
             continue
         try:
             number = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # a whole number of 400 digits is too large for a float
             continue
         if number == number and abs(number) != float("inf"):  # noqa: PLR0124 - not NaN
             return number

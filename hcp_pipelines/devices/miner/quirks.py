@@ -74,7 +74,7 @@ def takes_power_limit(api_version: str) -> bool:
     >>> takes_power_limit("1.4.0"), takes_power_limit("2.0.5"), takes_power_limit("")
     (False, True, True)
     """
-    numbers = [int(text) for text in re.findall(r"\d+", api_version)[:3]]
+    numbers = [int(text) for text in re.findall(r"[0-9]{1,9}", api_version[:100])[:3]]
     return not numbers or tuple(numbers) >= _POWER_LIMIT_SINCE
 
 

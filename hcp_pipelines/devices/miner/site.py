@@ -26,7 +26,7 @@ from hcp_pipelines.devices.miner.telemetry import MinerGroup, MinerOptions, Tele
 from hcp_pipelines.devices.miner.telling import Teller
 from hcp_pipelines.devices.miner.web import new_client
 from hcp_pipelines.devices.site import OnReading, Reading, Sent
-from hcp_pipelines.devices.work import kind_of, spread
+from hcp_pipelines.devices.work import kind_of, one_devices, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError, HcpError
 from hcp_pipelines.wire.slots import Slots, decode_slots
@@ -163,9 +163,11 @@ class MinerApiSite:
     async def _ask(self, miner: Miner, *, with_modes: bool) -> str:
         try:
             if miner.device is None:
-                miner.device = await make_device(miner.address, self._options, self._the_client)
+                making = make_device(miner.address, self._options, self._the_client)
+                miner.device = await one_devices(making, miner.address)
                 with_modes = True
-            telemetry = await (miner.device.read_back() if with_modes else miner.device.read())
+            reading = miner.device.read_back() if with_modes else miner.device.read()
+            telemetry = await one_devices(reading, miner.address)
         except HcpError as error:
             if not miner.failures:
                 self._log.info("a miner can't be read", slot=miner.slot, error=str(error))

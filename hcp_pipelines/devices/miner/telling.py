@@ -17,7 +17,7 @@ from hcp_pipelines.devices.miner.fleet import Miner, MinerFleet
 from hcp_pipelines.devices.miner.make import make_device
 from hcp_pipelines.devices.miner.profiles import ProfileStore
 from hcp_pipelines.devices.miner.telemetry import Level, MinerOptions, Telemetry
-from hcp_pipelines.devices.work import kind_of, spread
+from hcp_pipelines.devices.work import kind_of, one_devices, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import (
     DeviceRefusedError,
@@ -111,7 +111,7 @@ class Teller:
             if miner.ticket != ticket:
                 return
             try:
-                telemetry = await self._drive(miner, level)
+                telemetry = await one_devices(self._drive(miner, level), miner.address)
             except (DeviceUnreachableError, DeviceReplyError, DeviceRefusedError, StorageError) as error:
                 told.refused[miner.slot] = error
                 metrics.CALLS.labels("command", kind_of(error)).inc()

@@ -9,7 +9,7 @@ from enum import Enum
 
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
 
-REPLY_MAX_BYTES = 1024 * 1024
+REPLY_MAX_BYTES = 256 * 1024  # a full house of boards, chips and errors is a tenth of it
 EXCERPT_BYTES = 120
 _WORD = 4
 
