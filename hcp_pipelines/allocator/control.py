@@ -5,7 +5,7 @@ What comes back is taken in by `returns`; when to plan is the service's to say.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.approvals import Approved
 from hcp_pipelines.allocator.decide import Limits
 from hcp_pipelines.allocator.incoming import check
-from hcp_pipelines.allocator.journal import MemoryRow, Outcome
+from hcp_pipelines.allocator.journal import AuditRow, MemoryRow, Outcome
 from hcp_pipelines.allocator.leases import Lease
 from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.allocator.returns import InFlight, Returns, Wiring
@@ -57,7 +57,6 @@ class FacilityControl:
         self._returns = Returns(self.owner, lease, wiring)
         self._remembered: dict[str, object] = {}
         self._remember_at_s = float("-inf")
-        self._meter_mw = math.nan
         self.asked = ""  # the question that was put before an operator last
         self._locks_held = 0  # the version that the gateway holds
         self._log = structlog.get_logger("allocator").bind(facility_id=site.facility_id)
@@ -99,17 +98,32 @@ class FacilityControl:
     async def advance_obligations(self, write: WriteObligation) -> None:
         """Step the obligations on clock and meter, and write what changed; the load follows at once, the writing behind it."""
         book = self.owner.obligations
-        if not self.owner.is_ready or not book.obligations:
+        if not self.owner.is_ready or not (book.obligations or book.wants_meter):
             return
-        if book.wants_meter:
-            state = await self.session.read_state()
-            self._meter_mw = state.power_kw / 1000 if state is not None else math.nan
-        if book.advance(self._now_s(), self._meter_mw):
+        meter_mw = devices_mw = math.nan
+        if book.wants_meter and (state := await self.session.read_state()) is not None:
+            meter_mw, devices_mw = state.power_kw / 1000, state.devices_kw / 1000
+        now_s = self._now_s()
+        stepped = book.advance(now_s, meter_mw, devices_mw)
+        self._tell_of_obligations(stepped, book.lacking_mw(now_s, self.owner.sheddable_on_mw()))
+        if stepped:
             self.owner.ask()
             self._wiring.wake()
         for before, after in book.to_write(self._wiring.clock.monotonic_s()):
             await write(self._wiring.name, self.lease.epoch, before, after)
             book.written(after)
+
+    def _tell_of_obligations(self, stepped: Sequence[Obligation], lacking_mw: float) -> None:
+        """What is not kept, or would not be, becomes an alert."""
+        batch, facility_id = self._wiring.writer.batch, self.site.facility_id
+        for one in stepped:
+            if one.status is Status.FAILED:
+                said = {"obligation": one.obligation_id, "programme": one.programme, "mw": one.mw, "reason": one.reason}
+                batch.audits.append(AuditRow(self._wiring.name, "alert.obligation_failed", facility_id, said))
+        if lacking_mw > 0:
+            said = {"lacking_mw": round(lacking_mw, 3), "floor_mw": round(self.owner.obligations.floor_mw(), 3)}
+            batch.audits.append(AuditRow(self._wiring.name, "alert.obligation_short", facility_id, said))
+            self._wiring.writer.wake()
 
     def remember(self) -> None:
         """Keep what a successor should know, where it has changed."""
@@ -167,6 +181,7 @@ class FacilityControl:
         self.owner.devices.adopt(state.states, state.observed, self._now_s())
         self._locks_held = state.locks_version
         self.owner.held = self._returns.mask(state.held)
+        self.owner.devices.dark = self._returns.mask(state.dark)
 
     def _lost(self, why: str) -> None:
         if self.owner.is_ready:

@@ -46,16 +46,19 @@ class Devices:
         self._failures: npt.NDArray[np.uint8] = np.zeros(n, dtype=np.uint8)
         self._is_there: Bools = site.shape.group_of_slot >= 0
         self._told: States = self.states.copy()  # the gateway's last word on what was commanded
+        self.dark: Bools = np.zeros(n, dtype=bool)  # without power: neither commanded nor judged
 
     def eligible(self, monotonic_s: float) -> Bools:
         """Devices that can be commanded now."""
-        can: Bools = self._is_there & (self.states != UNKNOWN) & (self._failures < FAILURES_TO_QUARANTINE)
+        can: Bools = self._is_there & ~self.dark & (self.states != UNKNOWN) & (self._failures < FAILURES_TO_QUARANTINE)
         return can & (self._blocked_until_s <= monotonic_s)
 
     @property
-    def quarantined(self) -> int:
-        """Devices that did not obey often enough to be left alone."""
-        return int((self._failures >= FAILURES_TO_QUARANTINE).sum())
+    def quarantined(self) -> dict[str, int]:
+        """By group, devices that did not obey often enough to be left alone; groups without any are left out."""
+        groups = self._site.shape.group_of_slot[self._is_there & (self._failures >= FAILURES_TO_QUARANTINE)]
+        numbers, counts = np.unique(groups, return_counts=True)
+        return {self._site.shape.group_ids[g]: n for g, n in zip(numbers.tolist(), counts.tolist(), strict=True)}
 
     def adopt(self, commanded: bytes, observed: bytes, now_s: float) -> None:
         """Take over what the gateway says; where it was never commanded, what the power says."""
@@ -98,7 +101,8 @@ class Devices:
         self._failures[slots] = 0
 
     def failed(self, slots: Slots) -> None:
-        """Devices that did not arrive in time: their power may be looked at now."""
+        """Devices that did not arrive in time: their power may be looked at now. Without power nothing arrives."""
+        slots = slots[~self.dark[slots]]
         self._failures[slots] = np.minimum(self._failures[slots] + 1, FAILURES_TO_QUARANTINE)
         self._due_at_s[slots] = -np.inf
 
@@ -108,7 +112,7 @@ class Devices:
         Devices under way are left alone. What was found once is not found again.
         """
         told, seen = self._sized(commanded), self._sized(observed)
-        arrived = self._is_there & (self._due_at_s <= now_s)
+        arrived = self._is_there & ~self.dark & (self._due_at_s <= now_s)
         is_news = (told != UNKNOWN) & (told != self._told)  # its earlier word may have been shown wrong since
         adopted = arrived & is_news & (told != self.states)
         self.states[adopted], self._told = told[adopted], told

@@ -10,14 +10,17 @@ from dataclasses import replace
 import numpy as np
 
 from hcp_pipelines.allocator.obligation_table import BasePoint, Rows
+from hcp_pipelines.allocator.power_loss import SHED, PowerLoss
 from hcp_pipelines.allocator.site import Site
+from hcp_pipelines.domain.modes import DispatchRegime
 from hcp_pipelines.policy.arrays import Bools
 from hcp_pipelines.policy.directives import Directive, Kind
-from hcp_pipelines.policy.obligations import MARGIN_S, Obligation, Signals, Status, ask_of, observe, step
+from hcp_pipelines.policy.obligations import MARGIN_S, MET_FRACTION, Obligation, Signals, Status, ask_of, observe, step
 from hcp_pipelines.policy.ramps import FACILITY
 
 MARGIN_FRACTION = 0.02  # of what is sold: devices are whole, and the meter has its own opinion
 SAMPLES_WRITTEN_EACH_S = 5.0
+SCALE_LEAST, SCALE_MOST = 0.5, 2.0  # what is further from the meter is no reckoning but a fault
 BASE_POINT_GOOD_S = 900.0  # simulated: SCED sends one every five minutes
 RESPONSE_PROGRAMMES = ("DR",)  # an operator's override goes before these; the grid's own deployments go before it
 
@@ -30,14 +33,20 @@ class ObligationBook:
         self._sheddable = np.array([kind == "ASIC" for kind in site.group_types])
         self._signals: dict[int, Signals] = {}
         self._base_point: BasePoint | None = None
+        self._follows_base_points = site.dispatch_regime is DispatchRegime.CLR_BASE_POINT
         self._unwritten: dict[int, Status] = {}  # and the status that Postgres has
         self._samples_written_s = float("-inf")
+        self._scale = 1.0  # MW by which plans reckon, for each at the meter
+        self._short_since_s: float | None = None
+        self._is_short_told = False
+        self.power = PowerLoss()
         self.obligations: dict[int, Obligation] = {}
 
     @property
     def wants_meter(self) -> bool:
-        """Whether the meter has to be looked at: for a baseline, or for the proof."""
-        return any(o.status in (Status.ARMED, Status.DEPLOYED) for o in self.obligations.values())
+        """Whether the meter has to be looked at: for a baseline, for the proof, or for a limit to be kept."""
+        is_limited = self._follows_base_points and self._base_point is not None
+        return is_limited or any(o.status in (Status.ARMED, Status.DEPLOYED) for o in self.obligations.values())
 
     def take(self, rows: Rows) -> None:
         """What Postgres says; a step that it does not know yet, and samples since the last write, are kept."""
@@ -46,19 +55,48 @@ class ObligationBook:
         stored = {o.obligation_id: _newer(o, mine.get(o.obligation_id)) for o in rows.obligations}
         self.obligations, self._signals, self._base_point = stored | kept, dict(rows.signals), rows.base_point
 
-    def advance(self, now_s: float, meter_mw: float) -> bool:
-        """Count a meter sample and take every step that is due; whether one was taken."""
-        has_stepped = False
+    def advance(self, now_s: float, meter_mw: float, devices_mw: float = math.nan) -> list[Obligation]:
+        """Count a meter sample and take every step that is due; those that took one.
+
+        `devices_mw`: the devices' own power, by which plans reckon; what it is to the meter is how limits are carried over.
+        """
+        if meter_mw > 0 and devices_mw > 0:
+            self._scale = min(max(devices_mw / meter_mw, SCALE_LEAST), SCALE_MOST)
+        self.power.note(meter_mw)
+        stepped = []
         for number, before in list(self.obligations.items()):
-            signals = _known(self._signals.get(number, Signals()), now_s)
-            after = observe(before, now_s, meter_mw)
-            while (stepped := step(after, now_s, signals, meter_mw, self._lead_s(after))) != after:
-                after = stepped
-            self.obligations[number] = after
+            after = self.obligations[number] = self._advanced(before, now_s, meter_mw)
             if after.status != before.status:
-                has_stepped = True
+                stepped.append(after)
                 self._unwritten.setdefault(number, before.status)
-        return has_stepped
+        return stepped
+
+    def _advanced(self, before: Obligation, now_s: float, meter_mw: float) -> Obligation:
+        after, said = (
+            observe(before, now_s, meter_mw),
+            _known(self._signals.get(before.obligation_id, Signals()), now_s),
+        )
+        while True:
+            signals, baseline_mw = self.power.signals(after, said, now_s), self.power.baseline_mw(after, meter_mw)
+            stepped = step(after, now_s, signals, baseline_mw, self._lead_s(after))
+            if stepped == after:
+                return after
+            if stepped.status is Status.DEPLOYED and self.power.lasts:
+                stepped = replace(stepped, reason=SHED)
+            after = stepped
+
+    def lacking_mw(self, now_s: float, on_mw: float) -> float:
+        """MW of sheddable load that has been missing below the floor for longer than waking it takes; told once, else 0."""
+        floor_mw = self.floor_mw()
+        begun = [o for o in self.obligations.values() if o.status is Status.ARMED and now_s >= o.start_s]
+        if self.power.lasts or not begun or on_mw >= floor_mw * MET_FRACTION:
+            self._short_since_s, self._is_short_told = None, False
+            return 0.0
+        self._short_since_s = now_s if self._short_since_s is None else self._short_since_s
+        if self._is_short_told or now_s - self._short_since_s < max(self._lead_s(o) for o in begun):
+            return 0.0
+        self._is_short_told = True
+        return floor_mw - on_mw
 
     def to_write(self, monotonic_s: float) -> list[tuple[Status, Obligation]]:
         """What Postgres does not know yet, with the status that it has; samples alone every few real seconds."""
@@ -92,14 +130,20 @@ class ObligationBook:
                     kind=Kind.RESPONSE if is_response else Kind.DEPLOY,
                     actor="grid",
                     detail=", ".join(f"{o.programme} {o.mw:g} MW" for o in deployed),
-                    cap_mw=max(ask.cap_mw - MARGIN_FRACTION * sum(o.mw for o in deployed), 0.0),
+                    cap_mw=self._reckoned_cap_mw(ask.cap_mw, sum(o.mw for o in deployed)),
                     within_s=max(ask.deadline_s - now_s, 0.0),
                 )
             )
         point = self._base_point
-        if point is not None and 0 <= now_s - point.at_s <= BASE_POINT_GOOD_S:
+        if self._follows_base_points and point is not None and 0 <= now_s - point.at_s <= BASE_POINT_GOOD_S:
             found.append(
-                Directive(f"base_point/{point.signal_id}", Kind.DEPLOY, point.source, "base point", cap_mw=point.mw)
+                Directive(
+                    f"base_point/{point.signal_id}",
+                    Kind.DEPLOY,
+                    point.source,
+                    "base point",
+                    cap_mw=point.mw * self._scale,
+                )
             )
         return found
 
@@ -110,6 +154,11 @@ class ObligationBook:
         lows = [ladder[0] for ladder in self._site.shape.ladders]
         settle_s = self._site.settle_s[np.arange(len(lows)), lows]
         return self._sheddable & (settle_s + MARGIN_S <= min(notices, default=math.inf))
+
+    def _reckoned_cap_mw(self, cap_mw: float, sold_mw: float) -> float:
+        """A limit at the meter as plans reckon: never less is taken off than was sold, by either's reckoning."""
+        baseline_mw = (cap_mw + sold_mw) * self._scale
+        return max(baseline_mw - sold_mw * (max(self._scale, 1.0) + MARGIN_FRACTION), 0.0)
 
     def _lead_s(self, obligation: Obligation) -> float:
         """How long before its interval the load has to be called for: its slowest wake, and the ramps on the way."""

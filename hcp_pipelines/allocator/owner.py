@@ -12,25 +12,26 @@ import numpy as np
 
 from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.approvals import Approved, Question, wave_question
-from hcp_pipelines.allocator.decide import InForce, Limits, Wanted, assess, want
+from hcp_pipelines.allocator.decide import InForce, Limits, Wanted, assess, static_plan, want
 from hcp_pipelines.allocator.devices import UNKNOWN, Devices
 from hcp_pipelines.allocator.health import InputHealth, Phase
 from hcp_pipelines.allocator.journal import HistoryRow
 from hcp_pipelines.allocator.market import Latest, MarketBook
 from hcp_pipelines.allocator.memory import Memory, guard_of, memory_of, shadow_of
 from hcp_pipelines.allocator.obligations import ObligationBook
+from hcp_pipelines.allocator.room import barred, fixed_mw, under_limits
 from hcp_pipelines.allocator.shadow import Shadow
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.allocator.standing import NOTHING_STANDS, Standing
 from hcp_pipelines.allocator.wave import Decision, Wave, history_of, make_wave
 from hcp_pipelines.domain.clock import Clock
-from hcp_pipelines.domain.modes import ControlMode, DeviceState, ReasonCode
+from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime, ReasonCode
 from hcp_pipelines.policy.arrays import Bools, Floats, Ints
 from hcp_pipelines.policy.directed import DirectedPlan, nothing_directed, plan_directed
 from hcp_pipelines.policy.directives import Directed, Directive, Kind, Load, direct
 from hcp_pipelines.policy.evaluate import Evaluation, evaluate
 from hcp_pipelines.policy.guard import GuardState
-from hcp_pipelines.policy.ramps import FACILITY, Booking, Headroom, RampLedger
+from hcp_pipelines.policy.ramps import Booking, Headroom, RampLedger
 from hcp_pipelines.policy.waves import DwellLocks, Slots, dwell_locks
 
 CHECK_EACH_S = 0.5  # real: holds, expiries and dwell times are looked at so often without a tick
@@ -95,7 +96,7 @@ class Owner:
 
     def memory(self) -> Memory:
         """What a successor should know; what was inherited, as long as there is nothing newer."""
-        own = memory_of(self._guard, self._shadow, self.site.shape)
+        own = memory_of(self._guard, self._shadow, self.site.shape) | {"quarantined": self.devices.quarantined}
         return own if self._guard is not None else own | {"guard": self._inherited.get("guard", {})}
 
     def stand(self, standing: Standing) -> None:
@@ -154,11 +155,13 @@ class Owner:
         self._progress.room_at_s = float("inf")
         present = self.site.shape.counts(self.devices.states, self._free(monotonic_s))
         mix = self._shadow.over(present)  # as it would be without directives
-        wanted = self._want(book, mix, now) if self.in_force is not None else None
+        wanted = self._want(book, mix, now)
         base = mix if wanted is None else self._allowed(wanted, mix)
         revenue = self._revenue(book)
         directed = self._direct(base, present, revenue, wanted, now, monotonic_s)
-        self._shadow.note(base, present, {*directed.by_group, *directed.exempt_by_group})
+        self._shadow.note(
+            base, present, {*directed.by_group, *directed.exempt_by_group}, self._groups_of(self.devices.dark)
+        )
         planned = self._carry_out(directed, present, wanted, now.timestamp(), monotonic_s)
         if planned is None:
             return None
@@ -198,15 +201,9 @@ class Owner:
         return direct(self.site.shape, base, present, directives, load, floor_mw)
 
     def _fixed_mw(self, directives: Sequence[Directive], monotonic_s: float) -> dict[str, float]:
-        """All-in MW by feeder of devices that nobody can command now, as far as their states are known."""
         if all(d.kind is Kind.OVERRIDE for d in directives):
             return {}
-        shape = self.site.shape
-        counts = shape.counts(self.devices.states, ~self._free(monotonic_s) & (self.devices.states != UNKNOWN))
-        mw, found = (counts * shape.power_mw).sum(axis=1), dict[str, float]()
-        for feeder_id, group_mw in zip(shape.feeder_of_group, mw.tolist(), strict=True):
-            found[feeder_id] = found.get(feeder_id, 0.0) + group_mw
-        return found
+        return fixed_mw(self.site.shape, self.devices, self._free(monotonic_s))
 
     def _carry_out(
         self, directed: Directed, present: Ints, wanted: Wanted | None, now_s: float, monotonic_s: float
@@ -227,34 +224,25 @@ class Owner:
         )
 
     def _headroom(self, directed: Directed, present: Ints, now_s: float, monotonic_s: float) -> Headroom:
-        """The ramps' room; under a limit nothing is woken into room that others are still leaving."""
         headroom = self.ledger.headroom(now_s)
         if not directed.limits:
             return headroom
-        shape, up = self.site.shape, dict(headroom.up_mw)
-        by_group = (present * shape.power_mw).sum(axis=1) + self.devices.falling_mw(now_s)
-        fixed_mw = self._fixed_mw(directed.limits, monotonic_s)
-        for limit in directed.limits:
-            groups = [g for g, f in enumerate(shape.feeder_of_group) if limit.feeder_id in ("", f)]
-            fixed = sum(mw for f, mw in fixed_mw.items() if limit.feeder_id in ("", f))
-            room_mw = max(limit.cap_mw - float(by_group[groups].sum()) - fixed, 0.0)
-            scope = limit.feeder_id or FACILITY
-            up[scope] = min(up.get(scope, room_mw), room_mw)
-        return Headroom(up, headroom.down_mw)
+        fixed = self._fixed_mw(directed.limits, monotonic_s)
+        return under_limits(headroom, directed.limits, self.site.shape, self.devices, present, fixed, now_s)
 
     def _dwell(self, wanted: Wanted | None, now_s: float) -> DwellLocks | None:
-        """Minimum up and down times, which the fallback plan is not for; and nothing rises that a direct order holds down."""
+        """Minimum up and down times, which the fallback plan is not for.
+
+        Nothing rises that a direct order holds down, and nothing at all while a feeder has no power that nobody has locked out:
+        what a relay has taken is not made up for elsewhere.
+        """
         locks = None
         if self.in_force is not None and wanted is not None and wanted.guard is not None:
             couplings = self.in_force.policy.couplings
             locks = dwell_locks(
                 self.devices.changed_at_s, self.devices.rose, now_s, couplings.min_up_s, couplings.min_down_s
             )
-        if not self.held.any():
-            return locks
-        if locks is None:
-            return DwellLocks(self.held, np.zeros_like(self.held))
-        return DwellLocks(locks.may_not_rise | self.held, locks.may_not_fall)
+        return barred(locks, self.held | bool((self.devices.dark & ~self.locked).any()))
 
     def _revenue(self, book: MarketBook) -> Floats:
         if self.in_force is None:
@@ -291,7 +279,10 @@ class Owner:
         )
 
     def _want(self, book: MarketBook, present: Ints, now: datetime) -> Wanted | None:
-        assert self.in_force is not None
+        if self.site.dispatch_regime is DispatchRegime.BLOCK_DR:
+            return static_plan(self.site, book, present)
+        if self.in_force is None:
+            return None
         now_s = now.timestamp()
         step = assess(self.site, self.in_force, book, self.health, now_s, self._limits)
         metrics.PHASE.labels(self.site.facility_id).set(int(step.phase))
@@ -336,6 +327,36 @@ class Owner:
             found[g] = float((shape.power_mw[g, state] - shape.power_mw[g, own]).sum())
             self.ledger.book(at_s, {shape.feeder_of_group[g]: found[g]})
         return found
+
+    def lose_power(self, slots: Slots, at_s: float) -> None:
+        """A relay or a breaker has taken the power of devices: no failure. What they did is remembered, and restored."""
+        shape = self.site.shape
+        counts = shape.counts(self.devices.states, self._free(self._clock.monotonic_s()))
+        mask = np.zeros(shape.slots, dtype=bool)
+        mask[slots] = True
+        for g in self._groups_of(mask):
+            self._shadow.kept.setdefault(g, counts[g].copy())
+        lost = shape.counts(self.devices.states, mask & (self.devices.states != UNKNOWN))
+        self.obligations.power.lose(at_s, float((lost * shape.power_mw).sum()))
+        self.devices.dark |= mask
+
+    def regain_power(self, slots: Slots, at_s: float) -> None:
+        """Devices have power again, and are asleep: they are released in waves, under the ramps."""
+        self.devices.dark[slots] = False
+        if not self.devices.dark.any():
+            self.obligations.power.regain(at_s)
+
+    def sheddable_on_mw(self) -> float:
+        """MW above the lowest states of the load that counts for the obligations' floor."""
+        shape, present = self.site.shape, self.present()
+        lows = shape.power_mw[np.arange(len(shape.ladders)), [ladder[0] for ladder in shape.ladders]]
+        above = (present * (shape.power_mw - lows[:, None])).sum(axis=1)
+        return float(above[self.obligations.sheddable].sum())
+
+    def _groups_of(self, mask: Bools) -> list[int]:
+        """The groups that have one of some slots."""
+        groups: list[int] = np.unique(self.site.shape.group_of_slot[mask]).tolist()
+        return groups
 
     def ramp_horizon(self, now: datetime) -> datetime:
         """Since when a successor must count load changes."""

@@ -26,6 +26,7 @@ from hcp_pipelines.wire.slots import decode_slots, encode_slots
 
 PAUSE_AFTER_REFUSAL_S = 5.0
 HOLDS = {"direct": True, "released": False}  # a direct order holds the whole facility down until it is released
+LOSSES = {"shed": True, "power_returned": False}  # a feeder has no power, or has it again
 UNAUDITED = frozenset({"fallback", "lockout"})  # the gateway's own, each journalled with its reason
 
 
@@ -148,7 +149,11 @@ class Returns:
         )
         at = _instant(event.simulated_at, self._wiring.clock)
         detail = " ".join(text for text in (event.kind, event.order_id, event.detail) if text)
+        if LOSSES.get(event.kind):
+            self._owner.lose_power(slots, at.timestamp())
         by_group_mw = self._owner.take_local(slots, event.state, at.timestamp())
+        if LOSSES.get(event.kind) is False:
+            self._owner.regain_power(slots, at.timestamp())
         groups = self._owner.site.shape.group_of_slot[slots]
         for n, (g, mw) in enumerate(sorted(by_group_mw.items())):
             row = self._observation(event_id, n, g, None, event.state, slots[groups == g], at, mw)
@@ -177,6 +182,7 @@ class Returns:
 
     def reconcile(self, state: pb.FacilityState) -> None:
         """Hold the owner's view against gateway and meter; what differs is journalled and driven again."""
+        self._owner.devices.dark = self.mask(state.dark)
         found = self._owner.devices.reconcile(state.states, state.observed, self._now_s())
         event_id, now = uuid.uuid4(), self._wiring.clock.now()
         for n, d in enumerate(found):

@@ -174,7 +174,7 @@ class MinerSite:
         return control.owner if control else None
 
     def quarantined(self):
-        return self.owner.devices.quarantined if self.owner is not None else 0
+        return sum(self.owner.devices.quarantined.values()) if self.owner is not None else 0
 
     def price(self, usd_per_mwh):
         """A tick of the real-time price, now."""

@@ -1,0 +1,67 @@
+"""What a relay trip is to obligations: a deployment by the grid's own hand, recalled when power returns. Pure.
+
+Nobody sent a signal and the meter has fallen before anybody knows, so that both are made up here: the deployment began when power
+was lost, its baseline is what the meter showed before.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+from hcp_pipelines.policy.obligations import Obligation, Signals, Status
+
+SAMPLES_BEFORE = 8  # of the meter: the last ones before the news are as low as after it
+SHED = "shed_by_relay"  # the reason of an obligation that is deployed by a relay
+
+
+@dataclass
+class PowerLoss:
+    """When a facility lost power, and what its meter showed before."""
+
+    lost_at_s: float | None = None
+    returned_at_s: float | None = None
+    lost_mw: float = 0.0  # by the owner's reckoning
+    _before: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES_BEFORE))
+
+    @property
+    def lasts(self) -> bool:
+        """Whether power is away."""
+        return self.lost_at_s is not None and self.returned_at_s is None
+
+    def lose(self, at_s: float, mw: float) -> None:
+        """Power is lost, or more of it."""
+        if not self.lasts:
+            self.lost_at_s, self.returned_at_s, self.lost_mw = at_s, None, 0.0
+        self.lost_mw += mw
+
+    def regain(self, at_s: float) -> None:
+        """All of it is back."""
+        self.lost_at_s, self.returned_at_s = self.lost_at_s if self.lost_at_s is not None else at_s, at_s
+        self._before.clear()
+
+    def note(self, meter_mw: float) -> None:
+        """A sample of the meter."""
+        if math.isfinite(meter_mw) and not self.lasts:
+            self._before.append(meter_mw)
+
+    def baseline_mw(self, obligation: Obligation, meter_mw: float) -> float:
+        """From what a deployment now is reckoned: the meter, or what it showed before power was lost."""
+        if not self.lasts or obligation.status is not Status.ARMED:
+            return meter_mw
+        return max(self._before, default=meter_mw + self.lost_mw)
+
+    def signals(self, obligation: Obligation, said: Signals, now_s: float) -> Signals:
+        """What the grid has said of an obligation, by signals or by its relay."""
+        if self.lasts and self.lost_at_s is not None and now_s >= obligation.start_s:
+            at_s = max(self.lost_at_s, obligation.start_s)
+            return Signals(max(said.deploy_at_s or at_s, at_s), said.recall_at_s)
+        if self.returned_at_s is not None and obligation.reason == SHED and not _is_deployed(said):
+            return Signals(said.deploy_at_s, max(said.recall_at_s or self.returned_at_s, self.returned_at_s))
+        return said
+
+
+def _is_deployed(said: Signals) -> bool:
+    """Whether the grid has deployed it by signal, too, and has not recalled it."""
+    if said.deploy_at_s is None:
+        return False
+    return said.recall_at_s is None or said.recall_at_s < said.deploy_at_s
