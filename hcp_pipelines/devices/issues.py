@@ -19,6 +19,15 @@ class DeviceIssue:
     message: str
 
 
+def is_too_hot(issues: Iterable[DeviceIssue]) -> bool:
+    """Whether a device is above the temperature at which its model has to stop.
+
+    >>> is_too_hot([DeviceIssue("warning", "elevated_temperature", "81 °C")])
+    False
+    """
+    return any((issue.issue_type, issue.severity) == ("high_temperature", "critical") for issue in issues)
+
+
 def counted(issues: Iterable[DeviceIssue]) -> Counts:
     """How many devices have which issue.
 

@@ -120,7 +120,8 @@ class ManySites:
             part.reading = None
         at_s = min(reading.simulated_at_s for _, reading in told)
         issues = sum((Counter(reading.issues) for _, reading in told), Counter[tuple[str, str]]())
-        self._on_reading(Reading(at_s, power_w, evidence, issues))
+        hot = _joined([reading.hot[part.is_own[reading.hot]] for part, reading in told])
+        self._on_reading(Reading(at_s, power_w, evidence, issues, hot))
 
 
 async def _finish(sent: Sequence[tuple[DeviceSite, Sent]]) -> tuple[Slots, Slots]:

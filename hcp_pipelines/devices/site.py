@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.devices.issues import Counts
-from hcp_pipelines.wire.slots import Slots
+from hcp_pipelines.wire.slots import EMPTY, Slots
 
 
 class Evidence(IntEnum):
@@ -38,6 +38,7 @@ class Reading:
     values: npt.NDArray[np.float32]
     evidence: npt.NDArray[np.uint8] | None = None  # None: all measured
     issues: Counts = field(default_factory=dict)
+    hot: Slots = field(default_factory=lambda: EMPTY)  # above the temperature at which their model has to stop
 
 
 OnReading = Callable[[Reading], None]

@@ -20,17 +20,23 @@ class Bars:
     locked: Bools
     held: Bools  # by a direct order
     dark: Bools  # without power: a breaker opened
-    unsafe: Bools  # too hot, or behind a feeder over its limit
+    hot: Bools
+    overloaded: Bools  # behind a feeder over its limit
 
     @classmethod
     def none(cls, slots: int) -> "Bars":
         """Nothing is barred."""
-        return cls(*(np.zeros(slots, dtype=np.bool_) for _ in range(4)))
+        return cls(*(np.zeros(slots, dtype=np.bool_) for _ in range(5)))
 
     @property
     def may_not_rise(self) -> Bools:
         """[n] whether anything bars a slot."""
-        return self.locked | self.held | self.dark | self.unsafe
+        return self.locked | self.held | self.not_now
+
+    @property
+    def not_now(self) -> Bools:
+        """[n] whether safety or a lack of power bars a slot, also what was accepted just before."""
+        return self.dark | self.hot | self.overloaded
 
     def refusals(self, slots: Slots, state: int, states: States, shape: SiteShape) -> list[tuple[RefusalCode, Bools]]:
         """Which of some slots, all of which have `state`, may not go there, by the first reason.
@@ -49,7 +55,7 @@ class Bars:
             (RefusalCode.LOCKED, self.locked[slots] & is_up),
             (RefusalCode.HELD, self.held[slots] & is_rising),
             (RefusalCode.DEVICE_UNREACHABLE, self.dark[slots] & is_rising),
-            (RefusalCode.UNSAFE, self.unsafe[slots] & is_rising),
+            (RefusalCode.UNSAFE, (self.hot | self.overloaded)[slots] & is_rising),
         ):
             found.append((code, mask & left))
             left &= ~mask

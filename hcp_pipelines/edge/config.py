@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -79,6 +79,8 @@ class FacilityConfig(Strict):
     fallback_after_s: float = Field(default=3600, gt=0, description="Without any owner for so long: the fallback plan.")
     price_staleness_s: float = Field(default=900, gt=0, description="A price heard by heartbeat holds for so long.")
     ramps: tuple[RampConfig, ...] = ()
+    feeder_limits_kw: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict, description="All in.")
+    plant: str | None = Field(default=None, pattern=r"^[^:\s]+:\d+$", description="Modbus TCP: meter and breakers.")
     discovery: DiscoveryConfig | None = None
 
     @property

@@ -1,6 +1,7 @@
 """A gateway without an owner: it holds its last mix, then takes the fallback plan, in waves under the ramps (DESIGN §7.8).
 
-It holds for as long as the last price that an owner told it is fresh, and `fallback_after_s` at least.
+It holds for as long as the last price that an owner told it is fresh, and `fallback_after_s` at least. Until then devices
+that had lost power come back to what they did, in waves too; with an owner, that is the owner's to do.
 """
 
 import asyncio
@@ -13,14 +14,17 @@ import structlog
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import ReasonCode
+from hcp_pipelines.edge.bars import Bools, States
 from hcp_pipelines.edge.config import FacilityConfig
 from hcp_pipelines.edge.devices import Devices
-from hcp_pipelines.edge.local import LocalActions
+from hcp_pipelines.edge.local import LocalActions, Move
 from hcp_pipelines.edge.owners import Owners
 from hcp_pipelines.edge.shape import UNKNOWN_STATE
+from hcp_pipelines.policy.arrays import Ints
 from hcp_pipelines.policy.fallback import fallback_targets
 from hcp_pipelines.policy.waves import DwellLocks, plan_wave
 from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.slots import Slots
 
 LOOK_EACH_S = 0.5
 
@@ -35,6 +39,9 @@ class CutOff:
         self._heard_at_s = clock.now().timestamp()
         self._price_at_s = -math.inf  # of the last price that an owner told
         self._is_telling = False
+        self._rested = np.full(
+            devices.shape.slots, UNKNOWN_STATE, dtype=np.uint8
+        )  # what they did before power was lost
         self._rng = np.random.default_rng()
         self._log_line = structlog.get_logger("edge").bind(facility_id=config.facility_id)
 
@@ -51,37 +58,64 @@ class CutOff:
         if heartbeat is not None and heartbeat.price_at:
             self._price_at_s = min(max(self._price_at_s, _instant_s(heartbeat.price_at)), now_s)
 
+    def rest(self, slots: Slots, states: States) -> None:
+        """Devices that lose power now, and what they did."""
+        self._rested[slots] = states
+
     async def watch(self) -> None:
         """Look on and on, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EACH_S)
-            if self._clock.now().timestamp() <= self.begins_at_s or not self._owners.epoch:
-                continue
             try:
-                await self._take_wave()
+                await self._look()
             except StorageError as error:
-                self._log_line.error("the fallback plan could not be stored; tried again", error=str(error))
+                self._log_line.error("a wave could not be stored; tried again", error=str(error))
 
-    async def _take_wave(self) -> None:
+    async def _look(self) -> None:
+        if self._owners.epoch and self._clock.now().timestamp() > self.begins_at_s:
+            self._rested[:] = UNKNOWN_STATE
+            await self._take_fallback()
+        elif self._owners.is_owned:
+            self._rested[~self._devices.bars.dark] = UNKNOWN_STATE
+        else:
+            await self._restore()
+
+    async def _take_fallback(self) -> None:
         """As much of the static plan of the facility file, which needs no price, as the ramps have room for."""
-        devices, shape = self._devices, self._devices.book.shape
-        async with devices.turn:
-            now_s = self._clock.now().timestamp()
-            states = self._believed()
-            eligible = devices.shape.is_there & ~devices.bars.locked & ~devices.bars.dark
+        shape = self._devices.book.shape
+        async with self._devices.turn:
+            states, eligible = self._believed(), self._eligible()
             targets = fallback_targets(shape, self._config.fallback, shape.counts(states, eligible))
-            barred = DwellLocks(devices.bars.may_not_rise, np.zeros_like(eligible))
-            headroom = devices.book.headroom(now_s)
-            plan = plan_wave(shape, states, eligible, targets, headroom, self._rng, locked=barred)
-            moves = [(move.to_state, move.slots) for move in plan.moves]
-            if not moves:
-                return
-            if not self._is_telling:
+            moves = self._wave(states, eligible, targets)
+            if moves and not self._is_telling:
                 self._is_telling = True
                 self._log_line.warning("no owner: taking the fallback plan", silent_since=self._heard_at_s)
-            await self._local.act("fallback", ReasonCode.FALLBACK_PLAN, moves)
+            if moves:
+                await self._local.act("fallback", ReasonCode.FALLBACK_PLAN, moves)
 
-    def _believed(self) -> "np.typing.NDArray[np.uint8]":
+    async def _restore(self) -> None:
+        """Devices whose power has returned, to what they did before."""
+        shape, devices = self._devices.book.shape, self._devices
+        async with devices.turn:
+            eligible = self._eligible() & (self._rested != UNKNOWN_STATE)
+            if not eligible.any():
+                return
+            moves = self._wave(devices.states, eligible, shape.counts(self._rested, eligible))
+            if moves:
+                await self._local.act("restore", ReasonCode.RECOVERY, moves)
+            self._rested[eligible & (devices.states == self._rested)] = UNKNOWN_STATE
+
+    def _eligible(self) -> Bools:
+        return self._devices.shape.is_there & ~self._devices.bars.locked & ~self._devices.bars.dark
+
+    def _wave(self, states: States, eligible: Bools, targets: Ints) -> list[Move]:
+        book, bars = self._devices.book, self._devices.bars
+        barred = DwellLocks(bars.may_not_rise, np.zeros_like(eligible))
+        headroom = book.headroom(self._clock.now().timestamp())
+        plan = plan_wave(book.shape, states, eligible, targets, headroom, self._rng, locked=barred)
+        return [(move.to_state, move.slots) for move in plan.moves]
+
+    def _believed(self) -> States:
         """[n] states; what is not known of a device is taken for its group's highest: the plan is then told to it."""
         shape, states = self._devices.shape, self._devices.states
         highest = np.where(shape.has_state, shape.power_kw, -1).argmax(axis=1).astype(np.uint8)

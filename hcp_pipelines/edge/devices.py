@@ -4,7 +4,8 @@ Who told them, and whether that was right, is decided elsewhere (`facility.py`, 
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import numpy as np
@@ -53,9 +54,10 @@ class Devices:
         self.power_kw = np.zeros(shape.slots, dtype=np.float32)
         self._is_power_known = self._is_adopting = False
         self._pending = [self._expect(key[0], key[1], *work) for key, work in known.unfinished.items()]
-        self._reporting = 0
+        self._storing = 0
         self.turn = asyncio.Lock()  # who changes what devices should do holds it from the check to the handing over
         self.listeners: list[OnReading] = []  # told of each reading, once it is known here
+        self.held_back: Callable[[Slots], None] = _nobody  # accepted, and taken down by safety before they were told
         self.tell: Callable[[pb.GatewayMessage], None] = _nobody
         self._log_line = structlog.get_logger("edge").bind(facility_id=shape.facility_id)
 
@@ -85,9 +87,23 @@ class Devices:
         return self._driver.is_ready and self._is_power_known
 
     @property
-    def is_reporting(self) -> bool:
-        """Whether something that has settled is being stored."""
-        return self._reporting > 0
+    def is_storing(self) -> bool:
+        """Whether something is on its way to the log without a turn."""
+        return self._storing > 0
+
+    @property
+    def site(self) -> DeviceSite | None:
+        """The devices behind the driver, while they are connected."""
+        return self._driver.site if self._driver.is_ready else None
+
+    @contextlib.contextmanager
+    def storing(self) -> Iterator[None]:
+        """While something is on its way to the log without a turn."""
+        self._storing += 1
+        try:
+            yield
+        finally:
+            self._storing -= 1
 
     async def run(self) -> None:
         """Keep the driver connected until cancelled."""
@@ -97,14 +113,17 @@ class Devices:
         """Hand over what is stored. From now on it is what the devices should do."""
         now_s = self._clock.now().timestamp()
         for index, state, slots in accepted:
-            before = self.states[slots]
-            self.states[slots] = state
             pending = self._expect(command_id, index, state, slots)
             pending.begin(now_s)
             self._pending.append(pending)
-            if self._driver.hand_over(command_id, index, state, self._reachable(slots)):
+            moved = self._movable(slots, state)
+            if len(moved) < len(slots):
+                self.held_back(np.setdiff1d(slots, moved))
+            before = self.states[moved]
+            self.states[moved] = state
+            if self._driver.hand_over(command_id, index, state, self._reachable(moved)):
                 pending.hold()
-            asyncio.get_running_loop().call_soon(self.book.book, now_s, slots, before, state)
+            asyncio.get_running_loop().call_soon(self.book.book, now_s, moved, before, state)
 
     def drive_again(self, mask: npt.NDArray[np.bool_]) -> None:
         """Tell devices once more what has not settled."""
@@ -150,7 +169,6 @@ class Devices:
         decided = [p for p in self._pending if p.observe(self.power_kw, self.states, reading.simulated_at_s)]
         if decided:
             self._pending = [p for p in self._pending if p not in decided]
-            self._reporting += 1
             self._tasks.spawn(self._report(decided, reading.simulated_at_s))
         for listener in self.listeners:
             listener(reading)
@@ -167,13 +185,12 @@ class Devices:
         at = datetime.fromtimestamp(at_s, tz=UTC).isoformat()
         messages = [settled_message(p, self._log.reserve(), at) for p in decided]
         try:
-            await self._log.append([(m.seq, "settled", m.SerializeToString()) for m in messages])
+            with self.storing():
+                await self._log.append([(m.seq, "settled", m.SerializeToString()) for m in messages])
         except StorageError as error:
             self._log_line.error("settling could not be stored; tried again with the next sample", error=str(error))
             self._pending.extend(decided)
             return
-        finally:
-            self._reporting -= 1
         for pending, message in zip(decided, messages, strict=True):
             metrics.SETTLED.labels("failed").inc(len(pending.failed))
             metrics.SETTLED.labels("settled").inc(sum(len(part) for part in pending.settled))
@@ -181,6 +198,14 @@ class Devices:
                 self.tell(pb.GatewayMessage(settled=message))
 
     # -- driver -------------------------------------------------------------------------------------------------------
+
+    def _movable(self, slots: Slots, state: int) -> Slots:
+        """Without those that safety has taken down since the state was accepted: they are superseded."""
+        not_now = self.bars.not_now[slots]
+        if not not_now.any():
+            return slots
+        moved: Slots = slots[~not_now | (self.shape.lowest[self.shape.group_of_slot[slots]] == state)]
+        return moved
 
     def _reachable(self, slots: Slots) -> Slots:
         return slots[~self.bars.dark[slots]] if self.bars.dark.any() else slots
@@ -242,5 +267,5 @@ class Devices:
         return states
 
 
-def _nobody(_: pb.GatewayMessage) -> None:
+def _nobody(_: object) -> None:
     """Nobody is there to be told."""

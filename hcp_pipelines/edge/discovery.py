@@ -67,12 +67,12 @@ class Discovery:
         began_s = self._clock.monotonic_s()
         try:
             scan = await self._scan()
+            self._keep(scan)
         except Exception as defect:  # noqa: BLE001 - the next scan may go well
             self.problem = f"the last scan failed: {defect!r}"
             self._log.error("a scan failed", exc_info=defect)
             metrics.SCANS.labels(self._config.facility_id, "failed").inc()
             return
-        self._keep(scan)
         self._tell_metrics(scan, self._clock.monotonic_s() - began_s)
 
     async def _scan(self) -> Scan:

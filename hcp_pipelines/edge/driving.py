@@ -47,7 +47,7 @@ class SiteDriver:
         tasks: Tasks,
         make: MakeDevices,
     ) -> None:
-        self._site: DeviceSite = make(config, folder, clock, period_ms, self._take)
+        self.site: DeviceSite = make(config, folder, clock, period_ms, self._take)
         self._slots, self._period_ms, self._clock, self._tasks = slots, period_ms, clock, tasks
         self._callbacks: Callbacks | None = None
         self._heard_at_s = 0.0
@@ -76,7 +76,7 @@ class SiteDriver:
                 self._log.error("the driver has a defect", exc_info=defect)
             finally:
                 self.is_ready = False
-                await self._site.close()
+                await self.site.close()
             self._log.warning("no connection to the site", error=self.problem)
             if self._clock.monotonic_s() - began_s > STEADY_AFTER_S:
                 backoff_s = RECONNECT_FIRST_S
@@ -91,7 +91,7 @@ class SiteDriver:
         if not self.is_ready or len(slots) == 0:
             return False
         try:
-            sent = self._site.send_state(UUID(command_id), index, state, encode_slots(slots))
+            sent = self.site.send_state(UUID(command_id), index, state, encode_slots(slots))
         except DeviceUnreachableError:
             return False
         self._handed_over += 1
@@ -99,10 +99,10 @@ class SiteDriver:
         return True
 
     async def _connect(self, callbacks: Callbacks) -> None:
-        await self._site.connect(self._period_ms)
-        if self._site.devices < self._slots:
-            raise DeviceReplyError(f"the site has {self._site.devices} slots, the inventory {self._slots}")
-        await callbacks.prepare(self._site)
+        await self.site.connect(self._period_ms)
+        if self.site.devices < self._slots:
+            raise DeviceReplyError(f"the site has {self.site.devices} slots, the inventory {self._slots}")
+        await callbacks.prepare(self.site)
         self._heard_at_s = self._clock.monotonic_s()
         self.is_ready, self.problem = True, ""
         callbacks.ready()
@@ -113,7 +113,7 @@ class SiteDriver:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
-                    await self._site.closed()
+                    await self.site.closed()
                     return "the site closed the connection"
             silent_s = self._clock.monotonic_s() - self._heard_at_s
             if silent_s > limit_s:
@@ -126,7 +126,7 @@ class SiteDriver:
 
     async def _finish(self, command_id: str, index: int, sent: Sent) -> None:
         try:
-            _, refused = await self._site.finish_state(sent)
+            _, refused = await self.site.finish_state(sent)
         except (DeviceUnreachableError, DeviceReplyError) as error:
             self._log.warning("the site did not confirm a SET", command_id=command_id, error=str(error))
             return

@@ -27,8 +27,10 @@ from hcp_pipelines.edge.local import LocalActions
 from hcp_pipelines.edge.log import FacilityLog
 from hcp_pipelines.edge.outbox import Outbox
 from hcp_pipelines.edge.owners import Owners, Session
+from hcp_pipelines.edge.plant import Plant
 from hcp_pipelines.edge.ramp_book import RampBook, book_of
 from hcp_pipelines.edge.recovery import expired_in, recover
+from hcp_pipelines.edge.safety import Safety
 from hcp_pipelines.edge.shape import SiteShape
 from hcp_pipelines.edge.standing import Standing
 from hcp_pipelines.edge.tasks import Tasks
@@ -62,8 +64,10 @@ class FacilityGateway:
         self.devices.tell = self.owners.tell
         self._local = LocalActions(self.devices, log, clock)
         self._acks = known.acks
-        self._standing = Standing(self.devices, self._local, log, clock, known)
+        self.plant = Plant(config.plant, lambda: self.devices.site, clock)
+        self._standing = Standing(self.devices, self._local, log, known, self.plant)
         self._cutoff = CutOff(config, self.devices, self._local, self.owners, clock)
+        Safety(config, self.devices, self._local, self.plant, self._cutoff, clock, self._tasks)
 
     @property
     def states(self) -> npt.NDArray[np.uint8]:
@@ -81,7 +85,8 @@ class FacilityGateway:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the driver connected and the watches going until told to stop."""
-        running = [self._tasks.spawn(self.devices.run()), self._tasks.spawn(self._cutoff.watch())]
+        jobs = (self.devices.run, self._cutoff.watch, self.plant.watch)
+        running = [self._tasks.spawn(job()) for job in jobs]
         await stop.wait()
         for task in running:
             task.cancel()
@@ -146,6 +151,8 @@ class FacilityGateway:
             layout=self.shape.layout,
         )
         self.devices.fill(state)
+        if self.plant.newest is not None:
+            state.power_kw, state.is_metered = self.plant.newest.meter_kw, True
         self._standing.fill(state)
         return state
 
@@ -153,7 +160,7 @@ class FacilityGateway:
     async def quiet(self) -> AsyncIterator[bool]:
         """Nobody announces and nothing changes meanwhile; whether nothing is under way to the log either."""
         async with self.owners.announcing, self.devices.turn:
-            yield not self.devices.is_reporting
+            yield not self.devices.is_storing
 
     def snapshot(self) -> pb.Snapshot:
         """All that a restart has to know; nothing may be under way to the log."""

@@ -1,10 +1,13 @@
 """What a gateway does by itself: stored as a local event, carried out, and told to the owner, who books and journals it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import structlog
 
 from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import ReasonCode
 from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.devices import Devices
@@ -12,6 +15,8 @@ from hcp_pipelines.edge.log import FacilityLog
 from hcp_pipelines.edge.recovery import local_id
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import EMPTY, Slots, encode_slots
+
+STORE_AGAIN_S = 1.0
 
 Move = tuple[int, Slots]  # a state, and the slots that go there
 Entry = tuple[str, bytes]  # kind and payload
@@ -43,19 +48,45 @@ class LocalActions:
         events = [self._event(kind, reason, state, slots, word) for state, slots in moves]
         stored += [(event.seq, "local", event.SerializeToString()) for event in events]
         await self._log.append(stored)
+        self._carry_out(kind, events, moves)
+        for event in events:
+            self.tell(pb.GatewayMessage(local_event=event))
+        return events
+
+    async def act_at_once(self, kind: str, reason: ReasonCode, moves: Sequence[Move], word: pb.LocalEvent) -> None:
+        """Carry out, then store and tell: for safety, which waits neither for a turn nor for the disk."""
+        events = [self._event(kind, reason, state, slots, word) for state, slots in moves]
+        self._carry_out(kind, events, moves)
+        with self._devices.storing():
+            await self._store(events)
+        for event in events:
+            self.tell(pb.GatewayMessage(local_event=event))
+
+    async def _store(self, events: Sequence[pb.LocalEvent]) -> None:
+        """Again and again, until the disk takes it: what was done has to be known."""
+        while True:
+            try:
+                await self._log.append([(event.seq, "local", event.SerializeToString()) for event in events])
+                return
+            except StorageError as error:
+                structlog.get_logger("edge").error("a local event could not be stored; tried again", error=str(error))
+                await asyncio.sleep(STORE_AGAIN_S)
+
+    def _carry_out(self, kind: str, events: Sequence[pb.LocalEvent], moves: Sequence[Move]) -> None:
         for event, (state, slots) in zip(events, moves, strict=True):
             if len(slots):
                 self._devices.carry_out(local_id(event.seq), [(0, state, slots)])
             metrics.LOCAL.labels(kind).inc()
-            self.tell(pb.GatewayMessage(local_event=event))
-        return events
+
+    def to_lowest(self, slots: Slots) -> list[Move]:
+        """Moves of all of some slots to the lowest state of their groups, whether they are there or not."""
+        lowest = self._devices.shape.lowest[self._devices.shape.group_of_slot[slots]]
+        return [(int(state), slots[lowest == state]) for state in np.unique(lowest).tolist()]
 
     def down(self, slots: Slots) -> list[Move]:
         """Moves of slots to the lowest state of their groups; of those that are there already, none."""
         lowest = self._devices.shape.lowest[self._devices.shape.group_of_slot[slots]]
-        is_up = self._devices.states[slots] != lowest
-        slots, lowest = slots[is_up], lowest[is_up]
-        return [(int(state), slots[lowest == state]) for state in np.unique(lowest).tolist()]
+        return self.to_lowest(slots[self._devices.states[slots] != lowest])
 
     def nothing(self) -> list[Move]:
         """A move of no device: an event that is said all the same."""

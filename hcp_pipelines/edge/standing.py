@@ -9,13 +9,13 @@ import math
 import numpy as np
 import structlog
 
-from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import ReasonCode, RefusalCode
 from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.devices import Devices
 from hcp_pipelines.edge.local import LocalActions, Move
 from hcp_pipelines.edge.log import FacilityLog
+from hcp_pipelines.edge.plant import Plant
 from hcp_pipelines.edge.recovery import Known, is_local, mask_of
 from hcp_pipelines.edge.reduction import pick, present_kw
 from hcp_pipelines.wire import edge_v1_pb2 as pb
@@ -28,10 +28,8 @@ _NOTHING_KW = 1e-3
 class Standing:
     """Locks and holds of one facility."""
 
-    def __init__(
-        self, devices: Devices, local: LocalActions, log: FacilityLog, clock: SystemClock, known: Known
-    ) -> None:
-        self._devices, self._local, self._log, self._clock = devices, local, log, clock
+    def __init__(self, devices: Devices, local: LocalActions, log: FacilityLog, known: Known, plant: Plant) -> None:
+        self._devices, self._local, self._log, self._plant = devices, local, log, plant
         self._version, self._orders = known.locks_version, known.orders
         self._replies: dict[str, pb.DirectReply] = {}
         self._rng = np.random.default_rng()
@@ -143,13 +141,16 @@ class Standing:
         devices, shape = self._devices, self._devices.shape
         draws = present_kw(shape, devices.states, devices.power_kw)
         expected_kw = float(draws.sum())
-        most_kw = self._most_kw(order, expected_kw)
-        slots, shed_kw = pick(shape, devices.states, draws, expected_kw - most_kw, shape.is_there, self._rng)
+        beyond_kw = self._beyond_kw()
+        most_kw = self._most_kw(order, expected_kw + beyond_kw)
+        slots, shed_kw = pick(
+            shape, devices.states, draws, expected_kw + beyond_kw - most_kw, shape.is_there, self._rng
+        )
         moves = self._local.down(np.flatnonzero(shape.is_there).astype(np.uint32) if order.stop else slots)
         reason = ReasonCode.EMERGENCY_STOP if order.stop else ReasonCode.OPERATOR_CURTAILMENT
         events = await self._act(order, reason, moves)
         devices.bars.held = shape.is_there.copy()
-        left_kw = expected_kw - shed_kw
+        left_kw = expected_kw + beyond_kw - shed_kw
         too_much = left_kw - most_kw
         return pb.DirectReply(
             accepted=True,
@@ -166,12 +167,17 @@ class Standing:
             case "to_kw":
                 return float(order.to_kw)
             case "by_kw":
-                meter_kw = (
-                    self._devices.shape.meter_kw(self._devices.power_kw) if self._devices.is_seen else expected_kw
-                )
-                return max(min(meter_kw, expected_kw) - order.by_kw, 0.0)
+                drawn_kw = self._devices.shape.meter_kw(self._devices.power_kw) + self._beyond_kw()
+                return max(min(drawn_kw if self._devices.is_seen else expected_kw, expected_kw) - order.by_kw, 0.0)
             case _:
                 return 0.0
+
+    def _beyond_kw(self) -> float:
+        """What the revenue meter shows beyond the devices' own power by the file's PUE; nothing where there is no meter."""
+        plant = self._plant.newest
+        if plant is None or not self._devices.is_seen:
+            return 0.0
+        return plant.meter_kw - self._devices.shape.meter_kw(self._devices.power_kw)
 
     async def _act(self, order: pb.DirectOrder, reason: ReasonCode, moves: list[Move]) -> list[pb.LocalEvent]:
         word = pb.LocalEvent(actor=order.operator, order_id=order.order_id, detail=order.reason)

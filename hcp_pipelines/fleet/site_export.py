@@ -11,16 +11,21 @@ from typing import Any
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import ResourceType
 from hcp_pipelines.fleet.inventory import FacilityInventory, GroupInventory
+from hcp_pipelines.fleet.ramps import ramp_limits
 
 NODE_RAMP_S = (10.0, 5.0)  # up and down: how fast power follows once the work runs or rests (setting)
 
 
 def edge_facility(
-    inventory: FacilityInventory, address: str, defaults: Mapping[str, Mapping[str, Any]] | None = None
+    inventory: FacilityInventory,
+    address: str,
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+    portfolio_mw: float | None = None,
 ) -> dict[str, Any]:
     """A facility's entry in a gateway's configuration.
 
-    `address` is where a simulated site's devices are reached; `defaults` is by driver, for what the facility file leaves out.
+    `address` is where a simulated site's devices are reached; `defaults` is by driver, for what the facility file leaves out;
+    `portfolio_mw` is the capacity of all facilities together (None: this is the only one).
     """
     reach = _Reach(inventory, address, defaults or {})
     discovery = inventory.document.discovery
@@ -30,6 +35,12 @@ def edge_facility(
         "driver": reach.driver(inventory.document.driver),
         "groups": [_edge_group(reach, g) for g in inventory.groups],
         "fallback": {group_id: int(state) for group_id, state in inventory.fallback.items()},
+        "feeder_limits_kw": {feeder_id: mw * 1000 for feeder_id, mw in inventory.feeder_limits_mw.items()},
+        "ramps": [
+            {"scope": r.scope, "up_mw": r.up_mw, "down_mw": r.down_mw, "window_s": r.window_s}
+            for r in ramp_limits(inventory.ramps, inventory.capacity_mw / (portfolio_mw or inventory.capacity_mw))
+        ],
+        "plant": inventory.document.miner_api.meters,
     }
 
 

@@ -72,7 +72,7 @@ def configure(settings: Settings, make_anchor: MakeAnchor) -> Configuration:
     else:
         make_anchor(None)
     for name, own in spread.items():
-        _write_gateway(settings, name, addresses[name], own)
+        _write_gateway(settings, name, addresses[name], own, sum(i.capacity_mw for i in inventories))
     has_discovery = any(i.document.discovery is not None for i in inventories)
     return Configuration(list(spread), len(inventories), sum(i.devices for i in inventories), has_discovery)
 
@@ -148,7 +148,9 @@ def _write_world(settings: Settings, inventories: list[FacilityInventory]) -> da
     return begins_at
 
 
-def _write_gateway(settings: Settings, name: str, address: str, inventories: list[FacilityInventory]) -> None:
+def _write_gateway(
+    settings: Settings, name: str, address: str, inventories: list[FacilityInventory], portfolio_mw: float
+) -> None:
     site: dict[str, object] = {
         "version": 1,
         "gateway": name,
@@ -158,7 +160,8 @@ def _write_gateway(settings: Settings, name: str, address: str, inventories: lis
         "anchor": str(settings.at("run", "clock.json")) if settings.world != "real" else None,
         "operators_file": str(settings.at("secrets", "operators.yaml")),
         "facilities": [
-            edge_facility(i, f"unix:{bulk_socket(settings)}", _driver_defaults(settings, inventories))
+            edge_facility(i, f"unix:{bulk_socket(settings)}", _driver_defaults(settings, inventories), portfolio_mw)
+            | {"price_staleness_s": settings.price_staleness_s}
             for i in inventories
         ],
     }

@@ -36,12 +36,12 @@ async def test_miners_and_gpus_obey_one_allocator_or_are_found_out(folder, setti
     monkeypatch.setattr(service, "RECONCILE_S", 0.4)
     monkeypatch.setattr(repairs, "QUIET_S", 60.0)
     async with miner_site(folder, settings, database, GROUPS, speed=300.0) as site:
-        assert type(site.facility._driver._site) is ManySites
+        assert type(site.facility.devices.site) is ManySites
         assert site.facility.states.tolist() == [OFF] * 40 + [IDLE] * 28, "what the devices do is read from them"
         await site.start_allocator()
         site.publish_policy()
         await until(lambda: _all_are(site, FULL, BATCH), "a low price wakes miners and loads GPUs", 30)
-        await until(lambda: not site.facility._pending, "and they settle", 30)
+        await until(lambda: not site.facility.devices._pending, "and they settle", 30)
         assert site.failed_slots() == [], "slow and honest: no alarm"
 
         site.impose(faults.FALSE_ACK, [DECEIVER])

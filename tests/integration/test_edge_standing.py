@@ -310,7 +310,7 @@ async def test_a_new_file_holds_all_that_a_restart_needs_and_the_old_ones_go_whe
     await site.direct(order_id=order_id, to_kw=20.0)
     left = site.facility.states.copy()
     log, short = site.gateway.logs["one"], LogConfig(file_mb=1e-6, keep_mb=0)
-    await until(lambda: not site.facility.devices.is_reporting, "quiet")
+    await until(lambda: not site.facility.devices.is_storing, "quiet")
     last = site.facility.state().last_seq
     await shorten(site.facility, log, short)
     assert log.base_seq == last + 1

@@ -92,7 +92,7 @@ def configured(settings, *facilities):
     """World and gateway files as `hcp up` writes them, read by the programs that they are for."""
     inventories = [inventory_of(one) for one in facilities]
     configuration._write_world(settings, inventories)
-    configuration._write_gateway(settings, "gateway-1", inventories)
+    configuration._write_gateway(settings, "gateway-1", "unix:g.sock", inventories, 20.0)
     edge = load_edge_config(settings.at("edge", "gateway-1.yaml"))
     return load_config(settings.at("world", "world.yaml")), edge
 
@@ -147,7 +147,7 @@ def test_what_a_file_says_itself_holds(settings, tmp_path):
 
 def test_a_real_site_gets_no_token_of_ours_and_observes(tmp_path):
     real = Settings(state_dir=tmp_path, world="real")
-    configuration._write_gateway(real, "gateway-1", [inventory_of(site())])
+    configuration._write_gateway(real, "gateway-1", "unix:g.sock", [inventory_of(site())], 20.0)
     driver = load_edge_config(tmp_path / "edge" / "gateway-1.yaml").facilities[0].groups[1].driver
     assert (driver.token_file, driver.xid_actions) == (None, "observe")
     assert not (tmp_path / "secrets").exists()

@@ -13,7 +13,7 @@ from hcp_pipelines.devices.gpu_node.boards import BoardPower, Level, slot_watts
 from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.limits import issues_of
 from hcp_pipelines.devices.gpu_node.values import GPUS_PER_NODE, GpuStatus, NodeTelemetry, WorkloadSpec
-from hcp_pipelines.devices.issues import DeviceIssue
+from hcp_pipelines.devices.issues import DeviceIssue, is_too_hot
 from hcp_pipelines.devices.site import Evidence
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.wire.slots import Slots
@@ -138,6 +138,16 @@ class NodeFleet:
             for gpu in node.telemetry.gpus if node.telemetry else ():
                 cap_w = node.status[gpu.index].power_cap_w if gpu.index in node.status else None
                 yield from issues_of(gpu, cap_w)
+
+    def hot(self) -> Slots:
+        """Slots of the GPUs that the last round read above their model's temperature, rising."""
+        hot = [
+            node.first_slot + gpu.index
+            for node in self.nodes
+            for gpu in (node.telemetry.gpus if node.telemetry else ())
+            if gpu.index < node.gpus and is_too_hot(issues_of(gpu, None))
+        ]
+        return np.array(sorted(hot), dtype=np.uint32)
 
     def states(self) -> npt.NDArray[np.uint8]:
         """[n] the state that the agents say; 255 where a GPU is lost or its node silent."""

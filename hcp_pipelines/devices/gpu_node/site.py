@@ -158,7 +158,7 @@ class GpuNodeSite:
         for result, times in found.items():
             metrics.CALLS.labels("poll", result).inc(times)
         power_w, evidence = self.fleet.power()
-        return Reading(at_s, power_w, evidence, counted(self.fleet.issues()))
+        return Reading(at_s, power_w, evidence, counted(self.fleet.issues()), self.fleet.hot())
 
     async def _ask(self, node: Node, device: GpuNode) -> str:
         try:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from hcp_pipelines.devices.issues import DeviceIssue
+from hcp_pipelines.devices.issues import DeviceIssue, is_too_hot
 from hcp_pipelines.devices.miner.device import MinerDevice
 from hcp_pipelines.devices.miner.evidence import power_of, state_of
 from hcp_pipelines.devices.miner.limits import issues_of
 from hcp_pipelines.devices.miner.telemetry import Level, MinerGroup, Telemetry
 from hcp_pipelines.devices.site import Evidence
+from hcp_pipelines.wire.slots import Slots
 
 SILENT_ROUNDS_MAX = 8  # a device that does not answer is asked again after 1, 2, 4, 8, 8 … rounds
 IDENTIFY_AGAIN_AFTER = 3  # failures in a row: it may be another device by now
@@ -92,6 +93,15 @@ class MinerFleet:
         for miner in self.by_slot.values():
             if miner.telemetry is not None:
                 yield from issues_of(miner.telemetry, miner.group.model)
+
+    def hot(self) -> Slots:
+        """Slots of the miners that the last round read above their model's temperature, rising."""
+        hot = [
+            slot
+            for slot, miner in sorted(self.by_slot.items())
+            if miner.telemetry is not None and is_too_hot(issues_of(miner.telemetry, miner.group.model))
+        ]
+        return np.array(hot, dtype=np.uint32)
 
     def states(self) -> npt.NDArray[np.uint8]:
         """[n] the state each miner says it is in; 255 where it doesn't, or there is none."""
