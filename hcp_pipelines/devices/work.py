@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TypeVar
 
 import structlog
@@ -46,6 +47,11 @@ async def one_devices(work: Awaitable[R], name: str) -> R:
         raise DeviceReplyError(
             f"{name}: what it answers sets off {type(defect).__name__}: {str(defect)[:200]}"
         ) from defect
+
+
+def no_cookies() -> CookieJar:
+    """A jar that takes none: one client speaks to thousands of devices, and what one sets is sent to no other, nor kept."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
 def kind_of(error: HcpError) -> str:

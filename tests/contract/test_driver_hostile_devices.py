@@ -1,6 +1,7 @@
 """One device that answers with malice, among honest ones: it is out, and the others go on as before."""
 
 import asyncio
+import gzip
 import json
 import re
 import time
@@ -11,13 +12,17 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from hcp_pipelines.devices.discovery.found import Found
 from hcp_pipelines.devices.gpu_node.boards import Level as GpuLevel
 from hcp_pipelines.devices.gpu_node.exporter_codec import decode_metrics
 from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, GpuNodeOptions
 from hcp_pipelines.devices.gpu_node.site import GpuNodeSite
+from hcp_pipelines.devices.gpu_node.transport import NodeTransport
+from hcp_pipelines.devices.gpu_node.transport import new_client as node_client
 from hcp_pipelines.devices.miner.api import APIError, LuxosApi
 from hcp_pipelines.devices.miner.site import MinerApiSite
 from hcp_pipelines.devices.miner.telemetry import Level, MinerGroup, MinerOptions
+from hcp_pipelines.devices.miner.web import new_client as miner_client
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import DeviceReplyError
 from hcp_pipelines.domain.modes import DeviceState
@@ -189,3 +194,44 @@ def test_a_page_of_more_gpus_than_a_node_has_is_given_up_where_that_shows():
         decode_metrics(page.encode(), "n")
     with pytest.raises(DeviceReplyError, match="no sample"):
         decode_metrics(('DCGM_FI_X{gpu="1",UUID="' + "u" * 2000 + '"} 1\n').encode(), "n")
+
+
+@asynccontextmanager
+async def one_page(*headers, body=b"{}"):
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        seen.append(writer)
+        writer.write(b"HTTP/1.1 200 OK\r\n" + b"".join(h + b"\r\n" for h in headers))
+        writer.write(b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
+        writer.close()
+
+    seen = []
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+async def test_a_reply_that_would_unpack_to_a_flood_is_not_unpacked():
+    bomb = gzip.compress(gzip.compress(bytes(10_000_000)))
+    async with one_page(b"Content-Encoding: gzip, gzip", body=bomb) as port:
+        transport = NodeTransport("127.0.0.1", exporter_port=port, agent_port=port)
+        with pytest.raises(DeviceReplyError, match="packed as 'gzip, gzip'"):
+            await transport.get("/v1/node")
+        await transport.close()
+
+
+@pytest.mark.parametrize("new_client", [node_client, miner_client])
+async def test_a_device_sets_no_cookies(new_client):
+    async with one_page(b"Set-Cookie: a=1", b"Set-Cookie: b=2; Domain=127.0.0.1; Path=/") as port:
+        client = new_client(2)
+        await client.get(f"http://127.0.0.1:{port}/")
+        assert len(client.cookies.jar) == 0
+        await client.aclose()
+
+
+def test_what_a_device_says_of_itself_is_short_and_fit_for_a_table():
+    found = Found(
+        "10.0.0.1", "luxos", model="M\ud800", serial="s" * 1_000_000, problem="a\nb\x1b[2J", boards=("\udfff",) * 100
+    )
+    assert (found.model, len(found.serial), found.problem, len(found.boards)) == ("M?", 200, "a?b?[2J", 64)
+    assert "".join((found.model, *found.boards)).encode()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from hcp_pipelines.devices.gpu_node.values import GpuSpecification
 
+TEXT_MAX, BOARDS_MAX = 200, 64
 GPU_NODE = "gpu_node"  # beside the miners' dialects
 
 OnProgress = Callable[[str, int, int], None]  # pass, done, of so many
@@ -24,6 +25,16 @@ class Found:
     problem: str = ""
     boards: tuple[str, ...] = ()  # of a GPU node: uuids by index
     specification: GpuSpecification | None = None  # of each of its boards
+
+    def __post_init__(self) -> None:
+        """What a device says of itself goes into logs, messages and tables: short, and nothing that is not a character."""
+        for name in ("model", "firmware", "mac", "serial", "problem"):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
+        object.__setattr__(self, "boards", tuple(_plain(board) for board in self.boards[:BOARDS_MAX]))
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:TEXT_MAX])
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from hcp_pipelines.devices.miner.transport import REPLY_MAX_BYTES, excerpt
+from hcp_pipelines.devices.work import no_cookies
 from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError
 
 USER = "root"
@@ -19,7 +20,13 @@ Json = dict[str, Any]
 def new_client(connections: int) -> httpx.AsyncClient:
     """A client for all miners of a site: nothing is verified, redirected or taken from the environment."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=0)
-    return httpx.AsyncClient(verify=False, trust_env=False, timeout=None, limits=limits)  # noqa: S113, S501 - see fetch
+    return httpx.AsyncClient(
+        verify=False,
+        trust_env=False,
+        timeout=None,
+        limits=limits,
+        cookies=no_cookies(),  # noqa: S113, S501 - see fetch
+    )
 
 
 class AntminerPages:
