@@ -30,7 +30,8 @@ _WRITE = """
     update grid_obligations o set status = %s, deployed_at = %s, recalled_at = %s, baseline_mw = %s, delivered_fraction = %s,
         metered_at = %s, longest_gap_s = %s, reason = %s, updated_at = now()
     from facility_leases l
-    where o.id = %s and o.status = %s and l.facility_id = o.facility_id and l.owner = %s and l.epoch = %s"""
+    where o.id = %s and o.status = %s and l.facility_id = o.facility_id and l.owner = %s and l.epoch = %s
+        and l.expires_at > now()"""
 
 
 @dataclass(frozen=True, slots=True)
