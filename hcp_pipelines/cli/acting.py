@@ -24,6 +24,7 @@ from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.status import world_clock
 
 LOOK_EACH_S = 0.5
+REASON_MAX = 300
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -101,10 +102,17 @@ def ordering(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--timeout", type=click.FloatRange(min=1), default=300.0, help="Seconds to wait.  [default: 300]"),
         click.option("--wait", is_flag=True, help="Return when it is done, judged by the devices' own power."),
         as_option,
-        click.option("--reason", required=True, help="Why; kept in journal and audit log."),
+        click.option("--reason", required=True, callback=_reason, help="Why; kept in journal and audit log."),
     ):
         run = option(run)
     return run
+
+
+def _reason(_: click.Context, __: click.Parameter, value: str) -> str:
+    text = value.strip()
+    if not text or len(text) > REASON_MAX or not text.isprintable():
+        raise click.BadParameter(f"1 to {REASON_MAX} printable characters, in one line; these are {len(text)}")
+    return text
 
 
 def as_option(command: Command) -> Command:

@@ -33,6 +33,9 @@ def _headline(urls: dict[str, str], loop: dict[str, Any]) -> Text:
     ]
     if latency.get("p95") is not None:
         parts.append(f"tick to ack p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms")
+    standing = [f"{name} {count}" for name, count in loop.get("standing", {}).items() if count]
+    if standing:
+        parts.append(f"operators: {', '.join(standing)} (hcp directives)")
     unsettled = [f"{name} {one['kind']}" for name, one in loop.get("discovery", {}).items() if one["kind"] != "applied"]
     if unsettled:
         parts.append(f"discovery: {', '.join(unsettled)} (hcp facility discovery)")

@@ -147,7 +147,8 @@ def read_token(settings: Settings, name: str) -> str:
     Raises:
         ConfigError: there is none, or others may read it.
     """
-    path = settings.operator_token_file or token_file(settings, name)
+    own = token_file(settings, name)
+    path = settings.operator_token_file or own
     try:
         mode, token = path.stat().st_mode, path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:

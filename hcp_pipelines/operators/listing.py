@@ -69,6 +69,10 @@ class Standing:
     lockouts: tuple[Lockout, ...]
     approvals: tuple[Waiting, ...]
 
+    def counts(self) -> dict[str, int]:
+        """How much there is of each."""
+        return {"orders": len(self.directives), "locks": len(self.lockouts), "approvals": len(self.approvals)}
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)

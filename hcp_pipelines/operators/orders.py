@@ -24,7 +24,8 @@ _ASK = """
     values (%s, 'override', %s, %s, %s, %s, %s) returning id"""
 _RELEASE = """
     update operator_overrides set released_at = clock_timestamp(), released_by = %s
-    where released_at is null and (id = any(%s::bigint[]) or %s) and (valid_until is null or valid_until > %s)
+    where released_at is null and status <> 'rejected' and (id = any(%s::bigint[]) or %s)
+      and (valid_until is null or valid_until > %s)
     returning kind || '/' || id, facility_id"""
 _LOCK = """
     insert into lockouts (facility_id, scope, feeder_id, slots, holder, reason) values (%s, %s, %s, %s, %s, %s) returning id"""

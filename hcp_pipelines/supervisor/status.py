@@ -8,6 +8,7 @@ import psycopg
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.errors import NotRunningError, StorageError
 from hcp_pipelines.fleet.findings import newest_findings
+from hcp_pipelines.operators.listing import what_stands
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -113,6 +114,7 @@ def _read_loop(connection: psycopg.Connection, clock: SystemClock) -> Status:
             "last": [_switch(row) for row in connection.execute(_LAST_SWITCHES)],
         },
         "latency_ms": {"tick_to_ack": {"p50": p50, "p95": p95, "p99": p99, "samples": samples}},
+        "standing": what_stands(connection, now).counts(),
         "discovery": {one.facility_id: one.as_dict() for one in newest_findings(connection)},
     }
 

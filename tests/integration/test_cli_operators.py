@@ -1,16 +1,22 @@
 """Operators at the command line on a real database: who may order, what is kept of it, and what a second person decides."""
 
+import io
 import json
 import stat
 
 import psycopg
 import pytest
 import yaml
+from rich.console import Console
 
+from hcp_pipelines.cli.screen import status_screen
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.operators.accounts import OperatorRole, add
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.storage.secrets import secrets_dir
+from hcp_pipelines.supervisor.status import read_loop
 from tests.support.cli import hcp
 
 __all__ = ["hcp"]
@@ -65,7 +71,7 @@ def test_an_operators_token_is_in_a_closed_file_and_nowhere_else(hcp, settings, 
     assert token not in listed.read_text() + str(audit(database, "operator.added"))
     again = hcp("operator", "add", "ann.b", "--role", "admin", "--state-dir", settings.state_dir)
     assert (again.code, "exists already" in again.err, path.read_text()) == (2, True, token)
-    for name in ("../x", "Ann", "a/b", ""):
+    for name in ("../x", "Ann", "a/b", "", "x" * 42):
         assert hcp("operator", "add", name, "--role", "admin", "--state-dir", settings.state_dir).code == 2
     gone = hcp("operator", "disable", "ann.b", "--state-dir", settings.state_dir)
     assert (gone.code, path.exists()) == (0, False)
@@ -116,6 +122,12 @@ def test_who_may_only_look_orders_nothing_and_the_attempt_is_kept(run, fleet):
     assert run("directives", by="vic").code == 0
 
 
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 301, "two\nlines", "\x1b[2J"])
+def test_a_reason_is_a_line_of_text(run, fleet, reason):
+    assert run("stop-all", "--reason", reason).code == 2
+    assert orders(fleet) == []
+
+
 def test_stop_all_is_of_the_whole_portfolio_until_it_is_released(run, fleet):
     stopped = json.loads(run("stop-all", "--reason", "fire drill", "--json").out)
     assert [o["facility_id"] for o in stopped["orders"]] == ["hou-1", "nor-1"]
@@ -130,6 +142,16 @@ def test_stop_all_is_of_the_whole_portfolio_until_it_is_released(run, fleet):
     assert run("release", "--all").out.count("released") == 1
     assert [(status, by) for _, status, _, by in orders(fleet)] == [("standing", "bob"), ("standing", "ann")]
     assert run("directives").out == "Nothing stands: the policies decide.\n"
+
+
+def test_the_status_says_how_much_stands(run, settings, fleet):
+    run("stop-all", "--reason", "x")
+    run("lock", "hou-1", "--site", "--reason", "x")
+    loop = read_loop(settings)
+    assert loop["standing"] == {"orders": 2, "locks": 1, "approvals": 0}
+    console = Console(width=400, record=True, file=io.StringIO())
+    console.print(status_screen([], {}, loop))
+    assert "operators: orders 2, locks 1 (hcp directives)" in console.export_text()
 
 
 def test_releasing_something_that_does_not_stand_releases_nothing(run, fleet):
@@ -196,6 +218,7 @@ def test_a_rejected_override_never_stands(run, fleet, group):
     assert [a["approval_id"] for a in shown["approvals"]] == [asked["approval_id"]]
     assert run("approve", str(asked["approval_id"]), "--reject", "--reason", "no", by="bob").out.endswith("rejected\n")
     assert orders(fleet)[0][1] == "rejected"
+    assert run("release", "--all").out == "nothing stood\n"
     assert json.loads(run("directives", "--json").out) == {"directives": [], "lockouts": [], "approvals": []}
 
 
@@ -249,6 +272,30 @@ def test_a_lock_of_nothing_is_wrong_usage(run, fleet, options):
     assert run("lock", "hou-1", *options, "--reason", "x").code == 2
     assert run("lock", "nowhere", "--site", "--reason", "x").code == 2
     assert fleet.execute("select count(*) from lockouts").fetchone() == (0,)
+
+
+def test_each_role_does_its_part_and_no_other(settings, fleet, run):
+    run("stop-all", "hou-1", "--reason", "x")
+    ask = """insert into approvals (facility_id, what, subject, mw, requested_by, expires_at)
+             values ('hou-1', 'wave', 'x', 1, 'allocator-a', now())"""
+    with connect(settings, Role.ALLOCATOR) as allocator:
+        allocator.execute(ask)
+    denied = {
+        Role.ALLOCATOR: (
+            "update approvals set decision = 'approved', decided_by = 'x', decided_at = now()",
+            "update operator_overrides set released_at = now()",
+            "insert into lockouts (facility_id, scope, holder, reason) values ('hou-1', 'site', 'x', 'x')",
+            "select * from operators",
+        ),
+        Role.FEED: ("select * from operators", "select * from approvals"),
+        Role.COLLECTOR: ("select * from operators", ask),
+        Role.API: ("update approvals set mw = 0", "update approvals set requested_by = 'bob'", "delete from operators"),
+    }
+    for role, statements in denied.items():
+        with connect(settings, role) as connection:
+            for statement in statements:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(statement)
 
 
 def test_what_stood_is_never_deleted(fleet, run):

@@ -181,3 +181,17 @@ async def test_in_approve_nothing_moves_on_its_own_and_one_approval_is_good_for_
             waves = database.execute("select count(distinct command_id) from switch_journal").fetchone()[0]
             assert waves > 1
             assert await waiting() == [], "nobody is asked again for what is under way"
+
+
+async def test_a_policy_that_moves_too_much_at_once_waits_for_somebody(hcp, folder, settings, database):
+    with capture_logs():
+        async with OperatedSite(hcp, folder, settings, database) as site:
+            await site.start_allocator(max_policy_jump_mw=0.01)
+            site.publish_policy()
+            query = "select id, mw from approvals where what = 'policy' and decision is null"
+            await until(lambda: database.execute(query).fetchone(), "the allocator asks", 10)
+            number, mw = database.execute(query).fetchone()
+            assert mw > 0.01
+            assert site.owner.in_force is None
+            await site.order("approve", str(number), "--reason", "known")
+            await until(lambda: site.mining() == ALL, "approved, it is in force", 20)
