@@ -6,74 +6,14 @@ of ours that only reads the meter.
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from pyroaring import BitMap
 
-from hcp_pipelines.allocator.decide import InForce, Limits
 from hcp_pipelines.allocator.obligation_table import Rows
-from hcp_pipelines.allocator.owner import Owner
-from hcp_pipelines.domain.clock import ManualClock
 from hcp_pipelines.fleet.obligations import flexible_of
-from hcp_pipelines.fleet.site_export import world_site
-from hcp_pipelines.policy.arrays import compile_policy
 from hcp_pipelines.policy.obligations import MET_FRACTION, Obligation, Signals, Status, refusal_of
-from simulators.settings import SiteConfig
-from tests.support import fleet
-from tests.support.fleet import FIVE, NOON, row
-from tests.support.world import make_site, script
+from tests.support.ground import Ground
 
-LIMITS = Limits(power_staleness_s=900.0, bitcoin_staleness_s=1e9, hold_s=1800.0)
-STEP_S = 10.0
 EVENTS = 200
-
-
-class Ground:
-    """One facility: its owner, its simulated site, and whoever looks at the meter."""
-
-    def __init__(self, seed):
-        self.random = np.random.default_rng(seed)
-        self.inventory = fleet.inventory(ramps=(fleet.ramp("facility", 0.8),))
-        self.clock, self.book = ManualClock(NOON), fleet.book(30.0)
-        self.owner = Owner(fleet.site(ramps=(fleet.ramp("facility", 0.8),)), 1, self.clock, LIMITS)
-        policy = fleet.policy(self.inventory, self.book)
-        policy = policy.model_copy(update={"expires_at": NOON + 10_000 * FIVE})
-        self.owner.follow(InForce(1, policy, compile_policy(policy)))
-        self.site = make_site(script(), self.now_s, seed, SiteConfig.model_validate(world_site(self.inventory)))
-        self.tick_id = 10
-        for g, ladder in enumerate(self.owner.site.shape.ladders):
-            self.site.set_state(
-                ladder[-1], BitMap(np.flatnonzero(self.owner.site.shape.group_of_slot == g).tolist()), self.now_s
-            )
-        self.owner.devices.adopt(self.site.commanded.tobytes(), self.site.commanded.tobytes(), self.now_s)
-        self.owner.is_ready = True
-        self.signals: dict[int, Signals] = {}
-
-    @property
-    def now_s(self):
-        return self.clock.now().timestamp()
-
-    def meter_mw(self):
-        return self.site.site_power_w(self.now_s) / 1e6
-
-    def advance(self, price):
-        self.clock.advance(STEP_S)
-        if self.now_s % 300 < STEP_S:
-            self.tick_id += 1
-            at = self.clock.now().replace(second=0, microsecond=0)
-            self.book.take([row(self.tick_id, price, at)])
-        if self.owner.obligations.advance(self.now_s, self.meter_mw()):
-            self.owner.ask()
-        wave = self.owner.plan(self.book)
-        if wave is not None:
-            self.owner.take(wave)
-            for move in wave.plan.moves:
-                self.site.set_state(move.to_state, BitMap(move.slots.tolist()), self.now_s)
-        return self.meter_mw()
-
-    def take_on(self, obligation, signals):
-        self.owner.obligations.take(Rows((obligation,), {obligation.obligation_id: signals}))
-        self.owner.ask()
 
 
 def random_event(ground, number):
