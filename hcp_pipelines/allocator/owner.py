@@ -24,6 +24,7 @@ from hcp_pipelines.allocator.shadow import Shadow
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.allocator.standing import NOTHING_STANDS, Standing
 from hcp_pipelines.allocator.wave import Decision, Wave, history_of, make_wave
+from hcp_pipelines.allocator.would_be import would_be
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime, ReasonCode
 from hcp_pipelines.policy.arrays import Bools, Floats, Ints
@@ -69,6 +70,7 @@ class Owner:
         self.standing, self.locked = NOTHING_STANDS, np.zeros(site.shape.slots, dtype=bool)
         self.obligations = ObligationBook(site)
         self.approved = Approved()
+        self._would_be: list[HistoryRow] = []
         self.question: Question | None = None  # what a facility in `approve` would do, and waits for somebody to agree
         self.held = np.zeros(site.shape.slots, dtype=bool)  # a direct order at the gateway holds them down
 
@@ -158,6 +160,8 @@ class Owner:
         wanted = self._want(book, mix, now)
         base = mix if wanted is None else self._allowed(wanted, mix)
         revenue = self._revenue(book)
+        if new_tick is not None and wanted is not None and base is mix:
+            self._would_be += would_be(self.site, wanted, mix, revenue, now, new_tick.tick_id, self.in_force)
         directed = self._direct(base, present, revenue, wanted, now, monotonic_s)
         self._shadow.note(
             base, present, {*directed.by_group, *directed.exempt_by_group}, self._groups_of(self.devices.dark)
@@ -174,7 +178,7 @@ class Owner:
         return make_wave(self.site, self.epoch, decision, planned, self._clock.monotonic_ns())
 
     def _allowed(self, wanted: Wanted, present: Ints) -> Ints:
-        """`auto` acts on what policy and fallback plan want, `approve` if somebody agrees, `observe` only counts it."""
+        """`auto` acts on what policy and fallback plan want, `approve` if somebody agrees, `observe` never."""
         self.question = None
         if self.site.control_mode is ControlMode.AUTO:
             return wanted.targets
@@ -183,8 +187,6 @@ class Owner:
             if question is None or self.approved.covers(question):
                 return wanted.targets
             self.question = question
-        would_be = int(np.abs(wanted.targets - present).sum()) // 2
-        metrics.WOULD_BE.labels(self.site.facility_id).inc(would_be)
         return present
 
     def _direct(
@@ -300,6 +302,11 @@ class Owner:
         return self.in_force.compiled.index_names if self.in_force else ()
 
     # -- what leaves --------------------------------------------------------------------------------------------------
+
+    def take_would_be(self) -> list[HistoryRow]:
+        """What was not done since the last call, because the control mode forbids it, for `allocation_history`."""
+        rows, self._would_be = self._would_be, []
+        return rows
 
     def history(self, wave: Wave) -> list[HistoryRow]:
         """What the groups that a wave touches should do and do, for `allocation_history`."""

@@ -221,6 +221,9 @@ class Allocator:
         now_s = self._context.clock.monotonic_s()
         controls = [c for c in self._controls.values() if c.lease.holds(now_s)]
         waves = [(c, wave) for c in controls if (wave := c.owner.plan(self._book)) is not None]
+        if not_done := [row for control in controls for row in control.owner.take_would_be()]:
+            self._writer.batch.history += not_done
+            self._writer.wake()
         if not waves:
             return
         stood = await self._journal_waves([wave for _, wave in waves])

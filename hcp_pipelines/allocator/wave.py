@@ -1,6 +1,7 @@
 """A planned wave as it leaves: the journal's rows, the gateway's command, who should do what. No decisions here."""
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,7 +11,7 @@ from hcp_pipelines.allocator.decide import InForce
 from hcp_pipelines.allocator.journal import CommandRow, HistoryRow
 from hcp_pipelines.allocator.market import Latest
 from hcp_pipelines.allocator.site import Site
-from hcp_pipelines.domain.modes import DeviceState, Mode, ReasonCode
+from hcp_pipelines.domain.modes import DeviceState, ReasonCode
 from hcp_pipelines.policy.arrays import Floats, Ints
 from hcp_pipelines.policy.directed import LOCK, DirectedPlan
 from hcp_pipelines.policy.directives import Directive
@@ -81,19 +82,43 @@ def make_wave(site: Site, epoch: int, decision: Decision, planned: DirectedPlan,
 
 def history_of(site: Site, wave: Wave) -> list[HistoryRow]:
     """For each group that a wave touches: what it should do, what most of it does after the wave, expected $/h."""
-    decision, after, rows = wave.decision, wave.decision.present.copy(), list[HistoryRow]()
+    decision, after = wave.decision, wave.decision.present.copy()
     for move in wave.plan.moves:
         after[move.group_index, move.from_state] -= len(move.slots)
         after[move.group_index, move.to_state] += len(move.slots)
-    for g in sorted({move.group_index for move in wave.plan.moves}):
-        actual = DeviceState(int(after[g].argmax())).mode
-        profit = decision.revenue[g] - (decision.price or 0.0) * site.shape.power_mw[g]
-        for state in np.flatnonzero(decision.targets[g]).tolist():
-            devices = int(decision.targets[g, state])
-            rows.append(
-                _history_row(site, wave, g, DeviceState(state), actual, devices, float(devices * profit[state]))
-            )
-    return rows
+    groups = sorted({move.group_index for move in wave.plan.moves})
+    value = decision.revenue - (decision.price or 0.0) * site.shape.power_mw
+    tick_id, policy_id = wave.rows[0].tick_id, wave.rows[0].policy_id
+    return mix_rows(site, decision.now, decision.targets, after, groups, value, tick_id, policy_id)
+
+
+def mix_rows(
+    site: Site,
+    now: datetime,
+    targets: Ints,
+    actual: Ints,
+    groups: Iterable[int],
+    value: Floats,
+    tick_id: int | None,
+    policy_id: int | None,
+) -> list[HistoryRow]:
+    """One row a group and state that it should be in, with what most of the group does; `value[g, s]` is $/h of one device."""
+    return [
+        HistoryRow(
+            simulated_at=now,
+            facility_id=site.facility_id,
+            resource_id=f"{site.facility_id}/{site.shape.group_ids[g]}",
+            resource_type=site.group_types[g],
+            recommended_workload=DeviceState(state).mode.value,
+            actual_workload=DeviceState(int(actual[g].argmax())).mode.value,
+            devices=int(targets[g, state]),
+            expected_profit=float(targets[g, state] * value[g, state]),
+            tick_id=tick_id,
+            policy_id=policy_id,
+        )
+        for g in groups
+        for state in np.flatnonzero(targets[g]).tolist()
+    ]
 
 
 def _row(
@@ -142,23 +167,6 @@ def _attribution(decision: Decision, move: Move, word: Directive | str | None) -
         return word.kind.reason, f"{word.directive_id}: {word.detail}"[:500], word.actor
     reason = ReasonCode.RAMP_CONTINUATION if decision.is_continuation else decision.reasons[move.group_index]
     return reason, ", ".join(decision.binding), FALLBACK_ACTOR if decision.is_fallback else "policy"
-
-
-def _history_row(
-    site: Site, wave: Wave, g: int, state: DeviceState, actual: Mode, devices: int, profit: float
-) -> HistoryRow:
-    return HistoryRow(
-        simulated_at=wave.decision.now,
-        facility_id=site.facility_id,
-        resource_id=f"{site.facility_id}/{site.shape.group_ids[g]}",
-        resource_type=site.group_types[g],
-        recommended_workload=state.mode.value,
-        actual_workload=actual.value,
-        devices=devices,
-        expected_profit=profit,
-        tick_id=wave.rows[0].tick_id,
-        policy_id=wave.rows[0].policy_id,
-    )
 
 
 def _steps(origin_ns: int | None, **instants_ns: int) -> dict[str, float]:
