@@ -67,7 +67,7 @@ def _part(
         case BulkDriver():
             make = _bulk(driver)
         case MinerApiDriver():
-            make = _miners(driver, groups, config.slots, folder, clock)
+            make = _miners(driver, groups, config, folder, clock)
         case GpuNodeDriver():
             make = _gpu_nodes(driver, groups, config.slots, folder, clock)
         case _:
@@ -81,11 +81,14 @@ def _bulk(driver: BulkDriver) -> MakeSite:
     return lambda on_reading: BulkSite(driver.address, driver.site, on_reading)
 
 
-def _miners(driver: MinerApiDriver, groups: Sequence[GroupConfig], slots: int, folder: Path, clock: Clock) -> MakeSite:
+def _miners(
+    driver: MinerApiDriver, groups: Sequence[GroupConfig], config: FacilityConfig, folder: Path, clock: Clock
+) -> MakeSite:
     from hcp_pipelines.devices.miner.meters import FeederMeters
     from hcp_pipelines.devices.miner.site import MinerApiSite
     from hcp_pipelines.devices.miner.telemetry import Level, MinerGroup
 
+    shared = {group.feeder_id for group in config.groups if group not in groups}  # their meters read others as well
     miners = [
         MinerGroup(
             first_slot=group.first_slot,
@@ -94,14 +97,14 @@ def _miners(driver: MinerApiDriver, groups: Sequence[GroupConfig], slots: int, f
             levels=tuple(
                 Level(step.state, step.power_kw * 1000, step.hash_rate_th_per_s, step.settle_s) for step in group.ladder
             ),
-            feeder_id=group.feeder_id,
+            feeder_id="" if group.feeder_id in shared else group.feeder_id,
             model=group.model,
         )
         for group in groups
     ]
     options = miner_options(driver)
     meters = FeederMeters(driver.meters, max(group.pue for group in groups)) if driver.meters else None
-    return lambda on_reading: MinerApiSite(miners, slots, options, folder, clock, on_reading, meters)
+    return lambda on_reading: MinerApiSite(miners, config.slots, options, folder, clock, on_reading, meters)
 
 
 def miner_options(driver: MinerApiDriver) -> "MinerOptions":
@@ -171,7 +174,9 @@ def _passwords(path: Path | None) -> dict[str, str]:
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"passwords_file {path}: {error}") from error
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"passwords_file {path}{where}: not YAML; a line reads `luxos: PASSWORD`") from None
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
         raise ConfigError(f"{path}: a mapping of dialect to password is expected (docs/devices.md)")
     return {str(k): v for k, v in found.items()}

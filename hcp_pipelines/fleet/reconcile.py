@@ -6,7 +6,7 @@ A device is known by its MAC, else by its serial number, else by its address. It
 looked at can vanish, and one that takes connections without answering has not.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -126,7 +126,14 @@ def reconcile(
             result.changes.append(Change(Kind.VANISHED, one.slot, one))
         elif one.address in looked_at:
             vacant.append(one)  # nobody was ever there, or it has been gone since an earlier scan
-    _place(result, seen.left(), vacant, {group.group_id: group for group in groups})
+    strangers = seen.left()
+    result.unplaced += [one for one in strangers if seen.is_contested(one)]
+    _place(
+        result,
+        [one for one in strangers if not seen.is_contested(one)],
+        vacant,
+        {group.group_id: group for group in groups},
+    )
     result.changes.sort(key=lambda change: change.slot)
     return result
 
@@ -136,17 +143,26 @@ class _Seen:
 
     def __init__(self, found: Sequence[Found]) -> None:
         self._left: dict[str, Found] = {one.address: one for one in found}
-        self._by_mac = {one.mac: one.address for one in found if one.mac}
-        self._by_serial = {one.serial: one.address for one in found if one.serial}
+        self._by_mac, self._by_serial = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+        for one in found:
+            if one.mac:
+                self._by_mac[one.mac].append(one.address)
+            if one.serial:
+                self._by_serial[one.serial].append(one.address)
 
     def take_same(self, known: Known) -> Found | None:
         """The very device of a slot, wherever it is."""
-        address = self._by_mac.get(known.mac) if known.mac else self._by_serial.get(known.serial)
+        claims = self._by_mac.get(known.mac, []) if known.mac else self._by_serial.get(known.serial, [])
+        address = known.address if known.address in claims else claims[0] if len(claims) == 1 else None
         if address is None and known.was_seen:
             here = self._left.get(known.address)
             if here is not None and not here.mac and not here.serial:  # it answers, and doesn't say who it is
                 address = known.address
         return self._left.pop(address, None) if address is not None else None
+
+    def is_contested(self, one: Found) -> bool:
+        """Whether several claim to be this device: then whoever is at the slot's address is believed, and nobody else."""
+        return bool(one.mac) and len(self._by_mac[one.mac]) > 1
 
     def take_at(self, address: str) -> Found | None:
         """Whoever is at an address."""

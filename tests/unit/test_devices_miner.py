@@ -28,6 +28,10 @@ LEVELS = (Level(OFF, 25.0, 0.0, 40.0), Level(ECO, 2800.0, 172.0, 50.0), Level(FU
     ("telemetry", "watts", "evidence"),
     [
         (Telemetry(0.0, is_asleep=True, power_w=3490.0, is_power_measured=True), 3490.0, Evidence.MEASURED),
+        (Telemetry(200.0, is_asleep=True, power_w=25.0, is_power_measured=True), 3500.0, Evidence.INFERRED),
+        (Telemetry(0.0, is_asleep=True, power_w=345_000.0, is_power_measured=True), 25.0, Evidence.INFERRED),
+        (Telemetry(0.0, is_asleep=True, power_w=-1e6, is_power_measured=True), 25.0, Evidence.INFERRED),
+        (Telemetry(0.0, is_asleep=True, power_w=1e39, is_power_measured=True), 25.0, Evidence.INFERRED),
         (Telemetry(200.0, is_asleep=True), 3500.0, Evidence.INFERRED),
         (Telemetry(193.0, is_asleep=False, state_told=FULL), 3500.0, Evidence.INFERRED),
         (Telemetry(172.0, is_asleep=False, state_told=FULL), 2800.0, Evidence.INFERRED),
@@ -67,8 +71,9 @@ def test_being_there_takes_mode_and_power():
 
 def squared(power, evidence, metered):
     slots = {"f1": np.arange(len(power))}
+    full_w = np.full(len(power), 3500.0, dtype=np.float32)
     return square_with_meters(
-        np.array(power, dtype=np.float32), np.array(evidence, dtype=np.uint8), slots, {"f1": metered}
+        np.array(power, dtype=np.float32), np.array(evidence, dtype=np.uint8), slots, {"f1": metered}, full_w
     )
 
 
@@ -82,10 +87,28 @@ def test_the_meter_has_the_last_word_about_those_that_do_not_measure():
     assert liars.beyond_w == {"f1": pytest.approx(9000.0)}
 
 
-def test_a_feeder_with_a_silent_device_can_not_be_squared():
-    left = squared([np.nan, 25.0], [Evidence.NONE, Evidence.INFERRED], 9000.0)
-    assert left.evidence.tolist() == [Evidence.NONE, Evidence.INFERRED]
+def test_what_a_silent_device_may_draw_is_not_held_against_the_others_and_the_rest_is():
+    left = squared([np.nan, 25.0], [Evidence.NONE, Evidence.INFERRED], 3500.0)
     assert left.power_w[1] == 25.0
+    many = squared([np.nan, *[25.0] * 99], [Evidence.NONE, *[Evidence.INFERRED] * 99], 300_000.0)
+    assert many.power_w[1:].min() > 2900
+    assert np.isnan(many.power_w[0])
+
+
+def test_miners_that_all_measure_and_all_lie_are_found_by_the_meter():
+    liars = squared([25.0] * 100, [Evidence.MEASURED] * 100, 350_000.0)
+    assert liars.power_w.tolist() == pytest.approx([3500.0] * 100)
+    assert set(liars.evidence.tolist()) == {Evidence.METERED}
+    one = squared([25.0] * 99 + [3500.0], [Evidence.MEASURED] * 100, 99 * 25.0 + 3500.0 + 3500.0)
+    assert one.power_w[:99].max() < 25.0 + 60.0  # a single one hides in the tolerance, and accuses nobody
+    honest = squared([25.0] * 100, [Evidence.MEASURED] * 100, 2540.0)
+    assert set(honest.evidence.tolist()) == {Evidence.MEASURED}
+
+
+def test_the_inferred_are_charged_with_no_more_than_they_can_draw():
+    mixed = squared([25.0] * 10, [Evidence.INFERRED] + [Evidence.MEASURED] * 9, 35_000.0)
+    assert mixed.power_w[0] < 3500.0 + 3500.0
+    assert mixed.power_w[1:].min() > 3000.0
 
 
 # -- replies that are almost right ---------------------------------------------------------------------------------------

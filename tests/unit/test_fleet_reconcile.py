@@ -59,6 +59,14 @@ def test_a_device_keeps_its_slot_wherever_it_moves():
     assert changes([known(0)], [found(0, address="10.0.0.9")])[0] == [(Kind.MOVED, 0)]
 
 
+def test_a_mac_that_several_claim_is_believed_at_its_own_address_only():
+    claimant = found(1, address="10.0.0.9", mac="MAC0", serial="other")
+    for order in ([found(0), claimant], [claimant, found(0)]):
+        assert changes([known(0)], order) == ([], ["MAC0"])
+    two = [replace(claimant, address=f"10.0.0.{n}") for n in (8, 9)]
+    assert changes([known(0), known(3, mac="", serial="")], two) == ([(Kind.VANISHED, 0)], ["MAC0", "MAC0"])
+
+
 def test_a_serial_number_serves_where_there_is_no_mac():
     assert changes([known(0, mac="")], [found(0, mac="", address="10.0.0.9")])[0] == [(Kind.MOVED, 0)]
 

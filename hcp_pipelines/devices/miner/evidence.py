@@ -20,6 +20,8 @@ RATE_TOLERANCE = (
 ESTIMATE_TOLERANCE = 0.15  # an estimate so near to what the hashrate says is believed
 POWER_TOLERANCE = 0.08  # as `edge.settling`
 POWER_TOLERANCE_W = 60.0
+MOST_OF_FULL = 1.5  # more than that is no wattage of this model
+LEAST_OF_RATE = 0.5  # less than that does not make the hashrate which it tells beside
 METER_TOLERANCE = 0.02  # of the feeder's load: losses, and the meter's class (setting)
 
 Floats = npt.NDArray[np.float32]
@@ -34,12 +36,19 @@ def power_of(telemetry: Telemetry, levels: Sequence[Level]) -> tuple[float, Evid
     >>> power_of(Telemetry(0.0, is_asleep=True), ladder)
     (25.0, <Evidence.INFERRED: 3>)
     """
-    if telemetry.power_w is not None and telemetry.is_power_measured:
-        return telemetry.power_w, Evidence.MEASURED
-    inferred_w = _by_rate(telemetry, levels)
-    if telemetry.power_w is not None and _is_near(telemetry.power_w, inferred_w, ESTIMATE_TOLERANCE):
-        return telemetry.power_w, Evidence.ESTIMATED
+    told_w, inferred_w = telemetry.power_w, _by_rate(telemetry, levels)
+    if told_w is None or not 0 <= told_w <= MOST_OF_FULL * full_w(levels):
+        return inferred_w, Evidence.INFERRED
+    if telemetry.is_power_measured and told_w >= LEAST_OF_RATE * inferred_w:
+        return told_w, Evidence.MEASURED
+    if not telemetry.is_power_measured and _is_near(told_w, inferred_w, ESTIMATE_TOLERANCE):
+        return told_w, Evidence.ESTIMATED
     return inferred_w, Evidence.INFERRED
+
+
+def full_w(levels: Sequence[Level]) -> float:
+    """The most that a miner of a ladder draws by design."""
+    return max((one.power_w for one in levels), default=0.0)
 
 
 def state_of(telemetry: Telemetry, levels: Sequence[Level]) -> DeviceState | None:
@@ -79,22 +88,50 @@ def square_with_meters(
     evidence: npt.NDArray[np.uint8],
     slots_of_feeder: Mapping[str, npt.NDArray[np.int64]],
     metered_w: Mapping[str, float],
+    full_w: Floats,
 ) -> Metered:
-    """Spread what a feeder's meter has beyond its devices' own word over those that don't measure themselves.
+    """Spread what a feeder's meter has beyond its devices' own word over those that don't measure themselves, then over all.
 
-    `metered_w` is IT power. A feeder with a silent device is left alone: what that one draws is not known.
+    `metered_w` is IT power, `full_w` the most that each slot draws by design. What a silent device draws is anything up to
+    that: only what is beyond it is held against the others.
     """
     power_w, evidence, beyond_w = power_w.copy(), evidence.copy(), dict[str, float]()
     for feeder_id, slots in slots_of_feeder.items():
-        inferred = slots[evidence[slots] == Evidence.INFERRED]
-        if feeder_id not in metered_w or len(inferred) == 0 or np.isnan(power_w[slots]).any():
+        told = slots[~np.isnan(power_w[slots])]
+        if feeder_id not in metered_w or len(told) == 0:
             continue
-        rest_w = metered_w[feeder_id] - float(power_w[slots].sum(dtype=np.float64))
+        silent_w = float(full_w[slots[np.isnan(power_w[slots])]].sum(dtype=np.float64))
+        rest_w = _beyond(metered_w[feeder_id] - float(power_w[told].sum(dtype=np.float64)), silent_w)
+        inferred = told[evidence[told] == Evidence.INFERRED]
         evidence[inferred] = Evidence.METERED
         if abs(rest_w) > METER_TOLERANCE * metered_w[feeder_id] + POWER_TOLERANCE_W:
             beyond_w[feeder_id] = rest_w
-            power_w[inferred] += np.float32(rest_w / len(inferred))
+            _spread(rest_w, power_w, evidence, full_w, inferred, told)
     return Metered(power_w, evidence, beyond_w)
+
+
+def _beyond(rest_w: float, silent_w: float) -> float:
+    """What silent devices can't account for."""
+    return max(rest_w - silent_w, 0.0) if rest_w > 0 else rest_w
+
+
+def _spread(
+    rest_w: float,
+    power_w: Floats,
+    evidence: npt.NDArray[np.uint8],
+    full_w: Floats,
+    inferred: npt.NDArray[np.int64],
+    told: npt.NDArray[np.int64],
+) -> None:
+    """First over those whose power is inferred, as far as they can draw; what is left over everybody: somebody's measure lies."""
+    if len(inferred):
+        room_w = float(np.maximum(full_w[inferred] - power_w[inferred], 0.0).sum(dtype=np.float64))
+        share_w = min(rest_w, room_w) if rest_w > 0 else rest_w
+        power_w[inferred] += np.float32(share_w / len(inferred))
+        rest_w -= share_w
+    if rest_w > METER_TOLERANCE * float(power_w[told].sum(dtype=np.float64)) + POWER_TOLERANCE_W:
+        power_w[told] += np.float32(rest_w / len(told))
+        evidence[told] = Evidence.METERED
 
 
 def _by_rate(telemetry: Telemetry, levels: Sequence[Level]) -> float:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from hcp_pipelines.devices.issues import DeviceIssue, is_too_hot
 from hcp_pipelines.devices.miner.device import MinerDevice
-from hcp_pipelines.devices.miner.evidence import power_of, state_of
+from hcp_pipelines.devices.miner.evidence import full_w, power_of, state_of
 from hcp_pipelines.devices.miner.limits import issues_of
 from hcp_pipelines.devices.miner.telemetry import Level, MinerGroup, Telemetry
 from hcp_pipelines.devices.site import Evidence
@@ -63,6 +63,9 @@ class MinerFleet:
             for group in groups
             for slot, address in enumerate(group.addresses, start=group.first_slot)
         }
+        self.full_w = np.zeros(slots, dtype=np.float32)  # the most that each draws by design
+        for group in groups:
+            self.full_w[_slots(group)] = full_w(group.levels)
         self.slots_of_feeder = {
             feeder_id: np.concatenate([_slots(g) for g in groups if g.feeder_id == feeder_id])
             for feeder_id in {g.feeder_id for g in groups}

@@ -14,10 +14,11 @@ from typing import Any
 import structlog
 
 from hcp_pipelines.devices.miner.telemetry import Profile
-from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.domain.errors import DeviceReplyError, StorageError
 from hcp_pipelines.domain.modes import DeviceState
 
 COMPACT_ABOVE = 2.0  # lines a slot: then the file is written anew at start
+LINE_MAX_BYTES = 32 * 1024  # a stock configuration has some two
 
 
 class ProfileStore:
@@ -30,7 +31,9 @@ class ProfileStore:
         lines = self._load()
         if lines > COMPACT_ABOVE * max(len(self._known), 1):
             self._compact()
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(self._path, flags, 0o600)
+        os.fchmod(self._fd, 0o600)
         if not _ends_well(self._path):
             os.write(self._fd, b"\n")  # a line torn by a loss of power stays alone
         self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
@@ -45,11 +48,15 @@ class ProfileStore:
 
         Raises:
             StorageError: the disk refused.
+            DeviceReplyError: more than a configuration can have.
         """
         if self._known.get(address) == profile:
             return
+        line = _line(address, profile)
+        if len(line) > LINE_MAX_BYTES:
+            raise DeviceReplyError(f"{address}: a configuration of {len(line)} bytes; the limit is {LINE_MAX_BYTES}")
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((_line(address, profile), written))
+        self._waiting.append((line, written))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write_waiting())
         await written
@@ -107,7 +114,7 @@ def _read(path: Path) -> Iterator[tuple[str, Profile]]:
         for line in file:
             try:
                 yield _parse(json.loads(line))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 structlog.get_logger("devices.miner").warning("a line was passed over", file=str(path), bytes=len(line))
 
 
@@ -122,7 +129,7 @@ def _parse(value: dict[str, Any]) -> tuple[str, Profile]:
     return str(value["address"]), Profile(
         firmware=str(value["firmware"]),
         state=DeviceState(value["state"]),
-        limit_w=value["limit_w"],
+        limit_w=None if value["limit_w"] is None else float(value["limit_w"]),
         name=str(value["name"]),
         configuration=dict(value["configuration"]),
     )

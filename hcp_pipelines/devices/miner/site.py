@@ -180,7 +180,7 @@ class MinerApiSite:
         power_w, evidence = self.fleet.power()
         by_feeder_w = await self._read_meters()
         if by_feeder_w is not None:
-            squared = square_with_meters(power_w, evidence, self.fleet.slots_of_feeder, by_feeder_w)
+            squared = square_with_meters(power_w, evidence, self.fleet.slots_of_feeder, by_feeder_w, self.fleet.full_w)
             power_w, evidence = squared.power_w, squared.evidence
             for feeder_id, beyond_w in squared.beyond_w.items():
                 metrics.METER_BEYOND_WATTS.labels(feeder_id).set(beyond_w)

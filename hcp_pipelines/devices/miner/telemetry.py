@@ -91,7 +91,7 @@ class MinerOptions:
     deadline_s: float = 3.0  # of a read
     command_deadline_s: float = 30.0  # of a command: some stock firmware answers after 21 s (asic-rs issue 245)
     concurrency: int = 64  # connections at once, for polls and for commands apart
-    passwords: Mapping[str, str] = field(default_factory=dict)  # by `Dialect`; left out: the factory's
+    passwords: Mapping[str, str] = field(default_factory=dict, repr=False)  # by `Dialect`; left out: the factory's
 
 
 FACTORY_PASSWORDS = {Dialect.ANTMINER: "root", Dialect.WHATSMINER_V2: "admin", Dialect.WHATSMINER_V3: "super"}

@@ -21,11 +21,11 @@ def new_client(connections: int) -> httpx.AsyncClient:
     """A client for all miners of a site: nothing is verified, redirected or taken from the environment."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=0)
     return httpx.AsyncClient(
-        verify=False,
+        verify=False,  # noqa: S501 - see fetch
         trust_env=False,
-        timeout=None,
+        timeout=None,  # noqa: S113 - see fetch
         limits=limits,
-        cookies=no_cookies(),  # noqa: S113, S501 - see fetch
+        cookies=no_cookies(),
     )
 
 
