@@ -7,6 +7,7 @@ import asyncio
 import ctypes
 import json
 import os
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from hcp_pipelines.settings import Settings, environment_value
 
 _PR_SET_PDEATHSIG = 1
 STOP_WITHIN_S = 8.0
+FILES_MAX = 65_536
 
 
 @dataclass
@@ -64,6 +66,7 @@ def run_process(name: str, settings: Settings, body: Body) -> int:
     name = environment_value("HCP_PROCESS_NAME") or name
     log = configure_logs(name, settings.log_level)
     die_with_parent()
+    allow_files()
     context = ProcessContext(name, settings, read_clock(settings), log)
     failures: tuple[BaseException, ...] = ()
     try:
@@ -109,6 +112,16 @@ def read_clock(settings: Settings) -> SystemClock:
         return SystemClock(Anchor.load(settings.at("run", "clock.json")))
     except FileNotFoundError:
         return SystemClock()
+
+
+def allow_files(most: int = FILES_MAX) -> int:
+    """As many open files as the system lets this process have, within reason: thousands of devices are thousands of sockets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return soft
 
 
 def die_with_parent() -> None:
