@@ -9,6 +9,7 @@ import ctypes
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -31,6 +32,7 @@ from simulators.protocols import Protocols
 from simulators.series import World
 from simulators.settings import WorldConfig, WorldConfigError, load_config
 
+_FILES_MAX = 65_536
 _PR_SET_PDEATHSIG = 1
 _PERIOD_S = 1.0
 
@@ -159,6 +161,14 @@ def _die_with_parent() -> None:
         raise SystemExit(1)
 
 
+def _allow_files() -> None:
+    """As many open files as this process may have, within reason: each device's connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main() -> int:
     """Run the world; 0 stopped, 1 failed, 2 wrong configuration."""
     parser = argparse.ArgumentParser(prog="python -m simulators", description="The simulated outside world.")
@@ -174,6 +184,7 @@ def main() -> int:
             sys.stdout.write(iso(World.load(config).start_s()) + "\n")
             return 0
         _die_with_parent()
+        _allow_files()
         asyncio.run(_run(config))
     except WorldConfigError as error:
         sys.stderr.write(f"{error}\n")
