@@ -68,6 +68,20 @@ class RampConfig(Strict):
     window_s: float = Field(gt=0)
 
 
+class LocalPrices(Strict):
+    """Where a gateway that is cut off has a price from."""
+
+    file: Path | None = None
+    url: str = Field(default="", pattern=r"^$|^https?://")
+    settlement_point: str = Field(description="Whose price it is; that of the policy, or it is not used.")
+
+    @model_validator(mode="after")
+    def _is_one_source(self) -> Self:
+        if (self.file is None) == (not self.url):
+            raise ValueError("local_prices: a file or a url, one of them")
+        return self
+
+
 class FacilityConfig(Strict):
     """A facility behind this gateway."""
 
@@ -80,6 +94,8 @@ class FacilityConfig(Strict):
     price_staleness_s: float = Field(default=900, gt=0, description="A price heard by heartbeat holds for so long.")
     ramps: tuple[RampConfig, ...] = ()
     feeder_limits_kw: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict, description="All in.")
+    limit_kw: float | None = Field(default=None, gt=0, description="All in, of the whole facility.")
+    local_prices: LocalPrices | None = None
     plant: str | None = Field(default=None, pattern=r"^[^:\s]+:\d+$", description="Modbus TCP: meter and breakers.")
     discovery: DiscoveryConfig | None = None
 

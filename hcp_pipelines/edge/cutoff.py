@@ -18,7 +18,9 @@ from hcp_pipelines.edge.bars import Bools, States
 from hcp_pipelines.edge.config import FacilityConfig
 from hcp_pipelines.edge.devices import Devices
 from hcp_pipelines.edge.local import LocalActions, Move
+from hcp_pipelines.edge.local_prices import PriceSource
 from hcp_pipelines.edge.owners import Owners
+from hcp_pipelines.edge.policies import Policies
 from hcp_pipelines.edge.shape import UNKNOWN_STATE
 from hcp_pipelines.policy.arrays import Ints
 from hcp_pipelines.policy.fallback import fallback_targets
@@ -33,9 +35,17 @@ class CutOff:
     """Watches how long nobody has been heard."""
 
     def __init__(
-        self, config: FacilityConfig, devices: Devices, local: LocalActions, owners: Owners, clock: SystemClock
+        self,
+        config: FacilityConfig,
+        devices: Devices,
+        local: LocalActions,
+        owners: Owners,
+        policies: Policies,
+        clock: SystemClock,
     ) -> None:
         self._config, self._devices, self._local, self._owners, self._clock = config, devices, local, owners, clock
+        self._policies, self.prices = policies, PriceSource(config.local_prices, clock)
+        self._indices: dict[str, float] = {}  # live ones, as an owner last told them
         self._heard_at_s = clock.now().timestamp()
         self._price_at_s = -math.inf  # of the last price that an owner told
         self._is_telling = False
@@ -55,6 +65,8 @@ class CutOff:
         """An owner is there."""
         now_s = self._clock.now().timestamp()
         self._heard_at_s, self._is_telling = now_s, False
+        if heartbeat is not None:
+            self._indices |= {name: value for name, value in heartbeat.indices.items() if math.isfinite(value)}
         if heartbeat is not None and heartbeat.price_at:
             self._price_at_s = min(max(self._price_at_s, _instant_s(heartbeat.price_at)), now_s)
 
@@ -74,11 +86,29 @@ class CutOff:
     async def _look(self) -> None:
         if self._owners.epoch and self._clock.now().timestamp() > self.begins_at_s:
             self._rested[:] = UNKNOWN_STATE
-            await self._take_fallback()
+            if not await self._follow_policy():
+                await self._take_fallback()
         elif self._owners.is_owned:
             self._rested[~self._devices.bars.dark] = UNKNOWN_STATE
         else:
             await self._restore()
+
+    async def _follow_policy(self) -> bool:
+        """Where the gateway has a fresh price of its own, and a policy: what that asks for; whether it does."""
+        price = self.prices.price(self._config.price_staleness_s)
+        if price is None:
+            return False
+        shape = self._devices.book.shape
+        async with self._devices.turn:
+            eligible = self._eligible()
+            targets = self._policies.targets(shape.counts(self._devices.states, eligible), price, self._indices)
+            if targets is None:
+                return False
+            moves = self._wave(self._devices.states, eligible, targets)
+            if moves:
+                word = pb.LocalEvent(detail=f"policy {self._policies.policy_id} at a local price of {price:.2f} $/MWh")
+                await self._local.act("policy", ReasonCode.ECONOMICS, moves, word)
+        return True
 
     async def _take_fallback(self) -> None:
         """As much of the static plan of the facility file, which needs no price, as the ramps have room for."""

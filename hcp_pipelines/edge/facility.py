@@ -28,6 +28,7 @@ from hcp_pipelines.edge.log import FacilityLog
 from hcp_pipelines.edge.outbox import Outbox
 from hcp_pipelines.edge.owners import Owners, Session
 from hcp_pipelines.edge.plant import Plant
+from hcp_pipelines.edge.policies import Policies
 from hcp_pipelines.edge.ramp_book import RampBook, book_of
 from hcp_pipelines.edge.recovery import expired_in, recover
 from hcp_pipelines.edge.safety import Safety
@@ -66,7 +67,8 @@ class FacilityGateway:
         self._acks = known.acks
         self.plant = Plant(config.plant, lambda: self.devices.site, clock)
         self._standing = Standing(self.devices, self._local, log, known, self.plant)
-        self._cutoff = CutOff(config, self.devices, self._local, self.owners, clock)
+        self._policies = Policies(config, log, clock, known)
+        self._cutoff = CutOff(config, self.devices, self._local, self.owners, self._policies, clock)
         Safety(config, self.devices, self._local, self.plant, self._cutoff, clock, self._tasks)
 
     @property
@@ -85,7 +87,7 @@ class FacilityGateway:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the driver connected and the watches going until told to stop."""
-        jobs = (self.devices.run, self._cutoff.watch, self.plant.watch)
+        jobs = (self.devices.run, self._cutoff.watch, self._cutoff.prices.watch, self.plant.watch)
         running = [self._tasks.spawn(job()) for job in jobs]
         await stop.wait()
         for task in running:
@@ -131,6 +133,12 @@ class FacilityGateway:
         held = await asyncio.shield(self._tasks.spawn(self._standing.lock(locks, refusal)))
         session.outbox.send(pb.GatewayMessage(locks_held=held))
 
+    async def set_policy(self, session: Session, policy: pb.SetPolicy) -> None:
+        """Take the policy in force, for when the gateway is cut off, or refuse; the reply is sent."""
+        refusal = self._refusal_of(session, policy.facility_id, policy.epoch)
+        judged = await asyncio.shield(self._tasks.spawn(self._policies.judge(policy, refusal)))
+        session.outbox.send(pb.GatewayMessage(policy_judged=judged))
+
     async def release(self, session: Session, release: pb.ReleaseHeld) -> None:
         """End the direct orders in force; the reply is a local event, or nothing where it is refused."""
         refusal = self._refusal_of(session, release.facility_id, release.epoch)
@@ -154,6 +162,7 @@ class FacilityGateway:
         if self.plant.newest is not None:
             state.power_kw, state.is_metered = self.plant.newest.meter_kw, True
         self._standing.fill(state)
+        state.policy_id = self._policies.policy_id
         return state
 
     @contextlib.asynccontextmanager
@@ -170,6 +179,7 @@ class FacilityGateway:
             acks=[pb.Ack.FromString(ack) for ack in self._acks.newest(ACKS_IN_SNAPSHOT)],
             unfinished=self.devices.unfinished(),
             orders=self._standing.orders,
+            policy=self._policies.stored,
         )
         for field in ("observed", "reachable", "unfinished_command_ids"):
             snapshot.state.ClearField(field)

@@ -115,6 +115,8 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
                 facility.hear(session, message.heartbeat)
             case "set_locks":
                 await facility.set_locks(session, message.set_locks)
+            case "set_policy":
+                await facility.set_policy(session, message.set_policy)
             case "release_held":
                 await facility.release(session, message.release_held)
             case _:

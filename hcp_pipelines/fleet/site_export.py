@@ -35,6 +35,7 @@ def edge_facility(
         "driver": reach.driver(inventory.document.driver),
         "groups": [_edge_group(reach, g) for g in inventory.groups],
         "fallback": {group_id: int(state) for group_id, state in inventory.fallback.items()},
+        "limit_kw": inventory.capacity_mw * 1000,
         "feeder_limits_kw": {feeder_id: mw * 1000 for feeder_id, mw in inventory.feeder_limits_mw.items()},
         "ramps": [
             {"scope": r.scope, "up_mw": r.up_mw, "down_mw": r.down_mw, "window_s": r.window_s}

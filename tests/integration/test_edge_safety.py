@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from hcp_pipelines.devices.site import Reading
-from hcp_pipelines.wire import edge_v1_pb2 as pb
-from tests.integration.test_edge_standing import Site, bits, events, folder  # noqa: F401 - a fixture
-from tests.support.edge import FULL, MINERS, OFF, PUE, until
+from tests.support.edge import FULL, MINERS, OFF, PUE, bits, until
+from tests.support.gateway_site import Site, events, folder, local_events
+
+__all__ = ["folder"]  # fixtures
 
 RAMPS = [{"scope": "f1", "up_mw": 0.1, "down_mw": 10, "window_s": 600}]
 ALL_KW = 3.5 * MINERS * PUE
@@ -34,7 +35,7 @@ class Fleet:
 
 
 @pytest.fixture
-async def limited(folder):  # noqa: F811
+async def limited(folder):
     """A feeder that carries 60 of its 100 miners; settling is short, so that it may act again."""
     async with Site(folder, feeder_limits_kw={"f1": 0.6 * ALL_KW}) as running:
         yield running
@@ -129,7 +130,7 @@ async def test_a_feeder_without_power_is_not_driven_and_comes_back_asleep(limite
     assert limited.facility.states[:MINERS].sum() == FULL  # raising the rest is the owner's
 
 
-async def test_without_an_owner_devices_come_back_in_waves_under_the_ramps(folder, monkeypatch):  # noqa: F811
+async def test_without_an_owner_devices_come_back_in_waves_under_the_ramps(folder, monkeypatch):
     async with Site(folder, ramps=RAMPS, fallback_after_s=100_000.0) as site:
         owner, fleet = await site.owner(), Fleet(site, monkeypatch)
         for first in range(0, 50, 10):  # the ramp of the way up is the owner's to keep
@@ -145,7 +146,3 @@ async def test_without_an_owner_devices_come_back_in_waves_under_the_ramps(folde
         assert max(e.mw_delta for e in waves) <= 0.1
         at_s = [np.datetime64(e.simulated_at[:19]).astype(int) for e in waves]
         assert min(np.diff(at_s)) >= 595
-
-
-def local_events(site):
-    return [pb.LocalEvent.FromString(e.payload) for e in site.facility.log_entries(0, 999) if e.kind == "local"]
