@@ -47,6 +47,16 @@ def ground_of(seed, **changes):
     return ground
 
 
+def band_price(ground):
+    """A price at which an S21 that mines goes on, and one that is asleep is left asleep."""
+    compiled = ground.owner.in_force.compiled
+    values = compiled.index_values(ground.book.indices)[compiled.block_index]
+    on, off = compiled.on_slope * values + compiled.on_offset, compiled.off_slope * values + compiled.off_offset
+    top = max((n for n, key in enumerate(compiled.block_keys) if "s21" in key), key=lambda n: off[n])
+    assert on[top] < off[top]
+    return float((on[top] + off[top]) / 2)
+
+
 def asleep(ground):
     slots, lows = ground.owner.devices.states, [ladder[0] for ladder in ground.owner.site.shape.ladders]
     return int((slots == np.array(lows, dtype=np.uint8)[ground.owner.site.shape.group_of_slot]).sum())
@@ -64,6 +74,7 @@ def test_a_relay_trip_delivers_is_no_failure_and_nothing_is_refilled_until_power
     assert status(ground) is Status.DEPLOYED
     assert ground.owner.obligations.obligations[1].reason == "shed_by_relay"
     assert max(meter) <= low_mw * 1.02, "nothing is driven again, nothing is woken for it"
+    assert min(meter) >= low_mw * 0.98, "and nothing more is taken: what was sold is delivered"
     assert ground.owner.devices.quarantined == {}
     assert ground.owner.obligations.lacking_mw(ground.now_s, 0.0) == 0.0
     ground.relight(feeder_id)
@@ -72,6 +83,28 @@ def test_a_relay_trip_delivers_is_no_failure_and_nothing_is_refilled_until_power
     assert (seen.status, seen.reason) == (Status.ARMED, "met")
     assert seen.delivery.least >= MET_FRACTION
     assert back[-1] >= 0.98 * before_mw, "what mined before mines again"
+
+
+def test_what_mined_before_mines_again_even_where_the_price_would_wake_nobody():
+    ground = ground_of(10)
+    price, slots = band_price(ground), ground.slots(S21S)
+    run(ground, 300.0, price)
+    assert (ground.owner.devices.states[slots] != 0).all()
+    ground.trip(S21S)
+    run(ground, 300.0, price)
+    ground.relight(S21S)
+    assert (ground.owner.devices.states[slots] == 0).all()
+    run(ground, 1200.0, price)
+    assert (ground.owner.devices.states[slots] != 0).all()
+
+
+def test_devices_without_power_are_not_commanded_whatever_they_were_told_before():
+    ground = ground_of(11)
+    slots = ground.slots(S21S)
+    ground.owner.devices.dark[slots] = True
+    run(ground, 900.0, DEAR)
+    assert (ground.owner.devices.states[slots] == 3).all()
+    assert asleep(ground) >= 300, "the other miners went to sleep"
 
 
 def test_after_power_returns_the_load_comes_back_in_waves_under_the_ramps():
