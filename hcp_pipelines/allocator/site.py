@@ -4,15 +4,15 @@ The portfolio's ramp is shared out to the facilities by capacity, so that it hol
 without anybody asking anybody (ADR 6).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from hcp_pipelines.domain.modes import STATE_COUNT, ControlMode, DeviceState, DispatchRegime
-from hcp_pipelines.fleet.inventory import FacilityInventory, RampBudget
+from hcp_pipelines.fleet.inventory import FacilityInventory
+from hcp_pipelines.fleet.ramps import ramp_limits
 from hcp_pipelines.policy.arrays import Floats
-from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO
 from hcp_pipelines.policy.schema import RampLimit
 from hcp_pipelines.policy.waves import FacilityShape
 
@@ -79,15 +79,3 @@ def site_of(inventory: FacilityInventory, portfolio_mw: float, address: str) -> 
         ramps=ramp_limits(inventory.ramps, inventory.capacity_mw / portfolio_mw),
         address=address,
     )
-
-
-def ramp_limits(budgets: Sequence[RampBudget], share: float) -> tuple[RampLimit, ...]:
-    """A facility's limits; of the portfolio's budget it has its share of the capacity."""
-    limits = []
-    for budget in budgets:
-        scope = {"feeder": budget.scope_id, "facility": FACILITY}.get(budget.scope, PORTFOLIO)
-        part = share if scope == PORTFOLIO else 1.0
-        limits.append(
-            RampLimit(scope=scope, up_mw=budget.up_mw * part, down_mw=budget.down_mw * part, window_s=budget.window_s)
-        )
-    return tuple(limits)
