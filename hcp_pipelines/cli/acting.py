@@ -178,7 +178,7 @@ def follow(act: Acting, watches: Sequence[Watch], timeout_s: float, *, as_json: 
             state = read_gateway(act.settings, act.connection, watch.placed.facility_id)
             progress = progress_of(act.connection, watch.placed.facility_id, watch.placed.name, watch.after)
             _show(watch, progress, meter_mw(state), said, is_quiet=as_json)
-            if watch.reached(state):
+            if progress.is_judged and watch.reached(state):
                 left.remove(watch)
                 done[watch.placed.name] = {"meter_mw": round(meter_mw(state), 6), **asdict(progress)}
         if not left:

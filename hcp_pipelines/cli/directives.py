@@ -30,7 +30,7 @@ def _print(stands: Standing) -> None:
     if not (stands.directives or stands.lockouts or stands.approvals):
         click.echo("Nothing stands: the policies decide.")
     if stands.directives:
-        rows = [(d.name, d.facility_id, _says(d), d.status, d.actor, d.reason, _until(d)) for d in stands.directives]
+        rows = [(d.name, d.facility_id, d.says, d.status, d.actor, d.reason, _until(d)) for d in stands.directives]
         print_table("orders", ("order", "facility", "what", "status", "by", "why", "until (simulated UTC)"), rows)
     if stands.lockouts:
         locks = [(x.name, x.facility_id, x.feeder_id or x.scope, x.holder, x.reason) for x in stands.lockouts]
@@ -50,11 +50,6 @@ def _print(stands: Standing) -> None:
         ]
         columns = ("approval", "facility", "of", "MW", "asked by", "what", "until (simulated UTC)")
         print_table("waiting for `hcp approve`", columns, waiting)
-
-
-def _says(directive: Directive) -> str:
-    facts = {**directive.scope, **directive.value}.items()
-    return ", ".join(f"{key} {value}" for key, value in facts if value is not None) or "everything down"
 
 
 def _until(directive: Directive) -> str:

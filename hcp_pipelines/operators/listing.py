@@ -34,6 +34,12 @@ class Directive:
     valid_until: datetime | None
     most_mw: float | None
 
+    @property
+    def says(self) -> str:
+        """What it orders, in words; everything down where there is nothing more to say."""
+        facts = ((k, v) for k, v in {**self.scope, **self.value}.items() if v is not None)
+        return ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in facts) or "everything down"
+
 
 @dataclass(frozen=True, slots=True)
 class Lockout:

@@ -21,12 +21,14 @@ READ_WITHIN_S = 5.0
 METER_SLACK = 0.02  # of a limit: devices of one model differ by so much in what they draw
 _ADDRESS = "select address from gateway_endpoints where facility_id = %s"
 _DEVICES = """
-    with mine as (
-        select command_id, assignment, devices from switch_journal
-        where facility_id = %(facility)s and event = 'commanded' and reason_detail like %(name)s and id > %(after)s)
-    select coalesce((select sum(devices) from mine), 0), j.event, coalesce(sum(j.devices), 0), coalesce(sum(j.failed), 0)
-    from mine m join switch_journal j using (command_id, assignment) where j.event in ('acked', 'settled') group by j.event
-    union all select coalesce(sum(devices), 0), 'commanded', 0, 0 from mine"""
+    select coalesce(sum(c.devices), 0), coalesce(sum(a.devices), 0), coalesce(sum(a.refused + a.deferred), 0),
+           coalesce(sum(s.devices), 0), coalesce(sum(s.failed), 0), coalesce(sum(s.superseded), 0)
+    from switch_journal c
+    left join switch_journal a on (a.command_id, a.assignment, a.event) = (c.command_id, c.assignment, 'acked')
+    left join switch_journal s on (s.command_id, s.assignment, s.event) = (c.command_id, c.assignment, 'settled')
+    where c.facility_id = %s and c.event = 'commanded' and c.reason_detail like %s and c.id > %s
+      and not exists (select from switch_journal e
+                      where (e.command_id, e.assignment, e.event) = (c.command_id, c.assignment, 'expired'))"""
 _NEWEST = "select coalesce(max(id), 0) from switch_journal where facility_id = %s"
 
 States = npt.NDArray[np.uint8]
@@ -36,12 +38,20 @@ UNKNOWN = 255
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Devices commanded for an order, and of those acknowledged, settled, and not settled in time."""
+    """Devices commanded for an order; of those acknowledged, or not taken; of those settled, not in time, or told else since."""
 
     commanded: int = 0
     acked: int = 0
+    not_taken: int = 0
     settled: int = 0
     failed: int = 0
+    superseded: int = 0
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the gateway has answered for every device, and has judged by its power each that it took."""
+        is_answered = self.acked + self.not_taken >= self.commanded
+        return is_answered and self.settled + self.failed + self.superseded >= self.acked
 
 
 def newest_row(connection: psycopg.Connection[Any], facility_id: str) -> int:
@@ -52,13 +62,8 @@ def newest_row(connection: psycopg.Connection[Any], facility_id: str) -> int:
 
 def progress_of(connection: psycopg.Connection[Any], facility_id: str, name: str, after: int = 0) -> Progress:
     """What the journal says of an order by its name, `curtail/7`, behind a row."""
-    parameters = {"facility": facility_id, "name": f"%{name}:%", "after": after}
-    commanded, counts, failed = 0, {"acked": 0, "settled": 0}, 0
-    for devices, event, count, undone in connection.execute(_DEVICES, parameters).fetchall():
-        commanded, failed = int(devices), failed + int(undone)
-        if event in counts:
-            counts[event] = int(count)
-    return Progress(commanded, counts["acked"], counts["settled"], failed)
+    row = connection.execute(_DEVICES, (facility_id, f"%{name}:%", after)).fetchone()
+    return Progress(*map(int, row or ()))
 
 
 def read_gateway(settings: Settings, connection: psycopg.Connection[Any], facility_id: str) -> pb.FacilityState:

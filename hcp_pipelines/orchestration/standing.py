@@ -15,8 +15,7 @@ def standing_directives(connection: "psycopg.Connection[Any]", now: datetime) ->
     """Orders, locks and what waits for approval at a simulated instant, all as text: one row each."""
     stands = what_stands(connection, now)
     rows = [
-        (d.name, d.facility_id, _says({**d.scope, **d.value}), d.status, d.actor, d.reason, _text(d.valid_until))
-        for d in stands.directives
+        (d.name, d.facility_id, d.says, d.status, d.actor, d.reason, _text(d.valid_until)) for d in stands.directives
     ]
     rows += [
         (x.name, x.facility_id, x.feeder_id or x.scope, "standing", x.holder, x.reason, "") for x in stands.lockouts
@@ -26,10 +25,6 @@ def standing_directives(connection: "psycopg.Connection[Any]", now: datetime) ->
         for a in stands.approvals
     ]
     return pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")
-
-
-def _says(facts: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in facts.items() if value is not None)
 
 
 def _text(at: datetime | None) -> str:
