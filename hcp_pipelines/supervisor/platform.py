@@ -186,7 +186,7 @@ class Platform:
             if child.state is State.WAITING:
                 if self._may_start(child):
                     child.start()
-            else:
+            elif not self._is_held(child):
                 child.poll()
             if (child.state, child.pid) != before:
                 changed = True
@@ -197,6 +197,12 @@ class Platform:
     def _may_start(self, child: Child) -> bool:
         needed = [self.children[name] for name in child.spec.after if name in self.children]
         return all(c.state is State.READY for c in needed)
+
+    def _is_held(self, child: Child) -> bool:
+        """Whether a dead child would only die again: Postgres is away, and each death makes its backoff longer."""
+        postgres = self.children.get("postgres")
+        is_away = postgres is not None and postgres.state is not State.READY
+        return is_away and child.state is State.BACKOFF and "postgres" in child.spec.after
 
     def _follow_fleet(self) -> None:
         """Give world and gateways the new fleet when a facility file, or a scan, was applied."""

@@ -57,6 +57,22 @@ async def test_a_child_that_dies_comes_back_after_its_backoff(tmp_path):
         child.reap(2)
 
 
+def test_who_needs_postgres_is_not_started_again_before_postgres_is_back(tmp_path):
+    postgres, daemon = make_child(tmp_path, SLEEPER), make_child(tmp_path, SLEEPER, after=("postgres",))
+    platform = Platform(Settings(state_dir=tmp_path), children={"postgres": postgres, "probe": daemon})
+    postgres.state = daemon.state = State.BACKOFF
+    postgres.retry_at_s, daemon.retry_at_s = float("inf"), 0.0
+    platform._poll()
+    assert (daemon.state, daemon.restarts) == (State.BACKOFF, 0)
+    postgres.state = State.READY
+    try:
+        platform._poll()
+        assert (daemon.state, daemon.restarts) == (State.STARTING, 1)
+    finally:
+        daemon.stop()
+        daemon.reap(2)
+
+
 def test_a_child_takes_its_grandchildren_with_it(tmp_path):
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', '{SLEEPER}']).wait()"
     child = make_child(tmp_path, code)
