@@ -15,6 +15,7 @@ from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Database, Role
 
+STEPS = '{"read": 2.5, "plan": 4.0, "journal": 6.0, "send": 6.25, "ack": 14.0}'
 AT = datetime(2025, 1, 1, 12, tzinfo=UTC)
 BUILD = """
 from hcp_pipelines.definitions.analytics import defs
@@ -33,7 +34,7 @@ def journal_row(number: int, event: str, command: uuid.UUID, assignment: int, af
         "command_id": str(command), "assignment": assignment, "generation": 1, "group_id": "s21", "feeder_id": "f1",
         "wave": 0, "from_state": 3, "to_state": 0, "devices": 10, "refused": 0, "deferred": 0, "failed": 0,
         "superseded": 0, "mw_delta": -0.035, "tick_id": 7, "policy_id": 5, "decision_price_usd_per_mwh": 210.0,
-        "usd_per_hour": 4.2, "reason": "economics", "reason_detail": "", "actor": "policy",
+        "usd_per_hour": 4.2, "reason": "economics", "reason_detail": "", "actor": "policy", "steps_ms": None,
         "simulated_at": AT + timedelta(seconds=60 * after_s), "recorded_at": AT + timedelta(seconds=after_s),
     }  # fmt: skip
     return row | changed
@@ -45,7 +46,7 @@ def built_lake(settings):
     rows = [
         journal_row(1, "commanded", first, 0, 0),
         journal_row(2, "commanded", first, 1, 0, group_id="h100", from_state=1, to_state=5),
-        journal_row(3, "acked", first, 0, 1, devices=8, refused=1, deferred=1),
+        journal_row(3, "acked", first, 0, 1, devices=8, refused=1, deferred=1, steps_ms=STEPS),
         journal_row(4, "settled", first, 0, 9, devices=7, failed=1),
         journal_row(5, "commanded", second, 0, 2, from_state=0, to_state=3),
         journal_row(6, "observed", uuid.uuid4(), 0, 3),
@@ -100,6 +101,12 @@ def test_marts_are_built_and_as_fresh_as_the_copied_rows(built_lake):
         ("h100", "idle", "ai_inference_batch", "commanded", 10, None, None, None, None, None, None),
         ("s21", "curtailed", "bitcoin_mining", "commanded", 10, None, None, None, None, None, None),
     ]
+    latency = query(
+        built_lake,
+        """select facility_id, tick_id, devices_accepted, read_ms, plan_ms, journal_ms, send_ms, ack_ms, tick_to_ack_ms
+           from lake.marts.fct_switch_latency""",
+    )
+    assert latency == [("hou-1", 7, 8, 2.5, 1.5, 2.0, 0.25, 7.75, 14.0)]
     rebuild(built_lake)
     lives = catalogue(
         built_lake, "select begin_snapshot, end_snapshot from ducklake_view where view_name = 'fct_switches'"

@@ -28,6 +28,7 @@ select
     reason,
     reason_detail,
     actor,
+    cast(steps_ms as varchar) as steps_ms,
     simulated_at,
     recorded_at
 from {{ source('raw', 'switch_journal') }}
