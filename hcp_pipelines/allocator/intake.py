@@ -38,8 +38,8 @@ _POLICIES = """
     select p.facility_id, p.id, p.digest, p.body
     from unnest(%s::text[]) as f(id)
     cross join lateral (
-        select * from policies where facility_id = f.id and status = 'live' order by id desc limit %s) p
-    order by p.facility_id, p.id desc"""
+        select * from policies where facility_id = f.id and status = 'live' order by basis_tick_id desc limit %s) p
+    order by p.facility_id, p.basis_tick_id desc"""
 _ENDPOINTS = "select facility_id, address from gateway_endpoints"
 _ADMISSION = """
     insert into policy_admissions (policy_id, facility_id, allocator, is_admitted, reason) values (%s, %s, %s, %s, %s)"""
@@ -95,7 +95,7 @@ class Intake:
         return [row_of(row, now_ns, real_now) for row in rows]
 
     async def policies(self, facility_ids: Sequence[str]) -> list[PolicyRow]:
-        """The newest live policies of some facilities, newest first within each."""
+        """The newest live policies of some facilities, newest first within each: of the newest tick, not the last to come in."""
         cursor = await (await self.connection()).execute(_POLICIES, (list(facility_ids), POLICIES_LOOKED_AT))
         return [PolicyRow(*row) for row in await cursor.fetchall()]
 

@@ -317,8 +317,9 @@ class Owner:
         now_s = self._clock.now().timestamp()
         for move in wave.plan.moves:
             self.devices.take(move, now_s)
+            # each by itself: up and down are apart, as they are in the journal that a successor counts
+            self.ledger.book(now_s, {self.site.shape.feeder_of_group[move.group_index]: move.mw_delta})
             metrics.SWITCHES.labels(DeviceState(move.to_state).label).inc(len(move.slots))
-        self.ledger.book(now_s, wave.plan.mw_delta_by_feeder)
         if not wave.plan.is_complete:
             self._note_room(now_s)
         for reason in {row.reason for row in wave.rows}:

@@ -69,7 +69,7 @@ class Incoming(Protocol):
         """Rows since the last call, in order of id; with `looks_back` the last few hundred once more."""
 
     async def policies(self, facility_ids: Sequence[str]) -> list[PolicyRow]:
-        """The newest live policies of some facilities, newest first within each."""
+        """The newest live policies of some facilities, newest first within each: of the newest tick, not the last to come in."""
 
     async def inventories(self) -> list[FacilityInventory]:
         """Every facility at its current generation."""

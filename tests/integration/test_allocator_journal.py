@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from hcp_pipelines.allocator import leases
 from hcp_pipelines.allocator.intake import Intake
@@ -226,3 +227,26 @@ async def test_what_a_gateway_did_by_itself_is_on_the_ramp_windows_of_the_next_o
     await write_batch(connection, Batch(observations=[observed(-0.4), observed(0.0)]))
     bookings = await read_bookings(connection, "hou-1", AT - timedelta(seconds=1))
     assert bookings == [(AT.timestamp(), "feeder-1", -0.4)]
+
+
+async def test_the_policy_of_the_newest_tick_comes_first_and_not_the_last_to_come_in(fleet, database):
+    """A successor has none in force to hold an old one against."""
+    intake = Intake(fleet, SystemClock())
+    for minute in (0, 5):
+        database.execute(
+            """insert into price_data (stream, series, "timestamp", price_type, value, unit, source, quality, received_at)
+               values ('power.rt_lmp', 'HB_NORTH', %s, 'electricity', 1, 'USD/MWh', 'ERCOT', 'good', now())""",
+            (AT + timedelta(minutes=minute),),
+        )
+    old, new = (row[0] for row in database.execute("select id from price_data order by id").fetchall())
+    for basis in (new, old):
+        database.execute(
+            """insert into policies (facility_id, status, basis_tick_id, solved_at, refresh_due_at, expires_at,
+                                     inventory_generation, digest, body)
+               values ('hou-1', 'live', %s, %s, %s, %s, 1, '', %s)""",
+            (basis, AT, AT, AT + timedelta(hours=6), Jsonb({"basis": basis})),
+        )
+    try:
+        assert [p.body["basis"] for p in await intake.policies(["hou-1"])] == [new, old]
+    finally:
+        await intake.close()

@@ -1,6 +1,7 @@
 """One owned facility on a clock that moves by hand: what leaves on which price, under ramps, holds and modes."""
 
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -266,3 +267,14 @@ class TestAdmission:
         reason = self.refusal(rig, greedy.model_copy(update={"blocks": blocks}), max_policy_jump_mw=0.5)
         assert "jump" in reason
         assert "0.5 MW" in reason
+
+
+def test_what_rises_and_what_falls_in_one_wave_uses_both_budgets():
+    rig = Rig(ramps=(fleet.ramp("facility", 5.0),))
+    wave = Rig(ramps=(fleet.ramp("facility", 5.0),)).tick(400.0)
+    down = wave.plan.moves[0]
+    up = replace(down, from_state=down.to_state, to_state=down.from_state, mw_delta=-down.mw_delta)
+    rig.owner.take(replace(wave, plan=replace(wave.plan, moves=(down, up), mw_delta_by_feeder={})))
+    room = rig.owner.ledger.headroom(NOON.timestamp())
+    assert room.down_mw["facility"] == pytest.approx(5.0 + down.mw_delta)
+    assert room.up_mw["facility"] == pytest.approx(5.0 + down.mw_delta)
