@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import grpc
 import structlog
 
+from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.channels import ClientTls, open_channel
 from hcp_pipelines.wire.edge_v1_pb2_grpc import EdgeGatewayStub
@@ -24,6 +25,7 @@ ANNOUNCE_WITHIN_S = 5.0
 READ_WITHIN_S = 5.0
 RETRY_FIRST_S = 0.1
 RETRY_LAST_S = 2.0
+LOOK_AGAIN_S = 5.0  # for certificates that can be used
 OUTBOX_MAX = 1_000
 
 
@@ -100,31 +102,40 @@ class GatewaySession:
         return state
 
     async def run(self) -> None:
-        """Connect, announce, read, and again."""
+        """Connect, announce, read, and again; also when the certificates to show can't be used yet."""
+        while True:
+            try:
+                async with self._dial(self._address, self._tls) as stub:
+                    self._stub = stub
+                    await self._hold_sessions(stub)
+            except ConfigError as error:
+                self.problem = str(error)
+                self._log.error("the gateway can't be reached", error=self.problem)
+                await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def _hold_sessions(self, stub: EdgeGatewayStub) -> None:
         wait_s = RETRY_FIRST_S
-        async with self._dial(self._address, self._tls) as stub:
-            self._stub = stub
-            while True:
-                try:
-                    await self._one_session(stub)
-                    self.problem, wait_s = "the gateway ended the session", RETRY_FIRST_S
-                except asyncio.CancelledError:  # gRPC's, of a call that was hung up; or this task's own end
-                    task = asyncio.current_task()
-                    if not self._hung_up or (task is not None and task.cancelling()):
-                        raise
-                    self.problem, self._hung_up = self._hung_up, ""
-                except CannotAnnounceError as error:
-                    self.problem = f"not announced: {error}"
-                except grpc.aio.AioRpcError as error:
-                    self.problem = f"{error.code().name}: {error.details()}"
-                except (ValueError, IndexError) as error:
-                    self.problem = f"the gateway said what makes no sense: {error}"
-                    self._log.error("session given up", why=self.problem)
-                except (TimeoutError, asyncio.InvalidStateError) as error:
-                    self.problem = f"no answer to the announcement: {type(error).__name__}"
-                self._handlers.lost(self.problem)
-                await asyncio.sleep(wait_s)
-                wait_s = min(wait_s * 2, RETRY_LAST_S)
+        while True:
+            try:
+                await self._one_session(stub)
+                self.problem, wait_s = "the gateway ended the session", RETRY_FIRST_S
+            except asyncio.CancelledError:  # gRPC's, of a call that was hung up; or this task's own end
+                task = asyncio.current_task()
+                if not self._hung_up or (task is not None and task.cancelling()):
+                    raise
+                self.problem, self._hung_up = self._hung_up, ""
+            except CannotAnnounceError as error:
+                self.problem = f"not announced: {error}"
+            except grpc.aio.AioRpcError as error:
+                self.problem = f"{error.code().name}: {error.details()}"
+            except (ValueError, IndexError) as error:
+                self.problem = f"the gateway said what makes no sense: {error}"
+                self._log.error("session given up", why=self.problem)
+            except (TimeoutError, asyncio.InvalidStateError) as error:
+                self.problem = f"no answer to the announcement: {type(error).__name__}"
+            self._handlers.lost(self.problem)
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_LAST_S)
 
     async def _one_session(self, stub: EdgeGatewayStub) -> None:
         announce = await self._handlers.announce()

@@ -113,6 +113,7 @@ class Owners:
             self._log_line.warning("the owner knows of entries that this log never had: telling all", seq=after_seq)
             after_seq = 0
         while after_seq < self._log.last_seq and self._claim is session and not session.outbox.is_closed:
+            told = after_seq
             for n, entry in enumerate(self._log.entries(after_seq)):
                 message = message_of(entry)
                 if message is not None and not self._is_expired(entry, message):
@@ -120,6 +121,9 @@ class Owners:
                 after_seq = entry.seq
                 if n % ENTRIES_AT_ONCE == ENTRIES_AT_ONCE - 1:
                     await asyncio.sleep(0)  # other facilities' commands are not to wait for a long replay
+            if after_seq == told:
+                self._log_line.error("the log's end can't be read; the owner is told what can", seq=after_seq)
+                break
         return after_seq
 
     def _is_expired(self, entry: pb.LogEntry, message: pb.GatewayMessage) -> bool:

@@ -37,6 +37,7 @@ class GatewayScans:
         Raises:
             grpc.aio.AioRpcError: the gateway can't be asked.
             ScanReplyError: its answer makes no sense.
+            ConfigError: its address asks for certificates, and ours can't be used.
         """
         if self._channel is None:
             self._channel = open_channel(self.address, self.tls, OPTIONS)

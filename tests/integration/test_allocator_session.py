@@ -8,9 +8,11 @@ import pytest
 
 from hcp_pipelines.allocator.devices import UNKNOWN, Devices
 from hcp_pipelines.allocator.incoming import check
-from hcp_pipelines.allocator.session import GatewaySession, Handlers
+from hcp_pipelines.allocator.session import CannotAnnounceError, GatewaySession, Handlers
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire import edge_v1_pb2_grpc
+from hcp_pipelines.wire.certificates import issue, make_authority
+from hcp_pipelines.wire.channels import ClientTls
 from hcp_pipelines.wire.slots import decode_slots
 from tests.support import fleet
 
@@ -137,3 +139,23 @@ async def test_a_session_that_was_hung_up_can_still_be_ended(connected):
     task.cancel()
     await until(task.done)
     assert task.cancelled()
+
+
+async def test_certificates_that_can_not_be_used_yet_are_looked_for_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("hcp_pipelines.allocator.session.LOOK_AGAIN_S", 0.01)
+    tls = ClientTls(*(tmp_path / name for name in ("allocator.crt", "allocator.key", "ca.crt")))
+    lost = []
+    handlers = Handlers(lambda _: None, lambda _: None, lost.append, never)
+    session = GatewaySession("f", "127.0.0.1:1", handlers, tls=tls)
+    task = asyncio.create_task(session.run())
+    await until(lambda: "no certificate can be read" in session.problem)
+    make_authority(tmp_path)
+    issue(tmp_path, "allocator", role="allocator")
+    await until(lambda: lost)  # the address is dialled now
+    assert "no certificate" not in session.problem
+    task.cancel()
+    await until(task.done)
+
+
+async def never():
+    raise CannotAnnounceError("not now")
