@@ -242,8 +242,8 @@ async def test_the_policy_of_the_newest_tick_comes_first_and_not_the_last_to_com
     for basis in (new, old):
         database.execute(
             """insert into policies (facility_id, status, basis_tick_id, solved_at, refresh_due_at, expires_at,
-                                     inventory_generation, digest, body)
-               values ('hou-1', 'live', %s, %s, %s, %s, 1, '', %s)""",
+                                     inventory_generation, obligations_version, schema_version, digest, body)
+               values ('hou-1', 'live', %s, %s, %s, %s, 1, 0, 1, '', %s)""",
             (basis, AT, AT, AT + timedelta(hours=6), Jsonb({"basis": basis})),
         )
     try:
