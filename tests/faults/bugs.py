@@ -1,0 +1,174 @@
+"""Ten bugs, put into the real code at run time, by which the checker is proven. Nothing here is ever on in the platform."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from hcp_pipelines.allocator import owner as owner_module
+from hcp_pipelines.allocator.health import InputHealth, Phase, Step
+from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
+from hcp_pipelines.allocator.obligations import ObligationBook
+from hcp_pipelines.allocator.owner import Owner
+from hcp_pipelines.allocator.returns import Returns
+from hcp_pipelines.allocator.service import Allocator
+from hcp_pipelines.allocator.wave import Wave
+from hcp_pipelines.domain.modes import ReasonCode
+from hcp_pipelines.edge import facility as facility_module
+from hcp_pipelines.edge import owners as owners_module
+from hcp_pipelines.edge import recovery
+from hcp_pipelines.edge.bars import Bars
+from hcp_pipelines.edge.devices import Devices
+from hcp_pipelines.edge.facility import FacilityGateway
+from hcp_pipelines.edge.owners import Owners
+from hcp_pipelines.wire import edge_v1_pb2 as pb
+
+Patches = Sequence[Any]
+
+
+def skip_fencing() -> Patches:
+    """The gateway takes commands from whoever sends them, of whatever epoch."""
+    return [
+        patch.object(facility_module, "check_command", lambda *_: ("", "")),
+        patch.object(Owners, "obeys", lambda *_: True),
+    ]
+
+
+def accept_lower_epoch() -> Patches:
+    """The gateway takes announcements of epochs that have passed."""
+    return [patch.object(owners_module, "check_announce", lambda *_: "")]
+
+
+def ack_before_store() -> Patches:
+    """The ack leaves while the command is still being written."""
+
+    async def store(self: Any, command: pb.Command, ack: pb.Ack) -> None:
+        command_seq, ack.seq = self._log.reserve(), self._log.reserve()
+        body = ack.SerializeToString()
+        entries = [(command_seq, "command", command.SerializeToString()), (ack.seq, "ack", body)]
+        self._tasks.spawn(self._log.append(entries))
+        self._acks.remember(command.command_id, body)
+
+    return [patch.object(FacilityGateway, "_store", store)]
+
+
+def send_before_journal() -> Patches:
+    """A wave leaves, and is written then."""
+    real = Allocator._journal_waves
+
+    async def journal(self: Any, waves: Sequence[Wave]) -> set[str]:
+        for wave in waves:
+            control = self._controls.get(wave.facility_id)
+            if control is not None:
+                control.session.send(pb.OwnerMessage(command=wave.command))
+        return await real(self, waves)
+
+    return [patch.object(Allocator, "_journal_waves", journal)]
+
+
+def forget_predecessor() -> Patches:
+    """A new owner begins with empty ramp windows."""
+    return [patch.object(Owner, "restore_ramps", lambda *_: None)]
+
+
+def drive_without_booking() -> Patches:
+    """Waves that no tick led to are not booked."""
+    real = Owner.take
+
+    def take(self: Owner, wave: Wave) -> None:
+        before = list(self.ledger._bookings)
+        real(self, wave)
+        if wave.decision.new_tick is None:
+            self.ledger.restore(before)
+
+    return [patch.object(Owner, "take", take)]
+
+
+def drop_failures() -> Patches:
+    """Devices that did not obey are not counted."""
+    real = Returns.take_settled
+
+    def take(self: Returns, settled: pb.Settled) -> None:
+        settled.failed = b""
+        real(self, settled)
+
+    return [patch.object(Returns, "take_settled", take)]
+
+
+def energise_locked() -> Patches:
+    """Locks are told, and neither side looks at them."""
+    real = owner_module.plan_directed
+
+    def plan(shape: Any, states: Any, eligible: Any, locked: Any, *more: Any) -> Any:
+        return real(shape, states, eligible, np.zeros_like(locked), *more)
+
+    return [
+        patch.object(owner_module, "plan_directed", plan),
+        patch.object(Owner, "_free", lambda self, monotonic_s: self.devices.eligible(monotonic_s)),
+        patch.object(Bars, "refusals", lambda *_: []),
+    ]
+
+
+def apply_again() -> Patches:
+    """After a restart the gateway tells its devices all that it ever took on."""
+    real = recovery._Reading.take
+
+    def take(self: Any, entry: pb.LogEntry) -> None:
+        if entry.kind != "settled":
+            real(self, entry)
+
+    def drive(self: Any, pending: Any, slots: Any) -> None:
+        self._driver.hand_over(pending.command_id, pending.index, pending.state, slots)
+
+    return [patch.object(recovery._Reading, "take", take), patch.object(Devices, "_drive", drive)]
+
+
+def ignore_lease_deadline() -> Patches:
+    """An owner goes on while nobody tells it that its lease is over."""
+
+    async def watch(_: LeaseKeeper) -> None:
+        """Nobody watches."""
+
+    return [patch.object(Lease, "holds", lambda *_: True), patch.object(LeaseKeeper, "watch", watch)]
+
+
+def ignore_floor() -> Patches:
+    """What is sold as reserve is switched off for money."""
+    return [patch.object(ObligationBook, "floor_mw", lambda _: 0.0)]
+
+
+def trust_stale_prices() -> Patches:
+    """No price is ever too old."""
+    normal = Step(Phase.NORMAL, ReasonCode.ECONOMICS, has_changed=False)
+    return [patch.object(InputHealth, "assess", lambda *_: normal)]
+
+
+BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
+    "skip-fencing": (skip_fencing, "one owner"),
+    "accept-lower-epoch": (accept_lower_epoch, "one owner"),
+    "ack-before-store": (ack_before_store, "ack after store"),
+    "send-before-journal": (send_before_journal, "journal before send"),
+    "forget-predecessor": (forget_predecessor, "ramps"),
+    "drive-without-booking": (drive_without_booking, "ramps"),
+    "drop-failures": (drop_failures, "no lost command"),
+    "energise-locked": (energise_locked, "locks"),
+    "apply-again": (apply_again, "effective once"),
+    "ignore-lease-deadline": (ignore_lease_deadline, "within the lease"),
+    "ignore-floor": (ignore_floor, "floors"),
+    "trust-stale-prices": (trust_stale_prices, "nothing on stale prices"),
+}
+
+
+@contextlib.contextmanager
+def seeded(name: str) -> Iterator[None]:
+    """The code with a bug in it; as it is with an empty name.
+
+    Raises:
+        KeyError: there is no such bug; BUGS names them.
+    """
+    with contextlib.ExitStack() as stack:
+        for change in BUGS[name][0]() if name else ():
+            stack.enter_context(change)
+        yield

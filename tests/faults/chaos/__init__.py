@@ -1,0 +1,1 @@
+"""Process chaos: faults on the running platform, and the judgement afterwards (docs/reliability.md)."""

@@ -1,0 +1,74 @@
+"""The checker's part about safe behaviour in time: stale prices, and gateways that nobody speaks to."""
+
+from collections.abc import Iterator
+
+from tests.faults.check_load import ECONOMIC
+from tests.faults.evidence import Site, Violation
+from tests.faults.records import Span
+
+KNOWN_S = 3.0  # real: until it is noticed that something has become stale
+BEGUN_S = 20.0  # real: until a fallback plan is under way once it is due, whoever has to see to it
+
+
+def nothing_for_money_on_stale_prices(site: Site) -> Iterator[Violation]:
+    """A price that is too old moves nothing."""
+    for stale in _spans(site, "stale"):
+        for row in site.commanded.values():
+            if row.reason in ECONOMIC and stale.from_s + KNOWN_S < row.at_s < stale.until_s:
+                yield Violation(
+                    row.at_s,
+                    "nothing on stale prices",
+                    site.id,
+                    f"{row.owner} acted for {row.reason}, stale since {stale.from_s:.2f} s",
+                )
+
+
+def fallback_in_time(site: Site) -> Iterator[Violation]:
+    """Stale for the hold's time, or alone for its own: the fallback plan is under way."""
+    hold_s = site.facility.hold_s / site.run.speed
+    for stale in _spans(site, "stale"):
+        due_s = stale.from_s + hold_s
+        if not any(a.from_s < due_s + BEGUN_S and due_s < a.until_s for a in _spans(site, "alone")):
+            yield from _begun(site, "hold then fallback", due_s, stale.until_s)
+    after_s = site.facility.fallback_after_s / site.run.speed
+    fresh_s = site.facility.price_staleness_s / site.run.speed
+    for alone in _spans(site, "alone"):
+        yield from _begun(site, "alone then fallback", alone.from_s + max(after_s, fresh_s), alone.until_s)
+
+
+def _begun(site: Site, invariant: str, due_s: float, until_s: float) -> Iterator[Violation]:
+    if until_s < due_s + BEGUN_S:
+        return
+    orders = [o for o in site.orders if due_s - 1 <= o.at_s <= due_s + BEGUN_S]
+    reasons = {row.reason if (row := site.commanded.get((o.ref, o.assignment))) else o.reason for o in orders}
+    if reasons & {"fallback_plan", "ramp_continuation"} or _is_down(site, due_s):
+        return
+    yield Violation(due_s + BEGUN_S, invariant, site.id, f"due at {due_s:.2f} s, and nothing was done by then")
+
+
+def _is_down(site: Site, at_s: float) -> bool:
+    """Whether each device that can be told is in its fallback state already."""
+    told = {slot: site.lowest[g.group_id] for slot, g in site.group_of.items()}
+    for order in (o for o in site.orders if o.at_s <= at_s):
+        told |= dict.fromkeys(order.slots, order.state)
+    return all(
+        told[slot] == site.facility.fallback[g.group_id] for slot, g in site.group_of.items() if slot not in site.faulty
+    )
+
+
+def no_fallback_too_early(site: Site) -> Iterator[Violation]:
+    """A gateway takes its fallback plan when it has been alone for as long as its file says, and not before."""
+    after_s = site.facility.fallback_after_s / site.run.speed
+    alone = _spans(site, "alone")
+    for order in (o for o in site.orders if o.reason == "fallback_plan" and not o.epoch):
+        if not any(span.from_s + after_s - 1.0 <= order.at_s <= span.until_s + 1.0 for span in alone):
+            yield Violation(
+                order.at_s, "no fallback too early", site.id, "the gateway took its fallback plan, and was not alone"
+            )
+
+
+def _spans(site: Site, what: str) -> list[Span]:
+    return [s for s in site.run.spans if s.what == what and s.facility_id == site.id]
+
+
+SAFETY_CHECKS = (nothing_for_money_on_stale_prices, fallback_in_time, no_fallback_too_early)
