@@ -91,6 +91,8 @@ def tell(answers: Sequence[Answer], *, as_json: bool) -> None:
 
 
 def _said(answer: Answer) -> str:
+    if not answer.devices and not answer.expected_kw:
+        return "released; nothing rises by itself"
     text = f"{answer.devices} devices told to go down, {answer.expected_kw / 1000:.3f} MW at the meter once they have"
     return f"{text}; {answer.detail}" if answer.detail else text
 
