@@ -97,6 +97,7 @@ class _Process:
                 timeout_graceful_shutdown=2,
             )
         )
+        await self._transitions.save(always=True)  # from here on the log tells when things happened
         listener = _listen(self._config.http.host, self._config.http.port)
         await self._protocols.start()
         await self._bulk.start()
@@ -116,10 +117,11 @@ class _Process:
         log.info("the world has stopped")
 
     async def _keep_up(self) -> None:
-        """Each second: the snapshot of changed devices, and the exogenous entries that have come due."""
+        """Each second: what ends by itself, the snapshot of changed devices, and the exogenous entries that have come due."""
         is_more_due = False
         while True:
             try:
+                self._fleet.catch_up(self._clock.now_s())
                 await self._transitions.save()
                 is_more_due = await asyncio.to_thread(self._exogenous.write_until, self._clock.now_s())
                 self._problem = ""

@@ -12,11 +12,12 @@ from simulators import faults as f
 from simulators.fault_state import Faults
 from simulators.ramps import PowerArray
 from simulators.streams import BoolArray, FloatArray, IntArray
-from simulators.tables import CURTAILED, ByteArray, Tables
+from simulators.tables import CURTAILED, IDLE, ByteArray, Tables
 
 BOOT_S: Final = {"ASIC": 60.0, "GPU": 300.0}  # settings; a miner's port is closed for 30 to 90 s of a reboot
 THROTTLED_SHARE: Final = 0.6  # of the power above idle that a throttled GPU keeps (setting)
 DEAF: Final = (f.HUNG, f.UNREACHABLE, f.NODE_LOST, f.FALLEN_OFF_BUS)
+_RESTING: Final = (CURTAILED, IDLE)
 _STOPPED: Final = (f.FAN_FAILURE, f.NODE_LOST, f.FALLEN_OFF_BUS)
 
 
@@ -32,6 +33,7 @@ class Devices:
         self.acting: ByteArray = tables.first_state.copy()
         self.limit_w: PowerArray = np.full(size, np.inf, dtype=np.float32)
         self.has_no_pool: BoolArray = np.zeros(size, dtype=np.bool_)
+        self.has_no_work: BoolArray = np.zeros(size, dtype=np.bool_)  # of a GPU: its application has died
         self.is_dark: BoolArray = np.zeros(size, dtype=np.bool_)  # no power at the socket
         self.boots_until_s: FloatArray = np.full(size, at_s)
 
@@ -41,8 +43,11 @@ class Devices:
         return is_up & ~self._faults.any_of(DEAF, index)
 
     def command(self, state: int, index: IntArray) -> tuple[IntArray, dict[int, IntArray]]:
-        """Put reachable devices into a state; which have changed into it, and which into another one, by that."""
-        index = index[self.commanded[index] != state]
+        """Put reachable devices into a state; which have changed into it, and which into another one, by that.
+
+        A GPU whose application has died begins anew when it is told to do what it says it does.
+        """
+        index = index[(self.commanded[index] != state) | self.has_no_work[index]]
         if (deceitful := self._faults.has(f.FALSE_ACK, index)) is not None:
             index = index[~deceitful]
         others = self._astray(state, index)
@@ -58,9 +63,16 @@ class Devices:
             is_waking = (self.acting[index] == CURTAILED) & (state != CURTAILED)
             self.has_no_pool[index[is_waking & without]] = True
         self.commanded[index] = state
+        self.has_no_work[index] = False
         if (stuck := self._faults.has(f.STUCK, index)) is not None:
             index = index[~stuck]
         self.acting[index] = state
+
+    def lose_work(self, index: IntArray) -> IntArray:
+        """Some GPUs' applications die; of those that ran any."""
+        is_at_work = self._tables.is_gpu[index] & ~np.isin(self.acting[index], _RESTING) & ~self.has_no_work[index]
+        self.has_no_work[index[is_at_work]] = True
+        return index[is_at_work]
 
     def after(self, kind: str, index: IntArray, at_s: float) -> dict[int, IntArray]:
         """What the end of a fault lets devices do; whose state a restart has changed, by their state now."""
@@ -77,7 +89,7 @@ class Devices:
         """Devices that got their power back begin to boot; whose state has changed by that, by their state now.
 
         A miner goes to the state it was commanded into, which its configuration keeps, but a sleeping WhatsMiner mines; a GPU has
-        lost its work and is in its lowest state.
+        lost its work and its board's limit and is in its lowest state.
         """
         is_gpu = self._tables.is_gpu[index]
         self.boots_until_s[index] = at_s + np.where(is_gpu, BOOT_S["GPU"], BOOT_S["ASIC"])
@@ -86,6 +98,8 @@ class Devices:
         after = np.where(is_gpu, self._tables.first_state[index], woken).astype(np.uint8)
         moved = index[before != after]
         self.commanded[index], self.acting[index] = after, after
+        self.has_no_work[index] = False
+        self.limit_w[index[is_gpu]] = np.inf
         return {int(state): moved[self.commanded[moved] == state] for state in np.unique(self.commanded[moved])}
 
     def targets(self, index: IntArray, heat_w: FloatArray | float) -> tuple[PowerArray, PowerArray]:
@@ -101,6 +115,7 @@ class Devices:
         base_w = np.minimum(np.where(tables.is_gpu[index], tables.idle_w[index], asleep_w), power_w)
         power_w, hashrate = np.where(kept < 1, base_w + (power_w - base_w) * kept, power_w), hashrate * kept
         stopped = self._faults.any_of(_STOPPED, index) | (self.has_no_pool[index] & (state != CURTAILED))
+        stopped |= self.has_no_work[index]
         power_w = np.where(stopped, np.minimum(power_w, tables.idle_w[index]), power_w)
         dark = self.is_dark[index]
         hashrate = np.where(stopped | dark, 0.0, hashrate)

@@ -1,8 +1,8 @@
 """What survives a killed world: the transition log (the devices' own log) and the state file beside it.
 
-A SET is in the log, handed to the kernel, before it is answered; the state file is a snapshot that shortens the replay
-at start. Format of the log: docs/bulk-channel.md. The log is never rewritten; a full one is set aside under a number.
-Faults that a schedule brings are not in it: they come again by themselves.
+A SET is in the log, handed to the kernel, before it is answered; the state file is a snapshot that shortens the replay at start
+(`snapshots`). Format of the log: docs/bulk-channel.md. The log is never rewritten; a full one is set aside under a number. Faults
+that a schedule brings are not in it: they come again by themselves. What devices' own software remembers is in `memories`.
 """
 
 import asyncio
@@ -15,13 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
+from zipfile import BadZipFile
 
-import numpy as np
 from pyroaring import BitMap
 
 from simulators.clock import Clock, epoch_s, iso
 from simulators.fleet import Fleet, SetResult, Site, SiteState
+from simulators.memories import Memories
 from simulators.roaring import RoaringError, parse
+from simulators.site_records import kept_slots
+from simulators.snapshots import Snapshot, read_snapshot, write_snapshot
 
 MAX_LOG_BYTES = 256 * 1024 * 1024
 SAVE_PERIOD_S = 10.0  # real; the log covers what happened since
@@ -42,39 +45,57 @@ class TransitionLog:
         self._saved_seq = -1
         self._saved_real_s = 0.0
         self._saving = asyncio.Lock()
+        self._kept: dict[str, BitMap] = {}  # by site: whose state the snapshot had
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.memories = Memories(path.with_name("memories.jsonl"))
         self._recover()
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for name, site in fleet.sites.items():
             site.on_restart = partial(self._note_restart, site, uuid5(NAMESPACE_URL, f"protocol/power/{name}").bytes)
 
-    def set_state(self, site: Site, ref: bytes, assignment: int, state: int, wanted: BitMap) -> SetResult:
-        """Carry a SET out and log it; the line is with the kernel when this returns."""
-        at_s = max(self._clock.now_s(), site.at_s)
+    def set_state(
+        self, site: Site, ref: bytes, assignment: int, state: int, wanted: BitMap, at_s: float | None = None
+    ) -> SetResult:
+        """Carry a SET out and log it; the line is with the kernel when this returns. `at_s`: when, if that is not now."""
+        at_s = self._when(site, at_s)
         result = site.set_state(state, wanted, at_s)
         for into, changed in ((state, result.changed), *result.diverted.items()):
             if changed:
                 self.note(site, ref, assignment, into, changed, at_s)
         return result
 
-    def limit(self, site: Site, ref: bytes, watts: float | None, wanted: BitMap) -> BitMap:
+    def resume(self, site: Site, ref: bytes, state: int, wanted: BitMap, at_s: float | None = None) -> None:
+        """Devices go into a state by themselves, after a restart of their own: nobody has to reach them for it."""
+        at_s = self._when(site, at_s)
+        site.advance(at_s)
+        changed = BitMap([slot for slot in wanted if site.commanded[slot] != state])
+        if changed:
+            site.put(state, changed, at_s)
+            self.note(site, ref, 0, state, changed, at_s)
+
+    def limit(self, site: Site, ref: bytes, watts: float | None, wanted: BitMap, at_s: float | None = None) -> BitMap:
         """Carry a power limit out (None: no longer) and log it; the devices that took it."""
-        at_s = max(self._clock.now_s(), site.at_s)
+        at_s = self._when(site, at_s)
         limited = site.limit(wanted, watts, at_s)
         self._note_event(site, ref, {"event": "limit", "limit_w": watts}, limited, at_s)
         return limited
 
-    def impose(self, site: Site, ref: bytes, fault: str, wanted: BitMap) -> None:
+    def impose(self, site: Site, ref: bytes, fault: str, wanted: BitMap, at_s: float | None = None) -> None:
         """Give devices a fault, a consequence of a command say, and log it."""
-        at_s = max(self._clock.now_s(), site.at_s)
+        at_s = self._when(site, at_s)
         site.impose(fault, wanted, at_s)
         self._note_event(site, ref, {"event": "impose", "faults": [fault]}, wanted, at_s)
 
-    def lift(self, site: Site, ref: bytes, faults: Iterable[str], wanted: BitMap) -> None:
+    def lift(self, site: Site, ref: bytes, faults: Iterable[str], wanted: BitMap, at_s: float | None = None) -> None:
         """End faults of devices, by a reset or a repair, and log it."""
-        at_s, kinds = max(self._clock.now_s(), site.at_s), tuple(faults)
+        at_s, kinds = self._when(site, at_s), tuple(faults)
         site.lift(kinds, wanted, at_s)
         self._note_event(site, ref, {"event": "lift", "faults": list(kinds)}, wanted, at_s)
+
+    def end_work(self, site: Site, ref: bytes, wanted: BitMap, at_s: float | None = None) -> None:
+        """Let applications on GPUs die with one that an XID has ended elsewhere, and log it."""
+        at_s = self._when(site, at_s)
+        self._note_event(site, ref, {"event": "end_work"}, site.end_work(wanted, at_s), at_s)
 
     def note(self, site: Site, ref: bytes, assignment: int, state: int, changed: BitMap, at_s: float) -> None:
         """Log a change of state that has already happened."""
@@ -93,7 +114,7 @@ class TransitionLog:
             self._saved_real_s = real_s
             seq, size = self._seq, self._size
             states = {name: site.save() for name, site in self._fleet.sites.items()}
-            await asyncio.to_thread(_write_snapshot, self._state_path, seq, size, states)
+            await asyncio.to_thread(write_snapshot, self._state_path, Snapshot(seq, size, states))
             self._saved_seq = seq
             if self._size >= MAX_LOG_BYTES and self._seq == seq:
                 self._set_aside(states)
@@ -102,6 +123,11 @@ class TransitionLog:
         """Write the last snapshot and close the log."""
         await self.save(always=True)
         os.close(self._fd)
+        self.memories.close()
+
+    def _when(self, site: Site, at_s: float | None) -> float:
+        """The instant of a command: now unless it is given, and never before the site's own."""
+        return max(self._clock.now_s() if at_s is None else at_s, site.at_s)
 
     def _note_restart(self, site: Site, ref: bytes, state: int, changed: BitMap) -> None:
         """A device that booted into another state: told from commands by its ref."""
@@ -140,7 +166,7 @@ class TransitionLog:
         self._path.rename(self._path.with_name(f"{self._path.name}.{number}"))
         self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._size = 0
-        _write_snapshot(self._state_path, self._seq, 0, states)
+        write_snapshot(self._state_path, Snapshot(self._seq, 0, states))
 
     def _recover(self) -> None:
         """Take the snapshot over, then carry out again what the log has beyond it; cut a torn last line off."""
@@ -161,23 +187,21 @@ class TransitionLog:
         self._size = offset
 
     def _restore_snapshot(self) -> int:
+        """Take the state file over, of the devices that are still the same; up to where it covers the log."""
         try:
-            with np.load(self._state_path, allow_pickle=False) as saved:
-                head = json.loads(str(saved["head"]))
-                for name, about in head["sites"].items():
-                    site = self._fleet.sites.get(name)
-                    if site is None or site.digest != about["digest"]:
-                        log.warning("state file: the devices of site %s have changed; they start anew", name)
-                        continue
-                    arrays = {array: saved[f"{about['index']}.{array}"] for array in about["arrays"]}
-                    site.restore(SiteState(about["digest"], about["at_s"], about["energy_wh"], arrays))
+            snapshot = read_snapshot(self._state_path)
         except FileNotFoundError:
             return 0
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
             log.warning("state file %s can't be read (%s); rebuilding from the whole log", self._state_path, error)
             return 0
-        self._seq = self._saved_seq = int(head["seq"])
-        return int(head["log_bytes"])
+        for name, site in self._fleet.sites.items():
+            self._kept[name] = kept = site.restore(snapshot.sites[name]) if name in snapshot.sites else BitMap()
+            if kept != kept_slots(site.config.groups):
+                gone = sum(group.devices for group in site.config.groups) - len(kept)
+                log.warning("state file: %d devices of site %s are new or have changed; they start anew", gone, name)
+        self._seq = self._saved_seq = snapshot.seq
+        return snapshot.log_bytes
 
     def _replay(self, line: bytes) -> None:
         try:
@@ -192,7 +216,7 @@ class TransitionLog:
         if seq > self._seq:
             self._seq = seq
             if name in self._fleet.sites:
-                again(self._fleet.sites[name], whom, at_s)
+                again(self._fleet.sites[name], whom & self._kept[name] if name in self._kept else whom, at_s)
 
 
 def _again(entry: dict[str, Any]) -> Callable[[Site, BitMap, float], object]:
@@ -207,30 +231,7 @@ def _again(entry: dict[str, Any]) -> Callable[[Site, BitMap, float], object]:
     if event == "lift":
         faults = [str(fault) for fault in entry["faults"]]
         return lambda site, whom, at_s: site.lift(faults, whom, at_s)
+    if event == "end_work":
+        return lambda site, whom, at_s: site.end_work(whom, at_s)
     state = int(entry["state"])
     return lambda site, whom, at_s: site.put(state, whom, at_s)
-
-
-def _write_snapshot(path: Path, seq: int, log_bytes: int, states: dict[str, SiteState]) -> None:
-    head = {
-        "version": 2,
-        "seq": seq,
-        "log_bytes": log_bytes,
-        "sites": {
-            name: {
-                "index": index,
-                "digest": state.digest,
-                "at_s": state.at_s,
-                "energy_wh": state.energy_wh,
-                "arrays": list(state.arrays),
-            }
-            for index, (name, state) in enumerate(states.items())
-        },
-    }
-    arrays: dict[str, Any] = {
-        f"{index}.{name}": array for index, state in enumerate(states.values()) for name, array in state.arrays.items()
-    }
-    fresh = path.with_suffix(".state.new")
-    with fresh.open("wb") as file:
-        np.savez(file, head=np.array(json.dumps(head)), **arrays)
-    fresh.replace(path)

@@ -50,6 +50,7 @@ class Faults:
         self._known_until_s = at_s
         self.at_s = at_s
         self.before: Callable[[float], None] = _nothing
+        self._struck: list[tuple[IntArray, int]] = []
         for incident in self._schedule.lasting(at_s) if self._schedule else ():
             self._begin(incident)
         self._read_a_day()
@@ -72,6 +73,11 @@ class Faults:
                 self._begin(due.incident)
             touched.setdefault(due.incident.kind, []).append(slots)
         return {kind: np.unique(np.concatenate(slots)) for kind, slots in touched.items()}
+
+    def take_struck(self) -> list[tuple[IntArray, int]]:
+        """Which GPUs an XID has hit, and which, since this was asked for last."""
+        struck, self._struck = self._struck, []
+        return struck
 
     def at(self, slot: int, at_s: float) -> frozenset[str]:
         """Names of the faults a device has at an instant."""
@@ -140,15 +146,22 @@ class Faults:
             "xid_code": np.array(list(self._xids.values()), dtype=np.int64),
         }
 
-    def restore(self, state: FaultState, at_s: float) -> None:
-        """Take over what lasted at an instant; what was mended stays mended."""
+    def restore(self, state: FaultState, at_s: float, kept: BoolArray) -> None:
+        """Take over what lasted at an instant, of the devices that are kept; what was mended stays mended."""
         self.at_s, self._known_until_s, self._due = at_s, at_s, []
         self._until_s, self._since_s = {}, {}
-        self._xids = dict(zip(state["xid_slot"].tolist(), state["xid_code"].tolist(), strict=True))
+        xids = zip(state["xid_slot"].tolist(), state["xid_code"].tolist(), strict=True)
+        self._xids = {slot: code for slot, code in xids if slot < len(kept) and kept[slot]}
+        is_here = state["fault_slot"] < len(kept)
+        is_here[is_here] = kept[state["fault_slot"][is_here]]
+        slots = state["fault_slot"][is_here]
         rows = np.stack([state["fault_kind"].astype(np.float64), state["fault_since_s"], state["fault_until_s"]])
+        rows = rows[:, is_here]
         for kind, since_s, until_s in np.unique(rows, axis=1).T.tolist():
             same = (rows == np.array([[kind], [since_s], [until_s]])).all(axis=0)
-            self._begin(Incident(since_s, until_s, FAULTS[int(kind)], "restored", state["fault_slot"][same]))
+            self._begin(Incident(since_s, until_s, FAULTS[int(kind)], "restored", slots[same]))
+        for incident in self._schedule.lasting(at_s) if self._schedule and not kept.all() else ():
+            self._begin(incident._replace(slots=incident.slots[~kept[incident.slots]]))
         if self._schedule:
             self._read_a_day()
 
@@ -156,6 +169,7 @@ class Faults:
         kind, slots = incident.kind, incident.slots
         if incident.xid:
             self._xids.update(dict.fromkeys(slots.tolist(), incident.xid))
+            self._struck.append((slots, incident.xid))
         if kind == XID:
             return
         if kind not in self._until_s:

@@ -27,6 +27,11 @@ XID: Final = "xid"  # an event in the driver's log without an effect of its own;
 POWER_LOST: Final = "power_lost"  # PDU, rack, feeder or site without power: 0 W
 COOLING_LOST: Final = "cooling_lost"  # its cooling loop stands still
 
+# XIDs that end the application on a GPU (NVIDIA's catalogue: RESTART_APP and all that take the GPU away from it).
+APP_KILLERS: Final = frozenset({8, 13, 31, 32, 45, 46, 48, 62, 64, 69, 79, 94, 95, 109, 119, 120, 140})
+BY_RESET: Final = (ECC, NVLINK, XID)  # mended by a GPU's reset; heat is not
+BY_RESTART: Final = (*BY_RESET, FALLEN_OFF_BUS)  # … by the host's restart
+
 MINER_FAULTS: Final = (
     BOARD_DROPOUT, FAN_FAILURE, STUCK, LYING, FALSE_ACK, HUNG, UNREACHABLE, WRONG_WAKE, NO_POOL,
 )  # fmt: skip

@@ -24,6 +24,7 @@ ERRORS_PER_TH: Final = 2e-6  # chips' wrong nonces per terahash (setting)
 IDLE_GPU_STATES: Final = frozenset({0, 1})
 IDLE_BOARD_SHARE: Final = 0.15  # of the board's limit that an idle GPU draws (SM-04)
 BUSY_BOARD_SHARE: Final = 0.89  # … and a busy one, ± 4 spreads: 0.84 … 0.94, within 0.8 … 0.98 (SM-03)
+_NEAR: Final = 1e-3  # power is held in single precision
 _WOBBLE_S = 10  # utilisation moves within its band every 10 s
 
 
@@ -114,7 +115,7 @@ class Physics:
         slot_w = float(self._ramps.power_of(index, at_s)[0])
         board = self._board(slot, model)
         rise_c = float(self._rise_c(index, segment, inlet_c)[0])
-        is_busy = asked.commanded not in IDLE_GPU_STATES and slot_w > board.idle_w
+        is_busy = asked.commanded not in IDLE_GPU_STATES and slot_w > board.idle_w * (1.0 + _NEAR)
         nominal_w = float(self._tables.power_w[asked.commanded, slot])
         speed = min(1.0, max(0.2, slot_w / max(nominal_w, 1.0))) ** (1 / 3)  # as power ~ f · V², V ~ f
         memory = 0.70 + 0.25 * self._own(slot, "memory") if is_busy else 0.05

@@ -1,73 +1,34 @@
-"""One facility: its devices in simulated time, what befalls them, the revenue meter, and a reading of any device.
+"""One facility in simulated time: the commands to its devices, what befalls them, and the passing of time itself.
 
 Vectorised and lazy: a device costs nothing while it is settled; energy is integrated exactly, not sampled. What a device does
-is in `devices`, power in `ramps`, hashing in `work`, heat in `heat` and `thermal`, readings in `physics`. Nothing here knows of
-sockets or files.
+is in `devices`, power in `ramps`, hashing in `work`, heat in `heat` and `thermal`; what can be read is in `site_readings`, what
+outlives the process in `site_saving`. Nothing here knows of sockets or files.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from math import inf
 
 import numpy as np
 from pyroaring import BitMap
 
 from simulators import faults as f
-from simulators.devices import Devices
-from simulators.fault_state import Faults
-from simulators.heat import Heat
-from simulators.physics import Asked, Physics
-from simulators.power_plant.plant import Plant
-from simulators.ramps import PowerArray, Ramps
-from simulators.readings import GpuReading, MinerReading
+from simulators.ramps import PowerArray
 from simulators.roaring import from_slots, slots
-from simulators.settings import SiteConfig
-from simulators.site_records import SetResult, SiteState, Surroundings, digest_of, slots_of_feeders
-from simulators.streams import BoolArray, FloatArray, IntArray
-from simulators.tables import STATE_CODES, ByteArray, Tables
-from simulators.weather import Weather
+from simulators.site_readings import ReadableSite
+from simulators.site_records import (
+    SetResult,
+    SiteState,
+    kept_slots,
+    merged,
+)
+from simulators.streams import BoolArray, IntArray
+from simulators.tables import STATE_CODES
 
 FAULT_RAMP_S = 5.0  # within which a device that stops by itself has stopped
-_RAMPS = ("from_w", "to_w", "start_s", "ramp_s", "energy_j")
-_DEVICES = ("commanded", "acting", "limit_w", "has_no_pool", "is_dark", "boots_until_s")
-_PHYSICS = ("work_done", "full_th_per_s", "awake_since_s", "rise_c")
 
 
-class Site:
+class Site(ReadableSite):
     """One facility's devices and its revenue meter."""
-
-    def __init__(self, config: SiteConfig, seed: int, at_s: float, around: Surroundings | None = None) -> None:
-        around = around or Surroundings(Weather(seed))
-        self.config = config
-        self.devices = config.slots
-        self.digest = digest_of(config, seed)
-        self.at_s = at_s
-        self.energy_wh = 0.0
-        self.plant: Plant | None = None
-        self.on_restart: Callable[[int, BitMap], None] = _pass
-        self.faults = Faults(config.slots, around.schedule, at_s)
-        self._weather = around.weather
-        self._tables = Tables(config, seed)
-        self._everyone = np.arange(self.devices, dtype=np.int64)
-        self._feeders = slots_of_feeders(config)
-        self._devices = Devices(self._tables, self.faults, at_s)
-        self._cut: BoolArray = np.zeros(self.devices, dtype=np.bool_)  # by the plant's breakers
-        self._devices.is_dark |= self.faults.mask(f.POWER_LOST, at_s)
-        self._heat = Heat(self._tables, self.faults, self.ambient_c(at_s), at_s)
-        power_w, hashrate = self._devices.targets(self._everyone, self._heat.allowed_w(self._everyone))
-        self._ramps = Ramps(power_w, at_s)
-        self._physics = Physics(config.site, self._tables, self._ramps, self._heat.inlet_c(self._everyone), at_s)
-        self._physics.full_th_per_s[:] = hashrate
-        self.faults.before = self.advance
-
-    @property
-    def commanded(self) -> ByteArray:
-        """The state code each device says it is in."""
-        return self._devices.commanded
-
-    @property
-    def reachable(self) -> ByteArray:
-        """1 where a device answers; 0 for slots that no group owns, without power, booting, or deaf."""
-        return self._tables.known_slots & self._devices.answers(self._everyone, self.at_s)
 
     def set_state(self, state: int, wanted: BitMap, at_s: float) -> SetResult:
         """Command devices into a state; those already there, or on their way, accept and do nothing."""
@@ -90,24 +51,26 @@ class Site:
         self._refit(index)
 
     def limit(self, wanted: BitMap, watts: float | None, at_s: float) -> BitMap:
-        """Limit the power of devices that answer, or no longer; a GPU's watts are its board's. Returned: who took it."""
+        """Limit the power of devices that answer, or no longer; a GPU's watts are its board's, whose own limit is none.
+
+        Returned: who took it.
+        """
         self.advance(at_s)
         index = slots(wanted & BitMap.union(*self._tables.able))
         index = index[self._devices.answers(index, self.at_s)]
         self._devices.limit_w[index] = inf if watts is None else watts
         for slot in index[self._tables.is_gpu[index]].tolist() if watts is not None else ():
-            self._devices.limit_w[slot] = self._physics.slot_w(slot, float(watts or 0.0))
+            is_none = watts is None or watts >= self._physics.board_limit_w(slot)
+            self._devices.limit_w[slot] = inf if is_none else self._physics.slot_w(slot, float(watts or 0.0))
         self._refit(index)
         return from_slots(index)
 
-    def cap_power(self, slot: int, board_w: float, at_s: float) -> None:
-        """Limit the power of one GPU's board from now on; its limit or more is none.
-
-        Raises:
-            KeyError: the slot holds no GPU.
-        """
-        most_w = self._physics.board_limit_w(slot)
-        self.limit(BitMap([slot]), None if board_w >= most_w else board_w, at_s)
+    def end_work(self, wanted: BitMap, at_s: float) -> BitMap:
+        """Let the applications on GPUs die; of those that ran any."""
+        self.advance(at_s)
+        struck = self._devices.lose_work(slots(wanted & BitMap.union(*self._tables.able)))
+        self._refit(struck)
+        return from_slots(struck)
 
     def impose(self, kind: str, wanted: BitMap, at_s: float, until_s: float = inf, xid: int = 0) -> None:
         """Give devices a fault that no schedule knows: consequences of a command, drills, tests. `xid`: what GPUs report."""
@@ -115,6 +78,7 @@ class Site:
         index = slots(wanted & BitMap.union(*self._tables.able))
         self.faults.impose(kind, index, self.at_s, until_s, xid)
         self._befall(kind, index)
+        self._strike()
 
     def lift(self, kinds: Iterable[str], wanted: BitMap, at_s: float) -> None:
         """Mend devices: their faults of these kinds are over; `xid` among them forgets the last XID."""
@@ -127,13 +91,14 @@ class Site:
         """Move to an instant: integrate the meter, and stop wherever something happens. Going back does nothing."""
         while True:
             plant_s = self.plant.next_after(self.at_s) if self.plant is not None else inf
-            due_s = min(self.faults.next_s, self._heat.next_s, plant_s)
+            due_s = min(self.faults.next_s, self._heat.next_s, plant_s, self.calls.next_s)
             if due_s > at_s:
                 break
             self._integrate(due_s)
             self._happen(due_s)
             if self.plant is not None and plant_s <= due_s:
                 self.plant.step()
+            self.calls.run(due_s)
         self._integrate(at_s)
 
     def set_without_power(self, dead: BoolArray) -> dict[int, BitMap]:
@@ -144,92 +109,35 @@ class Site:
         self._cut = dead.copy()
         return self._relight(self._everyone)
 
-    def power_w(self, at_s: float) -> PowerArray:
-        """IT power of every slot, watts."""
-        self.advance(at_s)
-        return self._ramps.power_w(self.at_s)
-
-    def hashrate_th_per_s(self, at_s: float) -> FloatArray:
-        """What every slot really hashes, TH/s."""
-        self.advance(at_s)
-        return self._physics.hashrate_th_per_s(self._everyone, self.at_s)
-
-    def hashed_th(self, at_s: float) -> FloatArray:
-        """Hashes that every slot has done since the world began, TH: what a pool credits."""
-        self.advance(at_s)
-        return self._physics.hashed_th(self._everyone, self.at_s)
-
-    def energy_j(self, at_s: float) -> FloatArray:
-        """IT energy that every slot has used since the world began, joules."""
-        self.advance(at_s)
-        return self._ramps.energy_of(self._everyone, self.at_s)
-
-    def site_power_w(self, at_s: float) -> float:
-        """All-in power at the revenue meter, watts."""
-        self.advance(at_s)
-        return self._ramps.total_w(self.at_s) * self.pue_at(self.at_s)
-
-    def feeder_power_w(self, feeder_id: str, at_s: float) -> float:
-        """All-in power of one feeder, watts; 0 where no group hangs on it."""
-        self.advance(at_s)
-        index = self._feeders.get(feeder_id)
-        if index is None:
-            return 0.0
-        return float(self._ramps.power_of(index, self.at_s).sum(dtype=np.float64)) * self.pue_at(self.at_s)
-
-    def pue_at(self, at_s: float) -> float:  # noqa: ARG002
-        """All-in power over IT power at an instant; constant unless the site has a cooling plant."""
-        return self.plant.pue if self.plant else self.config.pue
-
-    def ambient_c(self, at_s: float) -> float:
-        """Temperature of the air that enters the devices, °C: outdoors, or what a cooling plant supplies."""
-        if self.plant and self.plant.cooling:
-            return self.plant.cooling.supply_celsius
-        return self.outdoor_c(at_s)
-
-    def outdoor_c(self, at_s: float) -> float:
-        """Temperature outdoors, °C."""
-        return self._weather.temperature_c(self.config.settlement_point, at_s)
-
-    def miner(self, slot: int, at_s: float) -> MinerReading:
-        """The truth about one ASIC.
-
-        Raises:
-            KeyError: the slot holds none.
-        """
-        return self._physics.miner(self._asked(slot, at_s))
-
-    def gpu(self, slot: int, at_s: float) -> GpuReading:
-        """The truth about one GPU.
-
-        Raises:
-            KeyError: the slot holds none.
-        """
-        return self._physics.gpu(self._asked(slot, at_s))
-
     def save(self) -> SiteState:
         """A copy of the state, for the state file."""
-        rooms = ((self._ramps, _RAMPS), (self._devices, _DEVICES), (self._physics, _PHYSICS))
-        arrays = {name: getattr(room, name).copy() for room, names in rooms for name in names}
-        arrays |= {"cut": self._cut.copy(), **self.faults.save()}
-        return SiteState(self.digest, self.at_s, self.energy_wh, arrays)
+        arrays = self._rooms.save() | {"cut": self._cut.copy(), **self.faults.save()}
+        return SiteState(self.digest, tuple(self.keys.values()), self.at_s, self.energy_wh, arrays)
 
-    def restore(self, state: SiteState) -> None:
-        """Take a saved state over."""
+    def restore(self, state: SiteState) -> BitMap:
+        """Take a saved state over, of the groups that are still the same; their slots. All others begin anew."""
+        same = [group for group in self.config.groups if self.keys[group.group] in state.groups]
+        kept = np.zeros(self.devices, dtype=np.bool_)
+        kept[slots(kept_slots(same))] = True
+        if is_whole := state.digest == self.digest:
+            kept[:] = True
         self.at_s, self.energy_wh = state.at_s, state.energy_wh
-        for room, names in ((self._ramps, _RAMPS), (self._devices, _DEVICES), (self._physics, _PHYSICS)):
-            for name in names:
-                setattr(room, name, state.arrays[name])
-        self._cut = state.arrays["cut"]
-        self.faults.restore(state.arrays, state.at_s)
+        self._rooms.restore(state.arrays, kept, state.at_s)
+        self._cut = merged(self._cut, state.arrays["cut"], np.flatnonzero(kept))
+        self.faults.restore(state.arrays, state.at_s, kept)
+        self.faults.take_struck()
         self._heat.step(self.ambient_c(self.at_s), self.at_s)
         self._ramps.take_over(state.at_s)
+        if not is_whole:
+            self._refit(self._everyone)
+        return kept_slots(same)
 
     def _happen(self, due_s: float) -> None:
         """What befalls devices at the instant that the site has come to."""
         if self.faults.next_s <= due_s:
             for kind, index in self.faults.happen(due_s).items():
                 self._befall(kind, index)
+            self._strike()
         if self._heat.next_s <= due_s:
             self._refit(self._heat.step(self.ambient_c(due_s), due_s))
 
@@ -247,6 +155,8 @@ class Site:
         else:
             moved = self._devices.after(kind, index, self.at_s)
             restarted = {state: from_slots(whom) for state, whom in moved.items() if len(whom)}
+            if kind == f.NODE_LOST:
+                self._note_boot(index[~self.faults.any_of((kind,), index)])
         if kind == f.COOLING_LOST:
             self._heat.watch(self.at_s)
         self._refit(index)
@@ -259,8 +169,27 @@ class Site:
         now = self._cut[index] | self.faults.any_of((f.POWER_LOST,), index)
         self._devices.is_dark[index] = now
         restarted = self._devices.boot(index[was & ~now], self.at_s)
+        self._note_boot(index[was & ~now])
         self._refit(index[was != now])
         return {state: from_slots(whom) for state, whom in restarted.items() if len(whom)}
+
+    def _note_boot(self, index: IntArray) -> None:
+        """Devices begin to boot: that mends what a restart mends, and their own software has to know of it."""
+        if not len(index):
+            return
+        gpus = index[self._tables.is_gpu[index]]
+        for kind in f.BY_RESTART if len(gpus) else ():
+            self._befall(kind, self.faults.lift(kind, gpus, self.at_s))
+        for tell in self.on_boot:
+            tell(from_slots(index), self.at_s)
+
+    def _strike(self) -> None:
+        """XIDs have hit GPUs: with some of them the application there dies."""
+        for index, xid in self.faults.take_struck():
+            struck = self._devices.lose_work(index) if xid in f.APP_KILLERS else index[:0]
+            self._refit(struck)
+            for tell in self.on_work_lost if len(struck) else ():
+                tell(from_slots(struck), xid, self.at_s)
 
     def _refit(self, index: IntArray) -> None:
         """Send devices to where their state and condition want them, if they aren't on their way there."""
@@ -285,23 +214,3 @@ class Site:
         down_s = np.where(is_nominal, down_s, np.minimum(down_s, FAULT_RAMP_S))
         ramp_s = np.where(is_rising, self._tables.ramp_up_s[state, index], down_s)
         return np.where(self._devices.is_dark[index], 0.0, ramp_s).astype(np.float32)
-
-    def _asked(self, slot: int, at_s: float) -> Asked:
-        self.advance(at_s)
-        if not 0 <= slot < self.devices:
-            message = f"site {self.config.site}: there is no slot {slot}; it has {self.devices}"
-            raise KeyError(message)
-        inlet_c = float(self._heat.inlet_c(np.array([slot]), self.ambient_c(self.at_s))[0])
-        return Asked(
-            slot,
-            int(self._devices.commanded[slot]),
-            inlet_c,
-            self.faults.at(slot, self.at_s),
-            self.at_s,
-            float(self._devices.limit_w[slot]),
-            self.faults.xid(slot, self.at_s),
-        )
-
-
-def _pass(_state: int, _changed: BitMap) -> None:
-    """Nobody keeps a log."""

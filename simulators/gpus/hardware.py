@@ -4,22 +4,25 @@ The physics and the faults are the site's; this is where the agent and the expor
 """
 
 from collections.abc import Iterable
+from uuid import NAMESPACE_URL, uuid5
 
 from pyroaring import BitMap
 
 from simulators import faults
+from simulators.durability import TransitionLog
 from simulators.gpus.nodes import Node
 from simulators.readings import GpuReading
 
-_BY_RESET = (faults.ECC, faults.NVLINK, faults.XID)  # heat is not mended so
-_BY_RESTART = (*_BY_RESET, faults.FALLEN_OFF_BUS)
+DIALECT = "gpu-agent"
 
 
 class Hardware:
-    """One node's boards."""
+    """One node's boards. What changes them stands in the devices' own log."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, transitions: TransitionLog) -> None:
         self._node = node
+        self._transitions = transitions
+        self._ref = uuid5(NAMESPACE_URL, f"protocol/{DIALECT}/{node.site.config.site}/{node.first_slot}").bytes
         self._site = node.site
         self.resets = [0] * len(node.gpus)
 
@@ -47,18 +50,33 @@ class Hardware:
 
     def set_power_cap(self, numbers: Iterable[int], cap_w: float, at_s: float) -> None:
         """Limit boards' power."""
-        for number in numbers:
-            self._site.cap_power(self._node.gpus[number].slot, cap_w, at_s)
+        self._transitions.limit(self._site, self._ref, cap_w, self.slots(numbers), at_s)
+
+    def uncap(self, numbers: Iterable[int], at_s: float) -> None:
+        """Limit boards' power no longer."""
+        self._transitions.limit(self._site, self._ref, None, self.slots(numbers), at_s)
+
+    def set_state(self, state: int, numbers: Iterable[int], at_s: float) -> None:
+        """Put boards into a state."""
+        self._transitions.set_state(self._site, self._ref, 0, state, self.slots(numbers), at_s)
+
+    def end_work(self, numbers: Iterable[int], at_s: float) -> None:
+        """Let what runs on boards die."""
+        self._transitions.end_work(self._site, self._ref, self.slots(numbers), at_s)
+
+    def has_no_work(self, number: int) -> bool:
+        """Whether what ran on a board has died and nothing was begun since."""
+        return self._site.has_no_work(self._node.gpus[number].slot)
 
     def reset(self, numbers: Iterable[int], at_s: float) -> None:
         """A reset of boards clears their XIDs, memory and link errors."""
-        self._lift(_BY_RESET, numbers, at_s)
+        self._lift(faults.BY_RESET, numbers, at_s)
 
-    def restart(self, uncapped_w: float, at_s: float) -> None:
+    def restart(self, at_s: float) -> None:
         """A restart of the host also brings back what fell off the bus, and forgets power caps."""
         everyone = [gpu.number for gpu in self._node.gpus]
-        self._lift(_BY_RESTART, everyone, at_s)
-        self.set_power_cap(everyone, uncapped_w, at_s)
+        self._lift(faults.BY_RESTART, everyone, at_s)
+        self.uncap(everyone, at_s)
 
     def slots(self, numbers: Iterable[int]) -> BitMap:
         """Their slots at the site."""
@@ -69,6 +87,6 @@ class Hardware:
         return int(self._site.commanded[self._node.gpus[number].slot])
 
     def _lift(self, kinds: Iterable[str], numbers: Iterable[int], at_s: float) -> None:
-        self._site.lift(kinds, self.slots(numbers), at_s)
+        self._transitions.lift(self._site, self._ref, kinds, self.slots(numbers), at_s)
         for number in numbers:
             self.resets[number] += 1

@@ -1,24 +1,27 @@
 """One node's agent: accepts or refuses writes, remembers them, and ends each when its time has come.
 
 Pure state and simulated time: no sockets, no tasks. A GPU has at most one operation at a time; the same request id twice is the
-same operation. What a write does is in `planning`.
+same operation. What a write does is in `planning`; what outlives the world's process is written by `agents`.
 """
 
 from collections import OrderedDict
+from collections.abc import Collection, Iterable
 from http import HTTPStatus
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from simulators.durability import TransitionLog
 from simulators.gpus.hardware import Hardware
 from simulators.gpus.nodes import Node
-from simulators.gpus.planning import Finish, Planner
+from simulators.gpus.planning import Planner
 from simulators.gpus.problems import ProblemError, conflict
 from simulators.gpus.requests import OnGpus, Request
 from simulators.gpus.timings import duration_s
 from simulators.gpus.workload_table import WorkloadTable
-from simulators.gpus.workloads import Operation, Workload
+from simulators.gpus.workloads import Operation, Workload, operation_of, workload_of
 
 MAX_ENDED = 256  # operations that ended and are still remembered: the oldest is forgotten first
+Json = dict[str, Any]
 
 
 class NodeAgent:
@@ -26,14 +29,13 @@ class NodeAgent:
 
     def __init__(self, node: Node, seed: int, transitions: TransitionLog, at_s: float) -> None:
         self.node = node
-        self.hardware = Hardware(node)
+        self.hardware = Hardware(node, transitions)
         self.booted_s = at_s
         self.operations: OrderedDict[str, Operation] = OrderedDict()
         self._seed = seed
         self._table = WorkloadTable(node, self.hardware)
-        self._planner = Planner(node, self.hardware, self._table, transitions)
+        self._planner = Planner(node, self.hardware, self._table)
         self._by_request: dict[str, Operation] = {}
-        self._finish: dict[str, Finish] = {}
         self._busy: dict[int, Operation] = {}
         self._rebooting: Operation | None = None
 
@@ -66,18 +68,45 @@ class NodeAgent:
 
     def finish(self, operation: Operation, at_s: float) -> None:
         """End an operation whose time has come; again does nothing."""
-        finish = self._finish.pop(operation.operation_id, None)
-        if finish is None:
+        if operation.state != "running":
             return
         self._busy = {index: one for index, one in self._busy.items() if one is not operation}
         if operation is self._rebooting:
             self._rebooting, self.booted_s = None, at_s
         try:
-            finish(operation, at_s)
+            self._planner.finish(operation, at_s)
         except ProblemError as problem:
             operation.end(at_s, problem.document())
         else:
             operation.end(at_s)
+
+    def work_lost(self, gpus: Collection[int], xid: int, at_s: float) -> None:
+        """An XID has ended what ran on some GPUs."""
+        self._table.struck(gpus, xid, at_s)
+
+    def lose_power(self, at_s: float) -> None:
+        """The host was without power and begins to boot: operations under way have failed, and nothing runs any more."""
+        reason = "the node lost its power"
+        self._planner.lose_power(tuple(gpu.number for gpu in self.node.gpus), at_s, reason)
+        for operation in self.operations.values():
+            if operation.state == "running":
+                operation.end(at_s, conflict("gpu-lost", reason).document())
+        self._busy, self._rebooting, self.booted_s = {}, None, at_s
+
+    def record(self) -> Json:
+        """What outlives the world, but for the operations, which have records of their own."""
+        workloads = [one.record() for one in self._table.everything()]
+        more = {"is_drained": self.is_drained, "resets": self.hardware.resets}
+        return {"booted_s": self.booted_s, "workloads": workloads} | more
+
+    def restore(self, record: Json, operations: Iterable[Json]) -> None:
+        """Be what an earlier process has left."""
+        workloads = [workload_of(one) for one in record["workloads"]]
+        self._table.restore(workloads)
+        self.booted_s, self._planner.is_drained = record["booted_s"], record["is_drained"]
+        self.hardware.resets = list(record["resets"])
+        for one in operations:
+            self._remember(operation_of(one, {each.workload_id: each for each in workloads}))
 
     def workloads(self, at_s: float) -> list[Workload]:
         """What is on this node; those that failed or were ended by others are among them for a while."""
@@ -94,17 +123,20 @@ class NodeAgent:
         lasts_s = duration_s(self._seed, plan.row, site, slot, request.request_id) if plan.row else 0.0
         identity = f"op-{uuid5(NAMESPACE_URL, f'{self.node.hostname}/{request.request_id}').hex[:12]}"
         operation = Operation(identity, kind, request, gpus, at_s, at_s + lasts_s, plan.workloads)
-        self._by_request[request.request_id] = self.operations[identity] = operation
-        self._finish[identity] = plan.finish
+        self._remember(operation)
         if not plan.row:
             self.finish(operation, at_s)
-        else:
-            self._busy.update(dict.fromkeys(gpus, operation))
         if kind == "reboot":
-            self._rebooting = operation
             self._planner.go_down(gpus, at_s)
         self._forget()
         return operation
+
+    def _remember(self, operation: Operation) -> None:
+        self._by_request[operation.request.request_id] = self.operations[operation.operation_id] = operation
+        if operation.state == "running" and operation.kind not in ("drain", "undrain"):
+            self._busy.update(dict.fromkeys(operation.gpus, operation))
+        if operation.state == "running" and operation.kind == "reboot":
+            self._rebooting = operation
 
     def _gpus(self, request: Request) -> tuple[int, ...]:
         everyone = tuple(gpu.number for gpu in self.node.gpus)

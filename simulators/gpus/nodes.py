@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from simulators.addresses import locate
+from pyroaring import BitMap
+
+from simulators.addresses import address_of, locate
 from simulators.fleet import Fleet, Site
 from simulators.gpus.config import GPUS_PER_NODE
 from simulators.settings import GroupConfig
@@ -51,6 +53,11 @@ class Node(NamedTuple):
         """State codes its GPUs can be commanded into."""
         return frozenset(state.state for state in self.group.states)
 
+    @property
+    def key(self) -> str:
+        """Names it and the group it is of, for what is remembered of it."""
+        return f"{self.site.config.site}/{self.site.keys[self.group.group]}/{self.first_slot}"
+
 
 class Nodes:
     """Every GPU node of the world, by address."""
@@ -69,6 +76,30 @@ class Nodes:
             self._known[address] = node
         return self._known[address]
 
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites whose nodes these are."""
+        return self._sites
+
+    def of_slots(self, site: Site, slots: BitMap) -> dict[str, list[int]]:
+        """By hostname, which GPUs of which nodes some slots of a site are."""
+        found: dict[str, list[int]] = {}
+        for group in site.config.groups if len(slots) else ():
+            if group.kind == "GPU":
+                for slot in slots & BitMap(range(group.first_slot, group.end_slot)):
+                    number, gpu = divmod(slot - group.first_slot, GPUS_PER_NODE)
+                    found.setdefault(_hostname(site, group, number), []).append(gpu)
+        return found
+
+    def of_key(self, key: str) -> Node | None:
+        """The node that a key names; None where there is none, or another one stands in its place."""
+        name, _, slot = (*key.rsplit("/", 2), "", "")[:3]
+        for index, site in enumerate(self._sites):
+            if site.config.site == name and slot.isdecimal() and int(slot) < site.devices:
+                node = self.at(address_of(index, int(slot)))
+                return node if node is not None and node.key == key else None
+        return None
+
     def _find(self, address: str) -> Node | None:
         found = locate(address)
         if found is None or found[0] >= len(self._sites):
@@ -82,7 +113,7 @@ class Nodes:
 
     def _make(self, site: Site, group: GroupConfig, first_slot: int) -> Node:
         number = (first_slot - group.first_slot) // GPUS_PER_NODE
-        hostname = f"{site.config.site}-{group.group}-node-{number:04d}"
+        hostname = _hostname(site, group, number)
         size = min(GPUS_PER_NODE, group.end_slot - first_slot)
         gpus = tuple(self._gpu(site, group, first_slot + index, index, hostname) for index in range(size))
         return Node(hostname, site, group, first_slot, gpus)
@@ -92,3 +123,7 @@ class Nodes:
         seen_as = hashlib.blake2b(f"{self._seed}/gpu/{site.config.site}/{slot}".encode(), digest_size=16).digest()
         uuid = f"GPU-{UUID(bytes=seen_as)}"
         return Gpu(index, slot, uuid, f"00000000:{_BUSES[index]}:00.0", name, capability, hostname)
+
+
+def _hostname(site: Site, group: GroupConfig, number: int) -> str:
+    return f"{site.config.site}-{group.group}-node-{number:04d}"

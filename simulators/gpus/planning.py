@@ -1,44 +1,37 @@
 """What each kind of write does to a node: whether it may begin, how long it takes, and what holds at its end.
 
-A plan is made without changing anything where it is refused. Ids, repetition and waiting are in `node_agent`.
+A plan is made without changing anything where it is refused. What an operation's end does follows from the operation alone, so
+that one can be ended by another process than the one that began it. Ids, repetition and waiting are in `node_agent`.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
-from simulators.durability import TransitionLog
 from simulators.gpus.hardware import Hardware
 from simulators.gpus.nodes import Node
 from simulators.gpus.problems import conflict
-from simulators.gpus.requests import LARGE_GIB, MOST_CAP_W, Parking, Pause, PowerCap, Request, Reset, Start
+from simulators.gpus.requests import LARGE_GIB, Parking, Pause, PowerCap, Request, Reset, Start
 from simulators.gpus.timings import TIMINGS
-from simulators.gpus.workload_table import WorkloadTable, running_xids
+from simulators.gpus.workload_table import WorkloadTable
 from simulators.gpus.workloads import CURTAILED, IDLE, LIVE, STATE_NAMES, Operation, Phase, Workload
 
-DIALECT = "gpu-agent"
 TRAINING = "training"
-
-Finish = Callable[[Operation, float], None]
 
 
 class Plan(NamedTuple):
-    """An operation that may begin: its row of `timings` (none: it is done at once), its workloads, what holds at its end."""
+    """An operation that may begin: its row of `timings` (none: it is done at once) and its workloads."""
 
     row: str
-    finish: Finish
     workloads: tuple[Workload, ...] = ()
 
 
 class Planner:
     """The rules of one node."""
 
-    def __init__(self, node: Node, hardware: Hardware, table: WorkloadTable, transitions: TransitionLog) -> None:
+    def __init__(self, node: Node, hardware: Hardware, table: WorkloadTable) -> None:
         self._node = node
         self._hardware = hardware
         self._table = table
-        self._transitions = transitions
-        self._ref = uuid5(NAMESPACE_URL, f"protocol/{DIALECT}/{node.site.config.site}/{node.first_slot}").bytes
         self.is_drained = False
 
     def plan(self, kind: str, request: Request, gpus: tuple[int, ...], at_s: float) -> Plan:
@@ -48,21 +41,48 @@ class Planner:
             ProblemError: the node is not in a state to do it.
         """
         if kind in ("drain", "undrain"):
-            return Plan("", lambda _operation, _at_s: self._drain(kind == "drain"))
+            return Plan("")
         if kind == "reboot":
-            return Plan("reboot", self._come_back)
+            return Plan("reboot")
         if isinstance(request, Reset):
             return self._reset(request, gpus)
         if isinstance(request, Parking) and kind == "stop":
-            return self._stop(request, gpus)
+            return Plan("stop", tuple(self._table.whole_on(gpus)))
         self._check_on_bus(gpus, at_s)
         return self._plan_work(kind, request, gpus, at_s)
 
     def go_down(self, gpus: tuple[int, ...], at_s: float) -> None:
         """The host stops: nothing runs any more."""
+        self.lose_power(gpus, at_s, "the node was rebooted")
+        self._hardware.set_state(CURTAILED, gpus, at_s)
+
+    def lose_power(self, gpus: tuple[int, ...], at_s: float, reason: str) -> None:
+        """What ran on the host is over."""
         for one in self._table.live_on(gpus):
-            one.enter(Phase.FAILED, at_s, "the node was rebooted")
-        self._set_state(CURTAILED, gpus)
+            one.enter(Phase.FAILED, at_s, reason)
+
+    def finish(self, operation: Operation, at_s: float) -> None:
+        """Let hold what an operation was asked for.
+
+        Raises:
+            ProblemError: it has failed.
+        """
+        match operation.kind:
+            case "start" | "resume":
+                self._run(operation, at_s)
+            case "pause" | "checkpoint":
+                self._put_to_sleep(operation, at_s)
+            case "stop":
+                self._stop(operation, at_s)
+            case "reset":
+                self._finish_reset(operation, at_s)
+            case "reboot":
+                self._hardware.restart(at_s)
+                self._rest(operation.gpus, at_s)
+            case "drain" | "undrain":
+                self.is_drained = operation.kind == "drain"
+            case _:
+                self._cap(operation, at_s)
 
     def _plan_work(self, kind: str, request: Request, gpus: tuple[int, ...], at_s: float) -> Plan:
         match request:
@@ -71,11 +91,9 @@ class Planner:
             case Pause():
                 return self._pause(request, gpus)
             case Parking() if kind == "checkpoint":
-                return self._checkpoint(request, gpus)
+                return self._checkpoint(gpus)
             case PowerCap():
-                return Plan(
-                    "power-cap", lambda done, now_s: self._hardware.set_power_cap(done.gpus, request.cap_w, now_s)
-                )
+                return Plan("power-cap")
             case _:
                 return self._resume(gpus)
 
@@ -92,37 +110,23 @@ class Planner:
         for old in before:
             old.enter(Phase.STOPPED, at_s, f"replaced by {name}")
         self._table.add(fresh)
-        self._rest(gpus, is_parked=False)
+        self._rest(gpus, at_s)
         row = "start/training" if fresh.workload_class == TRAINING else f"start/{fresh.size}/{request.load}"
-        return Plan(row, self._run, (fresh,))
+        return Plan(row, (fresh,))
 
     def _pause(self, request: Pause, gpus: tuple[int, ...]) -> Plan:
         found = self._table.in_phase(gpus, {Phase.RUNNING, Phase.PAUSED})
         if any(one.workload_class == TRAINING for one in found):
             raise conflict("not-pausable", "training has no sleep mode; checkpoint it")
+        return Plan(f"pause/{request.level}", found)
 
-        def finish(operation: Operation, at_s: float) -> None:
-            for one in operation.workloads:
-                one.enter(Phase.PAUSED, at_s)
-                one.level = request.level
-            self._rest(operation.gpus, is_parked=request.park)
-
-        return Plan(f"pause/{request.level}", finish, found)
-
-    def _checkpoint(self, request: Parking, gpus: tuple[int, ...]) -> Plan:
+    def _checkpoint(self, gpus: tuple[int, ...]) -> Plan:
         found = self._table.in_phase(gpus, {Phase.RUNNING, Phase.CHECKPOINTED})
         wide = next((one for one in found if one.workload_class != TRAINING and len(one.gpus) > 1), None)
         if wide is not None:
             detail = f"{wide.workload_id} runs on {len(wide.gpus)} GPUs: a CUDA checkpoint restores one GPU; pause it"
             raise conflict("checkpoint-multi-gpu", detail, workload=wide.workload_id)
-
-        def finish(operation: Operation, at_s: float) -> None:
-            for one in operation.workloads:
-                one.enter(Phase.CHECKPOINTED, at_s)
-                one.method = _method(one)
-            self._rest(operation.gpus, is_parked=request.park)
-
-        return Plan(_slowest([f"checkpoint/{_method(one)}" for one in found]), finish, found)
+        return Plan(_slowest([f"checkpoint/{_method(one)}" for one in found]), found)
 
     def _resume(self, gpus: tuple[int, ...]) -> Plan:
         self._check_open()
@@ -131,39 +135,47 @@ class Planner:
             f"resume/{one.method}" if one.phase is Phase.CHECKPOINTED else f"resume/{one.level or 1}/{one.size}"
             for one in found
         ]
-        return Plan(_slowest(rows), self._run, found)
-
-    def _stop(self, request: Parking, gpus: tuple[int, ...]) -> Plan:
-        found = self._table.whole_on(gpus)
-
-        def finish(operation: Operation, at_s: float) -> None:
-            for one in operation.workloads:
-                one.enter(Phase.STOPPED, at_s, "stopped")
-            self._rest(operation.gpus, is_parked=request.park)
-
-        return Plan("stop", finish, tuple(found))
+        return Plan(_slowest(rows), found)
 
     def _reset(self, request: Reset, gpus: tuple[int, ...]) -> Plan:
         in_use = self._table.whole_on(gpus)
         if in_use and not request.force:
             detail = f"{in_use[0].workload_id} runs on it; stop it, or send force: true"
             raise conflict("in-use", detail, workload=in_use[0].workload_id)
+        return Plan("reset", tuple(in_use))
 
-        def finish(operation: Operation, at_s: float) -> None:
-            for one in operation.workloads:
-                one.enter(Phase.FAILED, at_s, "its GPU was reset")
-            self._check_on_bus(operation.gpus, at_s)
-            self._hardware.reset(operation.gpus, at_s)
-            self._rest(operation.gpus, is_parked=False)
+    def _put_to_sleep(self, operation: Operation, at_s: float) -> None:
+        request, alive = operation.request, [one for one in operation.workloads if one.phase in LIVE]
+        for one in alive:
+            if isinstance(request, Pause):
+                one.enter(Phase.PAUSED, at_s)
+                one.level = request.level
+            else:
+                one.enter(Phase.CHECKPOINTED, at_s)
+                one.method = _method(one)
+        self._rest(operation.gpus, at_s, is_parked=isinstance(request, Parking) and request.park)
+        dead = next((one for one in operation.workloads if one not in alive), None)
+        if dead is not None:
+            raise conflict(
+                "wrong-phase", f"{dead.workload_id} is {dead.phase}: {dead.reason}", workload=dead.workload_id
+            )
 
-        return Plan("reset", finish, tuple(in_use))
+    def _stop(self, operation: Operation, at_s: float) -> None:
+        for one in operation.workloads:
+            one.enter(Phase.STOPPED, at_s, "stopped")
+        is_parked = isinstance(operation.request, Parking) and operation.request.park
+        self._rest(operation.gpus, at_s, is_parked=is_parked)
 
-    def _drain(self, is_drained: bool) -> None:
-        self.is_drained = is_drained
+    def _finish_reset(self, operation: Operation, at_s: float) -> None:
+        for one in operation.workloads:
+            one.enter(Phase.FAILED, at_s, "its GPU was reset")
+        self._check_on_bus(operation.gpus, at_s)
+        self._hardware.reset(operation.gpus, at_s)
+        self._rest(operation.gpus, at_s)
 
-    def _come_back(self, operation: Operation, at_s: float) -> None:
-        self._hardware.restart(MOST_CAP_W, at_s)
-        self._rest(operation.gpus, is_parked=False)
+    def _cap(self, operation: Operation, at_s: float) -> None:
+        if isinstance(operation.request, PowerCap):
+            self._hardware.set_power_cap(operation.gpus, operation.request.cap_w, at_s)
 
     def _run(self, operation: Operation, at_s: float) -> None:
         """Its workloads run from now on."""
@@ -173,16 +185,13 @@ class Planner:
             self._check_on_bus(operation.gpus, at_s)
         for one in operation.workloads:
             if one.phase in LIVE:
-                self._set_state(one.state, one.gpus)
+                self._hardware.set_state(one.state, one.gpus, at_s)
                 one.enter(Phase.RUNNING, at_s)
-                one.xids = running_xids(self._hardware, one, at_s)
 
-    def _rest(self, gpus: tuple[int, ...], *, is_parked: bool) -> None:
+    def _rest(self, gpus: tuple[int, ...], at_s: float, *, is_parked: bool = False) -> None:
         """GPUs do nothing from now on: idle, or in their lowest power state where asked for or where idle is none of theirs."""
-        self._set_state(CURTAILED if is_parked or IDLE not in self._node.states else IDLE, gpus)
-
-    def _set_state(self, state: int, gpus: tuple[int, ...]) -> None:
-        self._transitions.set_state(self._node.site, self._ref, 0, state, self._hardware.slots(gpus))
+        state = CURTAILED if is_parked or IDLE not in self._node.states else IDLE
+        self._hardware.set_state(state, gpus, at_s)
 
     def _check_open(self) -> None:
         if self.is_drained:

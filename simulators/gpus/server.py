@@ -1,7 +1,6 @@
-"""The GPU nodes of a world: both ports, and the clockwork that ends operations. Started and stopped by `__main__`."""
+"""The GPU nodes of a world: both ports. Started and stopped by `__main__`."""
 
 import asyncio
-import contextlib
 
 from simulators.clock import Clock
 from simulators.durability import TransitionLog
@@ -34,7 +33,6 @@ class GpuNodesServer:
         wires = Wires(fleet.network, clock)
         self._exporter = Listener(exporter, own.exporter_port, self._agents.answers, wires, within_s)
         self._agent = Listener(agent, own.agent_port, self._agents.answers, wires, within_s)
-        self._clockwork: asyncio.Task[None] | None = None
 
     @property
     def ports(self) -> tuple[int, int]:
@@ -50,15 +48,9 @@ class GpuNodesServer:
     async def start(self) -> None:
         """Answer from now on."""
         await asyncio.gather(self._exporter.start(), self._agent.start())
-        self._clockwork = asyncio.create_task(self._agents.run())
 
     async def stop(self) -> None:
         """Close both ports; idempotent."""
-        if self._clockwork is not None:
-            self._clockwork.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._clockwork
-            self._clockwork = None
         await asyncio.gather(self._exporter.stop(), self._agent.stop())
 
 

@@ -1,7 +1,7 @@
 """The workloads of one node: which are live, which cover some GPUs whole, and what others or an XID did to them.
 
-Looking changes nothing at the site: a workload that an XID has ended is shown as failed, and its GPUs stay in their state, as
-the other ranks of a job go on spinning, until it is stopped or started again.
+Looking changes nothing at the site. A workload that an XID has ended on one of its GPUs is over on all of them: it is shown as
+failed and they draw like idle ones, but they stay in their state until it is stopped or started again.
 """
 
 from collections.abc import Collection, Iterable
@@ -13,7 +13,6 @@ from simulators.gpus.problems import conflict
 from simulators.gpus.workloads import CLASS_OF_STATE, LIVE, Phase, Workload
 
 MAX_ENDED = 64
-APP_KILLERS = frozenset({8, 13, 31, 32, 45, 46, 48, 62, 64, 69, 79, 94, 95, 109, 119, 120, 140})
 
 
 class WorkloadTable:
@@ -30,6 +29,18 @@ class WorkloadTable:
         ended = [one for one in self._all if one.phase not in LIVE]
         for one in ended[: max(0, len(ended) - MAX_ENDED)]:
             self._all.remove(one)
+
+    def restore(self, workloads: Iterable[Workload]) -> None:
+        """Remember what was remembered before."""
+        self._all = list(workloads)
+
+    def struck(self, gpus: Collection[int], xid: int, at_s: float) -> None:
+        """An XID has ended what runs on some GPUs: the whole of each workload is over."""
+        for one in self._all:
+            hit = sorted(set(gpus) & set(one.gpus))
+            if one.phase is Phase.RUNNING and hit:
+                one.enter(Phase.FAILED, at_s, f"XID {xid} on GPU {hit[0]}")
+                self._hardware.end_work(one.gpus, at_s)
 
     def everything(self) -> list[Workload]:
         """All that are remembered, oldest first."""
@@ -68,7 +79,7 @@ class WorkloadTable:
         return tuple(found)
 
     def look_after(self, busy: Collection[int], at_s: float) -> None:
-        """Notice what others did to GPUs that no operation is at work on, and what XIDs did."""
+        """Notice what others did to GPUs that no operation is at work on."""
         for one in self._all:
             if one.phase is Phase.RUNNING and not set(busy) & set(one.gpus):
                 self._look_after(one, at_s)
@@ -80,24 +91,18 @@ class WorkloadTable:
     def _look_after(self, workload: Workload, at_s: float) -> None:
         if any(self._hardware.commanded(index) != workload.state for index in workload.gpus):
             workload.enter(Phase.STOPPED, at_s, "the site switched its GPUs")
-            return
-        for index in workload.gpus:
-            xid = self._hardware.reading(index, at_s).last_xid
-            if xid != workload.xids.get(index, 0) and xid in APP_KILLERS:
-                workload.enter(Phase.FAILED, at_s, f"XID {xid} on GPU {index}")
-                return
 
     def _is_accounted_for(self, index: int, state: int) -> bool:
         last = next((one for one in reversed(self._all) if index in one.gpus), None)
-        return last is not None and (last.phase in LIVE or (last.phase is Phase.FAILED and last.state == state))
+        is_dead = self._hardware.has_no_work(index)
+        return last is not None and (
+            last.phase in LIVE or (last.phase is Phase.FAILED and last.state == state and is_dead)
+        )
 
     def _adopt(self, index: int, state: int, at_s: float) -> None:
         """Work that was not begun here: the site commanded its GPU past the agent."""
         name = f"wl-{uuid5(NAMESPACE_URL, f'{self._node.hostname}/{index}/{at_s}').hex[:12]}"
-        xids = {index: self._hardware.reading(index, at_s).last_xid}
-        self.add(Workload(name, CLASS_OF_STATE[state], "unknown", (index,), False, Phase.RUNNING, at_s, xids=xids))
-
-
-def running_xids(hardware: Hardware, workload: Workload, at_s: float) -> dict[int, int]:
-    """The last XID of each of its GPUs as it begins to run: those are not its own."""
-    return {index: hardware.reading(index, at_s).last_xid for index in workload.gpus}
+        found = Workload(name, CLASS_OF_STATE[state], "unknown", (index,), False, Phase.RUNNING, at_s)
+        if self._hardware.has_no_work(index):
+            found.enter(Phase.FAILED, at_s, f"XID {self._hardware.reading(index, at_s).last_xid} on GPU {index}")
+        self.add(found)

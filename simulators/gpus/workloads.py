@@ -1,15 +1,21 @@
 """What the agent keeps of a workload and of an operation: plain records and their JSON. What changes them is in `node_agent`."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 from simulators.clock import iso
-from simulators.gpus.requests import Request
+from simulators.gpus.requests import Request, parse
 
 CURTAILED, IDLE = 0, 1
 STATE_OF_CLASS = {"inference_realtime": 4, "inference_batch": 5, "training": 6}
 CLASS_OF_STATE = {state: name for name, state in STATE_OF_CLASS.items()}
 STATE_NAMES = {CURTAILED: "parked", IDLE: "idle", **CLASS_OF_STATE}
+
+
+Json = dict[str, Any]
+_KEPT = ("operation_id", "kind", "gpus", "begun_s", "due_s", "state", "ended_s", "problem")
 
 
 class Phase(StrEnum):
@@ -40,7 +46,6 @@ class Workload:
     level: int = 0  # of vLLM's sleep
     method: str = ""  # of the checkpoint: cuda, application
     reason: str = ""
-    xids: dict[int, int] = field(default_factory=dict)  # by GPU: the last XID when it began to run
 
     @property
     def state(self) -> int:
@@ -55,6 +60,10 @@ class Workload:
     def enter(self, phase: Phase, at_s: float, reason: str = "") -> None:
         """Be in another phase from now on."""
         self.phase, self.since_s, self.reason = phase, at_s, reason
+
+    def record(self) -> Json:
+        """All of it, to be kept; `workload_of` reads it."""
+        return asdict(self)
 
     def document(self) -> dict[str, object]:
         """As JSON."""
@@ -85,6 +94,12 @@ class Operation:
     ended_s: float | None = None
     problem: dict[str, object] | None = None
 
+    def record(self) -> Json:
+        """All of it, to be kept; `operation_of` reads it."""
+        kept = {name: getattr(self, name) for name in _KEPT}
+        request = self.request.model_dump(mode="json", by_alias=True)
+        return kept | {"request": request, "workloads": [one.workload_id for one in self.workloads]}
+
     def end(self, at_s: float, problem: dict[str, object] | None = None) -> None:
         """It has succeeded, or failed with a problem."""
         self.state = "failed" if problem else "succeeded"
@@ -104,3 +119,16 @@ class Operation:
             "workloads": [workload.workload_id for workload in self.workloads],
             "problem": self.problem,
         }
+
+
+def workload_of(record: Json) -> Workload:
+    """The workload of a record."""
+    return Workload(**record | {"gpus": tuple(record["gpus"]), "phase": Phase(record["phase"])})
+
+
+def operation_of(record: Json, workloads: dict[str, Workload]) -> Operation:
+    """The operation of a record; of its workloads those that are still known."""
+    kept = {name: record[name] for name in _KEPT} | {"gpus": tuple(record["gpus"])}
+    request = parse(record["kind"], json.dumps(record["request"]).encode())
+    known = tuple(workloads[name] for name in record["workloads"] if name in workloads)
+    return Operation(**kept, request=request, workloads=known)

@@ -11,7 +11,8 @@ from typing import Final, cast
 
 from simulators.addresses import is_loopback
 from simulators.listeners import reset
-from simulators.miners.miner import Hall, Miner
+from simulators.miners.hall import Hall
+from simulators.miners.miner import Miner
 
 MAX_CONNECTIONS: Final = 4096
 MAX_REQUEST_BYTES: Final = 64 * 1024
@@ -97,7 +98,8 @@ class Conversation(asyncio.Protocol):
         return self._miner
 
     def send(self, body: bytes) -> None:
-        """Write a reply and stay."""
+        """Write a reply and stay; what it has changed is on the disk by then."""
+        self.desk.hall.write()
         if self._transport is not None:
             self.desk.answered += 1
             self._transport.write(body)
@@ -109,6 +111,7 @@ class Conversation(asyncio.Protocol):
     def finish(self, body: bytes, after_s: float = 0.0) -> None:
         """Answer, if need be later, and close. No more requests are taken; without a body the connection just ends."""
         self._is_done = True
+        self.desk.hall.write()
         self.buffer.clear()
         if after_s > 0:
             self._start(after_s, self._close, body)

@@ -1,103 +1,39 @@
-"""One miner behind its address: what it remembers, what it obeys, and its reboot. `Hall` finds it.
+"""One miner behind its address: what it obeys, what it says, and its reboot. `hall` finds it and keeps what it remembers.
 
-What only a control board knows (pools, lights, sessions) is kept here and is forgotten when the world restarts. States go through
-the devices' own log, like the gateway's; the truth about power and hashes is the site's.
+All that a command does to the device goes through the devices' own log, like the gateway's; the truth about power and hashes is
+the site's.
 """
 
-import asyncio
 import uuid
-from bisect import bisect_right
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pyroaring import BitMap
 
-from simulators.addresses import Place, locate
-from simulators.clock import Clock
-from simulators.durability import TransitionLog
+from simulators.addresses import Place
 from simulators.faults import HUNG, LYING, NO_POOL, UNREACHABLE
-from simulators.fleet import CURTAILED, Fleet, Site
-from simulators.miners.firmware import Firmware, firmware_named
+from simulators.fleet import CURTAILED, Site
+from simulators.miners.firmware import Firmware
 from simulators.miners.identity import Hardware, hardware_of, identity_of
 from simulators.miners.memory import POOLS, Memory, Pool
 from simulators.miners.report import FULL, MINING_STATES, Report, report_of
-from simulators.settings import GroupConfig, WorldConfig
+from simulators.settings import GroupConfig
 from simulators.streams import stream
+
+if TYPE_CHECKING:
+    from simulators.miners.hall import Hall
 
 LEAST_SHARE: Final = 0.4  # of its full power, below which a miner takes no limit (setting)
 RESTART_S: Final = 15.0  # the mining process alone, simulated seconds (setting)
 _REBOOT_S: Final = (30.0, 90.0)
-_SOONEST_S: Final = 0.05
 _SAMPLE_S: Final = 0.05  # real: a control board doesn't look at its boards more often
 _NEAR: Final = 0.01  # a limit this close to a state's own power is that state
-
-
-class Hall:
-    """All miners of the world by their address."""
-
-    def __init__(self, config: WorldConfig, fleet: Fleet, transitions: TransitionLog, clock: Clock) -> None:
-        self.seed = config.seed
-        self.clock = clock
-        self.transitions = transitions
-        self._sites = [fleet.sites[site.site] for site in config.sites]
-        self._groups = [sorted(site.groups, key=lambda group: group.first_slot) for site in config.sites]
-        self._firsts = [[group.first_slot for group in groups] for groups in self._groups]
-        self._firmware = {
-            group.firmware: firmware_named(group.firmware) for site in config.sites for group in site.groups
-        }
-        self._memories: dict[Place, Memory] = {}
-        self._boots: dict[Place, asyncio.TimerHandle] = {}
-
-    def at(self, address: str) -> "Miner | None":
-        """The miner at an address, whatever its condition; None where there is none."""
-        place = locate(address)
-        if place is None or place.site_index >= len(self._sites):
-            return None
-        number = bisect_right(self._firsts[place.site_index], place.slot) - 1
-        group = self._groups[place.site_index][number] if number >= 0 else None
-        if group is None or place.slot >= group.end_slot or group.kind != "ASIC":
-            return None
-        return Miner(self, place, self._sites[place.site_index], group, self._firmware[group.firmware], address)
-
-    @property
-    def remembered(self) -> int:
-        """How many miners were ever told anything; the others cost nothing, however often they are read."""
-        return len(self._memories)
-
-    def memory(self, place: Place) -> Memory | None:
-        """What a miner was told; None: nothing yet."""
-        return self._memories.get(place)
-
-    def keep(self, place: Place, memory: Memory) -> None:
-        """Have a miner remember what it is told from now on."""
-        self._memories.setdefault(place, memory)
-
-    def boot_later(self, place: Place, miner: "Miner", seconds: float) -> None:
-        """Look after a boot when it should be over."""
-        loop = asyncio.get_running_loop()
-        delay_s = max(_SOONEST_S, seconds / self.clock.speed)
-        if place in self._boots:
-            self._boots[place].cancel()
-        self._boots[place] = loop.call_later(delay_s, self._finish_boot, place, miner)
-
-    def stop(self) -> None:
-        """Forget the boots under way."""
-        for handle in self._boots.values():
-            handle.cancel()
-        self._boots.clear()
-
-    def _finish_boot(self, place: Place, miner: "Miner") -> None:
-        self._boots.pop(place, None)
-        left_s = miner.memory.boot_until_s - self.clock.now_s()
-        if miner.memory.boot_state is not None and left_s > 0:
-            self.boot_later(place, miner, left_s)
-        miner.finish_boot()
 
 
 class Miner:
     """One miner, as long as a connection lasts."""
 
     def __init__(
-        self, hall: Hall, place: Place, site: Site, group: GroupConfig, firmware: Firmware, address: str
+        self, hall: "Hall", place: Place, site: Site, group: GroupConfig, firmware: Firmware, address: str
     ) -> None:
         self.hall = hall
         self.place = place
@@ -119,14 +55,18 @@ class Miner:
         if kept is not None:
             return kept
         if self._unwritten is None:
-            urls = [f"stratum+tcp://pool-{number}.invalid:3333" for number in range(POOLS)]
-            pools = [Pool(url, f"hcp.{self.identity.hostname}", "x") for url in urls]
-            self._unwritten = Memory(pools, (self.states or [FULL])[-1])
+            self._unwritten = self.factory_memory()
         return self._unwritten
+
+    def factory_memory(self) -> Memory:
+        """What a board remembers that was never told anything."""
+        urls = [f"stratum+tcp://pool-{number}.invalid:3333" for number in range(POOLS)]
+        pools = [Pool(url, f"hcp.{self.identity.hostname}", "x") for url in urls]
+        return Memory(pools, (self.states or [FULL])[-1])
 
     def keep(self) -> Memory:
         """Remember what comes now; to be called before anything is changed."""
-        self.hall.keep(self.place, self.memory)
+        self.hall.keep(self)
         return self.memory
 
     @property
@@ -145,7 +85,6 @@ class Miner:
         now_s = self.now_s
         if now_s < self.memory.closed_until_s or UNREACHABLE in self.site.faults.at(self.place.slot, now_s):
             return False
-        self.finish_boot()
         return self.report().power_w > 0
 
     @property
@@ -211,23 +150,22 @@ class Miner:
         is_near = bool(fitting) and self.state_power_w(fitting[-1]) >= watts * (1 - _NEAR)
         state = fitting[-1] if fitting and (is_near or not above) else above[0]
         self._report = None
-        self.site.limit(BitMap([self.place.slot]), watts, self.now_s)
+        self.hall.transitions.limit(self.site, self._ref, watts, self._here)
         return self.choose(state)
 
     def unlimit(self) -> None:
         """Draw what the state draws."""
         self._report = None
-        self.site.limit(BitMap([self.place.slot]), None, self.now_s)
+        self.hall.transitions.limit(self.site, self._ref, None, self._here)
 
     def write_pools(self, pools: list[Pool]) -> None:
         """Take other pools and start anew with them; without any it draws little and hashes nothing, whatever its mode."""
         had_pool, state = self.has_pool, self.report().state
         self.memory.pools = (pools + [Pool("", "", "")] * POOLS)[:POOLS]
-        here = BitMap([self.place.slot])
-        if self.has_pool:
-            self.site.lift((NO_POOL,), here, self.now_s)
-        elif had_pool:
-            self.site.impose(NO_POOL, here, self.now_s)
+        if self.has_pool and NO_POOL in self.site.faults.at(self.place.slot, self.now_s):
+            self.hall.transitions.lift(self.site, self._ref, (NO_POOL,), self._here)
+        elif had_pool and not self.has_pool:
+            self.hall.transitions.impose(self.site, self._ref, NO_POOL, self._here)
         if had_pool and not self.has_pool and state != CURTAILED:
             self._set(CURTAILED)
             self._set(state)
@@ -240,17 +178,29 @@ class Miner:
         draw = stream(self.hall.seed, "miners.reboot", *self.place, self.memory.counter).random()
         seconds = low + (high - low) * float(draw)
         self.memory.closed_until_s = self.now_s + seconds
+        self.memory.tokens, self.memory.session, self.memory.is_blinking = {}, "", False
         self._boot(seconds)
 
     def restart(self) -> None:
         """Restart the mining process alone; the control board goes on answering."""
         self._boot(RESTART_S)
 
-    def finish_boot(self) -> None:
-        """Take up work again if the boot is over."""
+    def finish_boot(self, at_s: float) -> None:
+        """Take up work again if the boot is over at an instant: by itself, whoever can reach it."""
         state = self.memory.boot_state
-        if state is not None and self.now_s >= self.memory.boot_until_s:
-            self.turn(state)
+        if state is None or at_s < self.memory.boot_until_s:
+            return
+        self.keep().boot_state = None
+        if state in MINING_STATES:
+            self.memory.mining_state = state
+        self.hall.transitions.resume(self.site, self._ref, state, self._here, at_s)
+
+    def lose_power(self, at_s: float) -> None:
+        """It was without power and begins to boot; a restart that was under way ends with that."""
+        state = self.keep().boot_state
+        self.memory.lose_power()
+        if state is not None:
+            self.hall.transitions.resume(self.site, self._ref, state, self._here, at_s)
 
     def _boot(self, seconds: float) -> None:
         """Stop, and remember what to do afterwards: a WhatsMiner that was off mines again, the others stay as they were."""
@@ -258,7 +208,7 @@ class Miner:
         after = self.memory.mining_state if self.firmware.is_whatsminer else report.state
         self._set(CURTAILED)
         self.memory.boot_state, self.memory.boot_until_s = after, self.now_s + seconds
-        self.hall.boot_later(self.place, self, seconds)
+        self.hall.boot_later(self, self.memory.boot_until_s)
 
     def _look(self, now_s: float) -> Report:
         reading = self.site.miner(self.place.slot, now_s)
@@ -273,10 +223,18 @@ class Miner:
         """Times the hashes done that this one claims when it lies."""
         return 1.08 + 0.17 * float(stream(self.hall.seed, "miners.lie", *self.place).random())
 
-    def _set(self, state: int) -> bool:
+    @property
+    def _ref(self) -> bytes:
+        """What the devices' own log calls this miner's commands by."""
         name = f"protocol/{self.firmware.dialect.value}/{self.site.config.site}/{self.place.slot}"
-        ref = uuid.uuid5(uuid.NAMESPACE_URL, name).bytes
-        result = self.hall.transitions.set_state(self.site, ref, 0, state, BitMap([self.place.slot]))
+        return uuid.uuid5(uuid.NAMESPACE_URL, name).bytes
+
+    @property
+    def _here(self) -> BitMap:
+        return BitMap([self.place.slot])
+
+    def _set(self, state: int) -> bool:
+        result = self.hall.transitions.set_state(self.site, self._ref, 0, state, self._here)
         self._report = None
         return bool(result.accepted)
 

@@ -20,7 +20,7 @@ from simulators.miners.cgminer import Answers, CgminerTalk
 from simulators.miners.conversation import Conversation, Desk
 from simulators.miners.firmware import Dialect
 from simulators.miners.framed import FramedTalk
-from simulators.miners.miner import Hall
+from simulators.miners.hall import Hall
 from simulators.miners.web import Serve, WebTalk
 from simulators.settings import WorldConfig, WorldConfigError
 from simulators.wires import Wires
@@ -91,7 +91,6 @@ class MinersServer:
         for conversation in list(self.desk.open):
             conversation.abort()
         self._wires.stop()
-        self._hall.stop()
         self._servers.clear()
         await asyncio.sleep(0)
 

@@ -87,7 +87,17 @@ async def test_operations_end_by_themselves_in_simulated_time(tmp_path):
     async with gpu_world(tmp_path, speed=600.0) as world, world.driver() as node:
         await node.set_state(BATCH, ALL, fresh_id())
         assert commanded(world) == [1] * 8
-        await until(lambda: commanded(world) == [5] * 8, "the workload is loaded, though nobody asks", 5)
+
+        def is_loaded():
+            world.fleet.catch_up(world.clock.now_s())
+            return commanded(world) == [5] * 8
+
+        await until(is_loaded, "the workload is loaded, though nobody asks its agent", 5)
+        async with plain_http() as http:
+            reply = await http.get(f"http://{world.at()}:{world.agent_port}/v1/operations")
+    due, ended = (reply.json()["operations"][0][name] for name in ("expected_end_at", "ended_at"))
+    lines = [json.loads(line) for line in (tmp_path / "transitions.jsonl").read_text().splitlines()]
+    assert [line["simulated_at"] for line in lines if line["state"] == 5] == [due] == [ended], "not when it was noticed"
 
 
 async def test_inference_sleeps_and_wakes_within_published_times(tmp_path):
@@ -194,7 +204,8 @@ async def test_read_back_is_of_mode_and_power(tmp_path):
         outcome = await node.set_state(BATCH, ALL, fresh_id())
         assert set((await node.read_back(BATCH, ALL)).values()) == {Verdict.ON_THE_WAY}
         assert set((await node.read_back(IDLE, ALL)).values()) == {Verdict.ARRIVED}
-        await finish(world, node, outcome.accepted[0], "start/small/cold")
+        world.clock.at_s = world.site.calls.next_s + 1.0
+        assert (await node.read_operation(outcome.accepted[0])).state == "succeeded"
         assert set((await node.read_back(BATCH, ALL)).values()) == {Verdict.WRONG_POWER}
         world.pass_time(30)
         assert set((await node.read_back(BATCH, ALL)).values()) == {Verdict.ARRIVED}
@@ -217,10 +228,12 @@ async def test_faults_make_every_threshold_fire(tmp_path):
         assert [issues_of(gpu) for gpu in (await node.read_telemetry()).gpus] == [()] * 8
         world.impose(faults.THROTTLED, 1)
         world.impose(faults.COOLING_LOST, 2)
-        world.impose(faults.ECC, 3, xid=64)
         world.impose(faults.XID, 4, xid=92)
         world.pass_time(3600)
         found = [{issue.issue_type for issue in issues_of(gpu)} for gpu in (await node.read_telemetry()).gpus]
+        world.impose(faults.ECC, 3, xid=64)  # which ends the work of all eight
+        world.pass_time(5)
+        found[3] = {issue.issue_type for issue in issues_of((await node.read_telemetry()).gpus[3])}
     assert found[0] == set()
     assert found[1] == {"throttled"}
     assert found[2] & {"elevated_temperature", "high_temperature"}
@@ -333,7 +346,7 @@ async def test_a_reset_of_a_gpu_off_the_bus_fails_later_and_says_why(tmp_path):
 
 @pytest.mark.parametrize(("xid", "phase"), [(94, "failed"), (63, "running")])
 async def test_an_xid_that_ends_the_application_shows_in_its_workload_alone(tmp_path, xid, phase):
-    async with gpu_world(tmp_path) as world, world.driver() as node:
+    async with gpu_world(tmp_path, collect_s=1.0) as world, world.driver() as node:
         await run(world, node, BATCH, (0,))
         await run(world, node, BATCH, (1,))
         world.impose(faults.XID, 0, xid=xid)
@@ -341,11 +354,75 @@ async def test_an_xid_that_ends_the_application_shows_in_its_workload_alone(tmp_
         assert [one.workload_phase for one in (await node.read_status())[:2]] == [phase, "running"]
         assert XIDS[xid].kills_workload is (phase == "failed")
         assert commanded(world)[:2] == [5, 5]
+        world.pass_time(30)
+        busy_w = (await node.read_telemetry()).gpus[1].power_w
+        assert ((await node.read_telemetry()).gpus[0].power_w < 0.3 * busy_w) is (phase == "failed")
+        assert (await node.read_back(BATCH, (0, 1))) == {
+            0: Verdict.WRONG_POWER if phase == "failed" else Verdict.ARRIVED,
+            1: Verdict.ARRIVED,
+        }
         if phase == "failed":
             await node.carry_out(XidAction.RESTART_APP, [0], fresh_id())
             world.pass_time(10)
             assert {one.index: one.state for one in await node.read_status()}[0] is IDLE
             await run(world, node, BATCH, (0,))
+
+
+async def test_a_workload_that_an_xid_ends_on_one_gpu_is_over_on_all_and_draws_like_nothing(tmp_path):
+    async with gpu_world(tmp_path, collect_s=1.0) as world, world.driver() as node:
+        await run(world, node, TRAINING, (0, 1, 2, 3), row="start/training")
+        await run(world, node, BATCH, (6,))
+        world.pass_time(60)
+        world.impose(faults.XID, 2, xid=31)
+        world.pass_time(60)
+        status, measured = await node.read_status(), (await node.read_telemetry()).gpus
+        assert [one.workload_phase for one in status] == ["failed"] * 4 + [None, None, "running", None]
+        assert [one.state for one in status[:4]] == [TRAINING] * 4, "they stay in their state"
+        for told, seen in zip(status, measured, strict=True):
+            assert seen.power_w == pytest.approx(told.power_w, abs=0.01)
+            assert (seen.power_w < 120) is (told.index != 6)
+            assert (seen.utilization_fraction < 0.06) is (told.index != 6)
+            assert (seen.memory_used_bytes < 5e9) is (told.index != 6)
+        assert set((await node.read_back(TRAINING, (0, 1, 2, 3))).values()) == {Verdict.WRONG_POWER}
+        await run(world, node, TRAINING, (0, 1, 2, 3), row="start/training")
+        world.pass_time(60)
+        assert set((await node.read_back(TRAINING, (0, 1, 2, 3))).values()) == {Verdict.ARRIVED}
+        assert (await node.read_status())[0].workload_phase == "running"
+
+
+async def test_work_begun_past_the_agent_dies_and_begins_anew_with_the_next_command(tmp_path):
+    async with gpu_world(tmp_path, collect_s=1.0) as world, world.driver() as node:
+        both = BitMap([FIRST_GPU, FIRST_GPU + 1])
+        world.transitions.set_state(world.site, bytes(16), 0, 5, both)
+        world.pass_time(60)
+        world.impose(faults.XID, 0, xid=94)
+        world.pass_time(60)
+        assert [one.workload_phase for one in (await node.read_status())[:2]] == ["failed", "running"]
+        assert (await node.read_telemetry()).gpus[0].power_w < 120
+        assert world.transitions.set_state(world.site, bytes(16), 0, 5, both).changed == both - BitMap([FIRST_GPU + 1])
+        world.pass_time(60)
+        assert [one.workload_phase for one in (await node.read_status())[:2]] == ["running", "running"]
+        assert (await node.read_telemetry()).gpus[0].power_w > 500
+
+
+async def test_a_node_that_loses_its_power_has_lost_its_work_its_caps_and_its_operations(tmp_path):
+    async with gpu_world(tmp_path, collect_s=1.0) as world, world.driver(within_s=1.0) as node:
+        await run(world, node, BATCH, (0,))
+        await finish(world, node, (await node.set_power_cap(300, (0,), fresh_id())).operation_id, "power-cap")
+        loading = (await node.set_state(BATCH, (1,), fresh_id())).accepted[1]
+        everyone = BitMap(range(FIRST_GPU, FIRST_GPU + 8))
+        world.site.impose(faults.POWER_LOST, everyone, world.clock.at_s, world.clock.at_s + 5.0)
+        world.impose(faults.XID, 3, xid=92)
+        world.pass_time(4)
+        with pytest.raises(DeviceUnreachableError):
+            await node.read_status()
+        world.pass_time(400)
+        status = await node.read_status()
+        assert [one.workload_phase for one in status[:2]] == ["failed", "failed"]
+        assert {one.state for one in status} == {IDLE}
+        assert {one.power_cap_w for one in status} == {700}
+        assert {one.last_xid for one in (await node.read_telemetry()).gpus} == {0}
+        assert (await node.read_operation(loading)).state == "failed"
 
 
 @pytest.mark.parametrize("action", [XidAction.NONE, XidAction.FOLLOW_OTHER, XidAction.CHECK_SOFTWARE])

@@ -74,6 +74,7 @@ class ProtocolWorld:
         self.protocols = Protocols(self.config, self.fleet, self.transitions, self.clock)
 
     async def __aenter__(self):
+        await self.transitions.save(always=True)
         await self.protocols.start()
         return self
 

@@ -204,7 +204,9 @@ def test_lost_nodes_and_boards_off_the_bus_idle_and_refuse():
     site.lift((f.FALLEN_OFF_BUS, f.XID), card, site.at_s)
     mended = site.gpu(FIRST_GPU + 20, site.at_s + 100)
     assert (mended.last_xid, mended.faults) == (0, frozenset())
-    assert mended.power_w > 500
+    assert mended.power_w < 200, "back on the bus, but what ran there has died"
+    assert site.set_state(BATCH, card, site.at_s).changed == card
+    assert site.gpu(FIRST_GPU + 20, site.at_s + 100).power_w > 500
 
 
 def test_who_was_mended_before_its_time_does_not_boot_again_when_that_comes():

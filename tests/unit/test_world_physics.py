@@ -219,15 +219,13 @@ def test_a_cap_takes_power_and_clock_and_its_limit_is_none():
     site = make_site()
     site.set_state(BATCH, EVERY_GPU, T0)
     free = site.gpu(FIRST_GPU, T0 + 600)
-    site.cap_power(FIRST_GPU, 400.0, T0 + 600)
+    site.limit(BitMap([FIRST_GPU]), 400.0, T0 + 600)
     capped = site.gpu(FIRST_GPU, T0 + 900)
     assert (capped.power_w, capped.power_cap_w) == (pytest.approx(400.0), pytest.approx(400.0))
     assert capped.sm_clock_mhz == pytest.approx(free.sm_clock_mhz * (400 / free.power_w) ** (1 / 3), rel=0.1)
     assert capped.temperature_c < free.temperature_c - 10
-    site.cap_power(FIRST_GPU, 700.0, T0 + 900)
+    site.limit(BitMap([FIRST_GPU]), 700.0, T0 + 900)
     assert site.gpu(FIRST_GPU, T0 + 1500).power_w == pytest.approx(free.power_w)
-    with pytest.raises(KeyError, match="slot 3 holds no Gpu"):
-        site.cap_power(3, 400.0, T0)
 
 
 def test_the_other_kind_of_device_and_an_empty_slot_are_refused():
