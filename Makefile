@@ -61,6 +61,10 @@ fmt: setup ## Format and fix what can be fixed
 bench: setup ## Run the benchmarks (make bench ARGS='tick-to-ack --quick')
 	@$(VENV)/bin/hcp bench $(if $(ARGS),$(ARGS),all)
 
+.PHONY: soak
+soak: setup ## Process chaos on a platform of its own (make soak MINUTES=10 SEED=1)
+	@$(PY) -m tests.faults.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) $(ARGS)
+
 .PHONY: docs
 docs: setup ## Regenerate what is derived from the code (settings and command pages, wire code)
 	@$(PY) -m tests.regenerate_docs

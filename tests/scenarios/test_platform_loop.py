@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from hcp_pipelines.supervisor.guardian import session_members
-from tests.support.platform import judge, running_platform
+from tests.support.platform import judge
 
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(900)]
 
@@ -19,10 +19,9 @@ DAGSTER_POLICIES = "select count(*) from policies where status = 'live' and run_
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory):
-    with running_platform(tmp_path_factory.mktemp("hcp") / "state", "--devices", "600") as running:
-        running.wait_ready()
-        yield running
+def platform(shared_platform):
+    shared_platform.wait_ready()
+    return shared_platform
 
 
 def test_the_loop_runs_to_a_settled_switch(platform):

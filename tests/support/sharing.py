@@ -5,12 +5,12 @@
 
 from xdist.scheduler import LoadScopeScheduling
 
-PLATFORM = "tests/scenarios/test_platform"
+PLATFORM = ("tests/scenarios/test_platform", "tests/scenarios/test_chaos")
 
 
 class ByFile(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
-        return PLATFORM if nodeid.startswith(PLATFORM) else nodeid.partition("::")[0]
+        return PLATFORM[0] if nodeid.startswith(PLATFORM) else nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config, log):

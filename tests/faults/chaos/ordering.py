@@ -6,7 +6,7 @@ from datetime import timedelta
 import psycopg
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
-from hcp_pipelines.domain.errors import HcpError
+from hcp_pipelines.domain.errors import HcpError, StorageError
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventory
 from hcp_pipelines.operators import accounts, building, grid, orders
@@ -38,7 +38,7 @@ class Operator:
             with connect(self._settings, Role.API) as connection:
                 getattr(self, f"_{what}")(connection, load_inventory(connection, facility_id), amount)
             self.done[what] += 1
-        except (psycopg.Error, OSError):
+        except (psycopg.Error, OSError, StorageError):
             self.done["Postgres away"] += 1
         except HcpError:
             self.done[f"{what} refused"] += 1
