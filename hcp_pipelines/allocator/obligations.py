@@ -10,12 +10,22 @@ from dataclasses import replace
 import numpy as np
 
 from hcp_pipelines.allocator.obligation_table import BasePoint, Rows
-from hcp_pipelines.allocator.power_loss import SHED, PowerLoss
+from hcp_pipelines.allocator.power_loss import PowerLoss
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.domain.modes import DispatchRegime
 from hcp_pipelines.policy.arrays import Bools
 from hcp_pipelines.policy.directives import Directive, Kind
-from hcp_pipelines.policy.obligations import MARGIN_S, MET_FRACTION, Obligation, Signals, Status, ask_of, observe, step
+from hcp_pipelines.policy.obligations import (
+    MARGIN_S,
+    MET_FRACTION,
+    SHED,
+    Obligation,
+    Signals,
+    Status,
+    ask_of,
+    observe,
+    step,
+)
 from hcp_pipelines.policy.ramps import FACILITY
 
 MARGIN_FRACTION = 0.02  # of what is sold: devices are whole, and the meter has its own opinion
@@ -62,20 +72,22 @@ class ObligationBook:
         """
         if meter_mw > 0 and devices_mw > 0:
             self._scale = min(max(devices_mw / meter_mw, SCALE_LEAST), SCALE_MOST)
-        self.power.note(meter_mw)
+        confirmed = self.power.note(now_s, meter_mw)
         stepped = []
         for number, before in list(self.obligations.items()):
-            after = self.obligations[number] = self._advanced(before, now_s, meter_mw)
+            after = self.obligations[number] = self._advanced(before, now_s, meter_mw, confirmed)
             if after.status != before.status:
                 stepped.append(after)
                 self._unwritten.setdefault(number, before.status)
         return stepped
 
-    def _advanced(self, before: Obligation, now_s: float, meter_mw: float) -> Obligation:
-        after, said = (
-            observe(before, now_s, meter_mw),
-            _known(self._signals.get(before.obligation_id, Signals()), now_s),
-        )
+    def _advanced(
+        self, before: Obligation, now_s: float, meter_mw: float, confirmed: tuple[float, float] | None
+    ) -> Obligation:
+        """What a relay has deployed is judged by samples that are sure to be from while power was away."""
+        sample = confirmed if before.reason == SHED and self.power.lasts else (now_s, meter_mw)
+        after = before if sample is None else observe(before, *sample)
+        said = _known(self._signals.get(before.obligation_id, Signals()), now_s)
         while True:
             signals, baseline_mw = self.power.signals(after, said, now_s), self.power.baseline_mw(after, meter_mw)
             stepped = step(after, now_s, signals, baseline_mw, self._lead_s(after))

@@ -8,10 +8,9 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-from hcp_pipelines.policy.obligations import Obligation, Signals, Status
+from hcp_pipelines.policy.obligations import SHED, Obligation, Signals, Status
 
-SAMPLES_BEFORE = 8  # of the meter: the last ones before the news are as low as after it
-SHED = "shed_by_relay"  # the reason of an obligation that is deployed by a relay
+SAMPLES_LATE = 8  # of the meter: news of lost and returned power come later than the meter shows them
 
 
 @dataclass
@@ -21,7 +20,8 @@ class PowerLoss:
     lost_at_s: float | None = None
     returned_at_s: float | None = None
     lost_mw: float = 0.0  # by the owner's reckoning
-    _before: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES_BEFORE))
+    _unconfirmed: deque[tuple[float, float]] = field(default_factory=deque)  # (Unix seconds, MW)
+    _before: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES_LATE))
 
     @property
     def lasts(self) -> bool:
@@ -38,11 +38,17 @@ class PowerLoss:
         """All of it is back."""
         self.lost_at_s, self.returned_at_s = self.lost_at_s if self.lost_at_s is not None else at_s, at_s
         self._before.clear()
+        self._unconfirmed.clear()
 
-    def note(self, meter_mw: float) -> None:
-        """A sample of the meter."""
-        if math.isfinite(meter_mw) and not self.lasts:
+    def note(self, at_s: float, meter_mw: float) -> tuple[float, float] | None:
+        """Take a sample of the meter; the one that now is sure to be from while power was away, if any."""
+        if not math.isfinite(meter_mw):
+            return None
+        if not self.lasts:
             self._before.append(meter_mw)
+            return None
+        self._unconfirmed.append((at_s, meter_mw))
+        return self._unconfirmed.popleft() if len(self._unconfirmed) > SAMPLES_LATE else None
 
     def baseline_mw(self, obligation: Obligation, meter_mw: float) -> float:
         """From what a deployment now is reckoned: the meter, or what it showed before power was lost."""

@@ -10,7 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from hcp_pipelines.domain.modes import ReasonCode
+
 MET_FRACTION = 0.95  # of the MW sold; ours, as a setting: programmes state their own
+SHED = ReasonCode.SHED_BY_RELAY.value  # the reason of an obligation that a relay has deployed
 SAMPLE_GAP_S = 120.0  # a meter that is silent for longer during an event proves nothing for that time
 MARGIN_S = 10.0  # of the notice: signal, plan, command, ack, on a slow day
 
@@ -149,7 +152,7 @@ def _deployed(obligation: Obligation, now_s: float, signals: Signals) -> Obligat
         ends_s = min(ends_s, recall_s)
     if now_s < ends_s:
         return obligation
-    return replace(obligation, recalled_at_s=ends_s).moved_to(Status.RECOVERING)
+    return replace(obligation, recalled_at_s=ends_s).moved_to(Status.RECOVERING, obligation.reason)
 
 
 def _recovering(obligation: Obligation, now_s: float) -> Obligation:
@@ -168,6 +171,8 @@ def verdict(obligation: Obligation) -> str:
     if recalled_s is not None and recalled_s <= obligation.deadline_s:
         return ""
     if not math.isfinite(delivery.least):
+        if obligation.reason == SHED:
+            return ""  # it was over before the meter could say that it had lasted
         return "no meter reading between the deadline and the end of the event"
     if delivery.least < MET_FRACTION:
         return (
