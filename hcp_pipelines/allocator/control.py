@@ -14,7 +14,7 @@ import structlog
 
 from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.approvals import Approved
-from hcp_pipelines.allocator.decide import Limits
+from hcp_pipelines.allocator.decide import InForce, Limits
 from hcp_pipelines.allocator.incoming import check
 from hcp_pipelines.allocator.journal import AuditRow, MemoryRow, Outcome
 from hcp_pipelines.allocator.leases import Lease
@@ -58,6 +58,7 @@ class FacilityControl:
         self._remembered: dict[str, object] = {}
         self._remember_at_s = float("-inf")
         self.asked = ""  # the question that was put before an operator last
+        self._policy_held = 0  # by the gateway
         self._locks_held = 0  # the version that the gateway holds
         self._log = structlog.get_logger("allocator").bind(facility_id=site.facility_id)
         handlers = Handlers(self._announced, self._received, self._lost, lambda: hooks.announce(self))
@@ -150,6 +151,17 @@ class FacilityControl:
         if any(f.sent_ns < limit_ns for f in self._returns.in_flight.values()):
             self.session.hang_up(f"no ack within {ACK_DEADLINE_MS} ms")
 
+    def follow(self, in_force: InForce) -> None:
+        """Put an admitted policy in force, and hand it to the gateway: it judges for itself, and may need it when cut off."""
+        self.owner.follow(in_force)
+        if in_force.policy_id == self._policy_held:
+            return
+        body = in_force.policy.model_dump_json().encode()
+        message = pb.SetPolicy(
+            facility_id=self.site.facility_id, epoch=self.lease.epoch, policy_id=in_force.policy_id, body=body
+        )
+        self.session.send(pb.OwnerMessage(set_policy=message))
+
     def approve(self, approved: Approved) -> None:
         """Somebody has agreed to these."""
         if approved != self.owner.approved:
@@ -179,7 +191,7 @@ class FacilityControl:
 
     def _announced(self, state: pb.FacilityState) -> None:
         self.owner.devices.adopt(state.states, state.observed, self._now_s())
-        self._locks_held = state.locks_version
+        self._locks_held, self._policy_held = state.locks_version, state.policy_id
         self.owner.held = self._returns.mask(state.held)
         self.owner.devices.dark = self._returns.mask(state.dark)
 
@@ -204,6 +216,8 @@ class FacilityControl:
                 self._returns.take_ack(message.ack)
             case "settled":
                 self._returns.take_settled(message.settled)
+            case "policy_judged":
+                self._take_policy_judged(message.policy_judged)
             case "locks_held":
                 self._take_locks_held(message.locks_held)
             case "local_event" if message.local_event.kind == RESUMED:
@@ -230,6 +244,13 @@ class FacilityControl:
         self.owner.ask()
         metrics.IS_READY.labels(self.site.facility_id).set(1)
         self._wiring.wake()
+
+    def _take_policy_judged(self, judged: pb.PolicyJudged) -> None:
+        if judged.refusal:
+            self._log.warning("the gateway refuses a policy", policy_id=judged.policy_id, refusal=judged.refusal)
+            return
+        self._policy_held = judged.policy_id
+        self._wiring.writer.batch.note_seq(self.site.facility_id, judged.seq)
 
     def _take_locks_held(self, held: pb.LocksHeld) -> None:
         if held.refusal:

@@ -33,6 +33,9 @@ def check(message: pb.GatewayMessage) -> None:
             settled = message.settled
             _check(settled.command_id, settled.seq, (settled.index,))
             _check_instant(settled.simulated_at)
+        case "policy_judged":
+            _check(None, message.policy_judged.seq, ())
+            _check_texts(message.policy_judged.refusal)
         case "locks_held":
             _check(None, message.locks_held.seq, ())
             _check_texts(message.locks_held.refusal, message.locks_held.detail)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from hcp_pipelines.allocator.obligation_table import BasePoint, Rows
-from hcp_pipelines.allocator.power_loss import PowerLoss
+from hcp_pipelines.allocator.power_loss import PowerLoss, is_called
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.domain.modes import DispatchRegime
 from hcp_pipelines.policy.arrays import Bools
@@ -85,9 +85,10 @@ class ObligationBook:
         self, before: Obligation, now_s: float, meter_mw: float, confirmed: tuple[float, float] | None
     ) -> Obligation:
         """What a relay has deployed is judged by samples that are sure to be from while power was away."""
-        sample = confirmed if before.reason == SHED and self.power.lasts else (now_s, meter_mw)
-        after = before if sample is None else observe(before, *sample)
         said = _known(self._signals.get(before.obligation_id, Signals()), now_s)
+        is_by_relay_alone = before.reason == SHED and not is_called(said)
+        sample = confirmed if is_by_relay_alone else (now_s, meter_mw)
+        after = before if sample is None else observe(before, *sample)
         while True:
             signals, baseline_mw = self.power.signals(after, said, now_s), self.power.baseline_mw(after, meter_mw)
             stepped = step(after, now_s, signals, baseline_mw, self._lead_s(after))

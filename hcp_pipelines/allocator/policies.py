@@ -58,7 +58,7 @@ class PolicyDesk:
             self._refused.add(row.policy_id)
             self._log.warning("policy refused", policy_id=row.policy_id, reason=reason)
         else:
-            control.owner.follow(in_force)
+            control.follow(in_force)
         await self._intake.record_admission(row, self._name, reason)
         return not reason
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from hcp_pipelines.policy.obligations import SHED, Obligation, Signals, Status
 
-SAMPLES_LATE = 8  # of the meter: news of lost and returned power come later than the meter shows them
+SAMPLES_LATE = 5  # of the meter: news of lost and returned power come later than the meter shows them
 
 
 @dataclass
@@ -61,12 +61,12 @@ class PowerLoss:
         if self.lasts and self.lost_at_s is not None and now_s >= obligation.start_s:
             at_s = max(self.lost_at_s, obligation.start_s)
             return Signals(max(said.deploy_at_s or at_s, at_s), said.recall_at_s)
-        if self.returned_at_s is not None and obligation.reason == SHED and not _is_deployed(said):
+        if self.returned_at_s is not None and obligation.reason == SHED and not is_called(said):
             return Signals(said.deploy_at_s, max(said.recall_at_s or self.returned_at_s, self.returned_at_s))
         return said
 
 
-def _is_deployed(said: Signals) -> bool:
+def is_called(said: Signals) -> bool:
     """Whether the grid has deployed it by signal, too, and has not recalled it."""
     if said.deploy_at_s is None:
         return False

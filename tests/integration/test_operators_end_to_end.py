@@ -74,6 +74,15 @@ async def test_a_curtailment_holds_at_the_meter_survives_its_allocator_and_ends_
     await until(lambda: site.mining() == ALL, "the load is back where the policy wants it", 20)
 
 
+async def test_the_policy_in_force_is_handed_to_the_gateway_and_kept_there(site, database):
+    in_force = site.owner.in_force.policy_id
+    await until(lambda: site.facility.state().policy_id == in_force, "the gateway has judged it", 5)
+    site.publish_policy()
+    await until(lambda: site.owner.in_force.policy_id != in_force, "a newer one is taken", 10)
+    newer = site.owner.in_force.policy_id
+    await until(lambda: site.facility.state().policy_id == newer, "and handed over", 5)
+
+
 async def test_no_price_and_no_successor_energises_a_locked_device(site, database):
     locked = set(range(5, 12))
     done = await site.order("lock", FACILITY, "--device", "5-11", "--reason", "hands inside", "--wait")
