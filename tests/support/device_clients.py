@@ -1,11 +1,13 @@
-"""Bare clients of simulated devices: LuxOS, WhatsMiner's API 2 with token and envelope, stock Antminer's pages, GPU agents.
+"""Bare clients of simulated devices: LuxOS, WhatsMiner's API 2 with token and envelope and API 3, stock Antminer's pages, GPU agents, Modbus.
 
 Keys are made with passlib, envelopes with cryptography, both apart from the simulator's own.
 """
 
+import asyncio
 import base64
 import hashlib
 import json
+import struct
 import warnings
 
 import httpx
@@ -66,3 +68,28 @@ async def gpu_agent(place, path, body=None):
         url, headers = f"http://{place[0]}:{place[1]}/v1/{path}", {"authorization": f"Bearer {TOKEN}"}
         reply = await (http.get(url) if body is None else http.post(url, headers=headers, json=body))
     return reply.status_code, reply.json()
+
+
+async def whatsminer_v3(place, command, param=None):
+    """One write to API 3; the code of the reply."""
+    salt = (await _framed(place, {"cmd": "get.device.info", "param": "salt"}))["msg"]["salt"]
+    digest = hashlib.sha256(f"{command}super{salt}7".encode()).digest()
+    token = {"ts": 7, "account": "super", "token": base64.b64encode(digest).decode()[:8]}
+    return (await _framed(place, {"cmd": command, "param": param} | token))["code"]
+
+
+async def _framed(place, request):
+    text = json.dumps(request).encode()
+    reply = await talk(*place, len(text).to_bytes(4, "little") + text, close=True)
+    return json.loads(reply[4:])
+
+
+async def modbus(place, pdu, unit=1):
+    """One request and its reply, without their headers."""
+    reader, writer = await asyncio.open_connection(*place)
+    writer.write(struct.pack(">HHHB", 1, 0, len(pdu) + 1, unit) + pdu)
+    length = int.from_bytes((await reader.readexactly(6))[4:], "big")
+    reply = (await reader.readexactly(length))[1:]
+    writer.close()
+    await writer.wait_closed()
+    return reply
