@@ -31,7 +31,7 @@ def folder():
 
 @pytest.fixture
 async def site(hcp, folder, settings, database, monkeypatch):
-    monkeypatch.setattr(operated_site, "SPEED", 100.0)  # a meter that is read twice a real second is then never silent
+    monkeypatch.setattr(operated_site, "SPEED", 50.0)  # a meter that is read twice a real second is never silent then
     with capture_logs():
         async with OperatedSite(hcp, folder, settings, database) as opened:
             await opened.start_allocator()
@@ -44,7 +44,7 @@ async def site(hcp, folder, settings, database, monkeypatch):
             yield opened
 
 
-async def awarded(site, mw, notice_s=300):
+async def awarded(site, mw, notice_s=150):
     now = site.clock.now()
     done = await site.order(
         "grid", "award", FACILITY, "--programme", "RRS", "--mw", f"{mw:.4f}", "--from", now.isoformat(),
@@ -75,7 +75,8 @@ async def test_a_deployment_is_journalled_as_the_grids_met_at_the_meter_and_reca
     assert rows == [("grid_deployment", "grid")]
     assert site.facility.state().is_metered
     await site.order("grid", "recall", str(number))
-    await until(lambda: status(site, number)[:2] == ("armed", "met"), "recovered, and armed again", 20)
+    await until(lambda: status(site, number)[0] not in ("deployed", "recovering"), "recovered", 20)
+    assert status(site, number)[:2] == ("armed", "met")
     await until(lambda: site.mining() == ALL, "what mined before mines again", 20)
 
 
@@ -86,11 +87,12 @@ async def test_a_relay_trip_is_told_by_the_gateway_delivers_and_ends_when_power_
     site.site.set_without_power(dead)
     await until(lambda: site.owner.devices.dark.sum() == MINERS, "the owner knows", 20)
     await until(lambda: status(site, number)[:2] == ("deployed", "shed_by_relay"), "it counts as deployed", 10)
-    await until(lambda: (status(site, number)[2] or 0) >= 0.95, "and as delivered", 20)
+    await until(lambda: (status(site, number)[2] or 0) >= 0.95, "and as delivered", 40)
     assert site.owner.devices.quarantined == {}
     site.site.set_without_power(np.zeros_like(dead))
-    await until(lambda: status(site, number)[:2] == ("armed", "met"), "recalled by the power", 20)
-    await until(lambda: site.mining() == ALL, "what mined before mines again", 30)
+    await until(lambda: status(site, number)[0] not in ("deployed", "recovering"), "recalled by the power", 30)
+    assert status(site, number)[:2] == ("armed", "met")
+    await until(lambda: site.mining() == ALL, "what mined before mines again", 40)
     seen = database.execute("select distinct reason, actor from switch_journal where event = 'observed'").fetchall()
     assert ("shed_by_relay", "gateway") in seen
     assert database.execute(
@@ -98,3 +100,26 @@ async def test_a_relay_trip_is_told_by_the_gateway_delivers_and_ends_when_power_
     ).fetchone() == (0,)
     audited = {a for (a,) in database.execute("select action from audit_log where actor = 'gateway'").fetchall()}
     assert {"gateway.shed", "gateway.power_returned"} <= audited
+
+
+async def test_what_is_not_kept_becomes_an_alert(site, database):
+    """Sold past the command, which would have refused it."""
+    now = site.clock.now()
+    number = database.execute(
+        """insert into grid_obligations (facility_id, programme, status, mw, during, baseline_rule, notice_s, duration_s,
+               recovery_s) values (%s, 'RRS', 'awarded', 5, tstzrange(%s, %s), 'meter', 60, 3600, 0) returning id""",
+        (FACILITY, now, now + timedelta(days=2)),
+    ).fetchone()[0]
+    await until(lambda: alerts(database) == {"obligation_short"}, "armed without the load", 20)
+    await site.order("grid", "deploy", str(number))
+    await until(lambda: status(site, number)[2] is not None, "the meter has spoken after the deadline", 20)
+    await site.order("grid", "recall", str(number))
+    await until(lambda: alerts(database) == {"obligation_short", "obligation_failed"}, "the failure is told", 20)
+    assert (status(site, number)[0], "delivered" in status(site, number)[1]) == ("failed", True)
+
+
+def alerts(database):
+    rows = database.execute(
+        "select action from audit_log where starts_with(action, 'alert.') and subject = %s", (FACILITY,)
+    )
+    return {action.removeprefix("alert.") for (action,) in rows.fetchall()}
