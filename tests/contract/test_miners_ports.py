@@ -126,3 +126,26 @@ def test_a_world_that_cannot_have_the_port_ends_with_code_2(make_world):
     assert done.returncode == 2
     assert "can't be bound" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+UNPRIVILEGED = """
+import logging, os, sys
+from simulators.miners.server import listen
+logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+print(listen("http", 80, 0).getsockname()[1])
+"""
+
+
+def test_a_user_who_may_not_bind_port_80_gets_another_one_and_is_told():
+    """The kernel's own refusal: the process has given up its rights by then."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if lowest <= 80:
+        pytest.skip(f"on this machine everybody may bind ports from {lowest} on")
+    done = subprocess.run([sys.executable, "-c", UNPRIVILEGED], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    said, port = done.stdout.splitlines()
+    assert said == "miners: port 80 can't be bound (Permission denied): their web pages are on port 0"
+    assert int(port) > 1024

@@ -177,7 +177,7 @@ def _line_after(start_s):
 
 
 def test_no_protocol_commands_a_site_past_the_devices_log():
-    """What servers do to devices goes through `TransitionLog` (breakers: through the plant's log), or a restart would forget it."""
+    """What servers do to devices goes through `TransitionLog` (breakers: through the plant's log), or a restart forgets it."""
     past = re.compile(r"site\.(set_state|put|limit|impose|lift|end_work)\(")
     servers = [path for folder in ("miners", "gpus", "power_plant") for path in (ROOM / folder).glob("*.py")]
     found = [path.name for path in [*servers, ROOM / "bulk.py"] if past.search(path.read_text())]
