@@ -45,7 +45,9 @@ class Settings(BaseSettings):
     edge_tls: bool = Field(
         default=False, description="Gateways listen on loopback TCP with mutual TLS instead of unix sockets."
     )
-    tls_dir: Path | None = Field(default=None, description="Certificates (`hcp tls init`).  Default: tls of the state directory.")
+    tls_dir: Path | None = Field(
+        default=None, description="Certificates (`hcp tls init`).  Default: tls of the state directory."
+    )
     operator: str = Field(default="", description="The operator in whose name commands order; --as says it too.")
     operator_token_file: Path | None = Field(
         default=None, description="Their token, if not in secrets/operators/NAME.token of the state directory."

@@ -1,4 +1,4 @@
-"""Bare clients of simulated devices: LuxOS, WhatsMiner's API 2 with token and envelope and API 3, stock Antminer's pages, GPU agents, Modbus.
+"""Bare clients of simulated devices: LuxOS, both WhatsMiner APIs, stock Antminer's pages, GPU agents, Modbus.
 
 Keys are made with passlib, envelopes with cryptography, both apart from the simulator's own.
 """
