@@ -58,6 +58,7 @@ def input_ages(site: Site, in_force: InForce, book: MarketBook, limits: Limits) 
         price_stale_at_s=min(ends),
         policy_expires_at_s=in_force.policy.expires_at.timestamp(),
         values_seen=book.values_seen.get(site.settlement_point, 0),
+        is_first_value=book.gap_s(site.settlement_point) > limits.power_staleness_s,
     )
 
 

@@ -75,6 +75,11 @@ class MarketBook:
         """The newest LMP of a settlement point."""
         return self.newest.get((_LMP, point))
 
+    def gap_s(self, point: str) -> float:
+        """Seconds between the newest two LMPs of a settlement point."""
+        newest = list(self._lmps.get(point, {}))[-2:]
+        return (newest[-1] - newest[0]).total_seconds() if newest else 0.0
+
     def bitcoin(self) -> Latest | None:
         """The newest bitcoin price."""
         return self.newest.get((_BTC, "coinbase"))

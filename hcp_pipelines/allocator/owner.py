@@ -325,16 +325,32 @@ class Owner:
         for reason in {row.reason for row in wave.rows}:
             metrics.WAVES.labels(reason).inc()
 
-    def take_local(self, slots: Slots, state: int, at_s: float) -> dict[int, float]:
-        """The gateway did something by itself: it counts, and it is on the ramps' windows; signed MW by group."""
+    def take_local(self, slots: Slots, state: int, at_s: float, told_mw: float = 0.0) -> dict[int, float]:
+        """The gateway did something by itself: it counts, and it is on the ramps' windows; signed MW by group.
+
+        `told_mw` is what the gateway reckoned: where it had been done before it announced its state, that is all there is.
+        """
         shape, was = self.site.shape, self.devices.states[slots]
         self.devices.set_local(slots, state, at_s)
         groups, found = shape.group_of_slot[slots], dict[int, float]()
         for g in np.unique(groups[groups >= 0]).tolist():
             own = was[(groups == g) & (was != UNKNOWN)]
             found[g] = float((shape.power_mw[g, state] - shape.power_mw[g, own]).sum())
-            self.ledger.book(at_s, {shape.feeder_of_group[g]: found[g]})
+        if not any(found.values()):
+            found = self._shared_out(groups, state, told_mw)
+        for g, mw in found.items():
+            self.ledger.book(at_s, {shape.feeder_of_group[g]: mw})
         return found
+
+    def _shared_out(self, groups: Ints, state: int, mw: float) -> dict[int, float]:
+        """MW by group, in proportion to the most that its devices can have changed."""
+        power, found = self.site.shape.power_mw, dict[int, float]()
+        for g in np.unique(groups[groups >= 0]).tolist():
+            found[g] = float(
+                np.abs(power[g, list(self.site.shape.ladders[g])] - power[g, state]).max() * (groups == g).sum()
+            )
+        whole = sum(found.values())
+        return {g: mw * most / whole if whole else 0.0 for g, most in found.items()}
 
     def lose_power(self, slots: Slots, at_s: float) -> None:
         """A relay or a breaker has taken the power of devices: no failure. What they did is remembered, and restored."""

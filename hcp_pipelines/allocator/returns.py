@@ -151,7 +151,7 @@ class Returns:
         detail = " ".join(text for text in (event.kind, event.order_id, event.detail) if text)
         if LOSSES.get(event.kind):
             self._owner.lose_power(slots, at.timestamp())
-        by_group_mw = self._owner.take_local(slots, event.state, at.timestamp())
+        by_group_mw = self._owner.take_local(slots, event.state, at.timestamp(), event.mw_delta)
         if LOSSES.get(event.kind) is False:
             self._owner.regain_power(slots, at.timestamp())
         groups = self._owner.site.shape.group_of_slot[slots]

@@ -10,6 +10,7 @@ import numpy as np
 
 from hcp_pipelines.policy.arrays import Bools, Ints
 from hcp_pipelines.policy.directives import Directed, Directive
+from hcp_pipelines.policy.floors import held_above
 from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO, UNLIMITED, Headroom
 from hcp_pipelines.policy.waves import DwellLocks, FacilityShape, Move, Plan, States, plan_wave
 
@@ -46,7 +47,11 @@ def plan_directed(
     for move in once.moves:
         targets[move.group_index, move.to_state] -= len(move.slots)
     left = _less(headroom, shape, (*locks, *once.moves))
-    rest = plan_wave(shape, after, free, np.maximum(targets, 0), left, rng, locked=dwell)
+    targets = np.maximum(targets, 0)
+    if directed.floor_mw:
+        present = shape.counts(after, free)
+        targets = held_above(shape, present, targets, directed.sheddable, directed.floor_mw)
+    rest = plan_wave(shape, after, free, targets, left, rng, locked=dwell)
     words = (
         *(LOCK for _ in locks),
         *(directed.exempt_by_group.get(move.group_index) for move in once.moves),

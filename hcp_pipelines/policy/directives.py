@@ -99,6 +99,8 @@ class Directed:
     exempt_by_group: Mapping[int, Directive]
     limits: tuple[Directive, ...] = ()
     unmet: tuple[str, ...] = ()  # limits that can't be kept, because everything that can go is gone
+    floor_mw: float = 0.0
+    sheddable: Bools | None = None  # [g] groups whose load counts towards the floor; None: all
 
 
 def direct(
@@ -128,7 +130,10 @@ def direct(
         if directive.kind.is_exempt:
             at_once.apply(directive)
     limits = tuple(d for d in ordered if d.kind is not Kind.OVERRIDE)
-    return Directed(targets.counts, at_once.counts, targets.by_group, at_once.by_group, limits, tuple(targets.unmet))
+    return Directed(
+        targets.counts, at_once.counts, targets.by_group, at_once.by_group, limits, tuple(targets.unmet), floor_mw,
+        load.sheddable,
+    )  # fmt: skip
 
 
 class _Targets:

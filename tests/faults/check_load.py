@@ -14,6 +14,7 @@ BOOKED_WITHIN_S = 20.0  # real, besides settling: ack deadline, outages of the l
 LATE_S = 0.3  # real: on its way to the devices already
 DOWN_WITHIN_S = 25.0  # real: until a locked device is asleep, whatever else happens
 ARMED_S = 3.0  # real: until everybody knows of an armed floor
+ENDS_S = 1.0  # real: clocks differ about its end
 ECONOMIC = frozenset({"economics", "guard", "startup", "recovery"})
 
 
@@ -75,7 +76,7 @@ def _windows(steps: list[Step], limit: Limit, run: Run, name: str) -> Iterator[V
                 way = "up" if is_up else "down"
                 yield Violation(
                     last.at_s, "ramps", name,
-                    f"{limit.scope} {way}: {used * 1000:.1f} kW within {limit.window_s:.0f} s, {budget * 1000:.1f} kW are allowed",
+                    f"{limit.scope} {way}: {used * 1000:.1f} kW in {limit.window_s:.0f} s, {budget * 1000:.1f} kW may",
                 )  # fmt: skip
 
 
@@ -146,7 +147,7 @@ def floors(site: Site) -> Iterator[Violation]:
         rows = [row for o in orders if (row := site.commanded.get((ref, o.assignment)))]
         if not rows or any(row.reason in EXEMPT for row in rows) or after >= before - TOLERANCE_MW:
             continue
-        floor = sum(s.mw for s in armed if s.from_s + ARMED_S <= rows[0].at_s < s.until_s)
+        floor = sum(s.mw for s in armed if s.from_s + ARMED_S <= rows[0].at_s < s.until_s - ENDS_S)
         if after < floor - TOLERANCE_MW:
             yield Violation(
                 rows[0].at_s, "floors", site.id,

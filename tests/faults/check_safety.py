@@ -1,6 +1,7 @@
 """The checker's part about safe behaviour in time: stale prices, and gateways that nobody speaks to."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from tests.faults.check_load import ECONOMIC
 from tests.faults.evidence import Site, Violation
@@ -37,8 +38,10 @@ def fallback_in_time(site: Site) -> Iterator[Violation]:
 
 
 def _begun(site: Site, invariant: str, due_s: float, until_s: float) -> Iterator[Violation]:
+    announced = [e.at_s for e in site.entries if e.kind == "epoch" and due_s < e.at_s]
+    due_s = next((a for a, b in pairwise([due_s, *announced, until_s]) if b - a >= BEGUN_S), until_s)
     if until_s < due_s + BEGUN_S:
-        return
+        return  # no owner had the time for it
     orders = [o for o in site.orders if due_s - 1 <= o.at_s <= due_s + BEGUN_S]
     reasons = {row.reason if (row := site.commanded.get((o.ref, o.assignment))) else o.reason for o in orders}
     if reasons & {"fallback_plan", "ramp_continuation"} or _is_down(site, due_s):

@@ -172,9 +172,10 @@ def nothing_is_left_undone(site: Site) -> Iterator[Violation]:
         told |= dict.fromkeys(s.slots, s.state)
     for final in (f for f in site.run.finals if f.facility_id == site.id):
         wrong = [
-            slot for slot in site.group_of
-            if slot not in site.faulty and (final.drawn[slot] != final.told[slot] or told.get(slot, final.told[slot]) != final.told[slot])
-        ]  # fmt: skip
+            slot
+            for slot in sorted(set(site.group_of) - site.faulty)
+            if {final.drawn[slot], told.get(slot, final.told[slot])} != {final.told[slot]}
+        ]
         if wrong:
             slot = wrong[0]
             yield Violation(

@@ -2,6 +2,7 @@
 
 import random
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime, ResourceType
@@ -109,7 +110,7 @@ def policy(
         ladder = tuple(LadderStep(state=s.state, power_kw=s.power_kw * PUE) for s in g.ladder)
         groups.append(PolicyGroup(group_id=g.group_id, feeder_id=g.feeder_id, devices=g.devices, ladder=ladder))
         on = rng.uniform(35, 70)
-        for low, high in zip(ladder, ladder[1:], strict=False):
+        for low, high in pairwise(ladder):
             on -= rng.uniform(0, 10)
             mw = g.devices * (high.power_kw - low.power_kw) / 1000
             off = on + rng.uniform(0, 8)

@@ -42,7 +42,7 @@ class MemoryLog:
         self._disk = disk
         self.folder, self.base_seq, self.damage = Path("/nowhere"), 0, ""
         self.last_seq = self._reserved = disk.entries[-1].seq if disk.entries else 0
-        self._writing: list[list[Item]] = []
+        self._writing: list[tuple[list[Item], asyncio.Future[None]]] = []
         process.on_death.append(self._crash)
 
     def entries(self, after_seq: int = 0) -> Iterator[pb.LogEntry]:
@@ -66,16 +66,12 @@ class MemoryLog:
         if disk.is_full:
             raise StorageError(f"{disk.facility_id}: no space left on the disk; nothing of it was stored")
         done: asyncio.Future[None] = disk.loop.create_future()
-        self._writing.append(batch)
+        mine = (batch, done)
+        self._writing.append(mine)
 
         def synced() -> None:
-            if batch not in self._writing:
-                return  # the process is dead: what became of it was decided then
-            while self._writing and self._writing[0] is not batch:
-                self._keep(self._writing[0])
-            self._keep(batch)
-            if not done.done():
-                done.set_result(None)
+            while mine in self._writing:  # else it went with a later one, or the process is dead
+                self._keep(*self._writing.pop(0))
 
         disk.loop.later(0.0002 + disk.random.random() ** 3 * (0.008 + disk.slow_s), synced)
         await done
@@ -83,14 +79,15 @@ class MemoryLog:
     async def close(self) -> None:
         """Nothing is open."""
 
-    def _keep(self, batch: list[Item]) -> None:
-        self._writing.remove(batch)
+    def _keep(self, batch: list[Item], done: "asyncio.Future[None]") -> None:
         self._disk.store(batch)
         self.last_seq = max(self.last_seq, batch[-1][0])
+        if not done.done():
+            done.set_result(None)
 
     def _crash(self) -> None:
         """So much of what was under way is on the disk, in its order."""
-        items = [item for batch in self._writing for item in batch]
+        items = [item for batch, _ in self._writing for item in batch]
         self._writing.clear()
         self._disk.store(items[: self._disk.random.randint(0, len(items))])
 

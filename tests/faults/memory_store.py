@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -26,7 +27,7 @@ from hcp_pipelines.policy.obligations import Obligation, Signals, Status
 from hcp_pipelines.storage.notify import Notification
 from hcp_pipelines.wire.slots import decode_slots
 from tests.faults.records import Admission, Journal, Span
-from tests.faults.virtual import ProcessClock, VirtualLoop, current
+from tests.faults.virtual import ProcessClock, VirtualLoop, current, real_s
 
 T = TypeVar("T")
 ACTIVE = (Status.AWARDED, Status.ARMED, Status.DEPLOYED, Status.RECOVERING)
@@ -89,8 +90,8 @@ class Database:
     def _commit(self, answer: "asyncio.Future[T]", apply: Callable[[], T]) -> None:
         try:
             found = apply()
-        except psycopg.Error:
-            self._later(answer, lambda: answer.set_exception(error))
+        except psycopg.Error as error:
+            self._later(answer, partial(answer.set_exception, error))
             return
         if self.random.random() < self.reply_lost:
             self._fail(answer, "connection lost after the commit")
@@ -301,8 +302,10 @@ class Database:
         return True
 
     def _note_armed(self, number: int, facility_id: str, mw: float) -> None:
-        since_s = self._armed_s.pop(number, self.loop.now_s)
-        self.spans.append(Span("obligation", facility_id, since_s, self.loop.now_s, mw=mw))
+        since_s, signals = self._armed_s.pop(number, self.loop.now_s), self.signals.get(number, Signals())
+        ends_s = [real_s(self.obligations[number].end_s), self.loop.now_s]
+        ends_s += [] if signals.deploy_at_s is None else [real_s(signals.deploy_at_s)]
+        self.spans.append(Span("obligation", facility_id, since_s, min(ends_s), mw=mw))
 
     def newest(self, facility_id: str) -> list[PolicyRow]:
         """The live policies of the newest ticks, newest first."""

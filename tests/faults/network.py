@@ -55,6 +55,7 @@ class Network:
         self.twice: dict[tuple[str, str], float] = {}
         self.streams: list[Stream] = []
         self.commands: dict[str, deque[bytes]] = {}
+        self.highest: dict[str, int] = {}
         self.heard_s: dict[str, list[float]] = {}  # by facility: when its gateway started, or heard of an owner
 
     def latency_s(self, link: tuple[str, str]) -> float:
@@ -239,7 +240,9 @@ class Stream:
         """A message arrives."""
         if self._handler is not None and not self._handler.done():
             message = pb.OwnerMessage.FromString(payload)
-            if message.WhichOneof("body") in ("heartbeat", "announce"):
+            epoch = max(message.heartbeat.epoch, message.announce.epoch)
+            if epoch >= self._network.highest.get(self.facility_id, 0) and message.WhichOneof("body") != "command":
+                self._network.highest[self.facility_id] = epoch
                 self._network.heard(self.facility_id)
             self._requests.put_nowait(message)
 

@@ -110,7 +110,7 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """A state that reached devices: on whose word (a command's id, or one that the gateway made up), and in which of its moves."""
+    """A state that reached devices: on whose word (a command's id, or one of the gateway's own), and in which of its moves."""
 
     at_s: float
     facility_id: str

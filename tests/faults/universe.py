@@ -1,4 +1,4 @@
-"""A universe in one event loop: two allocators, two gateways, their store, network and devices, prices, and what happens to them."""
+"""A universe in one event loop: two allocators, two gateways, their store, network, devices and prices, and what happens."""
 
 import asyncio
 import contextlib

@@ -189,3 +189,8 @@ class ProcessClock(SystemClock):
 def simulated_s(real_s: float) -> float:
     """Simulated Unix seconds at a virtual instant."""
     return EPOCH.timestamp() + real_s * SPEED
+
+
+def real_s(simulated: float) -> float:
+    """The virtual instant of simulated Unix seconds."""
+    return (simulated - EPOCH.timestamp()) / SPEED

@@ -39,3 +39,11 @@ def test_an_expired_policy_holds_and_the_next_one_ends_that_at_once():
 
 def test_a_successor_that_starts_late_agrees_on_the_phase():
     assert InputHealth().assess(2800.0, ages(), HOLD_S).phase is Phase.FALLBACK
+
+
+def test_a_successor_waits_for_the_second_value_as_its_predecessor_did():
+    health = InputHealth()
+    first = InputAges(1900.0, 1e9, 5, is_first_value=True)
+    assert health.assess(1000.0, first, HOLD_S).phase is Phase.HOLD
+    step = health.assess(1300.0, InputAges(2200.0, 1e9, 6), HOLD_S)
+    assert (step.phase, step.reason) == (Phase.NORMAL, ReasonCode.RECOVERY)

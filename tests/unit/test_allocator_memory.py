@@ -80,3 +80,13 @@ def test_what_the_gateway_does_by_itself_uses_the_ramp_windows():
     left = 0.3 + sum(by_group.values())
     wave = rig.tick(400.0, minutes=1)
     assert wave is None or -sum(r.mw_delta for r in wave.rows) <= left + 1e-9
+
+
+def test_what_the_gateway_did_before_it_announced_its_state_is_booked_as_it_reckoned():
+    rig = Rig(ramps=(fleet.ramp("facility", 0.3),))
+    slots = np.flatnonzero(rig.owner.devices.states == FULL)[:80].astype(np.uint32)
+    states = rig.owner.devices.states.copy()
+    states[slots] = OFF
+    rig.owner.devices.adopt(states.tobytes(), states.tobytes(), rig.clock.now().timestamp())
+    assert sum(rig.owner.take_local(slots, OFF, rig.clock.now().timestamp(), -0.25).values()) == pytest.approx(-0.25)
+    assert rig.owner.ledger.headroom(rig.clock.now().timestamp()).down_mw["facility"] == pytest.approx(0.05)
