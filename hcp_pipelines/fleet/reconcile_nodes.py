@@ -52,7 +52,11 @@ def reconcile_nodes(
             if not node.was_seen:
                 vacant.append(node)
     kinds = {group.group_id: group for group in groups}
+    claims = Counter(uuid for one in found for uuid in one.boards)
     for stranger in left.values():
+        if any(claims[uuid] > 1 for uuid in stranger.boards):
+            result.unplaced.append(stranger)
+            continue
         place = next((node for node in vacant if stranger.boards and fits(stranger, kinds[node.group_id])), None)
         if place is None:
             result.unplaced.append(stranger)
@@ -71,7 +75,12 @@ def _slots_by_uuid(known: Sequence[KnownNode]) -> dict[str, int]:
 
 def _same_nodes(known: Sequence[KnownNode], found: dict[str, Found]) -> Iterator[tuple[str, Found]]:
     """(address of before, node found) where more than half of a known node's boards are."""
-    at = {uuid: one.address for one in found.values() for uuid in one.boards}
+    claims = Counter(uuid for one in found.values() for uuid in one.boards)
+    at = {uuid: one.address for one in found.values() for uuid in one.boards if claims[uuid] == 1}
+    for node in known:  # of a board that several claim whoever is at its own address is believed
+        if node.address in found:
+            own = {board.serial for board in node.boards}
+            at |= {uuid: node.address for uuid in found[node.address].boards if claims[uuid] > 1 and uuid in own}
     taken: set[str] = set()
     for node in known:
         seen = [board.serial for board in node.boards if board.was_seen]

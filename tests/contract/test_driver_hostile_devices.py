@@ -13,11 +13,12 @@ import pytest
 from pydantic import SecretStr
 
 from hcp_pipelines.devices.discovery.found import Found
+from hcp_pipelines.devices.gpu_node.agent_codec import decode_identity
 from hcp_pipelines.devices.gpu_node.boards import Level as GpuLevel
 from hcp_pipelines.devices.gpu_node.exporter_codec import decode_metrics
 from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, GpuNodeOptions
 from hcp_pipelines.devices.gpu_node.site import GpuNodeSite
-from hcp_pipelines.devices.gpu_node.transport import NodeTransport
+from hcp_pipelines.devices.gpu_node.transport import Answer, NodeTransport
 from hcp_pipelines.devices.gpu_node.transport import new_client as node_client
 from hcp_pipelines.devices.miner.api import APIError, LuxosApi
 from hcp_pipelines.devices.miner.site import MinerApiSite
@@ -235,3 +236,31 @@ def test_what_a_device_says_of_itself_is_short_and_fit_for_a_table():
     )
     assert (found.model, len(found.serial), found.problem, len(found.boards)) == ("M?", 200, "a?b?[2J", 64)
     assert "".join((found.model, *found.boards)).encode()
+
+
+@pytest.mark.parametrize("labels", ["}", "{}", 'gpu="0"}', 'a="' + "\\" * 900, 'a="b"' * 150, "a=" * 400, 'a="b",}'])
+def test_labels_that_are_none_are_refused_at_once(labels):
+    page = f"DCGM_FI_DEV_GPU_TEMP{{{labels}}} 1\n"
+    began_s = time.process_time()
+    with pytest.raises(DeviceReplyError):
+        decode_metrics(page.encode(), "n")
+    assert time.process_time() - began_s < 0.5  # prometheus_client's parser never comes back from some of these
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"memory_mib": float("nan")}, {"memory_mib": 1e300}, {"compute_capability": "9\0"}, {"gpu_model": "x" * 1000},
+     {"power_cap_bounds_w": [200, float("inf")]}],
+)  # fmt: skip
+def test_a_node_that_can_not_be_described_so_is_a_wrong_reply(changes):
+    good = {
+        "api_version": "1", "hostname": "n", "driver_version": "550", "gpu_model": "H100", "compute_capability": "9.0",
+        "memory_mib": 81_559, "power_cap_bounds_w": [200, 700], "states": ["idle"], "is_drained": False,
+    }  # fmt: skip
+
+    def answer(node):
+        return Answer(200, json.dumps(node).encode(), "application/json")
+
+    assert decode_identity(answer(good), (), "n").specification.max_power_w == 700
+    with pytest.raises(DeviceReplyError):
+        decode_identity(answer(good | changes), (), "n")

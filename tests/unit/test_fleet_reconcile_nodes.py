@@ -124,3 +124,11 @@ def test_who_was_there_is_counted():
 def test_no_address_is_there_twice_whoever_moves(moved, after):
     """Who did not answer gives way: a gateway refuses an address that two slots have."""
     assert list(addresses_after({0: "a", 1: "b", 2: "c"}, moved).values()) == after
+
+
+def test_boards_that_two_nodes_claim_are_believed_at_their_own_address_only():
+    claimant = found(0, address="10.0.0.9")
+    for order in ([found(0), claimant], [claimant, found(0)]):
+        result = reconcile_nodes([known(0), known(4, ())], GROUPS, order, ALL)
+        assert result.changes == []
+        assert [one.address for one in result.unplaced] == ["10.0.0.9"]

@@ -40,6 +40,10 @@ class BusyError(DeviceRefusedError):
 Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]  # it goes into paths and logs
 
 
+Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Watts = Annotated[float, Field(ge=0, le=5000, allow_inf_nan=False)]
+
+
 class _Workload(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
     identity: Identity = Field(alias="id")
@@ -53,8 +57,8 @@ class _Gpu(BaseModel):
     uuid: str
     health: str
     state: str | None = None
-    power_w: float | None = None
-    power_cap_w: float | None = None
+    power_w: Watts | None = None
+    power_cap_w: Watts | None = None
     operation: str | None = None
     workload: _Workload | None = None
 
@@ -64,14 +68,14 @@ class _Gpus(BaseModel):
 
 
 class _Node(BaseModel):
-    api_version: str
-    hostname: str
-    driver_version: str
-    gpu_model: str
-    compute_capability: str
-    memory_mib: float
-    power_cap_bounds_w: tuple[float, float]
-    states: list[str]
+    api_version: Text
+    hostname: Text
+    driver_version: Text
+    gpu_model: Text
+    compute_capability: Text
+    memory_mib: float = Field(ge=0, le=1e7, allow_inf_nan=False)
+    power_cap_bounds_w: tuple[Watts, Watts]
+    states: list[Text] = Field(max_length=20)
     is_drained: bool
 
 

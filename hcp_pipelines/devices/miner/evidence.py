@@ -22,6 +22,7 @@ POWER_TOLERANCE = 0.08  # as `edge.settling`
 POWER_TOLERANCE_W = 60.0
 MOST_OF_FULL = 1.5  # more than that is no wattage of this model
 LEAST_OF_RATE = 0.5  # less than that does not make the hashrate which it tells beside
+MANY = 0.1  # of what a feeder's devices could draw: less than that beyond their word fails nobody, but is told
 METER_TOLERANCE = 0.02  # of the feeder's load: losses, and the meter's class (setting)
 
 Floats = npt.NDArray[np.float32]
@@ -92,6 +93,7 @@ def square_with_meters(
 ) -> Metered:
     """Spread what a feeder's meter has beyond its devices' own word over those that don't measure themselves, then over all.
 
+    Only where so much is beyond it that many lie: for the few all others would be failed. It is told in any case (`beyond_w`).
     `metered_w` is IT power, `full_w` the most that each slot draws by design. What a silent device draws is anything up to
     that: only what is beyond it is held against the others.
     """
@@ -106,7 +108,8 @@ def square_with_meters(
         evidence[inferred] = Evidence.METERED
         if abs(rest_w) > METER_TOLERANCE * metered_w[feeder_id] + POWER_TOLERANCE_W:
             beyond_w[feeder_id] = rest_w
-            _spread(rest_w, power_w, evidence, full_w, inferred, told)
+            if abs(rest_w) > MANY * float(full_w[told].sum(dtype=np.float64)):
+                _spread(rest_w, power_w, evidence, full_w, inferred, told)
     return Metered(power_w, evidence, beyond_w)
 
 
