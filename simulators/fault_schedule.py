@@ -133,7 +133,8 @@ class FaultSchedule:
             for n in np.sort(chosen).tolist():
                 start_s = round(due_s + float(delays_s[n]), 3)
                 if first_s <= start_s < last_s:
-                    yield Incident(start_s, start_s + event.minutes * 60.0, event.kind, units[n].name, units[n].slots)
+                    end_s, unit = start_s + event.minutes * 60.0, units[n]
+                    yield Incident(start_s, end_s, event.kind, unit.name, unit.slots, event.code)
 
     def _recorded(self, day: int) -> Iterator[Incident]:
         """What the recorded log has for the GPU nodes on a day, counted from the world's beginning."""

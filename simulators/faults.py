@@ -32,6 +32,7 @@ APP_KILLERS: Final = frozenset({8, 13, 31, 32, 45, 46, 48, 62, 64, 69, 79, 94, 9
 BY_RESET: Final = (ECC, NVLINK, XID)  # mended by a GPU's reset; heat is not
 BY_RESTART: Final = (*BY_RESET, FALLEN_OFF_BUS)  # … by the host's restart
 
+XID_OF: Final = {FALLEN_OFF_BUS: 79, NVLINK: 74, ECC: 94}  # what goes with a fault that a scenario scripts
 MINER_FAULTS: Final = (
     BOARD_DROPOUT, FAN_FAILURE, STUCK, LYING, FALSE_ACK, HUNG, UNREACHABLE, WRONG_WAKE, NO_POOL,
 )  # fmt: skip

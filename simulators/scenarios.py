@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from simulators.faults import FAULTS, XID
+from simulators.faults import FAULTS, GPU_FAULTS, XID, XID_OF
 from simulators.settings import WorldConfigError
 
 FOLDER = Path(__file__).with_name("scenarios")
@@ -27,6 +27,11 @@ def _known_fault(kind: str) -> str:
     return kind
 
 
+def _known_event(kind: str) -> str:
+    return kind if kind == XID else _known_fault(kind)
+
+
+EventName = Annotated[str, AfterValidator(_known_event)]
 FaultName = Annotated[str, AfterValidator(_known_fault)]
 Unit = Literal["device", "node", "pdu", "rack", "cooling_loop", "site"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -85,16 +90,33 @@ class ScriptedFault(_Strict):
 
     Attributes:
         spread_minutes: each unit begins at its own moment within them.
+        xid: what GPUs report with it; left out, the code that goes with the kind. `xid` alone is an event without another effect.
     """
 
     at_h: float = Field(ge=0.0)
     minutes: float = Field(gt=0.0, le=20_160.0)
-    kind: FaultName
+    kind: EventName
+    xid: int | None = Field(default=None, ge=1, le=999)
     unit: Unit = "device"
     fraction: Fraction = 1.0
     devices: Literal["ASIC", "GPU"] | None = None
     site: int | None = Field(default=None, ge=0)
     spread_minutes: float = Field(default=0.0, ge=0.0, le=1440.0)
+
+    @model_validator(mode="after")
+    def _xid_is_told(self) -> Self:
+        if self.kind == XID and self.xid is None:
+            message = "an event of kind xid needs its code, as xid: 63"
+            raise ValueError(message)
+        if self.xid is not None and self.kind not in GPU_FAULTS:
+            message = f"xid {self.xid}: {self.kind} is no fault of a GPU"
+            raise ValueError(message)
+        return self
+
+    @property
+    def code(self) -> int:
+        """The XID that GPUs report with it; 0: none."""
+        return self.xid if self.xid is not None else XID_OF.get(self.kind, 0)
 
 
 class RateChange(_Strict):
@@ -151,6 +173,15 @@ class FrequencyDip(_Strict):
     recall_minutes: float | None = Field(default=None, ge=0.0, le=1440.0)
 
 
+class PumpFailure(_Strict):
+    """A pump of a site's cooling plant (both by number) stands still for some minutes."""
+
+    at_h: float = Field(ge=0.0)
+    minutes: float = Field(gt=0.0, le=20_160.0)
+    pump: int = Field(default=0, ge=0, le=99)
+    site: int | None = Field(default=None, ge=0)
+
+
 class Scenario(_Strict):
     """One scenario file.
 
@@ -167,6 +198,7 @@ class Scenario(_Strict):
     prices: list[PriceShift] = Field(default_factory=list)
     weather: list[WeatherShift] = Field(default_factory=list)
     gpus: list[GpuShift] = Field(default_factory=list)
+    pumps: list[PumpFailure] = Field(default_factory=list)
     faults: FaultPlan = Field(default_factory=FaultPlan)
     fault_shifts: list[FaultShift] = Field(default_factory=list)
     events: list[ScriptedFault] = Field(default_factory=list)

@@ -72,6 +72,16 @@ class Script:
             for due_s in self._instants(dip.at_h, first_s, last_s):
                 yield dip, due_s
 
+    def pumps_between(self, site: int, first_s: float, last_s: float) -> list[tuple[int, float, float]]:
+        """(pump, from, until) of the failures of a site's pumps that overlap [first, last]."""
+        found = []
+        for failure in self.scenario.pumps:
+            if failure.site in (None, site):
+                length_s = failure.minutes * 60.0
+                begins = self._instants(failure.at_h, first_s - length_s, last_s + 1e-6)
+                found += [(failure.pump, at_s, at_s + length_s) for at_s in begins]
+        return found
+
     def is_cut(self, site: int, at_s: float) -> bool:
         """Whether no message passes between a site, by number, and its gateway."""
         hour = float(self.hours(np.array([at_s]))[0])

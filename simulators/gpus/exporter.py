@@ -1,4 +1,4 @@
-"""Port 9400 of a node: `/metrics`, `/health` and a start page, as the real exporter has them.
+"""Port 9400 of a node: `/metrics`, `/health` and a start page, as the real exporter has them: by any method, in one format.
 
 Values are collected at a fixed interval of simulated time and repeated in between; the first request after an instant of
 collection collects. What a value is, is in `fields`; how it looks, in `exposition`.
@@ -23,6 +23,9 @@ _NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
 _PAGE = '<html><head><title>GPU Exporter</title></head><body><h1>GPU Exporter</h1><a href="./metrics">Metrics</a></body></html>'
 
 
+_ANY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # its router asks for none
+
+
 class _Collected(NamedTuple):
     number: int  # of the interval
     gpus: tuple[tuple[Gpu, GpuReading], ...]
@@ -41,19 +44,17 @@ class Exporter:
 
     def app(self) -> Starlette:
         """The ASGI application."""
-        return Starlette(
-            routes=[
-                Route("/", self._page, methods=["GET"]),
-                Route("/metrics", self._metrics, methods=["GET"]),
-                Route("/health", self._health, methods=["GET"]),
-            ]
-        )
+        pages = {"/": self._page, "/metrics": self._metrics, "/health": self._health}
+        routes = [Route(path, page, methods=_ANY_METHOD) for path, page in pages.items()]
+        app = Starlette(routes=routes, exception_handlers={404: _not_found})
+        app.router.redirect_slashes = False
+        return app
 
     async def _page(self, _request: Request) -> Response:
         return HTMLResponse(_PAGE, headers=_NO_SNIFF)
 
     async def _health(self, _request: Request) -> Response:
-        return PlainTextResponse("OK", headers=_NO_SNIFF)
+        return PlainTextResponse("KO", headers=_NO_SNIFF)  # so the real one says, with status 200
 
     async def _metrics(self, request: Request) -> Response:
         agent = self._agents.at(request.scope["server"][0])
@@ -73,3 +74,8 @@ class Exporter:
         fresh = frozenset(n for n, count in enumerate(resets) if before is not None and count != before.resets[n])
         collected = self._collected[agent.node.hostname] = _Collected(number, there, resets, fresh)
         return collected
+
+
+async def _not_found(_request: Request, _error: Exception) -> Response:
+    """As Go's own web server has it."""
+    return PlainTextResponse("404 page not found\n", 404, _NO_SNIFF)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from simulators.miners.antminer_modern import modern
 from simulators.miners.cgminer import INVALID_COMMAND, INVALID_JSON, NO_COMMAND, Json, Reply, dump, join, status
 from simulators.miners.miner import Miner
+from simulators.miners.plain_text import text_of
 from simulators.miners.report import Board, Report
 from simulators.miners.rows import chip_map, dashed, pool_rows, summary_row, used_pools
 
@@ -32,6 +33,16 @@ def answer(miner: Miner, request: Json) -> Reply:
     if not miner.firmware.takes_joined:
         return Reply(_error(miner, INVALID_COMMAND, "Invalid command"))
     return Reply(_text(miner, join(names, lambda name: _classic(miner, report, name))))
+
+
+def in_text(miner: Miner, command: str) -> Reply:
+    """The reply to a command in text."""
+    report, names = miner.report(), command.split("+")
+    if len(names) == 1:
+        return Reply(text_of(_classic(miner, report, command)))
+    if not miner.firmware.takes_joined:
+        return Reply(text_of(_error_value(INVALID_COMMAND, "Invalid command", report.now_s)))
+    return Reply(text_of(join(names, lambda name: _classic(miner, report, name))))
 
 
 def refusal(miner: Miner, _problem: str) -> bytes:
@@ -82,6 +93,8 @@ def _stats(miner: Miner, report: Report) -> Json:
         "fan_num": len(report.fans),
         **{f"fan{index + 1}": speed for index, speed in enumerate(report.fans)},
         "temp_num": len(report.boards),
+        **{f"temp{board.number + 1}": 0 if board.is_dead else max(board.pcb_c) for board in report.boards},
+        **{f"temp2_{board.number + 1}": 0 if board.is_dead else max(board.chip_c) for board in report.boards},
         "temp_max": max(max(board.chip_c) for board in report.boards),
         "total_rateideal": round(report.ideal_ghs, 2),
         "rate_unit": "GH",

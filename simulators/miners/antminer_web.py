@@ -109,9 +109,18 @@ def _set_conf(miner: Miner, request: Request) -> Response:
     if wanted is None or pools is None:
         return _json(_BAD_POOLS, after_s)
     is_heard = "pools" in wanted or miner.firmware.takes_partial_bodies
-    if is_heard and not miner.firmware.ignores_writes:
+    if is_heard and miner.firmware.ignores_writes:
+        _wake_only(miner, wanted)
+    elif is_heard:
         _apply(miner, wanted, pools)
     return _json(_OK, after_s)
+
+
+def _wake_only(miner: Miner, wanted: Json) -> None:
+    """The firmware that doesn't hear sleep and pools: one that sleeps can be woken, or it would never have hashed."""
+    state = _wanted_state(miner, wanted)
+    if state is not None and state != CURTAILED and miner.report().state == CURTAILED:
+        miner.turn(state)
 
 
 def _apply(miner: Miner, wanted: Json, pools: list[Pool]) -> None:

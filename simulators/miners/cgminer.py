@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from simulators.miners.conversation import Conversation, Desk
 from simulators.miners.miner import Miner
+from simulators.miners.plain_text import command_of
 
 Json = dict[str, Any]
 
@@ -70,10 +71,11 @@ class Framer:
 
 
 class Answers(NamedTuple):
-    """What one dialect does on port 4028."""
+    """What one dialect does on port 4028; `in_text`: its reply to a command in text, where it takes any."""
 
     answer: Callable[[Miner, Json], Reply]
     refusal: Callable[[Miner, str], bytes]
+    in_text: Callable[[Miner, str], Reply] | None = None
 
 
 class CgminerTalk(Conversation):
@@ -93,13 +95,17 @@ class CgminerTalk(Conversation):
         if self.buffer[:1].isupper():
             self._refuse_http()
             return
+        dialect = self._dialects[self.miner.firmware.dialect]
+        if dialect.in_text is not None and (command := command_of(bytes(self.buffer))) is not None:
+            self.finish(dialect.in_text(self.miner, command).body)
+            return
         try:
             request = self._framer.take(self.buffer)
         except MalformedError as error:
             self.refuse(str(error))
             return
         if request is not None:
-            reply = self._dialects[self.miner.firmware.dialect].answer(self.miner, request)
+            reply = dialect.answer(self.miner, request)
             self.finish(reply.body, reply.after_s)
 
     def refusal(self, problem: str) -> bytes:
@@ -125,8 +131,8 @@ def dump(reply: Json) -> bytes:
 
 
 def join(names: list[str], one: Callable[[str], Json]) -> Json:
-    """The reply to `a+b`: each command's own reply in a list under its name, for as many as are joined in earnest."""
-    return {name: [one(name)] for name in dict.fromkeys(names[:MAX_JOINED])} | {"id": 1}
+    """The reply to `a+b`: each command's own reply in a list under its name, once, for as many as are joined in earnest."""
+    return {name: [one(name)] for name in dict.fromkeys(filter(None, names[:MAX_JOINED]))} | {"id": 1}
 
 
 def _parse(text: bytes) -> Json:

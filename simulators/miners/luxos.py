@@ -216,6 +216,10 @@ def _profiles(miner: Miner, _report: Report) -> Json:
     }
 
 
+def _asccount(_miner: Miner, report: Report) -> Json:
+    return {"ASCS": [{"Count": len(report.boards)}]}
+
+
 def _tempctrl(_miner: Miner, _report: Report) -> Json:
     return {"TEMPCTRL": [{"Mode": "Automatic", "Target": _TARGET_C, "Hot": _HOT_C, "Dangerous": _DANGEROUS_C}]}
 
@@ -254,6 +258,7 @@ _READS: Final[dict[str, tuple[int, str, Callable[[Miner, Report], Json]]]] = {
     "devs": (9, "ASC(s)", _devs),
     "edevs": (9, "ASC(s)", _devs),
     "devdetails": (69, "Device Details", _details),
+    "asccount": (104, "ASC count", _asccount),
     "pools": (7, "Pool(s)", _pools),
     "groups": (324, "Groups", _groups),
     "config": (33, "LUXminer config", _config),

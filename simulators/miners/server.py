@@ -29,7 +29,7 @@ OTHER_HTTP_PORT: Final = 8080
 _BACKLOG: Final = 1024
 
 _ON_4028: Final[dict[object, Answers]] = {
-    Dialect.ANTMINER: Answers(antminer.answer, antminer.refusal),
+    Dialect.ANTMINER: Answers(antminer.answer, antminer.refusal, antminer.in_text),
     Dialect.WHATSMINER: Answers(whatsminer.answer, whatsminer.refusal),
     Dialect.WHATSMINER_V3: Answers(whatsminer.answer, whatsminer.refusal),
     Dialect.LUXOS: Answers(luxos.answer, luxos.refusal),

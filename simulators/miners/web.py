@@ -15,6 +15,7 @@ from simulators.miners.miner import Miner
 MAX_REQUESTS: Final = 100
 MAX_HEAD_BYTES: Final = 8 * 1024
 _HEAD_END: Final = b"\r\n\r\n"
+_GO_ON: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REQUEST_LINE: Final = re.compile(r"([A-Z]{1,10}) (\S{1,2000}) HTTP/1\.([01])")
 
 
@@ -28,8 +29,9 @@ class Request(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition("?")[0]
+        """The target without its query, and without the host that a proxy's client writes before it."""
+        path = self.target.partition("?")[0]
+        return "/" + path.split("/", 3)[3] if re.match(r"https?://[^/]+/", path) else path
 
 
 class Response(NamedTuple):
@@ -62,6 +64,7 @@ class WebTalk(Conversation):
         super().__init__(desk)
         self._dialects = dialects
         self._served = 0
+        self._has_bidden = False
 
     def serves(self, miner: Miner) -> bool:
         """Those whose dialect has a web server."""
@@ -121,10 +124,18 @@ class WebTalk(Conversation):
         length = _body_length(headers)
         begin = end + len(_HEAD_END)
         if len(self.buffer) < begin + length:
+            self._bid_go_on(headers)
             return None
+        self._has_bidden = False
         body = bytes(self.buffer[begin : begin + length])
         del self.buffer[: begin + length]
         return Request(line[1], line[2], headers, body)
+
+    def _bid_go_on(self, headers: Mapping[str, str]) -> None:
+        """Tell a client that asks first whether it may send its body."""
+        if headers.get("expect", "").lower() == "100-continue" and not self._has_bidden:
+            self._has_bidden = True
+            self.send(_GO_ON)
 
 
 def page(status: int, *headers: tuple[str, str]) -> Response:

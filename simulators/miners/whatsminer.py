@@ -35,7 +35,7 @@ def answer(miner: Miner, request: Json) -> Reply:
     report = miner.report()
     names = command.split("+")
     if len(names) == 1:
-        return Reply(_text(miner.firmware, _read(miner, report, command)))
+        return Reply(_text(miner.firmware, _read(miner, report, command, request.get("info"))))
     return Reply(_text(miner.firmware, join(names, lambda name: _read(miner, report, name))))
 
 
@@ -44,7 +44,7 @@ def refusal(miner: Miner, _problem: str) -> bytes:
     return _text(miner.firmware, message(miner, INVALID_JSON, "json cmd err", "E"))
 
 
-def _read(miner: Miner, report: Report, command: str) -> Json:
+def _read(miner: Miner, report: Report, command: str, wanted: object = None) -> Json:
     rows: dict[str, tuple[str, str, Callable[[], list[Json]]]] = {
         "summary": ("Summary", "SUMMARY", lambda: [_summary(miner, report)]),
         "devs": (
@@ -67,6 +67,9 @@ def _read(miner: Miner, report: Report, command: str) -> Json:
         "get_psu": _psu,
         "get_error_code": _errors,
     }
+    if command == "get_miner_info" and isinstance(wanted, str) and wanted:
+        whole = _info(miner, report)
+        return message(miner, OK, {name: whole[name] for name in wanted.split(",") if name in whole})
     if command in objects:
         return message(miner, OK, objects[command](miner, report))
     is_off = miner.firmware.off_key == "btmineroff" and not report.is_mining

@@ -8,6 +8,7 @@ from simulators.fleet import Fleet
 from simulators.power_plant.frequency import GridFrequency
 from simulators.power_plant.memory import Entry, PlantLog, restore
 from simulators.power_plant.plant import Plant
+from simulators.power_plant.pumps import PumpScript
 
 
 class Plants:
@@ -23,8 +24,8 @@ class Plants:
         self.frequency = frequency
         self._log = PlantLog(log)
         self._on_change = on_change
-        for site in fleet.sites.values():
-            site.plant = Plant(site, frequency, site.outdoor_c)
+        for number, site in enumerate(fleet.sites.values()):
+            site.plant = Plant(site, frequency, site.outdoor_c, pumps=PumpScript(frequency.script, number))
             restore(site.plant, site, self._log.entries)
             site.plant.on_restart = site.on_restart
             site.plant.record = partial(self._record, site.config.site)

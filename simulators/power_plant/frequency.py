@@ -63,7 +63,7 @@ class GridFrequency:
     """Frequency at any instant; `excursions` come on top of those of the scenario's script."""
 
     def __init__(self, seed: int, script: Script | None = None) -> None:
-        self._script = script
+        self.script = script
         self._phases = tuple(
             float(phase) for phase in stream(seed, "grid.frequency").uniform(0.0, tau, len(_PERIODS_S))
         )
@@ -104,7 +104,7 @@ class GridFrequency:
 
     def _between(self, first_s: float, last_s: float) -> list[Excursion]:
         """Those that begin in [first, last)."""
-        dips = self._script.dips_between(first_s, last_s) if self._script else ()
+        dips = self.script.dips_between(first_s, last_s) if self.script else ()
         own = (one for one in self.excursions if first_s <= one.start_s < last_s)
         return [*own, *(_excursion(dip, at_s) for dip, at_s in dips)]
 

@@ -18,6 +18,7 @@ from pyroaring import BitMap
 from simulators.power_plant.breaker import NEVER_BELOW, Breaker, BreakerState
 from simulators.power_plant.cooling import CoolingPlant
 from simulators.power_plant.frequency import GridFrequency
+from simulators.power_plant.pumps import PumpScript
 from simulators.power_plant.topology import Point, Topology
 from simulators.settings import SiteConfig
 from simulators.streams import BoolArray, FloatArray
@@ -60,6 +61,7 @@ class Plant:
         frequency: GridFrequency,
         outdoor_celsius: Callable[[float], float],
         record: Record | None = None,
+        pumps: PumpScript | None = None,
     ) -> None:
         config = site.config
         self.frequency = frequency
@@ -83,6 +85,9 @@ class Plant:
         if config.plant.cooling:
             self.cooling = CoolingPlant(config.plant.cooling, config.pue, self.design_w, outdoor_celsius, site.at_s)
             self.cooling.step(site.at_s, 0.0, float(site.power_w(site.at_s).sum(dtype=np.float64)))
+        self._pumps = pumps or PumpScript(None, 0)
+        if self._pumps.failed_at(site.at_s):
+            self._fail(self._pumps.failed_at(site.at_s))
         self._stepped_s = site.at_s
 
     @property
@@ -97,7 +102,8 @@ class Plant:
     def next_after(self, at_s: float) -> float:
         """The next instant at which `step` is due."""
         due_s = (floor(at_s / self._step_s) + 1) * self._step_s
-        return min([due_s, *self._pick_ups_s(at_s, due_s), *self._recalls_s(at_s, due_s)])
+        pumps_s = self._pumps.changes_s(at_s, due_s) if self.cooling else []
+        return min([due_s, *self._pick_ups_s(at_s, due_s), *self._recalls_s(at_s, due_s), *pumps_s])
 
     def step(self) -> None:
         """Look at the site where it stands, and act."""
@@ -107,6 +113,8 @@ class Plant:
         self._stepped_s = at_s
         it_power_w = self._site.power_w(at_s)
         cut = [name for name in self.breakers if self._has_tripped(name, it_power_w, carried_s)]
+        if self._pumps.changes_s(last_s, at_s):
+            self._fail(self._pumps.failed_at(at_s))
         if self._pick_ups_s(last_s, at_s) and not self.is_shed:
             cut += self._shed()
         if self.cooling and self.cooling.step(at_s, since_s, float(it_power_w.sum(dtype=np.float64))):
@@ -176,9 +184,12 @@ class Plant:
 
     def set_failed_pumps(self, pumps: Iterable[int], at_s: float) -> None:
         """Which pumps stand still from now on, by number from 0; nothing happens where there is no cooling plant."""
+        self._site.advance(at_s)
+        self._fail(pumps)
+
+    def _fail(self, pumps: Iterable[int]) -> None:
         if self.cooling is None:
             return
-        self._site.advance(at_s)
         failed = frozenset(pump for pump in pumps if 0 <= pump < self.cooling.config.pumps)
         for pump in sorted(failed ^ self.cooling.failed_pumps):
             self.record("pump", str(pump), "failed" if pump in failed else "running", self._site.at_s)

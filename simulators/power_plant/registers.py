@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 MAP_VERSION: Final = 1
 STRING_WORDS: Final = 16
 SUNSPEC_ADDRESS: Final = 40_000
+VENDOR: Final = "HCP world"
 
 _LAYOUTS = {
     "uint16": (">H", 0, 2**16 - 1), "int16": (">h", -(2**15), 2**15 - 1), "uint32": (">I", 0, 2**32 - 1),
@@ -148,7 +149,7 @@ def _scaled(value: Value, scale: int) -> int:
 def _common(name: str) -> list[int]:
     """Model 1: manufacturer, model, options, version, serial number, address, pad."""
     return [
-        *_text("HCP world", 16),
+        *_text(VENDOR, 16),
         *_text("revenue meter", 16),
         *_text("", 8),
         *_text("1", 8),

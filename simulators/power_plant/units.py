@@ -1,9 +1,10 @@
 """The Modbus units of one site: what each register and coil says at an instant, and what a write does. No sockets here.
 
-Unit 1 is the revenue meter, 2 the under-frequency relay, 10 and on the breakers, 100 the cooling plant where there is one.
+Unit 1 is the revenue meter, as are 0 and 255, by which clients mean the address alone; 2 is the under-frequency relay, 10 and on
+are the breakers, 100 the cooling plant where there is one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil, floor, log10, sqrt
 from typing import Final
 
@@ -17,9 +18,11 @@ from simulators.power_plant.registers import (
     BREAKER,
     COOLING,
     MAP_VERSION,
+    MAPS,
     METER,
     RELAY,
     SUNSPEC_ADDRESS,
+    VENDOR,
     Register,
     Value,
     block,
@@ -31,6 +34,7 @@ from simulators.site import Site
 METER_UNIT: Final = 1
 RELAY_UNIT: Final = 2
 COOLING_UNIT: Final = 100
+ITSELF_UNITS: Final = (0, 255)  # on TCP: whoever has the address (MODBUS Messaging on TCP/IP V1.0b, 4.4.2.2)
 SITE_V, FEEDER_V = 34_500.0, 13_800.0  # line to line, nominal (settings)
 POWER_FACTOR = 0.97  # of switched-mode supplies with power factor correction (setting)
 _SAG = 0.02  # voltage lost at full load (setting)
@@ -43,7 +47,9 @@ Blocks = Sequence[tuple[int, Sequence[int]]]
 
 def units_of(site: Site, plant: Plant) -> dict[int, Unit]:
     """Every unit of a site by its number."""
-    units: dict[int, Unit] = {METER_UNIT: MeterUnit(site, plant), RELAY_UNIT: RelayUnit(site, plant)}
+    meter = MeterUnit(site, plant)
+    units: dict[int, Unit] = {METER_UNIT: meter, RELAY_UNIT: RelayUnit(site, plant)}
+    units |= dict.fromkeys(ITSELF_UNITS, meter)
     for point in plant.topology.breakers:
         if point.unit is not None:
             units[point.unit] = BreakerUnit(site, plant, point)
@@ -74,6 +80,11 @@ class _Unit:
     def values(self) -> dict[str, Value]:
         """Each value of the map, at the site's instant."""
         raise NotImplementedError
+
+    def identification(self) -> Mapping[int, str]:
+        """Vendor, product code and revision; product and model name."""
+        name = next(name for name, registers in MAPS.items() if registers is self.registers)
+        return {0: VENDOR, 1: name, 2: str(MAP_VERSION), 4: str(self._head["name"]), 5: f"HCP {name}"}
 
     def _has_supply(self, runs: Runs) -> bool:
         """Whether the supply before some slots is alive: not where a fault has taken the power of all of them."""

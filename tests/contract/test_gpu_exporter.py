@@ -180,9 +180,33 @@ async def test_the_host_label_is_a_setting(tmp_path):
 async def test_health_and_unknown_paths(tmp_path):
     async with gpu_world(tmp_path) as world, plain_http() as http:
         base = f"http://{world.at()}:{world.exporter_port}"
-        assert (await http.get(f"{base}/health")).text == "OK"
-        assert (await http.get(f"{base}/nothing")).status_code == 404
-        assert (await http.post(f"{base}/metrics")).status_code == 405
+        health = await http.get(f"{base}/health")
+        assert (health.status_code, health.text) == (200, "KO"), "as the real exporter, which is well then"
+        for path in ("nothing", "metrics/", "Metrics"):
+            missing = await http.get(f"{base}/{path}")
+            assert (missing.status_code, missing.text) == (404, "404 page not found\n")
+
+
+async def test_any_scraper_gets_the_one_text_format(tmp_path):
+    """Content is not negotiated, compressed or refused by method, as in the real exporter."""
+    accepts = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+    async with gpu_world(tmp_path) as world, plain_http() as http:
+        url = f"http://{world.at()}:{world.exporter_port}/metrics"
+        plain = await http.get(url)
+        told = await http.get(
+            url,
+            headers={"Accept": accepts, "Accept-Encoding": "gzip, zstd", "X-Prometheus-Scrape-Timeout-Seconds": "10"},
+        )
+        posted = await http.post(url, content=b"x=1")
+        head = await http.head(url)
+        old = await asyncio.to_thread(talk, world.at(), world.exporter_port, b"GET /metrics HTTP/1.0\r\n\r\n")
+        queried = await http.get(f"{url}?collect[]=gpu")
+    assert plain.text == told.text == posted.text == queried.text
+    assert "content-encoding" not in told.headers
+    assert {one.headers["content-type"] for one in (plain, told, posted, head)} == {"text/plain; version=0.0.4"}
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(plain.content)))
+    assert old.startswith(b"HTTP/1.1 200 ")
+    assert old.endswith(plain.content), "and the connection is closed"
 
 
 async def test_identities_are_the_seeds_and_differ_between_nodes(tmp_path):

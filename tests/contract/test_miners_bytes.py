@@ -67,7 +67,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize("name", DIALECTS)
 async def test_malformed_requests_get_the_dialects_error(hall, name, caplog):
-    for raw in MALFORMED:
+    for raw in MALFORMED if name != "stock" else MALFORMED[1:]:  # which takes commands in text, too
         assert code(await ask(hall, SLOT[name], raw, close=raw == b"GETX")) == 23, raw
     for raw in (b'{"command":5}', b"{}", b'{"parameter":"version"}'):
         assert code(await ask(hall, SLOT[name], raw)) in {23, 24}

@@ -325,9 +325,18 @@ async def test_each_site_has_its_own_address(tmp_path):
         (struct.pack(">BHH", 1, 0, 3), MINER_FEEDER, 2),
         (struct.pack(">BHH", 1, 0, 2001), MINER_FEEDER, 3),
         (struct.pack(">BHH", 1, 0, 1), 1, 2),
-        (struct.pack(">BHH", 2, 0, 1), 1, 1),
+        (struct.pack(">BHH", 2, 0, 1), 1, 2),
         (struct.pack(">BHH", 8, 0, 1), 1, 1),
-        (b"\x2b\x0e\x01\x00", 1, 1),
+        (b"\x2b\x0d\x01\x00", 1, 1),
+        (b"\x2b", 1, 1),
+        (b"\x2b\x0e\x01", 1, 3),
+        (b"\x2b\x0e\x05\x00", 1, 3),
+        (b"\x2b\x0e\x04\x03", 1, 2),
+        (struct.pack(">BHHBB", 15, 0, 3, 1, 7), MINER_FEEDER, 2),
+        (struct.pack(">BHHBB", 15, 0, 0, 1, 0), MINER_FEEDER, 3),
+        (struct.pack(">BHHBB", 15, 0, 9, 1, 0), MINER_FEEDER, 3),
+        (struct.pack(">BHH", 15, 0, 1), MINER_FEEDER, 3),
+        (struct.pack(">BHHBB", 15, 0, 1, 1, 1), 1, 2),
         (b"\x00", 1, 1),
         (b"\xff\x00\x00", 1, 1),
         (struct.pack(">BHH", 5, 0, 0x1234), MINER_FEEDER, 3),  # must not pass for "close"
@@ -341,14 +350,55 @@ async def test_each_site_has_its_own_address(tmp_path):
         (struct.pack(">BHHB", 16, 40, 1, 2), MINER_FEEDER, 3),
         (struct.pack(">BHH", 16, 40, 1), MINER_FEEDER, 3),
         (struct.pack(">BHH", 3, 0, 1), 9, 11),
-        (struct.pack(">BHH", 3, 0, 1), 0, 11),
-        (struct.pack(">BHH", 3, 0, 1), 255, 11),
+        (struct.pack(">BHH", 3, 0, 1), 254, 11),
     ],
 )
 async def test_what_is_not_allowed_is_answered_with_the_standards_exception(world, pdu, unit, code):
     received, _ = await exchange(world.address, frame(pdu, unit, transaction=513), half_close=True)
     assert received == frame(bytes([pdu[0] | 0x80, code]), unit, transaction=513)
     assert world.plant.breakers["miners"].is_closed
+
+
+async def test_whoever_means_the_address_alone_is_answered_by_the_meter(world):
+    async with client_of(world) as client:
+        for unit in (0, 1, 255):
+            assert await read(client, unit, "name") == "one"
+    received, _ = await exchange(world.address, frame(struct.pack(">BHH", 3, 0, 1), 255), half_close=True)
+    assert received == frame(b"\x03\x02\x00\x01", 255), "with the unit it was asked for"
+
+
+async def test_every_unit_says_who_it_is(world):
+    async with client_of(world) as client:
+        for unit, product, name in (
+            (1, b"meter", b"one"),
+            (2, b"relay", b"under-frequency relay"),
+            (10, b"breaker", b"miners"),
+        ):
+            basic = await client.read_device_information(read_code=1, device_id=unit)
+            assert basic.information == {0: b"HCP world", 1: product, 2: b"1"}
+            regular = await client.read_device_information(read_code=2, device_id=unit)
+            assert regular.information == basic.information | {4: name, 5: b"HCP " + product}
+            assert (await client.read_device_information(read_code=3, object_id=4, device_id=unit)).information[
+                4
+            ] == name
+            one = await client.read_device_information(read_code=4, object_id=4, device_id=unit)
+            assert one.information == {4: name}
+
+
+async def test_discrete_inputs_are_the_coils_and_several_coils_can_be_written(world):
+    async with client_of(world) as client:
+        assert (await client.read_discrete_inputs(0, count=2, device_id=MINER_FEEDER)).bits[:2] == [True, False]
+        assert not (await client.write_coils(0, [False, False], device_id=MINER_FEEDER)).isError()
+        assert (await client.read_discrete_inputs(0, count=2, device_id=MINER_FEEDER)).bits[:2] == [False, False]
+        assert not (await client.write_coils(0, [True], device_id=MINER_FEEDER)).isError()
+        assert world.plant.breakers["miners"].is_closed
+
+
+async def test_a_read_over_reserved_registers_is_answered_with_zeros(world):
+    async with client_of(world) as client:
+        words = (await client.read_holding_registers(18, count=20, device_id=1)).registers
+        assert words[:2] == [0, 0]
+        assert any(words[2:])
 
 
 async def test_requests_sent_together_are_answered_in_order(world):
