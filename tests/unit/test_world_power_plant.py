@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from simulators.power_plant.breaker import Breaker, BreakerState, trip_after_s
 from simulators.power_plant.config import CoolingConfig, RelayConfig
 from simulators.power_plant.cooling import Alarm, CoolingPlant
 from simulators.power_plant.frequency import Excursion, GridFrequency
+from simulators.power_plant.pumps import PumpScript
 from simulators.scenarios import Scenario
 from simulators.script import Script
 from simulators.settings import SiteConfig
@@ -58,11 +60,11 @@ def site_config(limit_kw=500.0, **changes):
 class World:
     """One site with its plant, moved by hand."""
 
-    def __init__(self, folder, config=None, seed=7):
+    def __init__(self, folder, config=None, seed=7, plan=None):
         self.clock = ManualClock(T0)
         self.fleet = Fleet([config or site_config()], seed, T0)
         self.transitions = TransitionLog(folder / "transitions.jsonl", self.fleet, self.clock)
-        self.plants = Plants(self.fleet, folder / "plant.jsonl", GridFrequency(seed), self.transitions.touch)
+        self.plants = Plants(self.fleet, folder / "plant.jsonl", GridFrequency(seed, plan), self.transitions.touch)
         self.site = self.fleet.sites["one"]
         self.plant = self.site.plant
         self._folder = folder
@@ -464,3 +466,28 @@ def test_what_does_not_fit_together_is_refused_by_name():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             site_config(**changes)
+
+
+def plan_of(**fields):
+    return Script(Scenario.model_validate({"name": "test", "description": "made for a test", **fields}), T0)
+
+
+def test_a_scenario_lets_pumps_fail_and_run_again():
+    plan = plan_of(pumps=[{"at_h": 1.0, "minutes": 30, "pump": 1, "site": 0}, {"at_h": 1.25, "minutes": 30}])
+    pumps = PumpScript(plan, 0)
+    assert [pumps.failed_at(T0 + h * 3600) for h in (0.9, 1.1, 1.3, 1.6, 1.8)] == [set(), {1}, {0, 1}, {0}, set()]
+    assert pumps.changes_s(T0, T0 + 7200) == [T0 + h * 3600 for h in (1.0, 1.25, 1.5, 1.75)]
+    assert PumpScript(plan, 3).failed_at(T0 + 1.3 * 3600) == {0}
+    assert PumpScript(plan, 0).failed_at(T0 + (168 + 1.1) * 3600) == {1}, "the script begins anew each week"
+
+
+def test_a_scripted_pump_is_seen_at_its_instant_however_seldom_anybody_looks(world):
+    one = world(cooled(), plan=plan_of(pumps=[{"at_h": 0.5, "minutes": 10, "pump": 0}]))
+    one.to(3600)
+    lines = [json.loads(line) for line in (one._folder / "plant.jsonl").read_text().splitlines()]
+    noted = [
+        (e["name"], e["state"], datetime.fromisoformat(e["simulated_at"]).timestamp() - T0)
+        for e in lines
+        if e["what"] == "pump"
+    ]
+    assert noted == [("0", "failed", 1800.0), ("0", "running", 2400.0)]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 from pyroaring import BitMap
 
 from simulators.bulk import BulkServer
@@ -25,7 +26,20 @@ from simulators.script import Script
 from simulators.series import World
 from simulators.settings import WorldConfig, WorldConfigError
 from simulators.weather import Weather
-from tests.support.world import ASLEEP, BATCH, ECO, EVERY_GPU, FULL, IDLE, MINERS, T0, script, site_config
+from tests.support.world import (
+    ASLEEP,
+    BATCH,
+    ECO,
+    EVERY_GPU,
+    FIRST_GPU,
+    FULL,
+    IDLE,
+    MINERS,
+    T0,
+    make_site,
+    script,
+    site_config,
+)  # fmt: skip
 
 NAMES = ("calm", "gpu-shortage", "heat-wave", "negative-night", "network-partition", "winter-storm")
 DAY_S = 86_400
@@ -304,3 +318,34 @@ def test_a_scenario_cannot_be_changed_once_it_is_read():
     with pytest.raises(ValueError, match="frozen"):
         scenario_named("calm").night_wind = 2.0
     assert isinstance(scenario_named("calm"), Scenario)
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        ({"kind": "fallen_off_bus"}, 79),
+        ({"kind": "nvlink"}, 74),
+        ({"kind": "ecc"}, 94),
+        ({"kind": "ecc", "xid": 95}, 95),
+        ({"kind": "xid", "xid": 63}, 63),
+        ({"kind": "node_lost"}, 0),
+    ],
+)
+def test_a_scripted_fault_of_a_gpu_comes_with_its_xid(event, code):
+    plan = script(events=[{"at_h": 1.0, "minutes": 30, "devices": "GPU", **event}])
+    site = make_site(plan)
+    site.advance(T0 + 3700)
+    assert site.faults.xid(FIRST_GPU, T0 + 3700) == code
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        ({"kind": "xid"}, "needs its code"),
+        ({"kind": "lying", "xid": 79}, "no fault of a GPU"),
+        ({"kind": "xid", "xid": 0}, "xid"),
+    ],
+)
+def test_an_xid_that_makes_no_sense_is_refused(event, words):
+    with pytest.raises(ValidationError, match=words):
+        script(events=[{"at_h": 1.0, "minutes": 30, **event}])
