@@ -91,6 +91,8 @@ class WorkloadTable:
     def _look_after(self, workload: Workload, at_s: float) -> None:
         if any(self._hardware.commanded(index) != workload.state for index in workload.gpus):
             workload.enter(Phase.STOPPED, at_s, "the site switched its GPUs")
+        elif dead := [index for index in workload.gpus if self._hardware.has_no_work(index)]:
+            workload.enter(Phase.FAILED, at_s, f"what ran on GPU {dead[0]} has died")
 
     def _is_accounted_for(self, index: int, state: int) -> bool:
         last = next((one for one in reversed(self._all) if index in one.gpus), None)

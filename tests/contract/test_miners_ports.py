@@ -109,7 +109,12 @@ async def test_the_world_serves_its_miners_and_they_obey(make_world):
         assert json.loads(reply[:-1])["VERSION"][0]["Type"] == "Antminer S21"
     address = address_of(1, 250)
     session = json.loads((await talk(address, port, b'{"command":"logon"}'))[:-1])["SESSION"][0]["SessionID"]
-    await talk(address, port, json.dumps({"command": "curtail", "parameter": f"{session},wakeup"}).encode())
+    for command, item in (("curtail", "wakeup"), ("atmset", "enabled=true")):
+        await talk(address, port, json.dumps({"command": command, "parameter": f"{session},{item}"}).encode())
+    world.end(signal.SIGKILL)
+    port = int(world.start()["urls"]["miners-4028"].rpartition(":")[2])
+    config = json.loads((await talk(address, port, b'{"command":"config"}'))[:-1])["CONFIG"][0]
+    assert (config["IsAtmEnabled"], config["SystemStatus"]) == (True, "Mining"), "a killed world forgets neither"
     assert world.end() == 0
     lines = world.log()
     assert [(line["site"], line["state"], line["changed"]) for line in lines] == [("two", FULL, 1)]
