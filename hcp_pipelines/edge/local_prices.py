@@ -9,7 +9,6 @@ import math
 from datetime import datetime
 from pathlib import Path
 
-import httpx
 import structlog
 
 from hcp_pipelines.domain.clock import SystemClock
@@ -39,7 +38,7 @@ class PriceSource:
         while source is not None:
             try:
                 self._take(await (_fetch(source.url) if source.url else asyncio.to_thread(_read, source.file)))
-            except (OSError, httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError) as error:
                 self._log.warning("the local price can't be used", error=repr(error)[:500])
             await asyncio.sleep(READ_EACH_S)
 
@@ -60,11 +59,17 @@ def _read(path: Path | None) -> bytes:
 
 
 async def _fetch(url: str) -> bytes:
+    import httpx  # only a gateway with a price at a URL loads it
+
     content = b""
-    async with httpx.AsyncClient(timeout=READ_WITHIN_S, trust_env=False) as client, client.stream("GET", url) as reply:
-        reply.raise_for_status()
-        async for chunk in reply.aiter_raw():
-            content += chunk
-            if len(content) > REPLY_MAX_BYTES:
-                raise ValueError(f"{url}: more than {REPLY_MAX_BYTES} bytes")
+    client = httpx.AsyncClient(timeout=READ_WITHIN_S, trust_env=False)
+    try:
+        async with client, client.stream("GET", url) as reply:
+            reply.raise_for_status()
+            async for chunk in reply.aiter_raw():
+                content += chunk
+                if len(content) > REPLY_MAX_BYTES:
+                    raise ValueError(f"{url}: more than {REPLY_MAX_BYTES} bytes")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise OSError(f"{url}: {error!r}") from error
     return content

@@ -19,7 +19,7 @@ from hcp_pipelines.storage.postgres import connect, dsn
 from hcp_pipelines.storage.roles import Database, Role
 
 AT = datetime(2025, 1, 1, 12, tzinfo=UTC)
-LEFT_OUT = {"policies": {"body"}}
+LEFT_OUT = {"policies": {"body"}, "facilities": {"lockouts_version"}}
 JOURNAL = """
 insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, to_state,
     devices, slots, reason, steps_ms, simulated_at)

@@ -47,7 +47,9 @@ async def test_miners_and_gpus_obey_one_allocator_or_are_found_out(folder, setti
         site.impose(faults.FALSE_ACK, [DECEIVER])
         site.impose(faults.STUCK, [STUCK])
         site.impose(faults.FALLEN_OFF_BUS, [LOST])
-        await until(lambda: np.flatnonzero(np.isnan(site.facility.power_kw)).tolist() == [LOST], "one is lost", 10)
+        await until(
+            lambda: np.flatnonzero(np.isnan(site.facility.devices.power_kw)).tolist() == [LOST], "one is lost", 10
+        )
         site.price(3000.0)
         await until(lambda: {DECEIVER, STUCK} <= set(site.failed_slots()), "false acks are found by their power", 30)
         assert set(site.failed_slots()) <= {DECEIVER, STUCK, LOST}, "nobody else was ever accused"

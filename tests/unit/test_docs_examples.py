@@ -19,7 +19,7 @@ from hcp_pipelines.fleet.facility_file import parse_facility
 from hcp_pipelines.fleet.models import MODELS
 from simulators import replay
 from simulators.clock import ManualClock
-from simulators.faults import FAULTS, XID
+from simulators.faults import FAULTS
 from simulators.http import Services
 from simulators.scenarios import scenario_names
 from simulators.series import World
@@ -142,7 +142,7 @@ def test_the_world_page_lists_the_scenarios():
 def test_the_world_page_lists_the_faults():
     rows = page("world.md").split("| fault | what it does |")[1].split("\n\n")[0].splitlines()
     named = {name for row in rows[1:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
-    assert named == set(FAULTS) - {XID}
+    assert named == set(FAULTS)
 
 
 def test_the_world_page_lists_the_columns_of_a_recording():
