@@ -34,7 +34,7 @@ def _soak(arguments: argparse.Namespace) -> int:
             took_s = time.monotonic() - began_s
             if outcome.violations:
                 _say(report(outcome, arguments.lasts).split("what happened")[0] + "shrinking …")
-                _say(report(shrink(outcome, arguments.lasts, _say), arguments.lasts))
+                _say(report(shrink(outcome, arguments.lasts, say=_say), arguments.lasts))
                 return 1
             if sys.stderr.isatty():
                 sys.stderr.write(f"\r{steps:,} steps, {number} universes, {steps / took_s:,.0f} steps/s ")

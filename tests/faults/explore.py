@@ -8,7 +8,7 @@ from tests.faults.checker import check
 from tests.faults.evidence import Violation
 from tests.faults.records import Run
 from tests.faults.schedule import Happening, make_schedule
-from tests.faults.universe import Universe, names_of
+from tests.faults.universe import CALM_S, Universe, names_of
 
 LASTS_S = 300.0  # of faults; a calm follows
 TRIES_MAX = 400
@@ -32,16 +32,20 @@ class Outcome:
         return hashlib.sha256("\n".join([*self.run.lines(), str(self.steps)]).encode()).hexdigest()
 
 
-def play(seed: str, lasts_s: float = LASTS_S, schedule: list[Happening] | None = None) -> Outcome:
+def play(
+    seed: str, lasts_s: float = LASTS_S, schedule: list[Happening] | None = None, calm_s: float = CALM_S
+) -> Outcome:
     """One universe, judged. A defect (an exception that nobody meant) is a violation as well."""
-    universe = Universe(seed, lasts_s)
+    universe = Universe(seed, lasts_s, calm_s)
     happenings = make_schedule(seed, names_of(seed), lasts_s) if schedule is None else schedule
     run = universe.play(happenings)
     defects = [Violation(run.ends_s, "no defect", "platform", text) for text in universe.defects]
     return Outcome(seed, universe.loop.steps, happenings, [*check(run), *defects], run)
 
 
-def shrink(found: Outcome, lasts_s: float = LASTS_S, say: Callable[[str], None] = lambda _: None) -> Outcome:
+def shrink(
+    found: Outcome, lasts_s: float = LASTS_S, calm_s: float = CALM_S, say: Callable[[str], None] = lambda _: None
+) -> Outcome:
     """The same violation with as few happenings as delta debugging comes down to."""
     wanted = {v.invariant for v in found.violations[:1]}
     best, parts, tries = found, 2, 0
@@ -51,7 +55,7 @@ def shrink(found: Outcome, lasts_s: float = LASTS_S, say: Callable[[str], None] 
         for begin in range(0, len(best.schedule), size):
             tries += 1
             left = best.schedule[:begin] + best.schedule[begin + size :]
-            tried = play(found.seed, lasts_s, left)
+            tried = play(found.seed, lasts_s, left, calm_s)
             if wanted & {v.invariant for v in tried.violations}:
                 smaller = tried
                 break

@@ -52,7 +52,7 @@ def names_of(seed: str) -> Names:
 class Universe:
     """One run. `play` it once."""
 
-    def __init__(self, seed: str, lasts_s: float) -> None:
+    def __init__(self, seed: str, lasts_s: float, calm_s: float = CALM_S) -> None:
         self.seed, self.lasts_s = seed, lasts_s
         self.loop: VirtualLoop = make_loop()
         self.names = names_of(seed)
@@ -62,7 +62,7 @@ class Universe:
         self.gateway_of = {f: GATEWAYS[n % len(GATEWAYS)] for n, f in enumerate(self.names.facilities)}
         self.configs = {f: fleet.site_config(i, portfolio_mw) for f, i in self.inventories.items()}
         facts = [fleet.facts(i, portfolio_mw) for i in self.inventories.values()]
-        self.run = Run(SPEED, lasts_s + CALM_S, 2 * SKEW_S, facts)
+        self.run = Run(SPEED, lasts_s + calm_s, 2 * SKEW_S, facts)
         self.network = Network(self.loop, f"{seed}/network", self.run.wire)
         self.db = Database(self.loop, f"{seed}/store", list(self.inventories.values()), self.gateway_of)
         self.halls = {f.facility_id: Hall(self.loop, f, f"{seed}/{f.facility_id}", fleet.PUE) for f in facts}

@@ -1,0 +1,59 @@
+"""For each seeded bug the smallest universe found that needs the code to be right in just that: a seed, a schedule, a time."""
+
+from dataclasses import dataclass
+
+from tests.faults.explore import Outcome, play
+from tests.faults.schedule import Happening
+
+FACILITIES = ("fac-1", "fac-2", "fac-3")
+GATEWAYS = ("gw-1", "gw-2")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A universe, made to measure; `calm_s` of it are left in peace at its end."""
+
+    seed: str
+    lasts_s: float
+    schedule: tuple[Happening, ...] = ()
+    calm_s: float = 15.0
+
+    def play(self) -> Outcome:
+        """What becomes of it."""
+        return play(self.seed, self.lasts_s, list(self.schedule), self.calm_s)
+
+
+def _old_commands_come_late() -> tuple[Happening, ...]:
+    """Commands that never arrived are delivered once another owns the facility."""
+    found = []
+    for owner, at_s in (("alloc-a", 15.98), ("alloc-b", 39.98)):
+        found += [Happening(at_s, "cut link", f"{owner}>{gateway}", 9.0) for gateway in GATEWAYS]
+        found.append(Happening(at_s + 2, "kill allocator", owner, 9.0))
+        found += [Happening(at_s + 10 + n * 0.3, "repeat an old command", FACILITIES[n % 3]) for n in range(24)]
+    return tuple(found)
+
+
+def _each(at_s: float, what: str, for_s: float, amount: float) -> tuple[Happening, ...]:
+    return tuple(Happening(at_s + n / 10, what, facility, for_s, amount) for n, facility in enumerate(FACILITIES))
+
+
+def _killed(kind: str, for_s: float, *when: tuple[float, str]) -> tuple[Happening, ...]:
+    return tuple(Happening(at_s, f"kill {kind}", name, for_s) for at_s, name in when)
+
+
+CASES = {
+    "skip-fencing": Case("2", 55, _old_commands_come_late()),
+    "accept-lower-epoch": Case(
+        "1", 30, (Happening(10, "pause allocator", "alloc-a", 6.0), Happening(20, "pause allocator", "alloc-b", 6.0))
+    ),
+    "ack-before-store": Case("2", 12),
+    "send-before-journal": Case("2", 12),
+    "forget-predecessor": Case("1", 35, _killed("allocator", 3.0, (9, "alloc-a"), (17, "alloc-b"), (26, "alloc-a"))),
+    "drive-without-booking": Case("1", 40),
+    "drop-failures": Case("1", 20, _each(0.05, "devices stuck", 40.0, 4.0), calm_s=70.0),
+    "energise-locked": Case("1", 30, _each(9, "lock", 20.0, 0.9)),
+    "apply-again": Case("2", 65, _killed("gateway", 0.5, (30, "gw-1"), (31, "gw-2"), (60, "gw-1"))),
+    "ignore-lease-deadline": Case("3", 32, tuple(Happening(8 * n + 0.004, "hang database", "all", 5.0) for n in (1, 2, 3))),
+    "ignore-floor": Case("2", 60, _each(20, "sell reserve", 60.0, 0.6)),
+    "trust-stale-prices": Case("1", 70, (Happening(9, "stop prices", "all", 60.0), *_each(60, "policy", 0.0, 0.0))),
+}  # fmt: skip
