@@ -45,7 +45,7 @@ def judge(
         facility_id=site.facility_id,
         inventory_generation=site.generation,
         obligations_version=site.obligations_version,
-        basis_tick_id_in_force=owner.in_force.policy.basis_tick_id if owner.in_force else 0,
+        basis_tick_id_in_force=owner.newest_basis - (owner.in_force is None),  # a predecessor's own is taken again
         site_cap_mw=site.capacity_mw,
         feeder_caps_mw=site.feeder_caps_mw,
         max_input_age_s={

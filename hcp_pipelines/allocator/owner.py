@@ -96,9 +96,16 @@ class Owner:
         """Go on from what a predecessor knew."""
         self._inherited, self._shadow = memory, shadow_of(memory, self.site.shape)
 
+    @property
+    def newest_basis(self) -> int:
+        """The newest tick on which a policy rested that was in force here, this owner's or a predecessor's; 0 where none was."""
+        own = self.in_force.policy.basis_tick_id if self.in_force else 0
+        return max(own, int(self._inherited.get("basis", 0)))
+
     def memory(self) -> Memory:
         """What a successor should know; what was inherited, as long as there is nothing newer."""
-        own = memory_of(self._guard, self._shadow, self.site.shape) | {"quarantined": self.devices.quarantined}
+        own = memory_of(self._guard, self._shadow, self.site.shape)
+        own |= {"quarantined": self.devices.quarantined, "basis": self.newest_basis}
         return own if self._guard is not None else own | {"guard": self._inherited.get("guard", {})}
 
     def stand(self, standing: Standing) -> None:

@@ -57,7 +57,7 @@ def check_portfolio(run: Run) -> Iterator[Violation]:
     shares = [limit for f in run.facilities for limit in f.limits if limit.scope == "portfolio"]
     if shares:
         whole = Limit("portfolio", sum(x.up_mw for x in shares), sum(x.down_mw for x in shares), shares[0].window_s)
-        steps = [step for f in run.facilities for step in steps_of(Site(f, run))]
+        steps = [s for f in run.facilities for s in steps_of(Site(f, run)) if not s.is_exempt]  # nobody knows another's
         yield from _windows(sorted(steps, key=lambda s: s.at_s), whole, run, "portfolio")
 
 

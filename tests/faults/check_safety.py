@@ -29,7 +29,11 @@ def fallback_in_time(site: Site) -> Iterator[Violation]:
     hold_s = site.facility.hold_s / site.run.speed
     for stale in _spans(site, "stale"):
         due_s = stale.from_s + hold_s
-        if not any(a.from_s < due_s + BEGUN_S and due_s < a.until_s for a in _spans(site, "alone")):
+        others = [
+            *_spans(site, "alone"),
+            *_spans(site, "obligation"),
+        ]  # nobody can act; a floor that may have to stay on
+        if not any(other.from_s < due_s + BEGUN_S and due_s < other.until_s for other in others):
             yield from _begun(site, "hold then fallback", due_s, stale.until_s)
     after_s = site.facility.fallback_after_s / site.run.speed
     fresh_s = site.facility.price_staleness_s / site.run.speed

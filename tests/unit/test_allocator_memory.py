@@ -5,9 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from hcp_pipelines.allocator.admit import judge, reason_of
+from hcp_pipelines.allocator.decide import InForce
 from hcp_pipelines.allocator.memory import guard_of, memory_of, shadow_of
 from hcp_pipelines.allocator.shadow import Shadow
+from hcp_pipelines.policy.arrays import compile_policy
 from hcp_pipelines.policy.guard import GuardState
+from hcp_pipelines.settings import Settings
 from tests.support import fleet
 from tests.unit.test_allocator_directives import curtail, load_mw, order
 from tests.unit.test_allocator_owner import FULL, OFF, Rig
@@ -90,3 +94,19 @@ def test_what_the_gateway_did_before_it_announced_its_state_is_booked_as_it_reck
     rig.owner.devices.adopt(states.tobytes(), states.tobytes(), rig.clock.now().timestamp())
     assert sum(rig.owner.take_local(slots, OFF, rig.clock.now().timestamp(), -0.25).values()) == pytest.approx(-0.25)
     assert rig.owner.ledger.headroom(rig.clock.now().timestamp()).down_mw["facility"] == pytest.approx(0.05)
+
+
+def test_a_successor_takes_no_policy_older_than_its_predecessors():
+    rig = Rig()
+    after = successor(rig)
+    after.owner.in_force = None
+
+    def word(basis):
+        policy = fleet.policy(rig.inventory, rig.book, basis=basis)
+        candidate = InForce(basis, policy, compile_policy(policy))
+        return reason_of(judge(after.owner, candidate, policy.digest(), rig.book, rig.clock.now(), Settings()))
+
+    own = rig.owner.in_force.policy.basis_tick_id
+    assert word(own - 1).startswith("basis: ")
+    assert word(own) == word(own + 1) == ""
+    assert after.owner.memory()["basis"] == own, "and hands it on"
