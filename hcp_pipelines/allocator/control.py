@@ -85,11 +85,9 @@ class FacilityControl:
             return
         self._returns.in_flight[str(wave.command_id)] = InFlight(wave, self._wiring.clock.monotonic_ns(), journalled_ns)
 
-    def give_up(self, wave: Wave, *, is_journalled: bool) -> None:
-        """A wave that may not leave after all; if it is in the journal already, that says so."""
+    def give_up(self, wave: Wave) -> None:
+        """A wave that may not leave after all; if it is in the journal, that says so: a commit may have lost its answer."""
         self.owner.ask()
-        if not is_journalled:
-            return
         now = self._wiring.clock.now()
         self._wiring.writer.batch.outcomes += [
             Outcome("expired", str(wave.command_id), row.assignment, now, detail="never sent") for row in wave.rows

@@ -45,7 +45,6 @@ class InputHealth:
         self.phase = Phase.NORMAL
         self.reason = ReasonCode.ECONOMICS
         self._values_when_bad: int | None = None
-        self._is_new = True
 
     def assess(self, now_s: float, ages: InputAges, hold_s: float) -> Step:
         """The step at a simulated instant."""
@@ -56,10 +55,9 @@ class InputHealth:
         since_s, cause = min(((s, c) for s, c in causes if s <= now_s), default=(0.0, None))
         if ages.price_stale_at_s <= now_s:
             self._values_when_bad = ages.values_seen
-        if self._is_new and ages.is_first_value:  # what a predecessor waited for, a successor does
+        if ages.is_first_value and self._values_when_bad is None:  # nobody looked while it was stale
             self._values_when_bad = ages.values_seen - 1
             self._enter(Phase.HOLD, ReasonCode.HOLD_STALE_PRICE)
-        self._is_new = False
         if cause is None:
             return self._recover(ages.values_seen)
         if now_s >= since_s + hold_s:

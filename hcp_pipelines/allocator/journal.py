@@ -74,6 +74,9 @@ _REMEMBER = """
         memory = excluded.memory, updated_at = now()
     where owner_memory.epoch <= excluded.epoch and owner_memory.memory is distinct from excluded.memory"""
 _READ_MEMORY = "select memory from owner_memory where facility_id = %s"
+_READ_BASIS = """
+    select p.basis_tick_id from policy_admissions a join policies p on p.id = a.policy_id
+    where a.facility_id = %s and a.is_admitted order by a.id desc limit 1"""
 _HISTORY = """
     insert into allocation_history ("timestamp", facility_id, resource_id, resource_type, recommended_workload,
         actual_workload, devices, expected_profit, tick_id, policy_id)
@@ -252,6 +255,12 @@ async def read_memory(connection: Connection, facility_id: str) -> dict[str, Any
     """What the owner before knew; empty where there was none."""
     row = await (await connection.execute(_READ_MEMORY, (facility_id,))).fetchone()
     return row[0] if row else {}
+
+
+async def read_newest_basis(connection: Connection, facility_id: str) -> int:
+    """The tick on which the last policy rests that an owner took; 0 where none did."""
+    row = await (await connection.execute(_READ_BASIS, (facility_id,))).fetchone()
+    return row[0] if row else 0
 
 
 async def read_bookings(connection: Connection, facility_id: str, since: datetime) -> list[tuple[float, str, float]]:

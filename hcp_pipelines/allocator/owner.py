@@ -64,6 +64,7 @@ class Owner:
         self._guard: GuardState | None = None
         self._guarded_at_s: float | None = None
         self._inherited: Memory = {}
+        self._inherited_basis = 0
         self._progress, self._shadow = _Progress(), Shadow()
         self._is_asked = True
         self._random = np.random.default_rng([zlib.crc32(site.facility_id.encode()), epoch])
@@ -92,20 +93,20 @@ class Owner:
         self._guard = self._guard.carried_to(in_force.compiled)
         self.ask()
 
-    def inherit(self, memory: Memory) -> None:
+    def inherit(self, memory: Memory, newest_basis: int = 0) -> None:
         """Go on from what a predecessor knew."""
         self._inherited, self._shadow = memory, shadow_of(memory, self.site.shape)
+        self._inherited_basis = newest_basis
 
     @property
     def newest_basis(self) -> int:
         """The newest tick on which a policy rested that was in force here, this owner's or a predecessor's; 0 where none was."""
         own = self.in_force.policy.basis_tick_id if self.in_force else 0
-        return max(own, int(self._inherited.get("basis", 0)))
+        return max(own, self._inherited_basis)
 
     def memory(self) -> Memory:
         """What a successor should know; what was inherited, as long as there is nothing newer."""
-        own = memory_of(self._guard, self._shadow, self.site.shape)
-        own |= {"quarantined": self.devices.quarantined, "basis": self.newest_basis}
+        own = memory_of(self._guard, self._shadow, self.site.shape) | {"quarantined": self.devices.quarantined}
         return own if self._guard is not None else own | {"guard": self._inherited.get("guard", {})}
 
     def stand(self, standing: Standing) -> None:

@@ -115,7 +115,7 @@ class Allocator:
             async with asyncio.timeout(RESUME_WITHIN_S):
                 await self._writer.drained()  # acks that came with the replay are journalled first
                 legacy = await self._store.take_over(control.site.facility_id, self._context.clock.now())
-            control.owner.inherit(legacy.memory)
+            control.owner.inherit(legacy.memory, legacy.newest_basis)
             control.stand(legacy.standing)
             control.owner.obligations.take(legacy.obligations)
         except (*STORE_ERRORS, TimeoutError) as error:
@@ -233,7 +233,7 @@ class Allocator:
             control.send(wave, journalled_ns)
         for control, wave in waves:
             if (control, wave) not in sent:
-                control.give_up(wave, is_journalled=wave.facility_id in stood)
+                control.give_up(wave)
         await asyncio.sleep(0)  # let the waves leave before anything else is done
         for control, wave in sent:
             self._writer.batch.history += control.owner.history(wave)

@@ -21,6 +21,7 @@ from hcp_pipelines.allocator.journal import (
     read_bookings,
     read_cursor,
     read_memory,
+    read_newest_basis,
     write_batch,
     write_commands,
 )
@@ -51,10 +52,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class Legacy:
-    """What a new owner goes on from; `closed` commands of predecessors had never left."""
+    """What a new owner goes on from; `closed` commands of predecessors had never left.
+
+    `newest_basis` is the tick of the last policy that somebody took; 0 where nobody did.
+    """
 
     closed: int
     memory: Memory
+    newest_basis: int
     standing: Standing
     obligations: Rows
 
@@ -169,9 +174,10 @@ class PostgresStore:
         async with await self._connect() as connection:
             closed = await expire(connection, facility_id, now)
             memory = await read_memory(connection, facility_id)
+            newest_basis = await read_newest_basis(connection, facility_id)
             standing = await read_standing(connection, [facility_id], now)
             obligations = await read_obligations(connection, [facility_id])
-        return Legacy(closed, memory, standing[facility_id], obligations[facility_id])
+        return Legacy(closed, memory, newest_basis, standing[facility_id], obligations[facility_id])
 
     async def close(self) -> None:
         """Close what is open."""

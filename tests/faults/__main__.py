@@ -17,7 +17,7 @@ def main() -> int:
         "--seed", default="1", help="of the first universe: SEED/0, SEED/1, …; with a slash, that one alone"
     )
     parser.add_argument("--lasts", type=float, default=LASTS_S, help="virtual seconds of faults in each")
-    parser.add_argument("--bug", default="", help="seed one of the ten bugs (tests/faults/bugs.py)")
+    parser.add_argument("--bug", default="", help="seed one of the bugs of tests/faults/bugs.py")
     arguments = parser.parse_args()
     return _soak(arguments)
 

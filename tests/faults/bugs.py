@@ -1,4 +1,4 @@
-"""Ten bugs, put into the real code at run time, by which the checker is proven. Nothing here is ever on in the platform."""
+"""Bugs, put into the real code at run time, by which the checker is proven. Nothing here is ever on in the platform."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +8,7 @@ from unittest.mock import patch
 import numpy as np
 
 from hcp_pipelines.allocator import owner as owner_module
+from hcp_pipelines.allocator.control import FacilityControl
 from hcp_pipelines.allocator.health import InputHealth, Phase, Step
 from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
 from hcp_pipelines.allocator.obligations import ObligationBook
@@ -134,6 +135,11 @@ def ignore_lease_deadline() -> Patches:
     return [patch.object(Lease, "holds", lambda *_: True), patch.object(LeaseKeeper, "watch", watch)]
 
 
+def forget_uncertain_commits() -> Patches:
+    """A wave whose commit got no answer is planned again, and nobody closes the first."""
+    return [patch.object(FacilityControl, "give_up", lambda self, _: self.owner.ask())]
+
+
 def ignore_floor() -> Patches:
     """What is sold as reserve is switched off for money."""
     return [patch.object(ObligationBook, "floor_mw", lambda _: 0.0)]
@@ -156,6 +162,7 @@ BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
     "energise-locked": (energise_locked, "locks"),
     "apply-again": (apply_again, "effective once"),
     "ignore-lease-deadline": (ignore_lease_deadline, "within the lease"),
+    "forget-uncertain-commits": (forget_uncertain_commits, "no lost command"),
     "ignore-floor": (ignore_floor, "floors"),
     "trust-stale-prices": (trust_stale_prices, "nothing on stale prices"),
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.faults.evidence import EXEMPT, Order, Site, Violation
-from tests.faults.records import Limit, Run
+from tests.faults.records import Group, Limit, Run
 
 TOLERANCE_MW = 1e-6
 UNTOLD_S = 2.0  # real: an exempt reduction so lately may not have been known to whoever planned
@@ -36,7 +36,8 @@ def steps_of(site: Site) -> list[Step]:
         row = site.commanded.get((order.ref, order.assignment))
         reason = row.reason if row else order.reason
         by_feeder: dict[str, float] = defaultdict(float)
-        for slot, before in zip(order.slots, order.before, strict=True):
+        for slot, told in zip(order.slots, order.before, strict=True):
+            before = row.from_state if row and row.from_state is not None else told  # as the meter was read
             by_feeder[site.group_of[slot].feeder_id] += site.mw(slot, order.state) - site.mw(slot, before)
         for feeder_id, mw in by_feeder.items():
             at_s = row.at_s if row else order.at_s
@@ -116,7 +117,7 @@ def dwell(site: Site) -> Iterator[Violation]:
             continue
         for slot, before in zip(order.slots, order.before, strict=True):
             delta = site.mw(slot, order.state) - site.mw(slot, before)
-            if not delta:
+            if not delta or slot in site.faulty:  # what those do is not what they were told
                 continue
             since_s, rose, epoch = changed.get(slot, (-1e9, False, -1))
             least_s = (site.facility.min_up_s if rose else site.facility.min_down_s) / site.run.speed
@@ -136,6 +137,7 @@ def floors(site: Site) -> Iterator[Violation]:
     """While a reserve is armed, nobody but the grid, operators, locks and safety takes its load off."""
     armed = [s for s in site.run.spans if s.what == "obligation" and s.facility_id == site.id]
     told = {slot: site.lowest[g.group_id] for slot, g in site.group_of.items()}
+    unsure = sum(_most_mw(site.group_of[s]) for s in site.faulty)  # what those draw is not what they were told
     waves: dict[str, list[Order]] = defaultdict(list)
     for order in site.orders:
         waves[order.ref].append(order)
@@ -147,12 +149,18 @@ def floors(site: Site) -> Iterator[Violation]:
         rows = [row for o in orders if (row := site.commanded.get((ref, o.assignment)))]
         if not rows or any(row.reason in EXEMPT for row in rows) or after >= before - TOLERANCE_MW:
             continue
-        floor = sum(s.mw for s in armed if s.from_s + ARMED_S <= rows[0].at_s < s.until_s - ENDS_S)
-        if after < floor - TOLERANCE_MW:
+        floor = sum(s.mw for s in armed) and sum(
+            s.mw for s in armed if s.from_s + ARMED_S <= rows[0].at_s < s.until_s - ENDS_S
+        )
+        if after < floor - unsure - TOLERANCE_MW:
             yield Violation(
                 rows[0].at_s, "floors", site.id,
                 f"{rows[0].reason} left {after * 1000:.1f} kW that can be shed, {floor * 1000:.1f} kW are sold",
             )  # fmt: skip
+
+
+def _most_mw(group: Group) -> float:
+    return max(group.power_mw.values()) - min(group.power_mw.values())
 
 
 def _sheddable_mw(site: Site, told: dict[int, int]) -> float:

@@ -66,7 +66,7 @@ def _is_down(site: Site, at_s: float) -> bool:
 def no_fallback_too_early(site: Site) -> Iterator[Violation]:
     """A gateway takes its fallback plan when it has been alone for as long as its file says, and not before."""
     after_s = site.facility.fallback_after_s / site.run.speed
-    alone = _spans(site, "alone")
+    alone = _spans(site, "unheard")
     for order in (o for o in site.orders if o.reason == "fallback_plan" and not o.epoch):
         if not any(span.from_s + after_s - 1.0 <= order.at_s <= span.until_s + 1.0 for span in alone):
             yield Violation(

@@ -486,9 +486,11 @@ class MemoryStore:
         """Several statements, each by itself."""
         closed = await self._db.run(lambda: self._db.expire(facility_id))
         memory = await self._db.run(lambda: self._db.memories.get(facility_id, (0, {}))[1])
+        taken = await self._db.run(lambda: [a for a in self._db.admissions if a.facility_id == facility_id])
+        newest_basis = taken[-1].basis_tick_id if taken else 0
         standing = await self._db.run(lambda: self._db.standing_of([facility_id], now)[facility_id])
         obligations = await self._db.run(lambda: self._db.rows_of([facility_id])[facility_id])
-        return Legacy(closed, memory, standing, obligations)
+        return Legacy(closed, memory, newest_basis, standing, obligations)
 
     async def close(self) -> None:
         """There is no connection."""

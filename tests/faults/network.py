@@ -56,16 +56,20 @@ class Network:
         self.streams: list[Stream] = []
         self.commands: dict[str, deque[bytes]] = {}
         self.highest: dict[str, int] = {}
-        self.heard_s: dict[str, list[float]] = {}  # by facility: when its gateway started, or heard of an owner
+        # by facility: when its gateway started, or heard of an owner; and the same without announcements
+        self.heard_s: dict[str, list[float]] = {}
+        self.beats_s: dict[str, list[float]] = {}
 
     def latency_s(self, link: tuple[str, str]) -> float:
         """How long the next message takes."""
         slow_s = self.slow_s.get(link, 0.0)
         return 0.0005 + self.random.random() * 0.004 + (self.random.random() * slow_s if slow_s else 0.0)
 
-    def heard(self, facility_id: str) -> None:
+    def heard(self, facility_id: str, *, is_announced: bool = False) -> None:
         """Its gateway heard of an owner."""
         self.heard_s.setdefault(facility_id, []).append(self.loop.now_s)
+        if not is_announced:
+            self.beats_s.setdefault(facility_id, []).append(self.loop.now_s)
 
     @contextlib.asynccontextmanager
     async def dial(self, address: str, tls: object) -> "AsyncIterator[Stub]":
@@ -142,7 +146,6 @@ class Stream:
         self._due_s = {"server": 0.0, "client": 0.0}
         self._frozen: list[tuple[Any, ...]] | None = [] if network.cut[self.link] else None
         self._gives_up: asyncio.TimerHandle | None = None
-        self._reader: asyncio.Task[Any] | None = None
         self._is_cancelled = False
         self._server: tuple[Process, EdgeService] | None = None
         self._handler: asyncio.Task[Any] | None = None
@@ -171,12 +174,8 @@ class Stream:
         """The next message, or the end of the stream."""
         if self._is_cancelled:
             raise asyncio.CancelledError
-        self._reader = asyncio.current_task()
-        try:
-            found = await self._to_client.get()
-        finally:
-            self._reader = None
-        if isinstance(found, Exception):
+        found = await self._to_client.get()
+        if isinstance(found, BaseException):
             raise found
         return found
 
@@ -185,8 +184,9 @@ class Stream:
         if self._is_cancelled:
             return
         self._is_cancelled = True
-        if self._reader is not None:
-            self._reader.cancel()
+        while not self._to_client.empty():
+            self._to_client.get_nowait()
+        self._to_client.put_nowait(asyncio.CancelledError())  # gRPC's own: the task that reads is not cancelled
         self._send("server", self._end_server)
         self._leave()
 
@@ -243,7 +243,7 @@ class Stream:
             epoch = max(message.heartbeat.epoch, message.announce.epoch)
             if epoch >= self._network.highest.get(self.facility_id, 0) and message.WhichOneof("body") != "command":
                 self._network.highest[self.facility_id] = epoch
-                self._network.heard(self.facility_id)
+                self._network.heard(self.facility_id, is_announced=message.WhichOneof("body") == "announce")
             self._requests.put_nowait(message)
 
     def _end_server(self) -> None:

@@ -132,10 +132,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Something that held from one instant to another: `lease` (owner, epoch), `lock`, `obligation`, `stale`, `alone`, `owned`.
+    """Something that held from one instant to another: `lease` (owner, epoch), `obligation`, `stale`, `alone`, `unheard`.
 
-    `lock`: since the gateway stored it. `obligation`: while armed; `mw` is its floor. `stale`: no good price. `alone`: no owner
-    was heard at the gateway while it ran.
+    `obligation`: while armed; `mw` is its floor. `stale`: no good price. `alone`: no owner was heard at the gateway while it ran;
+    `unheard`: the same, announcements not counted.
     """
 
     what: str

@@ -170,7 +170,8 @@ class Universe:
         run = self.run
         self.db.finish()
         run.journal, run.admissions = self.db.journal, self.db.admissions
-        run.spans += [*self.db.spans, *self._stale(), *self._alone()]
+        run.spans += [*self.db.spans, *self._stale(), *self._alone("alone", self.network.heard_s)]
+        run.spans += self._alone("unheard", self.network.beats_s)
         for facility_id, hall in self.halls.items():
             run.sets += hall.sets
             run.changes += hall.changes
@@ -196,13 +197,13 @@ class Universe:
                 found += [Span("stale", f, before_s + stale_s, second_s) for f in self.names.facilities]
         return found
 
-    def _alone(self) -> list[Span]:
+    def _alone(self, what: str, heard: dict[str, list[float]]) -> list[Span]:
         """Gaps in what a gateway heard of owners."""
         found = []
-        for facility_id, heard_s in self.network.heard_s.items():
+        for facility_id, heard_s in heard.items():
             for before_s, after_s in zip(heard_s, [*heard_s[1:], self.run.ends_s], strict=True):
                 if after_s - before_s > ALONE_S:
-                    found.append(Span("alone", facility_id, before_s, after_s))
+                    found.append(Span(what, facility_id, before_s, after_s))
         return found
 
 

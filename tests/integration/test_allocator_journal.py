@@ -21,6 +21,7 @@ from hcp_pipelines.allocator.journal import (
     read_bookings,
     read_cursor,
     read_memory,
+    read_newest_basis,
     write_batch,
     write_commands,
 )
@@ -229,7 +230,7 @@ async def test_what_a_gateway_did_by_itself_is_on_the_ramp_windows_of_the_next_o
     assert bookings == [(AT.timestamp(), "feeder-1", -0.4)]
 
 
-async def test_the_policy_of_the_newest_tick_comes_first_and_not_the_last_to_come_in(fleet, database):
+async def test_the_policy_of_the_newest_tick_comes_first_and_not_the_last_to_come_in(fleet, database, connection):
     """A successor has none in force to hold an old one against."""
     intake = Intake(fleet, SystemClock())
     for minute in (0, 5):
@@ -247,6 +248,11 @@ async def test_the_policy_of_the_newest_tick_comes_first_and_not_the_last_to_com
             (basis, AT, AT, AT + timedelta(hours=6), Jsonb({"basis": basis})),
         )
     try:
-        assert [p.body["basis"] for p in await intake.policies(["hou-1"])] == [new, old]
+        newest, other = await intake.policies(["hou-1"])
+        assert (newest.body["basis"], other.body["basis"]) == (new, old)
+        assert await read_newest_basis(connection, "hou-1") == 0
+        await intake.record_admission(newest, "alloc-a", "")
+        await intake.record_admission(other, "alloc-a", "basis: it is old")
+        assert await read_newest_basis(connection, "hou-1") == new
     finally:
         await intake.close()

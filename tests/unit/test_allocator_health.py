@@ -1,5 +1,7 @@
 """Hold, fallback plan and recovery, by the instants of the data (DESIGN §7.4)."""
 
+import pytest
+
 from hcp_pipelines.allocator.health import InputAges, InputHealth, Phase
 from hcp_pipelines.domain.modes import ReasonCode
 
@@ -41,8 +43,11 @@ def test_a_successor_that_starts_late_agrees_on_the_phase():
     assert InputHealth().assess(2800.0, ages(), HOLD_S).phase is Phase.FALLBACK
 
 
-def test_a_successor_waits_for_the_second_value_as_its_predecessor_did():
+@pytest.mark.parametrize("has_looked_before", [False, True])
+def test_who_did_not_look_while_prices_were_stale_waits_for_the_second_value_too(has_looked_before):
     health = InputHealth()
+    if has_looked_before:
+        assert health.assess(10.0, ages(seen=4), HOLD_S).phase is Phase.NORMAL
     first = InputAges(1900.0, 1e9, 5, is_first_value=True)
     assert health.assess(1000.0, first, HOLD_S).phase is Phase.HOLD
     step = health.assess(1300.0, InputAges(2200.0, 1e9, 6), HOLD_S)
