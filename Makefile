@@ -65,6 +65,10 @@ bench: setup ## Run the benchmarks (make bench ARGS='tick-to-ack --quick')
 soak: setup ## Process chaos on a platform of its own (make soak MINUTES=10 SEED=1)
 	@$(PY) -m tests.faults.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) $(ARGS)
 
+.PHONY: soak-deterministic
+soak-deterministic: setup ## The real allocators and gateways on virtual time, with faults (make soak-deterministic STEPS=1000000 SEED=1)
+	@$(PY) -m tests.faults --steps $(or $(STEPS),1000000) --seed $(or $(SEED),1) $(ARGS)
+
 .PHONY: docs
 docs: setup ## Regenerate what is derived from the code (settings and command pages, wire code)
 	@$(PY) -m tests.regenerate_docs

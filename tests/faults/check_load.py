@@ -169,6 +169,7 @@ def _sheddable_mw(site: Site, told: dict[int, int]) -> float:
         for group in site.facility.groups
         if group.is_sheddable
         for slot in group.slots
+        if slot not in site.faulty
     )
 
 

@@ -29,10 +29,8 @@ def fallback_in_time(site: Site) -> Iterator[Violation]:
     hold_s = site.facility.hold_s / site.run.speed
     for stale in _spans(site, "stale"):
         due_s = stale.from_s + hold_s
-        others = [
-            *_spans(site, "alone"),
-            *_spans(site, "obligation"),
-        ]  # nobody can act; a floor that may have to stay on
+        # nobody can act, or somebody else has the last word
+        others = [span for what in ("alone", "obligation", "override") for span in _spans(site, what)]
         if not any(other.from_s < due_s + BEGUN_S and due_s < other.until_s for other in others):
             yield from _begun(site, "hold then fallback", due_s, stale.until_s)
     after_s = site.facility.fallback_after_s / site.run.speed

@@ -16,6 +16,7 @@ from hcp_pipelines.policy.obligations import Obligation, Signals, Status
 from hcp_pipelines.wire.slots import encode_slots
 from tests.faults import fleet
 from tests.faults.hall import GOOD, LYING, STUCK
+from tests.faults.records import Span
 from tests.faults.schedule import Happening
 from tests.faults.virtual import SPEED, ProcessClock, simulated_s
 
@@ -218,6 +219,7 @@ class Happenings:
         state = DeviceState(self._rng.choice(group.ladder).state)
         self._numbers += 1
         number = f"override/{self._numbers}"
+        self._u.run.spans.append(Span("override", h.target, h.at_s, h.at_s + h.for_s))
         self._order(h, Directive(number, Kind.OVERRIDE, "ann", "trial", group_id=group.group_id, state=state))
 
     def _sell_reserve(self, h: Happening) -> None:

@@ -132,10 +132,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Something that held from one instant to another: `lease` (owner, epoch), `obligation`, `stale`, `alone`, `unheard`.
+    """Something that held from one instant to another: `lease` (owner, epoch), and those that follow.
 
     `obligation`: while armed; `mw` is its floor. `stale`: no good price. `alone`: no owner was heard at the gateway while it ran;
-    `unheard`: the same, announcements not counted.
+    `unheard`: the same, announcements not counted. `override`: an operator's stood.
     """
 
     what: str
