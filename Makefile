@@ -66,7 +66,7 @@ soak: setup ## Process chaos on a platform of its own (make soak MINUTES=10 SEED
 	@$(PY) -m tests.faults.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) $(ARGS)
 
 .PHONY: soak-deterministic
-soak-deterministic: setup ## The real allocators and gateways on virtual time, with faults (make soak-deterministic STEPS=1000000 SEED=1)
+soak-deterministic: setup ## Allocators and gateways on virtual time (STEPS=1000000 SEED=1)
 	@$(PY) -m tests.faults --steps $(or $(STEPS),1000000) --seed $(or $(SEED),1) $(ARGS)
 
 .PHONY: docs
