@@ -49,12 +49,17 @@ def roles_of(context: "Context[Any, Any]") -> frozenset[str] | None:
     return frozenset(uri.removeprefix(ROLE_URI) for uri in uris if uri.startswith(ROLE_URI)) & frozenset(ROLES)
 
 
+def may(context: "Context[Any, Any]", *allowed: str) -> bool:
+    """Whether a call's client has one of the roles."""
+    roles = roles_of(context)
+    return roles is None or bool(roles & frozenset(allowed))
+
+
 async def require(context: "Context[Any, Any]", *allowed: str) -> None:
     """End a call whose client has none of the roles, with a message that says so."""
-    roles = roles_of(context)
-    if roles is None or roles & frozenset(allowed):
+    if may(context, *allowed):
         return
-    has = ", ".join(sorted(roles)) or "no role of ours"
+    has = ", ".join(sorted(roles_of(context) or ())) or "no role of ours"
     detail = f"this needs a certificate with the role {' or '.join(allowed)}; this one has {has}"
     metrics.REFUSED.labels("wrong_role").inc()
     structlog.get_logger("edge").warning("a client was turned away", peer=context.peer(), detail=detail)
