@@ -630,3 +630,6 @@ create trigger keep before delete or truncate on grid_obligations
 
 -- A preview starts from what the owner knows.
 grant select on owner_memory to hcp_api;
+
+-- Tokens are checked by hcp_api alone; who only shows what stands needs neither digests nor accounts.
+revoke select on operators from hcp_control;

@@ -63,6 +63,13 @@ def test_control_publishes_policies_and_commands_nothing(settings, fleet):
     refused(settings, Role.CONTROL, "update facility_leases set owner = 'me'")
 
 
+def test_only_who_checks_tokens_reads_their_digests(settings, database):
+    with connect(settings, Role.API) as api:
+        api.execute("select token_sha256 from operators")
+    for role in (Role.FEED, Role.CONTROL, Role.ALLOCATOR, Role.COLLECTOR, Role.FLEET):
+        refused(settings, role, "select token_sha256 from operators", "select to_jsonb(o) from operators o")
+
+
 def test_the_allocator_writes_the_journal_and_never_rewrites_it(settings, fleet):
     fleet.execute(TICK)
     with connect(settings, Role.ALLOCATOR) as allocator:
