@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import struct
+import zlib
 from pathlib import Path
 
 from pyroaring import BitMap
@@ -106,6 +107,7 @@ class _Connection:
         self._clock = clock
         self._site: Site | None = None
         self._link: Link | None = None
+        self._phase = 0.0  # of a period, when it pushes
         self._push: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
@@ -190,6 +192,7 @@ class _Connection:
         if self._site is not None:
             raise ChannelError(BAD_FRAME, "a second HELLO; open another connection for another site", request)
         self._site, self._link = site, self._fleet.network.link(name)
+        self._phase = zlib.crc32(name.encode()) / 2**32
         await self._carried(2)
         await self._send(WELCOME, request, struct.pack("<HId", VERSION, site.devices, self._clock.speed))
 
@@ -226,9 +229,12 @@ class _Connection:
         self._push = asyncio.create_task(self._push_readings(site, period_ms / 1000.0))
 
     async def _push_readings(self, site: Site, period_s: float) -> None:
-        """Push the newest power; while the peer has not taken the last one, nothing is queued."""
+        """Push the newest power; while the peer has not taken the last one, nothing is queued.
+
+        Sites know nothing of each other: after the first push each keeps to a time of its own in the period.
+        """
         loop = asyncio.get_running_loop()
-        due_s = loop.time()
+        phase_s = self._phase * period_s
         while not self._writer.is_closing():
             if self._link is not None and not await self._link.carry(self._clock):
                 self._writer.transport.abort()
@@ -237,8 +243,7 @@ class _Connection:
                 head, values = self._reading(site, POWER, 0)
                 frame_head = struct.pack("<IBI", _HEAD.size + len(head) + len(values), READING, 0)
                 self._writer.writelines([frame_head, head, values])
-            due_s = max(due_s + period_s, loop.time())
-            await asyncio.sleep(due_s - loop.time())
+            await asyncio.sleep(period_s - (loop.time() - phase_s) % period_s)
 
 
 def _exactly(payload: bytes, length: int, name: str, request: int) -> None:

@@ -30,6 +30,7 @@ from hcp_pipelines.wire.slots import Slots, encode_slots
 
 PENDING_MAX = 4_096  # assignments whose devices have not settled; above it commands are deferred
 STATE_NAMES_MAX = 1000
+BOOK_AFTER_S = 0.05  # ramps are counted when the acks of a tick are out
 
 OnReading = Callable[[Reading], None]
 
@@ -123,7 +124,8 @@ class Devices:
             self.states[moved] = state
             if self._driver.hand_over(command_id, index, state, self._reachable(moved)):
                 pending.hold()
-            asyncio.get_running_loop().call_soon(self.book.book, now_s, moved, before, state)
+            self.book.note(now_s, moved, before, state)
+        asyncio.get_running_loop().call_later(BOOK_AFTER_S, self.book.book_noted)
 
     def drive_again(self, mask: npt.NDArray[np.bool_]) -> None:
         """Tell devices once more what has not settled."""

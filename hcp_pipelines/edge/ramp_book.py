@@ -1,5 +1,6 @@
 """The load changes of a facility as its gateway saw them, whoever asked: what is left of the ramps when it acts alone."""
 
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 
@@ -36,17 +37,31 @@ def policy_shape(config: FacilityConfig, site: SiteShape) -> FacilityShape:
 
 
 class RampBook:
-    """Bookings by feeder, simulated time."""
+    """Bookings by feeder, simulated time. What is only noted is booked before anybody asks what is left."""
 
     def __init__(self, config: FacilityConfig, site: SiteShape) -> None:
         self.shape, self._site = policy_shape(config, site), site
         limits = [RampLimit(scope=r.scope, up_mw=r.up_mw, down_mw=r.down_mw, window_s=r.window_s) for r in config.ramps]
         self.window_s = max((limit.window_s for limit in limits), default=0.0)
         self._ledger = RampLedger(limits)
+        self._noted: deque[tuple[float, Slots, States, int]] = deque()
+        self._feeders, feeder_of_group = np.unique(self.shape.feeder_of_group, return_inverse=True)
+        self._feeder_of_slot = feeder_of_group[site.group_of_slot]
 
     def headroom(self, now_s: float) -> Headroom:
         """What may still change."""
+        self.book_noted()
         return self._ledger.headroom(now_s)
+
+    def note(self, now_s: float, slots: Slots, before: States, state: int) -> None:
+        """Devices were told another state: `book_noted` counts them, when there is time."""
+        if self.window_s:
+            self._noted.append((now_s, slots, before, state))
+
+    def book_noted(self) -> None:
+        """Count what was noted."""
+        while self._noted:
+            self.book(*self._noted.popleft())
 
     def book(self, now_s: float, slots: Slots, before: States, state: int) -> None:
         """Count devices that were told another state."""
@@ -55,12 +70,10 @@ class RampBook:
 
     def deltas(self, slots: Slots, before: States, state: int) -> dict[str, float]:
         """All-in MW by feeder of devices that change from one state each into another."""
-        kw = (self._site.state_kw(slots, state) - self._site.state_kw(slots, before)) * self._site.pue_of_slot[slots]
-        by_group = np.bincount(self._site.group_of_slot[slots], weights=kw, minlength=len(self.shape.group_ids)) / 1000
-        found: dict[str, float] = {}
-        for feeder_id, mw in zip(self.shape.feeder_of_group, by_group.tolist(), strict=True):
-            found[feeder_id] = found.get(feeder_id, 0.0) + mw
-        return found
+        site = self._site
+        kw = (site.state_kw(slots, state) - site.state_kw(slots, before)) * site.pue_of_slot[slots]
+        by_feeder = np.bincount(self._feeder_of_slot[slots], weights=kw, minlength=len(self._feeders)) / 1000
+        return dict(zip(self._feeders.tolist(), by_feeder.tolist(), strict=True))
 
 
 def book_of(book: RampBook, clock: SystemClock) -> Callable[[str, Slots, States, int], None]:

@@ -67,6 +67,9 @@ class Safety:
         self._clock, self._tasks = clock, tasks
         self._rng = np.random.default_rng()
         self._feeders = [self._feeder(config, feeder_id) for feeder_id in sorted({g.feeder_id for g in config.groups})]
+        self._feeder_of_slot = np.full(devices.shape.slots, len(self._feeders))  # one more stands for empty slots
+        for n, feeder in enumerate(self._feeders):
+            self._feeder_of_slot[feeder.mine] = n
         self._cool_since_s = np.full(devices.shape.slots, -math.inf)
         self._settle_s = float(devices.shape.settle_s.max(initial=0.0))
         self._log = structlog.get_logger("edge").bind(facility_id=config.facility_id)
@@ -78,13 +81,12 @@ class Safety:
         """Judge a reading of the devices, and act on it."""
         now_s = self._clock.now().timestamp()
         self._look_for_heat(reading, now_s)
-        plant = self._plant.newest
-        for feeder in self._feeders:
-            load_kw = self._load_kw(feeder, plant)
-            if plant is None or feeder.feeder_id not in plant.feeder_kw:
-                self._judge_power(feeder, self._is_without_power(feeder))
+        metered = self._plant.newest.feeder_kw if self._plant.newest is not None else {}
+        for feeder, drawn_kw, is_known in zip(self._feeders, *self._drawn(), strict=True):
+            if feeder.feeder_id not in metered:  # judged by the devices: even asleep they draw something
+                self._judge_power(feeder, is_known and drawn_kw < DARK_FRACTION * feeder.lowest_kw)
             if not feeder.is_dark:
-                self._judge_load(feeder, load_kw, now_s)
+                self._judge_load(feeder, metered.get(feeder.feeder_id, drawn_kw), now_s)
 
     # -- heat ---------------------------------------------------------------------------------------------------------
 
@@ -124,14 +126,14 @@ class Safety:
         detail = f"feeder {feeder.feeder_id} at {load_kw:.1f} kW, its limit is {feeder.limit_kw:.1f}"
         self._act("safety", ReasonCode.LOCAL_SAFETY, self._local.down(slots), detail)
 
-    def _load_kw(self, feeder: _Feeder, plant: PlantReading | None) -> float:
-        if plant is not None and feeder.feeder_id in plant.feeder_kw:
-            return plant.feeder_kw[feeder.feeder_id]
-        return self._drawn_kw(feeder)
-
-    def _drawn_kw(self, feeder: _Feeder) -> float:
-        kw = np.nan_to_num(self._devices.power_kw) * self._devices.shape.pue_of_slot
-        return float(kw[feeder.mine].sum())
+    def _drawn(self) -> tuple[list[float], list[bool]]:
+        """By feeder: all-in kW by the devices' own word, and whether that of each is known."""
+        power_kw, feeders = self._devices.power_kw, len(self._feeders)
+        is_known = np.isfinite(power_kw)
+        all_in_kw = np.where(is_known, power_kw, 0) * self._devices.shape.pue_of_slot
+        drawn_kw = np.bincount(self._feeder_of_slot, weights=all_in_kw, minlength=feeders + 1)[:feeders]
+        unknown = np.bincount(self._feeder_of_slot[~is_known], minlength=feeders + 1)[:feeders]
+        return drawn_kw.tolist(), (unknown == 0).tolist()
 
     # -- power --------------------------------------------------------------------------------------------------------
 
@@ -139,11 +141,6 @@ class Safety:
         for feeder in self._feeders:
             if feeder.feeder_id in reading.feeder_kw:
                 self._judge_power(feeder, feeder.feeder_id in reading.open_feeders)
-
-    def _is_without_power(self, feeder: _Feeder) -> bool:
-        """Judged by the devices: even asleep they draw something."""
-        is_known = np.isfinite(self._devices.power_kw[feeder.mine])
-        return bool(is_known.all()) and self._drawn_kw(feeder) < DARK_FRACTION * feeder.lowest_kw
 
     def _judge_power(self, feeder: _Feeder, is_without: bool) -> None:
         feeder.times_dark = feeder.times_dark + 1 if is_without else 0

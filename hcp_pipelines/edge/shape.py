@@ -69,11 +69,16 @@ class SiteShape:
     def state_kw(self, slots: Slots, states: "npt.NDArray[np.uint8] | int") -> npt.NDArray[np.float32]:
         """IT power of devices in states; that of the highest where a state is not known, nothing where a slot is empty."""
         groups = self.group_of_slot[slots]
-        states = np.broadcast_to(np.asarray(states, dtype=np.uint8), slots.shape)
-        is_known = states < STATE_COUNT
-        known = self.power_kw[groups, np.where(is_known, states, 0)]
-        highest = np.where(self.has_state, self.power_kw, 0).max(axis=1)[groups]
-        return np.where(groups < 0, 0, np.where(is_known & np.isfinite(known), known, highest)).astype(np.float32)
+        known: npt.NDArray[np.float32] = self._state_kw[groups, np.minimum(states, STATE_COUNT)]
+        return known if (groups >= 0).all() else np.where(groups < 0, np.float32(0), known)
+
+    @cached_property
+    def _state_kw(self) -> npt.NDArray[np.float32]:
+        """[groups, states + 1] IT power; the last column, and states that a group has not, are its highest."""
+        highest = np.where(self.has_state, self.power_kw, 0).max(axis=1, keepdims=True)
+        table = np.append(self.power_kw, highest, axis=1)
+        known: npt.NDArray[np.float32] = np.where(np.isfinite(table), table, highest).astype(np.float32)
+        return known
 
     def expected_kw(self, slots: Slots, states: "npt.NDArray[np.uint8] | int") -> float:
         """All-in kW of devices in states."""
