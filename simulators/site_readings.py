@@ -82,6 +82,16 @@ class ReadableSite:
         self.advance(at_s)
         return self._physics.hashrate_th_per_s(self._everyone, self.at_s)
 
+    def is_up(self, slot: int, at_s: float) -> bool:
+        """Whether a device has power at its socket and has booted, whatever it draws."""
+        self.advance(at_s)
+        return not self._devices.is_dark[slot] and bool(self._devices.boots_until_s[slot] <= self.at_s)
+
+    def has_no_pool(self, slot: int, at_s: float) -> bool:
+        """Whether a miner has woken without a pool, and was given none since."""
+        self.advance(at_s)
+        return bool(self._devices.has_no_pool[slot])
+
     def has_no_work(self, slot: int) -> bool:
         """Whether the application on a GPU has died, and nothing was begun since."""
         return bool(self._devices.has_no_work[slot])

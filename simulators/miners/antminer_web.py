@@ -84,7 +84,7 @@ def _get_conf(miner: Miner, _request: Request) -> Response:
     settings = miner.memory.settings
     return _json(
         {
-            "pools": [{"url": pool.url, "user": pool.user, "pass": pool.password} for pool in miner.memory.pools],
+            "pools": [{"url": pool.url, "user": pool.user, "pass": pool.password} for pool in miner.pools],
             "api-listen": True,
             "api-network": True,
             "api-groups": "A:stats:pools:devs:summary:version",
@@ -129,7 +129,7 @@ def _apply(miner: Miner, wanted: Json, pools: list[Pool]) -> None:
         if key in wanted:
             miner.memory.settings[key] = str(wanted[key]).lower()
     if pools:
-        miner.write_pools(pools + miner.memory.pools[len(pools) :])
+        miner.write_pools(pools + miner.pools[len(pools) :])
     state = _wanted_state(miner, wanted)
     if state is not None and state != miner.report().state:
         miner.turn(state)

@@ -136,15 +136,15 @@ def _resetminer(miner: Miner, _items: list[str]) -> Json:
 
 
 def _addpool(miner: Miner, items: list[str]) -> Json:
-    pools = [pool for pool in miner.memory.pools if pool.url]
-    if len(items) < 2 or not items[0] or len(pools) == len(miner.memory.pools):
+    pools = [pool for pool in miner.pools if pool.url]
+    if len(items) < 2 or not items[0] or len(pools) == len(miner.pools):
         return failure(miner, _MISSING, "Invalid add pool details")
     miner.write_pools([*pools, Pool(items[0], items[1], items[2] if len(items) > 2 else "")])
     return _done(miner, 55, f"Added pool {len(pools)}: '{items[0]}'")
 
 
 def _removepool(miner: Miner, items: list[str]) -> Json:
-    pools = [pool for pool in miner.memory.pools if pool.url]
+    pools = [pool for pool in miner.pools if pool.url]
     number = int(items[0]) if items and items[0].isascii() and items[0].isdigit() else -1
     if not 0 <= number < len(pools):
         return failure(miner, 26, "Invalid pool id")

@@ -29,6 +29,9 @@ class Pool:
     password: str
 
 
+NO_POOLS: Final = [Pool("", "", "")] * POOLS
+
+
 @dataclass(slots=True)
 class Memory:
     """What a control board remembers of what it was told."""

@@ -14,7 +14,7 @@ from simulators.faults import HUNG, LYING, NO_POOL, UNREACHABLE
 from simulators.fleet import CURTAILED, Site
 from simulators.miners.firmware import Firmware
 from simulators.miners.identity import Hardware, hardware_of, identity_of
-from simulators.miners.memory import POOLS, Memory, Pool
+from simulators.miners.memory import NO_POOLS, POOLS, Memory, Pool
 from simulators.miners.report import FULL, MINING_STATES, Report, report_of
 from simulators.settings import GroupConfig
 from simulators.streams import stream
@@ -85,7 +85,7 @@ class Miner:
         now_s = self.now_s
         if now_s < self.memory.closed_until_s or UNREACHABLE in self.site.faults.at(self.place.slot, now_s):
             return False
-        return self.report().power_w > 0
+        return self.site.is_up(self.place.slot, now_s)
 
     @property
     def states(self) -> list[int]:
@@ -93,9 +93,14 @@ class Miner:
         return _mining_states(self.group)
 
     @property
+    def pools(self) -> list[Pool]:
+        """What it is configured to work for: nothing once it has woken without, until pools are written."""
+        return NO_POOLS if self.site.has_no_pool(self.place.slot, self.now_s) else self.memory.pools
+
+    @property
     def has_pool(self) -> bool:
         """Whether it has anything to work for."""
-        return any(pool.url for pool in self.memory.pools)
+        return _is_any(self.pools)
 
     def state_power_w(self, state: int) -> float:
         """Nominal power of a state."""
@@ -159,14 +164,18 @@ class Miner:
         self.hall.transitions.limit(self.site, self._ref, None, self._here)
 
     def write_pools(self, pools: list[Pool]) -> None:
-        """Take other pools and start anew with them; without any it draws little and hashes nothing, whatever its mode."""
-        had_pool, state = self.has_pool, self.report().state
-        self.memory.pools = (pools + [Pool("", "", "")] * POOLS)[:POOLS]
-        if self.has_pool and NO_POOL in self.site.faults.at(self.place.slot, self.now_s):
+        """Take other pools and start anew with them; without any it draws little and hashes nothing, whatever its mode.
+
+        Only one that has none is mended by pools: who gets those it has all the same still loses them with its next wake.
+        """
+        had_pool, was_written, state = self.has_pool, _is_any(self.memory.pools), self.report().state
+        self.memory.pools = (pools + NO_POOLS)[:POOLS]
+        is_written = _is_any(self.memory.pools)
+        if is_written and not had_pool:
             self.hall.transitions.lift(self.site, self._ref, (NO_POOL,), self._here)
-        elif had_pool and not self.has_pool:
+        elif was_written and not is_written:
             self.hall.transitions.impose(self.site, self._ref, NO_POOL, self._here)
-        if had_pool and not self.has_pool and state != CURTAILED:
+        if had_pool and not is_written and state != CURTAILED:
             self._set(CURTAILED)
             self._set(state)
         self._report = None
@@ -217,7 +226,9 @@ class Miner:
         lie = self._lie() if LYING in reading.faults else 1.0
         factory_ths = max((one.hash_rate_th_per_s for one in self.group.states), default=0.0)
         boot = self.memory.boot_state
-        return report_of(reading, self.hardware, factory_ths, reading.state if boot is None else boot, lie, int(now_s))
+        state = reading.state if boot is None else boot
+        has_work = state in MINING_STATES and self.has_pool
+        return report_of(reading, self.hardware, factory_ths, state, lie, int(now_s), has_work=has_work)
 
     def _lie(self) -> float:
         """Times the hashes done that this one claims when it lies."""
@@ -237,6 +248,10 @@ class Miner:
         result = self.hall.transitions.set_state(self.site, self._ref, 0, state, self._here)
         self._report = None
         return bool(result.accepted)
+
+
+def _is_any(pools: list[Pool]) -> bool:
+    return any(pool.url for pool in pools)
 
 
 def _mining_states(group: GroupConfig) -> list[int]:

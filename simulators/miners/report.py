@@ -7,7 +7,7 @@ dialect is here.
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from simulators.faults import FAN_FAILURE, NO_POOL
+from simulators.faults import FAN_FAILURE
 from simulators.miners.identity import Hardware
 from simulators.readings import MinerReading
 from simulators.work import SHARE_DIFFICULTY
@@ -75,7 +75,14 @@ class Report:
 
 
 def report_of(
-    reading: MinerReading, hardware: Hardware, factory_ths: float, state: int, lie: float, now_s: int
+    reading: MinerReading,
+    hardware: Hardware,
+    factory_ths: float,
+    state: int,
+    lie: float,
+    now_s: int,
+    *,
+    has_work: bool,
 ) -> Report:
     """The report of a reading. `state`: of the configuration; `lie`: times the hashes done that it claims, 1 for honest ones."""
     ideal_ghs = 1000.0 * (reading.nominal_hashrate_th_per_s or factory_ths)
@@ -97,7 +104,7 @@ def report_of(
         rejected=reading.rejected_shares,
         hardware_errors=reading.hardware_errors,
         has_fan_failure=FAN_FAILURE in reading.faults,
-        has_work=state in MINING_STATES and NO_POOL not in reading.faults,
+        has_work=has_work,
     )
 
 

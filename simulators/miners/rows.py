@@ -45,7 +45,7 @@ def summary_row(report: Report) -> Json:
 
 def used_pools(miner: Miner) -> list[Any]:
     """Number and pool of each place that is used."""
-    return [(number, pool) for number, pool in enumerate(miner.memory.pools) if pool.url]
+    return [(number, pool) for number, pool in enumerate(miner.pools) if pool.url]
 
 
 def pool_rows(miner: Miner, report: Report) -> list[Json]:

@@ -94,7 +94,7 @@ async def test_a_wake_into_another_profile_is_seen_and_mended_by_a_second_word(r
 
 
 def pools_of(rig):
-    return [pool.url for pool in rig.hall.server._hall.at(rig.address).memory.pools if pool.url]
+    return [pool.url for pool in rig.hall.server._hall.at(rig.address).pools if pool.url]
 
 
 @pytest.fixture
@@ -146,6 +146,19 @@ async def test_pools_lost_in_its_sleep_come_back_with_the_wake(rig):
     memory.pools = [type(memory.pools[0])("", "", "")] * 3
     await rig.to(FULL)
     assert pools_of(rig) == before
+    assert rig.truth.hashrate_th_per_s > 180
+
+
+@only_stock
+async def test_a_miner_that_wakes_without_a_pool_gets_the_remembered_ones_with_the_next_word(rig):
+    await rig.to(OFF)
+    rig.hall.break_(0, faults.NO_POOL)
+    told = await rig.to(FULL)
+    assert (pools_of(rig), told.hash_rate_th_per_s, rig.truth.power_w) == ([], 0.0, 50.0)
+    with pytest.raises(DeviceReplyError, match="without a pool is not written back"):
+        await rig.to(OFF)
+    await rig.to(FULL)
+    assert len(pools_of(rig)) == 3, "the refused sleep has not put the blank configuration in their place"
     assert rig.truth.hashrate_th_per_s > 180
 
 

@@ -54,6 +54,19 @@ async def test_on_the_true_ports(tmp_path):
             assert hall.truth(slot).state == OFF
 
 
+@pytest.mark.parametrize("name", DIALECTS)
+async def test_a_control_board_listens_in_a_sleep_that_draws_nothing_at_the_meter(tmp_path, name):
+    states = {OFF: (0.0, 0.0), FULL: (3500.0, 200.0)}
+    async with Hall(tmp_path, groups=[group(name, 0, states=states)]) as hall:
+        assert hall.truth(0).power_w == 0
+        miner = await hall.miner(0)
+        assert await within(miner.resume_mining()) is True
+        hall.pass_s(300)
+        assert hall.truth(0).hashrate_th_per_s > 180
+        hall.break_(0, "power_lost")
+        assert await hall.miner(0) is None
+
+
 async def test_a_second_world_on_the_same_port_is_told_what_to_do(tmp_path):
     async with Hall(tmp_path, "stock") as first:
         port = first.port(4028)

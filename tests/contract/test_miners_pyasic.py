@@ -7,6 +7,7 @@ other; test_miners_ports.py has the same on the true ports.
 import asyncio
 
 import pytest
+from pyroaring import BitMap
 
 from tests.support.miners import ECO, FULL, OFF, PYASIC_WARNINGS, APIError, Hall, MiningModeConfig, pyasic, within
 
@@ -465,13 +466,65 @@ async def test_a_wrong_wake(hall):
         assert 2500 < hall.truth(slot).power_w < 3000
 
 
-async def test_a_drawn_no_pool_is_mended_by_writing_pools(hall):
-    slot = SLOT["stock"]
-    hall.break_(slot, "no_pool")
+async def pools_told(name, miner):
+    """URLs of the pools on every surface that pyasic has a call for."""
+    if name == "whatsminer-v3":
+        return [pool["url"] for pool in (await within(miner.rpc.get_miner_status_pools()))["msg"]["pools"]]
+    urls = [pool["URL"] for pool in (await within(miner.rpc.pools()))["POOLS"]]
+    if name == "stock":
+        written = [pool["url"] for pool in (await within(miner.web.get_miner_conf()))["pools"] if pool["url"]]
+        assert written == urls
+    return urls
+
+
+async def write_a_pool(name, miner):
+    url, user = "stratum+tcp://pool.invalid:3333", "hcp.one"
+    if name == "stock":
+        conf = await within(miner.web.get_miner_conf())
+        await within(miner.web.set_miner_conf(conf | {"pools": [{"url": url, "user": user, "pass": "x"}]}))
+    elif name == "luxos":
+        await within(miner.rpc.addpool(url, user))
+    else:
+        await within(miner.rpc.update_pools(url, user, "x", "", "", "", "", "", ""))
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+async def test_a_wake_without_a_pool_leaves_none_on_any_surface_until_one_is_written(hall, name):
+    """A stock machine's wake posts its pools with the mode: they are gone afterwards all the same."""
+    slot = SLOT[name]
+    hall.set(slot, FULL)
     miner = await hall.miner(slot)
-    assert await within(miner.resume_mining()) is True, "it posts pools too"
-    hall.pass_s(600)
+    hall.break_(slot, "no_pool")
+    assert len(await pools_told(name, miner)) == 3, "who was awake goes on"
     assert hall.truth(slot).hashrate_th_per_s > 180
+    for _ in range(2):  # what it reads and writes back the second time has no pools: that mends nothing
+        assert await within(miner.stop_mining()) is True
+        hall.pass_s(600)
+        log_in_anew(miner)
+        assert await within(miner.resume_mining()) is True
+        hall.pass_s(600)
+        log_in_anew(miner)
+        assert await pools_told(name, miner) == []
+        assert (hall.truth(slot).power_w, hall.truth(slot).hashrate_th_per_s) == (50.0, 0.0)
+    if name != "whatsminer-v3":  # there pyasic can't write them
+        await write_a_pool(name, miner)
+        hall.pass_s(600)
+        assert len(await pools_told(name, miner)) == 1
+        assert hall.truth(slot).hashrate_th_per_s > 180
+
+
+async def test_empty_pools_written_to_one_that_lost_its_own_outlast_the_fault(hall):
+    slot, at_s = SLOT["stock"], hall.clock.at_s
+    hall.site.impose("no_pool", BitMap([slot]), at_s, at_s + 3600)
+    miner = await hall.miner(slot)
+    for _ in range(2):
+        await within(miner.resume_mining())
+        await within(miner.stop_mining())
+    hall.pass_s(7200)
+    await within(miner.resume_mining())
+    hall.pass_s(600)
+    assert await pools_told("stock", miner) == []
+    assert hall.truth(slot).hashrate_th_per_s == 0
 
 
 async def test_a_power_limit_that_is_no_number_is_refused(hall):

@@ -41,8 +41,10 @@ class AntminerMiner:
         return replace(telemetry, is_asleep=state is DeviceState.CURTAILED, state_told=state)
 
     def profile(self, before: Telemetry, levels: Sequence[Level]) -> Profile | None:  # noqa: ARG002 - it names its mode
-        """The whole configuration, pools included."""
+        """The whole configuration, pools included; without any there is nothing worth remembering instead of what is."""
         if before.is_asleep or before.state_told is None or self._configuration is None:
+            return None
+        if not codec.has_pool(self._configuration):
             return None
         return Profile(self.firmware, before.state_told, configuration=self._configuration)
 
