@@ -4,6 +4,7 @@ A device is *under way* from the moment it is commanded until it may be expected
 against it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +13,25 @@ import numpy.typing as npt
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.domain.modes import STATE_COUNT
 from hcp_pipelines.policy.arrays import Bools, Floats
+from hcp_pipelines.policy.starts import Starts, lowest_of_slot
 from hcp_pipelines.policy.waves import Move, Slots, States
+from hcp_pipelines.wire.slots import decode_slots
 
 UNKNOWN = 255
 FAILURES_TO_QUARANTINE = 3
 POWER_TOLERANCE = 0.08
 POWER_TOLERANCE_MW = 60e-6
 SETTLE_FACTOR = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """A change that somebody before us commanded; `slots` as in the journal."""
+
+    at_s: float  # simulated, Unix
+    from_state: int
+    mw_delta: float
+    slots: bytes
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,7 @@ class Devices:
         self.states: States = np.full(n, UNKNOWN, dtype=np.uint8)
         self.changed_at_s: Floats = np.full(n, -np.inf)
         self.rose: Bools = np.zeros(n, dtype=bool)
+        self._starts, self._lowest = Starts(n), lowest_of_slot(site.shape.group_of_slot, site.shape.ladders)
         self._was: States = self.states.copy()  # before the last change
         self._due_at_s: Floats = np.full(n, -np.inf)  # simulated: by then the device has arrived
         self._blocked_until_s: Floats = np.full(n, -np.inf)  # real monotonic: refused or deferred just now
@@ -71,9 +85,26 @@ class Devices:
         settle_s = self._site.settle_s[move.group_index, move.to_state] * SETTLE_FACTOR + self._slack_s
         self._was[move.slots] = move.from_state
         self.states[move.slots] = move.to_state
-        self.changed_at_s[move.slots] = now_s
-        self.rose[move.slots] = move.mw_delta > 0
         self._due_at_s[move.slots] = now_s + settle_s
+        self._note(move.slots, move.from_state, move.mw_delta, now_s)
+
+    def _note(self, slots: Slots, from_state: int, mw_delta: float, at_s: float) -> None:
+        self.changed_at_s[slots] = at_s
+        self.rose[slots] = mw_delta > 0
+        if mw_delta > 0 and len(slots) and from_state == self._lowest[slots[0]]:  # all of one group
+            self._starts.note(slots, at_s)
+
+    def restore(self, switches: Sequence[Switched]) -> None:
+        """What predecessors commanded, oldest first; an owner that has commanded something itself knows it already."""
+        if np.isfinite(self.changed_at_s).any():
+            return
+        for one in switches:
+            self._note(decode_slots(one.slots, len(self.states)), one.from_state, one.mw_delta, one.at_s)
+
+    def worn(self, most: int, now_s: float) -> Bools:
+        """Devices in their lowest states that were started `most` times within the hour."""
+        used_up: Bools = self._starts.used_up(most, now_s) & (self.states == self._lowest)
+        return used_up
 
     def falling_mw(self, now_s: float) -> Floats:
         """[g] all-in MW that devices on their way down may still draw beyond the state they were told."""
@@ -89,6 +120,7 @@ class Devices:
         """Devices that did not take a command: as they were, and left alone for a moment."""
         self.states[slots] = from_state
         self.changed_at_s[slots] = -np.inf
+        self._starts.forget(slots[self.rose[slots] & (self._lowest[slots] == from_state)])
         self._blocked_until_s[slots] = monotonic_s + pause_s
 
     def set_local(self, slots: Slots, state: int, now_s: float) -> None:

@@ -62,21 +62,12 @@ _EXPIRE = """
 _CURSOR = """
     insert into process_cursors (process, cursor, value, updated_at) values ('gateway_log', %s, %s, now())
     on conflict (process, cursor) do update set value = greatest(process_cursors.value, excluded.value), updated_at = now()"""
-_READ_CURSOR = "select value from process_cursors where process = 'gateway_log' and cursor = %s"
-_BOOKINGS = """
-    select extract(epoch from simulated_at)::float8, feeder_id, mw_delta from switch_journal
-    where facility_id = %s and event in ('commanded', 'observed') and simulated_at > %s and mw_delta <> 0
-    order by simulated_at, id"""
 _AUDIT = "insert into audit_log (actor, action, subject, detail) values (%s, %s, %s, %s)"
 _REMEMBER = """
     insert into owner_memory (facility_id, epoch, simulated_at, memory) values (%s, %s, %s, %s)
     on conflict (facility_id) do update set epoch = excluded.epoch, simulated_at = excluded.simulated_at,
         memory = excluded.memory, updated_at = now()
     where owner_memory.epoch <= excluded.epoch and owner_memory.memory is distinct from excluded.memory"""
-_READ_MEMORY = "select memory from owner_memory where facility_id = %s"
-_READ_BASIS = """
-    select p.basis_tick_id from policy_admissions a join policies p on p.id = a.policy_id
-    where a.facility_id = %s and a.is_admitted order by a.id desc limit 1"""
 _HISTORY = """
     insert into allocation_history ("timestamp", facility_id, resource_id, resource_type, recommended_workload,
         actual_workload, devices, expected_profit, tick_id, policy_id)
@@ -243,29 +234,6 @@ async def write_batch(connection: Connection, batch: Batch) -> None:
 async def expire(connection: Connection, facility_id: str, simulated_at: datetime) -> int:
     """Close the facility's commands that have no ack: called when its gateway's log is journalled and nothing is in flight."""
     return (await connection.execute(_EXPIRE, (simulated_at, facility_id))).rowcount
-
-
-async def read_cursor(connection: Connection, facility_id: str) -> int:
-    """Up to which sequence number the gateway's log is in the journal."""
-    row = await (await connection.execute(_READ_CURSOR, (facility_id,))).fetchone()
-    return row[0] if row else 0
-
-
-async def read_memory(connection: Connection, facility_id: str) -> dict[str, Any]:
-    """What the owner before knew; empty where there was none."""
-    row = await (await connection.execute(_READ_MEMORY, (facility_id,))).fetchone()
-    return row[0] if row else {}
-
-
-async def read_newest_basis(connection: Connection, facility_id: str) -> int:
-    """The tick on which the last policy rests that an owner took; 0 where none did."""
-    row = await (await connection.execute(_READ_BASIS, (facility_id,))).fetchone()
-    return row[0] if row else 0
-
-
-async def read_bookings(connection: Connection, facility_id: str, since: datetime) -> list[tuple[float, str, float]]:
-    """What used up the ramps since a simulated instant: (Unix seconds, feeder, signed MW), in order of time."""
-    return await (await connection.execute(_BOOKINGS, (facility_id, since))).fetchall()
 
 
 def _outcome_columns(rows: Sequence[Outcome]) -> list[list[Any]]:

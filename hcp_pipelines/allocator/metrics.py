@@ -19,6 +19,9 @@ PHASE = Gauge("hcp_allocator_input_phase", "0 normal, 1 hold, 2 fallback plan.",
 ADMISSIONS = Counter("hcp_allocator_policies_total", "Policies looked at, by result.", ["result"])
 UNDONE = Counter("hcp_allocator_undone_devices_total", "Devices not switched as commanded, by what happened.", ["what"])
 DISCREPANCIES = Counter("hcp_allocator_discrepancies_total", "Devices found in another state than believed.")
+RESTING = Gauge(
+    "hcp_allocator_resting_devices", "Devices that the dwell limits kept from following the price.", ["facility_id"]
+)
 LEASES_LOST = Counter("hcp_allocator_leases_lost_total", "Leases that ended without being given up.")
 POSTGRES_ERRORS = Counter("hcp_allocator_postgres_errors_total", "Failed uses of Postgres, by what for.", ["what"])
 TICKS = Counter("hcp_allocator_ticks_total", "Actionable tick rows read.")

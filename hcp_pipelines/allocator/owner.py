@@ -19,7 +19,7 @@ from hcp_pipelines.allocator.journal import HistoryRow
 from hcp_pipelines.allocator.market import Latest, MarketBook
 from hcp_pipelines.allocator.memory import Memory, guard_of, memory_of, shadow_of
 from hcp_pipelines.allocator.obligations import ObligationBook
-from hcp_pipelines.allocator.room import barred, fixed_mw, under_limits
+from hcp_pipelines.allocator.room import barred, fixed_mw, resting, under_limits
 from hcp_pipelines.allocator.shadow import Shadow
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.allocator.standing import NOTHING_STANDS, Standing
@@ -33,9 +33,10 @@ from hcp_pipelines.policy.directives import Directed, Directive, Kind, Load, dir
 from hcp_pipelines.policy.evaluate import Evaluation, evaluate
 from hcp_pipelines.policy.guard import GuardState
 from hcp_pipelines.policy.ramps import Booking, Headroom, RampLedger
-from hcp_pipelines.policy.waves import DwellLocks, Slots, dwell_locks
+from hcp_pipelines.policy.waves import DwellLocks, Slots
 
 CHECK_EACH_S = 0.5  # real: holds, expiries and dwell times are looked at so often without a tick
+RESTING = "changed too lately, or started as often within the hour as the facility's dwell limits let them"
 AFTER_RELEASE_S = 1e-3  # simulated: a booking has then left its window whatever the rounding
 
 
@@ -73,6 +74,7 @@ class Owner:
         self.approved = Approved()
         self._would_be: list[HistoryRow] = []
         self.question: Question | None = None  # what a facility in `approve` would do, and waits for somebody to agree
+        self.resting = 0  # devices that may not change yet for the price alone, as of the last plan
         self.held = np.zeros(site.shape.slots, dtype=bool)  # a direct order at the gateway holds them down
 
     # -- what is known ------------------------------------------------------------------------------------------------
@@ -221,8 +223,10 @@ class Owner:
         """The plan; None where there is nothing to do."""
         is_same = np.array_equal(directed.targets, present) and not directed.exempt_by_group
         if is_same and not self.locked.any():
+            self._note_resting(0)
             return None
-        return plan_directed(
+        rests, bars = self._rests(directed, wanted, now_s), self._may_not_rise()
+        planned = plan_directed(
             self.site.shape,
             self.devices.states,
             self.devices.eligible(monotonic_s),
@@ -230,8 +234,14 @@ class Owner:
             directed,
             self._headroom(directed, present, now_s, monotonic_s),
             self._random,
-            self._dwell(wanted, now_s),
+            barred(rests, bars),
         )
+        self._note_resting(planned.plan.locked_devices if rests is not None and not bars.any() else 0)
+        return planned
+
+    def _note_resting(self, devices: int) -> None:
+        self.resting = devices
+        metrics.RESTING.labels(self.site.facility_id).set(devices)
 
     def _headroom(self, directed: Directed, present: Ints, now_s: float, monotonic_s: float) -> Headroom:
         headroom = self.ledger.headroom(now_s)
@@ -240,19 +250,21 @@ class Owner:
         fixed = self._fixed_mw(directed.limits, monotonic_s)
         return under_limits(headroom, directed.limits, self.site.shape, self.devices, present, fixed, now_s)
 
-    def _dwell(self, wanted: Wanted | None, now_s: float) -> DwellLocks | None:
-        """Minimum up and down times, which the fallback plan is not for.
+    def _rests(self, directed: Directed, wanted: Wanted | None, now_s: float) -> DwellLocks | None:
+        """Minimum up and down times, and the limit on starts: for the policy, not for the fallback plan."""
+        if self.in_force is None or wanted is None or wanted.guard is None:
+            return None
+        return resting(self.devices, self.site.shape, self.in_force.policy.couplings, directed.by_group, now_s)
 
-        Nothing rises that a direct order holds down, and nothing at all while a feeder has no power that nobody has locked out:
-        what a relay has taken is not made up for elsewhere.
+    def _may_not_rise(self) -> Bools:
+        """Nothing rises that a direct order holds down, and nothing at all while a feeder that nobody locked has no power.
+
+        What a relay has taken is not made up for elsewhere.
         """
-        locks = None
-        if self.in_force is not None and wanted is not None and wanted.guard is not None:
-            couplings = self.in_force.policy.couplings
-            locks = dwell_locks(
-                self.devices.changed_at_s, self.devices.rose, now_s, couplings.min_up_s, couplings.min_down_s
-            )
-        return barred(locks, self.held | bool((self.devices.dark & ~self.locked).any()))
+        return self.held | bool((self.devices.dark & ~self.locked).any())
+
+    def _resting_words(self) -> tuple[str, ...]:
+        return (f"{self.resting} devices rest: {RESTING}",) if self.resting else ()
 
     def _revenue(self, book: MarketBook) -> Floats:
         if self.in_force is None:
@@ -275,7 +287,7 @@ class Owner:
             targets=directed.targets,
             reasons=wanted.reasons if wanted else (ReasonCode.RECONCILE,) * len(self.site.shape.group_ids),
             price=wanted.price if wanted else None,
-            binding=(*(wanted.binding if wanted else ()), *directed.unmet),
+            binding=(*(wanted.binding if wanted else ()), *directed.unmet, *self._resting_words()),
             is_fallback=wanted is not None and wanted.guard is None,
             present=present,
             revenue=revenue,

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from hcp_pipelines.allocator.decide import InForce, Limits
+from hcp_pipelines.allocator.devices import Switched
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.memory import Memory
 from hcp_pipelines.allocator.obligation_table import Rows
@@ -41,6 +42,7 @@ class Situation:
     standing: Standing
     obligations: Rows
     bookings: Sequence[tuple[float, str, float]]  # (Unix seconds, feeder, signed MW): what the ramps' windows hold
+    switches: Sequence[Switched]  # of the last hour: what dwell limits count
     memory: Memory
     now: datetime
 
@@ -78,6 +80,7 @@ class Preview:
     reasons: tuple[str, ...]
     unmet: tuple[str, ...]
     is_complete: bool  # within HORIZON_S
+    resting: int  # devices that dwell limits keep from following the price, where it is most
 
 
 def preview(situation: Situation) -> Preview:
@@ -85,7 +88,7 @@ def preview(situation: Situation) -> Preview:
     clock = ManualClock(situation.now)
     owner = _owner(situation, clock)
     before, states = owner.present(), owner.devices.states.copy()
-    waves = _waves(owner, clock, situation)
+    waves, resting = _waves(owner, clock, situation)
     after, moved = owner.present(), int((owner.devices.states != states).sum())
     value = _value(owner, situation)
     lowest = _mw(owner, states)
@@ -102,6 +105,7 @@ def preview(situation: Situation) -> Preview:
         reasons=tuple(sorted({row.reason for _, wave in waves for row in wave.rows})),
         unmet=tuple(sorted({text for _, wave in waves for text in wave.decision.binding if "can't go" in text})),
         is_complete=_is_complete(owner, waves),
+        resting=resting,
     )
 
 
@@ -128,6 +132,7 @@ def _owner(situation: Situation, clock: ManualClock) -> Owner:
     owner = Owner(situation.site, 0, clock, never)
     owner.devices.adopt(situation.commanded, situation.observed, situation.now.timestamp())
     owner.restore_ramps(situation.bookings)
+    owner.devices.restore(situation.switches)
     owner.inherit(situation.memory)
     owner.obligations.take(situation.obligations)
     if situation.in_force is not None:
@@ -149,24 +154,25 @@ def _frozen(standing: Standing, now: datetime) -> Standing:
     return dataclasses.replace(standing, timed=tuple(dataclasses.replace(t, valid_until=None) for t in holding))
 
 
-def _waves(owner: Owner, clock: ManualClock, situation: Situation) -> list[tuple[float, Wave]]:
-    """The waves of the next hour with the simulated seconds at which they leave."""
-    waves, begun_s = list[tuple[float, Wave]](), clock.now().timestamp()
+def _waves(owner: Owner, clock: ManualClock, situation: Situation) -> tuple[list[tuple[float, Wave]], int]:
+    """The waves of the next hour with the simulated seconds at which they leave, and how many devices rested at most."""
+    waves, begun_s, resting = list[tuple[float, Wave]](), clock.now().timestamp(), 0
     while (elapsed_s := clock.now().timestamp() - begun_s) < HORIZON_S:
         owner.ask()
         wave = owner.plan(situation.book)
+        resting = max(resting, owner.resting)
         if wave is not None:
             owner.take(wave)
             waves.append((elapsed_s, wave))
         elif _is_complete(owner, waves):
             break
         clock.advance(min(max(owner.has_room_in_s(), 1e-3), STEP_S))
-    return waves
+    return waves, resting
 
 
 def _is_complete(owner: Owner, waves: Sequence[tuple[float, Wave]]) -> bool:
-    """Whether nothing waits, neither for a ramp nor for a minimum up or down time."""
-    return math.isinf(owner.has_room_in_s()) and (not waves or waves[-1][1].plan.is_complete)
+    """Whether nothing waits, neither for a ramp nor for dwell limits."""
+    return math.isinf(owner.has_room_in_s()) and not owner.resting and (not waves or waves[-1][1].plan.is_complete)
 
 
 def _value(owner: Owner, situation: Situation) -> Floats | None:

@@ -6,9 +6,9 @@ from typing import Any
 import psycopg
 
 from hcp_pipelines.allocator.decide import InForce
-from hcp_pipelines.allocator.journal import read_bookings, read_memory
 from hcp_pipelines.allocator.market import MarketBook, TickRow
 from hcp_pipelines.allocator.obligation_table import read_obligations
+from hcp_pipelines.allocator.predecessors import read_bookings, read_memory, read_switches
 from hcp_pipelines.allocator.preview import Situation
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.allocator.standing import read_standing
@@ -45,6 +45,7 @@ async def load_situation(connection: Connection, site: Site, state: pb.FacilityS
         standing=(await read_standing(connection, one, now))[site.facility_id],
         obligations=(await read_obligations(connection, one))[site.facility_id],
         bookings=await read_bookings(connection, site.facility_id, since),
+        switches=await read_switches(connection, site.facility_id, site.generation, now),
         memory=await read_memory(connection, site.facility_id),
         now=now,
     )

@@ -1,6 +1,6 @@
 """How much load may rise: the ramps' room, less what limits leave, and devices that may not rise at all. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -8,7 +8,8 @@ from hcp_pipelines.allocator.devices import UNKNOWN, Devices
 from hcp_pipelines.policy.arrays import Bools, Ints
 from hcp_pipelines.policy.directives import Directive
 from hcp_pipelines.policy.ramps import FACILITY, Headroom
-from hcp_pipelines.policy.waves import DwellLocks, FacilityShape
+from hcp_pipelines.policy.schema import Couplings
+from hcp_pipelines.policy.waves import DwellLocks, FacilityShape, dwell_locks
 
 
 def fixed_mw(shape: FacilityShape, devices: Devices, free: Bools) -> dict[str, float]:
@@ -39,6 +40,19 @@ def under_limits(
         scope = limit.feeder_id or FACILITY
         up[scope] = min(up.get(scope, room_mw), room_mw)
     return Headroom(up, headroom.down_mw)
+
+
+def resting(
+    devices: Devices, shape: FacilityShape, couplings: Couplings, ordered: Collection[int], now_s: float
+) -> DwellLocks | None:
+    """Minimum up and down times; and devices started often enough within the hour, but for groups that somebody `ordered`."""
+    locks = dwell_locks(devices.changed_at_s, devices.rose, now_s, couplings.min_up_s, couplings.min_down_s)
+    if couplings.starts_per_hour is None:
+        return locks
+    worn = devices.worn(couplings.starts_per_hour, now_s)
+    for g in ordered:
+        worn[shape.members[g]] = False
+    return barred(locks, worn)
 
 
 def barred(locks: DwellLocks | None, may_not_rise: Bools) -> DwellLocks | None:

@@ -114,8 +114,11 @@ class Allocator:
         try:
             async with asyncio.timeout(RESUME_WITHIN_S):
                 await self._writer.drained()  # acks that came with the replay are journalled first
-                legacy = await self._store.take_over(control.site.facility_id, self._context.clock.now())
+                legacy = await self._store.take_over(
+                    control.site.facility_id, control.site.generation, self._context.clock.now()
+                )
             control.owner.inherit(legacy.memory, legacy.newest_basis)
+            control.owner.devices.restore(legacy.switches)
             control.stand(legacy.standing)
             control.owner.obligations.take(legacy.obligations)
         except (*STORE_ERRORS, TimeoutError) as error:

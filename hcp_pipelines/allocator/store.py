@@ -13,15 +13,12 @@ from typing import Any, Protocol
 import psycopg
 
 from hcp_pipelines.allocator.approvals import Approved, Question
+from hcp_pipelines.allocator.devices import Switched
 from hcp_pipelines.allocator.intake import CHANNELS, POLL_S, Intake, PolicyRow
 from hcp_pipelines.allocator.journal import (
     Batch,
     CommandRow,
     expire,
-    read_bookings,
-    read_cursor,
-    read_memory,
-    read_newest_basis,
     write_batch,
     write_commands,
 )
@@ -29,6 +26,13 @@ from hcp_pipelines.allocator.lease_table import LeaseTable, PostgresLeases
 from hcp_pipelines.allocator.market import TickRow
 from hcp_pipelines.allocator.memory import Memory
 from hcp_pipelines.allocator.obligation_table import Rows, read_obligations, write_obligation
+from hcp_pipelines.allocator.predecessors import (
+    read_bookings,
+    read_cursor,
+    read_memory,
+    read_newest_basis,
+    read_switches,
+)
 from hcp_pipelines.allocator.standing import Standing, read_standing
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
@@ -60,6 +64,7 @@ class Legacy:
     closed: int
     memory: Memory
     newest_basis: int
+    switches: Sequence[Switched]
     standing: Standing
     obligations: Rows
 
@@ -131,7 +136,7 @@ class Store(Protocol):
     async def read_usage(self, facility_id: str, since: datetime) -> Usage:
         """What a successor has to know before it announces."""
 
-    async def take_over(self, facility_id: str, now: datetime) -> Legacy:
+    async def take_over(self, facility_id: str, generation: int, now: datetime) -> Legacy:
         """Close what was journalled and never sent, and read what a successor goes on from."""
 
     async def close(self) -> None:
@@ -169,15 +174,16 @@ class PostgresStore:
             bookings = await read_bookings(connection, facility_id, since)
             return Usage(bookings, await read_cursor(connection, facility_id))
 
-    async def take_over(self, facility_id: str, now: datetime) -> Legacy:
+    async def take_over(self, facility_id: str, generation: int, now: datetime) -> Legacy:
         """All on one fresh connection."""
         async with await self._connect() as connection:
             closed = await expire(connection, facility_id, now)
             memory = await read_memory(connection, facility_id)
             newest_basis = await read_newest_basis(connection, facility_id)
+            switches = await read_switches(connection, facility_id, generation, now)
             standing = await read_standing(connection, [facility_id], now)
             obligations = await read_obligations(connection, [facility_id])
-        return Legacy(closed, memory, newest_basis, standing[facility_id], obligations[facility_id])
+        return Legacy(closed, memory, newest_basis, switches, standing[facility_id], obligations[facility_id])
 
     async def close(self) -> None:
         """Close what is open."""

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from hcp_pipelines.allocator import preview as previewing
+from hcp_pipelines.allocator.owner import RESTING
 from hcp_pipelines.allocator.preview import Preview, Situation
 from hcp_pipelines.allocator.preview_load import load_policy, load_situation
 from hcp_pipelines.allocator.site import site_of
@@ -179,7 +180,9 @@ def _print(one: Preview) -> None:
     for reached in [*one.reached[:-1:step], *one.reached[-1:]]:
         click.echo(f"  within {reached.after_s:.0f} s (simulated): {reached.mw:.3f} MW")
     if not one.is_complete:
-        click.echo(f"  not all of it within {previewing.HORIZON_S / 60:.0f} minutes: the ramps")
+        click.echo(f"  not all of it within {previewing.HORIZON_S / 60:.0f} minutes: ramps or dwell limits")
+    if one.resting:
+        click.echo(f"  {one.resting} devices rest meanwhile: {RESTING}")
     for text in one.unmet:
         click.echo(f"  {text}")
 

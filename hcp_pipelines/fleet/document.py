@@ -110,10 +110,15 @@ class Feeder(Part):
 
 
 class Dwell(Part):
-    """Least time a group stays on, or off, once switched."""
+    """Least time a device stays on, or off, once switched; and how often it is started within an hour for the price alone.
+
+    The default of two: with settlement intervals of 15 minutes, start and stop in turn make two starts an hour; more follow what
+    flickers within an interval. Source for that starts wear: FACTS §7 (a setting; no maker publishes a figure).
+    """
 
     min_up_s: float = Field(default=0.0, ge=0)
     min_down_s: float = Field(default=0.0, ge=0)
+    starts_per_hour: int | None = Field(default=2, ge=1)
 
 
 class Staleness(Part):

@@ -31,6 +31,7 @@ def site_inputs(inventory: FacilityInventory) -> SiteInputs:
         ),
         min_up_s=document.dwell.min_up_s,
         min_down_s=document.dwell.min_down_s,
+        starts_per_hour=document.dwell.starts_per_hour,
         adders_usd_per_mwh=document.contract.adders_usd_per_mwh,
         pool_fee_fraction=document.economics.pool_fee_fraction,
         gpu_utilization=document.economics.gpu_utilization,

@@ -68,6 +68,7 @@ class SiteInputs:
     ramps: tuple[RampInputs, ...] = ()
     min_up_s: float = 0.0
     min_down_s: float = 0.0
+    starts_per_hour: int | None = None
     adders_usd_per_mwh: float = 0.0
     pool_fee_fraction: float = 0.0
     gpu_utilization: float = 0.6

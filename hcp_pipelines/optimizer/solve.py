@@ -144,6 +144,7 @@ def _couplings(site: SiteInputs, floor_mw: float) -> Couplings:
         ),
         min_up_s=site.min_up_s,
         min_down_s=site.min_down_s,
+        starts_per_hour=site.starts_per_hour,
     )
 
 

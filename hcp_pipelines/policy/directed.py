@@ -4,7 +4,7 @@ Locked slots are no part of targets: they go to their group's lowest state and s
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -89,7 +89,7 @@ def _joined(shape: FacilityShape, moves: tuple[Move, ...], rest: Plan) -> Plan:
     for move in moves:
         feeder_id = shape.feeder_of_group[move.group_index]
         by_feeder[feeder_id] = by_feeder.get(feeder_id, 0.0) + move.mw_delta
-    return Plan(moves, rest.deferred_devices, rest.deferred_mw_up, rest.deferred_mw_down, by_feeder)
+    return replace(rest, moves=moves, mw_delta_by_feeder=by_feeder)
 
 
 def nothing_directed(targets: Ints, present: Ints) -> Directed:

@@ -108,6 +108,9 @@ class Couplings(_Frozen):
     ramps: tuple[RampLimit, ...] = ()
     min_up_s: float = Field(default=0.0, ge=0)
     min_down_s: float = Field(default=0.0, ge=0)
+    starts_per_hour: int | None = Field(
+        default=None, ge=1, description="Of one device, for the price alone; null: no limit."
+    )
 
 
 class RestOfInterval(_Frozen):

@@ -109,6 +109,7 @@ class Plan:
     deferred_devices: int = 0
     deferred_mw_up: float = 0.0
     deferred_mw_down: float = 0.0
+    locked_devices: int = 0  # of those deferred, the ones that the ramps would have let go
     mw_delta_by_feeder: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -188,12 +189,15 @@ class _Wave:
         self._moves: list[Move] = []
         self._by_feeder: dict[str, float] = {}
         self._deferred, self._deferred_up, self._deferred_down = 0, 0.0, 0.0
+        self._locked_devices = 0
 
     def move(self, group: int, from_state: int, to_state: int, devices: int) -> None:
         """Move as many of `devices` as fit and are not locked."""
         each = float(self._shape.power_mw[group, to_state] - self._shape.power_mw[group, from_state])
         feeder_id = self._shape.feeder_of_group[group]
-        slots = self._draw(group, from_state, each, self._fitting(feeder_id, each, devices))
+        fitting = self._fitting(feeder_id, each, devices)
+        slots = self._draw(group, from_state, each, fitting)
+        self._locked_devices += fitting - len(slots)
         if len(slots):
             mw = len(slots) * each
             self._use(feeder_id, mw)
@@ -205,7 +209,8 @@ class _Wave:
 
     def plan(self) -> Plan:
         """What was collected."""
-        return Plan(tuple(self._moves), self._deferred, self._deferred_up, self._deferred_down, self._by_feeder)
+        waits = self._deferred, self._deferred_up, self._deferred_down, self._locked_devices
+        return Plan(tuple(self._moves), *waits, self._by_feeder)
 
     def _fitting(self, feeder_id: str, each_mw: float, devices: int) -> int:
         if each_mw == 0 or (each_mw < 0 and self._is_down_exempt):

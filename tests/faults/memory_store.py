@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 import psycopg
 
 from hcp_pipelines.allocator.approvals import Approved, Question
+from hcp_pipelines.allocator.devices import Switched
 from hcp_pipelines.allocator.intake import LOOK_BACK_IDS, POLICIES_LOOKED_AT, POLL_S, RECENT_PER_SERIES, PolicyRow
 from hcp_pipelines.allocator.journal import Batch, CommandRow, Observation, Outcome
 from hcp_pipelines.allocator.market import TickRow
 from hcp_pipelines.allocator.obligations import Rows
+from hcp_pipelines.allocator.predecessors import SWITCHES_COUNT
 from hcp_pipelines.allocator.standing import Standing, Timed
 from hcp_pipelines.allocator.store import Legacy, Usage
 from hcp_pipelines.fleet.inventory import FacilityInventory
@@ -266,6 +268,19 @@ class Database:
         bookings = [b for b in self.bookings[facility_id] if b[0] > since.timestamp()]
         return Usage(sorted(bookings, key=lambda b: b[0]), self.cursors.get(facility_id, 0))
 
+    def switches(self, facility_id: str, generation: int, since: datetime) -> list[Switched]:
+        """What was commanded and may have left."""
+        rows = (
+            row
+            for key, row in self.commanded.items()
+            if row.facility_id == facility_id and row.generation == generation and (*key, "expired") not in self.events
+        )
+        found = [r for r in rows if r.simulated_at > since and r.mw_delta]
+        return [
+            Switched(r.simulated_at.timestamp(), r.from_state, r.mw_delta, r.slots)
+            for r in sorted(found, key=lambda r: r.simulated_at)
+        ]
+
     # -- what stands --------------------------------------------------------------------------------------------------
 
     def standing_of(self, facility_ids: Iterable[str], now: datetime) -> dict[str, Standing]:
@@ -482,15 +497,16 @@ class MemoryStore:
         """As of one instant."""
         return await self._db.run(lambda: self._db.usage(facility_id, since))
 
-    async def take_over(self, facility_id: str, now: datetime) -> Legacy:
+    async def take_over(self, facility_id: str, generation: int, now: datetime) -> Legacy:
         """Several statements, each by itself."""
         closed = await self._db.run(lambda: self._db.expire(facility_id))
         memory = await self._db.run(lambda: self._db.memories.get(facility_id, (0, {}))[1])
         taken = await self._db.run(lambda: [a for a in self._db.admissions if a.facility_id == facility_id])
         newest_basis = taken[-1].basis_tick_id if taken else 0
+        switches = await self._db.run(lambda: self._db.switches(facility_id, generation, now - SWITCHES_COUNT))
         standing = await self._db.run(lambda: self._db.standing_of([facility_id], now)[facility_id])
         obligations = await self._db.run(lambda: self._db.rows_of([facility_id])[facility_id])
-        return Legacy(closed, memory, newest_basis, standing, obligations)
+        return Legacy(closed, memory, newest_basis, switches, standing, obligations)
 
     async def close(self) -> None:
         """There is no connection."""

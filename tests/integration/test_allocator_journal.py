@@ -18,14 +18,17 @@ from hcp_pipelines.allocator.journal import (
     Observation,
     Outcome,
     expire,
-    read_bookings,
-    read_cursor,
-    read_memory,
-    read_newest_basis,
     write_batch,
     write_commands,
 )
 from hcp_pipelines.allocator.lease_table import PostgresLeases
+from hcp_pipelines.allocator.predecessors import (
+    read_bookings,
+    read_cursor,
+    read_memory,
+    read_newest_basis,
+    read_switches,
+)
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
@@ -130,6 +133,23 @@ async def test_a_successor_reads_what_used_up_the_ramps(database, connection):
     await write_commands(connection, "allocator-a", [late, early])
     assert await read_bookings(connection, "hou-1", AT - timedelta(minutes=5)) == [(AT.timestamp(), "feeder-1", 0.25)]
     assert len(await read_bookings(connection, "hou-1", AT - timedelta(minutes=10))) == 2
+
+
+async def test_a_successor_reads_what_was_switched_within_the_hour_and_may_have_left(database, connection):
+    owned_by(database, "allocator-a")
+    long_ago, late, early, never_left = (
+        command(at=AT - timedelta(minutes=61), mw=-1.0), command(at=AT, mw=0.25),
+        command(at=AT - timedelta(minutes=9), mw=-1.0), command(at=AT),
+    )  # fmt: skip
+    await write_commands(connection, "allocator-a", [late, early, long_ago, never_left])
+    acked = [Outcome("acked", str(c.command_id), 0, AT, devices=4) for c in (late, early, long_ago)]
+    await write_batch(connection, Batch(outcomes=acked))
+    await expire(connection, "hou-1", AT)
+    found = await read_switches(connection, "hou-1", late.generation, AT)
+    assert [(s.at_s, s.mw_delta, s.slots) for s in found] == [
+        (early.simulated_at.timestamp(), -1.0, early.slots), (AT.timestamp(), 0.25, late.slots),
+    ]  # fmt: skip
+    assert await read_switches(connection, "hou-1", late.generation + 1, AT) == [], "other slots"
 
 
 async def test_observations_and_history_are_kept(database, connection):

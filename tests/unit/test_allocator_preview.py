@@ -28,7 +28,7 @@ def situation(price=30.0, solved_at_price=None, **changes):
     return Situation(
         site=site, commanded=states.tobytes(), observed=states.tobytes(), book=book,
         in_force=InForce(1, policy, compile_policy(policy)), standing=NOTHING_STANDS, obligations=Rows(), bookings=[],
-        memory={}, now=NOON,
+        switches=[], memory={}, now=NOON,
     )  # fmt: skip
 
 

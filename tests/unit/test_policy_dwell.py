@@ -1,9 +1,12 @@
-"""Minimum up and down times: who is locked, and what a wave does with it."""
+"""Minimum up and down times, and the limit on starts: who is locked, and what a wave does with it."""
+
+import math
 
 import numpy as np
 import pytest
 
-from hcp_pipelines.policy.ramps import UNLIMITED
+from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO, UNLIMITED, Headroom
+from hcp_pipelines.policy.starts import HOUR_S, REMEMBERED, Starts
 from hcp_pipelines.policy.waves import DwellLocks, FacilityShape, dwell_locks, plan_wave
 
 OFF, ECO, FULL = 0, 2, 3
@@ -58,6 +61,7 @@ def test_locked_slots_are_not_drawn_and_what_they_leave_undone_is_deferred():
     assert (got.deferred_devices, got.deferred_mw_up) == (3, 0.0)
     assert got.deferred_mw_down == pytest.approx(3 * 0.004)
     assert got.mw_delta_by_feeder == {"f1": pytest.approx(-3 * 0.004)}
+    assert got.locked_devices == 3
 
 
 def test_a_lock_holds_one_direction_only():
@@ -79,3 +83,49 @@ def test_a_reduction_for_safety_waits_for_no_minimum_up_time():
     got = plan([FULL] * 5, {OFF: 5}, where(5, fall=range(5)), is_down_exempt=True)
     assert got.is_complete
     assert len(got.moves[0].slots) == 5
+
+
+def test_what_the_ramps_hold_back_is_not_put_down_to_the_locks():
+    tight = Headroom({"f1": math.inf}, {"f1": 0.008, FACILITY: math.inf, PORTFOLIO: math.inf})
+    eligible, wanted = np.ones(10, dtype=bool), np.zeros((1, 7), dtype=np.int64)
+    wanted[0, OFF], wanted[0, FULL] = 6, 4
+    states = np.full(10, FULL, dtype=np.uint8)
+    got = plan_wave(shape(), states, eligible, wanted, tight, np.random.default_rng(3), locked=where(10, fall=range(9)))
+    assert (got.deferred_devices, got.locked_devices) == (5, 1), "two fit, one of these may fall"
+
+
+ALL = np.arange(3, dtype=np.uint32)
+
+
+def started(*instants_s, slots=ALL):
+    found = Starts(3)
+    for at_s in instants_s:
+        found.note(slots, at_s)
+    return found
+
+
+def test_an_hour_that_rolls_and_each_device_by_itself():
+    found = started(0.0, 600.0)
+    found.note(ALL[1:2], 900.0)
+    assert found.used_up(3, 901.0).tolist() == [False, True, False]
+    assert found.used_up(2, 901.0).tolist() == [True, True, True]
+    assert found.used_up(2, HOUR_S).tolist() == [False, True, False], (
+        "the first is an hour old, for the second it is the third"
+    )
+
+
+def test_a_start_that_did_not_happen_is_forgotten_and_the_one_before_is_not():
+    found = started(0.0, 600.0)
+    found.forget(ALL[:2])
+    assert found.used_up(2, 601.0).tolist() == [False, False, True]
+    assert found.used_up(1, 601.0).tolist() == [True, True, True]
+
+
+def test_a_higher_limit_than_before_looks_back_further_from_then_on():
+    many = REMEMBERED + 2
+    found = started(*(float(n) for n in range(many)))
+    assert not found.used_up(many, 100.0).any(), "what was not remembered counts for nobody"
+    for n in range(many):
+        found.note(ALL, 50.0 + n)
+    assert found.used_up(many, 100.0).all()
+    assert found.used_up(1, 100.0).all(), "and a lower one again is judged from the same"

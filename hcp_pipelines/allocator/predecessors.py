@@ -1,0 +1,56 @@
+"""What a new owner, or a preview, reads of owners before it: how far the journal is, ramps, switches, memory. No writing."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from hcp_pipelines.allocator.devices import Switched
+
+SWITCHES_COUNT = timedelta(hours=1)  # simulated; minimum times above that are forgotten with their owner
+Connection = psycopg.AsyncConnection[Any]
+
+_READ_CURSOR = "select value from process_cursors where process = 'gateway_log' and cursor = %s"
+_BOOKINGS = """
+    select extract(epoch from simulated_at)::float8, feeder_id, mw_delta from switch_journal
+    where facility_id = %s and event in ('commanded', 'observed') and simulated_at > %s and mw_delta <> 0
+    order by simulated_at, id"""
+_READ_MEMORY = "select memory from owner_memory where facility_id = %s"
+_READ_BASIS = """
+    select p.basis_tick_id from policy_admissions a join policies p on p.id = a.policy_id
+    where a.facility_id = %s and a.is_admitted order by a.id desc limit 1"""
+_SWITCHES = """
+    select extract(epoch from c.simulated_at)::float8, c.from_state, c.mw_delta, c.slots from switch_journal c
+    where c.facility_id = %s and c.generation = %s and c.event = 'commanded' and c.simulated_at > %s and c.mw_delta <> 0
+      and not exists (select from switch_journal o
+                      where o.command_id = c.command_id and o.assignment = c.assignment and o.event = 'expired')
+    order by c.simulated_at, c.id"""
+
+
+async def read_cursor(connection: Connection, facility_id: str) -> int:
+    """Up to which sequence number the gateway's log is in the journal."""
+    row = await (await connection.execute(_READ_CURSOR, (facility_id,))).fetchone()
+    return row[0] if row else 0
+
+
+async def read_memory(connection: Connection, facility_id: str) -> dict[str, Any]:
+    """What the owner before knew; empty where there was none."""
+    row = await (await connection.execute(_READ_MEMORY, (facility_id,))).fetchone()
+    return row[0] if row else {}
+
+
+async def read_newest_basis(connection: Connection, facility_id: str) -> int:
+    """The tick on which the last policy rests that an owner took; 0 where none did."""
+    row = await (await connection.execute(_READ_BASIS, (facility_id,))).fetchone()
+    return row[0] if row else 0
+
+
+async def read_bookings(connection: Connection, facility_id: str, since: datetime) -> list[tuple[float, str, float]]:
+    """What used up the ramps since a simulated instant: (Unix seconds, feeder, signed MW), in order of time."""
+    return await (await connection.execute(_BOOKINGS, (facility_id, since))).fetchall()
+
+
+async def read_switches(connection: Connection, facility_id: str, generation: int, now: datetime) -> list[Switched]:
+    """What was commanded to a generation's devices in the last hour and may have left, oldest first."""
+    rows = await (await connection.execute(_SWITCHES, (facility_id, generation, now - SWITCHES_COUNT))).fetchall()
+    return [Switched(*row) for row in rows]
