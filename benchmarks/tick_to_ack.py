@@ -24,7 +24,7 @@ from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.processes import ALLOCATORS
 
-TARGET = "p95_ms < 100, p99_ms < 250 at 300,000 devices in 12 facilities; lost = duplicated = 0"
+TARGET = "p95_ms < 25, p99_ms < 100 (promised: p95_ms < 100) at 300,000 devices in 12 facilities; lost = duplicated = 0"
 SPACING_S = 0.26  # real, between two ticks; no whole part of the 0.5 s between power samples, so that their phases pass
 INTERVAL_S = 300.0  # simulated
 LONG_S = 30 * 86_400.0  # simulated: what must not end during the run

@@ -216,7 +216,7 @@ async def write_commands(connection: Connection, owner: str, rows: Sequence[Comm
 
 async def write_batch(connection: Connection, batch: Batch) -> None:
     """Write outcomes, observations, history and cursors in one transaction; repeating it changes nothing but history."""
-    async with connection.transaction():
+    async with connection.pipeline(), connection.transaction():
         if batch.outcomes:
             await connection.execute(_OUTCOMES, _outcome_columns(batch.outcomes), prepare=True)
         for o in batch.observations:

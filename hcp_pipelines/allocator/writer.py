@@ -10,7 +10,7 @@ from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.journal import Batch
 from hcp_pipelines.domain.errors import StorageError
 
-GATHER_S = 0.02  # outcomes that come together are written together, and never beside a command's own commit
+GATHER_S = 0.1  # outcomes that come together are written together, and never beside a command's own commit
 RETRY_FIRST_S = 0.1
 RETRY_LAST_S = 2.0
 WAITING_MAX = 200_000
