@@ -39,9 +39,17 @@ def _headline(urls: dict[str, str], loop: dict[str, Any]) -> Text:
     unsettled = [f"{name} {one['kind']}" for name, one in loop.get("discovery", {}).items() if one["kind"] != "applied"]
     if unsettled:
         parts.append(f"discovery: {', '.join(unsettled)} (hcp facility discovery)")
+    away = [f"{name}: {one['said']}" for name, one in loop.get("devices", {}).items() if _is_away(one)]
+    if away:
+        parts.append(f"devices: {'; '.join(away)} (hcp doctor)")
     if loop.get("memory_mb"):
         parts.append(f"memory {loop['memory_mb'] / 1000:.2f} GB (PSS)")
     return Text("  ·  ".join(parts), style="bold")
+
+
+def _is_away(contact: dict[str, Any]) -> bool:
+    """Whether there is something to say about who answers."""
+    return bool(contact["problem"] or contact["silent"] or contact["dark"] or contact["unidentified"])
 
 
 def _processes(rows: list[dict[str, Any]]) -> Table:

@@ -22,7 +22,7 @@ def unavailable_of(
     """Devices by group; without the gateway's word (`state`) only the locks and what its owner has quarantined are known."""
     mask = _locked(connection, inventory)
     if state is not None:
-        mask |= _slots(state.held, inventory) | _slots(state.dark, inventory) | ~_slots(state.reachable, inventory)
+        mask |= mask_of(state.held, inventory) | mask_of(state.dark, inventory) | ~mask_of(state.reachable, inventory)
     row = connection.execute(_QUARANTINED, (inventory.facility_id,)).fetchone()
     quarantined: dict[str, int] = (row[0] if row else None) or {}
     return {
@@ -36,7 +36,7 @@ def _locked(connection: psycopg.Connection[Any], inventory: FacilityInventory) -
     mask = np.zeros(inventory.slots, dtype=np.bool_)
     for scope, feeder_id, slots in connection.execute(_LOCKOUTS, (inventory.facility_id,)).fetchall():
         if scope == "device":
-            mask |= _slots(bytes(slots), inventory)
+            mask |= mask_of(bytes(slots), inventory)
             continue
         for group in inventory.groups:
             if scope == "site" or group.feeder_id == feeder_id:
@@ -44,7 +44,8 @@ def _locked(connection: psycopg.Connection[Any], inventory: FacilityInventory) -
     return mask
 
 
-def _slots(payload: bytes, inventory: FacilityInventory) -> Bools:
+def mask_of(payload: bytes, inventory: FacilityInventory) -> Bools:
+    """[slots] whether each is in a bitmap; slots beyond the inventory's are left out."""
     mask = np.zeros(inventory.slots, dtype=np.bool_)
     slots = decode_slots(payload, SLOTS_MAX)
     mask[slots[slots < inventory.slots]] = True

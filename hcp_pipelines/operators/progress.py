@@ -75,7 +75,16 @@ def read_gateway(settings: Settings, connection: psycopg.Connection[Any], facili
     row = connection.execute(_ADDRESS, (facility_id,)).fetchone()
     if row is None:
         raise HcpError(f"{facility_id}: no gateway is known for it yet; `hcp status` tells what runs")
-    with open_blocking_channel(row[0], client_tls(settings, "reader")) as channel:
+    return ask_gateway(settings, facility_id, row[0])
+
+
+def ask_gateway(settings: Settings, facility_id: str, address: str) -> pb.FacilityState:
+    """The same where the gateway's address is known.
+
+    Raises:
+        HcpError: it can't be asked.
+    """
+    with open_blocking_channel(address, client_tls(settings, "reader")) as channel:
         try:
             request = pb.ReadRequest(facility_id=facility_id)
             state: pb.FacilityState = EdgeGatewayStub(channel).Read(request, timeout=READ_WITHIN_S)

@@ -15,6 +15,7 @@ from hcp_pipelines.supervisor.status import Status, read_loop, read_status
 
 FREE_GB_WANTED = 2.0
 MEMORY_GB_WANTED = 3.0
+OUT_OF_REACH_FRACTION = 0.05  # of a facility's devices: single ones fail every day
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,25 @@ def examine_loop(loop: Status, settings: Settings) -> list[Finding]:
     return [check(loop, settings) for check in _LOOP_CHECKS]
 
 
+def examine_devices(facility_id: str, seen: Status) -> Finding:
+    """One facility's devices as `status.read_contacts` found them: whether they answer, and with the next step."""
+    away = seen["silent"] + seen["dark"]
+    is_well = not seen["problem"] and away <= OUT_OF_REACH_FRACTION * seen["devices"]
+    found = seen["said"]
+    if seen["unidentified"]:
+        found += f" (`discovery` in the facility file, or `hcp discover RANGES --facility {facility_id} --apply`)"
+    return Finding(f"{facility_id} devices", is_well, found, _remedy_of(seen))
+
+
+def _remedy_of(seen: Status) -> str:
+    if seen["problem"]:
+        return "`hcp status`: the row of its gateway, and that one's log"
+    if seen["silent"]:
+        example = seen["examples"][0]
+        return f"power and network there, ports and addresses in the facility file; `hcp discover {example}` says what is there"
+    return "a breaker or a relay has opened (docs/modbus.md): nothing is commanded there until it is closed"
+
+
 def _machine(settings: Settings) -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding("python", sys.version_info >= (3, 11), version, "use Python 3.11 or newer")
@@ -82,6 +102,7 @@ def _running(settings: Settings) -> Iterator[Finding]:
         yield Finding("postgres", False, loop["error"], "`hcp status` shows whether it comes back; see its log")
         return
     yield from examine_loop(loop, settings)
+    yield from (examine_devices(facility_id, seen) for facility_id, seen in status["devices"].items())
     yield _lake(settings)
 
 

@@ -1,7 +1,7 @@
 """What `hcp status` tells: the supervisor's view of its processes, and the database's view of the loop."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -14,6 +14,9 @@ from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.lock import owner_pid
 from hcp_pipelines.supervisor.memory import tree_pss_mb
+
+if TYPE_CHECKING:
+    from hcp_pipelines.operators.contact import Contact
 
 Status = dict[str, Any]
 
@@ -62,7 +65,19 @@ def read_status(settings: Settings) -> Status:
     own_mb = tree_pss_mb(pid, apart=[p["pid"] for p in processes])
     memory_mb = round(sum(p["pss_mb"] for p in processes) + own_mb, 1)
     known = {"healthy": healthy, "supervisor_pid": pid, "memory_mb": memory_mb, "processes": processes}
-    return known | {"urls": seen.get("urls", {})} | loop
+    devices = {one.facility_id: one.as_dict() for one in read_contacts(settings)}
+    return known | {"urls": seen.get("urls", {}), "devices": devices} | loop
+
+
+def read_contacts(settings: Settings) -> "list[Contact]":
+    """Who answers and who is known, by facility; empty where Postgres can't be asked."""
+    from hcp_pipelines.operators.contact import contacts  # brings gRPC: not for every process that looks
+
+    try:
+        with connect(settings, Role.API) as connection:
+            return contacts(settings, connection)
+    except (psycopg.Error, StorageError, OSError):
+        return []
 
 
 def read_loop(settings: Settings) -> Status:

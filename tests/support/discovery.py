@@ -43,8 +43,11 @@ def facility_file(hall, gpus, **discovery) -> FacilityFile:
     return FacilityFile(
         facility_id=FACILITY, name="West 1", location=Location(lat=31.8, lon=-102.4), settlement_point="HB_HOUSTON",
         capacity_mw=20.0, pue=Pue(value=1.05), feeders=(Feeder(feeder_id="f1", limit_mw=20.0),), groups=groups,
-        driver="miner_api", miner_api={"deadline_ms": 300, **miner_ports},
-        gpu_node={"deadline_ms": 1000, "exporter_port": gpus.exporter_port, "agent_port": gpus.agent_port},
+        driver="miner_api", miner_api={"deadline_ms": 300, "poll_period_ms": 500, **miner_ports},
+        gpu_node={
+            "deadline_ms": 1000, "exporter_interval_s": 0.5, "poll_period_ms": 500,
+            "exporter_port": gpus.exporter_port, "agent_port": gpus.agent_port,
+        },
         discovery={"every_s": 1.0, "connections_per_s": 5000.0} | discovery,
     )  # fmt: skip
 
