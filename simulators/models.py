@@ -37,7 +37,7 @@ _MINERS = (
     MinerModel("S21 Pro", 15.0),
     MinerModel("S21 XP", 13.5),
     MinerModel("S19 XP", 21.5),
-    MinerModel("M60S", 18.5, fans=2, fan_rpm=7000),
+    MinerModel("M60S", 18.5, fans=2, fan_rpm=7000, slowdown_c=95.0),
 )
 _GPUS = (
     GpuModel("H100 SXM5", 700.0, 81_559.0, 1980.0, 345.0),

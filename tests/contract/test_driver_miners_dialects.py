@@ -6,6 +6,7 @@ import pytest
 
 from hcp_pipelines.devices.miner.evidence import is_there, power_of, state_of
 from hcp_pipelines.devices.miner.identify import ask_dialect, ask_everything
+from hcp_pipelines.devices.miner.limits import issues_of
 from hcp_pipelines.devices.miner.telemetry import Dialect
 from hcp_pipelines.devices.site import Evidence
 from hcp_pipelines.domain.errors import DeviceUnreachableError
@@ -64,6 +65,21 @@ async def test_every_state_is_reached_and_read_back(rig):
         assert evidence in {Evidence.MEASURED, Evidence.ESTIMATED, Evidence.INFERRED}
         if told.is_power_measured:
             assert evidence is Evidence.MEASURED
+
+
+@each_firmware
+async def test_every_poll_tells_how_hot_the_chips_are_and_a_hot_miner_is_an_issue(rig, monkeypatch):
+    rig.hall.set(0, FULL)
+    device, model = await rig.the_device(), rig.hall.config.sites[0].groups[0].model
+    told = await device.read()
+    assert told.chip_temperature_celsius == pytest.approx(rig.truth.chip_temperature_c, abs=4)
+    assert issues_of(told, model) == ()
+    monkeypatch.setattr(rig.hall.site, "outdoor_c", lambda _at_s: 55.0)
+    rig.hall.set(0, OFF)
+    rig.hall.set(0, FULL)
+    hot = await device.read()
+    assert hot.chip_temperature_celsius == pytest.approx(rig.truth.chip_temperature_c, abs=4)
+    assert [issue.issue_type for issue in issues_of(hot, model)][0] in {"elevated_temperature", "high_temperature"}
 
 
 @each_firmware

@@ -86,7 +86,7 @@ async def test_chips_that_are_too_hot_come_with_the_reading(rig, monkeypatch):
     await rig.to(FULL)
     assert (await rig.reading()).issues == {}
     monkeypatch.setattr(limits, "_DEFAULT", limits.MinerLimits("", 40.0, 200.0))
-    assert (await rig.reading()).issues == {("elevated_temperature", "warning"): 12}, "LuxOS tells no chips in a poll"
+    assert (await rig.reading()).issues == {("elevated_temperature", "warning"): 16}
 
 
 async def test_a_round_is_as_old_as_its_beginning(rig):

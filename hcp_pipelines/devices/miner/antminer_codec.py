@@ -7,7 +7,7 @@ Source: captured replies and issues 245, 249, 310, 312 of asic-rs; the payload t
 from collections.abc import Mapping
 from typing import Any
 
-from hcp_pipelines.devices.miner.fields import Json, maybe, number, row, shown
+from hcp_pipelines.devices.miner.fields import Json, hottest_chip, maybe, number, row, shown
 from hcp_pipelines.devices.miner.telemetry import Telemetry
 from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError
 from hcp_pipelines.domain.modes import DeviceState
@@ -29,28 +29,15 @@ def decode_stats(reply: Json) -> Telemetry:
     if "rate_5s" not in stats:
         older = row(reply, "STATS", 1)
         rate = number(older, "GHS 5s", "GHS av") / 1000
-        return Telemetry(hash_rate_th_per_s=rate, chip_temperature_celsius=_hottest(older))
+        return Telemetry(hash_rate_th_per_s=rate, chip_temperature_celsius=hottest_chip(older))
     state = _state(stats, WRITE_KEY) if WRITE_KEY in stats else None
     return Telemetry(
         hash_rate_th_per_s=number(stats, "rate_5s") / 1000,
         is_asleep=None if state is None else state is DeviceState.CURTAILED,
         state_told=state,
         power_w=maybe(stats, "power", "watt"),
-        chip_temperature_celsius=_hottest(stats),
+        chip_temperature_celsius=hottest_chip(stats),
     )
-
-
-def _hottest(stats: Json) -> float | None:
-    """The hottest chip: a list a board, or four numbers in a text; zeros are sensors that don't answer.
-
-    >>> _hottest({"chain": [{"temp_chip": [61, 64, 0, 0]}, {}]}), _hottest({"temp_chip1": "50-52-66-0"}), _hottest({})
-    (64.0, 66.0, None)
-    """
-    boards = stats.get("chain")
-    told = [one.get("temp_chip") for one in boards if isinstance(one, Mapping)] if isinstance(boards, list) else []
-    told += [str(value).split("-") for key, value in stats.items() if key.startswith("temp_chip")]
-    chips = [maybe({"chip": chip}, "chip") for board in told if isinstance(board, list) for chip in board]
-    return max((chip for chip in chips if chip), default=None)
 
 
 def decode_configuration(reply: Json) -> Json:

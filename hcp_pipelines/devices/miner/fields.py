@@ -69,6 +69,19 @@ def number(values: Json, *names: str) -> float:
     return value
 
 
+def hottest_chip(stats: Json) -> float | None:
+    """°C of the hottest chip in `STATS`: a list a board, or four numbers in a text; zeros are sensors that don't answer.
+
+    >>> hottest_chip({"chain": [{"temp_chip": [61, 64, 0, 0]}, {}]}), hottest_chip({"temp_chip1": "50-52-66-0"})
+    (64.0, 66.0)
+    """
+    boards = stats.get("chain")
+    told = [one.get("temp_chip") for one in boards if isinstance(one, Mapping)] if isinstance(boards, list) else []
+    told += [str(value).split("-") for key, value in stats.items() if key.startswith("temp_chip")]
+    chips = [maybe({"chip": chip}, "chip") for board in told if isinstance(board, list) for chip in board]
+    return max((chip for chip in chips if chip), default=None)
+
+
 def shown(value: Any) -> str:
     """A reply's beginning, for messages."""
     try:

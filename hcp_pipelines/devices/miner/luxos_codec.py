@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hcp_pipelines.devices.miner.fields import Json, maybe, number, row, shown
+from hcp_pipelines.devices.miner.fields import Json, hottest_chip, maybe, number, row, shown
 from hcp_pipelines.devices.miner.telemetry import Telemetry
 from hcp_pipelines.domain.errors import DeviceReplyError
 
-POLL = "power+summary+config"  # one connection
+POLL = "power+summary+config+stats"  # one connection
 _AWAKE = ("none", "")
 
 
@@ -28,6 +28,7 @@ def decode_poll(reply: Json) -> Telemetry:
         is_asleep=decode_is_asleep(row(row(reply, "config"), "CONFIG")),
         power_w=number(power, "Watts"),
         is_power_measured=power.get("PSU") is True,
+        chip_temperature_celsius=hottest_chip(row(row(reply, "stats"), "STATS", 1)),
     )
 
 
