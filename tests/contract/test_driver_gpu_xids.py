@@ -1,10 +1,13 @@
 """XIDs under the gateway's driver, over real sockets: counted once, acted on once where the site says so, and never too much."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
+from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.xid_record import XidRecord
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import DeviceState
@@ -156,6 +159,25 @@ async def test_a_node_restarts_only_when_nothing_else_runs_on_it(tmp_path, count
         assert not await is_drained(rig)
         assert rig.site.fleet.nodes[0].telemetry.missing(8) == ()
     assert counted(79, "seen") == 1
+
+
+async def test_a_gpu_that_the_page_leaves_out_and_the_agent_calls_well_is_not_off_the_bus(
+    tmp_path, counted, monkeypatch
+):
+    """Exporters leave GPUs out for reasons of their own: that is no XID 79, and no reason to restart a good node."""
+    whole = GpuNode.read_telemetry
+
+    async def without_the_sixth(node):
+        page = await whole(node)
+        return replace(page, gpus=tuple(gpu for gpu in page.gpus if gpu.index != 5))
+
+    monkeypatch.setattr(GpuNode, "read_telemetry", without_the_sixth)
+    async with gpu_rig(tmp_path, 8, xid_actions="act") as rig:
+        await pass_time(rig, 1000)
+        await pass_time(rig, 1000)
+        assert np.isnan(rig.power_w).tolist() == [gpu == 5 for gpu in range(8)], "it has no power that anybody knows"
+        assert await rig.operations() == []
+    assert counted(79, "seen") == 0
 
 
 async def test_a_node_restarts_when_all_its_gpus_are_lost(tmp_path):

@@ -23,6 +23,7 @@ from tests.support.power_plant import (
     site_document,
 )  # fmt: skip
 
+STATE_AT = 9 + 2 * 28  # in a frame that reads a breaker from register 0
 COOLED = {"plant": {"cooling": {"pumps": 2}}}
 
 
@@ -244,10 +245,10 @@ async def test_a_write_that_echoes_something_else_is_reported():
         await asyncio.sleep(0)
 
 
-async def test_a_breaker_that_says_yes_and_stays_is_found_out(world):
-    """A false ack: the write is echoed, the state and the power stay."""
+@pytest.mark.parametrize(("state", "said"), [(BreakerState.CLOSED, "closed"), (BreakerState.OPEN, "open")])
+async def test_a_breaker_that_says_yes_and_stays_is_found_out(world, state, said):
+    """A false ack: the write is echoed and the power stays; so does the state, or it says open and carries on."""
     world.mine()
-    plant_answers = {}
 
     async def real(request):
         reader, writer = await asyncio.open_connection(*world.address)
@@ -257,16 +258,17 @@ async def test_a_breaker_that_says_yes_and_stays_is_found_out(world):
         await writer.wait_closed()
         return reply
 
-    plant_answers["state"] = await real(frame(struct.pack(">BHH", 3, 0, 41), MINER_FEEDER))
+    told = bytearray(await real(frame(struct.pack(">BHH", 3, 0, 41), MINER_FEEDER)))
+    told[STATE_AT : STATE_AT + 2] = struct.pack(">H", state)
 
     def reply(request):
         if request[7] == 6:
             return request
-        return request[:2] + plant_answers["state"][2:]
+        return request[:2] + bytes(told[2:])
 
     async with Server(reply) as server, driver(server.address) as plant:
         with pytest.raises(
-            DeviceRefusedError, match=r"took the command to open but reads closed with \d{6} W after 0.4 s"
+            DeviceRefusedError, match=rf"took the command to open but reads {said} with \d{{6}} W after 0.4 s"
         ):
             await plant.set_breaker(MINER_FEEDER, is_closed=False)
 

@@ -3,19 +3,21 @@
 import asyncio
 import json
 import stat
+import threading
 
 import numpy as np
 import pytest
 
-from hcp_pipelines.devices.miner import antminer_codec, luxos_codec, quirks, whatsminer_codec
+from hcp_pipelines.devices.miner import antminer_codec, luxos_codec, profiles, quirks, whatsminer_codec
 from hcp_pipelines.devices.miner.evidence import is_there, power_of, square_with_meters, state_of
-from hcp_pipelines.devices.miner.fleet import SILENT_ROUNDS_MAX, MinerFleet
+from hcp_pipelines.devices.miner.fleet import MinerFleet
 from hcp_pipelines.devices.miner.identity_codec import decode_get_version, dialect_of, parse
 from hcp_pipelines.devices.miner.profiles import ProfileStore
 from hcp_pipelines.devices.miner.telemetry import Dialect, Level, MinerGroup, Profile, Telemetry
 from hcp_pipelines.devices.site import Evidence
 from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, StorageError
 from hcp_pipelines.domain.modes import DeviceState
+from tests.support.edge import until
 
 OFF, ECO, FULL = DeviceState.CURTAILED, DeviceState.MINING_ECO, DeviceState.MINING_FULL
 LEVELS = (Level(OFF, 25.0, 0.0, 40.0), Level(ECO, 2800.0, 172.0, 50.0), Level(FULL, 3500.0, 200.0, 50.0))
@@ -85,6 +87,19 @@ def test_the_meter_has_the_last_word_about_those_that_do_not_measure():
     liars = squared([25.0] * 4, [Evidence.MEASURED, *[Evidence.INFERRED] * 3], 9100.0)
     assert liars.power_w.tolist() == pytest.approx([25.0, 3025.0, 3025.0, 3025.0])
     assert liars.beyond_w == {"f1": pytest.approx(9000.0)}
+
+
+@pytest.mark.parametrize(("beyond", "is_told"), [(1.015, False), (1.03, True)])
+def test_a_meter_and_its_feeders_losses_are_two_percent_apart(beyond, is_told):
+    read = squared([3500.0] * 100, [Evidence.MEASURED] * 100, 350_000.0 * beyond)
+    assert bool(read.beyond_w) is is_told
+
+
+def test_a_third_of_a_hall_that_says_it_sleeps_and_hashes_on_does_not_hide_in_the_meters_tolerance():
+    hall = squared(
+        [3500.0] * 60 + [25.0] * 40, [Evidence.MEASURED] * 60 + [Evidence.INFERRED] * 40, 60 * 3500.0 + 40 * 3000.0
+    )
+    assert hall.power_w[60:].tolist() == pytest.approx([3000.0] * 40, rel=0.01)
 
 
 def test_what_a_silent_device_may_draw_is_not_held_against_the_others_and_the_rest_is():
@@ -248,13 +263,14 @@ def test_a_silent_miner_is_asked_ever_more_rarely_and_then_who_it_is():
     fleet = MinerFleet([MinerGroup(3, ("10.0.0.1", "10.0.0.2"), "stock", LEVELS, "f1")], 6)
     miner = fleet.by_slot[3]
     miner.device = object()
-    rounds, at = [], 1
+    rounds, known, at = [], [], 1
     for _ in range(6):
         miner.failed(at)
         rounds.append(miner.next_round - at)
+        known.append(miner.device is not None)
         at = miner.next_round
-    assert rounds == [1, 2, 4, SILENT_ROUNDS_MAX, SILENT_ROUNDS_MAX, SILENT_ROUNDS_MAX]
-    assert miner.device is None
+    assert rounds == [1, 2, 4, 8, 8, 8], "as docs/devices.md has it"
+    assert known == [True, True, False, False, False, False], "by now it may be another device: identified again"
     power, evidence = fleet.power()
     assert power.tolist()[:3] == [0.0, 0.0, 0.0]
     assert np.isnan(power[3:5]).all(), "silent is not idle"
@@ -295,6 +311,29 @@ async def test_a_profile_is_on_the_disk_when_it_is_remembered_and_only_once(tmp_
     assert again.recall("10.0.0.50") == PROFILE
     assert again.recall("10.0.0.51") is None
     await again.close()
+
+
+async def test_a_profile_is_remembered_when_the_disk_has_it_and_not_before(tmp_path, monkeypatch):
+    """The sleep command leaves after `remember`: a loss of power in between must find the profile on the disk."""
+    path, on_disk, goes_on = tmp_path / "profiles.jsonl", [], threading.Event()
+
+    def sync(_fd):
+        on_disk.append(path.read_text())
+        goes_on.wait(20)
+
+    monkeypatch.setattr(profiles.os, "fdatasync", sync)
+    store = ProfileStore(tmp_path)
+    remembering = asyncio.create_task(store.remember("10.0.0.1", PROFILE))
+    try:
+        await until(lambda: on_disk, "the disk is asked to keep it")
+        assert "10.0.0.1" in on_disk[0], "after it was written"
+        assert not remembering.done()
+        assert store.recall("10.0.0.1") is None
+    finally:
+        goes_on.set()
+        await remembering
+    assert store.recall("10.0.0.1") == PROFILE
+    await store.close()
 
 
 async def test_a_torn_line_is_passed_over_and_the_next_stands_alone(tmp_path):

@@ -60,6 +60,15 @@ def test_a_node_keeps_its_slots_wherever_it_moves():
     assert changes([known(0), known(1)], swapped) == [*all_of(Kind.MOVED, 0), *all_of(Kind.MOVED, 1)]
 
 
+@pytest.mark.parametrize("boards", [1, 4])
+def test_a_board_or_half_a_node_found_elsewhere_does_not_move_the_node(boards):
+    """The node is silent, some of its boards are in a node that nobody knows: that one is no move of the whole."""
+    mixed = (*uuids(0)[:boards], *uuids(7)[boards:])
+    result = reconcile_nodes([known(0)], GROUPS, [found(7, mixed)], ALL)
+    assert [(one.kind, one.slot) for one in result.changes] == all_of(Kind.VANISHED, 0)
+    assert [one.address for one in result.unplaced] == ["10.0.0.8"]
+
+
 def test_a_board_in_another_place_has_moved_and_a_new_one_was_swapped_in():
     here, there = list(uuids(0)), list(uuids(1))
     here[2], there[5] = there[5], here[2]
@@ -118,6 +127,7 @@ def test_who_was_there_is_counted():
         ({0: "b", 1: "a"}, ["b", "a", "c"]),
         ({0: "c", 1: "a"}, ["c", "a", "b"]),
         ({0: "x"}, ["x", "b", "c"]),
+        ({1: "c"}, ["a", "c", "b"]),
         ({0: "x", 1: "c"}, ["x", "c", "a"]),
     ],
 )
