@@ -45,7 +45,8 @@ def judge(
         facility_id=site.facility_id,
         inventory_generation=site.generation,
         obligations_version=site.obligations_version,
-        basis_tick_id_in_force=owner.newest_basis - (owner.in_force is None),  # a predecessor's own is taken again
+        basis_tick_id_in_force=owner.following.newest_basis
+        - (owner.in_force is None),  # a predecessor's own is taken again
         site_cap_mw=site.capacity_mw,
         feeder_caps_mw=site.feeder_caps_mw,
         max_input_age_s={

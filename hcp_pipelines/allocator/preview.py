@@ -166,13 +166,13 @@ def _waves(owner: Owner, clock: ManualClock, situation: Situation) -> tuple[list
             waves.append((elapsed_s, wave))
         elif _is_complete(owner, waves):
             break
-        clock.advance(min(max(owner.has_room_in_s(), 1e-3), STEP_S))
+        clock.advance(min(max(owner.pace.has_room_in_s(), 1e-3), STEP_S))
     return waves, resting
 
 
 def _is_complete(owner: Owner, waves: Sequence[tuple[float, Wave]]) -> bool:
     """Whether nothing waits, neither for a ramp nor for dwell limits."""
-    return math.isinf(owner.has_room_in_s()) and not owner.resting and (not waves or waves[-1][1].plan.is_complete)
+    return math.isinf(owner.pace.has_room_in_s()) and not owner.resting and (not waves or waves[-1][1].plan.is_complete)
 
 
 def _value(owner: Owner, situation: Situation) -> Floats | None:

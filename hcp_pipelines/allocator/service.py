@@ -211,7 +211,7 @@ class Allocator:
 
     async def _plan_loop(self) -> None:
         while True:
-            room_in_s = min((c.owner.has_room_in_s() for c in self._controls.values()), default=IDLE_S)
+            room_in_s = min((c.owner.pace.has_room_in_s() for c in self._controls.values()), default=IDLE_S)
             try:
                 async with asyncio.timeout(max(min(room_in_s, IDLE_S), LEAST_WAIT_S)):
                     await self._work.wait()

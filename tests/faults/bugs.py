@@ -107,7 +107,7 @@ def energise_locked() -> Patches:
 
     return [
         patch.object(owner_module, "plan_directed", plan),
-        patch.object(Owner, "_free", lambda self, monotonic_s: self.devices.eligible(monotonic_s)),
+        patch.object(Owner, "free", lambda self: self.devices.eligible(self._clock.monotonic_s())),
         patch.object(Bars, "refusals", lambda *_: []),
     ]
 

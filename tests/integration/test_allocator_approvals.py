@@ -72,7 +72,7 @@ async def test_who_asks_can_not_answer(connection, database):
 
 def approving(unasked_mw):
     rig = Rig(control_mode=ControlMode.APPROVE)
-    rig.owner._limits = Limits(900.0, 7200.0, 1800.0, unasked_mw)
+    rig.owner.following.limits = Limits(900.0, 7200.0, 1800.0, unasked_mw)
     return rig
 
 

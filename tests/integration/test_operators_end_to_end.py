@@ -50,7 +50,7 @@ async def planned(site, database, price):
     """A new price, and the owner has looked at it with all that stands."""
     site.price(price)
     newest = database.execute("select max(id) from price_data").fetchone()[0]
-    await until(lambda: site.owner._progress.tick_id == newest, "the owner has planned with it", 5)
+    await until(lambda: site.owner.pace.tick_id == newest, "the owner has planned with it", 5)
 
 
 async def test_a_curtailment_holds_at_the_meter_survives_its_allocator_and_ends_where_the_policy_is(site, database):

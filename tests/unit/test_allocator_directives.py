@@ -87,7 +87,7 @@ def test_what_somebody_ordered_happens_in_every_mode_and_nothing_else_does(mode)
 
 def test_without_any_policy_operators_still_work():
     rig = Rig()
-    rig.owner.in_force = None
+    rig.owner.following.in_force = None
     wave = order(rig, curtail(0.0))
     assert wave.rows[0].policy_id is None
     assert rig.miners_on() == 0

@@ -19,11 +19,10 @@ from tests.unit.test_allocator_owner import FULL, OFF, Rig
 
 def successor(rig):
     """Another owner of the same facility: what the gateway says, and what was kept as JSON."""
-    after = Rig(ramps=rig.site.ramps)
-    after.clock, after.book = rig.clock, rig.book
-    after.owner._clock = rig.clock
-    after.owner._guard = None
-    after.owner.inherit(json.loads(json.dumps(rig.owner.memory())), rig.owner.newest_basis)
+    after = Rig(ramps=rig.site.ramps, clock=rig.clock)
+    after.book = rig.book
+    after.owner.following.guard = None
+    after.owner.inherit(json.loads(json.dumps(rig.owner.memory())), rig.owner.following.newest_basis)
     after.owner.follow(rig.owner.in_force)
     states = rig.owner.devices.states.tobytes()
     after.owner.devices.adopt(states, states, rig.clock.now().timestamp())
@@ -36,13 +35,13 @@ def test_guard_accounts_go_on_where_they_were():
         rig = Rig()
         rig.tick(float(price))
         rig.tick(float(price))
-        before = rig.owner._guard
+        before = rig.owner.following.guard
         if before.lost_usd_per_mw.any():
             break
     assert before.lost_usd_per_mw.any() or before.forgone_usd_per_mw.any()
     after = successor(rig)
-    assert np.allclose(after.owner._guard.lost_usd_per_mw, before.lost_usd_per_mw, atol=1e-5)
-    assert np.allclose(after.owner._guard.forgone_usd_per_mw, before.forgone_usd_per_mw, atol=1e-5)
+    assert np.allclose(after.owner.following.guard.lost_usd_per_mw, before.lost_usd_per_mw, atol=1e-5)
+    assert np.allclose(after.owner.following.guard.forgone_usd_per_mw, before.forgone_usd_per_mw, atol=1e-5)
 
 
 def test_what_a_directive_took_is_restored_by_the_successor():
@@ -69,7 +68,7 @@ def test_memory_is_by_names_and_leaves_out_what_no_longer_fits():
 
 def test_an_owner_without_a_policy_yet_hands_on_what_it_was_handed():
     rig = Rig()
-    rig.owner._guard = None
+    rig.owner.following.guard = None
     rig.owner.inherit({"guard": {"x/mining_full/0": [1.0, 2.0]}, "mix": {}})
     assert rig.owner.memory()["guard"] == {"x/mining_full/0": [1.0, 2.0]}
 
@@ -99,7 +98,7 @@ def test_what_the_gateway_did_before_it_announced_its_state_is_booked_as_it_reck
 def test_a_successor_takes_no_policy_older_than_its_predecessors():
     rig = Rig()
     after = successor(rig)
-    after.owner.in_force = None
+    after.owner.following.in_force = None
 
     def word(basis):
         policy = fleet.policy(rig.inventory, rig.book, basis=basis)

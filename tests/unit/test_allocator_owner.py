@@ -25,10 +25,10 @@ OFF, FULL = int(DeviceState.CURTAILED), int(DeviceState.MINING_FULL)
 class Rig:
     """An owner whose gateway follows it, with a policy and everything switched on."""
 
-    def __init__(self, price=30.0, **changes):
+    def __init__(self, price=30.0, clock=None, **changes):
         self.inventory = fleet.inventory(**changes)
         self.site = fleet.site(**changes)
-        self.clock = ManualClock(NOON)
+        self.clock = clock or ManualClock(NOON)
         self.book = fleet.book(price)
         self.owner = Owner(self.site, 1, self.clock, LIMITS)
         policy = fleet.policy(self.inventory, self.book)
@@ -116,10 +116,10 @@ def test_what_a_ramp_held_back_leaves_the_moment_it_has_room():
     rig = Rig(ramps=(fleet.ramp("facility", 0.5),))
     first = rig.tick(5000.0)
     assert not first.plan.is_complete
-    assert rig.owner.has_room_in_s() == pytest.approx(300.0, abs=0.01)
+    assert rig.owner.pace.has_room_in_s() == pytest.approx(300.0, abs=0.01)
     rig.clock.advance(299.8)
     assert rig.plan() is None
-    assert rig.owner.has_room_in_s() == pytest.approx(0.2, abs=0.01)
+    assert rig.owner.pace.has_room_in_s() == pytest.approx(0.2, abs=0.01)
     rig.clock.advance(0.21)  # sooner than it would be looked at anyway
     assert rig.plan().command.wave > 0
 

@@ -1,0 +1,116 @@
+"""What an owner knows of its facility's load: devices, locks, ramp windows, obligations, and what happened there by itself.
+
+Nothing is decided here.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from hcp_pipelines.allocator.devices import UNKNOWN, Devices
+from hcp_pipelines.allocator.memory import Memory, memory_of, shadow_of
+from hcp_pipelines.allocator.obligations import ObligationBook
+from hcp_pipelines.allocator.shadow import Shadow
+from hcp_pipelines.allocator.site import Site
+from hcp_pipelines.allocator.standing import NOTHING_STANDS, Standing
+from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.policy.arrays import Bools, Ints
+from hcp_pipelines.policy.guard import GuardState
+from hcp_pipelines.policy.ramps import Booking, RampLedger
+from hcp_pipelines.policy.waves import Slots
+
+
+class Known:
+    """The state of one owned facility."""
+
+    def __init__(self, site: Site, clock: Clock) -> None:
+        self.site, self._clock = site, clock
+        self.devices = Devices(site, slack_s=5.0 * clock.speed)
+        self.ledger = RampLedger(site.ramps)
+        self.obligations = ObligationBook(site)
+        self.standing, self.locked = NOTHING_STANDS, np.zeros(site.shape.slots, dtype=bool)
+        self.held = np.zeros(site.shape.slots, dtype=bool)  # a direct order at the gateway holds them down
+        self._shadow = Shadow()
+
+    def restore_ramps(self, bookings: Sequence[tuple[float, str, float]]) -> None:
+        """Count what predecessors have used up of the windows."""
+        self.ledger.restore(Booking(*b) for b in bookings)
+
+    def ramp_horizon(self, now: datetime) -> datetime:
+        """Since when a successor must count load changes."""
+        return now - timedelta(seconds=self.site.ramp_window_s)
+
+    def present(self) -> Ints:
+        """[g, s] devices that policies and directives decide about, by state: those that can be commanded and are not locked."""
+        return self.site.shape.counts(self.devices.states, self.free())
+
+    def free(self) -> Bools:
+        """[n] devices that policies and directives decide about."""
+        free: Bools = self.devices.eligible(self._clock.monotonic_s()) & ~self.locked
+        return free
+
+    def sheddable_on_mw(self) -> float:
+        """MW above the lowest states of the load that counts for the obligations' floor."""
+        shape, present = self.site.shape, self.present()
+        lows = shape.power_mw[np.arange(len(shape.ladders)), [ladder[0] for ladder in shape.ladders]]
+        above = (present * (shape.power_mw - lows[:, None])).sum(axis=1)
+        return float(above[self.obligations.sheddable].sum())
+
+    def take_local(self, slots: Slots, state: int, at_s: float, told_mw: float = 0.0) -> dict[int, float]:
+        """The gateway did something by itself: it counts, and it is on the ramps' windows; signed MW by group.
+
+        `told_mw` is what the gateway reckoned: where it had been done before it announced its state, that is all there is.
+        """
+        shape, was = self.site.shape, self.devices.states[slots]
+        self.devices.set_local(slots, state, at_s)
+        groups, found = shape.group_of_slot[slots], dict[int, float]()
+        for g in np.unique(groups[groups >= 0]).tolist():
+            own = was[(groups == g) & (was != UNKNOWN)]
+            found[g] = float((shape.power_mw[g, state] - shape.power_mw[g, own]).sum())
+        if not any(found.values()):
+            found = self._shared_out(groups, state, told_mw)
+        for g, mw in found.items():
+            self.ledger.book(at_s, {shape.feeder_of_group[g]: mw})
+        return found
+
+    def _shared_out(self, groups: Ints, state: int, mw: float) -> dict[int, float]:
+        """MW by group, in proportion to the most that its devices can have changed."""
+        power, found = self.site.shape.power_mw, dict[int, float]()
+        for g in np.unique(groups[groups >= 0]).tolist():
+            found[g] = float(
+                np.abs(power[g, list(self.site.shape.ladders[g])] - power[g, state]).max() * (groups == g).sum()
+            )
+        whole = sum(found.values())
+        return {g: mw * most / whole if whole else 0.0 for g, most in found.items()}
+
+    def lose_power(self, slots: Slots, at_s: float) -> None:
+        """A relay or a breaker has taken the power of devices: no failure. What they did is remembered, and restored."""
+        shape, counts = self.site.shape, self.present()
+        mask = np.zeros(shape.slots, dtype=bool)
+        mask[slots] = True
+        for g in self._groups_of(mask):
+            self._shadow.kept.setdefault(g, counts[g].copy())
+        lost = shape.counts(self.devices.states, mask & (self.devices.states != UNKNOWN))
+        self.obligations.power.lose(at_s, float((lost * shape.power_mw).sum()))
+        self.devices.dark |= mask
+
+    def regain_power(self, slots: Slots, at_s: float) -> None:
+        """Devices have power again, and are asleep: they are released in waves, under the ramps."""
+        self.devices.dark[slots] = False
+        if not self.devices.dark.any():
+            self.obligations.power.regain(at_s)
+
+    def _stand(self, standing: Standing) -> None:
+        self.standing, self.locked = standing, standing.locked(self.site.shape)
+
+    def _recall(self, memory: Memory) -> None:
+        self._shadow = shadow_of(memory, self.site.shape)
+
+    def _memory(self, guard: GuardState | None) -> Memory:
+        return memory_of(guard, self._shadow, self.site.shape) | {"quarantined": self.devices.quarantined}
+
+    def _groups_of(self, mask: Bools) -> list[int]:
+        """The groups that have one of some slots."""
+        groups: list[int] = np.unique(self.site.shape.group_of_slot[mask]).tolist()
+        return groups
