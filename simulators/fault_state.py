@@ -12,6 +12,7 @@ import numpy as np
 
 from simulators.fault_schedule import FaultSchedule, Incident
 from simulators.faults import FAULTS, XID
+from simulators.memory_rows import MemoryRows, Rows
 from simulators.streams import DAY_S, BoolArray, FloatArray, IntArray
 
 FaultState = dict[str, np.ndarray]  # arrays by name, as they stand in the state file
@@ -45,6 +46,7 @@ class Faults:
         self._until_s: dict[str, FloatArray] = {}
         self._since_s: dict[str, FloatArray] = {}
         self._xids: dict[int, int] = {}
+        self._rows = MemoryRows()
         self._due: list[_Due] = []
         self._number = 0
         self._known_until_s = at_s
@@ -97,6 +99,11 @@ class Faults:
         self.before(at_s)
         return self._xids.get(slot, 0)
 
+    def rows(self, slot: int, at_s: float) -> Rows:
+        """The rows of memory that a GPU's board has remapped."""
+        self.before(at_s)
+        return self._rows.of(slot)
+
     def has(self, kind: str, index: IntArray) -> BoolArray | None:
         """Which of some devices have a fault now; None: this kind has never occurred here."""
         until_s = self._until_s.get(kind)
@@ -144,6 +151,7 @@ class Faults:
             "fault_until_s": np.concatenate([self._until_s[FAULTS[kind]][slots] for kind, slots in rows] or [_NO_TIME]),
             "xid_slot": np.array(list(self._xids), dtype=np.int64),
             "xid_code": np.array(list(self._xids.values()), dtype=np.int64),
+            **self._rows.save(),
         }
 
     def restore(self, state: FaultState, at_s: float, kept: BoolArray) -> None:
@@ -160,6 +168,7 @@ class Faults:
         for kind, since_s, until_s in np.unique(rows, axis=1).T.tolist():
             same = (rows == np.array([[kind], [since_s], [until_s]])).all(axis=0)
             self._begin(Incident(since_s, until_s, FAULTS[int(kind)], "restored", slots[same]))
+        self._rows.restore(state, kept)
         for incident in self._schedule.lasting(at_s) if self._schedule and not kept.all() else ():
             self._begin(incident._replace(slots=incident.slots[~kept[incident.slots]]))
         if self._schedule:
@@ -167,6 +176,7 @@ class Faults:
 
     def _begin(self, incident: Incident) -> None:
         kind, slots = incident.kind, incident.slots
+        self._rows.note(kind, incident.xid, slots)
         if incident.xid:
             self._xids.update(dict.fromkeys(slots.tolist(), incident.xid))
             self._struck.append((slots, incident.xid))

@@ -11,6 +11,7 @@ import numpy as np
 
 from simulators import faults as f
 from simulators import thermal, work
+from simulators.memory_rows import NO_ROWS, Rows
 from simulators.models import GpuModel, MinerModel
 from simulators.ramps import PowerArray, Ramps, Segment
 from simulators.readings import GpuReading, MinerReading
@@ -38,6 +39,7 @@ class Asked(NamedTuple):
     at_s: float
     limit_w: float = float("inf")
     xid: int = 0
+    rows: Rows = NO_ROWS
 
 
 class Physics:
@@ -137,6 +139,7 @@ class Physics:
             energy_j=below_j * board.below + above_j * board.above,
             is_throttled=is_busy and (f.THROTTLED in asked.faults or asked.inlet_c + rise_c >= model.slowdown_c - 0.5),
             last_xid=asked.xid,
+            rows=asked.rows,
             faults=asked.faults,
         )
 

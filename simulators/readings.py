@@ -6,6 +6,8 @@ the pool are made of the truth.
 
 from dataclasses import dataclass, field
 
+from simulators.memory_rows import NO_ROWS, Rows
+
 
 @dataclass(frozen=True, slots=True)
 class MinerReading:
@@ -50,4 +52,5 @@ class GpuReading:
     energy_j: float
     is_throttled: bool
     last_xid: int  # 0: none since the last reset
+    rows: Rows = NO_ROWS
     faults: frozenset[str] = field(default_factory=frozenset)

@@ -87,6 +87,10 @@ class ReadableSite:
         self.advance(at_s)
         return not self._devices.is_dark[slot] and bool(self._devices.boots_until_s[slot] <= self.at_s)
 
+    def booted_s(self, slot: int) -> float:
+        """When a device last had booted after a loss of power, else the world's beginning; not after restarts of its own."""
+        return float(self._devices.boots_until_s[slot])
+
     def has_no_pool(self, slot: int, at_s: float) -> bool:
         """Whether a miner has woken without a pool, and was given none since."""
         self.advance(at_s)
@@ -163,6 +167,7 @@ class ReadableSite:
             self.at_s,
             float(self._devices.limit_w[slot]),
             self.faults.xid(slot, self.at_s),
+            self.faults.rows(slot, self.at_s),
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from simulators.site_records import SiteState
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 
 class Snapshot(NamedTuple):

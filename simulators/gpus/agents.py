@@ -97,7 +97,7 @@ class Agents:
     def _of(self, node: Node) -> NodeAgent:
         agent = self._agents.get(node.hostname)
         if agent is None:
-            agent = self._agents[node.hostname] = NodeAgent(node, self._seed, self._transitions, self._clock.now_s())
+            agent = self._agents[node.hostname] = NodeAgent(node, self._seed, self._transitions)
         return agent
 
     def _write(self, agent: NodeAgent) -> None:

@@ -13,7 +13,6 @@ RESERVED_MIB = 551  # what the driver keeps of an 80 GiB board
 MEMORY_CLOCK_MHZ = 2619  # HBM3 of an H100, the same idle and busy
 _TENSOR_SHARE = {4: 0.22, 5: 0.41, 6: 0.52}  # of the time the engine is active; ours
 _DRAM_SHARE = {4: 0.38, 5: 0.55, 6: 0.34}
-_ROW_XIDS = frozenset({48, 63, 64, 94, 95})  # each marks a row for remapping
 
 Value = int | float | None  # None: DCGM has no value for it
 
@@ -46,10 +45,6 @@ def _free_mib(gpu: GpuReading) -> Value:
     return max(0, round(gpu.memory_total_mib) - RESERVED_MIB - round(gpu.memory_used_mib))
 
 
-def _corrected_rows(gpu: GpuReading) -> Value:
-    return int("ecc" in gpu.faults)
-
-
 FIELDS = (
     Field(100, "DCGM_FI_DEV_SM_CLOCK", "gauge", "SM clock frequency (in MHz).", lambda g: round(g.sm_clock_mhz)),
     Field(101, "DCGM_FI_DEV_MEM_CLOCK", "gauge", "Memory clock frequency (in MHz).", lambda _: MEMORY_CLOCK_MHZ),
@@ -74,15 +69,15 @@ FIELDS = (
     Field(253, "DCGM_FI_DEV_FB_RESERVED", "gauge", "Framebuffer memory reserved (in MiB).", lambda _: RESERVED_MIB),
     Field(
         393, "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "counter", "Number of remapped rows for uncorrectable errors",
-        lambda g: int(g.last_xid in _ROW_XIDS),
+        lambda g: g.rows.uncorrectable,
     ),
     Field(
         394, "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", "counter", "Number of remapped rows for correctable errors",
-        _corrected_rows,
+        lambda g: g.rows.correctable,
     ),
     Field(
         395, "DCGM_FI_DEV_ROW_REMAP_FAILURE", "gauge", "Whether remapping of rows has failed",
-        lambda g: int(g.last_xid == 64),
+        lambda g: int(g.rows.has_failed),
     ),
     Field(
         449, "DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL", "counter", "Total number of NVLink bandwidth counters for all lanes",

@@ -27,10 +27,10 @@ Json = dict[str, Any]
 class NodeAgent:
     """The agent of one node."""
 
-    def __init__(self, node: Node, seed: int, transitions: TransitionLog, at_s: float) -> None:
+    def __init__(self, node: Node, seed: int, transitions: TransitionLog) -> None:
         self.node = node
         self.hardware = Hardware(node, transitions)
-        self.booted_s = at_s
+        self._restarted_s = 0.0  # by an operation of its own
         self.operations: OrderedDict[str, Operation] = OrderedDict()
         self._seed = seed
         self._table = WorkloadTable(node, self.hardware)
@@ -38,6 +38,11 @@ class NodeAgent:
         self._by_request: dict[str, Operation] = {}
         self._busy: dict[int, Operation] = {}
         self._rebooting: Operation | None = None
+
+    @property
+    def booted_s(self) -> float:
+        """When its host last had booted, whether somebody asked it or not."""
+        return max(self._restarted_s, self.node.site.booted_s(self.node.first_slot))
 
     @property
     def is_drained(self) -> bool:
@@ -72,7 +77,7 @@ class NodeAgent:
             return
         self._busy = {index: one for index, one in self._busy.items() if one is not operation}
         if operation is self._rebooting:
-            self._rebooting, self.booted_s = None, at_s
+            self._rebooting, self._restarted_s = None, at_s
         try:
             self._planner.finish(operation, at_s)
         except ProblemError as problem:
@@ -91,19 +96,19 @@ class NodeAgent:
         for operation in self.operations.values():
             if operation.state == "running":
                 operation.end(at_s, conflict("gpu-lost", reason).document())
-        self._busy, self._rebooting, self.booted_s = {}, None, at_s
+        self._busy, self._rebooting = {}, None
 
     def record(self) -> Json:
         """What outlives the world, but for the operations, which have records of their own."""
         workloads = [one.record() for one in self._table.everything()]
         more = {"is_drained": self.is_drained, "resets": self.hardware.resets}
-        return {"booted_s": self.booted_s, "workloads": workloads} | more
+        return {"booted_s": self._restarted_s, "workloads": workloads} | more
 
     def restore(self, record: Json, operations: Iterable[Json]) -> None:
         """Be what an earlier process has left."""
         workloads = [workload_of(one) for one in record["workloads"]]
         self._table.restore(workloads)
-        self.booted_s, self._planner.is_drained = record["booted_s"], record["is_drained"]
+        self._restarted_s, self._planner.is_drained = record["booted_s"], record["is_drained"]
         self.hardware.resets = list(record["resets"])
         for one in operations:
             self._remember(operation_of(one, {each.workload_id: each for each in workloads}))

@@ -79,7 +79,7 @@ async def test_every_poll_tells_how_hot_the_chips_are_and_a_hot_miner_is_an_issu
     rig.hall.set(0, FULL)
     hot = await device.read()
     assert hot.chip_temperature_celsius == pytest.approx(rig.truth.chip_temperature_c, abs=4)
-    assert [issue.issue_type for issue in issues_of(hot, model)][0] in {"elevated_temperature", "high_temperature"}
+    assert next(issue.issue_type for issue in issues_of(hot, model)) in {"elevated_temperature", "high_temperature"}
 
 
 @each_firmware

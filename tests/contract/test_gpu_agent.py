@@ -2,6 +2,7 @@
 
 import base64
 import json
+from datetime import datetime
 from uuid import NAMESPACE_URL, uuid5
 
 import pytest
@@ -13,9 +14,10 @@ from hcp_pipelines.devices.xid import XIDS, XidAction
 from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceUnreachableError
 from hcp_pipelines.domain.modes import DeviceState
 from simulators import faults
+from simulators.devices import BOOT_S
 from simulators.gpus.timings import TIMINGS
 from tests.support.edge import until
-from tests.support.gpus import FIRST_GPU, TOKEN, fresh_id, gpu_world, plain_http
+from tests.support.gpus import FIRST_GPU, START_S, TOKEN, fresh_id, gpu_world, plain_http
 
 BATCH, REALTIME, TRAINING = DeviceState.INFERENCE_BATCH, DeviceState.INFERENCE_REALTIME, DeviceState.TRAINING
 IDLE, CURTAILED = DeviceState.IDLE, DeviceState.CURTAILED
@@ -54,6 +56,26 @@ async def test_a_node_says_what_it_is_made_of(tmp_path):
     assert (len(one.gpu_uuids), len(other.gpu_uuids)) == (8, 4)
     assert not set(one.gpu_uuids) & set(other.gpu_uuids)
     assert one.states == {CURTAILED, IDLE, REALTIME, BATCH, TRAINING}
+
+
+async def test_a_node_had_booted_when_it_had_and_not_when_it_was_first_asked(tmp_path):
+    async def booted_s(world):
+        async with plain_http() as http:
+            reply = await http.get(f"http://{world.at()}:{world.agent_port}/v1/node")
+        return datetime.fromisoformat(reply.json()["booted_at"]).timestamp()
+
+    async with gpu_world(tmp_path) as world, world.driver() as node:
+        world.pass_time(7200)
+        assert await booted_s(world) == START_S
+        since_s = world.clock.at_s
+        world.site.impose(faults.POWER_LOST, BitMap(range(FIRST_GPU, FIRST_GPU + 8)), since_s, since_s + 60)
+        world.pass_time(7200)
+        assert await booted_s(world) == since_s + 60 + BOOT_S["GPU"]
+        since_s = world.clock.at_s
+        await node.reboot(fresh_id())
+        world.pass_time(7200)
+        reboot = TIMINGS["reboot"]
+        assert since_s + reboot.least_s <= await booted_s(world) <= since_s + reboot.most_s
 
 
 async def test_a_start_takes_a_published_time_and_then_the_site_switches(tmp_path):

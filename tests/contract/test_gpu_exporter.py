@@ -146,6 +146,34 @@ async def test_an_xid_appears_with_its_code_and_message(tmp_path):
     assert samples["2"].labels["UUID"] == uuid
 
 
+async def test_remapped_rows_are_counted_for_ever(tmp_path):
+    """The InfoROM keeps them over resets, the end of the fault and a restart of the world: `increase()` must not see a fall."""
+    names = [f"DCGM_FI_DEV_{name}_REMAPPED_ROWS" for name in ("UNCORRECTABLE", "CORRECTABLE")]
+
+    async def told(world):
+        world.pass_time(2)
+        text = (await world.metrics()).text
+        return [values(text, name)["3"] for name in (*names, "DCGM_FI_DEV_ROW_REMAP_FAILURE")]
+
+    async with gpu_world(tmp_path, collect_s=1.0) as world:
+        assert await told(world) == [0, 0, 0]
+        world.impose("ecc", 3, xid=94)
+        assert await told(world) == [1, 1, 0]
+        world.lift(faults.BY_RESTART, [3])
+        assert await told(world) == [1, 1, 0]
+        world.impose("xid", 3, xid=63)
+        world.impose("xid", 3, xid=43)
+        assert await told(world) == [2, 1, 0]
+        world.impose("xid", 3, xid=64)
+        world.lift(faults.BY_RESTART, [3])
+        assert await told(world) == [3, 1, 1]
+        assert values((await world.metrics()).text, names[0])["2"] == 0
+        await world.transitions.save(always=True)
+    async with gpu_world(tmp_path, collect_s=1.0) as again:
+        again.pass_time(600)
+        assert await told(again) == [3, 1, 1]
+
+
 async def test_the_series_of_a_lost_gpu_vanish_and_the_others_stay(tmp_path):
     async with gpu_world(tmp_path, collect_s=1.0) as world:
         world.impose(faults.FALLEN_OFF_BUS, 5, xid=79)
