@@ -21,6 +21,8 @@ from simulators.series import GENERATED, RECORDED, World
 MAX_CANDLES = 300
 MAX_BLOCKS = 2016
 _BLOCKS_PER_PAGE = 15
+_HEIGHT_MAX = 999_999_999
+_SHOWN = 40  # characters of what a client sent, in a message
 _RESOURCE: dict[str, object] = {
     "minCount": None,
     "maxCount": None,
@@ -65,8 +67,8 @@ class Services:
             "/products/BTC-USD/ticker": self.ticker,
             "/products/BTC-USD/candles": self.candles,
             "/api/v1/blocks": self.blocks,
-            "/api/v1/blocks/{height:int}": self.blocks,
-            "/api/v1/mining/reward-stats/{count:int}": self.reward_stats,
+            "/api/v1/blocks/{height}": self.blocks,
+            "/api/v1/mining/reward-stats/{count}": self.reward_stats,
             "/api/v1/availability/gpus": self.gpu_availability,
             "/world/series": self.series,
             "/world/time": self.time,
@@ -118,9 +120,12 @@ class Services:
         """mempool.space: the last 15 blocks, or those up to a height."""
         now_s = self._clock.now_s()
         blocks, source = self._world.blocks(now_s, _BLOCKS_PER_PAGE)
-        height = request.path_params.get("height")
-        if height is not None and blocks and height < blocks[0].height:
-            back = blocks[0].height - int(height)
+        try:
+            height = _number("height", request.path_params.get("height", str(_HEIGHT_MAX)), 0, _HEIGHT_MAX)
+        except _BadQueryError as error:
+            return self._json({"error": str(error)}, source, now_s, status=400)
+        if blocks and height < blocks[0].height:
+            back = blocks[0].height - height
             if back > MAX_BLOCKS:
                 body = {"error": f"height {height} is more than {MAX_BLOCKS} blocks below the tip {blocks[0].height}"}
                 return self._json(body, source, now_s, status=400)
@@ -131,10 +136,10 @@ class Services:
     def reward_stats(self, request: Request) -> Response:
         """mempool.space: reward and fees of the last n blocks, satoshi as strings."""
         now_s = self._clock.now_s()
-        count = int(request.path_params["count"])
-        if not 1 <= count <= MAX_BLOCKS:
-            body = {"error": f"the number of blocks must be 1 to {MAX_BLOCKS}, is {count}"}
-            return self._json(body, GENERATED, now_s, status=400)
+        try:
+            count = _number("the number of blocks", request.path_params["count"], 1, MAX_BLOCKS)
+        except _BadQueryError as error:
+            return self._json({"error": str(error)}, GENERATED, now_s, status=400)
         blocks, source = self._world.blocks(now_s, count)
         fees = sum(block.fees_sat for block in blocks)
         body_ok = {
@@ -206,9 +211,14 @@ def _query(request: Request) -> dict[str, str]:
 
 
 def _bounded(query: Mapping[str, str], key: str, default: int, high: int) -> int:
-    text = query.get(key, str(default))
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= high:
-        message = f"{key} must be an integer from 1 to {high}, is {text!r}"
+    return _number(key, query.get(key, str(default)), 1, high)
+
+
+def _number(name: str, text: str, low: int, high: int) -> int:
+    """An integer within bounds; what may be thousands of digits long is never converted."""
+    if not text.isdecimal() or len(text) > len(str(high)) or not low <= int(text) <= high:
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+        message = f"{name} must be an integer from {low} to {high}, is {shown!r}"
         raise _BadQueryError(message)
     return int(text)
 

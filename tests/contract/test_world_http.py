@@ -192,7 +192,13 @@ async def test_mempool_blocks_and_reward_stats_agree():
     assert stats["totalReward"] == str(sum(block["extras"]["reward"] for block in blocks))
     older = await client.get(f"/api/v1/blocks/{blocks[-1]['height'] - 1}")
     assert older[0]["height"] == blocks[-1]["height"] - 1
+    for path in ("/api/v1/mining/reward-stats", "/api/v1/blocks"):
+        for number in ("9" * 5000, "x", "-1", "1e3", "999999999999"):
+            refused = await client.get(f"{path}/{number}", expected=400)
+            assert "must be an integer from" in refused["error"]
+            assert len(refused["error"]) < 200
     await client.get("/api/v1/mining/reward-stats/999999", expected=400)
+    assert await client.get("/api/v1/blocks/999999999") == blocks, "above the tip: the tip"
 
 
 async def test_gpu_listings():
@@ -203,6 +209,7 @@ async def test_gpu_listings():
         assert 10 < item["prices"]["onDemand"] < 40
         assert item["stockStatus"] in {"High", "Medium", "Low", "Unavailable"}
     await client.get("/api/v1/availability/gpus", expected=422, page="-1")
+    await client.get("/api/v1/availability/gpus", expected=422, page="000000001" + "0" * 5000)
 
 
 async def test_world_and_health():
