@@ -54,7 +54,8 @@ class Devices:
         self._driver = driver
         self.power_kw = np.zeros(shape.slots, dtype=np.float32)
         self._is_power_known = self._is_adopting = False
-        self._pending = [self._expect(key[0], key[1], *work) for key, work in known.unfinished.items()]
+        self._newest, self._last_number = known.newest, known.last_number
+        self._pending = [self._expect(c, n, u.state, u.slots, u.number) for (c, n), u in known.unfinished.items()]
         self._storing = 0
         self.turn = asyncio.Lock()  # who changes what devices should do holds it from the check to the handing over
         self.listeners: list[OnReading] = []  # told of each reading, once it is known here
@@ -114,14 +115,15 @@ class Devices:
         """Hand over what is stored. From now on it is what the devices should do."""
         now_s = self._clock.now().timestamp()
         for index, state, slots in accepted:
-            pending = self._expect(command_id, index, state, slots)
+            self._last_number += 1
+            pending = self._expect(command_id, index, state, slots, self._last_number)
             pending.begin(now_s)
             self._pending.append(pending)
             moved = self._movable(slots, state)
             if len(moved) < len(slots):
                 self.held_back(np.setdiff1d(slots, moved))
             before = self.states[moved]
-            self.states[moved] = state
+            self.states[moved], self._newest[moved] = state, pending.number
             if self._driver.hand_over(command_id, index, state, self._reachable(moved)):
                 pending.hold()
             self.book.note(now_s, moved, before, state)
@@ -154,12 +156,13 @@ class Devices:
 
     # -- power and settling -------------------------------------------------------------------------------------------
 
-    def _expect(self, command_id: str, index: int, state: int, slots: Slots) -> Pending:
+    def _expect(self, command_id: str, index: int, state: int, slots: Slots, number: int) -> Pending:
         groups = self.shape.group_of_slot[slots]
         settle_s = float(self.shape.settle_s[groups, state].max(initial=0.0))
         # two real samples may lie between the order and its first effect, whatever the clock's speed
         slack_s = 2 * self._period_ms / 1000 * self._clock.speed
-        return Pending(command_id, index, state, slots, self.shape.power_kw[groups, state], settle_s + slack_s)
+        wanted_kw = self.shape.power_kw[groups, state]
+        return Pending(command_id, index, state, slots, wanted_kw, settle_s + slack_s, number)
 
     def _take_power(self, reading: Reading) -> None:
         self.power_kw = (reading.values[: self.shape.slots] / 1000.0).astype(np.float32)
@@ -168,7 +171,7 @@ class Devices:
         if not self._is_adopting and self._unknown_but_seen().any():
             self._is_adopting = True
             self._tasks.spawn(self._adopt_seen())
-        decided = [p for p in self._pending if p.observe(self.power_kw, self.states, reading.simulated_at_s)]
+        decided = [p for p in self._pending if p.observe(self.power_kw, self._newest, reading.simulated_at_s)]
         if decided:
             self._pending = [p for p in self._pending if p not in decided]
             self._tasks.spawn(self._report(decided, reading.simulated_at_s))
@@ -219,8 +222,9 @@ class Devices:
         if not unknown.any():
             return
         read = await site.read_states()
-        states = np.where(unknown, read[: self.shape.slots], self.states)
-        await self._adopt(states)
+        async with self.turn:  # a lock may have had its way with some of them meanwhile
+            unknown &= self.states == UNKNOWN_STATE
+            await self._adopt(np.where(unknown, read[: self.shape.slots], self.states))
 
     async def _adopt(self, states: npt.NDArray[np.uint8]) -> None:
         """Log what the devices are doing, and believe it of those of which nothing is known."""
@@ -255,9 +259,9 @@ class Devices:
             self._drive(pending, pending.waiting)
 
     def _drive(self, pending: Pending, slots: Slots) -> None:
-        """Locks, holds and the like bar a rise here too: what was accepted before them is not driven again."""
+        """Those that had no newer order. Locks, holds and the like bar a rise here too, also of what was accepted before them."""
         pending.begin(self._clock.now().timestamp())
-        left = self._reachable(slots[self.states[slots] == pending.state])
+        left = self._reachable(slots[self._newest[slots] == pending.number])
         for _, mask in self.bars.refusals(left, pending.state, self._lowest_of(left), self.shape) if len(left) else ():
             left = left[~mask]
         if self._driver.hand_over(pending.command_id, pending.index, pending.state, left):

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from hcp_pipelines.edge.acks import Acks, Orders
 from hcp_pipelines.edge.bars import Bars, States
+from hcp_pipelines.edge.settling import Numbers
 from hcp_pipelines.edge.shape import UNKNOWN_STATE, SiteShape
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots, decode_slots
@@ -35,16 +37,26 @@ def is_local(command_id: str) -> bool:
 OnChange = Callable[[str, Slots, States, int], None]  # stored at, slots, their states before, their state now
 
 
+class Unfinished(NamedTuple):
+    """An assignment that has not settled; orders are numbered as they came."""
+
+    state: int
+    slots: Slots
+    number: int
+
+
 @dataclass
 class Known:
     """What the log says."""
 
     states: States  # last commanded
+    newest: Numbers  # of the order by which that was
     bars: Bars
     epoch: int = 0
     owner: str = ""
     acks: Acks = field(default_factory=Acks)
-    unfinished: OrderedDict[tuple[str, int], tuple[int, Slots]] = field(default_factory=OrderedDict)
+    unfinished: OrderedDict[tuple[str, int], Unfinished] = field(default_factory=OrderedDict)
+    last_number: int = 0
     locks_version: int = 0
     orders: Orders = field(default_factory=Orders)
     policy: pb.SetPolicy | None = None
@@ -78,7 +90,7 @@ class _Reading:
         self._shape, self._expired, self._on_change = shape, expired, on_change
         self._commands: dict[str, pb.Command] = {}
         self._layout, self._is_ours, self._stored_at = "", False, ""
-        self.known = Known(self._nothing(), Bars.none(shape.slots))
+        self.known = Known(self._nothing(), np.zeros(shape.slots, dtype=np.uint32), Bars.none(shape.slots))
 
     def take(self, entry: pb.LogEntry) -> None:
         known, self._stored_at = self.known, entry.stored_at
@@ -152,7 +164,7 @@ class _Reading:
         for command in snapshot.unfinished if self._is_ours else ():
             for assignment in command.assignments:
                 slots = decode_slots(assignment.slots, self._shape.slots)
-                known.unfinished[(command.command_id, assignment.index)] = (assignment.state, slots)
+                self._begin((command.command_id, assignment.index), assignment.state, slots)
 
     def _ack(self, ack: pb.Ack, payload: bytes) -> None:
         command = self._commands.pop(ack.command_id, None)
@@ -172,7 +184,15 @@ class _Reading:
             if self._on_change is not None:
                 self._on_change(self._stored_at, slots, self.known.states[slots], state)
             self.known.states[slots] = state
-            self.known.unfinished[(command_id, index)] = (state, slots)
+            self._begin((command_id, index), state, slots)
+
+    def _begin(self, key: tuple[str, int], state: int, slots: Slots) -> None:
+        known = self.known
+        known.last_number += 1
+        known.newest[slots[known.states[slots] == state]] = (
+            known.last_number
+        )  # others were held back, or had a newer order
+        known.unfinished[key] = Unfinished(state, slots, known.last_number)
 
 
 def mask_of(payload: bytes, shape: SiteShape) -> npt.NDArray[np.bool_]:

@@ -12,7 +12,7 @@ TOLERANCE_KW = 0.06
 SAMPLES_AFTER_DEADLINE = 2
 
 Floats = npt.NDArray[np.float32]
-States = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.uint32]
 
 
 @dataclass(eq=False)
@@ -25,6 +25,7 @@ class Pending:
     waiting: Slots
     wanted_kw: Floats  # per waiting slot
     allowed_s: float  # simulated seconds that they may take
+    number: int = 0  # of the order; a later one has a higher number
     deadline_s: float = 0.0  # simulated Unix seconds
     asked_at_s: float = float("-inf")  # a sample that may be older says nothing of it
     late_samples: int = 0
@@ -42,13 +43,14 @@ class Pending:
         """The devices are being told: nobody is late before the last of them has been."""
         self.deadline_s = float("inf")
 
-    def observe(self, power_kw: Floats, states: States, at_s: float) -> bool:
+    def observe(self, power_kw: Floats, newest: Numbers, at_s: float) -> bool:
         """Take a power sample of the whole site; whether the assignment is decided now.
 
-        `states` are the states last commanded: a device that was commanded elsewhere since is superseded.
+        `newest[n]` is the number of the last order a device had: one that had another since is superseded, also where that says
+        the same state.
         """
         if len(self.waiting):
-            moved = states[self.waiting] != self.state
+            moved = newest[self.waiting] != self.number
             near = np.abs(power_kw[self.waiting] - self.wanted_kw) <= np.maximum(
                 self.wanted_kw * TOLERANCE_FRACTION, TOLERANCE_KW
             )

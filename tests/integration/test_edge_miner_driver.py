@@ -89,13 +89,13 @@ def test_100_000_honest_slow_transitions_raise_no_alarm():
     from_kw, to_kw = np.full(n, 0.025, dtype=np.float32), random.uniform(2.9, 3.6, n).astype(np.float32)
     begins_s = random.uniform(0.0, 120.0, n)
     ends_s = begins_s + random.uniform(1.0, allowed_s - 120.0, n)  # up to the last moment
-    states = np.full(n, FULL, dtype=np.uint8)
+    newest = np.zeros(n, dtype=np.uint32)
     waits = Pending("c", 0, FULL, slots, to_kw.copy(), allowed_s)
     waits.begin(0.0)
     for at_s in np.arange(0.0, allowed_s + 10 * period_s, period_s):
         share = np.clip((at_s - begins_s) / (ends_s - begins_s), 0.0, 1.0).astype(np.float32)
         noise = random.normal(1.0, 0.01, n).astype(np.float32)
-        if waits.observe((from_kw + (to_kw - from_kw) * share) * noise, states, float(at_s)):
+        if waits.observe((from_kw + (to_kw - from_kw) * share) * noise, newest, float(at_s)):
             break
     assert len(waits.waiting) == 0
     assert waits.failed is EMPTY
@@ -109,7 +109,7 @@ def test_among_100_000_those_that_lie_are_found_and_nobody_else():
     power[liars] = 3.5
     waits = Pending("c", 0, OFF, np.arange(n, dtype=np.uint32), np.full(n, 0.025, dtype=np.float32), allowed_s)
     waits.begin(0.0)
-    states = np.zeros(n, dtype=np.uint8)
-    samples = [at_s for at_s in np.arange(5.0, 200.0, 5.0) if not waits.observe(power, states, float(at_s))]
+    newest = np.zeros(n, dtype=np.uint32)
+    samples = [at_s for at_s in np.arange(5.0, 200.0, 5.0) if not waits.observe(power, newest, float(at_s))]
     assert waits.failed.tolist() == liars.tolist()
     assert len([at_s for at_s in samples if at_s >= allowed_s]) < SAMPLES_AFTER_DEADLINE

@@ -100,7 +100,7 @@ def accused(row, allowed_s, period_s, transition, n=100_000):
     ramp_s = WAKE_RAMP_S if transition is Transition.WAKE else SLEEP_RAMP_S
     begins_s = random.uniform(least_s, most_s, n)
     phase_s = random.uniform(0.0, COLLECTED_EACH_S, n)
-    states = np.full(n, BATCH, dtype=np.uint8)
+    newest = np.zeros(n, dtype=np.uint32)
     waits = Pending("c", 0, BATCH, np.arange(n, dtype=np.uint32), np.full(n, to_kw, dtype=np.float32), allowed_s)
     waits.begin(0.0)
     read_s = np.arange(random.uniform(0.0, period_s), allowed_s + 10 * period_s + COLLECTED_EACH_S, period_s)
@@ -109,7 +109,7 @@ def accused(row, allowed_s, period_s, transition, n=100_000):
         share = np.clip((collected_s - begins_s) / ramp_s, 0.0, 1.0)
         noise = random.normal(1.0, 0.01, n)
         power_kw = ((from_kw + (to_kw - from_kw) * share) * noise).astype(np.float32)
-        if waits.observe(power_kw, states, float(at_s) - COLLECTED_EACH_S):
+        if waits.observe(power_kw, newest, float(at_s) - COLLECTED_EACH_S):
             break
     assert len(waits.waiting) == 0
     return len(waits.failed)

@@ -117,7 +117,7 @@ def test_only_the_last_acks_are_kept_by_number_and_by_bytes():
 
 def pending(state=FULL, allowed_s=60.0, numbers=(0, 1, 2)):
     waiting = np.array(numbers, dtype=np.uint32)
-    return Pending("c", 0, state, waiting, np.full(len(waiting), 3.5, dtype=np.float32), allowed_s)
+    return Pending("c", 0, state, waiting, np.full(len(waiting), 3.5, dtype=np.float32), allowed_s, number=1)
 
 
 def sample(*kw):
@@ -125,41 +125,41 @@ def sample(*kw):
 
 
 def test_each_device_is_judged_once_by_its_own_power():
-    states, waits = np.full(3, FULL, dtype=np.uint8), pending()
+    newest, waits = np.full(3, 1, dtype=np.uint32), pending()
     waits.begin(1000.0)
-    assert not waits.observe(sample(3.4, 1.0, 0.0), states, 1010.0)
-    states[1] = OFF
-    assert not waits.observe(sample(0.0, 3.5, 2.0), states, 1020.0)
-    assert waits.observe(sample(0.0, 0.0, 3.6), states, 1030.0)
+    assert not waits.observe(sample(3.4, 1.0, 0.0), newest, 1010.0)
+    newest[1] = 2
+    assert not waits.observe(sample(0.0, 3.5, 2.0), newest, 1020.0)
+    assert waits.observe(sample(0.0, 0.0, 3.6), newest, 1030.0)
     assert joined(waits.settled).tolist() == [0, 2]
     assert joined(waits.superseded).tolist() == [1]
     assert waits.failed.tolist() == []
 
 
 def test_it_fails_on_the_second_sample_after_the_deadline_and_an_interruption_begins_it_anew():
-    states, waits = np.full(3, FULL, dtype=np.uint8), pending()
+    newest, waits = np.full(3, 1, dtype=np.uint32), pending()
     waits.begin(1000.0)
     low = sample(1.0, 1.0, 1.0)
-    assert not any(waits.observe(low, states, at) for at in (1058.0, 1059.0, 1060.0))
+    assert not any(waits.observe(low, newest, at) for at in (1058.0, 1059.0, 1060.0))
     waits.begin(1061.0)
-    assert not any(waits.observe(low, states, at) for at in (1119.0, 1120.0, 1121.0))
-    assert waits.observe(low, states, 1122.0)
+    assert not any(waits.observe(low, newest, at) for at in (1119.0, 1120.0, 1121.0))
+    assert waits.observe(low, newest, 1122.0)
     assert waits.failed.tolist() == [0, 1, 2]
 
 
 def test_a_sample_that_may_be_older_than_the_command_is_no_arrival():
-    states, waits = np.full(3, FULL, dtype=np.uint8), pending()
+    newest, waits = np.full(3, 1, dtype=np.uint32), pending()
     waits.begin(1000.0)
-    assert not waits.observe(sample(3.5, 3.5, 3.5), states, 999.0)
+    assert not waits.observe(sample(3.5, 3.5, 3.5), newest, 999.0)
     assert joined(waits.settled).tolist() == []
     waits.begin(1020.0)  # the last of them was told only then
-    assert waits.observe(sample(3.5, 3.5, 3.5), states, 1001.0)
+    assert waits.observe(sample(3.5, 3.5, 3.5), newest, 1001.0)
 
 
 def test_power_that_is_no_number_is_not_arrival():
-    states, waits = np.full(3, FULL, dtype=np.uint8), pending()
+    newest, waits = np.full(3, 1, dtype=np.uint32), pending()
     waits.begin(0.0)
-    assert not waits.observe(sample(np.nan, np.inf, 3.5), states, 1.0)
+    assert not waits.observe(sample(np.nan, np.inf, 3.5), newest, 1.0)
     assert joined(waits.settled).tolist() == [2]
 
 

@@ -1,0 +1,153 @@
+"""What a device had last counts: an older order that says the same is neither told again nor judged. Driver and log are fakes."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hcp_pipelines.devices.site import Reading
+from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.edge.devices import Devices
+from hcp_pipelines.edge.driving import SiteDriver
+from hcp_pipelines.edge.ramp_book import RampBook
+from hcp_pipelines.edge.recovery import local_id, recover
+from hcp_pipelines.edge.shape import SiteShape
+from hcp_pipelines.edge.tasks import Tasks
+from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.slots import EMPTY, decode_slots
+from tests.unit.test_edge_log_and_settling import BASELINE, FULL, OFF, ONE, TWO, command, entries, facility, slots
+
+THREE = "6f1c0f5e-8f0e-4a44-9a34-b5b1c4c7d1f0"
+
+
+class Site:
+    """Devices that do as they are told, and say so."""
+
+    devices = 6
+
+    def __init__(self):
+        self.told, self.on_reading, self.answer, self.is_asked = [], None, asyncio.Event(), asyncio.Event()
+        self.answer.set()
+
+    async def connect(self, period_ms):
+        """Nothing to reach."""
+
+    async def closed(self):
+        await asyncio.Event().wait()
+
+    async def close(self):
+        """Nothing is open."""
+
+    def send_state(self, ref, assignment, state, payload):
+        self.told.append((str(ref), state, decode_slots(payload, 6).tolist()))
+        sent = asyncio.get_running_loop().create_future()
+        sent.set_result(None)
+        return sent
+
+    async def finish_state(self, sent):
+        return await sent, EMPTY
+
+    async def read_states(self):
+        self.is_asked.set()
+        await self.answer.wait()
+        return np.full(6, FULL, dtype=np.uint8)
+
+
+class Log:
+    """Keeps what it is given."""
+
+    folder, base_seq, damage = Path("/nowhere"), 0, ""
+
+    def __init__(self):
+        self.stored, self.last_seq = [], 0
+
+    def reserve(self):
+        self.last_seq += 1
+        return self.last_seq
+
+    async def append(self, items):
+        self.stored += [pb.LogEntry(seq=seq, kind=kind, payload=payload) for seq, kind, payload in items]
+
+
+class Rig:
+    """`Devices` as a log left them, with a site that the test can look into."""
+
+    def __init__(self, *log):
+        config, self.site, self.log, tasks = facility(), Site(), Log(), Tasks()
+        shape, clock = SiteShape.of(config), SystemClock()
+        driver = SiteDriver(config, 6, Path("/nowhere"), 500, clock, tasks, self._make)
+        known = recover(entries(*log), shape)
+        self.devices = Devices(driver, shape, RampBook(config, shape), self.log, clock, 500, tasks, known)
+        self.said = []
+        self.devices.tell = self.said.append
+
+    def _make(self, *arguments):
+        self.site.on_reading = arguments[-1]
+        return self.site
+
+    @contextlib.asynccontextmanager
+    async def connected(self):
+        task = asyncio.create_task(self.devices.run())
+        while not self.devices.is_ready:
+            await asyncio.sleep(0)
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def read(self, *kw):
+        """A reading, and what is said of it."""
+        self.site.on_reading(Reading(2e9, np.array(kw, dtype=np.float32) * 1000))
+        while self.devices.is_storing or self.log.last_seq == 0:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return {
+            m.settled.command_id: [decode_slots(p, 6).tolist() for p in (m.settled.settled, m.settled.superseded)]
+            for m in self.said
+        }
+
+
+def order(*numbers):
+    return np.array(numbers, dtype=np.uint32)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_an_older_order_that_says_the_same_is_superseded_and_not_told_again(is_restarted):
+    orders = [(ONE, FULL, (2, 3)), (TWO, OFF, (2,)), (THREE, FULL, (2,))]
+    logged = [m for ref, state, mine in orders for m in command(ref, state, slots(*mine))] if is_restarted else []
+    rig = Rig(BASELINE, *logged)
+    if not is_restarted:
+        for ref, state, mine in orders:
+            rig.devices.carry_out(ref, [(0, state, order(*mine))])
+    async with rig.connected():
+        assert rig.site.told == [(ONE, FULL, [3]), (THREE, FULL, [2])]
+        said = await rig.read(0, 0, 3.5, 3.5, 0, 0)
+    assert said == {ONE: [[3], [2]], TWO: [[], [2]], THREE: [[2], []]}
+
+
+async def test_what_safety_took_down_before_a_snapshot_is_not_woken_by_what_came_behind_it():
+    snapshot = pb.Snapshot(state=BASELINE)
+    for ref, state in ((local_id(7), OFF), (ONE, FULL)):  # ONE was accepted before and held back
+        snapshot.unfinished.add(command_id=ref, assignments=[pb.Assignment(index=0, state=state, slots=slots(2))])
+    rig = Rig()
+    known = recover([pb.LogEntry(seq=1, kind="snapshot", payload=snapshot.SerializeToString())], rig.devices.shape)
+    assert known.newest[2] == known.unfinished[local_id(7), 0].number
+
+
+async def test_a_lock_that_comes_while_devices_are_asked_for_the_first_time_is_in_the_baseline():
+    rig = Rig()
+    rig.site.answer.clear()
+    task = asyncio.create_task(rig.devices.run())
+    await asyncio.wait_for(rig.site.is_asked.wait(), 10)
+    rig.devices.carry_out(local_id(1), [(0, OFF, order(2, 3))])
+    rig.site.answer.set()
+    while not rig.log.stored:
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    baseline = pb.FacilityState.FromString(rig.log.stored[0].payload)
+    assert list(baseline.states[2:]) == [OFF, OFF, FULL, FULL]
+    assert rig.devices.states[2:].tolist() == [OFF, OFF, FULL, FULL]
