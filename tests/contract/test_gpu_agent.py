@@ -15,7 +15,7 @@ from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceUnreachableErr
 from hcp_pipelines.domain.modes import DeviceState
 from simulators import faults
 from simulators.devices import BOOT_S
-from simulators.gpus.timings import TIMINGS
+from simulators.gpus.timings import TIMINGS, duration_s
 from tests.support.edge import until
 from tests.support.gpus import FIRST_GPU, START_S, TOKEN, fresh_id, gpu_world, plain_http
 
@@ -103,6 +103,20 @@ async def test_how_long_a_start_takes_depends_on_weights_and_loading(tmp_path, s
     async with gpu_world(tmp_path) as world, world.driver() as node:
         await run(world, node, REALTIME, (0, 1), row, spec)
         assert commanded(world) == [4, 4, 1, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("row", "least_s", "most_s"),
+    [
+        ("start/small/cold", 37.6, 58.1), ("start/large/cold", 90.0, 120.0),
+        ("start/small/streamed", 7.53, 14.34), ("resume/1/small", 0.1, 0.8), ("resume/1/large", 3.0, 6.0),
+        ("resume/2/small", 0.85, 2.58), ("resume/cuda", 4.7, 6.49), ("start/training", 60.0, 180.0),
+    ],
+)  # fmt: skip
+def test_durations_fill_the_published_range_and_keep_to_it(row, least_s, most_s):
+    drawn = [duration_s(7, row, "one", 0, str(number)) for number in range(300)]
+    assert least_s <= min(drawn) < least_s + 0.05 * (most_s - least_s)
+    assert most_s >= max(drawn) > most_s - 0.05 * (most_s - least_s)
 
 
 async def test_operations_end_by_themselves_in_simulated_time(tmp_path):
@@ -299,6 +313,18 @@ async def test_a_power_cap_holds_what_a_board_draws(tmp_path):
         for cap_w in (199.9, 700.1):
             with pytest.raises(DeviceRefusedError, match="cap_w"):
                 await node.set_power_cap(cap_w, ALL, fresh_id())
+
+
+async def test_a_power_cap_is_gone_after_a_reboot_of_the_node(tmp_path):
+    async with gpu_world(tmp_path, collect_s=1.0) as world, world.driver(within_s=1.0) as node:
+        await finish(world, node, (await node.set_power_cap(300, (0, 1), fresh_id())).operation_id, "power-cap")
+        assert [one.power_cap_w for one in (await node.read_status())[:3]] == [300, 300, 700]
+        await node.reboot(fresh_id())
+        world.pass_time(TIMINGS["reboot"].most_s)
+        assert {one.power_cap_w for one in await node.read_status()} == {700}
+        await run(world, node, TRAINING, row="start/training")
+        world.pass_time(60)
+        assert min(one.power_w for one in (await node.read_telemetry()).gpus) > 600
 
 
 async def test_a_drained_node_takes_no_new_work_and_keeps_what_it_has(tmp_path):

@@ -132,6 +132,32 @@ async def test_percent_and_limit_hold(hall):
     assert (status["power_limit_set"], status["mineroff"]) == ("", "false")
 
 
+async def test_a_power_limit_outlasts_a_reboot_and_a_percentage_too(hall):
+    for command, figures, watts in (
+        ("adjust_power_limit", {"power_limit": "3000"}, 3000),
+        ("set_power_pct", {"percent": "90"}, 0.9 * 3441),
+    ):
+        writer = await Writer(hall, 0).token()
+        assert (await writer.write(command, **figures))["Code"] == 131
+        assert (await writer.write("reboot"))["Code"] == 131
+        hall.pass_s(20)
+        assert hall.truth(0).power_w < 100
+        hall.pass_s(600)
+        assert hall.truth(0).power_w == pytest.approx(watts, rel=1e-3), command
+
+
+async def test_a_whatsminer_that_sleeps_mines_after_a_reboot(hall):
+    writer = await Writer(hall, 0).token()
+    for _ in range(2):
+        assert (await writer.write("power_off", respbefore="true"))["Code"] == 131
+        hall.pass_s(300)
+        assert hall.truth(0).power_w == 25.0
+        assert (await writer.write("reboot"))["Code"] == 131
+        hall.pass_s(600)
+        assert (hall.truth(0).state, hall.truth(0).power_w > 3300) == (FULL, True)
+        writer = await Writer(hall, 0).token()
+
+
 async def test_pools_of_api_2(hall):
     writer = await Writer(hall, 0).token()
     await writer.write("update_pools", pool1="stratum+tcp://x.invalid:1", worker1="w", passwd1="p")

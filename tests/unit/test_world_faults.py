@@ -90,6 +90,20 @@ def test_fifty_thousand_gpus_have_two_dozen_xids_a_day():
     assert codes[63] == f.XID
 
 
+@pytest.mark.parametrize(("unit", "name"), [("miner", "hung"), ("node", "lost")])
+def test_how_long_a_fault_lasts_is_spread_as_its_row_says(unit, name):
+    """Lognormal: half of them shorter than the median, a heavy tail; the longest are cut off at 20 days."""
+    row = next(row for row in TYPICAL if (row.unit, row.name) == (unit, name))
+    schedule = FaultSchedule(site_config(miners=2000, gpus=4000), 0, 7, typical(20))
+    found = [each for day in range(20_089, 20_099) for each in schedule.of_day(day) if each.kind == row.kind]
+    hours = np.array([(each.end_s - each.start_s) / 3600 for each in found])
+    low, middle, high = np.quantile(hours, [0.159, 0.5, 0.841])
+    assert len(hours) > 200
+    assert np.log(middle / row.median_h) == pytest.approx(0, abs=0.3 * row.sigma)
+    assert np.log(middle / low) == pytest.approx(row.sigma, rel=0.25)
+    assert np.log(high / middle) == pytest.approx(row.sigma, rel=0.25)
+
+
 def test_of_a_quarter_million_miners_a_thousand_or_two_are_broken_at_any_time():
     site = make_site(typical(), config=site_config(miners=250_000, gpus=0))
     broken = site.faults.mask(f.BOARD_DROPOUT, T0) | site.faults.mask(f.FAN_FAILURE, T0)

@@ -131,6 +131,17 @@ def test_an_overload_that_ends_is_forgotten_only_slowly():
     assert breaker.heat == 0.0
 
 
+def test_a_breaker_that_is_closed_hot_trips_again_in_a_tenth_of_the_time():
+    breaker = Breaker(1000.0)
+    assert breaker.carry(2000.0, 27.0)
+    breaker.state = BreakerState.CLOSED
+    seconds = next(n for n in range(1, 100) if breaker.carry(2000.0, 1.0))
+    assert seconds == 3, "of 27 s when it was cold"
+    breaker.carry(0.0, 600.0)
+    breaker.state = BreakerState.CLOSED
+    assert next(n for n in range(1, 100) if breaker.carry(2000.0, 1.0)) == 27, "it has cooled"
+
+
 @pytest.mark.parametrize(("overload", "seconds"), [(1.25, 142), (2.0, 27)])
 def test_a_feeder_that_is_overloaded_trips_and_its_devices_go_dark(world, overload, seconds):
     one = world(site_config(limit_kw=MINERS * FULL_W * PUE / 1000 / overload))
@@ -324,6 +335,17 @@ def test_pue_rises_with_the_outdoor_temperature_and_falls_with_the_load():
     by_load = [pue(25, load) for load in (0.01, 0.05, 0.2, 0.5, 1.0)]
     assert by_load == sorted(by_load, reverse=True)
     assert pue(20, 1.0) == pytest.approx(PUE)
+
+
+def test_the_supply_is_six_degrees_above_the_air_outside_and_never_below_the_set_point():
+    outdoor = {"now": 30.0}
+    plant = CoolingPlant(CoolingConfig(), PUE, 1e6, lambda _at_s: outdoor["now"], T0)
+    assert plant.supply_celsius == 36.0
+    for outside, supply in ((25.0, 31.0), (-20.0, CoolingConfig().setpoint_celsius), (35.0, 41.0)):
+        outdoor["now"] = outside
+        for hour in range(3):
+            plant.step(T0 + 3600 * hour, 3600.0, 0.5e6)
+        assert plant.supply_celsius == pytest.approx(supply, abs=0.01)
 
 
 def test_the_meter_shows_it_power_times_pue_and_energy_is_its_integral(world):
