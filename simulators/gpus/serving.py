@@ -27,6 +27,7 @@ IDLE_WITHIN_S = 60.0
 MAX_HEAD_BYTES = 16 * 1024
 MAX_CONNECTIONS = 4096
 MAX_AT_ONCE = 1024
+_TORN = "ended before it was whole"
 
 log = logging.getLogger("world.gpus")
 
@@ -39,6 +40,7 @@ class _Http(H11Protocol):
     answers: Answers
     within_s: float
     _deadline: asyncio.TimerHandle | None = None
+    _has_ended = False  # the peer sends no more
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Drop what is for nobody here."""
@@ -62,11 +64,15 @@ class _Http(H11Protocol):
         self._set_deadline()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """A peer that has only stopped sending still gets its answer."""
-        if self._is_answering():
-            self.cycle.keep_alive = False
-            return True
-        return False
+        """A peer that has only stopped sending still gets its answers, and hears what was wrong with half a request."""
+        self._has_ended = True
+        return self._has_more_to_say()
+
+    def on_response_complete(self) -> None:
+        """Go on with what has come meanwhile; the last answer to a peer that sends no more is the end."""
+        super().on_response_complete()
+        if self._has_ended and not self.transport.is_closing() and not self._has_more_to_say():
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline."""
@@ -82,6 +88,18 @@ class _Http(H11Protocol):
             super().send_400_response(msg)
         except h11.LocalProtocolError:
             self.transport.abort()
+
+    def _has_more_to_say(self) -> bool:
+        """Whether an answer is still to come to a peer that sends no more."""
+        is_rest = bool(self.conn.trailing_data[0])
+        if self._is_answering():
+            if not is_rest:
+                self.cycle.keep_alive = False
+            return True
+        if (is_rest or self.conn.their_state is h11.SEND_BODY) and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            log.warning("gpu nodes: a request to %s %s", self.server, _TORN)
+            self.send_400_response(f"The request {_TORN}.")
+        return False
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete

@@ -233,6 +233,16 @@ async def test_versions_that_refuse_joined_commands_or_name_a_board(tmp_path):
         assert json.loads((await ask(hall, 16, "version"))[:-1])["VERSION"][0]["Type"] == "Antminer BHB68601"
 
 
+async def test_the_newer_shape_is_of_one_command_at_a_time_and_asked_for_at_the_top(hall):
+    hall.set(0, FULL)
+    assert json.loads((await ask(hall, 0, "stats", new_api=True))[:-1])["STATUS"]["STATUS"] == "S"
+    joined = json.loads((await ask(hall, 0, "stats+summary", new_api=True))[:-1])
+    assert (joined["STATUS"]["STATUS"], joined["STATUS"]["Msg"]) == ("E", "Invalid command")
+    assert "STATS" not in joined
+    for said in ({"new_api": "true"}, {"parameter": {"new_api": True}}):
+        assert isinstance(json.loads((await ask(hall, 0, "stats", **said))[:-1])["STATUS"], list), "the older one"
+
+
 async def test_a_reply_that_takes_21_seconds(tmp_path):
     import asyncio
 

@@ -193,6 +193,7 @@ async def test_version_1_when_it_sleeps(tmp_path):
         assert await within(miner.stop_mining()) is True
         hall.pass_s(300)
         assert json.loads(await ask(hall, 0, "devdetails"))["Code"] == 14
+        assert await hall.miner(0) is None, "pyasic asks for nothing else: docs/protocols.md"
         assert await within(miner.is_mining()) is False
         hall.break_(0, "fan_failure")
         assert json.loads(await ask(hall, 0, "get_error_code"))["Msg"] == {"error_code": [110]}

@@ -327,6 +327,8 @@ async def test_each_site_has_its_own_address(tmp_path):
         (struct.pack(">BHH", 1, 0, 1), 1, 2),
         (struct.pack(">BHH", 2, 0, 1), 1, 2),
         (struct.pack(">BHH", 8, 0, 1), 1, 1),
+        (struct.pack(">BHHH", 22, 40, 0xFFFF, 1), MINER_FEEDER, 1),
+        (struct.pack(">BHHHHBH", 23, 0, 1, 40, 1, 2, 1), MINER_FEEDER, 1),
         (b"\x2b\x0d\x01\x00", 1, 1),
         (b"\x2b", 1, 1),
         (b"\x2b\x0e\x01", 1, 3),
