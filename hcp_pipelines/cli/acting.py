@@ -102,13 +102,14 @@ def ordering(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--timeout", type=click.FloatRange(min=1), default=300.0, help="Seconds to wait.  [default: 300]"),
         click.option("--wait", is_flag=True, help="Return when it is done, judged by the devices' own power."),
         as_option,
-        click.option("--reason", required=True, callback=_reason, help="Why; kept in journal and audit log."),
+        click.option("--reason", required=True, callback=line_of_text, help="Why; kept in journal and audit log."),
     ):
         run = option(run)
     return run
 
 
-def _reason(_: click.Context, __: click.Parameter, value: str) -> str:
+def line_of_text(_: click.Context, __: click.Parameter, value: str) -> str:
+    """A reason as it is kept: one line, not empty, bounded."""
     text = value.strip()
     if not text or len(text) > REASON_MAX or not text.isprintable():
         raise click.BadParameter(f"1 to {REASON_MAX} printable characters, in one line; these are {len(text)}")

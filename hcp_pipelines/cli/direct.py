@@ -1,28 +1,31 @@
 """Direct orders from the command line: to gateways over their own sockets, without Postgres and without an allocator.
 
-Where the gateways are is read from their files in the state directory.
+Where the gateways are is read from their files in the state directory; `hcp release`, which has Postgres, from there.
 """
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
 import grpc
+import psycopg
 import yaml
 
 from hcp_pipelines.cli.common import print_json
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError, HcpError
 from hcp_pipelines.operators.accounts import read_token
+from hcp_pipelines.operators.progress import ask_gateway
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.channels import client_tls, open_channel
 from hcp_pipelines.wire.edge_v1_pb2_grpc import EdgeGatewayStub
 
 WITHIN_S = 10.0
+_GATEWAYS = "select facility_id, address from gateway_endpoints"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,15 @@ class Answer:
     devices: int
     expected_kw: float
     detail: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A facility whose gateway holds devices for a direct order; `problem` is why that is not known."""
+
+    facility_id: str
+    address: str
     problem: str
 
 
@@ -66,12 +78,48 @@ def send_orders(
     if not name:
         raise ConfigError("who orders this? `--as NAME`, or HCP_OPERATOR=NAME (docs/operators.md)")
     gateways = find_gateways(settings)
+    _refuse_unknown(facilities, gateways)
+    chosen = {facility_id: gateways[facility_id] for facility_id in (facilities or sorted(gateways))}
+    return _order(settings, name, reason, chosen, **what)
+
+
+def holding(settings: Settings, connection: psycopg.Connection[Any], facilities: Sequence[str] | None) -> list[Holding]:
+    """Of some facilities (None: of all) those whose gateways hold devices for a direct order, or can't be asked whether they do.
+
+    Raises:
+        ConfigError: a facility has no gateway, or one that is named holds nothing.
+    """
+    gateways = dict(connection.execute(_GATEWAYS).fetchall())
+    _refuse_unknown(facilities or (), gateways)
+    found = []
+    for facility_id in sorted(gateways) if facilities is None else facilities:
+        try:
+            is_held, problem = bool(ask_gateway(settings, facility_id, gateways[facility_id]).held), ""
+        except HcpError as error:
+            is_held, problem = True, str(error)
+        if is_held:
+            found.append(Holding(facility_id, gateways[facility_id], problem))
+        elif facilities is not None:
+            raise ConfigError(f"direct/{facility_id} does not stand (any more): its gateway holds nothing")
+    return found
+
+
+def end_direct_orders(settings: Settings, operator: str, reason: str, holding: Sequence[Holding]) -> list[Answer]:
+    """End the direct orders at gateways; those that could not be asked are answered for with that problem."""
+    mute = [Answer(h.facility_id, 0, 0.0, "", h.problem) for h in holding if h.problem]
+    chosen = {h.facility_id: h.address for h in holding if not h.problem}
+    return [*mute, *_order(settings, operator, reason, chosen, release=True)] if chosen else mute
+
+
+def _refuse_unknown(facilities: Sequence[str], gateways: Mapping[str, str]) -> None:
     missing = set(facilities) - set(gateways)
     if missing:
-        raise ConfigError(f"no gateway here has facility {min(missing)!r}; there are {', '.join(sorted(gateways))}")
-    token = read_token(settings, name)
-    chosen = {facility_id: gateways[facility_id] for facility_id in (facilities or sorted(gateways))}
-    template = pb.DirectOrder(operator=name, token=token, reason=reason, **what)
+        known = ", ".join(sorted(gateways)) or "none"
+        raise ConfigError(f"no gateway here has facility {min(missing)!r}; there are {known}")
+
+
+def _order(settings: Settings, name: str, reason: str, chosen: Mapping[str, str], **what: Any) -> list[Answer]:
+    template = pb.DirectOrder(operator=name, token=read_token(settings, name), reason=reason, **what)
     return asyncio.run(_send_all(settings, chosen, template))
 
 
@@ -97,7 +145,7 @@ def _said(answer: Answer) -> str:
     return f"{text}; {answer.detail}" if answer.detail else text
 
 
-async def _send_all(settings: Settings, chosen: dict[str, str], template: pb.DirectOrder) -> list[Answer]:
+async def _send_all(settings: Settings, chosen: Mapping[str, str], template: pb.DirectOrder) -> list[Answer]:
     return list(await asyncio.gather(*(_send(settings, *one, template) for one in chosen.items())))
 
 

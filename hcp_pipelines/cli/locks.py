@@ -1,14 +1,15 @@
 """`hcp lock|unlock|release|approve`: locks, the end of orders, and decisions on what somebody else asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hcp_pipelines.cli.acting import Asked, Watch, acting, as_option, finish, ordering, tell
+from hcp_pipelines.cli.acting import Asked, Watch, acting, as_option, finish, line_of_text, ordering, tell
 from hcp_pipelines.cli.common import state_dir_option
-from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.cli.direct import Answer, end_direct_orders, holding
+from hcp_pipelines.domain.errors import ConfigError, HcpError
 from hcp_pipelines.fleet.inventory import load_inventory
 from hcp_pipelines.operators import approvals, building, orders
 from hcp_pipelines.operators.orders import Placed
@@ -16,6 +17,7 @@ from hcp_pipelines.operators.progress import are_down, newest_row
 from hcp_pipelines.wire.slots import encode_slots
 
 Command = Callable[..., Any]
+DIRECT = "direct/"
 
 
 def locking(command: Command) -> Command:
@@ -60,7 +62,8 @@ def unlock(context: click.Context, lockout: str, operator: str | None, own_state
 
 @click.command("release")
 @click.argument("ids", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All overrides, curtailments and stops; locks stay.")
+@click.option("--all", "everything", is_flag=True, help="All of them; locks stay.")
+@click.option("--reason", default="released", callback=line_of_text, help="Kept in audit log and gateways' logs.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @as_option
 @state_dir_option
@@ -69,19 +72,25 @@ def release(
     context: click.Context,
     ids: tuple[str, ...],
     everything: bool,
+    reason: str,
     as_json: bool,
     operator: str | None,
     own_state_dir: Path | None,
 ) -> None:
-    """End orders (`7` or `curtail/7`); the load comes back under the ramps."""
+    """End orders (`7` or `curtail/7`), direct ones at gateways too (`direct/hou-1`); the load comes back under the ramps."""
     if bool(ids) == everything:
         raise ConfigError("what is to be released? Ids (`hcp directives` shows them), or --all")
     with acting(context, own_state_dir, operator) as act:
-        numbers = None if everything else [_number(text) for text in ids]
-        released = orders.release(act.connection, act.operator, act.now(), numbers)
-    if not released and not as_json:
+        direct = [text.removeprefix(DIRECT) for text in ids if text.startswith(DIRECT)]
+        numbers = None if everything else [_number(text) for text in ids if not text.startswith(DIRECT)]
+        held = holding(act.settings, act.connection, None if everything else direct)
+        released = orders.release(act.connection, act.operator, act.now(), numbers, reason)
+        answers = end_direct_orders(act.settings, act.operator.name, reason, held)
+    ended = [*released, *((f"{DIRECT}{a.facility_id}", a.facility_id) for a in answers if not a.problem)]
+    if not ended and not as_json:
         click.echo("nothing stood")
-    tell([Placed(name, facility_id) for name, facility_id in released], "released", as_json=as_json)
+    tell([Placed(name, facility_id) for name, facility_id in ended], "released", as_json=as_json)
+    refuse_half_done(answers)
 
 
 @click.command("approve")
@@ -98,6 +107,15 @@ def approve(
     with acting(context, own_state_dir, operator) as act:
         subject = approvals.decide(act.connection, act.operator, approval, reason, act.now(), is_approved=not reject)
     click.echo(f"{subject}: {'rejected' if reject else 'approved'}")
+
+
+def refuse_half_done(answers: Sequence[Answer]) -> None:
+    """Gateways that did not end their direct orders are an error."""
+    left = [f"{a.facility_id} ({a.problem})" for a in answers if a.problem]
+    if left:
+        raise HcpError(
+            f"direct orders may still hold at {', '.join(left)}: `hcp release --all` again; the rest is released"
+        )
 
 
 def refuse_unclear(devices: tuple[str, ...], feeder: str | None, site: bool) -> None:

@@ -19,7 +19,7 @@ from hcp_pipelines.operators.progress import Reached, are_down, are_in, is_below
 from hcp_pipelines.settings import Settings
 
 STATES = click.Choice([s.label for s in DeviceState])
-DRAIN_LASTS = timedelta(hours=12)
+DRAIN_LASTS = timedelta(hours=12)  # where the operator says nothing else
 Command = Callable[..., Any]
 
 
@@ -93,7 +93,7 @@ def curtail(
     """Reduce the load of FACILITY at once: what costs the least $/h first. Without an end it holds until released."""
     if direct:
         if until or lasts or within or asked.wait:
-            raise ConfigError("--direct goes with --mw, --to, --as and --reason only; `hcp edge release` ends it")
+            raise ConfigError("--direct goes with --mw, --to, --as and --reason only; `hcp release` ends it")
         curtail_directly(asked, facility, mw, to_mw)
         return
     with asked.acting() as act:
@@ -105,18 +105,20 @@ def curtail(
 
 @click.command("drain")
 @click.argument("facilities", nargs=-1)
+@ending
 @ordering
-def drain(asked: Asked, facilities: tuple[str, ...]) -> None:
-    """Bring FACILITIES (all, if none is named) to their fallback plans under the ramps, for twelve simulated hours.
+def drain(asked: Asked, facilities: tuple[str, ...], until: datetime | None, lasts: timedelta | None) -> None:
+    """Bring FACILITIES (all, if none is named) to their fallback plans under the ramps; for 12 h, if no end is given.
 
     What to do before `hcp down`, which leaves the hardware as it is.
     """
     with asked.acting() as act:
         now = act.now()
+        ends_at = end_of(now, until, lasts) or now + DRAIN_LASTS
         pairs = [
             (order, are_in(inventory, order.scope["group_id"], DeviceState[order.value["state"].upper()], None))
             for inventory in named(act, facilities)
-            for order in building.drain(inventory, asked.reason, now, now + DRAIN_LASTS)
+            for order in building.drain(inventory, asked.reason, now, ends_at)
         ]
         _place(act, asked, pairs)
 

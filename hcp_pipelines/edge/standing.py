@@ -126,7 +126,9 @@ class Standing:
             is_known = not is_local(order.order_id)
         except ValueError:
             is_known = False
-        if not is_known or what is None or not getattr(order, what):
+        # to nothing is an order, by nothing is none
+        is_empty = what is None or (what != "to_kw" and not getattr(order, what))
+        if not is_known or is_empty:
             return bad, "an order needs a uuid, and one of to_kw, by_kw, stop, release"
         if what in ("to_kw", "by_kw") and not (math.isfinite(getattr(order, what)) and getattr(order, what) >= 0):
             return bad, f"{what} is {getattr(order, what)}: not a number of kilowatts"

@@ -13,6 +13,12 @@ _ORDERS = """
 _LOCKOUTS = """
     select 'lockout/' || id, facility_id, scope, coalesce(feeder_id, ''), holder, reason, placed_at from lockouts
     where removed_at is null order by id"""
+_AT_GATEWAYS = """
+    select 'direct/' || subject, subject, 'standing', actor, detail ->> 'reason', '{"held": "at its gateway"}'::jsonb,
+           jsonb_build_object('devices brought down', detail -> 'devices'), (detail ->> 'simulated_at')::timestamptz, null, null
+    from (select distinct on (subject) * from audit_log where action in ('gateway.direct', 'gateway.released')
+          order by subject, id desc) newest
+    where action = 'gateway.direct' order by subject"""
 _WAITING = """
     select a.id, a.facility_id, a.what || '/' || a.subject, a.mw, a.detail, a.requested_by, a.expires_at
     from approvals a left join operator_overrides o on a.what = 'override' and o.id::text = a.subject
@@ -21,7 +27,7 @@ _WAITING = """
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """An override, curtailment or stop that is in the books; instants are simulated."""
+    """An override, curtailment or stop that is in the books, or a direct order at a gateway; instants are simulated."""
 
     name: str
     facility_id: str
@@ -85,9 +91,10 @@ class Standing:
 
 
 def what_stands(connection: psycopg.Connection[Any], now: datetime) -> Standing:
-    """What stands at a simulated instant, or begins later."""
+    """What stands at a simulated instant, or begins later; of direct orders those that an owner has heard of from the gateway."""
+    ordered, at_gateways = connection.execute(_ORDERS, (now,)).fetchall(), connection.execute(_AT_GATEWAYS).fetchall()
     return Standing(
-        tuple(Directive(*row) for row in connection.execute(_ORDERS, (now,)).fetchall()),
+        tuple(Directive(*row) for row in (*ordered, *at_gateways)),
         tuple(Lockout(*row) for row in connection.execute(_LOCKOUTS).fetchall()),
         tuple(Waiting(*row) for row in connection.execute(_WAITING, (now,)).fetchall()),
     )

@@ -111,7 +111,7 @@ def place(connection: psycopg.Connection[Any], operator: Operator, order: Order,
 
 
 def release(
-    connection: psycopg.Connection[Any], operator: Operator, now: datetime, ids: Collection[int] | None
+    connection: psycopg.Connection[Any], operator: Operator, now: datetime, ids: Collection[int] | None, reason: str
 ) -> list[tuple[str, str]]:
     """End some overrides, curtailments and stops, or (None) all of them; (name, facility) of each. Locks stay.
 
@@ -127,7 +127,7 @@ def release(
             found = {int(name.rpartition("/")[2]) for name, _ in released}
             raise ConfigError(f"{min(set(ids) - found)} does not stand (any more): `hcp directives` shows what does")
         for name, facility_id in released:
-            note(connection, operator.name, "directive.released", name, facility_id=facility_id)
+            note(connection, operator.name, "directive.released", name, facility_id=facility_id, reason=reason)
     return released
 
 

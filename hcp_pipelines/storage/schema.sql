@@ -633,3 +633,6 @@ grant select on owner_memory to hcp_api;
 
 -- Tokens are checked by hcp_api alone; who only shows what stands needs neither digests nor accounts.
 revoke select on operators from hcp_control;
+
+-- The last word of each gateway on direct orders: what holds there stands as much as what is ordered here.
+create index audit_log_direct on audit_log (subject, id desc) where action in ('gateway.direct', 'gateway.released');

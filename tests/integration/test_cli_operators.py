@@ -160,6 +160,32 @@ def test_releasing_something_that_does_not_stand_releases_nothing(run, fleet):
     assert orders(fleet)[0][3] is None
 
 
+def test_what_holds_at_a_gateway_that_is_away_is_not_said_to_be_released(run, fleet):
+    run("stop-all", "hou-1", "--reason", "x")
+    fleet.execute(
+        "insert into gateway_endpoints (facility_id, address, gateway) values ('hou-1', 'unix:/nonexistent/e', 'edge')"
+    )
+    done = run("release", "--all")
+    assert (done.code, done.out) == (1, "hou-1: stop_all/1 released\n")
+    assert "direct orders may still hold at hou-1 (hou-1: its gateway does not answer" in done.err
+    alone = run("release", "direct/nor-1")
+    assert (alone.code, "no gateway here has facility 'nor-1'; there are hou-1" in alone.err) == (2, True)
+    seen = run("release", "direct/hou-1", by="vic")
+    assert (seen.code, "vic is a viewer" in seen.err) == (1, True)
+
+
+@pytest.mark.parametrize(("typed", "hours"), [((), 12), (("--for", "3d"), 72), (("--until", "2090-01-01T00:00"), None)])
+def test_a_drain_lasts_as_long_as_the_operator_says(run, fleet, typed, hours):
+    assert run("drain", "hou-1", "--reason", "rebuild", *typed).code == 0
+    rows = fleet.execute("select valid_until, valid_until - valid_from from operator_overrides").fetchall()
+    assert len(rows) == fleet.execute("select count(*) from device_groups where facility_id = 'hou-1'").fetchone()[0]
+    if hours is None:
+        assert {until.year for until, _ in rows} == {2090}
+    else:
+        assert {lasts.total_seconds() for _, lasts in rows} == {hours * 3600}
+    assert run("drain", "hou-1", "--reason", "x", "--for", "1h", "--until", "2090-01-01").code == 2
+
+
 def test_an_override_has_to_end_and_a_curtailment_need_not(run, fleet, group):
     ordered = ("override", "hou-1", "--group", group, "--state", "curtailed", "--reason", "x")
     endless = run(*ordered)

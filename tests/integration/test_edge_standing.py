@@ -141,6 +141,8 @@ async def test_a_curtailment_takes_what_is_needed_quickest_first_and_says_what_i
     assert [r.code for r in ack.assignments[1].refused] == ["held"]
     impossible = await site.direct(to_kw=5.0)
     assert (impossible.accepted, "can't go" in impossible.detail) == (True, True)
+    to_nothing = await site.direct(to_kw=0.0)
+    assert (to_nothing.accepted, "can't go" in to_nothing.detail) == (True, True), "asleep they still draw something"
     assert (await site.direct(release=True)).accepted
     assert not site.facility.devices.bars.held.any()
 
@@ -174,7 +176,7 @@ async def test_the_same_order_is_carried_out_once_and_another_under_its_id_is_re
 @pytest.mark.parametrize(
     "what",
     [
-        {}, {"stop": False}, {"to_kw": float("nan")}, {"to_kw": -1.0}, {"by_kw": float("inf")},
+        {}, {"stop": False}, {"to_kw": float("nan")}, {"to_kw": -1.0}, {"by_kw": float("inf")}, {"by_kw": 0.0},
         {"stop": True, "order_id": "seven"}, {"stop": True, "order_id": str(uuid.UUID(int=4))},
         {"stop": True, "reason": " "}, {"stop": True, "reason": "x" * 501},
     ],

@@ -169,6 +169,35 @@ async def test_stop_all_brings_everything_down_and_drain_what_the_fallback_plan_
     assert site.asleep() == ALL, "the fallback plan puts miners to sleep"
 
 
+async def names_of_what_stands(site):
+    done = await site.order("directives", "--json")
+    return [d["name"] for d in json.loads(done.out)["directives"]]
+
+
+async def test_direct_orders_are_listed_and_released_like_all_others_and_then_the_load_comes_back(site, database):
+    name = f"direct/{FACILITY}"
+    await site.order("edge", "stop", FACILITY, "--reason", "smoke")
+    await until(lambda: site.asleep() == ALL, "all are down", 20)
+    await until(site.owner.held.any, "the owner has heard of it", 10)
+    await site.allocator._writer.drained()
+    assert await names_of_what_stands(site) == [name]
+    await planned(site, database, -60.0)
+    assert site.asleep() == ALL, "nothing rises that is held"
+    await site.order("release", name, "--reason", "it was a toaster", by="bob")
+    await until(lambda: site.mining() == ALL, "released, the policy wakes them", 20)
+    await site.allocator._writer.drained()
+    assert await names_of_what_stands(site) == []
+    last = "select actor, detail ->> 'reason' from audit_log where action = 'gateway.released'"
+    assert database.execute(last).fetchall() == [("bob", "it was a toaster")]
+    assert "does not stand (any more)" in (await site.order("release", name, code=2)).err
+
+    await site.order("curtail", FACILITY, "--direct", "--to", "0", "--reason", "drill")
+    await site.order("curtail", FACILITY, "--to", "0.01", "--reason", "drill")
+    released = json.loads((await site.order("release", "--all", "--json")).out)["orders"]
+    assert [one["name"] for one in released] == ["curtail/1", name]
+    await until(lambda: site.mining() == ALL, "both are released", 20)
+
+
 async def test_in_approve_nothing_moves_on_its_own_and_one_approval_is_good_for_all_its_waves(
     hcp, folder, settings, database
 ):

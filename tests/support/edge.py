@@ -25,6 +25,7 @@ from hcp_pipelines.edge.__main__ import OPTIONS
 from hcp_pipelines.edge.config import EdgeConfig
 from hcp_pipelines.edge.durable_log import DurableLog, open_ahead, take_over
 from hcp_pipelines.edge.facility import FacilityGateway
+from hcp_pipelines.edge.operators import Operators
 from hcp_pipelines.edge.service import EdgeService
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire import edge_v1_pb2_grpc
@@ -131,8 +132,12 @@ class Gateway:
             f.facility_id: FacilityGateway(f, self.logs[f.facility_id], self._clock, self.config.power_period_ms)
             for f in self.config.facilities
         }
+        accounts = self.config.operators_file
+        operators = Operators(accounts, self._clock) if accounts is not None else None
         self._server = grpc.aio.server(options=OPTIONS)
-        edge_v1_pb2_grpc.add_EdgeGatewayServicer_to_server(EdgeService(self.facilities), self._server)
+        edge_v1_pb2_grpc.add_EdgeGatewayServicer_to_server(
+            EdgeService(self.facilities, operators=operators), self._server
+        )
         self._server.add_insecure_port(self.address)
         await self._server.start()
         self._running = [asyncio.create_task(f.run(self._stop)) for f in self.facilities.values()]

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import structlog
+import yaml
 
 from hcp_pipelines.allocator.service import Allocator
 from hcp_pipelines.domain.clock import Anchor, SystemClock
@@ -14,7 +15,7 @@ from hcp_pipelines.fleet.document import FacilityFile, Feeder, Location, Pue, Ra
 from hcp_pipelines.fleet.groups import Group
 from hcp_pipelines.fleet.inventory import load_inventory
 from hcp_pipelines.fleet.site_export import edge_facility, world_site
-from hcp_pipelines.operators.accounts import OperatorRole, add
+from hcp_pipelines.operators.accounts import OperatorRole, add, gateways_list
 from hcp_pipelines.runtime.process import ProcessContext
 from simulators.bulk import BulkServer
 from simulators.clock import AnchorClock
@@ -65,6 +66,7 @@ class OperatedSite(MinerSite):
 
     async def __aexit__(self, *_):
         self._anchor_file.unlink()
+        self._gateway_file.unlink()
         if hasattr(self, "_allocating"):
             await self.stop_allocator()
         await self.gateway.stop()
@@ -86,9 +88,15 @@ class OperatedSite(MinerSite):
             {
                 "version": 1, "gateway": "edge", "listen": f"unix:{self.folder / 'e.sock'}", "simulated": True,
                 "state_dir": self.folder / "edge", "anchor": self.folder / "clock.json", "power_period_ms": 100,
-                "facilities": [facility],
+                "facilities": [facility], "operators_file": gateways_list(self.settings),
             }
         )  # fmt: skip
+        known = {"listen": self.gateway.config.listen, "facilities": [{"facility_id": FACILITY}]}
+        self._gateway_file = self.settings.at(
+            "edge", "gateway.yaml"
+        )  # as the supervisor writes it, as far as commands read it
+        self._gateway_file.parent.mkdir(mode=0o700, exist_ok=True)
+        self._gateway_file.write_text(yaml.safe_dump(known))
         self.gateway.address, self.gateway._clock = self.gateway.config.listen, self.clock
         await self.gateway.start()
         self.facility = self.gateway.facilities[FACILITY]
