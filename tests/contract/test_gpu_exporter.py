@@ -110,7 +110,7 @@ async def test_our_codec_reads_the_page_as_prometheus_does(tmp_path):
     ):
         read = {str(gpu.index): getattr(gpu, attribute) for gpu in telemetry.gpus}
         assert read == pytest.approx({gpu: value * factor for gpu, value in values(text, name).items()}), name
-    assert telemetry.problems == ()
+    assert {gpu.problems for gpu in telemetry.gpus} == {()}
 
 
 async def test_values_are_repeated_between_two_collections(tmp_path):

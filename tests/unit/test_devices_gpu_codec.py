@@ -80,11 +80,11 @@ def test_dcgms_blanks_are_no_values(blank):
     ],
 )
 def test_what_cannot_be_is_told_and_left_out(name, value):
-    telemetry = decode_metrics(page((name, value), ("DCGM_FI_DEV_FB_USED", "5")), "node")
-    assert len(telemetry.problems) == 1
-    assert name.removeprefix("DCGM_FI_") in telemetry.problems[0]
-    assert f"{float(value):g}, outside" in telemetry.problems[0]
-    gpu = telemetry.gpus[0]
+    gpu = decode((name, value), ("DCGM_FI_DEV_FB_USED", "5"))
+    assert len(gpu.problems) == 1
+    assert name.removeprefix("DCGM_FI_") in gpu.problems[0]
+    assert f"{float(value):g}, outside" in gpu.problems[0]
+    assert [issue.issue_type for issue in issues_of(gpu)] == ["implausible_reading"]
     assert gpu.memory_used_bytes == 5 * 1_048_576
     rest = (
         gpu.utilization_fraction,
@@ -107,6 +107,21 @@ def test_what_cannot_be_is_told_and_left_out(name, value):
 def test_labels_of_other_versions_are_read_too(labels):
     gpu = decode(("DCGM_FI_DEV_GPU_TEMP", "40"), labels=labels)
     assert (gpu.index, gpu.uuid, gpu.hostname, gpu.model) == (0, "GPU-a", "node1", "NVIDIA H100 80GB HBM3")
+
+
+@pytest.mark.parametrize(
+    ("model", "watts", "is_believed"),
+    [
+        ("NVIDIA H100 80GB HBM3", 700, True), ("NVIDIA H100 80GB HBM3", 909, True), ("NVIDIA H100 80GB HBM3", 911, False),
+        ("NVIDIA H100 PCIe", 700, False), ("NVIDIA B200", 1200, True), ("NVIDIA B200", 5000, False),
+        ("something new", 4900, True), ("something new", 5001, False),
+    ],
+)  # fmt: skip
+def test_a_board_is_not_believed_to_draw_more_than_its_model_can(model, watts, is_believed):
+    labels = LABELS.replace("NVIDIA H100 80GB HBM3", model)
+    gpu = decode(("DCGM_FI_DEV_POWER_USAGE", str(watts)), ("DCGM_FI_DEV_GPU_TEMP", "40"), labels=labels)
+    assert gpu.power_w == (watts if is_believed else None)
+    assert [issue.issue_type for issue in issues_of(gpu)] == ([] if is_believed else ["implausible_reading"])
 
 
 def test_series_without_a_gpu_are_passed_over_and_gpus_come_in_order():
@@ -254,6 +269,7 @@ def test_power_fits_a_state_or_not(state, power_w, cap_w, expected):
     ("row", "least_s", "most_s"),
     [
         ("start/small/cold", 37.6, 58.1),
+        ("start/large/cold", 90.0, 120.0),
         ("start/small/streamed", 7.53, 14.34),
         ("resume/1/small", 0.1, 0.8),
         ("resume/1/large", 3.0, 6.0),

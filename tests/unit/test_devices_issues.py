@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 
 from hcp_pipelines.devices.gpu_node import limits as gpu_limits
-from hcp_pipelines.devices.gpu_node.boards import BoardPower
+from hcp_pipelines.devices.gpu_node.boards import BoardPower, Level
+from hcp_pipelines.devices.gpu_node.exporter_codec import decode_metrics
 from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, NodeFleet
 from hcp_pipelines.devices.gpu_node.values import GpuTelemetry, NodeTelemetry
 from hcp_pipelines.devices.issues import counted
 from hcp_pipelines.devices.many import ManySites
 from hcp_pipelines.devices.miner.limits import MinerLimits, issues_of, limits_of
 from hcp_pipelines.devices.miner.telemetry import Telemetry
-from hcp_pipelines.devices.site import Reading
+from hcp_pipelines.devices.site import Evidence, Reading
+from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.fleet.models import MODELS
 
 
@@ -41,6 +43,19 @@ def test_a_node_s_gpus_are_judged_together():
     assert list(fleet.issues()) == []
     fleet.nodes[0].telemetry = NodeTelemetry(gpus)
     assert counted(fleet.issues()) == {("elevated_temperature", "warning"): 1, ("high_temperature", "critical"): 1}
+
+
+def test_power_that_no_board_of_a_model_draws_is_no_evidence_and_is_counted():
+    fleet = NodeFleet([GpuGroup(0, 3, ("10.0.0.1",), (Level(DeviceState.INFERENCE_BATCH, 1300.0),))], 3, BoardPower())
+    page = "".join(
+        f'DCGM_FI_DEV_POWER_USAGE{{gpu="{n}",UUID="GPU-{n}",modelName="NVIDIA H100 80GB HBM3"}} {watts}\n'
+        for n, watts in enumerate((620, 5000, 640))
+    )
+    fleet.nodes[0].telemetry = decode_metrics(page.encode(), "10.0.0.1")
+    power_w, evidence = fleet.power()
+    assert np.isnan(power_w).tolist() == [False, True, False]
+    assert evidence.tolist() == [Evidence.MEASURED, Evidence.NONE, Evidence.MEASURED]
+    assert counted(fleet.issues()) == {("implausible_reading", "warning"): 1}
 
 
 def test_several_drivers_issues_add_up():

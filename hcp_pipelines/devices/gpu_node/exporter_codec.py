@@ -14,13 +14,16 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
+from hcp_pipelines.devices.gpu_node.limits import plausible_power_w
 from hcp_pipelines.devices.gpu_node.values import MIB, GpuTelemetry, NodeTelemetry
 from hcp_pipelines.domain.errors import DeviceReplyError
 
 MAX_GPUS = 64
 MAX_LABELS = 1024  # characters of a sample's labels
+MAX_PROBLEMS = 16  # of one GPU that are told
 _BLANK_INT = float(0x7FFFFFFFFFFFFFF0)
 _BLANK_FLOAT = 2.0**47
 _PREFIX = "DCGM_FI_"
@@ -43,7 +46,7 @@ def decode_metrics(body: bytes, address: str) -> NodeTelemetry:
     """
     found: dict[Key, dict[str, float]] = defaultdict(dict)
     labels: dict[Key, Mapping[str, str]] = {}
-    problems: list[str] = []
+    problems: dict[Key, list[str]] = defaultdict(list)
     is_exporter = False
     try:
         for name, text, value in _samples(body.decode()):
@@ -52,14 +55,13 @@ def decode_metrics(body: bytes, address: str) -> NodeTelemetry:
             if key is not None:
                 if key not in found and len(found) == MAX_GPUS:
                     raise DeviceReplyError(f"{address}: more than {MAX_GPUS} GPUs in one node, which is not believed")
-                _add(found[key], name, value, key, problems)
+                _add(found[key], name, value, problems[key])
                 labels.setdefault(key, _labels(text))
     except (ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise DeviceReplyError(f"{address}: not a Prometheus page ({error}): {body[:80]!r}") from error
     if not is_exporter:
         raise DeviceReplyError(f"{address}: a page without a DCGM counter: {body[:80]!r}")
-    gpus = tuple(_telemetry(key, labels[key], found[key], problems) for key in sorted(found))
-    return NodeTelemetry(gpus, tuple(dict.fromkeys(problems[:100])))
+    return NodeTelemetry(tuple(_telemetry(key, labels[key], found[key], problems[key]) for key in sorted(found)))
 
 
 def _samples(text: str) -> Iterator[tuple[str, str, float]]:
@@ -111,9 +113,9 @@ def _key(text: str) -> Key | None:
     return (int(index), uuid) if index.isdecimal() and len(index) < 4 and uuid else None
 
 
-def _add(values: dict[str, float], name: str, value: float, key: Key, problems: list[str]) -> None:
+def _add(values: dict[str, float], name: str, value: float, problems: list[str]) -> None:
     if not math.isfinite(value):
-        problems.append(f"GPU {key[0]}: {name} is {value}")
+        problems.append(f"{name.removeprefix(_PREFIX)} is {value}")
     elif value < _BLANK_INT and (value < _BLANK_FLOAT or name in _COUNTERS):
         values[name] = value
 
@@ -122,16 +124,17 @@ def _telemetry(key: Key, labels: Mapping[str, str], values: Values, problems: li
     def take(name: str, least: float, most: float, factor: float = 1.0) -> float | None:
         value = values.get(_PREFIX + name)
         if value is not None and not least <= value <= most:
-            problems.append(f"GPU {key[0]}: {name} is {value:g}, outside {least:g} to {most:g}")
+            problems.append(f"{name} is {value:g}, outside {least:g} to {most:g}")
             return None
         return None if value is None else value * factor
 
-    return GpuTelemetry(
+    model = labels.get("modelName", "")
+    told = GpuTelemetry(
         index=key[0],
         uuid=key[1],
-        model=labels.get("modelName", ""),
+        model=model,
         hostname=labels.get("Hostname") or labels.get("hostname", ""),
-        power_w=take("DEV_POWER_USAGE", 0, 5000),
+        power_w=take("DEV_POWER_USAGE", 0, plausible_power_w(model)),
         energy_j=take("DEV_TOTAL_ENERGY_CONSUMPTION", 0, 1e18, 1e-3),
         temperature_celsius=take("DEV_GPU_TEMP", -50, 200),
         memory_temperature_celsius=take("DEV_MEMORY_TEMP", -50, 200),
@@ -146,6 +149,7 @@ def _telemetry(key: Key, labels: Mapping[str, str], values: Values, problems: li
         has_remap_failed=_flag(take("DEV_ROW_REMAP_FAILURE", 0, 1)),
         last_xid=_whole(take("DEV_XID_ERRORS", 0, 100_000)),
     )
+    return replace(told, problems=tuple(dict.fromkeys(problems[:MAX_PROBLEMS]))) if problems else told
 
 
 Take = Callable[[str, float, float], float | None]

@@ -40,6 +40,8 @@ _LIMITS = {
 _DEFAULT = GpuLimits("", "", 700.0)
 _BUSY_FRACTION = 0.5  # of time: below it a low clock is no throttling (setting)
 _THROTTLED_FRACTION = 0.9  # of the boost clock (setting)
+MOST_OF_LIMIT = 1.3  # of the board's limit (setting; SM-03: 0.80 to 0.98 at work): some are sold with a higher one
+_NO_BOARD_W = 5000.0  # no board of any model draws as much
 _AT_LIMIT_FRACTION = 0.85  # of its limit: a board that draws as much is slow because of it, which is normal (setting)
 # Share of the board's limit that a resting GPU stays below, and of its cap that batch work and serving exceed (settings).
 # An idle H100 draws about 70 W, one that serves nobody with its model loaded 115 W.
@@ -58,6 +60,15 @@ def table_model(model: str) -> str:
     ('H100 SXM5', 'L40S')
     """
     return limits_of(model).name or model.removeprefix("NVIDIA ")
+
+
+def plausible_power_w(model: str) -> float:
+    """The most that a board of a model can have measured, watts: what tells more is no evidence.
+
+    >>> plausible_power_w("NVIDIA H100 80GB HBM3"), plausible_power_w("something new")
+    (910.0, 5000.0)
+    """
+    return MOST_OF_LIMIT * _LIMITS[model].max_power_w if model in _LIMITS else _NO_BOARD_W
 
 
 def draws_like(state: DeviceState, power_w: float, cap_w: float | None, model: str = "") -> bool:
@@ -105,6 +116,8 @@ def _errors(gpu: GpuTelemetry) -> list[DeviceIssue]:
     if gpu.last_xid:
         severity = "critical" if gpu.xid.takes_gpu_out else "warning"
         found.append(DeviceIssue(severity, "xid", f"XID {gpu.last_xid}: {gpu.xid.meaning}; {gpu.xid.action.value}"))
+    if gpu.problems:
+        found.append(DeviceIssue("warning", "implausible_reading", "; ".join(gpu.problems)))
     if gpu.has_remap_failed:
         found.append(DeviceIssue("critical", "row_remap_failure", "remapping a memory row failed; reset, then support"))
     return found

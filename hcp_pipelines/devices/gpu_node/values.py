@@ -64,6 +64,7 @@ class GpuTelemetry:
     remapped_rows: int | None = None
     has_remap_failed: bool | None = None
     last_xid: int | None = None  # the last one only: the same code twice can't be seen here
+    problems: tuple[str, ...] = ()  # values that can't be; they are None here
 
     @property
     def xid(self) -> Xid:
@@ -73,10 +74,9 @@ class GpuTelemetry:
 
 @dataclass(frozen=True, slots=True)
 class NodeTelemetry:
-    """All GPUs that the exporter shows; one that it does not show is lost. `problems`: values that can't be."""
+    """All GPUs that the exporter shows; one that it does not show is lost."""
 
     gpus: tuple[GpuTelemetry, ...]
-    problems: tuple[str, ...] = ()
 
     def missing(self, expected: int) -> tuple[int, ...]:
         """Indices below `expected` that have no series: a lost GPU's vanish."""

@@ -28,8 +28,16 @@ def decode_poll(reply: Json) -> Telemetry:
         is_asleep=decode_is_asleep(row(row(reply, "config"), "CONFIG")),
         power_w=number(power, "Watts"),
         is_power_measured=power.get("PSU") is True,
-        chip_temperature_celsius=hottest_chip(row(row(reply, "stats"), "STATS", 1)),
+        chip_temperature_celsius=_hottest(reply),
     )
+
+
+def _hottest(reply: Json) -> float | None:
+    """None where `stats` are none: power and hashrate are worth having without."""
+    try:
+        return hottest_chip(row(row(reply, "stats"), "STATS", 1))
+    except DeviceReplyError:
+        return None
 
 
 def decode_is_asleep(configuration: Json) -> bool:
