@@ -49,6 +49,20 @@ async def one_devices(work: Awaitable[R], name: str) -> R:
         ) from defect
 
 
+async def within(work: Awaitable[R], name: str, turn_s: float) -> R:
+    """One device's turn of a round, however many calls it is: who takes longer has failed, and the round goes on without it.
+
+    Raises:
+        HcpError: as the work does.
+        DeviceUnreachableError: it was not done in time.
+    """
+    try:
+        async with asyncio.timeout(turn_s):
+            return await work
+    except TimeoutError:
+        raise DeviceUnreachableError(f"{name}: its turn of the round was not done within {turn_s:g} s") from None
+
+
 def no_cookies() -> CookieJar:
     """A jar that takes none: one client speaks to thousands of devices, and what one sets is sent to no other, nor kept."""
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))

@@ -1,12 +1,15 @@
 """All GPU nodes of a facility under the gateway's driver, over real sockets; what they did, the world itself says."""
 
+import asyncio
 import uuid
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from hcp_pipelines.devices.gpu_node import telling
+from hcp_pipelines.devices.gpu_node import site, telling
+from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.site import Evidence
 from hcp_pipelines.domain.errors import DeviceUnreachableError
 from hcp_pipelines.domain.modes import DeviceState
@@ -81,7 +84,54 @@ async def test_a_busy_gpu_is_asked_again_until_it_is_told_and_the_reply_waits_fo
         rig.world.pass_time(10)
         await rig.rounds(2)
         assert rig.commanded() == [1] * 12
-        assert await rig.operations() == ["start", "pause"]
+        kinds = await rig.operations()
+        assert kinds in (["start", "pause"], ["start", "stop"]), "stop: its word was read just before it had loaded"
+
+
+@pytest.mark.parametrize("slow", ["read_telemetry", "read_status"])
+async def test_a_node_that_takes_for_ever_holds_up_no_round(tmp_path, monkeypatch, slow):
+    """Its page, or its agent, comes a byte at a time: every call in time, and the whole never done."""
+    real, world = getattr(GpuNode, slow), []
+
+    async def slowly(node):
+        if world and node._address == world[0].at(1):
+            await asyncio.sleep(3600)
+        return await real(node)
+
+    monkeypatch.setattr(GpuNode, slow, slowly)
+    monkeypatch.setattr(site, "LOOK_WITHIN_S", 0.05)
+    async with gpu_rig(tmp_path) as rig:
+        world.append(rig.world)
+        rig.site.fleet.nodes[1].is_status_old = True
+        rig.site._options = replace(rig.site._options, deadline_s=0.1)
+        await rig.rounds(12)
+        assert np.isfinite(rig.power_w[:8]).all(), "the other node is read on"
+        assert np.isnan(rig.power_w[8:]).all() == (slow == "read_telemetry")
+        await until(lambda: counted_slow(slow) > 0, "it is counted")
+    assert rig.site.fleet.nodes[1].looking is None, "nothing is left behind"
+
+
+def counted_slow(slow):
+    result = "unreachable" if slow == "read_telemetry" else "agent_slow"
+    return counted("hcp_gpu_node_calls_total", call="poll", result=result)
+
+
+async def test_an_agent_that_can_not_be_read_is_asked_ever_more_rarely(tmp_path, monkeypatch):
+    async with gpu_rig(tmp_path, 8) as rig:
+        node, asked = rig.site.fleet.nodes[0], []
+
+        async def refuse(_node):
+            asked.append(rig.site._round)
+            raise DeviceUnreachableError("no answer")
+
+        monkeypatch.setattr(GpuNode, "read_status", refuse)
+        node.is_status_old = True
+        await until(lambda: len(asked) >= 6, "it is asked again", 20)
+        assert np.diff(asked).tolist()[:5] == [1, 2, 4, 4, 4]
+        monkeypatch.undo()
+        await until(lambda: node.agent_failures == 0, "and is back", 20)
+        assert not node.is_status_old
+        assert np.isfinite(rig.power_w).all(), "its page was read all along"
 
 
 async def test_what_is_busy_for_too_long_is_refused_in_the_reply_and_told_all_the_same(tmp_path, quick, monkeypatch):

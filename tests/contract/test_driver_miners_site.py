@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from pyroaring import BitMap
 
+from hcp_pipelines.devices.miner import fleet as fleet_module
 from hcp_pipelines.devices.miner import limits, telling
+from hcp_pipelines.devices.miner import site as site_module
+from hcp_pipelines.devices.miner.antminer import AntminerMiner
 from hcp_pipelines.devices.miner.meters import FeederMeters
 from hcp_pipelines.devices.miner.site import MinerApiSite
 from hcp_pipelines.devices.miner.telemetry import MinerGroup
@@ -146,6 +149,55 @@ async def test_hung_miners_do_not_hold_up_the_rounds(tmp_path):
         assert np.isnan(rig.seen[-1].values[[0, 16, 32, 48]]).all()
         assert np.isfinite(rig.seen[-1].values[[1, 17, 33, 49]]).all()
         await rig.site.close()
+
+
+async def test_a_miner_whose_turn_never_ends_holds_up_no_round_and_is_asked_ever_more_rarely(rig, monkeypatch):
+    """Every byte comes in time, and the whole never: it has failed, as one that does not answer at all."""
+    real, turns = AntminerMiner.read, []
+
+    async def slowly(miner):
+        if miner is rig.site.fleet.by_slot[0].device:
+            turns.append(rig.site._round)
+            await asyncio.sleep(3600)
+        return await real(miner)
+
+    monkeypatch.setattr(AntminerMiner, "read", slowly)
+    rig.site._options = dataclasses.replace(rig.site._options, deadline_s=0.05)
+    rig.seen.clear()
+    await until(lambda: len(rig.seen) >= 8 and len(turns) >= 3, "the rounds go on", 20)
+    assert np.isnan(rig.seen[-1].values[0])
+    assert np.diff(turns)[:2].tolist() == [1, 2]
+    rig.site._options = dataclasses.replace(rig.site._options, deadline_s=2.0)
+    monkeypatch.undo()
+    await until(lambda: np.isfinite(rig.seen[-1].values[rig.slots]).all(), "and it is read again", 20)
+
+
+async def test_a_mode_that_can_not_be_read_is_asked_for_ever_more_rarely_and_power_is_read_on(tmp_path, monkeypatch):
+    """A stock miner's web page may drip while its figures come: it fails each round of modes, and never two in a row."""
+    asked, is_slow = [], True
+    real = AntminerMiner.read_back
+
+    async def read_back(miner):
+        asked.append(site._round)
+        if is_slow:
+            raise DeviceUnreachableError("no whole page in time")
+        return await real(miner)
+
+    async with Hall(tmp_path, "stock", speed=1000.0, is_mapped=False) as hall:
+        group = MinerGroup(0, (address_of(0, 0), address_of(0, 1)), "stock", S21_LEVELS)
+        seen = []
+        site = MinerApiSite([group], 2, options_of(hall), tmp_path / "p", HallClock(hall), seen.append)
+        for module in (fleet_module, site_module):
+            monkeypatch.setattr(module, "READ_MODES_EACH", 2)
+        await site.connect(10)
+        site.fleet.by_slot.pop(1)
+        monkeypatch.setattr(AntminerMiner, "read_back", read_back)
+        await until(lambda: len(asked) >= 5, "modes are asked for", 20)
+        assert np.diff(asked)[:4].tolist() == [2, 4, 8, 16]
+        await until(lambda: np.isfinite(seen[-1].values[0]), "its power is known all along", 20)
+        is_slow = False
+        await until(lambda: site.fleet.by_slot[0].mode_failures == 0, "and its mode again", 20)
+        await site.close()
 
 
 async def test_nobody_at_all_is_unreachable_and_nothing_is_taken(tmp_path):

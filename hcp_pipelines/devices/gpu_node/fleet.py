@@ -74,8 +74,12 @@ class Node:
     device: GpuNode | None = None
     telemetry: NodeTelemetry | None = None  # None: the last poll failed
     status: dict[int, GpuStatus] = field(default_factory=dict)  # of the last time that the agent was asked
+    is_status_old: bool = True  # it was away, or was never asked
     failures: int = 0
     next_round: int = 0
+    looking: asyncio.Task[None] | None = None  # at its operations and XIDs
+    agent_failures: int = 0
+    next_look: int = 0
     tickets: list[int] = field(default_factory=list)  # of the newest command; an older one is not carried out
     wanted: list[int] = field(default_factory=list)  # state codes
     wanted_at_s: list[float] = field(default_factory=list)  # simulated
@@ -89,8 +93,13 @@ class Node:
 
     def failed(self, round_number: int) -> None:
         """A poll went wrong: the last reading is worth nothing now."""
-        self.telemetry, self.failures = None, self.failures + 1
+        self.telemetry, self.failures, self.is_status_old = None, self.failures + 1, True
         self.next_round = round_number + min(2 ** (self.failures - 1), SILENT_ROUNDS_MAX)
+
+    def agent_failed(self, round_number: int) -> None:
+        """Its page can be read, and its agent can't."""
+        self.agent_failures += 1
+        self.next_look = round_number + min(2 ** (self.agent_failures - 1), SILENT_ROUNDS_MAX)
 
 
 class NodeFleet:

@@ -26,10 +26,13 @@ from hcp_pipelines.devices.gpu_node.watching import watch
 from hcp_pipelines.devices.gpu_node.xid_record import XidRecord
 from hcp_pipelines.devices.issues import counted
 from hcp_pipelines.devices.site import OnReading, Reading, Sent
-from hcp_pipelines.devices.work import kind_of, one_devices, spread
+from hcp_pipelines.devices.work import kind_of, one_devices, spread, within
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError, HcpError
 from hcp_pipelines.wire.slots import Slots, decode_slots
+
+TURN_DEADLINES = 2  # a node's page may take so many deadlines of one call: where it shows no GPU the agent is asked too
+LOOK_WITHIN_S = 1.0  # real: so long a round waits for an agent
 
 
 class GpuNodeSite:
@@ -69,6 +72,7 @@ class GpuNodeSite:
         self._teller = Teller(self.fleet, self._options, self._clock)
         for node in self.fleet.nodes:
             node.device, node.failures, node.next_round = self._device(node.address, self._client), 0, 0
+            node.agent_failures, node.next_look, node.is_status_old = 0, 0, True
             node.status = {}
         reading = await self._poll()
         if not any(node.telemetry for node in self.fleet.nodes):
@@ -88,9 +92,13 @@ class GpuNodeSite:
         """Stop reading and commands under way."""
         polling, teller, client = self._polling, self._teller, self._client
         self._polling, self._teller, self._client = None, None, None
-        if polling is not None:
-            polling.cancel()
-            await asyncio.gather(polling, return_exceptions=True)
+        looking = [node.looking for node in self.fleet.nodes if node.looking is not None]
+        ending = looking if polling is None else [polling, *looking]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        for node in self.fleet.nodes:
+            node.looking = None
         if teller is not None:
             await teller.close()
         if client is not None:
@@ -162,23 +170,40 @@ class GpuNodeSite:
 
     async def _ask(self, node: Node, device: GpuNode) -> str:
         try:
-            node.telemetry = await one_devices(_read(device), node.address)
+            page = within(_read(device), node.address, TURN_DEADLINES * self._options.deadline_s)
+            node.telemetry = await one_devices(page, node.address)
         except HcpError as error:
             if not node.failures:
                 self._log.info("a GPU node can't be read", node=node.address, error=str(error))
             node.failed(self._round)
             return kind_of(error)
-        is_back, node.failures = node.failures > 0 or not node.status, 0
+        node.failures = 0
+        return await self._look(node, device)
+
+    async def _look(self, node: Node, device: GpuNode) -> str:
+        """Look after a node, and wait a moment for it: an agent that is slow goes on beside the rounds, and holds up none."""
+        if node.looking is None:
+            if node.next_look > self._round:
+                return "ok"
+            node.looking = asyncio.create_task(one_devices(self._look_after(node, device), node.address))
+        await asyncio.wait({node.looking}, timeout=LOOK_WITHIN_S)
+        if not node.looking.done():
+            return "agent_slow"
+        looking, node.looking = node.looking, None
         try:
-            await one_devices(self._look_after(node, device, is_back=is_back), node.address)
+            await looking
         except HcpError as error:
-            self._log.info("a GPU node's agent can't be read", node=node.address, error=str(error))
+            if not node.agent_failures:
+                self._log.info("a GPU node's agent can't be read", node=node.address, error=str(error))
+            node.agent_failed(self._round)
             return f"agent_{kind_of(error)}"
+        node.agent_failures = 0
         return "ok"
 
-    async def _look_after(self, node: Node, device: GpuNode, *, is_back: bool) -> None:
-        if is_back:
+    async def _look_after(self, node: Node, device: GpuNode) -> None:
+        if node.is_status_old or not node.status:
             node.status = {one.index: one for one in await device.read_status()}
+            node.is_status_old = False
         await watch(node, device)
         await self._repairs.look_after(node, device)
 

@@ -16,6 +16,7 @@ from hcp_pipelines.devices.site import Evidence
 from hcp_pipelines.wire.slots import Slots
 
 SILENT_ROUNDS_MAX = 8  # a device that does not answer is asked again after 1, 2, 4, 8, 8 … rounds
+READ_MODES_EACH = 12  # rounds: the mode beside power and hashrate, which costs a second exchange
 IDENTIFY_AGAIN_AFTER = 3  # failures in a row: it may be another device by now
 UNKNOWN_STATE = 255
 
@@ -31,19 +32,27 @@ class Miner:
     telemetry: Telemetry | None = None  # None: the last poll failed
     failures: int = 0
     next_round: int = 0
+    mode_failures: int = 0
+    next_modes: int = 0  # the round from which on its mode is asked for again
     ticket: int = 0  # of the newest command for it; an older one is not carried out
     told: int = UNKNOWN_STATE
     told_at_s: float = float("-inf")  # simulated
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def answered(self, telemetry: Telemetry) -> None:
+    def answered(self, telemetry: Telemetry, *, with_modes: bool = True) -> None:
         """A poll went well."""
         self.telemetry, self.failures = telemetry, 0
+        if with_modes:
+            self.mode_failures, self.next_modes = 0, 0
 
-    def failed(self, round_number: int) -> None:
-        """A poll went wrong: the last reading is worth nothing now."""
+    def failed(self, round_number: int, *, with_modes: bool = False) -> None:
+        """A poll went wrong: the last reading is worth nothing now. A mode that can't be read is asked for ever more rarely."""
         self.telemetry, self.failures = None, self.failures + 1
         self.next_round = round_number + min(2 ** (self.failures - 1), SILENT_ROUNDS_MAX)
+        if with_modes:
+            self.mode_failures += 1
+            rounds = READ_MODES_EACH * min(2 ** (self.mode_failures - 1), SILENT_ROUNDS_MAX)
+            self.next_modes = round_number + rounds
         if self.failures >= IDENTIFY_AGAIN_AFTER:
             self.device = None
 

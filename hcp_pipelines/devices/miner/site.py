@@ -20,18 +20,18 @@ import structlog
 from hcp_pipelines.devices.issues import counted
 from hcp_pipelines.devices.miner import metrics
 from hcp_pipelines.devices.miner.evidence import square_with_meters
-from hcp_pipelines.devices.miner.fleet import Miner, MinerFleet
+from hcp_pipelines.devices.miner.fleet import READ_MODES_EACH, Miner, MinerFleet
 from hcp_pipelines.devices.miner.make import make_device
 from hcp_pipelines.devices.miner.telemetry import MinerGroup, MinerOptions, Telemetry
 from hcp_pipelines.devices.miner.telling import Teller
 from hcp_pipelines.devices.miner.web import new_client
 from hcp_pipelines.devices.site import OnReading, Reading, Sent
-from hcp_pipelines.devices.work import kind_of, one_devices, spread
+from hcp_pipelines.devices.work import kind_of, one_devices, spread, within
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError, HcpError
 from hcp_pipelines.wire.slots import Slots, decode_slots
 
-READ_MODES_EACH = 12  # rounds: the mode beside power and hashrate, which costs a second exchange
+TURN_DEADLINES = 2  # a miner's turn of a round may take so many deadlines of one call
 
 
 class Meters(Protocol):
@@ -161,20 +161,23 @@ class MinerApiSite:
         return await self._reading(at_s)
 
     async def _ask(self, miner: Miner, *, with_modes: bool) -> str:
+        with_modes = miner.device is None or (with_modes and miner.next_modes <= self._round)
+        turn = one_devices(self._read(miner, with_modes=with_modes), miner.address)
         try:
-            if miner.device is None:
-                making = make_device(miner.address, self._options, self._the_client)
-                miner.device = await one_devices(making, miner.address)
-                with_modes = True
-            reading = miner.device.read_back() if with_modes else miner.device.read()
-            telemetry = await one_devices(reading, miner.address)
+            telemetry = await within(turn, miner.address, TURN_DEADLINES * self._options.deadline_s)
         except HcpError as error:
             if not miner.failures:
                 self._log.info("a miner can't be read", slot=miner.slot, error=str(error))
-            miner.failed(self._round)
+            miner.failed(self._round, with_modes=with_modes)
             return kind_of(error)
-        miner.answered(telemetry if with_modes else _with_mode_of(miner.telemetry, telemetry))
+        whole = telemetry if with_modes else _with_mode_of(miner.telemetry, telemetry)
+        miner.answered(whole, with_modes=with_modes)
         return "ok"
+
+    async def _read(self, miner: Miner, *, with_modes: bool) -> Telemetry:
+        if miner.device is None:
+            miner.device = await make_device(miner.address, self._options, self._the_client)
+        return await (miner.device.read_back() if with_modes else miner.device.read())
 
     async def _reading(self, at_s: float) -> Reading:
         power_w, evidence = self.fleet.power()
