@@ -259,9 +259,9 @@ class Stream:
         if message.WhichOneof("body") == "ack" and self._server is not None:
             ack = message.ack
             is_accepted = not ack.refusal and any(a.accepted for a in ack.assignments)
-            process = self._server[0]
-            self._network.wire.append(
-                Wire(process.acted_at_s, "acked", self.facility_id, process.name, ack.command_id, 0, is_accepted)
+            network, name = self._network, self._server[0].name
+            network.wire.append(
+                Wire(network.loop.now_s, "acked", self.facility_id, name, ack.command_id, 0, is_accepted)
             )
 
     # -- in between ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tests.faults.bugs import BUGS, seeded
-from tests.faults.cases import CASES
+from tests.faults.cases import CASES, FACILITIES, GATEWAYS
 from tests.faults.checker import check
 from tests.faults.explore import play, report, shrink
 from tests.faults.records import read_run
@@ -42,6 +42,15 @@ def test_records_survive_their_file_and_are_judged_alike():
     again = read_run(list(run.lines()))
     assert list(again.lines()) == list(run.lines())
     assert check(again) == check(run) == []
+
+
+def test_a_write_that_ends_while_its_gateway_is_stopped_is_no_ack_before_it():
+    slow = [Happening(1 + n / 10, "slow disk", facility, 40.0, 3.0) for n, facility in enumerate(FACILITIES)]
+    stops = [
+        Happening(4.0 + 8 * k + 0.9 * n, "pause gateway", g, 3.0) for k in range(4) for n, g in enumerate(GATEWAYS)
+    ]
+    outcome = play("2", 40, [*slow, *stops], calm_s=15.0)
+    assert outcome.violations == [], report(outcome, 40)
 
 
 @pytest.mark.parametrize("bug", BUGS)

@@ -104,7 +104,7 @@ class Process:
         self.context.run(_PROCESS.set, self)
         self.runs, self.is_dead, self.number = True, False, 0
         self.held: list[asyncio.Handle] = []
-        self.paused_at_s = self.resumed_at_s = -1.0
+        self.paused_at_s, self.is_overdue = -1.0, False  # what runs now was due while the process stood still
         self.on_death: list[Callable[[], None]] = []
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -125,9 +125,14 @@ class Process:
         """SIGCONT: all that was due meanwhile is due now."""
         if self.runs or self.is_dead:
             return
-        self.runs, self.resumed_at_s = True, self.loop.now_s
+        self.runs = True
         held, self.held = self.held, []
+        self._note_overdue(is_overdue=True)
         self.loop._ready.extend(held)  # type: ignore[attr-defined]
+        self._note_overdue(is_overdue=False)
+
+    def _note_overdue(self, *, is_overdue: bool) -> None:
+        self.loop.call_soon(setattr, self, "is_overdue", is_overdue, context=self.loop.world)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -140,8 +145,11 @@ class Process:
 
     @property
     def acted_at_s(self) -> float:
-        """When what happens now was decided: before the pause, if it was just resumed."""
-        return self.paused_at_s if self.resumed_at_s == self.loop.now_s else self.loop.now_s
+        """When what happens now was decided: before the pause, if the pause came between word and deed.
+
+        What follows from what was overdue is decided after it, by clocks that show how late it is.
+        """
+        return self.paused_at_s if self.is_overdue else self.loop.now_s
 
 
 class OwnedTask(asyncio.Task[Any]):
