@@ -61,7 +61,8 @@ class GpuNodeDriver(Strict):
     deadline_ms: int = Field(default=5_000, ge=100, le=30_000)
     exporter_port: Port = 9400
     agent_port: Port = 9401
-    token_file: Path | None = None
+    token_file: Path | None = Field(default=None, description="With `{address}` in it: a file a node.")
+    token_over_http: bool = Field(default=False, description="Also beyond this machine: their network is closed.")
     xid_actions: Literal["observe", "act"] = "observe"
     board_idle_w: float | None = Field(default=None, gt=0, le=5_000)
     board_busy_w: float | None = Field(default=None, gt=0, le=5_000)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 import yaml
 from pydantic import SecretStr
 
@@ -22,6 +23,9 @@ from hcp_pipelines.edge.driver_config import BulkDriver, DriverConfig, GpuNodeDr
 if TYPE_CHECKING:
     from hcp_pipelines.devices.miner.telemetry import MinerOptions
 
+
+PLACE = "{address}"  # in the name of a token's file
+SHOWN = 5
 
 MakeDevices = Callable[[FacilityConfig, Path, Clock, int, OnReading], DeviceSite]
 
@@ -142,13 +146,16 @@ def _gpu_nodes(
         )
         for group in groups
     ]
+    token, tokens = _tokens(driver.token_file, [address for group in nodes for address in group.addresses])
     options = GpuNodeOptions(
         exporter_port=driver.exporter_port,
         agent_port=driver.agent_port,
         deadline_s=driver.deadline_ms / 1000,
         concurrency=driver.concurrency,
         exporter_interval_s=driver.exporter_interval_s,
-        token=_token(driver.token_file),
+        token=token,
+        tokens=tokens,
+        token_over_http=driver.token_over_http,
         xid_actions=driver.xid_actions,
         workloads={state: WorkloadSpec(**work.model_dump()) for state, work in driver.work_in().items()},
         boards=BoardPower(driver.board_idle_w, driver.board_busy_w),
@@ -156,10 +163,24 @@ def _gpu_nodes(
     return lambda on_reading: GpuNodeSite(nodes, slots, options, folder, clock, on_reading)
 
 
-def _token(path: Path | None) -> SecretStr | None:
-    """The bearer token of the nodes' agents; without one they can be read and not commanded."""
+def _tokens(path: Path | None, addresses: Sequence[str]) -> tuple[SecretStr | None, dict[str, SecretStr]]:
+    """(one for all agents, one by address): each node has its own where the file's name has a place for its address.
+
+    Without a token a node can be read and not commanded; a node's file that is not there costs that node alone.
+    """
     if path is None:
-        return None
+        return None, {}
+    if PLACE not in str(path):
+        return _token(path), {}
+    paths = {address: Path(str(path).replace(PLACE, address)) for address in addresses}
+    missing = [str(own) for own in paths.values() if not own.exists()]
+    if missing:
+        log, shown = structlog.get_logger("edge.drivers"), missing[:SHOWN]
+        log.warning("GPU nodes without a token can't be commanded", nodes=len(missing), missing=shown)
+    return None, {address: _token(own) for address, own in paths.items() if own.exists()}
+
+
+def _token(path: Path) -> SecretStr:
     token = _read_closed("token_file", path).strip()
     if not token:
         raise ConfigError(f"token_file {path} is empty: write the agents' token into it")

@@ -55,6 +55,7 @@ class GpuNodes(Part):
     exporter_port: int | None = Field(default=None, ge=1, le=65_535)
     agent_port: int | None = Field(default=None, ge=1, le=65_535)
     token_file: str | None = None
+    token_over_http: bool | None = None
     xid_actions: Literal["observe", "act"] | None = None
     board_idle_w: float | None = Field(default=None, gt=0, le=5_000)
     board_busy_w: float | None = Field(default=None, gt=0, le=5_000)

@@ -79,6 +79,8 @@ def _node_ports(driven: Sequence[FacilityInventory], token_file: Path | None) ->
     named = {"exporter_port": "exporter_port", "agent_port": "agent_port", "collect_s": "exporter_interval_s"}
     ports = {key: _agreed(driven, "gpu_node", field) for key, field in named.items()}
     own = _agreed(driven, "gpu_node", "token_file")
+    if own and "{address}" in own:
+        raise ConfigError(f"gpu_node.token_file: {own}; simulated nodes have one token: a file without {{address}}")
     return _named(ports | {"token_file": own or (str(token_file) if token_file else None)})
 
 

@@ -8,7 +8,7 @@ import pytest
 from hcp_pipelines.devices.bulk.device import BulkSite
 from hcp_pipelines.devices.many import ManySites
 from hcp_pipelines.domain.clock import SystemClock
-from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.domain.errors import ConfigError, DeviceRefusedError
 from hcp_pipelines.edge.config import EdgeConfig, FacilityConfig
 from hcp_pipelines.edge.drivers import make_site, period_of
 
@@ -111,6 +111,43 @@ def test_a_token_file_is_closed_and_not_empty(tmp_path, text, mode, words):
         path.chmod(mode)
     with pytest.raises(ConfigError, match=words):
         made(facility(NODES | {"token_file": str(path)}, gpus(8, "10.0.0.1")), tmp_path)
+
+
+def test_each_node_may_have_a_token_of_its_own_and_one_without_is_only_read(tmp_path):
+    for address in ("10.0.0.1", "10.0.0.3"):
+        (tmp_path / f"{address}.token").write_text(f"of {address}\n")
+        (tmp_path / f"{address}.token").chmod(0o600)
+    own = NODES | {"token_file": str(tmp_path / "{address}.token")}
+    options = made(facility(own, gpus(24, "10.0.0.1-3")), tmp_path / "edge")._options
+    tokens = [options.token_of(f"10.0.0.{n}") for n in (1, 2, 3)]
+    assert [one and one.get_secret_value() for one in tokens] == ["of 10.0.0.1", None, "of 10.0.0.3"]
+    (tmp_path / "10.0.0.3.token").chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        made(facility(own, gpus(24, "10.0.0.1-3")), tmp_path / "edge")
+
+
+@pytest.mark.parametrize(("said", "may"), [({}, False), ({"token_over_http": True}, True)])
+async def test_a_token_leaves_this_machine_in_clear_text_only_where_the_file_says_so(tmp_path, said, may):
+    import httpx  # not above: a process that imports this module looks whether the gateway loads it
+
+    (tmp_path / "token").write_text("secret")
+    (tmp_path / "token").chmod(0o600)
+    site = made(facility(NODES | {"token_file": str(tmp_path / "token")} | said, gpus(8, "192.0.2.1")), tmp_path)
+    asked = []
+
+    def answer(request):
+        asked.append(request.headers.get("authorization"))
+        return httpx.Response(202, stream=httpx.ByteStream(b"{}"))
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        writing = site._device("192.0.2.1", client)._transport.post("/v1/node/drain", b"{}")
+        if may:
+            await writing
+        else:
+            with pytest.raises(DeviceRefusedError, match=r"192\.0\.2\.1: .*token_over_http: true"):
+                await writing
+        await site._device("127.0.0.2", client)._transport.post("/v1/node/drain", b"{}")
+    assert asked == ["Bearer secret"] * (2 if may else 1)
 
 
 def test_real_devices_are_never_hurried(tmp_path):

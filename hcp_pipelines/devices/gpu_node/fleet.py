@@ -48,9 +48,15 @@ class GpuNodeOptions:
     concurrency: int = 64  # nodes at once, for polls and for commands apart
     exporter_interval_s: float = 30.0  # simulated: what the exporter says may be so old
     token: SecretStr | None = None
+    tokens: Mapping[str, SecretStr] = field(default_factory=dict)  # by address, in place of one for all
+    token_over_http: bool = False  # also beyond this machine: the nodes' network is closed
     xid_actions: Literal["observe", "act"] = "observe"
     workloads: Mapping[DeviceState, WorkloadSpec] = field(default_factory=dict)
     boards: BoardPower = field(default_factory=BoardPower)
+
+    def token_of(self, address: str) -> SecretStr | None:
+        """The token of a node's agent; None: it can be read, and not commanded."""
+        return self.tokens.get(address, self.token)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,8 @@ class GpuNodeSite:
             address,
             exporter_port=options.exporter_port,
             agent_port=options.agent_port,
-            token=options.token,
+            token=options.token_of(address),
+            token_over_http=options.token_over_http,
             within_s=options.deadline_s,
             client=client,
         )

@@ -9,18 +9,26 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from ipaddress import ip_address
 
 import httpx
 from pydantic import SecretStr
 
 from hcp_pipelines.devices.work import no_cookies
-from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
+from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError
 
 CONNECT_WITHIN_S = 2.0
 CALL_WITHIN_S = 5.0
 MAX_REPLY_BYTES = 512 * 1024  # eight GPUs with every counter there is are about 200 KiB
 _TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # plain HTTP only; loading the CAs costs 50 ms a node
 _PEER_LEFT = ("Server disconnected", "peer closed connection")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +62,14 @@ class NodeTransport:
         exporter_port: int = 9400,
         agent_port: int = 9401,
         token: SecretStr | None = None,
+        token_over_http: bool = False,
         within_s: float = CALL_WITHIN_S,
         client: httpx.AsyncClient | None = None,
     ) -> None:
         self._exporter = f"http://{host}:{exporter_port}"
         self._agent = f"http://{host}:{agent_port}"
-        self._token = token
+        self._host, self._token = host, token
+        self._may_send_token = token_over_http or _is_loopback(host)
         self._within_s = within_s
         self._timeout = httpx.Timeout(within_s, connect=min(CONNECT_WITHIN_S, within_s))
         self._is_own = client is None
@@ -83,9 +93,18 @@ class NodeTransport:
         return await self._call("GET", self._agent + path)
 
     async def post(self, path: str, body: bytes) -> Answer:
-        """A write to the agent, with the token where there is one."""
+        """A write to the agent, with the token where there is one.
+
+        Raises:
+            DeviceRefusedError: the token would cross a network that nobody has said to be closed; nothing was sent.
+        """
         headers = {"content-type": "application/json"}
         if self._token is not None:
+            if not self._may_send_token:
+                raise DeviceRefusedError(
+                    f"{self._host}: the agent's token is not sent in clear text beyond this machine; "
+                    "`token_over_http: true` says that the nodes' network is closed (docs/edge-site-file.md)"
+                )
             headers["authorization"] = f"Bearer {self._token.get_secret_value()}"
         return await self._call("POST", self._agent + path, headers, body)
 
