@@ -63,7 +63,9 @@ def _run_in_foreground(settings: Settings, start_at: datetime | None) -> None:
         with Live(console=console, refresh_per_second=2) as live:
             platform = Platform(settings, start_at, report=lambda text: live.console.print(plain(text, "dim")))
             asyncio.run(
-                platform.run(lambda p: live.update(live_screen(p.process_rows(), p.urls(), read_loop(settings))))
+                platform.run(
+                    lambda p: live.update(live_screen(p.children.rows(), p.children.urls(), read_loop(settings)))
+                )
             )
     else:
         platform = Platform(settings, start_at, report=_say)
@@ -85,9 +87,11 @@ def _announcer(settings: Settings) -> Callable[[Platform], None]:
             _say(text)
 
     def announce(platform: Platform) -> None:
-        if platform.is_ready():
+        if platform.children.are_ready():
             once(
-                "up", "everything is up: " + ", ".join(f"{k} {v}" for k, v in platform.urls().items() if k == "dagster")
+                "up",
+                "everything is up: "
+                + ", ".join(f"{k} {v}" for k, v in platform.children.urls().items() if k == "dagster"),
             )
         if {"policy", "settled"} <= said:
             return

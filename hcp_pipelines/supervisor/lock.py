@@ -1,7 +1,8 @@
-"""One platform per state directory: a lock that the kernel drops with its owner."""
+"""What only one platform may have: its state directory, by a lock that the kernel drops with its owner; its port."""
 
 import fcntl
 import os
+import socket
 from pathlib import Path
 from typing import Self
 
@@ -56,3 +57,16 @@ def owner_pid(path: Path) -> int | None:
         return None
     finally:
         os.close(fd)
+
+
+def refuse_busy_port(port: int, setting: str, use: str) -> None:
+    """Raise AlreadyRunningError when the loopback port is taken."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise AlreadyRunningError(
+                f"Port {port} on 127.0.0.1, wanted for {use}, is taken: {error.strerror}. "
+                f"Free it, or choose another one with {setting}=…"
+            ) from error

@@ -17,8 +17,9 @@ from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor import child as child_module
 from hcp_pipelines.supervisor import guardian
 from hcp_pipelines.supervisor.child import Child, ProcessSpec, State, check_health
-from hcp_pipelines.supervisor.lock import StateLock, owner_pid
-from hcp_pipelines.supervisor.platform import Guardian, Platform, refuse_busy_port
+from hcp_pipelines.supervisor.children import Children
+from hcp_pipelines.supervisor.lock import StateLock, owner_pid, refuse_busy_port
+from hcp_pipelines.supervisor.watcher import Guardian
 
 SLEEPER = "import time; time.sleep(60)"
 
@@ -59,14 +60,15 @@ async def test_a_child_that_dies_comes_back_after_its_backoff(tmp_path):
 
 def test_who_needs_postgres_is_not_started_again_before_postgres_is_back(tmp_path):
     postgres, daemon = make_child(tmp_path, SLEEPER), make_child(tmp_path, SLEEPER, after=("postgres",))
-    platform = Platform(Settings(state_dir=tmp_path), children={"postgres": postgres, "probe": daemon})
+    known = {"postgres": postgres, "probe": daemon}
+    children = Children(Settings(state_dir=tmp_path), SystemClock(), lambda _: None, known)
     postgres.state = daemon.state = State.BACKOFF
     postgres.retry_at_s, daemon.retry_at_s = float("inf"), 0.0
-    platform._poll()
+    children.poll()
     assert (daemon.state, daemon.restarts) == (State.BACKOFF, 0)
     postgres.state = State.READY
     try:
-        platform._poll()
+        children.poll()
         assert (daemon.state, daemon.restarts) == (State.STARTING, 1)
     finally:
         daemon.stop()
@@ -164,12 +166,12 @@ def test_what_outlives_the_leader_of_its_session_is_ended(tmp_path):
 def test_a_long_log_is_cut_while_it_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(child_module, "LOG_MAX_BYTES", 1000)
     child = make_child(tmp_path, SLEEPER)
-    platform = Platform(Settings(state_dir=tmp_path), children={"probe": child})
+    children = Children(Settings(state_dir=tmp_path), SystemClock(), lambda _: None, {"probe": child})
     with child_module._open_log(child.log_path) as log:
         for n in range(3):
             log.write(b"%d" % n * 1500)
             log.flush()
-            platform._cut_logs()
+            children.cut_logs()
         log.write(b"the end")
     assert child.log_path.read_bytes() == b"the end"
     assert child.log_path.with_suffix(".log.1").read_bytes() == b"2" * 1500
