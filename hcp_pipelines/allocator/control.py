@@ -18,6 +18,7 @@ from hcp_pipelines.allocator.decide import InForce, Limits
 from hcp_pipelines.allocator.incoming import check
 from hcp_pipelines.allocator.journal import AuditRow, MemoryRow, Outcome
 from hcp_pipelines.allocator.leases import Lease
+from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.allocator.returns import InFlight, Returns, Wiring
 from hcp_pipelines.allocator.session import Dial, GatewaySession, Handlers
@@ -60,6 +61,7 @@ class FacilityControl:
         self.asked = ""  # the question that was put before an operator last
         self._policy_held = 0  # by the gateway
         self._locks_held = 0  # the version that the gateway holds
+        self._sessions = self._planned_in = 0
         self._log = structlog.get_logger("allocator").bind(facility_id=site.facility_id)
         handlers = Handlers(self._announced, self._received, self._lost, lambda: hooks.announce(self))
         self.session = GatewaySession(site.facility_id, site.address, handlers, hooks.dial, hooks.tls)
@@ -77,6 +79,19 @@ class FacilityControl:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # -- out ----------------------------------------------------------------------------------------------------------
+
+    def plan(self, book: MarketBook) -> Wave | None:
+        """The owner's next wave; it may leave in the session that there is now, and in no other."""
+        self._planned_in = self._sessions
+        return self.owner.plan(book)
+
+    def may_send(self) -> bool:
+        """Whether what was planned last may still leave.
+
+        Its commit may have taken longer than the lease, or than the session: a new one closes what was journalled and not sent.
+        """
+        is_same = self._planned_in == self._sessions
+        return is_same and self.owner.is_ready and self.lease.holds(self._wiring.clock.monotonic_s())
 
     def send(self, wave: Wave, journalled_ns: int) -> None:
         """The journalled wave leaves."""
@@ -199,6 +214,7 @@ class FacilityControl:
         if self._resuming is not None:
             self._resuming.cancel()
         self.owner.is_ready = False
+        self._sessions += 1
         metrics.IS_READY.labels(self.site.facility_id).set(0)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:

@@ -42,7 +42,9 @@ _POLICIES = """
     order by p.facility_id, p.basis_tick_id desc"""
 _ENDPOINTS = "select facility_id, address from gateway_endpoints"
 _ADMISSION = """
-    insert into policy_admissions (policy_id, facility_id, allocator, is_admitted, reason) values (%s, %s, %s, %s, %s)"""
+    insert into policy_admissions (policy_id, facility_id, allocator, is_admitted, reason)
+    select %s, l.facility_id, l.owner, %s, %s from facility_leases l
+    where l.facility_id = %s and l.owner = %s and l.expires_at > now()"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class Intake:
         """Put something before an operator."""
         await ask(await self.connection(), facility_id, question, asked_by, self._clock.now())
 
-    async def record_admission(self, row: PolicyRow, allocator: str, reason: str) -> None:
-        """Keep that a policy was taken (`reason` empty) or refused, and why."""
-        values = (row.policy_id, row.facility_id, allocator, reason == "", reason)
-        await (await self.connection()).execute(_ADMISSION, values)
+    async def record_admission(self, row: PolicyRow, allocator: str, reason: str) -> bool:
+        """Keep that a policy is taken (`reason` empty) or refused, and why; whether the allocator owns the facility."""
+        values = (row.policy_id, reason == "", reason, row.facility_id, allocator)
+        return (await (await self.connection()).execute(_ADMISSION, values)).rowcount == 1

@@ -50,6 +50,7 @@ class Owner(Known):
         self.resting = 0  # devices that may not change yet for the price alone, as of the last plan
         self._random = np.random.default_rng([zlib.crc32(site.facility_id.encode()), epoch])
         self._would_be: list[HistoryRow] = []
+        self._has_inherited = False
 
     # -- what it goes by ----------------------------------------------------------------------------------------------
 
@@ -68,9 +69,11 @@ class Owner(Known):
         self.ask()
 
     def inherit(self, memory: Memory, newest_basis: int = 0) -> None:
-        """Go on from what a predecessor knew."""
-        self.following.inherit(memory, newest_basis)
-        self._recall(memory)
+        """Go on from what a predecessor knew; in later sessions of one's own it is older than what one has learnt since."""
+        if not self._has_inherited:
+            self._has_inherited = True
+            self.following.inherit(memory, newest_basis)
+            self._recall(memory)
 
     def memory(self) -> Memory:
         """What a successor should know; what was inherited, as long as there is nothing newer."""

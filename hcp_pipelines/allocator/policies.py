@@ -48,18 +48,22 @@ class PolicyDesk:
         return again
 
     async def _admit(self, control: FacilityControl, row: PolicyRow) -> bool:
-        """Take a policy or refuse it with the reason; the old one stays in force then."""
+        """Take a policy or refuse it with the reason; the old one stays in force then.
+
+        It is recorded before it is followed: a successor takes none of an older tick, whatever became of this process.
+        """
         admission, in_force = self._judge(control, row)
         if isinstance(admission, NeedsApproval):
             return await self._ask(control, row, admission)
         reason = reason_of(admission)
+        if not await self._intake.record_admission(row, self._name, reason):
+            return True  # another's by now, who judges for itself
         metrics.ADMISSIONS.labels("refused" if reason else "admitted").inc()
         if reason or in_force is None:
             self._refused.add(row.policy_id)
             self._log.warning("policy refused", policy_id=row.policy_id, reason=reason)
         else:
             control.follow(in_force)
-        await self._intake.record_admission(row, self._name, reason)
         return not reason
 
     async def _ask(self, control: FacilityControl, row: PolicyRow, admission: NeedsApproval) -> bool:

@@ -223,7 +223,7 @@ class Allocator:
     async def _plan_once(self) -> None:
         now_s = self._context.clock.monotonic_s()
         controls = [c for c in self._controls.values() if c.lease.holds(now_s)]
-        waves = [(c, wave) for c in controls if (wave := c.owner.plan(self._book)) is not None]
+        waves = [(c, wave) for c in controls if (wave := c.plan(self._book)) is not None]
         if not_done := [row for control in controls for row in control.owner.take_would_be()]:
             self._writer.batch.history += not_done
             self._writer.wake()
@@ -243,9 +243,8 @@ class Allocator:
         self._writer.wake()
 
     def _may_send(self, control: FacilityControl) -> bool:
-        """Whether the facility is still ours and its gateway still follows: both may have ended during the commit."""
-        is_ours = self._controls.get(control.site.facility_id) is control
-        return is_ours and control.owner.is_ready and control.lease.holds(self._context.clock.monotonic_s())
+        """Whether the facility is still ours, and its gateway still follows: both may have ended during the commit."""
+        return self._controls.get(control.site.facility_id) is control and control.may_send()
 
     async def _journal_waves(self, waves: Sequence[Wave]) -> set[str]:
         """Write the waves before they leave; those facilities whose lease stood. Nothing, when Postgres is away."""

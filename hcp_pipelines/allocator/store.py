@@ -99,8 +99,8 @@ class Incoming(Protocol):
     async def ask(self, facility_id: str, question: Question, asked_by: str) -> None:
         """Put something before an operator."""
 
-    async def record_admission(self, row: PolicyRow, allocator: str, reason: str) -> None:
-        """Keep that a policy was taken (`reason` empty) or refused, and why."""
+    async def record_admission(self, row: PolicyRow, allocator: str, reason: str) -> bool:
+        """Keep that a policy is taken (`reason` empty) or refused, and why; whether the allocator owns the facility."""
 
 
 class Listening(Protocol):
@@ -171,8 +171,10 @@ class PostgresStore:
     async def read_usage(self, facility_id: str, since: datetime) -> Usage:
         """Both on one fresh connection: a takeover must not wait behind anything."""
         async with await self._connect() as connection:
-            bookings = await read_bookings(connection, facility_id, since)
-            return Usage(bookings, await read_cursor(connection, facility_id))
+            journalled_seq = await read_cursor(
+                connection, facility_id
+            )  # first: what is journalled meanwhile is replayed
+            return Usage(await read_bookings(connection, facility_id, since), journalled_seq)
 
     async def take_over(self, facility_id: str, generation: int, now: datetime) -> Legacy:
         """All on one fresh connection."""

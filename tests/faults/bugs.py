@@ -69,6 +69,11 @@ def send_before_journal() -> Patches:
     return [patch.object(Allocator, "_journal_waves", journal)]
 
 
+def send_in_next_session() -> Patches:
+    """A wave leaves however long its commit took."""
+    return [patch.object(FacilityControl, "may_send", lambda self: self.owner.is_ready)]
+
+
 def forget_predecessor() -> Patches:
     """A new owner begins with empty ramp windows."""
     return [patch.object(Owner, "restore_ramps", lambda *_: None)]
@@ -156,6 +161,7 @@ BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
     "accept-lower-epoch": (accept_lower_epoch, "one owner"),
     "ack-before-store": (ack_before_store, "ack after store"),
     "send-before-journal": (send_before_journal, "journal before send"),
+    "send-in-next-session": (send_in_next_session, "closed never leaves"),
     "forget-predecessor": (forget_predecessor, "ramps"),
     "drive-without-booking": (drive_without_booking, "ramps"),
     "drop-failures": (drop_failures, "no lost command"),

@@ -50,6 +50,17 @@ def _stopped_in_mid_commit() -> tuple[Happening, ...]:
     return (Happening(3, "kill allocator", "alloc-a", 60.0), *stops)
 
 
+def _sessions_end_in_mid_commit() -> tuple[Happening, ...]:
+    """Commits are answered late, and every session ends shortly after a tick."""
+    resets = (
+        Happening(8.3 * n, "reset link", f"{a}>{g}")
+        for n in range(1, 5)
+        for a in ("alloc-a", "alloc-b")
+        for g in GATEWAYS
+    )
+    return (Happening(1.5, "slow commits", "all", 38.0, 3.0), *resets)
+
+
 def _each(at_s: float, what: str, for_s: float, amount: float) -> tuple[Happening, ...]:
     return tuple(Happening(at_s + n / 10, what, facility, for_s, amount) for n, facility in enumerate(FACILITIES))
 
@@ -65,6 +76,7 @@ CASES = {
     ),
     "ack-before-store": Case(2, 12),
     "send-before-journal": Case(2, 12),
+    "send-in-next-session": Case(1, 40, _sessions_end_in_mid_commit()),
     "forget-predecessor": Case(1, 35, _killed("allocator", 3.0, (9, "alloc-a"), (17, "alloc-b"), (26, "alloc-a"))),
     "drive-without-booking": Case(1, 40),
     "drop-failures": Case(1, 20, _each(0.05, "devices stuck", 40.0, 4.0), calm_s=70.0),

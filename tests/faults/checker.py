@@ -46,6 +46,18 @@ def journal_before_send(site: Site) -> Iterator[Violation]:
             )
 
 
+def closed_never_leaves(site: Site) -> Iterator[Violation]:
+    """What the journal says was never sent is not sent afterwards."""
+    closed = {j.command_id: j.at_s for j in site.journal if j.event == "expired"}
+    for sent in site.run.wire:
+        is_ours = sent.what == "sent" and sent.facility_id == site.id
+        if is_ours and closed.get(sent.command_id, 1e18) < sent.at_s - _NOTHING:
+            yield Violation(
+                sent.at_s, "closed never leaves", site.id,
+                f"{sent.sender} sent {sent.command_id}, which the journal had closed at {closed[sent.command_id]:.2f} s",
+            )  # fmt: skip
+
+
 def ack_after_store(site: Site) -> Iterator[Violation]:
     """What is acknowledged is durable."""
     stored = {e.command_id: e.at_s for e in site.entries if e.kind == "ack"}
@@ -204,7 +216,7 @@ def _short(ref: str) -> str:
 
 
 CHECKS: tuple[Check, ...] = (
-    journal_before_send, ack_after_store, one_owner, within_the_lease, no_lost_command, local_actions_are_journalled,
-    effective_once_and_in_order, nothing_is_left_undone, policies_do_not_go_back, *DEVICES_CHECKS, *LOAD_CHECKS,
-    *SAFETY_CHECKS,
+    journal_before_send, closed_never_leaves, ack_after_store, one_owner, within_the_lease, no_lost_command,
+    local_actions_are_journalled, effective_once_and_in_order, nothing_is_left_undone, policies_do_not_go_back,
+    *DEVICES_CHECKS, *LOAD_CHECKS, *SAFETY_CHECKS,
 )  # fmt: skip

@@ -121,6 +121,9 @@ class Happenings:
     def _lose_requests(self, h: Happening) -> Callable[[], None]:
         return self._set(self._u.db, "request_lost", h.amount, 0.0)
 
+    def _slow_commits(self, h: Happening) -> Callable[[], None]:
+        return self._set(self._u.db, "commit_late_s", h.amount, 0.0)
+
     def _lose_notifications(self, h: Happening) -> Callable[[], None]:
         return self._set(self._u.db, "deaf", h.amount, 0.0)
 

@@ -50,6 +50,7 @@ class Database:
         self.inventories, self.address = list(inventories), address
         self.is_down, self.hangs = False, False
         self.reply_lost = self.request_lost = self.deaf = 0.0  # probabilities
+        self.commit_late_s = 0.0  # the most by which the answer to a wave's commit is late
         self.leases = {i.facility_id: Lease() for i in inventories}
         self.alive: dict[str, tuple[bool, float]] = {}
         self.commanded: dict[tuple[str, int], CommandRow] = {}
@@ -73,8 +74,8 @@ class Database:
 
     # -- statements ---------------------------------------------------------------------------------------------------
 
-    async def run(self, apply: Callable[[], T]) -> T:
-        """Have `apply` committed at the server, and answered."""
+    async def run(self, apply: Callable[[], T], late_s: float = 0.0) -> T:
+        """Have `apply` committed at the server, and answered so many seconds late."""
         answer: asyncio.Future[T] = self.loop.create_future()
         is_lost = self.random.random() < self.request_lost
 
@@ -84,12 +85,12 @@ class Database:
             elif self.is_down or is_lost:
                 self._fail(answer, "server closed the connection unexpectedly")
             else:
-                self._commit(answer, apply)
+                self._commit(answer, apply, late_s)
 
         self.loop.later(self._latency_s(), arrive)
         return await answer
 
-    def _commit(self, answer: "asyncio.Future[T]", apply: Callable[[], T]) -> None:
+    def _commit(self, answer: "asyncio.Future[T]", apply: Callable[[], T], late_s: float) -> None:
         try:
             found = apply()
         except psycopg.Error as error:
@@ -98,19 +99,19 @@ class Database:
         if self.random.random() < self.reply_lost:
             self._fail(answer, "connection lost after the commit")
         else:
-            self._later(answer, lambda: answer.set_result(found))
+            self._later(answer, lambda: answer.set_result(found), late_s)
 
     def _fail(self, answer: "asyncio.Future[Any]", why: str) -> None:
         self._later(answer, lambda: answer.set_exception(psycopg.OperationalError(why)))
 
-    def _later(self, answer: "asyncio.Future[Any]", settle: Callable[[], None]) -> None:
+    def _later(self, answer: "asyncio.Future[Any]", settle: Callable[[], None], late_s: float = 0.0) -> None:
         def reply() -> None:
             if self.hangs:
                 self._hung.append(reply)
             elif not answer.done():
                 settle()
 
-        self.loop.later(self._latency_s(), reply)
+        self.loop.later(late_s + self._latency_s(), reply)
 
     def _latency_s(self) -> float:
         return 0.0003 + self.random.random() ** 4 * 0.02
@@ -164,6 +165,14 @@ class Database:
         """Whether a lease is good now."""
         lease = self.leases[facility_id]
         return lease.owner == owner and lease.epoch == epoch and lease.expires_s > self.loop.now_s
+
+    def admit(self, facility_id: str, owner: str, taken: Admission | None) -> bool:
+        """As the statement does; the checker is told of what was taken."""
+        lease = self.leases[facility_id]
+        is_owner = lease.owner == owner and lease.expires_s > self.loop.now_s
+        if is_owner and taken is not None:
+            self.admissions.append(replace(taken, at_s=self.loop.now_s))
+        return is_owner
 
     def _note_lease(self, facility_id: str) -> None:
         lease = self.leases[facility_id]
@@ -263,10 +272,9 @@ class Database:
         self.open[facility_id].clear()
         return len(closed)
 
-    def usage(self, facility_id: str, since: datetime) -> Usage:
-        """What used up the ramps, and the cursor."""
-        bookings = [b for b in self.bookings[facility_id] if b[0] > since.timestamp()]
-        return Usage(sorted(bookings, key=lambda b: b[0]), self.cursors.get(facility_id, 0))
+    def bookings_of(self, facility_id: str, since: datetime) -> list[tuple[float, str, float]]:
+        """What used up the ramps."""
+        return sorted((b for b in self.bookings[facility_id] if b[0] > since.timestamp()), key=lambda b: b[0])
 
     def switches(self, facility_id: str, generation: int, since: datetime) -> list[Switched]:
         """What was commanded and may have left."""
@@ -390,8 +398,8 @@ class MemoryIntake:
     async def ask(self, facility_id: str, question: Question, asked_by: str) -> None:
         """Nobody answers."""
 
-    async def record_admission(self, row: PolicyRow, allocator: str, reason: str) -> None:
-        """Kept for the checker, if it was taken."""
+    async def record_admission(self, row: PolicyRow, allocator: str, reason: str) -> bool:
+        """Kept for the checker, if it was taken by an owner."""
         process = current()
         taken = Admission(
             self._db.loop.now_s,
@@ -400,7 +408,7 @@ class MemoryIntake:
             row.policy_id,
             row.body["basis_tick_id"],
         )
-        await self._db.run(lambda: None if reason else self._db.admissions.append(taken))
+        return await self._db.run(lambda: self._db.admit(row.facility_id, allocator, None if reason else taken))
 
 
 def id_of(process: object) -> str:
@@ -483,7 +491,8 @@ class MemoryStore:
 
     async def write_commands(self, owner: str, rows: Sequence[CommandRow]) -> set[str]:
         """In one commit."""
-        return await self._db.run(lambda: self._db.write_commands(owner, rows))
+        late_s = self._db.random.random() * self._db.commit_late_s
+        return await self._db.run(lambda: self._db.write_commands(owner, rows), late_s)
 
     async def write_outcomes(self, batch: Batch) -> None:
         """In one commit."""
@@ -494,8 +503,9 @@ class MemoryStore:
         return await self._db.run(lambda: self._db.write_obligation(owner, epoch, before, after))
 
     async def read_usage(self, facility_id: str, since: datetime) -> Usage:
-        """As of one instant."""
-        return await self._db.run(lambda: self._db.usage(facility_id, since))
+        """Two statements, in the order of the real ones."""
+        journalled_seq = await self._db.run(lambda: self._db.cursors.get(facility_id, 0))
+        return Usage(await self._db.run(lambda: self._db.bookings_of(facility_id, since)), journalled_seq)
 
     async def take_over(self, facility_id: str, generation: int, now: datetime) -> Legacy:
         """Several statements, each by itself."""

@@ -56,6 +56,7 @@ CHANCES = {
     "hang database": Chance(2, "all", (0.3, 6)),
     "lose replies": Chance(3, "all", (2, 10), (0.1, 0.5)),
     "lose requests": Chance(3, "all", (2, 10), (0.1, 0.5)),
+    "slow commits": Chance(2, "all", (2, 15), (0.5, 3.0)),
     "lose notifications": Chance(2, "all", (5, 30), (0.3, 1.0)),
     "fill disk": Chance(2, "facility", (1, 8)),
     "slow disk": Chance(2, "facility", (2, 10), (0.1, 6)),

@@ -271,8 +271,11 @@ async def test_the_policy_of_the_newest_tick_comes_first_and_not_the_last_to_com
         newest, other = await intake.policies(["hou-1"])
         assert (newest.body["basis"], other.body["basis"]) == (new, old)
         assert await read_newest_basis(connection, "hou-1") == 0
-        await intake.record_admission(newest, "alloc-a", "")
-        await intake.record_admission(other, "alloc-a", "basis: it is old")
+        assert not await intake.record_admission(newest, "alloc-a", ""), "nobody's lease stands"
+        owned_by(database, "alloc-a")
+        assert await intake.record_admission(newest, "alloc-a", "")
+        assert await intake.record_admission(other, "alloc-a", "basis: it is old")
+        assert not await intake.record_admission(other, "alloc-b", ""), "stopped past its lease, and woken"
         assert await read_newest_basis(connection, "hou-1") == new
     finally:
         await intake.close()

@@ -108,3 +108,14 @@ def test_a_successor_takes_no_policy_older_than_its_predecessors():
     own = rig.owner.in_force.policy.basis_tick_id
     assert word(own - 1).startswith("basis: ")
     assert word(own) == word(own + 1) == ""
+
+
+def test_a_new_session_of_the_same_owner_forgets_nothing_that_is_not_stored_yet():
+    rig = Rig()
+    stored = rig.owner.memory()
+    rig.owner.inherit(stored)
+    order(rig, curtail(0.2))
+    mix = rig.owner.memory()["mix"]
+    assert mix
+    rig.owner.inherit(stored)
+    assert rig.owner.memory()["mix"] == mix

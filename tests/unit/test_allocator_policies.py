@@ -1,0 +1,60 @@
+"""The desk: a policy is recorded as taken before it is followed, and by who owns the facility. The store is a fake."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from hcp_pipelines.allocator.intake import PolicyRow
+from hcp_pipelines.allocator.policies import PolicyDesk
+from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.settings import Settings
+from tests.support import fleet
+from tests.unit.test_allocator_owner import Rig
+
+
+class Desk:
+    """A desk with one facility, one newer policy, and what the store says to its admission, one word after the other."""
+
+    def __init__(self, *words):
+        self.words, self.recorded, self.rig = list(words), [], Rig()
+        policy = fleet.policy(self.rig.inventory, self.rig.book, basis=self.basis + 1)
+        self.row = PolicyRow(self.rig.site.facility_id, 7, policy.digest(), policy.model_dump(mode="json"))
+        self.desk = PolicyDesk("alloc-a", Settings(), self.rig.clock, self, self.rig.book)
+
+    @property
+    def basis(self):
+        return self.rig.owner.in_force.policy.basis_tick_id
+
+    async def policies(self, ids):
+        return [self.row]
+
+    async def record_admission(self, row, allocator, reason):
+        self.recorded.append((row.policy_id, reason, self.basis))
+        word = self.words.pop(0)
+        if isinstance(word, Exception):
+            raise word
+        return word
+
+    async def load(self):
+        control = SimpleNamespace(owner=self.rig.owner, site=self.rig.site, follow=self.rig.owner.follow)
+        return await self.desk.load({self.rig.site.facility_id: control})
+
+
+async def test_a_policy_whose_record_is_not_written_is_not_followed_yet():
+    desk = Desk(StorageError("the connection is lost"), True)
+    before = desk.basis
+    with pytest.raises(StorageError):
+        await desk.load()
+    assert desk.basis == before
+    await desk.load()
+    assert desk.basis == before + 1
+    assert desk.recorded == [(7, "", before), (7, "", before)], "recorded before it is followed"
+    await desk.load()
+    assert len(desk.recorded) == 2
+
+
+async def test_who_owns_the_facility_no_more_follows_nothing_new():
+    desk = Desk(False)
+    before = desk.basis
+    await desk.load()
+    assert desk.basis == before
