@@ -156,7 +156,7 @@ class Owner(Known):
         price = wanted.price if wanted is not None and wanted.price is not None else 0.0
         value = revenue - price * self.site.shape.power_mw
         fixed_mw = self._fixed_mw(directives)
-        load = Load(value, self.site.settle_s, fixed_mw, self.obligations.sheddable)
+        load = Load(value, self.site.fall_s, fixed_mw, self.obligations.sheddable)
         return direct(self.site.shape, base, present, directives, load, floor_mw)
 
     def _fixed_mw(self, directives: Sequence[Directive]) -> dict[str, float]:

@@ -34,6 +34,7 @@ class Site:
     group_types: tuple[str, ...]
     shape: FacilityShape
     settle_s: Floats  # [g, s] simulated seconds a device may take to arrive
+    fall_s: Floats  # [g, s] simulated seconds it usually takes to arrive from above
     ramps: tuple[RampLimit, ...]
     address: str  # gRPC target of the gateway
 
@@ -46,13 +47,13 @@ class Site:
 def site_of(inventory: FacilityInventory, portfolio_mw: float, address: str) -> Site:
     """The site of an inventory; `portfolio_mw` is the capacity of all facilities together."""
     groups = inventory.groups
-    power, settle = np.zeros((len(groups), STATE_COUNT)), np.zeros((len(groups), STATE_COUNT))
+    power, settle, fall = (np.zeros((len(groups), STATE_COUNT)) for _ in range(3))
     group_of_slot = np.full(inventory.slots, -1, dtype=np.int64)
     for g, group in enumerate(groups):
         group_of_slot[group.first_slot : group.first_slot + group.devices] = g
         for step in group.ladder:
             power[g, step.state] = step.power_kw * inventory.pue / 1000
-            settle[g, step.state] = step.settle_s
+            settle[g, step.state], fall[g, step.state] = step.settle_s, group.fall_s(step)
     shape = FacilityShape(
         facility_id=inventory.facility_id,
         generation=inventory.generation,
@@ -76,6 +77,7 @@ def site_of(inventory: FacilityInventory, portfolio_mw: float, address: str) -> 
         group_types=tuple(g.type.value for g in groups),
         shape=shape,
         settle_s=settle,
+        fall_s=fall,
         ramps=ramp_limits(inventory.ramps, inventory.capacity_mw / portfolio_mw),
         address=address,
     )

@@ -74,6 +74,11 @@ class GroupInventory:
         """IT kW of one device in each state of the ladder."""
         return {step.state: step.power_kw for step in self.ladder}
 
+    def fall_s(self, step: LadderState) -> float:
+        """Seconds that a device usually takes to a state from above it; its deadline where only that is known."""
+        usual_s: float = self.specifications.get("ramp_s", {}).get(step.state.label, {}).get("down", step.settle_s)
+        return min(usual_s, step.settle_s)
+
 
 @dataclass(frozen=True, slots=True)
 class RampBudget:

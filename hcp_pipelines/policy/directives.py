@@ -78,13 +78,13 @@ class Load:
 
     Attributes:
         value: [g, s] $/h of one device in each state, revenue less power bought; what a reduction forgoes.
-        settle_s: [g, s] seconds until a device has arrived.
+        fall_s: [g, s] seconds that a device usually takes to a state from above it.
         fixed_mw: all-in MW by feeder of devices that can't be commanded now, but draw.
         sheddable: [g] groups whose load counts towards a floor.
     """
 
     value: Floats
-    settle_s: Floats
+    fall_s: Floats
     fixed_mw: Mapping[str, float] = field(default_factory=dict)
     sheddable: Bools | None = None
 
@@ -190,7 +190,7 @@ class _Targets:
             for g, high, low, each in self._steps(groups, rising=False):
                 if excess <= _NOTHING:
                     return
-                if quick and self._load.settle_s[g, low] > directive.within_s:
+                if quick and self._load.fall_s[g, low] > directive.within_s:
                     continue
                 devices = min(int(self.counts[g, high]), math.ceil(excess / each - _NOTHING))
                 moved = self._move(g, high, low, devices)
@@ -223,7 +223,7 @@ class _Targets:
                         continue
                     cost = float(value[g, high] - value[g, low]) / each * (-1 if rising else 1)
                     into = high if rising else low
-                    found.append((cost, float(self._load.settle_s[g, into]), g, low, high, each))
+                    found.append((cost, float(self._load.fall_s[g, into]), g, low, high, each))
         return [(g, low, high, each) if rising else (g, high, low, each) for _, _, g, low, high, each in sorted(found)]
 
     def _move(self, g: int, from_state: int, to_state: int, devices: int) -> int:

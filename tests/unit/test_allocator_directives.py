@@ -1,11 +1,13 @@
 """What operators order, over what the policy wants, on a clock that moves by hand."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
 import pytest
 
 from hcp_pipelines.allocator.standing import Lockout, Standing, Timed
+from hcp_pipelines.devices.settling import GPU_FAMILY, Transition, timing
 from hcp_pipelines.domain.modes import ControlMode, DeviceState
 from hcp_pipelines.policy.directives import Directive, Kind
 from hcp_pipelines.wire.slots import decode_slots, encode_slots
@@ -41,6 +43,23 @@ def test_a_curtailment_goes_at_once_past_the_ramps_and_says_who_ordered_it():
         ("operator_curtailment", "ann", "curtail/7: transformer hot")
     }
     assert rig.plan() is None
+
+
+def usual_s(rig, row):
+    """Seconds that a device of a row's group usually takes down to the row's state."""
+    group = next(g for g in rig.inventory.groups if g.group_id == row.group_id)
+    transition = Transition.STEP if row.to_state == DeviceState.MINING_ECO else Transition.SLEEP
+    return timing(GPU_FAMILY if group.type == "GPU" else group.firmware, transition, group.model).typical_s
+
+
+@pytest.mark.parametrize("within_s", [5.0, 10.0, 20.0])
+def test_what_is_down_in_time_goes_first_where_it_is_enough(within_s):
+    rig, limit_mw = Rig(), 0.95 * load_mw(Rig())
+    wave = order(rig, replace(curtail(limit_mw), within_s=within_s))
+    assert max(usual_s(rig, row) for row in wave.rows) <= within_s
+    assert load_mw(rig) <= limit_mw
+    at_leisure = Rig()
+    assert max(usual_s(at_leisure, row) for row in order(at_leisure, curtail(limit_mw)).rows) > 20.0
 
 
 def test_its_end_is_ramped_and_what_it_took_is_on_the_window():
