@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,9 +17,11 @@ from hcp_pipelines.devices.discovery.ranges import expand
 from hcp_pipelines.devices.miner.telemetry import MinerOptions
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.fleet.comparing import places
 from hcp_pipelines.fleet.discovery import apply_scan, preview_scan
+from hcp_pipelines.fleet.inventory import load_inventory
 from hcp_pipelines.fleet.reconcile import Reconciliation
-from hcp_pipelines.settings import environment_value
+from hcp_pipelines.settings import Settings, environment_value
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 
@@ -42,6 +44,11 @@ SHOWN = 20  # rows of a table on a terminal; --json has all
 @click.option("--agent-port", type=click.IntRange(1, 65_535), default=9401, show_default=True)
 @click.option("--exporter-port", type=click.IntRange(1, 65_535), default=9400, show_default=True)
 @click.option("--kind", type=click.Choice(["miners", "gpu-nodes", "all"]), default="all", show_default=True)
+@click.option(
+    "--authenticate",
+    is_flag=True,
+    help="Log on to stock Antminers anywhere in RANGES, for their MAC; else only where --facility has a miner.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @state_dir_option
 @click.pass_context
@@ -52,6 +59,7 @@ def discover(
     facility_id: str | None,
     is_applied: bool,
     kind: str,
+    authenticate: bool,
     as_json: bool,
     own_state_dir: Path | None,
     **options: float,
@@ -63,11 +71,13 @@ def discover(
         addresses = expand(ranges)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    settings = settings_of(context, own_state_dir)
+    log_on = set(addresses) if authenticate else _expected(settings, facility_id)
     with _progress() as on_progress:
-        found = uvloop.run(_scan(addresses, kind, options, on_progress))
+        found = uvloop.run(_scan(addresses, kind, options, on_progress, log_on))
     changes, generation = None, None
     if facility_id is not None:
-        with connect(settings_of(context, own_state_dir), Role.FLEET if is_applied else Role.API) as connection:
+        with connect(settings, Role.FLEET if is_applied else Role.API) as connection:
             if is_applied:
                 result = apply_scan(connection, facility_id, found, environment_value("USER") or "operator")
                 changes, generation = result.reconciliation, result.generation
@@ -80,7 +90,17 @@ def discover(
         _show_changes(facility_id, changes, generation)
 
 
-async def _scan(addresses: Sequence[str], kind: str, options: Mapping[str, float], on_progress: OnProgress) -> Scan:
+def _expected(settings: Settings, facility_id: str | None) -> set[str]:
+    """Where a facility's inventory has devices: strangers elsewhere are shown no password."""
+    if facility_id is None:
+        return set()
+    with connect(settings, Role.API) as connection:
+        return {address for group in load_inventory(connection, facility_id).groups for _, address in places(group)}
+
+
+async def _scan(
+    addresses: Sequence[str], kind: str, options: Mapping[str, float], on_progress: OnProgress, log_on: Set[str]
+) -> Scan:
     """Miners first; GPU nodes where no miner answered."""
     from hcp_pipelines.devices.discovery.nodes import scan_nodes  # these bring httpx: not for every command
     from hcp_pipelines.devices.discovery.scan import scan
@@ -89,7 +109,7 @@ async def _scan(addresses: Sequence[str], kind: str, options: Mapping[str, float
     scans, clock = list[Scan](), SystemClock()
     if kind != "gpu-nodes":
         own = MinerOptions(**{name: options[name] for name in _MINERS})  # type: ignore[arg-type]
-        scans.append(await scan(addresses, own, clock, on_progress))
+        scans.append(await scan(addresses, own, clock, on_progress, log_on=log_on))
     if kind != "miners":
         miners = {one.address for scan in scans for one in scan.found}
         rest = [address for address in addresses if address not in miners]
@@ -117,7 +137,8 @@ def _progress() -> Iterator[OnProgress]:
 def _document(found: Scan, changes: Reconciliation | None, generation: int | None) -> dict[str, object]:
     rates = {"probes_per_s": round(found.probes_per_s, 1), "identified_per_s": round(found.identified_per_s, 1)}
     document: dict[str, object] = {"addresses": len(found.addresses), **rates}
-    document |= {"found": [asdict(one) for one in found.found], "hung": found.hung, "missed": found.missed}
+    document |= {"found": [asdict(one) for one in found.found], "hung": found.hung, "missed": list(found.missed)}
+    document["missed_because"] = dict(Counter(found.missed.values()))
     if changes is not None:
         document["changes"] = [
             {"kind": c.kind, "slot": c.slot, "address": c.found.address if c.found else c.before.address}
@@ -142,6 +163,9 @@ def _show(found: Scan) -> None:
         f"{len(found.addresses)} addresses, {len(found.found)} devices ({kinds or 'none'}), {len(found.hung)} hung; "
         f"{found.probes_per_s:,.0f} addresses/s, {found.identified_per_s:,.0f} identified/s"
     )
+    for why, addresses in Counter(found.missed.values()).most_common():
+        example = next(address for address, reason in found.missed.items() if reason == why)
+        click.echo(f"{addresses} could not be looked at from here: {why} ({example}); nothing is known of who is there")
 
 
 def _show_changes(facility_id: str | None, changes: Reconciliation | None, generation: int | None) -> None:

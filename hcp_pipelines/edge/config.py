@@ -49,6 +49,7 @@ class DiscoveryConfig(Strict):
 
     every_s: float = Field(default=30, ge=0.2, le=86_400, description="From one's beginning to the next one's, real.")
     ranges: tuple[str, ...] = Field(default=(), description="In place of the groups' own addresses.")
+    authenticate: bool = Field(default=False, description="Log on to stock Antminers anywhere in the ranges.")
     probes: int = Field(default=64, ge=1, le=1024, description="First looks at once.")
     concurrency: int = Field(default=16, ge=1, le=512, description="Closer looks at once.")
     connections_per_s: float = Field(default=1000, ge=1, le=50_000)

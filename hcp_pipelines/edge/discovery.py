@@ -97,7 +97,8 @@ class Discovery:
         from hcp_pipelines.devices.discovery.scan import scan
 
         options = replace(miner_options(driver), concurrency=self._own.concurrency)
-        return await scan(addresses, options, self._clock, _unheard, self._own.probes, self._pace.wait)
+        log_on = set(addresses) if self._own.authenticate else expected(self._config)
+        return await scan(addresses, options, self._clock, _unheard, self._own.probes, self._pace.wait, log_on)
 
     async def _sweep_nodes(self, driver: GpuNodeDriver, addresses: Sequence[str]) -> Scan:
         from hcp_pipelines.devices.discovery.nodes import scan_nodes
@@ -149,6 +150,12 @@ def sweeps(config: FacilityConfig, own: DiscoveryConfig) -> list[tuple[DriverCon
             addresses = found.setdefault(driver.model_dump_json(), (driver, list(own.addresses)))[1]
             addresses += () if own.ranges else group.address_of_each
     return list(found.values())
+
+
+def expected(config: FacilityConfig) -> set[str]:
+    """Addresses at which the inventory has a miner: who answers there may be shown a digest of a password."""
+    drivers = [(config.driver_of(group), group) for group in config.groups]
+    return {a for driver, group in drivers if isinstance(driver, MinerApiDriver) for a in group.address_of_each}
 
 
 def parts_of(scan: Scan, process_id: str, number: int, finished_at: str) -> Iterator[pb.DiscoveryPart]:

@@ -16,6 +16,7 @@ class DiscoveryRules(Part):
     ranges: tuple[str, ...] = ()  # in place of the groups' own addresses
     vanished_after_scans: int = Field(default=3, ge=1, le=1000)
     held_above_fraction: float = Field(default=0.2, gt=0, le=1)  # of the devices that were there, gone in one scan
+    authenticate: bool | None = None
     probes: int | None = Field(default=None, ge=1, le=1024)
     concurrency: int | None = Field(default=None, ge=1, le=512)
     connections_per_s: float | None = Field(default=None, ge=1, le=50_000)

@@ -34,7 +34,7 @@ async def test_nodes_are_found_with_their_boards_and_what_they_are_made_of(tmp_p
     first = found.found[0]
     assert (first.dialect, first.model, first.problem) == (GPU_NODE, "H100 SXM5", "")
     assert first.specification.as_dict() == {"memory_gb": 79.6, "compute_capability": "9.0", "max_power_w": 700.0}
-    assert (found.hung, found.missed) == ([], [])
+    assert (found.hung, found.missed) == ([], {})
     assert found.looked_at == {*there, "127.16.0.1", "127.200.0.1"}
 
 
@@ -78,4 +78,4 @@ async def test_an_address_that_can_not_be_looked_at_from_here_is_told_apart(monk
 
     monkeypatch.setattr(nodes.socket, "socket", NoSocket)
     found = await scan(["127.0.0.1"], GpuNodeOptions(deadline_s=0.3))
-    assert (found.missed, found.looked_at) == (["127.0.0.1"], set())
+    assert (found.missed, found.looked_at) == ({"127.0.0.1": "Too many open files"}, set())

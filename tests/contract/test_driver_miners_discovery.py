@@ -1,15 +1,17 @@
 """Discovery against the simulated miners: who is there, who hangs, and what `hcp discover` makes of it."""
 
 import asyncio
+import errno
 import json
 import os
 import sys
 
 import pytest
 
+from hcp_pipelines.devices.discovery import probe
 from hcp_pipelines.devices.discovery.ranges import expand
 from hcp_pipelines.devices.discovery.scan import scan
-from hcp_pipelines.devices.miner.telemetry import Dialect
+from hcp_pipelines.devices.miner.telemetry import Dialect, MinerOptions
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.fleet.apply import apply
 from simulators import faults
@@ -39,7 +41,8 @@ async def hall(tmp_path):
 
 async def test_everybody_is_found_with_name_and_address(hall):
     progress = []
-    found = await scan(ADDRESSES, options_of(hall), SystemClock(), lambda *args: progress.append(args))
+    told = (SystemClock(), lambda *args: progress.append(args))
+    found = await scan(ADDRESSES, options_of(hall), *told, log_on=set(ADDRESSES))
     there = [f"127.16.0.{16 * n + m + 1}" for n in range(len(NAMES)) for m in range(4)]
     assert [one.address for one in found.found] == there
     assert [one.dialect for one in found.found] == [kind for kind in KINDS for _ in range(4)]
@@ -63,10 +66,51 @@ async def test_hung_and_silent_addresses_are_told_apart(hall):
 
 
 async def test_a_miner_whose_pages_are_shut_is_found_with_what_is_wrong(hall):
-    found = await scan(ADDRESSES[:1], options_of(hall, web_port=1), SystemClock(), lambda *_: None)
+    options = options_of(hall, web_port=1)
+    found = await scan(ADDRESSES[:1], options, SystemClock(), lambda *_: None, log_on=set(ADDRESSES))
     (one,) = found.found
     assert (one.dialect, one.mac) == (Dialect.ANTMINER, "")
     assert "get_system_info" in one.problem
+
+
+async def test_a_stranger_that_says_it_is_a_stock_antminer_is_shown_no_password(tmp_path):
+    """A digest of the stock password is all that it takes to guess it: only expected addresses are sent one."""
+    asked = []
+
+    async def page(reader, writer):
+        asked.append((await reader.read(65_536)).decode())
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\n")
+        writer.write(b'WWW-Authenticate: Digest realm="antMiner Configuration", nonce="1", qop="auth"\r\n')
+        writer.write(b"Content-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async def version(reader, writer):
+        await reader.read(65_536)
+        writer.write(b'{"VERSION":[{"BMMiner":"1.0","CompileTime":"x","Type":"Antminer S21"}]}\0')
+        writer.close()
+
+    api, web = [await asyncio.start_server(serve, "127.0.0.1", 0) for serve in (version, page)]
+    ports = {"api_port": api.sockets[0].getsockname()[1], "web_port": web.sockets[0].getsockname()[1]}
+    options = MinerOptions(**ports, v3_port=1, deadline_s=2.0)
+    (one,) = (await scan(["127.0.0.1"], options, SystemClock(), lambda *_: None)).found
+    assert (one.dialect, one.model, one.mac, asked) == (Dialect.ANTMINER, "S21", "", [])
+    assert "not at an expected address" in one.problem
+    await scan(["127.0.0.1"], options, SystemClock(), lambda *_: None, log_on={"127.0.0.1"})
+    assert "Digest" in asked[-1]
+    for server in (api, web):
+        server.close()
+
+
+def test_addresses_that_can_not_be_looked_at_are_told_with_the_reason(hcp, monkeypatch):  # noqa: F811
+    async def unreachable(*_):
+        raise OSError(errno.ENETUNREACH, "")
+
+    monkeypatch.setattr(probe, "_say", unreachable)
+    done = hcp("discover", "10.255.0.0/30", "--kind", "miners")
+    assert "3 could not be looked at from here: Network is unreachable (10.255.0.1)" in done.out
+    told = json.loads(hcp("discover", "10.255.0.0/30", "--kind", "miners", "--json").out)
+    assert told["missed"] == ["10.255.0.1", "10.255.0.2", "10.255.0.3"]
+    assert told["missed_because"] == {"Network is unreachable": 3}
 
 
 async def test_the_command_shows_compares_and_applies(hall, database, settings, tmp_path):

@@ -186,3 +186,18 @@ def test_who_answers_in_one_sweep_hangs_in_none():
     whole = merge([miners, nodes])
     assert (whole.addresses, whole.hung) == (["10.0.0.1", "10.0.0.2"], ["10.0.0.2"])
     assert replace(whole, found=[]).looked_at == {"10.0.0.1"}
+
+
+@pytest.mark.parametrize(("own", "expected"), [({}, 3), ({"authenticate": True}, 5)])
+async def test_only_where_the_inventory_has_miners_may_a_password_be_shown(monkeypatch, own, expected):
+    shown = []
+
+    async def scan(addresses, _options, _clock, _progress, _probes, _gate, log_on):
+        shown.append(set(addresses) & log_on)
+        return Scan(addresses)
+
+    monkeypatch.setattr("hcp_pipelines.devices.discovery.scan.scan", scan)
+    config = facility(*MIXED, ranges=["10.0.0.1-5"], **own)
+    scans = Discovery(config, config.discovery, Clock(), lambda: False)
+    await scans._sweep(config.driver, config.discovery.addresses)
+    assert shown == [set(expand([f"10.0.0.1-{expected}"]))]

@@ -44,7 +44,7 @@ class Scan:
     addresses: Sequence[str]
     found: list[Found] = field(default_factory=list)
     hung: list[str] = field(default_factory=list)  # take connections and answer none
-    missed: list[str] = field(default_factory=list)  # could not be looked at: out of sockets, no route
+    missed: dict[str, str] = field(default_factory=dict)  # address, and why it could not be looked at from here
     probe_s: float = 0.0
     identify_s: float = 0.0
 
@@ -77,5 +77,5 @@ def merge(scans: Sequence[Scan]) -> Scan:
         whole.identify_s += scan.identify_s
     there = {one.address for one in whole.found}
     whole.hung = list(dict.fromkeys(a for scan in scans for a in scan.hung if a not in there))
-    whole.missed = list(dict.fromkeys(a for scan in scans for a in scan.missed if a not in there))
+    whole.missed = {a: why for scan in scans for a, why in scan.missed.items() if a not in there}
     return whole

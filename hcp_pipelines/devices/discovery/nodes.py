@@ -14,7 +14,7 @@ import httpx
 import structlog
 
 from hcp_pipelines.devices.discovery.found import GPU_NODE, Found, Gate, OnProgress, Scan, at_once
-from hcp_pipelines.devices.discovery.probe import AT_ONCE, files, is_ours
+from hcp_pipelines.devices.discovery.probe import AT_ONCE, files, is_ours, why_of
 from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import GpuNodeOptions
 from hcp_pipelines.devices.gpu_node.limits import table_model
@@ -62,9 +62,9 @@ async def _first_pass(
     async def probe(address: str) -> None:
         nonlocal done
         await gate()
-        door = await _knock(address, options.agent_port, _AGENT, options.deadline_s)
+        door, why = await _knock(address, options.agent_port, _AGENT, options.deadline_s)
         if door is _Door.SHUT:
-            exporter = await _knock(address, options.exporter_port, _EXPORTER, options.deadline_s)
+            exporter, why = await _knock(address, options.exporter_port, _EXPORTER, options.deadline_s)
             door = _Door.HANGS if exporter in {_Door.ANSWERS, _Door.HANGS} else exporter
         match door:
             case _Door.ANSWERS:
@@ -72,7 +72,7 @@ async def _first_pass(
             case _Door.HANGS:
                 result.hung.append(address)
             case _Door.UNKNOWN:
-                result.missed.append(address)
+                result.missed[address] = why
         done += 1
         on_progress("probe nodes", done, len(result.addresses))
 
@@ -135,8 +135,8 @@ async def _look(address: str, options: GpuNodeOptions, client: httpx.AsyncClient
     )
 
 
-async def _knock(address: str, port: int, path: str, within_s: float) -> _Door:
-    """What comes of a request on a port: one byte of a reply is enough."""
+async def _knock(address: str, port: int, path: str, within_s: float) -> tuple[_Door, str]:
+    """What comes of a request on a port, and why nothing did on this side: one byte of a reply is enough."""
     loop, is_open = asyncio.get_running_loop(), False
     request = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode()
     try:
@@ -145,8 +145,8 @@ async def _knock(address: str, port: int, path: str, within_s: float) -> _Door:
                 await loop.sock_connect(connection, (address, port))
                 is_open = True
                 await loop.sock_sendall(connection, request)
-                return _Door.ANSWERS if await loop.sock_recv(connection, 1) else _Door.SHUT
+                return (_Door.ANSWERS if await loop.sock_recv(connection, 1) else _Door.SHUT), ""
     except TimeoutError:
-        return _Door.HANGS if is_open else _Door.SHUT
+        return (_Door.HANGS if is_open else _Door.SHUT), ""
     except OSError as error:
-        return _Door.UNKNOWN if is_ours(error) else _Door.SHUT
+        return (_Door.UNKNOWN, why_of(error)) if is_ours(error) else (_Door.SHUT, "")

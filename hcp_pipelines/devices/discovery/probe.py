@@ -7,6 +7,7 @@ the other one, and is told apart.
 
 import asyncio
 import errno
+import os
 import resource
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -48,6 +49,7 @@ class Probe:
     address: str
     outcome: Outcome
     reply: bytes = b""
+    why: str = ""  # it could not be looked at
 
 
 async def probe_all(
@@ -87,10 +89,12 @@ async def _probe(address: str, options: MinerOptions) -> Probe:
     except TimeoutError:
         return Probe(address, Outcome.HUNG if is_open.is_set() else Outcome.SILENT)
     except OSError as error:
-        return Probe(address, Outcome.MISSED) if is_ours(error) else await _probe_v3(address, options)
+        if not is_ours(error):
+            return await _probe_v3(address, options)
+        return Probe(address, Outcome.MISSED, why=why_of(error))
     except Exception as defect:  # noqa: BLE001 - at one address: the others are probed all the same
         structlog.get_logger("discovery").error("a defect at one address", address=address, exc_info=defect)
-        return Probe(address, Outcome.MISSED)
+        return Probe(address, Outcome.MISSED, why=f"defect: {type(defect).__name__}")
     return Probe(address, Outcome.REPLY, reply) if reply else await _probe_v3(address, options)
 
 
@@ -120,6 +124,11 @@ async def _say(address: str, port: int, request: bytes, is_open: asyncio.Event) 
 def is_ours(error: OSError) -> bool:
     """Whether it failed on this side: nothing is known of the other one."""
     return error.errno in _OURS
+
+
+def why_of(error: OSError) -> str:
+    """The same for people: `Network is unreachable`."""
+    return os.strerror(error.errno) if error.errno else repr(error)
 
 
 def files() -> int:

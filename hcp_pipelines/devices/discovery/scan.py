@@ -1,10 +1,11 @@
 """A scan for miners: the raw probe over all addresses, and a closer look at each that answered: who it is.
 
-It only reads, and logs on to nothing: a LuxOS session of somebody else's goes on. What is done with what was found (a new
-inventory generation) is `fleet.reconcile`'s.
+It only reads, and opens no session: a LuxOS session of somebody else's goes on. A stock Antminer tells its MAC behind a password
+alone, which is shown only at addresses that the caller expects: anybody can say that it is such a miner. What is done with what
+was found (a new inventory generation) is `fleet.reconcile`'s.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Container, Sequence
 
 import httpx
 import structlog
@@ -30,14 +31,18 @@ async def scan(
     on_progress: OnProgress,
     probes: int = AT_ONCE,
     gate: Gate = at_once,
+    log_on: Container[str] = frozenset(),
 ) -> Scan:
-    """Look at every address, so many `probes` at once; devices come in the order of the addresses."""
+    """Look at every address, so many `probes` at once; devices come in the order of the addresses.
+
+    `log_on`: addresses at which a stock Antminer is shown a digest of its password.
+    """
     result = Scan(addresses)
     began_s = clock.monotonic_s()
     answered = await _first_pass(result, options, on_progress, probes, gate)
     result.probe_s = clock.monotonic_s() - began_s
     began_s = clock.monotonic_s()
-    await _second_pass(result, answered, options, on_progress, gate)
+    await _second_pass(result, answered, options, on_progress, gate, log_on)
     result.identify_s = clock.monotonic_s() - began_s
     order = {address: n for n, address in enumerate(addresses)}
     result.found.sort(key=lambda one: order[one.address])
@@ -56,20 +61,25 @@ async def _first_pass(
             case Outcome.HUNG:
                 result.hung.append(probe.address)
             case Outcome.MISSED:
-                result.missed.append(probe.address)
+                result.missed[probe.address] = probe.why
         if done % PROGRESS_EACH == 0 or done == len(result.addresses):
             on_progress("probe", done, len(result.addresses))
     return answered
 
 
 async def _second_pass(
-    result: Scan, answered: Sequence[Probe], options: MinerOptions, on_progress: OnProgress, gate: Gate
+    result: Scan,
+    answered: Sequence[Probe],
+    options: MinerOptions,
+    on_progress: OnProgress,
+    gate: Gate,
+    log_on: Container[str],
 ) -> None:
     client = new_client(options.concurrency)
 
     async def look(probe: Probe) -> None:
         await gate()
-        result.found.append(await _look(probe, options, client))
+        result.found.append(await _look(probe, options, client if probe.address in log_on else None))
         on_progress("identify", len(result.found), len(answered))
 
     try:
@@ -78,11 +88,13 @@ async def _second_pass(
         await client.aclose()
 
 
-async def _look(probe: Probe, options: MinerOptions, client: httpx.AsyncClient) -> Found:
+async def _look(probe: Probe, options: MinerOptions, client: httpx.AsyncClient | None) -> Found:
     identity, problem = await _told(probe.address, _dialect(probe, options), Identity(Dialect.OTHER))
     if not problem:
         everything = ask_everything(probe.address, identity, options, client)
         identity, problem = await _told(probe.address, everything, identity)
+    if client is None and identity.dialect is Dialect.ANTMINER:
+        problem = problem or f"{probe.address}: not logged on to, so without MAC: not at an expected address"
     return Found(
         address=probe.address,
         dialect=identity.dialect,
