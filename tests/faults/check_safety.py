@@ -1,6 +1,6 @@
 """The checker's part about safe behaviour in time: stale prices, and gateways that nobody speaks to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from tests.faults.check_load import ECONOMIC
@@ -28,22 +28,24 @@ def fallback_in_time(site: Site) -> Iterator[Violation]:
     """Stale for the hold's time, or alone for its own: the fallback plan is under way."""
     hold_s = site.facility.hold_s / site.run.speed
     for stale in _spans(site, "stale"):
-        due_s = stale.from_s + hold_s
         # nobody can act, or somebody else has the last word
         others = [span for what in ("alone", "obligation", "override") for span in _spans(site, what)]
-        if not any(other.from_s < due_s + BEGUN_S and due_s < other.until_s for other in others):
-            yield from _begun(site, "hold then fallback", due_s, stale.until_s)
+        yield from _begun(site, "hold then fallback", stale.from_s + hold_s, stale.until_s, others)
     after_s = site.facility.fallback_after_s / site.run.speed
     fresh_s = site.facility.price_staleness_s / site.run.speed
     for alone in _spans(site, "alone"):
         yield from _begun(site, "alone then fallback", alone.from_s + max(after_s, fresh_s), alone.until_s)
 
 
-def _begun(site: Site, invariant: str, due_s: float, until_s: float) -> Iterator[Violation]:
+def _begun(
+    site: Site, invariant: str, due_s: float, until_s: float, others: Sequence[Span] = ()
+) -> Iterator[Violation]:
     announced = [e.at_s for e in site.entries if e.kind == "epoch" and due_s < e.at_s]
     due_s = next((a for a, b in pairwise([due_s, *announced, until_s]) if b - a >= BEGUN_S), until_s)
     if until_s < due_s + BEGUN_S:
         return  # no owner had the time for it
+    if any(other.from_s < due_s + BEGUN_S and due_s < other.until_s for other in others):
+        return
     orders = [o for o in site.orders if due_s - 1 <= o.at_s <= due_s + BEGUN_S]
     reasons = {row.reason if (row := site.commanded.get((o.ref, o.assignment))) else o.reason for o in orders}
     if reasons & {"fallback_plan", "ramp_continuation"} or _is_down(site, due_s):

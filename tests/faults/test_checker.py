@@ -143,3 +143,14 @@ def test_a_record_that_must_not_be_so_is_seen(well, what):
     doctor, invariant, text = DOCTORED[what]
     found = check(doctor(well))
     assert any(v.invariant == invariant and text in v.text for v in found), found[:5]
+
+
+def test_who_begins_when_an_owner_had_the_time_is_excused_by_what_is_sold_then(well):
+    stale = everywhere(well, "stale", 60.0, 140.0)
+    announced = [
+        Entry(95.0, f.facility_id, 1_000_000, "epoch", epoch=99, owner="alloc-a") for f in well.facilities
+    ]  # due at 90: nobody had twenty seconds before this
+    run = more(stale, "entries", *announced)
+    assert "hold then fallback" in {v.invariant for v in check(run)}
+    sold = everywhere(run, "obligation", 112.0, 140.0)
+    assert "hold then fallback" not in {v.invariant for v in check(sold)}
