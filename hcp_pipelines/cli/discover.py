@@ -144,6 +144,7 @@ def _document(found: Scan, changes: Reconciliation | None, generation: int | Non
             {"kind": c.kind, "slot": c.slot, "address": c.found.address if c.found else c.before.address}
             for c in changes.changes
         ]
+        document["conflict"] = changes.conflict
         document["unplaced"] = [one.address for one in changes.unplaced]
     return document | ({"generation": generation} if generation is not None else {})
 
@@ -175,6 +176,8 @@ def _show_changes(facility_id: str | None, changes: Reconciliation | None, gener
     for change in changes.changes[:SHOWN]:
         where = f"{change.before.address} → {change.found.address}" if change.found else change.before.address
         click.echo(f"  slot {change.slot}: {change.kind} ({where})")
+    if changes.conflict:
+        click.echo(f"  {changes.conflict}: find out which of them is the device")
     if changes.unplaced:
         shown = ", ".join(one.address for one in changes.unplaced[:SHOWN])
         click.echo(f"  no slot for {len(changes.unplaced)} devices ({shown}): enlarge a group in the facility file")

@@ -34,12 +34,12 @@ def compare(connection: psycopg.Connection, inventory: FacilityInventory, scan: 
     nodes = [one for group in groups if has_nodes(group) for one in _nodes(group, records)]
     found_nodes = [one for one in scan.found if one.dialect == GPU_NODE]
     found_miners = [one for one in scan.found if one.dialect != GPU_NODE]
-    whole = reconcile(
-        miners, [k for k in kinds if k.group_id in {m.group_id for m in miners}], found_miners, scan.looked_at
-    )
-    of_nodes = reconcile_nodes(nodes, kinds, found_nodes, scan.looked_at)
+    of_miners, hung = [k for k in kinds if k.group_id in {m.group_id for m in miners}], set(scan.hung)
+    whole = reconcile(miners, of_miners, found_miners, scan.looked_at, hung)
+    of_nodes = reconcile_nodes(nodes, kinds, found_nodes, scan.looked_at, hung)
     whole.changes = sorted(whole.changes + of_nodes.changes, key=lambda change: change.slot)
     whole.unplaced += of_nodes.unplaced
+    whole.conflicts += of_nodes.conflicts
     whole.were_present += of_nodes.were_present
     return whole
 

@@ -2,8 +2,9 @@
 
 Here miners, an address each; GPU nodes, whose boards share one, are in `reconcile_nodes`.
 
-A device is known by its MAC, else by its serial number, else by its address. It keeps its slot wherever it moves. Only what was
-looked at can vanish, and one that takes connections without answering has not.
+A device is known by its MAC, else by its serial number, else by its address. It keeps its slot wherever it moves, unless its old
+address still takes connections: then one of the two lies, and nothing moves. Only what was looked at can vanish, and one that
+takes connections without answering has not.
 """
 
 from collections import Counter, defaultdict
@@ -24,6 +25,9 @@ FIRMWARE_OF_DIALECT: Mapping[str, str] = {
     Dialect.BRAIINS: "braiins",
     GPU_NODE: "stock",
 }
+
+
+CONFLICTS_SHOWN = 3
 
 
 class Kind(StrEnum):
@@ -89,6 +93,7 @@ class Reconciliation:
     changes: list[Change] = field(default_factory=list)
     unplaced: list[Found] = field(default_factory=list)
     were_present: int = 0  # devices that were there before
+    conflicts: list[Change] = field(default_factory=list)  # moves that are not believed: the old address is still alive
 
     @property
     def vanished(self) -> frozenset[int]:
@@ -101,17 +106,36 @@ class Reconciliation:
         counts = Counter(change.kind for change in self.changes)
         return ", ".join(f"{counts[kind]} {kind}" for kind in Kind if counts[kind])
 
+    @property
+    def conflict(self) -> str:
+        """What two addresses claim, in words; empty where none do."""
+        shown = [
+            f"slot {one.slot}: {one.found.address} says that it is the device of {one.before.address}, which still answers"
+            for one in self.conflicts[:CONFLICTS_SHOWN]
+            if one.found is not None
+        ]
+        more = len(self.conflicts) - len(shown)
+        return "; ".join(shown) + (f"; and {more} more" if more else "") + (": not moved" if shown else "")
+
 
 def reconcile(
-    known: Sequence[Known], groups: Iterable[GroupKind], found: Sequence[Found], looked_at: AbstractSet[str]
+    known: Sequence[Known],
+    groups: Iterable[GroupKind],
+    found: Sequence[Found],
+    looked_at: AbstractSet[str],
+    hung: AbstractSet[str] = frozenset(),
 ) -> Reconciliation:
-    """Changes by slot. `looked_at`: the addresses scanned, without those that hang."""
+    """Changes by slot. `looked_at`: the addresses scanned, without those that hang (`hung`)."""
     result, seen = Reconciliation(were_present=sum(one.is_present for one in known)), _Seen(found)
     homeless: list[Known] = []
     for one in known:
         match = seen.take_same(one)
         if match is None:
             homeless.append(one)
+        elif match.address != one.address and (one.address in hung or seen.is_nameless_at(one.address)):
+            seen.take_at(one.address)
+            result.conflicts.append(Change(Kind.MOVED, one.slot, one, match))
+            result.unplaced.append(match)
         else:
             result.changes += _of_same(one, match)
     vacant: list[Known] = []
@@ -155,10 +179,13 @@ class _Seen:
         claims = self._by_mac.get(known.mac, []) if known.mac else self._by_serial.get(known.serial, [])
         address = known.address if known.address in claims else claims[0] if len(claims) == 1 else None
         if address is None and known.was_seen:
-            here = self._left.get(known.address)
-            if here is not None and not here.mac and not here.serial:  # it answers, and doesn't say who it is
-                address = known.address
+            address = known.address if self.is_nameless_at(known.address) else None
         return self._left.pop(address, None) if address is not None else None
+
+    def is_nameless_at(self, address: str) -> bool:
+        """Whether somebody answers at an address and doesn't say who it is."""
+        here = self._left.get(address)
+        return here is not None and not here.mac and not here.serial
 
     def is_contested(self, one: Found) -> bool:
         """Whether several claim to be this device: then whoever is at the slot's address is believed, and nobody else."""

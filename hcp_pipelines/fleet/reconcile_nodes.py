@@ -33,15 +33,23 @@ class KnownNode:
 
 
 def reconcile_nodes(
-    known: Sequence[KnownNode], groups: Iterable[GroupKind], found: Sequence[Found], looked_at: AbstractSet[str]
+    known: Sequence[KnownNode],
+    groups: Iterable[GroupKind],
+    found: Sequence[Found],
+    looked_at: AbstractSet[str],
+    hung: AbstractSet[str] = frozenset(),
 ) -> Reconciliation:
-    """Changes by slot. `looked_at`: the addresses scanned, without those that hang."""
+    """Changes by slot. `looked_at`: the addresses scanned, without those that hang (`hung`)."""
     left = {one.address: one for one in found}
     slot_of = _slots_by_uuid(known)
     result = Reconciliation(were_present=sum(board.is_present for node in known for board in node.boards))
     at = dict(_same_nodes(known, left))
     for address in {one.address for one in at.values()}:
         del left[address]
+    for node in [node for node in known if node.address in hung and node.address in at]:  # one of the two lies
+        claimant = at.pop(node.address)
+        result.conflicts.append(Change(Kind.MOVED, node.boards[0].slot, node.boards[0], claimant))
+        result.unplaced.append(claimant)
     vacant: list[KnownNode] = []
     for node in known:
         one = at.get(node.address) or left.pop(node.address, None)

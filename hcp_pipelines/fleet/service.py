@@ -41,7 +41,7 @@ class Followed:
     rules: DiscoveryRules
     scans: GatewayScans
     patience: Patience = field(default_factory=Patience)
-    is_held: bool = False
+    held: str = ""  # what of the last scan was not believed
     heard_at_s: float = 0.0
 
 
@@ -126,14 +126,9 @@ class Follower:
         with connect(self._settings, Role.FLEET) as connection:
             found = preview_scan(connection, one.facility_id, scan)
             verdict = one.patience.judge(found, len(scan.found), one.rules)
-            was_held, one.is_held = one.is_held, bool(verdict.held)
+            self._tell_held(connection, one, verdict.held, found.conflict)
             if verdict.held:
-                if not was_held:
-                    record_held(connection, one.facility_id, one.gateway, verdict.held)
-                    self._context.log.warning("scan held", facility_id=one.facility_id, why=verdict.held)
                 return "held"
-            if was_held:
-                record_believed(connection, one.facility_id, one.gateway)
             if not one.rules.apply:
                 seen = believed(found, verdict.gone.__contains__)
                 is_new = record_differences(connection, one.facility_id, one.gateway, seen)
@@ -141,6 +136,17 @@ class Follower:
             if not believed(found, verdict.gone.__contains__).changes:
                 return "unchanged"
             return self._apply(connection, one, scan, verdict.gone)
+
+    def _tell_held(self, connection: psycopg.Connection, one: Followed, whole: str, conflict: str) -> None:
+        """Say once that a scan, or a move in it, is not believed, and once that it is again."""
+        before, one.held = one.held, "scan" if whole else conflict
+        if one.held == before:
+            return
+        if one.held:
+            record_held(connection, one.facility_id, one.gateway, whole or conflict)
+            self._context.log.warning("scan held", facility_id=one.facility_id, why=whole or conflict)
+        else:
+            record_believed(connection, one.facility_id, one.gateway)
 
     def _apply(self, connection: psycopg.Connection, one: Followed, scan: Scan, gone: frozenset[int]) -> str:
         done = apply_scan(connection, one.facility_id, scan, one.gateway, gone.__contains__)

@@ -1,19 +1,26 @@
 """Scans into a real inventory: a generation where devices are others, none without; slots, bookings, events as promised."""
 
 import pytest
+import structlog
 
 from hcp_pipelines.devices.discovery.found import Found, Scan
 from hcp_pipelines.devices.discovery.ranges import expand
 from hcp_pipelines.devices.miner.telemetry import Dialect
+from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.edge.config import FacilityConfig
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.discovery import apply_scan, preview_scan
+from hcp_pipelines.fleet.discovery_rules import DiscoveryRules
+from hcp_pipelines.fleet.findings import newest_findings
+from hcp_pipelines.fleet.gateway_scans import GatewayScans
 from hcp_pipelines.fleet.inventory import load_inventory
 from hcp_pipelines.fleet.resources import ResourceStatus, load_records
+from hcp_pipelines.fleet.service import Followed, Follower
 from hcp_pipelines.fleet.site_export import edge_facility
+from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.configuration import fleet_digest
@@ -160,3 +167,21 @@ def test_every_record_has_the_specification_of_its_type(database):
     assert kinds["S21"].specifications == {"hash_rate_ths": 200.0, "efficiency_j_th": 17.5, "max_power_w": 3500.0}
     assert kinds["H100 SXM5"].specifications == {"memory_gb": 80.0, "compute_capability": "9.0", "max_power_w": 1300.0}
     assert all(r.status is ResourceStatus.AVAILABLE and r.current_workload is None for r in kinds.values())
+
+
+def test_a_conflict_is_told_once_and_once_that_it_is_over_and_the_rest_of_the_scan_is_applied(site, settings):
+    apply_scan(site, FACILITY, scan(*EVERYBODY), "tester")
+    context = ProcessContext("fleet", settings, SystemClock(), structlog.get_logger("test"))
+    one = Followed(FACILITY, "edge", DiscoveryRules(), GatewayScans(FACILITY, "unix:none"))
+    stolen = [found(0, address="127.16.0.15"), *EVERYBODY[1:9], found(9, address="127.16.0.20")]
+    follower = Follower(context)
+    for _ in range(2):
+        follower._take(one, scan(*stolen, hung=["127.16.0.1"]))
+    held = events(site, "alert.discovery_held")
+    assert [subject for subject, _ in held] == [FACILITY]
+    assert "slot 0: 127.16.0.15 says that it is the device of 127.16.0.1" in held[0][1]["why"]
+    assert metadata(site, 0)[0]["address"] == "127.16.0.1"
+    assert metadata(site, 9)[0]["address"] == "127.16.0.20", "the others are followed"
+    follower._take(one, scan(*EVERYBODY[:9], stolen[9]))
+    assert newest_findings(site)[0].kind == "applied"
+    assert one.held == ""

@@ -109,3 +109,24 @@ def test_every_found_device_is_somewhere_exactly_once():
     assert sorted(c.found.mac for c in result.changes) == sorted(f"MAC{n}" for n in range(10))
     assert result.unplaced == []
     assert result.summary == "10 moved"
+
+
+@pytest.mark.parametrize("is_hung", [True, False])
+def test_a_mac_taken_over_while_its_owner_still_takes_connections_moves_nothing(is_hung):
+    """It hangs, or answers without saying who it is: whoever has its MAC elsewhere may have stolen it."""
+    thief = found(0, address="10.0.0.9")
+    others = [] if is_hung else [found(0, mac="", serial="")]
+    hung = {"10.0.0.1"} if is_hung else frozenset()
+    vacant = known(2, mac="", serial="")
+    result = reconcile([known(0), vacant], GROUPS, [*others, thief], ALL - hung, hung)
+    assert result.changes == []
+    assert [(one.slot, one.found.address) for one in result.conflicts] == [(0, "10.0.0.9")]
+    assert result.unplaced == [thief], "and it gets no other slot"
+    assert "slot 0: 10.0.0.9 says that it is the device of 10.0.0.1" in result.conflict
+
+
+def test_a_device_moves_once_its_old_address_is_silent_or_another_ones():
+    moved = found(0, address="10.0.0.9")
+    assert changes([known(0)], [moved])[0] == [(Kind.MOVED, 0)]
+    result = reconcile([known(0)], GROUPS, [moved, found(3, address="10.0.0.1")], ALL)
+    assert ([one.kind for one in result.changes], result.conflict) == ([Kind.MOVED], "")

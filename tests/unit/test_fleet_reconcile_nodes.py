@@ -142,3 +142,11 @@ def test_boards_that_two_nodes_claim_are_believed_at_their_own_address_only():
         result = reconcile_nodes([known(0), known(4, ())], GROUPS, order, ALL)
         assert result.changes == []
         assert [one.address for one in result.unplaced] == ["10.0.0.9"]
+
+
+def test_boards_that_are_claimed_elsewhere_while_their_node_hangs_move_nothing():
+    thief, hung = found(0, address="10.0.0.9"), {"10.0.0.1"}
+    result = reconcile_nodes([known(0), known(4, ())], GROUPS, [thief], ALL - hung, hung)
+    assert result.changes == []
+    assert [(one.slot, one.found.address) for one in result.conflicts] == [(0, "10.0.0.9")]
+    assert result.unplaced == [thief]
