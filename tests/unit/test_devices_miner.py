@@ -15,7 +15,7 @@ from hcp_pipelines.devices.miner.identity_codec import decode_get_version, diale
 from hcp_pipelines.devices.miner.profiles import ProfileStore
 from hcp_pipelines.devices.miner.telemetry import Dialect, Level, MinerGroup, Profile, Telemetry
 from hcp_pipelines.devices.site import Evidence
-from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, StorageError
+from hcp_pipelines.domain.errors import ConfigError, DeviceRefusedError, DeviceReplyError, StorageError
 from hcp_pipelines.domain.modes import DeviceState
 from tests.support.edge import until
 
@@ -348,6 +348,20 @@ async def test_a_torn_line_is_passed_over_and_the_next_stands_alone(tmp_path):
     store = ProfileStore(tmp_path)
     assert [store.recall(f"10.0.0.{n}") for n in (1, 2, 3)] == [PROFILE, None, PROFILE]
     await store.close()
+
+
+def test_a_profiles_file_that_is_a_link_or_no_file_is_refused_by_name(tmp_path):
+    (tmp_path / "elsewhere").write_text("")
+    (tmp_path / "profiles.jsonl").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"profiles\.jsonl is a symbolic link.*remove it"):
+        ProfileStore(tmp_path)
+    assert (tmp_path / "elsewhere").read_text() == ""
+    (tmp_path / "profiles.jsonl").unlink()
+    (tmp_path / "profiles.jsonl").mkdir()
+    with pytest.raises(ConfigError, match=r"profiles\.jsonl: Is a directory"):
+        ProfileStore(tmp_path)
+    with pytest.raises(ConfigError, match="Not a directory"):
+        ProfileStore(tmp_path / "elsewhere" / "f")
 
 
 async def test_what_was_overtaken_is_dropped_at_the_next_start(tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from hcp_pipelines.devices.miner.telemetry import Profile
-from hcp_pipelines.domain.errors import DeviceReplyError, StorageError
+from hcp_pipelines.domain.errors import ConfigError, DeviceReplyError, StorageError
 from hcp_pipelines.domain.modes import DeviceState
 
 COMPACT_ABOVE = 2.0  # lines a slot: then the file is written anew at start
@@ -25,17 +25,20 @@ class ProfileStore:
     """The remembered profiles of one facility's miners, by address: a machine that is moved takes its history along nowhere."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Read what is known, and open the file.
+
+        Raises:
+            ConfigError: it is not a file of this account's own that can be written.
+        """
         self._path = folder / "profiles.jsonl"
         self._known: dict[str, Profile] = {}
-        lines = self._load()
-        if lines > COMPACT_ABOVE * max(len(self._known), 1):
-            self._compact()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(self._path, flags, 0o600)
-        os.fchmod(self._fd, 0o600)
-        if not _ends_well(self._path):
-            os.write(self._fd, b"\n")  # a line torn by a loss of power stays alone
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = self._open()
+        except OSError as error:
+            raise ConfigError(
+                f"{self._path}: {error.strerror}; miners' profiles are kept there, in a file that this account can write"
+            ) from None
         self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -67,6 +70,20 @@ class ProfileStore:
         if self._writing is not None:
             await self._writing
         os.close(self._fd)
+
+    def _open(self) -> int:
+        if self._path.is_symlink():
+            raise ConfigError(
+                f"{self._path} is a symbolic link, and pools and workers are not written through one: remove it"
+            )
+        lines = self._load()
+        if lines > COMPACT_ABOVE * max(len(self._known), 1):
+            self._compact()
+        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        os.fchmod(fd, 0o600)
+        if not _ends_well(self._path):
+            os.write(fd, b"\n")  # a line torn by a loss of power stays alone
+        return fd
 
     async def _write_waiting(self) -> None:
         while self._waiting:
