@@ -37,7 +37,8 @@ def steps_of(site: Site) -> list[Step]:
         reason = row.reason if row else order.reason
         by_feeder: dict[str, float] = defaultdict(float)
         for slot, told in zip(order.slots, order.before, strict=True):
-            before = row.from_state if row and row.from_state is not None else told  # as the meter was read
+            is_read = slot in site.faulty and row is not None and row.from_state is not None
+            before = row.from_state if is_read else told  # those that disobey: as the meter was read
             by_feeder[site.group_of[slot].feeder_id] += site.mw(slot, order.state) - site.mw(slot, before)
         for feeder_id, mw in by_feeder.items():
             at_s = row.at_s if row else order.at_s
@@ -149,9 +150,7 @@ def floors(site: Site) -> Iterator[Violation]:
         rows = [row for o in orders if (row := site.commanded.get((ref, o.assignment)))]
         if not rows or any(row.reason in EXEMPT for row in rows) or after >= before - TOLERANCE_MW:
             continue
-        floor = sum(s.mw for s in armed) and sum(
-            s.mw for s in armed if s.from_s + ARMED_S <= rows[0].at_s < s.until_s - ENDS_S
-        )
+        floor = sum(s.mw for s in armed if s.from_s + ARMED_S <= rows[0].at_s < s.until_s - ENDS_S)
         if after < floor - unsure - TOLERANCE_MW:
             yield Violation(
                 rows[0].at_s, "floors", site.id,

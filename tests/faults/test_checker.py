@@ -86,12 +86,17 @@ def of_another(run: Run) -> Run:
     return changed(run, "sets", lambda s: True, ref="00000000-0000-4000-8000-000000000000")
 
 
-def small_portfolio(run: Run) -> Run:
+def small(run: Run, scope: str) -> Run:
     shrunk = []
     for f in run.facilities:
-        limits = [replace(x, up_mw=x.up_mw / 50) if x.scope == "portfolio" else x for x in f.limits]
+        limits = [replace(x, up_mw=x.up_mw / 50) if x.scope == scope else x for x in f.limits]
         shrunk.append(replace(f, limits=tuple(limits)))
     return replace(run, facilities=shrunk)
+
+
+def up_already_says_the_journal(run: Run) -> Run:
+    small_feeder = small(run, "f0")
+    return replace(small_feeder, journal=[replace(j, from_state=j.to_state) for j in run.journal])
 
 
 def everywhere(run: Run, what: str, from_s: float, until_s: float) -> Run:
@@ -124,7 +129,8 @@ DOCTORED = {
     "told by nobody": (of_another, "effective once", "not taken on"),
     "draws more": (draws_more, "nothing is left undone", "is to be in state"),
     "an older policy": (an_older_policy, "policies do not go back", "of tick 0 after one of"),
-    "portfolio": (small_portfolio, "ramps", "portfolio up"),
+    "portfolio": (lambda r: small(r, "portfolio"), "ramps", "portfolio up"),
+    "ramps": (up_already_says_the_journal, "ramps", "f0 up"),
     "not booked": (
         lambda r: replace(r, journal=[replace(j, mw_delta=0.0) for j in r.journal]), "every change is booked", "nobody had",
     ),
