@@ -30,16 +30,20 @@ class Step:
 
 
 def steps_of(site: Site) -> list[Step]:
-    """What gateways took on, at the instant of the journal's commit where there is one."""
-    found = []
+    """What gateways took on, at the instant of the journal's commit where there is one.
+
+    From where devices come is what they were told last; the journal, which has what a meter said, is asked of those that
+    disobey, and of those that nobody has told anything yet.
+    """
+    found, obedient = [], set[int]()
     for order in site.orders:
         row = site.commanded.get((order.ref, order.assignment))
         reason = row.reason if row else order.reason
         by_feeder: dict[str, float] = defaultdict(float)
         for slot, told in zip(order.slots, order.before, strict=True):
-            is_read = slot in site.faulty and row is not None and row.from_state is not None
-            before = row.from_state if is_read else told  # those that disobey: as the meter was read
+            before = told if slot in obedient or row is None or row.from_state is None else row.from_state
             by_feeder[site.group_of[slot].feeder_id] += site.mw(slot, order.state) - site.mw(slot, before)
+        obedient |= set(order.slots) - site.faulty
         for feeder_id, mw in by_feeder.items():
             at_s = row.at_s if row else order.at_s
             found.append(Step(at_s, feeder_id, mw, mw < 0 and reason in EXEMPT, order.ref))
