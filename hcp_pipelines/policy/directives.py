@@ -17,6 +17,7 @@ from hcp_pipelines.policy.arrays import Bools, Floats, Ints
 from hcp_pipelines.policy.waves import FacilityShape
 
 _NOTHING = 1e-9
+TOLD_WITHIN_S = 3.0  # from an order to the last of its devices: so much less is left for them to go down in (setting)
 
 
 class Kind(IntEnum):
@@ -190,7 +191,7 @@ class _Targets:
             for g, high, low, each in self._steps(groups, rising=False):
                 if excess <= _NOTHING:
                     return
-                if quick and self._load.fall_s[g, low] > directive.within_s:
+                if quick and TOLD_WITHIN_S + self._load.fall_s[g, low] > directive.within_s:
                     continue
                 devices = min(int(self.counts[g, high]), math.ceil(excess / each - _NOTHING))
                 moved = self._move(g, high, low, devices)
