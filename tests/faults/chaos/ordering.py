@@ -46,7 +46,7 @@ class Operator:
     def end_all(self) -> None:
         """Release and unlock everything, recall and give back what was promised."""
         with connect(self._settings, Role.API) as connection:
-            orders.release(connection, self._who, self._clock.now(), None)
+            orders.release(connection, self._who, self._clock.now(), None, "chaos")
             for number, _ in connection.execute("select id, 0 from lockouts where removed_at is null").fetchall():
                 orders.unlock(connection, self._who, number)
             for number, _ in _obligations(connection, "deployed"):
@@ -72,7 +72,7 @@ class Operator:
         orders.place(connection, self._who, order, self._settings.approval_mw)
 
     def _release(self, connection: Connection, _: FacilityInventory, __: float) -> None:
-        orders.release(connection, self._who, self._clock.now(), None)
+        orders.release(connection, self._who, self._clock.now(), None, "chaos")
 
     def _lock(self, connection: Connection, inventory: FacilityInventory, amount: float) -> None:
         first = int(amount * (inventory.devices - LOCKED_DEVICES))
