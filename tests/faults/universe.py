@@ -21,8 +21,9 @@ from hcp_pipelines.settings import Settings
 from tests.faults import fleet
 from tests.faults.hall import Hall
 from tests.faults.happen import Happenings
+from tests.faults.memory_database import Database
 from tests.faults.memory_log import Disk, MemoryLog
-from tests.faults.memory_store import Database, MemoryStore
+from tests.faults.memory_store import MemoryStore
 from tests.faults.network import Network
 from tests.faults.records import Final, Run, Span
 from tests.faults.schedule import Happening, Names
