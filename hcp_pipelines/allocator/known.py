@@ -91,8 +91,11 @@ class Known:
         mask[slots] = True
         for g in self._groups_of(mask):
             self._shadow.kept.setdefault(g, counts[g].copy())
-        lost = shape.counts(self.devices.states, mask & (self.devices.states != UNKNOWN))
-        self.obligations.power.lose(at_s, float((lost * shape.power_mw).sum()))
+        is_known = self.devices.states != UNKNOWN
+        lost, whole = (
+            shape.counts(self.devices.states, which & is_known) for which in (mask, shape.group_of_slot >= 0)
+        )
+        self.obligations.power.lose(at_s, float((lost * shape.power_mw).sum()), float((whole * shape.power_mw).sum()))
         self.devices.dark |= mask
 
     def regain_power(self, slots: Slots, at_s: float) -> None:

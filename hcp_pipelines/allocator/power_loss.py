@@ -19,7 +19,8 @@ class PowerLoss:
 
     lost_at_s: float | None = None
     returned_at_s: float | None = None
-    lost_mw: float = 0.0  # by the owner's reckoning
+    lost_mw: float = 0.0  # by the owner's reckoning, as is what there was before
+    load_mw: float = 0.0
     _unconfirmed: deque[tuple[float, float]] = field(default_factory=deque)  # (Unix seconds, MW)
     _before: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES_LATE))
 
@@ -28,10 +29,10 @@ class PowerLoss:
         """Whether power is away."""
         return self.lost_at_s is not None and self.returned_at_s is None
 
-    def lose(self, at_s: float, mw: float) -> None:
-        """Power is lost, or more of it."""
+    def lose(self, at_s: float, mw: float, load_mw: float) -> None:
+        """Power of `mw` is lost, or more of it; `load_mw` is the facility's whole load before."""
         if not self.lasts:
-            self.lost_at_s, self.returned_at_s, self.lost_mw = at_s, None, 0.0
+            self.lost_at_s, self.returned_at_s, self.lost_mw, self.load_mw = at_s, None, 0.0, load_mw
         self.lost_mw += mw
 
     def regain(self, at_s: float) -> None:
@@ -51,10 +52,17 @@ class PowerLoss:
         return self._unconfirmed.popleft() if len(self._unconfirmed) > SAMPLES_LATE else None
 
     def baseline_mw(self, obligation: Obligation, meter_mw: float) -> float:
-        """From what a deployment now is reckoned: the meter, or what it showed before power was lost."""
+        """From what a deployment now is reckoned: the meter, or what it showed before power was lost.
+
+        Where no sample is from before the meter fell, what is lost by the owner's reckoning comes on top of the meter.
+        """
         if not self.lasts or obligation.status is not Status.ARMED:
             return meter_mw
-        return max(self._before, default=meter_mw + self.lost_mw)
+        if not math.isfinite(meter_mw):
+            return max(self._before, default=math.nan)
+        highest_mw, half_mw = max((*self._before, meter_mw)), self.lost_mw / 2
+        was_seen_to_fall, has_fallen = highest_mw - meter_mw >= half_mw, meter_mw < self.load_mw - half_mw
+        return meter_mw + self.lost_mw if has_fallen and not was_seen_to_fall else highest_mw
 
     def signals(self, obligation: Obligation, said: Signals, now_s: float) -> Signals:
         """What the grid has said of an obligation, by signals or by its relay."""
