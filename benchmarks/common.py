@@ -82,6 +82,11 @@ def machine_busy_s() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def load_average() -> float:
+    """Processes that ran or wanted to, mean of the last minute: how busy the machine was, this benchmark counted."""
+    return round(os.getloadavg()[0], 1)
+
+
 def progress(steps: Sequence[int], label: str) -> Iterator[int]:
     """The steps one by one, with a bar where a person looks on."""
     with click.progressbar(steps, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
