@@ -5,6 +5,7 @@ Who told them, and whether that was right, is decided elsewhere (`facility.py`, 
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
@@ -15,6 +16,7 @@ import structlog
 from hcp_pipelines.devices.site import DeviceSite, Evidence, Reading
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.checks import Accepted
 from hcp_pipelines.edge.driving import Callbacks, SiteDriver
@@ -199,8 +201,16 @@ class Devices:
         for pending, message in zip(decided, messages, strict=True):
             metrics.SETTLED.labels("failed").inc(len(pending.failed))
             metrics.SETTLED.labels("settled").inc(sum(len(part) for part in pending.settled))
+            self._tell_duration(pending, at_s)
             if not is_local(message.command_id):
                 self.tell(pb.GatewayMessage(settled=message))
+
+    def _tell_duration(self, pending: Pending, at_s: float) -> None:
+        """How long the switch took; of what was told something else meanwhile there is nothing to tell."""
+        if not math.isfinite(pending.asked_at_s) or not (pending.settled or len(pending.failed)):
+            return
+        result, state = "failed" if len(pending.failed) else "settled", DeviceState(pending.state).label
+        metrics.SWITCH_SECONDS.labels(self.shape.facility_id, state, result).observe(at_s - pending.asked_at_s)
 
     # -- driver -------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,12 @@ EXPIRED = Counter("hcp_edge_expired_commands_total", "Commands stored after thei
 LOG_BYTES = Gauge("hcp_edge_log_bytes", "Size of a facility's durable log.", ["facility_id"])
 SETTLED = Counter("hcp_edge_settled_devices_total", "Devices judged by their own power.", ["result"])
 ACK_SECONDS = Histogram("hcp_edge_ack_seconds", "From receipt of a command to its ack.", buckets=_BUCKETS)
+SWITCH_SECONDS = Histogram(
+    "hcp_edge_switch_simulated_seconds",
+    "From telling an assignment's devices to the judgement of the last one by its power, by the state and what became of them.",
+    ["facility_id", "to_state", "result"],
+    buckets=(1, 2, 5, 10, 30, 60, 120, 300, 600, 1200),
+)
 EVIDENCE = Gauge(
     "hcp_edge_power_evidence_devices", "Devices by what their power rests on.", ["facility_id", "evidence"]
 )

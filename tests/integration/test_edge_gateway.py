@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from hcp_pipelines.edge.log_files import read_log
 from hcp_pipelines.wire import edge_v1_pb2 as pb
@@ -163,6 +164,7 @@ async def test_epochs_never_go_back_however_announcements_cross(running):
 
 async def test_a_command_is_stored_carried_out_once_and_settled_from_power(running):
     world, _, owner = await running.all()
+    before, _ = judged("settled")
     command = owner.make((FULL, range(40)), (ECO, range(40, 60)), (BATCH, range(FIRST_GPU, SLOTS)))
     ack = await owner.send(command)
     assert [bits(a.accepted) for a in ack.assignments] == [
@@ -176,6 +178,7 @@ async def test_a_command_is_stored_carried_out_once_and_settled_from_power(runni
         assert bits(settled.settled) == bits(ack.assignments[settled.index].accepted)
         assert not settled.failed
         assert not settled.superseded
+    assert judged("settled")[0] - before == 1
     assert world.switched(command.command_id) == [*range(60), *range(FIRST_GPU, SLOTS)]
     state = await owner.state()
     assert state.unfinished_command_ids == []
@@ -290,13 +293,23 @@ async def test_superseded_devices_are_told_apart_from_settled_and_failed_ones(ru
 async def test_devices_that_do_not_obey_fail_after_their_time_and_not_before(running):
     world, _, owner = await running.all()
     world.fleet.sites["one"]._tables.power_w[FULL, :5] = 900.0  # they say yes and draw little
+    before, before_s = judged("failed")
     command = owner.make((FULL, range(20)))
     ack = await owner.send(command)
     await until(lambda: owner.settled(command.command_id), "judged")
     (settled,) = owner.settled(command.command_id)
     assert (bits(settled.failed), bits(settled.settled)) == (list(range(5)), list(range(5, 20)))
+    after, after_s = judged("failed")
+    assert (after - before, after_s - before_s >= 60.0) == (1, True), "they have sixty seconds to settle"
     commanded = next(e for e in await owner.log() if e.seq == ack.seq)
     assert commanded.kind == "ack"
+
+
+def judged(result, to_state="mining_full"):
+    """How many switches were judged so, and the simulated seconds that they took together."""
+    labels = {"facility_id": "one", "to_state": to_state, "result": result}
+    names = (f"hcp_edge_switch_simulated_seconds_{part}" for part in ("count", "sum"))
+    return tuple(REGISTRY.get_sample_value(name, labels) or 0.0 for name in names)
 
 
 # -- what goes wrong around it ----------------------------------------------------------------------------------------
