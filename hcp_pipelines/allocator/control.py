@@ -31,6 +31,7 @@ from hcp_pipelines.wire.channels import ClientTls
 from hcp_pipelines.wire.slots import encode_slots
 
 REMEMBER_EACH_S = 5.0
+COMMIT_WITHIN_S = 5.0  # a wave that took longer to journal is of the past
 RESUMED = "resumed"  # the gateway's word for: what you missed has been sent
 
 
@@ -62,6 +63,7 @@ class FacilityControl:
         self._policy_held = 0  # by the gateway
         self._locks_held = 0  # the version that the gateway holds
         self._sessions = self._planned_in = 0
+        self._planned_at_s = float("-inf")
         self._log = structlog.get_logger("allocator").bind(facility_id=site.facility_id)
         handlers = Handlers(self._announced, self._received, self._lost, lambda: hooks.announce(self))
         self.session = GatewaySession(site.facility_id, site.address, handlers, hooks.dial, hooks.tls)
@@ -82,7 +84,7 @@ class FacilityControl:
 
     def plan(self, book: MarketBook) -> Wave | None:
         """The owner's next wave; it may leave in the session that there is now, and in no other."""
-        self._planned_in = self._sessions
+        self._planned_in, self._planned_at_s = self._sessions, self._wiring.clock.monotonic_s()
         return self.owner.plan(book)
 
     def may_send(self) -> bool:
@@ -90,8 +92,9 @@ class FacilityControl:
 
         Its commit may have taken longer than the lease, or than the session: a new one closes what was journalled and not sent.
         """
-        is_same = self._planned_in == self._sessions
-        return is_same and self.owner.is_ready and self.lease.holds(self._wiring.clock.monotonic_s())
+        now_s = self._wiring.clock.monotonic_s()
+        is_same = self._planned_in == self._sessions and now_s - self._planned_at_s < COMMIT_WITHIN_S
+        return is_same and self.owner.is_ready and self.lease.holds(now_s)
 
     def send(self, wave: Wave, journalled_ns: int) -> None:
         """The journalled wave leaves."""

@@ -8,7 +8,7 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -56,6 +56,7 @@ _EXPIRE = """
         c.wave, c.from_state, c.to_state, 0, c.tick_id, c.policy_id, c.reason, 'never reached the gateway', c.actor, %s
     from switch_journal c
     where c.facility_id = %s and c.event = 'commanded' and c.recorded_at > now() - interval '1 day'
+      and c.recorded_at <= now() - %s
       and not exists (select from switch_journal o
                       where o.command_id = c.command_id and o.assignment = c.assignment and o.event in ('acked', 'expired'))
     on conflict (command_id, assignment, event) do nothing"""
@@ -231,9 +232,14 @@ async def write_batch(connection: Connection, batch: Batch) -> None:
             await connection.execute(_CURSOR, (facility_id, seq))
 
 
-async def expire(connection: Connection, facility_id: str, simulated_at: datetime) -> int:
-    """Close the facility's commands that have no ack: called when its gateway's log is journalled and nothing is in flight."""
-    return (await connection.execute(_EXPIRE, (simulated_at, facility_id))).rowcount
+async def expire(
+    connection: Connection, facility_id: str, simulated_at: datetime, older_than: timedelta = timedelta()
+) -> int:
+    """Close the facility's commands that have no ack: called when its gateway's log is journalled and nothing is in flight.
+
+    `older_than`: of real time, so that what may be in flight is left alone.
+    """
+    return (await connection.execute(_EXPIRE, (simulated_at, facility_id, older_than))).rowcount
 
 
 def _outcome_columns(rows: Sequence[Outcome]) -> list[list[Any]]:

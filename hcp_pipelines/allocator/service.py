@@ -12,6 +12,7 @@ from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.approvals import limit_in_approve_mw
 from hcp_pipelines.allocator.control import FacilityControl, Hooks
 from hcp_pipelines.allocator.decide import Limits
+from hcp_pipelines.allocator.late_commits import LateCommits
 from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.policies import PolicyDesk
@@ -44,6 +45,7 @@ class Allocator:
         self._intake = self._store.intake
         self._book = MarketBook()
         self._writer = JournalWriter(self._store.write_outcomes)
+        self._late = LateCommits(clock, self._writer, self._store.close_unsent)
         self._desk = PolicyDesk(name, settings, clock, self._intake, self._book)
         self._keeper = LeaseKeeper(self._store.leases, name, clock, self._gained, self._lost_lease)
         self._controls: dict[str, FacilityControl] = {}
@@ -124,6 +126,7 @@ class Allocator:
         except (*STORE_ERRORS, TimeoutError) as error:
             self._context.log.warning("old commands not closed", error=str(error).strip())
             return False
+        self._late.expect(control.site.facility_id)  # a predecessor may have begun a commit that nobody has seen
         if legacy.closed:
             self._context.log.warning(
                 "commands never left", facility_id=control.site.facility_id, assignments=legacy.closed
@@ -252,6 +255,8 @@ class Allocator:
             return await self._store.write_commands(self._name, [row for wave in waves for row in wave.rows])
         except STORE_ERRORS as error:
             metrics.POSTGRES_ERRORS.labels("commands").inc()
+            for wave in waves:
+                self._late.expect(wave.facility_id)
             self._context.log.warning("no command is sent: the journal can't be written", error=str(error).strip())
             await asyncio.sleep(0.1)
             return set()
@@ -303,6 +308,8 @@ class Allocator:
             await asyncio.sleep(RECONCILE_S)
             for control in list(self._controls.values()):
                 await control.reconcile()
+                if control.owner.is_ready:
+                    await self._late.look(control.site.facility_id)
 
 
 def _is_same(site: Site, other: Site) -> bool:

@@ -7,7 +7,7 @@ runs on. Errors are `STORE_ERRORS`: nothing is known then of whether a write was
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import psycopg
@@ -139,6 +139,9 @@ class Store(Protocol):
     async def take_over(self, facility_id: str, generation: int, now: datetime) -> Legacy:
         """Close what was journalled and never sent, and read what a successor goes on from."""
 
+    async def close_unsent(self, facility_id: str, now: datetime, older_than: timedelta) -> int:
+        """Close what was journalled so long ago, real time, and has no ack; how many assignments."""
+
     async def close(self) -> None:
         """Let go of every connection."""
 
@@ -186,6 +189,11 @@ class PostgresStore:
             standing = await read_standing(connection, [facility_id], now)
             obligations = await read_obligations(connection, [facility_id])
         return Legacy(closed, memory, newest_basis, switches, standing[facility_id], obligations[facility_id])
+
+    async def close_unsent(self, facility_id: str, now: datetime, older_than: timedelta) -> int:
+        """See `journal.expire`."""
+        async with await self._connect() as connection:
+            return await expire(connection, facility_id, now, older_than)
 
     async def close(self) -> None:
         """Close what is open."""

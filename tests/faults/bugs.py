@@ -10,6 +10,7 @@ import numpy as np
 from hcp_pipelines.allocator import owner as owner_module
 from hcp_pipelines.allocator.control import FacilityControl
 from hcp_pipelines.allocator.health import InputHealth, Phase, Step
+from hcp_pipelines.allocator.late_commits import LateCommits
 from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
 from hcp_pipelines.allocator.obligations import ObligationBook
 from hcp_pipelines.allocator.owner import Owner
@@ -145,6 +146,15 @@ def forget_uncertain_commits() -> Patches:
     return [patch.object(FacilityControl, "give_up", lambda self, _: self.owner.ask())]
 
 
+def forget_late_commits() -> Patches:
+    """Nobody looks for commits that came about after their client was told that they had failed."""
+
+    async def look(self: LateCommits, facility_id: str) -> None:
+        """Nobody looks."""
+
+    return [patch.object(LateCommits, "look", look)]
+
+
 def ignore_floor() -> Patches:
     """What is sold as reserve is switched off for money."""
     return [patch.object(ObligationBook, "floor_mw", lambda _: 0.0)]
@@ -169,6 +179,7 @@ BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
     "apply-again": (apply_again, "effective once"),
     "ignore-lease-deadline": (ignore_lease_deadline, "within the lease"),
     "forget-uncertain-commits": (forget_uncertain_commits, "no lost command"),
+    "forget-late-commits": (forget_late_commits, "no lost command"),
     "ignore-floor": (ignore_floor, "floors"),
     "trust-stale-prices": (trust_stale_prices, "nothing on stale prices"),
 }

@@ -82,6 +82,7 @@ CASES = {
     "drop-failures": Case(1, 20, _each(0.05, "devices stuck", 40.0, 4.0), calm_s=70.0),
     "energise-locked": Case(1, 30, _each(9, "lock", 20.0, 0.9)),
     "apply-again": Case(2, 65, _killed("gateway", 0.5, (30, "gw-1"), (31, "gw-2"), (60, "gw-1"))),
+    "forget-late-commits": Case(1, 20, (Happening(0.5, "unheard commits", "all", 19.0, 3.0),), calm_s=100.0),
     "ignore-lease-deadline": Case(3, 46, _stopped_in_mid_commit(), calm_s=10.0),
     "forget-uncertain-commits": Case(2, 20, (Happening(0.5, "lose replies", "all", 8.0, 0.5),), calm_s=70.0),
     "ignore-floor": Case(2, 60, _each(20, "sell reserve", 60.0, 0.6)),

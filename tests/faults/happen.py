@@ -124,6 +124,15 @@ class Happenings:
     def _slow_commits(self, h: Happening) -> Callable[[], None]:
         return self._set(self._u.db, "commit_late_s", h.amount, 0.0)
 
+    def _unheard_commits(self, h: Happening) -> Callable[[], None]:
+        db = self._u.db
+        db.commit_unheard, db.commit_late_s = 0.5, h.amount
+
+        def end() -> None:
+            db.commit_unheard = db.commit_late_s = 0.0
+
+        return end
+
     def _lose_notifications(self, h: Happening) -> Callable[[], None]:
         return self._set(self._u.db, "deaf", h.amount, 0.0)
 

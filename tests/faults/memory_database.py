@@ -40,6 +40,7 @@ class Database(Server):
         self.alive: dict[str, tuple[bool, float]] = {}
         self.commanded: dict[tuple[str, int], CommandRow] = {}
         self.open: dict[str, set[tuple[str, int]]] = {i.facility_id: set() for i in inventories}
+        self.recorded_s: dict[tuple[str, int], float] = {}
         self.events: set[tuple[str, int, str]] = set()
         self.bookings: dict[str, list[tuple[float, str, float]]] = {i.facility_id: [] for i in inventories}
         self.cursors: dict[str, int] = {}
@@ -129,6 +130,7 @@ class Database(Server):
             raise psycopg.errors.UniqueViolation(f"switch_journal: {key}")
         self.commanded[key] = row
         self.open[row.facility_id].add(key)
+        self.recorded_s[key] = self.loop.now_s
         self.owner_of[key[0]] = owner
         self._book(row.facility_id, row.simulated_at, row.feeder_id, row.mw_delta)
         self.journal.append(
@@ -189,13 +191,14 @@ class Database(Server):
             )
         )  # fmt: skip
 
-    def expire(self, facility_id: str) -> int:
+    def expire(self, facility_id: str, older_than_s: float = 0.0) -> int:
         """Close what has no ack."""
-        closed = sorted(self.open[facility_id])
+        until_s = self.loop.now_s - older_than_s
+        closed = sorted(key for key in self.open[facility_id] if self.recorded_s[key] <= until_s)
         for key in closed:
             self._is_new(*key, "expired")
             self._append(self.commanded[key], "expired", 0)
-        self.open[facility_id].clear()
+        self.open[facility_id] -= set(closed)
         return len(closed)
 
     def bookings_of(self, facility_id: str, since: datetime) -> list[tuple[float, str, float]]:

@@ -25,11 +25,14 @@ class Server:
         self.is_down, self.hangs = False, False
         self.reply_lost = self.request_lost = self.deaf = 0.0  # probabilities
         self.commit_late_s = 0.0  # the most by which the answer to a wave's commit is late
+        self.commit_unheard = (
+            0.0  # probability that a wave is committed so late that its client has been told it failed
+        )
         self.listeners: list[asyncio.Queue[str]] = []
         self._hung: list[Callable[[], None]] = []
 
-    async def run(self, apply: Callable[[], T], late_s: float = 0.0) -> T:
-        """Have `apply` committed at the server, and answered so many seconds late."""
+    async def run(self, apply: Callable[[], T], late_s: float = 0.0, *, is_unheard: bool = False) -> T:
+        """Have `apply` committed at the server, and answered so many seconds late; or the client told at once that it failed."""
         answer: asyncio.Future[T] = self.loop.create_future()
         is_lost = self.random.random() < self.request_lost
 
@@ -39,12 +42,16 @@ class Server:
             elif self.is_down or is_lost:
                 self._fail(answer, "server closed the connection unexpectedly")
             else:
-                self._commit(answer, apply, late_s)
+                self._commit(answer, apply, late_s, is_unheard=is_unheard)
 
         self.loop.later(self._latency_s(), arrive)
         return await answer
 
-    def _commit(self, answer: "asyncio.Future[T]", apply: Callable[[], T], late_s: float) -> None:
+    def _commit(self, answer: "asyncio.Future[T]", apply: Callable[[], T], late_s: float, *, is_unheard: bool) -> None:
+        if is_unheard:
+            self._fail(answer, "connection lost before the commit")
+            self.loop.later(late_s, apply)
+            return
         try:
             found = apply()
         except psycopg.Error as error:

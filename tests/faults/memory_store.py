@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from hcp_pipelines.allocator.approvals import Approved, Question
 from hcp_pipelines.allocator.intake import LOOK_BACK_IDS, POLL_S, RECENT_PER_SERIES, PolicyRow
@@ -132,6 +132,10 @@ class MemoryLeases:
         leases = list(held)
         await self._db.run(lambda: self._db.release(name, leases))
 
+    async def close_unsent(self, facility_id: str, now: datetime, older_than: timedelta) -> int:
+        """One statement."""
+        return await self._db.run(lambda: self._db.expire(facility_id, older_than.total_seconds()))
+
     async def close(self) -> None:
         """There is no connection."""
 
@@ -172,7 +176,8 @@ class MemoryStore:
     async def write_commands(self, owner: str, rows: Sequence[CommandRow]) -> set[str]:
         """In one commit."""
         late_s = self._db.random.random() * self._db.commit_late_s
-        return await self._db.run(lambda: self._db.write_commands(owner, rows), late_s)
+        is_unheard = self._db.random.random() < self._db.commit_unheard
+        return await self._db.run(lambda: self._db.write_commands(owner, rows), late_s, is_unheard=is_unheard)
 
     async def write_outcomes(self, batch: Batch) -> None:
         """In one commit."""
@@ -197,6 +202,10 @@ class MemoryStore:
         standing = await self._db.run(lambda: self._db.standing_of([facility_id], now)[facility_id])
         obligations = await self._db.run(lambda: self._db.rows_of([facility_id])[facility_id])
         return Legacy(closed, memory, newest_basis, switches, standing, obligations)
+
+    async def close_unsent(self, facility_id: str, now: datetime, older_than: timedelta) -> int:
+        """One statement."""
+        return await self._db.run(lambda: self._db.expire(facility_id, older_than.total_seconds()))
 
     async def close(self) -> None:
         """There is no connection."""

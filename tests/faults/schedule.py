@@ -57,6 +57,7 @@ CHANCES = {
     "lose replies": Chance(3, "all", (2, 10), (0.1, 0.5)),
     "lose requests": Chance(3, "all", (2, 10), (0.1, 0.5)),
     "slow commits": Chance(2, "all", (2, 15), (0.5, 3.0)),
+    "unheard commits": Chance(1, "all", (2, 15), (0.5, 3.0)),
     "lose notifications": Chance(2, "all", (5, 30), (0.3, 1.0)),
     "fill disk": Chance(2, "facility", (1, 8)),
     "slow disk": Chance(2, "facility", (2, 10), (0.1, 6)),
