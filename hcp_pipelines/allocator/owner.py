@@ -114,14 +114,19 @@ class Owner(Known):
         present = self.present()
         mix = self._shadow.over(present)  # as it would be without directives
         wanted = self.following.want(self.site, book, mix, now)
-        base = mix if wanted is None else self._allowed(wanted, mix)
+        is_told = (
+            wanted is not None or self.in_force is not None
+        )  # else nobody says that the mix of before is still good
+        base = self._allowed(wanted, mix) if wanted is not None else mix if is_told else present
         revenue = self.following.revenue(self.site, book)
         if new_tick is not None and wanted is not None and base is mix:
             self._would_be += would_be(self.site, wanted, mix, revenue, now, new_tick.tick_id, self.in_force)
         directed = self._direct(base, present, revenue, wanted, now)
-        self._shadow.note(
-            base, present, {*directed.by_group, *directed.exempt_by_group}, self._groups_of(self.devices.dark)
-        )
+        bent = {*directed.by_group, *directed.exempt_by_group}
+        if is_told:
+            self._shadow.note(base, present, bent, self._groups_of(self.devices.dark))
+        else:
+            self._shadow.keep(present, bent)
         planned = self._carry_out(directed, present, wanted, now.timestamp(), monotonic_s)
         if planned is None:
             return None

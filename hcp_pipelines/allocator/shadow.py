@@ -26,6 +26,11 @@ class Shadow:
             mix[g] = _resized(kept, int(present[g].sum()))
         return mix
 
+    def keep(self, present: Ints, bent: Collection[int]) -> None:
+        """Nobody says what is wanted, as before the first policy: groups that are bent now are to come back to what they do."""
+        for g in bent:
+            self.kept.setdefault(g, present[g].copy())
+
     def note(self, targets: Ints, present: Ints, bent: Collection[int], dark: Collection[int] = ()) -> None:
         """What the policy wants now. A group that nobody bends any more is forgotten once it has arrived there.
 

@@ -48,7 +48,7 @@ def _begun(
         return
     orders = [o for o in site.orders if due_s - 1 <= o.at_s <= due_s + BEGUN_S]
     reasons = {row.reason if (row := site.commanded.get((o.ref, o.assignment))) else o.reason for o in orders}
-    if reasons & {"fallback_plan", "ramp_continuation"} or _is_down(site, due_s):
+    if reasons & {"fallback_plan", "ramp_continuation"} or _is_down(site, due_s) or _is_down(site, due_s + BEGUN_S):
         return
     yield Violation(due_s + BEGUN_S, invariant, site.id, f"due at {due_s:.2f} s, and nothing was done by then")
 

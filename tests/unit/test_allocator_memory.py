@@ -119,3 +119,20 @@ def test_a_new_session_of_the_same_owner_forgets_nothing_that_is_not_stored_yet(
     assert mix
     rig.owner.inherit(stored)
     assert rig.owner.memory()["mix"] == mix
+
+
+def test_without_a_policy_a_successor_restores_nothing_and_forgets_nothing():
+    rig = Rig()
+    before = load_mw(rig)
+    order(rig, curtail(before / 4), hours=0.5)
+    after = successor(rig)
+    policy, after.owner.following.in_force = after.owner.in_force, None
+    assert after.plan() is None, "the curtailment is over, and nobody says what is wanted now"
+    order(after, curtail(before / 8), hours=0.5)
+    after.clock.advance(3600)
+    after.owner.ask()
+    assert after.plan() is None
+    after.owner.follow(policy)
+    for _ in range(8):
+        after.tick(30.0)
+    assert load_mw(after) == pytest.approx(before)
