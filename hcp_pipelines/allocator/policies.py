@@ -30,22 +30,17 @@ class PolicyDesk:
         self._asked: set[int] = set()
         self._log = structlog.get_logger("allocator")
 
-    async def load(self, controls: Mapping[str, FacilityControl]) -> bool:
-        """Look at the newest policies; whether one has to be looked at again, since its gateway has not spoken yet."""
-        again, seen = False, set[str]()
+    async def load(self, controls: Mapping[str, FacilityControl]) -> None:
+        """Look at the newest policies, where the gateway has spoken: what one would change can't be told before."""
+        seen = set[str]()
         for row in await self._intake.policies(list(controls)):
             control = controls.get(row.facility_id)
             if control is None or row.facility_id in seen or row.policy_id in self._refused:
                 continue
             in_force = control.owner.in_force
-            if in_force is not None and row.policy_id <= in_force.policy_id:
+            is_known = in_force is not None and row.policy_id <= in_force.policy_id
+            if not control.owner.is_ready or is_known or await self._admit(control, row):
                 seen.add(row.facility_id)
-            elif not control.owner.is_ready:
-                again = True  # what it would change can't be told before the gateway has spoken
-                seen.add(row.facility_id)
-            elif await self._admit(control, row):
-                seen.add(row.facility_id)
-        return again
 
     async def _admit(self, control: FacilityControl, row: PolicyRow) -> bool:
         """Take a policy or refuse it with the reason; the old one stays in force then.

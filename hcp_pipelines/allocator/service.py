@@ -33,6 +33,7 @@ RECONCILE_S = 30.0
 OBLIGE_EACH_S = 0.5
 RESUME_WITHIN_S = 5.0
 LATE_POLL_S = 5.0
+POLICIES_AGAIN_S = 1.0
 
 
 class Allocator:
@@ -50,8 +51,8 @@ class Allocator:
         self._keeper = LeaseKeeper(self._store.leases, name, clock, self._gained, self._lost_lease)
         self._controls: dict[str, FacilityControl] = {}
         self._sites: dict[str, Site] = {}
-        self._work, self._wants_steps = asyncio.Event(), asyncio.Event()
-        self._wants_policies = self._wants_sites = self._wants_standing = True
+        self._work, self._wants_steps, self._wants_policies = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._wants_sites = self._wants_standing = True
         self._wiring = Wiring(name, clock, self._writer, self._work.set)
         limits = Limits(
             settings.price_staleness_s, settings.btc_staleness_s, settings.hold_s,
@@ -64,8 +65,8 @@ class Allocator:
         self._book.take(await self._intake.recent())
         await self._load_sites()
         jobs = (
-            self._keeper.run, self._keeper.watch, self._listen, self._plan_loop, self._writer.run, self._beat,
-            self._reconcile_loop, self._oblige_loop,
+            self._keeper.run, self._keeper.watch, self._listen, self._policy_loop, self._plan_loop, self._writer.run,
+            self._beat, self._reconcile_loop, self._oblige_loop,
         )  # fmt: skip
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(job()) for job in jobs]
@@ -85,7 +86,6 @@ class Allocator:
             self._wants_sites = True  # applied just now: the control is made once the site is known
         else:
             self._controls[lease.facility_id] = FacilityControl(site, lease, self._wiring, self._hooks)
-        self._wants_policies = True
         self._work.set()
 
     async def _lost_lease(self, facility_id: str) -> None:
@@ -131,7 +131,7 @@ class Allocator:
             self._context.log.warning(
                 "commands never left", facility_id=control.site.facility_id, assignments=legacy.closed
             )
-        self._wants_policies = True
+        self._wants_policies.set()  # it has none yet, and acts on no price without
         return True
 
     # -- intake -------------------------------------------------------------------------------------------------------
@@ -144,12 +144,13 @@ class Allocator:
                 now_s = self._context.clock.monotonic_s()
                 looks_back = now_s >= next_look_s
                 if looks_back:
-                    next_look_s, self._wants_policies, self._wants_standing = now_s + LATE_POLL_S, True, True
+                    next_look_s, self._wants_standing = now_s + LATE_POLL_S, True
                 channels = {n.channel for n in batch}
-                self._wants_policies |= "hcp_policy" in channels
                 self._wants_sites |= "hcp_facility" in channels
                 self._wants_standing |= "hcp_directive" in channels
                 await self._take_in(looks_back or not batch)
+                if looks_back or "hcp_policy" in channels:
+                    self._wants_policies.set()
 
     async def _take_in(self, looks_back: bool) -> None:
         """Read what is new; Postgres away means that nothing is new, and that the leases will end."""
@@ -163,8 +164,6 @@ class Allocator:
                 await self._load_standing()
             if self._wants_sites:
                 await self._load_sites()
-            if self._wants_policies:
-                await self._load_policies()
         except STORE_ERRORS as error:
             metrics.POSTGRES_ERRORS.labels("intake").inc()
             self._context.health["postgres"] = f"prices and policies can't be read: {str(error).strip()}"
@@ -202,13 +201,22 @@ class Allocator:
                 control.stand(standing[facility_id])
                 control.owner.obligations.take(obligations[facility_id])
                 control.approve(approved[facility_id])
-        self._wants_policies = True  # one may have waited for an answer
+        self._wants_policies.set()  # one may have waited for an answer
         self._wants_steps.set()
 
-    async def _load_policies(self) -> None:
-        self._wants_policies = False
-        self._wants_policies = await self._desk.load(self._controls)
-        self._work.set()
+    async def _policy_loop(self) -> None:
+        """Policies are read as soon as something asks for it: a tick or a notification may be long in coming."""
+        while True:
+            await self._wants_policies.wait()
+            self._wants_policies.clear()
+            try:
+                await self._desk.load(self._controls)
+            except STORE_ERRORS as error:
+                metrics.POSTGRES_ERRORS.labels("intake").inc()
+                self._context.log.warning("policies can't be read", error=str(error).strip())
+                await asyncio.sleep(POLICIES_AGAIN_S)
+                self._wants_policies.set()
+            self._work.set()
 
     # -- plan, journal, send ------------------------------------------------------------------------------------------
 

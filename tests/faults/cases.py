@@ -84,7 +84,7 @@ CASES = {
     "apply-again": Case(2, 65, _killed("gateway", 0.5, (30, "gw-1"), (31, "gw-2"), (60, "gw-1"))),
     "forget-late-commits": Case(1, 20, (Happening(0.5, "unheard commits", "all", 19.0, 3.0),), calm_s=100.0),
     "ignore-lease-deadline": Case(3, 46, _stopped_in_mid_commit(), calm_s=10.0),
-    "forget-uncertain-commits": Case(2, 20, (Happening(0.5, "lose replies", "all", 8.0, 0.5),), calm_s=70.0),
+    "forget-uncertain-commits": Case(4, 20, (Happening(7.9, "lose replies", "all", 1.0, 0.5),), calm_s=70.0),
     "ignore-floor": Case(2, 60, _each(20, "sell reserve", 60.0, 0.6)),
     "trust-stale-prices": Case(1, 70, (Happening(9, "stop prices", "all", 60.0), *_each(60, "policy", 0.0, 0.0))),
 }  # fmt: skip
