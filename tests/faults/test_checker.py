@@ -3,6 +3,8 @@
 The seeded bugs (test_harness.py) prove the checks that a change of the platform's code reaches; here are the others.
 """
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -160,3 +162,8 @@ def test_who_begins_when_an_owner_had_the_time_is_excused_by_what_is_sold_then(w
     assert "hold then fallback" in {v.invariant for v in check(run)}
     sold = everywhere(run, "obligation", 112.0, 140.0)
     assert "hold then fallback" not in {v.invariant for v in check(sold)}
+
+
+def test_the_checker_loads_no_code_of_the_platform():
+    code = "import sys, tests.faults.checker; sys.exit(any(m.split('.')[0] == 'hcp_pipelines' for m in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
