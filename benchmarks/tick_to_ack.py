@@ -63,7 +63,6 @@ async def measure(settings: Settings, ticks: int) -> Measured:
         about |= _use(stack, before, _Used.now(stack))
         await _until_settled(settings)
         await market.connection.close()
-        stack.poll()
         about["restarts"] = stack.restarts()
         stack.stop_all_but_postgres()
         _say("judging")

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ ADMITTED_SQL = """
     where l.expires_at > now()"""
 
 Floats = npt.NDArray[np.float64]
+Row = tuple[Any, ...]
 
 
 def price_path(ticks: int, points: int, seed: int = SEED) -> Floats:
@@ -87,7 +88,7 @@ class Market:
     next_at: datetime
     sent: list[Sent] = field(default_factory=list)
 
-    async def open(self) -> None:
+    async def open(self, first_usd_per_mwh: float) -> None:
         """Everything but power prices, and a first power price for the interval that runs."""
         await store_price_data(
             self.connection,
@@ -99,7 +100,7 @@ class Market:
                 Tick(Stream.GPU_SPOT, "H100", self.next_at, 2.1, "USD/GPU-hour", "listings"),
             ],
         )
-        await self._write([USUAL_USD_PER_MWH] * len(self.points))
+        await self._write([first_usd_per_mwh] * len(self.points))
 
     def skip_to_now(self) -> None:
         """Begin with the next interval; those that have passed get no price."""
@@ -113,32 +114,39 @@ class Market:
         mark_ns, row_ids = await self._write(prices)
         self.sent.append(Sent(number, row_ids, (time.monotonic_ns() - mark_ns) / 1e6))
 
+    async def correct(self, price: float) -> Sent:
+        """The settlement interval that runs costs this everywhere, its past runs too: the decision price from now on.
+
+        Nobody waits for the next run's beginning, and no mean with earlier prices blurs what is asked for.
+        """
+        now = self.clock.now()
+        start = interval_start(now)
+        runs = [start + n * INTERVAL for n in range((now - start) // INTERVAL + 1)]
+        mark_ns, row_ids = await self._store([(run, point, price) for run in runs for point in self.points])
+        return Sent(-1, row_ids, (time.monotonic_ns() - mark_ns) / 1e6)
+
     async def _write(self, prices: Sequence[float]) -> tuple[int, tuple[int, ...]]:
-        mark_ns = time.monotonic_ns()
-        ticks = [
-            Tick(
-                Stream.POWER_RT_LMP,
-                point,
-                self.next_at,
-                float(price),
-                "USD/MWh",
-                "ERCOT",
-                metadata={"mark_ns": mark_ns},
-            )
-            for point, price in zip(self.points, prices, strict=True)
-        ]
-        stored = await store_price_data(self.connection, ticks)
+        rows = [(self.next_at, point, float(price)) for point, price in zip(self.points, prices, strict=True)]
         self.next_at += INTERVAL
+        return await self._store(rows)
+
+    async def _store(self, rows: Sequence[tuple[datetime, str, float]]) -> tuple[int, tuple[int, ...]]:
+        """The monotonic instant before the statement, and the ids of its rows of (begin, settlement point, $/MWh)."""
+        mark_ns = time.monotonic_ns()
+        mark = {"mark_ns": mark_ns}
+        lmp = Stream.POWER_RT_LMP
+        ticks = [Tick(lmp, point, at, price, "USD/MWh", "ERCOT", metadata=mark) for at, point, price in rows]
+        stored = await store_price_data(self.connection, ticks)
         return mark_ns, tuple(row.id for row in stored)
 
 
-async def open_market(settings: Settings, clock: SystemClock) -> Market:
+async def open_market(settings: Settings, clock: SystemClock, first_usd_per_mwh: float = USUAL_USD_PER_MWH) -> Market:
     """A market on a connection of its own."""
     with connect(settings, Role.API) as reader:
         points = [row[0] for row in reader.execute(POINTS_SQL).fetchall()]
     connection = await psycopg.AsyncConnection.connect(dsn(settings, Role.FEED), autocommit=True)
     market = Market(settings, clock, connection, points, interval_start(clock.now(), STEP_MINUTES))
-    await market.open()
+    await market.open(first_usd_per_mwh)
     return market
 
 
@@ -153,9 +161,20 @@ def publish_policies(settings: Settings, now: datetime) -> None:
 async def until_admitted(settings: Settings, owners: int, within_s: float) -> None:
     """Wait until each facility's owner follows its policy, and the facilities are shared out."""
     wanted = (settings.facilities, min(owners, settings.facilities))
+    await until_row(settings, ADMITTED_SQL, (), wanted, within_s, "(facilities with a policy in force, owners)")
+
+
+async def until_row(
+    settings: Settings, query: LiteralString, parameters: Sequence[object], wanted: Row, within_s: float, what: str
+) -> None:
+    """Ask Postgres again and again until a query's row is the one that is wanted.
+
+    Raises:
+        TimeoutError: not within so many seconds; the message says `what` it was last.
+    """
     deadline_s = time.monotonic() + within_s
     with connect(settings, Role.API) as connection:
-        while (found := connection.execute(ADMITTED_SQL).fetchone()) != wanted:
+        while (found := connection.execute(query, parameters).fetchone()) != wanted:
             if time.monotonic() > deadline_s:
-                raise TimeoutError(f"(facilities with a policy in force, owners) = {found}, not {wanted}")
-            await asyncio.sleep(0.2)
+                raise TimeoutError(f"{what} = {found}, not {wanted}, within {within_s:g} s")
+            await asyncio.sleep(0.1)

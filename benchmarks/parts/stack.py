@@ -4,8 +4,10 @@ Specs, files and readiness are the supervisor's own; what differs is what runs, 
 """
 
 import asyncio
+import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable
+import signal
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,9 +17,13 @@ import yaml
 
 from benchmarks.common import cpu_s, pss_mb
 from hcp_pipelines.domain.clock import Anchor, SystemClock
+from hcp_pipelines.fleet.apply import apply
+from hcp_pipelines.fleet.document import FacilityFile
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.bootstrap import bootstrap
 from hcp_pipelines.storage.embedded import EmbeddedPostgres
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.child import Child, ProcessSpec, State
 from hcp_pipelines.supervisor.configuration import Configuration, configure
 from hcp_pipelines.supervisor.database import postgres_spec
@@ -37,6 +43,7 @@ class Stack:
 
     settings: Settings
     report: Report = lambda _: None
+    documents: Sequence[FacilityFile] = ()  # facilities of one's own; none: the demo's
     children: dict[str, Child] = field(default_factory=dict)
     clock: SystemClock = field(default_factory=SystemClock)
     configuration: Configuration | None = None
@@ -47,6 +54,7 @@ class Stack:
         await self._up([postgres_spec(self.settings)])
         bootstrap(self.settings)
         self.report(f"applying {self.settings.devices:,} devices in {self.settings.facilities} facilities")
+        self._apply_own()
         self.configuration = configure(self.settings, self._anchor)
         for name in self.gateways:
             self._outlast_set_up(name)
@@ -54,6 +62,25 @@ class Stack:
         wanted = {*self.gateways, *ALLOCATORS}  # all at once: each looks for the others until they are there
         daemons = [s for s in daemon_specs(self.settings, self.gateways) if s.name in wanted]
         await self._up([world_spec(self.settings), *daemons])
+
+    def kill(self, name: str) -> datetime:
+        """SIGKILL to a process, which stays down; the real instant just before."""
+        child = self.children[name]
+        if child.pid is None:
+            raise RuntimeError(f"{name} does not run: {child.reason}")
+        killed_at = SystemClock().real_now()
+        os.kill(child.pid, signal.SIGKILL)
+        self._end([child])
+        return killed_at
+
+    async def start_again(self, name: str) -> None:
+        """Start a process that was killed, or stopped, and wait until it is well."""
+        self.children[name].start()
+        await self._until_well([self.children[name]])
+
+    def stop_one(self, name: str) -> None:
+        """Ask a process to end, and wait for it."""
+        self._end([self.children[name]])
 
     def stop_all_but_postgres(self) -> None:
         """End what writes logs and journal, so that they can be read as they are."""
@@ -78,8 +105,9 @@ class Stack:
         return {name: round(pss_mb(pid), 1) for name in names if (pid := self.children[name].pid)}
 
     def restarts(self) -> int:
-        """Processes that died and were started again: 0, or the figures mean nothing."""
-        return sum(child.restarts for child in self.children.values())
+        """Processes that died by themselves, started again or not yet: 0, or the figures mean nothing."""
+        self.poll()
+        return sum(child.restarts + (child.state is State.BACKOFF) for child in self.children.values())
 
     def poll(self) -> None:
         """Notice deaths."""
@@ -91,6 +119,11 @@ class Stack:
         self.settings.at("run", "clock.json").write_text(anchor.dump())
         self.clock = SystemClock(anchor)
         return anchor
+
+    def _apply_own(self) -> None:
+        with connect(self.settings, Role.ADMIN) as connection:
+            for document in self.documents:
+                apply(connection, document, "bench")
 
     def _outlast_set_up(self, gateway: str) -> None:
         """At this speed an hour without an owner is a few seconds: no gateway may take its fallback plan for that."""
@@ -105,6 +138,9 @@ class Stack:
         self.children |= {child.spec.name: child for child in fresh}
         for child in fresh:
             child.start()
+        await self._until_well(fresh)
+
+    async def _until_well(self, fresh: Sequence[Child]) -> None:
         async with httpx.AsyncClient() as client, asyncio.timeout(READY_WITHIN_S):
             while late := [c for c in fresh if c.state is not State.READY or c.reason]:
                 await asyncio.gather(*(c.check(client) for c in late))
@@ -127,9 +163,11 @@ def remove_database(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def running_stack(settings: Settings, report: Report) -> AsyncIterator[Stack]:
+async def running_stack(
+    settings: Settings, report: Report, documents: Sequence[FacilityFile] = ()
+) -> AsyncIterator[Stack]:
     """Everything up, and down again at the end whatever happens."""
-    stack = Stack(settings, report)
+    stack = Stack(settings, report, documents)
     try:
         await stack.start()
         yield stack

@@ -21,6 +21,10 @@ from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
+UNANSWERED_SQL = """
+    select count(*) from switch_journal c where c.event = 'commanded' and not exists (
+        select from switch_journal o where o.command_id = c.command_id and o.assignment = c.assignment
+        and o.event in ('acked', 'expired'))"""
 _UNKNOWN = 255
 _JOURNAL = """
     select c.facility_id, c.command_id, c.assignment, c.devices, a.devices, a.event
