@@ -106,8 +106,15 @@ def commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
 def _below(path: tuple[str, ...], command: click.Command) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     yield path, command
     if isinstance(command, click.Group):
-        for name in sorted(command.commands):
-            yield from _below((*path, name), command.commands[name])
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from _below((*path, name), _child(command, context, name))
+
+
+def _child(group: click.Group, context: click.Context, name: str) -> click.Command:
+    command = group.get_command(context, name)
+    assert command is not None
+    return command
 
 
 def _help(path: tuple[str, ...]) -> str:
@@ -115,7 +122,7 @@ def _help(path: tuple[str, ...]) -> str:
     context: click.Context | None = None
     command: click.Command = cli
     for name in path:
-        command = command.commands[name] if context and isinstance(command, click.Group) else command
+        command = _child(command, context, name) if context and isinstance(command, click.Group) else command
         context = click.Context(
             command, info_name=name, parent=context, terminal_width=HELP_WIDTH, **_without_width(command)
         )

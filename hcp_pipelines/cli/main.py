@@ -4,34 +4,52 @@ Exit codes: 0 done, 1 the work failed, 2 wrong usage. Errors are one line that n
 and the next step; `--debug` adds the traceback.
 """
 
+import importlib
 import sys
 import traceback
 from pathlib import Path
 
 import click
 
-from hcp_pipelines.cli import (
-    alerts,
-    bench,
-    directives,
-    discover,
-    edge,
-    facility,
-    grid,
-    inspect,
-    lifecycle,
-    locks,
-    operator,
-    orders,
-    preview,
-    sql,
-    tls,
-)
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.settings import Settings
 
+COMMANDS = {
+    "lifecycle": ("up", "down"),
+    "inspect": ("status", "doctor", "policy"),
+    "sql": ("sql",),
+    "facility": ("facility",),
+    "discover": ("discover",),
+    "alerts": ("alerts",),
+    "operator": ("operator",),
+    "orders": ("stop-all", "override", "curtail", "drain"),
+    "preview": ("preview",),
+    "locks": ("lock", "unlock", "release", "approve"),
+    "directives": ("directives",),
+    "grid": ("grid",),
+    "edge": ("edge",),
+    "tls": ("tls",),
+    "bench": ("bench",),
+}
+_MODULE_OF = {name: module for module, names in COMMANDS.items() for name in names}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+class Commands(click.Group):
+    """Commands by module: one that is typed loads its own alone. All of them take a second of CPU, in an emergency too."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, each with its command at hand: who asks for them goes on to their help."""
+        return [name for name in sorted(_MODULE_OF) if self.get_command(ctx, name) is not None]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command; None where there is none of that name."""
+        module = _MODULE_OF.get(cmd_name)
+        if module is not None and cmd_name not in self.commands:
+            importlib.import_module(f"hcp_pipelines.cli.{module}").register(self)
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -44,23 +62,6 @@ from hcp_pipelines.settings import Settings
 def cli(context: click.Context, state_dir: Path | None, debug: bool) -> None:
     """Decide what each megawatt should do, and switch it: bitcoin mining, AI work, or selling back to the grid."""
     context.obj = {"state_dir": state_dir, "debug": debug}
-
-
-lifecycle.register(cli)
-inspect.register(cli)
-sql.register(cli)
-facility.register(cli)
-discover.register(cli)
-alerts.register(cli)
-operator.register(cli)
-orders.register(cli)
-preview.register(cli)
-locks.register(cli)
-directives.register(cli)
-grid.register(cli)
-edge.register(cli)
-tls.register(cli)
-bench.register(cli)
 
 
 def main() -> None:

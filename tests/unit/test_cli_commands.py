@@ -1,0 +1,37 @@
+"""Where the command's parts are: each in the module that is said to have it, and an order loads no other."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from hcp_pipelines import cli as package
+from hcp_pipelines.cli.main import COMMANDS
+
+LOADED = """
+import sys
+from hcp_pipelines.cli.main import cli
+cli(["curtail", "--help"], standalone_mode=False)
+print(*sorted(name for name in sys.modules if name.startswith("hcp_pipelines.cli.")), sep=",")
+"""
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_a_module_registers_the_commands_that_it_is_said_to_have(module):
+    group = click.Group()
+    importlib.import_module(f"hcp_pipelines.cli.{module}").register(group)
+    assert set(group.commands) == set(COMMANDS[module])
+
+
+def test_no_module_with_commands_of_its_own_is_left_out():
+    files = Path(package.__file__).parent.glob("*.py")
+    assert {file.stem for file in files if "\ndef register(group" in file.read_text()} == set(COMMANDS)
+
+
+def test_an_order_loads_its_own_module_and_what_that_needs():
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, timeout=120, check=True)
+    loaded = {name.removeprefix("hcp_pipelines.cli.") for name in done.stdout.splitlines()[-1].split(",")}
+    assert loaded == {"main", "orders", "acting", "common", "direct"}
