@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from hcp_pipelines.domain.ticks import ACTIONABLE, Quality, Stream
+from hcp_pipelines.economics.bounds import ImplausibleValueError
 from hcp_pipelines.economics.mining import HASHPRICE, hashprice_usd_per_ph_day
 from hcp_pipelines.economics.power import decision_price_of
 
@@ -131,9 +132,10 @@ class MarketBook:
         if price is None or None in network:
             return False
         difficulty, fees, height = (n.value for n in network if n is not None)
-        if difficulty <= 0 or height < 0:
-            return False
-        self.indices[HASHPRICE] = hashprice_usd_per_ph_day(price.value, difficulty, fees, int(height))
+        try:
+            self.indices[HASHPRICE] = hashprice_usd_per_ph_day(price.value, difficulty, fees, int(height))
+        except ImplausibleValueError:
+            return False  # the index stays what it was
         return True
 
 

@@ -1,13 +1,15 @@
-"""Power: the decision price of the current settlement interval, and what a megawatt-hour costs all in.
+"""Power: the decision price of the current settlement interval, and how much power a site takes for its IT power.
 
 The decision price is the expected settlement price of the 15-minute interval that runs: its elapsed 5-minute LMPs plus the
-forecast of the rest (DESIGN §5). Scalar and column forms are proven equal by a property test.
+forecast of the rest (DESIGN §5). Scalar and column forms are proven equal by a property test. Costs are in `contract.py`.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import polars as pl
+
+from hcp_pipelines.economics.bounds import ImplausibleValueError, check, checked_columns
 
 INTERVAL_MINUTES = 15
 STEP_MINUTES = 5
@@ -26,10 +28,12 @@ def decision_price(elapsed_lmps: Sequence[float], slope: float = 1.0, offset: fl
     1680.0
 
     Raises:
-        ValueError: no LMP, or more than an interval has.
+        ImplausibleValueError: no LMP, more than an interval has, or one that is not a number.
     """
     if not 1 <= len(elapsed_lmps) <= steps:
-        raise ValueError(f"{len(elapsed_lmps)} LMPs: an interval has 1 to {steps}")
+        raise ImplausibleValueError(f"{len(elapsed_lmps)} LMPs: an interval has 1 to {steps}")
+    for lmp in elapsed_lmps:
+        check(lmp_usd_per_mwh=lmp)
     rest = slope * elapsed_lmps[-1] + offset
     return (sum(elapsed_lmps) + (steps - len(elapsed_lmps)) * rest) / steps
 
@@ -57,7 +61,7 @@ def elapsed_lmps(lmps: Sequence[tuple[datetime, float]]) -> list[float]:
     [10.0, 10.0, 40.0]
     """
     if not lmps:
-        raise ValueError("no LMP yet")
+        raise ImplausibleValueError("0 LMPs: a decision price needs at least one")
     newest_at = lmps[-1][0]
     start = interval_start(newest_at)
     before = [value for instant, value in lmps if instant < start]
@@ -86,7 +90,11 @@ def with_decision_price(lmps: pl.DataFrame, slope: float = 1.0, offset: float = 
             `lmp_usd_per_mwh`; no two of a point in the same 5 minutes.
         slope: of the rest of the interval on the last LMP.
         offset: the same, $/MWh.
+
+    Raises:
+        ImplausibleValueError: an LMP is null, not a number or outside its limit.
     """
+    checked_columns(lmps, "lmp_usd_per_mwh")
     lmp, at = pl.col("lmp_usd_per_mwh"), pl.col("source_at")
     interval = ["settlement_point", "_interval"]
     slot = pl.col("_slot")
@@ -107,15 +115,24 @@ def with_decision_price(lmps: pl.DataFrame, slope: float = 1.0, offset: float = 
     )
 
 
-def all_in_usd_per_mwh(price_usd_per_mwh: float, adders_usd_per_mwh: float = 0.0) -> float:
-    """Marginal cost in $/MWh at the meter. A hedge does not enter: a hedged megawatt could be resold (FACTS A)."""
-    return price_usd_per_mwh + adders_usd_per_mwh
+def pue_at(
+    temperature_celsius: float, value: float, slope_per_celsius: float = 0.0, above_celsius: float = 20.0
+) -> float:
+    """All-in power over IT power at an outdoor temperature: value + slope · max(0, T − above).
 
+    Below `above_celsius` outdoor air cools enough and fans and pumps alone remain; above it the cooling plant's power rises with
+    the difference. Value and slope are the site's own figures (facility file, `pue`): nobody publishes general ones.
+    Source: FACTS A, all-in MW = IT MW · PUE(outdoor temperature).
 
-def cost_usd_per_hour(it_power_kw: float, pue: float, price_usd_per_mwh: float) -> float:
-    """Cost in $/h of IT power at a price per MWh at the meter (ER-06).
-
-    >>> round(cost_usd_per_hour(3.5, 1.1, 40.0), 3)
-    0.154
+    >>> round(pue_at(35.0, 1.05, 0.002), 3), pue_at(-5.0, 1.05, 0.002)
+    (1.08, 1.05)
     """
-    return it_power_kw / 1000 * pue * price_usd_per_mwh
+    check(temperature_celsius=temperature_celsius, pue=value, pue_slope_per_celsius=slope_per_celsius)
+    return value + slope_per_celsius * max(0.0, temperature_celsius - above_celsius)
+
+
+def pue_columns(
+    temperature_celsius: pl.Expr, value: float, slope_per_celsius: float = 0.0, above_celsius: float = 20.0
+) -> pl.Expr:
+    """`pue_at` of a column of temperatures."""
+    return (value + slope_per_celsius * (temperature_celsius - above_celsius).clip(lower_bound=0.0)).alias("pue")

@@ -1,59 +1,81 @@
-"""Profitability scores (EC-10 to EC-14 with the corrections ER-01 … ER-08): columns in, columns out, no loops.
+"""Profitability scores (EC-10 to EC-14 with the corrections ER-01 … ER-08): columns in, columns out.
 
-One row per resource and use that it could serve. The ranking is `usd_per_mwh`, net profit per MWh of site power; `score`
-is the margin for those who want 0–100.
+One row per resource and use that it could serve. The ranking is `usd_per_mwh`, net profit per MWh of site power, against
+`next_best_usd_per_mwh`, what that power would earn otherwise (`rivals.py`); `score` is the margin for those who want 0–100.
 """
 
+from dataclasses import dataclass, fields
+
+import numpy as np
 import polars as pl
 
 from hcp_pipelines.domain.modes import Mode
+from hcp_pipelines.economics.bounds import ImplausibleValueError, checked_columns
+from hcp_pipelines.economics.rivals import Floats, Ints, SiteUses, rank
 
 ALLOCATE, HOLD, SWITCH = "allocate", "hold", "switch"
-CONFIDENCE = {"GPU": 0.85, "ASIC": 0.90}
-SCORE_COLUMNS = (
-    "resource_id", "workload_type", "score", "expected_revenue", "estimated_cost", "net_profit", "usd_per_mwh",
-    "confidence", "recommendation",
-)  # fmt: skip
+CONFIDENCE = {"GPU": 0.85, "ASIC": 0.90}  # EC-12, EC-14: how much is believed with inputs in order (settings, ER-22)
+OTHER_CONFIDENCE = 0.8
+SITE_SCHEMA = {"site_id": pl.String, "limit_mw": pl.Float64, "resting_usd_per_mwh": pl.Float64}
+_CHECKED = ("revenue_usd_per_hour", "power_kw", "price_usd_per_mwh", "switch_usd", "dwell_h", "confidence_factor")
+_RECOMMENDATIONS = pl.Enum([ALLOCATE, HOLD, SWITCH])
 
 
-def score_groups(uses: pl.DataFrame) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True)
+class ProfitabilityScore:
+    """One scored use (EC-10): dollars per hour, `usd_per_mwh` of site power; the fields are `SCORE_COLUMNS`."""
+
+    resource_id: str
+    workload_type: str
+    score: float
+    expected_revenue: float
+    estimated_cost: float
+    net_profit: float
+    usd_per_mwh: float
+    next_best_usd_per_mwh: float
+    confidence: float
+    recommendation: str
+
+
+SCORE_COLUMNS = tuple(f.name for f in fields(ProfitabilityScore))
+
+
+def score_uses(uses: pl.DataFrame, sites: pl.DataFrame | None = None) -> pl.DataFrame:
     """One scored row per use, `SCORE_COLUMNS`, in the order given; dollars are per hour and resource.
 
-    `recommendation`: against the next best other use of the same resource, asleep (0 $/MWh) included:
-    `allocate` — run it; `switch` — another use is better by more than the switch costs; `hold` — the difference is within
-    the cost of the switch, so leave what is.
+    `recommendation`, against the best other use of the same resource, sleep, and whoever else wants the site's power, all net
+    of their switches: `allocate` — run it; `hold` — the difference is within the cost of the switch, so leave what is;
+    `switch` — another use of the power is better.
 
     Args:
-        uses: a row per resource and use with `resource_id`, `type` ('ASIC' | 'GPU'), `workload_type`,
-            `revenue_usd_per_hour` (after pool fee and utilization), `power_kw` (all-in, at the meter),
+        uses: a row per resource and use with `resource_id` (a name, or quicker an integer), `site_id`, `type` ('ASIC' | 'GPU'),
+            `workload_type`, `revenue_usd_per_hour` (after pool fee and utilization), `power_kw` (all-in, at the meter),
             `price_usd_per_mwh` (all-in marginal), `switch_usd` (one switch into this use), `is_present` (runs it now),
             `dwell_h` (hours a switch is spread over), `confidence_factor` (1, or less where an input is doubtful).
+        sites: where power is scarce or rest is paid for: `SITE_SCHEMA`, the MW that may run and what a MWh earns that nobody
+            takes (demand response; 0 where power is bought as it is used). A site left out has enough.
+
+    Raises:
+        ImplausibleValueError: a value is null, not a number or outside its limit; the message names row, value and limit.
     """
-    revenue, mw = pl.col("revenue_usd_per_hour"), pl.col("power_kw") / 1000
-    cost = mw * pl.col("price_usd_per_mwh")
-    net = revenue - cost
-    per_mwh = pl.when(mw > 0).then(net / mw).otherwise(0.0)
-    base = pl.col("type").replace_strict(CONFIDENCE, default=0.8, return_dtype=pl.Float64)
-    frame = uses.with_columns(
-        score=pl.when(revenue > 0).then((net / revenue * 100).clip(0.0, 100.0)).otherwise(0.0).round(2),
+    column = checked_columns(uses, *_CHECKED)
+    for name in ("resource_id", "site_id", "is_present"):
+        if uses[name].null_count():
+            raise ImplausibleValueError(f"row {uses[name].is_null().arg_max()}: {name} is null: every use needs one")
+    value, next_best, words = _ranked(uses, column, sites)
+    revenue, cost = pl.col("revenue_usd_per_hour"), pl.col("power_kw") / 1000 * pl.col("price_usd_per_mwh")
+    return uses.select(
+        "resource_id",
+        "workload_type",
+        score=pl.when(revenue > 0).then(((revenue - cost) / revenue * 100).clip(0.0, 100.0)).otherwise(0.0).round(2),
         expected_revenue=revenue,
         estimated_cost=cost,
-        net_profit=net,
-        usd_per_mwh=per_mwh,
-        confidence=(base * pl.col("confidence_factor")).clip(0.0, 1.0).round(2),
-        _switch=pl.when(mw > 0).then(pl.col("switch_usd") / mw / pl.col("dwell_h")).otherwise(0.0),
+        net_profit=revenue - cost,
+        usd_per_mwh=pl.lit(pl.Series(value)),
+        next_best_usd_per_mwh=pl.lit(pl.Series(next_best)),
+        confidence=(_confidence() * pl.col("confidence_factor")).round(2),
+        recommendation=pl.lit(pl.Series(words)).cat.to(_RECOMMENDATIONS),
     )
-    return _with_rivals(frame).with_columns(recommendation=_recommendation()).select(SCORE_COLUMNS)
-
-
-def asic_revenue(hash_rate_th_per_s: pl.Expr, hashprice: pl.Expr, pool_fee_fraction: pl.Expr) -> pl.Expr:
-    """Revenue in $/h of a column of hashrates; `hashprice` in $/PH/day."""
-    return (hash_rate_th_per_s / 1000 * hashprice / 24 * (1 - pool_fee_fraction)).alias("revenue_usd_per_hour")
-
-
-def gpu_revenue(rate_usd_per_gpu_hour: pl.Expr, utilization: pl.Expr) -> pl.Expr:
-    """Revenue in $/h of a column of GPUs."""
-    return (rate_usd_per_gpu_hour * utilization).alias("revenue_usd_per_hour")
 
 
 def is_workload(mode: Mode) -> bool:
@@ -61,37 +83,38 @@ def is_workload(mode: Mode) -> bool:
     return mode not in (Mode.IDLE, Mode.CURTAILED)
 
 
-def _with_rivals(frame: pl.DataFrame) -> pl.DataFrame:
-    """With the best use of each row's resource, how many share it, and the second best (null if there is none).
+def _ranked(
+    uses: pl.DataFrame, column: dict[str, Floats], sites: pl.DataFrame | None
+) -> tuple[Floats, Floats, np.ndarray[tuple[int], np.dtype[np.uint8]]]:
+    """Value and next best in $/MWh, and the recommendation's number, of each row; site by site."""
+    mw = column["power_kw"] / 1000
+    per_mw = np.divide(1.0, mw, out=np.zeros_like(mw), where=mw > 0)  # what takes no power is worth nothing per MWh
+    value = column["revenue_usd_per_hour"] * per_mw - column["price_usd_per_mwh"] * (mw > 0)
+    switch = column["switch_usd"] * per_mw / column["dwell_h"]
+    ids, is_present = uses["resource_id"], uses["is_present"].to_numpy()
+    resource = ids.cast(pl.Int64).to_numpy() if ids.dtype.is_integer() else _coded(ids)[1]
+    names, site = _coded(uses["site_id"])
+    known = {} if sites is None else {name: rest for name, *rest in sites.select(*SITE_SCHEMA).iter_rows()}
+    next_best, words = np.empty(len(mw)), np.empty(len(mw), dtype=np.uint8)
+    for code, name in enumerate(names):
+        at = np.flatnonzero(site == code)
+        limit_mw, resting = known.get(name, (np.inf, 0.0))
+        found = rank(SiteUses(resource[at], value[at], switch[at], mw[at], is_present[at], resting, limit_mw))
+        next_best[at] = found.next_best
+        words[at] = np.where(found.is_allocated, 0, np.where(found.is_held, 1, 2))
+    return value, next_best, words
 
-    Most resources have one use, and windows over 300,000 names take seconds: so only the others are grouped.
-    """
-    value, key = pl.col("usd_per_mwh"), "resource_id"
-    alone = ~pl.col(key).is_duplicated()
-    single = frame.with_row_index("_row").with_columns(
-        _best=value, _ties=pl.lit(1, pl.UInt32), _second=pl.lit(None, pl.Float64), _alone=alone
-    )
-    if single["_alone"].all():
-        return single
-    shared = single.filter(~pl.col("_alone"))
-    best = shared.group_by(key).agg(_best=value.max())
-    shared = shared.drop("_best", "_ties", "_second").join(best, on=key)
-    rivals = shared.group_by(key).agg(
-        _ties=(value == pl.col("_best")).sum().cast(pl.UInt32), _second=value.filter(value < pl.col("_best")).max()
-    )
-    shared = shared.join(rivals, on=key).select(single.columns)
-    return pl.concat([single.filter(pl.col("_alone")), shared]).sort("_row")
+
+def _coded(names: pl.Series) -> tuple[list[str], Ints]:
+    """The distinct names, and each row's place among them."""
+    if not isinstance(names.dtype, pl.Enum):
+        names = names.cast(pl.String)
+        names = names.cast(pl.Enum(names.unique(maintain_order=True)))
+    assert isinstance(names.dtype, pl.Enum)
+    return names.dtype.categories.to_list(), names.to_physical().cast(pl.Int64).to_numpy()
 
 
-def _recommendation() -> pl.Expr:
-    value = pl.col("usd_per_mwh")
-    is_best, ties = value == pl.col("_best"), pl.col("_ties") > 1
-    other = pl.when(is_best & ~ties).then(pl.col("_second")).otherwise(pl.col("_best"))
-    next_best = pl.max_horizontal(other, pl.lit(0.0))
-    ahead = value - next_best
-    hurdle = pl.col("_switch")
-    present = (
-        pl.when(ahead >= 0).then(pl.lit(ALLOCATE)).when(ahead >= -hurdle).then(pl.lit(HOLD)).otherwise(pl.lit(SWITCH))
-    )
-    absent = pl.when(ahead > hurdle).then(pl.lit(ALLOCATE)).when(ahead > 0).then(pl.lit(HOLD)).otherwise(pl.lit(SWITCH))
-    return pl.when(pl.col("is_present")).then(present).otherwise(absent)
+def _confidence() -> pl.Expr:
+    kind = pl.col("type")
+    gpu, asic = CONFIDENCE["GPU"], CONFIDENCE["ASIC"]
+    return pl.when(kind == "ASIC").then(asic).when(kind == "GPU").then(gpu).otherwise(OTHER_CONFIDENCE)

@@ -9,11 +9,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime
+from hcp_pipelines.economics.gpu import DEFAULT_UTILIZATION
+from hcp_pipelines.economics.power import pue_at
 from hcp_pipelines.fleet.discovery_rules import DiscoveryRules
 from hcp_pipelines.fleet.groups import Group
 from hcp_pipelines.fleet.models import ResolvedGroup
 from hcp_pipelines.fleet.parts import ID_PATTERN, Part, StateLabel
-from hcp_pipelines.fleet.reach import DriverKind, GpuNodes, MinerApi, Reach, check_reach
+from hcp_pipelines.fleet.reach import DriverKind, GpuNodes, GpuWork, MinerApi, Reach, check_reach
 
 FILE_VERSION: Literal[1] = 1
 DEFAULT_RAMP_MW = {
@@ -46,7 +48,7 @@ class Pue(Part):
         >>> round(Pue(value=1.05, slope_per_celsius=0.002).at(35), 3)
         1.08
         """
-        return self.value + self.slope_per_celsius * max(0.0, temperature_celsius - self.above_celsius)
+        return pue_at(temperature_celsius, self.value, self.slope_per_celsius, self.above_celsius)
 
 
 class Hedge(Part):
@@ -76,10 +78,14 @@ class Contract(Part):
 
 
 class Economics(Part):
-    """What scales revenue: the pool's share of mining, and the share of GPU hours that is sold."""
+    """What scales revenue: the pool's share of mining, the share of GPU hours that is sold, and what a class of work sells at.
+
+    `gpu_rate_fraction` is a class's rate over the market's on-demand rate; a class left out sells at the market's.
+    """
 
     pool_fee_fraction: float = Field(default=0.01, ge=0, lt=1)
-    gpu_utilization: float = Field(default=0.6, ge=0, le=1)
+    gpu_utilization: float = Field(default=DEFAULT_UTILIZATION, ge=0, le=1)
+    gpu_rate_fraction: dict[GpuWork, Annotated[float, Field(ge=0, le=10)]] = Field(default_factory=dict)
 
 
 class Ramp(Part):

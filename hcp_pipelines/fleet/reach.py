@@ -36,6 +36,9 @@ def _is_work(state: DeviceState) -> DeviceState:
     return state
 
 
+GpuWork = Annotated[StateLabel, AfterValidator(_is_work)]
+
+
 class Workload(Part):
     """What a GPU loads for a state; what is left out is the driver's default."""
 
@@ -59,7 +62,7 @@ class GpuNodes(Part):
     xid_actions: Literal["observe", "act"] | None = None
     board_idle_w: float | None = Field(default=None, gt=0, le=5_000)
     board_busy_w: float | None = Field(default=None, gt=0, le=5_000)
-    workloads: dict[Annotated[StateLabel, AfterValidator(_is_work)], Workload] = Field(default_factory=dict)
+    workloads: dict[GpuWork, Workload] = Field(default_factory=dict)
 
     @property
     def weights_gib(self) -> dict[DeviceState, float]:

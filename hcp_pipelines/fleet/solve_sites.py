@@ -35,6 +35,7 @@ def site_inputs(inventory: FacilityInventory) -> SiteInputs:
         adders_usd_per_mwh=document.contract.adders_usd_per_mwh,
         pool_fee_fraction=document.economics.pool_fee_fraction,
         gpu_utilization=document.economics.gpu_utilization,
+        gpu_rate_fraction=dict(document.economics.gpu_rate_fraction),
     )
 
 

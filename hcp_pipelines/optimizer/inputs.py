@@ -9,6 +9,7 @@ from datetime import datetime
 
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
+from hcp_pipelines.economics.gpu import DEFAULT_UTILIZATION
 from hcp_pipelines.economics.mining import HASHPRICE
 
 RESOLVE_RELATIVE = 0.10  # strikes are affine within ± 10 % of an index (OPTIMIZER §3.5)
@@ -71,7 +72,8 @@ class SiteInputs:
     starts_per_hour: int | None = None
     adders_usd_per_mwh: float = 0.0
     pool_fee_fraction: float = 0.0
-    gpu_utilization: float = 0.6
+    gpu_utilization: float = DEFAULT_UTILIZATION
+    gpu_rate_fraction: Mapping[DeviceState, float] = field(default_factory=dict)  # by class of work; 1 where left out
 
     @property
     def indices(self) -> list[str]:

@@ -54,7 +54,8 @@ class Step:
 def revenue_per_index(group: GroupInputs, state: StateInputs, site: SiteInputs) -> float:
     """$/h of one device in a state, per unit of its index ($/PH/day of hashprice, or $/GPU-hour)."""
     if group.type is ResourceType.GPU:
-        return gpu.revenue_usd_per_hour(1.0, site.gpu_utilization) if _serves(state.state) else 0.0
+        fraction = site.gpu_rate_fraction.get(state.state, 1.0)
+        return gpu.revenue_usd_per_hour(1.0, site.gpu_utilization, fraction) if _serves(state.state) else 0.0
     return mining.revenue_usd_per_hour(state.hash_rate_th_per_s, 1.0, site.pool_fee_fraction)
 
 
@@ -83,7 +84,7 @@ def _step(
 
 def _wake(group: GroupInputs, top: StateInputs, site: SiteInputs) -> Affine:
     """Dollars of waking one device to its highest state, affine in the index."""
-    cost = switching.gpu_wake() if group.type is ResourceType.GPU else switching.asic_wake(top.hash_rate_th_per_s)
+    cost = switching.switch_cost(group.type, group.ladder[0].state, top.state, top.hash_rate_th_per_s)
     return Affine(slope=revenue_per_index(group, top, site) * cost.minutes / 60, offset=cost.fixed_usd)
 
 

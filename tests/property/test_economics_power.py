@@ -50,3 +50,27 @@ def test_columns_equal_scalars_also_with_missing_runs(runs, slope, offset):
     expected = [decision_price_of(lmps[: n + 1], slope, offset) for n in range(len(lmps))]
     expected += [decision_price_of([(t, -p) for t, p in lmps[: n + 1]], slope, offset) for n in range(len(lmps))]
     assert got["decision_price_usd_per_mwh"].to_list() == pytest.approx(expected, abs=1e-6)
+
+
+@given(st.lists(st.floats(0, 10_000), max_size=2), st.floats(0, 1), st.floats(0, 100))
+@settings(max_examples=100, deadline=None)
+def test_after_a_first_lmp_of_5000_no_later_one_brings_the_interval_below_1667(later, slope, offset):
+    assert decision_price([5000.0, *later], slope, offset) >= 5000 / 3 - 1e-9
+
+
+@given(st.lists(prices, min_size=3, max_size=3), st.floats(0, 1), st.floats(0, 100))
+@settings(max_examples=100, deadline=None)
+def test_an_interval_that_is_over_has_its_settled_price_whatever_is_expected(lmps, slope, offset):
+    assert decision_price(lmps, slope, offset) == pytest.approx(sum(lmps) / 3, abs=1e-9)
+
+
+def test_an_lmp_that_is_not_a_number_is_refused_by_row():
+    frame = pl.DataFrame(
+        {
+            "settlement_point": ["A", "A"],
+            "source_at": [START, START + timedelta(minutes=5)],
+            "lmp_usd_per_mwh": [1.0, None],
+        }
+    )
+    with pytest.raises(ValueError, match="row 1: lmp_usd_per_mwh=None"):
+        with_decision_price(frame)

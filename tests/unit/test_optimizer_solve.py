@@ -165,3 +165,10 @@ def test_the_guard_leaves_the_eco_to_full_step_to_its_strike():
             got = evaluate(compiled, present, price, policy.anchor.indices, NOW, guard, 0.25)
             assert got.targets[0, expected] == 1000
             present, guard = got.targets, got.guard
+
+
+def test_a_class_of_gpu_work_sells_at_its_own_rate():
+    at_market, at_half = (solved(site(gpus(10), gpu_rate_fraction=f)) for f in ({}, {BATCH: 0.5}))
+    slopes = [policy.blocks[0].on.slope for policy in (at_market, at_half)]
+    assert slopes[0] > 0
+    assert slopes[1] == pytest.approx(slopes[0] / 2)

@@ -1,0 +1,103 @@
+"""What power costs: at the margin, for decisions, and settled, for accounts. Hedge, transmission and coincident peak.
+
+A hedge changes what is settled, never what a megawatt-hour costs at the margin: what is not used is sold back at the
+real-time price (FACTS A). How peaks are chosen is pluggable, since the scheme is being replaced (FACTS §4, PUCT project
+58484): here a peak is an interval with a probability, or a load that was measured in it.
+"""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from hcp_pipelines.economics.bounds import ImplausibleValueError, check, checked_columns
+
+ERCOT_PEAKS_PER_YEAR = 4  # 4CP: June to September
+USD_PER_KW_YEAR = 65.0  # a transmission tariff as in OPTIMIZER §2; a setting
+
+
+def all_in_usd_per_mwh(
+    price_usd_per_mwh: float, adders_usd_per_mwh: float = 0.0, peak_usd_per_mwh: float = 0.0
+) -> float:
+    """Marginal cost of a MWh at the meter, $/MWh: price + transmission and other adders + the expected peak charge.
+
+    >>> all_in_usd_per_mwh(30.0, 2.5, expected_peak_usd_per_mwh(0.01))
+    682.5
+    """
+    check(price_usd_per_mwh=price_usd_per_mwh, adders_usd_per_mwh=adders_usd_per_mwh)
+    return price_usd_per_mwh + adders_usd_per_mwh + peak_usd_per_mwh
+
+
+def cost_usd_per_hour(it_power_kw: float, pue: float, price_usd_per_mwh: float) -> float:
+    """Cost in $/h of IT power at a price per MWh at the meter (ER-06).
+
+    >>> round(cost_usd_per_hour(3.5, 1.1, 40.0), 3)
+    0.154
+    """
+    check(power_kw=it_power_kw, pue=pue, price_usd_per_mwh=price_usd_per_mwh)
+    return it_power_kw / 1000 * pue * price_usd_per_mwh
+
+
+def expected_peak_usd_per_mwh(
+    probability: float,
+    usd_per_kw_year: float = USD_PER_KW_YEAR,
+    peaks_per_year: int = ERCOT_PEAKS_PER_YEAR,
+    interval_h: float = 0.25,
+) -> float:
+    """What a MWh in an interval costs in expected peak charges, $/MWh: P · rate · 1000 / peaks / interval hours.
+
+    Each kW that is drawn in one of the peaks costs its share of the yearly rate: 65 $/kW-year over four peaks is 16,250 $/MW.
+    `probability` is that the interval becomes one of the peaks. Source: OPTIMIZER §2.
+
+    >>> expected_peak_usd_per_mwh(1.0) * 0.25
+    16250.0
+    """
+    check(probability=probability, usd_per_kw_year=usd_per_kw_year, hours=interval_h)
+    if peaks_per_year < 1 or not interval_h > 0:
+        raise ImplausibleValueError(f"peaks_per_year={peaks_per_year}, interval_h={interval_h:g}: both must be above 0")
+    return probability * usd_per_kw_year * 1000 / peaks_per_year / interval_h
+
+
+def peak_charge_usd(
+    mw_at_peaks: Sequence[float], usd_per_kw_year: float = USD_PER_KW_YEAR, peaks_per_year: int = ERCOT_PEAKS_PER_YEAR
+) -> float:
+    """A year's transmission charge in dollars: the mean load at the peaks, times the yearly rate.
+
+    Fewer loads than `peaks_per_year` (a year not over yet) give the part of the charge that they have caused so far.
+    Source: 4CP, FACTS §4.
+
+    >>> peak_charge_usd([10.0, 10.0, 0.0, 0.0])
+    325000.0
+    """
+    check(usd_per_kw_year=usd_per_kw_year)
+    for mw in mw_at_peaks:
+        check(mw=mw)
+    if len(mw_at_peaks) > peaks_per_year:
+        raise ImplausibleValueError(f"{len(mw_at_peaks)} peak loads: a year has {peaks_per_year}")
+    return sum(mw_at_peaks) / peaks_per_year * 1000 * usd_per_kw_year
+
+
+def with_settled_cost(intervals: pl.DataFrame, adders_usd_per_mwh: float = 0.0) -> pl.DataFrame:
+    """The frame with what each interval's power costs as settled, dollars.
+
+    `energy_usd` = MW · h · price; `adders_usd` = MW · h · adders; `hedge_usd` = hedged MW · h · (fixed price − price), what
+    the hedge costs beyond the market (negative where it pays); `cost_usd` is their sum. The peak charge is a year's
+    (`peak_charge_usd`), not an interval's.
+
+    Args:
+        intervals: a row per interval with `mw` (at the meter), `hours`, `price_usd_per_mwh` (settled), `hedge_mw` (0 for none)
+            and `hedge_usd_per_mwh` (the fixed price).
+        adders_usd_per_mwh: transmission and the like per MWh.
+
+    Raises:
+        ImplausibleValueError: a value is null, not a number or outside its limit.
+    """
+    check(adders_usd_per_mwh=adders_usd_per_mwh)
+    checked_columns(intervals, "mw", "hours", "price_usd_per_mwh")
+    fixed = {"hedge_mw": "mw", "hedge_usd_per_mwh": "price_usd_per_mwh"}
+    checked_columns(intervals.select(pl.col(name).alias(limit) for name, limit in fixed.items()), *fixed.values())
+    mwh, price, hours = pl.col("mw") * pl.col("hours"), pl.col("price_usd_per_mwh"), pl.col("hours")
+    return intervals.with_columns(
+        energy_usd=mwh * price,
+        adders_usd=mwh * adders_usd_per_mwh,
+        hedge_usd=pl.col("hedge_mw") * hours * (pl.col("hedge_usd_per_mwh") - price),
+    ).with_columns(cost_usd=pl.col("energy_usd") + pl.col("adders_usd") + pl.col("hedge_usd"))

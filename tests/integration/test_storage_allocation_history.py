@@ -1,0 +1,38 @@
+"""EC-21: what a facility was recommended and did, read back by those who may."""
+
+from datetime import UTC, datetime, timedelta
+
+from hcp_pipelines.fleet.apply import apply
+from hcp_pipelines.fleet.demo import demo_facilities
+from hcp_pipelines.storage.allocation_history import Allocated, get_optimal_allocation_history
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+
+NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
+INSERT = """
+    insert into allocation_history ("timestamp", facility_id, resource_id, resource_type, recommended_workload,
+        actual_workload, devices, expected_profit, actual_profit, tick_id, policy_id)
+    values (%s, %s, %s, 'ASIC', 'bitcoin_mining', %s, 100, 12.5, %s, 7, 3)"""
+
+
+def test_one_facility_over_a_half_open_window_ascending(database, settings):
+    for facility in demo_facilities(2, 1000):
+        apply(database, facility, "tester")
+    first, other = (row[0] for row in database.execute("select id from facilities order by id").fetchall())
+    for minutes, facility, done, profit in (
+        (60, first, "curtailed", None),
+        (10, first, "curtailed", None),
+        (0, first, "bitcoin_mining", 11.0),
+        (0, other, "bitcoin_mining", None),
+        (-1, first, "bitcoin_mining", None),
+    ):
+        at = NOON + timedelta(minutes=minutes)
+        database.execute(INSERT, (at, facility, f"{facility}/s21", done, profit))
+    with connect(settings, Role.API) as reader:
+        found = get_optimal_allocation_history(reader, first, NOON, NOON + timedelta(hours=1))
+    assert found[0] == Allocated(
+        NOON, f"{first}/s21", "ASIC", "bitcoin_mining", "bitcoin_mining", 100, 12.5, 11.0, 7, 3
+    )
+    assert [(row.source_at.minute, row.actual_workload, row.actual_profit) for row in found[1:]] == [
+        (10, "curtailed", None)
+    ]
