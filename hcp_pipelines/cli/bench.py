@@ -9,6 +9,7 @@ import click
 from hcp_pipelines.settings import Settings, child_environment
 
 ROOT = Path(__file__).resolve().parents[2]
+ALSO_CALLED = {"score": "economics"}  # the design's name for it
 
 
 def names() -> list[str]:
@@ -25,7 +26,7 @@ def bench(name: str, arguments: tuple[str, ...]) -> None:
 
     --quick stays under 60 s and says so; `hcp bench all` runs every one. Other options are the benchmark's own.
     """
-    known = names()
+    known, name = names(), ALSO_CALLED.get(name, name)
     if name != "all" and name not in known:
         raise click.UsageError(f"no benchmark {name!r}; there are {', '.join(known)}, and all")
     for each in known if name == "all" else [name]:
