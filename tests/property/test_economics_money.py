@@ -1,6 +1,7 @@
 """Identities of the economic formulas within 1e-9, columns equal scalars, and every absurd input is refused by name."""
 
 import math
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
@@ -199,3 +200,19 @@ def test_what_the_feed_takes_for_plausible_the_formulas_do_too():
     dearest = mining.hashprice_usd_per_ph_day(1e7, 1e10, 100.0, 100_000)
     assert mining.break_even_usd_per_mwh(dearest, 17.5) > 0
     power.decision_price([4 * DEFAULT_CAP_USD_PER_MWH])
+
+
+def test_training_that_is_taken_unannounced_computes_half_a_checkpoint_interval_again():
+    assert close(switching.interruption_usd(60.0, is_announced=True), 1.5 + 3)
+    assert close(switching.interruption_usd(60.0, is_announced=False), 15 + 3)
+
+
+def test_below_20_degrees_a_site_needs_no_more_cooling():
+    assert [power.pue_at(t, 1.1, 0.01) for t in (19.9, 20.0)] == [1.1, 1.1]
+    assert close(power.pue_at(21.0, 1.1, 0.01), 1.11)
+    assert close(pl.select(power.pue_columns(pl.lit(21.0), 1.1, 0.01)).item(), 1.11)
+
+
+def test_without_a_forecast_the_rest_of_the_interval_is_expected_at_the_last_lmp():
+    at = datetime(2025, 1, 1, tzinfo=UTC)
+    assert power.decision_price_of([(at, 30.0), (at + timedelta(minutes=5), 60.0)]) == 50.0

@@ -150,3 +150,10 @@ def test_an_empty_fleet_has_no_scores():
 def test_bad_input_is_refused_by_row_value_and_limit(column, value, told):
     with pytest.raises(ValueError, match=told):
         scored({}, {column: value})
+
+
+def test_confidence_is_by_kind_and_falls_with_the_inputs():
+    rows = scored(
+        {}, gpu("batch", 1.0), {"resource_id": "c", "type": "CPU"}, {"resource_id": "d", "confidence_factor": 0.5}
+    )
+    assert [row["confidence"] for row in rows] == [0.9, 0.85, 0.8, 0.45]
