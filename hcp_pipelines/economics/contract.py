@@ -6,6 +6,7 @@ real-time price (FACTS A). How peaks are chosen is pluggable, since the scheme i
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import polars as pl
 
@@ -74,6 +75,28 @@ def peak_charge_usd(
     if len(mw_at_peaks) > peaks_per_year:
         raise ImplausibleValueError(f"{len(mw_at_peaks)} peak loads: a year has {peaks_per_year}")
     return sum(mw_at_peaks) / peaks_per_year * 1000 * usd_per_kw_year
+
+
+def with_hedges(intervals: pl.DataFrame, hedges: Sequence[tuple[datetime, datetime, float, float]]) -> pl.DataFrame:
+    """The frame with `hedge_mw` and `hedge_usd_per_mwh`, as `with_settled_cost` wants them; 0 where nothing is hedged.
+
+    Hedges in force together add up, at their mean price weighted by MW.
+
+    Args:
+        intervals: a row per interval with `interval_start_at`, aware UTC.
+        hedges: (start, end, MW, $/MWh) each, over [start, end), in any order.
+
+    Raises:
+        ImplausibleValueError: a hedge whose MW or price can't be, or that ends before it starts.
+    """
+    at, mw, usd = pl.col("interval_start_at"), pl.lit(0.0), pl.lit(0.0)
+    for start, end, hedge_mw, price in hedges:
+        check(mw=hedge_mw, price_usd_per_mwh=price)
+        if not start < end:
+            raise ImplausibleValueError(f"hedge of {hedge_mw:g} MW from {start} to {end}: must end after it starts")
+        held = pl.when(at.is_between(start, end, closed="left")).then(hedge_mw).otherwise(0.0)
+        mw, usd = mw + held, usd + held * price
+    return intervals.with_columns(hedge_mw=mw, hedge_usd_per_mwh=pl.when(mw > 0).then(usd / mw).otherwise(0.0))
 
 
 def with_settled_cost(intervals: pl.DataFrame, adders_usd_per_mwh: float = 0.0) -> pl.DataFrame:

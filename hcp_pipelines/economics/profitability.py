@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from hcp_pipelines.domain.modes import Mode
-from hcp_pipelines.economics.bounds import ImplausibleValueError, checked_columns
+from hcp_pipelines.economics.bounds import LIMITS, ImplausibleValueError, checked_columns
 from hcp_pipelines.economics.rivals import Floats, Ints, SiteUses, rank
 
 ALLOCATE, HOLD, SWITCH = "allocate", "hold", "switch"
@@ -94,7 +94,7 @@ def _ranked(
     ids, is_present = uses["resource_id"], uses["is_present"].to_numpy()
     resource = ids.cast(pl.Int64).to_numpy() if ids.dtype.is_integer() else _coded(ids)[1]
     names, site = _coded(uses["site_id"])
-    known = {} if sites is None else {name: rest for name, *rest in sites.select(*SITE_SCHEMA).iter_rows()}
+    known = _known(sites)
     next_best, words = np.empty(len(mw)), np.empty(len(mw), dtype=np.uint8)
     for code, name in enumerate(names):
         at = np.flatnonzero(site == code)
@@ -103,6 +103,24 @@ def _ranked(
         next_best[at] = found.next_best
         words[at] = np.where(found.is_allocated, 0, np.where(found.is_held, 1, 2))
     return value, next_best, words
+
+
+def _known(sites: pl.DataFrame | None) -> dict[str, tuple[float, float]]:
+    """Limit in MW and what rest earns, by site."""
+    known: dict[str, tuple[float, float]] = {}
+    for name, limit_mw, resting in () if sites is None else sites.select(*SITE_SCHEMA).iter_rows():
+        if name in known:
+            raise ImplausibleValueError(f"site {name} is there twice: one row a site")
+        if limit_mw is None or not limit_mw >= 0:
+            raise ImplausibleValueError(
+                f"site {name}: limit_mw={limit_mw}: must be at least 0 MW, infinite for no limit"
+            )
+        if resting is None or not LIMITS["price_usd_per_mwh"].has(resting):
+            raise ImplausibleValueError(
+                f"site {name}: resting_usd_per_mwh={resting}: must be {LIMITS['price_usd_per_mwh']}"
+            )
+        known[name] = (limit_mw, resting)
+    return known
 
 
 def _coded(names: pl.Series) -> tuple[list[str], Ints]:

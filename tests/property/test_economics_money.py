@@ -13,6 +13,7 @@ from hcp_pipelines.economics import contract, gpu, mining, power, programmes, sw
 from hcp_pipelines.economics.bounds import LIMITS, ImplausibleValueError, check, checked_columns
 from hcp_pipelines.feed.quality import BANDS, DEFAULT_CAP_USD_PER_MWH
 
+NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 few = settings(max_examples=60, deadline=None)
 hashprices, efficiencies = st.floats(1, 1000), st.floats(5, 100)
 prices, mws, hours = st.floats(-1000, 10_000), st.floats(0, 1000), st.floats(0.05, 24)
@@ -106,6 +107,16 @@ def test_a_hedge_changes_what_is_settled_and_never_what_another_mwh_costs(mw, mo
     assert close(settled(mw, mw), mw * h * (fixed + 2.5))  # bought in full at the fixed price
 
 
+def test_hedges_hold_over_half_open_windows_and_add_up_at_their_weighted_price():
+    start = datetime(2025, 3, 9, 7, tzinfo=UTC)  # the night of the spring change
+    hours = [start + timedelta(hours=n) for n in range(5)]
+    frame = pl.DataFrame({"interval_start_at": hours}, schema={"interval_start_at": pl.Datetime("us", "UTC")})
+    hedged = contract.with_hedges(frame, [(hours[1], hours[3], 10.0, 40.0), (hours[2], hours[4], 30.0, 60.0)])
+    assert hedged["hedge_mw"].to_list() == [0.0, 10.0, 40.0, 30.0, 0.0]
+    assert hedged["hedge_usd_per_mwh"].to_list() == [0.0, 40.0, 55.0, 60.0, 0.0]
+    assert contract.with_hedges(frame, [])["hedge_mw"].to_list() == [0.0] * 5
+
+
 @few
 @given(st.floats(0, 1), st.floats(0, 200), st.integers(1, 12), st.floats(0.05, 1))
 def test_a_certain_peak_costs_what_the_year_charges_for_it(probability, usd, peaks, h):
@@ -178,6 +189,11 @@ def test_what_is_outside_its_limit_is_refused_by_name_value_and_limit(name, valu
         (lambda: contract.expected_peak_usd_per_mwh(0.5, peaks_per_year=0), "peaks_per_year=0"),
         (lambda: contract.peak_charge_usd([1.0] * 5), "5 peak loads: a year has 4"),
         (lambda: contract.peak_charge_usd([-1.0]), "mw=-1"),
+        (
+            lambda: contract.with_hedges(pl.DataFrame(), [(NOON, NOON, 5.0, 40.0)]),
+            "hedge of 5 MW .* must end after it starts",
+        ),
+        (lambda: contract.with_hedges(pl.DataFrame(), [(NOON, NOON, -5.0, 40.0)]), "mw=-5"),
         (lambda: programmes.reserve_revenue_usd(1.0, 1.0, -5.0), "capacity_usd_per_mw_h=-5"),
         (lambda: programmes.demand_response_revenue_usd(math.nan, 1.0, 1.0, 1.0), "mw=nan"),
         (lambda: switching.asic_wake_usd_per_mw(100.0, 0.0), "efficiency_j_per_th=0"),

@@ -1,7 +1,7 @@
 """The ranking of uses against a slow and plain account of it, and what must hold of any ranking."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hcp_pipelines.economics.rivals import SiteUses, rank
@@ -63,7 +63,13 @@ def test_scarce_power_goes_to_those_who_pay_most_and_the_last_fits_in_part(uses)
         assert used_mw - tied_mw < uses.limit_mw
 
 
+LOSING_WITH_A_WAY_OUT = SiteUses(
+    np.zeros(2, dtype=np.int64), np.array([-30.0, 5.0]), np.array([10.0, 10.0]), np.ones(2), np.array([True, False])
+)
+
+
 @given(sites())
+@example(LOSING_WITH_A_WAY_OUT)
 @settings(max_examples=200, deadline=None)
 def test_nothing_is_both_allocated_and_held_and_what_runs_beats_its_rival(uses):
     ranking = rank(uses)

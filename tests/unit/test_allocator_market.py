@@ -53,6 +53,15 @@ def test_hashprice_needs_price_difficulty_fees_and_height_and_follows_each():
     assert market.indices["hashprice"] == pytest.approx(hashprice_usd_per_ph_day(47_500, 1.1e14, 0.05, 877_000))
 
 
+@pytest.mark.parametrize(("series", "value"), [("difficulty", 0.0), ("height", -1.0), ("fees_btc_per_block", 1e9)])
+def test_a_network_value_that_cant_be_leaves_the_index_as_it_was(series, value):
+    """The feed marks such a value absurd; one that was marked good all the same ends no allocator."""
+    market = book()
+    before = market.indices["hashprice"]
+    assert not market.take([row(7, value, NOON + FIVE, "btc.network", series)])
+    assert market.indices["hashprice"] == before
+
+
 def test_only_a_tick_that_the_facility_depends_on_is_its_newest():
     market = book()
     market.take([row(7, 10.0, NOON + FIVE, series="HB_NORTH"), row(8, 3.0, NOON + FIVE, "gpu.spot", "H100")])

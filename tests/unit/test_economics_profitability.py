@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from hcp_pipelines.economics.profitability import SCORE_COLUMNS, score_uses
+from hcp_pipelines.economics.profitability import SCORE_COLUMNS, SITE_SCHEMA, score_uses
 
 _USE = {
     "resource_id": "hou-1/a", "site_id": "hou-1", "type": "ASIC", "workload_type": "bitcoin_mining",
@@ -157,3 +157,23 @@ def test_confidence_is_by_kind_and_falls_with_the_inputs():
         {}, gpu("batch", 1.0), {"resource_id": "c", "type": "CPU"}, {"resource_id": "d", "confidence_factor": 0.5}
     )
     assert [row["confidence"] for row in rows] == [0.9, 0.85, 0.8, 0.45]
+
+
+def test_what_is_moved_out_of_a_loss_is_allocated_and_not_held():
+    """A use at a loss of 30; another earns 5 after a switch of 10, and sleep would cost that switch too, later."""
+    loss, other = gpu("batch", 0.1, switch_usd=0.1), gpu("realtime", 0.45, is_present=False, switch_usd=0.1)
+    assert recommended(loss, other) == ["switch", "allocate"]
+
+
+@pytest.mark.parametrize(
+    ("sites", "told"),
+    [
+        ([("hou-1", -1.0, 0.0)], r"site hou-1: limit_mw=-1\.0: must be at least 0 MW"),
+        ([("hou-1", float("nan"), 0.0)], "site hou-1: limit_mw=nan"),
+        ([("hou-1", 1.0, float("inf"))], r"site hou-1: resting_usd_per_mwh=inf: must be at least -100000"),
+        ([("hou-1", 1.0, 0.0), ("hou-1", 2.0, 0.0)], "site hou-1 is there twice"),
+    ],
+)
+def test_bad_sites_are_refused_by_name(sites, told):
+    with pytest.raises(ValueError, match=told):
+        score_uses(pl.DataFrame([_USE]), pl.DataFrame(sites, schema=SITE_SCHEMA, orient="row"))

@@ -69,3 +69,10 @@ def test_what_is_no_number_is_refused(value):
 
 def test_returns_are_chosen_for_price_types_that_there_are():
     assert set(RETURNS_OF_TYPE) <= set(PRICE_TYPE_OF_STREAM.values())
+
+
+def test_gpu_rates_under_a_dollar_have_log_returns_and_zero_has_none():
+    [row] = calculate_price_volatility(history(A100=[0.5, 0.6, 0.5]), RETURNS_OF_TYPE["gpu_spot"]).to_dicts()
+    assert row["volatility"] == pytest.approx(math.sqrt(2) * math.log(1.2))
+    with pytest.raises(ValueError, match="A100: value=0: log returns"):
+        calculate_price_volatility(history(A100=[0.5, 0.0]), "log")
