@@ -45,7 +45,7 @@ def core_hcp__profitability_scores(
     """Profit of each group in each use it could serve, $/h and $/MWh: one row a group and use."""
     as_of = context_of(raw_hcp__latest_prices, platform.clock().now())
     with platform.connection() as connection:
-        scores = score_fleet(connection, as_of)
+        scores = score_fleet(connection, platform.settings(), as_of)
     context.add_output_metadata({"scores": table(scores), "dagster/row_count": len(scores)})
     return scores
 

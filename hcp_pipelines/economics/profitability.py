@@ -83,6 +83,22 @@ def is_workload(mode: Mode) -> bool:
     return mode not in (Mode.IDLE, Mode.CURTAILED)
 
 
+def confidence_factor(age_s: float, stale_after_s: float) -> float:
+    """How much an input of this age is believed: wholly until half its staleness limit, then ever less, at the limit not at all.
+
+    >>> [confidence_factor(age, 900.0) for age in (0.0, 450.0, 675.0, 900.0, 5000.0)]
+    [1.0, 1.0, 0.5, 0.0, 0.0]
+
+    Raises:
+        ImplausibleValueError: an age that is negative or no number, or a limit that is not above 0.
+    """
+    if not age_s >= 0 or not stale_after_s > 0:
+        raise ImplausibleValueError(
+            f"age_s={age_s:g}, stale_after_s={stale_after_s:g}: must be at least 0, and above 0"
+        )
+    return min(1.0, max(0.0, 2 * (1 - age_s / stale_after_s)))
+
+
 def _ranked(
     uses: pl.DataFrame, column: dict[str, Floats], sites: pl.DataFrame | None
 ) -> tuple[Floats, Floats, np.ndarray[tuple[int], np.dtype[np.uint8]]]:

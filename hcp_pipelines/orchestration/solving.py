@@ -71,10 +71,11 @@ def context_of(prices: pl.DataFrame, now: datetime) -> Context:
     return Context(now, newest if isinstance(newest, int) else 0)
 
 
-def score_fleet(connection: Connection, context: Context) -> pl.DataFrame:
+def score_fleet(connection: Connection, settings: Settings, context: Context) -> pl.DataFrame:
     """Scores of every group and use, also written to `profitability_scores`."""
     inputs = _inputs(connection, context, {})
-    scores = score_facilities(inputs)
+    limits = {"power.rt_lmp": settings.price_staleness_s, "btc.usd": settings.btc_staleness_s}
+    scores = score_facilities(inputs, limits)
     write_scores(connection, scores, max(one.basis_tick_id for one in inputs), context.now)
     return scores
 

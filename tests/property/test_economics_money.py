@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
-from hcp_pipelines.economics import contract, gpu, mining, power, programmes, switching
+from hcp_pipelines.economics import contract, gpu, mining, power, profitability, programmes, switching
 from hcp_pipelines.economics.bounds import LIMITS, ImplausibleValueError, check, checked_columns
 from hcp_pipelines.feed.quality import BANDS, DEFAULT_CAP_USD_PER_MWH
 
@@ -196,6 +196,8 @@ def test_what_is_outside_its_limit_is_refused_by_name_value_and_limit(name, valu
         (lambda: contract.with_hedges(pl.DataFrame(), [(NOON, NOON, -5.0, 40.0)]), "mw=-5"),
         (lambda: programmes.reserve_revenue_usd(1.0, 1.0, -5.0), "capacity_usd_per_mw_h=-5"),
         (lambda: programmes.demand_response_revenue_usd(math.nan, 1.0, 1.0, 1.0), "mw=nan"),
+        (lambda: profitability.confidence_factor(-1.0, 900.0), "age_s=-1"),
+        (lambda: profitability.confidence_factor(1.0, 0.0), "stale_after_s=0"),
         (lambda: switching.asic_wake_usd_per_mw(100.0, 0.0), "efficiency_j_per_th=0"),
     ],
 )

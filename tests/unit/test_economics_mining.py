@@ -1,6 +1,7 @@
 """Golden figures of mining economics: published triples within 1.5 %, identities within 1e-9 (FACTS §1, ER-01, ER-02)."""
 
 import math
+import re
 from pathlib import Path
 
 import polars as pl
@@ -128,3 +129,28 @@ def test_hashprice_meets_each_published_day_of_two_years():
 def test_bad_input_is_refused_by_value_and_limit(call, told):
     with pytest.raises(ImplausibleValueError, match=told):
         call()
+
+
+def test_the_page_has_the_break_evens_and_the_costs_of_switches_as_they_are():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "economics.md").read_text()
+    states = [(m.model, s) for m in MODELS.values() if m.type is ResourceType.ASIC for s in asic_states(m, "stock")]
+    rows = [(name, s.hash_rate_th_per_s, s.power_kw) for name, s in states if s.hash_rate_th_per_s]
+    frame = pl.DataFrame(rows, schema=["model", "hash_rate_th_per_s", "power_kw"], orient="row")
+    tables = [mining.with_break_evens(frame, hashprice) for hashprice in (39.53, 50.0)]
+    for model in {name for name, _ in states}:
+        (eco, full), (eco_50, full_50) = (table.filter(pl.col("model") == model).to_dicts() for table in tables)
+        cells = [
+            f"{low[column]:.0f}, {high[column]:.0f}"
+            for low, high, column in (
+                (full, full_50, "break_even_usd_per_mwh"),
+                (eco, eco_50, "break_even_usd_per_mwh"),
+                (full, full_50, "step_usd_per_mwh"),
+            )
+        ]
+        row = r" \| ".join([rf"^\| {model} \([^|]*\)", *cells]) + r" \|$"
+        assert re.search(row, page, re.MULTILINE), (model, cells)
+    for told, kind in (("a miner wakes", "asic_wake"), ("a GPU loads a model", "gpu_load")):
+        cost = switching.COSTS[switching.SwitchKind(kind)]
+        assert f"| {told} | {cost.minutes:g} | {cost.fixed_usd:g}" in page
+    pause, resume = (switching.COSTS[switching.SwitchKind(f"training_{k}")].minutes for k in ("pause", "resume"))
+    assert f"| training pauses; resumes | {pause:g}; {resume:g} |" in page

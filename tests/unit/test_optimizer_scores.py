@@ -1,5 +1,6 @@
 """Scores of a facility's groups: one score asked for by name, scarce site power, and switches costed from what runs."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -69,3 +70,18 @@ def test_training_that_would_pay_a_little_more_leaves_batches_running():
     assert calculate_profitability(running, "h100", Mode.MODEL_TRAINING).recommendation == "hold"
     asleep = facility(gpu_rate_fraction={TRAINING: 1.2})
     assert calculate_profitability(asleep, "h100", Mode.MODEL_TRAINING).recommendation == "allocate"
+
+
+def test_old_prices_lower_the_confidence_of_those_who_depend_on_them():
+    limits = {"power.rt_lmp": 900.0, "btc.usd": 7200.0}
+    fresh, old_power, old_bitcoin = (
+        replace(facility(), input_age_s=ages)
+        for ages in ({}, {"power.rt_lmp": 675.0, "gpu.spot": 9e9}, {"power.rt_lmp": 450.0, "btc.usd": 7200.0})
+    )
+    found = [
+        dict(zip(s["workload_type"], s["confidence"], strict=True))
+        for s in (score_facilities([one], limits) for one in (fresh, old_power, old_bitcoin))
+    ]
+    assert [row["bitcoin_mining"] for row in found] == pytest.approx([0.9, 0.45, 0.0])
+    assert [row["ai_inference_batch"] for row in found] == pytest.approx([0.85, 0.42, 0.85])
+    assert set(score_facilities([old_power])["confidence"]) == {0.9, 0.85}
