@@ -76,7 +76,7 @@ def switch_kind(resource_type: ResourceType, from_state: DeviceState, to_state: 
 def switch_cost(
     resource_type: ResourceType, from_state: DeviceState, to_state: DeviceState, hash_rate_th_per_s: float = 0.0
 ) -> SwitchCost:
-    """Cost of one switch of one device; a miner's wear is in proportion to its size.
+    """Cost of one switch of one device; a miner's wear is in proportion to its size, and who leaves training saves it first.
 
     >>> switch_cost(ResourceType.ASIC, DeviceState.CURTAILED, DeviceState.MINING_FULL, 200.0).at(0.3)
     0.1
@@ -86,6 +86,9 @@ def switch_cost(
     if kind is None:
         return SwitchCost(0.0, 0.0, "nothing is lost")
     cost = COSTS[kind]
+    if kind is SwitchKind.GPU_LOAD and from_state is DeviceState.TRAINING:
+        pause = COSTS[SwitchKind.TRAINING_PAUSE]
+        return SwitchCost(cost.minutes + pause.minutes, 0.0, f"{pause.source}; {cost.source}")
     if kind is SwitchKind.ASIC_WAKE:
         return SwitchCost(cost.minutes, cost.fixed_usd * hash_rate_th_per_s / REFERENCE_HASH_RATE_TH_PER_S, cost.source)
     return cost

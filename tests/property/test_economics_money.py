@@ -220,6 +220,26 @@ def test_what_the_feed_takes_for_plausible_the_formulas_do_too():
     power.decision_price([4 * DEFAULT_CAP_USD_PER_MWH])
 
 
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "minutes"),
+    [
+        (ResourceType.ASIC, DeviceState.MINING_FULL, DeviceState.CURTAILED, 0),
+        (ResourceType.ASIC, DeviceState.MINING_FULL, DeviceState.MINING_ECO, 0),
+        (ResourceType.ASIC, DeviceState.CURTAILED, DeviceState.MINING_ECO, 10),
+        (ResourceType.GPU, DeviceState.IDLE, DeviceState.CURTAILED, 0),
+        (ResourceType.GPU, DeviceState.IDLE, DeviceState.INFERENCE_BATCH, 1),
+        (ResourceType.GPU, DeviceState.INFERENCE_REALTIME, DeviceState.INFERENCE_BATCH, 1),
+        (ResourceType.GPU, DeviceState.INFERENCE_BATCH, DeviceState.IDLE, 0),
+        (ResourceType.GPU, DeviceState.INFERENCE_BATCH, DeviceState.TRAINING, 3),
+        (ResourceType.GPU, DeviceState.TRAINING, DeviceState.IDLE, 1.5),
+        (ResourceType.GPU, DeviceState.TRAINING, DeviceState.INFERENCE_BATCH, 2.5),
+    ],
+)
+def test_each_kind_of_switch_costs_its_minutes_of_revenue(kind, before, after, minutes):
+    cost = switching.switch_cost(kind, before, after)
+    assert close(cost.at(60.0), minutes)
+
+
 def test_training_that_is_taken_unannounced_computes_half_a_checkpoint_interval_again():
     assert close(switching.interruption_usd(60.0, is_announced=True), 1.5 + 3)
     assert close(switching.interruption_usd(60.0, is_announced=False), 15 + 3)
