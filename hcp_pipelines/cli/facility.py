@@ -7,6 +7,7 @@ import yaml
 
 from hcp_pipelines.cli.common import print_table, settings_of, state_dir_option
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.fleet.admission import remarks
 from hcp_pipelines.fleet.apply import apply as apply_file
 from hcp_pipelines.fleet.apply import diff as diff_file
 from hcp_pipelines.fleet.apply import export as export_facility
@@ -35,11 +36,12 @@ def apply(context: click.Context, files: tuple[Path, ...], actor: str | None, ow
     """Validate FILES and apply them; a running platform takes them over within seconds."""
     documents = [_load(path) for path in files]
     who = actor or environment_value("USER") or "operator"
-    with connect(settings_of(context, own_state_dir), Role.ADMIN) as connection:
-        for document in documents:
-            result = apply_file(connection, document, who)
-            what = f"applied, inventory generation {result.generation}" if result.changed else "unchanged"
-            click.echo(f"{document.facility_id}: {what}")
+    with connect(settings_of(context, own_state_dir), Role.ADMIN) as connection, connection.transaction():
+        results = [apply_file(connection, document, who) for document in documents]
+    for result in results:
+        what = f"applied, inventory generation {result.generation}" if result.changed else "unchanged"
+        click.echo(f"{result.facility_id}: {what}")
+    _remark(*documents)
 
 
 @facility.command("diff")
@@ -52,6 +54,7 @@ def diff(context: click.Context, file: Path, own_state_dir: Path | None) -> None
     with connect(settings_of(context, own_state_dir), Role.API) as connection:
         lines = diff_file(connection, document)
     click.echo("\n".join(lines) if lines else f"{document.facility_id}: no difference")
+    _remark(document)
 
 
 @facility.command("export")
@@ -97,6 +100,11 @@ def _load(path: Path) -> FacilityFile:
         return load_facility(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}. docs/facility-file.md describes the file.") from error
+
+
+def _remark(*documents: FacilityFile) -> None:
+    for text in (text for document in documents for text in remarks(document)):
+        click.echo(f"look at this: {text}", err=True)
 
 
 def register(group: click.Group) -> None:

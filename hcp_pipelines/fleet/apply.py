@@ -13,6 +13,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.fleet.admission import check
 from hcp_pipelines.fleet.document import FacilityFile, Ramp
 from hcp_pipelines.fleet.groups import Group
 from hcp_pipelines.fleet.models import MODELS
@@ -45,8 +46,6 @@ _PRESENT_GROUPS = """
     select d.group_id, d.first_slot, d.devices from device_groups d
     join inventory_generations g on g.facility_id = d.facility_id and g.generation = d.generation and g.is_current
     where d.facility_id = %s"""
-_ARMED_MW = """
-    select coalesce(sum(mw), 0)::float8 from grid_obligations where facility_id = %s and status in ('armed', 'deployed')"""
 _COPY_RESOURCES = "copy {} (id, facility_id, group_id, slot, generation, type, subtype, specifications) from stdin"
 _MERGE_RESOURCES = """
     insert into resources (id, facility_id, group_id, slot, generation, type, subtype, specifications)
@@ -84,7 +83,7 @@ def apply(connection: psycopg.Connection, facility: FacilityFile, actor: str) ->
     """Make the database say what the file says; everything or nothing.
 
     Raises:
-        ConfigError: the file would break what stands (an armed obligation above the fallback plan's load).
+        ConfigError: the file doesn't fit what stands (`admission.check`).
     """
     with connection.transaction():
         connection.execute(LOCK)
@@ -92,7 +91,7 @@ def apply(connection: psycopg.Connection, facility: FacilityFile, actor: str) ->
         digest = _digest(facility.document())
         if stored is not None and stored.digest == digest:
             return ApplyResult(facility.facility_id, False, stored.generation, stored.version)
-        _check_obligations(connection, facility)
+        check(connection, facility)
         version = stored.version + 1 if stored else 1
         _write_facility(connection, facility, digest, version, actor)
         _write_limits(connection, facility)
@@ -109,8 +108,14 @@ def apply(connection: psycopg.Connection, facility: FacilityFile, actor: str) ->
 
 
 def diff(connection: psycopg.Connection, facility: FacilityFile) -> list[str]:
-    """What applying the file would change, a line each; empty if nothing."""
+    """What applying the file would change, a line each; empty if nothing.
+
+    Raises:
+        ConfigError: as `apply`.
+    """
     stored = _stored(connection, facility.facility_id)
+    if stored is None or stored.digest != _digest(facility.document()):
+        check(connection, facility)
     return list(_differences(stored.document if stored else None, facility))
 
 
@@ -137,17 +142,6 @@ def _stored(connection: psycopg.Connection, facility_id: str) -> _Stored | None:
         return None
     version, digest, document, generation, inventory_digest = row
     return _Stored(version, digest, FacilityFile.model_validate(document), generation, inventory_digest)
-
-
-def _check_obligations(connection: psycopg.Connection, facility: FacilityFile) -> None:
-    row = connection.execute(_ARMED_MW, (facility.facility_id,)).fetchone()
-    armed_mw = row[0] if row else 0.0
-    fallback_mw = sum(facility.fallback_mw().values())
-    if fallback_mw < armed_mw - 1e-9:
-        raise ConfigError(
-            f"{facility.facility_id}: the fallback plan keeps {fallback_mw:.3f} MW on, but {armed_mw:.3f} MW are armed to be "
-            "shed and must be on; put more groups on in `fallback`, or let the obligation end first"
-        )
 
 
 def _write_facility(c: psycopg.Connection, facility: FacilityFile, digest: str, version: int, actor: str) -> None:

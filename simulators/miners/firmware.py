@@ -1,15 +1,17 @@
 """Firmware profiles: which dialect a miner speaks, and the quirks of each version, as a named table.
 
-A group of `world.yaml` names one as FAMILY or FAMILY@VERSION. Families without a dialect here answer as stock Antminers.
+A group of `world.yaml` names one as FAMILY or FAMILY@VERSION. Families without a dialect here answer as stock Antminers, versions
+that are not here as their family.
 Sources: what owners of real machines reported (asic-rs issues 105, 245, 249, 310, 312, 321, 325, 328; pyasic issues 363, 396),
 and their captured replies. Versions without a date of their own are named after the quirk.
 """
 
+import logging
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from simulators.settings import WorldConfigError
+log = logging.getLogger("world.miners")
 
 
 class Dialect(Enum):
@@ -107,20 +109,15 @@ _TABLE: Final = (
 )  # fmt: skip
 
 FIRMWARES: Final = {one.name: one for one in _TABLE}
-_FAMILIES: Final = {name.split("@")[0] for name in FIRMWARES}
 
 
 def firmware_named(name: str) -> Firmware:
-    """The profile of that name; a family that is not served answers as stock.
+    """The profile of that name; of an unknown version its family's, of an unknown family stock's, with a line in the log.
 
-    Raises:
-        WorldConfigError: the family is known, its version is not.
+    Never an error: what one site's file names must not stop the world of all the others.
     """
     if name in FIRMWARES:
         return FIRMWARES[name]
-    family = name.split("@")[0]
-    if family in _FAMILIES:
-        known = ", ".join(one for one in FIRMWARES if one.split("@")[0] == family)
-        message = f"firmware {name!r} is unknown; of {family} there are {known} (docs/protocols.md)"
-        raise WorldConfigError(message)
-    return FIRMWARES["stock"]
+    instead = FIRMWARES.get(name.split("@")[0], FIRMWARES["stock"])
+    log.warning("firmware %r is not served (docs/protocols.md); its miners answer as %s", name, instead.name)
+    return instead

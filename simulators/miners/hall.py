@@ -30,9 +30,8 @@ class Hall:
         self._sites = [fleet.sites[site.site] for site in config.sites]
         self._groups = [sorted(site.groups, key=lambda group: group.first_slot) for site in config.sites]
         self._firsts = [[group.first_slot for group in groups] for groups in self._groups]
-        self._firmware = {
-            group.firmware: firmware_named(group.firmware) for site in config.sites for group in site.groups
-        }
+        named = dict.fromkeys(g.firmware for site in config.sites for g in site.groups if g.kind == "ASIC")
+        self._firmware = {name: firmware_named(name) for name in named}
         self._memories: dict[Place, Memory] = {}
         self._changed: dict[Place, Miner] = {}
         self._restore()

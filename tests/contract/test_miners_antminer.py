@@ -8,9 +8,9 @@ import json
 import httpx
 import pytest
 
+from hcp_pipelines.devices.firmware import known_versions
 from simulators.addresses import address_of
 from simulators.miners.firmware import FIRMWARES, firmware_named
-from simulators.settings import WorldConfigError
 from tests.support.miners import ECO, FULL, OFF, PYASIC_WARNINGS, Hall, talk, within
 
 pytestmark = PYASIC_WARNINGS
@@ -260,16 +260,20 @@ def test_firmware_names():
     assert firmware_named("braiins").name == firmware_named("vnish@1.2.6").name == "stock", (
         "not served: they answer as stock"
     )
-    with pytest.raises(
-        WorldConfigError, match=r"firmware 'stock@1999' is unknown; of stock there are stock, stock@2022-12"
-    ):
-        firmware_named("stock@1999")
     assert len(STOCK) == 8
 
 
-def test_a_world_with_an_unknown_version_is_refused(tmp_path):
-    with pytest.raises(WorldConfigError, match="luxos@1"):
-        Hall(tmp_path, "luxos@1")
+def test_the_platform_knows_the_versions_that_are_served():
+    assert {name for one in FIRMWARES for name in known_versions(one)} == set(FIRMWARES)
+
+
+async def test_a_version_that_nobody_serves_answers_as_its_family_and_is_told_once(tmp_path, caplog):
+    async with Hall(tmp_path, "luxos@2099") as hall:
+        reply = await talk(address_of(0, 0), hall.port(4028), b'{"command":"version"}')
+        assert FIRMWARES["luxos"].version.encode() in reply
+    assert [r.getMessage() for r in caplog.records if "luxos@2099" in r.getMessage()] == [
+        "firmware 'luxos@2099' is not served (docs/protocols.md); its miners answer as luxos"
+    ]
 
 
 def test_the_page_of_protocols_lists_every_firmware():

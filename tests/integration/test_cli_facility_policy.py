@@ -75,6 +75,21 @@ def test_of_several_files_none_is_applied_if_one_is_broken(run, file, database, 
     assert database.execute("select count(*) from facilities").fetchone() == (0,)
 
 
+def test_of_several_files_none_is_applied_if_one_does_not_fit_what_is_known(run, file, database, tmp_path):
+    odd = tmp_path / "odd.yaml"
+    odd.write_text(file.read_text().replace("hou-1", "hou-2").replace("HB_HOUSTON", "HB_HOSTON"))
+    done = run("facility", "apply", file, odd)
+    assert (done.code, done.out, "did you mean 'HB_HOUSTON'?" in done.err) == (2, "", True)
+    assert database.execute("select count(*) from facilities").fetchone() == (0,)
+
+
+def test_a_resource_node_is_taken_and_remarked_on(run, file):
+    file.write_text(file.read_text().replace("HB_HOUSTON", "SOLARA_ALL"))
+    for command in ("diff", "apply"):
+        done = run("facility", command, file)
+        assert (done.code, "look at this: hou-1: settlement_point 'SOLARA_ALL'" in done.err) == (0, True)
+
+
 def test_a_missing_file_and_an_unknown_facility(run, tmp_path):
     done = run("facility", "apply", tmp_path / "none.yaml")
     assert (done.code, f"{tmp_path / 'none.yaml'}" in done.err) == (2, True)

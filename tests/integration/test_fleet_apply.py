@@ -5,8 +5,10 @@ import pytest
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.fleet.admission import remarks
 from hcp_pipelines.fleet.apply import apply, diff, export
 from hcp_pipelines.fleet.demo import demo_facilities
+from hcp_pipelines.fleet.groups import StateOverride
 from hcp_pipelines.fleet.inventory import load_inventories, load_inventory
 from hcp_pipelines.fleet.site_export import edge_facility, world_site
 from hcp_pipelines.storage.postgres import connect
@@ -152,3 +154,85 @@ def test_an_unknown_facility_is_named(database):
         export(database, "x-1")
     with pytest.raises(ConfigError, match="no facility 'x-1'"):
         load_inventory(database, "x-1")
+
+
+def reached(facility, addresses, firmware="luxos", meters=None):
+    """The facility with its first group as miners at addresses of their own, and nothing else."""
+    changes = {"devices": len(addresses), "driver": "miner_api", "addresses": tuple(addresses), "firmware": firmware}
+    own = facility.groups[0].model_copy(update=changes)
+    api = facility.miner_api.model_copy(update={"meters": meters})
+    return facility.model_copy(update={"groups": (own,), "fallback": {}, "miner_api": api})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: reached(f, ["10.1.0.1"], "luxos@2099"), r"hou-1: group s21: firmware 'luxos@2099' is not known; there is "
+         r"luxos, luxos@2024-01, luxos@estimate \(docs/protocols.md\)"),
+        (lambda f: reached(f, ["10.1.0.1"], "braiins@1"), r"firmware 'braiins@1' is not known; there is braiins \("),
+        (lambda f: f.model_copy(update={"settlement_point": "HB_NORHT"}), r"'HB_NORHT' is no hub .*did you mean 'HB_NORTH'\?"),
+        (lambda f: f.model_copy(update={"settlement_point": "lz_q"}), r"'lz_q' is no hub .*There are HB_BUSAVG, .*LZ_WEST"),
+    ],
+)  # fmt: skip
+def test_what_is_known_to_be_wrong_is_refused_by_diff_and_apply(database, change, words):
+    wrong = change(demo_facilities(1, 100)[0])
+    for attempt in (lambda: diff(database, wrong), lambda: apply(database, wrong, "tester")):
+        with pytest.raises(ConfigError, match=words):
+            attempt()
+    assert load_inventories(database) == []
+
+
+def test_a_file_that_was_taken_before_more_was_known_stays_readable(database, demo):
+    database.execute(
+        """update facilities set document = jsonb_set(document, '{groups,0,firmware}', '"luxos@2099"') where id = 'hou-1'"""
+    )
+    assert load_inventory(database, "hou-1").document.groups[0].firmware == "luxos@2099"
+
+
+def test_an_address_belongs_to_one_facility(database, demo):
+    hou, nor, hub = demo
+    apply(database, reached(hou, ["10.1.0.1", "10.1.0.2", "10.1.0.3"]), "tester")
+    own = reached(nor, ["10.1.0.9", "10.1.0.3", "10.1.0.2"])
+    for attempt in (lambda: diff(database, own), lambda: apply(database, own, "tester")):
+        with pytest.raises(ConfigError, match=r"nor-1: address 10\.1\.0\.2 and 1 more: hou-1 has it already"):
+            attempt()
+    assert load_inventory(database, "nor-1").devices == nor.devices
+    apply(database, reached(hou, ["10.1.0.1"]), "tester")
+    assert apply(database, own, "tester").changed, "given up by the other one"
+    apply(database, reached(hou, ["10.1.0.1", "10.1.0.4"]), "tester")
+    database.execute("update facilities set status = 'retired' where id = 'nor-1'")
+    assert apply(database, reached(hub, ["10.1.0.9"]), "tester").changed, "a retired facility's devices are free"
+
+
+def test_an_address_that_a_scan_has_found_counts(database, demo):
+    apply(database, reached(demo[0], ["10.1.0.1"]), "tester")
+    database.execute(
+        """update device_groups set specifications = jsonb_set(specifications, '{addresses}', '["10.1.0.7-10.1.0.8"]')
+           where facility_id = 'hou-1' and generation = 2"""
+    )
+    with pytest.raises(ConfigError, match=r"address 10\.1\.0\.8: hou-1 has it"):
+        apply(database, reached(demo[1], ["10.1.0.8"]), "tester")
+    assert apply(database, reached(demo[1], ["10.1.0.1"]), "tester").changed
+
+
+def test_a_revenue_meter_measures_one_facility(database, demo):
+    apply(database, reached(demo[0], ["10.1.0.1"], meters="10.9.0.1:502"), "tester")
+    with pytest.raises(ConfigError, match=r"nor-1: miner_api\.meters 10\.9\.0\.1:502: hou-1 has it already"):
+        diff(database, reached(demo[1], ["10.1.0.2"], meters="10.9.0.1:502"))
+    assert diff(database, reached(demo[1], ["10.1.0.2"], meters="10.9.0.2:502"))
+
+
+def test_what_may_be_right_is_remarked_on():
+    hou = demo_facilities(1, 100)[0]
+    assert remarks(hou) == []
+    states = hou.groups[0].resolved().ladder
+    own = {
+        "model": "S21-XP",
+        "firmware": "vnish@1",
+        "states": tuple(StateOverride(state=s.state, power_kw=s.power_kw) for s in states),
+    }
+    odd = hou.model_copy(update={"settlement_point": "SOLARA_ALL", "groups": (hou.groups[0].model_copy(update=own),)})
+    first, second, third = remarks(odd)
+    assert "hou-1: settlement_point 'SOLARA_ALL' is none of ERCOT's hubs and load zones" in first
+    assert "group s21: model 'S21-XP' is not in the table, where 'S21 XP' is" in second
+    assert "group s21: of firmware 'vnish@1' nothing is known" in third
