@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from hcp_pipelines.domain.ticks import ACTIONABLE, Quality, Stream
-from hcp_pipelines.economics.bounds import ImplausibleValueError
+from hcp_pipelines.economics.bounds import LIMITS, ImplausibleValueError
 from hcp_pipelines.economics.mining import HASHPRICE, hashprice_usd_per_ph_day
 from hcp_pipelines.economics.power import decision_price_of
 
@@ -61,7 +61,7 @@ class MarketBook:
         """Take rows in order of id; whether anything a decision looks at has changed."""
         changed = False
         for row in rows:
-            if row.quality in _QUALITIES and math.isfinite(row.value):
+            if row.quality in _QUALITIES and _is_possible(row):
                 changed = self._take(row) or changed
         return changed
 
@@ -137,6 +137,11 @@ class MarketBook:
         except ImplausibleValueError:
             return False  # the index stays what it was
         return True
+
+
+def _is_possible(row: TickRow) -> bool:
+    """Whether the formulas take the value: what the feed calls good always is, and nothing else may end an allocator."""
+    return LIMITS["lmp_usd_per_mwh"].has(row.value) if row.stream == _LMP else math.isfinite(row.value)
 
 
 def row_of(columns: tuple[Any, ...], now_ns: int, real_now: datetime) -> TickRow:

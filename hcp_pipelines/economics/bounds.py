@@ -88,9 +88,9 @@ def checked_columns(frame: pl.DataFrame, *names: str) -> dict[str, npt.NDArray[n
     """Columns of a frame as floats, by name; the names are those of `LIMITS`.
 
     Raises:
-        ImplausibleValueError: a value is null, NaN or outside its limit; names the first such row of the first such column.
+        ImplausibleValueError: a value is null, no number or outside its limit; names the first such row of the first such column.
     """
-    columns = {name: frame[name].cast(pl.Float64).to_numpy() for name in names}
+    columns = {name: frame[name].cast(pl.Float64, strict=False).to_numpy() for name in names}
     for name, values in columns.items():
         limit = LIMITS[name]
         if len(values) and not (limit.has(float(values.min())) and limit.has(float(values.max()))):

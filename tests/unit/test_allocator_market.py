@@ -62,6 +62,14 @@ def test_a_network_value_that_cant_be_leaves_the_index_as_it_was(series, value):
     assert market.indices["hashprice"] == before
 
 
+@pytest.mark.parametrize("value", [1e9, float("nan"), float("-inf")])
+def test_a_power_price_that_cant_be_changes_nothing(value):
+    market = book(30.0)
+    assert not market.take([row(7, value, NOON + FIVE)])
+    assert market.decision_price(POINT) == 30.0
+    assert market.power(POINT).value == 30.0
+
+
 def test_only_a_tick_that_the_facility_depends_on_is_its_newest():
     market = book()
     market.take([row(7, 10.0, NOON + FIVE, series="HB_NORTH"), row(8, 3.0, NOON + FIVE, "gpu.spot", "H100")])

@@ -142,14 +142,16 @@ def test_an_empty_fleet_has_no_scores():
         ("power_kw", -1.0, r"row 1: power_kw=-1.0: must be at least 0"),
         ("revenue_usd_per_hour", None, "row 1: revenue_usd_per_hour=None"),
         ("dwell_h", 0.0, "row 1: dwell_h=0.0: must be above 0"),
+        ("price_usd_per_mwh", "dear", "row 1: price_usd_per_mwh=dear: must be at least -100000"),
         ("confidence_factor", 85.0, "row 1: confidence_factor=85.0: must be at least 0 and at most 1"),
         ("site_id", None, "row 1: site_id is null"),
         ("is_present", None, "row 1: is_present is null"),
     ],
 )
 def test_bad_input_is_refused_by_row_value_and_limit(column, value, told):
+    first = str(_USE[column]) if isinstance(value, str) else _USE[column]
     with pytest.raises(ValueError, match=told):
-        scored({}, {column: value})
+        score_uses(pl.DataFrame([_USE | {column: first}, _USE | {column: value}]))
 
 
 def test_confidence_is_by_kind_and_falls_with_the_inputs():
