@@ -50,6 +50,12 @@ def test_columns_equal_scalars():
         assert math.isclose(value, mining.hashprice_usd_per_ph_day(*row), rel_tol=1e-12)
 
 
+def test_a_column_without_a_difficulty_has_no_hashprice():
+    frame = pl.DataFrame({"difficulty": [0.0, -1.0, None, 1e14]})
+    columns = (pl.lit(90_000.0), pl.col("difficulty"), pl.lit(0.1), pl.lit(840_000))
+    assert frame.select(mining.hashprice_columns(*columns)).to_series().is_null().to_list() == [True, True, True, False]
+
+
 def test_a_difficulty_of_zero_is_refused_not_infinite():
     with pytest.raises(ValueError, match="difficulty=0"):
         mining.btc_per_day(1.0, 0.0, 840_000, 0.0)

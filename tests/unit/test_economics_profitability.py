@@ -179,3 +179,8 @@ def test_what_is_moved_out_of_a_loss_is_allocated_and_not_held():
 def test_bad_sites_are_refused_by_name(sites, told):
     with pytest.raises(ValueError, match=told):
         score_uses(pl.DataFrame([_USE]), pl.DataFrame(sites, schema=SITE_SCHEMA, orient="row"))
+
+
+def test_what_takes_no_power_is_worth_nothing_per_mwh():
+    [row] = scored({"power_kw": 0.0, "revenue_usd_per_hour": 1.0})
+    assert (row["usd_per_mwh"], row["net_profit"], row["score"]) == (0.0, 1.0, 100.0)
