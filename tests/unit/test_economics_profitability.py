@@ -184,3 +184,10 @@ def test_bad_sites_are_refused_by_name(sites, told):
 def test_what_takes_no_power_is_worth_nothing_per_mwh():
     [row] = scored({"power_kw": 0.0, "revenue_usd_per_hour": 1.0})
     assert (row["usd_per_mwh"], row["net_profit"], row["score"]) == (0.0, 1.0, 100.0)
+
+
+def test_who_does_not_fit_would_have_to_outbid_the_last_who_does():
+    fleet = [{"resource_id": f"hou-1/{n}", "revenue_usd_per_hour": 1.4 - n / 10} for n in range(4)]
+    rows = scored(*fleet, limit_mw=0.02)
+    assert [r["recommendation"] for r in rows] == ["allocate", "allocate", "switch", "switch"]
+    assert [r["next_best_usd_per_mwh"] for r in rows] == pytest.approx([80.0, 80.0, 90.0, 90.0])
