@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+ROUNDING = 1e-9  # of a site's limit: less room than this is none
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -119,11 +120,11 @@ def _others(uses: SiteUses, net: Floats, wants: Bools) -> tuple[Floats, Bools]:
     """
     rows = len(net)
     bidders = np.flatnonzero(wants)
-    if not uses.mw[bidders].sum() > uses.limit_mw:
+    if not uses.mw[bidders].sum() > uses.limit_mw * (1 + ROUNDING):
         return np.full(rows, -np.inf), np.ones(rows, dtype=bool)
     ordered = bidders[np.argsort(-net[bidders], kind="stable")]
     before_mw = np.cumsum(uses.mw[ordered]) - uses.mw[ordered]
-    fitting = int(np.searchsorted(before_mw, uses.limit_mw, side="left"))
+    fitting = int(np.searchsorted(before_mw, uses.limit_mw * (1 - ROUNDING), side="left"))
     inside, outside = ordered[:fitting], ordered[fitting:]
     fits = np.zeros(rows, dtype=bool)
     fits[inside] = True
