@@ -52,12 +52,13 @@ class PowerLoss:
         return self._unconfirmed.popleft() if len(self._unconfirmed) > SAMPLES_LATE else None
 
     def baseline_mw(self, obligation: Obligation, meter_mw: float) -> float:
-        """From what a deployment now is reckoned: the meter, or what it showed before power was lost.
+        """From what a deployment now is reckoned: the lower of the samples around it, or the meter before power was lost.
 
+        Load that was still coming on when it was called was not there to be shed; of load that was going off, what had gone.
         Where no sample is from before the meter fell, what is lost by the owner's reckoning comes on top of the meter.
         """
         if not self.lasts or obligation.status is not Status.ARMED:
-            return meter_mw
+            return min((meter_mw, *list(self._before)[-2:])) if math.isfinite(meter_mw) else math.nan
         if not math.isfinite(meter_mw):
             return max(self._before, default=math.nan)
         highest_mw, half_mw = max((*self._before, meter_mw)), self.lost_mw / 2

@@ -44,6 +44,23 @@ def test_without_a_loss_it_is_what_the_meter_shows():
     assert PowerLoss().baseline_mw(ARMED, 90.0) == 90.0
 
 
+@pytest.mark.parametrize(
+    ("samples_mw", "baseline_mw"),
+    [
+        ((50.0, 60.0, 90.0), 60.0),  # still coming on when it was called: it was not there to be shed
+        ((90.0, 60.0), 60.0),  # already going off
+        ((10.0, 90.0, 90.0), 90.0),
+        ((90.0,), 90.0),
+        ((60.0, math.nan, 90.0), 60.0),
+    ],
+)
+def test_a_deployment_by_signal_is_reckoned_from_the_lower_of_the_samples_around_it(samples_mw, baseline_mw):
+    power = PowerLoss()
+    for n, meter_mw in enumerate(samples_mw):
+        power.note(float(n), meter_mw)
+    assert power.baseline_mw(ARMED, samples_mw[-1]) == baseline_mw
+
+
 def test_a_second_feeder_adds_to_what_is_lost_and_not_to_what_there_was():
     power = lost(60.0)
     power.lose(11.0, LOST_MW, LOAD_MW - LOST_MW)
