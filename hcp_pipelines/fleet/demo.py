@@ -1,7 +1,7 @@
 """The demo fleet: so many devices spread over so many facilities, as facility files. Nothing here is a real site."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hcp_pipelines.domain.errors import ConfigError
@@ -10,10 +10,13 @@ from hcp_pipelines.fleet.document import FacilityFile, Feeder, Location, Pue
 from hcp_pipelines.fleet.groups import Group
 from hcp_pipelines.fleet.models import MODELS
 
-FEEDER_MW = 25.0  # a feeder is planned for so much; its limit is a little above
+FEEDER_MW = 25.0  # a feeder is planned for so much up to 20 °C; its limit is for the hottest hour, and a little above
 MAX_GROUPS_PER_MODEL = 3
 HEADROOM = 1.02
 PUE = 1.06
+WARM = Pue(value=PUE, slope_per_celsius=0.002, above_celsius=20.0)  # settings: no operator publishes a slope
+HOTTEST_CELSIUS = 45.0  # Texas' highest of most summers (setting)
+SMALL_FEEDERS = {"ASIC": "feeder-1", "GPU": "feeder-2"}  # of a site that one would do for: mining halls and AI hall
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +78,14 @@ def _facility(n: int, devices: int) -> FacilityFile:
     for line, count in _split(devices):
         parts = 1 if is_small else min(MAX_GROUPS_PER_MODEL, math.ceil(full_mw[line.name] / FEEDER_MW))
         groups.extend(_groups(line, count, parts, is_small))
-    load: dict[str, float] = {}
-    for group in groups:
-        load[group.feeder_id] = load.get(group.feeder_id, 0.0) + _full_mw(group.model, group.devices)
-    feeders = tuple(Feeder(feeder_id=f, limit_mw=_round_up(mw * HEADROOM)) for f, mw in load.items())
+    feeders = _feeders(groups)
     return FacilityFile(
         facility_id=f"{place.prefix}-{number}",
         name=f"{place.location.city} {number}",
         location=place.location,
         settlement_point=place.settlement_point,
         capacity_mw=_round_up(sum(f.limit_mw for f in feeders)),
-        pue=Pue(value=PUE),
+        pue=WARM,
         feeders=feeders,
         groups=tuple(groups),
         fallback={g.group_id: _fallback(g) for g in groups},
@@ -111,9 +111,21 @@ def _groups(line: _Line, devices: int, parts: int, is_small: bool) -> Iterator[G
             model=line.model,
             firmware=line.firmware,
             cooling_class=line.cooling_class,
-            feeder_id="feeder-1" if is_small else f"feeder-{name}",
+            feeder_id=SMALL_FEEDERS[line.type] if is_small else f"feeder-{name}",
             devices=share + (n < rest),
         )
+
+
+def _feeders(groups: Sequence[Group]) -> tuple[Feeder, ...]:
+    """A feeder each for what the groups name; those of miners are what a site sells as interruptible."""
+    hottest = HEADROOM * WARM.at(HOTTEST_CELSIUS) / PUE
+    load: dict[str, float] = {}
+    for group in groups:
+        load[group.feeder_id] = load.get(group.feeder_id, 0.0) + _full_mw(group.model, group.devices)
+    mining = {group.feeder_id for group in groups if group.type == "ASIC"}
+    return tuple(
+        Feeder(feeder_id=f, limit_mw=_round_up(mw * hottest), interruptible=f in mining) for f, mw in load.items()
+    )
 
 
 def _fallback(group: Group) -> DeviceState:

@@ -108,10 +108,11 @@ class Ramps(Part):
 
 
 class Feeder(Part):
-    """One feeder with its limit in all-in MW."""
+    """One feeder with its limit in all-in MW, and whether an under-frequency relay may open it."""
 
     feeder_id: str = Field(pattern=ID_PATTERN)
     limit_mw: float = Field(gt=0)
+    interruptible: bool = False
     ramp: Ramp = Field(default_factory=lambda: _default_ramp("feeder"))
 
 

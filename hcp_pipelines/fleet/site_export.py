@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.domain.modes import ResourceType
 from hcp_pipelines.fleet.inventory import FacilityInventory, GroupInventory
 from hcp_pipelines.fleet.ramps import ramp_limits
 
 NODE_RAMP_S = (10.0, 5.0)  # up and down: how fast power follows once the work runs or rests (setting)
+
+INTERLOCK_RESETS_CELSIUS = 44.0  # of a simulated site: just below the alarm (setting)
 
 
 def edge_facility(
@@ -110,29 +111,31 @@ def _named(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def world_site(inventory: FacilityInventory) -> dict[str, Any]:
-    """A facility's entry in the simulated world's configuration; power in watts of IT load."""
+    """A facility's entry in the simulated world's configuration; power in watts of IT load, limits of feeders all in."""
+    interruptible = {f.feeder_id for f in inventory.document.feeders if f.interruptible}
     return {
         "site": inventory.facility_id,
         "settlement_point": inventory.settlement_point,
         "pue": inventory.pue,
-        "feeders": [_world_feeder(inventory, f, mw) for f, mw in inventory.feeder_limits_mw.items()],
+        "feeders": [
+            {"feeder": feeder_id, "limit_w": mw * 1e6, "is_interruptible": feeder_id in interruptible}
+            for feeder_id, mw in inventory.feeder_limits_mw.items()
+        ],
         "groups": [_world_group(g) for g in inventory.groups],
     } | _world_cooling(inventory)
 
 
-def _world_feeder(inventory: FacilityInventory, feeder_id: str, limit_mw: float) -> dict[str, Any]:
-    """A feeder in watts, all in; one that feeds miners alone is behind the under-frequency relay."""
-    types = {g.type for g in inventory.groups if g.feeder_id == feeder_id}
-    return {"feeder": feeder_id, "limit_w": limit_mw * 1e6, "is_interruptible": types == {ResourceType.ASIC}}
-
-
 def _world_cooling(inventory: FacilityInventory) -> dict[str, Any]:
-    """A cooling plant where the facility file gives the PUE a slope; else the PUE is constant."""
+    """A cooling plant where the facility file gives the PUE a slope; else the PUE is constant.
+
+    It draws what the file says at any load: a part that is there at no load would overload the feeder that a relay leaves.
+    Its interlock resets itself: nobody stands in a simulated hall.
+    """
     pue = inventory.document.pue
     if not pue.slope_per_celsius:
         return {}
-    cooling = {"slope_per_celsius": pue.slope_per_celsius, "above_celsius": pue.above_celsius}
-    return {"plant": {"cooling": cooling}}
+    by_file = {"slope_per_celsius": pue.slope_per_celsius, "above_celsius": pue.above_celsius}
+    return {"plant": {"cooling": by_file | {"fixed_fraction": 0.0, "reset_celsius": INTERLOCK_RESETS_CELSIUS}}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class CoolingConfig(_Strict):
     recovery_s: float = Field(default=600.0, ge=10, le=86_400)
     alarm_celsius: float = Field(default=45.0, ge=20, le=100)
     trip_celsius: float = Field(default=52.0, ge=20, le=100)
+    reset_celsius: float | None = Field(default=None, ge=-50, le=60)  # below it the interlock resets itself
 
 
 class PlantConfig(_Strict):

@@ -95,6 +95,12 @@ class CoolingPlant:
         self.is_tripped = False
         return True
 
+    @property
+    def resets_itself_now(self) -> bool:
+        """Whether the interlock has tripped, is one that resets itself, and the supply is cool enough."""
+        is_cool = self.config.reset_celsius is not None and self.supply_celsius < self.config.reset_celsius
+        return self.is_tripped and is_cool
+
     def _base_celsius(self) -> float:
         return max(self.config.setpoint_celsius, self.outdoor_celsius + self.config.approach_celsius)
 

@@ -123,6 +123,8 @@ class Plant:
             self.take_effect()
         if self._recalls_s(last_s, at_s):
             self.recall(at_s)
+        if self.cooling and self.cooling.resets_itself_now and not self.is_shed:
+            self._come_back(at_s)
 
     def take_effect(self) -> None:
         """Tell the site which slots are without power: those behind an open breaker."""
@@ -230,6 +232,15 @@ class Plant:
         for name in cut:
             self._set(name, BreakerState.TRIPPED_HOT)
         return cut
+
+    def _come_back(self, at_s: float) -> None:
+        """Close what the interlock has opened, by the plant's own hand; a relay's recall comes first."""
+        if not self.reset_cooling(at_s):
+            return
+        for name, breaker in self.breakers.items():
+            if breaker.state == BreakerState.TRIPPED_HOT:
+                self._set(name, BreakerState.CLOSED)
+        self.take_effect()
 
     def _set(self, name: str, state: BreakerState) -> None:
         breaker = self.breakers[name]

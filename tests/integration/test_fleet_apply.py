@@ -13,6 +13,7 @@ from hcp_pipelines.fleet.inventory import load_inventories, load_inventory
 from hcp_pipelines.fleet.site_export import edge_facility, world_site
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
+from simulators.power_plant.cooling import pue
 from simulators.settings import SiteConfig
 
 
@@ -51,7 +52,7 @@ def test_the_inventory_is_what_the_file_says(database, demo):
     assert hou.devices == hou.slots == demo[0].devices
     assert hou.feeder_limits_mw == {f.feeder_id: f.limit_mw for f in demo[0].feeders}
     assert {(r.scope, r.scope_id): r.up_mw for r in hou.ramps} == {
-        ("facility", "hou-1"): 75.0, ("feeder", "feeder-1"): 25.0, ("portfolio", "all"): 300.0,
+        ("facility", "hou-1"): 75.0, ("feeder", "feeder-1"): 25.0, ("feeder", "feeder-2"): 25.0, ("portfolio", "all"): 300.0,
     }  # fmt: skip
     assert hou.fallback["h100"] is DeviceState.INFERENCE_BATCH
     for group in hou.groups:
@@ -74,21 +75,28 @@ def test_the_exports_carry_slots_and_power(database, demo):
         for step, state in zip(edge_group["ladder"], world_group["states"], strict=True):
             assert step["settle_s"] > max(state["ramp_up_s"], state["ramp_down_s"])
     limits = {f["feeder"]: (f["limit_w"], f["is_interruptible"]) for f in world["feeders"]}
-    assert limits == {"feeder-1": (pytest.approx(hou.feeder_limits_mw["feeder-1"] * 1e6), False)}  # GPUs are on it too
-    assert {g["feeder"] for g in world["groups"]} == {"feeder-1"}
-    assert "plant" not in world
+    watts = {feeder_id: pytest.approx(mw * 1e6) for feeder_id, mw in hou.feeder_limits_mw.items()}
+    assert limits == {"feeder-1": (watts["feeder-1"], True), "feeder-2": (watts["feeder-2"], False)}
+    assert {(g["feeder"], g["kind"]) for g in world["groups"]} == {("feeder-1", "ASIC"), ("feeder-2", "GPU")}
     assert set(edge["fallback"]) == {g["group_id"] for g in edge["groups"]}
 
 
-def test_a_pue_that_has_a_slope_and_a_feeder_of_miners_alone_reach_the_world(database):
+def test_the_files_feeders_and_the_slope_of_its_pue_reach_the_world(database):
     big = demo_facilities(1, 30_000)[0]
+    feeders = tuple(f.model_copy(update={"interruptible": f.feeder_id == "feeder-s21-2"}) for f in big.feeders)
     warm = big.pue.model_copy(update={"slope_per_celsius": 0.003, "above_celsius": 22.0})
-    apply(database, big.model_copy(update={"pue": warm}), "tester")
+    apply(database, big.model_copy(update={"pue": warm, "feeders": feeders}), "tester")
     world = world_site(load_inventory(database, "hou-1"))
-    assert {f["feeder"]: f["is_interruptible"] for f in world["feeders"]}["feeder-s21-1"] is True
-    assert {f["feeder"]: f["is_interruptible"] for f in world["feeders"]}["feeder-h100"] is False
-    assert world["plant"]["cooling"] == {"slope_per_celsius": 0.003, "above_celsius": 22.0}
-    SiteConfig.model_validate(world)
+    assert [f["feeder"] for f in world["feeders"] if f["is_interruptible"]] == ["feeder-s21-2"]
+    site = SiteConfig.model_validate(world)
+    for outdoor_celsius in (10.0, 40.0):
+        for load_fraction in (0.1, 1.0):
+            assert pue(site.plant.cooling, site.pue, outdoor_celsius, load_fraction) == pytest.approx(
+                warm.at(outdoor_celsius)
+            )
+    even = big.model_copy(update={"pue": warm.model_copy(update={"slope_per_celsius": 0.0})})
+    apply(database, even, "tester")
+    assert "plant" not in world_site(load_inventory(database, "hou-1"))
 
 
 def test_a_grown_group_makes_a_generation_and_the_others_keep_their_slots(database, demo):

@@ -12,7 +12,7 @@ from tests.support import fleet
 from tests.support.ground import Ground
 
 CHEAP, DEAR = -15.0, 400.0
-S21S = "feeder-2"
+S21S = "feeder-s21"
 
 
 def armed(ground, mw, notice_s=60.0, lasts_s=20_000.0):
@@ -42,7 +42,9 @@ def ground_of(seed, **changes):
     """Full load, the S21s on a feeder of their own."""
     plain = fleet.inventory()
     groups = tuple(replace(g, feeder_id=S21S) if g.group_id == "s21" else g for g in plain.groups)
-    ground = Ground(seed, **{"groups": groups, "feeder_limits_mw": {"feeder-1": 1.5, S21S: 1.0}} | changes)
+    ground = Ground(
+        seed, **{"groups": groups, "feeder_limits_mw": {"feeder-1": 1.5, "feeder-2": 0.2, S21S: 1.0}} | changes
+    )
     run(ground, 1200.0)
     return ground
 

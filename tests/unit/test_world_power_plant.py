@@ -391,6 +391,37 @@ def test_pumps_that_fail_warm_the_hall_within_minutes_and_trip_it(world):
     assert ("cooling", "cooling", "tripped") in one.entries()
 
 
+def test_an_interlock_that_resets_itself_closes_what_it_has_opened_once_the_hall_is_cool(world):
+    one = world(cooled(reset_celsius=40.0))
+    one.mine()
+    one.to(600).plant.set_failed_pumps([0, 1], T0 + 600)
+    while one.state() == BreakerState.CLOSED and one.site.at_s < T0 + 7200:
+        one.to(one.site.at_s - T0 + 10)
+    assert (one.state(), one.state("gpus")) == (BreakerState.TRIPPED_HOT, BreakerState.TRIPPED_HOT)
+    one.plant.set_failed_pumps([], one.site.at_s)
+    supplied = [one.site.ambient_c(one.site.at_s)]
+    while one.state() == BreakerState.TRIPPED_HOT and one.site.at_s < T0 + 14_400:
+        supplied.append(one.to(one.site.at_s - T0 + 10).site.ambient_c(one.site.at_s))
+    assert (one.state(), one.state("gpus")) == (BreakerState.CLOSED, BreakerState.CLOSED)
+    assert supplied[-1] < 40.0 <= supplied[-2]
+    assert ("cooling", "cooling", "in_service") in one.entries()
+
+
+def test_an_interlock_that_resets_itself_leaves_to_the_relay_what_the_relay_keeps_open(world):
+    one = world(cooled(reset_celsius=40.0))
+    one.mine()
+    one.to(600).plant.set_failed_pumps([0, 1], T0 + 600)
+    while one.state() == BreakerState.CLOSED and one.site.at_s < T0 + 7200:
+        one.to(one.site.at_s - T0 + 10)
+    tripped_s = one.site.at_s - T0
+    one.plants.frequency.add(Excursion(T0 + tripped_s + 5, 59.4, fall_s=1.0, hold_s=7200.0, recover_s=60.0))
+    one.plant.set_failed_pumps([], one.site.at_s)
+    assert one.to(tripped_s + 3600).site.ambient_c(one.site.at_s) < 40.0
+    assert (one.plant.is_shed, one.state()) == (True, BreakerState.TRIPPED_HOT)
+    one.to(tripped_s + 7500).plant.recall(one.site.at_s)
+    assert one.to(tripped_s + 7520).state() == BreakerState.CLOSED
+
+
 def test_a_transformer_has_a_breaker_too_and_takes_its_feeders_with_it(world):
     tree = [
         {"node": "building-1", "kind": "building"},
