@@ -23,6 +23,7 @@ from hcp_pipelines.settings import Settings, child_environment
 from hcp_pipelines.supervisor.folders import prepare_folders
 from hcp_pipelines.supervisor.lock import owner_pid
 from hcp_pipelines.supervisor.platform import Platform
+from hcp_pipelines.supervisor.scenarios import refuse_unknown_scenario
 from hcp_pipelines.supervisor.status import read_loop
 
 DETACH_WITHIN_S = 240.0
@@ -50,6 +51,7 @@ def up(
     # A process started in the background by a shell inherits SIGINT ignored, and Dagster would copy that to SIGTERM.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = settings_of(context, own_state_dir, **overrides)
+    refuse_unknown_scenario(settings)
     if detach:
         _detach(settings, start_at)
         return

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hcp_pipelines.supervisor.scenarios import FOLDER
+from simulators.scenarios import scenario_names
 from tests.support.cli import hcp
 
 __all__ = ["hcp"]
@@ -28,6 +30,18 @@ def test_status_as_json_where_nothing_runs(hcp, tmp_path):
     said = json.loads(done.out)
     assert (said["healthy"], said["processes"]) == (False, [])
     assert "hcp up" in said["error"]
+
+
+@pytest.mark.parametrize("how", [["--scenario", "winter-strom"], ["--detach", "--scenario", "winter-strom"]])
+def test_up_with_an_unknown_scenario_starts_nothing_and_leaves_nothing(hcp, tmp_path, how):
+    done = hcp("up", *how, "--state-dir", tmp_path / "state")
+    assert (done.code, done.out) == (2, "")
+    assert "scenario 'winter-strom' is unknown; did you mean winter-storm? there are calm, gpu-shortage, " in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_names_of_scenarios_are_those_of_the_world():
+    assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == scenario_names()
 
 
 def test_the_state_directory_may_stand_before_the_command_or_in_the_environment(hcp, tmp_path):
