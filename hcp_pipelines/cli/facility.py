@@ -13,6 +13,7 @@ from hcp_pipelines.fleet.apply import diff as diff_file
 from hcp_pipelines.fleet.apply import export as export_facility
 from hcp_pipelines.fleet.facility_file import FacilityFile, dump_facility, load_facility
 from hcp_pipelines.fleet.findings import newest_findings
+from hcp_pipelines.fleet.site_export import first_address
 from hcp_pipelines.settings import environment_value
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -77,10 +78,14 @@ def export(context: click.Context, facility_id: str, file: Path | None, own_stat
 @state_dir_option
 @click.pass_context
 def list_(context: click.Context, own_state_dir: Path | None) -> None:
-    """List the facilities."""
-    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+    """List the facilities; a simulated one with its site number k, and where its devices' addresses begin."""
+    settings = settings_of(context, own_state_dir)
+    with connect(settings, Role.API) as connection:
         rows = connection.execute(_LIST).fetchall()
-    columns = ("facility", "settlement point", "MW", "control mode", "regime", "version", "generation", "devices")
+    columns = ["facility", "settlement point", "MW", "control mode", "regime", "version", "generation", "devices"]
+    if settings.world != "real":
+        columns.append("simulated from")
+        rows = [(*row, f"k = {k}: {first_address(k)}") for k, row in enumerate(rows)]
     print_table("", columns, rows)
 
 

@@ -7,12 +7,16 @@ import pytest
 import yaml
 
 from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.facility_file import dump_facility, load_facility
+from hcp_pipelines.fleet.inventory import load_inventories
+from hcp_pipelines.fleet.site_export import first_address, world_site
 from hcp_pipelines.optimizer.publish import publish
 from hcp_pipelines.policy.schema import Affine, Anchor, Block, Couplings, LadderStep, Policy, PolicyGroup
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
+from simulators.addresses import MAX_SITES, address_of
 from tests.support.cli import hcp
 
 __all__ = ["hcp"]
@@ -40,6 +44,23 @@ def test_apply_list_diff_export(run, file, tmp_path):
     assert yaml.safe_load(run("facility", "export", "hou-1").out) == yaml.safe_load(file.read_text())
     assert run("facility", "export", "hou-1", tmp_path / "out.yaml").out.startswith("hou-1: written to ")
     assert load_facility(tmp_path / "out.yaml") == load_facility(file)
+
+
+def test_the_list_tells_where_simulated_devices_are(run, database, monkeypatch):
+    for document in demo_facilities(3, 30):
+        apply(database, document, "tester")
+    listed = run("facility", "list").out
+    sites = [world_site(inventory)["site"] for inventory in load_inventories(database)]
+    for k, site in enumerate(sites):
+        (line,) = [line for line in listed.splitlines() if site in line]
+        assert f"k = {k}: {address_of(k, 0)}" in line
+    monkeypatch.setenv("HCP_WORLD", "real")
+    assert "127." not in run("facility", "list").out
+
+
+def test_simulated_sites_begin_where_the_world_has_them():
+    assert [first_address(k) for k in range(MAX_SITES)] == [address_of(k, 0) for k in range(MAX_SITES)]
+    assert first_address(MAX_SITES) == ""
 
 
 def test_diff_shows_what_apply_would_change_and_changes_nothing(run, file):
