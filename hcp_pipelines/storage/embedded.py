@@ -26,6 +26,7 @@ import psycopg
 
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.account import server_account
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.storage.secrets import password
 
@@ -35,7 +36,6 @@ MAX_CONNECTIONS = 200
 START_WITHIN_S = 60.0
 STOP_WITHIN_S = 30.0
 _PR_SET_PDEATHSIG = 1
-_UNPRIVILEGED = "nobody"
 _HOME_PREFIX = "hcp-"
 _STATE_ID = "postgres-id"
 _BELONGS_TO = "belongs-to"
@@ -55,7 +55,7 @@ class EmbeddedPostgres:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._account = pwd.getpwnam(_UNPRIVILEGED) if os.geteuid() == 0 else None
+        self._account = server_account()
         self._places = self._choose_places()
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -142,6 +142,35 @@ def test_from_a_venv_that_nobody_may_enter_it_runs_on_a_copy(tmp_path, monkeypat
         remove(server)
 
 
+IN_A_NAMESPACE = ("unshare", "--user", "--map-root-user")
+PREPARE = """
+import sys
+from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.embedded import EmbeddedPostgres
+try:
+    EmbeddedPostgres(Settings(state_dir=sys.argv[1])).prepare()
+except StorageError as error:
+    print(error)
+"""
+
+
+def may_make_namespaces():
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run((*IN_A_NAMESPACE, "true"), capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not may_make_namespaces(), reason="user namespaces may not be made here")
+def test_root_of_a_namespace_without_nobody_is_told_what_to_do(tmp_path):
+    argv = (*IN_A_NAMESPACE, sys.executable, "-c", PREPARE, str(tmp_path / "state"))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = ("'nobody' (65534)", "user namespace", "unshare -Un --map-current-user --keep-caps", "HCP_DATABASE_URL")
+    assert [word for word in said if word not in done.stdout] == []
+    assert list(tmp_path.iterdir()) == [], "nothing is left"
+
+
 OWNER = """
 import sys, time
 from hcp_pipelines.settings import Settings
