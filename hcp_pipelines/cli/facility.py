@@ -13,7 +13,7 @@ from hcp_pipelines.fleet.apply import diff as diff_file
 from hcp_pipelines.fleet.apply import export as export_facility
 from hcp_pipelines.fleet.facility_file import FacilityFile, dump_facility, load_facility
 from hcp_pipelines.fleet.findings import newest_findings
-from hcp_pipelines.fleet.site_export import first_address
+from hcp_pipelines.fleet.simulated_sites import first_address, refuse_foreign_addresses
 from hcp_pipelines.settings import environment_value
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -37,7 +37,10 @@ def apply(context: click.Context, files: tuple[Path, ...], actor: str | None, ow
     """Validate FILES and apply them; a running platform takes them over within seconds."""
     documents = [_load(path) for path in files]
     who = actor or environment_value("USER") or "operator"
-    with connect(settings_of(context, own_state_dir), Role.ADMIN) as connection, connection.transaction():
+    settings = settings_of(context, own_state_dir)
+    with connect(settings, Role.ADMIN) as connection, connection.transaction():
+        if settings.world != "real":
+            refuse_foreign_addresses(connection, documents)
         results = [apply_file(connection, document, who) for document in documents]
     for result in results:
         what = f"applied, inventory generation {result.generation}" if result.changed else "unchanged"
@@ -52,7 +55,10 @@ def apply(context: click.Context, files: tuple[Path, ...], actor: str | None, ow
 def diff(context: click.Context, file: Path, own_state_dir: Path | None) -> None:
     """Show what applying FILE would change."""
     document = _load(file)
-    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+    settings = settings_of(context, own_state_dir)
+    with connect(settings, Role.API) as connection:
+        if settings.world != "real":
+            refuse_foreign_addresses(connection, [document])
         lines = diff_file(connection, document)
     click.echo("\n".join(lines) if lines else f"{document.facility_id}: no difference")
     _remark(document)

@@ -110,18 +110,6 @@ def _named(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def first_address(site_number: int) -> str:
-    """Where a simulated site's devices begin, by its place among all facilities in the order of their ids (docs/protocols.md).
-
-    Empty where 127/8 has no room for it.
-
-    >>> first_address(0), first_address(1), first_address(60)
-    ('127.16.0.1', '127.20.0.1', '')
-    """
-    octet = 16 + 4 * site_number
-    return f"127.{octet}.0.1" if octet < 256 else ""
-
-
 def world_site(inventory: FacilityInventory) -> dict[str, Any]:
     """A facility's entry in the simulated world's configuration; power in watts of IT load, limits of feeders all in."""
     interruptible = {f.feeder_id for f in inventory.document.feeders if f.interruptible}

@@ -11,7 +11,8 @@ from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.facility_file import dump_facility, load_facility
 from hcp_pipelines.fleet.inventory import load_inventories
-from hcp_pipelines.fleet.site_export import first_address, world_site
+from hcp_pipelines.fleet.simulated_sites import first_address
+from hcp_pipelines.fleet.site_export import world_site
 from hcp_pipelines.optimizer.publish import publish
 from hcp_pipelines.policy.schema import Affine, Anchor, Block, Couplings, LadderStep, Policy, PolicyGroup
 from hcp_pipelines.storage.postgres import connect
