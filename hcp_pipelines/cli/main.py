@@ -30,6 +30,7 @@ COMMANDS = {
     "edge": ("edge",),
     "tls": ("tls",),
     "bench": ("bench",),
+    "backtest": ("backtest",),
 }
 _MODULE_OF = {name: module for module, names in COMMANDS.items() for name in names}
 

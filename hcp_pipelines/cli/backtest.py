@@ -1,0 +1,126 @@
+"""`hcp backtest`: strategies on recorded prices against perfect foresight. The arithmetic is in `optimizer.backtest`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hcp_pipelines.cli.common import Command, instant, print_json, print_table
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.optimizer.backtest.case import Known
+from hcp_pipelines.optimizer.backtest.folder import Sources
+from hcp_pipelines.optimizer.backtest.report import COLUMNS, as_dict, rows_of
+from hcp_pipelines.optimizer.backtest.request import GOLDEN_EFFICIENCIES_J_PER_TH, NAMES, Request
+from hcp_pipelines.optimizer.backtest.run import Progress as OnProgress
+from hcp_pipelines.optimizer.backtest.run import Report, run
+
+
+def _file(option: str, text: str) -> Callable[[Command], Command]:
+    return click.option(option, type=click.Path(path_type=Path, dir_okay=False, exists=True), help=text)
+
+
+@click.command("backtest")
+@click.option(
+    "--preset", type=click.Choice(["asic-1mw"]), default="asic-1mw", show_default=True, help="What is operated."
+)
+@click.option(
+    "--efficiency-j-per-th", "efficiencies", type=click.FloatRange(1, 1000), multiple=True,
+    help="Of the miners; several give a table each.  [default: 15, 17.5, 21.5, 29.5]",
+)  # fmt: skip
+@click.option("--known", type=click.Choice([k.value for k in Known]), default=Known.AT_START.value, show_default=True,
+              help="The price known at a decision: the interval's own, or the last one that has ended.")  # fmt: skip
+@click.option("--hashprice", type=click.Choice(["same-day", "previous-day"]), default="previous-day", show_default=True,
+              help="The hashprice known at a decision; settled is always the day's own.")  # fmt: skip
+@click.option("--from", "start", callback=instant, required=True, help="First instant, UTC; a bare date is midnight.")
+@click.option("--to", "end", callback=instant, required=True, help="The instant after the last one.")
+@click.option(
+    "--prices", "folder", type=click.Path(path_type=Path, file_okay=False), help="A folder of series, found by columns."
+)
+@_file("--rt", "Settled prices: interval_start_utc, rt_price_usd_per_mwh.")
+@_file("--da", "Day-ahead prices: interval_start_utc, da_price_usd_per_mwh.")
+@_file("--network", "Hashprice: date_utc, hashprice_usd_per_ph_per_day_derived.")
+@click.option("--point", default="HB_HUBAVG", show_default=True, help="Settlement point.")
+@click.option("--hold-gaps", is_flag=True, help="Carry the last price over gaps of up to two hours.")
+@click.option("--strategy", "strategies", multiple=True, type=click.Choice(NAMES), help="Default: all.")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page of charts; it needs no network.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def backtest(page: Path | None, as_json: bool, **options: Any) -> None:
+    """What strategies would have earned with one megawatt of miners on recorded prices, against perfect foresight."""
+    with _progress() as progress:
+        report = run(_request(**options), progress)
+    if page is not None:
+        _write_page(report, page)
+    if as_json:
+        print_json(as_dict(report))
+        return
+    print_table(_title(report), COLUMNS, rows_of(report))
+    for note in report.notes:
+        click.echo(f"note: {note}")
+
+
+def _request(
+    *, folder: Path | None, rt: Path | None, da: Path | None, network: Path | None, point: str, hold_gaps: bool,
+    start: datetime, end: datetime, efficiencies: tuple[float, ...], known: str, hashprice: str, strategies: tuple[str, ...],
+    preset: str,
+) -> Request:  # fmt: skip
+    """The request of the options; there is one preset."""
+    if folder is None and (rt is None or network is None):
+        raise ConfigError(f"{preset} needs prices and hashprice: --prices DIR, or --rt FILE and --network FILE")
+    return Request(
+        sources=Sources(folder, rt, da, network, point, hold_gaps),
+        start=start,
+        end=end,
+        efficiencies_j_per_th=efficiencies or GOLDEN_EFFICIENCIES_J_PER_TH,
+        known=Known(known),
+        is_hashprice_same_day=hashprice == "same-day",
+        strategies=strategies or NAMES,
+    )
+
+
+def _title(report: Report) -> str:
+    request, step = report.request, report.recorded.prices.step_minutes
+    window = f"{request.start:%Y-%m-%dT%H:%MZ} to {request.end:%Y-%m-%dT%H:%MZ}"
+    return f"{request.sources.point}, {window}, {step}-minute prices, known {request.known.value}: $ per MW"
+
+
+def _write_page(report: Report, page: Path) -> None:
+    from hcp_pipelines.optimizer.backtest.page import html  # plotly takes a second to import
+
+    page.write_text(html(report), encoding="utf-8")
+    click.echo(f"charts: {page}", err=True)
+
+
+@contextmanager
+def _progress() -> Iterator[OnProgress]:
+    """A bar on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+def register(group: click.Group) -> None:
+    """Add the command."""
+    group.add_command(backtest)

@@ -1,0 +1,190 @@
+"""Which files a back-test reads: found in a folder by their columns, whatever they are called, or named one by one.
+
+Nothing is copied. Checks are in `series.py`.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from hcp_pipelines.optimizer.backtest import series
+from hcp_pipelines.optimizer.backtest.series import (
+    DAY_AHEAD,
+    HASHPRICE,
+    POINT,
+    REAL_TIME,
+    START,
+    Floats,
+    Prices,
+    SeriesError,
+)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the series are: a folder, and files that go before what is found in it."""
+
+    folder: Path | None
+    rt: Path | None = None
+    da: Path | None = None
+    network: Path | None = None
+    point: str = "HB_HUBAVG"
+    hold_gaps: bool = False
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The series of a back-test: prices with their history, the day-ahead price of each interval, hashprice by day."""
+
+    prices: Prices
+    day_ahead: Floats
+    hashprice: dict[date, float]
+    files: dict[str, str]
+
+
+def load(sources: Sources, start: datetime, end: datetime) -> Recorded:
+    """The series of a point that cover [start, end).
+
+    Raises:
+        SeriesError: a file is missing or wrong, or the prices don't cover the window.
+    """
+    rt_file, prices = _real_time(sources, start, end)
+    network_file = sources.network or _first(sources, "--network", (series.DAY, HASHPRICE))
+    network = series.read_columns(network_file, (series.DAY, HASHPRICE))
+    da_file, day_ahead = _day_ahead(sources, prices)
+    files = {"rt": rt_file.name, "network": network_file.name} | ({"da": da_file.name} if da_file else {})
+    return Recorded(prices, day_ahead, series.daily_hashprice(network, network_file.name), files)
+
+
+def other_points(sources: Sources, like: Prices, end: datetime) -> list[tuple[Prices, Floats]]:
+    """Stretches without gaps of other points' prices before an instant, of the same granularity, with their day-ahead prices.
+
+    What is wrong in them is left out: they only add to what is learnt from.
+    """
+    found: list[Prices] = []
+    for file in _files(sources, (START, REAL_TIME, POINT)):
+        frame = series.read_columns(file, (START, POINT, REAL_TIME)).filter(pl.col(START) < end)
+        for (point,), rows in frame.sort(START).group_by([POINT], maintain_order=True):
+            if point != like.point and len(rows) > 1:
+                found += _stretches(rows, str(point), file.name, like.step_minutes)
+    return [(prices, _day_ahead(sources, prices)[1]) for prices in found]
+
+
+def _stretches(rows: pl.DataFrame, point: str, name: str, step_minutes: int) -> list[Prices]:
+    gap = pl.col(START).diff() > series.LONGEST_HELD_GAP
+    parts = rows.with_columns(_part=gap.fill_null(value=False).cum_sum()).partition_by("_part", include_key=False)
+    found = []
+    for part in parts:
+        try:
+            prices = series.prices_of(part, point, name, hold_gaps=True)
+        except SeriesError:
+            continue
+        if prices.step_minutes == step_minutes:
+            found.append(prices)
+    return found
+
+
+def _real_time(sources: Sources, start: datetime, end: datetime) -> tuple[Path, Prices]:
+    """The finest series of the point that covers the window; what it lacks or has wrong inside the window is refused."""
+    seen: list[_Candidate] = []
+    for file in [sources.rt] if sources.rt else _files(sources, (START, REAL_TIME)):
+        rows = _rows_of(file, sources.point, REAL_TIME).filter(pl.col(START).is_null() | (pl.col(START) < end))
+        if len(rows) > 1:
+            seen.append(_Candidate.of(file, rows))
+    covering = [s for s in seen if s.first <= start and s.last >= end - timedelta(minutes=s.step_minutes)]
+    if not covering:
+        there = "; ".join(f"{s.file.name} has {s.first} to {s.last}" for s in seen)
+        raise SeriesError(
+            f"no {REAL_TIME} of {sources.point} over {start:%Y-%m-%dT%H:%MZ} to {end:%Y-%m-%dT%H:%MZ}: "
+            f"{there or 'no file has that point'}. Give --rt FILE, --point NAME or another window."
+        )
+    best = min(covering, key=lambda s: (s.step_minutes, s.file.name))
+    return best.file, _with_history(best.rows, start, sources, best.file.name)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """The rows of the point in one file, numbered as they stand in it."""
+
+    file: Path
+    rows: pl.DataFrame
+    step_minutes: int
+    first: datetime
+    last: datetime
+
+    @classmethod
+    def of(cls, file: Path, rows: pl.DataFrame) -> "_Candidate":
+        """Rows in any order; the step is the commonest one."""
+        starts = rows[START].drop_nulls().unique().sort()
+        minutes = starts.diff().drop_nulls().dt.total_minutes().to_numpy()
+        step = int(np.median(minutes)) if len(minutes) else 1
+        return cls(file, rows, step, starts[0], starts[-1])
+
+
+def _with_history(rows: pl.DataFrame, start: datetime, sources: Sources, name: str) -> Prices:
+    """The window's prices, checked, after the stretch without long gaps that leads up to it."""
+    inside = rows.filter(pl.col(START).is_null() | (pl.col(START) >= start))
+    window = series.prices_of(inside, sources.point, name, hold_gaps=sources.hold_gaps)
+    if series.instant(int(window.starts_us[0])) != start:
+        raise SeriesError(
+            f"{name}: the window starts at {start:%Y-%m-%dT%H:%MZ}, "
+            f"its first price is of {series.instant(int(window.starts_us[0]))}"
+        )
+    before = _stretches(rows.filter(pl.col(START) < start).sort(START), sources.point, name, window.step_minutes)
+    step_us = window.step_minutes * series.MICROSECONDS_PER_MINUTE
+    if not before or before[-1].starts_us[-1] + step_us != window.starts_us[0]:
+        return window
+    past = before[-1]
+    return replace(
+        window,
+        starts_us=np.r_[past.starts_us, window.starts_us],
+        usd_per_mwh=np.r_[past.usd_per_mwh, window.usd_per_mwh],
+    )
+
+
+def _rows_of(file: Path, point: str, column: str) -> pl.DataFrame:
+    """The rows of one point, numbered as they stand in the file; a file without points is all of one."""
+    scan = pl.scan_csv(file) if file.suffix == ".csv" else pl.scan_parquet(file)
+    has_points = POINT in scan.collect_schema().names()
+    rows = series.read_columns(file, (START, column, POINT) if has_points else (START, column)).with_row_index("row")
+    return rows.filter(pl.col(POINT) == point) if has_points else rows
+
+
+def _day_ahead(sources: Sources, prices: Prices) -> tuple[Path | None, Floats]:
+    """The day-ahead price of each interval, NaN where none is recorded."""
+    for file in [sources.da] if sources.da else _files(sources, (START, DAY_AHEAD)):
+        rows = _rows_of(file, prices.point, DAY_AHEAD).drop_nulls(START).unique(START, keep="last")
+        if len(rows):
+            hours = pl.DataFrame({START: pl.Series(prices.starts_us).cast(pl.Datetime("us", "UTC")).dt.truncate("1h")})
+            joined = hours.join(rows.select(START, DAY_AHEAD), on=START, how="left", maintain_order="left")
+            values = joined[DAY_AHEAD].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+            return file, np.where(np.abs(values) < 2e4, values, np.nan)
+    return None, np.full(len(prices.starts_us), np.nan)
+
+
+def _files(sources: Sources, columns: tuple[str, ...]) -> list[Path]:
+    """Files of the folder that have the columns, by name."""
+    if sources.folder is None:
+        return []
+    if not sources.folder.is_dir():
+        raise SeriesError(f"--prices {sources.folder}: no such folder")
+    files = sorted(f for kind in ("*.parquet", "*.csv") for f in sources.folder.rglob(kind))
+    return [f for f in files if set(columns) <= set(_columns(f))]
+
+
+def _columns(file: Path) -> list[str]:
+    try:
+        scan = pl.scan_csv(file) if file.suffix == ".csv" else pl.scan_parquet(file)
+        return scan.collect_schema().names()
+    except (OSError, pl.exceptions.PolarsError):
+        return []
+
+
+def _first(sources: Sources, option: str, columns: tuple[str, ...]) -> Path:
+    files = _files(sources, columns)
+    if not files:
+        raise SeriesError(f"no file with {' and '.join(columns)} in {sources.folder}. Give {option} FILE.")
+    return files[0]

@@ -1,0 +1,92 @@
+"""A report as one HTML page that needs no network: what each strategy gained over break_even, day by day and month by month."""
+
+import html as escaping
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+from plotly.offline import get_plotlyjs
+
+from hcp_pipelines.optimizer.backtest.report import COLUMNS, rows_of
+from hcp_pipelines.optimizer.backtest.run import Report, Result
+
+_STYLE = (
+    "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}"
+    "td,th{padding:.2em .8em;text-align:right;border:1px solid #ccc}"
+)
+
+
+def html(report: Report) -> str:
+    """The page; plotly's own script (about 5 MB) is in it."""
+    request = report.request
+    title = f"{request.sources.point}, {request.start:%Y-%m-%d} to {request.end:%Y-%m-%d}, known {request.known.value}"
+    parts = [
+        f"<h1>{escaping.escape(title)}</h1>",
+        *(f"<p>{escaping.escape(note)}</p>" for note in report.notes),
+        _table(report),
+    ]
+    for efficiency, result in report.results.items():
+        parts.append(f"<h2>{efficiency:g} J/TH</h2>")
+        parts += [_div(_over_time(result)), _div(_by_month(result)), _div(_prices(result))]
+    head = f'<meta charset="utf-8"><title>{escaping.escape(title)}</title><style>{_STYLE}</style>'
+    return (
+        f"<!doctype html><html><head>{head}<script>{get_plotlyjs()}</script></head><body>{''.join(parts)}</body></html>"
+    )
+
+
+def _table(report: Report) -> str:
+    head = "".join(f"<th>{escaping.escape(c)}</th>" for c in COLUMNS)
+    rows = ("".join(f"<td>{escaping.escape(str(cell))}</td>" for cell in row) for row in rows_of(report))
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+
+
+def _gains(result: Result, key: str) -> pl.DataFrame:
+    """Dollars over break_even by strategy, summed by a format of the date."""
+    base = result.accounts["break_even"].net_usd
+    when = pl.Series(result.case.starts_us).cast(pl.Datetime("us", "UTC")).dt.strftime(key)
+    gains = {name: account.net_usd - base for name, account in result.accounts.items() if name != "break_even"}
+    return pl.DataFrame({"when": when} | gains).group_by("when").agg(pl.all().sum()).sort("when")
+
+
+def _over_time(result: Result) -> go.Figure:
+    days = _gains(result, "%Y-%m-%d")
+    figure = go.Figure(layout={"title": "Dollars over break_even, added up", "height": 380})
+    for name in days.columns[1:]:
+        hidden = "legendonly" if name == "always_on" else True
+        figure.add_scatter(x=days["when"].to_list(), y=days[name].cum_sum().to_list(), name=name, visible=hidden)
+    return figure
+
+
+def _by_month(result: Result) -> go.Figure:
+    months = _gains(result, "%Y-%m")
+    figure = go.Figure(layout={"title": "Dollars over break_even, by month", "height": 340, "barmode": "group"})
+    for name in months.columns[1:]:
+        hidden = "legendonly" if name == "always_on" else True
+        figure.add_bar(x=months["when"].to_list(), y=months[name].to_list(), name=name, visible=hidden)
+    return figure
+
+
+def _prices(result: Result) -> go.Figure:
+    """Settled prices of the day that had most switches of the oracle, and who was on."""
+    days = result.case.starts_us // 86_400_000_000
+    busiest = int(np.bincount(days - days[0], weights=result.schedules["oracle"].wakes).argmax() + days[0])
+    rows = np.flatnonzero(days == busiest)
+    when = pl.Series(result.case.starts_us[rows]).cast(pl.Datetime("us", "UTC")).to_list()
+    course = result.case.settled.cut(slice(rows[0], rows[-1] + 1))
+    figure = go.Figure(
+        layout={
+            "title": "The busiest day: $/MWh, and who was on",
+            "height": 380,
+            "yaxis2": {"overlaying": "y", "side": "right"},
+        }
+    )
+    figure.add_scatter(x=when, y=course.price_usd_per_mwh.tolist(), name="price", line_shape="hv")
+    figure.add_scatter(x=when, y=course.revenue_usd_per_mwh.tolist(), name="break-even", line_shape="hv")
+    for n, (name, schedule) in enumerate(result.schedules.items()):
+        on = schedule.is_on[rows] * 0.8 + n
+        figure.add_scatter(x=when, y=on.tolist(), name=f"{name} on", yaxis="y2", line_shape="hv", opacity=0.5)
+    return figure
+
+
+def _div(figure: go.Figure) -> str:
+    return str(figure.to_html(full_html=False, include_plotlyjs=False))

@@ -1,0 +1,80 @@
+"""What is back-tested, and the cases that follow from it: the window's, and those of the months before it, to learn from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.optimizer.backtest import folder, series
+from hcp_pipelines.optimizer.backtest.case import Case, Known, build_case
+from hcp_pipelines.optimizer.backtest.folder import Recorded, Sources
+from hcp_pipelines.optimizer.backtest.series import Floats, Prices
+
+NAMES = ("always_on", "break_even", "hysteresis", "oracle")
+LEARNT = ("hysteresis",)  # chosen or trained on what lies before the window
+NEEDED = ("break_even", "oracle")  # the two ends of the gap
+GOLDEN_EFFICIENCIES_J_PER_TH = (15.0, 17.5, 21.5, 29.5)
+TRAINING_EFFICIENCIES_J_PER_TH = (13.0, 14.5, 16.5, 18.5, 21.0, 24.0, 27.0, 31.0)
+LEAST_TRAINING_DAYS = 14
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is back-tested: [start, end) in UTC."""
+
+    sources: Sources
+    start: datetime
+    end: datetime
+    efficiencies_j_per_th: tuple[float, ...] = GOLDEN_EFFICIENCIES_J_PER_TH
+    known: Known = Known.AT_START
+    is_hashprice_same_day: bool = False
+    strategies: tuple[str, ...] = NAMES
+
+
+def refuse_unclear(request: Request) -> None:
+    """Raise ConfigError for a request that can't be run."""
+    if request.start >= request.end:
+        raise ConfigError(f"the window from {request.start} to {request.end} is empty: --from must be before --to")
+    unknown = sorted(set(request.strategies) - set(NAMES))
+    if unknown:
+        raise ConfigError(f"no strategy {', '.join(unknown)}; there are {', '.join(NAMES)}")
+
+
+def case_of(request: Request, recorded: Recorded, efficiency_j_per_th: float) -> Case:
+    """The case of one efficiency over the whole series. Before the window, where it only warms up, hashprice may be carried back.
+
+    Raises:
+        SeriesError: a day of the window, or the one before it where that is what is known, has no hashprice.
+    """
+    by_day, name, prices = recorded.hashprice, recorded.files["network"], recorded.prices
+    days_back = 0 if request.is_hashprice_same_day else 1
+    window = prices.cut(prices.row_at(request.start), len(prices.starts_us))
+    for back in {0, days_back}:
+        series.hashprice_of(by_day, window, name, days_back=back)
+    known, settled = (
+        series.hashprice_of(by_day, prices, name, days_back=back, is_carried_back=True) for back in (days_back, 0)
+    )
+    return build_case(prices, recorded.day_ahead, (known, settled), efficiency_j_per_th, request.known)
+
+
+def training_cases(request: Request, recorded: Recorded) -> list[Case]:
+    """Cases of everything that ended before the window: the point's own history, and other points in the folder.
+
+    Empty where there are fewer than two weeks in all.
+    """
+    own = recorded.prices.cut(0, recorded.prices.row_at(request.start))
+    parts = [(own, recorded.day_ahead[: len(own.starts_us)])]
+    parts += folder.other_points(request.sources, recorded.prices, request.start)
+    return [
+        case
+        for prices, day_ahead in parts
+        if len(prices.starts_us) * prices.step_h >= LEAST_TRAINING_DAYS * 24
+        for case in _at_all_efficiencies(request, recorded, prices, day_ahead)
+    ]
+
+
+def _at_all_efficiencies(request: Request, recorded: Recorded, prices: Prices, day_ahead: Floats) -> Iterator[Case]:
+    name = recorded.files["network"]
+    settled = series.hashprice_of(recorded.hashprice, prices, name, is_carried_back=True)
+    for efficiency in TRAINING_EFFICIENCIES_J_PER_TH:
+        yield build_case(prices, day_ahead, (settled, settled), efficiency, request.known)

@@ -1,0 +1,109 @@
+"""A back-test from its request to its report: load, build the cases, let every strategy decide, settle, compare.
+
+The command prints the report; the page draws it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from hcp_pipelines.optimizer.backtest import folder, series
+from hcp_pipelines.optimizer.backtest.account import Account, GapClosed, account_of, gap_closed
+from hcp_pipelines.optimizer.backtest.case import Case
+from hcp_pipelines.optimizer.backtest.folder import Recorded
+from hcp_pipelines.optimizer.backtest.request import (
+    LEARNT,
+    NAMES,
+    NEEDED,
+    Request,
+    case_of,
+    refuse_unclear,
+    training_cases,
+)
+from hcp_pipelines.optimizer.backtest.simulate import Schedule, simulate
+from hcp_pipelines.optimizer.backtest.strategies import AlwaysOn, BreakEven, Oracle, Strategy, chosen_hysteresis
+
+Progress = Callable[[str, int, int], None]  # what is done, how many of how many
+
+
+@dataclass(frozen=True)
+class Result:
+    """One efficiency: the window's case, and by strategy the schedule, the account and the share of the gap."""
+
+    case: Case
+    schedules: dict[str, Schedule]
+    accounts: dict[str, Account]
+    gaps: dict[str, GapClosed]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All results of a request, and what a reader must know of the data and of what was learnt."""
+
+    request: Request
+    recorded: Recorded
+    results: dict[float, Result]
+    notes: tuple[str, ...]
+
+
+def run(request: Request, progress: Progress = lambda *_: None) -> Report:
+    """Back-test every strategy of a request at every efficiency.
+
+    Raises:
+        ConfigError: an unknown strategy, an empty window, or a series that can't be used.
+    """
+    refuse_unclear(request)
+    recorded = folder.load(request.sources, request.start, request.end)
+    names = _named(request)
+    cases = training_cases(request, recorded) if set(LEARNT) & set(names) else []
+    strategies = [_strategy(name, cases) for name in names]
+    results, total = {}, len(request.efficiencies_j_per_th)
+    for n, efficiency in enumerate(request.efficiencies_j_per_th):
+        progress("back-test", n, total)
+        results[efficiency] = _result(case_of(request, recorded, efficiency), request.start, strategies)
+    progress("back-test", total, total)
+    return Report(request, recorded, results, tuple(_notes(recorded, cases)))
+
+
+def _named(request: Request) -> list[str]:
+    return [name for name in NAMES if name in request.strategies or name in NEEDED]
+
+
+def _strategy(name: str, training: Sequence[Case]) -> Strategy:
+    match name:
+        case "always_on":
+            return AlwaysOn()
+        case "break_even":
+            return BreakEven()
+        case "hysteresis":
+            return chosen_hysteresis(training)
+    return Oracle()
+
+
+def _result(whole: Case, start: datetime, strategies: Sequence[Strategy]) -> Result:
+    first = int(np.searchsorted(whole.starts_us, series.microseconds(start)))
+    window = whole.cut(first, len(whole))
+    schedules: dict[str, Schedule] = {}
+    for strategy in strategies:
+        strikes = strategy.strikes(whole if strategy.name != "oracle" else window)
+        schedules[strategy.name] = simulate(
+            window, strikes.cut(len(strikes.on) - len(window)), is_guarded=strategy.is_guarded
+        )
+    accounts = {name: account_of(window, schedule) for name, schedule in schedules.items()}
+    return Result(window, schedules, accounts, {name: gap_closed(window, accounts, name) for name in accounts})
+
+
+def _notes(recorded: Recorded, cases: Sequence[Case]) -> list[str]:
+    prices, notes = recorded.prices, []
+    if prices.held:
+        notes.append(f"{prices.held} intervals carry the last price over gaps")
+    if prices.unusual:
+        notes.append(f"{prices.unusual} prices beyond the offer cap are used as they are")
+    if np.isnan(recorded.day_ahead).all():
+        notes.append(f"no day-ahead price of {prices.point}: what is learnt does without")
+    days = sum(len(case) * case.step_h for case in cases) / 24 / max(1, len({c.efficiency_j_per_th for c in cases}))
+    if cases:
+        notes.append(f"learnt from {days:,.0f} days of prices before the window, all points together")
+    return notes

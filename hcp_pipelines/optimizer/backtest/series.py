@@ -1,0 +1,253 @@
+"""Recorded series in the columns of the data manifest, checked row by row: what is wrong is named, nothing is repaired silently.
+
+No decisions here. Which files of a folder are read is in `folder.py`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hcp_pipelines.domain.errors import ConfigError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+START = "interval_start_utc"
+POINT = "settlement_point"
+REAL_TIME = "rt_price_usd_per_mwh"
+DAY_AHEAD = "da_price_usd_per_mwh"
+DAY = "date_utc"
+HASHPRICE = "hashprice_usd_per_ph_per_day_derived"
+LOWEST_USD_PER_MWH = -1000.0  # below it, or above twice the offer cap of its date, a price is absurd (DESIGN §5)
+CAPS_USD_PER_MWH = ((datetime(2022, 1, 1, tzinfo=UTC), 9000.0), (datetime.max.replace(tzinfo=UTC), 5000.0))
+LONGEST_HELD_GAP = timedelta(hours=2)
+MARKET_ZONE = ZoneInfo("America/Chicago")
+MICROSECONDS_PER_MINUTE = 60_000_000
+
+
+class SeriesError(ConfigError):
+    """A recorded series can't be used; the message names the file and the row."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Settled prices of one point: a row an interval, in order, without gaps."""
+
+    point: str
+    step_minutes: int
+    starts_us: Ints  # microseconds since 1970, of the start of each interval
+    usd_per_mwh: Floats
+    held: int = 0  # intervals that carry the last price over a gap
+    unusual: int = 0  # beyond the offer cap of their date, inside the band: used as they are
+
+    @property
+    def step_h(self) -> float:
+        """Hours of one interval."""
+        return self.step_minutes / 60
+
+    def cut(self, start: int, end: int) -> "Prices":
+        """The intervals [start, end)."""
+        return replace(self, starts_us=self.starts_us[start:end], usd_per_mwh=self.usd_per_mwh[start:end])
+
+    def row_at(self, at: datetime) -> int:
+        """The first interval that starts at or after an instant."""
+        return int(np.searchsorted(self.starts_us, microseconds(at)))
+
+
+def microseconds(at: datetime) -> int:
+    """Microseconds since 1970 of an aware instant."""
+    return round(at.timestamp() * 1e6)
+
+
+def instant(us: int) -> datetime:
+    """The instant of microseconds since 1970."""
+    return datetime.fromtimestamp(us / 1e6, UTC)
+
+
+def read_columns(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
+    """Columns of a Parquet or CSV file, instants as UTC.
+
+    Raises:
+        SeriesError: no such file, no table, or a column is missing.
+    """
+    try:
+        frame = pl.scan_csv(path, try_parse_dates=True) if path.suffix == ".csv" else pl.scan_parquet(path)
+        there = frame.collect_schema().names()
+        missing = [c for c in columns if c not in there]
+        if missing:
+            raise SeriesError(f"{path.name}: no column {', '.join(missing)}; it has {', '.join(there)}")
+        return _in_utc(frame.select(columns).collect(), path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise SeriesError(f"{path.name}: can't be read as {path.suffix or 'Parquet'}: {error}") from error
+
+
+def _in_utc(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    if START not in frame.columns:
+        return frame
+    kind = frame.schema[START]
+    if not isinstance(kind, pl.Datetime):
+        raise SeriesError(f"{path.name}: {START} is {kind}: must be an instant like 2024-01-01T00:00:00Z")
+    column = pl.col(START).dt.cast_time_unit("us")
+    column = column.dt.replace_time_zone("UTC") if kind.time_zone is None else column.dt.convert_time_zone("UTC")
+    return frame.with_columns(column)
+
+
+def prices_of(
+    frame: pl.DataFrame, point: str, name: str, *, column: str = REAL_TIME, hold_gaps: bool = False
+) -> Prices:
+    """The prices in a frame with `interval_start_utc` and a price column, checked.
+
+    Rows may be in any order. Messages count them from 0, by the frame's own column `row` where it has one.
+
+    Args:
+        frame: one point's rows.
+        point: its name.
+        name: of the file, for messages.
+        column: the price column.
+        hold_gaps: carry the last price over gaps of at most two hours instead of refusing them.
+
+    Raises:
+        SeriesError: fewer than two rows, a price that is missing or absurd, a duplicate, an instant off the grid, a gap.
+    """
+    numbered = frame if "row" in frame.columns else frame.with_row_index("row")
+    rows = numbered.select("row", pl.col(START), pl.col(column).cast(pl.Float64, strict=False))
+    if len(rows) < 2:
+        raise SeriesError(f"{name}: {len(rows)} rows of {point}: at least 2 are needed")
+    unusual = _refuse_absurd(rows, column, name)
+    rows = rows.sort(START, maintain_order=True)
+    starts = rows[START].dt.timestamp("us").to_numpy()
+    _refuse_duplicates(rows, starts, name)
+    step_us = int(np.median(np.diff(starts)))
+    prices = rows[column].to_numpy()
+    filled_starts, filled, held = _on_grid(rows, starts, prices, step_us, name, hold_gaps=hold_gaps)
+    return Prices(point, step_us // MICROSECONDS_PER_MINUTE, filled_starts, filled, held, unusual)
+
+
+def _refuse_absurd(rows: pl.DataFrame, column: str, name: str) -> int:
+    """The number of unusual prices; the first absurd one is refused."""
+    cap = pl.lit(CAPS_USD_PER_MWH[-1][1])
+    for until, value in reversed(CAPS_USD_PER_MWH[:-1]):
+        cap = pl.when(pl.col(START) < until).then(value).otherwise(cap)
+    judged = rows.with_columns(cap=cap)
+    price = pl.col(column)
+    good = (price.is_finite() & price.is_between(LOWEST_USD_PER_MWH, 2 * pl.col("cap"))).fill_null(value=False)
+    bad = judged.filter(~(good & pl.col(START).is_not_null()))
+    if len(bad):
+        row, at, value, limit = bad.row(0)
+        raise SeriesError(
+            f"{name}: row {row} ({at}): {column}={value}: must be a number from {LOWEST_USD_PER_MWH:g} to {2 * limit:g} $/MWh"
+            f"{f'; {len(bad)} rows are like that' if len(bad) > 1 else ''}. Mend or remove it."
+        )
+    return int(judged.select((price > pl.col("cap")).sum()).item())
+
+
+def _refuse_duplicates(rows: pl.DataFrame, starts: Ints, name: str) -> None:
+    again = np.flatnonzero(np.diff(starts) == 0)
+    if len(again):
+        first, second = rows["row"][int(again[0])], rows["row"][int(again[0]) + 1]
+        at = instant(int(starts[again[0]]))
+        raise SeriesError(
+            f"{name}: rows {first} and {second} are both of {_said(at)} ({len(again)} duplicates). "
+            f"Keep one of them{_dst_hint(at)}."
+        )
+
+
+def _on_grid(
+    rows: pl.DataFrame, starts: Ints, prices: Floats, step_us: int, name: str, *, hold_gaps: bool
+) -> tuple[Ints, Floats, int]:
+    """Starts and prices without gaps, and how many were filled."""
+    steps = np.diff(starts)
+    odd = np.flatnonzero(steps % step_us)
+    if len(odd) or step_us % MICROSECONDS_PER_MINUTE:
+        row, at = rows["row"][int(odd[0]) + 1 if len(odd) else 1], instant(int(starts[odd[0] + 1 if len(odd) else 1]))
+        raise SeriesError(f"{name}: row {row} ({_said(at)}) is off the grid of {step_us / 6e7:g} minutes. Remove it.")
+    gaps = np.flatnonzero(steps > step_us)
+    for gap in gaps:
+        length = timedelta(microseconds=int(steps[gap] - step_us))
+        if not hold_gaps or length > LONGEST_HELD_GAP:
+            raise SeriesError(
+                _gap_message(name, rows["row"][int(gap)], int(starts[gap]), step_us, length, len(gaps), hold_gaps)
+            )
+    grid = np.arange(starts[0], starts[-1] + step_us, step_us, dtype=np.int64)
+    return grid, prices[np.searchsorted(starts, grid, side="right") - 1], len(grid) - len(starts)
+
+
+def _gap_message(name: str, row: int, start: int, step_us: int, length: timedelta, gaps: int, held: bool) -> str:
+    missing = instant(start + step_us)
+    remedy = (
+        f"longer than the {LONGEST_HELD_GAP} that --hold-gaps fills"
+        if held
+        else "--hold-gaps carries the last price on"
+    )
+    return (
+        f"{name}: after row {row} ({_said(instant(start))}) {length} are missing, from {_said(missing)} on ({gaps} gaps in all): "
+        f"{remedy}{_dst_hint(missing)}. Choose a window without it, or complete the file."
+    )
+
+
+def _said(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%MZ}"
+
+
+def _dst_hint(at: datetime) -> str:
+    """Words for who finds a gap or a duplicate in the night when clocks change, in UTC or in local time read as UTC."""
+    for local in (at.astimezone(MARKET_ZONE).date(), at.date()):
+        if _changes_clock(local):
+            return f" (the clocks of {MARKET_ZONE.key} change on {local}: is the file in local time, or its repeated hour lost?)"
+    return ""
+
+
+def _changes_clock(day: date) -> bool:
+    noon = datetime(day.year, day.month, day.day, 12, tzinfo=MARKET_ZONE)
+    return noon.utcoffset() != (noon - timedelta(days=1)).utcoffset()
+
+
+def daily_hashprice(frame: pl.DataFrame, name: str) -> dict[date, float]:
+    """Hashprice in $/PH/day by UTC day from `date_utc` and `hashprice_usd_per_ph_per_day_derived`.
+
+    Raises:
+        SeriesError: a day twice, or a value that is missing, not a number or not above 0.
+    """
+    by_day: dict[date, float] = {}
+    for row, (day, value) in enumerate(_days(frame)):
+        if not (value is not None and 0 < value < 1e6):
+            raise SeriesError(f"{name}: row {row} ({day}): {HASHPRICE}={value}: must be above 0 and below 1e6 $/PH/day")
+        if day in by_day:
+            raise SeriesError(f"{name}: row {row}: {day} is there twice. Keep one of them.")
+        by_day[day] = value
+    return by_day
+
+
+def _days(frame: pl.DataFrame) -> Iterator[tuple[date, float | None]]:
+    columns = frame.select(pl.col(DAY).cast(pl.Date), pl.col(HASHPRICE).cast(pl.Float64, strict=False))
+    return iter(columns.iter_rows())
+
+
+def hashprice_of(
+    by_day: dict[date, float], prices: Prices, name: str, *, days_back: int = 0, is_carried_back: bool = False
+) -> Floats:
+    """Hashprice of each interval's UTC day, or of the day `days_back` before it.
+
+    With `is_carried_back` days before the first one recorded have its value: good enough to learn from, not to settle at.
+
+    Raises:
+        SeriesError: a day of the prices has none.
+    """
+    day = timedelta(days=1)
+    days = prices.starts_us // (86_400 * 1_000_000)
+    values, earliest = np.empty(int(days[-1] - days[0]) + 1), min(by_day)
+    for n in range(len(values)):
+        wanted = date(1970, 1, 1) + day * (int(days[0]) + n - days_back)
+        if is_carried_back:
+            wanted = max(wanted, earliest)
+        if wanted not in by_day:
+            raise SeriesError(f"{name}: no {HASHPRICE} of {wanted}; it has {earliest} to {max(by_day)}")
+        values[n] = by_day[wanted]
+    by_interval: Floats = values[days - days[0]]
+    return by_interval

@@ -1,0 +1,108 @@
+"""`hcp backtest`: the golden case to the dollar, what it prints, and what it refuses."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner
+
+from hcp_pipelines.cli.main import cli
+from hcp_pipelines.domain.errors import ConfigError
+from tests.support.recorded import DAY, random_prices, real_folder, write_folder
+
+GOLDEN = {  # J/TH: dollars of always_on, break_even and oracle, and the latter two's wakes; computed independently (issue 6)
+    "15": (1_753_444, (1_779_467, 160), (1_782_647, 58)),
+    "17.5": (1_453_069, (1_481_858, 191), (1_484_932, 72)),
+    "21.5": (1_117_767, (1_150_282, 263), (1_153_978, 90)),
+    "29.5": (719_951, (761_022, 392), (764_997, 153)),
+}
+
+
+def backtest(*arguments):
+    done = CliRunner().invoke(
+        cli, ["backtest", "--preset", "asic-1mw", *(str(a) for a in arguments)], catch_exceptions=False
+    )
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.fixture
+def made_up(tmp_path):
+    write_folder(tmp_path, random_prices(96 * 40))
+    start, end = DAY + timedelta(days=10), DAY + timedelta(days=40)
+    return [
+        "--prices",
+        tmp_path,
+        "--point",
+        "HB_TEST",
+        "--from",
+        start.date(),
+        "--to",
+        end.date(),
+        "--efficiency-j-per-th",
+        17.5,
+    ]
+
+
+@pytest.mark.shared_data
+def test_the_golden_case_to_the_dollar_and_the_wake():
+    plain = [part for name in ("always_on", "break_even", "oracle") for part in ("--strategy", name)]
+    window = [
+        "--from",
+        "2024-01-01",
+        "--to",
+        "2025-06-01",
+        "--prices",
+        real_folder(),
+        "--hashprice",
+        "same-day",
+        *plain,
+    ]
+    report = json.loads(backtest(*window, "--known", "at-start", "--json"))
+    assert report["granularity_min"] == 15
+    for efficiency, (always, break_even, oracle) in GOLDEN.items():
+        of = report["efficiencies"][efficiency]["strategies"]
+        assert round(of["always_on"]["net_usd"]) == always
+        assert [(round(of[n]["net_usd"]), of[n]["wakes"]) for n in ("break_even", "oracle")] == [break_even, oracle]
+
+
+def test_one_efficiency_gives_the_object_of_the_design(made_up):
+    report = json.loads(backtest(*made_up, "--json"))
+    assert report["window"] == {"from": "2024-03-11T00:00:00+00:00", "to": "2024-04-10T00:00:00+00:00"}
+    assert (report["known"], report["granularity_min"], report["hashprice"]) == ("at-start", 15, "previous-day")
+    of = report["strategies"]["oracle"]
+    assert sum(of["parts_usd"].values()) == pytest.approx(of["net_usd"], abs=0.02)
+    assert (report["gap_closed"]["break_even"], report["gap_closed"]["oracle"]) == (0.0, 1.0)
+    assert report["gap_closed"]["hysteresis"] < 1
+
+
+def test_told_a_quarter_of_an_hour_late_every_rule_earns_less_and_the_oracle_the_same(made_up):
+    early, late = (json.loads(backtest(*made_up, "--known", k, "--json"))["strategies"] for k in ("at-start", "after"))
+    assert early["oracle"] == late["oracle"]
+    assert early["break_even"]["net_usd"] > late["break_even"]["net_usd"]
+
+
+def test_the_table_and_a_page_without_the_network(made_up, tmp_path):
+    text = backtest(*made_up, "--html", tmp_path / "page.html")
+    assert "break_even" in text
+    page = (tmp_path / "page.html").read_text()
+    assert "plotly.js v" in page[:100_000]
+    assert 'src="http' not in page
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (["--from", "2024-04-10"], "is empty: --from must be before --to"),
+        (["--point", "HB_WEST"], "no file has that point"),
+        (["--to", "2024-05-01"], "no rt_price_usd_per_mwh of HB_TEST over"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_the_reason(made_up, change, told):
+    with pytest.raises(ConfigError, match=told):
+        backtest(*made_up, *change)
+
+
+def test_without_prices_it_says_which_options_are_missing():
+    with pytest.raises(ConfigError, match=r"--prices DIR, or --rt FILE and --network FILE"):
+        backtest("--from", "2024-01-01", "--to", "2024-02-01")

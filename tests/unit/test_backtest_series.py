@@ -1,0 +1,172 @@
+"""Recorded series: what is wrong is refused by file and row, what is strange is used and counted."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hcp_pipelines.optimizer.backtest import folder, series
+from hcp_pipelines.optimizer.backtest.folder import Sources
+from hcp_pipelines.optimizer.backtest.series import SeriesError, prices_of
+from tests.support.recorded import DAY, price_frame, random_prices, write_folder
+
+AUTUMN = datetime(2024, 11, 3, 5, tzinfo=UTC)  # local midnight of the day with 25 hours
+
+
+def read(frame, **options):
+    return prices_of(frame, "HB_TEST", "prices.parquet", **options)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (
+            None,
+            r"prices\.parquet: row 3 \(2024-03-01 00:45:00\+00:00\): rt_price_usd_per_mwh=None: must be a number from -1000",
+        ),
+        (float("nan"), r"row 3 .*=nan: must be"),
+        (10_001.0, r"row 3 .*=10001\.0: must be a number from -1000 to 10000 \$/MWh\. Mend or remove it"),
+        (-1000.5, r"row 3 .*=-1000\.5"),
+    ],
+)
+def test_an_absurd_price_is_refused_by_row(value, told):
+    prices = [20.0] * 8
+    prices[3] = value
+    with pytest.raises(SeriesError, match=told):
+        read(price_frame(prices))
+
+
+def test_prices_beyond_the_cap_of_their_date_are_used_and_counted():
+    assert read(price_frame([20.0, 5000.0, 5168.62, -244.14])).unusual == 1
+    assert read(price_frame([20.0, 5168.62, 9000.0], start=DAY.replace(year=2021))).unusual == 0
+
+
+def test_a_duplicate_names_both_rows():
+    frame = price_frame([20.0, 21.0, 22.0, 23.0])
+    twice = pl.concat([frame, frame[2:3]])
+    with pytest.raises(
+        SeriesError, match=r"rows 2 and 4 are both of 2024-03-01T00:30Z \(1 duplicates\)\. Keep one of them\."
+    ):
+        read(twice)
+
+
+def test_a_gap_names_its_row_and_what_is_missing():
+    frame = price_frame([20.0] * 12)
+    with pytest.raises(
+        SeriesError,
+        match=r"after row 3 \(2024-03-01T00:45Z\) 0:30:00 are missing, from 2024-03-01T01:00Z on \(1 gaps in all\): --hold-gaps",
+    ):
+        read(pl.concat([frame[:4], frame[6:]]))
+
+
+def test_held_gaps_carry_the_last_price_up_to_two_hours():
+    frame = price_frame(np.arange(40.0))
+    held = read(pl.concat([frame[:4], frame[6:]]), hold_gaps=True)
+    assert (held.held, held.usd_per_mwh[3:7].tolist()) == (2, [3.0, 3.0, 3.0, 6.0])
+    with pytest.raises(SeriesError, match=r"2:15:00 are missing.*longer than the 2:00:00 that --hold-gaps fills"):
+        read(pl.concat([frame[:4], frame[13:]]), hold_gaps=True)
+
+
+def test_an_hour_lost_where_clocks_change_is_called_that():
+    frame = price_frame([20.0] * 40, start=AUTUMN)
+    lost = pl.concat([frame[:4], frame[12:]])  # the local hour from one to two, both times
+    with pytest.raises(
+        SeriesError, match="America/Chicago change on 2024-11-03: is the file in local time, or its repeated hour lost"
+    ):
+        read(lost)
+
+
+def test_local_time_read_as_utc_shows_as_a_duplicate_or_a_gap_at_the_change():
+    local = price_frame([20.0] * 40, start=AUTUMN).with_columns(
+        pl.col("interval_start_utc")
+        .dt.convert_time_zone("America/Chicago")
+        .dt.replace_time_zone(None)
+        .dt.replace_time_zone("UTC")
+    )
+    with pytest.raises(SeriesError, match=r"are both of 2024-11-03T01:00Z \(4 duplicates\).*change on 2024-11-03"):
+        read(local)
+
+
+def test_an_instant_off_the_grid_names_its_row():
+    frame = price_frame([20.0] * 9)
+    odd = frame.with_columns(
+        pl.when(pl.int_range(pl.len()) == 5)
+        .then(pl.col("interval_start_utc") + timedelta(minutes=1))
+        .otherwise(pl.col("interval_start_utc"))
+        .alias("interval_start_utc")
+    )
+    with pytest.raises(SeriesError, match=r"row 5 \(2024-03-01T01:16Z\) is off the grid of 15 minutes"):
+        read(odd)
+
+
+def test_rows_in_any_order_and_other_granularities_are_read():
+    frame = price_frame(np.arange(8.0), minutes=5)
+    read_back = read(frame.reverse())
+    assert (read_back.step_minutes, read_back.usd_per_mwh.tolist()) == (5, list(range(8)))
+
+
+def test_a_missing_column_names_what_is_there(tmp_path):
+    price_frame([1.0, 2.0]).rename({"rt_price_usd_per_mwh": "price"}).write_csv(tmp_path / "p.csv")
+    with pytest.raises(
+        SeriesError, match=r"p\.csv: no column rt_price_usd_per_mwh; it has interval_start_utc, settlement_point, price"
+    ):
+        series.read_columns(tmp_path / "p.csv", ("interval_start_utc", "rt_price_usd_per_mwh"))
+
+
+def test_hashprice_is_of_the_intervals_own_utc_day_or_the_day_before():
+    prices = read(price_frame([1.0] * 8, start=DAY + timedelta(hours=23)))
+    by_day = {DAY.date() + timedelta(days=n): 50.0 + n for n in (-1, 0, 1)}
+    assert series.hashprice_of(by_day, prices, "n").tolist() == [50.0] * 4 + [51.0] * 4
+    assert series.hashprice_of(by_day, prices, "n", days_back=1).tolist() == [49.0] * 4 + [50.0] * 4
+    with pytest.raises(SeriesError, match=r"n: no hashprice.* of 2024-02-29; it has 2024-03-01 to 2024-03-01"):
+        series.hashprice_of({DAY.date(): 50.0}, prices, "n", days_back=1)
+
+
+@pytest.mark.parametrize("value", [None, 0.0, float("nan")])
+def test_a_hashprice_that_cannot_be_names_its_row(value):
+    frame = pl.DataFrame(
+        {"date_utc": [date(2024, 3, 1)], series.HASHPRICE: [value]}, schema_overrides={series.HASHPRICE: pl.Float64}
+    )
+    with pytest.raises(SeriesError, match=r"network: row 0 \(2024-03-01\): hashprice"):
+        series.daily_hashprice(frame, "network")
+
+
+def test_the_folder_gives_the_window_with_its_history_and_nothing_after_it(tmp_path):
+    write_folder(tmp_path, random_prices(96 * 4))
+    start, end = DAY + timedelta(days=2), DAY + timedelta(days=3)
+    recorded = folder.load(Sources(tmp_path, point="HB_TEST"), start, end)
+    assert series.instant(int(recorded.prices.starts_us[0])) == DAY
+    assert len(recorded.prices.starts_us) == 96 * 3
+    assert recorded.prices.row_at(start) == 96 * 2
+    assert np.isfinite(recorded.day_ahead).all()
+
+
+def test_a_long_gap_before_the_window_only_shortens_its_history(tmp_path):
+    write_folder(tmp_path, random_prices(96 * 4))
+    frame = pl.read_parquet(tmp_path / "prices.parquet")
+    pl.concat([frame[:50], frame[96:]]).write_parquet(tmp_path / "prices.parquet")
+    recorded = folder.load(Sources(tmp_path, point="HB_TEST"), DAY + timedelta(days=2), DAY + timedelta(days=3))
+    assert series.instant(int(recorded.prices.starts_us[0])) == DAY + timedelta(days=1)
+
+
+def test_a_row_is_counted_as_it_stands_in_the_file(tmp_path):
+    write_folder(tmp_path, random_prices(96 * 4))
+    frame = pl.read_parquet(tmp_path / "prices.parquet")
+    frame[250, "rt_price_usd_per_mwh"] = 1e6
+    frame.write_parquet(tmp_path / "prices.parquet")
+    with pytest.raises(SeriesError, match=r"prices\.parquet: row 250 \(2024-03-03 14:30:00\+00:00\)"):
+        folder.load(Sources(tmp_path, point="HB_TEST"), DAY + timedelta(days=2), DAY + timedelta(days=3))
+
+
+def test_a_window_that_no_file_covers_says_what_is_there(tmp_path):
+    write_folder(tmp_path, random_prices(96 * 2))
+    with pytest.raises(
+        SeriesError,
+        match=r"no rt_price.* of HB_TEST over 2024-03-01T00:00Z to 2024-03-11T00:00Z: prices\.parquet has 2024-03-01",
+    ):
+        folder.load(Sources(tmp_path, point="HB_TEST"), DAY, DAY + timedelta(days=10))
+    with pytest.raises(SeriesError, match="no file has that point"):
+        folder.load(Sources(tmp_path, point="HB_ELSEWHERE"), DAY, DAY + timedelta(days=1))
+    with pytest.raises(SeriesError, match="no such folder"):
+        folder.load(Sources(tmp_path / "away"), DAY, DAY + timedelta(days=1))
