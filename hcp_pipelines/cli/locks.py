@@ -18,6 +18,7 @@ from hcp_pipelines.wire.slots import encode_slots
 
 Command = Callable[..., Any]
 DIRECT = "direct/"
+LOCKOUT = "lockout"
 
 
 def locking(command: Command) -> Command:
@@ -57,7 +58,7 @@ def lock(asked: Asked, facility: str, devices: tuple[str, ...], feeder: str | No
 def unlock(context: click.Context, lockout: str, operator: str | None, own_state_dir: Path | None) -> None:
     """Remove LOCKOUT (`7` or `lockout/7`): its holder does, or an admin."""
     with acting(context, own_state_dir, operator) as act:
-        tell([orders.unlock(act.connection, act.operator, _number(lockout))], "removed", as_json=False)
+        tell([orders.unlock(act.connection, act.operator, _number_of_lockout(lockout))], "removed", as_json=False)
 
 
 @click.command("release")
@@ -82,7 +83,7 @@ def release(
         raise ConfigError("what is to be released? Ids (`hcp directives` shows them), or --all")
     with acting(context, own_state_dir, operator) as act:
         direct = [text.removeprefix(DIRECT) for text in ids if text.startswith(DIRECT)]
-        numbers = None if everything else [_number(text) for text in ids if not text.startswith(DIRECT)]
+        numbers = None if everything else dict(_number(text) for text in ids if not text.startswith(DIRECT))
         held = holding(act.settings, act.connection, None if everything else direct)
         released = orders.release(act.connection, act.operator, act.now(), numbers, reason)
         answers = end_direct_orders(act.settings, act.operator.name, reason, held)
@@ -124,11 +125,19 @@ def refuse_unclear(devices: tuple[str, ...], feeder: str | None, site: bool) -> 
         raise ConfigError("what is to be locked? One of --device SLOTS, --feeder ID, --site")
 
 
-def _number(text: str) -> int:
-    tail = text.rpartition("/")[2]
+def _number_of_lockout(text: str) -> int:
+    number, kind = _number(text)
+    if kind not in ("", LOCKOUT):
+        raise ConfigError(f"{text!r} is no lockout, and nothing was unlocked: `hcp release` ends orders")
+    return number
+
+
+def _number(text: str) -> tuple[int, str]:
+    """The number of an id, and the kind that was named with it."""
+    kind, _, tail = text.rpartition("/")
     if not tail.isdecimal() or len(tail) > 18:
         raise ConfigError(f"{text!r} is no id like 7 or curtail/7: `hcp directives` shows those there are")
-    return int(tail)
+    return int(tail), kind
 
 
 def register(group: click.Group) -> None:

@@ -3,7 +3,7 @@
 Each order is one transaction with its line in the audit log; so is each attempt that was refused. Instants are simulated.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -111,13 +111,19 @@ def place(connection: psycopg.Connection[Any], operator: Operator, order: Order,
 
 
 def release(
-    connection: psycopg.Connection[Any], operator: Operator, now: datetime, ids: Collection[int] | None, reason: str
+    connection: psycopg.Connection[Any],
+    operator: Operator,
+    now: datetime,
+    ids: Mapping[int, str] | None,
+    reason: str,
 ) -> list[tuple[str, str]]:
     """End some overrides, curtailments and stops, or (None) all of them; (name, facility) of each. Locks stay.
 
+    `ids` gives each number the kind that was named with it, or nothing.
+
     Raises:
         NotPermittedError: the operator may only look.
-        ConfigError: one of the ids does not stand; then none is released.
+        ConfigError: one of the ids does not stand, or is of another kind; then none is released.
     """
     require(connection, operator, "release", "all" if ids is None else ", ".join(map(str, ids)))
     with connection.transaction():
@@ -126,6 +132,10 @@ def release(
         if ids is not None and len(released) < len(set(ids)):
             found = {int(name.rpartition("/")[2]) for name, _ in released}
             raise ConfigError(f"{min(set(ids) - found)} does not stand (any more): `hcp directives` shows what does")
+        for name, _ in released:
+            kind, _, number = name.partition("/")
+            if ids and ids[int(number)] not in ("", kind):
+                raise ConfigError(f"{ids[int(number)]}/{number} does not stand; {name} does: nothing was released")
         for name, facility_id in released:
             note(connection, operator.name, "directive.released", name, facility_id=facility_id, reason=reason)
     return released

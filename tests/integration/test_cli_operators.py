@@ -160,6 +160,22 @@ def test_releasing_something_that_does_not_stand_releases_nothing(run, fleet):
     assert orders(fleet)[0][3] is None
 
 
+def test_an_id_of_another_kind_ends_nothing(run, fleet):
+    """Numbers of orders and of lockouts are counted apart: the wrong word must not free a device that somebody works on."""
+    run("lock", "hou-1", "--site", "--reason", "x")
+    run("stop-all", "hou-1", "--reason", "x")
+    for arguments, said in (
+        (("unlock", "stop_all/1"), "no lockout"),
+        (("release", "lockout/1"), "stop_all/1 does"),
+        (("release", "curtail/1"), "stop_all/1 does"),
+    ):
+        refused = run(*arguments)
+        assert (refused.code, said in refused.err) == (2, True), refused.err
+    assert orders(fleet)[0][3] is None
+    assert run("unlock", "lockout/1").code == 0
+    assert run("release", "stop_all/1").code == 0
+
+
 def test_what_holds_at_a_gateway_that_is_away_is_not_said_to_be_released(run, fleet):
     run("stop-all", "hou-1", "--reason", "x")
     fleet.execute(
