@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hcp_pipelines.cli.acting import Acting, acting, as_option
-from hcp_pipelines.cli.common import instant, print_json, print_table, settings_of, state_dir_option
+from hcp_pipelines.cli.common import Finite, instant, print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventory
 from hcp_pipelines.operators import grid as books
@@ -67,7 +67,7 @@ def saying(command: Callable[..., None]) -> Callable[..., None]:
 
 def promising(command: Command) -> Command:
     """What is taken on: the fields of `Award`."""
-    any_, positive = click.FloatRange(min=0), click.FloatRange(min=0, min_open=True)
+    any_, positive = Finite(min=0), Finite(min=0, min_open=True)
     for name, own_name, kind, more in (
         ("--tranche", "tranche", click.STRING, {"default": "all", "help": "Which part of the load.  [default: all]"}),
         ("--penalty", "penalty_usd_per_mwh", any_, {"default": PENALTY_USD_PER_MWH, "help": "$/MWh.  [default: 15000]"}),
@@ -129,7 +129,7 @@ def withdraw(act: Acting, said: Said, obligation: int) -> None:
 
 @grid.command("base-point")
 @click.argument("facility")
-@click.argument("mw", type=click.FloatRange(min=0))
+@click.argument("mw", type=Finite(min=0))
 @saying
 def base_point(act: Acting, said: Said, facility: str, mw: float) -> None:
     """Pass on what the market tells FACILITY to draw, MW at the meter at most; good for 15 minutes."""

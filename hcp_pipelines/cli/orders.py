@@ -8,7 +8,7 @@ import click
 import psycopg
 
 from hcp_pipelines.cli.acting import Acting, Asked, Watch, end_of, ending, finish, ordering
-from hcp_pipelines.cli.common import settings_of
+from hcp_pipelines.cli.common import Finite, settings_of
 from hcp_pipelines.cli.direct import send_orders, tell
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import DeviceState
@@ -26,7 +26,7 @@ Command = Callable[..., Any]
 def overriding(command: Command) -> Command:
     """Which devices shall do what."""
     for option in (
-        click.option("--mw", type=click.FloatRange(min=0, min_open=True), help="As many as draw so much at full load."),
+        click.option("--mw", type=Finite(min=0, min_open=True), help="As many as draw so much at full load."),
         click.option("--devices", type=click.IntRange(min=1), help="So many of them, at least.  [default: all]"),
         click.option("--state", type=STATES, required=True, help="What its devices shall do."),
         click.option("--group", required=True, help="Which group."),
@@ -38,13 +38,9 @@ def overriding(command: Command) -> Command:
 def curtailing(command: Command) -> Command:
     """How far, and how soon."""
     for option in (
-        click.option(
-            "--within", type=click.FloatRange(min=1), help="Seconds to do it in: what settles by then goes first."
-        ),
-        click.option("--to", "to_mw", type=click.FloatRange(min=0), help="To so many MW at the meter."),
-        click.option(
-            "--mw", type=click.FloatRange(min=0, min_open=True), help="By so many MW, from what it shows now."
-        ),
+        click.option("--within", type=Finite(min=1), help="Seconds to do it in: what settles by then goes first."),
+        click.option("--to", "to_mw", type=Finite(min=0), help="To so many MW at the meter."),
+        click.option("--mw", type=Finite(min=0, min_open=True), help="By so many MW, from what it shows now."),
     ):
         command = option(command)
     return command

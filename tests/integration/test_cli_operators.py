@@ -176,6 +176,13 @@ def test_an_id_of_another_kind_ends_nothing(run, fleet):
     assert run("release", "stop_all/1").code == 0
 
 
+@pytest.mark.parametrize("mw", ["nan", "inf", "1e400"])
+def test_megawatts_are_finite(run, fleet, mw):
+    refused = run("curtail", "hou-1", "--mw", mw, "--reason", "x")
+    assert (refused.code, "not a finite number" in refused.err) == (2, True), refused.err
+    assert orders(fleet) == []
+
+
 def test_what_holds_at_a_gateway_that_is_away_is_not_said_to_be_released(run, fleet):
     run("stop-all", "hou-1", "--reason", "x")
     fleet.execute(
