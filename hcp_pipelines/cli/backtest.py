@@ -46,6 +46,7 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
 @_file("--network", "Hashprice: date_utc, hashprice_usd_per_ph_per_day_derived.")
 @click.option("--point", default="HB_HUBAVG", show_default=True, help="Settlement point.")
 @click.option("--hold-gaps", is_flag=True, help="Carry the last price over gaps of up to two hours.")
+@click.option("--train-until", callback=instant, help="Learn from before this instant.  [default: --from]")
 @click.option("--strategy", "strategies", multiple=True, type=click.Choice(NAMES), help="Default: all.")
 @click.option(
     "--html",
@@ -70,7 +71,8 @@ def backtest(page: Path | None, as_json: bool, **options: Any) -> None:
 
 def _request(
     *, folder: Path | None, rt: Path | None, da: Path | None, network: Path | None, point: str, hold_gaps: bool,
-    start: datetime, end: datetime, efficiencies: tuple[float, ...], known: str, hashprice: str, strategies: tuple[str, ...],
+    start: datetime, end: datetime, efficiencies: tuple[float, ...], known: str, hashprice: str,
+    strategies: tuple[str, ...], train_until: datetime | None,
     preset: str,
 ) -> Request:  # fmt: skip
     """The request of the options; there is one preset."""
@@ -83,7 +85,8 @@ def _request(
         efficiencies_j_per_th=efficiencies or GOLDEN_EFFICIENCIES_J_PER_TH,
         known=Known(known),
         is_hashprice_same_day=hashprice == "same-day",
-        strategies=strategies or NAMES,
+        strategies=strategies,
+        train_until=train_until,
     )
 
 

@@ -74,7 +74,7 @@ def other_points(sources: Sources, like: Prices, end: datetime) -> list[tuple[Pr
 
 
 def _stretches(rows: pl.DataFrame, point: str, name: str, step_minutes: int) -> list[Prices]:
-    gap = pl.col(START).diff() > series.LONGEST_HELD_GAP
+    gap = pl.col(START).diff() > series.LONGEST_HELD_GAP + timedelta(minutes=step_minutes)
     parts = rows.with_columns(_part=gap.fill_null(value=False).cum_sum()).partition_by("_part", include_key=False)
     found = []
     for part in parts:

@@ -10,8 +10,8 @@ from hcp_pipelines.optimizer.backtest.case import Case, Known, build_case
 from hcp_pipelines.optimizer.backtest.folder import Recorded, Sources
 from hcp_pipelines.optimizer.backtest.series import Floats, Prices
 
-NAMES = ("always_on", "break_even", "hysteresis", "oracle")
-LEARNT = ("hysteresis",)  # chosen or trained on what lies before the window
+NAMES = ("always_on", "break_even", "hysteresis", "mpc", "oracle")
+LEARNT = ("hysteresis", "mpc")  # chosen or trained on what lies before the window
 NEEDED = ("break_even", "oracle")  # the two ends of the gap
 GOLDEN_EFFICIENCIES_J_PER_TH = (15.0, 17.5, 21.5, 29.5)
 TRAINING_EFFICIENCIES_J_PER_TH = (13.0, 14.5, 16.5, 18.5, 21.0, 24.0, 27.0, 31.0)
@@ -28,7 +28,18 @@ class Request:
     efficiencies_j_per_th: tuple[float, ...] = GOLDEN_EFFICIENCIES_J_PER_TH
     known: Known = Known.AT_START
     is_hashprice_same_day: bool = False
-    strategies: tuple[str, ...] = NAMES
+    strategies: tuple[str, ...] = ()  # none named: all that can be run
+    train_until: datetime | None = None  # the window's start where nobody says otherwise
+
+    @property
+    def trained_until(self) -> datetime:
+        """What is learnt is from before this instant."""
+        return self.train_until or self.start
+
+    @property
+    def names(self) -> list[str]:
+        """Strategies by name; the two ends of the gap are always among them."""
+        return [name for name in NAMES if not self.strategies or name in self.strategies or name in NEEDED]
 
 
 def refuse_unclear(request: Request) -> None:
@@ -58,13 +69,13 @@ def case_of(request: Request, recorded: Recorded, efficiency_j_per_th: float) ->
 
 
 def training_cases(request: Request, recorded: Recorded) -> list[Case]:
-    """Cases of everything that ended before the window: the point's own history, and other points in the folder.
+    """Cases of everything before the instant until which is trained: the point's own history, and other points in the folder.
 
     Empty where there are fewer than two weeks in all.
     """
-    own = recorded.prices.cut(0, recorded.prices.row_at(request.start))
+    own = recorded.prices.cut(0, recorded.prices.row_at(request.trained_until))
     parts = [(own, recorded.day_ahead[: len(own.starts_us)])]
-    parts += folder.other_points(request.sources, recorded.prices, request.start)
+    parts += folder.other_points(request.sources, recorded.prices, request.trained_until)
     return [
         case
         for prices, day_ahead in parts

@@ -9,14 +9,14 @@ from datetime import datetime
 
 import numpy as np
 
+from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.optimizer.backtest import folder, series
 from hcp_pipelines.optimizer.backtest.account import Account, GapClosed, account_of, gap_closed
 from hcp_pipelines.optimizer.backtest.case import Case
 from hcp_pipelines.optimizer.backtest.folder import Recorded
+from hcp_pipelines.optimizer.backtest.mpc import trained
 from hcp_pipelines.optimizer.backtest.request import (
     LEARNT,
-    NAMES,
-    NEEDED,
     Request,
     case_of,
     refuse_unclear,
@@ -26,6 +26,10 @@ from hcp_pipelines.optimizer.backtest.simulate import Schedule, simulate
 from hcp_pipelines.optimizer.backtest.strategies import AlwaysOn, BreakEven, Oracle, Strategy, chosen_hysteresis
 
 Progress = Callable[[str, int, int], None]  # what is done, how many of how many
+
+
+class TrainedTooLateError(ConfigError):
+    """A strategy knows what came after the window's start: its back-test would be worth nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,50 +56,61 @@ def run(request: Request, progress: Progress = lambda *_: None) -> Report:
     """Back-test every strategy of a request at every efficiency.
 
     Raises:
-        ConfigError: an unknown strategy, an empty window, or a series that can't be used.
+        ConfigError: an unknown strategy, an empty window, a series that can't be used, or training past the window's start.
     """
     refuse_unclear(request)
     recorded = folder.load(request.sources, request.start, request.end)
-    names = _named(request)
-    cases = training_cases(request, recorded) if set(LEARNT) & set(names) else []
-    strategies = [_strategy(name, cases) for name in names]
+    cases = training_cases(request, recorded) if set(LEARNT) & set(request.names) else []
+    names = request.names if cases else [n for n in request.names if n != "mpc" or n in request.strategies]
+    strategies = [_strategy(name, cases, request, progress) for name in names]
     results, total = {}, len(request.efficiencies_j_per_th)
     for n, efficiency in enumerate(request.efficiencies_j_per_th):
         progress("back-test", n, total)
-        results[efficiency] = _result(case_of(request, recorded, efficiency), request.start, strategies)
+        results[efficiency] = result_of(case_of(request, recorded, efficiency), request.start, strategies)
     progress("back-test", total, total)
-    return Report(request, recorded, results, tuple(_notes(recorded, cases)))
+    return Report(request, recorded, results, tuple(_notes(request, recorded, cases)))
 
 
-def _named(request: Request) -> list[str]:
-    return [name for name in NAMES if name in request.strategies or name in NEEDED]
-
-
-def _strategy(name: str, training: Sequence[Case]) -> Strategy:
+def _strategy(name: str, training: Sequence[Case], request: Request, progress: Progress) -> Strategy:
     match name:
         case "always_on":
             return AlwaysOn()
         case "break_even":
             return BreakEven()
         case "hysteresis":
-            return chosen_hysteresis(training)
+            return chosen_hysteresis(training, request.trained_until)
+        case "mpc":
+            return trained(training, request.trained_until, lambda done, total: progress("training", done, total))
     return Oracle()
 
 
-def _result(whole: Case, start: datetime, strategies: Sequence[Strategy]) -> Result:
+def result_of(whole: Case, start: datetime, strategies: Sequence[Strategy]) -> Result:
+    """What strategies make of a case from `start` on; what is before it is history that they may look at.
+
+    Raises:
+        TrainedTooLateError: a strategy has learnt from what came after the start.
+    """
     first = int(np.searchsorted(whole.starts_us, series.microseconds(start)))
     window = whole.cut(first, len(whole))
     schedules: dict[str, Schedule] = {}
     for strategy in strategies:
-        strikes = strategy.strikes(whole if strategy.name != "oracle" else window)
-        schedules[strategy.name] = simulate(
-            window, strikes.cut(len(strikes.on) - len(window)), is_guarded=strategy.is_guarded
-        )
+        _refuse_hindsight(strategy, start)
+        strikes = strategy.strikes(whole).cut(first)
+        schedules[strategy.name] = simulate(window, strikes, is_guarded=strategy.is_guarded)
     accounts = {name: account_of(window, schedule) for name, schedule in schedules.items()}
     return Result(window, schedules, accounts, {name: gap_closed(window, accounts, name) for name in accounts})
 
 
-def _notes(recorded: Recorded, cases: Sequence[Case]) -> list[str]:
+def _refuse_hindsight(strategy: Strategy, start: datetime) -> None:
+    until = strategy.trained_until
+    if until is not None and until > start:
+        raise TrainedTooLateError(
+            f"{strategy.name} was trained until {until:%Y-%m-%dT%H:%MZ}, past the window's start at {start:%Y-%m-%dT%H:%MZ}: "
+            "it knows what it is asked to foresee. Train it until the start at the latest (--train-until), or start later."
+        )
+
+
+def _notes(request: Request, recorded: Recorded, cases: Sequence[Case]) -> list[str]:
     prices, notes = recorded.prices, []
     if prices.held:
         notes.append(f"{prices.held} intervals carry the last price over gaps")
@@ -105,5 +120,9 @@ def _notes(recorded: Recorded, cases: Sequence[Case]) -> list[str]:
         notes.append(f"no day-ahead price of {prices.point}: what is learnt does without")
     days = sum(len(case) * case.step_h for case in cases) / 24 / max(1, len({c.efficiency_j_per_th for c in cases}))
     if cases:
-        notes.append(f"learnt from {days:,.0f} days of prices before the window, all points together")
+        notes.append(
+            f"learnt from {days:,.0f} days of prices before {request.trained_until:%Y-%m-%d}, all points together"
+        )
+    elif set(LEARNT) & set(request.names):
+        notes.append("nothing to learn from before the window: hysteresis has the policy's own band, mpc is left out")
     return notes

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.markets.central import CENTRAL
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -27,7 +27,6 @@ HASHPRICE = "hashprice_usd_per_ph_per_day_derived"
 LOWEST_USD_PER_MWH = -1000.0  # below it, or above twice the offer cap of its date, a price is absurd (DESIGN §5)
 CAPS_USD_PER_MWH = ((datetime(2022, 1, 1, tzinfo=UTC), 9000.0), (datetime.max.replace(tzinfo=UTC), 5000.0))
 LONGEST_HELD_GAP = timedelta(hours=2)
-MARKET_ZONE = ZoneInfo("America/Chicago")
 MICROSECONDS_PER_MINUTE = 60_000_000
 
 
@@ -197,14 +196,14 @@ def _said(at: datetime) -> str:
 
 def _dst_hint(at: datetime) -> str:
     """Words for who finds a gap or a duplicate in the night when clocks change, in UTC or in local time read as UTC."""
-    for local in (at.astimezone(MARKET_ZONE).date(), at.date()):
+    for local in (at.astimezone(CENTRAL).date(), at.date()):
         if _changes_clock(local):
-            return f" (the clocks of {MARKET_ZONE.key} change on {local}: is the file in local time, or its repeated hour lost?)"
+            return f" (the clocks of {CENTRAL.key} change on {local}: is the file in local time, or its repeated hour lost?)"
     return ""
 
 
 def _changes_clock(day: date) -> bool:
-    noon = datetime(day.year, day.month, day.day, 12, tzinfo=MARKET_ZONE)
+    noon = datetime(day.year, day.month, day.day, 12, tzinfo=CENTRAL)
     return noon.utcoffset() != (noon - timedelta(days=1)).utcoffset()
 
 

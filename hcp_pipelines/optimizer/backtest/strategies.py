@@ -5,7 +5,8 @@ strategy is in `mpc.py`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Protocol
 
 import numpy as np
@@ -46,6 +47,11 @@ class Strategy(Protocol):
         """Whether the policy's guard watches it."""
         ...
 
+    @property
+    def trained_until(self) -> datetime | None:
+        """Nothing that was known later is in it; None where nothing was learnt."""
+        ...
+
     def strikes(self, case: Case) -> Strikes:
         """Strikes of every interval of a case."""
         ...
@@ -57,6 +63,7 @@ class AlwaysOn:
 
     name: str = "always_on"
     is_guarded: bool = False
+    trained_until: datetime | None = None
 
     def strikes(self, case: Case) -> Strikes:
         """No price is too high."""
@@ -69,6 +76,7 @@ class BreakEven:
 
     name: str = "break_even"
     is_guarded: bool = False
+    trained_until: datetime | None = None
 
     def strikes(self, case: Case) -> Strikes:
         """Both strikes at the revenue; at a margin of zero it sleeps."""
@@ -84,6 +92,7 @@ class Hysteresis:
     sleep_share: float = SLEEP_SHARE
     name: str = "hysteresis"
     is_guarded: bool = False
+    trained_until: datetime | None = None
 
     def strikes(self, case: Case) -> Strikes:
         """A band around the revenue."""
@@ -97,6 +106,7 @@ class Oracle:
 
     name: str = "oracle"
     is_guarded: bool = False
+    trained_until: datetime | None = None
 
     def strikes(self, case: Case) -> Strikes:
         """Never a band: at each interval the one action that is best, as a strike above or below the known price."""
@@ -106,7 +116,7 @@ class Oracle:
         return Strikes(np.where(wakes, np.inf, -np.inf), np.where(stays, np.inf, -np.inf))
 
 
-def chosen_hysteresis(training: Sequence[Case]) -> Hysteresis:
+def chosen_hysteresis(training: Sequence[Case], trained_until: datetime) -> Hysteresis:
     """The one band that earns most over the training cases, each case's dollars in wakes; without cases the policy's own band.
 
     One band for all efficiencies: a band each is over-fitted (OPTIMIZER §1).
@@ -116,7 +126,8 @@ def chosen_hysteresis(training: Sequence[Case]) -> Hysteresis:
         return Hysteresis()
     sleep_shares = SLEEP_SHARES if cases[0].model is Known.AT_START else LATE_SLEEP_SHARES
     bands = [Hysteresis(wake, sleep) for wake in WAKE_SHARES for sleep in sleep_shares]
-    return max(bands, key=lambda band: sum(_in_wakes(band, case) for case in cases))
+    best = max(bands, key=lambda band: sum(_in_wakes(band, case) for case in cases))
+    return replace(best, trained_until=trained_until)
 
 
 def _in_wakes(band: Hysteresis, case: Case) -> float:

@@ -1,0 +1,130 @@
+"""What a learnt forecast sees of a price series at each interval: known prices, day-ahead prices, the calendar. No model.
+
+Every column uses only what is known when its interval's decision is made: known prices up to the row itself, and day-ahead
+prices at most `DAY_AHEAD_H` ahead, which were published the day before. Tests shuffle and blank everything later.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hcp_pipelines.markets.central import CENTRAL
+
+Floats = npt.NDArray[np.float64]
+
+DAY_AHEAD_H = 4
+MINUTES_PER_DAY = 1440
+LAGS_MINUTES = (15, 30, 45, 60, 120)
+AHEAD_MINUTES = (0, 15, 30, 60, 90, 120, 180, 240)
+DAYS_IN_PROFILE = 7
+
+
+@dataclass(frozen=True)
+class PowerFeatures:
+    """Columns by name: `levels` are prices in $/MWh, `spreads` differences of prices, `calendar` the time of day."""
+
+    levels: dict[str, Floats]
+    spreads: dict[str, Floats]
+    calendar: dict[str, Floats]
+
+    @property
+    def peak_usd_per_mwh(self) -> Floats:
+        """The highest of the last three hours' prices and the next four hours' day-ahead prices."""
+        return np.fmax(self.levels["max_180"], self.levels["day_ahead_max"])
+
+
+def power_features(
+    known: Floats, day_ahead: Floats, starts_us: npt.NDArray[np.int64], step_minutes: int, delay: int
+) -> PowerFeatures:
+    """The features of each interval.
+
+    Args:
+        known: the newest price known at each interval's decision, $/MWh; NaN where there is none.
+        day_ahead: the day-ahead price of each interval itself, NaN where there is none.
+        starts_us: starts of the intervals, microseconds since 1970.
+        step_minutes: of an interval.
+        delay: intervals between the known price's own interval and the one that is decided on (0 or 1).
+    """
+
+    def steps(minutes: int) -> int:
+        return max(1, round(minutes / step_minutes))
+
+    levels = {"now": known} | {f"ago_{m}": _shifted(known, steps(m)) for m in LAGS_MINUTES}
+    levels |= _rolling(known, steps)
+    levels |= {f"day_ahead_{m}": _shifted(day_ahead, -round(m / step_minutes)) for m in AHEAD_MINUTES}
+    levels["day_ahead_before"] = _shifted(day_ahead, steps(60))
+    levels["day_ahead_max"] = _roll(day_ahead[::-1], steps(DAY_AHEAD_H * 60), pl.Series.rolling_max)[::-1]
+    levels |= _profile(known, steps, delay)
+    return PowerFeatures(levels, _spreads(known - _shifted(day_ahead, delay), steps), _calendar(starts_us))
+
+
+def _rolling(known: Floats, steps: Callable[[int], int]) -> dict[str, Floats]:
+    """Highest, lowest and mean prices of the last hours."""
+    return {
+        "max_60": _roll(known, steps(60), pl.Series.rolling_max),
+        "max_180": _roll(known, steps(180), pl.Series.rolling_max),
+        "max_day": _roll(known, steps(MINUTES_PER_DAY), pl.Series.rolling_max),
+        "min_60": _roll(known, steps(60), pl.Series.rolling_min),
+        "min_120": _roll(known, steps(120), pl.Series.rolling_min),
+        "mean_60": _roll(known, steps(60), pl.Series.rolling_mean),
+        "mean_day": _roll(known, steps(MINUTES_PER_DAY), pl.Series.rolling_mean),
+    }
+
+
+def _profile(known: Floats, steps: Callable[[int], int], delay: int) -> dict[str, Floats]:
+    """What the next interval and the next hour were like yesterday, and on the seven days before, on average."""
+    hour, day = steps(60), steps(MINUTES_PER_DAY)
+    highest, mean = (_roll(known, hour, f) for f in (pl.Series.rolling_max, pl.Series.rolling_mean))
+    days = range(1, DAYS_IN_PROFILE + 1)
+    return {
+        "yesterday_next": _shifted(known, day - 1 - delay),
+        "yesterday_max": _shifted(highest, day - hour - delay),
+        "yesterday_mean": _shifted(mean, day - hour - delay),
+        "week_next": _mean_of([_shifted(known, day * d - 1 - delay) for d in days]),
+        "week_max": _mean_of([_shifted(highest, day * d - hour - delay) for d in days]),
+    }
+
+
+def _spreads(error: Floats, steps: Callable[[int], int]) -> dict[str, Floats]:
+    """How far real-time prices are from day-ahead ones: now, of the last hour, of the last day."""
+    return {
+        "error": error,
+        "error_60": _roll(error, steps(60), pl.Series.rolling_mean),
+        "error_day": _roll(error, steps(MINUTES_PER_DAY), pl.Series.rolling_mean),
+    }
+
+
+def _calendar(starts_us: npt.NDArray[np.int64]) -> dict[str, Floats]:
+    """Local hour of the day with fractions, quarter of the hour, weekend."""
+    local = pl.Series(starts_us).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(CENTRAL.key).dt
+    minute = local.minute().to_numpy().astype(np.float64)
+    weekend = (local.weekday().to_numpy() >= 6).astype(np.float64)
+    return {"hour": local.hour().to_numpy() + minute / 60, "quarter": minute // 15, "weekend": weekend}
+
+
+def _shifted(values: Floats, steps: int) -> Floats:
+    """Values of `steps` intervals ago, for negative ones of later; NaN where there are none."""
+    shifted = np.full(len(values), np.nan)
+    if steps >= 0:
+        shifted[steps:] = values[: len(values) - steps]
+    else:
+        shifted[:steps] = values[-steps:]
+    return shifted
+
+
+def _roll(values: Floats, window: int, function: Callable[..., pl.Series]) -> Floats:
+    """A rolling function over what is there of the last `window` values."""
+    rolled = function(pl.Series(values).fill_nan(None), window, min_samples=1)
+    return rolled.fill_null(np.nan).to_numpy().astype(np.float64)
+
+
+def _mean_of(columns: list[Floats]) -> Floats:
+    """The mean of what is there; NaN where nothing is."""
+    stacked = np.stack(columns)
+    there = np.isfinite(stacked)
+    count = there.sum(axis=0)
+    mean: Floats = np.where(count > 0, np.where(there, stacked, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
+    return mean

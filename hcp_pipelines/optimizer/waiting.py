@@ -1,0 +1,110 @@
+"""The value of being on rather than off, learnt from past prices: whether a spell of high prices is worth a wake.
+
+With D_t that value before interval t in wakes (units of c), an asset that is on stays iff m·Δ/c + E[D_{t+1}] ≥ 0, and asleep it
+wakes iff that is above 1 (OPTIMIZER §1). D follows exactly from prices that have passed; the model is a bag of boosted trees from
+what was known to what it came to. No mean price is forecast: the expectation is taken over D.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from hcp_pipelines.forecasting.power_features import PowerFeatures
+
+Floats = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float32]
+
+BAG = 3
+TREES: dict[str, Any] = {
+    "max_iter": 250, "learning_rate": 0.05, "max_leaf_nodes": 8, "min_samples_leaf": 200, "max_features": 0.4,
+    "l2_regularization": 5.0, "max_bins": 63,
+}  # fmt: skip
+EVENT_SHARE = 0.6  # of revenue: a price around an interval above it is an event, and all of those are learnt from
+QUIET_SHARE = 0.08  # of the other intervals, each with as much more weight
+WORTH_LIMITS = (-3.0, 2.0)  # wakes: beyond them no decision changes, and one price of $5,000 would outweigh a year
+WARM_UP_H = 7 * 24
+TAIL_H = 4  # what the last intervals come to is not known yet
+
+
+class Regressor(Protocol):
+    """What predicts; scikit-learn's own."""
+
+    def predict(self, rows: Matrix) -> Floats:
+        """A value a row."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of one megawatt at each interval: features of prices, revenue in $/MWh, a wake in $, hours of an interval."""
+
+    features: PowerFeatures
+    revenue_usd_per_mwh: Floats
+    wake_usd: Floats
+    step_h: float
+
+    def matrix(self, rows: npt.NDArray[np.int64]) -> Matrix:
+        """A row per interval: prices as margins in wakes, so that all efficiencies and hashprices learn from one another."""
+        revenue, per_usd = self.revenue_usd_per_mwh[rows], self.step_h / self.wake_usd[rows]
+        columns = [(revenue - level[rows]) * per_usd for level in self.features.levels.values()]
+        columns += [spread[rows] * per_usd for spread in self.features.spreads.values()]
+        columns += [column[rows] for column in self.features.calendar.values()]
+        return np.column_stack([*columns, revenue * per_usd, revenue]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """An outlook over months that have passed, and what each interval came to, in wakes."""
+
+    outlook: Outlook
+    came_to: Floats
+
+
+@dataclass(frozen=True)
+class WaitingModel:
+    """Predicts what an interval comes to, in wakes. `trained_until`: nothing that was known later is in it."""
+
+    bag: tuple[Regressor, ...]
+    trained_until: datetime
+
+    def predict(self, outlook: Outlook) -> Floats:
+        """The mean of the bag, for every interval of an outlook."""
+        rows = outlook.matrix(np.arange(len(outlook.wake_usd)))
+        with threadpool_limits(1):
+            predicted = sum((each.predict(rows) for each in self.bag), np.zeros(len(rows)))
+        return predicted / len(self.bag)
+
+
+def learn(
+    lessons: Sequence[Lesson], trained_until: datetime, progress: Callable[[int, int], None] = lambda *_: None
+) -> WaitingModel:
+    """A model from lessons that all ended by `trained_until`; the same lessons give the same model."""
+    from sklearn.ensemble import HistGradientBoostingRegressor  # takes a second to import
+
+    random = np.random.default_rng(0)
+    parts = [_sample(lesson, random) for lesson in lessons]
+    rows, came_to, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
+    bag = []
+    with threadpool_limits(1):  # two threads on busy cores wait for each other most of the time
+        for seed in range(BAG):
+            progress(seed, BAG)
+            trees = HistGradientBoostingRegressor(random_state=seed, **TREES)
+            bag.append(trees.fit(rows, came_to, sample_weight=weight))
+    progress(BAG, BAG)
+    return WaitingModel(tuple(bag), trained_until)
+
+
+def _sample(lesson: Lesson, random: np.random.Generator) -> tuple[Matrix, Floats, Floats]:
+    """Rows, what they came to, weights: all intervals near an event, few of the quiet ones."""
+    outlook, n = lesson.outlook, len(lesson.came_to)
+    row = np.arange(n)
+    inside = (row >= WARM_UP_H / outlook.step_h) & (row < n - TAIL_H / outlook.step_h)
+    event = outlook.features.peak_usd_per_mwh > EVENT_SHARE * outlook.revenue_usd_per_mwh
+    taken = np.flatnonzero(inside & (event | (random.random(n) < QUIET_SHARE)))
+    weight = np.where(event[taken], 1.0, 1.0 / QUIET_SHARE)
+    return outlook.matrix(taken), np.clip(lesson.came_to[taken], *WORTH_LIMITS), weight
