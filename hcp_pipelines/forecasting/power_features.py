@@ -20,15 +20,20 @@ MINUTES_PER_DAY = 1440
 LAGS_MINUTES = (15, 30, 45, 60, 120)
 AHEAD_MINUTES = (0, 15, 30, 60, 90, 120, 180, 240)
 DAYS_IN_PROFILE = 7
+LEAST_DAY_AHEAD_USD_PER_MWH = 5.0  # below it a ratio to the day-ahead price says nothing
+CHANGES = (
+    ("now", "ago_15"), ("now", "ago_30"), ("now", "mean_60"), ("now", "yesterday_mean"), ("day_ahead_60", "now"),
+    ("day_ahead_60", "day_ahead_0"), ("day_ahead_120", "day_ahead_0"), ("day_ahead_0", "day_ahead_before"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PowerFeatures:
-    """Columns by name: `levels` are prices in $/MWh, `spreads` differences of prices, `calendar` the time of day."""
+    """Columns by name: `levels` are prices in $/MWh, `spreads` differences of prices, `plain` are neither (time, ratios)."""
 
     levels: dict[str, Floats]
     spreads: dict[str, Floats]
-    calendar: dict[str, Floats]
+    plain: dict[str, Floats]
 
     @property
     def peak_usd_per_mwh(self) -> Floats:
@@ -58,7 +63,9 @@ def power_features(
     levels["day_ahead_before"] = _shifted(day_ahead, steps(60))
     levels["day_ahead_max"] = _roll(day_ahead[::-1], steps(DAY_AHEAD_H * 60), pl.Series.rolling_max)[::-1]
     levels |= _profile(known, steps, delay)
-    return PowerFeatures(levels, _spreads(known - _shifted(day_ahead, delay), steps), _calendar(starts_us))
+    spreads = _spreads(known - _shifted(day_ahead, delay), steps) | _changes(levels)
+    ratio = {"of_day_ahead": known / np.maximum(levels["day_ahead_0"], LEAST_DAY_AHEAD_USD_PER_MWH)}
+    return PowerFeatures(levels, spreads, _calendar(starts_us) | ratio)
 
 
 def _rolling(known: Floats, steps: Callable[[int], int]) -> dict[str, Floats]:
@@ -95,6 +102,11 @@ def _spreads(error: Floats, steps: Callable[[int], int]) -> dict[str, Floats]:
         "error_60": _roll(error, steps(60), pl.Series.rolling_mean),
         "error_day": _roll(error, steps(MINUTES_PER_DAY), pl.Series.rolling_mean),
     }
+
+
+def _changes(levels: dict[str, Floats]) -> dict[str, Floats]:
+    """Differences that matter: how fast the price moves, and where the day-ahead curve goes."""
+    return {f"{to}_less_{before}": levels[to] - levels[before] for to, before in CHANGES}
 
 
 def _calendar(starts_us: npt.NDArray[np.int64]) -> dict[str, Floats]:

@@ -19,15 +19,16 @@ from hcp_pipelines.forecasting.power_features import PowerFeatures
 Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
 
-BAG = 3
+BAG = 4
 TREES: dict[str, Any] = {
-    "max_iter": 250, "learning_rate": 0.05, "max_leaf_nodes": 8, "min_samples_leaf": 200, "max_features": 0.4,
+    "max_iter": 200, "learning_rate": 0.05, "max_leaf_nodes": 16, "min_samples_leaf": 200, "max_features": 0.4,
     "l2_regularization": 5.0, "max_bins": 63,
 }  # fmt: skip
 EVENT_SHARE = 0.6  # of revenue: a price around an interval above it is an event, and all of those are learnt from
 QUIET_SHARE = 0.08  # of the other intervals, each with as much more weight
 WORTH_LIMITS = (-3.0, 2.0)  # wakes: beyond them no decision changes, and one price of $5,000 would outweigh a year
 WARM_UP_H = 7 * 24
+LONGEST_SINCE = 200  # intervals after which it no longer matters how long ago a price was high
 TAIL_H = 4  # what the last intervals come to is not known yet
 
 
@@ -53,8 +54,26 @@ class Outlook:
         revenue, per_usd = self.revenue_usd_per_mwh[rows], self.step_h / self.wake_usd[rows]
         columns = [(revenue - level[rows]) * per_usd for level in self.features.levels.values()]
         columns += [spread[rows] * per_usd for spread in self.features.spreads.values()]
-        columns += [column[rows] for column in self.features.calendar.values()]
+        columns += [column[rows] for column in self.features.plain.values()]
+        columns += [column[rows] for column in self._spells()]
         return np.column_stack([*columns, revenue * per_usd, revenue]).astype(np.float32)
+
+    def _spells(self) -> tuple[Floats, ...]:
+        """Of the spell above or below break-even: intervals so far, margin so far in wakes; and how long ago prices were high."""
+        price, revenue = np.nan_to_num(self.features.levels["now"]), self.revenue_usd_per_mwh
+        margin, row = revenue - price, np.arange(len(price))
+        turns = np.r_[True, (margin[1:] > 0) != (margin[:-1] > 0)]
+        began = np.maximum.accumulate(np.where(turns, row, 0))
+        so_far = np.cumsum(margin)
+        in_spell = (so_far - np.r_[0.0, so_far][began]) * self.step_h / self.wake_usd
+        since = (np.minimum(row - _last(price > k * revenue), LONGEST_SINCE) for k in (1.0, 2.0))
+        return (row - began + 1.0, in_spell, *since)
+
+
+def _last(happened: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """By row the last row, itself included, in which something happened; far back where it never did."""
+    rows: npt.NDArray[np.int64] = np.maximum.accumulate(np.where(happened, np.arange(len(happened)), -LONGEST_SINCE))
+    return rows
 
 
 @dataclass(frozen=True)

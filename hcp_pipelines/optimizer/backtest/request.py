@@ -14,7 +14,17 @@ NAMES = ("always_on", "break_even", "hysteresis", "mpc", "oracle")
 LEARNT = ("hysteresis", "mpc")  # chosen or trained on what lies before the window
 NEEDED = ("break_even", "oracle")  # the two ends of the gap
 GOLDEN_EFFICIENCIES_J_PER_TH = (15.0, 17.5, 21.5, 29.5)
-TRAINING_EFFICIENCIES_J_PER_TH = (13.0, 14.5, 16.5, 18.5, 21.0, 24.0, 27.0, 31.0)
+TRAINING_EFFICIENCIES_J_PER_TH = (
+    9.0,
+    11.5,
+    14.0,
+    16.5,
+    19.5,
+    23.0,
+    27.0,
+    33.0,
+    42.0,
+)  # beyond any machine: more to learn from
 LEAST_TRAINING_DAYS = 14
 
 
