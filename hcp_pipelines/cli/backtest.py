@@ -14,7 +14,7 @@ from hcp_pipelines.cli.common import Command, instant, print_json, print_table
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.folder import Sources
-from hcp_pipelines.optimizer.backtest.report import COLUMNS, as_dict, rows_of
+from hcp_pipelines.optimizer.backtest.report import COLUMNS, as_dict, rows_of, summary
 from hcp_pipelines.optimizer.backtest.request import GOLDEN_EFFICIENCIES_J_PER_TH, NAMES, Request
 from hcp_pipelines.optimizer.backtest.run import Progress as OnProgress
 from hcp_pipelines.optimizer.backtest.run import Report, run
@@ -65,8 +65,8 @@ def backtest(page: Path | None, as_json: bool, **options: Any) -> None:
         print_json(as_dict(report))
         return
     print_table(_title(report), COLUMNS, rows_of(report))
-    for note in report.notes:
-        click.echo(f"note: {note}")
+    for line in (*summary(report), *(f"note: {note}" for note in report.notes)):
+        click.echo(line)
 
 
 def _request(

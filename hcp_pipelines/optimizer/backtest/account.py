@@ -1,6 +1,6 @@
 """What a schedule earned, as settled: dollars by kind, switches, energy, and its share of the gap to the oracle."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,11 @@ from hcp_pipelines.optimizer.backtest.simulate import Schedule
 
 DAYS_PER_BLOCK = 7.0
 DRAWS = 2000
+LEAST_BLOCKS = 4
 HOURS_PER_YEAR = 8766.0
 LEAST_GAP_USD_PER_MW_DAY = 1.0  # below it a share of the gap says nothing
+
+Interval = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,7 @@ def gap_closed(case: Case, accounts: Mapping[str, Account], name: str, seed: int
 
     The share is None where the gap is under $1 per MW and day. The same weeks are drawn for all strategies.
     """
-    base = accounts["break_even"].net_usd
-    gain, gap = accounts[name].net_usd - base, accounts["oracle"].net_usd - base
+    gain, gap = _gain(accounts, name), _gain(accounts, "oracle")
     per_year = float(gain.sum()) / (len(case) * case.step_h) * HOURS_PER_YEAR
     month, month_usd = _worst_month(case, gain)
     if float(gap.sum()) < LEAST_GAP_USD_PER_MW_DAY * len(case) * case.step_h / 24:
@@ -121,15 +123,38 @@ def gap_closed(case: Case, accounts: Mapping[str, Account], name: str, seed: int
     return GapClosed(float(gain.sum() / gap.sum()), low, high, per_year, month, month_usd)
 
 
-def block_interval(gain: Floats, gap: Floats, seed: int = 0) -> tuple[float | None, float | None]:
+def block_interval(gain: Floats, gap: Floats, seed: int = 0) -> Interval:
     """5 % and 95 % quantiles of Σ gain / Σ gap over blocks drawn with replacement; None with fewer than four blocks."""
-    if len(gap) < 4:
+    if len(gap) < LEAST_BLOCKS:
         return None, None
     drawn = np.random.default_rng(seed).integers(len(gap), size=(DRAWS, len(gap)))
     below = gap[drawn].sum(axis=1)
     shares = gain[drawn].sum(axis=1)[below > 0] / below[below > 0]
     low, high = np.quantile(shares, (0.05, 0.95))
     return float(low), float(high)
+
+
+def mean_interval(
+    parts: Sequence[tuple[Case, Mapping[str, Account]]], name: str, other: str, seed: int = 0
+) -> Interval:
+    """The 90 % interval of a strategy's mean share over several efficiencies of one window, less another strategy's.
+
+    The same weeks are drawn for all of them: their prices are the same, and one efficiency more is no more evidence.
+    """
+    weeks = [tuple(_by_week(case, _gain(accounts, n)) for n in (name, other, "oracle")) for case, accounts in parts]
+    blocks = len(weeks[0][0])
+    if blocks < LEAST_BLOCKS:
+        return None, None
+    drawn = np.random.default_rng(seed).integers(blocks, size=(DRAWS, blocks))
+    sums = [tuple(column[drawn].sum(axis=1) for column in columns) for columns in weeks]
+    usable = np.all([gap > 0 for _, _, gap in sums], axis=0)
+    shares = np.mean([(gain - less)[usable] / gap[usable] for gain, less, gap in sums], axis=0)
+    low, high = np.quantile(shares, (0.05, 0.95))
+    return float(low), float(high)
+
+
+def _gain(accounts: Mapping[str, Account], name: str) -> Floats:
+    return accounts[name].net_usd - accounts["break_even"].net_usd
 
 
 def _by_week(case: Case, values: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hcp_pipelines.optimizer.backtest.account import GapClosed
+from hcp_pipelines.optimizer.backtest.account import GapClosed, mean_interval
 from hcp_pipelines.optimizer.backtest.run import Report, Result
 
 COLUMNS = (
@@ -47,6 +47,12 @@ def as_dict(report: Report) -> dict[str, object]:
         "notes": list(report.notes),
         "efficiencies": by_efficiency,
         "mean_gap_closed": mean_gap_closed(report),
+        "mean_interval_90": {name: _mean_interval(report, name, "break_even") for name in _names(report)},
+        "mean_over_hysteresis_90": {
+            name: _mean_interval(report, name, "hysteresis")
+            for name in _names(report)
+            if "hysteresis" in _names(report)
+        },
     }
     return head | (next(iter(by_efficiency.values())) if len(by_efficiency) == 1 else {})
 
@@ -54,11 +60,38 @@ def as_dict(report: Report) -> dict[str, object]:
 def mean_gap_closed(report: Report) -> dict[str, float | None]:
     """By strategy the mean share over the efficiencies; None where one of them has no gap to speak of."""
     means: dict[str, float | None] = {}
-    for name in next(iter(report.results.values())).gaps:
+    for name in _names(report):
         shares = [result.gaps[name].share for result in report.results.values()]
         known = [share for share in shares if share is not None]
         means[name] = round(sum(known) / len(known), 4) if len(known) == len(shares) else None
     return means
+
+
+def summary(report: Report) -> Iterator[str]:
+    """A line a strategy: its mean share over the efficiencies, and how far that is above hysteresis."""
+    means = mean_gap_closed(report)
+    for name, mean in means.items():
+        if mean is None or name in ("break_even", "oracle"):
+            continue
+        line = f"{name}: mean gap closed {mean:.3f}{_said(_mean_interval(report, name, 'break_even'))}"
+        base = means.get("hysteresis")
+        if base is not None and name == "mpc":
+            line += f", {mean - base:+.3f}{_said(_mean_interval(report, name, 'hysteresis'))} over hysteresis"
+        yield line
+
+
+def _names(report: Report) -> list[str]:
+    return list(next(iter(report.results.values())).gaps)
+
+
+def _mean_interval(report: Report, name: str, other: str) -> list[float | None]:
+    low, high = mean_interval([(r.case, r.accounts) for r in report.results.values()], name, other)
+    return [None if end is None else round(end, 4) for end in (low, high)]
+
+
+def _said(interval: list[float | None]) -> str:
+    low, high = interval
+    return "" if low is None or high is None else f" ({low:.2f} … {high:.2f})"
 
 
 def _result(result: Result) -> dict[str, object]:
