@@ -108,6 +108,7 @@ def learn(
     random = np.random.default_rng(0)
     parts = [_sample(lesson, random) for lesson in lessons]
     rows, came_to, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
+    rows[:, np.isnan(rows).all(axis=0)] = 0.0  # no day-ahead price anywhere: scikit-learn can't bin a column of nothing
     bag = []
     with threadpool_limits(1):  # two threads on busy cores wait for each other most of the time
         for seed in range(BAG):

@@ -1,6 +1,7 @@
 """The learnt strategy: it learns what there is to learn, from what came before, and a wrong one costs a bounded amount."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -91,6 +92,15 @@ def test_with_the_guard_even_an_inverted_forecast_costs_a_bounded_amount():
     assert without < 20 * with_guard  # it never wakes
 
 
+def test_it_learns_without_any_day_ahead_price(fewer_trees):
+    case = told_by_the_day_ahead_price(DAYS)
+    without = type(case)(**(case.__dict__ | {"day_ahead": np.full(len(case), np.nan)}))
+    strategy = trained([without.cut(0, 96 * SPLIT)], DAY + timedelta(days=SPLIT))
+    (gain, gap), (as_good, _) = (part(each, strategy, 96 * SPLIT) for each in (without, case))
+    assert abs(gain) < 0.5 * gap  # nothing tells it which spells are long
+    assert gain == as_good  # what it never saw in training it doesn't look at
+
+
 def test_the_same_lessons_give_the_same_model(fewer_trees):
     case = told_by_the_day_ahead_price(20)
     one, two = (trained([case], DAY).model.predict(outlook_of(case)) for _ in range(2))
@@ -142,6 +152,19 @@ def test_other_points_are_learnt_from_too_and_cut_at_the_same_instant(tmp_path):
     recorded = folder.load(asked(tmp_path).sources, asked(tmp_path).start, asked(tmp_path).end)
     lengths = sorted({len(case) for case in request.training_cases(asked(tmp_path), recorded)})
     assert lengths == [2000, 96 * 30]  # the stretch after the gap is shorter than two weeks
+
+
+def test_what_the_point_has_before_a_long_gap_is_learnt_from_too(tmp_path):
+    write_folder(tmp_path, random_prices(96 * 40))
+    frame = pl.read_parquet(tmp_path / "prices.parquet")
+    pl.concat([frame[:1500], frame[1600:]]).write_parquet(tmp_path / "prices.parquet")
+    for sources in (
+        asked(tmp_path).sources,
+        folder.Sources(None, tmp_path / "prices.parquet", None, tmp_path / "network.parquet", "HB_TEST"),
+    ):
+        wanted = replace(asked(tmp_path), sources=sources, start=DAY + timedelta(days=35))
+        recorded = folder.load(sources, wanted.start, wanted.end)
+        assert sorted({len(case) for case in request.training_cases(wanted, recorded)}) == [1500, 96 * 35 - 1600]
 
 
 def test_the_command_trains_reports_and_refuses(tmp_path, fewer_trees):

@@ -59,17 +59,23 @@ def load(sources: Sources, start: datetime, end: datetime) -> Recorded:
     return Recorded(prices, day_ahead, series.daily_hashprice(network, network_file.name), files)
 
 
-def other_points(sources: Sources, like: Prices, end: datetime) -> list[tuple[Prices, Floats]]:
-    """Stretches without gaps of other points' prices before an instant, of the same granularity, with their day-ahead prices.
+def elsewhere(sources: Sources, own: Prices, end: datetime) -> list[tuple[Prices, Floats]]:
+    """Stretches without long gaps before an instant, of the granularity of `own`, with their day-ahead prices.
+
+    Those of other points, and those of its own that end before `own` starts.
 
     What is wrong in them is left out: they only add to what is learnt from.
     """
     found: list[Prices] = []
-    for file in _files(sources, (START, REAL_TIME, POINT)):
+    files = {
+        *_files(sources, (START, REAL_TIME, POINT)),
+        *([sources.rt] if sources.rt and POINT in _columns(sources.rt) else []),
+    }
+    for file in sorted(files):
         frame = series.read_columns(file, (START, POINT, REAL_TIME)).filter(pl.col(START) < end)
         for (point,), rows in frame.sort(START).group_by([POINT], maintain_order=True):
-            if point != like.point and len(rows) > 1:
-                found += _stretches(rows, str(point), file.name, like.step_minutes)
+            stretches = _stretches(rows, str(point), file.name, own.step_minutes)
+            found += [s for s in stretches if point != own.point or s.starts_us[-1] < own.starts_us[0]]
     return [(prices, _day_ahead(sources, prices)[1]) for prices in found]
 
 

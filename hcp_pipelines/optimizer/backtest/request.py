@@ -85,7 +85,7 @@ def training_cases(request: Request, recorded: Recorded) -> list[Case]:
     """
     own = recorded.prices.cut(0, recorded.prices.row_at(request.trained_until))
     parts = [(own, recorded.day_ahead[: len(own.starts_us)])]
-    parts += folder.other_points(request.sources, recorded.prices, request.trained_until)
+    parts += folder.elsewhere(request.sources, recorded.prices, request.trained_until)
     return [
         case
         for prices, day_ahead in parts
