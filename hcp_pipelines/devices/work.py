@@ -17,6 +17,10 @@ from hcp_pipelines.domain.errors import (
 T = TypeVar("T")
 R = TypeVar("R")
 
+TURN_DEADLINES = (
+    2  # a turn may be two calls: a miner's mode is a second one, as is a node's agent where its page shows no GPU
+)
+
 
 async def spread(items: Iterable[T], workers: int, work: Callable[[T], Awaitable[None]]) -> None:
     """Do some work for every item, so many at a time; not a task per item."""
@@ -49,18 +53,30 @@ async def one_devices(work: Awaitable[R], name: str) -> R:
         ) from defect
 
 
-async def within(work: Awaitable[R], name: str, turn_s: float) -> R:
-    """One device's turn of a round, however many calls it is: who takes longer has failed, and the round goes on without it.
+async def one_turn(work: Awaitable[R], name: str, deadline_s: float) -> R:
+    """One device's turn of a round, however many calls of `deadline_s` it is: who takes longer than two has failed.
+
+    The round goes on without it.
 
     Raises:
-        HcpError: as the work does.
+        HcpError: as `one_devices`.
         DeviceUnreachableError: it was not done in time.
     """
+    turn_s = TURN_DEADLINES * deadline_s
     try:
         async with asyncio.timeout(turn_s):
-            return await work
+            return await one_devices(work, name)
     except TimeoutError:
         raise DeviceUnreachableError(f"{name}: its turn of the round was not done within {turn_s:g} s") from None
+
+
+def rounds_to_wait(failures: int, most: int) -> int:
+    """After how many rounds a device that has failed so many times in a row is asked again.
+
+    >>> [rounds_to_wait(failures, 8) for failures in (1, 2, 3, 4, 5)]
+    [1, 2, 4, 8, 8]
+    """
+    return int(min(2 ** (failures - 1), most))
 
 
 def no_cookies() -> CookieJar:

@@ -15,6 +15,7 @@ from hcp_pipelines.devices.gpu_node.limits import issues_of
 from hcp_pipelines.devices.gpu_node.values import GPUS_PER_NODE, GpuStatus, NodeTelemetry, WorkloadSpec
 from hcp_pipelines.devices.issues import DeviceIssue, is_too_hot
 from hcp_pipelines.devices.site import Evidence
+from hcp_pipelines.devices.work import rounds_to_wait
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.wire.slots import Slots
 
@@ -100,12 +101,12 @@ class Node:
     def failed(self, round_number: int) -> None:
         """A poll went wrong: the last reading is worth nothing now."""
         self.telemetry, self.failures, self.is_status_old = None, self.failures + 1, True
-        self.next_round = round_number + min(2 ** (self.failures - 1), SILENT_ROUNDS_MAX)
+        self.next_round = round_number + rounds_to_wait(self.failures, SILENT_ROUNDS_MAX)
 
     def agent_failed(self, round_number: int) -> None:
         """Its page can be read, and its agent can't."""
         self.agent_failures += 1
-        self.next_look = round_number + min(2 ** (self.agent_failures - 1), SILENT_ROUNDS_MAX)
+        self.next_look = round_number + rounds_to_wait(self.agent_failures, SILENT_ROUNDS_MAX)
 
 
 class NodeFleet:

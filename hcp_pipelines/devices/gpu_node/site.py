@@ -26,12 +26,11 @@ from hcp_pipelines.devices.gpu_node.watching import watch
 from hcp_pipelines.devices.gpu_node.xid_record import XidRecord
 from hcp_pipelines.devices.issues import counted
 from hcp_pipelines.devices.site import OnReading, Reading, Sent
-from hcp_pipelines.devices.work import kind_of, one_devices, spread, within
+from hcp_pipelines.devices.work import kind_of, one_devices, one_turn, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError, HcpError
 from hcp_pipelines.wire.slots import Slots, decode_slots
 
-TURN_DEADLINES = 2  # a node's page may take so many deadlines of one call: where it shows no GPU the agent is asked too
 LOOK_WITHIN_S = 1.0  # real: so long a round waits for an agent
 
 
@@ -171,8 +170,7 @@ class GpuNodeSite:
 
     async def _ask(self, node: Node, device: GpuNode) -> str:
         try:
-            page = within(_read(device), node.address, TURN_DEADLINES * self._options.deadline_s)
-            node.telemetry = await one_devices(page, node.address)
+            node.telemetry = await one_turn(_read(device), node.address, self._options.deadline_s)
         except HcpError as error:
             if not node.failures:
                 self._log.info("a GPU node can't be read", node=node.address, error=str(error))
@@ -186,7 +184,7 @@ class GpuNodeSite:
         if node.looking is None:
             if node.next_look > self._round:
                 return "ok"
-            node.looking = asyncio.create_task(one_devices(self._look_after(node, device), node.address))
+            node.looking = asyncio.create_task(self._look_after(node, device))
         await asyncio.wait({node.looking}, timeout=LOOK_WITHIN_S)
         if not node.looking.done():
             return "agent_slow"
@@ -202,6 +200,10 @@ class GpuNodeSite:
         return "ok"
 
     async def _look_after(self, node: Node, device: GpuNode) -> None:
+        """Called inside its task, so that one that is let go of before it has begun leaves nothing behind."""
+        await one_devices(self._read_agent(node, device), node.address)
+
+    async def _read_agent(self, node: Node, device: GpuNode) -> None:
         if node.is_status_old or not node.status:
             node.status = {one.index: one for one in await device.read_status()}
             node.is_status_old = False

@@ -13,6 +13,7 @@ from hcp_pipelines.devices.miner.evidence import full_w, power_of, state_of
 from hcp_pipelines.devices.miner.limits import issues_of
 from hcp_pipelines.devices.miner.telemetry import Level, MinerGroup, Telemetry
 from hcp_pipelines.devices.site import Evidence
+from hcp_pipelines.devices.work import rounds_to_wait
 from hcp_pipelines.wire.slots import Slots
 
 SILENT_ROUNDS_MAX = 8  # a device that does not answer is asked again after 1, 2, 4, 8, 8 … rounds
@@ -48,11 +49,10 @@ class Miner:
     def failed(self, round_number: int, *, with_modes: bool = False) -> None:
         """A poll went wrong: the last reading is worth nothing now. A mode that can't be read is asked for ever more rarely."""
         self.telemetry, self.failures = None, self.failures + 1
-        self.next_round = round_number + min(2 ** (self.failures - 1), SILENT_ROUNDS_MAX)
+        self.next_round = round_number + rounds_to_wait(self.failures, SILENT_ROUNDS_MAX)
         if with_modes:
             self.mode_failures += 1
-            rounds = READ_MODES_EACH * min(2 ** (self.mode_failures - 1), SILENT_ROUNDS_MAX)
-            self.next_modes = round_number + rounds
+            self.next_modes = round_number + READ_MODES_EACH * rounds_to_wait(self.mode_failures, SILENT_ROUNDS_MAX)
         if self.failures >= IDENTIFY_AGAIN_AFTER:
             self.device = None
 

@@ -26,12 +26,10 @@ from hcp_pipelines.devices.miner.telemetry import MinerGroup, MinerOptions, Tele
 from hcp_pipelines.devices.miner.telling import Teller
 from hcp_pipelines.devices.miner.web import new_client
 from hcp_pipelines.devices.site import OnReading, Reading, Sent
-from hcp_pipelines.devices.work import kind_of, one_devices, spread, within
+from hcp_pipelines.devices.work import kind_of, one_turn, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError, HcpError
 from hcp_pipelines.wire.slots import Slots, decode_slots
-
-TURN_DEADLINES = 2  # a miner's turn of a round may take so many deadlines of one call
 
 
 class Meters(Protocol):
@@ -162,9 +160,9 @@ class MinerApiSite:
 
     async def _ask(self, miner: Miner, *, with_modes: bool) -> str:
         with_modes = miner.device is None or (with_modes and miner.next_modes <= self._round)
-        turn = one_devices(self._read(miner, with_modes=with_modes), miner.address)
+        reading = self._read(miner, with_modes=with_modes)
         try:
-            telemetry = await within(turn, miner.address, TURN_DEADLINES * self._options.deadline_s)
+            telemetry = await one_turn(reading, miner.address, self._options.deadline_s)
         except HcpError as error:
             if not miner.failures:
                 self._log.info("a miner can't be read", slot=miner.slot, error=str(error))
