@@ -3,6 +3,7 @@
 Which devices carry it out, and how many of them now, is planned in `policy.waves`; keeping state is the owner's.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -48,15 +49,16 @@ class Wanted:
     binding: tuple[str, ...] = ()
 
 
-def input_ages(site: Site, in_force: InForce, book: MarketBook, limits: Limits) -> InputAges:
-    """Until when each input is good, simulated Unix seconds."""
+def input_ages(site: Site, in_force: InForce | None, book: MarketBook, limits: Limits) -> InputAges:
+    """Until when each input is good, simulated Unix seconds; a policy that there is not does not expire."""
     power, bitcoin = book.power(site.settlement_point), book.bitcoin()
     ends = [float("-inf") if power is None else power.source_at.timestamp() + limits.power_staleness_s]
-    if bitcoin is not None and any(b.index == HASHPRICE for b in in_force.policy.blocks):
+    blocks = in_force.policy.blocks if in_force is not None else ()
+    if bitcoin is not None and any(b.index == HASHPRICE for b in blocks):
         ends.append(bitcoin.source_at.timestamp() + limits.bitcoin_staleness_s)
     return InputAges(
         price_stale_at_s=min(ends),
-        policy_expires_at_s=in_force.policy.expires_at.timestamp(),
+        policy_expires_at_s=math.inf if in_force is None else in_force.policy.expires_at.timestamp(),
         values_seen=book.values_seen.get(site.settlement_point, 0),
         is_first_value=book.gap_s(site.settlement_point) > limits.power_staleness_s,
     )
@@ -90,12 +92,14 @@ def want(
 
 
 def static_plan(site: Site, book: MarketBook, present: Ints) -> Wanted:
-    """What a facility that is dispatched in blocks does between events: its fallback plan, whatever the price."""
+    """The fallback plan, for which no policy is needed: on stale prices, and between the events of block dispatch."""
     targets = fallback_targets(site.shape, site.fallback, present)
     reasons = (ReasonCode.FALLBACK_PLAN,) * len(site.shape.group_ids)
     return Wanted(targets, reasons, book.decision_price(site.settlement_point), None)
 
 
-def assess(site: Site, in_force: InForce, book: MarketBook, health: InputHealth, now_s: float, limits: Limits) -> Step:
+def assess(
+    site: Site, in_force: InForce | None, book: MarketBook, health: InputHealth, now_s: float, limits: Limits
+) -> Step:
     """The phase of the facility's inputs at a simulated instant."""
     return health.assess(now_s, input_ages(site, in_force, book, limits), limits.hold_s)

@@ -66,11 +66,13 @@ class Following:
         """What to do now, with the accounts brought up to date; None where nothing may be done, or nothing says what."""
         if site.dispatch_regime is DispatchRegime.BLOCK_DR:
             return static_plan(site, book, present)
-        if self.in_force is None:
-            return None
+        if self.in_force is None and book.power(site.settlement_point) is None:
+            return None  # nothing has begun yet
         now_s = now.timestamp()
         step = assess(site, self.in_force, book, self._health, now_s, self.limits)
         metrics.PHASE.labels(site.facility_id).set(int(step.phase))
+        if self.in_force is None:
+            return static_plan(site, book, present) if step.phase is Phase.FALLBACK else None
         guard = self.guard or GuardState.empty(self.in_force.compiled)
         since_s = now_s if self._guarded_at_s is None else self._guarded_at_s
         elapsed_h = max(now_s - since_s, 0.0) / 3600

@@ -9,6 +9,7 @@ import numpy as np
 
 from hcp_pipelines.allocator import owner as owner_module
 from hcp_pipelines.allocator.control import FacilityControl
+from hcp_pipelines.allocator.following import Following
 from hcp_pipelines.allocator.health import InputHealth, Phase, Step
 from hcp_pipelines.allocator.late_commits import LateCommits
 from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
@@ -167,6 +168,16 @@ def trust_stale_prices() -> Patches:
 
 
 BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
+def need_a_policy() -> Patches:
+    """Without a policy nothing is done, the fallback plan neither."""
+    real = Following.want
+
+    def want(self: Following, *more: Any) -> Any:
+        return real(self, *more) if self.in_force is not None else None
+
+    return [patch.object(Following, "want", want)]
+
+
     "skip-fencing": (skip_fencing, "one owner"),
     "accept-lower-epoch": (accept_lower_epoch, "one owner"),
     "ack-before-store": (ack_before_store, "ack after store"),
@@ -183,6 +194,7 @@ BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
     "ignore-floor": (ignore_floor, "floors"),
     "trust-stale-prices": (trust_stale_prices, "nothing on stale prices"),
 }
+    "need-a-policy": (need_a_policy, "hold then fallback"),
 
 
 @contextlib.contextmanager

@@ -69,6 +69,12 @@ def _killed(kind: str, for_s: float, *when: tuple[float, str]) -> tuple[Happenin
     return tuple(Happening(at_s, f"kill {kind}", name, for_s) for at_s, name in when)
 
 
+def _handed_over_after_a_sale() -> tuple[Happening, ...]:
+    """Prices end, reserves are sold, and who owns the facilities then may not take the policies of before."""
+    kills = _killed("allocator", 3.0, (16, "alloc-a"), (17, "alloc-b"))
+    return (Happening(9, "stop prices", "all", 100.0), *_each(10, "sell reserve", 20.0, 0.5), *kills)
+
+
 CASES = {
     "skip-fencing": Case(2, 55, _old_commands_come_late()),
     "accept-lower-epoch": Case(
@@ -87,4 +93,5 @@ CASES = {
     "forget-uncertain-commits": Case(4, 20, (Happening(7.9, "lose replies", "all", 1.0, 0.5),), calm_s=70.0),
     "ignore-floor": Case(2, 60, _each(20, "sell reserve", 60.0, 0.6)),
     "trust-stale-prices": Case(1, 70, (Happening(9, "stop prices", "all", 60.0), *_each(60, "policy", 0.0, 0.0))),
+    "need-a-policy": Case(1, 110, _handed_over_after_a_sale()),
 }  # fmt: skip

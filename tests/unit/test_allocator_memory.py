@@ -7,6 +7,7 @@ import pytest
 
 from hcp_pipelines.allocator.admit import judge, reason_of
 from hcp_pipelines.allocator.decide import InForce
+from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.memory import guard_of, memory_of, shadow_of
 from hcp_pipelines.allocator.shadow import Shadow
 from hcp_pipelines.policy.arrays import compile_policy
@@ -14,7 +15,7 @@ from hcp_pipelines.policy.guard import GuardState
 from hcp_pipelines.settings import Settings
 from tests.support import fleet
 from tests.unit.test_allocator_directives import curtail, load_mw, order
-from tests.unit.test_allocator_owner import FULL, OFF, Rig
+from tests.unit.test_allocator_owner import FULL, LIMITS, OFF, Rig
 
 
 def successor(rig):
@@ -128,11 +129,47 @@ def test_without_a_policy_a_successor_restores_nothing_and_forgets_nothing():
     after = successor(rig)
     policy, after.owner.following.in_force = after.owner.in_force, None
     assert after.plan() is None, "the curtailment is over, and nobody says what is wanted now"
-    order(after, curtail(before / 8), hours=0.5)
-    after.clock.advance(3600)
+    order(after, curtail(before / 8), hours=0.1)
+    after.clock.advance(400)
     after.owner.ask()
     assert after.plan() is None
     after.owner.follow(policy)
     for _ in range(8):
         after.tick(30.0)
     assert load_mw(after) == pytest.approx(before)
+
+
+def without_policy(rig):
+    """A successor that may not take its predecessor's policy."""
+    after = successor(rig)
+    after.owner.following.in_force = None
+    return after
+
+
+def test_a_successor_without_a_policy_holds_and_takes_the_fallback_plan_when_prices_have_been_stale_for_long():
+    after = without_policy(Rig())
+    after.clock.advance(LIMITS.power_staleness_s + LIMITS.hold_s - 60)
+    assert after.plan() is None, "it holds"
+    after.clock.advance(120)
+    wave = after.plan()
+    assert {(row.reason, row.actor, row.policy_id) for row in wave.rows} == {("fallback_plan", "facility file", None)}
+    assert after.miners_on() == 0
+
+
+def test_without_a_policy_two_good_values_end_the_fallback_plan_and_nothing_rises_until_there_is_one():
+    rig = Rig()
+    policy, after = rig.owner.in_force, without_policy(rig)
+    after.clock.advance(LIMITS.power_staleness_s + LIMITS.hold_s + 60)
+    assert after.plan() is not None
+    assert after.miners_on() == 0
+    assert [after.tick(30.0), after.tick(30.0), after.tick(30.0)] == [None] * 3
+    after.owner.follow(policy)
+    after.tick(30.0)
+    assert after.miners_on() == rig.miners_on()
+
+
+def test_without_a_policy_and_before_any_price_nothing_moves():
+    after = without_policy(Rig())
+    after.book = MarketBook()
+    after.clock.advance(LIMITS.power_staleness_s + LIMITS.hold_s + 60)
+    assert after.plan() is None
