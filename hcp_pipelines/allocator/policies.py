@@ -31,7 +31,7 @@ class PolicyDesk:
         self._log = structlog.get_logger("allocator")
 
     async def load(self, controls: Mapping[str, FacilityControl]) -> None:
-        """Look at the newest policies, where the gateway has spoken: what one would change can't be told before."""
+        """Look at the newest policies, where what one would change can be told."""
         seen = set[str]()
         for row in await self._intake.policies(list(controls)):
             control = controls.get(row.facility_id)
@@ -39,8 +39,12 @@ class PolicyDesk:
                 continue
             in_force = control.owner.in_force
             is_known = in_force is not None and row.policy_id <= in_force.policy_id
-            if not control.owner.is_ready or is_known or await self._admit(control, row):
+            if not self._can_judge(control) or is_known or await self._admit(control, row):
                 seen.add(row.facility_id)
+
+    def _can_judge(self, control: FacilityControl) -> bool:
+        """Whether the gateway has spoken and a price is known: without either, a policy of any size seems to move nothing."""
+        return control.owner.is_ready and self._book.power(control.site.settlement_point) is not None
 
     async def _admit(self, control: FacilityControl, row: PolicyRow) -> bool:
         """Take a policy or refuse it with the reason; the old one stays in force then.

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from hcp_pipelines.allocator.intake import PolicyRow
+from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.policies import PolicyDesk
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
@@ -58,3 +59,14 @@ async def test_who_owns_the_facility_no_more_follows_nothing_new():
     before = desk.basis
     await desk.load()
     assert desk.basis == before
+
+
+async def test_a_policy_waits_for_a_price_since_without_one_nothing_says_what_it_moves():
+    desk = Desk(True)
+    before, market = desk.basis, desk.rig.book.__dict__.copy()
+    desk.rig.book.__dict__.update(MarketBook().__dict__)
+    await desk.load()
+    assert (desk.basis, desk.recorded) == (before, []), "neither taken nor refused"
+    desk.rig.book.__dict__.update(market)
+    await desk.load()
+    assert desk.basis == before + 1
