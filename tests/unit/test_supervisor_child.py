@@ -182,6 +182,11 @@ def test_what_may_wait_gives_way_to_what_switches(tmp_path):
     child.start()
     try:
         assert os.getpriority(os.PRIO_PROCESS, child.pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)
+        group = Path(f"/proc/{child.pid}/autogroup")
+        if group.exists():
+            assert group.read_text().endswith(" nice 10\n"), (
+                "a session is a group of its own: inside it niceness says nothing to others"
+            )
     finally:
         child.stop()
         child.reap()
