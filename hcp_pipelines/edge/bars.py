@@ -43,8 +43,7 @@ class Bars:
 
         A locked device may be put into its lowest state alone; others may not draw more than in the state they are in.
         """
-        barred = self.may_not_rise[slots]
-        if not barred.any():
+        if not (may_not_rise := self.may_not_rise).any() or not may_not_rise[slots].any():
             return []
         groups, present = shape.group_of_slot[slots], states[slots]
         is_up = state != shape.lowest[groups]

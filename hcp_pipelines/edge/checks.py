@@ -1,5 +1,7 @@
 """What a gateway refuses, and how an ack's sets come about. Pure."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +17,20 @@ ASSIGNMENTS_MAX = 1 << 16  # an assignment's number has two bytes on the way to 
 EPOCH_JUMP_MAX = 1_000_000  # above the highest known: a month of takeovers every 3 s
 
 Bools = npt.NDArray[np.bool_]
-Accepted = list[tuple[int, int, Slots]]
+Refused = list[tuple[RefusalCode, Bools]]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Devices of one assignment that are to go into a state."""
+
+    index: int
+    state: int
+    slots: Slots
+    bitmap: bytes  # the same slots as on the wire
+
+
+Accepted = list[Taken]
 
 
 def check_announce(message: pb.Announce, shape: SiteShape, epoch: int, owner: str) -> str:
@@ -63,7 +78,7 @@ def _check_form(command: pb.Command) -> tuple[str, str]:
 def judge(
     command: pb.Command, shape: SiteShape, *, is_ready: bool, bars: Bars | None = None, states: States | None = None
 ) -> tuple[pb.Ack, Accepted]:
-    """The ack, and what is to be done: (assignment, state, accepted slots). `states` are those that `bars` are held against.
+    """The ack, and what is to be done. `states` are those that `bars` are held against.
 
     Raises:
         ValueError: slots that are no bitmap, or more than there can be.
@@ -76,9 +91,8 @@ def judge(
         room -= len(slots)
         if room < 0:
             raise ValueError(f"more than {SLOTS_ON_THE_WIRE} slots in all: a command names each once")
-        is_there, can = _who_can(slots, assignment.state, shape)
-        refused = [(RefusalCode.UNKNOWN_SLOT, ~is_there), (RefusalCode.STATE_NOT_SUPPORTED, is_there & ~can)]
-        good = slots if can.all() else slots[can]
+        refused, can = _who_can(slots, assignment.state, shape)
+        good = slots[can] if refused else slots
         if bars is not None and states is not None:
             refused += _barred(slots, can, bars.refusals(good, assignment.state, states, shape))
         out = ack.assignments.add(index=assignment.index)
@@ -87,24 +101,28 @@ def judge(
             if mask.any():
                 left &= ~mask
                 out.refused.add(code=code.value, slots=encode_slots(slots[mask]))
-        good = slots if left.all() else slots[left]
-        payload = assignment.slots if left.all() else encode_slots(good)
+        good, payload = (slots[left], encode_slots(slots[left])) if refused else (slots, assignment.slots)
         if is_ready:
             out.accepted = payload
-            accepted.append((assignment.index, assignment.state, good))
+            accepted.append(Taken(assignment.index, assignment.state, good, payload))
         else:
             out.deferred = payload
     return ack, accepted
 
 
-def _who_can(slots: Slots, state: int, shape: SiteShape) -> tuple[Bools, Bools]:
-    beyond = slots >= shape.slots
-    groups = shape.group_of_slot[np.where(beyond, 0, slots)]
-    is_there = (groups >= 0) & ~beyond
-    return is_there, is_there & shape.has_state[groups, state]
+def _who_can(slots: Slots, state: int, shape: SiteShape) -> tuple[Refused, Bools]:
+    """Why which of some rising slots can't take a state, and which can; no reasons where all can."""
+    known = slots[: np.searchsorted(slots, shape.slots)]
+    can = np.zeros(len(slots), dtype=np.bool_)
+    can[: len(known)] = shape.in_state(state).can[known]
+    if can.all():
+        return [], can
+    is_there = np.zeros(len(slots), dtype=np.bool_)
+    is_there[: len(known)] = shape.is_there[known]
+    return [(RefusalCode.UNKNOWN_SLOT, ~is_there), (RefusalCode.STATE_NOT_SUPPORTED, is_there & ~can)], can
 
 
-def _barred(slots: Slots, can: Bools, refusals: list[tuple[RefusalCode, Bools]]) -> list[tuple[RefusalCode, Bools]]:
+def _barred(slots: Slots, can: Bools, refusals: Refused) -> Refused:
     """Refusals over those that can, as refusals over all."""
     found = []
     for code, mask in refusals:

@@ -116,7 +116,8 @@ class Devices:
     def carry_out(self, command_id: str, accepted: Accepted) -> None:
         """Hand over what is stored. From now on it is what the devices should do."""
         now_s = self._clock.now().timestamp()
-        for index, state, slots in accepted:
+        for taken in accepted:
+            index, state, slots = taken.index, taken.state, taken.slots
             self._last_number += 1
             pending = self._expect(command_id, index, state, slots, self._last_number)
             pending.begin(now_s)
@@ -126,7 +127,10 @@ class Devices:
                 self.held_back(np.setdiff1d(slots, moved))
             before = self.states[moved]
             self.states[moved], self._newest[moved] = state, pending.number
-            if self._driver.hand_over(command_id, index, state, self._reachable(moved)):
+            told = self._reachable(moved)
+            if self._driver.hand_over(
+                command_id, index, state, taken.bitmap if len(told) == len(slots) else encode_slots(told)
+            ):
                 pending.hold()
             self.book.note(now_s, moved, before, state)
         asyncio.get_running_loop().call_later(BOOK_AFTER_S, self.book.book_noted)
@@ -159,12 +163,11 @@ class Devices:
     # -- power and settling -------------------------------------------------------------------------------------------
 
     def _expect(self, command_id: str, index: int, state: int, slots: Slots, number: int) -> Pending:
-        groups = self.shape.group_of_slot[slots]
-        settle_s = float(self.shape.settle_s[groups, state].max(initial=0.0))
+        there = self.shape.in_state(state)
+        settle_s = float(there.settle_s[slots].max(initial=0.0))
         # two real samples may lie between the order and its first effect, whatever the clock's speed
         slack_s = 2 * self._period_ms / 1000 * self._clock.speed
-        wanted_kw = self.shape.power_kw[groups, state]
-        return Pending(command_id, index, state, slots, wanted_kw, settle_s + slack_s, number)
+        return Pending(command_id, index, state, slots, there.power_kw[slots], settle_s + slack_s, number)
 
     def _take_power(self, reading: Reading) -> None:
         self.power_kw = (reading.values[: self.shape.slots] / 1000.0).astype(np.float32)
@@ -216,10 +219,10 @@ class Devices:
 
     def _movable(self, slots: Slots, state: int) -> Slots:
         """Without those that safety has taken down since the state was accepted: they are superseded."""
-        not_now = self.bars.not_now[slots]
-        if not not_now.any():
+        not_now = self.bars.not_now
+        if not not_now.any() or not not_now[slots].any():
             return slots
-        moved: Slots = slots[~not_now | (self.shape.lowest[self.shape.group_of_slot[slots]] == state)]
+        moved: Slots = slots[~not_now[slots] | (self.shape.lowest[self.shape.group_of_slot[slots]] == state)]
         return moved
 
     def _reachable(self, slots: Slots) -> Slots:
@@ -274,7 +277,7 @@ class Devices:
         left = self._reachable(slots[self._newest[slots] == pending.number])
         for _, mask in self.bars.refusals(left, pending.state, self._lowest_of(left), self.shape) if len(left) else ():
             left = left[~mask]
-        if self._driver.hand_over(pending.command_id, pending.index, pending.state, left):
+        if self._driver.hand_over(pending.command_id, pending.index, pending.state, encode_slots(left)):
             pending.hold()
 
     def _lowest_of(self, slots: Slots) -> npt.NDArray[np.uint8]:

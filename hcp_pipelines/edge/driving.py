@@ -15,7 +15,6 @@ from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
 from hcp_pipelines.edge.config import FacilityConfig
 from hcp_pipelines.edge.drivers import MakeDevices
 from hcp_pipelines.edge.tasks import Tasks
-from hcp_pipelines.wire.slots import Slots, encode_slots
 
 RECONNECT_FIRST_S = 0.2
 RECONNECT_LAST_S = 5.0
@@ -83,15 +82,15 @@ class SiteDriver:
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, RECONNECT_LAST_S)
 
-    def hand_over(self, command_id: str, index: int, state: int, slots: Slots) -> bool:
+    def hand_over(self, command_id: str, index: int, state: int, slots: bytes) -> bool:
         """Hand an absolute state to the devices; whether `told` will say when they have been.
 
         What can't be handed over now is driven again by `ready`.
         """
-        if not self.is_ready or len(slots) == 0:
+        if not self.is_ready or not slots:
             return False
         try:
-            sent = self.site.send_state(UUID(command_id), index, state, encode_slots(slots))
+            sent = self.site.send_state(UUID(command_id), index, state, slots)
         except DeviceUnreachableError:
             return False
         self._handed_over += 1

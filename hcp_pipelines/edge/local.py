@@ -10,6 +10,7 @@ from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import ReasonCode
 from hcp_pipelines.edge import metrics
+from hcp_pipelines.edge.checks import Taken
 from hcp_pipelines.edge.devices import Devices
 from hcp_pipelines.edge.log import FacilityLog
 from hcp_pipelines.edge.recovery import local_id
@@ -75,7 +76,7 @@ class LocalActions:
     def _carry_out(self, kind: str, events: Sequence[pb.LocalEvent], moves: Sequence[Move]) -> None:
         for event, (state, slots) in zip(events, moves, strict=True):
             if len(slots):
-                self._devices.carry_out(local_id(event.seq), [(0, state, slots)])
+                self._devices.carry_out(local_id(event.seq), [Taken(0, state, slots, event.slots)])
             metrics.LOCAL.labels(kind).inc()
 
     def to_lowest(self, slots: Slots) -> list[Move]:

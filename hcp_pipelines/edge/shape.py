@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,14 @@ from hcp_pipelines.edge.config import FacilityConfig
 from hcp_pipelines.wire.slots import Slots
 
 UNKNOWN_STATE = 255
+
+
+class OneState(NamedTuple):
+    """A state over slots `[n]`: whether a device has it, the IT power it draws there, the simulated seconds it may take."""
+
+    can: npt.NDArray[np.bool_]
+    power_kw: npt.NDArray[np.float32]
+    settle_s: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,22 @@ class SiteShape:
     def is_there(self) -> npt.NDArray[np.bool_]:
         """[n] whether a slot has a device."""
         return self.group_of_slot >= 0
+
+    def in_state(self, state: int) -> OneState:
+        """What a state means for each slot; made once for each, since a command looks thousands of them up."""
+        known = self._in_state.get(state)
+        if known is None:
+            groups = self.group_of_slot
+            known = self._in_state[state] = OneState(
+                self.has_state[groups, state] & self.is_there,
+                self.power_kw[groups, state],
+                self.settle_s[groups, state].astype(np.float32),
+            )
+        return known
+
+    @cached_property
+    def _in_state(self) -> dict[int, OneState]:
+        return {}
 
     def state_kw(self, slots: Slots, states: "npt.NDArray[np.uint8] | int") -> npt.NDArray[np.float32]:
         """IT power of devices in states; that of the highest where a state is not known, nothing where a slot is empty."""

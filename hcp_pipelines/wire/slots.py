@@ -6,6 +6,7 @@ Source: the RoaringFormatSpec of the Roaring bitmap project.
 """
 
 from array import array
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -67,13 +68,13 @@ def _check(payload: bytes, limit: int) -> None:
         raise ValueError(f"cookie {cookie}")
     if size > limit // 0x1_0000 + 1:
         raise ValueError(f"{size} containers")
-    heads = _words(payload, at, 2 * size).astype(np.int64)
-    keys, counts = heads[0::2], heads[1::2] + 1
-    if (np.diff(keys) <= 0).any() or (size and keys[-1] * 0x1_0000 >= limit):
+    heads = _words(payload, at, 2 * size).tolist()
+    keys, counts = heads[0::2], heads[1::2]
+    if any(key <= before for before, key in pairwise(keys)) or (keys and keys[-1] * 0x1_0000 >= limit):
         raise ValueError("containers out of order or beyond the last slot")
     at += 4 * size + (4 * size if not runs or size >= _OFFSETS_FROM else 0)
-    for n, count in enumerate(counts.tolist()):
-        at = _check_container(payload, at, count, is_run=bool(runs) and bool(runs[n // 8] >> (n % 8) & 1))
+    for n, count in enumerate(counts):
+        at = _check_container(payload, at, count + 1, is_run=bool(runs) and bool(runs[n // 8] >> (n % 8) & 1))
     if at != len(payload):
         raise ValueError(f"{len(payload) - at} bytes behind it")
 

@@ -27,6 +27,7 @@ from hcp_pipelines.edge.devices import Devices
 from hcp_pipelines.edge.facility import FacilityGateway
 from hcp_pipelines.edge.owners import Owners
 from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.slots import encode_slots
 
 Patches = Sequence[Any]
 
@@ -128,7 +129,7 @@ def apply_again() -> Patches:
             real(self, entry)
 
     def drive(self: Any, pending: Any, slots: Any) -> None:
-        self._driver.hand_over(pending.command_id, pending.index, pending.state, slots)
+        self._driver.hand_over(pending.command_id, pending.index, pending.state, encode_slots(slots))
 
     return [patch.object(recovery._Reading, "take", take), patch.object(Devices, "_drive", drive)]
 
@@ -167,7 +168,6 @@ def trust_stale_prices() -> Patches:
     return [patch.object(InputHealth, "assess", lambda *_: normal)]
 
 
-BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
 def need_a_policy() -> Patches:
     """Without a policy nothing is done, the fallback plan neither."""
     real = Following.want
@@ -178,6 +178,7 @@ def need_a_policy() -> Patches:
     return [patch.object(Following, "want", want)]
 
 
+BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
     "skip-fencing": (skip_fencing, "one owner"),
     "accept-lower-epoch": (accept_lower_epoch, "one owner"),
     "ack-before-store": (ack_before_store, "ack after store"),
@@ -193,8 +194,8 @@ def need_a_policy() -> Patches:
     "forget-late-commits": (forget_late_commits, "no lost command"),
     "ignore-floor": (ignore_floor, "floors"),
     "trust-stale-prices": (trust_stale_prices, "nothing on stale prices"),
-}
     "need-a-policy": (need_a_policy, "hold then fallback"),
+}
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import pytest
 
 from hcp_pipelines.devices.site import Reading
 from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.edge.checks import Taken
 from hcp_pipelines.edge.devices import Devices
 from hcp_pipelines.edge.driving import SiteDriver
 from hcp_pipelines.edge.ramp_book import RampBook
@@ -16,7 +17,7 @@ from hcp_pipelines.edge.recovery import local_id, recover
 from hcp_pipelines.edge.shape import SiteShape
 from hcp_pipelines.edge.tasks import Tasks
 from hcp_pipelines.wire import edge_v1_pb2 as pb
-from hcp_pipelines.wire.slots import EMPTY, decode_slots
+from hcp_pipelines.wire.slots import EMPTY, decode_slots, encode_slots
 from tests.unit.test_edge_log_and_settling import BASELINE, FULL, OFF, ONE, TWO, command, entries, facility, slots
 
 THREE = "6f1c0f5e-8f0e-4a44-9a34-b5b1c4c7d1f0"
@@ -114,6 +115,10 @@ def order(*numbers):
     return np.array(numbers, dtype=np.uint32)
 
 
+def taken(state, *numbers):
+    return Taken(0, state, order(*numbers), encode_slots(order(*numbers)))
+
+
 @pytest.mark.parametrize("is_restarted", [False, True])
 async def test_an_older_order_that_says_the_same_is_superseded_and_not_told_again(is_restarted):
     orders = [(ONE, FULL, (2, 3)), (TWO, OFF, (2,)), (THREE, FULL, (2,))]
@@ -121,7 +126,7 @@ async def test_an_older_order_that_says_the_same_is_superseded_and_not_told_agai
     rig = Rig(BASELINE, *logged)
     if not is_restarted:
         for ref, state, mine in orders:
-            rig.devices.carry_out(ref, [(0, state, order(*mine))])
+            rig.devices.carry_out(ref, [taken(state, *mine)])
     async with rig.connected():
         assert rig.site.told == [(ONE, FULL, [3]), (THREE, FULL, [2])]
         said = await rig.read(0, 0, 3.5, 3.5, 0, 0)
@@ -142,7 +147,7 @@ async def test_a_lock_that_comes_while_devices_are_asked_for_the_first_time_is_i
     rig.site.answer.clear()
     task = asyncio.create_task(rig.devices.run())
     await asyncio.wait_for(rig.site.is_asked.wait(), 10)
-    rig.devices.carry_out(local_id(1), [(0, OFF, order(2, 3))])
+    rig.devices.carry_out(local_id(1), [taken(OFF, 2, 3)])
     rig.site.answer.set()
     while not rig.log.stored:
         await asyncio.sleep(0)
