@@ -8,6 +8,8 @@ import numpy as np
 from hcp_pipelines.allocator.decide import InForce
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.owner import Owner
+from hcp_pipelines.domain.ticks import Stream
+from hcp_pipelines.economics.mining import HASHPRICE
 from hcp_pipelines.policy.admission import Admission, AdmissionContext, Admitted, NeedsApproval, admit
 from hcp_pipelines.settings import Settings
 
@@ -49,16 +51,21 @@ def judge(
         - (owner.in_force is None),  # a predecessor's own is taken again
         site_cap_mw=site.capacity_mw,
         feeder_caps_mw=site.feeder_caps_mw,
-        max_input_age_s={
-            "power.rt_lmp": settings.price_staleness_s,
-            "btc.usd": settings.btc_staleness_s,
-        },
+        max_input_age_s=_max_ages_s(candidate, settings),
         armed_floor_mw=owner.obligations.floor_mw(),
         max_policy_jump_mw=math.inf if is_approved else settings.max_policy_jump_mw,
         jump_mw=jump_mw(owner, candidate, book, now),
         digest=digest,
     )
     return admit(candidate.policy, context)
+
+
+def _max_ages_s(candidate: InForce, settings: Settings) -> dict[str, float]:
+    """By stream that the policy rests on, simulated seconds; without miners none of it rests on bitcoin."""
+    ages = {Stream.POWER_RT_LMP.value: settings.price_staleness_s}
+    if any(block.index == HASHPRICE for block in candidate.policy.blocks):
+        ages[Stream.BTC_USD.value] = settings.btc_staleness_s
+    return ages
 
 
 def jump_mw(owner: Owner, candidate: InForce, book: MarketBook, now: datetime) -> float:

@@ -22,7 +22,7 @@ class AdmissionContext:
     site_cap_mw: float
     feeder_caps_mw: Mapping[str, float] = field(default_factory=dict)
     armed_floor_mw: float = 0.0
-    max_input_age_s: Mapping[str, float] = field(default_factory=dict)  # by stream; one not named has no limit
+    max_input_age_s: Mapping[str, float] = field(default_factory=dict)  # by stream that it rests on
     max_policy_jump_mw: float = float("inf")
     jump_mw: float = 0.0  # change of load that the policy would make at the present tick
     digest: str | None = None  # as published
@@ -87,7 +87,9 @@ def _freshness(policy: Policy, context: AdmissionContext) -> Refused | None:
     if policy.is_expired(context.now):
         return Refused("expired", f"expired at {policy.expires_at.isoformat()}, it is {context.now.isoformat()}")
     for stream, limit_s in context.max_input_age_s.items():
-        age_s = policy.input_age_s.get(stream, 0.0)
+        age_s = policy.input_age_s.get(stream)
+        if age_s is None:
+            return Refused("stale", f"does not say how old {stream} was when it was solved")
         if age_s > limit_s:
             return Refused("stale", f"{stream} was {age_s:.0f} s old when it was solved, the limit is {limit_s:.0f} s")
     return None

@@ -75,4 +75,6 @@ def book(price=30.0, at=NOON):
 def policy(facility, market, basis=6, solved_at=NOON, **more):
     sites = site_inputs(facility)
     price = market.decision_price(facility.settlement_point)
-    return solve_facility(FacilityInputs(sites, basis, solved_at, price, market.indices, **more))
+    ages = {"power.rt_lmp": 0.0, "btc.usd": 0.0}
+    inputs = FacilityInputs(sites, basis, solved_at, price, market.indices, input_age_s=ages)
+    return solve_facility(replace(inputs, **more))

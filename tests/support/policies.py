@@ -79,7 +79,8 @@ def policies(draw, *, limits=True, floors=False, slopes=(0.0, 1.0, 2.0)):
     )
     return Policy(
         facility_id="f", settlement_point="P", basis_tick_id=1, solved_at=NOW, refresh_due_at=NOW,
-        expires_at=NOW + timedelta(hours=6), input_age_s={}, inventory_generation=1, groups=fleet,
+        expires_at=NOW + timedelta(hours=6), inventory_generation=1, groups=fleet,
+        input_age_s={"power.rt_lmp": 0.0, "btc.usd": 0.0},
         blocks=tuple(blocks[n].model_copy(update={"order": rank}) for rank, n in enumerate(ranked)),
         couplings=couplings,
         anchor=Anchor(

@@ -252,6 +252,10 @@ class TestAdmission:
         assert "digest" in self.refusal(rig, newer, digest=uuid.uuid4().hex)
         stale = newer.model_copy(update={"input_age_s": {"power.rt_lmp": 901.0}})
         assert "stale" in self.refusal(rig, stale)
+        silent = newer.model_copy(update={"input_age_s": {"power.rt_lmp": 1.0}})
+        assert "btc.usd" in self.refusal(rig, silent), "it has miners, and does not say how old their price is"
+        gpus = tuple(block.model_copy(update={"index": "gpu.h100"}) for block in silent.blocks)
+        assert "stale" not in self.refusal(rig, silent.model_copy(update={"blocks": gpus}))
         assert "generation" in self.refusal(rig, newer.model_copy(update={"inventory_generation": 2}))
         expired = newer.model_copy(update={"expires_at": NOON - timedelta(seconds=1)})
         assert "expired" in self.refusal(rig, expired)

@@ -245,6 +245,7 @@ def test_a_sound_policy_is_admitted():
         ("basis", {"basis_tick_id_in_force": 7}),
         ("expired", {"now": NOW + timedelta(hours=6)}),
         ("stale", {"max_input_age_s": {"power.rt_lmp": 29.0}}),
+        ("stale", {"max_input_age_s": {"btc.usd": 600.0}}),
         ("cap", {"site_cap_mw": 0.9}),
         ("floor", {"armed_floor_mw": 0.1}),
         ("feeder", {"feeder_caps_mw": {"f1": 0.9}}),
