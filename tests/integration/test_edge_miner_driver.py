@@ -50,7 +50,7 @@ async def test_500_miners_obey_or_are_found_out(folder, settings, database, monk
         site.impose(faults.UNREACHABLE, DEAF[2:])
         site.price(3000.0)
         bad = set(STUBBORN + ONCE + DEAF)
-        await until(lambda: len(site.asleep()) == 500 - len(bad), "a spike puts the others to sleep", 30)
+        await until(lambda: len(site.asleep()) == 500 - len(bad), "a spike puts the others to sleep", 90)
         mended = set()
 
         def are_found_and_mended():
@@ -59,10 +59,10 @@ async def test_500_miners_obey_or_are_found_out(folder, settings, database, monk
             mended.update(found)
             return mended == set(ONCE)
 
-        await until(are_found_and_mended, "false acks are found out", 30)
-        await until(lambda: set(ONCE) <= set(site.asleep().tolist()), "driven again, the mended ones obey", 30)
-        await until(lambda: set(site.failed_slots()) == bad, "those that don't answer are found out too", 30)
-        await until(lambda: site.quarantined() >= len(STUBBORN), "the stubborn ones are left alone", 40)
+        await until(are_found_and_mended, "false acks are found out", 90)
+        await until(lambda: set(ONCE) <= set(site.asleep().tolist()), "driven again, the mended ones obey", 90)
+        await until(lambda: set(site.failed_slots()) == bad, "those that don't answer are found out too", 90)
+        await until(lambda: site.quarantined() >= len(STUBBORN), "the stubborn ones are left alone", 90)
         _found_within_two_samples(site)
         assert set(site.failed_slots()) == bad, "nobody else was ever accused"
         assert len(site.asleep()) == 500 - len(STUBBORN) - len(DEAF)
