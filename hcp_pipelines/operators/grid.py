@@ -3,6 +3,7 @@
 What a status means, and what can't be met, is in `policy.obligations`; a facility's owner carries it out. Instants are simulated.
 """
 
+import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -26,6 +27,9 @@ BASELINE_RULE = "meter at the deployment"
 _STANDING = """
     select id, programme, status, mw, lower(during), upper(during), notice_s, duration_s, recovery_s, tranche
     from grid_obligations where facility_id = %s and status in ('awarded', 'armed', 'deployed', 'recovering') order by id"""
+_ALONE = (
+    "select 1 from facilities where id = %s for update"  # two awards at once would sell the same load in two tranches
+)
 _AWARD = """
     insert into grid_obligations (facility_id, programme, status, mw, tranche, during, baseline_rule, notice_s, duration_s,
         recovery_s, penalty_usd_per_mwh)
@@ -108,10 +112,12 @@ def award(
     """
     facility_id = inventory.facility_id
     require(connection, operator, "award", facility_id)
-    refusal = _too_late(asked, now) or refusal_of(
-        asked.at(facility_id), flexible_of(inventory, unavailable), _standing(connection, facility_id)
-    )
-    number = None if refusal else _insert(connection, operator, facility_id, asked, reason)
+    with connection.transaction():
+        connection.execute(_ALONE, (facility_id,))
+        refusal = _impossible(asked, now) or refusal_of(
+            asked.at(facility_id), flexible_of(inventory, unavailable), _standing(connection, facility_id)
+        )
+        number = None if refusal else _insert(connection, operator, facility_id, asked, reason)
     if number is None:
         refusal = refusal or _sold(connection, facility_id, asked)
         note(connection, operator.name, "award.refused", facility_id, reason=refusal, **_said(asked))
@@ -212,7 +218,9 @@ def _said(asked: Award) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, datetime) else value for key, value in asdict(asked).items()}
 
 
-def _too_late(asked: Award, now: datetime) -> str:
+def _impossible(asked: Award, now: datetime) -> str:
+    if not 0.0 <= asked.penalty_usd_per_mwh < math.inf:
+        return f"a penalty of {asked.penalty_usd_per_mwh:g} $/MWh: it is 0 or more, and a number"
     if asked.ends_at > now:
         return ""
     return f"it ends at {asked.ends_at:%Y-%m-%d %H:%M}Z, it is {now:%Y-%m-%d %H:%M}Z, simulated"

@@ -235,6 +235,16 @@ def refusal_of(obligation: Obligation, flexible: Sequence[Flexible], standing: I
 
     What settles within the notice counts, less what obligations that overlap have sold already.
     """
+    times_s = {
+        "notice": obligation.notice_s,
+        "duration": obligation.duration_s,
+        "recovery": obligation.recovery_s,
+        "begin": obligation.start_s,
+        "end": obligation.end_s,
+    }
+    endless = [f"{name} {time_s:g} s" for name, time_s in times_s.items() if not math.isfinite(time_s)]
+    if endless:
+        return f"{', '.join(endless)}: it has to be a number of seconds"
     if obligation.end_s <= obligation.start_s or not math.isfinite(obligation.mw) or obligation.mw <= 0:
         return f"{obligation.mw:g} MW from {obligation.start_s:.0f} to {obligation.end_s:.0f}: no MW, or no time"
     quick = [f for f in flexible if f.settle_s + MARGIN_S <= obligation.notice_s]

@@ -636,3 +636,9 @@ revoke select on operators from hcp_control;
 
 -- The last word of each gateway on direct orders: what holds there stands as much as what is ordered here.
 create index audit_log_direct on audit_log (subject, id desc) where action in ('gateway.direct', 'gateway.released');
+
+-- Numbers of an obligation are finite: NaN is above every number here, and passed as more than 0.
+alter table grid_obligations
+    add constraint finite_numbers check (
+        mw < 'infinity' and notice_s < 'infinity' and duration_s < 'infinity' and recovery_s < 'infinity'
+        and penalty_usd_per_mwh >= 0 and penalty_usd_per_mwh < 'infinity');

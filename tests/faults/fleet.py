@@ -135,7 +135,8 @@ def policy(
     )  # fmt: skip
     return Policy(
         facility_id=made.facility_id, settlement_point=made.settlement_point, basis_tick_id=basis, solved_at=at,
-        refresh_due_at=at + timedelta(hours=1), expires_at=at + timedelta(hours=6), input_age_s={"power.rt_lmp": 0.0, "btc.usd": 0.0},
+        refresh_due_at=at + timedelta(hours=1), expires_at=at + timedelta(hours=6),
+        input_age_s={"power.rt_lmp": 0.0, "btc.usd": 0.0},
         inventory_generation=made.generation, obligations_version=version, groups=tuple(groups), blocks=tuple(made_blocks),
         couplings=couplings,
         anchor=Anchor(decision_price_usd_per_mwh=40.0, indices={}, devices_by_state={}, target_by_state={}),

@@ -140,7 +140,8 @@ def a_policy(tick_id):
     )  # fmt: skip
     return Policy(
         facility_id="hou-1", settlement_point="HB_HOUSTON", basis_tick_id=tick_id, solved_at=NOON,
-        refresh_due_at=NOON + timedelta(hours=1), expires_at=NOON + timedelta(hours=6), input_age_s={"power.rt_lmp": 0.0, "btc.usd": 0.0},
+        refresh_due_at=NOON + timedelta(hours=1), expires_at=NOON + timedelta(hours=6),
+        input_age_s={"power.rt_lmp": 0.0, "btc.usd": 0.0},
         inventory_generation=1, run_id="run-7", groups=(group,), blocks=(block,), couplings=Couplings(cap_mw=4.0),
         anchor=Anchor(
             decision_price_usd_per_mwh=20.0, indices={"hashprice": 50.0},

@@ -1,17 +1,25 @@
 """Grid obligations at the command line on a real database: taken on, refused beforehand, sold once, called and recalled."""
 
 import json
-from datetime import UTC, datetime
+import math
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from psycopg.errors import CheckViolation
 
 from hcp_pipelines.domain.clock import Anchor
+from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import DispatchRegime
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.inventory import load_inventory
 from hcp_pipelines.fleet.obligations import flexible_of
-from hcp_pipelines.operators.accounts import OperatorRole, add
+from hcp_pipelines.operators import grid
+from hcp_pipelines.operators.accounts import OperatorRole, add, authenticate, read_token
+from hcp_pipelines.operators.grid import Award
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
 from tests.support.cli import hcp
 
 __all__ = ["hcp"]
@@ -156,3 +164,35 @@ def test_who_may_only_look_promises_nothing(run, fleet, can_mw):
         ("vic", f"{what}.refused") for what in ("award", "deploy", "recall", "withdraw", "base_point")
     ]
     assert signals(fleet) == []
+
+
+def test_two_awards_at_once_do_not_sell_the_same_load_in_two_tranches(settings, fleet, can_mw):
+    inventory, ann = load_inventory(fleet, "hou-1"), authenticate(fleet, "ann", read_token(settings, "ann"))
+
+    def sell(connection, tranche):
+        asked = Award("ECRS", 0.7 * can_mw, NOON, NOON + timedelta(hours=2), 600.0, 3600.0, 1800.0, 15_000.0, tranche)
+        return grid.award(connection, ann, inventory, asked, {}, NOON, "test")
+
+    with connect(settings, Role.API) as first, connect(settings, Role.API) as second, ThreadPoolExecutor(1) as pool:
+        with first.transaction():
+            sell(first, "east")
+            other = pool.submit(sell, second, "west")
+            with pytest.raises(TimeoutError):
+                other.result(1.0)
+        with pytest.raises(ConfigError, match=r"MW of them are sold"):
+            other.result(30.0)
+    assert fleet.execute("select tranche from grid_obligations").fetchall() == [("east",)]
+
+
+@pytest.mark.parametrize("column", ["mw", "notice_s", "duration_s", "recovery_s", "penalty_usd_per_mwh"])
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_the_database_itself_takes_no_number_that_is_none(fleet, column, value):
+    row = {"mw": 1.0, "notice_s": 1.0, "duration_s": 1.0, "recovery_s": 1.0, "penalty_usd_per_mwh": 1.0} | {
+        column: value
+    }
+    with pytest.raises(CheckViolation):
+        fleet.execute(
+            "insert into grid_obligations (facility_id, programme, status, during, baseline_rule, mw, notice_s, duration_s, "
+            "recovery_s, penalty_usd_per_mwh) values ('hou-1', 'ECRS', 'awarded', '[2025-03-01,2025-03-02)', 'meter', %(mw)s, "
+            "%(notice_s)s, %(duration_s)s, %(recovery_s)s, %(penalty_usd_per_mwh)s)", row,
+        )  # fmt: skip

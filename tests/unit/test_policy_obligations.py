@@ -134,6 +134,15 @@ def test_what_cannot_be_met_is_refused_beforehand_with_the_reason():
     assert refusal_of(AWARDED, [fast, slow], [replace(sold, status=Status.SETTLED)]) == ""
     assert refusal_of(AWARDED, [Flexible("s21", 12.0, 51.0)]) != ""  # within the notice, but not within its margin
     assert "no MW" in refusal_of(replace(AWARDED, mw=math.nan), [fast])
+    assert "no MW" in refusal_of(replace(AWARDED, mw=math.inf), [fast])
+
+
+@pytest.mark.parametrize("name", ["notice_s", "duration_s", "recovery_s", "end_s"])
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_times_that_are_no_number_are_refused(name, value):
+    refusal = refusal_of(replace(AWARDED, **{name: value}), [Flexible("s21", 100.0, 5.0)])
+    assert name.removesuffix("_s") in refusal
+    assert "number of seconds" in refusal
 
 
 times = st.floats(0.0, 8000.0)
