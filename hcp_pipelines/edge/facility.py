@@ -23,7 +23,7 @@ from hcp_pipelines.edge.cutoff import CutOff
 from hcp_pipelines.edge.devices import Devices
 from hcp_pipelines.edge.drivers import MakeDevices, make_site, period_of
 from hcp_pipelines.edge.driving import SiteDriver
-from hcp_pipelines.edge.local import LocalActions
+from hcp_pipelines.edge.local import STORE_AGAIN_S, LocalActions
 from hcp_pipelines.edge.log import FacilityLog
 from hcp_pipelines.edge.outbox import Outbox
 from hcp_pipelines.edge.owners import Owners, Session
@@ -219,12 +219,14 @@ class FacilityGateway:
         try:
             ack, accepted = judge(command, self.shape, is_ready=is_ready, bars=devices.bars, states=devices.states)
             await self._store(command, ack)
-            if self._is_late(command, received_s):
-                return await self._expire(ack)
         except ValueError as error:
             return self._refuse(command, RefusalCode.BAD_MESSAGE.value, str(error))
         except StorageError as error:
-            return self._refuse(command, RefusalCode.STORE_FAILED.value, str(error))
+            refused = self._refuse(command, RefusalCode.STORE_FAILED.value, str(error))
+            self._acks.remember(command.command_id, refused.SerializeToString())  # for its owner it is over
+            return refused
+        if self._is_late(command, received_s):
+            return await self._expire(ack)
         self._count_refused(ack)
         devices.carry_out(command.command_id, accepted)
         metrics.COMMANDS.labels("accepted" if is_ready else "deferred").inc()
@@ -242,19 +244,37 @@ class FacilityGateway:
         return bool(command.deadline_ms) and took_ms > command.deadline_ms
 
     async def _expire(self, ack: pb.Ack) -> pb.Ack:
-        """Stored too late: it is not carried out, and the log says so."""
-        late = pb.Ack(command_id=ack.command_id, seq=self._log.reserve(), detail=RefusalCode.DEADLINE_PASSED.value)
+        """Stored too late: it is not carried out, and the log says so as soon as the disk takes it."""
+        late = pb.Ack(command_id=ack.command_id, detail=RefusalCode.DEADLINE_PASSED.value)
         for answer in ack.assignments:
             late.assignments.add(
                 index=answer.index, deferred=answer.accepted or answer.deferred, refused=answer.refused
             )
-        body = late.SerializeToString()
         self.owners.expired.add(ack.command_id)
-        self._acks.remember(ack.command_id, body)
         self._log_line.warning("a command was stored after its deadline", command_id=ack.command_id)
         metrics.EXPIRED.inc()
-        await self._log.append([(late.seq, "expired", body)])
+        if not await self._say_void(late):
+            self._tasks.spawn(self._say_void_again(late))
         return late
+
+    async def _say_void(self, late: pb.Ack) -> bool:
+        """Store that a command is void; whether the disk took it."""
+        late.seq = self._log.reserve()
+        try:
+            await self._log.append([(late.seq, "expired", late.SerializeToString())])
+        except StorageError as error:
+            self._log_line.error("that a command is void could not be stored; tried again", error=str(error))
+            late.seq = 0
+        self._acks.remember(late.command_id, late.SerializeToString())
+        return bool(late.seq)
+
+    async def _say_void_again(self, late: pb.Ack) -> None:
+        """Again and again: else a restart would carry it out."""
+        with self.devices.storing():
+            while True:
+                await asyncio.sleep(STORE_AGAIN_S)
+                if await self._say_void(late):
+                    return
 
     def _count_refused(self, ack: pb.Ack) -> None:
         for answer in ack.assignments:

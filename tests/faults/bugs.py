@@ -22,6 +22,7 @@ from hcp_pipelines.domain.modes import ReasonCode
 from hcp_pipelines.edge import facility as facility_module
 from hcp_pipelines.edge import owners as owners_module
 from hcp_pipelines.edge import recovery
+from hcp_pipelines.edge.acks import Acks
 from hcp_pipelines.edge.bars import Bars
 from hcp_pipelines.edge.devices import Devices
 from hcp_pipelines.edge.facility import FacilityGateway
@@ -178,6 +179,26 @@ def need_a_policy() -> Patches:
     return [patch.object(Following, "want", want)]
 
 
+def forget_refusals() -> Patches:
+    """What the disk refused is taken on as new when it comes again."""
+    real = Acks.remember
+
+    def remember(self: Acks, command_id: str, ack: bytes) -> None:
+        if not pb.Ack.FromString(ack).refusal:
+            real(self, command_id, ack)
+
+    return [patch.object(Acks, "remember", remember)]
+
+
+def leave_void_unsaid() -> Patches:
+    """That a command came too late is not stored, where the disk did not take it at first."""
+
+    async def again(*_: Any) -> None:
+        """Nobody tries."""
+
+    return [patch.object(FacilityGateway, "_say_void_again", again)]
+
+
 BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
     "skip-fencing": (skip_fencing, "one owner"),
     "accept-lower-epoch": (accept_lower_epoch, "one owner"),
@@ -195,6 +216,8 @@ BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
     "ignore-floor": (ignore_floor, "floors"),
     "trust-stale-prices": (trust_stale_prices, "nothing on stale prices"),
     "need-a-policy": (need_a_policy, "hold then fallback"),
+    "forget-refusals": (forget_refusals, "no lost command"),
+    "leave-void-unsaid": (leave_void_unsaid, "no lost command"),
 }
 
 

@@ -127,16 +127,14 @@ def no_lost_command(site: Site) -> Iterator[Violation]:
             has = "the gateway took it" if order else "nobody knows what became of it"
             yield Violation(row.at_s, "no lost command", site.id, f"{key[0]} has no ack in the journal, and {has}")
             continue
-        if acked is None or not acked.devices:
+        if acked is None:
             continue
-        if order is None or len(order.slots) != acked.devices:
-            took = len(order.slots) if order else 0
-            yield Violation(
-                acked.at_s,
-                "no lost command",
-                site.id,
-                f"{key[0]}: acked {acked.devices} devices, the gateway took {took}",
-            )
+        took = len(order.slots) if order else 0
+        if took != acked.devices:
+            text = f"{key[0]}: acked {acked.devices} devices, the gateway took {took}"
+            yield Violation(acked.at_s, "no lost command", site.id, text)
+        if not acked.devices:
+            continue
         counted = settled.devices + settled.failed + settled.superseded if settled else -1
         if counted != acked.devices:
             what = f"{counted} of {acked.devices} devices have an outcome" if settled else "it never settled"

@@ -125,6 +125,7 @@ DOCTORED = {
     "lease": (lease_ended_before, "within the lease", "journalled"),
     "taken and not journalled": (lambda r: outcome_of(r, "acked"), "no lost command", "and the gateway took it"),
     "acked too many": (lambda r: outcome_of(r, "acked", devices=999), "no lost command", "acked 999 devices"),
+    "acked none": (lambda r: outcome_of(r, "acked", devices=0), "no lost command", "acked 0 devices, the gateway took"),
     "never settled": (lambda r: outcome_of(r, "settled"), "no lost command", "it never settled"),
     "a local action": (lambda r: without(r, "journal", lambda j: j.event == "observed"), "local actions are journalled", ""),
     "told too early": (reached_too_early, "effective once", "not taken on"),

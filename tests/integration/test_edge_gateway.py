@@ -454,6 +454,19 @@ async def test_a_full_disk_is_a_reason_and_not_the_end(running, monkeypatch):
     assert seqs == sorted(set(seqs))
 
 
+async def test_a_command_that_the_disk_refused_is_over_and_is_not_carried_out_when_it_comes_again(running, monkeypatch):
+    world, _, owner = await running.all()
+    await owner.send(owner.make((FULL, range(10))))
+    command = owner.make((OFF, range(10)))
+    with monkeypatch.context() as full:
+        full.setattr(os, "fdatasync", _no_space)
+        assert (await owner.send(command)).refusal == "store_failed"
+    again = await owner.send(command)
+    assert (again.refusal, again.duplicate) == ("store_failed", True)
+    assert world.switched(command.command_id) == []
+    assert [e.kind for e in await owner.log() if e.kind != "settled"].count("command") == 1
+
+
 def _no_space(_) -> None:
     raise OSError(28, "No space left on device")
 

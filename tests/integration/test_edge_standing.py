@@ -217,6 +217,35 @@ async def test_what_is_stored_after_its_deadline_is_not_carried_out_now_nor_afte
     assert (again.duplicate, again.detail) == (True, "deadline_passed")
 
 
+async def test_that_a_late_command_is_void_is_stored_when_the_disk_has_room_again(site, monkeypatch):
+    owner = await site.owner()
+    first = owner.make((FULL, [9]))
+    await owner.send(first)
+    await until(lambda: owner.settled(first.command_id), "nothing else is to be stored")
+    real, calls = os.fdatasync, []
+
+    def slow_and_then_full(fd):
+        calls.append(fd)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        time.sleep(0.2)
+        real(fd)
+
+    late = owner.make((FULL, range(5)), deadline_ms=50)
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fdatasync", slow_and_then_full)
+        ack = await owner.send(late)
+        assert (ack.refusal, ack.detail, ack.assignments[0].accepted) == ("", "deadline_passed", b"")
+        await until(lambda: len(calls) > 2, "it is tried again")
+    log = site.facility.log_entries
+    await until(lambda: "expired" in [e.kind for e in log(0, 99)], "the log says so")
+    assert [e.seq for e in log(0, 99)] == sorted({e.seq for e in log(0, 99)})
+    assert (await owner.send(late)).duplicate
+    await site.restart()
+    assert (site.facility.states[:5] == OFF).all()
+    assert site.world.switched(late.command_id) == []
+
+
 @pytest.mark.parametrize("jump", [1_000_001, 2**63, 2**64 - 1])
 async def test_an_epoch_that_jumps_too_far_is_refused_and_shuts_nobody_out(site, jump):
     owner = await site.owner()
