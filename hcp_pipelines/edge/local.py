@@ -64,14 +64,20 @@ class LocalActions:
             self.tell(pb.GatewayMessage(local_event=event))
 
     async def _store(self, events: Sequence[pb.LocalEvent]) -> None:
-        """Again and again, until the disk takes it: what was done has to be known."""
+        """Again and again, until the disk takes it: what was done has to be known.
+
+        Each time behind what was stored meanwhile. The first number stays in what is stored: under it the devices were told.
+        """
+        payloads = [event.SerializeToString() for event in events]
         while True:
             try:
-                await self._log.append([(event.seq, "local", event.SerializeToString()) for event in events])
+                await self._log.append([(e.seq, "local", p) for e, p in zip(events, payloads, strict=True)])
                 return
             except StorageError as error:
                 structlog.get_logger("edge").error("a local event could not be stored; tried again", error=str(error))
                 await asyncio.sleep(STORE_AGAIN_S)
+            for event in events:
+                event.seq = self._log.reserve()
 
     def _carry_out(self, kind: str, events: Sequence[pb.LocalEvent], moves: Sequence[Move]) -> None:
         for event, (state, slots) in zip(events, moves, strict=True):

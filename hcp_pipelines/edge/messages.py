@@ -28,6 +28,8 @@ def message_of(entry: pb.LogEntry) -> pb.GatewayMessage | None:
             settled = pb.Settled.FromString(entry.payload)
             return None if is_local(settled.command_id) else pb.GatewayMessage(settled=settled)
         case "local":
-            return pb.GatewayMessage(local_event=pb.LocalEvent.FromString(entry.payload))
+            event = pb.LocalEvent.FromString(entry.payload)
+            event.seq = entry.seq  # it may have been stored later than it was done
+            return pb.GatewayMessage(local_event=event)
         case _:
             return None

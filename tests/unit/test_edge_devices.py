@@ -9,9 +9,13 @@ import pytest
 
 from hcp_pipelines.devices.site import Reading
 from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.domain.modes import ReasonCode
 from hcp_pipelines.edge.checks import Taken
 from hcp_pipelines.edge.devices import Devices
 from hcp_pipelines.edge.driving import SiteDriver
+from hcp_pipelines.edge.local import LocalActions
+from hcp_pipelines.edge.messages import message_of
 from hcp_pipelines.edge.ramp_book import RampBook
 from hcp_pipelines.edge.recovery import local_id, recover
 from hcp_pipelines.edge.shape import SiteShape
@@ -156,3 +160,28 @@ async def test_a_lock_that_comes_while_devices_are_asked_for_the_first_time_is_i
     baseline = pb.FacilityState.FromString(rig.log.stored[0].payload)
     assert list(baseline.states[2:]) == [OFF, OFF, FULL, FULL]
     assert rig.devices.states[2:].tolist() == [OFF, OFF, FULL, FULL]
+
+
+async def test_what_is_done_at_once_and_stored_later_stands_behind_what_was_stored_meanwhile(monkeypatch):
+    monkeypatch.setattr("hcp_pipelines.edge.local.STORE_AGAIN_S", 0)
+    rig = Rig(BASELINE)
+    append, refused = rig.log.append, []
+
+    async def full_at_first(items):
+        if not refused:
+            refused.extend(items)
+            await append([(rig.log.reserve(), "released", b"")])
+            raise StorageError("no space left")
+        await append(items)
+
+    rig.log.append = full_at_first
+    async with rig.connected():
+        at_once = LocalActions(rig.devices, rig.log, SystemClock()).act_at_once
+        await at_once("safety", ReasonCode.LOCAL_SAFETY, [(OFF, order(2, 3))], pb.LocalEvent())
+    seqs = [entry.seq for entry in rig.log.stored]
+    assert seqs == sorted(seqs), "a reader goes on from the last it knows"
+    (said,) = [m.local_event for m in rig.said if m.HasField("local_event")]
+    (entry,) = [e for e in rig.log.stored if e.kind == "local"]
+    assert said.seq == entry.seq == message_of(entry).local_event.seq
+    known = recover([*entries(BASELINE), *rig.log.stored], rig.devices.shape)
+    assert {ref for ref, _ in known.unfinished} == {ref for ref, _, _ in rig.site.told} != set(), "as the devices were told"
