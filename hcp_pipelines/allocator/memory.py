@@ -10,7 +10,7 @@ import numpy as np
 from hcp_pipelines.allocator.shadow import Shadow
 from hcp_pipelines.domain.modes import STATE_COUNT, DeviceState
 from hcp_pipelines.policy.arrays import CompiledPolicy
-from hcp_pipelines.policy.guard import GuardState
+from hcp_pipelines.policy.guard import EMPTY, GuardState
 from hcp_pipelines.policy.waves import FacilityShape
 
 Memory = dict[str, Any]
@@ -20,8 +20,8 @@ def memory_of(guard: GuardState | None, shadow: Shadow, shape: FacilityShape) ->
     """As it is stored; accounts that are empty are left out."""
     accounts = {}
     if guard is not None:
-        pairs = zip(guard.block_keys, guard.forgone_usd_per_mw.tolist(), guard.lost_usd_per_mw.tolist(), strict=True)
-        accounts = {key: [round(forgone, 6), round(lost, 6)] for key, forgone, lost in pairs if forgone or lost}
+        columns = zip(guard.block_keys, guard.accounts.round(6).T.tolist(), strict=True)
+        accounts = {key: column for key, column in columns if column != EMPTY.tolist()}
     mixes = {
         shape.group_ids[g]: {DeviceState(s).label: int(counts[s]) for s in np.flatnonzero(counts).tolist()}
         for g, counts in shadow.kept.items()
@@ -33,8 +33,8 @@ def guard_of(memory: Memory, compiled: CompiledPolicy) -> GuardState:
     """The accounts, for the blocks of a policy; those of blocks that it does not have are lost."""
     state, accounts = GuardState.empty(compiled), memory.get("guard", {})
     for n, key in enumerate(compiled.block_keys):
-        forgone, lost = accounts.get(key, (0.0, 0.0))
-        state.forgone_usd_per_mw[n], state.lost_usd_per_mw[n] = float(forgone), float(lost)
+        known = accounts.get(key, ())  # an older release kept fewer
+        state.accounts[: len(known), n] = known
     return state
 
 

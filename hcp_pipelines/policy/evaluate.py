@@ -54,10 +54,10 @@ def evaluate(
     must, may = price < on, price <= off
     levels = levels_of(compiled, present)
     margins = _margins(compiled, values, price)
-    verdict = step(compiled, guard.carried_to(compiled), margins, _share_on(compiled, levels), elapsed_h)
-    strikes = Strikes(on, off, (must | verdict.wake) & ~verdict.sleep, (may | verdict.wake) & ~verdict.sleep)
+    verdict = step(compiled, guard.carried_to(compiled), margins, _share_on(compiled, levels), elapsed_h, must, may)
+    strikes = Strikes(on, off, verdict.must, verdict.may)
     choice = choose(compiled, present, levels, strikes)
-    guarded = set(compiled.block_group[(verdict.wake & ~must) | (verdict.sleep & may)].tolist())
+    guarded = set(compiled.block_group[(verdict.must != must) | (verdict.may != may)].tolist())
     reasons = tuple(ReasonCode.GUARD if g in guarded else ReasonCode.ECONOMICS for g in range(len(compiled.group_ids)))
     return Evaluation(choice.targets, verdict.state, reasons, choice.binding, _moved(compiled, indices))
 

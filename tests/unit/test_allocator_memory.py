@@ -37,12 +37,12 @@ def test_guard_accounts_go_on_where_they_were():
         rig.tick(float(price))
         rig.tick(float(price))
         before = rig.owner.following.guard
-        if before.lost_usd_per_mw.any():
+        if before["lost_usd_per_mw"].any():
             break
-    assert before.lost_usd_per_mw.any() or before.forgone_usd_per_mw.any()
+    assert before["lost_usd_per_mw"].any() or before["forgone_usd_per_mw"].any()
     after = successor(rig)
-    assert np.allclose(after.owner.following.guard.lost_usd_per_mw, before.lost_usd_per_mw, atol=1e-5)
-    assert np.allclose(after.owner.following.guard.forgone_usd_per_mw, before.forgone_usd_per_mw, atol=1e-5)
+    assert np.allclose(after.owner.following.guard["lost_usd_per_mw"], before["lost_usd_per_mw"], atol=1e-5)
+    assert np.allclose(after.owner.following.guard["forgone_usd_per_mw"], before["forgone_usd_per_mw"], atol=1e-5)
 
 
 def test_what_a_directive_took_is_restored_by_the_successor():
@@ -62,7 +62,7 @@ def test_memory_is_by_names_and_leaves_out_what_no_longer_fits():
     compiled, shape = rig.owner.in_force.compiled, rig.site.shape
     memory = {"guard": {compiled.block_keys[1]: [1.5, 0.0], "gone/mining_full/0": [9, 9]}, "mix": {"gone": {"idle": 3}}}
     state = guard_of(memory, compiled)
-    assert state.forgone_usd_per_mw.tolist() == [1.5 if n == 1 else 0.0 for n in range(len(compiled.block_keys))]
+    assert state["forgone_usd_per_mw"].tolist() == [1.5 if n == 1 else 0.0 for n in range(len(compiled.block_keys))]
     assert shadow_of(memory, shape).kept == {}
     assert memory_of(GuardState.empty(compiled), Shadow(), shape) == {"guard": {}, "mix": {}}
 

@@ -101,9 +101,9 @@ def test_a_spell_that_ends_is_forgotten_and_half_a_group_books_half():
     guard = GuardState.empty(compiled)
     for price in (98.0, 98.0, 101.0, 98.0):
         guard = asked(compiled, counts(on=0, off=10), price, guard=guard, elapsed_h=1.0).guard
-    assert guard.forgone_usd_per_mw.tolist() == pytest.approx([2.0])
+    assert guard["forgone_usd_per_mw"].tolist() == pytest.approx([2.0])
     half = asked(compiled, counts(on=5, off=5), 98.0, guard=GuardState.empty(compiled), elapsed_h=1.0).guard
-    assert half.forgone_usd_per_mw.tolist() == pytest.approx([1.0])
+    assert half["forgone_usd_per_mw"].tolist() == pytest.approx([1.0])
 
 
 def test_a_new_merit_order_does_not_swap_the_accounts():
@@ -113,10 +113,10 @@ def test_a_new_merit_order_does_not_swap_the_accounts():
     present = counts(on=0, off=10, groups=2)
     present[1] = counts(on=10)[0]  # b is on: only a forgoes
     guard = asked(before, present, 97.0, guard=GuardState.empty(before), elapsed_h=2.0).guard
-    assert guard.forgone_usd_per_mw.tolist() == pytest.approx([6.0, 0.0])
+    assert guard["forgone_usd_per_mw"].tolist() == pytest.approx([6.0, 0.0])
     assert not guard.fits(after)
     carried = asked(after, present, 97.0, guard=guard, elapsed_h=0.0).guard
-    assert carried.forgone_usd_per_mw.tolist() == pytest.approx([0.0, 6.0])
+    assert carried["forgone_usd_per_mw"].tolist() == pytest.approx([0.0, 6.0])
 
 
 def test_a_poor_step_under_a_rich_one_is_not_put_to_sleep():

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.optimizer.backtest.case import Case
+from hcp_pipelines.policy.guard import BEHIND_MOST, DISTRUSTED_AT, TRUSTED_AT
 
 if TYPE_CHECKING:
     from hcp_pipelines.optimizer.backtest.strategies import Strikes
@@ -61,17 +62,36 @@ def _follow(stays: Bools, wakes: Bools, starts_on: bool) -> Bools:
 
 
 def _guarded(case: Case, stays: Bools, wakes: Bools, starts_on: bool) -> Schedule:
-    """As `_follow`, with ski-rental accounts: margins forgone asleep, losses of a spell awake, each against a wake's cost."""
+    """As `_follow`, with the guard's accounts: ski rental in truth and on paper, and trust in the strikes."""
+    real, paper, plain = _Rental(starts_on), _Rental(starts_on), _Rental(starts_on)
     margins = np.nan_to_num(case.known.margin_usd_per_mwh) * case.step_h
-    on, forgone, lost, guarded, is_on = starts_on, 0.0, 0.0, 0, []
+    behind, is_distrusted, guarded, is_on = 0.0, False, 0, []
     for gain, wake_usd, stay, wake in zip(
         margins.tolist(), case.known.wake_usd.tolist(), stays.tolist(), wakes.tolist(), strict=True
     ):
-        forgone = (forgone if on else forgone + gain) if gain > 0 else 0.0
-        lost = (lost - gain if on else lost) if gain < 0 else 0.0
-        must_wake, must_sleep = gain > 0 and forgone >= wake_usd, gain < 0 and lost >= wake_usd
-        wanted = stay if on else wake
-        on = (wanted or must_wake) and not must_sleep
-        guarded += on is not wanted
-        is_on.append(on)
+        lead = paper.turn(gain, wake_usd, stay, wake) - plain.turn(gain, wake_usd, True, gain > 0)
+        behind = min(max(behind - (lead / wake_usd if wake_usd else 0.0), 0.0), BEHIND_MOST)
+        is_distrusted = behind > TRUSTED_AT if is_distrusted else behind >= DISTRUSTED_AT
+        wanted = stay if real.is_on else wake
+        real.turn(gain, wake_usd, is_distrusted or stay, gain > 0 if is_distrusted else wake)
+        guarded += real.is_on is not wanted
+        is_on.append(real.is_on)
     return Schedule(np.array(is_on, dtype=np.bool_), starts_on, guarded)
+
+
+@dataclass
+class _Rental:
+    """Ski rental of one asset: margins forgone asleep, losses of a spell awake, each against a wake's cost."""
+
+    is_on: bool
+    forgone: float = 0.0
+    lost: float = 0.0
+
+    def turn(self, gain: float, wake_usd: float, stay: bool, wake: bool) -> float:
+        """One interval with a margin of `gain` dollars; what it earned."""
+        was_on = self.is_on
+        self.forgone = (self.forgone if was_on else self.forgone + gain) if gain > 0 else 0.0
+        self.lost = (self.lost - gain if was_on else self.lost) if gain < 0 else 0.0
+        must_wake, must_sleep = gain > 0 and self.forgone >= wake_usd > 0, gain < 0 and self.lost >= wake_usd > 0
+        self.is_on = ((stay if was_on else wake) or must_wake) and not must_sleep
+        return (gain if self.is_on else 0.0) - (wake_usd if self.is_on and not was_on else 0.0)
