@@ -5,6 +5,7 @@ What comes back is taken in by `returns`; when to plan is the service's to say.
 
 import asyncio
 import math
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -63,9 +64,10 @@ class FacilityControl:
         self._policy_held = 0  # by the gateway
         self._locks_held = 0  # the version that the gateway holds
         self._sessions = self._planned_in = 0
+        self._session = 0  # the number of the stream, as announced
         self._planned_at_s = float("-inf")
         self._log = structlog.get_logger("allocator").bind(facility_id=site.facility_id)
-        handlers = Handlers(self._announced, self._received, self._lost, lambda: hooks.announce(self))
+        handlers = Handlers(self._announced, self._received, self._lost, self._announce)
         self.session = GatewaySession(site.facility_id, site.address, handlers, hooks.dial, hooks.tls)
         self._resuming: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self.session.run())
@@ -99,6 +101,7 @@ class FacilityControl:
     def send(self, wave: Wave, journalled_ns: int) -> None:
         """The journalled wave leaves."""
         self.owner.take(wave)
+        wave.command.session = self._session
         if not self.session.send(pb.OwnerMessage(command=wave.command)):
             return
         self._returns.in_flight[str(wave.command_id)] = InFlight(wave, self._wiring.clock.monotonic_ns(), journalled_ns)
@@ -204,6 +207,11 @@ class FacilityControl:
         self.session.send(pb.OwnerMessage(set_locks=locks))
 
     # -- session ------------------------------------------------------------------------------------------------------
+
+    async def _announce(self) -> pb.Announce:
+        message = await self._hooks.announce(self)
+        message.session = self._session = uuid.uuid4().int >> 64
+        return message
 
     def _announced(self, state: pb.FacilityState) -> None:
         self.owner.devices.adopt(state.states, state.observed, self._now_s())

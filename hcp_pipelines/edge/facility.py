@@ -211,6 +211,9 @@ class FacilityGateway:
             ack = pb.Ack.FromString(known)
             ack.duplicate = True
             return ack
+        if not self.owners.is_of(session, command):
+            detail = f"it was made for session {command.session}, this is {session.number}"
+            return self._refuse(command, RefusalCode.REPLAYED.value, detail)
         return await self._stored(command, received_s)
 
     async def _stored(self, command: pb.Command, received_s: float) -> pb.Ack:

@@ -30,6 +30,7 @@ class Session:
     owner: str
     epoch: int
     outbox: Outbox
+    number: int = 0  # as the owner announced it
 
 
 class Owners:
@@ -54,6 +55,10 @@ class Owners:
         """Whether a session is the one that is obeyed."""
         return self._session is session
 
+    def is_of(self, session: Session, command: pb.Command) -> bool:
+        """Whether a command was made for a session; what was made for one before is over, whoever sends it again."""
+        return command.session == session.number
+
     def tell(self, message: pb.GatewayMessage) -> None:
         """Send the owner something, if there is one; who comes later reads it from the log."""
         if self._session is not None:
@@ -74,7 +79,7 @@ class Owners:
             reply = pb.AnnounceReply(accepted=False, refusal=refusal, highest_epoch=self.epoch)
             outbox.send(pb.GatewayMessage(announce_reply=reply))
             return None
-        session = self._claim = Session(message.owner, message.epoch, outbox)
+        session = self._claim = Session(message.owner, message.epoch, outbox, message.session)
         self.note_journalled(message.resume_after_seq)
         return session
 

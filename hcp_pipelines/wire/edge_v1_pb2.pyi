@@ -39,20 +39,22 @@ class GatewayMessage(_message.Message):
     def __init__(self, announce_reply: _Optional[_Union[AnnounceReply, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., settled: _Optional[_Union[Settled, _Mapping]] = ..., local_event: _Optional[_Union[LocalEvent, _Mapping]] = ..., locks_held: _Optional[_Union[LocksHeld, _Mapping]] = ..., policy_judged: _Optional[_Union[PolicyJudged, _Mapping]] = ...) -> None: ...
 
 class Announce(_message.Message):
-    __slots__ = ("facility_id", "owner", "epoch", "generation", "resume_after_seq", "lease_epoch")
+    __slots__ = ("facility_id", "owner", "epoch", "generation", "resume_after_seq", "lease_epoch", "session")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     RESUME_AFTER_SEQ_FIELD_NUMBER: _ClassVar[int]
     LEASE_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     owner: str
     epoch: int
     generation: int
     resume_after_seq: int
     lease_epoch: int
-    def __init__(self, facility_id: _Optional[str] = ..., owner: _Optional[str] = ..., epoch: _Optional[int] = ..., generation: _Optional[int] = ..., resume_after_seq: _Optional[int] = ..., lease_epoch: _Optional[int] = ...) -> None: ...
+    session: int
+    def __init__(self, facility_id: _Optional[str] = ..., owner: _Optional[str] = ..., epoch: _Optional[int] = ..., generation: _Optional[int] = ..., resume_after_seq: _Optional[int] = ..., lease_epoch: _Optional[int] = ..., session: _Optional[int] = ...) -> None: ...
 
 class AnnounceReply(_message.Message):
     __slots__ = ("accepted", "refusal", "highest_epoch", "state")
@@ -123,7 +125,7 @@ class ReadLogRequest(_message.Message):
     def __init__(self, facility_id: _Optional[str] = ..., after_seq: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("command_id", "facility_id", "epoch", "generation", "assignments", "deadline_ms", "tick_id", "policy_id", "reason", "wave")
+    __slots__ = ("command_id", "facility_id", "epoch", "generation", "assignments", "deadline_ms", "tick_id", "policy_id", "reason", "wave", "session")
     COMMAND_ID_FIELD_NUMBER: _ClassVar[int]
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -134,6 +136,7 @@ class Command(_message.Message):
     POLICY_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     WAVE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     command_id: str
     facility_id: str
     epoch: int
@@ -144,7 +147,8 @@ class Command(_message.Message):
     policy_id: int
     reason: str
     wave: int
-    def __init__(self, command_id: _Optional[str] = ..., facility_id: _Optional[str] = ..., epoch: _Optional[int] = ..., generation: _Optional[int] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., deadline_ms: _Optional[int] = ..., tick_id: _Optional[int] = ..., policy_id: _Optional[int] = ..., reason: _Optional[str] = ..., wave: _Optional[int] = ...) -> None: ...
+    session: int
+    def __init__(self, command_id: _Optional[str] = ..., facility_id: _Optional[str] = ..., epoch: _Optional[int] = ..., generation: _Optional[int] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., deadline_ms: _Optional[int] = ..., tick_id: _Optional[int] = ..., policy_id: _Optional[int] = ..., reason: _Optional[str] = ..., wave: _Optional[int] = ..., session: _Optional[int] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("index", "state", "slots")

@@ -38,6 +38,7 @@ def skip_fencing() -> Patches:
     return [
         patch.object(facility_module, "check_command", lambda *_: ("", "")),
         patch.object(Owners, "obeys", lambda *_: True),
+        patch.object(Owners, "is_of", lambda *_: True),
     ]
 
 
@@ -190,6 +191,11 @@ def forget_refusals() -> Patches:
     return [patch.object(Acks, "remember", remember)]
 
 
+def take_of_any_session() -> Patches:
+    """What was made for an earlier session is taken on."""
+    return [patch.object(Owners, "is_of", lambda *_: True)]
+
+
 def leave_void_unsaid() -> Patches:
     """That a command came too late is not stored, where the disk did not take it at first."""
 
@@ -217,6 +223,7 @@ BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
     "trust-stale-prices": (trust_stale_prices, "nothing on stale prices"),
     "need-a-policy": (need_a_policy, "hold then fallback"),
     "forget-refusals": (forget_refusals, "no lost command"),
+    "take-of-any-session": (take_of_any_session, "no lost command"),
     "leave-void-unsaid": (leave_void_unsaid, "no lost command"),
 }
 

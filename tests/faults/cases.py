@@ -75,10 +75,10 @@ def _handed_over_after_a_sale() -> tuple[Happening, ...]:
     return (Happening(9, "stop prices", "all", 100.0), *_each(10, "sell reserve", 20.0, 0.5), *kills)
 
 
-def _refused_and_repeated() -> tuple[Happening, ...]:
+def _refused_and_repeated(*meanwhile: Happening) -> tuple[Happening, ...]:
     """Commands come while the disk is full, and again when there is room."""
-    again = (Happening(21 + n * 0.1, "repeat an old command", FACILITIES[n % 3]) for n in range(60))
-    return (*_each(7, "fill disk", 13.0, 0.0), *again)
+    again = (Happening(25 + n * 0.1, "repeat an old command", FACILITIES[n % 3]) for n in range(60))
+    return (*_each(7, "fill disk", 13.0, 0.0), *meanwhile, *again)
 
 
 def _slow_and_then_full() -> tuple[Happening, ...]:
@@ -86,6 +86,8 @@ def _slow_and_then_full() -> tuple[Happening, ...]:
     curtailed = _each(12, "curtail", 40.0, 0.1)
     return (*_each(11.5, "slow disk", 35.0, 60.0), *curtailed, *_each(13, "fill disk", 30.0, 0.0))
 
+
+GATEWAYS_RESTART = _killed("gateway", 1.0, (20.5, "gw-1"), (20.6, "gw-2"))
 
 CASES = {
     "skip-fencing": Case(2, 55, _old_commands_come_late()),
@@ -107,5 +109,6 @@ CASES = {
     "trust-stale-prices": Case(1, 70, (Happening(9, "stop prices", "all", 60.0), *_each(60, "policy", 0.0, 0.0))),
     "need-a-policy": Case(1, 110, _handed_over_after_a_sale()),
     "forget-refusals": Case(1, 30, _refused_and_repeated(), calm_s=70.0),
+    "take-of-any-session": Case(1, 40, _refused_and_repeated(*GATEWAYS_RESTART), calm_s=70.0),
     "leave-void-unsaid": Case(2, 50, _slow_and_then_full(), calm_s=70.0),
 }  # fmt: skip

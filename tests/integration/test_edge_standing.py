@@ -246,6 +246,22 @@ async def test_that_a_late_command_is_void_is_stored_when_the_disk_has_room_agai
     assert site.world.switched(late.command_id) == []
 
 
+async def test_a_command_that_was_made_for_an_earlier_session_is_refused_unless_it_was_taken_on_then(site, monkeypatch):
+    owner = await site.owner(session=7)
+    taken, refused = (owner.make((FULL, range(n, n + 5)), session=7) for n in (0, 10))
+    await owner.send(taken)
+    with monkeypatch.context() as full:
+        full.setattr(os, "fdatasync", _no_space)
+        assert (await owner.send(refused)).refusal == "store_failed"
+    await site.restart()
+    again = await site.owner(session=8)
+    ack = await again.send(refused)
+    assert (ack.refusal, "session 7" in ack.detail, ack.duplicate) == ("replayed", True, False)
+    ack = await again.send(taken)
+    assert (ack.refusal, bits(ack.assignments[0].accepted), ack.duplicate) == ("", list(range(5)), True)
+    assert site.world.switched(refused.command_id) == []
+
+
 @pytest.mark.parametrize("jump", [1_000_001, 2**63, 2**64 - 1])
 async def test_an_epoch_that_jumps_too_far_is_refused_and_shuts_nobody_out(site, jump):
     owner = await site.owner()

@@ -42,8 +42,10 @@ class Site:
         await self.gateway.stop()
         await self._open()
 
-    async def owner(self, epoch=1, facility="one"):
-        owner = await Owner(self.gateway.address, facility=facility, name=f"alloc-{epoch}", epoch=epoch).own()
+    async def owner(self, epoch=1, facility="one", **announced):
+        owner = await Owner(self.gateway.address, facility=facility, name=f"alloc-{epoch}", epoch=epoch).own(
+            **announced
+        )
         self.owners.append(owner)
         return owner
 
