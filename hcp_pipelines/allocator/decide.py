@@ -3,11 +3,10 @@
 Which devices carry it out, and how many of them now, is planned in `policy.waves`; keeping state is the owner's.
 """
 
-import math
 from dataclasses import dataclass
 from datetime import datetime
 
-from hcp_pipelines.allocator.health import InputAges, InputHealth, Phase, Step
+from hcp_pipelines.allocator.health import InputAges, Phase, Step
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.domain.modes import ReasonCode
@@ -49,8 +48,10 @@ class Wanted:
     binding: tuple[str, ...] = ()
 
 
-def input_ages(site: Site, in_force: InForce | None, book: MarketBook, limits: Limits) -> InputAges:
-    """Until when each input is good, simulated Unix seconds; a policy that there is not does not expire."""
+def input_ages(
+    site: Site, in_force: InForce | None, expires_at_s: float, book: MarketBook, limits: Limits
+) -> InputAges:
+    """Until when each input is good, simulated Unix seconds; `expires_at_s` is the policy's, or that of the one before."""
     power, bitcoin = book.power(site.settlement_point), book.bitcoin()
     ends = [float("-inf") if power is None else power.source_at.timestamp() + limits.power_staleness_s]
     blocks = in_force.policy.blocks if in_force is not None else ()
@@ -58,7 +59,7 @@ def input_ages(site: Site, in_force: InForce | None, book: MarketBook, limits: L
         ends.append(bitcoin.source_at.timestamp() + limits.bitcoin_staleness_s)
     return InputAges(
         price_stale_at_s=min(ends),
-        policy_expires_at_s=math.inf if in_force is None else in_force.policy.expires_at.timestamp(),
+        policy_expires_at_s=expires_at_s,
         values_seen=book.values_seen.get(site.settlement_point, 0),
         is_first_value=book.gap_s(site.settlement_point) > limits.power_staleness_s,
     )
@@ -96,10 +97,3 @@ def static_plan(site: Site, book: MarketBook, present: Ints) -> Wanted:
     targets = fallback_targets(site.shape, site.fallback, present)
     reasons = (ReasonCode.FALLBACK_PLAN,) * len(site.shape.group_ids)
     return Wanted(targets, reasons, book.decision_price(site.settlement_point), None)
-
-
-def assess(
-    site: Site, in_force: InForce | None, book: MarketBook, health: InputHealth, now_s: float, limits: Limits
-) -> Step:
-    """The phase of the facility's inputs at a simulated instant."""
-    return health.assess(now_s, input_ages(site, in_force, book, limits), limits.hold_s)

@@ -3,19 +3,22 @@
 What it wants is worked out in `decide`; what is done of it is the owner's to say.
 """
 
+import math
 from datetime import datetime
 
 import numpy as np
 
 from hcp_pipelines.allocator import metrics
-from hcp_pipelines.allocator.decide import InForce, Limits, Wanted, assess, static_plan, want
-from hcp_pipelines.allocator.health import InputHealth, Phase
+from hcp_pipelines.allocator.decide import InForce, Limits, Wanted, input_ages, static_plan, want
+from hcp_pipelines.allocator.health import InputHealth, Phase, Step
 from hcp_pipelines.allocator.market import Latest, MarketBook
 from hcp_pipelines.allocator.memory import Memory, guard_of
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.domain.modes import DispatchRegime
 from hcp_pipelines.policy.arrays import Floats, Ints
 from hcp_pipelines.policy.guard import GuardState
+
+EXPIRES = "policy_expires_at_s"  # in what a successor is handed
 
 
 class Following:
@@ -47,9 +50,18 @@ class Following:
         own = self.in_force.policy.basis_tick_id if self.in_force else 0
         return max(own, self._inherited_basis)
 
-    def with_guard(self, memory: Memory) -> Memory:
-        """What a successor should know: the accounts that were inherited, as long as there are no newer ones."""
-        return memory if self.guard is not None else memory | {"guard": self._inherited.get("guard", {})}
+    @property
+    def expires_at_s(self) -> float:
+        """When the last policy in force here stops being good, or of a predecessor: Unix seconds; infinite where none was."""
+        if self.in_force is not None:
+            return self.in_force.policy.expires_at.timestamp()
+        return float(self._inherited.get(EXPIRES, math.inf))
+
+    def handed_on(self, memory: Memory) -> Memory:
+        """What a successor should know, with the accounts that were inherited, as long as there are no newer ones."""
+        guard = {} if self.guard is not None else {"guard": self._inherited.get("guard", {})}
+        expires = {EXPIRES: self.expires_at_s} if math.isfinite(self.expires_at_s) else {}
+        return memory | guard | expires
 
     def newest_tick(self, site: Site, book: MarketBook) -> Latest | None:
         """The newest tick that means something here."""
@@ -69,8 +81,7 @@ class Following:
         if self.in_force is None and book.power(site.settlement_point) is None:
             return None  # nothing has begun yet
         now_s = now.timestamp()
-        step = assess(site, self.in_force, book, self._health, now_s, self.limits)
-        metrics.PHASE.labels(site.facility_id).set(int(step.phase))
+        step = self._assess(site, book, now_s)
         if self.in_force is None:
             return static_plan(site, book, present) if step.phase is Phase.FALLBACK else None
         guard = self.guard or GuardState.empty(self.in_force.compiled)
@@ -81,3 +92,10 @@ class Following:
         if step.phase is Phase.NORMAL and wanted is not None and wanted.guard is not None:
             self.guard = wanted.guard
         return wanted
+
+    def _assess(self, site: Site, book: MarketBook, now_s: float) -> Step:
+        """The phase of the facility's inputs at a simulated instant."""
+        ages = input_ages(site, self.in_force, self.expires_at_s, book, self.limits)
+        step = self._health.assess(now_s, ages, self.limits.hold_s)
+        metrics.PHASE.labels(site.facility_id).set(int(step.phase))
+        return step

@@ -77,7 +77,7 @@ class Owner(Known):
 
     def memory(self) -> Memory:
         """What a successor should know; what was inherited, as long as there is nothing newer."""
-        return self.following.with_guard(self._memory(self.following.guard))
+        return self.following.handed_on(self._memory(self.following.guard))
 
     def stand(self, standing: Standing) -> None:
         """What stands over the facility has changed."""

@@ -23,8 +23,10 @@ def successor(rig):
     after = Rig(ramps=rig.site.ramps, clock=rig.clock)
     after.book = rig.book
     after.owner.following.guard = None
+    after.owner.following.in_force = None
     after.owner.inherit(json.loads(json.dumps(rig.owner.memory())), rig.owner.following.newest_basis)
-    after.owner.follow(rig.owner.in_force)
+    if rig.owner.in_force is not None:
+        after.owner.follow(rig.owner.in_force)
     states = rig.owner.devices.states.tobytes()
     after.owner.devices.adopt(states, states, rig.clock.now().timestamp())
     after.next_id = rig.next_id
@@ -166,6 +168,25 @@ def test_without_a_policy_two_good_values_end_the_fallback_plan_and_nothing_rise
     after.owner.follow(policy)
     after.tick(30.0)
     assert after.miners_on() == rig.miners_on()
+
+
+def test_a_successor_without_a_policy_goes_by_when_its_predecessors_expired():
+    rig = Rig()
+    expires_in_s = (rig.owner.in_force.policy.expires_at - rig.clock.now()).total_seconds()
+    after = without_policy(without_policy(rig))
+    after.clock.advance(expires_in_s - 400)
+    assert after.tick(400.0) is None, "no price moves anything without a policy"
+    after.clock.advance(LIMITS.hold_s + 100 - 400)
+    assert (after.tick(30.0), after.miners_on()) == (None, 500), "it holds"
+    assert after.tick(30.0) is not None
+    assert after.miners_on() == 0
+
+
+def test_where_there_never_was_a_policy_none_expires():
+    rig = Rig()
+    rig.owner.following.in_force = rig.owner.following.guard = None
+    rig.clock.advance(1e6)
+    assert [rig.tick(30.0), rig.tick(30.0), rig.tick(30.0)] == [None] * 3
 
 
 def test_without_a_policy_and_before_any_price_nothing_moves():
