@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hcp_pipelines.optimizer.backtest.simulate import simulate
-from hcp_pipelines.optimizer.backtest.strategies import Strikes
+from hcp_pipelines.optimizer.backtest.simulate import Strikes, simulate
 from hcp_pipelines.policy.arrays import compile_policy
 from hcp_pipelines.policy.evaluate import evaluate
 from hcp_pipelines.policy.guard import BEHIND_MOST, DISTRUSTED_AT, GuardState

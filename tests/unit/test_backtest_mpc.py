@@ -167,20 +167,13 @@ def test_what_the_point_has_before_a_long_gap_is_learnt_from_too(tmp_path):
         assert sorted({len(case) for case in request.training_cases(wanted, recorded)}) == [1500, 96 * 35 - 1600]
 
 
+def command(path, start, end):
+    return [*(["backtest", "--point", "HB_TEST", "--json", "--prices"]), str(path), "--from", start, "--to", end]
+
+
 def test_the_command_trains_reports_and_refuses(tmp_path, fewer_trees):
     write_folder(tmp_path, random_prices(96 * 60))
-    arguments = [
-        "backtest",
-        "--prices",
-        str(tmp_path),
-        "--point",
-        "HB_TEST",
-        "--from",
-        "2024-04-10",
-        "--to",
-        "2024-04-30",
-        "--json",
-    ]
+    arguments = command(tmp_path, "2024-04-10", "2024-04-30")
     one = ["--efficiency-j-per-th", "17.5", "--strategy", "mpc"]
     done = CliRunner().invoke(cli, [*arguments, *one], catch_exceptions=False)
     report = json.loads(done.stdout)
@@ -192,18 +185,7 @@ def test_the_command_trains_reports_and_refuses(tmp_path, fewer_trees):
 
 def test_without_history_mpc_is_left_out_unless_it_was_asked_for(tmp_path):
     write_folder(tmp_path, random_prices(96 * 12))
-    arguments = [
-        "backtest",
-        "--prices",
-        str(tmp_path),
-        "--point",
-        "HB_TEST",
-        "--from",
-        "2024-03-01",
-        "--to",
-        "2024-03-12",
-        "--json",
-    ]
+    arguments = command(tmp_path, "2024-03-01", "2024-03-12")
     report = json.loads(CliRunner().invoke(cli, arguments, catch_exceptions=False).stdout)
     assert "mpc" not in report["mean_gap_closed"]
     assert "mpc is left out" in report["notes"][0]

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from hcp_pipelines.optimizer.backtest.case import Case
-from hcp_pipelines.optimizer.backtest.series import Floats, instant
+from hcp_pipelines.optimizer.backtest.series import MICROSECONDS_PER_DAY, Floats, instant
 from hcp_pipelines.optimizer.backtest.simulate import Schedule
 
 DAYS_PER_BLOCK = 7.0
@@ -83,9 +83,9 @@ def account_of(case: Case, schedule: Schedule) -> Account:
 
 
 def _worst_day(case: Case, net: Floats) -> tuple[str, float]:
-    days = case.starts_us // 86_400_000_000
+    days = case.starts_us // MICROSECONDS_PER_DAY
     by_day = pl.DataFrame({"day": days, "usd": net}).group_by("day").agg(pl.col("usd").sum()).sort("usd", "day")
-    return f"{instant(int(by_day['day'][0]) * 86_400_000_000):%Y-%m-%d}", float(by_day["usd"][0])
+    return f"{instant(int(by_day['day'][0]) * MICROSECONDS_PER_DAY):%Y-%m-%d}", float(by_day["usd"][0])
 
 
 @dataclass(frozen=True)
@@ -125,13 +125,7 @@ def gap_closed(case: Case, accounts: Mapping[str, Account], name: str, seed: int
 
 def block_interval(gain: Floats, gap: Floats, seed: int = 0) -> Interval:
     """5 % and 95 % quantiles of Σ gain / Σ gap over blocks drawn with replacement; None with fewer than four blocks."""
-    if len(gap) < LEAST_BLOCKS:
-        return None, None
-    drawn = np.random.default_rng(seed).integers(len(gap), size=(DRAWS, len(gap)))
-    below = gap[drawn].sum(axis=1)
-    shares = gain[drawn].sum(axis=1)[below > 0] / below[below > 0]
-    low, high = np.quantile(shares, (0.05, 0.95))
-    return float(low), float(high)
+    return _interval_90([(gain, gap)], seed)
 
 
 def mean_interval(
@@ -141,14 +135,25 @@ def mean_interval(
 
     The same weeks are drawn for all of them: their prices are the same, and one efficiency more is no more evidence.
     """
-    weeks = [tuple(_by_week(case, _gain(accounts, n)) for n in (name, other, "oracle")) for case, accounts in parts]
-    blocks = len(weeks[0][0])
+    leads = [_gain(accounts, name) - _gain(accounts, other) for _, accounts in parts]
+    return _interval_90(
+        [
+            (_by_week(case, lead), _by_week(case, _gain(accounts, "oracle")))
+            for lead, (case, accounts) in zip(leads, parts, strict=True)
+        ],
+        seed,
+    )
+
+
+def _interval_90(pairs: Sequence[tuple[Floats, Floats]], seed: int) -> Interval:
+    """Of the mean of Σ gain / Σ gap over the pairs, the same blocks drawn for all."""
+    blocks = len(pairs[0][1])
     if blocks < LEAST_BLOCKS:
         return None, None
     drawn = np.random.default_rng(seed).integers(blocks, size=(DRAWS, blocks))
-    sums = [tuple(column[drawn].sum(axis=1) for column in columns) for columns in weeks]
-    usable = np.all([gap > 0 for _, _, gap in sums], axis=0)
-    shares = np.mean([(gain - less)[usable] / gap[usable] for gain, less, gap in sums], axis=0)
+    sums = [(gain[drawn].sum(axis=1), gap[drawn].sum(axis=1)) for gain, gap in pairs]
+    usable = np.all([gap > 0 for _, gap in sums], axis=0)
+    shares = np.mean([gain[usable] / gap[usable] for gain, gap in sums], axis=0)
     low, high = np.quantile(shares, (0.05, 0.95))
     return float(low), float(high)
 
@@ -158,7 +163,7 @@ def _gain(accounts: Mapping[str, Account], name: str) -> Floats:
 
 
 def _by_week(case: Case, values: Floats) -> Floats:
-    block = ((case.starts_us - case.starts_us[0]) // int(DAYS_PER_BLOCK * 86_400_000_000)).astype(np.int64)
+    block = ((case.starts_us - case.starts_us[0]) // int(DAYS_PER_BLOCK * MICROSECONDS_PER_DAY)).astype(np.int64)
     return np.bincount(block, weights=values).astype(np.float64)
 
 

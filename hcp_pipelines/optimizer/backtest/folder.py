@@ -153,8 +153,7 @@ def _with_history(rows: pl.DataFrame, start: datetime, sources: Sources, name: s
 
 def _rows_of(file: Path, point: str, column: str) -> pl.DataFrame:
     """The rows of one point, numbered as they stand in the file; a file without points is all of one."""
-    scan = pl.scan_csv(file) if file.suffix == ".csv" else pl.scan_parquet(file)
-    has_points = POINT in scan.collect_schema().names()
+    has_points = POINT in series.scan(file).collect_schema().names()
     rows = series.read_columns(file, (START, column, POINT) if has_points else (START, column)).with_row_index("row")
     return rows.filter(pl.col(POINT) == point) if has_points else rows
 
@@ -183,8 +182,7 @@ def _files(sources: Sources, columns: tuple[str, ...]) -> list[Path]:
 
 def _columns(file: Path) -> list[str]:
     try:
-        scan = pl.scan_csv(file) if file.suffix == ".csv" else pl.scan_parquet(file)
-        return scan.collect_schema().names()
+        return series.scan(file).collect_schema().names()
     except (OSError, pl.exceptions.PolarsError):
         return []
 

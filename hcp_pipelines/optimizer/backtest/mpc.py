@@ -11,7 +11,7 @@ from hcp_pipelines.forecasting.power_features import power_features
 from hcp_pipelines.optimizer.backtest.case import Case, Known
 from hcp_pipelines.optimizer.backtest.oracle import value_of_on
 from hcp_pipelines.optimizer.backtest.series import Floats
-from hcp_pipelines.optimizer.backtest.strategies import Strikes
+from hcp_pipelines.optimizer.backtest.simulate import Strikes
 from hcp_pipelines.optimizer.waiting import Lesson, Outlook, WaitingModel, learn
 
 

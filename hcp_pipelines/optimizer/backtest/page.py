@@ -9,6 +9,7 @@ from plotly.offline import get_plotlyjs
 
 from hcp_pipelines.optimizer.backtest.report import COLUMNS, rows_of
 from hcp_pipelines.optimizer.backtest.run import Report, Result
+from hcp_pipelines.optimizer.backtest.series import MICROSECONDS_PER_DAY
 
 _STYLE = (
     "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}"
@@ -68,7 +69,7 @@ def _by_month(result: Result) -> go.Figure:
 
 def _prices(result: Result) -> go.Figure:
     """Settled prices of the day that had most switches of the oracle, and who was on."""
-    days = result.case.starts_us // 86_400_000_000
+    days = result.case.starts_us // MICROSECONDS_PER_DAY
     busiest = int(np.bincount(days - days[0], weights=result.schedules["oracle"].wakes).argmax() + days[0])
     rows = np.flatnonzero(days == busiest)
     when = pl.Series(result.case.starts_us[rows]).cast(pl.Datetime("us", "UTC")).to_list()

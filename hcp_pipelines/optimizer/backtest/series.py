@@ -28,6 +28,7 @@ LOWEST_USD_PER_MWH = -1000.0  # below it, or above twice the offer cap of its da
 CAPS_USD_PER_MWH = ((datetime(2022, 1, 1, tzinfo=UTC), 9000.0), (datetime.max.replace(tzinfo=UTC), 5000.0))
 LONGEST_HELD_GAP = timedelta(hours=2)
 MICROSECONDS_PER_MINUTE = 60_000_000
+MICROSECONDS_PER_DAY = 1440 * MICROSECONDS_PER_MINUTE
 
 
 class SeriesError(ConfigError):
@@ -69,6 +70,11 @@ def instant(us: int) -> datetime:
     return datetime.fromtimestamp(us / 1e6, UTC)
 
 
+def scan(path: Path) -> pl.LazyFrame:
+    """A Parquet or CSV file, unread."""
+    return pl.scan_csv(path, try_parse_dates=True) if path.suffix == ".csv" else pl.scan_parquet(path)
+
+
 def read_columns(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
     """Columns of a Parquet or CSV file, instants as UTC.
 
@@ -76,7 +82,7 @@ def read_columns(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
         SeriesError: no such file, no table, or a column is missing.
     """
     try:
-        frame = pl.scan_csv(path, try_parse_dates=True) if path.suffix == ".csv" else pl.scan_parquet(path)
+        frame = scan(path)
         there = frame.collect_schema().names()
         missing = [c for c in columns if c not in there]
         if missing:
@@ -239,7 +245,7 @@ def hashprice_of(
         SeriesError: a day of the prices has none.
     """
     day = timedelta(days=1)
-    days = prices.starts_us // (86_400 * 1_000_000)
+    days = prices.starts_us // MICROSECONDS_PER_DAY
     values, earliest = np.empty(int(days[-1] - days[0]) + 1), min(by_day)
     for n in range(len(values)):
         wanted = date(1970, 1, 1) + day * (int(days[0]) + n - days_back)

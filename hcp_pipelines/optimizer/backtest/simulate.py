@@ -5,18 +5,27 @@ a test runs both over the same prices.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.optimizer.backtest.case import Case
+from hcp_pipelines.optimizer.backtest.series import Floats
 from hcp_pipelines.policy.guard import BEHIND_MOST, DISTRUSTED_AT, TRUSTED_AT
 
-if TYPE_CHECKING:
-    from hcp_pipelines.optimizer.backtest.strategies import Strikes
-
 Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Strikes:
+    """Prices in $/MWh per interval: asleep, wake below `on`; on, stay up to `off`."""
+
+    on: Floats
+    off: Floats
+
+    def cut(self, start: int) -> "Strikes":
+        """From an interval on."""
+        return Strikes(self.on[start:], self.off[start:])
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class Schedule:
         return ~self.is_on & self.before
 
 
-def simulate(case: Case, strikes: "Strikes", *, starts_on: bool = True, is_guarded: bool = False) -> Schedule:
+def simulate(case: Case, strikes: Strikes, *, starts_on: bool = True, is_guarded: bool = False) -> Schedule:
     """What an asset does under strikes against the known price; where none is known yet it stays as it is."""
     price = case.known.price_usd_per_mwh
     stays, wakes = ~(price > strikes.off), price < strikes.on

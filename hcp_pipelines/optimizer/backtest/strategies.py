@@ -13,25 +13,12 @@ import numpy as np
 
 from hcp_pipelines.optimizer.backtest.case import Case, Known
 from hcp_pipelines.optimizer.backtest.oracle import value_of_on
-from hcp_pipelines.optimizer.backtest.series import Floats
-from hcp_pipelines.optimizer.backtest.simulate import simulate
+from hcp_pipelines.optimizer.backtest.simulate import Strikes, simulate
 from hcp_pipelines.optimizer.steps import SLEEP_SHARE, WAKE_SHARE
 
 WAKE_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 SLEEP_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 LATE_SLEEP_SHARES = (*SLEEP_SHARES, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 100.0)  # told late, it pays to sit out most peaks
-
-
-@dataclass(frozen=True)
-class Strikes:
-    """Prices in $/MWh per interval: asleep, wake below `on`; on, stay up to `off`."""
-
-    on: Floats
-    off: Floats
-
-    def cut(self, start: int) -> "Strikes":
-        """From an interval on."""
-        return Strikes(self.on[start:], self.off[start:])
 
 
 class Strategy(Protocol):
