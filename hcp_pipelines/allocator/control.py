@@ -25,14 +25,13 @@ from hcp_pipelines.allocator.returns import InFlight, Returns, Wiring
 from hcp_pipelines.allocator.session import Dial, GatewaySession, Handlers
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.allocator.standing import Standing
-from hcp_pipelines.allocator.wave import ACK_DEADLINE_MS, Wave
+from hcp_pipelines.allocator.wave import ACK_DEADLINE_MS, COMMIT_WITHIN_S, Wave
 from hcp_pipelines.policy.obligations import Obligation, Status
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.channels import ClientTls
 from hcp_pipelines.wire.slots import encode_slots
 
 REMEMBER_EACH_S = 5.0
-COMMIT_WITHIN_S = 5.0  # a wave that took longer to journal is of the past
 RESUMED = "resumed"  # the gateway's word for: what you missed has been sent
 
 

@@ -1,6 +1,6 @@
 """What a preview starts from, read from Postgres and from what the gateway said. Nothing is written."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -44,8 +44,8 @@ async def load_situation(connection: Connection, site: Site, state: pb.FacilityS
         in_force=None if row is None else _in_force(row[0], row[1]),
         standing=(await read_standing(connection, one, now))[site.facility_id],
         obligations=(await read_obligations(connection, one))[site.facility_id],
-        bookings=await read_bookings(connection, site.facility_id, since),
-        switches=await read_switches(connection, site.facility_id, site.generation, now),
+        bookings=await read_bookings(connection, site.facility_id, since, timedelta()),
+        switches=await read_switches(connection, site.facility_id, site.generation, now, timedelta()),
         memory=await read_memory(connection, site.facility_id),
         now=now,
     )

@@ -34,6 +34,7 @@ from hcp_pipelines.allocator.predecessors import (
     read_switches,
 )
 from hcp_pipelines.allocator.standing import Standing, read_standing
+from hcp_pipelines.allocator.wave import COMMIT_WITHIN_S
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.fleet.inventory import FacilityInventory
@@ -151,6 +152,7 @@ class PostgresStore:
 
     def __init__(self, settings: Settings, clock: SystemClock) -> None:
         self._settings = settings
+        self._leaves_within = timedelta(seconds=COMMIT_WITHIN_S * clock.speed)  # simulated, from its plan on
         self._connections: dict[str, psycopg.AsyncConnection[Any]] = {}
         self.intake, self.leases = Intake(settings, clock), PostgresLeases(settings)
 
@@ -177,7 +179,7 @@ class PostgresStore:
             journalled_seq = await read_cursor(
                 connection, facility_id
             )  # first: what is journalled meanwhile is replayed
-            return Usage(await read_bookings(connection, facility_id, since), journalled_seq)
+            return Usage(await read_bookings(connection, facility_id, since, self._leaves_within), journalled_seq)
 
     async def take_over(self, facility_id: str, generation: int, now: datetime) -> Legacy:
         """All on one fresh connection."""
@@ -185,7 +187,7 @@ class PostgresStore:
             closed = await expire(connection, facility_id, now)
             memory = await read_memory(connection, facility_id)
             newest_basis = await read_newest_basis(connection, facility_id)
-            switches = await read_switches(connection, facility_id, generation, now)
+            switches = await read_switches(connection, facility_id, generation, now, self._leaves_within)
             standing = await read_standing(connection, [facility_id], now)
             obligations = await read_obligations(connection, [facility_id])
         return Legacy(closed, memory, newest_basis, switches, standing[facility_id], obligations[facility_id])

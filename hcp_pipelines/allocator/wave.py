@@ -20,6 +20,7 @@ from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import encode_slots
 
 ACK_DEADLINE_MS = 5_000
+COMMIT_WITHIN_S = 5.0  # real: a wave that took longer to journal is of the past
 FALLBACK_ACTOR = "facility file"  # whose static plan it is
 
 

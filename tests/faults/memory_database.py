@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -13,12 +13,13 @@ from hcp_pipelines.allocator.journal import Batch, CommandRow, Observation, Outc
 from hcp_pipelines.allocator.market import TickRow
 from hcp_pipelines.allocator.obligations import Rows
 from hcp_pipelines.allocator.standing import Standing, Timed
+from hcp_pipelines.allocator.wave import COMMIT_WITHIN_S
 from hcp_pipelines.fleet.inventory import FacilityInventory
 from hcp_pipelines.policy.obligations import Obligation, Signals, Status
 from hcp_pipelines.wire.slots import decode_slots
 from tests.faults.memory_server import Server
 from tests.faults.records import Admission, Journal, Span
-from tests.faults.virtual import VirtualLoop, real_s
+from tests.faults.virtual import SPEED, VirtualLoop, real_s
 
 ACTIVE = (Status.AWARDED, Status.ARMED, Status.DEPLOYED, Status.RECOVERING)
 
@@ -42,7 +43,8 @@ class Database(Server):
         self.open: dict[str, set[tuple[str, int]]] = {i.facility_id: set() for i in inventories}
         self.recorded_s: dict[tuple[str, int], float] = {}
         self.events: set[tuple[str, int, str]] = set()
-        self.bookings: dict[str, list[tuple[float, str, float]]] = {i.facility_id: [] for i in inventories}
+        self.acked_at: dict[tuple[str, int], datetime] = {}
+        self.observed: list[Observation] = []
         self.cursors: dict[str, int] = {}
         self.memories: dict[str, tuple[int, dict[str, Any]]] = {}
         self.ticks: list[TickRow] = []
@@ -132,17 +134,12 @@ class Database(Server):
         self.open[row.facility_id].add(key)
         self.recorded_s[key] = self.loop.now_s
         self.owner_of[key[0]] = owner
-        self._book(row.facility_id, row.simulated_at, row.feeder_id, row.mw_delta)
         self.journal.append(
             Journal(
                 self.loop.now_s, "commanded", row.facility_id, owner, row.epoch, *key, row.group_id, row.from_state,
                 row.to_state, tuple(decode_slots(row.slots, 1 << 20).tolist()), row.devices, row.reason, row.mw_delta,
             )
         )  # fmt: skip
-
-    def _book(self, facility_id: str, at: datetime, feeder_id: str, mw: float) -> None:
-        if mw:
-            self.bookings[facility_id].append((at.timestamp(), feeder_id, mw))
 
     def write_outcomes(self, batch: Batch) -> None:
         """All of it, or nothing."""
@@ -169,6 +166,8 @@ class Database(Server):
             return
         if o.event in ("acked", "expired"):
             self.open[command.facility_id].discard((o.command_id, o.assignment))
+        if o.event == "acked":
+            self.acked_at[o.command_id, o.assignment] = o.simulated_at
         self._append(command, o.event, o.devices, o.refused, o.deferred, o.failed, o.superseded)
 
     def _append(self, c: CommandRow, event: str, devices: int, *counts: int) -> None:
@@ -183,7 +182,7 @@ class Database(Server):
     def _observe(self, o: Observation) -> None:
         if not self._is_new(str(o.event_id), o.assignment, "observed"):
             return
-        self._book(o.facility_id, o.simulated_at, o.feeder_id, o.mw_delta)
+        self.observed.append(o)
         self.journal.append(
             Journal(
                 self.loop.now_s, "observed", o.facility_id, o.owner, o.epoch, str(o.event_id), o.assignment, o.group_id,
@@ -203,20 +202,25 @@ class Database(Server):
 
     def bookings_of(self, facility_id: str, since: datetime) -> list[tuple[float, str, float]]:
         """What used up the ramps."""
-        return sorted((b for b in self.bookings[facility_id] if b[0] > since.timestamp()), key=lambda b: b[0])
+        rows = [(self._left_at(k, r), r) for k, r in self.commanded.items() if r.facility_id == facility_id]
+        seen = [(o.simulated_at, o) for o in self.observed if o.facility_id == facility_id]
+        found = [(at.timestamp(), r.feeder_id, r.mw_delta) for at, r in [*rows, *seen] if at > since and r.mw_delta]
+        return sorted(found, key=lambda b: b[0])
+
+    def _left_at(self, key: tuple[str, int], row: CommandRow) -> datetime:
+        """When a command left at the latest."""
+        latest = row.simulated_at + timedelta(seconds=COMMIT_WITHIN_S * SPEED)
+        return min(self.acked_at.get(key, latest), latest)
 
     def switches(self, facility_id: str, generation: int, since: datetime) -> list[Switched]:
         """What was commanded and may have left."""
         rows = (
-            row
+            (self._left_at(key, row), row)
             for key, row in self.commanded.items()
             if row.facility_id == facility_id and row.generation == generation and (*key, "expired") not in self.events
         )
-        found = [r for r in rows if r.simulated_at > since and r.mw_delta]
-        return [
-            Switched(r.simulated_at.timestamp(), r.from_state, r.mw_delta, r.slots)
-            for r in sorted(found, key=lambda r: r.simulated_at)
-        ]
+        found = sorted(((at, r) for at, r in rows if at > since and r.mw_delta), key=lambda f: f[0])
+        return [Switched(at.timestamp(), r.from_state, r.mw_delta, r.slots) for at, r in found]
 
     # -- what stands --------------------------------------------------------------------------------------------------
 

@@ -132,8 +132,25 @@ async def test_a_successor_reads_what_used_up_the_ramps(database, connection):
     owned_by(database, "allocator-a")
     early, late = command(at=AT - timedelta(minutes=9), mw=-1.0), command(at=AT, mw=0.25)
     await write_commands(connection, "allocator-a", [late, early])
-    assert await read_bookings(connection, "hou-1", AT - timedelta(minutes=5)) == [(AT.timestamp(), "feeder-1", 0.25)]
-    assert len(await read_bookings(connection, "hou-1", AT - timedelta(minutes=10))) == 2
+    since = AT - timedelta(minutes=5)
+    assert await read_bookings(connection, "hou-1", since, timedelta()) == [(AT.timestamp(), "feeder-1", 0.25)]
+    assert len(await read_bookings(connection, "hou-1", AT - timedelta(minutes=10), timedelta())) == 2
+
+
+async def test_what_was_journalled_counts_from_when_it_left_at_the_latest(database, connection):
+    owned_by(database, "allocator-a")
+    acked, late, unknown = command(mw=-1.0), command(mw=-2.0), command(mw=-3.0)
+    await write_commands(connection, "allocator-a", [acked, late, unknown])
+    soon, later, within = AT + timedelta(seconds=40), AT + timedelta(hours=1), timedelta(seconds=100)
+    outcomes = [Outcome("acked", str(c.command_id), 0, at, devices=4) for c, at in ((acked, soon), (late, later))]
+    await write_batch(connection, Batch(outcomes=outcomes))
+    left = {-1.0: soon, -2.0: AT + within, -3.0: AT + within}
+    expected = sorted((at.timestamp(), mw) for mw, at in left.items())
+    bookings = await read_bookings(connection, "hou-1", AT + timedelta(seconds=30), within)
+    assert sorted((at_s, mw) for at_s, _, mw in bookings) == expected
+    assert [at_s for at_s, _, _ in bookings] == sorted(at_s for at_s, _, _ in bookings)
+    switches = await read_switches(connection, "hou-1", acked.generation, AT + timedelta(minutes=61), within)
+    assert sorted((s.at_s, s.mw_delta) for s in switches) == [e for e in expected if e[1] != -1.0]
 
 
 async def test_a_successor_reads_what_was_switched_within_the_hour_and_may_have_left(database, connection):
@@ -146,11 +163,11 @@ async def test_a_successor_reads_what_was_switched_within_the_hour_and_may_have_
     acked = [Outcome("acked", str(c.command_id), 0, AT, devices=4) for c in (late, early, long_ago)]
     await write_batch(connection, Batch(outcomes=acked))
     await expire(connection, "hou-1", AT)
-    found = await read_switches(connection, "hou-1", late.generation, AT)
+    found = await read_switches(connection, "hou-1", late.generation, AT, timedelta())
     assert [(s.at_s, s.mw_delta, s.slots) for s in found] == [
         (early.simulated_at.timestamp(), -1.0, early.slots), (AT.timestamp(), 0.25, late.slots),
     ]  # fmt: skip
-    assert await read_switches(connection, "hou-1", late.generation + 1, AT) == [], "other slots"
+    assert await read_switches(connection, "hou-1", late.generation + 1, AT, timedelta()) == [], "other slots"
 
 
 async def test_observations_and_history_are_kept(database, connection):
@@ -247,7 +264,7 @@ async def test_what_a_gateway_did_by_itself_is_on_the_ramp_windows_of_the_next_o
         )  # fmt: skip
 
     await write_batch(connection, Batch(observations=[observed(-0.4), observed(0.0)]))
-    bookings = await read_bookings(connection, "hou-1", AT - timedelta(seconds=1))
+    bookings = await read_bookings(connection, "hou-1", AT - timedelta(seconds=1), timedelta(seconds=100))
     assert bookings == [(AT.timestamp(), "feeder-1", -0.4)]
 
 
