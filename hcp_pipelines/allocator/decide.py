@@ -3,6 +3,7 @@
 Which devices carry it out, and how many of them now, is planned in `policy.waves`; keeping state is the owner's.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,6 +26,17 @@ class InForce:
     policy_id: int
     policy: Policy
     compiled: CompiledPolicy
+
+
+@dataclass(frozen=True)
+class LastPolicy:
+    """The last policy that an owner took: its tick (0 where none did), and when it stops being good, Unix seconds."""
+
+    basis_tick_id: int = 0
+    expires_at_s: float = math.inf
+
+
+NO_POLICY = LastPolicy()
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,12 @@
 What it wants is worked out in `decide`; what is done of it is the owner's to say.
 """
 
-import math
 from datetime import datetime
 
 import numpy as np
 
 from hcp_pipelines.allocator import metrics
-from hcp_pipelines.allocator.decide import InForce, Limits, Wanted, input_ages, static_plan, want
+from hcp_pipelines.allocator.decide import NO_POLICY, InForce, LastPolicy, Limits, Wanted, input_ages, static_plan, want
 from hcp_pipelines.allocator.health import InputHealth, Phase, Step
 from hcp_pipelines.allocator.market import Latest, MarketBook
 from hcp_pipelines.allocator.memory import Memory, guard_of
@@ -17,8 +16,6 @@ from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.domain.modes import DispatchRegime
 from hcp_pipelines.policy.arrays import Floats, Ints
 from hcp_pipelines.policy.guard import GuardState
-
-EXPIRES = "policy_expires_at_s"  # in what a successor is handed
 
 
 class Following:
@@ -31,7 +28,7 @@ class Following:
         self._health = InputHealth()
         self._guarded_at_s: float | None = None
         self._inherited: Memory = {}
-        self._inherited_basis = 0
+        self._last = NO_POLICY
 
     def follow(self, in_force: InForce) -> None:
         """Put an admitted policy in force."""
@@ -40,28 +37,26 @@ class Following:
             self.guard = guard_of(self._inherited, in_force.compiled)
         self.guard = self.guard.carried_to(in_force.compiled)
 
-    def inherit(self, memory: Memory, newest_basis: int) -> None:
-        """Go on from what a predecessor knew."""
-        self._inherited, self._inherited_basis = memory, newest_basis
+    def inherit(self, memory: Memory, last: LastPolicy) -> None:
+        """Go on from what a predecessor knew, and from the policy that it took last."""
+        self._inherited, self._last = memory, last
 
     @property
     def newest_basis(self) -> int:
         """The newest tick on which a policy rested that was in force here, this owner's or a predecessor's; 0 where none was."""
         own = self.in_force.policy.basis_tick_id if self.in_force else 0
-        return max(own, self._inherited_basis)
+        return max(own, self._last.basis_tick_id)
 
     @property
     def expires_at_s(self) -> float:
         """When the last policy in force here stops being good, or of a predecessor: Unix seconds; infinite where none was."""
         if self.in_force is not None:
             return self.in_force.policy.expires_at.timestamp()
-        return float(self._inherited.get(EXPIRES, math.inf))
+        return self._last.expires_at_s
 
-    def handed_on(self, memory: Memory) -> Memory:
-        """What a successor should know, with the accounts that were inherited, as long as there are no newer ones."""
-        guard = {} if self.guard is not None else {"guard": self._inherited.get("guard", {})}
-        expires = {EXPIRES: self.expires_at_s} if math.isfinite(self.expires_at_s) else {}
-        return memory | guard | expires
+    def with_guard(self, memory: Memory) -> Memory:
+        """What a successor should know: the accounts that were inherited, as long as there are no newer ones."""
+        return memory if self.guard is not None else memory | {"guard": self._inherited.get("guard", {})}
 
     def newest_tick(self, site: Site, book: MarketBook) -> Latest | None:
         """The newest tick that means something here."""

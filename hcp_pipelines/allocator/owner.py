@@ -12,7 +12,7 @@ import numpy as np
 
 from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.approvals import Approved, Question, wave_question
-from hcp_pipelines.allocator.decide import InForce, Limits, Wanted
+from hcp_pipelines.allocator.decide import NO_POLICY, InForce, LastPolicy, Limits, Wanted
 from hcp_pipelines.allocator.following import Following
 from hcp_pipelines.allocator.journal import HistoryRow
 from hcp_pipelines.allocator.known import Known
@@ -68,16 +68,16 @@ class Owner(Known):
         self.following.follow(in_force)
         self.ask()
 
-    def inherit(self, memory: Memory, newest_basis: int = 0) -> None:
+    def inherit(self, memory: Memory, last: LastPolicy = NO_POLICY) -> None:
         """Go on from what a predecessor knew; in later sessions of one's own it is older than what one has learnt since."""
         if not self._has_inherited:
             self._has_inherited = True
-            self.following.inherit(memory, newest_basis)
+            self.following.inherit(memory, last)
             self._recall(memory)
 
     def memory(self) -> Memory:
         """What a successor should know; what was inherited, as long as there is nothing newer."""
-        return self.following.handed_on(self._memory(self.following.guard))
+        return self.following.with_guard(self._memory(self.following.guard))
 
     def stand(self, standing: Standing) -> None:
         """What stands over the facility has changed."""

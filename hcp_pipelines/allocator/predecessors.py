@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 
+from hcp_pipelines.allocator.decide import NO_POLICY, LastPolicy
 from hcp_pipelines.allocator.devices import Switched
 
 SWITCHES_COUNT = timedelta(hours=1)  # simulated; minimum times above that are forgotten with their owner
@@ -19,8 +20,9 @@ _BOOKINGS = """
     where c.facility_id = %s and c.event in ('commanded', 'observed') and c.simulated_at > %s and c.mw_delta <> 0
     order by 1, c.id"""
 _READ_MEMORY = "select memory from owner_memory where facility_id = %s"
-_READ_BASIS = """
-    select p.basis_tick_id from policy_admissions a join policies p on p.id = a.policy_id
+_LAST_POLICY = """
+    select p.basis_tick_id, extract(epoch from p.expires_at)::float8
+    from policy_admissions a join policies p on p.id = a.policy_id
     where a.facility_id = %s and a.is_admitted order by a.id desc limit 1"""
 _SWITCHES = """
     select extract(epoch from least(a.simulated_at, c.simulated_at + %s))::float8, c.from_state, c.mw_delta, c.slots
@@ -44,10 +46,10 @@ async def read_memory(connection: Connection, facility_id: str) -> dict[str, Any
     return row[0] if row else {}
 
 
-async def read_newest_basis(connection: Connection, facility_id: str) -> int:
-    """The tick on which the last policy rests that an owner took; 0 where none did."""
-    row = await (await connection.execute(_READ_BASIS, (facility_id,))).fetchone()
-    return row[0] if row else 0
+async def read_last_policy(connection: Connection, facility_id: str) -> LastPolicy:
+    """The last policy that an owner took."""
+    row = await (await connection.execute(_LAST_POLICY, (facility_id,))).fetchone()
+    return LastPolicy(*row) if row else NO_POLICY
 
 
 async def read_bookings(

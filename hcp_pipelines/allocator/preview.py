@@ -86,7 +86,7 @@ class Preview:
 def preview(situation: Situation) -> Preview:
     """What the facility's owner would do now with all that stands, and with nothing new from outside."""
     clock = ManualClock(situation.now)
-    owner = _owner(situation, clock)
+    owner = owner_in(situation, clock)
     before, states = owner.present(), owner.devices.states.copy()
     waves, resting = _waves(owner, clock, situation)
     after, moved = owner.present(), int((owner.devices.states != states).sum())
@@ -127,7 +127,8 @@ def with_policy(situation: Situation, in_force: InForce) -> Situation:
     return dataclasses.replace(situation, site=site, in_force=in_force)
 
 
-def _owner(situation: Situation, clock: ManualClock) -> Owner:
+def owner_in(situation: Situation, clock: ManualClock) -> Owner:
+    """An owner that knows what the facility's own does, on a clock of its own."""
     never = Limits(math.inf, math.inf, math.inf, math.inf)
     owner = Owner(situation.site, 0, clock, never)
     owner.devices.adopt(situation.commanded, situation.observed, situation.now.timestamp())

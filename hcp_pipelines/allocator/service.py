@@ -119,7 +119,7 @@ class Allocator:
                 legacy = await self._store.take_over(
                     control.site.facility_id, control.site.generation, self._context.clock.now()
                 )
-            control.owner.inherit(legacy.memory, legacy.newest_basis)
+            control.owner.inherit(legacy.memory, legacy.last_policy)
             control.owner.devices.restore(legacy.switches)
             control.stand(legacy.standing)
             control.owner.obligations.take(legacy.obligations)

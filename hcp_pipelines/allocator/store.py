@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import psycopg
 
 from hcp_pipelines.allocator.approvals import Approved, Question
+from hcp_pipelines.allocator.decide import LastPolicy
 from hcp_pipelines.allocator.devices import Switched
 from hcp_pipelines.allocator.intake import CHANNELS, POLL_S, Intake, PolicyRow
 from hcp_pipelines.allocator.journal import (
@@ -29,8 +30,8 @@ from hcp_pipelines.allocator.obligation_table import Rows, read_obligations, wri
 from hcp_pipelines.allocator.predecessors import (
     read_bookings,
     read_cursor,
+    read_last_policy,
     read_memory,
-    read_newest_basis,
     read_switches,
 )
 from hcp_pipelines.allocator.standing import Standing, read_standing
@@ -57,14 +58,11 @@ class Usage:
 
 @dataclass(frozen=True)
 class Legacy:
-    """What a new owner goes on from; `closed` commands of predecessors had never left.
-
-    `newest_basis` is the tick of the last policy that somebody took; 0 where nobody did.
-    """
+    """What a new owner goes on from; `closed` commands of predecessors had never left."""
 
     closed: int
     memory: Memory
-    newest_basis: int
+    last_policy: LastPolicy
     switches: Sequence[Switched]
     standing: Standing
     obligations: Rows
@@ -186,11 +184,11 @@ class PostgresStore:
         async with await self._connect() as connection:
             closed = await expire(connection, facility_id, now)
             memory = await read_memory(connection, facility_id)
-            newest_basis = await read_newest_basis(connection, facility_id)
+            last_policy = await read_last_policy(connection, facility_id)
             switches = await read_switches(connection, facility_id, generation, now, self._leaves_within)
             standing = await read_standing(connection, [facility_id], now)
             obligations = await read_obligations(connection, [facility_id])
-        return Legacy(closed, memory, newest_basis, switches, standing[facility_id], obligations[facility_id])
+        return Legacy(closed, memory, last_policy, switches, standing[facility_id], obligations[facility_id])
 
     async def close_unsent(self, facility_id: str, now: datetime, older_than: timedelta) -> int:
         """See `journal.expire`."""

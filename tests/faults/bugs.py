@@ -220,7 +220,7 @@ BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
     "forget-uncertain-commits": (forget_uncertain_commits, "no lost command"),
     "forget-late-commits": (forget_late_commits, "no lost command"),
     "ignore-floor": (ignore_floor, "floors"),
-    "trust-stale-prices": (trust_stale_prices, "nothing on stale prices"),
+    "trust-stale-prices": (trust_stale_prices, "nothing on old inputs"),
     "need-a-policy": (need_a_policy, "hold then fallback"),
     "forget-refusals": (forget_refusals, "no lost command"),
     "take-of-any-session": (take_of_any_session, "no lost command"),

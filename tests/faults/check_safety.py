@@ -1,4 +1,4 @@
-"""The checker's part about safe behaviour in time: stale prices, and gateways that nobody speaks to."""
+"""The checker's part about safe behaviour in time: prices and policies that are too old, and gateways that nobody speaks to."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -11,26 +11,26 @@ KNOWN_S = 3.0  # real: until it is noticed that something has become stale
 BEGUN_S = 20.0  # real: until a fallback plan is under way once it is due, whoever has to see to it
 
 
-def nothing_for_money_on_stale_prices(site: Site) -> Iterator[Violation]:
-    """A price that is too old moves nothing."""
-    for stale in _spans(site, "stale"):
+def nothing_for_money_on_old_inputs(site: Site) -> Iterator[Violation]:
+    """A price that is too old moves nothing, nor does a policy."""
+    for old in _old(site):
         for row in site.commanded.values():
-            if row.reason in ECONOMIC and stale.from_s + KNOWN_S < row.at_s < stale.until_s:
+            if row.reason in ECONOMIC and old.from_s + KNOWN_S < row.at_s < old.until_s:
                 yield Violation(
                     row.at_s,
-                    "nothing on stale prices",
+                    "nothing on old inputs",
                     site.id,
-                    f"{row.owner} acted for {row.reason}, stale since {stale.from_s:.2f} s",
+                    f"{row.owner} acted for {row.reason}, {old.what} since {old.from_s:.2f} s",
                 )
 
 
 def fallback_in_time(site: Site) -> Iterator[Violation]:
-    """Stale for the hold's time, or alone for its own: the fallback plan is under way."""
+    """Inputs too old for the hold's time, or alone for its own: the fallback plan is under way."""
     hold_s = site.facility.hold_s / site.run.speed
-    for stale in _spans(site, "stale"):
+    for old in _old(site):
         # nobody can act, or somebody else has the last word
         others = [span for what in ("alone", "obligation", "override") for span in _spans(site, what)]
-        yield from _begun(site, "hold then fallback", stale.from_s + hold_s, stale.until_s, others)
+        yield from _begun(site, "hold then fallback", old.from_s + hold_s, old.until_s, others)
     after_s = site.facility.fallback_after_s / site.run.speed
     fresh_s = site.facility.price_staleness_s / site.run.speed
     for alone in _spans(site, "alone"):
@@ -74,8 +74,16 @@ def no_fallback_too_early(site: Site) -> Iterator[Violation]:
             )
 
 
+def _old(site: Site) -> list[Span]:
+    """When prices were too old, and from a policy's expiry to the next."""
+    taken = sorted((a for a in site.run.admissions if a.facility_id == site.id), key=lambda a: a.at_s)
+    until_s = [*(a.at_s for a in taken[1:]), site.run.ends_s]
+    ended = [Span("policy expired", site.id, a.expires_s, end_s) for a, end_s in zip(taken, until_s, strict=False)]
+    return [*_spans(site, "stale"), *(span for span in ended if span.from_s < span.until_s)]
+
+
 def _spans(site: Site, what: str) -> list[Span]:
     return [s for s in site.run.spans if s.what == what and s.facility_id == site.id]
 
 
-SAFETY_CHECKS = (nothing_for_money_on_stale_prices, fallback_in_time, no_fallback_too_early)
+SAFETY_CHECKS = (nothing_for_money_on_old_inputs, fallback_in_time, no_fallback_too_early)

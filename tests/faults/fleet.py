@@ -21,6 +21,7 @@ KINDS: dict[str, tuple[tuple[DeviceState, float, float], ...]] = {  # state, kW,
 PUE, WINDOW_S = 1.1, 300.0
 PORTFOLIO_MW = 0.16
 STALE_S, HOLD_S, FALLBACK_AFTER_S = 900.0, 600.0, 1200.0
+POLICY_LASTS_S = 3000.0
 MIN_UP_S, MIN_DOWN_S = 240.0, 180.0
 
 
@@ -135,7 +136,7 @@ def policy(
     )  # fmt: skip
     return Policy(
         facility_id=made.facility_id, settlement_point=made.settlement_point, basis_tick_id=basis, solved_at=at,
-        refresh_due_at=at + timedelta(hours=1), expires_at=at + timedelta(hours=6),
+        refresh_due_at=at + timedelta(seconds=POLICY_LASTS_S / 2), expires_at=at + timedelta(seconds=POLICY_LASTS_S),
         input_age_s={"power.rt_lmp": 0.0, "btc.usd": 0.0},
         inventory_generation=made.generation, obligations_version=version, groups=tuple(groups), blocks=tuple(made_blocks),
         couplings=couplings,

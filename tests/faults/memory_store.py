@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from hcp_pipelines.allocator.approvals import Approved, Question
+from hcp_pipelines.allocator.decide import NO_POLICY, LastPolicy
 from hcp_pipelines.allocator.intake import LOOK_BACK_IDS, POLL_S, RECENT_PER_SERIES, PolicyRow
 from hcp_pipelines.allocator.journal import Batch, CommandRow
 from hcp_pipelines.allocator.market import TickRow
@@ -18,7 +19,7 @@ from hcp_pipelines.policy.obligations import Obligation, Status
 from hcp_pipelines.storage.notify import Notification
 from tests.faults.memory_database import Database
 from tests.faults.records import Admission
-from tests.faults.virtual import ProcessClock, current
+from tests.faults.virtual import ProcessClock, current, real_s, simulated_s
 
 
 class MemoryIntake:
@@ -87,6 +88,7 @@ class MemoryIntake:
             f"{allocator}/{id_of(process)}",
             row.policy_id,
             row.body["basis_tick_id"],
+            real_s(datetime.fromisoformat(row.body["expires_at"]).timestamp()),
         )
         return await self._db.run(lambda: self._db.admit(row.facility_id, allocator, None if reason else taken))
 
@@ -197,11 +199,11 @@ class MemoryStore:
         closed = await self._db.run(lambda: self._db.expire(facility_id))
         memory = await self._db.run(lambda: self._db.memories.get(facility_id, (0, {}))[1])
         taken = await self._db.run(lambda: [a for a in self._db.admissions if a.facility_id == facility_id])
-        newest_basis = taken[-1].basis_tick_id if taken else 0
+        last = LastPolicy(taken[-1].basis_tick_id, simulated_s(taken[-1].expires_s)) if taken else NO_POLICY
         switches = await self._db.run(lambda: self._db.switches(facility_id, generation, now - SWITCHES_COUNT))
         standing = await self._db.run(lambda: self._db.standing_of([facility_id], now)[facility_id])
         obligations = await self._db.run(lambda: self._db.rows_of([facility_id])[facility_id])
-        return Legacy(closed, memory, newest_basis, switches, standing, obligations)
+        return Legacy(closed, memory, last, switches, standing, obligations)
 
     async def close_unsent(self, facility_id: str, now: datetime, older_than: timedelta) -> int:
         """One statement."""

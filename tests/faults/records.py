@@ -157,6 +157,7 @@ class Admission:
     process: str
     policy_id: int
     basis_tick_id: int
+    expires_s: float = 1e9
 
 
 @dataclass(frozen=True, slots=True)

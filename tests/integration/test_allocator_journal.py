@@ -9,6 +9,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from hcp_pipelines.allocator import leases
+from hcp_pipelines.allocator.decide import NO_POLICY, LastPolicy
 from hcp_pipelines.allocator.intake import Intake
 from hcp_pipelines.allocator.journal import (
     Batch,
@@ -25,8 +26,8 @@ from hcp_pipelines.allocator.lease_table import PostgresLeases
 from hcp_pipelines.allocator.predecessors import (
     read_bookings,
     read_cursor,
+    read_last_policy,
     read_memory,
-    read_newest_basis,
     read_switches,
 )
 from hcp_pipelines.domain.clock import SystemClock
@@ -288,12 +289,12 @@ async def test_the_policy_of_the_newest_tick_comes_first_and_not_the_last_to_com
     try:
         newest, other = await intake.policies(["hou-1"])
         assert (newest.body["basis"], other.body["basis"]) == (new, old)
-        assert await read_newest_basis(connection, "hou-1") == 0
+        assert await read_last_policy(connection, "hou-1") == NO_POLICY
         assert not await intake.record_admission(newest, "alloc-a", ""), "nobody's lease stands"
         owned_by(database, "alloc-a")
         assert await intake.record_admission(newest, "alloc-a", "")
         assert await intake.record_admission(other, "alloc-a", "basis: it is old")
         assert not await intake.record_admission(other, "alloc-b", ""), "stopped past its lease, and woken"
-        assert await read_newest_basis(connection, "hou-1") == new
+        assert await read_last_policy(connection, "hou-1") == LastPolicy(new, (AT + timedelta(hours=6)).timestamp())
     finally:
         await intake.close()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hcp_pipelines.allocator.admit import judge, reason_of
-from hcp_pipelines.allocator.decide import InForce
+from hcp_pipelines.allocator.decide import InForce, LastPolicy
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.memory import guard_of, memory_of, shadow_of
 from hcp_pipelines.allocator.shadow import Shadow
@@ -18,13 +18,18 @@ from tests.unit.test_allocator_directives import curtail, load_mw, order
 from tests.unit.test_allocator_owner import FULL, LIMITS, OFF, Rig
 
 
+def last_policy(rig):
+    """What the store has of it."""
+    return LastPolicy(rig.owner.following.newest_basis, rig.owner.following.expires_at_s)
+
+
 def successor(rig):
     """Another owner of the same facility: what the gateway says, and what was kept as JSON."""
     after = Rig(ramps=rig.site.ramps, clock=rig.clock)
     after.book = rig.book
     after.owner.following.guard = None
     after.owner.following.in_force = None
-    after.owner.inherit(json.loads(json.dumps(rig.owner.memory())), rig.owner.following.newest_basis)
+    after.owner.inherit(json.loads(json.dumps(rig.owner.memory())), last_policy(rig))
     if rig.owner.in_force is not None:
         after.owner.follow(rig.owner.in_force)
     states = rig.owner.devices.states.tobytes()
