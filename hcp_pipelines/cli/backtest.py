@@ -1,7 +1,8 @@
 """`hcp backtest`: strategies on recorded prices against perfect foresight. The arithmetic is in `optimizer.backtest`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,16 @@ from hcp_pipelines.cli.common import Command, instant, print_json, print_table
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.folder import Sources
+from hcp_pipelines.optimizer.backtest.mixed import report as mixed
+from hcp_pipelines.optimizer.backtest.mixed.run import NAMES as MIXED_NAMES
+from hcp_pipelines.optimizer.backtest.mixed.run import run_mixed
 from hcp_pipelines.optimizer.backtest.report import COLUMNS, as_dict, rows_of, summary
 from hcp_pipelines.optimizer.backtest.request import GOLDEN_EFFICIENCIES_J_PER_TH, NAMES, Request
 from hcp_pipelines.optimizer.backtest.run import Progress as OnProgress
-from hcp_pipelines.optimizer.backtest.run import Report, run
+from hcp_pipelines.optimizer.backtest.run import run
+
+MIXED = "mixed-100mw"
+PRESETS = ("asic-1mw", MIXED)
 
 
 def _file(option: str, text: str) -> Callable[[Command], Command]:
@@ -25,9 +32,7 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
 
 
 @click.command("backtest")
-@click.option(
-    "--preset", type=click.Choice(["asic-1mw"]), default="asic-1mw", show_default=True, help="What is operated."
-)
+@click.option("--preset", type=click.Choice(PRESETS), default=PRESETS[0], show_default=True, help="What is operated.")
 @click.option(
     "--efficiency-j-per-th", "efficiencies", type=click.FloatRange(1, 1000), multiple=True,
     help="Of the miners; several give a table each.  [default: 15, 17.5, 21.5, 29.5]",
@@ -47,7 +52,9 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
 @click.option("--point", default="HB_HUBAVG", show_default=True, help="Settlement point.")
 @click.option("--hold-gaps", is_flag=True, help="Carry the last price over gaps of up to two hours.")
 @click.option("--train-until", callback=instant, help="Learn from before this instant.  [default: --from]")
-@click.option("--strategy", "strategies", multiple=True, type=click.Choice(NAMES), help="Default: all.")
+@click.option(
+    "--strategy", "strategies", multiple=True, type=click.Choice(sorted({*NAMES, *MIXED_NAMES})), help="Default: all."
+)
 @click.option(
     "--html",
     "page",
@@ -55,18 +62,72 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
     help="Write a page of charts; it needs no network.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def backtest(page: Path | None, as_json: bool, **options: Any) -> None:
-    """What strategies would have earned with one megawatt of miners on recorded prices, against perfect foresight."""
+def backtest(preset: str, page: Path | None, as_json: bool, **options: Any) -> None:
+    """What strategies would have earned on recorded prices, against perfect foresight."""
+    is_mixed = preset == MIXED
+    if is_mixed and options["efficiencies"]:
+        raise ConfigError(f"{preset} has miners of its own: leave --efficiency-j-per-th out")
+    request = _request(preset=preset, **options)
     with _progress() as progress:
-        report = run(_request(**options), progress)
+        shown = _mixed(request, progress) if is_mixed else _single(request, progress)
     if page is not None:
-        _write_page(report, page)
+        page.write_text(shown.html(), encoding="utf-8")
+        click.echo(f"charts: {page}", err=True)
     if as_json:
-        print_json(as_dict(report))
+        print_json(shown.as_dict)
         return
-    print_table(_title(report), COLUMNS, rows_of(report))
-    for line in (*summary(report), *(f"note: {note}" for note in report.notes)):
+    print_table(shown.title, shown.columns, shown.rows)
+    for line in shown.lines:
         click.echo(line)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A report, ready to print."""
+
+    title: str
+    columns: Sequence[str]
+    rows: list[tuple[object, ...]]
+    lines: list[str]
+    as_dict: dict[str, object]
+    html: Callable[[], str]
+
+
+def _single(request: Request, progress: OnProgress) -> _Shown:
+    report = run(request, progress)
+    minutes = f"{report.recorded.prices.step_minutes}-minute prices"
+    lines = [*summary(report), *_notes(report.notes)]
+    return _Shown(
+        f"{_window(request)}, {minutes}, known {request.known.value}: $ per MW",
+        COLUMNS, list(rows_of(report)), lines, as_dict(report), lambda: _page().html(report),
+    )  # fmt: skip
+
+
+def _page() -> Any:
+    from hcp_pipelines.optimizer.backtest import page  # plotly takes a second to import
+
+    return page
+
+
+def _mixed(request: Request, progress: OnProgress) -> _Shown:
+    def html() -> str:
+        from hcp_pipelines.optimizer.backtest.mixed import page  # plotly takes a second to import
+
+        return page.html(report)
+
+    report = run_mixed(request, progress=progress)
+    return _Shown(
+        f"{MIXED}, {_window(request)}, known {request.known.value}: thousands of dollars of the facility",
+        mixed.COLUMNS, list(mixed.rows_of(report)), [*mixed.summary(report), *_notes(report.notes)], mixed.as_dict(report), html,
+    )  # fmt: skip
+
+
+def _notes(notes: Sequence[str]) -> list[str]:
+    return [f"note: {note}" for note in notes]
+
+
+def _window(request: Request) -> str:
+    return f"{request.sources.point}, {request.start:%Y-%m-%dT%H:%MZ} to {request.end:%Y-%m-%dT%H:%MZ}"
 
 
 def _request(
@@ -75,7 +136,9 @@ def _request(
     strategies: tuple[str, ...], train_until: datetime | None,
     preset: str,
 ) -> Request:  # fmt: skip
-    """The request of the options; there is one preset."""
+    """The request of the options."""
+    if folder is None and preset == MIXED:
+        raise ConfigError(f"{preset} needs a folder of prices, capacity prices, demand and its forecast: --prices DIR")
     if folder is None and (rt is None or network is None):
         raise ConfigError(f"{preset} needs prices and hashprice: --prices DIR, or --rt FILE and --network FILE")
     return Request(
@@ -88,19 +151,6 @@ def _request(
         strategies=strategies,
         train_until=train_until,
     )
-
-
-def _title(report: Report) -> str:
-    request, step = report.request, report.recorded.prices.step_minutes
-    window = f"{request.start:%Y-%m-%dT%H:%MZ} to {request.end:%Y-%m-%dT%H:%MZ}"
-    return f"{request.sources.point}, {window}, {step}-minute prices, known {request.known.value}: $ per MW"
-
-
-def _write_page(report: Report, page: Path) -> None:
-    from hcp_pipelines.optimizer.backtest.page import html  # plotly takes a second to import
-
-    page.write_text(html(report), encoding="utf-8")
-    click.echo(f"charts: {page}", err=True)
 
 
 @contextmanager

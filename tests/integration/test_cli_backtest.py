@@ -106,3 +106,17 @@ def test_what_cannot_be_run_is_refused_with_the_reason(made_up, change, told):
 def test_without_prices_it_says_which_options_are_missing():
     with pytest.raises(ConfigError, match=r"--prices DIR, or --rt FILE and --network FILE"):
         backtest("--from", "2024-01-01", "--to", "2024-02-01")
+
+
+def test_a_mixed_facility_needs_a_folder_and_has_miners_of_its_own(tmp_path):
+    base = ["backtest", "--preset", "mixed-100mw", "--from", "2024-03-01", "--to", "2024-03-05"]
+    with pytest.raises(ConfigError, match="needs a folder of prices, capacity prices"):
+        CliRunner().invoke(cli, base, catch_exceptions=False)
+    with pytest.raises(ConfigError, match="has miners of its own"):
+        CliRunner().invoke(cli, [*base, "--efficiency-j-per-th", "15"], catch_exceptions=False)
+    write_folder(tmp_path, random_prices(96 * 5))
+    with pytest.raises(ConfigError, match="no file with interval_start_utc and ercot_load_mw"):
+        CliRunner().invoke(cli, [*base, "--point", "HB_TEST", "--prices", str(tmp_path)], catch_exceptions=False)
+    arguments = ["backtest", "--strategy", "field", *base[3:], "--prices", str(tmp_path)]
+    with pytest.raises(ConfigError, match="no strategy field; there are always_on"):
+        CliRunner().invoke(cli, arguments, catch_exceptions=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -109,17 +110,28 @@ class GapClosed:
         }
 
 
-def gap_closed(case: Case, accounts: Mapping[str, Account], name: str, seed: int = 0) -> GapClosed:
-    """Of the gap between break_even and oracle, the share that a strategy closes, with a weekly block bootstrap.
+class Earned(Protocol):
+    """What can be compared."""
+
+    @property
+    def net_usd(self) -> Floats:
+        """Dollars by interval."""
+        ...
+
+
+def gap_closed(
+    case: Case, accounts: Mapping[str, Earned], name: str, *, base: str = "break_even", mw: float = 1.0
+) -> GapClosed:
+    """Of the gap between a base and the oracle, the share that a strategy closes, by weekly block bootstrap. `mw` earned it.
 
     The share is None where the gap is under $1 per MW and day. The same weeks are drawn for all strategies.
     """
-    gain, gap = _gain(accounts, name), _gain(accounts, "oracle")
+    gain, gap = _gain(accounts, name, base) / mw, _gain(accounts, "oracle", base) / mw
     per_year = float(gain.sum()) / (len(case) * case.step_h) * HOURS_PER_YEAR
     month, month_usd = _worst_month(case, gain)
     if float(gap.sum()) < LEAST_GAP_USD_PER_MW_DAY * len(case) * case.step_h / 24:
         return GapClosed(None, None, None, per_year, month, month_usd)
-    low, high = block_interval(_by_week(case, gain), _by_week(case, gap), seed)
+    low, high = block_interval(_by_week(case, gain), _by_week(case, gap))
     return GapClosed(float(gain.sum() / gap.sum()), low, high, per_year, month, month_usd)
 
 
@@ -158,8 +170,8 @@ def _interval_90(pairs: Sequence[tuple[Floats, Floats]], seed: int) -> Interval:
     return float(low), float(high)
 
 
-def _gain(accounts: Mapping[str, Account], name: str) -> Floats:
-    return accounts[name].net_usd - accounts["break_even"].net_usd
+def _gain(accounts: Mapping[str, Earned], name: str, base: str = "break_even") -> Floats:
+    return accounts[name].net_usd - accounts[base].net_usd
 
 
 def _by_week(case: Case, values: Floats) -> Floats:

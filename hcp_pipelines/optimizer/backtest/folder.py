@@ -52,7 +52,7 @@ def load(sources: Sources, start: datetime, end: datetime) -> Recorded:
         SeriesError: a file is missing or wrong, or the prices don't cover the window.
     """
     rt_file, prices = _real_time(sources, start, end)
-    network_file = sources.network or _first(sources, "--network", (series.DAY, HASHPRICE))
+    network_file = sources.network or first(sources, "--network FILE", (series.DAY, HASHPRICE))
     network = series.read_columns(network_file, (series.DAY, HASHPRICE))
     da_file, day_ahead = _day_ahead(sources, prices)
     files = {"rt": rt_file.name, "network": network_file.name} | ({"da": da_file.name} if da_file else {})
@@ -187,8 +187,13 @@ def _columns(file: Path) -> list[str]:
         return []
 
 
-def _first(sources: Sources, option: str, columns: tuple[str, ...]) -> Path:
+def first(sources: Sources, option: str, columns: tuple[str, ...]) -> Path:
+    """The first file of the folder that has the columns; `option` says in the error what to give.
+
+    Raises:
+        SeriesError: there is none.
+    """
     files = _files(sources, columns)
     if not files:
-        raise SeriesError(f"no file with {' and '.join(columns)} in {sources.folder}. Give {option} FILE.")
+        raise SeriesError(f"no file with {' and '.join(columns)} in {sources.folder}. Give {option}.")
     return files[0]

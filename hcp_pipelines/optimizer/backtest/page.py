@@ -1,6 +1,7 @@
 """A report as one HTML page that needs no network: what each strategy gained over break_even, day by day and month by month."""
 
 import html as escaping
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -21,23 +22,36 @@ def html(report: Report) -> str:
     """The page; plotly's own script (about 5 MB) is in it."""
     request = report.request
     title = f"{request.sources.point}, {request.start:%Y-%m-%d} to {request.end:%Y-%m-%d}, known {request.known.value}"
+    sections = [
+        (f"{efficiency:g} J/TH", [_over_time(result), _by_month(result), _prices(result)])
+        for efficiency, result in report.results.items()
+    ]
+    return document(title, report.notes, (COLUMNS, rows_of(report)), sections)
+
+
+def document(
+    title: str,
+    notes: Iterable[str],
+    table: tuple[Sequence[str], Iterable[tuple[object, ...]]],
+    sections: Iterable[tuple[str, list[go.Figure]]],
+) -> str:
+    """A page of notes, one table and figures under their headings."""
     parts = [
         f"<h1>{escaping.escape(title)}</h1>",
-        *(f"<p>{escaping.escape(note)}</p>" for note in report.notes),
-        _table(report),
+        *(f"<p>{escaping.escape(note)}</p>" for note in notes),
+        _table(*table),
     ]
-    for efficiency, result in report.results.items():
-        parts.append(f"<h2>{efficiency:g} J/TH</h2>")
-        parts += [_div(_over_time(result)), _div(_by_month(result)), _div(_prices(result))]
+    for heading, figures in sections:
+        parts += [f"<h2>{escaping.escape(heading)}</h2>", *(_div(figure) for figure in figures)]
     head = f'<meta charset="utf-8"><title>{escaping.escape(title)}</title><style>{_STYLE}</style>'
     return (
         f"<!doctype html><html><head>{head}<script>{get_plotlyjs()}</script></head><body>{''.join(parts)}</body></html>"
     )
 
 
-def _table(report: Report) -> str:
-    head = "".join(f"<th>{escaping.escape(c)}</th>" for c in COLUMNS)
-    rows = ("".join(f"<td>{escaping.escape(str(cell))}</td>" for cell in row) for row in rows_of(report))
+def _table(columns: Sequence[str], cells: Iterable[tuple[object, ...]]) -> str:
+    head = "".join(f"<th>{escaping.escape(c)}</th>" for c in columns)
+    rows = ("".join(f"<td>{escaping.escape(str(cell))}</td>" for cell in row) for row in cells)
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 

@@ -1,6 +1,6 @@
 """What is back-tested, and the cases that follow from it: the window's, and those of the months before it, to learn from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -52,13 +52,13 @@ class Request:
         return [name for name in NAMES if not self.strategies or name in self.strategies or name in NEEDED]
 
 
-def refuse_unclear(request: Request) -> None:
+def refuse_unclear(request: Request, names: Sequence[str] = NAMES) -> None:
     """Raise ConfigError for a request that can't be run."""
     if request.start >= request.end:
         raise ConfigError(f"the window from {request.start} to {request.end} is empty: --from must be before --to")
-    unknown = sorted(set(request.strategies) - set(NAMES))
+    unknown = sorted(set(request.strategies) - set(names))
     if unknown:
-        raise ConfigError(f"no strategy {', '.join(unknown)}; there are {', '.join(NAMES)}")
+        raise ConfigError(f"no strategy {', '.join(unknown)}; there are {', '.join(names)}")
 
 
 def case_of(request: Request, recorded: Recorded, efficiency_j_per_th: float) -> Case:

@@ -94,14 +94,15 @@ def result_of(whole: Case, start: datetime, strategies: Sequence[Strategy]) -> R
     window = whole.cut(first, len(whole))
     schedules: dict[str, Schedule] = {}
     for strategy in strategies:
-        _refuse_hindsight(strategy, start)
+        refuse_hindsight(strategy, start)
         strikes = strategy.strikes(whole).cut(first)
         schedules[strategy.name] = simulate(window, strikes, is_guarded=strategy.is_guarded)
     accounts = {name: account_of(window, schedule) for name, schedule in schedules.items()}
     return Result(window, schedules, accounts, {name: gap_closed(window, accounts, name) for name in accounts})
 
 
-def _refuse_hindsight(strategy: Strategy, start: datetime) -> None:
+def refuse_hindsight(strategy: Strategy, start: datetime) -> None:
+    """Raise TrainedTooLateError for a strategy that has learnt from what came after an instant."""
     until = strategy.trained_until
     if until is not None and until > start:
         raise TrainedTooLateError(

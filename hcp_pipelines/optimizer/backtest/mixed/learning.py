@@ -1,0 +1,126 @@
+"""The world of a window from recorded series: every model is learnt from before it, then asked about it."""
+
+from datetime import datetime
+
+import numpy as np
+
+from hcp_pipelines.optimizer.backtest import mpc, series
+from hcp_pipelines.optimizer.backtest.folder import Recorded
+from hcp_pipelines.optimizer.backtest.mixed import peaks, reserves
+from hcp_pipelines.optimizer.backtest.mixed.hours import HOUR_US, Hours
+from hcp_pipelines.optimizer.backtest.mixed.rules import ECO_WORTH, FULL_OVER_ECO_WORTH, is_plain_peak
+from hcp_pipelines.optimizer.backtest.mixed.site import MixedSite
+from hcp_pipelines.optimizer.backtest.mixed.world import World
+from hcp_pipelines.optimizer.backtest.request import Request, case_of, training_cases
+from hcp_pipelines.optimizer.backtest.run import Progress, refuse_hindsight
+from hcp_pipelines.optimizer.backtest.series import Floats, Ints, SeriesError
+from hcp_pipelines.optimizer.backtest.strategies import AlwaysOn, BreakEven, Strategy, chosen_hysteresis
+
+
+def world_of(request: Request, recorded: Recorded, hours: Hours, site: MixedSite, progress: Progress) -> World:
+    """The window of a request as a mixed facility meets it.
+
+    Raises:
+        SeriesError: intervals don't divide the hour, or the window does not start with one.
+        ConfigError: there is too little to learn from.
+    """
+    steps = _steps(request, recorded)
+    wholes = [case_of(request, recorded, group.efficiency_j_per_th) for group in site.groups]
+    first = recorded.prices.row_at(request.start)
+    cases = tuple(whole.cut(first, len(whole)) for whole in wholes)
+    rows = hours.row_at(request.start) + np.arange(len(cases[0]) // steps)
+    day_ahead, real_time = _hourly(recorded, hours, steps)
+    forgone = reserves.trained(hours, day_ahead, real_time, request.trained_until)
+    strikes = {
+        strategy.name: tuple(strategy.strikes(whole).cut(first) for whole in wholes)
+        for strategy in _followed(request, recorded, progress)
+    }
+    now, ahead, plain = peak_chances(hours, rows, site, request.trained_until)
+    return World(
+        site, cases, strikes, steps, np.nan_to_num(reserves.best_mcpc(hours)[rows]), hours.local_hour[rows], hours.day[rows],
+        now, ahead, plain, np.where(peaks.peak_hours(hours, site.peaks)[rows], site.peaks.usd_per_mw, 0.0),
+        forgone_by_worth(forgone, hours, day_ahead, rows, [c.known.revenue_usd_per_mwh[::steps] for c in cases]),
+    )  # fmt: skip
+
+
+def _followed(request: Request, recorded: Recorded, progress: Progress) -> list[Strategy]:
+    training = training_cases(request, recorded)
+    learnt = mpc.trained(training, request.trained_until, lambda done, total: progress("training", done, total))
+    found: list[Strategy] = [
+        AlwaysOn(),
+        BreakEven(),
+        chosen_hysteresis(training, request.trained_until),
+        learnt,
+    ]
+    for strategy in found:
+        refuse_hindsight(strategy, request.start)
+    return found
+
+
+def _steps(request: Request, recorded: Recorded) -> int:
+    minutes = recorded.prices.step_minutes
+    if 60 % minutes or series.microseconds(request.start) % HOUR_US or series.microseconds(request.end) % HOUR_US:
+        raise SeriesError(
+            f"a mixed facility needs whole hours: prices of {minutes} minutes, "
+            f"{request.start:%H:%MZ} to {request.end:%H:%MZ}. "
+            "Choose --from and --to at full hours, and prices whose intervals divide the hour."
+        )
+    return 60 // minutes
+
+
+def _hourly(recorded: Recorded, hours: Hours, steps: int) -> tuple[Floats, Floats]:
+    """Day-ahead price [h] and real-time prices [h, step] on the grid of the hours, NaN where there are none."""
+    starts: Ints = recorded.prices.starts_us
+    at = np.searchsorted(hours.starts_us, starts, side="right") - 1
+    step = (starts - hours.starts_us[at]) // (HOUR_US // steps)
+    real_time = np.full((len(hours), steps), np.nan)
+    inside = (at >= 0) & (step < steps)
+    real_time[at[inside], step[inside]] = recorded.prices.usd_per_mwh[inside]
+    day_ahead = np.full(len(hours), np.nan)
+    day_ahead[at[inside]] = recorded.day_ahead[inside]
+    return day_ahead, real_time
+
+
+def peak_chances(hours: Hours, rows: Ints, site: MixedSite, until: datetime) -> tuple[Floats, Floats, np.ndarray]:
+    """Probabilities when an hour begins and the day before, and the field's plain rule, for hours of the window."""
+    charged = np.isin(hours.month_of_year[rows], site.peaks.months)
+    none = np.zeros(len(rows))
+    if not charged.any():
+        return none, none, none.astype(np.bool_)
+    model = peaks.trained(hours, until)
+    found = [model(is_ahead).probability(hours, known, rows[charged]) for is_ahead, known in _asked(hours)]
+    now, ahead = none.copy(), none.copy()
+    now[charged], ahead[charged] = found
+    return now, ahead, plain_peaks(hours, rows, charged)
+
+
+def _asked(hours: Hours) -> tuple[tuple[bool, Ints], tuple[bool, Ints]]:
+    return (False, np.arange(len(hours))), (True, hours.ahead_rows)
+
+
+def plain_peaks(hours: Hours, rows: Ints, charged: np.ndarray) -> np.ndarray:
+    """The field's rule by hour of the window, known the day before."""
+    share = np.full(len(rows), -1.0)
+    found, _ = peaks.features(hours, hours.forecast_mw, hours.ahead_rows, rows[charged])
+    share[charged] = np.nan_to_num(found[:, 0], nan=-1.0)
+    _, first, number = np.unique(hours.day[rows], return_index=True, return_inverse=True)
+    highest: Floats = np.maximum.reduceat(share, first)[number]
+    return is_plain_peak(highest, hours.local_hour[rows], charged)
+
+
+def forgone_by_worth(
+    model: reserves.ForgoneModel, hours: Hours, day_ahead: Floats, rows: Ints, revenues: list[Floats]
+) -> Floats:
+    """[worth, group, hour] what full over eco, and eco over sleep, forgo by staying on."""
+    return np.array(
+        [
+            [model.predict(hours, day_ahead, rows, worth * _as_known(revenue)) for revenue in revenues]
+            for worth in (FULL_OVER_ECO_WORTH, ECO_WORTH)
+        ]
+    )
+
+
+def _as_known(revenue: Floats) -> Floats:
+    """The revenue of the day before: the day's own is not known when reserves are sold."""
+    before: Floats = np.r_[np.full(min(24, len(revenue)), revenue[0]), revenue[:-24]]
+    return before

@@ -1,0 +1,81 @@
+"""The one settlement of a mixed facility: dollars by kind and interval from what was done, whoever did it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from hcp_pipelines.economics.programmes import SHORTFALL_USD_PER_MWH
+from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH, ECO_POWER
+from hcp_pipelines.optimizer.backtest.mixed.world import Actions, World
+from hcp_pipelines.optimizer.backtest.series import Floats
+
+KINDS = (
+    "mining", "inference", "training", "energy", "switching", "reserves", "reserve_shortfall", "peak_charge",
+)  # fmt: skip
+DONE_MWH = 1e-6
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Dollars of a facility by kind and interval, costs below zero; and counts."""
+
+    usd: Mapping[str, Floats]
+    load_mw: Floats
+    wakes_mw: float
+    jobs: int
+    deadlines_missed: int
+    peak_load_mw: tuple[float, ...]  # mean load in each charged hour
+
+    @property
+    def net_usd(self) -> Floats:
+        """By interval."""
+        net: Floats = np.stack([self.usd[kind] for kind in KINDS]).sum(axis=0)
+        return net
+
+    @property
+    def total_usd(self) -> float:
+        """Of the window."""
+        return float(self.net_usd.sum())
+
+    def parts(self) -> dict[str, float]:
+        """Dollars by kind."""
+        return {kind: float(self.usd[kind].sum()) + 0.0 for kind in KINDS}
+
+
+def settle(world: World, done: Actions) -> Ledger:
+    """The ledger of what was done. Everything starts on and its end state is free."""
+    mining_mw, hours = np.array([[g.mw] for g in world.site.groups]), world.step_h
+    settled = [case.settled for case in world.cases]
+    hashing = np.where(done.power >= 1.0, 1.0, done.power * (ECO_HASH / ECO_POWER))
+    is_on = done.power > 0
+    wakes = is_on & ~np.c_[np.ones(len(is_on), dtype=np.bool_), is_on[:, :-1]]
+    load = (mining_mw * done.power).sum(axis=0) + done.inference_mw.sum(axis=0) + done.training_mw.sum(axis=0)
+    sold_mw = np.repeat((mining_mw * done.sold).sum(axis=0), world.steps)
+    short_mw = np.maximum(sold_mw - (mining_mw * done.power).sum(axis=0), 0.0)
+    paid = np.array([[job.usd_per_mwh] for job in world.site.training]).reshape(-1, 1)
+    asked = np.array([[each.usd_per_mwh] for each in world.site.inference]).reshape(-1, 1)
+    usd = {
+        "mining": hours * (mining_mw * hashing * np.stack([s.revenue_usd_per_mwh for s in settled])).sum(axis=0),
+        "inference": hours * (asked * np.minimum(done.inference_mw, world.demand_mw)).sum(axis=0),
+        "training": hours * (paid * done.training_mw).sum(axis=0),
+        "energy": -hours * load * world.settled_price,
+        "switching": -(mining_mw * wakes * np.stack([s.wake_usd for s in settled])).sum(axis=0),
+        "reserves": hours * sold_mw * np.repeat(world.mcpc, world.steps),
+        "reserve_shortfall": -hours * short_mw * SHORTFALL_USD_PER_MWH,
+        "peak_charge": -hours * load * np.repeat(world.charge, world.steps),
+    }  # fmt: skip
+    missed, jobs = _missed(world, done)
+    hourly = load.reshape(-1, world.steps).mean(axis=1)
+    peaks = tuple(float(mw) for mw in hourly[world.charge > 0])
+    return Ledger(usd, load, float((mining_mw * wakes).sum()), jobs, missed, peaks)
+
+
+def _missed(world: World, done: Actions) -> tuple[int, int]:
+    """(jobs that were not done by their deadline, jobs)."""
+    missed, jobs = 0, 0
+    for day in world.whole_days:
+        for job, mw in zip(world.site.training, done.training_mw, strict=True):
+            work = float(mw[day.start * world.steps : day.stop * world.steps].sum()) * world.step_h
+            missed, jobs = missed + (work < job.work_mwh - DONE_MWH), jobs + 1
+    return missed, jobs

@@ -1,0 +1,74 @@
+"""What a MW that is sold as a reserve forgoes by staying on: the expected price above its worth, as known a day ahead.
+
+E[(p − x)+] in $/MWh for any worth x, by boosted trees from day-ahead price, capacity prices, and x itself. A MW is sold
+where its capacity price is above that, as an offer at that price does (OPTIMIZER §2).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.optimizer.backtest.mixed.hours import Hours
+from hcp_pipelines.optimizer.backtest.series import Floats, Ints
+from hcp_pipelines.optimizer.waiting import Regressor
+
+WORTHS = (25.0, 35.0, 45.0, 60.0, 80.0, 100.0, 130.0, 170.0)
+MOST_USD_PER_MWH = (
+    100.0  # single prices of thousands outweigh a year: 60 to 100 was best, months of 2024-01..11 left out
+)
+LEAST_HOURS = 24 * 28
+
+
+@dataclass(frozen=True)
+class ForgoneModel:
+    """Predicts what is forgone; `trained_until`: nothing that was known later is in it."""
+
+    trees: Regressor
+    trained_until: datetime
+
+    def predict(self, hours: Hours, day_ahead: Floats, rows: Ints, worth: Floats) -> Floats:
+        """$/MWh of the hours in `rows`, each with a worth in $/MWh; `day_ahead` has a price an hour of the whole grid."""
+        with threadpool_limits(1):
+            return np.maximum(self.trees.predict(_matrix(hours, day_ahead, rows, worth).astype(np.float32)), 0.0)
+
+
+def trained(hours: Hours, day_ahead: Floats, real_time: Floats, until: datetime) -> ForgoneModel:
+    """Learnt from hours that ended by an instant; `real_time` has a row an hour, a column an interval, NaN where unknown.
+
+    Raises:
+        ConfigError: fewer than four weeks have capacity prices, day-ahead and real-time prices.
+    """
+    from sklearn.ensemble import HistGradientBoostingRegressor  # takes a second to import
+
+    there = np.isfinite(best_mcpc(hours)) & np.isfinite(day_ahead) & np.isfinite(real_time).all(axis=1)
+    rows = np.flatnonzero(there[: hours.row_at(until)])
+    if len(rows) < LEAST_HOURS:
+        raise ConfigError(
+            f"{len(rows)} hours with capacity prices, day-ahead and real-time prices before {until:%Y-%m-%d}: "
+            f"at least {LEAST_HOURS} are needed to learn what a reserve forgoes. Start later, or leave mpc out (--strategy)."
+        )
+    parts = [(np.full(len(rows), worth), np.maximum(real_time[rows] - worth, 0.0).mean(axis=1)) for worth in WORTHS]
+    matrix = np.concatenate([_matrix(hours, day_ahead, rows, worth) for worth, _ in parts]).astype(np.float32)
+    forgone = np.minimum(np.concatenate([f for _, f in parts]), MOST_USD_PER_MWH)
+    trees = HistGradientBoostingRegressor(
+        max_iter=100, learning_rate=0.05, max_leaf_nodes=6, min_samples_leaf=300, l2_regularization=5.0, max_bins=63,
+        monotonic_cst=[1, 1, 1, -1], random_state=0,
+    )  # fmt: skip
+    with threadpool_limits(1):
+        return ForgoneModel(trees.fit(matrix, forgone), until)
+
+
+def best_mcpc(hours: Hours) -> Floats:
+    """The highest capacity price of each hour, NaN where none is recorded: a MW is sold once."""
+    best: Floats = np.where(np.isfinite(hours.mcpc).all(axis=0), hours.mcpc.max(axis=0), np.nan)
+    return best
+
+
+def _matrix(hours: Hours, day_ahead: Floats, rows: Ints, worth: Floats) -> Floats:
+    _, first, number = np.unique(hours.day, return_index=True, return_inverse=True)
+    day_max = np.fmax.reduceat(day_ahead, first)[number]
+    columns = (day_ahead[rows], best_mcpc(hours)[rows], day_max[rows], worth)
+    return np.column_stack(columns).astype(np.float64)

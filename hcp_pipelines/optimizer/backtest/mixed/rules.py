@@ -1,0 +1,142 @@
+"""The strategies of a mixed facility: how miners follow their strikes, what is sold as reserve, when AI work yields.
+
+Every rule keeps to what was known: capacity prices and day-ahead probabilities the day before, prices as `Known` says.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+
+from hcp_pipelines.optimizer.backtest.case import Case
+from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH, ECO_POWER, DailyJob
+from hcp_pipelines.optimizer.backtest.mixed.world import Actions, Bools, World
+from hcp_pipelines.optimizer.backtest.series import Floats, Ints
+from hcp_pipelines.optimizer.backtest.simulate import Strikes, simulate
+
+ECO_WORTH = ECO_HASH / ECO_POWER  # of full revenue, per MWh in eco
+FULL_OVER_ECO_WORTH = (1 - ECO_HASH) / (1 - ECO_POWER)  # per MWh that full takes more than eco
+NEVER_USD_PER_MWH = 1e6
+
+
+class Reserves(StrEnum):
+    """What is sold."""
+
+    NONE = "none"
+    ALWAYS = "always"
+    OFFER = "offer"  # where the capacity price is above what is forgone
+
+
+class Peaks(StrEnum):
+    """What is done about coincident peaks."""
+
+    IGNORED = "ignored"
+    PLAIN = "plain"  # the field's rule: off in the afternoon hours of days that come near the month's highest demand
+    PRICED = "priced"  # the probability times the charge is part of the price
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A strategy: whose strikes its miners follow, and the rest. `is_clever`: eco profiles, AI work by price."""
+
+    name: str
+    strikes: str
+    reserves: Reserves = Reserves.NONE
+    peaks: Peaks = Peaks.IGNORED
+    is_clever: bool = False
+    is_guarded: bool = False
+
+
+ALL_RULES = (
+    Rules("always_on", "always_on"),
+    Rules("break_even", "break_even"),
+    Rules("hysteresis", "hysteresis"),
+    Rules("field", "break_even", Reserves.ALWAYS, Peaks.PLAIN),
+    Rules("mpc", "mpc", Reserves.OFFER, Peaks.PRICED, is_clever=True, is_guarded=True),
+)
+
+
+def decide(world: World, rules: Rules) -> Actions:
+    """What a strategy does."""
+    charge = _expected_charge(world, rules)
+    sold = _sold(world, rules)
+    power = np.stack(
+        [
+            _power(rules, case, world.strikes[rules.strikes][g], np.repeat(sold[g], world.steps), charge)
+            for g, case in enumerate(world.cases)
+        ]
+    )
+    return Actions(power, sold, _inference(world, rules, charge), _training(world, rules))
+
+
+def _expected_charge(world: World, rules: Rules) -> Floats:
+    """[t] $/MWh on top of the price."""
+    match rules.peaks:
+        case Peaks.PRICED:
+            return np.repeat(world.p_peak * world.site.peaks.usd_per_mw, world.steps)
+        case Peaks.PLAIN:
+            return np.repeat(np.where(world.plain_peak, NEVER_USD_PER_MWH, 0.0), world.steps)
+    return np.zeros(len(world))
+
+
+def _sold(world: World, rules: Rules) -> Floats:
+    """[g, h] share of each group's full power."""
+    sold = np.zeros((len(world.cases), len(world.mcpc)))
+    if rules.reserves is Reserves.ALWAYS:
+        sold[:, (world.mcpc > 0) & ~world.plain_peak] = 1.0
+    elif rules.reserves is Reserves.OFFER:
+        risk = world.p_peak_ahead * world.site.peaks.usd_per_mw
+        full, eco = (world.mcpc > forgone + risk for forgone in world.forgone)
+        sold = np.where(full & eco, 1.0, np.where(eco, ECO_POWER, 0.0)) * (world.mcpc > 0)
+    return sold
+
+
+def _power(rules: Rules, case: Case, strikes: Strikes, sold: Floats, charge: Floats) -> Floats:
+    """[t] share of full power of one group: strikes against the price and what a peak may add, on for what is sold."""
+    revenue, price = case.known.revenue_usd_per_mwh, case.known.price_usd_per_mwh + charge
+    margin = revenue - price
+    if rules.is_clever:
+        margin = np.fmax(margin, ECO_HASH * revenue - ECO_POWER * price)
+    margin = np.where(sold > 0, np.fmax(margin, 0.0) + NEVER_USD_PER_MWH, margin)
+    seen = replace(case, known=replace(case.known, price_usd_per_mwh=revenue - margin))
+    is_on = simulate(seen, _must_run(strikes, sold), is_guarded=rules.is_guarded).is_on
+    is_eco = rules.is_clever & (price > FULL_OVER_ECO_WORTH * revenue) & (sold < 1.0)
+    return np.where(is_on, np.where(is_eco, ECO_POWER, 1.0), 0.0)
+
+
+def _must_run(strikes: Strikes, sold: Floats) -> Strikes:
+    return Strikes(np.where(sold > 0, np.inf, strikes.on), np.where(sold > 0, np.inf, strikes.off))
+
+
+def _inference(world: World, rules: Rules, charge: Floats) -> Floats:
+    """[k, t] MW: all that is asked for; the clever one gives up what is worth less than its power."""
+    if not rules.is_clever:
+        return world.demand_mw
+    price = np.nan_to_num(world.cases[0].known.price_usd_per_mwh) + charge
+    worth = np.array([[each.usd_per_mwh] for each in world.site.inference]).reshape(-1, 1)
+    return np.where(worth > price, world.demand_mw, 0.0)
+
+
+def _training(world: World, rules: Rules) -> Floats:
+    """[j, t] MW: at once, or in the hours that look cheapest the day before."""
+    looks = world.cases[0].day_ahead[:: world.steps] + world.p_peak_ahead * world.site.peaks.usd_per_mw
+    rank = np.nan_to_num(looks, nan=0.0) if rules.is_clever else np.arange(len(world.mcpc), dtype=float)
+    return np.stack([np.repeat(job_mw(world, job, rank), world.steps) for job in world.site.training] or [np.zeros(0)])
+
+
+def job_mw(world: World, job: DailyJob, rank: Floats) -> Floats:
+    """MW of a daily job where the rank is lowest between its release and midnight; `rank` has a value an hour, or an interval."""
+    mw, slots = np.zeros(len(rank)), len(rank) // len(world.mcpc)
+    hour = np.repeat(world.local_hour, slots)
+    for day in world.whole_days:
+        rows = np.arange(day.start * slots, day.stop * slots)
+        rows = rows[hour[rows] >= job.release_hour]
+        order = rows[np.argsort(rank[rows], kind="stable")]
+        left = np.maximum(job.work_mwh * slots - job.most_mw * np.arange(len(order)), 0.0)
+        mw[order] = np.minimum(left, job.most_mw)
+    return mw
+
+
+def is_plain_peak(highest_share: Floats, local_hour: Ints, months: Bools) -> Bools:
+    """The field's rule: the afternoon of a day whose forecast comes within two hundredths of the month's highest demand."""
+    return months & (local_hour >= 15) & (local_hour <= 18) & (highest_share > -0.02)

@@ -1,0 +1,125 @@
+"""A mixed facility's back-test from its request to its report: gaps to the oracle, and what each source of value brought."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from hcp_pipelines.optimizer.backtest import folder
+from hcp_pipelines.optimizer.backtest.account import GapClosed, gap_closed
+from hcp_pipelines.optimizer.backtest.mixed.foresight import foresee
+from hcp_pipelines.optimizer.backtest.mixed.hours import load_hours
+from hcp_pipelines.optimizer.backtest.mixed.learning import world_of
+from hcp_pipelines.optimizer.backtest.mixed.ledger import Ledger, settle
+from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, Rules, decide
+from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW, MixedSite
+from hcp_pipelines.optimizer.backtest.mixed.world import Actions, World
+from hcp_pipelines.optimizer.backtest.request import Request, refuse_unclear
+from hcp_pipelines.optimizer.backtest.run import Progress
+from hcp_pipelines.optimizer.backtest.series import Floats
+
+NAMES = (*(rules.name for rules in ALL_RULES), "oracle")
+NEEDED = ("break_even", "field", "oracle")
+AVOIDED = 0.8  # of a peak: less than this share of the load that break_even had
+Decide = Callable[[World], Actions]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a strategy's reserves and its avoiding of peaks brought, against itself without them; None: there was nothing."""
+
+    reserves_usd: float
+    reserves_share: float | None  # of what the oracle's brought
+    worst_reserves_month: str
+    worst_reserves_usd: float
+    peaks_usd: float  # what it saved of the charge, less what it cost
+    peaks_share: float | None  # of the charge it would have paid
+    peaks_avoided: int
+    peaks: int
+
+
+@dataclass(frozen=True)
+class MixedReport:
+    """All of a facility; `gaps` against break_even, `field_gaps` against the stronger field."""
+
+    request: Request
+    world: World
+    files: Mapping[str, str]
+    ledgers: dict[str, Ledger]
+    gaps: dict[str, GapClosed]
+    field_gaps: dict[str, GapClosed]
+    sources: dict[str, Sources]
+    notes: tuple[str, ...]
+
+
+def run_mixed(request: Request, site: MixedSite = MIXED_100MW, progress: Progress = lambda *_: None) -> MixedReport:
+    """Back-test the strategies of a mixed facility.
+
+    Raises:
+        ConfigError: an empty window, a series that can't be used, too little to learn from.
+    """
+    refuse_unclear(request, NAMES)
+    recorded = folder.load(request.sources, request.start, request.end)
+    world = world_of(request, recorded, load_hours(request.sources, request.end), site, progress)
+    return report_of(request, world, recorded.files)
+
+
+def report_of(request: Request, world: World, files: Mapping[str, str]) -> MixedReport:
+    """The report of a world that is made already."""
+    names = [n for n in NAMES if not request.strategies or n in request.strategies or n in NEEDED]
+    deciders = {rules.name: _decider(rules) for rules in ALL_RULES if rules.name in names} | {"oracle": foresee}
+    ledgers = {name: settle(world, decider(world)) for name, decider in deciders.items()}
+    mw = sum(group.mw for group in world.site.groups)
+    case = world.cases[0]
+    gaps, field_gaps = (
+        {name: gap_closed(case, ledgers, name, base=base, mw=mw) for name in ledgers}
+        for base in ("break_even", "field")
+    )
+    sources = _sources(world, deciders, ledgers)
+    return MixedReport(request, world, files, ledgers, gaps, field_gaps, sources, _notes(world, mw))
+
+
+def _decider(rules: Rules) -> Decide:
+    return lambda world: decide(world, rules)
+
+
+def _sources(world: World, deciders: Mapping[str, Decide], ledgers: Mapping[str, Ledger]) -> dict[str, Sources]:
+    """By strategy; what it does without a source is settled with the source there, as what it does with it."""
+    without = {name: _without(world, decider) for name, decider in deciders.items()}
+    best = ledgers["oracle"].total_usd - without["oracle"][0].total_usd
+    base = ledgers["break_even"].peak_load_mw
+    found = {}
+    for name, ledger in ledgers.items():
+        no_reserves, no_peaks = without[name]
+        gain = ledger.net_usd - no_reserves.net_usd
+        month, month_usd = _worst_month(world, gain)
+        saved = ledger.total_usd - no_peaks.total_usd
+        charge = -no_peaks.parts()["peak_charge"]
+        avoided = sum(mw < (1 - AVOIDED) * had for mw, had in zip(ledger.peak_load_mw, base, strict=True))
+        found[name] = Sources(
+            float(gain.sum()), float(gain.sum()) / best if best > 0 else None, month, month_usd,
+            saved, saved / charge if charge > 0 else None, avoided, len(base),
+        )  # fmt: skip
+    return found
+
+
+def _without(world: World, decider: Decide) -> tuple[Ledger, Ledger]:
+    """The ledgers of selling nothing, and of not seeing peaks."""
+    unsold = decider(world.without(reserves=True))
+    unsold = Actions(unsold.power, np.zeros_like(unsold.sold), unsold.inference_mw, unsold.training_mw)
+    return settle(world, unsold), settle(world, decider(world.without(peaks=True)))
+
+
+def _worst_month(world: World, gain: Floats) -> tuple[str, float]:
+    when = pl.Series(world.cases[0].starts_us).cast(pl.Datetime("us", "UTC")).dt.strftime("%Y-%m")
+    months = pl.DataFrame({"month": when, "usd": gain}).group_by("month").agg(pl.col("usd").sum()).sort("usd", "month")
+    return str(months["month"][0]), float(months["usd"][0])
+
+
+def _notes(world: World, mw: float) -> tuple[str, ...]:
+    notes = [f"$/MW-year are of {mw:g} MW of miners; values and jobs of AI work are made up"]
+    missing = int((world.mcpc <= 0).sum())
+    if missing:
+        notes.append(f"{missing} hours have no capacity price: nothing can be sold in them")
+    return tuple(notes)

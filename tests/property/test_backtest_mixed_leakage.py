@@ -1,0 +1,149 @@
+"""A mixed facility's forecasts and strategies look not ahead: what was not known is shuffled or blanked, and all stays."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from hcp_pipelines.optimizer.backtest.case import Known
+from hcp_pipelines.optimizer.backtest.mixed import learning, peaks, reserves
+from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, decide
+from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
+from hcp_pipelines.optimizer.backtest.run import TrainedTooLateError, refuse_hindsight
+from hcp_pipelines.optimizer.backtest.simulate import Strikes
+from hcp_pipelines.optimizer.backtest.strategies import Hysteresis
+from tests.support.mixed import hourly_grid, world
+
+DRAWS = 50
+DAYS = 12
+STARTS = (datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 10, 28, tzinfo=UTC), datetime(2024, 6, 24, tzinfo=UTC))
+
+
+class EveryColumn:
+    """A model that notices each column of each row."""
+
+    def predict(self, rows):
+        return 1.0 + np.nan_to_num(rows.astype(np.float64), nan=0.37) @ np.sin(np.arange(rows.shape[1]) + 1.0) % 1.0
+
+    def predict_proba(self, rows):
+        return np.column_stack([self.predict(rows), self.predict(rows)])
+
+
+def changed(values, unknown, how, random):
+    """Shuffled among themselves, or missing, where they are not known yet."""
+    out = values.copy()
+    out[..., unknown] = random.permutation(values[..., unknown], axis=-1) if how == "shuffle" else np.nan
+    return out
+
+
+def grids(how):
+    """(row, whole, changed, day-ahead prices of both): at the row's beginning nothing of what differs was known."""
+    random = np.random.default_rng(1)
+    for n in range(DRAWS):
+        whole = hourly_grid(24 * DAYS, STARTS[n % 3], seed=n)
+        t = int(random.integers(48, 24 * DAYS - 1))
+        later, unpublished = np.arange(len(whole)) >= t, whole.ahead_rows >= t
+        day_ahead = random.uniform(10, 90, len(whole))
+        other = replace(
+            whole, load_mw=changed(whole.load_mw, later, how, random), mcpc=changed(whole.mcpc, unpublished, how, random),
+            forecast_mw=changed(whole.forecast_mw, unpublished, how, random),
+            temperature_c=changed(whole.temperature_c, later, how, random),
+        )  # fmt: skip
+        yield t, whole, other, (day_ahead, changed(day_ahead, unpublished, how, random))
+
+
+@pytest.mark.parametrize("how", ["shuffle", "blank"])
+def test_probabilities_of_peaks_and_what_is_forgone(how, monkeypatch):
+    monkeypatch.setattr(peaks, "NEAR", 2.0)  # every hour is a candidate: nothing hides behind the filter
+    model, forgone = peaks.PeakModel(EveryColumn(), STARTS[0]), reserves.ForgoneModel(EveryColumn(), STARTS[0])
+    for t, whole, other, prices in grids(how):
+        rows = np.arange(24, len(whole))
+        published = rows[whole.ahead_rows[rows] < t]
+
+        def seen(hours, day_ahead, t=t, rows=rows, published=published):
+            now = model.probability(hours, np.arange(len(hours)), rows[rows <= t])
+            ahead = model.probability(hours, hours.ahead_rows, published)
+            plain = learning.plain_peaks(hours, published, np.ones(len(published), dtype=bool))
+            lost = learning.forgone_by_worth(forgone, hours, day_ahead, published, [np.full(len(published), 50.0)])
+            return [now, ahead, plain, lost]
+
+        for one, two in zip(seen(whole, prices[0]), seen(other, prices[1]), strict=True):
+            assert one.tobytes() == two.tobytes()
+
+
+def test_reading_a_day_too_early_would_be_noticed(monkeypatch):
+    monkeypatch.setattr(peaks, "NEAR", 2.0)
+    model, caught = peaks.PeakModel(EveryColumn(), STARTS[0]), 0
+    for t, whole, other, _ in grids("shuffle"):
+        early = np.arange(len(whole)) + 3  # three hours of demand that has not been yet
+        rows = np.arange(24, t + 1)
+        one, two = (model.probability(hours, early, rows) for hours in (whole, other))
+        caught += one.tobytes() != two.tobytes()
+    assert caught > DRAWS / 2
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_day_s_figures_are_known_when_the_clock_in_texas_shows_half_past_one(start):
+    hours = hourly_grid(24 * DAYS, start)
+    for row in range(48, len(hours)):
+        last = int(hours.ahead_rows[row]) - 1
+        assert hours.local_hour[last] == 12
+        assert hours.day[last] == hours.day[row] - 1
+
+
+def world_pair(n, how, model):
+    random = np.random.default_rng(n)
+    whole, t = world(seed=n, model=model, charges=random.integers(0, 240, 3)), int(random.integers(96, 900))
+    h = t // 4
+    later, hours_later = np.arange(len(whole)) > t, np.arange(240) > h
+    unpublished = whole.day > whole.day[h] + (whole.local_hour[h] >= 14)
+    day_ahead = random.uniform(10, 90, 240)
+    ahead = (day_ahead, changed(day_ahead, unpublished, how, random))
+
+    def with_known(each, at):
+        case = each.known
+        known = (
+            case if at == 0 else replace(case, price_usd_per_mwh=changed(case.price_usd_per_mwh, later, how, random))
+        )
+        return replace(each, known=known, day_ahead=np.repeat(ahead[at], 4))
+
+    def strikes(each, at):
+        return each if at == 0 else Strikes(*(changed(v, later, how, random) for v in (each.on, each.off)))
+
+    def told(at):
+        rest = {} if at == 0 else {
+            "mcpc": np.nan_to_num(changed(whole.mcpc, unpublished, how, random)),
+            "p_peak": changed(whole.p_peak, hours_later, how, random),
+            "p_peak_ahead": changed(whole.p_peak_ahead, unpublished, how, random),
+            "plain_peak": whole.plain_peak & ~unpublished,
+            "forgone": changed(whole.forgone, unpublished, how, random),
+            "charge": whole.charge[::-1],
+        }  # fmt: skip
+        return replace(
+            whole, cases=tuple(with_known(case, at) for case in whole.cases), **rest,
+            strikes={name: tuple(strikes(s, at) for s in each) for name, each in whole.strikes.items()},
+        )  # fmt: skip
+
+    return t, ~unpublished, told(0), told(1)
+
+
+@pytest.mark.parametrize("how", ["shuffle", "blank"])
+@pytest.mark.parametrize("model", list(Known))
+def test_no_strategy_acts_on_what_it_does_not_know(how, model):
+    for n in range(DRAWS):
+        t, published, whole, other = world_pair(n, how, model)
+        for rules in ALL_RULES:
+            one, two = decide(whole, rules), decide(other, rules)
+            for before, after in ((one.power, two.power), (one.inference_mw, two.inference_mw)):
+                assert before[:, : t + 1].tobytes() == after[:, : t + 1].tobytes(), rules.name
+            assert one.sold[:, published].tobytes() == two.sold[:, published].tobytes(), rules.name
+            both = np.repeat(published, 4)
+            assert one.training_mw[:, both].tobytes() == two.training_mw[:, both].tobytes(), rules.name
+
+
+def test_models_that_learnt_from_the_window_are_refused():
+    start = STARTS[0]
+    with pytest.raises(TrainedTooLateError):
+        refuse_hindsight(Hysteresis(trained_until=start + timedelta(hours=1)), start)
+    assert MIXED_100MW.peaks.usd_per_mw == 16_250

@@ -1,0 +1,50 @@
+"""A mixed facility for tests: made-up days with hourly figures, and a model that notices all that it is shown."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+
+from hcp_pipelines.optimizer.backtest.case import Known
+from hcp_pipelines.optimizer.backtest.mixed.hours import HOUR_US, hours_of
+from hcp_pipelines.optimizer.backtest.mixed.site import DailyJob, InferenceClass, MinerGroup, MixedSite
+from hcp_pipelines.optimizer.backtest.mixed.world import World
+from hcp_pipelines.optimizer.backtest.series import microseconds
+from hcp_pipelines.optimizer.backtest.strategies import AlwaysOn, BreakEven, Hysteresis
+from tests.support.recorded import plain_case, random_prices
+
+START = datetime(2024, 3, 1, 6, tzinfo=UTC)  # midnight in Texas
+SITE = MixedSite(
+    (MinerGroup("one", 30.0, 15.0), MinerGroup("two", 20.0, 29.5)),
+    (InferenceClass(1000.0, 4.0), InferenceClass(100.0, 2.0)),
+    (DailyJob("long", 0, 12.0, 3.0, 900.0), DailyJob("short", 8, 9.0, 3.0, 900.0)),
+)
+
+
+def hourly_grid(hours, start=START, seed=0):
+    """Hours of demand with a daily rhythm, its forecast, capacity prices and a temperature."""
+    random = np.random.default_rng(seed)
+    n = np.arange(hours)
+    load = 50_000 + 10_000 * np.sin((n - 8) / 24 * 2 * np.pi) + random.normal(0, 1500, hours)
+    forecast = load * (1 + random.normal(0, 0.02, hours))
+    starts = microseconds(start) + n.astype(np.int64) * HOUR_US
+    temperature = 25 + 8 * np.sin((n - 8) / 24 * 2 * np.pi)
+    return hours_of(starts, random.exponential(6.0, (3, hours)), load, forecast, temperature)
+
+
+def world(days=10, seed=0, revenues=(70.0, 45.0), model=Known.AT_START, charges=()):
+    """A world of made-up prices; `charges` are hours with a peak's charge."""
+    random, hours = np.random.default_rng(seed), 24 * days
+    prices = random_prices(hours * 4, seed)
+    seen = prices if model is Known.AT_START else np.r_[np.nan, prices[:-1]]
+    cases = tuple(plain_case(prices, revenue, 12.0 + revenue / 6, seen, model) for revenue in revenues)
+    charge = np.zeros(hours)
+    charge[list(charges)] = SITE.peaks.usd_per_mw
+    strikes = {
+        each.name: tuple(each.strikes(case) for case in cases) for each in (AlwaysOn(), BreakEven(), Hysteresis())
+    }
+    strikes["mpc"] = strikes["hysteresis"]
+    n = np.arange(hours)
+    return World(
+        SITE, cases, strikes, 4, random.exponential(6.0, hours), n % 24, n // 24, np.where(charge > 0, 0.3, 0.0),
+        np.where(charge > 0, 0.2, 0.0), charge > 0, charge, random.exponential(5.0, (2, len(cases), hours)),
+    )  # fmt: skip
