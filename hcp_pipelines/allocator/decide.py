@@ -73,7 +73,7 @@ def input_ages(
         price_stale_at_s=min(ends),
         policy_expires_at_s=expires_at_s,
         values_seen=book.values_seen.get(site.settlement_point, 0),
-        is_first_value=book.gap_s(site.settlement_point) > limits.power_staleness_s,
+        stale_before_s=book.stale_before_s(site.settlement_point, limits.power_staleness_s),
     )
 
 

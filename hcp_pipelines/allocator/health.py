@@ -3,6 +3,7 @@
 Holds are counted from the instants of the data, not from when this process noticed, so that a successor agrees.
 """
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -26,7 +27,7 @@ class InputAges:
     price_stale_at_s: float
     policy_expires_at_s: float
     values_seen: int
-    is_first_value: bool = False  # the newest LMP is the first after too long a silence
+    stale_before_s: float = math.inf  # since when, where the newest LMP is the first after too long a silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +46,32 @@ class InputHealth:
         self.phase = Phase.NORMAL
         self.reason = ReasonCode.ECONOMICS
         self._values_when_bad: int | None = None
+        self._since_s = math.inf  # when the inputs that have not recovered yet went bad
 
     def assess(self, now_s: float, ages: InputAges, hold_s: float) -> Step:
         """The step at a simulated instant."""
+        is_stale = ages.price_stale_at_s <= now_s
         causes = (
-            (ages.price_stale_at_s, ReasonCode.HOLD_STALE_PRICE),
+            (min(ages.price_stale_at_s, ages.stale_before_s) if is_stale else math.inf, ReasonCode.HOLD_STALE_PRICE),
             (ages.policy_expires_at_s, ReasonCode.POLICY_EXPIRED),
         )
-        since_s, cause = min(((s, c) for s, c in causes if s <= now_s), default=(0.0, None))
-        if ages.price_stale_at_s <= now_s:
+        since_s, cause = min(((s, c) for s, c in causes if s <= now_s), default=(math.inf, None))
+        if is_stale:
             self._values_when_bad = ages.values_seen
-        if ages.is_first_value and self._values_when_bad is None:  # nobody looked while it was stale
+        elif self._values_when_bad is None and math.isfinite(ages.stale_before_s):  # nobody looked while it was stale
             self._values_when_bad = ages.values_seen - 1
-            self._enter(Phase.HOLD, ReasonCode.HOLD_STALE_PRICE)
-        if cause is None:
-            return self._recover(ages.values_seen)
-        if now_s >= since_s + hold_s:
+        if cause is None and self._is_well(ages.values_seen):
+            return self._recover()
+        self._since_s = min(self._since_s, since_s)
+        if now_s >= self._since_s + hold_s:
             return self._enter(Phase.FALLBACK, ReasonCode.FALLBACK_PLAN)
-        return self._enter(Phase.HOLD, cause)
+        return self._enter(Phase.HOLD, cause or ReasonCode.HOLD_STALE_PRICE)
 
-    def _recover(self, values_seen: int) -> Step:
-        if self._values_when_bad is not None:
-            if values_seen < self._values_when_bad + GOOD_VALUES_TO_RECOVER:
-                return Step(self.phase, self.reason, has_changed=False)
-            self._values_when_bad = None
+    def _is_well(self, values_seen: int) -> bool:
+        return self._values_when_bad is None or values_seen >= self._values_when_bad + GOOD_VALUES_TO_RECOVER
+
+    def _recover(self) -> Step:
+        self._values_when_bad, self._since_s = None, math.inf
         if self.phase is Phase.NORMAL:
             return Step(Phase.NORMAL, ReasonCode.ECONOMICS, has_changed=False)
         self._enter(Phase.NORMAL, ReasonCode.ECONOMICS)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from hcp_pipelines.domain.ticks import ACTIONABLE, Quality, Stream
@@ -76,10 +77,14 @@ class MarketBook:
         """The newest LMP of a settlement point."""
         return self.newest.get((_LMP, point))
 
-    def gap_s(self, point: str) -> float:
-        """Seconds between the newest two LMPs of a settlement point."""
-        newest = list(self._lmps.get(point, {}))[-2:]
-        return (newest[-1] - newest[0]).total_seconds() if newest else 0.0
+    def stale_before_s(self, point: str, limit_s: float) -> float:
+        """Since when each LMP came alone, after more than `limit_s` of silence: Unix seconds; infinite if the newest did not."""
+        since_s, newest = math.inf, [at.timestamp() for at in self._lmps.get(point, {})]
+        for before_s, at_s in reversed(list(pairwise(newest))):
+            if at_s - before_s <= limit_s:
+                break
+            since_s = before_s + limit_s
+        return since_s
 
     def bitcoin(self) -> Latest | None:
         """The newest bitcoin price."""

@@ -1,7 +1,9 @@
 """Bugs, put into the real code at run time, by which the checker is proven. Nothing here is ever on in the platform."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -10,7 +12,7 @@ import numpy as np
 from hcp_pipelines.allocator import owner as owner_module
 from hcp_pipelines.allocator.control import FacilityControl
 from hcp_pipelines.allocator.following import Following
-from hcp_pipelines.allocator.health import InputHealth, Phase, Step
+from hcp_pipelines.allocator.health import InputAges, InputHealth, Phase, Step
 from hcp_pipelines.allocator.late_commits import LateCommits
 from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
 from hcp_pipelines.allocator.obligations import ObligationBook
@@ -180,6 +182,17 @@ def need_a_policy() -> Patches:
     return [patch.object(Following, "want", want)]
 
 
+def hold_anew() -> Patches:
+    """A single price makes the hold begin anew."""
+    real = InputHealth.assess
+
+    def assess(self: InputHealth, now_s: float, ages: InputAges, hold_s: float) -> Step:
+        self._since_s = math.inf
+        return real(self, now_s, replace(ages, stale_before_s=math.inf), hold_s)
+
+    return [patch.object(InputHealth, "assess", assess)]
+
+
 def forget_refusals() -> Patches:
     """What the disk refused is taken on as new when it comes again."""
     real = Acks.remember
@@ -222,6 +235,7 @@ BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
     "ignore-floor": (ignore_floor, "floors"),
     "trust-stale-prices": (trust_stale_prices, "nothing on old inputs"),
     "need-a-policy": (need_a_policy, "hold then fallback"),
+    "hold-anew": (hold_anew, "hold then fallback"),
     "forget-refusals": (forget_refusals, "no lost command"),
     "take-of-any-session": (take_of_any_session, "no lost command"),
     "leave-void-unsaid": (leave_void_unsaid, "no lost command"),

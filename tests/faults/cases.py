@@ -108,6 +108,7 @@ CASES = {
     "ignore-floor": Case(2, 60, _each(20, "sell reserve", 60.0, 0.6)),
     "trust-stale-prices": Case(1, 70, (Happening(9, "stop prices", "all", 60.0), *_each(60, "policy", 0.0, 0.0))),
     "need-a-policy": Case(1, 110, _handed_over_after_a_sale()),
+    "hold-anew": Case(2, 125, (Happening(9, "stop prices", "all", 50.0), Happening(65, "stop prices", "all", 58.0))),
     "forget-refusals": Case(1, 30, _refused_and_repeated(), calm_s=70.0),
     "take-of-any-session": Case(1, 40, _refused_and_repeated(*GATEWAYS_RESTART), calm_s=70.0),
     "leave-void-unsaid": Case(2, 50, _slow_and_then_full(), calm_s=70.0),

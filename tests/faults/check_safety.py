@@ -30,11 +30,17 @@ def fallback_in_time(site: Site) -> Iterator[Violation]:
     for old in _old(site):
         # nobody can act, or somebody else has the last word
         others = [span for what in ("alone", "obligation", "override") for span in _spans(site, what)]
+        others += [lone for lone in _spans(site, "lone price") if _changes_hands(site, lone)]
         yield from _begun(site, "hold then fallback", old.from_s + hold_s, old.until_s, others)
     after_s = site.facility.fallback_after_s / site.run.speed
     fresh_s = site.facility.price_staleness_s / site.run.speed
     for alone in _spans(site, "alone"):
         yield from _begun(site, "alone then fallback", alone.from_s + max(after_s, fresh_s), alone.until_s)
+
+
+def _changes_hands(site: Site, span: Span) -> bool:
+    """Who comes while one price is fresh, and the next may end it all, holds: it has seen nothing stale."""
+    return any(e.kind == "epoch" and span.from_s <= e.at_s < span.until_s for e in site.entries)
 
 
 def _begun(

@@ -196,6 +196,8 @@ class Universe:
         for before_s, after_s, second_s in zip(ticks, ticks[1:], ticks[2:], strict=False):
             if after_s - before_s > stale_s:
                 found += [Span("stale", f, before_s + stale_s, second_s) for f in self.names.facilities]
+                lone_s = min(second_s, after_s + stale_s)
+                found += [Span("lone price", f, after_s, lone_s) for f in self.names.facilities]
         return found
 
     def _alone(self, what: str, heard: dict[str, list[float]]) -> list[Span]:

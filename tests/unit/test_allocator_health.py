@@ -1,8 +1,11 @@
 """Hold, fallback plan and recovery, by the instants of the data (DESIGN §7.4)."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from hcp_pipelines.allocator.health import InputAges, InputHealth, Phase
+from hcp_pipelines.allocator.market import MarketBook, TickRow
 from hcp_pipelines.domain.modes import ReasonCode
 
 HOLD_S = 1800.0
@@ -48,7 +51,37 @@ def test_who_did_not_look_while_prices_were_stale_waits_for_the_second_value_too
     health = InputHealth()
     if has_looked_before:
         assert health.assess(10.0, ages(seen=4), HOLD_S).phase is Phase.NORMAL
-    first = InputAges(1900.0, 1e9, 5, is_first_value=True)
+    first = InputAges(1900.0, 1e9, 5, stale_before_s=900.0)
     assert health.assess(1000.0, first, HOLD_S).phase is Phase.HOLD
     step = health.assess(1300.0, InputAges(2200.0, 1e9, 6), HOLD_S)
     assert (step.phase, step.reason) == (Phase.NORMAL, ReasonCode.RECOVERY)
+
+
+def test_a_hold_lasts_no_longer_for_single_values_between():
+    health = InputHealth()
+    assert health.assess(1000.0, ages(), HOLD_S).phase is Phase.HOLD
+    single = InputAges(2400.0, 1e9, 6, stale_before_s=1000.0)
+    assert health.assess(1500.0, single, HOLD_S).phase is Phase.HOLD
+    assert health.assess(2500.0, single, HOLD_S).phase is Phase.HOLD, "stale again"
+    assert health.assess(2800.0, single, HOLD_S).phase is Phase.FALLBACK
+    assert InputHealth().assess(2800.0, single, HOLD_S).phase is Phase.FALLBACK, "a successor agrees"
+    assert InputHealth().assess(2300.0, single, HOLD_S).phase is Phase.HOLD
+
+
+def test_a_hold_that_has_ended_does_not_count_for_the_next():
+    health = InputHealth()
+    health.assess(1000.0, ages(), HOLD_S)
+    assert health.assess(1600.0, ages(stale_at=2500.0, seen=7), HOLD_S).phase is Phase.NORMAL
+    assert health.assess(2900.0, ages(stale_at=2500.0, seen=7), HOLD_S).phase is Phase.HOLD
+
+
+@pytest.mark.parametrize(
+    ("minutes", "since"),
+    [([0, 5, 10], None), ([0, 5, 40], 20), ([0, 5, 40, 80], 20), ([0, 5, 40, 45], None), ([0], None)],
+)
+def test_since_when_values_came_too_seldom(minutes, since):
+    book = MarketBook()
+    at = [datetime(2025, 7, 1, 12, minute % 60, tzinfo=UTC).replace(hour=12 + minute // 60) for minute in minutes]
+    book.take([TickRow(n, "power.rt_lmp", "HB_WEST", instant, 30.0, "good") for n, instant in enumerate(at)])
+    expected = float("inf") if since is None else at[0].timestamp() + since * 60
+    assert book.stale_before_s("HB_WEST", 900.0) == expected
