@@ -12,6 +12,18 @@ marts_job = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
+explanations_job = dg.define_asset_job(
+    "explanations_job",
+    selection=dg.AssetSelection.groups("explanations"),
+    tags={"hcp/kind": "explanations"},
+    description="Draw each facility's merit order and say why its newest policy asks for what it asks for.",
+    executor_def=dg.in_process_executor,
+)
+
+explanations_schedule = dg.ScheduleDefinition(
+    job=explanations_job, cron_schedule="*/10 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+)
+
 marts_schedule = dg.ScheduleDefinition(
     job=marts_job, cron_schedule="*/30 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
 )

@@ -24,6 +24,7 @@ COMMANDS = {
     "operator": ("operator",),
     "orders": ("stop-all", "override", "curtail", "drain"),
     "preview": ("preview",),
+    "explain": ("explain",),
     "locks": ("lock", "unlock", "release", "approve"),
     "directives": ("directives",),
     "grid": ("grid",),

@@ -11,20 +11,18 @@ import click
 from hcp_pipelines.allocator import preview as previewing
 from hcp_pipelines.allocator.owner import RESTING
 from hcp_pipelines.allocator.preview import Preview, Situation
-from hcp_pipelines.allocator.preview_load import load_policy, load_situation
-from hcp_pipelines.allocator.site import site_of
+from hcp_pipelines.allocator.preview_load import load_policy
 from hcp_pipelines.allocator.standing import Lockout, timed_of
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.cli.locks import locking, refuse_unclear
 from hcp_pipelines.cli.orders import curtailing, limit_mw, override_of, overriding
-from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories, load_inventory
+from hcp_pipelines.cli.situation import situation_of
+from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories
 from hcp_pipelines.operators import building
 from hcp_pipelines.operators.orders import Order
-from hcp_pipelines.operators.progress import read_gateway
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect, connect_async
 from hcp_pipelines.storage.roles import Role
-from hcp_pipelines.supervisor.status import world_clock
 from hcp_pipelines.wire.slots import encode_slots
 
 Command = Callable[..., Any]
@@ -145,17 +143,8 @@ def _ordered(situation: Situation, order: Order) -> Situation:
 
 def _preview(settings: Settings, facility_id: str, change: Change) -> Preview:
     """What a change would do at a facility."""
-    with connect(settings, Role.API) as connection:
-        inventory = load_inventory(connection, facility_id)
-        portfolio_mw = sum(i.capacity_mw for i in load_inventories(connection))
-        state = read_gateway(settings, connection, facility_id)
-    site = site_of(inventory, portfolio_mw, "")
-
-    async def load() -> Situation:
-        async with await connect_async(settings, Role.API) as connection:
-            return await load_situation(connection, site, state, world_clock(settings).now())
-
-    return previewing.preview(change(inventory, asyncio.run(load())))
+    inventory, situation = situation_of(settings, facility_id)
+    return previewing.preview(change(inventory, situation))
 
 
 def _show(found: list[Preview], as_json: bool) -> None:

@@ -2,15 +2,16 @@
 
 import dagster as dg
 
+from assets.explanations import core_hcp__explanations
 from assets.switches import dbt_cli, switch_models
 from hcp_pipelines.orchestration.resources import Platform, fixed
-from jobs.analytics import marts_job, marts_schedule
+from jobs.analytics import explanations_job, explanations_schedule, marts_job, marts_schedule
 from sensors.analytics import first_marts_sensor
 
 defs = dg.Definitions(
-    assets=[switch_models],
-    jobs=[marts_job],
-    schedules=[marts_schedule],
+    assets=[switch_models, core_hcp__explanations],
+    jobs=[marts_job, explanations_job],
+    schedules=[marts_schedule, explanations_schedule],
     sensors=[first_marts_sensor],
     resources={
         "dbt": fixed(dbt_cli),

@@ -53,7 +53,7 @@ def evaluate(
     off = np.maximum(compiled.off_slope * values[compiled.block_index] + compiled.off_offset, on)
     must, may = price < on, price <= off
     levels = levels_of(compiled, present)
-    margins = _margins(compiled, values, price)
+    margins = margins_of(compiled, values, price)
     verdict = step(compiled, guard.carried_to(compiled), margins, _share_on(compiled, levels), elapsed_h, must, may)
     strikes = Strikes(on, off, verdict.must, verdict.may)
     choice = choose(compiled, present, levels, strikes)
@@ -62,7 +62,7 @@ def evaluate(
     return Evaluation(choice.targets, verdict.state, reasons, choice.binding, _moved(compiled, indices))
 
 
-def _margins(compiled: CompiledPolicy, values: Floats, price: float) -> Floats:
+def margins_of(compiled: CompiledPolicy, values: Floats, price: float) -> Floats:
     """$/MWh that each block earns above the price, from the ladder's revenues."""
     revenue = compiled.revenue_slope * values[compiled.revenue_index] + compiled.revenue_offset
     high, low = (revenue[compiled.block_group, s] for s in (compiled.block_to_state, compiled.block_from_state))

@@ -3,6 +3,7 @@
 import asyncio
 import warnings
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -23,6 +24,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import dagster as dg
 
+    from assets.explanations import core_hcp__explanations
     from hcp_pipelines.definitions.control import defs
     from sensors.control import tick_sensor
 
@@ -75,6 +77,12 @@ def run_tick_job(settings, instance, **tags: str) -> dg.ExecuteInProcessResult:
     ).resolve_job_def("tick_job").execute_in_process(instance=instance, tags=tags)  # fmt: skip
 
 
+def explain(settings, instance) -> dg.ExecuteInProcessResult:
+    return dg.materialize(
+        [core_hcp__explanations], instance=instance, resources={"platform": Platform(state_dir=str(settings.state_dir))}
+    )
+
+
 def policies(settings) -> list[tuple]:
     with connect(settings, Role.API) as connection:
         return connection.execute(
@@ -115,6 +123,18 @@ def test_a_run_shows_what_operators_have_ordered(fleet):
         (made,) = result.asset_materializations_for_node("core_hcp__policies")
     assert made.metadata["directives_standing"].value == 2
     assert [word in made.metadata["directives"].value for word in ("fire drill", "ann", "lockout/1")] == [True] * 3
+
+
+def test_the_newest_policies_are_explained_on_pages_attached_to_their_materialization(fleet):
+    newest = max(store(fleet, *power(0, 40.0)))
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run_tick_job(fleet, instance, **{"hcp/tick_id": str(newest)}).success
+        (made,) = explain(fleet, instance).asset_materializations_for_node("core_hcp__explanations")
+    assert made.metadata["facilities"].value == 3
+    assert "on: the price is below its on-strike" in made.metadata["hou-1"].value
+    page = Path(made.metadata["hou-1_page"].value)
+    assert page.parent == fleet.at("reports", "explain")
+    assert "Merit order" in page.read_text()
 
 
 def test_a_run_by_hand_publishes_candidates_only(fleet):

@@ -83,6 +83,16 @@ async def test_the_policy_in_force_is_handed_to_the_gateway_and_kept_there(site,
     await until(lambda: site.facility.state().policy_id == newer, "and handed over", 60)
 
 
+async def test_a_facility_explains_itself_at_its_price_and_at_another(site, tmp_path):
+    now = json.loads((await site.order("explain", FACILITY, "--json")).out)
+    assert now["policy_id"] == site.owner.in_force.policy_id
+    assert sum(block["on_now"] for block in now["explanation"]["blocks"]) > 0
+    page = tmp_path / "why.html"
+    dear = await site.order("explain", FACILITY, "--price", "5000", "--html", str(page))
+    assert "off: the price is above its off-strike" in dear.out
+    assert "Merit order" in page.read_text()
+
+
 async def test_no_price_and_no_successor_energises_a_locked_device(site, database):
     locked = set(range(5, 12))
     done = await site.order("lock", FACILITY, "--device", "5-11", "--reason", "hands inside", "--wait")
