@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from hcp_pipelines.optimizer.backtest.case import Known
+from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.mixed import learning, peaks, reserves
 from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, decide
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
+from hcp_pipelines.optimizer.backtest.request import Request
 from hcp_pipelines.optimizer.backtest.run import TrainedTooLateError, refuse_hindsight
+from hcp_pipelines.optimizer.backtest.series import instant
 from hcp_pipelines.optimizer.backtest.simulate import Strikes
 from hcp_pipelines.optimizer.backtest.strategies import Hysteresis
 from tests.support.mixed import hourly_grid, world
@@ -140,6 +143,23 @@ def test_no_strategy_acts_on_what_it_does_not_know(how, model):
             assert one.sold[:, published].tobytes() == two.sold[:, published].tobytes(), rules.name
             both = np.repeat(published, 4)
             assert one.training_mw[:, both].tobytes() == two.training_mw[:, both].tobytes(), rules.name
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_each_month_is_learnt_from_what_was_over_when_its_first_day_s_figures_came(start):
+    hours = hourly_grid(24 * 70, start)
+    window = np.arange(24 * 3, len(hours))
+    begin = instant(int(hours.starts_us[window[0]]))
+    asked = Request(Sources(None), begin, begin + timedelta(days=67))
+    found = learning.lessons(asked, hours, window)
+    assert [part.start for _, part in found] == [0, *(part.stop for _, part in found)][:-1]
+    assert found[-1][1].stop == len(window)
+    for until, part in found[1:]:
+        first = window[part.start]
+        assert until == instant(int(hours.starts_us[hours.ahead_rows[first]]))
+        assert len(set(hours.month[window[part]])) == 1
+    fixed = replace(asked, train_until=begin - timedelta(days=1))
+    assert learning.lessons(fixed, hours, window) == [(fixed.train_until, slice(0, len(window)))]
 
 
 def test_models_that_learnt_from_the_window_are_refused():

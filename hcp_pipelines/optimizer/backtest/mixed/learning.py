@@ -1,4 +1,7 @@
-"""The world of a window from recorded series: every model is learnt from before it, then asked about it."""
+"""The world of a window from recorded series: every model is learnt from before what it is asked about.
+
+Miners' strikes are learnt once, before the window; reserves and peaks anew each month, as an operator would.
+"""
 
 from datetime import datetime
 
@@ -30,17 +33,42 @@ def world_of(request: Request, recorded: Recorded, hours: Hours, site: MixedSite
     cases = tuple(whole.cut(first, len(whole)) for whole in wholes)
     rows = hours.row_at(request.start) + np.arange(len(cases[0]) // steps)
     day_ahead, real_time = _hourly(recorded, hours, steps)
-    forgone = reserves.trained(hours, day_ahead, real_time, request.trained_until)
+    parts = [
+        (until, part, reserves.trained(hours, day_ahead, real_time, until))
+        for until, part in lessons(request, hours, rows)
+    ]
     strikes = {
         strategy.name: tuple(strategy.strikes(whole).cut(first) for whole in wholes)
         for strategy in _followed(request, recorded, progress)
     }
-    now, ahead, plain = peak_chances(hours, rows, site, request.trained_until)
+    chances = [peak_chances(hours, rows[part], site, until) for until, part, _ in parts]
+    now, ahead, plain = (np.concatenate(column) for column in zip(*chances, strict=True))
+    worth = [_as_known(case.known.revenue_usd_per_mwh[::steps]) for case in cases]
+    forgone = np.concatenate(
+        [forgone_by_worth(model, hours, day_ahead, rows[part], [w[part] for w in worth]) for _, part, model in parts],
+        axis=2,
+    )
     return World(
         site, cases, strikes, steps, np.nan_to_num(reserves.best_mcpc(hours)[rows]), hours.local_hour[rows], hours.day[rows],
         now, ahead, plain, np.where(peaks.peak_hours(hours, site.peaks)[rows], site.peaks.usd_per_mw, 0.0),
-        forgone_by_worth(forgone, hours, day_ahead, rows, [c.known.revenue_usd_per_mwh[::steps] for c in cases]),
+        forgone,
     )  # fmt: skip
+
+
+def lessons(request: Request, hours: Hours, rows: Ints) -> list[tuple[datetime, slice]]:
+    """(learnt until, hours of the window): anew for each local month, from what was over as its first day's figures came.
+
+    With an instant that the request names, nothing is learnt later.
+    """
+    if request.train_until is not None:
+        return [(request.train_until, slice(0, len(rows)))]
+    _, first = np.unique(hours.month[rows], return_index=True)
+    ends = np.r_[first[1:], len(rows)]
+    known = [series.instant(int(hours.starts_us[hours.ahead_rows[rows[n]]])) for n in first]
+    return [
+        (max(request.start, at) if n else request.start, slice(int(begin), int(end)))
+        for n, (at, begin, end) in enumerate(zip(known, first, ends, strict=True))
+    ]
 
 
 def _followed(request: Request, recorded: Recorded, progress: Progress) -> list[Strategy]:
@@ -114,7 +142,7 @@ def forgone_by_worth(
     """[worth, group, hour] what full over eco, and eco over sleep, forgo by staying on."""
     return np.array(
         [
-            [model.predict(hours, day_ahead, rows, worth * _as_known(revenue)) for revenue in revenues]
+            [model.predict(hours, day_ahead, rows, worth * revenue) for revenue in revenues]
             for worth in (FULL_OVER_ECO_WORTH, ECO_WORTH)
         ]
     )
