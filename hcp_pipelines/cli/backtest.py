@@ -13,11 +13,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hcp_pipelines.cli.common import Command, instant, print_json, print_table
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.fleet.backtest_site import mixed_site
+from hcp_pipelines.fleet.facility_file import load_facility
 from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.mixed import report as mixed
 from hcp_pipelines.optimizer.backtest.mixed.run import NAMES as MIXED_NAMES
 from hcp_pipelines.optimizer.backtest.mixed.run import run_mixed
+from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
 from hcp_pipelines.optimizer.backtest.report import COLUMNS, as_dict, rows_of, summary
 from hcp_pipelines.optimizer.backtest.request import GOLDEN_EFFICIENCIES_J_PER_TH, NAMES, Request
 from hcp_pipelines.optimizer.backtest.run import Progress as OnProgress
@@ -33,6 +36,7 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
 
 @click.command("backtest")
 @click.option("--preset", type=click.Choice(PRESETS), default=PRESETS[0], show_default=True, help="What is operated.")
+@_file("--facility", "A facility file in place of the mixed preset's miners and GPUs.")
 @click.option(
     "--efficiency-j-per-th", "efficiencies", type=click.FloatRange(1, 1000), multiple=True,
     help="Of the miners; several give a table each.  [default: 15, 17.5, 21.5, 29.5]",
@@ -62,14 +66,15 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
     help="Write a page of charts; it needs no network.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def backtest(preset: str, page: Path | None, as_json: bool, **options: Any) -> None:
+def backtest(preset: str, facility: Path | None, page: Path | None, as_json: bool, **options: Any) -> None:
     """What strategies would have earned on recorded prices, against perfect foresight."""
-    is_mixed = preset == MIXED
-    if is_mixed and options["efficiencies"]:
+    if facility is not None and preset != MIXED:
+        raise ConfigError(f"--facility FILE is back-tested as a mixed facility: add --preset {MIXED}")
+    if preset == MIXED and options["efficiencies"]:
         raise ConfigError(f"{preset} has miners of its own: leave --efficiency-j-per-th out")
     request = _request(preset=preset, **options)
     with _progress() as progress:
-        shown = _mixed(request, progress) if is_mixed else _single(request, progress)
+        shown = _mixed(request, facility, progress) if preset == MIXED else _single(request, progress)
     if page is not None:
         page.write_text(shown.html(), encoding="utf-8")
         click.echo(f"charts: {page}", err=True)
@@ -109,15 +114,16 @@ def _page() -> Any:
     return page
 
 
-def _mixed(request: Request, progress: OnProgress) -> _Shown:
+def _mixed(request: Request, facility: Path | None, progress: OnProgress) -> _Shown:
     def html() -> str:
         from hcp_pipelines.optimizer.backtest.mixed import page  # plotly takes a second to import
 
         return page.html(report)
 
-    report = run_mixed(request, progress=progress)
+    site = MIXED_100MW if facility is None else mixed_site(load_facility(facility))
+    report = run_mixed(request, site, progress)
     return _Shown(
-        f"{MIXED}, {_window(request)}, known {request.known.value}: thousands of dollars of the facility",
+        f"{facility.name if facility else MIXED}, {_window(request)}, known {request.known.value}: thousands of $",
         mixed.COLUMNS, list(mixed.rows_of(report)), [*mixed.summary(report), *_notes(report.notes)], mixed.as_dict(report), html,
     )  # fmt: skip
 

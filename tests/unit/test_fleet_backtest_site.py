@@ -1,0 +1,68 @@
+"""A facility file as the back-test sees it: all-in megawatts, and limits that bind are refused."""
+
+import pytest
+from click.testing import CliRunner
+
+from hcp_pipelines.cli.main import cli
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.fleet.backtest_site import mixed_site
+from hcp_pipelines.fleet.facility_file import parse_facility
+
+FILE = """\
+version: 1
+facility_id: west-1
+name: West 1
+location: {lat: 31.8, lon: -102.4}
+settlement_point: HB_WEST
+capacity_mw: 10
+pue: 1.05
+feeders:
+  - {feeder_id: f1, limit_mw: 10}
+groups:
+  - {group_id: s21, type: ASIC, model: S21, firmware: luxos, feeder_id: f1, devices: 2000}
+  - {group_id: h100, type: GPU, model: H100 SXM5, feeder_id: f1, devices: 1000}
+"""
+
+
+def test_power_is_all_in_and_ai_work_is_in_proportion_to_the_gpus():
+    site = mixed_site(parse_facility(FILE))
+    assert [group.name for group in site.groups] == ["s21"]
+    assert site.groups[0].mw == pytest.approx(2000 * 3.5 * 1.05 / 1000)
+    assert site.groups[0].efficiency_j_per_th == pytest.approx(17.5 * 1.05)
+    gpu_mw = 1000 * 1.3 * 1.05 / 1000
+    assert sum(each.peak_mw for each in site.inference) == pytest.approx(9 * gpu_mw / 15)
+    assert sum(job.most_mw for job in site.training) == pytest.approx(6 * gpu_mw / 15)
+    assert site.peaks.usd_per_mw == 16_250
+
+
+def test_without_gpus_there_is_no_ai_work():
+    text = "\n".join(line for line in FILE.splitlines() if "h100" not in line)
+    site = mixed_site(parse_facility(text))
+    assert site.inference == site.training == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("limit_mw: 10}", "limit_mw: 8}", r"at full, feeder f1 has 8\.0 MW: limits that bind"),
+        ("capacity_mw: 10", "capacity_mw: 8", "has 8.0 MW: limits that bind"),
+        (
+            "  - {group_id: s21, type: ASIC, model: S21, firmware: luxos, feeder_id: f1, devices: 2000}\n",
+            "",
+            "has no miners",
+        ),
+    ],
+)
+def test_what_is_not_in_the_back_test_is_refused(before, after, says):
+    text = FILE.replace(before, after)
+    if "capacity" in before:
+        text = text.replace("limit_mw: 10", "limit_mw: 8")
+    with pytest.raises(ConfigError, match=says):
+        mixed_site(parse_facility(text))
+
+
+def test_a_file_needs_the_mixed_preset(tmp_path):
+    (tmp_path / "west.yaml").write_text(FILE)
+    arguments = ["backtest", "--facility", str(tmp_path / "west.yaml"), "--from", "2024-03-01", "--to", "2024-03-05"]
+    with pytest.raises(ConfigError, match="add --preset mixed-100mw"):
+        CliRunner().invoke(cli, arguments, catch_exceptions=False)
