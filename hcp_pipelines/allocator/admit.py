@@ -41,14 +41,14 @@ def judge(
     site = owner.site
     if candidate.compiled.group_ids != site.shape.group_ids:
         return f"groups: it knows {candidate.compiled.group_ids}, the inventory {site.shape.group_ids}"
+    is_predecessors = owner.in_force is None and candidate.policy.basis_tick_id == owner.following.newest_basis
     is_approved = str(candidate.policy_id) in owner.approved.policies
     context = AdmissionContext(
         now=now,
         facility_id=site.facility_id,
         inventory_generation=site.generation,
         obligations_version=site.obligations_version,
-        basis_tick_id_in_force=owner.following.newest_basis
-        - (owner.in_force is None),  # a predecessor's own is taken again
+        basis_tick_id_in_force=owner.following.newest_basis - is_predecessors,  # that one is taken again
         site_cap_mw=site.capacity_mw,
         feeder_caps_mw=site.feeder_caps_mw,
         max_input_age_s=_max_ages_s(candidate, settings),
@@ -56,6 +56,7 @@ def judge(
         max_policy_jump_mw=math.inf if is_approved else settings.max_policy_jump_mw,
         jump_mw=jump_mw(owner, candidate, book, now),
         digest=digest,
+        fresh_at=candidate.policy.solved_at if is_predecessors or is_approved else None,  # it was judged when it came
     )
     return admit(candidate.policy, context)
 

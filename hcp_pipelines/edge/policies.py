@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import RefusalCode
+from hcp_pipelines.domain.ticks import Stream
 from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.config import FacilityConfig
 from hcp_pipelines.edge.log import FacilityLog
@@ -60,7 +61,7 @@ class Policies:
         match admit(policy, self._context(policy)):
             case Refused(code, reason):
                 return f"{code}: {reason}"
-            case _:  # a jump is judged by the owner, who knows the price
+            case _:  # a jump is judged by the owner, who knows what somebody has approved
                 return ""
 
     def targets(self, present: Ints, price: float, indices: dict[str, float]) -> Ints | None:
@@ -86,6 +87,8 @@ class Policies:
             basis_tick_id_in_force=basis,
             site_cap_mw=self._config.limit_kw / 1000 if self._config.limit_kw else math.inf,
             feeder_caps_mw=limits,
+            max_input_age_s={Stream.POWER_RT_LMP.value: self._config.price_staleness_s},
+            fresh_at=policy.solved_at,  # that its owner took it in time is the owner's to judge: it may come here much later
         )
 
     async def _store(self, message: pb.SetPolicy) -> pb.PolicyJudged:

@@ -26,6 +26,7 @@ class AdmissionContext:
     max_policy_jump_mw: float = float("inf")
     jump_mw: float = 0.0  # change of load that the policy would make at the present tick
     digest: str | None = None  # as published
+    fresh_at: datetime | None = None  # instant at which its inputs have to be fresh; None: now
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,14 @@ def _freshness(policy: Policy, context: AdmissionContext) -> Refused | None:
         return Refused("basis", f"basis tick {policy.basis_tick_id} is not newer than {context.basis_tick_id_in_force}")
     if policy.is_expired(context.now):
         return Refused("expired", f"expired at {policy.expires_at.isoformat()}, it is {context.now.isoformat()}")
+    waited_s = max(((context.fresh_at or context.now) - policy.solved_at).total_seconds(), 0.0)
     for stream, limit_s in context.max_input_age_s.items():
         age_s = policy.input_age_s.get(stream)
         if age_s is None:
             return Refused("stale", f"does not say how old {stream} was when it was solved")
-        if age_s > limit_s:
-            return Refused("stale", f"{stream} was {age_s:.0f} s old when it was solved, the limit is {limit_s:.0f} s")
+        if age_s + waited_s > limit_s:
+            since = f"{age_s:.0f} s old when it was solved, {waited_s:.0f} s before"
+            return Refused("stale", f"what it knows of {stream} was {since}; the limit is {limit_s:.0f} s together")
     return None
 
 

@@ -16,6 +16,7 @@ from tests.support.gateway_site import Site, folder, local_events, site
 __all__ = ["folder", "site"]  # fixtures
 
 STRIKE = 60.0  # $/MWh below which miners are worth their power
+AGES = {"power.rt_lmp": 30.0}
 
 
 def policy(site, basis=5, **changes):
@@ -31,7 +32,7 @@ def policy(site, basis=5, **changes):
     )  # fmt: skip
     fields = {
         "facility_id": "one", "settlement_point": "HB_NORTH", "basis_tick_id": basis, "solved_at": now, "refresh_due_at": now,
-        "expires_at": now + timedelta(days=30), "input_age_s": {}, "inventory_generation": 1,
+        "expires_at": now + timedelta(days=30), "input_age_s": AGES, "inventory_generation": 1,
         "groups": (
             PolicyGroup(group_id="asic", feeder_id="f1", devices=MINERS, ladder=ladder["asic"]),
             PolicyGroup(group_id="gpu", feeder_id="f1", devices=GPUS, ladder=ladder["gpu"]),
@@ -75,6 +76,8 @@ async def test_a_policy_is_judged_again_stored_once_and_outlives_a_restart(cappe
         (policy(capped, basis=6, couplings=Couplings(cap_mw=0.8, feeder_caps_mw={"f1": 0.65})), {}, "cap"),
         (policy(capped, basis=6, couplings=Couplings(cap_mw=0.6, feeder_caps_mw={"f1": 0.66})), {}, "feeder"),
         (policy(capped, basis=6, **bounded | {"facility_id": "two"}), {}, "facility"),
+        (policy(capped, basis=6, **bounded | {"input_age_s": {}}), {}, "stale"),
+        (policy(capped, basis=6, **bounded | {"input_age_s": {"power.rt_lmp": 1e6}}), {}, "stale"),
         (policy(capped, basis=6, **bounded), {"body": b"{"}, "bad_message"),
         (policy(capped, basis=6, **bounded), {"body": b" " * 5_000_000}, "bad_message"),
         (policy(capped, basis=6, **bounded), {"epoch": 0}, "old_epoch"),

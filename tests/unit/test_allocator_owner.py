@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from hcp_pipelines.allocator.admit import refusal_of
-from hcp_pipelines.allocator.decide import InForce, Limits
+from hcp_pipelines.allocator.approvals import Approved
+from hcp_pipelines.allocator.decide import InForce, LastPolicy, Limits
 from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.domain.clock import ManualClock
 from hcp_pipelines.domain.modes import ControlMode, DeviceState
@@ -261,6 +262,18 @@ class TestAdmission:
         assert "expired" in self.refusal(rig, expired)
 
     def test_a_jump_beyond_the_limit_waits_for_a_person(self):
+    def test_what_waited_for_long_is_stale_unless_a_predecessor_or_a_person_has_taken_it(self):
+        rig = Rig()
+        old = fleet.policy(rig.inventory, rig.book, basis=7, solved_at=NOON - timedelta(hours=2))
+        assert "stale" in self.refusal(rig, old), "its inputs were fresh two hours ago"
+        rig.owner.approved = Approved(policies=frozenset({"2"}))
+        assert self.refusal(rig, old) == ""
+        successor = Rig()
+        successor.owner.following.in_force = None
+        assert "stale" in self.refusal(successor, old)
+        successor.owner.following.inherit({}, LastPolicy(7))
+        assert self.refusal(successor, old) == ""
+
         rig = Rig()
         greedy = fleet.policy(rig.inventory, fleet.book(30.0), basis=7)
         blocks = tuple(

@@ -258,6 +258,13 @@ def test_each_reason_to_refuse_has_its_code(code, changes):
     assert found.reason
 
 
+def test_inputs_grow_old_while_a_policy_waits():
+    for waited_s, verdict in ((30.0, Admitted), (31.0, Refused)):  # they were 30 s old at the solve, the limit is 60 s
+        assert isinstance(admit(policy(), context(now=NOW + timedelta(seconds=waited_s))), verdict)
+    late = context(now=NOW + timedelta(hours=2), fresh_at=NOW)
+    assert admit(policy(), late) == Admitted(), "judged when it came"
+
+
 def test_a_policy_without_a_limit_for_a_feeder_it_uses_is_refused():
     found = admit(policy(couplings=Couplings(cap_mw=1.0)), context())
     assert isinstance(found, Refused)
