@@ -55,6 +55,7 @@ class Devices:
         self.rose: Bools = np.zeros(n, dtype=bool)
         self._starts, self._lowest = Starts(n), lowest_of_slot(site.shape.group_of_slot, site.shape.ladders)
         self._was: States = self.states.copy()  # before the last change
+        self._held: States = self.states.copy()  # what the gateway is known to have taken on
         self._due_at_s: Floats = np.full(n, -np.inf)  # simulated: by then the device has arrived
         self._blocked_until_s: Floats = np.full(n, -np.inf)  # real monotonic: refused or deferred just now
         self._failures: npt.NDArray[np.uint8] = np.zeros(n, dtype=np.uint8)
@@ -78,6 +79,7 @@ class Devices:
         """Take over what the gateway says; where it was never commanded, what the power says."""
         told, seen = self._sized(commanded), self._sized(observed)
         self.states, self._told = np.where(told != UNKNOWN, told, seen), told
+        self._held = self.states.copy()
         self._due_at_s = now_s + self._settle_s(np.arange(len(self.states), dtype=np.uint32))
 
     def take(self, move: Move, now_s: float) -> None:
@@ -116,16 +118,24 @@ class Devices:
             np.add.at(found, groups, np.maximum(beyond, 0.0))
         return found
 
-    def put_back(self, slots: Slots, from_state: int, monotonic_s: float, pause_s: float) -> None:
-        """Devices that did not take a command: as they were, and left alone for a moment."""
-        self.states[slots] = from_state
-        self.changed_at_s[slots] = -np.inf
-        self._starts.forget(slots[self.rose[slots] & (self._lowest[slots] == from_state)])
+    def taken_on(self, slots: Slots, state: int) -> None:
+        """The gateway has taken a command on for devices."""
+        self._held[slots] = state
+
+    def put_back(self, slots: Slots, state: int, monotonic_s: float, pause_s: float) -> None:
+        """Devices that were not taken into a state: as the gateway holds them, and left alone for a moment.
+
+        Those that were told another since wait for the answer to that.
+        """
         self._blocked_until_s[slots] = monotonic_s + pause_s
+        slots = slots[self.states[slots] == state]
+        self.states[slots] = self._held[slots]
+        self.changed_at_s[slots] = -np.inf
+        self._starts.forget(slots[self.rose[slots] & (self._lowest[slots] == self.states[slots])])
 
     def set_local(self, slots: Slots, state: int, now_s: float) -> None:
         """The gateway changed devices by itself."""
-        self.states[slots] = state
+        self.states[slots] = self._held[slots] = state
         self._due_at_s[slots] = now_s + self._settle_s(slots)
 
     def settled(self, slots: Slots) -> None:
@@ -147,11 +157,12 @@ class Devices:
         arrived = self._is_there & ~self.dark & (self._due_at_s <= now_s)
         is_news = (told != UNKNOWN) & (told != self._told)  # its earlier word may have been shown wrong since
         adopted = arrived & is_news & (told != self.states)
-        self.states[adopted], self._told = told[adopted], told
+        self.states[adopted] = self._held[adopted] = told[adopted]
+        self._told = told
         different = np.flatnonzero(arrived & (seen != UNKNOWN) & (self.states != UNKNOWN) & (seen != self.states))
         wrong = different[self._is_other_power(different, seen)]
         found = self._grouped(wrong.astype(np.uint32), seen)
-        self.states[wrong] = seen[wrong]
+        self.states[wrong] = self._held[wrong] = seen[wrong]
         return found
 
     def _is_other_power(self, slots: npt.NDArray[np.intp], seen: States) -> Bools:

@@ -71,7 +71,7 @@ class Returns:
         for answer in ack.assignments:
             self._wiring.writer.batch.outcomes.append(self._outcome(ack, answer, steps))
             if flight is not None:
-                self._put_back_unaccepted(answer, flight.wave.plan.moves[answer.index])
+                self._note_answer(answer, flight.wave.plan.moves[answer.index])
         self._wiring.writer.batch.note_seq(self._owner.site.facility_id, ack.seq)
 
     def _outcome(self, ack: pb.Ack, answer: pb.AssignmentAck, steps: dict[str, float] | None) -> Outcome:
@@ -96,13 +96,14 @@ class Returns:
         metrics.TICK_TO_ACK_SECONDS.observe(later["ack"] / 1e3)
         return flight.wave.steps_ms | later
 
-    def _put_back_unaccepted(self, answer: pb.AssignmentAck, move: Move) -> None:
+    def _note_answer(self, answer: pb.AssignmentAck, move: Move) -> None:
+        self._owner.devices.taken_on(self._slots(answer.accepted), move.to_state)
         for what, payloads in (("refused", [r.slots for r in answer.refused]), ("deferred", [answer.deferred])):
             for slots in (self._slots(p) for p in payloads):
                 if len(slots):
                     metrics.UNDONE.labels(what).inc(len(slots))
                     self._owner.devices.put_back(
-                        slots, move.from_state, self._wiring.clock.monotonic_s(), PAUSE_AFTER_REFUSAL_S
+                        slots, move.to_state, self._wiring.clock.monotonic_s(), PAUSE_AFTER_REFUSAL_S
                     )
 
     def _take_refusal(self, ack: pb.Ack, flight: InFlight | None) -> None:
@@ -116,7 +117,7 @@ class Returns:
             )
             self._wiring.writer.batch.outcomes.append(refused)
             self._owner.devices.put_back(
-                move.slots, move.from_state, self._wiring.clock.monotonic_s(), PAUSE_AFTER_REFUSAL_S
+                move.slots, move.to_state, self._wiring.clock.monotonic_s(), PAUSE_AFTER_REFUSAL_S
             )
 
     # -- settling and what the gateway did by itself ------------------------------------------------------------------

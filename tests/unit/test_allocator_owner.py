@@ -14,6 +14,7 @@ from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.domain.clock import ManualClock
 from hcp_pipelines.domain.modes import ControlMode, DeviceState
 from hcp_pipelines.policy.arrays import compile_policy
+from hcp_pipelines.policy.waves import Move
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.wire.slots import decode_slots
 from tests.support import fleet
@@ -182,7 +183,7 @@ def test_devices_that_refuse_are_put_back_and_left_alone_for_a_moment():
     rig = Rig()
     wave = rig.tick(400.0)
     move = wave.plan.moves[0]
-    rig.owner.devices.put_back(move.slots, move.from_state, rig.clock.monotonic_s(), 5.0)
+    rig.owner.devices.put_back(move.slots, move.to_state, rig.clock.monotonic_s(), 5.0)
     rig.owner.ask()
     assert rig.plan() is None
     rig.clock.advance(6)
@@ -295,3 +296,19 @@ def test_what_rises_and_what_falls_in_one_wave_uses_both_budgets():
     room = rig.owner.ledger.headroom(NOON.timestamp())
     assert room.down_mw["facility"] == pytest.approx(5.0 + down.mw_delta)
     assert room.up_mw["facility"] == pytest.approx(5.0 + down.mw_delta)
+
+
+@pytest.mark.parametrize("is_second_taken", [False, True])
+def test_what_was_not_taken_on_is_as_the_gateway_holds_it_however_many_commands_were_under_way(is_second_taken):
+    rig = Rig()
+    slots, now_s = np.arange(3, dtype=np.uint32), rig.clock.now().timestamp()
+    devices, eco = rig.owner.devices, int(DeviceState.MINING_ECO)
+    devices.take(Move(0, FULL, eco, slots, -0.1), now_s)
+    devices.take(Move(0, eco, OFF, slots, -0.2), now_s)
+    devices.put_back(slots, eco, 0.0, 5.0)
+    assert (devices.states[slots] == OFF).all(), "the second is not answered yet"
+    if is_second_taken:
+        devices.taken_on(slots, OFF)
+    else:
+        devices.put_back(slots, OFF, 0.0, 5.0)
+    assert (devices.states[slots] == (OFF if is_second_taken else FULL)).all()

@@ -43,6 +43,8 @@ def flapping(starts, cycles, **options):
 
 
 def note(rig, wave):
+    for move in wave.plan.moves if wave else ():
+        rig.owner.devices.taken_on(move.slots, move.to_state)
     for row in wave.rows if wave else ():
         rig.switched.append(Switched(row.simulated_at.timestamp(), row.from_state, row.mw_delta, row.slots))
 
@@ -99,7 +101,7 @@ def test_a_start_that_a_gateway_refused_wears_nobody_out():
     rig = flapping(1, cycles=0)
     wave = rig.tick(CHEAP, minutes=15)
     for move in wave.plan.moves:
-        rig.owner.devices.put_back(move.slots, move.from_state, rig.clock.monotonic_s(), 0.0)
+        rig.owner.devices.put_back(move.slots, move.to_state, rig.clock.monotonic_s(), 0.0)
     rig.owner.ask()
     assert rig.plan() is not None
     assert rig.miners_on() == 500
