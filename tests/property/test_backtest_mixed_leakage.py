@@ -68,7 +68,9 @@ def test_probabilities_of_peaks_and_what_is_forgone(how, monkeypatch):
             now = model.probability(hours, np.arange(len(hours)), rows[rows <= t])
             ahead = model.probability(hours, hours.ahead_rows, published)
             plain = learning.plain_peaks(hours, published, np.ones(len(published), dtype=bool))
-            lost = learning.forgone_by_worth(forgone, hours, day_ahead, published, [np.full(len(published), 50.0)])
+            lost = learning.forgone_by_worth(
+                forgone, hours, day_ahead, published, [np.full(len(published), 50.0)], ahead * 90.0
+            )
             return [now, ahead, plain, lost]
 
         for one, two in zip(seen(whole, prices[0]), seen(other, prices[1]), strict=True):

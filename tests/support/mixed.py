@@ -44,7 +44,8 @@ def world(days=10, seed=0, revenues=(70.0, 45.0), model=Known.AT_START, charges=
     }
     strikes["mpc"] = strikes["hysteresis"]
     n = np.arange(hours)
+    forgone = random.exponential(5.0, (2, len(cases), hours))
     return World(
         SITE, cases, strikes, 4, random.exponential(6.0, hours), n % 24, n // 24, np.where(charge > 0, 0.3, 0.0),
-        np.where(charge > 0, 0.2, 0.0), charge > 0, charge, random.exponential(5.0, (2, len(cases), hours)),
+        np.where(charge > 0, 0.2, 0.0), charge > 0, charge, forgone + 0.2 * charge, forgone,
     )  # fmt: skip

@@ -140,5 +140,6 @@ def test_without_a_source_nothing_is_sold_or_feared():
     here = world(charges=PEAKS)
     dull = here.without(reserves=True, peaks=True)
     assert decide(dull, RULES["mpc"]).sold.sum() == 0
+    assert (decide(here.without(peaks=True), RULES["field"]).sold == 1).all()
     assert settle(dull, foresee(dull)).parts()["peak_charge"] == 0
     assert replace(dull, mcpc=here.mcpc).mcpc is here.mcpc

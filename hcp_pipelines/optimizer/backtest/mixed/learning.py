@@ -44,14 +44,20 @@ def world_of(request: Request, recorded: Recorded, hours: Hours, site: MixedSite
     chances = [peak_chances(hours, rows[part], site, until) for until, part, _ in parts]
     now, ahead, plain = (np.concatenate(column) for column in zip(*chances, strict=True))
     worth = [_as_known(case.known.revenue_usd_per_mwh[::steps]) for case in cases]
-    forgone = np.concatenate(
-        [forgone_by_worth(model, hours, day_ahead, rows[part], [w[part] for w in worth]) for _, part, model in parts],
-        axis=2,
+    forgone, without = (
+        np.concatenate(
+            [
+                forgone_by_worth(model, hours, day_ahead, rows[part], [w[part] for w in worth], charge[part])
+                for _, part, model in parts
+            ],
+            axis=2,
+        )
+        for charge in (ahead * site.peaks.usd_per_mw, np.zeros(len(rows)))
     )
     return World(
         site, cases, strikes, steps, np.nan_to_num(reserves.best_mcpc(hours)[rows]), hours.local_hour[rows], hours.day[rows],
         now, ahead, plain, np.where(peaks.peak_hours(hours, site.peaks)[rows], site.peaks.usd_per_mw, 0.0),
-        forgone,
+        forgone, without,
     )  # fmt: skip
 
 
@@ -137,12 +143,12 @@ def plain_peaks(hours: Hours, rows: Ints, charged: np.ndarray) -> np.ndarray:
 
 
 def forgone_by_worth(
-    model: reserves.ForgoneModel, hours: Hours, day_ahead: Floats, rows: Ints, revenues: list[Floats]
+    model: reserves.ForgoneModel, hours: Hours, day_ahead: Floats, rows: Ints, revenues: list[Floats], charge: Floats
 ) -> Floats:
-    """[worth, group, hour] what full over eco, and eco over sleep, forgo by staying on."""
+    """[worth, group, hour] what full over eco, and eco over sleep, forgo by staying on; `charge`: what a peak may add, $/MWh."""
     return np.array(
         [
-            [model.predict(hours, day_ahead, rows, worth * revenue) for revenue in revenues]
+            [model.predict(hours, day_ahead, rows, worth * revenue - charge) for revenue in revenues]
             for worth in (FULL_OVER_ECO_WORTH, ECO_WORTH)
         ]
     )

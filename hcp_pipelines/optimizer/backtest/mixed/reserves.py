@@ -30,9 +30,14 @@ class ForgoneModel:
     trained_until: datetime
 
     def predict(self, hours: Hours, day_ahead: Floats, rows: Ints, worth: Floats) -> Floats:
-        """$/MWh of the hours in `rows`, each with a worth in $/MWh; `day_ahead` has a price an hour of the whole grid."""
+        """$/MWh of the hours in `rows`, each with a worth in $/MWh; `day_ahead` has a price an hour of the whole grid.
+
+        Below the least worth that was learnt, every dollar less forgoes a dollar more.
+        """
+        learnt = np.maximum(worth, WORTHS[0])
         with threadpool_limits(1):
-            return np.maximum(self.trees.predict(_matrix(hours, day_ahead, rows, worth).astype(np.float32)), 0.0)
+            predicted = self.trees.predict(_matrix(hours, day_ahead, rows, learnt).astype(np.float32))
+        return np.maximum(predicted, 0.0) + learnt - worth
 
 
 def trained(hours: Hours, day_ahead: Floats, real_time: Floats, until: datetime) -> ForgoneModel:

@@ -85,8 +85,7 @@ def _sold(world: World, rules: Rules) -> Floats:
     if rules.reserves is Reserves.ALWAYS:
         sold[:, (world.mcpc > 0) & ~world.plain_peak] = 1.0
     elif rules.reserves is Reserves.OFFER:
-        risk = world.p_peak_ahead * world.site.peaks.usd_per_mw
-        full, eco = (world.mcpc > forgone + risk for forgone in world.forgone)
+        full, eco = (world.mcpc > forgone for forgone in world.forgone)
         sold = np.where(full & eco, 1.0, np.where(eco, ECO_POWER, 0.0)) * (world.mcpc > 0)
     return sold
 

@@ -32,7 +32,8 @@ class World:
     p_peak_ahead: Floats  # [h] as known the day before
     plain_peak: Bools  # [h] the field's rule, as known the day before
     charge: Floats  # [h] settled: $ of a MW of load in the hour
-    forgone: Floats  # [2, g, h] $/MWh
+    forgone: Floats  # [2, g, h] $/MWh, with what a peak may add to the price
+    forgone_without_peaks: Floats  # the same where peaks charge nothing
 
     def __len__(self) -> int:
         """Intervals."""
@@ -67,7 +68,16 @@ class World:
         """The same without one source of value: reserves that pay nothing, or peaks that charge nothing."""
         none = np.zeros_like(self.mcpc)
         changed = replace(self, mcpc=none) if reserves else self
-        return replace(changed, charge=none, p_peak=none, p_peak_ahead=none) if peaks else changed
+        if not peaks:
+            return changed
+        return replace(
+            changed,
+            charge=none,
+            p_peak=none,
+            p_peak_ahead=none,
+            plain_peak=none > 0,
+            forgone=self.forgone_without_peaks,
+        )
 
 
 @dataclass(frozen=True)
