@@ -50,7 +50,9 @@ class LocalActions:
         stored += [(event.seq, "local", event.SerializeToString()) for event in events]
         await self._log.append(stored)
         self._carry_out(kind, events, moves)
+        done_at = self._clock.now().isoformat()  # a slow disk may have taken its time
         for event in events:
+            event.simulated_at = done_at
             self.tell(pb.GatewayMessage(local_event=event))
         return events
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -183,5 +184,22 @@ async def test_what_is_done_at_once_and_stored_later_stands_behind_what_was_stor
     (said,) = [m.local_event for m in rig.said if m.HasField("local_event")]
     (entry,) = [e for e in rig.log.stored if e.kind == "local"]
     assert said.seq == entry.seq == message_of(entry).local_event.seq
+    assert rig.site.told
     known = recover([*entries(BASELINE), *rig.log.stored], rig.devices.shape)
     assert {ref for ref, _ in known.unfinished} == {ref for ref, _, _ in rig.site.told}, "as the devices were told"
+
+
+async def test_the_owner_is_told_when_something_was_done_and_not_when_it_began_to_be_stored():
+    rig, clock, stored = Rig(BASELINE), SystemClock(), []
+    append = rig.log.append
+
+    async def slow(items):
+        await asyncio.sleep(0.01)
+        await append(items)
+        stored.append(clock.now())
+
+    rig.log.append = slow
+    async with rig.connected():
+        await LocalActions(rig.devices, rig.log, clock).act("fallback", ReasonCode.FALLBACK_PLAN, [(OFF, order(2, 3))])
+    (said,) = [m.local_event for m in rig.said if m.HasField("local_event")]
+    assert datetime.fromisoformat(said.simulated_at) >= stored[-1]
