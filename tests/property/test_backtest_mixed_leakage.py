@@ -19,7 +19,7 @@ from hcp_pipelines.optimizer.backtest.strategies import Hysteresis
 from tests.support.mixed import hourly_grid, world
 
 DRAWS = 50
-DAYS = 12
+DAYS = 9
 STARTS = (datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 10, 28, tzinfo=UTC), datetime(2024, 6, 24, tzinfo=UTC))
 
 

@@ -1,0 +1,103 @@
+"""What a mixed facility's models learn, and the command from recorded files to its report."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from hcp_pipelines.cli.main import cli
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.optimizer import waiting
+from hcp_pipelines.optimizer.backtest.mixed import peaks, reserves
+from hcp_pipelines.optimizer.backtest.mixed.site import FourPeaks
+from hcp_pipelines.optimizer.backtest.series import instant
+from tests.support.mixed import hourly_grid
+from tests.support.recorded import random_prices, write_folder
+
+SEASON_START = datetime(2023, 4, 1, 5, tzinfo=UTC)  # midnight in Texas
+
+
+def test_a_reserve_forgoes_more_where_prices_will_be_high_and_worth_is_low():
+    hours = hourly_grid(24 * 45)
+    random, n = np.random.default_rng(5), len(hours)
+    day_ahead = random.uniform(20, 120, n)
+    real_time = day_ahead[:, None] * random.uniform(0.7, 1.3, (n, 4))
+    model = reserves.trained(hours, day_ahead, real_time, instant(int(hours.starts_us[-1])))
+    rows = np.arange(24, n)
+    at = {
+        worth: model.predict(hours, day_ahead, rows, np.full(len(rows), worth)) for worth in (-50.0, 25.0, 60.0, 100.0)
+    }
+    assert (at[25.0] >= at[60.0]).all()
+    assert (at[60.0] >= at[100.0]).all()
+    assert at[-50.0] - at[25.0] == pytest.approx(75.0)
+    dear = day_ahead[rows] > 100
+    assert at[60.0][dear].mean() == pytest.approx(np.maximum(real_time[rows][dear] - 60, 0).mean(), rel=0.15)
+    assert at[60.0][day_ahead[rows] < 40].max() < 3
+
+
+def test_four_weeks_of_capacity_prices_are_needed():
+    hours = hourly_grid(24 * 20)
+    prices = np.full(len(hours), 30.0)
+    with pytest.raises(
+        ConfigError, match=r"480 hours with capacity prices.*at least 672.*Start later, or leave mpc out"
+    ):
+        reserves.trained(
+            hours, prices, np.tile(prices[:, None], 4), instant(int(hours.starts_us[-1])) + timedelta(hours=1)
+        )
+
+
+def test_the_month_s_peak_is_likelier_than_any_other_hour_and_chances_add_up():
+    hours = hourly_grid(24 * 214, SEASON_START)
+    model = peaks.trained(hours, instant(int(hours.starts_us[-1])))(False)
+    rows = np.flatnonzero((hours.month_of_year >= 6) & (hours.month_of_year <= 9))
+    chance = model.probability(hours, np.arange(len(hours)), rows)
+    is_peak = peaks.peak_hours(hours, FourPeaks())[rows]
+    assert is_peak.sum() == 4
+    assert chance[is_peak].min() > 20 * chance.mean()
+    assert chance.sum() == pytest.approx(4, rel=0.5)
+
+
+def test_without_a_season_peaks_can_t_be_learnt():
+    hours = hourly_grid(24 * 60)
+    with pytest.raises(ConfigError, match="no month of May to October with demand ended before 2024-04-30"):
+        peaks.trained(hours, instant(int(hours.starts_us[-1])))
+
+
+def recorded(path, days=100):
+    """Prices of spring 2024, and demand with its forecast, capacity prices and weather from 2023 on."""
+    write_folder(path, random_prices(96 * days))
+    hours = hourly_grid(24 * 430, SEASON_START)
+    starts = pl.Series(hours.starts_us).cast(pl.Datetime("us", "UTC"))
+    columns = {
+        "load": {"ercot_load_mw": hours.load_mw},
+        "forecast": {"da_demand_forecast_mw": hours.forecast_mw},
+        "weather": {"temperature_c": hours.temperature_c, "dew_point_c": hours.temperature_c - 5},
+        "capacity": {
+            f"{name}_mcpc_usd_per_mw_h": row for name, row in zip(("rrs", "ecrs", "nspin"), hours.mcpc, strict=True)
+        },
+    }
+    for name, values in columns.items():
+        pl.DataFrame({"interval_start_utc": starts} | values).write_parquet(path / f"{name}.parquet")
+    return path
+
+
+def test_from_recorded_files_to_the_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(waiting, "BAG", 1)
+    monkeypatch.setattr(waiting, "TREES", waiting.TREES | {"max_iter": 20, "min_samples_leaf": 20})
+    arguments = ["backtest", "--preset", "mixed-100mw", "--prices", str(recorded(tmp_path)), "--point", "HB_TEST"]
+    window = ["--from", "2024-05-28", "--to", "2024-06-05"]
+    page = tmp_path / "page.html"
+    done = CliRunner().invoke(cli, [*arguments, *window, "--json", "--html", str(page)], catch_exceptions=False)
+    told = json.loads(done.stdout)["strategies"]
+    assert list(told) == ["always_on", "break_even", "hysteresis", "field", "mpc", "oracle"]
+    assert all(each["net_usd"] <= told["oracle"]["net_usd"] for each in told.values())
+    assert told["mpc"]["reserves"]["usd"] > 0
+    assert told["mpc"]["deadlines_missed"] == 0
+    assert "Dollars over break_even, by kind" in page.read_text(encoding="utf-8")
+    with pytest.raises(ConfigError, match="a mixed facility needs whole hours"):
+        CliRunner().invoke(
+            cli, [*arguments, "--from", "2024-05-28T00:30Z", "--to", "2024-06-05"], catch_exceptions=False
+        )
