@@ -162,6 +162,7 @@ class FacilityControl:
             return
         seq = self._wiring.writer.journalled.get(self.site.facility_id, 0)
         beat = pb.Heartbeat(epoch=self.lease.epoch, indices=indices, journalled_seq=seq)
+        beat.floors.CopyFrom(self.owner.obligations.floors())
         if price is not None and price_at is not None:
             beat.decision_price_usd_per_mwh, beat.price_at = price, price_at.isoformat()
         self.session.send(pb.OwnerMessage(heartbeat=beat))

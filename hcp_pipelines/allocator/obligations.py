@@ -27,6 +27,7 @@ from hcp_pipelines.policy.obligations import (
     step,
 )
 from hcp_pipelines.policy.ramps import FACILITY
+from hcp_pipelines.wire import edge_v1_pb2 as pb
 
 MARGIN_FRACTION = 0.02  # of what is sold: devices are whole, and the meter has its own opinion
 SAMPLES_WRITTEN_EACH_S = 5.0
@@ -130,6 +131,17 @@ class ObligationBook:
         """Sheddable load that has to be on."""
         return ask_of(self.obligations.values()).floor_mw
 
+    def floors(self) -> pb.Floors:
+        """What a gateway has to keep on should it be cut off: of what is armed, or will be by then."""
+        coming = [o for o in self.obligations.values() if o.status in (Status.ARMED, Status.AWARDED)]
+        return pb.Floors(floors=[self._floor(o) for o in coming])
+
+    def _floor(self, obligation: Obligation) -> pb.Floor:
+        counts = self._sheddable_within(obligation.notice_s)
+        groups = [g for g, is_sheddable in zip(self._site.shape.group_ids, counts, strict=True) if is_sheddable]
+        start_s = obligation.start_s - self._lead_s(obligation)
+        return pb.Floor(mw=obligation.mw, start_s=start_s, end_s=obligation.end_s, sheddable=groups)
+
     def directives(self, now_s: float) -> list[Directive]:
         """The limits that follow from deployments and from the market's base point."""
         found = []
@@ -164,9 +176,12 @@ class ObligationBook:
     def sheddable(self) -> Bools:
         """[g] miners that settle asleep within the shortest notice of what is armed: whose load counts for the floor."""
         notices = [o.notice_s for o in self.obligations.values() if o.status is Status.ARMED]
+        return self._sheddable_within(min(notices, default=math.inf))
+
+    def _sheddable_within(self, notice_s: float) -> Bools:
         lows = [ladder[0] for ladder in self._site.shape.ladders]
         settle_s = self._site.settle_s[np.arange(len(lows)), lows]
-        return self._sheddable & (settle_s + MARGIN_S <= min(notices, default=math.inf))
+        return self._sheddable & (settle_s + MARGIN_S <= notice_s)
 
     def _reckoned_cap_mw(self, cap_mw: float, sold_mw: float) -> float:
         """A limit at the meter as plans reckon: never less is taken off than was sold, by either's reckoning."""

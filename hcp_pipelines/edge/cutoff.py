@@ -2,6 +2,7 @@
 
 It holds for as long as the last price that an owner told it is fresh, and `fallback_after_s` at least. Until then devices
 that had lost power come back to what they did, in waves too; with an owner, that is the owner's to do.
+Nothing of all this takes load below the floor of an obligation (`floors.py`).
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from hcp_pipelines.domain.modes import ReasonCode
 from hcp_pipelines.edge.bars import Bools, States
 from hcp_pipelines.edge.config import FacilityConfig
 from hcp_pipelines.edge.devices import Devices
+from hcp_pipelines.edge.floors import Floors
 from hcp_pipelines.edge.local import LocalActions, Move
 from hcp_pipelines.edge.local_prices import PriceSource
 from hcp_pipelines.edge.owners import Owners
@@ -41,9 +43,11 @@ class CutOff:
         local: LocalActions,
         owners: Owners,
         policies: Policies,
+        floors: Floors,
         clock: SystemClock,
     ) -> None:
         self._config, self._devices, self._local, self._owners, self._clock = config, devices, local, owners, clock
+        self._floors = floors
         self._policies, self.prices = policies, PriceSource(config.local_prices, clock)
         self._indices: dict[str, float] = {}  # live ones, as an owner last told them
         self._heard_at_s = clock.now().timestamp()
@@ -141,8 +145,9 @@ class CutOff:
     def _wave(self, states: States, eligible: Bools, targets: Ints) -> list[Move]:
         book, bars = self._devices.book, self._devices.bars
         barred = DwellLocks(bars.may_not_rise, np.zeros_like(eligible))
-        headroom = book.headroom(self._clock.now().timestamp())
-        plan = plan_wave(book.shape, states, eligible, targets, headroom, self._rng, locked=barred)
+        now_s = self._clock.now().timestamp()
+        kept = self._floors.keep(book.shape, book.shape.counts(states, eligible), targets, now_s)
+        plan = plan_wave(book.shape, states, eligible, kept, book.headroom(now_s), self._rng, locked=barred)
         return [(move.to_state, move.slots) for move in plan.moves]
 
     def _believed(self) -> States:

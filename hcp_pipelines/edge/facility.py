@@ -23,6 +23,7 @@ from hcp_pipelines.edge.cutoff import CutOff
 from hcp_pipelines.edge.devices import Devices
 from hcp_pipelines.edge.drivers import MakeDevices, make_site, period_of
 from hcp_pipelines.edge.driving import SiteDriver
+from hcp_pipelines.edge.floors import Floors
 from hcp_pipelines.edge.local import STORE_AGAIN_S, LocalActions
 from hcp_pipelines.edge.log import FacilityLog
 from hcp_pipelines.edge.outbox import Outbox
@@ -68,7 +69,8 @@ class FacilityGateway:
         self.plant = Plant(config.plant, lambda: self.devices.site, clock)
         self._standing = Standing(self.devices, self._local, log, known, self.plant)
         self._policies = Policies(config, log, clock, known)
-        self._cutoff = CutOff(config, self.devices, self._local, self.owners, self._policies, clock)
+        self._floors = Floors(self.devices, log, known.floors)
+        self._cutoff = CutOff(config, self.devices, self._local, self.owners, self._policies, self._floors, clock)
         Safety(config, self.devices, self._local, self.plant, self._cutoff, clock, self._tasks)
 
     @property
@@ -119,6 +121,8 @@ class FacilityGateway:
         if self.owners.obeys(session) and heartbeat.epoch == self.owners.epoch:
             self.owners.note_journalled(heartbeat.journalled_seq)
             self._cutoff.hear(heartbeat)
+            if heartbeat.HasField("floors") and self._floors.hear(heartbeat.floors):
+                self._tasks.spawn(self._floors.store())
 
     async def command(self, session: Session, command: pb.Command) -> pb.Ack:
         """Check, store, hand over, acknowledge: the ack is sent, and returned.
@@ -180,6 +184,7 @@ class FacilityGateway:
             unfinished=self.devices.unfinished(),
             orders=self._standing.orders,
             policy=self._policies.stored,
+            floors=self._floors.told,
         )
         for field in ("observed", "reachable", "unfinished_command_ids"):
             snapshot.state.ClearField(field)
@@ -194,9 +199,8 @@ class FacilityGateway:
     async def _command(self, session: Session, command: pb.Command, received_s: float) -> pb.Ack:
         async with self.devices.turn:
             ack = await self._judged(session, command, received_s)
-            session.outbox.send(
-                pb.GatewayMessage(ack=ack)
-            )  # in the order of the log: an owner resumes after the last it saw
+            # in the order of the log: an owner resumes after the last it saw
+            session.outbox.send(pb.GatewayMessage(ack=ack))
         return ack
 
     async def _judged(self, session: Session, command: pb.Command, received_s: float) -> pb.Ack:

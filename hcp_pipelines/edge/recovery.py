@@ -60,6 +60,7 @@ class Known:
     locks_version: int = 0
     orders: Orders = field(default_factory=Orders)
     policy: pb.SetPolicy | None = None
+    floors: pb.Floors | None = None
     journalled_seq: int = 0  # what an owner last said that the journal has
 
 
@@ -131,6 +132,8 @@ class _Reading:
                 known.bars.held = np.zeros(self._shape.slots, dtype=np.bool_)
             case "policy":
                 known.policy = pb.SetPolicy.FromString(entry.payload)
+            case "floors":
+                known.floors = pb.Floors.FromString(entry.payload)
             case "snapshot":
                 self._snapshot(pb.Snapshot.FromString(entry.payload))
 
@@ -152,6 +155,7 @@ class _Reading:
         known.epoch, known.owner, known.policy = state.highest_epoch, snapshot.owner, None
         if snapshot.HasField("policy"):
             known.policy = snapshot.policy
+        known.floors = snapshot.floors if snapshot.HasField("floors") else None
         known.acks, known.orders = Acks(), Orders()
         for ack in snapshot.acks:
             known.acks.remember(ack.command_id, ack.SerializeToString())

@@ -393,7 +393,7 @@ class FoundDevice(_message.Message):
     def __init__(self, address: _Optional[str] = ..., dialect: _Optional[str] = ..., model: _Optional[str] = ..., firmware: _Optional[str] = ..., mac: _Optional[str] = ..., serial: _Optional[str] = ..., problem: _Optional[str] = ..., boards: _Optional[_Iterable[str]] = ..., memory_gb: _Optional[float] = ..., compute_capability: _Optional[str] = ..., max_power_w: _Optional[float] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("epoch", "indices", "decision_price_usd_per_mwh", "price_at", "policy_digest", "journalled_seq")
+    __slots__ = ("epoch", "indices", "decision_price_usd_per_mwh", "price_at", "policy_digest", "journalled_seq", "floors")
     class IndicesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -407,13 +407,33 @@ class Heartbeat(_message.Message):
     PRICE_AT_FIELD_NUMBER: _ClassVar[int]
     POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     JOURNALLED_SEQ_FIELD_NUMBER: _ClassVar[int]
+    FLOORS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     indices: _containers.ScalarMap[str, float]
     decision_price_usd_per_mwh: float
     price_at: str
     policy_digest: str
     journalled_seq: int
-    def __init__(self, epoch: _Optional[int] = ..., indices: _Optional[_Mapping[str, float]] = ..., decision_price_usd_per_mwh: _Optional[float] = ..., price_at: _Optional[str] = ..., policy_digest: _Optional[str] = ..., journalled_seq: _Optional[int] = ...) -> None: ...
+    floors: Floors
+    def __init__(self, epoch: _Optional[int] = ..., indices: _Optional[_Mapping[str, float]] = ..., decision_price_usd_per_mwh: _Optional[float] = ..., price_at: _Optional[str] = ..., policy_digest: _Optional[str] = ..., journalled_seq: _Optional[int] = ..., floors: _Optional[_Union[Floors, _Mapping]] = ...) -> None: ...
+
+class Floors(_message.Message):
+    __slots__ = ("floors",)
+    FLOORS_FIELD_NUMBER: _ClassVar[int]
+    floors: _containers.RepeatedCompositeFieldContainer[Floor]
+    def __init__(self, floors: _Optional[_Iterable[_Union[Floor, _Mapping]]] = ...) -> None: ...
+
+class Floor(_message.Message):
+    __slots__ = ("mw", "start_s", "end_s", "sheddable")
+    MW_FIELD_NUMBER: _ClassVar[int]
+    START_S_FIELD_NUMBER: _ClassVar[int]
+    END_S_FIELD_NUMBER: _ClassVar[int]
+    SHEDDABLE_FIELD_NUMBER: _ClassVar[int]
+    mw: float
+    start_s: float
+    end_s: float
+    sheddable: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, mw: _Optional[float] = ..., start_s: _Optional[float] = ..., end_s: _Optional[float] = ..., sheddable: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LogEntry(_message.Message):
     __slots__ = ("seq", "kind", "payload", "stored_at")
@@ -428,17 +448,19 @@ class LogEntry(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., kind: _Optional[str] = ..., payload: _Optional[bytes] = ..., stored_at: _Optional[str] = ...) -> None: ...
 
 class Snapshot(_message.Message):
-    __slots__ = ("state", "owner", "acks", "unfinished", "orders", "policy")
+    __slots__ = ("state", "owner", "acks", "unfinished", "orders", "policy", "floors")
     STATE_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     ACKS_FIELD_NUMBER: _ClassVar[int]
     UNFINISHED_FIELD_NUMBER: _ClassVar[int]
     ORDERS_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    FLOORS_FIELD_NUMBER: _ClassVar[int]
     state: FacilityState
     owner: str
     acks: _containers.RepeatedCompositeFieldContainer[Ack]
     unfinished: _containers.RepeatedCompositeFieldContainer[Command]
     orders: _containers.RepeatedCompositeFieldContainer[DirectOrder]
     policy: SetPolicy
-    def __init__(self, state: _Optional[_Union[FacilityState, _Mapping]] = ..., owner: _Optional[str] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., unfinished: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., orders: _Optional[_Iterable[_Union[DirectOrder, _Mapping]]] = ..., policy: _Optional[_Union[SetPolicy, _Mapping]] = ...) -> None: ...
+    floors: Floors
+    def __init__(self, state: _Optional[_Union[FacilityState, _Mapping]] = ..., owner: _Optional[str] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., unfinished: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., orders: _Optional[_Iterable[_Union[DirectOrder, _Mapping]]] = ..., policy: _Optional[_Union[SetPolicy, _Mapping]] = ..., floors: _Optional[_Union[Floors, _Mapping]] = ...) -> None: ...

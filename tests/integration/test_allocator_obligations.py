@@ -107,6 +107,26 @@ async def test_a_whole_event_is_in_the_books_from_award_to_armed_again(database,
     assert version >= 3, "a policy solved before is told apart"
 
 
+async def test_a_gateway_is_told_what_to_keep_on_should_it_be_cut_off(database, connection, book):
+    assert not book.floors().floors
+    number = award(database)
+    for status in (Status.AWARDED, Status.ARMED):
+        book.take(await read(connection))
+        assert book.obligations[number].status is status
+        told = book.floors()
+        (floor,) = told.floors
+        assert (floor.mw, floor.end_s) == (pytest.approx(0.05), NOW_S + 4 * 3600)
+        assert floor.start_s < NOW_S, "its load is on when it begins"
+        book.advance(NOW_S, 0.2)
+    counts = {g for g, counts in zip(book._site.shape.group_ids, book.sheddable, strict=True) if counts}
+    assert set(told.floors[0].sheddable) == counts != set()
+    signal(database, "deploy", {"obligation_id": number}, 0)
+    book.take(await read(connection))
+    book.advance(NOW_S, 0.2)
+    assert book.obligations[number].status is Status.DEPLOYED
+    assert not book.floors().floors
+
+
 @pytest.mark.parametrize(("owner", "epoch", "for_s"), [("allocator-b", 3, 60), (ME, 4, 60), (ME, 3, -1)])
 async def test_without_a_lease_that_stands_nothing_is_written(database, connection, book, owner, epoch, for_s):
     number = award(database)
