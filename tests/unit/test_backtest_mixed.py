@@ -143,3 +143,10 @@ def test_without_a_source_nothing_is_sold_or_feared():
     assert (decide(here.without(peaks=True), RULES["field"]).sold == 1).all()
     assert settle(dull, foresee(dull)).parts()["peak_charge"] == 0
     assert replace(dull, mcpc=here.mcpc).mcpc is here.mcpc
+
+
+def test_a_site_of_miners_alone_has_no_ai_work():
+    here = replace(world(charges=PEAKS), site=replace(SITE, inference=(), training=()))
+    best = done_by("oracle", here)
+    assert best.parts()["training"] == best.parts()["inference"] == best.jobs == 0
+    assert all(done_by(name, here).total_usd <= best.total_usd + 1e-6 for name in RULES)

@@ -97,6 +97,8 @@ def test_from_recorded_files_to_the_report(tmp_path, monkeypatch):
     assert told["mpc"]["reserves"]["usd"] > 0
     assert told["mpc"]["deadlines_missed"] == 0
     assert "Dollars over break_even, by kind" in page.read_text(encoding="utf-8")
+    some = CliRunner().invoke(cli, [*arguments, *window, "--json", "--strategy", "hysteresis"], catch_exceptions=False)
+    assert list(json.loads(some.stdout)["strategies"]) == ["break_even", "hysteresis", "field", "oracle"]
     with pytest.raises(ConfigError, match="a mixed facility needs whole hours"):
         CliRunner().invoke(
             cli, [*arguments, "--from", "2024-05-28T00:30Z", "--to", "2024-06-05"], catch_exceptions=False

@@ -8,7 +8,7 @@ A test holds it to the linear programme (`optimizer.programme`), in which groups
 import numpy as np
 
 from hcp_pipelines.optimizer.backtest.case import Case
-from hcp_pipelines.optimizer.backtest.mixed.rules import job_mw
+from hcp_pipelines.optimizer.backtest.mixed.rules import training_mw
 from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH, ECO_POWER
 from hcp_pipelines.optimizer.backtest.mixed.world import Actions, World
 from hcp_pipelines.optimizer.backtest.series import Floats
@@ -23,8 +23,9 @@ def foresee(world: World) -> Actions:
     parts = [_miners(world, case, cost) for case in world.cases]
     worth = np.array([[each.usd_per_mwh] for each in world.site.inference]).reshape(-1, 1)
     inference = np.where(worth > cost, world.demand_mw, 0.0)
-    jobs = [job_mw(world, job, cost) for job in world.site.training]
-    return Actions(np.stack([p for p, _ in parts]), np.stack([s for _, s in parts]), inference, np.stack(jobs))
+    return Actions(
+        np.stack([p for p, _ in parts]), np.stack([s for _, s in parts]), inference, training_mw(world, cost)
+    )
 
 
 def _miners(world: World, case: Case, cost: Floats) -> tuple[Floats, Floats]:

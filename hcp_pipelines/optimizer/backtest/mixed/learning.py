@@ -78,14 +78,13 @@ def lessons(request: Request, hours: Hours, rows: Ints) -> list[tuple[datetime, 
 
 
 def _followed(request: Request, recorded: Recorded, progress: Progress) -> list[Strategy]:
+    """Whose strikes miners follow; `mpc` takes a minute to learn, and is left out where nobody asked for it."""
     training = training_cases(request, recorded)
-    learnt = mpc.trained(training, request.trained_until, lambda done, total: progress("training", done, total))
-    found: list[Strategy] = [
-        AlwaysOn(),
-        BreakEven(),
-        chosen_hysteresis(training, request.trained_until),
-        learnt,
-    ]
+    found: list[Strategy] = [AlwaysOn(), BreakEven(), chosen_hysteresis(training, request.trained_until)]
+    if not request.strategies or "mpc" in request.strategies:
+        found.append(
+            mpc.trained(training, request.trained_until, lambda done, total: progress("training", done, total))
+        )
     for strategy in found:
         refuse_hindsight(strategy, request.start)
     return found

@@ -120,7 +120,12 @@ def _training(world: World, rules: Rules) -> Floats:
     """[j, t] MW: at once, or in the hours that look cheapest the day before."""
     looks = world.cases[0].day_ahead[:: world.steps] + world.p_peak_ahead * world.site.peaks.usd_per_mw
     rank = np.nan_to_num(looks, nan=0.0) if rules.is_clever else np.arange(len(world.mcpc), dtype=float)
-    return np.stack([np.repeat(job_mw(world, job, rank), world.steps) for job in world.site.training] or [np.zeros(0)])
+    return np.repeat(training_mw(world, rank), world.steps, axis=1)
+
+
+def training_mw(world: World, rank: Floats) -> Floats:
+    """[j, ·] MW of every daily job; `rank` has a value an hour, or an interval."""
+    return np.array([job_mw(world, job, rank) for job in world.site.training]).reshape(-1, len(rank))
 
 
 def job_mw(world: World, job: DailyJob, rank: Floats) -> Floats:
