@@ -28,6 +28,7 @@ from hcp_pipelines.edge.acks import Acks
 from hcp_pipelines.edge.bars import Bars
 from hcp_pipelines.edge.devices import Devices
 from hcp_pipelines.edge.facility import FacilityGateway
+from hcp_pipelines.edge.floors import Floors
 from hcp_pipelines.edge.owners import Owners
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import encode_slots
@@ -166,6 +167,11 @@ def ignore_floor() -> Patches:
     return [patch.object(ObligationBook, "floor_mw", lambda _: 0.0)]
 
 
+def ignore_floor_alone() -> Patches:
+    """A gateway that is cut off takes its fallback plan whatever is sold."""
+    return [patch.object(Floors, "keep", lambda _, _shape, _present, targets, _now_s: targets)]
+
+
 def trust_stale_prices() -> Patches:
     """No price is ever too old."""
     normal = Step(Phase.NORMAL, ReasonCode.ECONOMICS, has_changed=False)
@@ -233,6 +239,7 @@ BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
     "forget-uncertain-commits": (forget_uncertain_commits, "no lost command"),
     "forget-late-commits": (forget_late_commits, "no lost command"),
     "ignore-floor": (ignore_floor, "floors"),
+    "ignore-floor-alone": (ignore_floor_alone, "floors"),
     "trust-stale-prices": (trust_stale_prices, "nothing on old inputs"),
     "need-a-policy": (need_a_policy, "hold then fallback"),
     "hold-anew": (hold_anew, "hold then fallback"),

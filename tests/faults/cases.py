@@ -75,6 +75,12 @@ def _handed_over_after_a_sale() -> tuple[Happening, ...]:
     return (Happening(9, "stop prices", "all", 100.0), *_each(10, "sell reserve", 20.0, 0.5), *kills)
 
 
+def _cut_off_after_a_sale() -> tuple[Happening, ...]:
+    """Reserves are armed when their gateways hear nobody any more."""
+    alone = (Happening(26, "isolate gateway", name, 85.0) for name in ("gw-1", "gw-2"))
+    return (*_each(10, "sell reserve", 100.0, 0.5), *alone)
+
+
 def _refused_and_repeated(*meanwhile: Happening) -> tuple[Happening, ...]:
     """Commands come while the disk is full, and again when there is room."""
     again = (Happening(25 + n * 0.1, "repeat an old command", FACILITIES[n % 3]) for n in range(60))
@@ -106,6 +112,7 @@ CASES = {
     "ignore-lease-deadline": Case(3, 46, _stopped_in_mid_commit(), calm_s=10.0),
     "forget-uncertain-commits": Case(4, 20, (Happening(7.9, "lose replies", "all", 1.0, 0.5),), calm_s=70.0),
     "ignore-floor": Case(2, 60, _each(20, "sell reserve", 60.0, 0.6)),
+    "ignore-floor-alone": Case(1, 112, _cut_off_after_a_sale()),
     "trust-stale-prices": Case(1, 70, (Happening(9, "stop prices", "all", 60.0), *_each(60, "policy", 0.0, 0.0))),
     "need-a-policy": Case(1, 110, _handed_over_after_a_sale()),
     "hold-anew": Case(2, 125, (Happening(9, "stop prices", "all", 50.0), Happening(65, "stop prices", "all", 58.0))),

@@ -15,6 +15,7 @@ LATE_S = 0.3  # real: on its way to the devices already
 DOWN_WITHIN_S = 25.0  # real: until a locked device is asleep, whatever else happens
 ARMED_S = 3.0  # real: until everybody knows of an armed floor
 ENDS_S = 1.0  # real: clocks differ about its end
+BY_ITSELF = frozenset({"fallback_plan", "economics"})  # what a gateway that is alone may do for
 ECONOMIC = frozenset({"economics", "guard", "startup", "recovery"})
 
 
@@ -152,14 +153,25 @@ def floors(site: Site) -> Iterator[Violation]:
             told |= dict.fromkeys(order.slots, order.state)
         after = _sheddable_mw(site, told)
         rows = [row for o in orders if (row := site.commanded.get((ref, o.assignment)))]
-        if not rows or any(row.reason in EXEMPT for row in rows) or after >= before - TOLERANCE_MW:
+        said = rows or [o for o in orders if not o.epoch and o.reason in BY_ITSELF]
+        if not said or any(one.reason in EXEMPT for one in said) or after >= before - TOLERANCE_MW:
             continue
-        floor = sum(s.mw for s in armed if s.from_s + ARMED_S <= rows[0].at_s < s.until_s - ENDS_S)
+        at_s = said[0].at_s
+        known_s = at_s if rows else _heard_s(site, at_s)
+        floor = sum(s.mw for s in armed if s.from_s + ARMED_S <= known_s and at_s < s.until_s - ENDS_S)
         if after < floor - unsure - TOLERANCE_MW:
             yield Violation(
-                rows[0].at_s, "floors", site.id,
-                f"{rows[0].reason} left {after * 1000:.1f} kW that can be shed, {floor * 1000:.1f} kW are sold",
+                at_s, "floors", site.id,
+                f"{said[0].reason} left {after * 1000:.1f} kW that can be shed, {floor * 1000:.1f} kW are sold",
             )  # fmt: skip
+
+
+def _heard_s(site: Site, at_s: float) -> float:
+    """Until when a gateway that acts alone has heard an owner for sure; a restart meanwhile is none."""
+    spans = [s for s in site.run.spans if s.what == "alone" and s.facility_id == site.id and s.from_s <= at_s]
+    orders = [o.at_s for o in site.orders if o.epoch and o.at_s <= at_s]
+    since_s = max(orders, default=0.0)
+    return min((s.from_s for s in spans if s.from_s >= since_s), default=since_s)
 
 
 def _most_mw(group: Group) -> float:

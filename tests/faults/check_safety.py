@@ -1,6 +1,8 @@
 """The checker's part about safe behaviour in time: prices and policies that are too old, and gateways that nobody speaks to."""
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from tests.faults.check_load import ECONOMIC
@@ -8,6 +10,7 @@ from tests.faults.evidence import Site, Violation
 from tests.faults.records import Span
 
 KNOWN_S = 3.0  # real: until it is noticed that something has become stale
+TOLD_S = 3.0  # real: a floor that has ended since may not have been said to have
 BEGUN_S = 20.0  # real: until a fallback plan is under way once it is due, whoever has to see to it
 
 
@@ -35,7 +38,8 @@ def fallback_in_time(site: Site) -> Iterator[Violation]:
     after_s = site.facility.fallback_after_s / site.run.speed
     fresh_s = site.facility.price_staleness_s / site.run.speed
     for alone in _spans(site, "alone"):
-        yield from _begun(site, "alone then fallback", alone.from_s + max(after_s, fresh_s), alone.until_s)
+        sold = [replace(s, until_s=math.inf) for s in _spans(site, "obligation") if s.until_s > alone.from_s - TOLD_S]
+        yield from _begun(site, "alone then fallback", alone.from_s + max(after_s, fresh_s), alone.until_s, sold)
 
 
 def _changes_hands(site: Site, span: Span) -> bool:
