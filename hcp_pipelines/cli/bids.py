@@ -15,7 +15,7 @@ from hcp_pipelines.fleet.inventory import load_inventory
 from hcp_pipelines.operators.progress import read_gateway
 from hcp_pipelines.policy.bids import BidPoint, bid_curve
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.postgres import connect, connect_async
+from hcp_pipelines.storage.postgres import connect, reading
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.status import world_clock
 
@@ -60,7 +60,7 @@ def _situation(settings: Settings, facility_id: str) -> Situation:
     site, now = site_of(inventory, inventory.capacity_mw, ""), world_clock(settings).now()
 
     async def load() -> Situation:
-        async with await connect_async(settings, Role.API) as connection:
+        async with reading(settings, Role.API) as connection:
             return await load_situation(connection, site, state, now)
 
     return asyncio.run(load())

@@ -21,7 +21,7 @@ from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories
 from hcp_pipelines.operators import building
 from hcp_pipelines.operators.orders import Order
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.postgres import connect, connect_async
+from hcp_pipelines.storage.postgres import connect, reading
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.wire.slots import encode_slots
 
@@ -131,7 +131,7 @@ def policy(context: click.Context, policy_id: int, as_json: bool, own_state_dir:
 
 
 async def _policy(settings: Settings, policy_id: int) -> Any:
-    async with await connect_async(settings, Role.API) as connection:
+    async with reading(settings, Role.API) as connection:
         return await load_policy(connection, policy_id)
 
 

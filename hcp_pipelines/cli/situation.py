@@ -8,7 +8,7 @@ from hcp_pipelines.allocator.site import site_of
 from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories, load_inventory
 from hcp_pipelines.operators.progress import read_gateway
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.postgres import connect, connect_async
+from hcp_pipelines.storage.postgres import connect, reading
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.status import world_clock
 
@@ -26,7 +26,7 @@ def situation_of(settings: Settings, facility_id: str) -> tuple[FacilityInventor
     site = site_of(inventory, portfolio_mw, "")
 
     async def load() -> Situation:
-        async with await connect_async(settings, Role.API) as connection:
+        async with reading(settings, Role.API) as connection:
             return await load_situation(connection, site, state, world_clock(settings).now())
 
     return inventory, asyncio.run(load())

@@ -27,6 +27,9 @@ def curtailment(
     """At most so many MW at the meter; with `within_s` what settles by then goes first."""
     if not (math.isfinite(cap_mw) and cap_mw >= 0):
         raise ConfigError(f"{inventory.facility_id}: {cap_mw:g} MW at the meter can't be: 0 or more")
+    if cap_mw > inventory.capacity_mw:
+        limit = f"its capacity is {inventory.capacity_mw:g} MW"
+        raise ConfigError(f"{inventory.facility_id}: a limit of {cap_mw:g} MW at the meter curtails nothing: {limit}")
     value = {"cap_mw": cap_mw} | ({} if within_s is None else {"within_s": within_s})
     return Order(inventory.facility_id, "curtail", reason, now, until, value=value)
 

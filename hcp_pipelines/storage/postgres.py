@@ -1,6 +1,8 @@
 """Connections to Postgres: URLs by role, a pool for daemons, a plain connection for the rest. No SQL here."""
 
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
@@ -79,8 +81,25 @@ def connect(settings: Settings, role: Role, database: Database = Database.HCP) -
     try:
         return psycopg.connect(dsn(settings, role, database), autocommit=True)
     except psycopg.OperationalError as error:
-        message = f"Postgres ({database.value} as {role.value}): {_first_line(error)}{remedy(error)}"
-        raise StorageError(message) from error
+        raise _away(error, role, database) from error
+
+
+def _away(error: psycopg.OperationalError, role: Role, database: Database = Database.HCP) -> StorageError:
+    return StorageError(f"Postgres ({database.value} as {role.value}): {_first_line(error)}{remedy(error)}")
+
+
+@contextlib.asynccontextmanager
+async def reading(settings: Settings, role: Role) -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
+    """A connection to `hcp` in autocommit mode, for a command that looks once.
+
+    Raises:
+        StorageError: the server can't be reached, refuses the role, or goes away meanwhile.
+    """
+    try:
+        async with await connect_async(settings, role) as connection:
+            yield connection
+    except psycopg.OperationalError as error:
+        raise _away(error, role) from error
 
 
 async def connect_async(settings: Settings, role: Role) -> psycopg.AsyncConnection[tuple[Any, ...]]:

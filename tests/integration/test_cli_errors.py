@@ -60,7 +60,7 @@ def test_commands_that_need_a_platform_say_so(hcp, tmp_path, command):
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("command", [["sql", "select 1"], ["policy", "show"]])
+@pytest.mark.parametrize("command", [["sql", "select 1"], ["policy", "show"], ["preview", "policy", "1"]])
 def test_a_platform_that_has_stopped_is_told_from_one_that_never_was(hcp, postgres, tmp_path, command):
     state = tmp_path / "state"
     (state / "run").mkdir(parents=True)

@@ -70,6 +70,13 @@ def test_a_limit_that_is_none_is_refused(inventory, cap):
         building.curtailment(inventory, cap, "why", NOON, None, None)
 
 
+def test_a_limit_above_what_the_site_has_is_refused(inventory):
+    with pytest.raises(ConfigError, match=f"its capacity is {inventory.capacity_mw:g} MW"):
+        building.curtailment(inventory, inventory.capacity_mw + 0.001, "why", NOON, None, None)
+    at_most = building.curtailment(inventory, inventory.capacity_mw, "why", NOON, None, None)
+    assert at_most.value == {"cap_mw": inventory.capacity_mw}
+
+
 def test_a_drain_is_the_fallback_plan(inventory):
     orders = building.drain(inventory, "maintenance", NOON, UNTIL)
     assert {o.scope["group_id"]: o.value["state"] for o in orders} == {
