@@ -113,3 +113,26 @@ def test_a_policy_that_jumps_waits_and_is_taken_once_it_was_approved():
     assert "an operator has to approve it" in refusal_of(rig.owner, candidate, policy.digest(), rig.book, now, settings)
     rig.owner.approved = Approved(policies=frozenset({"9"}))
     assert refusal_of(rig.owner, candidate, policy.digest(), rig.book, now, settings) == ""
+
+
+def test_what_was_approved_of_a_policy_is_its_content_and_nothing_but_the_jump():
+    rig, settings = Rig(), Settings(max_policy_jump_mw=0.1)
+    policy = fleet.policy(rig.inventory, rig.book, basis=7)
+    rig.owner.approved = Approved(policies=frozenset({"9"}))
+    other = policy.model_copy(update={"basis_tick_id": 8})
+    for made, code in (
+        (other, "digest"),
+        (policy.model_copy(update={"expires_at": NOON}), "expired"),
+        (policy.model_copy(update={"couplings": policy.couplings.model_copy(update={"cap_mw": 1e4})}), "cap"),
+    ):
+        digest = policy.digest() if made is other else made.digest()
+        candidate = InForce(9, made, compile_policy(made))
+        assert refusal_of(rig.owner, candidate, digest, rig.book, NOON, settings).startswith(code)
+
+
+async def test_an_approved_policy_is_that_one_alone_and_for_half_an_hour(connection, database):
+    await ask(connection, "hou-1", Question("policy", "9", 30.0, "jump"), "allocator-a", NOON)
+    decide(database)
+    for minutes, good in ((29, {"9"}), (31, set())):
+        found = await read_approved(connection, ["hou-1", "nor-1"], NOON + timedelta(minutes=minutes))
+        assert (found["hou-1"].policies, found["nor-1"].policies) == (good, frozenset())
