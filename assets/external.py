@@ -36,5 +36,9 @@ external_assets = [
     ),
     _written_by("collector", "raw_hcp__facilities", "Facilities as applied.", {"ducklake"}),
     _written_by("collector", "raw_hcp__device_groups", "Groups of each generation.", {"ducklake"}),
+    _written_by(
+        "allocator", "hcp__paper_plans", "What policies would have earned in observe and approve.", {"postgres"}
+    ),
+    _written_by("collector", "raw_hcp__paper_plans", "The same, copied.", {"ducklake"}, ["hcp__paper_plans"]),
     _written_by("collector", "raw_hcp__allocation_history", "What each group did, by tick.", {"ducklake"}),
 ]

@@ -7,12 +7,14 @@ past its lease writes nothing. Outcomes derive from the command's own row, so th
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
+
+from hcp_pipelines.allocator.on_paper import PaperRow
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -74,6 +76,13 @@ _HISTORY = """
         actual_workload, devices, expected_profit, tick_id, policy_id)
     select * from unnest(%s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[],
                          %s::float8[], %s::bigint[], %s::bigint[])"""
+
+
+_PAPER = """
+    insert into paper_plans (simulated_at, facility_id, control_mode, tick_id, policy_id, decision_price_usd_per_mwh, hours,
+        usd_actual, usd_paper, wake_usd, devices, mw_actual, mw_paper)
+    values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    on conflict (facility_id, tick_id, simulated_at) do nothing"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +196,13 @@ class Batch:
     outcomes: list[Outcome] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
     history: list[HistoryRow] = field(default_factory=list)
+    papers: list[PaperRow] = field(default_factory=list)
     audits: list[AuditRow] = field(default_factory=list)
     memories: dict[str, MemoryRow] = field(default_factory=dict)
     cursors: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        parts = (self.outcomes, self.observations, self.history, self.audits, self.memories)
+        parts = (self.outcomes, self.observations, self.history, self.papers, self.audits, self.memories)
         return sum(len(part) for part in parts)
 
     def note_seq(self, facility_id: str, seq: int) -> None:
@@ -224,6 +234,8 @@ async def write_batch(connection: Connection, batch: Batch) -> None:
             await connection.execute(_OBSERVED, _observed(o))
         if batch.history:
             await connection.execute(_HISTORY, _history_columns(batch.history))
+        for paper in batch.papers:
+            await connection.execute(_PAPER, astuple(paper))
         for a in batch.audits:
             await connection.execute(_AUDIT, (a.actor, a.action, a.subject, Jsonb(a.detail)))
         for m in batch.memories.values():

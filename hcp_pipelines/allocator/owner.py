@@ -18,6 +18,7 @@ from hcp_pipelines.allocator.journal import HistoryRow
 from hcp_pipelines.allocator.known import Known
 from hcp_pipelines.allocator.market import Latest, MarketBook
 from hcp_pipelines.allocator.memory import Memory
+from hcp_pipelines.allocator.on_paper import OnPaper, PaperRow
 from hcp_pipelines.allocator.pace import Pace
 from hcp_pipelines.allocator.room import barred, fixed_mw, resting, under_limits
 from hcp_pipelines.allocator.site import Site
@@ -50,6 +51,7 @@ class Owner(Known):
         self.resting = 0  # devices that may not change yet for the price alone, as of the last plan
         self._random = np.random.default_rng([zlib.crc32(site.facility_id.encode()), epoch])
         self._would_be: list[HistoryRow] = []
+        self._paper, self._paper_rows = OnPaper(), list[PaperRow]()
         self._has_inherited = False
 
     # -- what it goes by ----------------------------------------------------------------------------------------------
@@ -121,6 +123,8 @@ class Owner(Known):
         revenue = self.following.revenue(self.site, book)
         if new_tick is not None and wanted is not None and base is mix:
             self._would_be += would_be(self.site, wanted, mix, revenue, now, new_tick.tick_id, self.in_force)
+        if new_tick is not None and wanted is not None:
+            self._go_on_paper(wanted, mix, book, now, new_tick.tick_id)
         directed = self._direct(base, present, revenue, wanted, now)
         bent = {*directed.by_group, *directed.exempt_by_group}
         if is_told:
@@ -253,6 +257,22 @@ class Owner(Known):
         """What was not done since the last call, because the control mode forbids it, for `allocation_history`."""
         rows, self._would_be = self._would_be, []
         return rows
+
+    def take_paper(self) -> list[PaperRow]:
+        """What the policy earned on paper since the last call, where the control mode keeps it from acting."""
+        rows, self._paper_rows = self._paper_rows, []
+        return rows
+
+    def _go_on_paper(self, wanted: Wanted, mix: Ints, book: MarketBook, now: datetime, tick_id: int) -> None:
+        if (
+            self.in_force is None
+            or wanted.guard is None
+            or wanted.price is None
+            or self.site.control_mode is ControlMode.AUTO
+        ):
+            return
+        row = self._paper.follow(self.site, self.in_force, mix, wanted.price, book.indices, now, tick_id)
+        self._paper_rows.append(row)
 
     def history(self, wave: Wave) -> list[HistoryRow]:
         """What the groups that a wave touches should do and do, for `allocation_history`."""

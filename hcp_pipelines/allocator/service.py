@@ -238,6 +238,9 @@ class Allocator:
         if not_done := [row for control in controls for row in control.owner.take_would_be()]:
             self._writer.batch.history += not_done
             self._writer.wake()
+        if papers := [row for control in controls for row in control.owner.take_paper()]:
+            self._writer.batch.papers += papers
+            self._writer.wake()
         if not waves:
             return
         stood = await self._journal_waves([wave for _, wave in waves])

@@ -25,6 +25,7 @@ COMMANDS = {
     "orders": ("stop-all", "override", "curtail", "drain"),
     "preview": ("preview",),
     "explain": ("explain",),
+    "observed": ("observed",),
     "locks": ("lock", "unlock", "release", "approve"),
     "directives": ("directives",),
     "grid": ("grid",),

@@ -89,6 +89,16 @@ APPENDED = (
         "published_at",
     ),
     Table(
+        "paper_plans",
+        "raw.paper_plans",
+        _columns(
+            """id int8, facility_id text, control_mode text, tick_id int8, policy_id int8,
+            decision_price_usd_per_mwh float8, hours float8, usd_actual float8, usd_paper float8, wake_usd float8,
+            devices int4, mw_actual float8, mw_paper float8, simulated_at timestamptz, recorded_at timestamptz"""
+        ),
+        "recorded_at",
+    ),
+    Table(
         "allocation_history",
         "raw.allocation_history",
         _columns(

@@ -16,7 +16,7 @@ from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.policy.arrays import CompiledPolicy, Floats, Ints
 from hcp_pipelines.policy.evaluate import Evaluation, evaluate, margins_of
 from hcp_pipelines.policy.guard import GuardState
-from hcp_pipelines.policy.merit import levels_of
+from hcp_pipelines.policy.merit import on_by_block
 
 STEP_USD_PER_MWH = 0.01  # beyond a strike, to see what changes there
 CHANGES_LOOKED_AT = 60  # strikes on each side of the price
@@ -144,7 +144,7 @@ def _words(
     on = compiled.on_slope * values[compiled.block_index] + compiled.on_offset
     off = np.maximum(compiled.off_slope * values[compiled.block_index] + compiled.off_offset, on)
     margins = margins_of(compiled, values, price)
-    now, then, wanted = (_on_by_block(compiled, counts) for counts in (present, found.targets, free.targets))
+    now, then, wanted = (on_by_block(compiled, counts) for counts in (present, found.targets, free.targets))
     accounts = guard.carried_to(compiled)
     feeder_of = [compiled.feeder_ids[f] for f in compiled.plain.feeder_of_group]
     words = []
@@ -191,21 +191,9 @@ def _word(price: float, strikes: tuple[float, float], counts: tuple[int, int, in
     return "the guard overrules its band"
 
 
-def _on_by_block(compiled: CompiledPolicy, counts: Ints) -> list[int]:
-    """Devices on by block: a step's first ones are those of its first block."""
-    levels, on = levels_of(compiled, counts), [0] * len(compiled.block_keys)
-    for g, steps in enumerate(compiled.plain.blocks_of_step):
-        for k, blocks in enumerate(steps):
-            left = levels[g][k]
-            for b in blocks:
-                on[b] = min(left, compiled.plain.block_devices[b])
-                left -= on[b]
-    return on
-
-
 def _shadow(words: Sequence[BlockWord], found: Evaluation, free: Evaluation, compiled: CompiledPolicy) -> float:
     """The margin of the best that is wanted and not on, or what the worst costs that is on for the floor alone."""
-    then, wanted = (_on_by_block(compiled, e.targets) for e in (found, free))
+    then, wanted = (on_by_block(compiled, e.targets) for e in (found, free))
     kept_out = [w.margin_usd_per_mwh for w, a, b in zip(words, then, wanted, strict=True) if a < b]
     kept_on = [-w.margin_usd_per_mwh for w, a, b in zip(words, then, wanted, strict=True) if a > b]
     return max([0.0, *kept_out, *kept_on]) if found.binding else 0.0

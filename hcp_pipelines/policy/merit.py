@@ -70,6 +70,18 @@ def levels_of(compiled: CompiledPolicy, present: Ints) -> list[list[int]]:
     return out
 
 
+def on_by_block(compiled: CompiledPolicy, counts: Ints) -> list[int]:
+    """Devices on by block: a step's first ones are those of its first block."""
+    levels, on = levels_of(compiled, counts), [0] * len(compiled.block_keys)
+    for g, steps in enumerate(compiled.plain.blocks_of_step):
+        for k, blocks in enumerate(steps):
+            left = levels[g][k]
+            for b in blocks:
+                on[b] = min(left, compiled.plain.block_devices[b])
+                left -= on[b]
+    return on
+
+
 def choose(compiled: CompiledPolicy, present: Ints, levels: Sequence[Sequence[int]], strikes: Strikes) -> Choice:
     """The best that is wanted and fits; where the floor asks for more, the best of the rest of the sheddable groups."""
     parts = sorted(_parts(compiled, levels, strikes))

@@ -22,6 +22,10 @@ from tests.support.cli import hcp
 __all__ = ["hcp"]
 
 GROUP = "s21"
+PAPER = """
+    insert into paper_plans (facility_id, control_mode, tick_id, policy_id, decision_price_usd_per_mwh, hours, usd_actual,
+        usd_paper, wake_usd, devices, mw_actual, mw_paper, simulated_at)
+    values (%s, 'observe', %s, 1, 40, 0.5, 10, 12.5, 1, 7, 2, 1, now() - %s::interval)"""
 
 
 @pytest.fixture
@@ -353,3 +357,26 @@ def test_what_stood_is_never_deleted(fleet, run):
     for table in ("operator_overrides", "lockouts", "approvals"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
             fleet.execute(f"delete from {table}")
+
+
+def test_what_the_policies_would_have_earned_is_shown_by_day(hcp, settings, fleet):
+    def observed(*arguments):
+        return hcp("observed", *arguments, "--state-dir", settings.state_dir)
+
+    second = fleet.execute("select id from facilities where id <> 'hou-1'").fetchone()[0]
+    nothing = observed()
+    assert (nothing.code, "control_mode auto" in nothing.out) == (0, True)
+    for facility, tick, ago in (
+        ("hou-1", 1, "3 days"),
+        ("hou-1", 2, "3 days"),
+        (second, 1, "3 days"),
+        ("hou-1", 3, "40 days"),
+    ):
+        fleet.execute(PAPER, (facility, tick, ago))
+    days = json.loads(observed("--json").out)["days"]
+    found = [(d["facility_id"], d["hours"], d["gain_usd"], d["devices"]) for d in days]
+    assert found == sorted([(second, 0.5, 2.5, 7), ("hou-1", 1.0, 5.0, 14)])
+    assert len(json.loads(observed("hou-1", "--last", "50d", "--json").out)["days"]) == 2
+    assert "on paper $" in observed("hou-1").out
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        fleet.execute("update paper_plans set usd_paper = 0")

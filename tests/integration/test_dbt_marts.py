@@ -40,6 +40,15 @@ def journal_row(number: int, event: str, command: uuid.UUID, assignment: int, af
     return row | changed
 
 
+def paper_row(number: int, hours: float, actual: float, paper: float, **changed) -> dict:
+    row = {
+        "id": number, "facility_id": "hou-1", "control_mode": "observe", "tick_id": number, "policy_id": 5,
+        "decision_price_usd_per_mwh": 210.0, "hours": hours, "usd_actual": actual, "usd_paper": paper, "wake_usd": 1.0,
+        "devices": 3, "mw_actual": 4.0, "mw_paper": 1.0, "simulated_at": AT, "recorded_at": AT,
+    }  # fmt: skip
+    return row | changed
+
+
 @pytest.fixture
 def built_lake(settings):
     first, second = uuid.uuid4(), uuid.uuid4()
@@ -52,6 +61,12 @@ def built_lake(settings):
         journal_row(6, "observed", uuid.uuid4(), 0, 3),
     ]
     lake.write(settings, "raw.switch_journal", pl.DataFrame(rows), batch_id=str(first), mode="replace")
+    papers = [
+        paper_row(1, 0.25, -10.0, -1.0),
+        paper_row(2, 0.75, 30.0, 20.0, mw_paper=4.0),
+        paper_row(3, 1.0, 5.0, 5.0, simulated_at=AT + timedelta(hours=14)),
+    ]
+    lake.write(settings, "raw.paper_plans", pl.DataFrame(papers), batch_id=uuid.uuid4().hex, mode="replace")
     ensure_manifest(settings)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", BUILD],
@@ -101,6 +116,12 @@ def test_marts_are_built_and_as_fresh_as_the_copied_rows(built_lake):
         ("h100", "idle", "ai_inference_batch", "commanded", 10, None, None, None, None, None, None),
         ("s21", "curtailed", "bitcoin_mining", "commanded", 10, None, None, None, None, None, None),
     ]
+    days = query(
+        built_lake,
+        """select facility_id, cast(day as varchar), hours, gain_usd, wake_usd, devices_changed, mean_mw_paper
+           from lake.marts.fct_observed_days order by day""",
+    )
+    assert days == [("hou-1", "2025-01-01", 1.0, -1.0, 2.0, 6, 3.25), ("hou-1", "2025-01-02", 1.0, 0.0, 1.0, 3, 1.0)]
     latency = query(
         built_lake,
         """select facility_id, tick_id, devices_accepted, read_ms, plan_ms, journal_ms, send_ms, ack_ms, tick_to_ack_ms
