@@ -262,7 +262,6 @@ class TestAdmission:
         expired = newer.model_copy(update={"expires_at": NOON - timedelta(seconds=1)})
         assert "expired" in self.refusal(rig, expired)
 
-    def test_a_jump_beyond_the_limit_waits_for_a_person(self):
     def test_what_waited_for_long_is_stale_unless_a_predecessor_or_a_person_has_taken_it(self):
         rig = Rig()
         old = fleet.policy(rig.inventory, rig.book, basis=7, solved_at=NOON - timedelta(hours=2))
@@ -275,6 +274,7 @@ class TestAdmission:
         successor.owner.following.inherit({}, LastPolicy(7))
         assert self.refusal(successor, old) == ""
 
+    def test_a_jump_beyond_the_limit_waits_for_a_person(self):
         rig = Rig()
         greedy = fleet.policy(rig.inventory, fleet.book(30.0), basis=7)
         blocks = tuple(
