@@ -123,8 +123,8 @@ def measure_policies() -> float:
         ahead = horizon(spec, AHEAD_H, prices(len(AHEAD_H), STEP_H, SEED + n), JOBS)
         programme = SiteProgramme(spec, AHEAD_H)
         programme.solve(ahead, start_of(spec))
-        strikes = [60.0 + 11 * g for g in range(LEVELS // 2)]
-        sweep(programme, ahead, levels_around(strikes))
+        worth = [mode.usd_per_hour_per_index / mode.mw for _, mode in spec.pairs if mode.name == "eco"]
+        sweep(programme, ahead, levels_around(worth[: LEVELS // 2]))
     return time.perf_counter() - began_s
 
 
