@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 import psycopg
 
-from hcp_pipelines.cli.common import duration, instant, print_json, settings_of, state_dir_option
+from hcp_pipelines.cli.common import Finite, duration, instant, print_json, settings_of, state_dir_option
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError, HcpError
 from hcp_pipelines.operators.accounts import Operator, authenticate, read_token
@@ -99,7 +99,7 @@ def ordering(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         state_dir_option,
         click.option("--json", "as_json", is_flag=True, help="One JSON object."),
-        click.option("--timeout", type=click.FloatRange(min=1), default=300.0, help="Seconds to wait.  [default: 300]"),
+        click.option("--timeout", type=Finite(min=1), default=300.0, help="Seconds to wait.  [default: 300]"),
         click.option("--wait", is_flag=True, help="Return when it is done, judged by the devices' own power."),
         as_option,
         click.option("--reason", required=True, callback=line_of_text, help="Why; kept in journal and audit log."),

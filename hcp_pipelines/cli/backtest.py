@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hcp_pipelines.cli.common import Command, instant, print_json, print_table
+from hcp_pipelines.cli.common import Command, Finite, instant, print_json, print_table
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.fleet.backtest_site import mixed_site
 from hcp_pipelines.fleet.facility_file import load_facility
@@ -38,7 +38,7 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
 @click.option("--preset", type=click.Choice(PRESETS), default=PRESETS[0], show_default=True, help="What is operated.")
 @_file("--facility", "A facility file in place of the mixed preset's miners and GPUs.")
 @click.option(
-    "--efficiency-j-per-th", "efficiencies", type=click.FloatRange(1, 1000), multiple=True,
+    "--efficiency-j-per-th", "efficiencies", type=Finite(1, 1000), multiple=True,
     help="Of the miners; several give a table each.  [default: 15, 17.5, 21.5, 29.5]",
 )  # fmt: skip
 @click.option("--known", type=click.Choice([k.value for k in Known]), default=Known.AT_START.value, show_default=True,

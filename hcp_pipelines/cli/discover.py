@@ -11,7 +11,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
+from hcp_pipelines.cli.common import Finite, print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.devices.discovery.found import OnProgress, Scan, merge
 from hcp_pipelines.devices.discovery.ranges import expand
 from hcp_pipelines.devices.miner.telemetry import MinerOptions
@@ -35,9 +35,7 @@ SHOWN = 20  # rows of a table on a terminal; --json has all
 @click.option("--facility", "facility_id", help="Compare what is found with this facility's inventory.")
 @click.option("--apply", "is_applied", is_flag=True, help="Write the differences as a new inventory generation.")
 @click.option("--concurrency", type=click.IntRange(1, 512), default=64, show_default=True, help="Closer looks at once.")
-@click.option(
-    "--deadline", "deadline_s", type=click.FloatRange(0.1, 30), default=3.0, show_default=True, help="Seconds."
-)
+@click.option("--deadline", "deadline_s", type=Finite(0.1, 30), default=3.0, show_default=True, help="Seconds.")
 @click.option("--api-port", type=click.IntRange(1, 65_535), default=4028, show_default=True)
 @click.option("--web-port", type=click.IntRange(1, 65_535), default=80, show_default=True)
 @click.option("--v3-port", type=click.IntRange(1, 65_535), default=4433, show_default=True)

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from hcp_pipelines.cli.common import instant, plain, settings_of, state_dir_option
+from hcp_pipelines.cli.common import Finite, instant, plain, settings_of, state_dir_option
 from hcp_pipelines.cli.screen import live_screen
 from hcp_pipelines.domain.errors import HcpError, NotRunningError
 from hcp_pipelines.settings import Settings, child_environment
@@ -33,7 +33,12 @@ DOWN_WITHIN_S = 90.0
 @click.command("up")
 @click.option("--detach", is_flag=True, help="Return once everything is up; `hcp down` stops it.")
 @click.option("--scenario", help="Scenario of the simulated world.  [default: calm]")
-@click.option("--speed", "clock_speed", type=float, help="Simulated seconds per real second.  [default: 60]")
+@click.option(
+    "--speed",
+    "clock_speed",
+    type=Finite(min=0, min_open=True),
+    help="Simulated seconds per real second.  [default: 60]",
+)
 @click.option("--from", "start_at", callback=instant, metavar="T", help="Instant at which a new world begins.")
 @click.option("--devices", type=int, help="Devices of the demo fleet.  [default: 2000]")
 @click.option("--facilities", type=int, help="Facilities of the demo fleet.  [default: 3]")

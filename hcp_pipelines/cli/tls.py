@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hcp_pipelines.cli.common import print_table, settings_of, state_dir_option
+from hcp_pipelines.cli.common import Finite, print_table, settings_of, state_dir_option
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor.gateway_tls import GATEWAY, LOCAL_HOSTS, ROLES, issue_all, make_all, tls_folder
@@ -20,7 +20,7 @@ def tls() -> None:
 @click.option(
     "--host", "hosts", multiple=True, help="Where gateways are reached; as often as needed.  [default: loopback]"
 )
-@click.option("--days", type=click.FloatRange(min=0.001, max=3650), default=LEAF_DAYS, show_default=True)
+@click.option("--days", type=Finite(min=0.001, max=3650), default=LEAF_DAYS, show_default=True)
 @state_dir_option
 @click.pass_context
 def init(context: click.Context, hosts: tuple[str, ...], days: float, own_state_dir: Path | None) -> None:
@@ -35,7 +35,7 @@ def init(context: click.Context, hosts: tuple[str, ...], days: float, own_state_
 
 @tls.command("renew")
 @click.option("--host", "hosts", multiple=True, help="As for init.")
-@click.option("--days", type=click.FloatRange(min=0.001, max=3650), default=LEAF_DAYS, show_default=True)
+@click.option("--days", type=Finite(min=0.001, max=3650), default=LEAF_DAYS, show_default=True)
 @state_dir_option
 @click.pass_context
 def renew(context: click.Context, hosts: tuple[str, ...], days: float, own_state_dir: Path | None) -> None:

@@ -9,7 +9,9 @@ import click
 import pytest
 
 from hcp_pipelines import cli as package
+from hcp_pipelines.cli.common import Finite
 from hcp_pipelines.cli.main import COMMANDS
+from tests.regenerate_docs import commands
 
 LOADED = """
 import sys
@@ -35,3 +37,21 @@ def test_an_order_loads_its_own_module_and_what_that_needs():
     done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, timeout=120, check=True)
     loaded = {name.removeprefix("hcp_pipelines.cli.") for name in done.stdout.splitlines()[-1].split(",")}
     assert loaded == {"main", "orders", "acting", "common", "direct"}
+
+
+def test_every_number_with_a_fraction_is_finite():
+    """Nan is in every range of click's own type."""
+    numbers = {
+        f"{' '.join(path)} {parameter.name}": parameter.type
+        for path, command in commands()
+        for parameter in command.params
+        if isinstance(parameter.type, click.types.FloatParamType)
+    }
+    assert numbers
+    assert [name for name, kind in numbers.items() if not isinstance(kind, Finite)] == []
+
+
+@pytest.mark.parametrize("text", ["nan", "-nan", "inf", "1e400"])
+def test_what_is_not_finite_is_no_number_of_a_range(text):
+    with pytest.raises(click.BadParameter, match="not a finite number"):
+        Finite(min=0).convert(text, None, None)
