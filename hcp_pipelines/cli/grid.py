@@ -13,6 +13,7 @@ from hcp_pipelines.cli.common import Finite, instant, print_json, print_table, s
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventory
 from hcp_pipelines.operators import grid as books
+from hcp_pipelines.operators import grid_word
 from hcp_pipelines.operators.availability import unavailable_of
 from hcp_pipelines.operators.grid import Award, Listed
 from hcp_pipelines.operators.progress import read_gateway
@@ -105,7 +106,7 @@ def award(act: Acting, said: Said, facility: str, **promised: Any) -> None:
 @saying
 def deploy(act: Acting, said: Said, obligation: int) -> None:
     """Pass on that the grid deploys OBLIGATION: its MW go down within the notice, whatever else wants them on."""
-    facility = books.deploy(act.connection, act.operator, obligation, act.now(), said.reason)
+    facility = grid_word.deploy(act.connection, act.operator, obligation, act.now(), said.reason)
     said.tell(f"{facility}: obligation/{obligation} deployed", obligation_id=obligation)
 
 
@@ -114,7 +115,7 @@ def deploy(act: Acting, said: Said, obligation: int) -> None:
 @saying
 def recall(act: Acting, said: Said, obligation: int) -> None:
     """Pass on that the grid recalls OBLIGATION: its load comes back under the ramps."""
-    facility = books.recall(act.connection, act.operator, obligation, act.now(), said.reason)
+    facility = grid_word.recall(act.connection, act.operator, obligation, act.now(), said.reason)
     said.tell(f"{facility}: obligation/{obligation} recalled", obligation_id=obligation)
 
 
@@ -134,7 +135,7 @@ def withdraw(act: Acting, said: Said, obligation: int) -> None:
 def base_point(act: Acting, said: Said, facility: str, mw: float) -> None:
     """Pass on what the market tells FACILITY to draw, MW at the meter at most; good for 15 minutes."""
     inventory = load_inventory(act.connection, facility)
-    books.base_point(act.connection, act.operator, inventory, mw, act.now(), said.reason)
+    grid_word.base_point(act.connection, act.operator, inventory, mw, act.now(), said.reason)
     said.tell(f"{facility}: base point {mw:g} MW", facility_id=facility, mw=mw)
 
 

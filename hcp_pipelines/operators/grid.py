@@ -1,10 +1,10 @@
-"""Grid obligations as operators take them on, and what they pass on from the grid: deployments, recalls, base points.
+"""Grid obligations as operators take them on, give them back, and list them.
 
-What a status means, and what can't be met, is in `policy.obligations`; a facility's owner carries it out. Instants are simulated.
+What a status means, and what can't be met, is in `policy.obligations`; a facility's owner carries it out. What the grid says is
+passed on in `grid_word`. Instants are simulated.
 """
 
 import math
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -12,10 +12,8 @@ from typing import Any
 
 import psycopg
 from psycopg.errors import ExclusionViolation
-from psycopg.types.json import Jsonb
 
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.domain.modes import DispatchRegime
 from hcp_pipelines.fleet.inventory import FacilityInventory
 from hcp_pipelines.fleet.obligations import flexible_of
 from hcp_pipelines.operators.accounts import Operator
@@ -27,9 +25,8 @@ BASELINE_RULE = "meter at the deployment"
 _STANDING = """
     select id, programme, status, mw, lower(during), upper(during), notice_s, duration_s, recovery_s, tranche
     from grid_obligations where facility_id = %s and status in ('awarded', 'armed', 'deployed', 'recovering') order by id"""
-_ALONE = (
-    "select 1 from facilities where id = %s for update"  # two awards at once would sell the same load in two tranches
-)
+# two awards at once would sell the same load in two tranches; foreign keys of an owner's inserts don't wait for this lock
+_ALONE = "select 1 from facilities where id = %s for no key update"
 _AWARD = """
     insert into grid_obligations (facility_id, programme, status, mw, tranche, during, baseline_rule, notice_s, duration_s,
         recovery_s, penalty_usd_per_mwh)
@@ -37,9 +34,6 @@ _AWARD = """
 _ONE = """
     select facility_id, status, lower(during), upper(during) from grid_obligations where id = %s for update"""
 _WITHDRAW = "update grid_obligations set status = 'withdrawn', reason = %s, updated_at = now() where id = %s"
-_SIGNAL = """
-    insert into grid_signals (kind, facility_id, payload, source, source_event_id, effective_at, received_at)
-    values (%s, %s, %s, %s, %s, %s, %s)"""
 _LIST = """
     select id, facility_id, programme, status, mw, tranche, lower(during), upper(during), notice_s, duration_s, recovery_s,
            penalty_usd_per_mwh, deployed_at, recalled_at, baseline_mw, delivered_fraction, reason
@@ -125,26 +119,6 @@ def award(
     return number
 
 
-def deploy(connection: psycopg.Connection[Any], operator: Operator, number: int, now: datetime, reason: str) -> str:
-    """Pass a deployment on, effective now; its facility.
-
-    Raises:
-        NotPermittedError: the operator may only look.
-        ConfigError: there is no such obligation, or it can't be deployed now.
-    """
-    return _pass_on(connection, operator, "deploy", number, now, reason, {"awarded", "armed"})
-
-
-def recall(connection: psycopg.Connection[Any], operator: Operator, number: int, now: datetime, reason: str) -> str:
-    """Pass a recall on, effective now: the load comes back under the ramps; its facility.
-
-    Raises:
-        NotPermittedError: the operator may only look.
-        ConfigError: there is no such obligation, or it is not deployed.
-    """
-    return _pass_on(connection, operator, "recall", number, now, reason, {"deployed"})
-
-
 def withdraw(connection: psycopg.Connection[Any], operator: Operator, number: int, reason: str) -> str:
     """Give an award back before it is armed; its facility.
 
@@ -152,40 +126,14 @@ def withdraw(connection: psycopg.Connection[Any], operator: Operator, number: in
         NotPermittedError: the operator may only look.
         ConfigError: there is no such obligation, or it is armed already.
     """
-    require(connection, operator, "withdraw", _name(number))
+    require(connection, operator, "withdraw", name_of(number))
     with connection.transaction():
-        facility_id, status, _, _ = _row(connection, number)
+        facility_id, status, _, _ = locked_row(connection, number)
         if status not in ("offered", "awarded"):
-            raise ConfigError(f"{_name(number)} is {status}: only what is not armed yet can be withdrawn")
+            raise ConfigError(f"{name_of(number)} is {status}: only what is not armed yet can be withdrawn")
         connection.execute(_WITHDRAW, (f"withdrawn: {reason}", number))
-        note(connection, operator.name, "obligation.withdrawn", _name(number), facility_id=facility_id, reason=reason)
+        note(connection, operator.name, "obligation.withdrawn", name_of(number), facility_id=facility_id, reason=reason)
     return facility_id
-
-
-def base_point(
-    connection: psycopg.Connection[Any],
-    operator: Operator,
-    inventory: FacilityInventory,
-    mw: float,
-    now: datetime,
-    reason: str,
-) -> None:
-    """Pass a base point on: what the market wants the facility to draw at most, good for 15 minutes.
-
-    Raises:
-        NotPermittedError: the operator may only look.
-        ConfigError: the facility is not dispatched that way.
-    """
-    facility_id, regime = inventory.facility_id, inventory.dispatch_regime
-    require(connection, operator, "base_point", facility_id)
-    if regime is not DispatchRegime.CLR_BASE_POINT:
-        raise ConfigError(
-            f"{facility_id} is dispatched by {regime}: base points are for dispatch_regime {DispatchRegime.CLR_BASE_POINT} "
-            "(its facility file)"
-        )
-    with connection.transaction():
-        _signal(connection, operator, "base_point", facility_id, {"mw": mw}, now)
-        note(connection, operator.name, "base_point.passed_on", facility_id, mw=mw, reason=reason)
 
 
 def list_obligations(
@@ -193,6 +141,24 @@ def list_obligations(
 ) -> list[Listed]:
     """The newest obligations, newest first."""
     return [Listed(*row) for row in connection.execute(_LIST, (facility_id, facility_id, limit)).fetchall()]
+
+
+def locked_row(connection: psycopg.Connection[Any], number: int) -> tuple[str, str, datetime, datetime]:
+    """(facility, status, start, end) of an obligation, which nobody else changes until this transaction ends.
+
+    Raises:
+        ConfigError: there is none of that id.
+    """
+    row = connection.execute(_ONE, (number,)).fetchone()
+    if row is None:
+        raise ConfigError(f"no {name_of(number)}: `hcp grid list` shows those there are")
+    facility_id, status, starts_at, ends_at = row
+    return facility_id, status, starts_at, ends_at
+
+
+def name_of(number: int) -> str:
+    """An obligation's name in the audit log and in messages."""
+    return f"obligation/{number}"
 
 
 def _insert(
@@ -208,7 +174,7 @@ def _insert(
             row = connection.execute(_AWARD, values).fetchone()
             assert row is not None
             said = {"facility_id": facility_id, "reason": reason, **_said(asked)}
-            note(connection, operator.name, "obligation.awarded", _name(row[0]), **said)
+            note(connection, operator.name, "obligation.awarded", name_of(row[0]), **said)
     except ExclusionViolation:
         return None
     return int(row[0])
@@ -233,7 +199,7 @@ def _sold(connection: psycopg.Connection[Any], facility_id: str, asked: Award) -
         for o in _standing(connection, facility_id)
         if o.tranche == asked.tranche and o.start_s < mine.end_s and mine.start_s < o.end_s
     ]
-    names = ", ".join(f"{_name(o.obligation_id)} ({o.programme}, {o.mw:g} MW)" for o in overlapping)
+    names = ", ".join(f"{name_of(o.obligation_id)} ({o.programme}, {o.mw:g} MW)" for o in overlapping)
     return f"tranche {asked.tranche!r} is sold in that time already: {names}; another part of the load is another --tranche"
 
 
@@ -246,52 +212,3 @@ def _standing(connection: psycopg.Connection[Any], facility_id: str) -> list[Obl
         )
         for number, programme, status, mw, start, end, notice_s, duration_s, recovery_s, tranche in rows
     ]  # fmt: skip
-
-
-def _pass_on(
-    connection: psycopg.Connection[Any],
-    operator: Operator,
-    kind: str,
-    number: int,
-    now: datetime,
-    reason: str,
-    allowed: set[str],
-) -> str:
-    require(connection, operator, kind, _name(number))
-    with connection.transaction():
-        facility_id, status, starts_at, ends_at = _row(connection, number)
-        if status not in allowed:
-            raise ConfigError(f"{_name(number)} is {status}: there is nothing to {kind}")
-        if kind == "deploy" and not starts_at <= now < ends_at:
-            raise ConfigError(
-                f"{_name(number)} holds from {starts_at:%Y-%m-%d %H:%M}Z to {ends_at:%Y-%m-%d %H:%M}Z, it is "
-                f"{now:%Y-%m-%d %H:%M}Z, simulated: it can't be deployed now"
-            )
-        _signal(connection, operator, kind, facility_id, {"obligation_id": number}, now)
-        action = {"deploy": "obligation.deployment", "recall": "obligation.recall"}[kind]
-        note(connection, operator.name, f"{action}_passed_on", _name(number), facility_id=facility_id, reason=reason)
-    return facility_id
-
-
-def _row(connection: psycopg.Connection[Any], number: int) -> tuple[str, str, datetime, datetime]:
-    row = connection.execute(_ONE, (number,)).fetchone()
-    if row is None:
-        raise ConfigError(f"no {_name(number)}: `hcp grid list` shows those there are")
-    facility_id, status, starts_at, ends_at = row
-    return facility_id, status, starts_at, ends_at
-
-
-def _signal(
-    connection: psycopg.Connection[Any],
-    operator: Operator,
-    kind: str,
-    facility_id: str,
-    payload: dict[str, Any],
-    now: datetime,
-) -> None:
-    source, event_id = f"operator/{operator.name}", str(uuid.uuid4())
-    connection.execute(_SIGNAL, (kind, facility_id, Jsonb(payload), source, event_id, now, now))
-
-
-def _name(number: int) -> str:
-    return f"obligation/{number}"

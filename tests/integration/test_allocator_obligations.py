@@ -107,6 +107,24 @@ async def test_a_whole_event_is_in_the_books_from_award_to_armed_again(database,
     assert version >= 3, "a policy solved before is told apart"
 
 
+async def test_a_deployment_and_its_recall_that_are_read_in_one_go_are_an_event_that_was_recalled(
+    database, connection, book
+):
+    number = award(database)
+    signal(database, "deploy", {"obligation_id": number}, 100)
+    signal(database, "recall", {"obligation_id": number}, 101)
+    book.take(await read(connection))
+    assert [o.status for o in book.advance(NOW_S + 102, 0.20)] == [Status.RECOVERING]
+    assert await write_all(connection, book) == [True]
+    assert row(database, number, "status, recalled_at - deployed_at") == ("recovering", timedelta(seconds=1))
+    book.take(await read(connection))
+    book.advance(NOW_S + 800, 0.20)
+    await write_all(connection, book)
+    assert row(database, number)[0::3] == ("armed", "met")
+    book.take(await read(connection))
+    assert book.advance(NOW_S + 810, 0.20) == [], "what was recalled is not called again"
+
+
 async def test_a_gateway_is_told_what_to_keep_on_should_it_be_cut_off(database, connection, book):
     assert not book.floors().floors
     number = award(database)

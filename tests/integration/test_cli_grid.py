@@ -145,6 +145,21 @@ def test_the_grids_word_is_passed_on_in_its_order_only(run, fleet, can_mw):
     ]
 
 
+def test_a_deployment_can_be_recalled_before_its_owner_has_written_it(run, fleet, can_mw):
+    assert award(run, can_mw / 2).code == 0
+    for status in ("awarded", "armed"):
+        fleet.execute("update grid_obligations set status = %s", (status,))
+        assert run("grid", "deploy", "1").code == 0
+        assert run("grid", "recall", "1").code == 0
+        again = run("grid", "recall", "1")
+        assert (again.code, f"is {status}: there is nothing to recall" in again.err) == (2, True), again
+    assert run("grid", "deploy", "1").code == 0
+    fleet.execute(
+        "update grid_obligations set recalled_at = (select max(effective_at) from grid_signals) + interval '1 s'"
+    )
+    assert run("grid", "recall", "1").code == 2, "that event is over by itself"
+
+
 def test_a_base_point_is_for_facilities_that_follow_them(run, fleet):
     other = run("grid", "base-point", "hou-1", "3")
     assert (other.code, "dispatch_regime clr_base_point" in other.err) == (2, True)
@@ -182,6 +197,20 @@ def test_two_awards_at_once_do_not_sell_the_same_load_in_two_tranches(settings, 
         with pytest.raises(ConfigError, match=r"MW of them are sold"):
             other.result(30.0)
     assert fleet.execute("select tranche from grid_obligations").fetchall() == [("east",)]
+
+
+def test_an_award_delays_no_row_of_an_owners(settings, fleet, can_mw):
+    inventory, ann = load_inventory(fleet, "hou-1"), authenticate(fleet, "ann", read_token(settings, "ann"))
+    asked = Award("ECRS", 0.5 * can_mw, NOON, NOON + timedelta(hours=2), 600.0, 3600.0, 1800.0, 15_000.0)
+    with connect(settings, Role.API) as first, connect(settings, Role.API) as second:
+        second.execute("set lock_timeout = '5 s'")
+        with first.transaction():
+            grid.award(first, ann, inventory, asked, {}, NOON, "test")
+            second.execute(
+                """insert into grid_signals (kind, facility_id, source, source_event_id, effective_at, received_at)
+                   values ('watch', 'hou-1', 'test', 'one', %(now)s, %(now)s)""",
+                {"now": NOON},
+            )
 
 
 @pytest.mark.parametrize("column", ["mw", "notice_s", "duration_s", "recovery_s", "penalty_usd_per_mwh"])
