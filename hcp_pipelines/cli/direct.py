@@ -18,14 +18,13 @@ from hcp_pipelines.cli.common import print_json
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError, HcpError
 from hcp_pipelines.operators.accounts import read_token
-from hcp_pipelines.operators.progress import ask_gateway
+from hcp_pipelines.operators.progress import gateway_addresses, read_gateways
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.channels import client_tls, open_channel
 from hcp_pipelines.wire.edge_v1_pb2_grpc import EdgeGatewayStub
 
 WITHIN_S = 10.0
-_GATEWAYS = "select facility_id, address from gateway_endpoints"
 
 
 @dataclass(frozen=True)
@@ -89,16 +88,15 @@ def holding(settings: Settings, connection: psycopg.Connection[Any], facilities:
     Raises:
         ConfigError: a facility has no gateway, or one that is named holds nothing.
     """
-    gateways = dict(connection.execute(_GATEWAYS).fetchall())
+    gateways = gateway_addresses(connection)
     _refuse_unknown(facilities or (), gateways)
+    asked = sorted(gateways) if facilities is None else facilities
     found = []
-    for facility_id in sorted(gateways) if facilities is None else facilities:
-        try:
-            is_held, problem = bool(ask_gateway(settings, facility_id, gateways[facility_id]).held), ""
-        except HcpError as error:
-            is_held, problem = True, str(error)
-        if is_held:
-            found.append(Holding(facility_id, gateways[facility_id], problem))
+    for facility_id, state in read_gateways(settings, gateways, asked).items():
+        if isinstance(state, HcpError):
+            found.append(Holding(facility_id, gateways[facility_id], str(state)))
+        elif state.held:
+            found.append(Holding(facility_id, gateways[facility_id], ""))
         elif facilities is not None:
             raise ConfigError(f"direct/{facility_id} does not stand (any more): its gateway holds nothing")
     return found

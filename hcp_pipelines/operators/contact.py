@@ -4,7 +4,6 @@ Reading only. Why a single device does not answer is in the gateway's log; what 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,13 +15,11 @@ from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.fleet.comparing import has_nodes, places
 from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories
 from hcp_pipelines.operators.availability import mask_of
-from hcp_pipelines.operators.progress import ask_gateway
+from hcp_pipelines.operators.progress import gateway_addresses, read_gateways
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
-AT_ONCE = 16  # gateways asked
 EXAMPLES = 3
-_ADDRESSES = "select facility_id, address from gateway_endpoints"
 _IDENTIFIED = """
     select facility_id, array_agg(slot) from resources
     where coalesce(metadata ->> 'mac', '') <> '' or coalesce(metadata ->> 'serial', '') <> '' group by facility_id"""
@@ -65,15 +62,9 @@ class Contact:
 def contacts(settings: Settings, connection: psycopg.Connection[Any]) -> list[Contact]:
     """Every facility with an inventory, by id; gateways are asked side by side."""
     inventories = load_inventories(connection)
-    addresses = dict(connection.execute(_ADDRESSES).fetchall())
     identified = dict(connection.execute(_IDENTIFIED).fetchall())
-
-    def contact(inventory: FacilityInventory) -> Contact:
-        known = identified.get(inventory.facility_id, ())
-        return _contact(settings, inventory, addresses, known)
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(contact, inventories))
+    states = read_gateways(settings, gateway_addresses(connection), [i.facility_id for i in inventories])
+    return [_contact(i, states[i.facility_id], identified.get(i.facility_id, ())) for i in inventories]
 
 
 def contact_of(inventory: FacilityInventory, state: pb.FacilityState, identified: Sequence[int]) -> Contact:
@@ -96,16 +87,9 @@ def contact_of(inventory: FacilityInventory, state: pb.FacilityState, identified
     )
 
 
-def _contact(
-    settings: Settings, inventory: FacilityInventory, addresses: Mapping[str, str], identified: Sequence[int]
-) -> Contact:
-    facility_id = inventory.facility_id
-    try:
-        if facility_id not in addresses:
-            raise HcpError(f"{facility_id}: no gateway is known for it yet; `hcp status` tells what runs")
-        state = ask_gateway(settings, facility_id, addresses[facility_id])
-    except HcpError as error:
-        return Contact(facility_id, inventory.devices, problem=str(error))
+def _contact(inventory: FacilityInventory, state: pb.FacilityState | HcpError, identified: Sequence[int]) -> Contact:
+    if isinstance(state, HcpError):
+        return Contact(inventory.facility_id, inventory.devices, problem=str(state))
     return contact_of(inventory, state, identified)
 
 
