@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from hcp_pipelines.storage.prices import HISTORY_ROW_LIMIT, sql
+from hcp_pipelines.storage.statements import history_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,5 @@ def get_optimal_allocation_history(
     Raises:
         ValueError: more rows than HISTORY_ROW_LIMIT: read a shorter window, or the lake.
     """
-    window = {"facility_id": facility_id, "start": start, "end": end, "row_limit": HISTORY_ROW_LIMIT + 1}
-    rows = connection.execute(sql("optimal_allocation_history"), window).fetchall()
-    if len(rows) > HISTORY_ROW_LIMIT:
-        raise ValueError(f"more than {HISTORY_ROW_LIMIT} rows of {facility_id}: read a shorter window, or the lake.")
-    return [Allocated(*row) for row in rows]
+    of = {"facility_id": facility_id}
+    return [Allocated(*row) for row in history_rows(connection, "optimal_allocation_history", of, start, end)]

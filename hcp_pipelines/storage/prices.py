@@ -7,15 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
-from importlib import resources
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 
 from hcp_pipelines.domain.ticks import Quality, Stream, Tick
+from hcp_pipelines.storage.statements import history_rows, sql
 
-HISTORY_ROW_LIMIT = 1_000_000
 MAX_BATCH_ROWS = 5_000
 
 PRICE_TYPE_OF_STREAM: Mapping[Stream, str] = {
@@ -41,12 +39,6 @@ class StoredTick:
     revision: int
     quality: Quality
     created_at: datetime
-
-
-@cache
-def sql(name: str) -> LiteralString:
-    """The text of storage/sql/NAME.sql."""
-    return resources.files("hcp_pipelines.storage").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
 async def store_price_data(
@@ -97,11 +89,7 @@ def get_price_history(
     Raises:
         ValueError: more rows than HISTORY_ROW_LIMIT: read a shorter window, or the lake.
     """
-    window = {"price_type": price_type, "start": start, "end": end, "row_limit": HISTORY_ROW_LIMIT + 1}
-    rows = connection.execute(sql("price_history"), window).fetchall()
-    if len(rows) > HISTORY_ROW_LIMIT:
-        raise ValueError(f"more than {HISTORY_ROW_LIMIT} rows of {price_type}: read a shorter window, or the lake.")
-    return [_tick(row) for row in rows]
+    return [_tick(row) for row in history_rows(connection, "price_history", {"price_type": price_type}, start, end)]
 
 
 async def recent_ticks(connection: psycopg.AsyncConnection[tuple[Any, ...]], rows_per_series: int = 64) -> list[Tick]:

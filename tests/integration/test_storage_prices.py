@@ -7,9 +7,10 @@ import psycopg
 import pytest
 
 from hcp_pipelines.domain.ticks import Quality, Stream, Tick
-from hcp_pipelines.storage import prices
+from hcp_pipelines.storage import statements
 from hcp_pipelines.storage.postgres import connect, dsn
 from hcp_pipelines.storage.prices import (
+    MAX_BATCH_ROWS,
     get_latest_prices,
     get_price_history,
     recent_ticks,
@@ -98,7 +99,7 @@ def test_revisions_are_split_into_batches_in_order():
 
 
 async def test_a_batch_beyond_the_limit_is_refused_by_number(feed):
-    ticks = [power(1.0, n) for n in range(prices.MAX_BATCH_ROWS + 1)]
+    ticks = [power(1.0, n) for n in range(MAX_BATCH_ROWS + 1)]
     with pytest.raises(ValueError, match="5001 ticks in one batch, the limit is 5000"):
         await store_price_data(feed, ticks)
 
@@ -122,7 +123,7 @@ async def test_the_history_is_ascending_half_open_and_of_one_type(feed, reader):
 
 
 async def test_a_history_beyond_the_limit_is_refused_rather_than_cut(feed, reader, monkeypatch):
-    monkeypatch.setattr(prices, "HISTORY_ROW_LIMIT", 3)
+    monkeypatch.setattr(statements, "HISTORY_ROW_LIMIT", 3)
     await store_price_data(feed, [power(float(n), n) for n in range(4)])
     assert len(get_price_history(reader, "electricity", NOON, NOON + timedelta(minutes=3))) == 3
     with pytest.raises(ValueError, match="more than 3 rows of electricity: read a shorter window"):
