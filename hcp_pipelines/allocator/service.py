@@ -12,13 +12,13 @@ from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.approvals import limit_in_approve_mw
 from hcp_pipelines.allocator.control import FacilityControl, Hooks
 from hcp_pipelines.allocator.decide import Limits
+from hcp_pipelines.allocator.holdings import Holdings
 from hcp_pipelines.allocator.late_commits import LateCommits
-from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
+from hcp_pipelines.allocator.leases import LeaseKeeper
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.policies import PolicyDesk
 from hcp_pipelines.allocator.returns import Wiring
 from hcp_pipelines.allocator.session import CannotAnnounceError, Dial, dial
-from hcp_pipelines.allocator.site import Site, site_of
 from hcp_pipelines.allocator.store import STORE_ERRORS, PostgresStore, Store
 from hcp_pipelines.allocator.wave import Wave
 from hcp_pipelines.allocator.writer import JournalWriter
@@ -48,22 +48,20 @@ class Allocator:
         self._writer = JournalWriter(self._store.write_outcomes)
         self._late = LateCommits(clock, self._writer, self._store.close_unsent)
         self._desk = PolicyDesk(name, settings, clock, self._intake, self._book)
-        self._keeper = LeaseKeeper(self._store.leases, name, clock, self._gained, self._lost_lease)
-        self._controls: dict[str, FacilityControl] = {}
-        self._sites: dict[str, Site] = {}
         self._work, self._wants_steps, self._wants_policies = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._wants_sites = self._wants_standing = True
-        self._wiring = Wiring(name, clock, self._writer, self._work.set)
         limits = Limits(
             settings.price_staleness_s, settings.btc_staleness_s, settings.hold_s,
             limit_in_approve_mw(settings.approval_mw),
         )  # fmt: skip
-        self._hooks = Hooks(limits, dial, client_tls(settings, "allocator"), self._announce, self._resumed)
+        hooks = Hooks(limits, dial, client_tls(settings, "allocator"), self._announce, self._resumed)
+        self._held = Holdings(self._intake, Wiring(name, clock, self._writer, self._work.set), hooks)
+        self._controls = self._held.controls
+        self._keeper = LeaseKeeper(self._store.leases, name, clock, self._held.gain, self._held.lose)
 
     async def run(self) -> None:
         """Work until told to stop; leases are given up at the end, so that the other may start at once."""
         self._book.take(await self._intake.recent())
-        await self._load_sites()
+        await self._held.load_sites(self._keeper.held)
         jobs = (
             self._keeper.run, self._keeper.watch, self._listen, self._policy_loop, self._plan_loop, self._writer.run,
             self._beat, self._reconcile_loop, self._oblige_loop,
@@ -78,20 +76,7 @@ class Allocator:
         await self._writer.flush()
         await self._store.close()
 
-    # -- leases and sessions ------------------------------------------------------------------------------------------
-
-    def _gained(self, lease: Lease) -> None:
-        site = self._sites.get(lease.facility_id)
-        if site is None:
-            self._wants_sites = True  # applied just now: the control is made once the site is known
-        else:
-            self._controls[lease.facility_id] = FacilityControl(site, lease, self._wiring, self._hooks)
-        self._work.set()
-
-    async def _lost_lease(self, facility_id: str) -> None:
-        control = self._controls.pop(facility_id, None)
-        if control is not None:
-            await control.stop()
+    # -- sessions -----------------------------------------------------------------------------------------------------
 
     async def _announce(self, control: FacilityControl) -> pb.Announce:
         """What a session begins with; the predecessors' ramp windows are counted before anything is sent."""
@@ -144,10 +129,10 @@ class Allocator:
                 now_s = self._context.clock.monotonic_s()
                 looks_back = now_s >= next_look_s
                 if looks_back:
-                    next_look_s, self._wants_standing = now_s + LATE_POLL_S, True
+                    next_look_s, self._held.wants_standing = now_s + LATE_POLL_S, True
                 channels = {n.channel for n in batch}
-                self._wants_sites |= "hcp_facility" in channels
-                self._wants_standing |= "hcp_directive" in channels
+                self._held.wants_sites |= "hcp_facility" in channels
+                self._held.wants_standing |= "hcp_directive" in channels
                 await self._take_in(looks_back or not batch)
                 if looks_back or "hcp_policy" in channels:
                     self._wants_policies.set()
@@ -160,49 +145,18 @@ class Allocator:
             if self._book.take(rows):
                 self._work.set()
                 await asyncio.sleep(0)  # the tick first, the rest behind it
-            if self._wants_standing:
-                await self._load_standing()
-            if self._wants_sites:
-                await self._load_sites()
+            if self._held.wants_standing:
+                await self._held.load_standing()
+                self._wants_policies.set()  # one may have waited for an answer
+                self._wants_steps.set()
+            if self._held.wants_sites:
+                await self._held.load_sites(self._keeper.held)
         except STORE_ERRORS as error:
             metrics.POSTGRES_ERRORS.labels("intake").inc()
             self._context.health["postgres"] = f"prices and policies can't be read: {str(error).strip()}"
             await asyncio.sleep(0.1)
         else:
             self._context.health["postgres"] = ""
-
-    async def _load_sites(self) -> None:
-        """Read the facilities; one that changed gets a new session under the same lease."""
-        self._wants_sites = False
-        inventories, addresses = await self._intake.inventories(), await self._intake.addresses()
-        portfolio_mw = sum(i.capacity_mw for i in inventories)
-        fresh = {
-            i.facility_id: site_of(i, portfolio_mw, addresses[i.facility_id])
-            for i in inventories
-            if i.facility_id in addresses
-        }
-        before, self._sites = self._sites, fresh
-        for facility_id, lease in list(self._keeper.held.items()):
-            site, old = fresh.get(facility_id), before.get(facility_id)
-            if site is None or (old is not None and _is_same(site, old) and facility_id in self._controls):
-                continue
-            await self._lost_lease(facility_id)
-            self._gained(lease)
-
-    async def _load_standing(self) -> None:
-        """Directives and locks: what stands now, whatever it was."""
-        self._wants_standing = False
-        ids = list(self._controls)
-        standing, obligations = await self._intake.standing(ids), await self._intake.obligations(ids)
-        approved = await self._intake.approved(ids)
-        for facility_id in ids:
-            control = self._controls.get(facility_id)
-            if control is not None:
-                control.stand(standing[facility_id])
-                control.owner.obligations.take(obligations[facility_id])
-                control.approve(approved[facility_id])
-        self._wants_policies.set()  # one may have waited for an answer
-        self._wants_steps.set()
 
     async def _policy_loop(self) -> None:
         """Policies are read as soon as something asks for it: a tick or a notification may be long in coming."""
@@ -288,7 +242,7 @@ class Allocator:
     def _report_health(self) -> None:
         self._context.health["leases"] = self._keeper.last_error
         self._context.health["journal"] = self._writer.problem
-        for facility_id in self._sites:
+        for facility_id in self._held.sites:
             control = self._controls.get(facility_id)
             self._context.health[facility_id] = "" if control is None else control.session.problem
 
@@ -321,10 +275,3 @@ class Allocator:
                 await control.reconcile()
                 if control.owner.is_ready:
                     await self._late.look(control.site.facility_id)
-
-
-def _is_same(site: Site, other: Site) -> bool:
-    def facts(s: Site) -> tuple[object, ...]:
-        return s.generation, s.document_version, s.address, s.ramps
-
-    return facts(site) == facts(other)

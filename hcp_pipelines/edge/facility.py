@@ -133,19 +133,19 @@ class FacilityGateway:
 
     async def set_locks(self, session: Session, locks: pb.SetLocks) -> None:
         """Lock out devices, all that are to be; the reply is sent."""
-        refusal = self._refusal_of(session, locks.facility_id, locks.epoch)
+        refusal = self.owners.refusal_of(session, locks.facility_id, locks.epoch)
         held = await asyncio.shield(self._tasks.spawn(self._standing.lock(locks, refusal)))
         session.outbox.send(pb.GatewayMessage(locks_held=held))
 
     async def set_policy(self, session: Session, policy: pb.SetPolicy) -> None:
         """Take the policy in force, for when the gateway is cut off, or refuse; the reply is sent."""
-        refusal = self._refusal_of(session, policy.facility_id, policy.epoch)
+        refusal = self.owners.refusal_of(session, policy.facility_id, policy.epoch)
         judged = await asyncio.shield(self._tasks.spawn(self._policies.judge(policy, refusal)))
         session.outbox.send(pb.GatewayMessage(policy_judged=judged))
 
     async def release(self, session: Session, release: pb.ReleaseHeld) -> None:
         """End the direct orders in force; the reply is a local event, or nothing where it is refused."""
-        refusal = self._refusal_of(session, release.facility_id, release.epoch)
+        refusal = self.owners.refusal_of(session, release.facility_id, release.epoch)
         await asyncio.shield(self._tasks.spawn(self._standing.release(release, refusal)))
 
     async def direct(self, order: pb.DirectOrder) -> pb.DirectReply:
@@ -292,10 +292,3 @@ class FacilityGateway:
         metrics.COMMANDS.labels("refused").inc()
         metrics.REFUSED.labels(refusal).inc()
         return pb.Ack(command_id=command.command_id[:COMMAND_ID_MAX], refusal=refusal, detail=detail)
-
-    def _refusal_of(self, session: Session, facility_id: str, epoch: int) -> str:
-        if not self.owners.obeys(session) or epoch < self.owners.epoch:
-            return RefusalCode.OLD_EPOCH.value
-        if epoch > self.owners.epoch:
-            return RefusalCode.EPOCH_TOO_HIGH.value
-        return "" if facility_id == self.shape.facility_id else RefusalCode.UNKNOWN_FACILITY.value

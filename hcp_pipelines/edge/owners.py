@@ -55,6 +55,14 @@ class Owners:
         """Whether a session is the one that is obeyed."""
         return self._session is session
 
+    def refusal_of(self, session: Session, facility_id: str, epoch: int) -> str:
+        """Why what a session asks for is not done; empty where the facility's owner says it of this facility."""
+        if not self.obeys(session) or epoch < self.epoch:
+            return RefusalCode.OLD_EPOCH.value
+        if epoch > self.epoch:
+            return RefusalCode.EPOCH_TOO_HIGH.value
+        return "" if facility_id == self._shape.facility_id else RefusalCode.UNKNOWN_FACILITY.value
+
     def is_of(self, session: Session, command: pb.Command) -> bool:
         """Whether a command was made for a session; what was made for one before is over, whoever sends it again."""
         return command.session == session.number
