@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,23 @@ def progress(steps: Sequence[int], label: str) -> Iterator[int]:
     """The steps one by one, with a bar where a person looks on."""
     with click.progressbar(steps, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         yield from bar
+
+
+def say(text: str) -> None:
+    """What goes on now, where a person looks on."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)
+
+
+def about(*, quick: bool, target: str, began_s: float) -> dict[str, Any]:
+    """What every benchmark's object says of its run; `began_s` is monotonic."""
+    return {
+        "quick": quick,
+        "machine": describe_machine(),
+        "commit": commit(),
+        "target": target,
+        "seconds": round(time.monotonic() - began_s, 1),
+    }
 
 
 def print_figures(figures: dict[str, Any], *, as_json: bool) -> None:

@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -17,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, commit, describe_machine, load_average, print_figures, rounded
+from benchmarks.common import ROOT, about, load_average, print_figures, rounded, say
 from benchmarks.parts.market import open_market, publish_policies, until_admitted, until_row
-from benchmarks.parts.stack import Stack, remove_database, running_stack
+from benchmarks.parts.stack import Stack, own_platform, running_stack
 from benchmarks.parts.verdict import UNANSWERED_SQL, Verdict, judge
 from hcp_pipelines.devices.bulk.device import BulkSite
 from hcp_pipelines.fleet.demo import PUE, demo_facilities
@@ -33,8 +32,8 @@ from hcp_pipelines.supervisor.configuration import bulk_socket
 from hcp_pipelines.supervisor.processes import ALLOCATORS
 
 TARGET = "fast_95 and direct_95 <= 10 s, mixed_30 <= 30 s, mixed_95 <= 180 s at the meter; lost = duplicated = 0"
+REAL_TIME = 1.0  # the clock's speed
 FULL_DEVICES, QUICK_DEVICES = 25_000, 1_000  # of each facility
-LONG_S = 30 * 86_400.0  # what must not end during the run
 ALL_ON_USD = -30.0  # $/MWh: below every strike
 RAMP_MW = 1000.0  # in 300 s: everything comes back at once, so that no case waits for the one before
 FULL_LOAD, QUICK_LOAD = (
@@ -230,7 +229,7 @@ async def measure(
 ) -> tuple[list[Curtailed], Verdict, int]:
     """Start, load, curtail, stop, and read what was written: what came of the cases, the verdict, processes that died."""
     async with AsyncExitStack() as opened:
-        stack = await opened.enter_async_context(running_stack(settings, _say, documents))
+        stack = await opened.enter_async_context(running_stack(settings, say, documents))
         market = await open_market(settings, stack.clock, ALL_ON_USD)
         await market.connection.close()
         publish_policies(settings, stack.clock.now())
@@ -240,7 +239,7 @@ async def measure(
         meters = await opened.enter_async_context(Meters(settings, [d.facility_id for d in documents]))
         bench = Bench(settings, meters)
         await _load(meters, documents, QUICK_LOAD if quick else FULL_LOAD)
-        _say("curtailing")
+        say("curtailing")
         found = await (_all_at_once(bench) if quick else _one_by_one(bench))
         found.append(await _directly(stack, bench))
         await until_row(settings, UNANSWERED_SQL, (), (0,), ADMITTED_WITHIN_S, "commands without an answer")
@@ -251,7 +250,7 @@ async def measure(
 
 async def _load(meters: Meters, documents: Sequence[FacilityFile], mixed_share: float) -> None:
     """Until the fast facilities are at their load, and the mixed ones at such a share of it."""
-    _say("waking everything")
+    say("waking everything")
     for document in documents:
         wanted_mw = full_mw(document) * (FULL_LOAD if len(document.groups) == 1 else mixed_share)
         if await meters.until(document.facility_id, above=wanted_mw, within_s=LOADED_WITHIN_S) is None:
@@ -302,27 +301,6 @@ def is_right(figures: Mapping[str, Any], found: Sequence[Curtailed]) -> bool:
     return not wrong and all(one.seconds is not None for one in found)
 
 
-def _settings(state_dir: Path, documents: Sequence[FacilityFile]) -> Settings:
-    """A platform of its own at the speed of real time; gateways and log level are as in the environment."""
-    return Settings(
-        state_dir=state_dir,
-        database_url=None,
-        world="sim",
-        devices=sum(d.devices for d in documents),
-        facilities=len(documents),
-        clock_speed=1.0,
-        price_staleness_s=LONG_S,
-        btc_staleness_s=LONG_S,
-        policy_expires_s=LONG_S,
-        policy_refresh_s=LONG_S,
-    )
-
-
-def _say(text: str) -> None:
-    if sys.stderr.isatty():
-        print(text, file=sys.stderr)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="hcp bench curtail", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
@@ -342,22 +320,10 @@ def main() -> int:
     quick = arguments.quick
     documents = documents_of(arguments.devices or (QUICK_DEVICES if quick else FULL_DEVICES))
     began_s = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="hcp-bench-") as folder:
-        settings = _settings(arguments.keep or Path(folder) / "state", documents)
-        try:
-            found, verdict, restarts = asyncio.run(measure(settings, documents, quick=quick))
-        finally:
-            if arguments.keep is None:
-                remove_database(settings)
-    figures = figures_of(found, verdict, settings) | {
-        "restarts": restarts,
-        "quick": quick,
-        "machine": describe_machine(),
-        "load_average": load_average(),
-        "commit": commit(),
-        "target": TARGET,
-        "seconds": round(time.monotonic() - began_s, 1),
-    }
+    with own_platform(arguments.keep, sum(d.devices for d in documents), len(documents), REAL_TIME) as settings:
+        found, verdict, restarts = asyncio.run(measure(settings, documents, quick=quick))
+    figures = figures_of(found, verdict, settings) | {"restarts": restarts, "load_average": load_average()}
+    figures |= about(quick=quick, target=TARGET, began_s=began_s)
     print_figures(figures, as_json=arguments.json)
     return 0 if is_right(figures, found) else 1
 

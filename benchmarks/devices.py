@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import commit, cpu_s, describe_machine, load_average, percentile, print_figures, rounded
+from benchmarks.common import about, cpu_s, load_average, percentile, print_figures, rounded
 from benchmarks.parts.device_world import FIRMWARES, IDLE, ON, STATES, DeviceWorld, address_of
 from hcp_pipelines.devices.discovery.scan import scan
 from hcp_pipelines.devices.gpu_node.boards import Level as GpuLevel
@@ -174,14 +174,7 @@ def main() -> int:
             figures = asyncio.run(measure(world, pid, Path(folder), rounds))
         finally:
             world.end()
-    figures |= {
-        "quick": arguments.quick,
-        "load_average_before": load,
-        "machine": describe_machine(),
-        "commit": commit(),
-        "target": TARGET,
-        "seconds": round(time.monotonic() - began_s, 1),
-    }
+    figures |= about(quick=arguments.quick, target=TARGET, began_s=began_s) | {"load_average_before": load}
     print_figures(figures, as_json=arguments.json)
     is_whole = figures["found"] == miners and figures["miners_told"] == figures["miners_driven"]
     return 0 if is_whole and figures["identified_per_s"] > WANTED_PER_S else 1

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.common import commit, describe_machine, load_average, percentile, print_figures, progress, rounded
+from benchmarks.common import about, load_average, percentile, print_figures, progress, rounded
 from hcp_pipelines.economics import gpu, mining
 from hcp_pipelines.economics.profitability import SITE_SCHEMA, score_uses
 
@@ -103,14 +103,7 @@ def main() -> int:
         parser.error(f"--devices {arguments.devices}: at least {SITES}, one a site")
     began_s, load = time.monotonic(), load_average()
     figures = measure(arguments.devices, QUICK_ROUNDS if arguments.quick else ROUNDS)
-    figures |= {
-        "quick": arguments.quick,
-        "load_average_before": load,
-        "machine": describe_machine(),
-        "commit": commit(),
-        "target": TARGET,
-        "seconds": round(time.monotonic() - began_s, 1),
-    }
+    figures |= about(quick=arguments.quick, target=TARGET, began_s=began_s) | {"load_average_before": load}
     print_figures(figures, as_json=arguments.json)
     return 0 if figures["p50_ms"] < TARGET_MS else 1
 

@@ -8,7 +8,6 @@ clock is slow enough for both to fall into one window. Leases are the shipped on
 import argparse
 import asyncio
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import commit, describe_machine, load_average, percentile, print_figures, progress, rounded
+from benchmarks.common import about, load_average, percentile, print_figures, progress, rounded, say
 from benchmarks.parts.market import Market, Sent, open_market, publish_policies, until_admitted, until_row
-from benchmarks.parts.stack import Stack, remove_database, running_stack
+from benchmarks.parts.stack import Stack, own_platform, running_stack
 from benchmarks.parts.verdict import UNANSWERED_SQL, Verdict, judge
 from benchmarks.parts.windows import Windows, check_windows, read_changes, scopes_of
 from hcp_pipelines.fleet.demo import demo_facilities
@@ -30,7 +29,6 @@ from hcp_pipelines.supervisor.processes import ALLOCATORS
 
 TARGET = "acked_max_s < 5; violations = lost = duplicated = 0"
 SPEED = 30.0  # a window of 300 s is 10 s: takeovers end in the window in which they began
-LONG_S = 30 * 86_400.0  # simulated: what must not end during the run
 FULL_DEVICES, QUICK_DEVICES = 300_000, 6_000
 FULL_ROUNDS, QUICK_ROUNDS = 5, 2
 FULL_ROUND_S, QUICK_ROUND_S = 1200.0, 480.0  # simulated: every device has moved by then, under the ramps
@@ -94,7 +92,7 @@ def documents_of(devices: int, facilities: int, factor: float) -> list[FacilityF
 
 async def measure(settings: Settings, documents: Sequence[FacilityFile], rounds: int, round_s: float) -> Measured:
     """Start, kill so many times, stop, and read what was written."""
-    async with running_stack(settings, _say, documents) as stack:
+    async with running_stack(settings, say, documents) as stack:
         market = await open_market(settings, stack.clock, ALL_OFF_USD)
         publish_policies(settings, stack.clock.now())
         await until_admitted(settings, len(ALLOCATORS), ADMITTED_WITHIN_S)
@@ -189,27 +187,6 @@ def is_right(figures: dict[str, Any]) -> bool:
     return not wrong and figures["windows_of_two_owners"] > 0
 
 
-def _settings(state_dir: Path, devices: int, facilities: int) -> Settings:
-    """A platform of its own, in simulated time; gateways and log level are as in the environment."""
-    return Settings(
-        state_dir=state_dir,
-        database_url=None,
-        world="sim",
-        devices=devices,
-        facilities=facilities,
-        clock_speed=SPEED,
-        price_staleness_s=LONG_S,
-        btc_staleness_s=LONG_S,
-        policy_expires_s=LONG_S,
-        policy_refresh_s=LONG_S,
-    )
-
-
-def _say(text: str) -> None:
-    if sys.stderr.isatty():
-        print(text, file=sys.stderr)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="hcp bench failover", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
@@ -231,23 +208,11 @@ def main() -> int:
     rounds = arguments.rounds or (QUICK_ROUNDS if quick else FULL_ROUNDS)
     factor = devices / FULL_DEVICES * (2 if quick else 1)
     began_s = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="hcp-bench-") as folder:
-        settings = _settings(arguments.keep or Path(folder) / "state", devices, arguments.facilities)
-        documents = documents_of(devices, arguments.facilities, factor)
-        try:
-            round_s = QUICK_ROUND_S if quick else FULL_ROUND_S
-            figures = figures_of(asyncio.run(measure(settings, documents, rounds, round_s)), settings)
-        finally:
-            if arguments.keep is None:
-                remove_database(settings)
-    figures |= {
-        "quick": quick,
-        "machine": describe_machine(),
-        "load_average": load_average(),
-        "commit": commit(),
-        "target": TARGET,
-        "seconds": round(time.monotonic() - began_s, 1),
-    }
+    documents = documents_of(devices, arguments.facilities, factor)
+    round_s = QUICK_ROUND_S if quick else FULL_ROUND_S
+    with own_platform(arguments.keep, devices, arguments.facilities, SPEED) as settings:
+        figures = figures_of(asyncio.run(measure(settings, documents, rounds, round_s)), settings)
+    figures |= about(quick=quick, target=TARGET, began_s=began_s) | {"load_average": load_average()}
     print_figures(figures, as_json=arguments.json)
     return 0 if is_right(figures) else 1
 

@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 import psycopg
 
-from benchmarks.common import ROOT, commit, describe_machine, percentile, print_figures
+from benchmarks.common import ROOT, about, percentile, print_figures
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.fleet.apply import apply
@@ -288,13 +288,7 @@ def main() -> int:
         state_dir = arguments.keep or Path(folder) / "state"
         settings = Settings(state_dir=state_dir, dagster_port=free_port(), devices=300, facilities=3)
         figures = asyncio.run(run(settings, ticks))
-    figures |= {
-        "quick": arguments.quick,
-        "machine": describe_machine(),
-        "commit": commit(),
-        "target": TARGET,
-        "seconds": round(time.monotonic() - began_s, 1),
-    }
+    figures |= about(quick=arguments.quick, target=TARGET, began_s=began_s)
     print_figures(figures, as_json=arguments.json)
     return 0 if figures["runs_recorded"] == figures["runs"] > 0 else 1
 

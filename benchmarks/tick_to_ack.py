@@ -8,16 +8,15 @@ is counted from and to, and what the figures mean: docs/benchmarks.md.
 import argparse
 import asyncio
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import commit, describe_machine, machine_busy_s, percentile, print_figures, progress, rounded
+from benchmarks.common import about, machine_busy_s, percentile, print_figures, progress, rounded, say
 from benchmarks.parts import latencies
 from benchmarks.parts.market import SEED, Market, open_market, price_path, publish_policies, until_admitted
-from benchmarks.parts.stack import Stack, remove_database, running_stack
+from benchmarks.parts.stack import Stack, own_platform, running_stack
 from benchmarks.parts.verdict import Verdict, judge
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
@@ -27,7 +26,6 @@ from hcp_pipelines.supervisor.processes import ALLOCATORS
 TARGET = "p95_ms < 25, p99_ms < 100 (promised: p95_ms < 100) at 300,000 devices in 12 facilities; lost = duplicated = 0"
 SPACING_S = 0.26  # real, between two ticks; no whole part of the 0.5 s between power samples, so that their phases pass
 INTERVAL_S = 300.0  # simulated
-LONG_S = 30 * 86_400.0  # simulated: what must not end during the run
 WARM_UP_TICKS = 12
 ADMITTED_WITHIN_S = 60.0
 SETTLED_WITHIN_S = 20.0
@@ -50,7 +48,7 @@ class Measured:
 
 async def measure(settings: Settings, ticks: int) -> Measured:
     """Start, warm up, send the ticks, wait until everything has settled, stop, and read what was written."""
-    async with running_stack(settings, _say) as stack:
+    async with running_stack(settings, say) as stack:
         about = _durability(settings)
         market = await open_market(settings, stack.clock)
         publish_policies(settings, stack.clock.now())
@@ -65,7 +63,7 @@ async def measure(settings: Settings, ticks: int) -> Measured:
         await market.connection.close()
         about["restarts"] = stack.restarts()
         stack.stop_all_but_postgres()
-        _say("judging")
+        say("judging")
         found = latencies.read_ticks(settings, market.sent)
         return Measured(found, judge(settings), [s.source_to_commit_ms for s in market.sent], about)
 
@@ -143,27 +141,6 @@ def figures_of(measured: Measured, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _settings(state_dir: Path, devices: int, facilities: int) -> Settings:
-    """A platform of its own, in simulated time; gateways and log level are as in the environment."""
-    return Settings(
-        state_dir=state_dir,
-        database_url=None,
-        world="sim",
-        devices=devices,
-        facilities=facilities,
-        clock_speed=INTERVAL_S / SPACING_S,
-        price_staleness_s=LONG_S,
-        btc_staleness_s=LONG_S,
-        policy_expires_s=LONG_S,
-        policy_refresh_s=LONG_S,
-    )
-
-
-def _say(text: str) -> None:
-    if sys.stderr.isatty():
-        print(text, file=sys.stderr)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="hcp bench tick-to-ack", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
@@ -182,20 +159,9 @@ def main() -> int:
     arguments = _arguments()
     ticks = arguments.ticks or (QUICK_TICKS if arguments.quick else FULL_TICKS)
     began_s = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="hcp-bench-") as folder:
-        settings = _settings(arguments.keep or Path(folder) / "state", arguments.devices, arguments.facilities)
-        try:
-            figures = figures_of(asyncio.run(measure(settings, ticks)), settings)
-        finally:
-            if arguments.keep is None:
-                remove_database(settings)
-    figures |= {
-        "quick": arguments.quick,
-        "machine": describe_machine(),
-        "commit": commit(),
-        "target": TARGET,
-        "seconds": round(time.monotonic() - began_s, 1),
-    }
+    with own_platform(arguments.keep, arguments.devices, arguments.facilities, INTERVAL_S / SPACING_S) as settings:
+        figures = figures_of(asyncio.run(measure(settings, ticks)), settings)
+    figures |= about(quick=arguments.quick, target=TARGET, began_s=began_s)
     print_figures(figures, as_json=arguments.json)
     wrong = figures["lost"] + figures["duplicated"] + figures["unjournalled"] + figures["restarts"]
     return 1 if wrong or not figures["moved_ticks"] else 0

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from pyroaring import BitMap
 
-from benchmarks.common import commit, describe_machine, percentile, print_figures, progress, rounded
+from benchmarks.common import about, percentile, print_figures, progress, rounded
 from simulators.clock import ManualClock
 from simulators.durability import TransitionLog
 from simulators.fleet import Fleet
@@ -145,13 +145,7 @@ def main() -> int:
     began_s = time.monotonic()
     with TemporaryDirectory(prefix="hcp-bench-") as folder:
         figures = measure(Path(folder), QUICK_S if arguments.quick else FULL_S, arguments.miners, arguments.gpus)
-    figures |= {
-        "quick": arguments.quick,
-        "machine": describe_machine(),
-        "commit": commit(),
-        "target": TARGET,
-        "seconds": round(time.monotonic() - began_s, 1),
-    }
+    figures |= about(quick=arguments.quick, target=TARGET, began_s=began_s)
     print_figures(figures, as_json=arguments.json)
     return 0 if figures["cpu_s_per_simulated_s"] < 1 and figures["rss_mb"] < 2048 else 1
 

@@ -7,10 +7,12 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import yaml
@@ -31,6 +33,7 @@ from hcp_pipelines.supervisor.folders import prepare_folders
 from hcp_pipelines.supervisor.processes import ALLOCATORS, daemon_specs, world_spec
 
 STARTS_AT = datetime(2025, 1, 1, tzinfo=UTC)
+LONG_S = 30 * 86_400.0  # simulated: what must not end during a run
 READY_WITHIN_S = 180.0
 LOOP_S = 0.1
 
@@ -157,9 +160,30 @@ class Stack:
             child.reap()
 
 
-def remove_database(settings: Settings) -> None:
-    """Remove the database of a state directory that goes too: the server may keep it elsewhere."""
-    shutil.rmtree(EmbeddedPostgres(settings).data_dir, ignore_errors=True)
+@contextmanager
+def own_platform(keep: Path | None, devices: int, facilities: int, clock_speed: float) -> Iterator[Settings]:
+    """Settings of a platform of a run's own, in simulated time; what it leaves is removed, or kept in the folder that is named.
+
+    Gateways and log level are as in the environment.
+    """
+    with tempfile.TemporaryDirectory(prefix="hcp-bench-") as folder:
+        settings = Settings(
+            state_dir=keep or Path(folder) / "state",
+            database_url=None,
+            world="sim",
+            devices=devices,
+            facilities=facilities,
+            clock_speed=clock_speed,
+            price_staleness_s=LONG_S,
+            btc_staleness_s=LONG_S,
+            policy_expires_s=LONG_S,
+            policy_refresh_s=LONG_S,
+        )
+        try:
+            yield settings
+        finally:
+            if keep is None:  # the server may have its files elsewhere
+                shutil.rmtree(EmbeddedPostgres(settings).data_dir, ignore_errors=True)
 
 
 @asynccontextmanager
