@@ -153,6 +153,7 @@ class Allocator:
                 await self._held.load_sites(self._keeper.held)
         except STORE_ERRORS as error:
             metrics.POSTGRES_ERRORS.labels("intake").inc()
+            self._held.wants_sites = self._held.wants_standing = True  # what was told meanwhile may be lost
             self._context.health["postgres"] = f"prices and policies can't be read: {str(error).strip()}"
             await asyncio.sleep(0.1)
         else:
