@@ -289,8 +289,16 @@ class FacilityControl:
         if not self.owner.is_ready:
             return
         state = await self.session.read_state()
-        if state is not None and self.owner.is_ready and state.generation == self.site.generation:
+        if state is None or not self.owner.is_ready or state.generation != self.site.generation:
+            return
+        had_unknown = self.owner.devices.has_unknown
+        try:
             self._returns.reconcile(state)
+        except (ValueError, IndexError) as error:
+            self.session.hang_up(f"its state makes no sense: {error}")
+        if had_unknown and not self.owner.devices.has_unknown:
+            self.owner.ask()
+            self._wiring.wake()
 
     def _now_s(self) -> float:
         return self._wiring.clock.now().timestamp()

@@ -63,6 +63,11 @@ class Devices:
         self._told: States = self.states.copy()  # the gateway's last word on what was commanded
         self.dark: Bools = np.zeros(n, dtype=bool)  # without power: neither commanded nor judged
 
+    @property
+    def has_unknown(self) -> bool:
+        """Whether there are devices of which nobody has said yet what they do."""
+        return bool((self._is_there & (self.states == UNKNOWN)).any())
+
     def eligible(self, monotonic_s: float) -> Bools:
         """Devices that can be commanded now."""
         can: Bools = self._is_there & ~self.dark & (self.states != UNKNOWN) & (self._failures < FAILURES_TO_QUARANTINE)
@@ -156,7 +161,8 @@ class Devices:
         told, seen = self._sized(commanded), self._sized(observed)
         arrived = self._is_there & ~self.dark & (self._due_at_s <= now_s)
         is_news = (told != UNKNOWN) & (told != self._told)  # its earlier word may have been shown wrong since
-        adopted = arrived & is_news & (told != self.states)
+        is_first = self._is_there & ~self.dark & (self.states == UNKNOWN) & (told != UNKNOWN)  # nothing of ours is under way
+        adopted = (arrived & is_news & (told != self.states)) | is_first
         self.states[adopted] = self._held[adopted] = told[adopted]
         self._told = told
         different = np.flatnonzero(arrived & (seen != UNKNOWN) & (self.states != UNKNOWN) & (seen != self.states))

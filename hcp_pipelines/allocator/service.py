@@ -30,6 +30,7 @@ IDLE_S = 0.25  # dwell times, holds and expiries are looked at so often without 
 LEAST_WAIT_S = 0.001
 HEARTBEAT_S = 0.5
 RECONCILE_S = 30.0
+UNKNOWN_EACH_S = 1.0
 OBLIGE_EACH_S = 0.5
 RESUME_WITHIN_S = 5.0
 LATE_POLL_S = 5.0
@@ -270,9 +271,15 @@ class Allocator:
             await self._intake.ask(control.site.facility_id, question, self._name)
 
     async def _reconcile_loop(self) -> None:
+        """Every half a minute; every second where devices are not known: their gateway may have reached them since."""
+        next_s = self._context.clock.monotonic_s() + RECONCILE_S
         while True:
-            await asyncio.sleep(RECONCILE_S)
+            await asyncio.sleep(UNKNOWN_EACH_S)
+            is_due = self._context.clock.monotonic_s() >= next_s
             for control in list(self._controls.values()):
-                await control.reconcile()
-                if control.owner.is_ready:
+                if is_due or control.owner.devices.has_unknown:
+                    await control.reconcile()
+                if is_due and control.owner.is_ready:
                     await self._late.look(control.site.facility_id)
+            if is_due:
+                next_s = self._context.clock.monotonic_s() + RECONCILE_S

@@ -312,3 +312,14 @@ def test_what_was_not_taken_on_is_as_the_gateway_holds_it_however_many_commands_
     else:
         devices.put_back(slots, OFF, 0.0, 5.0)
     assert (devices.states[slots] == (OFF if is_second_taken else FULL)).all()
+
+
+def test_devices_that_its_gateway_had_not_reached_yet_are_known_once_it_has():
+    rig = Rig()
+    states, nothing = rig.owner.devices.states.copy(), bytes([255]) * rig.site.shape.slots
+    rig.owner.devices.adopt(nothing, nothing, rig.clock.now().timestamp())
+    assert rig.owner.devices.has_unknown
+    assert rig.tick(400.0) is None, "nobody knows what they do"
+    rig.owner.devices.reconcile(states.tobytes(), nothing, rig.clock.now().timestamp())
+    assert not rig.owner.devices.has_unknown
+    assert rig.tick(401.0) is not None
