@@ -150,7 +150,7 @@ async def post(url: str, body: bytes, headers: dict[str, str]) -> None:
     try:
         async with asyncio.timeout(SEND_WITHIN_S), httpx.AsyncClient(timeout=SEND_WITHIN_S) as client:
             answer = await client.post(url, content=body, headers=headers)
-    except (httpx.HTTPError, TimeoutError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         raise SinkError(f"no answer: {type(error).__name__}") from error
     if not answer.is_success:
         raise SinkError(f"status {answer.status_code}")

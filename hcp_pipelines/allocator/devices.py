@@ -161,7 +161,7 @@ class Devices:
         told, seen = self._sized(commanded), self._sized(observed)
         arrived = self._is_there & ~self.dark & (self._due_at_s <= now_s)
         is_news = (told != UNKNOWN) & (told != self._told)  # its earlier word may have been shown wrong since
-        is_first = self._is_there & ~self.dark & (self.states == UNKNOWN) & (told != UNKNOWN)  # nothing of ours is under way
+        is_first = self._is_there & ~self.dark & (self.states == UNKNOWN) & (told != UNKNOWN)  # nothing is under way
         adopted = (arrived & is_news & (told != self.states)) | is_first
         self.states[adopted] = self._held[adopted] = told[adopted]
         self._told = told

@@ -3,6 +3,7 @@
 Kept as JSON by names, not positions, so that it outlives another policy and another inventory; what no longer fits is left out.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from hcp_pipelines.allocator.shadow import Shadow
 from hcp_pipelines.domain.modes import STATE_COUNT, DeviceState
 from hcp_pipelines.policy.arrays import CompiledPolicy
-from hcp_pipelines.policy.guard import EMPTY, GuardState
+from hcp_pipelines.policy.guard import ACCOUNTS, EMPTY, GuardState
 from hcp_pipelines.policy.waves import FacilityShape
 
 Memory = dict[str, Any]
@@ -33,7 +34,8 @@ def guard_of(memory: Memory, compiled: CompiledPolicy) -> GuardState:
     """The accounts, for the blocks of a policy; those of blocks that it does not have are lost."""
     state, accounts = GuardState.empty(compiled), memory.get("guard", {})
     for n, key in enumerate(compiled.block_keys):
-        known = accounts.get(key, ())  # an older release kept fewer
+        known = [v for v in accounts.get(key) or () if isinstance(v, int | float) and math.isfinite(v)]
+        known = known[: len(ACCOUNTS)]  # another release kept fewer, or more
         state.accounts[: len(known), n] = known
     return state
 

@@ -83,6 +83,13 @@ class PolicyDesk:
         except ValidationError as error:
             first = error.errors()[0]
             return f"schema: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}", None
-        in_force = InForce(row.policy_id, policy, compile_policy(policy))
-        word = judge(control.owner, in_force, row.digest, self._book, self._clock.now(), self._settings)
+        try:
+            in_force = InForce(row.policy_id, policy, compile_policy(policy))
+            word = judge(control.owner, in_force, row.digest, self._book, self._clock.now(), self._settings)
+        except (
+            ArithmeticError,
+            ValueError,
+            IndexError,
+        ) as error:  # one facility's policy must not end the others' owner
+            return f"it can't be evaluated: {error}", None
         return word, in_force

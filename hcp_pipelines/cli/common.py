@@ -15,6 +15,7 @@ from rich.text import Text
 
 from hcp_pipelines.settings import Settings
 
+FIRST_YEAR, LAST_YEAR = 2000, 2200  # beyond them a database's instants are none of Python's
 NARROWEST_COLUMN = 8  # characters, border included; below that a table is unreadable
 
 _DURATION = re.compile(r"(?P<number>[0-9]{1,6}(\.[0-9]{1,3})?)(?P<unit>[smhd])")
@@ -59,7 +60,9 @@ def instant(_: click.Context, __: click.Parameter, value: str | None) -> datetim
         found = datetime.fromisoformat(value)
     except ValueError:
         raise click.BadParameter(f"{value!r} is not an instant like 2024-08-20 or 2024-08-20T18:00Z") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    if not FIRST_YEAR <= found.year < LAST_YEAR:
+        raise click.BadParameter(f"{value!r} is not between the years {FIRST_YEAR} and {LAST_YEAR}")
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def duration(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:

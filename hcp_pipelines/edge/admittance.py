@@ -44,7 +44,7 @@ def roles_of(context: "Context[Any, Any]") -> frozenset[str] | None:
     shown = context.auth_context()
     if _ENCRYPTED not in shown.get("transport_security_type", ()):
         return None
-    names: Iterable[bytes] = shown.get("x509_subject_alternative_name", ())
+    names: Iterable[bytes] = shown.get("peer_uri", ())  # a DNS name or an address that looks like one is no role
     uris = [name.decode("utf-8", "replace") for name in names]
     return frozenset(uri.removeprefix(ROLE_URI) for uri in uris if uri.startswith(ROLE_URI)) & frozenset(ROLES)
 

@@ -5,6 +5,7 @@ For the latter the gateway needs a price of its own (`local_prices.py`). When, i
 
 import math
 
+import numpy as np
 import structlog
 from pydantic import ValidationError
 
@@ -58,6 +59,8 @@ class Policies:
             return f"{bad}: {error.errors()[0]['msg']}"
         if [group.group_id for group in policy.groups] != [group.group_id for group in self._config.groups]:
             return "groups: they are not those of the gateway's file"
+        if problem := _problem_of(policy):
+            return f"{bad}: {problem}"
         match admit(policy, self._context(policy)):
             case Refused(code, reason):
                 return f"{code}: {reason}"
@@ -104,6 +107,24 @@ class Policies:
         metrics.REFUSED.labels("policy").inc()
         self._log_line.warning("a policy was refused", policy_id=message.policy_id, why=why[:500])
         return pb.PolicyJudged(policy_id=message.policy_id, refusal=why[:500])
+
+
+def _problem_of(policy: Policy) -> str:
+    """Why a policy can't be evaluated, found out before it is stored: what is stored is compiled at every start."""
+    try:
+        compiled = compile_policy(policy)
+        present, anchor = np.zeros(compiled.power_mw.shape, dtype=np.int64), policy.anchor
+        evaluate(
+            compiled,
+            present,
+            anchor.decision_price_usd_per_mwh,
+            anchor.indices,
+            policy.solved_at,
+            GuardState.empty(compiled),
+        )
+    except (ArithmeticError, ValueError, IndexError) as error:
+        return f"it can't be evaluated: {error}"
+    return ""
 
 
 def _compiled(stored: pb.SetPolicy | None) -> CompiledPolicy | None:

@@ -5,6 +5,7 @@ slot of the facility is then held at what it does, until the operator or, by way
 """
 
 import math
+from uuid import UUID
 
 import numpy as np
 import structlog
@@ -123,7 +124,7 @@ class Standing:
     def _check_order(self, order: pb.DirectOrder) -> tuple[str, str]:
         bad, what = RefusalCode.BAD_MESSAGE.value, order.WhichOneof("what")
         try:
-            is_known = not is_local(order.order_id)
+            is_known = not is_local(order.order_id) and str(UUID(order.order_id)) == order.order_id
         except ValueError:
             is_known = False
         # to nothing is an order, by nothing is none

@@ -112,6 +112,9 @@ def step(
     accounts = np.array([
         real.forgone, real.lost, paper_is, paper.forgone, paper.lost, plain_is, plain.lost, behind, is_distrusted,
     ])  # fmt: skip
+    accounts = np.nan_to_num(
+        accounts, nan=0.0, posinf=0.0, neginf=0.0
+    )  # a margin that was none may not stay on account
     return GuardVerdict(
         GuardState(accounts, compiled.block_keys),
         (told_must | real.wake) & ~real.sleep,

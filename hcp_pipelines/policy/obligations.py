@@ -249,7 +249,7 @@ def refusal_of(obligation: Obligation, flexible: Sequence[Flexible], standing: I
         return f"{obligation.mw:g} MW from {obligation.start_s:.0f} to {obligation.end_s:.0f}: no MW, or no time"
     quick = [f for f in flexible if f.settle_s + MARGIN_S <= obligation.notice_s]
     can_mw = sum(f.mw for f in quick)
-    sold_mw = sum(o.mw for o in standing if _overlaps(o, obligation) and o.status not in _OVER)
+    sold_mw = sum(o.mw for o in standing if overlaps(o, obligation) and o.status not in _OVER)
     if can_mw - sold_mw >= obligation.mw - 1e-9:
         return ""
     slow = max((f.settle_s for f in flexible if f not in quick), default=0.0)
@@ -264,5 +264,6 @@ def refusal_of(obligation: Obligation, flexible: Sequence[Flexible], standing: I
 _OVER = frozenset({Status.SETTLED, Status.FAILED, Status.WITHDRAWN, Status.OFFERED})
 
 
-def _overlaps(one: Obligation, other: Obligation) -> bool:
+def overlaps(one: Obligation, other: Obligation) -> bool:
+    """Whether two of a facility's obligations hold at one time."""
     return one.obligation_id != other.obligation_id and one.start_s < other.end_s and other.start_s < one.end_s

@@ -19,8 +19,19 @@ from hcp_pipelines.domain.modes import DeviceState
 SCHEMA_VERSION: Literal[1] = 1
 
 
+MOST = 1e15  # of any number in a policy: beyond it arithmetic ends in infinities, and an id in no table
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _is_within_reach(self) -> Self:
+        for name, value in self:
+            numbers = value.values() if isinstance(value, dict) else (value,)
+            if any(isinstance(number, int | float) and abs(number) > MOST for number in numbers):
+                raise ValueError(f"{name} is beyond {MOST:g}")
+        return self
 
 
 class Affine(_Frozen):

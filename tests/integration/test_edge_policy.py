@@ -56,6 +56,13 @@ async def put(owner, made, policy_id=7, **changes):
     return owner.of("policy_judged")[-1]
 
 
+def _with_floor(made, floor_mw):
+    """The policy's JSON with a floor that no schema of ours would write."""
+    body = json.loads(made.model_dump_json())
+    body["couplings"]["floor_mw"] = floor_mw
+    return json.dumps(body).encode()
+
+
 @pytest.fixture
 async def capped(folder):
     async with Site(folder, limit_kw=700.0, feeder_limits_kw={"f1": 650.0}) as running:
@@ -79,6 +86,7 @@ async def test_a_policy_is_judged_again_stored_once_and_outlives_a_restart(cappe
         (policy(capped, basis=6, **bounded | {"input_age_s": {}}), {}, "stale"),
         (policy(capped, basis=6, **bounded | {"input_age_s": {"power.rt_lmp": 1e6}}), {}, "stale"),
         (policy(capped, basis=6, **bounded), {"body": b"{"}, "bad_message"),
+        (policy(capped, basis=6, **bounded), {"body": _with_floor(policy(capped, basis=6, **bounded), 1e308)}, "bad_message"),
         (policy(capped, basis=6, **bounded), {"body": b" " * 5_000_000}, "bad_message"),
         (policy(capped, basis=6, **bounded), {"epoch": 0}, "old_epoch"),
     ):

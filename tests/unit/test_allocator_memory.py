@@ -71,6 +71,8 @@ def test_memory_is_by_names_and_leaves_out_what_no_longer_fits():
     state = guard_of(memory, compiled)
     assert state["forgone_usd_per_mw"].tolist() == [1.5 if n == 1 else 0.0 for n in range(len(compiled.block_keys))]
     assert shadow_of(memory, shape).kept == {}
+    for odd in ([1.0] * 99, None, ["x", float("nan")]):
+        guard_of({"guard": {compiled.block_keys[0]: odd}}, compiled)  # another release's, or nobody's: no reason to end
     assert memory_of(GuardState.empty(compiled), Shadow(), shape) == {"guard": {}, "mix": {}}
 
 

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from hcp_pipelines import cli as package
-from hcp_pipelines.cli.common import Finite
+from hcp_pipelines.cli.common import Finite, instant
 from hcp_pipelines.cli.main import COMMANDS
 from tests.regenerate_docs import commands
 
@@ -55,3 +55,13 @@ def test_every_number_with_a_fraction_is_finite():
 def test_what_is_not_finite_is_no_number_of_a_range(text):
     with pytest.raises(click.BadParameter, match="not a finite number"):
         Finite(min=0).convert(text, None, None)
+
+
+@pytest.mark.parametrize("value", ["9999-12-31T23:59:59-12:00", "0001-01-01", "2500-01-01"])
+def test_an_instant_that_no_database_gives_back_is_refused(value):
+    with pytest.raises(click.BadParameter, match="between the years 2000 and 2200"):
+        instant(None, None, value)
+
+
+def test_an_instant_is_in_utc():
+    assert instant(None, None, "2025-03-01T12:00+05:00").isoformat() == "2025-03-01T07:00:00+00:00"

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from hcp_pipelines.domain.modes import STATE_COUNT, ReasonCode
 from hcp_pipelines.policy.admission import AdmissionContext, Admitted, NeedsApproval, Refused, admit
@@ -288,3 +289,18 @@ def test_a_jump_beyond_the_limit_waits_for_a_person():
 def test_a_ladder_that_falls_is_no_policy():
     with pytest.raises(ValueError, match="rising power"):
         group(ladder=((OFF, 0.0), (ECO, 1.0), (FULL, 0.5)))
+
+
+@pytest.mark.parametrize("changes", [{"basis_tick_id": 10**30}, {"input_age_s": {"power.rt_lmp": 1e300}}])
+def test_numbers_beyond_all_reason_are_no_policy(changes):
+    with pytest.raises(ValidationError, match="beyond 1e"):
+        policy(**changes)
+    with pytest.raises(ValidationError, match="beyond 1e"):
+        Couplings(cap_mw=1.0, floor_mw=1e308)
+
+
+def test_a_margin_that_was_none_does_not_stay_on_account():
+    compiled = compile_policy(policy())
+    state = GuardState(np.full_like(GuardState.empty(compiled).accounts, np.nan), compiled.block_keys)
+    got = asked(compiled, counts(on=10), 50.0, guard=state, elapsed_h=1.0)
+    assert np.isfinite(got.guard.accounts).all()
