@@ -158,6 +158,7 @@ def list_(context: click.Context, facility: str | None, limit: int, as_json: boo
             "programme",
             "status",
             "MW",
+            "$/MWh if missed",
             "from (UTC)",
             "to",
             "baseline MW",
@@ -171,7 +172,8 @@ def list_(context: click.Context, facility: str | None, limit: int, as_json: boo
 
 def _row(one: Listed) -> tuple[object, ...]:
     return (
-        one.obligation_id, one.facility_id, one.programme, one.status, f"{one.mw:g}", f"{one.starts_at:%m-%d %H:%M}",
+        one.obligation_id, one.facility_id, one.programme, one.status, f"{one.mw:g}", f"{one.penalty_usd_per_mwh:g}",
+        f"{one.starts_at:%m-%d %H:%M}",
         f"{one.ends_at:%m-%d %H:%M}", None if one.baseline_mw is None else f"{one.baseline_mw:.3f}",
         None if one.delivered_fraction is None else f"{one.delivered_fraction:.1%}", one.reason,
     )  # fmt: skip

@@ -78,7 +78,8 @@ def test_an_award_is_in_the_books_with_its_penalty_and_its_author(run, fleet, ca
     assert (listed["obligation_id"], listed["status"], listed["penalty_usd_per_mwh"]) == (number, "awarded", 9000.0)
     assert listed["delivered_fraction"] is None
     assert actions(fleet) == [("ann", "obligation.awarded")]
-    assert "ECRS" in run("grid", "list", "hou-1").out
+    table = run("grid", "list", "hou-1").out
+    assert ("ECRS" in table, "$/MWh if missed" in table, " 9000 " in table) == (True, True, True), table
     assert "No obligations" in run("grid", "list", "dal-2").out
 
 
