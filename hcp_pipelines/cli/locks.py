@@ -13,7 +13,7 @@ from hcp_pipelines.domain.errors import ConfigError, HcpError
 from hcp_pipelines.fleet.inventory import load_inventory
 from hcp_pipelines.operators import approvals, building, orders
 from hcp_pipelines.operators.orders import Placed
-from hcp_pipelines.operators.progress import are_down, newest_row
+from hcp_pipelines.operators.progress import are_locked, newest_row
 from hcp_pipelines.wire.slots import encode_slots
 
 Command = Callable[..., Any]
@@ -47,7 +47,7 @@ def lock(asked: Asked, facility: str, devices: tuple[str, ...], feeder: str | No
         checked = building.feeder_of(inventory, feeder) if feeder is not None else None
         bitmap, after = encode_slots(slots) if slots is not None else None, newest_row(act.connection, facility)
         placed = orders.lock(act.connection, act.operator, facility, asked.reason, slots=bitmap, feeder_id=checked)
-        finish(act, asked, [Watch(placed, are_down(inventory, slots, checked or ""), after)])
+        finish(act, asked, [Watch(placed, are_locked(inventory, slots, checked or ""), after)])
 
 
 @click.command("unlock")

@@ -17,6 +17,7 @@ from hcp_pipelines.settings import Settings
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.channels import client_tls, open_blocking_channel
 from hcp_pipelines.wire.edge_v1_pb2_grpc import EdgeGatewayStub
+from hcp_pipelines.wire.slots import decode_slots
 
 AT_ONCE = 16  # gateways asked
 READ_WITHIN_S = 5.0
@@ -143,6 +144,25 @@ def are_down(inventory: FacilityInventory, slots: npt.NDArray[np.uint32] | None 
             if feeder_id in ("", group.feeder_id) and (_others(state, inventory, group, group.lowest) & wanted).any():
                 return False
         return True
+
+    return reached
+
+
+def are_locked(
+    inventory: FacilityInventory, slots: npt.NDArray[np.uint32] | None = None, feeder_id: str = ""
+) -> Reached:
+    """Whether such devices are down and their gateway holds them locked: down alone, a wave under way could raise them again."""
+    down, wanted = are_down(inventory, slots, feeder_id), np.zeros(inventory.slots, dtype=bool)
+    for group in inventory.groups:
+        wanted[_slots_of(group)] = feeder_id in ("", group.feeder_id)
+    if slots is not None:
+        chosen = np.zeros_like(wanted)
+        chosen[slots] = True
+        wanted &= chosen
+
+    def reached(state: pb.FacilityState) -> bool:
+        held = decode_slots(state.locked, inventory.slots) if state.locked else np.zeros(0, dtype=np.uint32)
+        return down(state) and not np.setdiff1d(np.flatnonzero(wanted), held).size
 
     return reached
 
