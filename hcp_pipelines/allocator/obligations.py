@@ -16,6 +16,7 @@ from hcp_pipelines.domain.modes import DispatchRegime
 from hcp_pipelines.policy.arrays import Bools
 from hcp_pipelines.policy.directives import Directive, Kind
 from hcp_pipelines.policy.obligations import (
+    BASE_POINT_GOOD_S,
     MARGIN_S,
     MET_FRACTION,
     SHED,
@@ -32,7 +33,6 @@ from hcp_pipelines.wire import edge_v1_pb2 as pb
 MARGIN_FRACTION = 0.02  # of what is sold: devices are whole, and the meter has its own opinion
 SAMPLES_WRITTEN_EACH_S = 5.0
 SCALE_LEAST, SCALE_MOST = 0.5, 2.0  # what is further from the meter is no reckoning but a fault
-BASE_POINT_GOOD_S = 900.0  # simulated: SCED sends one every five minutes
 RESPONSE_PROGRAMMES = ("DR",)  # an operator's override goes before these; the grid's own deployments go before it
 
 

@@ -11,10 +11,10 @@ import click
 from hcp_pipelines.cli.acting import Acting, acting, as_option
 from hcp_pipelines.cli.common import Finite, instant, print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.domain.errors import HcpError
-from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventory
+from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories, load_inventory
 from hcp_pipelines.operators import grid as books
 from hcp_pipelines.operators import grid_word
-from hcp_pipelines.operators.availability import unavailable_of
+from hcp_pipelines.operators.availability import CountedOn, counted_on
 from hcp_pipelines.operators.grid import Award, Listed
 from hcp_pipelines.operators.progress import read_gateway
 from hcp_pipelines.storage.postgres import connect
@@ -96,8 +96,8 @@ def grid() -> None:
 def award(act: Acting, said: Said, facility: str, **promised: Any) -> None:
     """Take on an obligation of FACILITY: so many MW of its load can go when the grid asks. Refused if it can't be met."""
     inventory, asked = load_inventory(act.connection, facility), Award(**promised)
-    unavailable = _unavailable(act, inventory)
-    number = books.award(act.connection, act.operator, inventory, asked, unavailable, act.now(), said.reason)
+    there_is = _counted_on(act, inventory)
+    number = books.award(act.connection, act.operator, inventory, asked, there_is, act.now(), said.reason)
     said.tell(f"{facility}: obligation/{number} awarded: {asked.programme} {asked.mw:g} MW", obligation_id=number)
 
 
@@ -179,14 +179,15 @@ def _row(one: Listed) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _unavailable(act: Acting, inventory: FacilityInventory) -> dict[str, int]:
-    """Devices by group that can't be counted on; a gateway that does not answer leaves what the books say."""
+def _counted_on(act: Acting, inventory: FacilityInventory) -> CountedOn:
+    """What load there is; a gateway that does not answer leaves what the books say."""
     try:
         state = read_gateway(act.settings, act.connection, inventory.facility_id)
     except HcpError as error:
-        click.echo(f"{error}: its devices are taken for well", err=True)
+        click.echo(f"{error}: its devices are taken for well and on", err=True)
         state = None
-    return unavailable_of(act.connection, inventory, state)
+    portfolio_mw = sum(each.capacity_mw for each in load_inventories(act.connection))
+    return counted_on(act.connection, inventory, state, act.now(), inventory.capacity_mw / portfolio_mw)
 
 
 def register(group: click.Group) -> None:

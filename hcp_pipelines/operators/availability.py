@@ -1,12 +1,20 @@
-"""Devices that nobody can count on now, by group: locked out, held down, without power or an answer. Reading only."""
+"""What can be counted on of a facility's load: devices, what is on of it, and what stands over it. Reading only."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import psycopg
 
-from hcp_pipelines.fleet.inventory import FacilityInventory
+from hcp_pipelines.domain.modes import DispatchRegime, ResourceType
+from hcp_pipelines.fleet.inventory import FacilityInventory, GroupInventory
+from hcp_pipelines.fleet.ramps import ramp_limits
+from hcp_pipelines.policy.obligations import BASE_POINT_GOOD_S
+from hcp_pipelines.policy.outlook import Limit, Outlook
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import decode_slots
 
@@ -15,14 +23,50 @@ Bools = npt.NDArray[np.bool_]
 _LOCKOUTS = "select scope, feeder_id, slots from lockouts where facility_id = %s and removed_at is null"
 _QUARANTINED = "select memory -> 'quarantined' from owner_memory where facility_id = %s"
 
+_LIMITS = """
+    select kind || '/' || id, coalesce((value ->> 'cap_mw')::float8, 0), valid_from, valid_until,
+           coalesce(scope ->> 'feeder_id', '')
+    from operator_overrides
+    where facility_id = %s and kind in ('curtail', 'stop_all') and status = 'standing' and released_at is null
+      and (valid_until is null or valid_until > %s) order by id"""
+_BASE_POINT = """
+    select 'base_point/' || id, (payload ->> 'mw')::float8, effective_at, effective_at + make_interval(secs => %s), ''
+    from grid_signals where facility_id = %s and kind = 'base_point' order by effective_at desc, id desc limit 1"""
+
+
+@dataclass(frozen=True)
+class CountedOn:
+    """What an award is judged by. `unavailable`: devices by group that can't be counted on."""
+
+    outlook: Outlook
+    unavailable: dict[str, int] = field(default_factory=dict)
+
+
+def counted_on(
+    connection: psycopg.Connection[Any],
+    inventory: FacilityInventory,
+    state: pb.FacilityState | None,
+    now: datetime,
+    share: float,
+) -> CountedOn:
+    """What there is; `share`: of the portfolio's capacity. Without the gateway's word nobody knows what is on."""
+    miners = [g for g in inventory.groups if g.type is ResourceType.ASIC]
+    outlook = Outlook(
+        now.timestamp(),
+        None if state is None else _on_mw(connection, inventory, state),
+        _rest_mw(inventory),
+        max((step.settle_s for group in miners for step in group.ladder[1:]), default=0.0),
+        ramp_limits(inventory.ramps, share),
+        _limits(connection, inventory, now),
+    )
+    return CountedOn(outlook, unavailable_of(connection, inventory, state))
+
 
 def unavailable_of(
     connection: psycopg.Connection[Any], inventory: FacilityInventory, state: pb.FacilityState | None
 ) -> dict[str, int]:
     """Devices by group; without the gateway's word (`state`) only the locks and what its owner has quarantined are known."""
-    mask = _locked(connection, inventory)
-    if state is not None:
-        mask |= mask_of(state.held, inventory) | mask_of(state.dark, inventory) | ~mask_of(state.reachable, inventory)
+    mask = _unavailable(connection, inventory, state)
     row = connection.execute(_QUARANTINED, (inventory.facility_id,)).fetchone()
     quarantined: dict[str, int] = (row[0] if row else None) or {}
     return {
@@ -30,6 +74,64 @@ def unavailable_of(
         + quarantined.get(group.group_id, 0)
         for group in inventory.groups
     }
+
+
+def _unavailable(
+    connection: psycopg.Connection[Any], inventory: FacilityInventory, state: pb.FacilityState | None
+) -> Bools:
+    mask = _locked(connection, inventory)
+    if state is not None:
+        mask |= mask_of(state.held, inventory) | mask_of(state.dark, inventory) | ~mask_of(state.reachable, inventory)
+    return mask
+
+
+def _on_mw(
+    connection: psycopg.Connection[Any], inventory: FacilityInventory, state: pb.FacilityState
+) -> dict[str, float]:
+    """By group, all-in MW above the lowest states of devices that count, by the lower of what they were told and draw."""
+    free = ~_unavailable(connection, inventory, state)
+    told, seen = (np.frombuffer(raw, dtype=np.uint8) for raw in (state.states, state.observed))
+    found = {}
+    for group in inventory.groups:
+        mine = slice(group.first_slot, group.first_slot + group.devices)
+        power = _above_lowest_kw(group)
+        drawn = np.minimum(power[_padded(told, inventory)[mine]], power[_padded(seen, inventory)[mine]])
+        found[group.group_id] = float(drawn[free[mine]].sum()) * inventory.pue / 1000
+    return found
+
+
+def _above_lowest_kw(group: GroupInventory) -> npt.NDArray[np.float64]:
+    """[256] kW of a device above its lowest state by state code; 0 where the state is none of its own or not known."""
+    power = np.zeros(256)
+    for step in group.ladder:
+        power[step.state] = step.power_kw - group.ladder[0].power_kw
+    return power
+
+
+def _padded(states: npt.NDArray[np.uint8], inventory: FacilityInventory) -> npt.NDArray[np.uint8]:
+    padded = np.full(inventory.slots, 255, dtype=np.uint8)
+    padded[: len(states)] = states[: inventory.slots]
+    return padded
+
+
+def _rest_mw(inventory: FacilityInventory) -> dict[str, float]:
+    """By feeder, all-in MW that may be drawn beside the flexible load: GPUs at their most, miners at their least."""
+    found = dict.fromkeys((group.feeder_id for group in inventory.groups), 0.0)
+    for group in inventory.groups:
+        step = group.ladder[0] if group.type is ResourceType.ASIC else group.ladder[-1]
+        found[group.feeder_id] += inventory.all_in_mw(group, step.state, group.devices)
+    return found
+
+
+def _limits(connection: psycopg.Connection[Any], inventory: FacilityInventory, now: datetime) -> list[Limit]:
+    """Curtailments and stops that stand, and the market's base point where the facility follows them."""
+    rows: list[Sequence[Any]] = connection.execute(_LIMITS, (inventory.facility_id, now)).fetchall()
+    if inventory.dispatch_regime is DispatchRegime.CLR_BASE_POINT:
+        rows += connection.execute(_BASE_POINT, (BASE_POINT_GOOD_S, inventory.facility_id)).fetchall()
+    return [
+        Limit(name, mw, start.timestamp(), math.inf if end is None else end.timestamp(), feeder)
+        for name, mw, start, end, feeder in rows
+    ]
 
 
 def _locked(connection: psycopg.Connection[Any], inventory: FacilityInventory) -> Bools:

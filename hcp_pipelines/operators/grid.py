@@ -5,7 +5,6 @@ passed on in `grid_word`. Instants are simulated.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -18,8 +17,10 @@ from hcp_pipelines.fleet.inventory import FacilityInventory
 from hcp_pipelines.fleet.obligations import flexible_of
 from hcp_pipelines.operators.accounts import Operator
 from hcp_pipelines.operators.audit import note
+from hcp_pipelines.operators.availability import CountedOn
 from hcp_pipelines.operators.orders import require
 from hcp_pipelines.policy.obligations import Obligation, Status, refusal_of
+from hcp_pipelines.policy.outlook import not_on
 
 BASELINE_RULE = "meter at the deployment"
 _STANDING = """
@@ -94,11 +95,11 @@ def award(
     operator: Operator,
     inventory: FacilityInventory,
     asked: Award,
-    unavailable: Mapping[str, int],
+    there_is: CountedOn,
     now: datetime,
     reason: str,
 ) -> int:
-    """Take an obligation on, or refuse it with the reason; its id. `unavailable`: devices by group that can't be counted on.
+    """Take an obligation on, or refuse it with the reason; its id.
 
     Raises:
         NotPermittedError: the operator may only look.
@@ -108,9 +109,7 @@ def award(
     require(connection, operator, "award", facility_id)
     with connection.transaction():
         connection.execute(_ALONE, (facility_id,))
-        refusal = _impossible(asked, now) or refusal_of(
-            asked.at(facility_id), flexible_of(inventory, unavailable), _standing(connection, facility_id)
-        )
+        refusal = _impossible(asked, now) or _unmeetable(connection, inventory, asked.at(facility_id), there_is)
         number = None if refusal else _insert(connection, operator, facility_id, asked, reason)
     if number is None:
         refusal = refusal or _sold(connection, facility_id, asked)
@@ -190,6 +189,15 @@ def _impossible(asked: Award, now: datetime) -> str:
     if asked.ends_at > now:
         return ""
     return f"it ends at {asked.ends_at:%Y-%m-%d %H:%M}Z, it is {now:%Y-%m-%d %H:%M}Z, simulated"
+
+
+def _unmeetable(
+    connection: psycopg.Connection[Any], inventory: FacilityInventory, mine: Obligation, there_is: CountedOn
+) -> str:
+    standing, flexible = _standing(connection, mine.facility_id), flexible_of(inventory, there_is.unavailable)
+    feeder_of = {group.group_id: group.feeder_id for group in inventory.groups}
+    refusal = refusal_of(mine, flexible, standing)
+    return refusal or not_on(mine, flexible, feeder_of, there_is.outlook, standing)
 
 
 def _sold(connection: psycopg.Connection[Any], facility_id: str, asked: Award) -> str:

@@ -5,6 +5,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from psycopg.errors import CheckViolation
 
@@ -17,14 +18,19 @@ from hcp_pipelines.fleet.inventory import load_inventory
 from hcp_pipelines.fleet.obligations import flexible_of
 from hcp_pipelines.operators import grid
 from hcp_pipelines.operators.accounts import OperatorRole, add, authenticate, read_token
+from hcp_pipelines.operators.availability import CountedOn, counted_on
 from hcp_pipelines.operators.grid import Award
+from hcp_pipelines.policy.outlook import Outlook
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire.slots import encode_slots
 from tests.support.cli import hcp
 
 __all__ = ["hcp"]
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
+ALL_ON = CountedOn(Outlook(NOON.timestamp()))
 
 
 @pytest.fixture
@@ -113,6 +119,30 @@ def test_locked_and_quarantined_devices_are_not_counted(run, fleet, can_mw):
     assert award(run, 0.99 * can_mw).code == 0
 
 
+def test_under_a_stop_or_a_deep_curtailment_nothing_is_sold(run, fleet, can_mw):
+    for order in (("stop-all", "hou-1"), ("curtail", "hou-1", "--to", "0.01")):
+        assert run(*order, "--reason", "storm").code == 0, order
+        refused = award(run, can_mw / 2)
+        assert (refused.code, f"{order[0].replace('-', '_')}/" in refused.err, "release it first" in refused.err) == (
+            2, True, True
+        ), refused  # fmt: skip
+        fleet.execute("update operator_overrides set released_at = now(), released_by = 'ann'")
+    assert award(run, can_mw / 2).code == 0
+
+
+def test_what_is_asleep_is_sold_only_from_when_it_can_be_on(fleet):
+    inventory = load_inventory(fleet, "hou-1")
+    slots = np.arange(inventory.slots, dtype=np.uint32)
+    for top in (True, False):
+        states = np.zeros(inventory.slots, dtype=np.uint8)
+        for group in inventory.groups:
+            states[group.first_slot :][: group.devices] = group.ladder[-1 if top else 0].state
+        state = pb.FacilityState(states=states.tobytes(), observed=states.tobytes(), reachable=encode_slots(slots))
+        found = counted_on(fleet, inventory, state, NOON, 1.0)
+        flexible = {f.group_id: f.mw if top else 0.0 for f in flexible_of(inventory)}
+        assert {g: found.outlook.on_mw[g] for g in flexible} == pytest.approx(flexible)
+
+
 def test_the_same_megawatts_are_sold_once(run, can_mw):
     assert award(run, can_mw / 4).code == 0
     twice = award(run, can_mw / 4)
@@ -187,7 +217,7 @@ def test_two_awards_at_once_do_not_sell_the_same_load_in_two_tranches(settings, 
 
     def sell(connection, tranche):
         asked = Award("ECRS", 0.7 * can_mw, NOON, NOON + timedelta(hours=2), 600.0, 3600.0, 1800.0, 15_000.0, tranche)
-        return grid.award(connection, ann, inventory, asked, {}, NOON, "test")
+        return grid.award(connection, ann, inventory, asked, ALL_ON, NOON, "test")
 
     with connect(settings, Role.API) as first, connect(settings, Role.API) as second, ThreadPoolExecutor(1) as pool:
         with first.transaction():
@@ -206,7 +236,7 @@ def test_an_award_delays_no_row_of_an_owners(settings, fleet, can_mw):
     with connect(settings, Role.API) as first, connect(settings, Role.API) as second:
         second.execute("set lock_timeout = '5 s'")
         with first.transaction():
-            grid.award(first, ann, inventory, asked, {}, NOON, "test")
+            grid.award(first, ann, inventory, asked, ALL_ON, NOON, "test")
             second.execute(
                 """insert into grid_signals (kind, facility_id, source, source_event_id, effective_at, received_at)
                    values ('watch', 'hou-1', 'test', 'one', %(now)s, %(now)s)""",
