@@ -33,7 +33,6 @@ from hcp_pipelines.wire import edge_v1_pb2 as pb
 MARGIN_FRACTION = 0.02  # of what is sold: devices are whole, and the meter has its own opinion
 SAMPLES_WRITTEN_EACH_S = 5.0
 SCALE_LEAST, SCALE_MOST = 0.5, 2.0  # what is further from the meter is no reckoning but a fault
-RESPONSE_PROGRAMMES = ("DR",)  # an operator's override goes before these; the grid's own deployments go before it
 
 
 class ObligationBook:
@@ -148,7 +147,7 @@ class ObligationBook:
         ask = ask_of(self.obligations.values())
         if math.isfinite(ask.cap_mw):
             deployed = [o for o in self.obligations.values() if o.status is Status.DEPLOYED]
-            is_response = all(o.programme.startswith(RESPONSE_PROGRAMMES) for o in deployed)
+            is_response = all(o.is_response for o in deployed)
             found.append(
                 Directive(
                     directive_id="obligation/" + "+".join(str(o.obligation_id) for o in deployed),

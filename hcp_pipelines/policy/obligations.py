@@ -15,6 +15,7 @@ from hcp_pipelines.domain.modes import ReasonCode
 MET_FRACTION = 0.95  # of the MW sold; ours, as a setting: programmes state their own
 SHED = ReasonCode.SHED_BY_RELAY.value  # the reason of an obligation that a relay has deployed
 SAMPLE_GAP_S = 120.0  # a meter that is silent for longer during an event proves nothing for that time
+RESPONSE_PROGRAMMES = ("DR",)
 BASE_POINT_GOOD_S = 900.0  # simulated: SCED sends one every five minutes
 MARGIN_S = 10.0  # of the notice: signal, plan, command, ack, on a slow day
 
@@ -84,6 +85,11 @@ class Obligation:
     baseline_mw: float | None = None
     delivery: Delivery = Delivery()
     reason: str = ""
+
+    @property
+    def is_response(self) -> bool:
+        """Whether it is demand response: an operator's override goes before it, and ramps delay it; the grid's own, neither."""
+        return self.programme.startswith(RESPONSE_PROGRAMMES)
 
     @property
     def deadline_s(self) -> float:

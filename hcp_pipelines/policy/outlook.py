@@ -1,6 +1,6 @@
 """What of a facility's load can be on when an obligation begins, and stay on: whether it can be armed at all. Pure.
 
-What goes within the notice is judged in `obligations.refusal_of`; a floor only asks for what can be on.
+What settles within the notice is judged in `obligations.refusal_of`; here also what ramps let go of demand response.
 """
 
 import math
@@ -51,9 +51,14 @@ def not_on(
     outlook: Outlook,
     standing: Iterable[Obligation] = (),
 ) -> str:
-    """Why an obligation's load can't be on from its beginning to its end; empty where it can."""
+    """Why an obligation's load can't be on from its beginning to its end, or can't go under ramps; empty where it can."""
     quick = [f for f in flexible if f.settle_s + MARGIN_S <= obligation.notice_s]
-    sold_mw = sum(o.mw for o in standing if overlaps(o, obligation) and o.status in (Status.AWARDED, Status.ARMED))
+    standing = [o for o in standing if overlaps(o, obligation)]
+    going_mw = _going(obligation, quick, feeder_of, outlook) if obligation.is_response else math.inf
+    going_mw -= sum(o.mw for o in standing if o.is_response)
+    if going_mw < obligation.mw - _FITS:
+        return f"demand response waits for ramps, and they let {max(going_mw, 0.0):.2f} MW go within the notice"
+    sold_mw = sum(o.mw for o in standing if o.status in (Status.AWARDED, Status.ARMED))
     for limit in outlook.limits:
         if limit.start_s < obligation.end_s and max(obligation.start_s, outlook.now_s) < limit.end_s:
             left_mw = _under(limit, quick, flexible, feeder_of, outlook)
@@ -77,6 +82,18 @@ def _under(
     inside_mw = sum(f.mw for f in quick if f.group_id in inside)
     outside_mw = sum(f.mw for f in quick if f.group_id not in inside)
     return outside_mw + min(inside_mw, max(limit.cap_mw - rest_mw - others_mw, 0.0))
+
+
+def _going(obligation: Obligation, quick: Sequence[Flexible], feeder_of: dict[str, str], outlook: Outlook) -> float:
+    """MW of the quick load that the ramps are sure to let go within the notice; the first window may be booked."""
+    left_s = obligation.notice_s - MARGIN_S - max((f.settle_s for f in quick), default=0.0)
+    down = {r.scope: r.down_mw * max(math.floor(left_s / r.window_s), 0) for r in outlook.ramps}
+    by_feeder: dict[str, float] = {}
+    for f in quick:
+        feeder_id = feeder_of[f.group_id]
+        by_feeder[feeder_id] = by_feeder.get(feeder_id, 0.0) + f.mw
+    feeders_mw = sum(min(mw, down.get(feeder_id, math.inf)) for feeder_id, mw in by_feeder.items())
+    return min(feeders_mw, down.get(FACILITY, math.inf), down.get(PORTFOLIO, math.inf))
 
 
 def _at_begin(obligation: Obligation, quick: Sequence[Flexible], outlook: Outlook) -> float:

@@ -8,7 +8,7 @@ from hcp_pipelines.policy.obligations import Flexible, Obligation, Status
 from hcp_pipelines.policy.outlook import Limit, Outlook, not_on
 from hcp_pipelines.policy.schema import RampLimit
 
-ASKED = Obligation(0, "hou-1", "DR", Status.AWARDED, 10.0, 5000.0, 9000.0, 60.0, 3600.0, 600.0)
+ASKED = Obligation(0, "hou-1", "ECRS", Status.AWARDED, 10.0, 5000.0, 9000.0, 60.0, 3600.0, 600.0)
 QUICK, SLOW = Flexible("s21", 12.0, 40.0), Flexible("stock", 30.0, 500.0)
 FEEDERS = {"s21": "f1", "stock": "f2"}
 ASLEEP = Outlook(1000.0, {"s21": 0.0, "stock": 30.0}, {"f1": 1.0, "f2": 2.0}, 500.0)
@@ -58,3 +58,18 @@ def test_what_others_have_sold_has_to_be_on_as_well():
     assert "9.00 MW" in judge(standing=[sold])
     assert judge(standing=[replace(sold, status=Status.DEPLOYED)]) == ""
     assert judge(standing=[replace(sold, start_s=9000.0, end_s=9900.0)]) == ""
+
+
+def test_demand_response_waits_for_ramps_and_is_sold_by_what_they_let_go():
+    ramps = (
+        RampLimit(scope="facility", up_mw=99.0, down_mw=10.0, window_s=300.0),
+        RampLimit(scope="f1", up_mw=99.0, down_mw=11.0, window_s=300.0),
+    )
+    quick = replace(ASKED, programme="DR-4CP", notice_s=349.0)
+    assert "they let 0.00 MW go within the notice" in judge(quick, ramps=ramps)
+    assert judge(replace(quick, notice_s=350.0), ramps=ramps) == ""
+    assert judge(replace(quick, programme="RRS"), ramps=ramps) == "", "nothing delays the grid's own"
+    slow = RampLimit(scope="f1", up_mw=99.0, down_mw=9.0, window_s=300.0)
+    assert "they let 9.00 MW" in judge(replace(quick, notice_s=350.0), ramps=(*ramps[:1], slow))
+    sold = replace(quick, obligation_id=1, mw=1.0)
+    assert "they let 9.00 MW" in judge(replace(quick, notice_s=350.0), [sold], ramps=ramps), "they wait for the same"
