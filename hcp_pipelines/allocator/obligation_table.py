@@ -17,7 +17,8 @@ Connection = psycopg.AsyncConnection[Any]
 
 _ROWS = """
     select id, facility_id, programme, status, mw, lower(during), upper(during), notice_s, duration_s, recovery_s, tranche,
-           deployed_at, recalled_at, baseline_mw, delivered_fraction, metered_at, longest_gap_s, reason
+           deployed_at, recalled_at, baseline_mw, delivered_fraction, metered_at, longest_gap_s, reason,
+           penalty_usd_per_mwh
     from grid_obligations
     where facility_id = any(%s) and status in ('awarded', 'armed', 'deployed', 'recovering') order by id"""
 _SIGNALS = """
@@ -88,11 +89,12 @@ async def write_obligation(
 
 def _obligation(row: Sequence[Any]) -> Obligation:
     (number, facility_id, programme, status, mw, start, end, notice_s, duration_s, recovery_s, tranche, deployed_at,
-     recalled_at, baseline_mw, delivered, metered_at, gap_s, reason) = row  # fmt: skip
+     recalled_at, baseline_mw, delivered, metered_at, gap_s, reason, penalty_usd_per_mwh) = row  # fmt: skip
     delivery = Delivery(math.inf if delivered is None else delivered, _seconds(metered_at), gap_s)
     return Obligation(
         number, facility_id, programme, Status(status), mw, start.timestamp(), end.timestamp(), notice_s, duration_s,
         recovery_s, tranche, _seconds(deployed_at), _seconds(recalled_at), baseline_mw, delivery, reason,
+        penalty_usd_per_mwh,
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from hcp_pipelines.allocator.wave import Wave
 from hcp_pipelines.domain.clock import ManualClock
 from hcp_pipelines.domain.modes import ControlMode, DeviceState
 from hcp_pipelines.policy.arrays import Floats, Ints
+from hcp_pipelines.policy.obligations import Status
 from hcp_pipelines.policy.waves import States
 
 HORIZON_S = 3600.0  # simulated: what a preview looks ahead
@@ -79,6 +80,7 @@ class Preview:
     reached: tuple[Reached, ...]
     reasons: tuple[str, ...]
     unmet: tuple[str, ...]
+    broken: tuple[str, ...]  # armed obligations whose load is not on any more, and at what penalty
     is_complete: bool  # within HORIZON_S
     resting: int  # devices that dwell limits keep from following the price, where it is most
 
@@ -104,6 +106,7 @@ def preview(situation: Situation) -> Preview:
         reached=_reached(waves, situation, lowest),
         reasons=tuple(sorted({row.reason for _, wave in waves for row in wave.rows})),
         unmet=tuple(sorted({text for _, wave in waves for text in wave.decision.binding if "can't go" in text})),
+        broken=_broken(owner),
         is_complete=_is_complete(owner, waves),
         resting=resting,
     )
@@ -174,6 +177,19 @@ def _waves(owner: Owner, clock: ManualClock, situation: Situation) -> tuple[list
 def _is_complete(owner: Owner, waves: Sequence[tuple[float, Wave]]) -> bool:
     """Whether nothing waits, neither for a ramp nor for dwell limits."""
     return math.isinf(owner.pace.has_room_in_s()) and not owner.resting and (not waves or waves[-1][1].plan.is_complete)
+
+
+def _broken(owner: Owner) -> tuple[str, ...]:
+    """The armed obligations, each with its penalty, where what is on no longer is what they have sold together."""
+    on_mw, floor_mw = owner.sheddable_on_mw(), owner.obligations.floor_mw()
+    if on_mw >= floor_mw - 1e-9:
+        return ()
+    return tuple(
+        f"obligation/{o.obligation_id} ({o.programme}, {o.mw:g} MW) is armed, at {o.penalty_usd_per_mwh:g} $/MWh if missed: "
+        f"{on_mw:.3f} of {floor_mw:.3f} MW that are sold would be on"
+        for o in owner.obligations.obligations.values()
+        if o.status is Status.ARMED
+    )
 
 
 def _value(owner: Owner, situation: Situation) -> Floats | None:

@@ -172,7 +172,7 @@ def _print(one: Preview) -> None:
         click.echo(f"  not all of it within {previewing.HORIZON_S / 60:.0f} minutes: ramps or dwell limits")
     if one.resting:
         click.echo(f"  {one.resting} devices rest meanwhile: {RESTING}")
-    for text in one.unmet:
+    for text in (*one.unmet, *one.broken):
         click.echo(f"  {text}")
 
 

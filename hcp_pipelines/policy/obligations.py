@@ -85,6 +85,7 @@ class Obligation:
     baseline_mw: float | None = None
     delivery: Delivery = Delivery()
     reason: str = ""
+    penalty_usd_per_mwh: float = 0.0
 
     @property
     def is_response(self) -> bool:

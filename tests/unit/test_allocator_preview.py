@@ -13,6 +13,7 @@ from hcp_pipelines.allocator.standing import NOTHING_STANDS, Lockout, Timed
 from hcp_pipelines.domain.modes import ControlMode
 from hcp_pipelines.policy.arrays import compile_policy
 from hcp_pipelines.policy.directives import Directive, Kind
+from hcp_pipelines.policy.obligations import Obligation, Status
 from hcp_pipelines.wire.slots import encode_slots
 from tests.support import fleet
 from tests.support.fleet import NOON
@@ -113,3 +114,16 @@ def test_a_preview_leaves_the_situation_as_it_was():
     curtailed = ordered(base, Kind.CURTAIL, cap_mw=0.0)
     assert preview(curtailed) == preview(curtailed)
     assert preview(base).devices == 0
+
+
+def test_what_armed_obligations_it_would_break_is_said_with_the_penalty():
+    armed = Obligation(
+        7, "hou-1", "ECRS", Status.ARMED, 0.1, NOON.timestamp(), NOON.timestamp() + 7200.0, 600.0, 3600.0, 600.0,
+        penalty_usd_per_mwh=9000.0,
+    )  # fmt: skip
+    base = dataclasses.replace(situation(), obligations=Rows((armed,)))
+    assert preview(base).broken == ()
+    stopped, locked = ordered(base, Kind.STOP, cap_mw=0.0), with_lock(base, Lockout(0, "p", "why", "site"))
+    for broken in (stopped, locked):
+        (text,) = preview(broken).broken
+        assert text.startswith("obligation/7 (ECRS, 0.1 MW) is armed, at 9000 $/MWh if missed: 0.000 of 0.100 MW"), text
