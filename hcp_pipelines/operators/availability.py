@@ -14,7 +14,7 @@ from hcp_pipelines.domain.modes import DispatchRegime, ResourceType
 from hcp_pipelines.fleet.inventory import FacilityInventory, GroupInventory
 from hcp_pipelines.fleet.ramps import ramp_limits
 from hcp_pipelines.policy.obligations import BASE_POINT_GOOD_S
-from hcp_pipelines.policy.outlook import Limit, Outlook
+from hcp_pipelines.policy.outlook import HeldOn, Limit, Outlook
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import decode_slots
 
@@ -28,6 +28,10 @@ _LIMITS = """
            coalesce(scope ->> 'feeder_id', '')
     from operator_overrides
     where facility_id = %s and kind in ('curtail', 'stop_all') and status = 'standing' and released_at is null
+      and (valid_until is null or valid_until > %s) order by id"""
+_OVERRIDES = """
+    select 'override/' || id, scope ->> 'group_id', valid_from, valid_until from operator_overrides
+    where facility_id = %s and kind = 'override' and status = 'standing' and released_at is null
       and (valid_until is null or valid_until > %s) order by id"""
 _BASE_POINT = """
     select 'base_point/' || id, (payload ->> 'mw')::float8, effective_at, effective_at + make_interval(secs => %s), ''
@@ -58,6 +62,7 @@ def counted_on(
         max((step.settle_s for group in miners for step in group.ladder[1:]), default=0.0),
         ramp_limits(inventory.ramps, share),
         _limits(connection, inventory, now),
+        _held_on(connection, inventory, now),
     )
     return CountedOn(outlook, unavailable_of(connection, inventory, state))
 
@@ -128,10 +133,16 @@ def _limits(connection: psycopg.Connection[Any], inventory: FacilityInventory, n
     rows: list[Sequence[Any]] = connection.execute(_LIMITS, (inventory.facility_id, now)).fetchall()
     if inventory.dispatch_regime is DispatchRegime.CLR_BASE_POINT:
         rows += connection.execute(_BASE_POINT, (BASE_POINT_GOOD_S, inventory.facility_id)).fetchall()
-    return [
-        Limit(name, mw, start.timestamp(), math.inf if end is None else end.timestamp(), feeder)
-        for name, mw, start, end, feeder in rows
-    ]
+    return [Limit(name, mw, start.timestamp(), _end_s(end), feeder) for name, mw, start, end, feeder in rows]
+
+
+def _held_on(connection: psycopg.Connection[Any], inventory: FacilityInventory, now: datetime) -> list[HeldOn]:
+    rows = connection.execute(_OVERRIDES, (inventory.facility_id, now)).fetchall()
+    return [HeldOn(name, group_id, start.timestamp(), _end_s(end)) for name, group_id, start, end in rows]
+
+
+def _end_s(end: datetime | None) -> float:
+    return math.inf if end is None else end.timestamp()
 
 
 def _locked(connection: psycopg.Connection[Any], inventory: FacilityInventory) -> Bools:

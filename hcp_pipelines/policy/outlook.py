@@ -25,6 +25,16 @@ class Limit:
     feeder_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOn:
+    """An operator's override that stands over a group over [start, end): demand response does not go below it."""
+
+    name: str
+    group_id: str
+    start_s: float
+    end_s: float = math.inf
+
+
 @dataclass(frozen=True)
 class Outlook:
     """What is known of a facility beside its flexible load.
@@ -42,6 +52,7 @@ class Outlook:
     rise_s: float = 0.0
     ramps: Sequence[RampLimit] = ()
     limits: Sequence[Limit] = ()
+    held_on: Sequence[HeldOn] = ()
 
 
 def not_on(
@@ -54,10 +65,8 @@ def not_on(
     """Why an obligation's load can't be on from its beginning to its end, or can't go under ramps; empty where it can."""
     quick = [f for f in flexible if f.settle_s + MARGIN_S <= obligation.notice_s]
     standing = [o for o in standing if overlaps(o, obligation)]
-    going_mw = _going(obligation, quick, feeder_of, outlook) if obligation.is_response else math.inf
-    going_mw -= sum(o.mw for o in standing if o.is_response)
-    if going_mw < obligation.mw - _FITS:
-        return f"demand response waits for ramps, and they let {max(going_mw, 0.0):.2f} MW go within the notice"
+    if obligation.is_response and (refusal := _stays(obligation, quick, feeder_of, outlook, standing)):
+        return refusal
     sold_mw = sum(o.mw for o in standing if o.status in (Status.AWARDED, Status.ARMED))
     for limit in outlook.limits:
         if limit.start_s < obligation.end_s and max(obligation.start_s, outlook.now_s) < limit.end_s:
@@ -82,6 +91,26 @@ def _under(
     inside_mw = sum(f.mw for f in quick if f.group_id in inside)
     outside_mw = sum(f.mw for f in quick if f.group_id not in inside)
     return outside_mw + min(inside_mw, max(limit.cap_mw - rest_mw - others_mw, 0.0))
+
+
+def _stays(
+    obligation: Obligation,
+    quick: Sequence[Flexible],
+    feeder_of: dict[str, str],
+    outlook: Outlook,
+    standing: Sequence[Obligation],
+) -> str:
+    """Why demand response would not go: overrides go before it, and it waits for ramps; empty where it would."""
+    over = [h for h in outlook.held_on if h.start_s < obligation.end_s and obligation.start_s < h.end_s]
+    free = [f for f in quick if f.group_id not in {h.group_id for h in over}]
+    sold_mw = sum(o.mw for o in standing if o.is_response)
+    if sum(f.mw for f in free) - sold_mw < obligation.mw - _FITS and over:
+        names = ", ".join(h.name for h in over)
+        return f"an override goes before demand response: {names} in that time; release it first"
+    going_mw = _going(obligation, free, feeder_of, outlook) - sold_mw
+    if going_mw < obligation.mw - _FITS:
+        return f"demand response waits for ramps, and they let {max(going_mw, 0.0):.2f} MW go within the notice"
+    return ""
 
 
 def _going(obligation: Obligation, quick: Sequence[Flexible], feeder_of: dict[str, str], outlook: Outlook) -> float:

@@ -130,6 +130,18 @@ def test_under_a_stop_or_a_deep_curtailment_nothing_is_sold(run, fleet, can_mw):
     assert award(run, can_mw / 2).code == 0
 
 
+def test_what_an_override_holds_is_known_to_an_award(run, fleet):
+    inventory = load_inventory(fleet, "hou-1")
+    group = inventory.groups[0].group_id
+    fleet.execute(
+        """insert into operator_overrides (facility_id, kind, scope, value, actor, reason, valid_from)
+           values ('hou-1', 'override', jsonb_build_object('group_id', %s::text), '{}', 'ann', 'test', %s)""",
+        (group, NOON),
+    )
+    (held,) = counted_on(fleet, inventory, None, NOON, 1.0).outlook.held_on
+    assert (held.group_id, held.start_s, held.end_s) == (group, NOON.timestamp(), math.inf)
+
+
 def test_what_is_asleep_is_sold_only_from_when_it_can_be_on(fleet):
     inventory = load_inventory(fleet, "hou-1")
     slots = np.arange(inventory.slots, dtype=np.uint32)

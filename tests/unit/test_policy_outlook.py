@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hcp_pipelines.policy.obligations import Flexible, Obligation, Status
-from hcp_pipelines.policy.outlook import Limit, Outlook, not_on
+from hcp_pipelines.policy.outlook import HeldOn, Limit, Outlook, not_on
 from hcp_pipelines.policy.schema import RampLimit
 
 ASKED = Obligation(0, "hou-1", "ECRS", Status.AWARDED, 10.0, 5000.0, 9000.0, 60.0, 3600.0, 600.0)
@@ -73,3 +73,11 @@ def test_demand_response_waits_for_ramps_and_is_sold_by_what_they_let_go():
     assert "they let 9.00 MW" in judge(replace(quick, notice_s=350.0), ramps=(*ramps[:1], slow))
     sold = replace(quick, obligation_id=1, mw=1.0)
     assert "they let 9.00 MW" in judge(replace(quick, notice_s=350.0), [sold], ramps=ramps), "they wait for the same"
+
+
+def test_an_override_goes_before_demand_response_which_is_not_sold_while_it_stands():
+    asked, held = replace(ASKED, programme="DR"), (HeldOn("override/2", "s21", 0.0, 6000.0),)
+    assert "override/2 in that time; release it first" in judge(asked, held_on=held)
+    assert judge(replace(asked, programme="RRS"), held_on=held) == "", "the grid's own goes before it"
+    assert judge(replace(asked, start_s=6000.0), held_on=held) == ""
+    assert judge(asked, held_on=(replace(held[0], group_id="stock"),)) == ""
