@@ -8,8 +8,10 @@ import psycopg
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.errors import HcpError, StorageError
 from hcp_pipelines.domain.modes import DeviceState
-from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventory
-from hcp_pipelines.operators import accounts, building, grid, orders
+from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories, load_inventory
+from hcp_pipelines.operators import accounts, building, grid, grid_word, orders
+from hcp_pipelines.operators.availability import counted_on
+from hcp_pipelines.operators.progress import read_gateway
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.wire.slots import encode_slots
@@ -50,7 +52,7 @@ class Operator:
             for number, _ in connection.execute("select id, 0 from lockouts where removed_at is null").fetchall():
                 orders.unlock(connection, self._who, number)
             for number, _ in _obligations(connection, "deployed"):
-                grid.recall(connection, self._who, number, self._clock.now(), "the end")
+                grid_word.recall(connection, self._who, number, self._clock.now(), "the end")
 
     def _curtail(self, connection: Connection, inventory: FacilityInventory, amount: float) -> None:
         now = self._clock.now()
@@ -89,17 +91,20 @@ class Operator:
         starts_at, ends_at = now + timedelta(minutes=2), now + timedelta(minutes=32)
         mw = round(inventory.capacity_mw * (0.1 + 0.4 * amount), 4)
         asked = grid.Award("chaos", mw, starts_at, ends_at, 600.0, 600.0, 60.0, 1_000.0)
-        grid.award(connection, self._who, inventory, asked, {}, now, "chaos")
+        state = read_gateway(self._settings, connection, inventory.facility_id)
+        share = inventory.capacity_mw / sum(i.capacity_mw for i in load_inventories(connection))
+        there_is = counted_on(connection, inventory, state, now, share)
+        grid.award(connection, self._who, inventory, asked, there_is, now, "chaos")
 
     def _deploy(self, connection: Connection, inventory: FacilityInventory, _: float) -> None:
         for number, facility_id in _obligations(connection, "armed"):
             if facility_id == inventory.facility_id:
-                grid.deploy(connection, self._who, number, self._clock.now(), "chaos")
+                grid_word.deploy(connection, self._who, number, self._clock.now(), "chaos")
 
     def _recall(self, connection: Connection, inventory: FacilityInventory, _: float) -> None:
         for number, facility_id in _obligations(connection, "deployed"):
             if facility_id == inventory.facility_id:
-                grid.recall(connection, self._who, number, self._clock.now(), "chaos")
+                grid_word.recall(connection, self._who, number, self._clock.now(), "chaos")
 
 
 def _obligations(connection: Connection, status: str) -> list[tuple[int, str]]:
