@@ -86,7 +86,11 @@ async def test_a_policy_is_judged_again_stored_once_and_outlives_a_restart(cappe
         (policy(capped, basis=6, **bounded | {"input_age_s": {}}), {}, "stale"),
         (policy(capped, basis=6, **bounded | {"input_age_s": {"power.rt_lmp": 1e6}}), {}, "stale"),
         (policy(capped, basis=6, **bounded), {"body": b"{"}, "bad_message"),
-        (policy(capped, basis=6, **bounded), {"body": _with_floor(policy(capped, basis=6, **bounded), 1e308)}, "bad_message"),
+        (
+            policy(capped, basis=6, **bounded),
+            {"body": _with_floor(policy(capped, basis=6, **bounded), 1e308)},
+            "bad_message",
+        ),
         (policy(capped, basis=6, **bounded), {"body": b" " * 5_000_000}, "bad_message"),
         (policy(capped, basis=6, **bounded), {"epoch": 0}, "old_epoch"),
     ):
