@@ -1,34 +1,19 @@
 """An explanation as a page that needs no network: the merit-order curve with the present price on it, and the blocks in words."""
 
-import html as escaping
 from collections.abc import Sequence
 from itertools import accumulate
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from hcp_pipelines.optimizer.explain_words import COLUMNS, lines_of, row_of
+from hcp_pipelines.optimizer.pages import div, table, whole
 from hcp_pipelines.policy.explaining import BlockWord, Explanation
-
-_STYLE = (
-    "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}"
-    "td,th{padding:.2em .8em;text-align:right;border:1px solid #ccc}"
-)
 
 
 def page(found: Explanation, over_it: Sequence[str] = ()) -> str:
-    """The page; plotly's own script (about 5 MB) is in it. `over_it`: what goes before the price, in words."""
-    title = f"{found.facility_id}: why"
-    parts = [f"<h1>{escaping.escape(title)}</h1>"]
-    parts += [f"<p>{escaping.escape(line)}</p>" for line in (*lines_of(found), *over_it)]
-    parts.append(str(curve(found).to_html(full_html=False, include_plotlyjs=False)))
-    cells = "".join(f"<th>{escaping.escape(c)}</th>" for c in COLUMNS)
-    rows = ("".join(f"<td>{escaping.escape(cell)}</td>" for cell in row_of(block)) for block in found.blocks)
-    parts.append(f"<table><tr>{cells}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>")
-    head = f'<meta charset="utf-8"><title>{escaping.escape(title)}</title><style>{_STYLE}</style>'
-    return (
-        f"<!doctype html><html><head>{head}<script>{get_plotlyjs()}</script></head><body>{''.join(parts)}</body></html>"
-    )
+    """The page. `over_it`: what goes before the price, in words."""
+    parts = [div(curve(found)), table(COLUMNS, [row_of(block) for block in found.blocks])]
+    return whole(f"{found.facility_id}: why", [*lines_of(found), *over_it], parts)
 
 
 def curve(found: Explanation) -> go.Figure:

@@ -1,25 +1,17 @@
 """A report as one HTML page that needs no network: what each strategy gained over break_even, day by day and month by month."""
 
-import html as escaping
-from collections.abc import Iterable, Sequence
-
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
-from plotly.offline import get_plotlyjs
 
 from hcp_pipelines.optimizer.backtest.report import COLUMNS, rows_of
 from hcp_pipelines.optimizer.backtest.run import Report, Result
 from hcp_pipelines.optimizer.backtest.series import MICROSECONDS_PER_DAY
-
-_STYLE = (
-    "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}"
-    "td,th{padding:.2em .8em;text-align:right;border:1px solid #ccc}"
-)
+from hcp_pipelines.optimizer.pages import document
 
 
 def html(report: Report) -> str:
-    """The page; plotly's own script (about 5 MB) is in it."""
+    """The page."""
     request = report.request
     title = f"{request.sources.point}, {request.start:%Y-%m-%d} to {request.end:%Y-%m-%d}, known {request.known.value}"
     sections = [
@@ -27,32 +19,6 @@ def html(report: Report) -> str:
         for efficiency, result in report.results.items()
     ]
     return document(title, report.notes, (COLUMNS, rows_of(report)), sections)
-
-
-def document(
-    title: str,
-    notes: Iterable[str],
-    table: tuple[Sequence[str], Iterable[tuple[object, ...]]],
-    sections: Iterable[tuple[str, list[go.Figure]]],
-) -> str:
-    """A page of notes, one table and figures under their headings."""
-    parts = [
-        f"<h1>{escaping.escape(title)}</h1>",
-        *(f"<p>{escaping.escape(note)}</p>" for note in notes),
-        _table(*table),
-    ]
-    for heading, figures in sections:
-        parts += [f"<h2>{escaping.escape(heading)}</h2>", *(_div(figure) for figure in figures)]
-    head = f'<meta charset="utf-8"><title>{escaping.escape(title)}</title><style>{_STYLE}</style>'
-    return (
-        f"<!doctype html><html><head>{head}<script>{get_plotlyjs()}</script></head><body>{''.join(parts)}</body></html>"
-    )
-
-
-def _table(columns: Sequence[str], cells: Iterable[tuple[object, ...]]) -> str:
-    head = "".join(f"<th>{escaping.escape(c)}</th>" for c in columns)
-    rows = ("".join(f"<td>{escaping.escape(str(cell))}</td>" for cell in row) for row in cells)
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
 def _gains(result: Result, key: str) -> pl.DataFrame:
@@ -101,7 +67,3 @@ def _prices(result: Result) -> go.Figure:
         on = schedule.is_on[rows] * 0.8 + n
         figure.add_scatter(x=when, y=on.tolist(), name=f"{name} on", yaxis="y2", line_shape="hv", opacity=0.5)
     return figure
-
-
-def _div(figure: go.Figure) -> str:
-    return str(figure.to_html(full_html=False, include_plotlyjs=False))

@@ -6,7 +6,7 @@ import polars as pl
 from hcp_pipelines.optimizer.backtest.mixed.ledger import KINDS
 from hcp_pipelines.optimizer.backtest.mixed.report import COLUMNS, rows_of
 from hcp_pipelines.optimizer.backtest.mixed.run import MixedReport
-from hcp_pipelines.optimizer.backtest.page import document
+from hcp_pipelines.optimizer.pages import document
 
 
 def html(report: MixedReport) -> str:
