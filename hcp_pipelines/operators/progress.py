@@ -13,11 +13,11 @@ import psycopg
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.fleet.inventory import FacilityInventory, GroupInventory
+from hcp_pipelines.operators.availability import mask_of
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.channels import client_tls, open_blocking_channel
 from hcp_pipelines.wire.edge_v1_pb2_grpc import EdgeGatewayStub
-from hcp_pipelines.wire.slots import decode_slots
 
 AT_ONCE = 16  # gateways asked
 READ_WITHIN_S = 5.0
@@ -136,14 +136,10 @@ def is_below(inventory: FacilityInventory, cap_mw: float) -> Reached:
 
 def are_down(inventory: FacilityInventory, slots: npt.NDArray[np.uint32] | None = None, feeder_id: str = "") -> Reached:
     """Whether devices that answer are in their group's lowest state: all, those of a feeder, or some slots."""
+    wanted = _chosen(inventory, slots, feeder_id)
 
     def reached(state: pb.FacilityState) -> bool:
-        wanted = np.zeros(inventory.slots, dtype=bool)
-        wanted[slice(None) if slots is None else slots] = True
-        for group in inventory.groups:
-            if feeder_id in ("", group.feeder_id) and (_others(state, inventory, group, group.lowest) & wanted).any():
-                return False
-        return True
+        return not any((_others(state, inventory, g, g.lowest) & wanted).any() for g in inventory.groups)
 
     return reached
 
@@ -152,19 +148,22 @@ def are_locked(
     inventory: FacilityInventory, slots: npt.NDArray[np.uint32] | None = None, feeder_id: str = ""
 ) -> Reached:
     """Whether such devices are down and their gateway holds them locked: down alone, a wave under way could raise them again."""
-    down, wanted = are_down(inventory, slots, feeder_id), np.zeros(inventory.slots, dtype=bool)
-    for group in inventory.groups:
-        wanted[_slots_of(group)] = feeder_id in ("", group.feeder_id)
-    if slots is not None:
-        chosen = np.zeros_like(wanted)
-        chosen[slots] = True
-        wanted &= chosen
+    down, wanted = are_down(inventory, slots, feeder_id), _chosen(inventory, slots, feeder_id)
 
     def reached(state: pb.FacilityState) -> bool:
-        held = decode_slots(state.locked, inventory.slots) if state.locked else np.zeros(0, dtype=np.uint32)
-        return down(state) and not np.setdiff1d(np.flatnonzero(wanted), held).size
+        return down(state) and not (wanted & ~mask_of(state.locked, inventory)).any()
 
     return reached
+
+
+def _chosen(inventory: FacilityInventory, slots: npt.NDArray[np.uint32] | None, feeder_id: str) -> Bools:
+    """[n] the devices of a feeder (empty: of all), or those of them in some slots."""
+    chosen = np.zeros(inventory.slots, dtype=np.bool_)
+    for group in inventory.groups:
+        chosen[_slots_of(group)] = feeder_id in ("", group.feeder_id)
+    if slots is not None:
+        chosen[np.setdiff1d(np.arange(inventory.slots), slots)] = False
+    return chosen
 
 
 def are_in(inventory: FacilityInventory, group_id: str, state: DeviceState, devices: int | None) -> Reached:
