@@ -9,7 +9,6 @@ from hcp_pipelines.allocator.decide import InForce
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.domain.ticks import Stream
-from hcp_pipelines.economics.mining import HASHPRICE
 from hcp_pipelines.policy.admission import Admission, AdmissionContext, Admitted, NeedsApproval, admit
 from hcp_pipelines.settings import Settings
 
@@ -62,9 +61,9 @@ def judge(
 
 
 def _max_ages_s(candidate: InForce, settings: Settings) -> dict[str, float]:
-    """By stream that the policy rests on, simulated seconds; without miners none of it rests on bitcoin."""
+    """By stream that the policy rests on, simulated seconds."""
     ages = {Stream.POWER_RT_LMP.value: settings.price_staleness_s}
-    if any(block.index == HASHPRICE for block in candidate.policy.blocks):
+    if candidate.rests_on_bitcoin:
         ages[Stream.BTC_USD.value] = settings.btc_staleness_s
     return ages
 

@@ -27,6 +27,11 @@ class InForce:
     policy: Policy
     compiled: CompiledPolicy
 
+    @property
+    def rests_on_bitcoin(self) -> bool:
+        """Whether a price of bitcoin is in any of its strikes: without miners none is."""
+        return any(block.index == HASHPRICE for block in self.policy.blocks)
+
 
 @dataclass(frozen=True)
 class LastPolicy:
@@ -66,8 +71,7 @@ def input_ages(
     """Until when each input is good, simulated Unix seconds; `expires_at_s` is the policy's, or that of the one before."""
     power, bitcoin = book.power(site.settlement_point), book.bitcoin()
     ends = [float("-inf") if power is None else power.source_at.timestamp() + limits.power_staleness_s]
-    blocks = in_force.policy.blocks if in_force is not None else ()
-    if bitcoin is not None and any(b.index == HASHPRICE for b in blocks):
+    if bitcoin is not None and in_force is not None and in_force.rests_on_bitcoin:
         ends.append(bitcoin.source_at.timestamp() + limits.bitcoin_staleness_s)
     return InputAges(
         price_stale_at_s=min(ends),
