@@ -101,7 +101,7 @@ def explain(
     words = _words(compiled, present, price + adder, indices, guard, found, free)
     value = compiled.revenue_usd_per_hour(indices) - price * compiled.power_mw
     policy = compiled.policy
-    rises, falls = (_nearest(words, price, adder, sign, asked, compiled) for sign in (-1, 1))
+    rises, falls = (_nearest(words, found.targets, (price, adder), sign, asked, compiled) for sign in (-1, 1))
     return Explanation(
         facility_id=policy.facility_id,
         settlement_point=policy.settlement_point,
@@ -201,17 +201,17 @@ def _shadow(words: Sequence[BlockWord], found: Evaluation, free: Evaluation, com
 
 def _nearest(
     words: Sequence[BlockWord],
-    price: float,
-    adder: float,
+    now: Ints,
+    price_and_adder: tuple[float, float],
     sign: int,
     asked: Callable[[float], Evaluation],
     compiled: CompiledPolicy,
 ) -> Change | None:
-    """The first strike on a side of the price behind which the answer differs from the one at the price."""
+    """The first strike on a side of the price behind which the answer differs from `now`, the one at the price."""
+    price, adder = price_and_adder
     strikes = sorted(
         {s - adder for w in words for s in (w.on_usd_per_mwh, w.off_usd_per_mwh) if sign * (s - adder - price) >= 0}
     )
-    now = asked(price).targets
     for strike in (strikes if sign > 0 else strikes[::-1])[:CHANGES_LOOKED_AT]:
         then = asked(strike + sign * STEP_USD_PER_MWH).targets
         if not np.array_equal(then, now):
