@@ -5,10 +5,11 @@ from datetime import UTC, date, datetime, time, timedelta
 import numpy as np
 import pytest
 
+from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.markets.central import CENTRAL
 from hcp_pipelines.optimizer.backtest.case import Known, build_case
 from hcp_pipelines.optimizer.backtest.mpc import Mpc
-from hcp_pipelines.optimizer.backtest.series import instant, prices_of
+from hcp_pipelines.optimizer.backtest.series import prices_of
 from hcp_pipelines.optimizer.backtest.strategies import AlwaysOn, BreakEven, Hysteresis, Oracle
 from hcp_pipelines.optimizer.waiting import WaitingModel
 from tests.support.recorded import price_frame, random_prices

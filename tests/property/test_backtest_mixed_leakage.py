@@ -6,14 +6,15 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from hcp_pipelines.forecasting import peaks
+from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.folder import Sources
-from hcp_pipelines.optimizer.backtest.mixed import learning, peaks, reserves
+from hcp_pipelines.optimizer.backtest.mixed import learning, reserves
 from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, decide
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
 from hcp_pipelines.optimizer.backtest.request import Request
 from hcp_pipelines.optimizer.backtest.run import TrainedTooLateError, refuse_hindsight
-from hcp_pipelines.optimizer.backtest.series import instant
 from hcp_pipelines.optimizer.backtest.simulate import Strikes
 from hcp_pipelines.optimizer.backtest.strategies import Hysteresis
 from tests.support.mixed import hourly_grid, world

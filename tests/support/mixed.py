@@ -4,11 +4,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from hcp_pipelines.forecasting.hours import HOUR_US, hours_of, microseconds
 from hcp_pipelines.optimizer.backtest.case import Known
-from hcp_pipelines.optimizer.backtest.mixed.hours import HOUR_US, hours_of
 from hcp_pipelines.optimizer.backtest.mixed.site import DailyJob, InferenceClass, MinerGroup, MixedSite
 from hcp_pipelines.optimizer.backtest.mixed.world import World
-from hcp_pipelines.optimizer.backtest.series import microseconds
 from hcp_pipelines.optimizer.backtest.strategies import AlwaysOn, BreakEven, Hysteresis
 from tests.support.recorded import plain_case, random_prices
 

@@ -10,10 +10,11 @@ from click.testing import CliRunner
 
 from hcp_pipelines.cli.main import cli
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.forecasting import peaks
+from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.optimizer import waiting
-from hcp_pipelines.optimizer.backtest.mixed import peaks, reserves
+from hcp_pipelines.optimizer.backtest.mixed import reserves
 from hcp_pipelines.optimizer.backtest.mixed.site import FourPeaks
-from hcp_pipelines.optimizer.backtest.series import instant
 from tests.support.mixed import hourly_grid
 from tests.support.recorded import random_prices, write_folder
 
@@ -54,7 +55,7 @@ def test_the_month_s_peak_is_likelier_than_any_other_hour_and_chances_add_up():
     model = peaks.trained(hours, instant(int(hours.starts_us[-1])))(False)
     rows = np.flatnonzero((hours.month_of_year >= 6) & (hours.month_of_year <= 9))
     chance = model.probability(hours, np.arange(len(hours)), rows)
-    is_peak = peaks.peak_hours(hours, FourPeaks())[rows]
+    is_peak = peaks.peak_hours(hours, FourPeaks().months)[rows]
     assert is_peak.sum() == 4
     assert chance[is_peak].min() > 20 * chance.mean()
     assert chance.sum() == pytest.approx(4, rel=0.5)

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.optimizer.backtest import folder, series
 from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.series import SeriesError, prices_of
@@ -136,7 +137,7 @@ def test_the_folder_gives_the_window_with_its_history_and_nothing_after_it(tmp_p
     write_folder(tmp_path, random_prices(96 * 4))
     start, end = DAY + timedelta(days=2), DAY + timedelta(days=3)
     recorded = folder.load(Sources(tmp_path, point="HB_TEST"), start, end)
-    assert series.instant(int(recorded.prices.starts_us[0])) == DAY
+    assert instant(int(recorded.prices.starts_us[0])) == DAY
     assert len(recorded.prices.starts_us) == 96 * 3
     assert recorded.prices.row_at(start) == 96 * 2
     assert np.isfinite(recorded.day_ahead).all()
@@ -147,7 +148,7 @@ def test_a_long_gap_before_the_window_only_shortens_its_history(tmp_path):
     frame = pl.read_parquet(tmp_path / "prices.parquet")
     pl.concat([frame[:50], frame[96:]]).write_parquet(tmp_path / "prices.parquet")
     recorded = folder.load(Sources(tmp_path, point="HB_TEST"), DAY + timedelta(days=2), DAY + timedelta(days=3))
-    assert series.instant(int(recorded.prices.starts_us[0])) == DAY + timedelta(days=1)
+    assert instant(int(recorded.prices.starts_us[0])) == DAY + timedelta(days=1)
 
 
 def test_a_row_is_counted_as_it_stands_in_the_file(tmp_path):

@@ -7,8 +7,9 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
+from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.optimizer.backtest.case import Case
-from hcp_pipelines.optimizer.backtest.series import MICROSECONDS_PER_DAY, Floats, instant
+from hcp_pipelines.optimizer.backtest.series import MICROSECONDS_PER_DAY, Floats
 from hcp_pipelines.optimizer.backtest.simulate import Schedule
 
 DAYS_PER_BLOCK = 7.0

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from hcp_pipelines.forecasting.hours import MICROSECONDS_PER_MINUTE, instant
 from hcp_pipelines.optimizer.backtest import series
 from hcp_pipelines.optimizer.backtest.series import (
     DAY_AHEAD,
@@ -134,13 +135,13 @@ def _with_history(rows: pl.DataFrame, start: datetime, sources: Sources, name: s
     """The window's prices, checked, after the stretch without long gaps that leads up to it."""
     inside = rows.filter(pl.col(START).is_null() | (pl.col(START) >= start))
     window = series.prices_of(inside, sources.point, name, hold_gaps=sources.hold_gaps)
-    if series.instant(int(window.starts_us[0])) != start:
+    if instant(int(window.starts_us[0])) != start:
         raise SeriesError(
             f"{name}: the window starts at {start:%Y-%m-%dT%H:%MZ}, "
-            f"its first price is of {series.instant(int(window.starts_us[0]))}"
+            f"its first price is of {instant(int(window.starts_us[0]))}"
         )
     before = _stretches(rows.filter(pl.col(START) < start).sort(START), sources.point, name, window.step_minutes)
-    step_us = window.step_minutes * series.MICROSECONDS_PER_MINUTE
+    step_us = window.step_minutes * MICROSECONDS_PER_MINUTE
     if not before or before[-1].starts_us[-1] + step_us != window.starts_us[0]:
         return window
     past = before[-1]

@@ -10,7 +10,8 @@ from datetime import datetime
 import numpy as np
 
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.optimizer.backtest import folder, series
+from hcp_pipelines.forecasting.hours import microseconds
+from hcp_pipelines.optimizer.backtest import folder
 from hcp_pipelines.optimizer.backtest.account import Account, GapClosed, account_of, gap_closed
 from hcp_pipelines.optimizer.backtest.case import Case
 from hcp_pipelines.optimizer.backtest.folder import Recorded
@@ -90,7 +91,7 @@ def result_of(whole: Case, start: datetime, strategies: Sequence[Strategy]) -> R
     Raises:
         TrainedTooLateError: a strategy has learnt from what came after the start.
     """
-    first = int(np.searchsorted(whole.starts_us, series.microseconds(start)))
+    first = int(np.searchsorted(whole.starts_us, microseconds(start)))
     window = whole.cut(first, len(whole))
     schedules: dict[str, Schedule] = {}
     for strategy in strategies:

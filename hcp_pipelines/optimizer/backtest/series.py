@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.forecasting.hours import MICROSECONDS_PER_MINUTE, instant, microseconds
 from hcp_pipelines.markets.central import CENTRAL
 
 Floats = npt.NDArray[np.float64]
@@ -27,7 +28,6 @@ HASHPRICE = "hashprice_usd_per_ph_per_day_derived"
 LOWEST_USD_PER_MWH = -1000.0  # below it, or above twice the offer cap of its date, a price is absurd (DESIGN §5)
 CAPS_USD_PER_MWH = ((datetime(2022, 1, 1, tzinfo=UTC), 9000.0), (datetime.max.replace(tzinfo=UTC), 5000.0))
 LONGEST_HELD_GAP = timedelta(hours=2)
-MICROSECONDS_PER_MINUTE = 60_000_000
 MICROSECONDS_PER_DAY = 1440 * MICROSECONDS_PER_MINUTE
 
 
@@ -58,16 +58,6 @@ class Prices:
     def row_at(self, at: datetime) -> int:
         """The first interval that starts at or after an instant."""
         return int(np.searchsorted(self.starts_us, microseconds(at)))
-
-
-def microseconds(at: datetime) -> int:
-    """Microseconds since 1970 of an aware instant."""
-    return round(at.timestamp() * 1e6)
-
-
-def instant(us: int) -> datetime:
-    """The instant of microseconds since 1970."""
-    return datetime.fromtimestamp(us / 1e6, UTC)
 
 
 def scan(path: Path) -> pl.LazyFrame:

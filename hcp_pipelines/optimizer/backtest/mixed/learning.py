@@ -7,10 +7,11 @@ from datetime import datetime
 
 import numpy as np
 
-from hcp_pipelines.optimizer.backtest import mpc, series
+from hcp_pipelines.forecasting import peaks
+from hcp_pipelines.forecasting.hours import HOUR_US, Hours, instant, microseconds
+from hcp_pipelines.optimizer.backtest import mpc
 from hcp_pipelines.optimizer.backtest.folder import Recorded
-from hcp_pipelines.optimizer.backtest.mixed import peaks, reserves
-from hcp_pipelines.optimizer.backtest.mixed.hours import HOUR_US, Hours
+from hcp_pipelines.optimizer.backtest.mixed import reserves
 from hcp_pipelines.optimizer.backtest.mixed.rules import ECO_WORTH, FULL_OVER_ECO_WORTH, is_plain_peak
 from hcp_pipelines.optimizer.backtest.mixed.site import MixedSite
 from hcp_pipelines.optimizer.backtest.mixed.world import World
@@ -56,7 +57,7 @@ def world_of(request: Request, recorded: Recorded, hours: Hours, site: MixedSite
     )
     return World(
         site, cases, strikes, steps, np.nan_to_num(reserves.best_mcpc(hours)[rows]), hours.local_hour[rows], hours.day[rows],
-        now, ahead, plain, np.where(peaks.peak_hours(hours, site.peaks)[rows], site.peaks.usd_per_mw, 0.0),
+        now, ahead, plain, np.where(peaks.peak_hours(hours, site.peaks.months)[rows], site.peaks.usd_per_mw, 0.0),
         forgone, without,
     )  # fmt: skip
 
@@ -70,7 +71,7 @@ def lessons(request: Request, hours: Hours, rows: Ints) -> list[tuple[datetime, 
         return [(request.train_until, slice(0, len(rows)))]
     _, first = np.unique(hours.month[rows], return_index=True)
     ends = np.r_[first[1:], len(rows)]
-    known = [series.instant(int(hours.starts_us[hours.ahead_rows[rows[n]]])) for n in first]
+    known = [instant(int(hours.starts_us[hours.ahead_rows[rows[n]]])) for n in first]
     return [
         (max(request.start, at) if n else request.start, slice(int(begin), int(end)))
         for n, (at, begin, end) in enumerate(zip(known, first, ends, strict=True))
@@ -92,7 +93,7 @@ def _followed(request: Request, recorded: Recorded, progress: Progress) -> list[
 
 def _steps(request: Request, recorded: Recorded) -> int:
     minutes = recorded.prices.step_minutes
-    if 60 % minutes or series.microseconds(request.start) % HOUR_US or series.microseconds(request.end) % HOUR_US:
+    if 60 % minutes or microseconds(request.start) % HOUR_US or microseconds(request.end) % HOUR_US:
         raise SeriesError(
             f"a mixed facility needs whole hours: prices of {minutes} minutes, "
             f"{request.start:%H:%MZ} to {request.end:%H:%MZ}. "

@@ -11,7 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.optimizer.backtest.mixed.hours import Hours
+from hcp_pipelines.forecasting.hours import Hours
 from hcp_pipelines.optimizer.backtest.series import Floats, Ints
 from hcp_pipelines.optimizer.waiting import Regressor
 

@@ -13,9 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.optimizer.backtest.mixed.hours import Hours
-from hcp_pipelines.optimizer.backtest.mixed.site import FourPeaks
-from hcp_pipelines.optimizer.backtest.series import Floats, Ints
+from hcp_pipelines.forecasting.hours import Floats, Hours, Ints
 
 SEASON = (5, 6, 7, 8, 9, 10)  # months that are like those of the charge: learnt from
 FORECAST_ERROR = 0.027  # standard deviation: the forecasts of 2024 are 2.2 % off on average
@@ -49,13 +47,13 @@ class PeakModel:
         return probability
 
 
-def peak_hours(hours: Hours, scheme: FourPeaks) -> npt.NDArray[np.bool_]:
-    """The hour of highest demand of each of the scheme's months that is recorded to its end."""
+def peak_hours(hours: Hours, months: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """The hour of highest demand of each month of `months` (1 to 12) that is recorded to its end."""
     is_peak = np.zeros(len(hours), dtype=np.bool_)
     for month in np.unique(hours.month):
         rows = np.flatnonzero(hours.month == month)
         is_whole = len(rows) >= 27 * 24 and np.isfinite(hours.load_mw[rows]).any()
-        if is_whole and int(month) % 12 + 1 in scheme.months:
+        if is_whole and int(month) % 12 + 1 in months:
             is_peak[rows[np.nanargmax(hours.load_mw[rows])]] = True
     return is_peak
 
@@ -71,7 +69,7 @@ def trained(hours: Hours, until: datetime) -> Callable[[bool], PeakModel]:
     end = hours.row_at(until)
     whole = hours.month < (hours.month[end] if end < len(hours) else np.iinfo(np.int64).max)
     wanted = np.flatnonzero(whole & np.isin(hours.month_of_year, SEASON) & (np.arange(len(hours)) >= MONTH_H))
-    is_peak = peak_hours(hours, FourPeaks(months=SEASON))[wanted]
+    is_peak = peak_hours(hours, SEASON)[wanted]
     if not is_peak.any():
         raise ConfigError(
             f"no month of May to October with demand ended before {until:%Y-%m-%d}: peaks can't be learnt"
