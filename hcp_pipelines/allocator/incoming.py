@@ -4,7 +4,6 @@ A field that makes no sense would end the owner's task, or make Postgres refuse 
 stand too. Bitmaps are checked where they are unpacked.
 """
 
-import math
 from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
@@ -15,6 +14,7 @@ from hcp_pipelines.wire import edge_v1_pb2 as pb
 TEXT_MAX = 1000
 INTEGER_MAX = 2**31 - 1  # of the journal's columns
 BIGINT_MAX = 2**63 - 1
+MW_MAX = 10_000.0  # of one event: more than any facility has
 
 
 def check(message: pb.GatewayMessage) -> None:
@@ -43,8 +43,8 @@ def check(message: pb.GatewayMessage) -> None:
             event = message.local_event
             _check(None, event.seq, ())
             _check_texts(event.kind, event.reason, event.actor, event.order_id, event.detail)
-            if not math.isfinite(event.mw_delta):
-                raise ValueError(f"mw_delta {event.mw_delta}")
+            if not abs(event.mw_delta) <= MW_MAX:
+                raise ValueError(f"mw_delta {event.mw_delta}: not within {MW_MAX:g} MW")
             _check_instant(event.simulated_at)
             if event.state >= STATE_COUNT:
                 raise ValueError(f"state {event.state}")

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -77,12 +78,14 @@ _HISTORY = """
     select * from unnest(%s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[],
                          %s::float8[], %s::bigint[], %s::bigint[])"""
 
-
 _PAPER = """
     insert into paper_plans (simulated_at, facility_id, control_mode, tick_id, policy_id, decision_price_usd_per_mwh, hours,
         usd_actual, usd_paper, wake_usd, devices, mw_actual, mw_paper)
     values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
     on conflict (facility_id, tick_id, simulated_at) do nothing"""
+
+
+_STRICT = partial(json.dumps, allow_nan=False)  # Postgres' JSON has neither NaN nor infinity
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +229,12 @@ async def write_commands(connection: Connection, owner: str, rows: Sequence[Comm
 
 
 async def write_batch(connection: Connection, batch: Batch) -> None:
-    """Write outcomes, observations, history and cursors in one transaction; repeating it changes nothing but history."""
+    """Write outcomes, observations, history and cursors in one transaction; repeating it changes nothing but history.
+
+    Raises:
+        one of `refused.UNFIT`: a row of it can't be stored, and so nothing of it was.
+        psycopg.Error: Postgres is away, or the process may not.
+    """
     async with connection.pipeline(), connection.transaction():
         if batch.outcomes:
             await connection.execute(_OUTCOMES, _outcome_columns(batch.outcomes), prepare=True)
@@ -237,9 +245,9 @@ async def write_batch(connection: Connection, batch: Batch) -> None:
         for paper in batch.papers:
             await connection.execute(_PAPER, astuple(paper))
         for a in batch.audits:
-            await connection.execute(_AUDIT, (a.actor, a.action, a.subject, Jsonb(a.detail)))
+            await connection.execute(_AUDIT, (a.actor, a.action, a.subject, _jsonb(a.detail)))
         for m in batch.memories.values():
-            await connection.execute(_REMEMBER, (m.facility_id, m.epoch, m.simulated_at, Jsonb(m.memory)))
+            await connection.execute(_REMEMBER, (m.facility_id, m.epoch, m.simulated_at, _jsonb(m.memory)))
         for facility_id, seq in batch.cursors.items():
             await connection.execute(_CURSOR, (facility_id, seq))
 
@@ -254,11 +262,15 @@ async def expire(
     return (await connection.execute(_EXPIRE, (simulated_at, facility_id, older_than))).rowcount
 
 
+def _jsonb(value: dict[str, Any]) -> Jsonb:
+    return Jsonb(value, dumps=_STRICT)
+
+
 def _outcome_columns(rows: Sequence[Outcome]) -> list[list[Any]]:
     return [
         [r.event for r in rows], [r.command_id for r in rows], [r.assignment for r in rows], [r.devices for r in rows],
         [r.refused for r in rows], [r.deferred for r in rows], [r.failed for r in rows], [r.superseded for r in rows],
-        [r.detail for r in rows], [None if r.steps_ms is None else json.dumps(r.steps_ms) for r in rows],
+        [r.detail for r in rows], [None if r.steps_ms is None else _STRICT(r.steps_ms) for r in rows],
         [r.simulated_at for r in rows],
     ]  # fmt: skip
 

@@ -24,4 +24,5 @@ RESTING = Gauge(
 )
 LEASES_LOST = Counter("hcp_allocator_leases_lost_total", "Leases that ended without being given up.")
 POSTGRES_ERRORS = Counter("hcp_allocator_postgres_errors_total", "Failed uses of Postgres, by what for.", ["what"])
+ROWS_REFUSED = Counter("hcp_allocator_rows_refused_total", "Rows that Postgres would not store, by kind.", ["kind"])
 TICKS = Counter("hcp_allocator_ticks_total", "Actionable tick rows read.")

@@ -46,7 +46,7 @@ class Allocator:
         self._store: Store = store or PostgresStore(settings, clock)
         self._intake = self._store.intake
         self._book = MarketBook()
-        self._writer = JournalWriter(self._store.write_outcomes)
+        self._writer = JournalWriter(self._store.write_outcomes, name)
         self._late = LateCommits(clock, self._writer, self._store.close_unsent)
         self._desk = PolicyDesk(name, settings, clock, self._intake, self._book)
         self._work, self._wants_steps, self._wants_policies = asyncio.Event(), asyncio.Event(), asyncio.Event()

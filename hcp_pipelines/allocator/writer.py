@@ -1,4 +1,7 @@
-"""Writes outcomes and history to the journal behind the decision path: batched, retried, bounded."""
+"""Writes outcomes and history to the journal behind the decision path: batched, retried, bounded.
+
+What Postgres refuses for a row of it is taken apart (`refused.py`): that row alone is not stored.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,6 +11,7 @@ import structlog
 
 from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.journal import Batch
+from hcp_pipelines.allocator.refused import TEXT_MAX, UNFIT, Pieces
 from hcp_pipelines.domain.errors import StorageError
 
 GATHER_S = 0.1  # outcomes that come together are written together, and never beside a command's own commit
@@ -19,8 +23,9 @@ WAITING_MAX = 200_000
 class JournalWriter:
     """One batch at a time. Beyond the limit outcomes are dropped: the gateway's log has them still."""
 
-    def __init__(self, write: Callable[[Batch], Awaitable[None]]) -> None:
-        self._write_batch = write
+    def __init__(self, write: Callable[[Batch], Awaitable[None]], name: str) -> None:
+        self._write_batch, self._name = write, name
+        self._pieces = Pieces()
         self.batch = Batch()
         self.problem = ""
         self.journalled: dict[str, int] = {}  # the gateways' log entries up to these are in the journal
@@ -45,8 +50,8 @@ class JournalWriter:
             await self._has_work.wait()
             await asyncio.sleep(GATHER_S)
             self._has_work.clear()
-            taken, self.batch = self.batch, Batch()
-            while not await self._write(taken):
+            self._take()
+            while not await self._write():
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, RETRY_LAST_S)
                 self._shed()
@@ -56,25 +61,36 @@ class JournalWriter:
 
     async def flush(self) -> None:
         """Write once what waits; at the end of the process."""
-        taken, self.batch = self.batch, Batch()
-        await self._write(taken)
+        self._take()
+        await self._write()
 
-    async def _write(self, batch: Batch) -> bool:
-        if not len(batch) and not batch.cursors:
-            return True
-        try:
-            await self._write_batch(batch)
-        except (psycopg.OperationalError, StorageError, OSError) as error:
-            metrics.POSTGRES_ERRORS.labels("journal").inc()
-            self.problem = f"outcomes wait for Postgres: {str(error).strip()}"
-            return False
-        except psycopg.Error as error:  # a defect, not an outage: say so, and don't stop everything behind it
-            metrics.POSTGRES_ERRORS.labels("journal").inc()
-            self._log.error("outcomes were refused", rows=len(batch), error=str(error).strip())
-        else:
-            self.journalled |= {f: max(seq, self.journalled.get(f, 0)) for f, seq in batch.cursors.items()}
+    def _take(self) -> None:
+        taken, self.batch = self.batch, Batch()
+        self._pieces.add(taken)
+
+    async def _write(self) -> bool:
+        """Write all that was taken; False where Postgres is away, or takes nothing of the kind: what is left waits."""
+        while (piece := self._pieces.first) is not None:
+            try:
+                await self._write_batch(piece)
+            except UNFIT as error:
+                self._refuse(error)
+            except (psycopg.Error, StorageError, OSError) as error:
+                metrics.POSTGRES_ERRORS.labels("journal").inc()
+                self.problem = f"outcomes wait for Postgres: {str(error).strip()}"
+                return False
+            else:
+                self._pieces.stored()
+                self.journalled |= {f: max(seq, self.journalled.get(f, 0)) for f, seq in piece.cursors.items()}
         self.problem = ""
         return True
+
+    def _refuse(self, error: Exception) -> None:
+        reason = str(error).strip() or repr(error)
+        if (bad := self._pieces.refused(reason, self._name)) is not None:
+            kind, row = bad
+            metrics.ROWS_REFUSED.labels(kind).inc()
+            self._log.error("a row was refused", kind=kind, row=repr(row)[:TEXT_MAX], error=reason[:TEXT_MAX])
 
     def _shed(self) -> None:
         if len(self.batch) > WAITING_MAX:

@@ -34,6 +34,8 @@ NONSENSE = [
     pb.GatewayMessage(settled=pb.Settled(command_id=str(uuid.uuid4()), simulated_at="2025-01-01T00:00:00")),
     pb.GatewayMessage(local_event=pb.LocalEvent(kind="fallback", state=200)),
     pb.GatewayMessage(local_event=pb.LocalEvent(kind="\0")),
+    pb.GatewayMessage(local_event=pb.LocalEvent(kind="fallback", mw_delta=float("nan"))),
+    pb.GatewayMessage(local_event=pb.LocalEvent(kind="fallback", mw_delta=-1e300)),
 ]
 
 
