@@ -58,6 +58,7 @@ class Devices:
         self._held: States = self.states.copy()  # what the gateway is known to have taken on
         self._due_at_s: Floats = np.full(n, -np.inf)  # simulated: by then the device has arrived
         self._blocked_until_s: Floats = np.full(n, -np.inf)  # real monotonic: refused or deferred just now
+        self._some_blocked_until_s = -np.inf  # the last of them
         self._failures: npt.NDArray[np.uint8] = np.zeros(n, dtype=np.uint8)
         self._is_there: Bools = site.shape.group_of_slot >= 0
         self._told: States = self.states.copy()  # the gateway's last word on what was commanded
@@ -71,7 +72,7 @@ class Devices:
     def eligible(self, monotonic_s: float) -> Bools:
         """Devices that can be commanded now."""
         can: Bools = self._is_there & ~self.dark & (self.states != UNKNOWN) & (self._failures < FAILURES_TO_QUARANTINE)
-        return can & (self._blocked_until_s <= monotonic_s)
+        return can & (self._blocked_until_s <= monotonic_s) if monotonic_s < self._some_blocked_until_s else can
 
     @property
     def quarantined(self) -> dict[str, int]:
@@ -133,6 +134,7 @@ class Devices:
         Those that were told another since wait for the answer to that.
         """
         self._blocked_until_s[slots] = monotonic_s + pause_s
+        self._some_blocked_until_s = max(self._some_blocked_until_s, monotonic_s + pause_s)
         slots = slots[self.states[slots] == state]
         self.states[slots] = self._held[slots]
         self.changed_at_s[slots] = -np.inf

@@ -18,7 +18,7 @@ from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.policy.arrays import Bools, Ints
 from hcp_pipelines.policy.guard import GuardState
 from hcp_pipelines.policy.ramps import Booking, RampLedger
-from hcp_pipelines.policy.waves import Slots
+from hcp_pipelines.policy.waves import Pool, Slots
 
 
 class Known:
@@ -42,8 +42,12 @@ class Known:
         return now - timedelta(seconds=self.site.ramp_window_s)
 
     def present(self) -> Ints:
-        """[g, s] devices that policies and directives decide about, by state: those that can be commanded and are not locked."""
-        return self.site.shape.counts(self.devices.states, self.free())
+        """[g, s] devices that policies and directives decide about, by state."""
+        return self.pool().counts
+
+    def pool(self) -> Pool:
+        """The devices that policies and directives decide about: those that can be commanded and are not locked."""
+        return Pool(self.site.shape, self.devices.states, self.free())
 
     def free(self) -> Bools:
         """[n] devices that policies and directives decide about."""
@@ -115,5 +119,5 @@ class Known:
 
     def _groups_of(self, mask: Bools) -> list[int]:
         """The groups that have one of some slots."""
-        groups: list[int] = np.unique(self.site.shape.group_of_slot[mask]).tolist()
+        groups: list[int] = np.unique(self.site.shape.group_of_slot[mask]).tolist() if mask.any() else []
         return groups

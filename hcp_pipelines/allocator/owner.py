@@ -33,7 +33,7 @@ from hcp_pipelines.policy.directives import Directed, Directive, Kind, Load, dir
 from hcp_pipelines.policy.evaluate import Evaluation, evaluate
 from hcp_pipelines.policy.guard import GuardState
 from hcp_pipelines.policy.ramps import Headroom
-from hcp_pipelines.policy.waves import DwellLocks
+from hcp_pipelines.policy.waves import DwellLocks, Pool
 
 RESTING = "changed too lately, or started as often within the hour as the facility's dwell limits let them"
 
@@ -113,7 +113,8 @@ class Owner(Known):
 
     def _plan(self, book: MarketBook, new_tick: Latest | None, started_ns: int) -> Wave | None:
         now, monotonic_s = self._clock.now(), self._clock.monotonic_s()
-        present = self.present()
+        pool = self.pool()
+        present = pool.counts
         mix = self._shadow.over(present)  # as it would be without directives
         wanted = self.following.want(self.site, book, mix, now)
         is_told = (
@@ -131,7 +132,7 @@ class Owner(Known):
             self._shadow.note(base, present, bent, self._groups_of(self.devices.dark))
         else:
             self._shadow.keep(present, bent)
-        planned = self._carry_out(directed, present, wanted, now.timestamp(), monotonic_s)
+        planned = self._carry_out(directed, pool, wanted, now.timestamp(), monotonic_s)
         if planned is None:
             return None
         was_incomplete, self.pace.is_incomplete = self.pace.is_incomplete, not planned.plan.is_complete
@@ -174,21 +175,20 @@ class Owner(Known):
         return fixed_mw(self.site.shape, self.devices, self.free())
 
     def _carry_out(
-        self, directed: Directed, present: Ints, wanted: Wanted | None, now_s: float, monotonic_s: float
+        self, directed: Directed, pool: Pool, wanted: Wanted | None, now_s: float, monotonic_s: float
     ) -> DirectedPlan | None:
         """The plan; None where there is nothing to do."""
-        is_same = np.array_equal(directed.targets, present) and not directed.exempt_by_group
-        if is_same and not self.locked.any():
+        is_same = np.array_equal(directed.targets, pool.counts) and not directed.exempt_by_group
+        some_locked = self.locked.any()
+        if is_same and not some_locked:
             self._note_resting(0)
             return None
         rests, bars = self._rests(directed, wanted, now_s), self._may_not_rise()
         planned = plan_directed(
-            self.site.shape,
-            self.devices.states,
-            self.devices.eligible(monotonic_s),
-            self.locked,
+            pool,
+            self.devices.eligible(monotonic_s) & self.locked if some_locked else self.locked,
             directed,
-            self._headroom(directed, present, now_s),
+            self._headroom(directed, pool.counts, now_s),
             self._random,
             barred(rests, bars),
         )
@@ -217,7 +217,7 @@ class Owner(Known):
 
         What a relay has taken is not made up for elsewhere.
         """
-        return self.held | bool((self.devices.dark & ~self.locked).any())
+        return self.held | bool(self.devices.dark.any() and (self.devices.dark & ~self.locked).any())
 
     def _resting_words(self) -> tuple[str, ...]:
         return (f"{self.resting} devices rest: {RESTING}",) if self.resting else ()

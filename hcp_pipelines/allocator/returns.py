@@ -69,18 +69,25 @@ class Returns:
             return
         steps = self._steps(flight)
         for answer in ack.assignments:
-            self._wiring.writer.batch.outcomes.append(self._outcome(ack, answer, steps))
+            accepted = self._accepted(answer, flight)
+            self._wiring.writer.batch.outcomes.append(self._outcome(ack, answer, len(accepted), steps))
             if flight is not None:
-                self._note_answer(answer, flight.wave.plan.moves[answer.index])
+                self._note_answer(answer, accepted, flight.wave.plan.moves[answer.index])
         self._wiring.writer.batch.note_seq(self._owner.site.facility_id, ack.seq)
 
-    def _outcome(self, ack: pb.Ack, answer: pb.AssignmentAck, steps: dict[str, float] | None) -> Outcome:
+    def _accepted(self, answer: pb.AssignmentAck, flight: InFlight | None) -> Slots:
+        """What was taken on: as a rule all, and then the command's own bitmap comes back."""
+        if flight is not None and answer.accepted == flight.wave.rows[answer.index].slots:
+            return flight.wave.plan.moves[answer.index].slots
+        return self._slots(answer.accepted)
+
+    def _outcome(self, ack: pb.Ack, answer: pb.AssignmentAck, accepted: int, steps: dict[str, float] | None) -> Outcome:
         return Outcome(
             "acked",
             ack.command_id,
             answer.index,
             self._wiring.clock.now(),
-            devices=self._count(answer.accepted),
+            devices=accepted,
             refused=sum(self._count(r.slots) for r in answer.refused),
             deferred=self._count(answer.deferred),
             detail=ack.detail or ", ".join(r.code for r in answer.refused),
@@ -96,8 +103,8 @@ class Returns:
         metrics.TICK_TO_ACK_SECONDS.observe(later["ack"] / 1e3)
         return flight.wave.steps_ms | later
 
-    def _note_answer(self, answer: pb.AssignmentAck, move: Move) -> None:
-        self._owner.devices.taken_on(self._slots(answer.accepted), move.to_state)
+    def _note_answer(self, answer: pb.AssignmentAck, accepted: Slots, move: Move) -> None:
+        self._owner.devices.taken_on(accepted, move.to_state)
         for what, payloads in (("refused", [r.slots for r in answer.refused]), ("deferred", [answer.deferred])):
             for slots in (self._slots(p) for p in payloads):
                 if len(slots):

@@ -26,7 +26,7 @@ from hcp_pipelines.edge.policies import Policies
 from hcp_pipelines.edge.shape import UNKNOWN_STATE
 from hcp_pipelines.policy.arrays import Ints
 from hcp_pipelines.policy.fallback import fallback_targets
-from hcp_pipelines.policy.waves import DwellLocks, plan_wave
+from hcp_pipelines.policy.waves import DwellLocks, Pool, plan_wave
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots
 
@@ -104,11 +104,11 @@ class CutOff:
             return False
         shape = self._devices.book.shape
         async with self._devices.turn:
-            eligible = self._eligible()
-            targets = self._policies.targets(shape.counts(self._devices.states, eligible), price, self._indices)
+            pool = Pool(shape, self._devices.states, self._eligible())
+            targets = self._policies.targets(pool.counts, price, self._indices)
             if targets is None:
                 return False
-            moves = self._wave(self._devices.states, eligible, targets)
+            moves = self._wave(pool, targets)
             if moves:
                 word = pb.LocalEvent(detail=f"policy {self._policies.policy_id} at a local price of {price:.2f} $/MWh")
                 await self._local.act("policy", ReasonCode.ECONOMICS, moves, word)
@@ -118,9 +118,9 @@ class CutOff:
         """As much of the static plan of the facility file, which needs no price, as the ramps have room for."""
         shape = self._devices.book.shape
         async with self._devices.turn:
-            states, eligible = self._believed(), self._eligible()
-            targets = fallback_targets(shape, self._config.fallback, shape.counts(states, eligible))
-            moves = self._wave(states, eligible, targets)
+            pool = Pool(shape, self._believed(), self._eligible())
+            targets = fallback_targets(shape, self._config.fallback, pool.counts)
+            moves = self._wave(pool, targets)
             if moves and not self._is_telling:
                 self._is_telling = True
                 self._log_line.warning("no owner: taking the fallback plan", silent_since=self._heard_at_s)
@@ -134,7 +134,7 @@ class CutOff:
             eligible = self._eligible() & (self._rested != UNKNOWN_STATE)
             if not eligible.any():
                 return
-            moves = self._wave(devices.states, eligible, shape.counts(self._rested, eligible))
+            moves = self._wave(Pool(shape, devices.states, eligible), shape.counts(self._rested, eligible))
             if moves:
                 await self._local.act("restore", ReasonCode.RECOVERY, moves)
             self._rested[eligible & (devices.states == self._rested)] = UNKNOWN_STATE
@@ -142,12 +142,12 @@ class CutOff:
     def _eligible(self) -> Bools:
         return self._devices.shape.is_there & ~self._devices.bars.locked & ~self._devices.bars.dark
 
-    def _wave(self, states: States, eligible: Bools, targets: Ints) -> list[Move]:
+    def _wave(self, pool: Pool, targets: Ints) -> list[Move]:
         book, bars = self._devices.book, self._devices.bars
-        barred = DwellLocks(bars.may_not_rise, np.zeros_like(eligible))
+        barred = DwellLocks(bars.may_not_rise, np.zeros_like(pool.eligible))
         now_s = self._clock.now().timestamp()
-        kept = self._floors.keep(book.shape, book.shape.counts(states, eligible), targets, now_s)
-        plan = plan_wave(book.shape, states, eligible, kept, book.headroom(now_s), self._rng, locked=barred)
+        kept = self._floors.keep(book.shape, pool.counts, targets, now_s)
+        plan = plan_wave(pool, kept, book.headroom(now_s), self._rng, locked=barred)
         return [(move.to_state, move.slots) for move in plan.moves]
 
     def _believed(self) -> States:

@@ -12,7 +12,7 @@ from hcp_pipelines.policy.arrays import Bools, Ints
 from hcp_pipelines.policy.directives import Directed, Directive
 from hcp_pipelines.policy.floors import held_above
 from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO, UNLIMITED, Headroom
-from hcp_pipelines.policy.waves import DwellLocks, FacilityShape, Move, Plan, States, plan_wave
+from hcp_pipelines.policy.waves import DwellLocks, FacilityShape, Move, Plan, Pool, States, plan_wave
 
 
 @dataclass(frozen=True)
@@ -27,31 +27,30 @@ LOCK = "lock"
 
 
 def plan_directed(
-    shape: FacilityShape,
-    states: States,
-    eligible: Bools,
-    locked: Bools,
+    pool: Pool,
+    locked_out: Bools,
     directed: Directed,
     headroom: Headroom,
     rng: np.random.Generator,
     dwell: DwellLocks | None = None,
 ) -> DirectedPlan:
-    """The wave towards `directed`; `eligible` are the slots that can be commanded, `locked` those that are locked out."""
-    locks = tuple(_lock_moves(shape, states, eligible & locked))
-    free, once = eligible & ~locked, Plan()
+    """The wave towards `directed`; besides the pool's devices there are those that are `locked_out` and can be commanded."""
+    shape, once = pool.shape, Plan()
+    locks = tuple(_lock_moves(shape, pool.states, locked_out)) if locked_out.any() else ()
     if directed.exempt_by_group:
-        once = plan_wave(shape, states, free, directed.at_once, UNLIMITED, rng, is_down_exempt=True)
-    targets, after = directed.targets.copy(), states.copy()
-    for move in (*locks, *once.moves):
-        after[move.slots], free[move.slots] = move.to_state, False
-    for move in once.moves:
-        targets[move.group_index, move.to_state] -= len(move.slots)
-    left = _less(headroom, shape, (*locks, *once.moves))
+        once = plan_wave(pool, directed.at_once, UNLIMITED, rng, is_down_exempt=True)
+    targets, left = directed.targets, headroom
+    if once.moves:
+        targets = targets.copy()
+        for move in once.moves:
+            targets[move.group_index, move.to_state] -= len(move.slots)
+        pool = _without(pool, once.moves)
+    if locks or once.moves:
+        left = _less(headroom, shape, (*locks, *once.moves))
     targets = np.maximum(targets, 0)
     if directed.floor_mw:
-        present = shape.counts(after, free)
-        targets = held_above(shape, present, targets, directed.sheddable, directed.floor_mw)
-    rest = plan_wave(shape, after, free, targets, left, rng, locked=dwell)
+        targets = held_above(shape, pool.counts, targets, directed.sheddable, directed.floor_mw)
+    rest = plan_wave(pool, targets, left, rng, locked=dwell)
     words = (
         *(LOCK for _ in locks),
         *(directed.exempt_by_group.get(move.group_index) for move in once.moves),
@@ -71,6 +70,14 @@ def _lock_moves(shape: FacilityShape, states: States, locked: Bools) -> list[Mov
             each = float(shape.power_mw[g, low] - shape.power_mw[g, state])
             moves.append(Move(g, int(state), low, slots, len(slots) * each))
     return moves
+
+
+def _without(pool: Pool, moves: Iterable[Move]) -> Pool:
+    """The pool without the devices that move already."""
+    free = pool.eligible.copy()
+    for move in moves:
+        free[move.slots] = False
+    return Pool(pool.shape, pool.states, free)
 
 
 def _less(headroom: Headroom, shape: FacilityShape, moves: Iterable[Move]) -> Headroom:

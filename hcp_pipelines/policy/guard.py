@@ -26,6 +26,8 @@ ACCOUNTS = (
     "paper_on", "paper_forgone_usd_per_mw", "paper_lost_usd_per_mw",
     "plain_on", "plain_lost_usd_per_mw", "behind_wakes", "is_distrusted",
 )  # fmt: skip
+_FORGONE, _LOST, _ON = [0, 3], [1, 4, 6], [2, 5]  # in fact, on paper by the strikes, on paper by the plain rule
+_BEHIND, _IS_DISTRUSTED = 7, 8
 EMPTY = np.array([UNKNOWN if name in ("paper_on", "plain_on") else 0.0 for name in ACCOUNTS])
 
 
@@ -73,7 +75,7 @@ class GuardVerdict:
 
 @dataclass(frozen=True)
 class _Rental:
-    """Accounts of a spell, and what follows from them."""
+    """Accounts of a spell, and what follows from them: `[3, b]` in fact, on paper by the strikes, on paper by the plain rule."""
 
     forgone: Floats
     lost: Floats
@@ -96,35 +98,27 @@ def step(
     """
     cost, usd = compiled.wake_cost_usd_per_mw, margin_usd_per_mwh * elapsed_h
     gains, loses, has_account = margin_usd_per_mwh > 0, margin_usd_per_mwh < 0, cost > 0
-    forgone, lost, paper_on, paper_forgone, paper_lost, plain_on, plain_lost, behind, distrusted = state.accounts
-    paper_was, plain_was = (np.where(on == UNKNOWN, share_on >= 0.5, on > 0) for on in (paper_on, plain_on))
+    on_paper = state.accounts[_ON]
+    was_on = np.where(on_paper == UNKNOWN, share_on >= 0.5, on_paper > 0)
+    forgone, lost = np.zeros((3, len(cost))), state.accounts[_LOST]
+    forgone[:2] = state.accounts[_FORGONE]  # the plain rule forgoes nothing
+    rental = _rent(forgone, lost, usd, np.vstack((share_on, was_on)), cost, gains, loses)
+    is_on = np.vstack((np.where(was_on[0], may, must) | rental.wake[1], was_on[1] | gains)) & ~rental.sleep[1:]
+    earned = np.where(is_on, usd, 0.0) - np.where(is_on & ~was_on, cost, 0.0)  # $/MW of the interval
+    lead = np.divide(earned[0] - earned[1], cost, out=np.zeros_like(usd), where=has_account)
+    behind = np.clip(state.accounts[_BEHIND] - lead, 0.0, BEHIND_MOST)
+    was_distrusted = state.accounts[_IS_DISTRUSTED] > 0
+    is_distrusted = has_account & np.where(was_distrusted, behind > TRUSTED_AT, behind >= DISTRUSTED_AT)
 
-    paper = _rent(paper_forgone, paper_lost, usd, paper_was.astype(np.float64), cost, gains, loses)
-    paper_is = (np.where(paper_was, may, must) | paper.wake) & ~paper.sleep
-    plain = _rent(np.zeros_like(usd), plain_lost, usd, plain_was.astype(np.float64), cost, gains, loses)
-    plain_is = (plain_was | gains) & ~plain.sleep
-    lead = _earned(usd, cost, paper_is, paper_was) - _earned(usd, cost, plain_is, plain_was)
-    behind = np.clip(behind - np.divide(lead, cost, out=np.zeros_like(usd), where=has_account), 0.0, BEHIND_MOST)
-    is_distrusted = has_account & np.where(distrusted > 0, behind > TRUSTED_AT, behind >= DISTRUSTED_AT)
-
-    real = _rent(forgone, lost, usd, share_on, cost, gains, loses)
+    accounts = np.empty_like(state.accounts)
+    accounts[_FORGONE], accounts[_LOST] = rental.forgone[:2], rental.lost
+    accounts[_ON], accounts[_BEHIND], accounts[_IS_DISTRUSTED] = is_on, behind, is_distrusted
+    accounts[~np.isfinite(accounts)] = 0.0  # a margin that was none may not stay on account
     told_must, told_may = np.where(is_distrusted, gains, must), is_distrusted | may
-    accounts = np.array([
-        real.forgone, real.lost, paper_is, paper.forgone, paper.lost, plain_is, plain.lost, behind, is_distrusted,
-    ])  # fmt: skip
-    accounts = np.nan_to_num(
-        accounts, nan=0.0, posinf=0.0, neginf=0.0
-    )  # a margin that was none may not stay on account
+    wake, awake = rental.wake[0], ~rental.sleep[0]
     return GuardVerdict(
-        GuardState(accounts, compiled.block_keys),
-        (told_must | real.wake) & ~real.sleep,
-        (told_may | real.wake) & ~real.sleep,
+        GuardState(accounts, compiled.block_keys), (told_must | wake) & awake, (told_may | wake) & awake
     )
-
-
-def _earned(usd: Floats, cost: Floats, is_on: Bools, was_on: Bools) -> Floats:
-    """$/MW of an interval on paper."""
-    return np.where(is_on, usd, 0.0) - np.where(is_on & ~was_on, cost, 0.0)
 
 
 def _rent(

@@ -56,12 +56,19 @@ def _as_slice(slots: Ints) -> "slice | Ints":
 
 
 def _free(states: States, eligible: Bools) -> States:
-    return np.where(eligible, states, np.uint8(_NOT_FREE))
+    return states.copy() if eligible.all() else np.where(eligible, states, np.uint8(_NOT_FREE))
 
 
 def _counts(shape: FacilityShape, free: States) -> Ints:
-    counts = [np.bincount(free[mine], minlength=256)[:STATE_COUNT] for mine in shape.members]
-    return np.array(counts, dtype=np.int64).reshape(len(shape.group_ids), STATE_COUNT)
+    counts = np.zeros((len(shape.group_ids), STATE_COUNT), dtype=np.int64)
+    for g, mine in enumerate(shape.members):
+        own, ladder = free[mine], shape.ladders[g]
+        on_it = [np.count_nonzero(own == state) for state in ladder]
+        if sum(on_it) == len(own):  # as a rule: then no wide copy of the states is needed
+            counts[g, ladder] = on_it
+        else:
+            counts[g] = np.bincount(own, minlength=256)[:STATE_COUNT]
+    return counts
 
 
 @dataclass(frozen=True)
@@ -118,10 +125,22 @@ class Plan:
         return self.deferred_devices == 0
 
 
+@dataclass(frozen=True)
+class Pool:
+    """The slots of a facility that can be commanded now (`eligible`), and the state that each was told last."""
+
+    shape: FacilityShape
+    states: States
+    eligible: Bools
+
+    @cached_property
+    def counts(self) -> Ints:
+        """[g, s] those that can be commanded, by their state; counted once."""
+        return self.shape.counts(self.states, self.eligible)
+
+
 def plan_wave(
-    shape: FacilityShape,
-    states: States,
-    eligible: Bools,
+    pool: Pool,
     targets: Ints,
     headroom: Headroom,
     rng: np.random.Generator,
@@ -129,16 +148,15 @@ def plan_wave(
     is_down_exempt: bool = False,
     locked: DwellLocks | None = None,
 ) -> Plan:
-    """The wave that brings `states` towards `targets[g, s]`, as far as headroom and locks go.
+    """The wave that brings a pool towards `targets[g, s]`, as far as headroom and locks go.
 
     `is_down_exempt`: reductions for safety, locks, grid and operator are booked by the caller but never delayed, neither
     by headroom nor by a minimum up time. A slot that is `locked` counts in its state but is not drawn in that direction.
     """
-    free = _free(states, eligible)
-    surplus = _counts(shape, free) - targets
+    surplus, shape = pool.counts - targets, pool.shape
     if not surplus.any():
         return Plan()
-    wave = _Wave(shape, free, headroom, rng, is_down_exempt, locked)
+    wave = _Wave(shape, _free(pool.states, pool.eligible), headroom, rng, is_down_exempt, locked)
     wanted = [w for g in range(len(shape.group_ids)) if surplus[g].any() for w in _pairs(shape, surplus, g)]
     for group, from_state, to_state, devices in sorted(wanted, key=lambda w: _delta(shape, w) > 0):
         wave.move(group, from_state, to_state, devices)
@@ -238,7 +256,7 @@ class _Wave:
             is_candidate &= ~lock[mine]
         found = np.flatnonzero(is_candidate)
         if devices < len(found):
-            found = found[np.sort(self._rng.choice(len(found), devices, replace=False, shuffle=False))]
+            found = found[_some_of(len(found), devices, self._rng)]
         slots = (found + mine.start if isinstance(mine, slice) else mine[found]).astype(np.uint32)
         self._free[slots] = _NOT_FREE
         return slots
@@ -247,3 +265,10 @@ class _Wave:
         if self._locked is None or each_mw == 0 or (each_mw < 0 and self._is_down_exempt):
             return None
         return self._locked.may_not_rise if each_mw > 0 else self._locked.may_not_fall
+
+
+def _some_of(total: int, wanted: int, rng: np.random.Generator) -> Bools:
+    """[total] a random subset of so many: those with the lowest of random numbers."""
+    chosen = np.zeros(total, dtype=bool)
+    chosen[np.argpartition(rng.random(total, dtype=np.float32), wanted)[:wanted]] = True
+    return chosen

@@ -115,8 +115,8 @@ def energise_locked() -> Patches:
     """Locks are told, and neither side looks at them."""
     real = owner_module.plan_directed
 
-    def plan(shape: Any, states: Any, eligible: Any, locked: Any, *more: Any) -> Any:
-        return real(shape, states, eligible, np.zeros_like(locked), *more)
+    def plan(pool: Any, locked_out: Any, *more: Any) -> Any:
+        return real(pool, np.zeros_like(locked_out), *more)
 
     return [
         patch.object(owner_module, "plan_directed", plan),

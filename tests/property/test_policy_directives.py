@@ -10,6 +10,7 @@ from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.policy.directed import LOCK, plan_directed
 from hcp_pipelines.policy.directives import Directive, Kind, Load, direct
 from hcp_pipelines.policy.ramps import UNLIMITED, Headroom
+from hcp_pipelines.policy.waves import Pool
 from tests.property.test_policy_waves import apply, fleets, headrooms, random_targets
 
 few = settings(max_examples=120, deadline=None)
@@ -123,7 +124,8 @@ def test_no_locked_slot_is_ever_energised_and_those_that_are_on_go_down_at_once(
     free = shape.counts(states, eligible & ~locked)
     base = random_targets(shape, states, eligible & ~locked, seed)
     found = direct(shape, base, free, some, load_of(shape, seed))
-    planned = plan_directed(shape, states, eligible, locked, found, headroom, np.random.default_rng(seed))
+    pool = Pool(shape, states, eligible & ~locked)
+    planned = plan_directed(pool, eligible & locked, found, headroom, np.random.default_rng(seed))
     after = apply(states, planned.plan)
     for slot in np.flatnonzero(locked & eligible & (shape.group_of_slot >= 0)):
         assert after[slot] == shape.ladders[shape.group_of_slot[slot]][0]
@@ -138,7 +140,7 @@ def test_with_no_room_on_the_ramps_exempt_limits_still_hold_and_nothing_rises(fl
     shape, states, eligible = fleet
     *_, found = setting(fleet, some, seed)
     nobody = np.zeros(len(states), dtype=bool)
-    planned = plan_directed(shape, states, eligible, nobody, found, NONE_MAY, np.random.default_rng(seed))
+    planned = plan_directed(Pool(shape, states, eligible), nobody, found, NONE_MAY, np.random.default_rng(seed))
     after = shape.counts(apply(states, planned.plan), eligible)
     assert all(move.mw_delta <= 1e-12 for move in planned.plan.moves)
     for directive in some:
@@ -154,7 +156,7 @@ def test_with_room_on_the_ramps_two_waves_arrive(fleet, some, seed):
     base = random_targets(shape, states, eligible, seed)
     for _ in range(2):
         found = direct(shape, base, shape.counts(states, eligible), some, load_of(shape, seed))
-        states = apply(states, plan_directed(shape, states, eligible, nobody, found, UNLIMITED, rng).plan)
+        states = apply(states, plan_directed(Pool(shape, states, eligible), nobody, found, UNLIMITED, rng).plan)
     assert np.array_equal(shape.counts(states, eligible), found.targets)
 
 

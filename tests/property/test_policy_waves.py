@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcp_pipelines.policy.ramps import UNLIMITED, Headroom
-from hcp_pipelines.policy.waves import FacilityShape, plan_wave
+from hcp_pipelines.policy.waves import FacilityShape, Pool, plan_wave
 
 few = settings(max_examples=60, deadline=None)
 LADDERS = ((0, 3), (0, 2, 3), (1, 5, 6))
@@ -67,7 +67,7 @@ def distance(shape, states, eligible, targets):
 def test_a_wave_stays_inside_its_headroom_and_only_brings_devices_nearer(fleet, headroom, seed):
     shape, states, eligible = fleet
     targets = random_targets(shape, states, eligible, seed)
-    plan = plan_wave(shape, states, eligible, targets, headroom, np.random.default_rng(seed))
+    plan = plan_wave(Pool(shape, states, eligible), targets, headroom, np.random.default_rng(seed))
     after = apply(states, plan)
     assert (after[~eligible] == states[~eligible]).all()
     assert (shape.counts(after, eligible).sum(axis=1) == targets.sum(axis=1)).all()
@@ -97,12 +97,12 @@ def test_waves_arrive_exactly_when_headroom_returns(fleet, seed, budget_mw):
     headroom = Headroom({"facility": budget_mw}, {"facility": budget_mw})
     rng = np.random.default_rng(seed)
     for _ in range(120):
-        plan = plan_wave(shape, states, eligible, targets, headroom, rng)
+        plan = plan_wave(Pool(shape, states, eligible), targets, headroom, rng)
         if not plan.moves:
             break
         states = apply(states, plan)
     assert np.array_equal(shape.counts(states, eligible), targets)
-    assert plan_wave(shape, states, eligible, targets, headroom, rng).is_complete
+    assert plan_wave(Pool(shape, states, eligible), targets, headroom, rng).is_complete
 
 
 @few
@@ -111,7 +111,7 @@ def test_exempt_reductions_take_no_notice_of_headroom_and_increases_do(fleet, se
     shape, states, eligible = fleet
     targets = random_targets(shape, states, eligible, seed)
     nothing = Headroom({"facility": 0.0}, {"facility": 0.0})
-    plan = plan_wave(shape, states, eligible, targets, nothing, np.random.default_rng(seed), is_down_exempt=True)
+    plan = plan_wave(Pool(shape, states, eligible), targets, nothing, np.random.default_rng(seed), is_down_exempt=True)
     assert plan.deferred_mw_down == 0.0
     assert all(m.mw_delta <= 0 for m in plan.moves)
 
@@ -124,7 +124,7 @@ def test_the_slots_of_a_wave_are_drawn_anew_each_time_and_from_everywhere():
     targets = np.zeros((1, 7), dtype=np.int64)
     targets[0, 0], targets[0, 3] = devices - 600, 600
     states, rng = np.zeros(devices, dtype=np.uint8), np.random.default_rng(5)
-    waves = [plan_wave(shape, states, states == 0, targets, UNLIMITED, rng).moves[0].slots for _ in range(2)]
+    waves = [plan_wave(Pool(shape, states, states == 0), targets, UNLIMITED, rng).moves[0].slots for _ in range(2)]
     assert waves[0].tolist() != waves[1].tolist()
     for slots in waves:
         assert (np.diff(slots.astype(np.int64)) > 0).all()

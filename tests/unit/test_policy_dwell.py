@@ -7,7 +7,7 @@ import pytest
 
 from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO, UNLIMITED, Headroom
 from hcp_pipelines.policy.starts import HOUR_S, REMEMBERED, Starts
-from hcp_pipelines.policy.waves import DwellLocks, FacilityShape, dwell_locks, plan_wave
+from hcp_pipelines.policy.waves import DwellLocks, FacilityShape, Pool, dwell_locks, plan_wave
 
 OFF, ECO, FULL = 0, 2, 3
 NEVER = -np.inf
@@ -44,7 +44,12 @@ def plan(states, targets, locked=None, **more):
         wanted[0, state] = devices
     rng = np.random.default_rng(3)
     return plan_wave(
-        shape(len(states)), np.array(states, dtype=np.uint8), eligible, wanted, UNLIMITED, rng, locked=locked, **more
+        Pool(shape(len(states)), np.array(states, dtype=np.uint8), eligible),
+        wanted,
+        UNLIMITED,
+        rng,
+        locked=locked,
+        **more,
     )
 
 
@@ -90,7 +95,9 @@ def test_what_the_ramps_hold_back_is_not_put_down_to_the_locks():
     eligible, wanted = np.ones(10, dtype=bool), np.zeros((1, 7), dtype=np.int64)
     wanted[0, OFF], wanted[0, FULL] = 6, 4
     states = np.full(10, FULL, dtype=np.uint8)
-    got = plan_wave(shape(), states, eligible, wanted, tight, np.random.default_rng(3), locked=where(10, fall=range(9)))
+    got = plan_wave(
+        Pool(shape(), states, eligible), wanted, tight, np.random.default_rng(3), locked=where(10, fall=range(9))
+    )
     assert (got.deferred_devices, got.locked_devices) == (5, 1), "two fit, one of these may fall"
 
 
