@@ -26,6 +26,7 @@ from hcp_pipelines.allocator.session import Dial, GatewaySession, Handlers
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.allocator.standing import Standing
 from hcp_pipelines.allocator.wave import ACK_DEADLINE_MS, COMMIT_WITHIN_S, Wave
+from hcp_pipelines.domain.modes import RefusalCode
 from hcp_pipelines.policy.obligations import Obligation, Status
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.channels import ClientTls
@@ -47,6 +48,7 @@ class Hooks:
     tls: ClientTls | None
     announce: Callable[["FacilityControl"], Awaitable[pb.Announce]]
     resumed: Callable[["FacilityControl"], Awaitable[bool]]
+    outdated: Callable[[Lease, int], None]
 
 
 class FacilityControl:
@@ -65,8 +67,9 @@ class FacilityControl:
         self._sessions = self._planned_in = 0
         self._session = 0  # the number of the stream, as announced
         self._planned_at_s = float("-inf")
+        self._is_outdated = False  # and it has been told
         self._log = structlog.get_logger("allocator").bind(facility_id=site.facility_id)
-        handlers = Handlers(self._announced, self._received, self._lost, self._announce)
+        handlers = Handlers(self._announced, self._received, self._refused, self._lost, self._announce)
         self.session = GatewaySession(site.facility_id, site.address, handlers, hooks.dial, hooks.tls)
         self._resuming: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self.session.run())
@@ -218,6 +221,20 @@ class FacilityControl:
         self._locks_held, self._policy_held = state.locks_version, state.policy_id
         self.owner.held = self._returns.mask(state.held)
         self.owner.devices.dark = self._returns.mask(state.dark)
+
+    def _refused(self, reply: pb.AnnounceReply) -> None:
+        """A higher epoch while our lease stands is of somebody who owns nothing, or Postgres was restored."""
+        now_s = self._wiring.clock.monotonic_s()
+        if reply.refusal != RefusalCode.OLD_EPOCH.value or not self.lease.holds(now_s):
+            return
+        if not self._is_outdated:
+            said = {"epoch": self.lease.epoch, "highest_epoch": reply.highest_epoch}
+            self._wiring.writer.batch.audits.append(
+                AuditRow(self._wiring.name, "alert.epoch_behind", self.site.facility_id, said)
+            )
+            self._wiring.writer.wake()
+        self._is_outdated = True
+        self._hooks.outdated(self.lease, reply.highest_epoch)
 
     def _lost(self, why: str) -> None:
         if self.owner.is_ready:

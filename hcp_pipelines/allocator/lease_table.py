@@ -9,11 +9,13 @@ from typing import Any, Protocol
 import psycopg
 import structlog
 
+from hcp_pipelines.domain.fencing import CATCH_UP_MAX
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.roles import Role
 
 ALIVE = "allocator_alive"
+HIGHEST = 2**63 - 2  # an epoch that another can still be above
 
 _ENSURE = "insert into facility_leases (facility_id) select facility_id from gateway_endpoints on conflict do nothing"
 _BEAT = """
@@ -35,6 +37,10 @@ _TAKE = """
     update facility_leases set owner = %s, epoch = epoch + 1, acquired_at = now(),
                                expires_at = now() + make_interval(secs => %s)
     where facility_id = any(%s) and expires_at <= now() returning facility_id, epoch"""
+_OUTGROW = """
+    update facility_leases set epoch = epoch + least(%(highest)s::bigint - epoch + 1, %(most)s)
+    where facility_id = %(facility)s and epoch = %(epoch)s and owner = %(name)s and expires_at > now() and epoch <= %(highest)s
+    returning epoch"""
 _RELEASE = """
     update facility_leases l set expires_at = now()
     from unnest(%s::text[], %s::bigint[]) as held(facility_id, epoch)
@@ -58,6 +64,9 @@ class LeaseTable(Protocol):
 
     async def take(self, name: str, facility_ids: Sequence[str], ttl_s: float) -> list[tuple[str, int]]:
         """Of those that were free: each with its new epoch, one above the last."""
+
+    async def outgrow(self, name: str, facility_id: str, epoch: int, highest: int) -> int | None:
+        """Raise the epoch of a lease that still stands above another, in as large a step as may be; None where it does not."""
 
     async def release(self, name: str, held: Iterable[tuple[str, int]]) -> None:
         """End leases at once."""
@@ -97,6 +106,14 @@ class PostgresLeases:
         """One statement."""
         cursor = await (await self._connected()).execute(_TAKE, (name, ttl_s, list(facility_ids)))
         return await cursor.fetchall()
+
+    async def outgrow(self, name: str, facility_id: str, epoch: int, highest: int) -> int | None:
+        """One statement: the owner stays who it is, and the epoch only grows."""
+        parameters = {
+            "name": name, "facility": facility_id, "epoch": epoch, "highest": min(highest, HIGHEST), "most": CATCH_UP_MAX,
+        }  # fmt: skip
+        row = await (await (await self._connected()).execute(_OUTGROW, parameters)).fetchone()
+        return row[0] if row else None
 
     async def release(self, name: str, held: Iterable[tuple[str, int]]) -> None:
         """One statement."""

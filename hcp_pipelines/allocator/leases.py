@@ -90,7 +90,13 @@ class LeaseKeeper:
         self.last_error = ""
         self._free_since_s: dict[str, float] = {}
         self._crowded_rounds = 0
+        self._outdated: dict[str, int] = {}  # facilities whose gateway knows a higher epoch than their lease's
         self._log = structlog.get_logger("allocator.leases")
+
+    def outdated(self, lease: Lease, highest: int) -> None:
+        """A gateway refuses a lease's epoch, and knows this one: the next round raises the lease above it."""
+        if self.held.get(lease.facility_id) is lease:
+            self._outdated[lease.facility_id] = highest
 
     async def run(self) -> None:
         """A round each second, sooner when another's lease is about to end; never ends by itself."""
@@ -132,6 +138,7 @@ class LeaseKeeper:
         """Renew, look, take, rebalance; seconds until the next round."""
         before_s = self._clock.monotonic_s()
         await self._table.beat(self._name, is_alive=True)
+        await self._outgrow()
         await self._renew()
         ends_in_s = await self._table.ends()
         share = fair_share(len(ends_in_s), await self._table.alive(self._name, TTL_S))
@@ -141,6 +148,19 @@ class LeaseKeeper:
         self.succeeded_at_s, self.last_error = before_s, ""
         others: list[float] = [s for f, s in ends_in_s.items() if f not in self.held and s > 0]
         return max(0.05, min([RENEW_EACH_S, *(s + 0.02 for s in others)]))
+
+    async def _outgrow(self) -> None:
+        """The same owner, a higher epoch: to the gateway a new lease, and so it is here."""
+        outdated, self._outdated = self._outdated, {}
+        for facility_id, highest in outdated.items():
+            lease = self.held.get(facility_id)
+            epoch = lease and await self._table.outgrow(self._name, facility_id, lease.epoch, highest)
+            if not lease or not epoch or self.held.get(facility_id) is not lease:
+                continue
+            self._log.error("gateway ahead of the lease", facility_id=facility_id, epoch=lease.epoch, highest=highest)
+            await self._lost(facility_id)
+            raised = self.held[facility_id] = Lease(facility_id, epoch, lease.deadline_s)
+            self._gained(raised)
 
     async def _renew(self) -> None:
         held = dict(self.held)

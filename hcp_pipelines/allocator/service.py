@@ -14,7 +14,7 @@ from hcp_pipelines.allocator.control import FacilityControl, Hooks
 from hcp_pipelines.allocator.decide import Limits
 from hcp_pipelines.allocator.holdings import Holdings
 from hcp_pipelines.allocator.late_commits import LateCommits
-from hcp_pipelines.allocator.leases import LeaseKeeper
+from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.policies import PolicyDesk
 from hcp_pipelines.allocator.returns import Wiring
@@ -54,7 +54,7 @@ class Allocator:
             settings.price_staleness_s, settings.btc_staleness_s, settings.hold_s,
             limit_in_approve_mw(settings.approval_mw),
         )  # fmt: skip
-        hooks = Hooks(limits, dial, client_tls(settings, "allocator"), self._announce, self._resumed)
+        hooks = Hooks(limits, dial, client_tls(settings, "allocator"), self._announce, self._resumed, self._outdated)
         self._held = Holdings(self._intake, Wiring(name, clock, self._writer, self._work.set), hooks)
         self._controls = self._held.controls
         self._keeper = LeaseKeeper(self._store.leases, name, clock, self._held.gain, self._held.lose)
@@ -119,6 +119,9 @@ class Allocator:
             )
         self._wants_policies.set()  # it has none yet, and acts on no price without
         return True
+
+    def _outdated(self, lease: Lease, highest_epoch: int) -> None:
+        self._keeper.outdated(lease, highest_epoch)
 
     # -- intake -------------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ class Handlers:
 
     announced: Callable[[pb.FacilityState], None]
     received: Callable[[pb.GatewayMessage], None]
+    refused: Callable[[pb.AnnounceReply], None]
     lost: Callable[[str], None]
     announce: Callable[[], Awaitable[pb.Announce]]
 
@@ -163,6 +164,7 @@ class GatewaySession:
             raise CannotAnnounceError("it answered with something else")
         answer = reply.announce_reply
         if not answer.accepted:
+            self._handlers.refused(answer)
             raise CannotAnnounceError(f"{answer.refusal} (its highest epoch is {answer.highest_epoch})")
         return answer.state
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hcp_pipelines.domain.fencing import highest_taken
 from hcp_pipelines.domain.modes import STATE_COUNT, RefusalCode
 from hcp_pipelines.edge.bars import Bars, States
 from hcp_pipelines.edge.recovery import SLOTS_ON_THE_WIRE, is_local
@@ -14,7 +15,6 @@ from hcp_pipelines.wire.slots import Slots, decode_slots, encode_slots
 
 COMMAND_ID_MAX = 100
 ASSIGNMENTS_MAX = 1 << 16  # an assignment's number has two bytes on the way to the devices
-EPOCH_JUMP_MAX = 1_000_000  # above the highest known: a month of takeovers every 3 s
 
 Bools = npt.NDArray[np.bool_]
 Refused = list[tuple[RefusalCode, Bools]]
@@ -37,7 +37,7 @@ def check_announce(message: pb.Announce, shape: SiteShape, epoch: int, owner: st
     """Why an announcement is refused, given the highest epoch and whose it is; empty when it is not."""
     if message.epoch < 1 or not message.owner:
         return RefusalCode.BAD_MESSAGE.value
-    if message.epoch > message.lease_epoch or message.epoch > epoch + EPOCH_JUMP_MAX:
+    if message.epoch > message.lease_epoch or message.epoch > highest_taken(epoch):
         return RefusalCode.EPOCH_TOO_HIGH.value
     if message.epoch < epoch or (message.epoch == epoch and message.owner != owner):
         return RefusalCode.OLD_EPOCH.value

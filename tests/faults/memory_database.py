@@ -14,6 +14,7 @@ from hcp_pipelines.allocator.market import TickRow
 from hcp_pipelines.allocator.obligations import Rows
 from hcp_pipelines.allocator.standing import Standing, Timed
 from hcp_pipelines.allocator.wave import COMMIT_WITHIN_S
+from hcp_pipelines.domain.fencing import CATCH_UP_MAX
 from hcp_pipelines.fleet.inventory import FacilityInventory
 from hcp_pipelines.policy.obligations import Obligation, Signals, Status
 from hcp_pipelines.wire.slots import decode_slots
@@ -82,6 +83,16 @@ class Database(Server):
                 lease.expires_s = self.loop.now_s + ttl_s
                 taken.append((facility_id, lease.epoch))
         return taken
+
+    def outgrow(self, name: str, facility_id: str, epoch: int, highest: int) -> int | None:
+        """As the statement does."""
+        lease = self.leases[facility_id]
+        if not self.stands(facility_id, name, epoch) or epoch > highest:
+            return None
+        expires_s, lease.expires_s = lease.expires_s, self.loop.now_s
+        self._note_lease(facility_id)
+        lease.epoch, lease.from_s, lease.expires_s = min(highest + 1, epoch + CATCH_UP_MAX), self.loop.now_s, expires_s
+        return lease.epoch
 
     def release(self, name: str, held: Iterable[tuple[str, int]]) -> None:
         """As the statement does."""

@@ -129,6 +129,10 @@ class MemoryLeases:
         """One statement."""
         return await self._db.run(lambda: self._db.take(name, facility_ids, ttl_s))
 
+    async def outgrow(self, name: str, facility_id: str, epoch: int, highest: int) -> int | None:
+        """One statement."""
+        return await self._db.run(lambda: self._db.outgrow(name, facility_id, epoch, highest))
+
     async def release(self, name: str, held: Iterable[tuple[str, int]]) -> None:
         """One statement."""
         leases = list(held)

@@ -88,7 +88,7 @@ async def connected(tmp_path):
         async def announce():
             return pb.Announce(facility_id="f", owner="a", epoch=1, generation=1, lease_epoch=1)
 
-        handlers = Handlers(lambda _: None, received or taken.append, lambda _: None, announce)
+        handlers = Handlers(lambda _: None, received or taken.append, lambda _: None, lambda _: None, announce)
         session = GatewaySession("f", f"unix:{tmp_path}/g.sock", handlers)
         task = asyncio.create_task(session.run())
         opened.extend([(server, task)])
@@ -147,7 +147,7 @@ async def test_certificates_that_can_not_be_used_yet_are_looked_for_again(tmp_pa
     monkeypatch.setattr("hcp_pipelines.allocator.session.LOOK_AGAIN_S", 0.01)
     tls = ClientTls(*(tmp_path / name for name in ("allocator.crt", "allocator.key", "ca.crt")))
     lost = []
-    handlers = Handlers(lambda _: None, lambda _: None, lost.append, never)
+    handlers = Handlers(lambda _: None, lambda _: None, lambda _: None, lost.append, never)
     session = GatewaySession("f", "127.0.0.1:1", handlers, tls=tls)
     task = asyncio.create_task(session.run())
     await until(lambda: "no certificate can be read" in session.problem)
