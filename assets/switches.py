@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
 
+from hcp_pipelines.optimizer.backtest.record import ensure_tables
 from hcp_pipelines.orchestration.dbt_project import (
     PROJECT,
     dbt_executable,
@@ -43,4 +44,5 @@ dbt_cli = DbtCliResource(
 def switch_models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
     """Build and test the models: views over the copied rows, so that a mart is as fresh as the copy."""
     install_extensions()
+    ensure_tables(SETTINGS)
     yield from dbt.cli(["build"], context=context, target_path=target_dir(SETTINGS) / "runs").stream()

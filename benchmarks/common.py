@@ -7,7 +7,6 @@ import json
 import math
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from hcp_pipelines.runtime.version import commit
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,14 +33,6 @@ def _processor() -> str:
         return platform.machine()
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.machine())
-
-
-def commit() -> str:
-    """The commit measured, `+` behind it where the tree had changes; or unknown."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     )
     world: str = Field(default="sim", description="sim, replay:DIR, or real.")
     world_map: str = Field(default="", description="Settlement points to read as others in replay: HB_WEST=HB_HUBAVG,…")
+    recorded_dir: Path | None = Field(
+        default=None, description="Recorded series for Dagster's back-tests.  Default: DIR of replay:DIR."
+    )
     scenario: str = Field(default="calm", description="Scenario of the simulated world.")
     seed: int = Field(default=7, description="Seed of the simulated world.")
     clock_speed: float = Field(default=60.0, gt=0, le=3600, description="Simulated seconds per real second.")
@@ -78,6 +81,11 @@ class Settings(BaseSettings):
         default=None, description="POSTed to while all is watched; its silence is the alarm (dead man's switch)."
     )
     alert_heartbeat_s: float = Field(default=60, ge=1, description="Real seconds between two heartbeats.")
+
+    @field_validator("recorded_dir")
+    @classmethod
+    def _from_where_hcp_is_called(cls, value: Path | None) -> Path | None:
+        return value.resolve() if value else None
 
     @field_validator("world")
     @classmethod

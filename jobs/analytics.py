@@ -20,6 +20,14 @@ explanations_job = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
+backtest_job = dg.define_asset_job(
+    "backtest_job",
+    selection=dg.AssetSelection.assets("raw_hcp__backtests"),
+    tags={"hcp/kind": "backtest"},
+    description="Back-test a preset or a facility on recorded series; its configuration says what, when and which strategies.",
+    executor_def=dg.in_process_executor,
+)
+
 explanations_schedule = dg.ScheduleDefinition(
     job=explanations_job, cron_schedule="*/10 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
 )

@@ -1,33 +1,37 @@
 """`hcp backtest`: strategies on recorded prices against perfect foresight. The arithmetic is in `optimizer.backtest`."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+import polars as pl
 
-from hcp_pipelines.cli.common import Command, Finite, instant, print_json, print_table
-from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.cli.common import (
+    Command,
+    Finite,
+    bars,
+    instant,
+    print_json,
+    print_table,
+    settings_of,
+    state_dir_option,
+)
+from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.domain.errors import ConfigError, StorageError
 from hcp_pipelines.fleet.backtest_site import mixed_site
 from hcp_pipelines.fleet.facility_file import load_facility
 from hcp_pipelines.optimizer.backtest.case import Known
+from hcp_pipelines.optimizer.backtest.finished import ASIC, MIXED, PRESETS, Finished, run_facility, run_single
 from hcp_pipelines.optimizer.backtest.folder import Sources
-from hcp_pipelines.optimizer.backtest.mixed import report as mixed
 from hcp_pipelines.optimizer.backtest.mixed.run import NAMES as MIXED_NAMES
-from hcp_pipelines.optimizer.backtest.mixed.run import run_mixed
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
-from hcp_pipelines.optimizer.backtest.report import COLUMNS, as_dict, rows_of, summary
+from hcp_pipelines.optimizer.backtest.record import Run, store
 from hcp_pipelines.optimizer.backtest.request import GOLDEN_EFFICIENCIES_J_PER_TH, NAMES, Request
 from hcp_pipelines.optimizer.backtest.run import Progress as OnProgress
-from hcp_pipelines.optimizer.backtest.run import run
-
-MIXED = "mixed-100mw"
-PRESETS = ("asic-1mw", MIXED)
+from hcp_pipelines.settings import Settings
 
 
 def _file(option: str, text: str) -> Callable[[Command], Command]:
@@ -66,74 +70,57 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
     help="Write a page of charts; it needs no network.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def backtest(preset: str, facility: Path | None, page: Path | None, as_json: bool, **options: Any) -> None:
+@click.option(
+    "--record/--no-record", "is_recorded", default=None,
+    help="Keep the results in the platform's lake: marts.fct_backtest.  [default: where a platform runs]",
+)  # fmt: skip
+@state_dir_option
+@click.pass_context
+def backtest(
+    context: click.Context, /, preset: str, facility: Path | None, page: Path | None, as_json: bool, is_recorded: bool | None,
+    own_state_dir: Path | None, **options: Any,
+) -> None:  # fmt: skip
     """What strategies would have earned on recorded prices, against perfect foresight."""
     if facility is not None and preset != MIXED:
         raise ConfigError(f"--facility FILE is back-tested as a mixed facility: add --preset {MIXED}")
     if preset == MIXED and options["efficiencies"]:
         raise ConfigError(f"{preset} has miners of its own: leave --efficiency-j-per-th out")
+    settings = settings_of(context, own_state_dir)
     request = _request(preset=preset, **options)
-    with _progress() as progress:
-        shown = _mixed(request, facility, progress) if preset == MIXED else _single(request, progress)
+    run = Run(str(uuid.uuid4()), facility.name if facility else preset, SystemClock().real_now())
+    with bars() as progress:
+        done = _run(request, run, facility, progress)
     if page is not None:
-        page.write_text(shown.html(), encoding="utf-8")
+        page.write_text(done.html(), encoding="utf-8")
         click.echo(f"charts: {page}", err=True)
+    _record(settings, done.results, is_recorded)
     if as_json:
-        print_json(shown.as_dict)
+        print_json(done.as_dict)
         return
-    print_table(shown.title, shown.columns, shown.rows)
-    for line in shown.lines:
+    print_table(done.title, done.columns, done.rows)
+    for line in done.lines:
         click.echo(line)
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """A report, ready to print."""
-
-    title: str
-    columns: Sequence[str]
-    rows: list[tuple[object, ...]]
-    lines: list[str]
-    as_dict: dict[str, object]
-    html: Callable[[], str]
-
-
-def _single(request: Request, progress: OnProgress) -> _Shown:
-    report = run(request, progress)
-    minutes = f"{report.recorded.prices.step_minutes}-minute prices"
-    lines = [*summary(report), *_notes(report.notes)]
-    return _Shown(
-        f"{_window(request)}, {minutes}, known {request.known.value}: $ per MW",
-        COLUMNS, list(rows_of(report)), lines, as_dict(report), lambda: _page().html(report),
-    )  # fmt: skip
-
-
-def _page() -> Any:
-    from hcp_pipelines.optimizer.backtest import page  # plotly takes a second to import
-
-    return page
-
-
-def _mixed(request: Request, facility: Path | None, progress: OnProgress) -> _Shown:
-    def html() -> str:
-        from hcp_pipelines.optimizer.backtest.mixed import page  # plotly takes a second to import
-
-        return page.html(report)
-
+def _run(request: Request, run: Run, facility: Path | None, progress: OnProgress) -> Finished:
+    if facility is None and run.subject == ASIC:
+        return run_single(request, run, progress)
     site = MIXED_100MW if facility is None else mixed_site(load_facility(facility))
-    report = run_mixed(request, site, progress)
-    return _Shown(
-        f"{facility.name if facility else MIXED}, {_window(request)}, known {request.known.value}: thousands of $",
-        mixed.COLUMNS, list(mixed.rows_of(report)), [*mixed.summary(report), *_notes(report.notes)], mixed.as_dict(report), html,
-    )  # fmt: skip
+    return run_facility(request, run, site, progress)
 
 
-def _notes(notes: Sequence[str]) -> list[str]:
-    return [f"note: {note}" for note in notes]
-
-
-def _window(request: Request) -> str:
-    return f"{request.sources.point}, {request.start:%Y-%m-%dT%H:%MZ} to {request.end:%Y-%m-%dT%H:%MZ}"
+def _record(settings: Settings, results: pl.DataFrame, is_wanted: bool | None) -> None:
+    """Into the lake of the state directory; without being asked only where there is one, and its absence is no failure."""
+    if is_wanted is False or (is_wanted is None and not settings.at("lake").is_dir()):
+        return
+    try:
+        store(settings, results)
+    except StorageError as error:
+        if is_wanted:
+            raise
+        click.echo(f"not recorded: {error}", err=True)
+        return
+    click.echo(f"recorded: run {results['run_id'][0]} in marts.fct_backtest", err=True)
 
 
 def _request(
@@ -157,27 +144,6 @@ def _request(
         strategies=strategies,
         train_until=train_until,
     )
-
-
-@contextmanager
-def _progress() -> Iterator[OnProgress]:
-    """A bar on a terminal, nothing elsewhere."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield show
 
 
 def register(group: click.Group) -> None:

@@ -1,16 +1,17 @@
-"""Code location `analytics`: dbt marts now; telemetry, models and reports as they come. May be heavy to import."""
+"""Code location `analytics`: dbt marts, explanations, back-tests; telemetry and models as they come. May be heavy to import."""
 
 import dagster as dg
 
+from assets.backtests import raw_hcp__backtests
 from assets.explanations import core_hcp__explanations
 from assets.switches import dbt_cli, switch_models
 from hcp_pipelines.orchestration.resources import Platform, fixed
-from jobs.analytics import explanations_job, explanations_schedule, marts_job, marts_schedule
+from jobs.analytics import backtest_job, explanations_job, explanations_schedule, marts_job, marts_schedule
 from sensors.analytics import first_marts_sensor
 
 defs = dg.Definitions(
-    assets=[switch_models, core_hcp__explanations],
-    jobs=[marts_job, explanations_job],
+    assets=[switch_models, core_hcp__explanations, raw_hcp__backtests],
+    jobs=[marts_job, explanations_job, backtest_job],
     schedules=[marts_schedule, explanations_schedule],
     sensors=[first_marts_sensor],
     resources={

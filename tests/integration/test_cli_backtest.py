@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from hcp_pipelines.cli.main import cli
-from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.domain.errors import ConfigError, StorageError
+from hcp_pipelines.storage import lake
 from tests.support.recorded import DAY, random_prices, real_folder, write_folder
 
 GOLDEN = {  # J/TH: dollars of always_on, break_even and oracle, and the latter two's wakes; computed independently (issue 6)
@@ -24,6 +25,12 @@ def backtest(*arguments):
     )
     assert done.exit_code == 0, done.output
     return done.stdout
+
+
+@pytest.fixture(autouse=True)
+def no_platform(tmp_path, monkeypatch):
+    """Where nothing runs, whatever runs beside the tests."""
+    monkeypatch.setenv("HCP_STATE_DIR", str(tmp_path / "nowhere"))
 
 
 @pytest.fixture
@@ -120,3 +127,39 @@ def test_a_mixed_facility_needs_a_folder_and_has_miners_of_its_own(tmp_path):
     arguments = ["backtest", "--strategy", "field", *base[3:], "--prices", str(tmp_path)]
     with pytest.raises(ConfigError, match="no strategy field; there are always_on"):
         CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
+PLAIN = ("--strategy", "always_on")
+
+
+def test_results_are_kept_in_the_lake_of_the_platform(made_up, postgres):
+    asked = ["backtest", *made_up, *PLAIN, "--json", "--known", "after", "--state-dir", postgres.state_dir]
+    done = CliRunner().invoke(cli, [str(a) for a in asked], catch_exceptions=False)
+    report, run_id = json.loads(done.stdout), done.stderr.split()[2]
+    with lake.attach(postgres, read_only=True) as connection:
+        query = "from lake.raw.backtests where run_id = ? order by strategy"
+        rows = connection.execute(query, [run_id]).pl().to_dicts()
+    assert [row["strategy"] for row in rows] == ["always_on", "break_even", "oracle"]
+    for row in rows:
+        of = report["strategies"][row["strategy"]]
+        assert (round(row["net_usd"], 2), round(row["curtailed_mwh"], 2)) == (of["net_usd"], of["curtailed_mwh"])
+        assert row["mining_usd"] + row["energy_usd"] + row["switching_usd"] == pytest.approx(row["net_usd"])
+        assert (row["kind"], row["known"], row["efficiency_j_per_th"], row["mw"]) == ("backtest", "after", 17.5, 1.0)
+        assert row["window_end_at"] - row["window_start_at"] == timedelta(days=30)
+        assert json.loads(row["data_source"])["rt"] == "prices.parquet"
+        assert row["inference_usd"] is None
+        assert row["code_version"]
+
+
+def test_without_a_platform_nothing_is_kept_and_to_want_it_fails(made_up, tmp_path):
+    done = CliRunner().invoke(cli, ["backtest", *map(str, made_up), *PLAIN])
+    assert (done.exit_code, "recorded" in done.stderr, (tmp_path / "nowhere").exists()) == (0, False, False)
+    done = CliRunner().invoke(cli, ["backtest", *map(str, made_up), *PLAIN, "--record"])
+    assert isinstance(done.exception, StorageError)
+
+
+def test_a_platform_that_is_down_costs_no_back_test(made_up, tmp_path):
+    (tmp_path / "nowhere" / "lake").mkdir(parents=True)
+    done = CliRunner().invoke(cli, ["backtest", *map(str, made_up), *PLAIN])
+    assert done.exit_code == 0
+    assert done.stderr.startswith("not recorded: ")

@@ -14,6 +14,7 @@ from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Database, Role
+from tests.support.recorded import random_prices, write_folder
 
 STEPS = '{"read": 2.5, "plan": 4.0, "journal": 6.0, "send": 6.25, "ack": 14.0}'
 AT = datetime(2025, 1, 1, 12, tzinfo=UTC)
@@ -23,8 +24,14 @@ from hcp_pipelines.orchestration import dbt_project
 import dagster as dg
 assert all(isinstance(r, dg.ResourceDefinition) for r in defs.resources.values()) and "io_manager" in defs.resources
 evil = {"dbt": {"config": {"project_dir": str(dbt_project.PROJECT), "dbt_executable": "/bin/false"}}}  # a run can't change it
-result = defs.get_repository_def().get_job("marts_job").execute_in_process(run_config={"resources": evil})
-assert result.success
+jobs = defs.get_repository_def()
+asked = {"start": "2024-03-11", "end": "2024-04-10", "point": "HB_TEST", "strategies": ["always_on"],
+         "efficiencies_j_per_th": [17.5]}
+for _ in range(2):  # what was run again is there twice, and known to be
+    found = jobs.get_job("backtest_job").execute_in_process(run_config={"ops": {"raw_hcp__backtests": {"config": asked}}})
+    [made] = found.asset_materializations_for_node("raw_hcp__backtests")
+    assert "break_even" in made.metadata["results"].value and "plotly" in open(made.metadata["page"].value).read(100_000)
+assert jobs.get_job("marts_job").execute_in_process(run_config={"resources": evil}).success
 """
 
 
@@ -50,7 +57,7 @@ def paper_row(number: int, hours: float, actual: float, paper: float, **changed)
 
 
 @pytest.fixture
-def built_lake(settings):
+def built_lake(settings, tmp_path):
     first, second = uuid.uuid4(), uuid.uuid4()
     rows = [
         journal_row(1, "commanded", first, 0, 0),
@@ -68,9 +75,10 @@ def built_lake(settings):
     ]
     lake.write(settings, "raw.paper_plans", pl.DataFrame(papers), batch_id=uuid.uuid4().hex, mode="replace")
     ensure_manifest(settings)
+    recorded = {"HCP_RECORDED_DIR": str(write_folder(tmp_path, random_prices(96 * 40)))}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", BUILD],
-        cwd=instance.ROOT, env=instance.environment(settings), capture_output=True, text=True, timeout=180,
+        cwd=instance.ROOT, env=instance.environment(settings) | recorded, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return settings
@@ -102,6 +110,22 @@ def query(settings, sql: str) -> list[tuple]:
         return connection.execute(sql).fetchall()
 
 
+def check_backtests(settings) -> None:
+    rows = query(
+        settings,
+        """select strategy, kind, subject, days, mw, gap_closed, count(*), count(*) filter (is_newest),
+                  min(net_usd - mining_usd - energy_usd - switching_usd)
+           from lake.marts.fct_backtest where subject = 'asic-1mw' and known = 'at-start' group by all order by 1""",
+    )
+    gaps = [row[5] for row in rows]
+    assert [row[:5] for row in rows] == [
+        (name, "backtest", "asic-1mw", 30.0, 1.0) for name in ("always_on", "break_even", "oracle")
+    ]
+    assert gaps[0] < gaps[1] == 0 < gaps[2] == 1
+    assert [row[6:8] for row in rows] == [(2, 1)] * 3
+    assert [row[8] for row in rows] == pytest.approx([0.0] * 3, abs=1e-6)
+
+
 def test_marts_are_built_and_as_fresh_as_the_copied_rows(built_lake):
     assert not is_stale(built_lake)
     assert has_tables(built_lake, ["raw.switch_journal", "core.core_hcp__switches", "marts.fct_switches"])
@@ -128,6 +152,7 @@ def test_marts_are_built_and_as_fresh_as_the_copied_rows(built_lake):
            from lake.marts.fct_switch_latency""",
     )
     assert latency == [("hou-1", 7, 8, 2.5, 1.5, 2.0, 0.25, 7.75, 14.0)]
+    check_backtests(built_lake)
     rebuild(built_lake)
     lives = catalogue(
         built_lake, "select begin_snapshot, end_snapshot from ducklake_view where view_name = 'fct_switches'"

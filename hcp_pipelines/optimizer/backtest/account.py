@@ -15,6 +15,7 @@ from hcp_pipelines.optimizer.backtest.simulate import Schedule
 DAYS_PER_BLOCK = 7.0
 DRAWS = 2000
 LEAST_BLOCKS = 4
+SEED = 0  # of the blocks that are drawn
 HOURS_PER_YEAR = 8766.0
 LEAST_GAP_USD_PER_MW_DAY = 1.0  # below it a share of the gap says nothing
 
@@ -67,7 +68,7 @@ def account_of(case: Case, schedule: Schedule) -> Account:
     energy = -case.settled.price_usd_per_mwh * hours * on
     switching = -case.settled.wake_usd * schedule.wakes
     net = revenue + energy + switching
-    day, day_usd = _worst_day(case, net)
+    day, day_usd = worst_day(case, net)
     days = len(case) * hours / 24
     return Account(
         net_usd=net,
@@ -77,14 +78,20 @@ def account_of(case: Case, schedule: Schedule) -> Account:
         wakes=int(schedule.wakes.sum()),
         switches_per_device_day=float(schedule.wakes.sum() + schedule.sleeps.sum()) / days,
         curtailed_mwh=float((~on).sum()) * hours,
-        worst_intervals_usd=float(np.sort(net)[: max(1, len(net) // 100)].sum()),
+        worst_intervals_usd=worst_intervals_usd(net),
         worst_day=day,
         worst_day_usd=day_usd,
         guarded=schedule.guarded,
     )
 
 
-def _worst_day(case: Case, net: Floats) -> tuple[str, float]:
+def worst_intervals_usd(net: Floats) -> float:
+    """Dollars in the worst 1 % of intervals, at least one."""
+    return float(np.sort(net)[: max(1, len(net) // 100)].sum())
+
+
+def worst_day(case: Case, net: Floats) -> tuple[str, float]:
+    """The UTC day that earned least, and its dollars."""
     days = case.starts_us // MICROSECONDS_PER_DAY
     by_day = pl.DataFrame({"day": days, "usd": net}).group_by("day").agg(pl.col("usd").sum()).sort("usd", "day")
     return f"{instant(int(by_day['day'][0]) * MICROSECONDS_PER_DAY):%Y-%m-%d}", float(by_day["usd"][0])
@@ -136,13 +143,13 @@ def gap_closed(
     return GapClosed(float(gain.sum() / gap.sum()), low, high, per_year, month, month_usd)
 
 
-def block_interval(gain: Floats, gap: Floats, seed: int = 0) -> Interval:
+def block_interval(gain: Floats, gap: Floats, seed: int = SEED) -> Interval:
     """5 % and 95 % quantiles of Σ gain / Σ gap over blocks drawn with replacement; None with fewer than four blocks."""
     return _interval_90([(gain, gap)], seed)
 
 
 def mean_interval(
-    parts: Sequence[tuple[Case, Mapping[str, Account]]], name: str, other: str, seed: int = 0
+    parts: Sequence[tuple[Case, Mapping[str, Account]]], name: str, other: str, seed: int = SEED
 ) -> Interval:
     """The 90 % interval of a strategy's mean share over several efficiencies of one window, less another strategy's.
 

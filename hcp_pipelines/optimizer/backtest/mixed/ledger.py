@@ -23,6 +23,8 @@ class Ledger:
     usd: Mapping[str, Floats]
     load_mw: Floats
     wakes_mw: float
+    switches_per_device_day: float  # wakes and sleeps of miners, by MW
+    curtailed_mwh: float  # that miners at full power would have drawn
     jobs: int
     deadlines_missed: int
     peak_load_mw: tuple[float, ...]  # mean load in each charged hour
@@ -49,7 +51,8 @@ def settle(world: World, done: Actions) -> Ledger:
     settled = [case.settled for case in world.cases]
     hashing = np.where(done.power >= 1.0, 1.0, done.power * (ECO_HASH / ECO_POWER))
     is_on = done.power > 0
-    wakes = is_on & ~np.c_[np.ones(len(is_on), dtype=np.bool_), is_on[:, :-1]]
+    was_on = np.c_[np.ones(len(is_on), dtype=np.bool_), is_on[:, :-1]]
+    wakes = is_on & ~was_on
     load = (mining_mw * done.power).sum(axis=0) + done.inference_mw.sum(axis=0) + done.training_mw.sum(axis=0)
     sold_mw = np.repeat((mining_mw * done.sold).sum(axis=0), world.steps)
     short_mw = np.maximum(sold_mw - (mining_mw * done.power).sum(axis=0), 0.0)
@@ -68,7 +71,9 @@ def settle(world: World, done: Actions) -> Ledger:
     missed, jobs = _missed(world, done)
     hourly = load.reshape(-1, world.steps).mean(axis=1)
     peaks = tuple(float(mw) for mw in hourly[world.charge > 0])
-    return Ledger(usd, load, float((mining_mw * wakes).sum()), jobs, missed, peaks)
+    per_day = float((mining_mw * (is_on != was_on)).sum() / mining_mw.sum()) / (len(world) * hours / 24)
+    curtailed = hours * float((mining_mw * (1.0 - done.power)).sum())
+    return Ledger(usd, load, float((mining_mw * wakes).sum()), per_day, curtailed, jobs, missed, peaks)
 
 
 def _missed(world: World, done: Actions) -> tuple[int, int]:
