@@ -33,6 +33,7 @@ COMMANDS = {
     "tls": ("tls",),
     "bench": ("bench",),
     "backtest": ("backtest",),
+    "forecast": ("forecast",),
 }
 _MODULE_OF = {name: module for module, names in COMMANDS.items() for name in names}
 

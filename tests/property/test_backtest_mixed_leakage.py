@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hcp_pipelines.forecasting import peaks
+from hcp_pipelines.forecasting.hindsight import TrainedTooLateError, refuse_hindsight
 from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.folder import Sources
@@ -14,9 +15,7 @@ from hcp_pipelines.optimizer.backtest.mixed import learning, reserves
 from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, decide
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
 from hcp_pipelines.optimizer.backtest.request import Request
-from hcp_pipelines.optimizer.backtest.run import TrainedTooLateError, refuse_hindsight
 from hcp_pipelines.optimizer.backtest.simulate import Strikes
-from hcp_pipelines.optimizer.backtest.strategies import Hysteresis
 from tests.support.mixed import hourly_grid, world
 
 DRAWS = 50
@@ -168,5 +167,5 @@ def test_each_month_is_learnt_from_what_was_over_when_its_first_day_s_figures_ca
 def test_models_that_learnt_from_the_window_are_refused():
     start = STARTS[0]
     with pytest.raises(TrainedTooLateError):
-        refuse_hindsight(Hysteresis(trained_until=start + timedelta(hours=1)), start)
+        refuse_hindsight("hysteresis", start + timedelta(hours=1), start)
     assert MIXED_100MW.peaks.usd_per_mw == 16_250

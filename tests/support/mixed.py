@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from hcp_pipelines.forecasting.horizon_features import PowerSeries
 from hcp_pipelines.forecasting.hours import HOUR_US, hours_of, microseconds
 from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.mixed.site import DailyJob, InferenceClass, MinerGroup, MixedSite
@@ -28,6 +29,16 @@ def hourly_grid(hours, start=START, seed=0):
     starts = microseconds(start) + n.astype(np.int64) * HOUR_US
     temperature = 25 + 8 * np.sin((n - 8) / 24 * 2 * np.pi)
     return hours_of(starts, random.exponential(6.0, (3, hours)), load, forecast, temperature)
+
+
+def power_series(hours, start=START, seed=0):
+    """Prices that follow demand, with spikes, day-ahead prices that see half of it, and wind."""
+    random, grid = np.random.default_rng(seed), hourly_grid(hours, start, seed)
+    usual = 20 + (grid.load_mw - 45_000) / 800
+    real_time = usual * random.uniform(0.7, 1.3, hours) + np.where(random.random(hours) < 0.02, 200.0, 0.0)
+    return PowerSeries(
+        "HB_TEST", grid, real_time, real_time * random.uniform(0.8, 1.2, hours), usual, random.uniform(2e3, 2e4, hours)
+    )
 
 
 def world(days=10, seed=0, revenues=(70.0, 45.0), model=Known.AT_START, charges=()):

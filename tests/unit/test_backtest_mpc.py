@@ -11,13 +11,14 @@ from click.testing import CliRunner
 
 from hcp_pipelines.cli.main import cli
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.forecasting.hindsight import TrainedTooLateError
 from hcp_pipelines.optimizer import waiting
 from hcp_pipelines.optimizer.backtest import folder, request
 from hcp_pipelines.optimizer.backtest.account import account_of
 from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.mpc import Mpc, lesson_of, outlook_of, trained
 from hcp_pipelines.optimizer.backtest.oracle import optimum_usd
-from hcp_pipelines.optimizer.backtest.run import TrainedTooLateError, result_of
+from hcp_pipelines.optimizer.backtest.run import result_of
 from hcp_pipelines.optimizer.backtest.simulate import simulate
 from hcp_pipelines.optimizer.backtest.strategies import BreakEven, Hysteresis, Oracle
 from tests.support.recorded import DAY, plain_case, random_prices, write_folder

@@ -52,12 +52,22 @@ def load(sources: Sources, start: datetime, end: datetime) -> Recorded:
     Raises:
         SeriesError: a file is missing or wrong, or the prices don't cover the window.
     """
-    rt_file, prices = _real_time(sources, start, end)
+    rt_file, da_file, prices, day_ahead = load_prices(sources, start, end)
     network_file = sources.network or first(sources, "--network FILE", (series.DAY, HASHPRICE))
     network = series.read_columns(network_file, (series.DAY, HASHPRICE))
-    da_file, day_ahead = _day_ahead(sources, prices)
     files = {"rt": rt_file.name, "network": network_file.name} | ({"da": da_file.name} if da_file else {})
     return Recorded(prices, day_ahead, series.daily_hashprice(network, network_file.name), files)
+
+
+def load_prices(sources: Sources, start: datetime, end: datetime) -> tuple[Path, Path | None, Prices, Floats]:
+    """The files of a point's real-time and day-ahead prices, and both by interval, with their history before the window.
+
+    Raises:
+        SeriesError: a file is missing or wrong, or the prices don't cover the window.
+    """
+    rt_file, prices = _real_time(sources, start, end)
+    da_file, day_ahead = _day_ahead(sources, prices)
+    return rt_file, da_file, prices, day_ahead
 
 
 def elsewhere(sources: Sources, own: Prices, end: datetime) -> list[tuple[Prices, Floats]]:
@@ -69,7 +79,7 @@ def elsewhere(sources: Sources, own: Prices, end: datetime) -> list[tuple[Prices
     """
     found: list[Prices] = []
     files = {
-        *_files(sources, (START, REAL_TIME, POINT)),
+        *files_with(sources, (START, REAL_TIME, POINT)),
         *([sources.rt] if sources.rt and POINT in _columns(sources.rt) else []),
     }
     for file in sorted(files):
@@ -97,7 +107,7 @@ def _stretches(rows: pl.DataFrame, point: str, name: str, step_minutes: int) -> 
 def _real_time(sources: Sources, start: datetime, end: datetime) -> tuple[Path, Prices]:
     """The finest series of the point that covers the window; what it lacks or has wrong inside the window is refused."""
     seen: list[_Candidate] = []
-    for file in [sources.rt] if sources.rt else _files(sources, (START, REAL_TIME)):
+    for file in [sources.rt] if sources.rt else files_with(sources, (START, REAL_TIME)):
         rows = _rows_of(file, sources.point, REAL_TIME).filter(pl.col(START).is_null() | (pl.col(START) < end))
         if len(rows) > 1:
             seen.append(_Candidate.of(file, rows))
@@ -161,7 +171,7 @@ def _rows_of(file: Path, point: str, column: str) -> pl.DataFrame:
 
 def _day_ahead(sources: Sources, prices: Prices) -> tuple[Path | None, Floats]:
     """The day-ahead price of each interval, NaN where none is recorded."""
-    for file in [sources.da] if sources.da else _files(sources, (START, DAY_AHEAD)):
+    for file in [sources.da] if sources.da else files_with(sources, (START, DAY_AHEAD)):
         rows = _rows_of(file, prices.point, DAY_AHEAD).drop_nulls(START).unique(START, keep="last")
         if len(rows):
             hours = pl.DataFrame({START: pl.Series(prices.starts_us).cast(pl.Datetime("us", "UTC")).dt.truncate("1h")})
@@ -171,7 +181,7 @@ def _day_ahead(sources: Sources, prices: Prices) -> tuple[Path | None, Floats]:
     return None, np.full(len(prices.starts_us), np.nan)
 
 
-def _files(sources: Sources, columns: tuple[str, ...]) -> list[Path]:
+def files_with(sources: Sources, columns: tuple[str, ...]) -> list[Path]:
     """Files of the folder that have the columns, by name."""
     if sources.folder is None:
         return []
@@ -194,7 +204,7 @@ def first(sources: Sources, option: str, columns: tuple[str, ...]) -> Path:
     Raises:
         SeriesError: there is none.
     """
-    files = _files(sources, columns)
+    files = files_with(sources, columns)
     if not files:
         raise SeriesError(f"no file with {' and '.join(columns)} in {sources.folder}. Give {option}.")
     return files[0]

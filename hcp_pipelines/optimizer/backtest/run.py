@@ -9,7 +9,7 @@ from datetime import datetime
 
 import numpy as np
 
-from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.forecasting.hindsight import refuse_hindsight
 from hcp_pipelines.forecasting.hours import microseconds
 from hcp_pipelines.optimizer.backtest import folder
 from hcp_pipelines.optimizer.backtest.account import Account, GapClosed, account_of, gap_closed
@@ -27,10 +27,6 @@ from hcp_pipelines.optimizer.backtest.simulate import Schedule, simulate
 from hcp_pipelines.optimizer.backtest.strategies import AlwaysOn, BreakEven, Oracle, Strategy, chosen_hysteresis
 
 Progress = Callable[[str, int, int], None]  # what is done, how many of how many
-
-
-class TrainedTooLateError(ConfigError):
-    """A strategy knows what came after the window's start: its back-test would be worth nothing."""
 
 
 @dataclass(frozen=True)
@@ -95,21 +91,11 @@ def result_of(whole: Case, start: datetime, strategies: Sequence[Strategy]) -> R
     window = whole.cut(first, len(whole))
     schedules: dict[str, Schedule] = {}
     for strategy in strategies:
-        refuse_hindsight(strategy, start)
+        refuse_hindsight(strategy.name, strategy.trained_until, start)
         strikes = strategy.strikes(whole).cut(first)
         schedules[strategy.name] = simulate(window, strikes, is_guarded=strategy.is_guarded)
     accounts = {name: account_of(window, schedule) for name, schedule in schedules.items()}
     return Result(window, schedules, accounts, {name: gap_closed(window, accounts, name) for name in accounts})
-
-
-def refuse_hindsight(strategy: Strategy, start: datetime) -> None:
-    """Raise TrainedTooLateError for a strategy that has learnt from what came after an instant."""
-    until = strategy.trained_until
-    if until is not None and until > start:
-        raise TrainedTooLateError(
-            f"{strategy.name} was trained until {until:%Y-%m-%dT%H:%MZ}, past the window's start at {start:%Y-%m-%dT%H:%MZ}: "
-            "it knows what it is asked to foresee. Train it until the start at the latest (--train-until), or start later."
-        )
 
 
 def _notes(request: Request, recorded: Recorded, cases: Sequence[Case]) -> list[str]:

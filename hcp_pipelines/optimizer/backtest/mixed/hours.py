@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hcp_pipelines.forecasting.hours import Hours, hours_of
+from hcp_pipelines.forecasting.hours import HOUR_US, Hours, hours_of
 from hcp_pipelines.optimizer.backtest import folder, series
 from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.mixed.site import PRODUCTS
-from hcp_pipelines.optimizer.backtest.series import Floats
+from hcp_pipelines.optimizer.backtest.series import Floats, Prices
 
 LOAD, FORECAST, TEMPERATURE = "ercot_load_mw", "da_demand_forecast_mw", "temperature_c"
 
@@ -39,6 +39,19 @@ def _frame(sources: Sources, option: str, columns: tuple[str, ...]) -> pl.DataFr
     file = folder.first(sources, f"a folder with {option}: --prices DIR", (series.START, *columns))
     frame = series.read_columns(file, (series.START, *columns))
     return frame.drop_nulls(series.START).unique(series.START, keep="last").sort(series.START)
+
+
+def hourly(prices: Prices, day_ahead: Floats, hours: Hours, steps: int) -> tuple[Floats, Floats]:
+    """Day-ahead price [h] and real-time prices [h, step] on the grid of the hours, NaN where there are none."""
+    starts = prices.starts_us
+    at = np.searchsorted(hours.starts_us, starts, side="right") - 1
+    step = (starts - hours.starts_us[at]) // (HOUR_US // steps)
+    real_time = np.full((len(hours), steps), np.nan)
+    inside = (at >= 0) & (step < steps)
+    real_time[at[inside], step[inside]] = prices.usd_per_mwh[inside]
+    by_hour = np.full(len(hours), np.nan)
+    by_hour[at[inside]] = day_ahead[inside]
+    return by_hour, real_time
 
 
 def as_intervals(hourly: npt.NDArray[np.float64], steps: int) -> Floats:

@@ -8,15 +8,17 @@ from datetime import datetime
 import numpy as np
 
 from hcp_pipelines.forecasting import peaks
+from hcp_pipelines.forecasting.hindsight import refuse_hindsight
 from hcp_pipelines.forecasting.hours import HOUR_US, Hours, instant, microseconds
 from hcp_pipelines.optimizer.backtest import mpc
 from hcp_pipelines.optimizer.backtest.folder import Recorded
 from hcp_pipelines.optimizer.backtest.mixed import reserves
+from hcp_pipelines.optimizer.backtest.mixed.hours import hourly
 from hcp_pipelines.optimizer.backtest.mixed.rules import ECO_WORTH, FULL_OVER_ECO_WORTH, is_plain_peak
 from hcp_pipelines.optimizer.backtest.mixed.site import MixedSite
 from hcp_pipelines.optimizer.backtest.mixed.world import World
 from hcp_pipelines.optimizer.backtest.request import Request, case_of, training_cases
-from hcp_pipelines.optimizer.backtest.run import Progress, refuse_hindsight
+from hcp_pipelines.optimizer.backtest.run import Progress
 from hcp_pipelines.optimizer.backtest.series import Floats, Ints, SeriesError
 from hcp_pipelines.optimizer.backtest.strategies import AlwaysOn, BreakEven, Strategy, chosen_hysteresis
 
@@ -33,7 +35,7 @@ def world_of(request: Request, recorded: Recorded, hours: Hours, site: MixedSite
     first = recorded.prices.row_at(request.start)
     cases = tuple(whole.cut(first, len(whole)) for whole in wholes)
     rows = hours.row_at(request.start) + np.arange(len(cases[0]) // steps)
-    day_ahead, real_time = _hourly(recorded, hours, steps)
+    day_ahead, real_time = hourly(recorded.prices, recorded.day_ahead, hours, steps)
     parts = [
         (until, part, reserves.trained(hours, day_ahead, real_time, until))
         for until, part in lessons(request, hours, rows)
@@ -87,7 +89,7 @@ def _followed(request: Request, recorded: Recorded, progress: Progress) -> list[
             mpc.trained(training, request.trained_until, lambda done, total: progress("training", done, total))
         )
     for strategy in found:
-        refuse_hindsight(strategy, request.start)
+        refuse_hindsight(strategy.name, strategy.trained_until, request.start)
     return found
 
 
@@ -100,19 +102,6 @@ def _steps(request: Request, recorded: Recorded) -> int:
             "Choose --from and --to at full hours, and prices whose intervals divide the hour."
         )
     return 60 // minutes
-
-
-def _hourly(recorded: Recorded, hours: Hours, steps: int) -> tuple[Floats, Floats]:
-    """Day-ahead price [h] and real-time prices [h, step] on the grid of the hours, NaN where there are none."""
-    starts: Ints = recorded.prices.starts_us
-    at = np.searchsorted(hours.starts_us, starts, side="right") - 1
-    step = (starts - hours.starts_us[at]) // (HOUR_US // steps)
-    real_time = np.full((len(hours), steps), np.nan)
-    inside = (at >= 0) & (step < steps)
-    real_time[at[inside], step[inside]] = recorded.prices.usd_per_mwh[inside]
-    day_ahead = np.full(len(hours), np.nan)
-    day_ahead[at[inside]] = recorded.day_ahead[inside]
-    return day_ahead, real_time
 
 
 def peak_chances(hours: Hours, rows: Ints, site: MixedSite, until: datetime) -> tuple[Floats, Floats, np.ndarray]:

@@ -1,0 +1,51 @@
+"""A settlement point's series from recorded files, as the price forecasts see them. What a folder lacks besides prices is NaN."""
+
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+
+from hcp_pipelines.forecasting.horizon_features import PowerSeries
+from hcp_pipelines.forecasting.hours import HOUR_US, MICROSECONDS_PER_MINUTE, hours_of
+from hcp_pipelines.optimizer.backtest import folder, series
+from hcp_pipelines.optimizer.backtest.folder import Sources
+from hcp_pipelines.optimizer.backtest.mixed.hours import FORECAST, LOAD, TEMPERATURE, hourly
+from hcp_pipelines.optimizer.backtest.mixed.site import PRODUCTS
+from hcp_pipelines.optimizer.backtest.series import Floats, SeriesError
+
+WIND = "wind_gen_mw"
+MCPC = tuple(f"{product}_mcpc_usd_per_mw_h" for product in PRODUCTS)
+
+
+def load_power_series(sources: Sources, start: datetime, end: datetime) -> tuple[PowerSeries, list[str]]:
+    """The series of a point until an instant, and the names of the columns that no file of the folder has.
+
+    Raises:
+        SeriesError: the prices don't cover [start, end), or their intervals don't divide the hour.
+    """
+    _, _, prices, day_ahead = folder.load_prices(sources, start, end)
+    if 60 % prices.step_minutes:
+        raise SeriesError(f"prices of {prices.step_minutes} minutes: intervals must divide the hour")
+    steps = 60 // prices.step_minutes
+    first = prices.starts_us[0] // HOUR_US * HOUR_US
+    starts = np.arange(
+        first, prices.starts_us[-1] + prices.step_minutes * MICROSECONDS_PER_MINUTE, HOUR_US, dtype=np.int64
+    )
+    grid = pl.DataFrame({series.START: pl.Series(starts).cast(pl.Datetime("us", "UTC"))})
+    found = {name: _column(sources, name, grid) for name in (LOAD, FORECAST, TEMPERATURE, WIND, *MCPC)}
+    hours = hours_of(starts, np.stack([found[name] for name in MCPC]), found[LOAD], found[FORECAST], found[TEMPERATURE])
+    by_hour, real_time = hourly(prices, day_ahead, hours, steps)
+    loaded = PowerSeries(prices.point, hours, real_time.mean(axis=1), real_time[:, -1], by_hour, found[WIND])
+    missing = [name for name, values in {**found, series.DAY_AHEAD: by_hour}.items() if not np.isfinite(values).any()]
+    return loaded, missing
+
+
+def _column(sources: Sources, name: str, grid: pl.DataFrame) -> Floats:
+    """A column by hour of the grid, from the first file that has it; NaN where there is none."""
+    file = next(iter(folder.files_with(sources, (series.START, name))), None)
+    if file is None:
+        return np.full(len(grid), np.nan)
+    rows = series.read_columns(file, (series.START, name)).drop_nulls(series.START).unique(series.START, keep="last")
+    joined = grid.join(rows, on=series.START, how="left", maintain_order="left")
+    values: Floats = joined[name].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+    return values

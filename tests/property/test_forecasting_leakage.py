@@ -1,0 +1,100 @@
+"""The price forecast looks not ahead: what was not known when it was asked is shuffled or blanked, and it stays bit by bit."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from hcp_pipelines.forecasting import quantiles
+from hcp_pipelines.forecasting.baselines import ANCHOR, LEVELS, POINT_FORECASTS, learn_baseline, pairs, point_forecast
+from hcp_pipelines.forecasting.hindsight import TrainedTooLateError
+from hcp_pipelines.forecasting.horizon_features import horizon_columns
+from hcp_pipelines.forecasting.hours import instant
+from hcp_pipelines.forecasting.quantiles import QuantileModel, training_rows
+from tests.property.test_backtest_mixed_leakage import DRAWS, STARTS, EveryColumn, changed
+from tests.support.mixed import power_series
+
+DAYS = 14  # the clocks change on the seventh
+
+
+def drawn(how):
+    """(row asked, series, the same with everything that was not known when that hour began changed)."""
+    random = np.random.default_rng(1)
+    for n in range(DRAWS):
+        whole = power_series(24 * DAYS, STARTS[n % 3], seed=n)
+        t = int(random.integers(48, 24 * DAYS - 48))
+        yield t, whole, as_known(whole, t, how, random)
+
+
+def as_known(whole, t, how, random):
+    rows, hours = np.arange(len(whole.hours)), whole.hours
+    over, published = rows < t, hours.ahead_rows < t
+
+    def later(values):
+        return changed(values, ~over, how, random)
+
+    def ahead(values):
+        return changed(values, ~published, how, random)
+
+    other = replace(
+        hours, load_mw=later(hours.load_mw), temperature_c=later(hours.temperature_c), mcpc=ahead(hours.mcpc),
+        forecast_mw=ahead(hours.forecast_mw),
+    )  # fmt: skip
+    return replace(
+        whole, hours=other, real_time=later(whole.real_time), last_interval=later(whole.last_interval),
+        day_ahead=ahead(whole.day_ahead), wind_mw=later(whole.wind_mw),
+    )  # fmt: skip
+
+
+def every_column():
+    names = tuple(horizon_columns(power_series(24 * 9), *pairs(np.array([100]), 24 * 9)))
+    return QuantileModel(tuple(EveryColumn() for _ in LEVELS), names, STARTS[0])
+
+
+@pytest.mark.parametrize("how", ["shuffle", "blank"])
+def test_forecasts_and_baselines(how):
+    model = every_column()
+    for t, whole, other in drawn(how):
+        asked = pairs(np.arange(24, t + 1), len(whole.hours))
+        one, two = (horizon_columns(series, *asked) for series in (whole, other))
+        assert [name for name in one if one[name].tobytes() != two[name].tobytes()] == []
+        for name in (*POINT_FORECASTS, ANCHOR):
+            assert point_forecast(name, whole, *asked).tobytes() == point_forecast(name, other, *asked).tobytes(), name
+        latest = pairs(np.array([t]), len(whole.hours))
+        assert model.predict(whole, *latest).tobytes() == model.predict(other, *latest).tobytes()
+
+
+@pytest.mark.parametrize("how", ["shuffle", "blank"])
+def test_what_is_learnt(how, monkeypatch):
+    monkeypatch.setattr(quantiles, "LEAST_HOURS", 24)
+    for t, whole, other in drawn(how):
+        until = instant(int(whole.hours.starts_us[t]))
+        if t > 24 * 8:
+            for one, two in zip(training_rows([whole], until)[1:], training_rows([other], until)[1:], strict=True):
+                assert one.tobytes() == two.tobytes()
+        one, two = (learn_baseline([series], until) for series in (whole, other))
+        assert one.errors_usd_per_mwh.tobytes() == two.errors_usd_per_mwh.tobytes()
+
+
+def test_asking_an_hour_too_early_would_be_noticed():
+    model, caught = every_column(), 0
+    for t, whole, other in drawn("shuffle"):
+        early = pairs(np.array([t + 1]), len(whole.hours))
+        caught += model.predict(whole, *early).tobytes() != model.predict(other, *early).tobytes()
+    assert caught == DRAWS
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_what_has_learnt_from_the_hours_asked_refuses(start):
+    series = power_series(24 * 9, start)
+    until = start + timedelta(hours=100)
+    asked = pairs(np.array([99]), len(series.hours))
+    names = tuple(horizon_columns(series, *asked))
+    forecasts = (QuantileModel(tuple(EveryColumn() for _ in LEVELS), names, until), learn_baseline([series], until))
+    for forecast in forecasts:
+        forecast.predict(series, *pairs(np.array([100]), len(series.hours)))
+        with pytest.raises(
+            TrainedTooLateError, match=f"{forecast.method} was trained until {until:%Y-%m-%dT%H:%M}Z, past"
+        ):
+            forecast.predict(series, *asked)
