@@ -86,6 +86,8 @@ def judge(
     ack = pb.Ack(command_id=command.command_id, seq=0)
     accepted: Accepted = []
     room = SLOTS_ON_THE_WIRE
+    if bars is not None and not bars.may_not_rise.any():
+        bars = None
     for assignment in command.assignments:
         slots = decode_slots(assignment.slots, SLOTS_ON_THE_WIRE)
         room -= len(slots)

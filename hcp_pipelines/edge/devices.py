@@ -27,12 +27,11 @@ from hcp_pipelines.edge.recovery import Known, is_local
 from hcp_pipelines.edge.settling import Pending
 from hcp_pipelines.edge.shape import UNKNOWN_STATE, SiteShape
 from hcp_pipelines.edge.tasks import Tasks
+from hcp_pipelines.edge.under_way import Told, UnderWay
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots, encode_slots
 
-PENDING_MAX = 4_096  # assignments whose devices have not settled; above it commands are deferred
-STATE_NAMES_MAX = 1000
-BOOK_AFTER_S = 0.05  # ramps are counted when the acks of a tick are out
+BOOK_AFTER_S = 0.05  # ramps are counted, and settling begins, when the acks of a tick are out
 
 OnReading = Callable[[Reading], None]
 
@@ -57,7 +56,10 @@ class Devices:
         self.power_kw = np.zeros(shape.slots, dtype=np.float32)
         self._is_power_known = self._is_adopting = False
         self._newest, self._last_number = known.newest, known.last_number
-        self._pending = [self._expect(c, n, u.state, u.slots, u.number) for (c, n), u in known.unfinished.items()]
+        self._under_way = UnderWay(
+            shape, clock, period_ms,
+            (Told(c, n, u.state, u.slots, u.number) for (c, n), u in known.unfinished.items()),
+        )  # fmt: skip
         self._storing = 0
         self.turn = asyncio.Lock()  # who changes what devices should do holds it from the check to the handing over
         self.listeners: list[OnReading] = []  # told of each reading, once it is known here
@@ -78,7 +80,7 @@ class Devices:
     @property
     def has_room(self) -> bool:
         """Whether more can be told before what was told has settled."""
-        return len(self._pending) < PENDING_MAX
+        return self._under_way.has_room
 
     @property
     def is_telling(self) -> bool:
@@ -111,33 +113,31 @@ class Devices:
 
     async def run(self) -> None:
         """Keep the driver connected until cancelled."""
-        await self._driver.run(Callbacks(self._take_baseline, self._drive_again, self._take_power, self._note_told))
+        await self._driver.run(
+            Callbacks(self._take_baseline, self._drive_again, self._take_power, self._under_way.note_told)
+        )
 
     def carry_out(self, command_id: str, accepted: Accepted) -> None:
-        """Hand over what is stored. From now on it is what the devices should do."""
+        """Hand over what is stored. From now on it is what the devices should do; the rest waits until the ack is out."""
         now_s = self._clock.now().timestamp()
         for taken in accepted:
-            index, state, slots = taken.index, taken.state, taken.slots
+            state, slots = taken.state, taken.slots
             self._last_number += 1
-            pending = self._expect(command_id, index, state, slots, self._last_number)
-            pending.begin(now_s)
-            self._pending.append(pending)
             moved = self._movable(slots, state)
             if len(moved) < len(slots):
                 self.held_back(np.setdiff1d(slots, moved))
             before = self.states[moved]
-            self.states[moved], self._newest[moved] = state, pending.number
+            self.states[moved], self._newest[moved] = state, self._last_number
             told = self._reachable(moved)
-            if self._driver.hand_over(
-                command_id, index, state, taken.bitmap if len(told) == len(slots) else encode_slots(told)
-            ):
-                pending.hold()
+            bitmap = taken.bitmap if len(told) == len(slots) else encode_slots(told)
+            finish = self._driver.hand_over(command_id, taken.index, state, bitmap)
+            self._under_way.note(Told(command_id, taken.index, state, slots, self._last_number, now_s, finish))
             self.book.note(now_s, moved, before, state)
-        asyncio.get_running_loop().call_later(BOOK_AFTER_S, self.book.book_noted)
+        asyncio.get_running_loop().call_later(BOOK_AFTER_S, self._book)
 
     def drive_again(self, mask: npt.NDArray[np.bool_]) -> None:
         """Tell devices once more what has not settled."""
-        for pending in self._pending:
+        for pending in self._under_way.pending:
             self._drive(pending, pending.waiting[mask[pending.waiting]])
 
     def fill(self, state: pb.FacilityState) -> None:
@@ -147,27 +147,19 @@ class Devices:
         state.states, state.observed = self.states.tobytes(), observed.tobytes()
         state.power_kw = state.devices_kw = self.shape.meter_kw(self.power_kw)
         state.dark = encode_slots(np.flatnonzero(self.bars.dark).astype(np.uint32))
-        state.unfinished_command_ids.extend(sorted({p.command_id for p in self._pending})[:STATE_NAMES_MAX])
+        state.unfinished_command_ids.extend(self._under_way.command_ids())
         state.reachable = encode_slots(there) if self.is_ready else b""
 
     def unfinished(self) -> list[pb.Command]:
         """What has not settled, for a snapshot."""
-        return [
-            pb.Command(
-                command_id=p.command_id,
-                assignments=[pb.Assignment(index=p.index, state=p.state, slots=encode_slots(p.waiting))],
-            )
-            for p in self._pending
-        ]
+        return self._under_way.as_commands()
 
     # -- power and settling -------------------------------------------------------------------------------------------
 
-    def _expect(self, command_id: str, index: int, state: int, slots: Slots, number: int) -> Pending:
-        there = self.shape.in_state(state)
-        settle_s = float(there.settle_s[slots].max(initial=0.0))
-        # two real samples may lie between the order and its first effect, whatever the clock's speed
-        slack_s = 2 * self._period_ms / 1000 * self._clock.speed
-        return Pending(command_id, index, state, slots, there.power_kw[slots], settle_s + slack_s, number)
+    def _book(self) -> None:
+        """Take in what was told, and what it uses of the ramps."""
+        self.book.book_noted()
+        _ = self._under_way.pending
 
     def _take_power(self, reading: Reading) -> None:
         self.power_kw = (reading.values[: self.shape.slots] / 1000.0).astype(np.float32)
@@ -176,9 +168,7 @@ class Devices:
         if not self._is_adopting and self._unknown_but_seen().any():
             self._is_adopting = True
             self._tasks.spawn(self._adopt_seen())
-        decided = [p for p in self._pending if p.observe(self.power_kw, self._newest, reading.simulated_at_s)]
-        if decided:
-            self._pending = [p for p in self._pending if p not in decided]
+        if decided := self._under_way.decided(self.power_kw, self._newest, reading.simulated_at_s):
             self._tasks.spawn(self._report(decided, reading.simulated_at_s))
         for listener in self.listeners:
             listener(reading)
@@ -199,7 +189,7 @@ class Devices:
                 await self._log.append([(m.seq, "settled", m.SerializeToString()) for m in messages])
         except StorageError as error:
             self._log_line.error("settling could not be stored; tried again with the next sample", error=str(error))
-            self._pending.extend(decided)
+            self._under_way.put_back(decided)
             return
         for pending, message in zip(decided, messages, strict=True):
             metrics.SETTLED.labels("failed").inc(len(pending.failed))
@@ -260,15 +250,9 @@ class Devices:
         finally:
             self._is_adopting = False
 
-    def _note_told(self, command_id: str, index: int) -> None:
-        """Every device of an assignment has been told, or given up: now the last of them has its full time."""
-        for pending in self._pending:
-            if (pending.command_id, pending.index) == (command_id, index):
-                pending.begin(self._clock.now().timestamp())
-
     def _drive_again(self) -> None:
         """The devices can be reached again: what had not settled is told once more, and has its full time once more."""
-        for pending in self._pending:
+        for pending in self._under_way.pending:
             self._drive(pending, pending.waiting)
 
     def _drive(self, pending: Pending, slots: Slots) -> None:
@@ -277,8 +261,10 @@ class Devices:
         left = self._reachable(slots[self._newest[slots] == pending.number])
         for _, mask in self.bars.refusals(left, pending.state, self._lowest_of(left), self.shape) if len(left) else ():
             left = left[~mask]
-        if self._driver.hand_over(pending.command_id, pending.index, pending.state, encode_slots(left)):
+        finish = self._driver.hand_over(pending.command_id, pending.index, pending.state, encode_slots(left))
+        if finish is not None:
             pending.hold()
+            finish()
 
     def _lowest_of(self, slots: Slots) -> npt.NDArray[np.uint8]:
         states = np.zeros(self.shape.slots, dtype=np.uint8)

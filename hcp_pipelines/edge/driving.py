@@ -82,20 +82,19 @@ class SiteDriver:
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, RECONNECT_LAST_S)
 
-    def hand_over(self, command_id: str, index: int, state: int, slots: bytes) -> bool:
-        """Hand an absolute state to the devices; whether `told` will say when they have been.
+    def hand_over(self, command_id: str, index: int, state: int, slots: bytes) -> Callable[[], None] | None:
+        """Hand an absolute state to the devices. What comes back begins the wait for their answer, which `told` then says.
 
-        What can't be handed over now is driven again by `ready`.
+        None where they can't be told now: that is driven again by `ready`.
         """
         if not self.is_ready or not slots:
-            return False
+            return None
         try:
             sent = self.site.send_state(UUID(command_id), index, state, slots)
         except DeviceUnreachableError:
-            return False
+            return None
         self._handed_over += 1
-        self._tasks.spawn(self._finish(command_id, index, sent))
-        return True
+        return lambda: self._begin_to_finish(command_id, index, sent)
 
     async def _connect(self, callbacks: Callbacks) -> None:
         await self.site.connect(self._period_ms)
@@ -122,6 +121,9 @@ class SiteDriver:
         self._heard_at_s = self._clock.monotonic_s()
         if self.is_ready and self._callbacks is not None:
             self._callbacks.power(reading)
+
+    def _begin_to_finish(self, command_id: str, index: int, sent: Sent) -> None:
+        self._tasks.spawn(self._finish(command_id, index, sent))
 
     async def _finish(self, command_id: str, index: int, sent: Sent) -> None:
         try:

@@ -92,7 +92,8 @@ class DurableLog:
         Raises:
             StorageError: the disk refused; nothing of it counts as stored.
         """
-        batch = [(seq, self._framed(seq, kind, payload)) for seq, kind, payload in entries]
+        stored_at = self._now()
+        batch = [(seq, _framed(seq, kind, payload, stored_at)) for seq, kind, payload in entries]
         while self._rolling is not None:
             await self._rolling.wait()
         await self._ahead.append(self, batch)
@@ -104,7 +105,7 @@ class DurableLog:
             StorageError: the disk refused; the old file goes on.
         """
         seq, self._rolling = self.reserve(), asyncio.Event()
-        record, run = self._framed(seq, kind, payload), asyncio.get_running_loop().run_in_executor
+        record, run = _framed(seq, kind, payload, self._now()), asyncio.get_running_loop().run_in_executor
         try:
             await self._ahead.finish(self)
             self._switch_to(await run(None, write_new, self.folder, record), seq, len(record))
@@ -172,9 +173,8 @@ class DurableLog:
 
     # -- files ----------------------------------------------------------------------------------------------------------
 
-    def _framed(self, seq: int, kind: str, payload: bytes) -> bytes:
-        stored_at = self._clock.real_now().astimezone(UTC).isoformat()
-        return framed(pb.LogEntry(seq=seq, kind=kind, payload=payload, stored_at=stored_at))
+    def _now(self) -> str:
+        return self._clock.real_now().astimezone(UTC).isoformat()
 
     def _all_entries(self, after_seq: int, place: int) -> Iterator[pb.LogEntry]:
         """Those from a mark on; from an older file on where there is no mark. A new file may be begun meanwhile."""
@@ -242,6 +242,10 @@ class DurableLog:
                 f"{self}: {lost} bytes from offset {holes[0][0]} on are damaged, with whole entries behind them"
             )
             self._log.error("the log is damaged; what is behind it counts", bytes=lost, regions=holes[:10])
+
+
+def _framed(seq: int, kind: str, payload: bytes, stored_at: str) -> bytes:
+    return framed(pb.LogEntry(seq=seq, kind=kind, payload=payload, stored_at=stored_at))
 
 
 def open_ahead(state_dir: Path, name: str) -> WriteAhead:

@@ -42,7 +42,7 @@ async def test_500_miners_obey_or_are_found_out(folder, settings, database, monk
         await site.start_allocator()
         site.publish_policy()
         await until(lambda: len(site.asleep()) == 0, "a low price wakes every miner", 90)
-        await until(lambda: not site.facility.devices._pending, "and they settle", 90)
+        await until(lambda: not site.facility.devices._under_way.pending, "and they settle", 90)
         assert site.failed_slots() == [], "slow and honest: no alarm"
 
         site.impose(faults.FALSE_ACK, STUBBORN + ONCE)

@@ -42,7 +42,7 @@ async def test_miners_and_gpus_obey_one_allocator_or_are_found_out(folder, setti
         await site.start_allocator()
         site.publish_policy()
         await until(lambda: _all_are(site, FULL, BATCH), "a low price wakes miners and loads GPUs", 30)
-        await until(lambda: not site.facility.devices._pending, "and they settle", 30)
+        await until(lambda: not site.facility.devices._under_way.pending, "and they settle", 30)
         assert site.failed_slots() == [], "slow and honest: no alarm"
 
         site.impose(faults.FALSE_ACK, [DECEIVER])

@@ -135,7 +135,7 @@ async def test_cut_off_with_a_price_of_its_own_it_goes_on_by_the_policy_and_else
 
 
 async def test_a_flood_of_commands_is_deferred_above_what_may_be_under_way(site, monkeypatch):
-    monkeypatch.setattr("hcp_pipelines.edge.devices.PENDING_MAX", 20)
+    monkeypatch.setattr("hcp_pipelines.edge.under_way.PENDING_MAX", 20)
     site.facility.shape.settle_s[:] = 1e6
     site.world.fleet.sites["one"]._tables.power_w[FULL, :] = 900.0  # nothing settles
     owner, other = await site.owner(), await site.owner(facility="two")

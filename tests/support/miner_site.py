@@ -12,7 +12,7 @@ from pyroaring import BitMap
 from hcp_pipelines.allocator.service import Allocator
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.modes import ResourceType
-from hcp_pipelines.edge import devices as edge_devices_module
+from hcp_pipelines.edge import under_way
 from hcp_pipelines.edge.config import EdgeConfig
 from hcp_pipelines.edge.log_files import read_log
 from hcp_pipelines.edge.settling import Pending
@@ -230,7 +230,7 @@ class MinerSite:
             return is_decided
 
         monkeypatch.setattr(Pending, "observe", noted)
-        assert edge_devices_module.Pending is Pending
+        assert under_way.Pending is Pending
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,7 @@ import pytest
 from hcp_pipelines.domain.errors import AlreadyRunningError, StorageError
 from hcp_pipelines.edge import write_ahead
 from hcp_pipelines.edge.durable_log import DurableLog, open_ahead, take_over
-from hcp_pipelines.edge.log_files import read_log
+from hcp_pipelines.edge.log_files import framed, read_log
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
 
@@ -299,7 +299,7 @@ async def test_old_files_go_when_the_journal_has_them_and_they_are_old_or_too_ma
 async def test_a_crash_while_a_new_file_is_begun_loses_nothing(tmp_path, ahead, crashed_after):
     log = DurableLog(tmp_path / "f", ahead)
     await fill(log, 3)
-    body = log._framed(4, "snapshot", b"all")
+    body = framed(pb.LogEntry(seq=4, kind="snapshot", payload=b"all"))
     await log.close()
     (tmp_path / "f" / "log.new").write_bytes(body)
     if crashed_after == "moved":
