@@ -1,4 +1,4 @@
-"""Back-tests as an asset: a run's configuration says what of. The work is in `orchestration.backtesting`."""
+"""Back-tests and replays as assets: a run's configuration says what of. `orchestration.backtesting` and `.replaying` do it."""
 
 from typing import Any
 
@@ -6,9 +6,12 @@ import dagster as dg
 from pydantic import Field
 
 from hcp_pipelines.domain.clock import SystemClock
-from hcp_pipelines.optimizer.backtest.record import Run, store
-from hcp_pipelines.orchestration.backtesting import Asked, markdown, run_backtest, write_page
+from hcp_pipelines.optimizer.backtest.finished import Finished
+from hcp_pipelines.optimizer.backtest.record import BACKTESTS, REPLAYS, Run, store
+from hcp_pipelines.orchestration.backtesting import Asked, instant, markdown, run_backtest, write_page
+from hcp_pipelines.orchestration.replaying import AskedReplay, run_replay
 from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.settings import Settings
 
 GROUP = "backtests"
 
@@ -33,11 +36,43 @@ def raw_hcp__backtests(
 ) -> dg.MaterializeResult[Any]:
     """What strategies would have earned on recorded series, against perfect foresight: one row a strategy."""
     settings = platform.settings()
-    run = Run(context.run_id, config.facility or config.preset, SystemClock().real_now())
+    run = Run(context.run.run_id, config.facility or config.preset, SystemClock().real_now())
     with platform.connection() as connection:
         done = run_backtest(connection, settings, Asked(**config.model_dump()), run)
-    page = write_page(settings.at("reports", "backtest"), run.run_id, done.html())
-    rows = store(settings, done.results)
+    return _materialized(settings, done, run, BACKTESTS)
+
+
+class ReplayConfig(dg.Config):
+    """[start, end) of the platform's own time, UTC; no strategies named: all that can be run."""
+
+    facility: str
+    start: str
+    end: str
+    strategies: list[str] = Field(default_factory=list)
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=["team:decisions"],
+    kinds={"python", "plotly", "ducklake"},
+    deps=["raw_hcp__price_ticks", "raw_hcp__switch_journal", "core_hcp__policies"],
+)
+def raw_hcp__replays(
+    context: dg.AssetExecutionContext, config: ReplayConfig, platform: Platform
+) -> dg.MaterializeResult[Any]:
+    """What strategies would have earned on what the platform recorded, beside what it did earn: one row a strategy."""
+    settings = platform.settings()
+    run = Run(context.run.run_id, config.facility, SystemClock().real_now())
+    window = instant("start", config.start), instant("end", config.end)
+    with platform.connection() as connection:
+        done = run_replay(connection, settings, AskedReplay(config.facility, *window, config.strategies), run)
+    return _materialized(settings, done, run, REPLAYS)
+
+
+def _materialized(settings: Settings, done: Finished, run: Run, table: str) -> dg.MaterializeResult[Any]:
+    """Rows into the lake, the page into a file; both are said in the materialization."""
+    page = write_page(settings.at("reports", table.removeprefix("raw.")), run.run_id, done.html())
+    rows = store(settings, done.results, table)
     return dg.MaterializeResult(
         metadata={
             "results": dg.MetadataValue.md(markdown(done.columns, done.rows, [done.title, *done.lines])),

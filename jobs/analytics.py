@@ -28,6 +28,14 @@ backtest_job = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
+replay_job = dg.define_asset_job(
+    "replay_job",
+    selection=dg.AssetSelection.assets("raw_hcp__replays"),
+    tags={"hcp/kind": "backtest"},
+    description="What strategies would have earned at a facility on the platform's own recorded history; say which and when.",
+    executor_def=dg.in_process_executor,
+)
+
 explanations_schedule = dg.ScheduleDefinition(
     job=explanations_job, cron_schedule="*/10 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
 )

@@ -1,22 +1,40 @@
-"""Code location `analytics`: dbt marts, explanations, back-tests; telemetry and models as they come. May be heavy to import."""
+"""Code location `analytics`: dbt marts, explanations, forecasts, back-tests; telemetry as it comes. May be heavy to import."""
 
 import dagster as dg
 
-from assets.backtests import raw_hcp__backtests
+from assets import forecasts
+from assets.backtests import raw_hcp__backtests, raw_hcp__replays
 from assets.explanations import core_hcp__explanations
 from assets.switches import dbt_cli, switch_models
+from hcp_pipelines.orchestration.io_managers import LakeIOManager
 from hcp_pipelines.orchestration.resources import Platform, fixed
-from jobs.analytics import backtest_job, explanations_job, explanations_schedule, marts_job, marts_schedule
+from jobs.analytics import (
+    backtest_job,
+    explanations_job,
+    explanations_schedule,
+    marts_job,
+    marts_schedule,
+    replay_job,
+)
+from jobs.forecasts import forecasts_job, forecasts_schedule
 from sensors.analytics import first_marts_sensor
 
 defs = dg.Definitions(
-    assets=[switch_models, core_hcp__explanations, raw_hcp__backtests],
-    jobs=[marts_job, explanations_job, backtest_job],
-    schedules=[marts_schedule, explanations_schedule],
+    assets=[
+        switch_models,
+        core_hcp__explanations,
+        raw_hcp__backtests,
+        raw_hcp__replays,
+        *dg.load_assets_from_modules([forecasts]),
+    ],
+    asset_checks=dg.load_asset_checks_from_modules([forecasts]),
+    jobs=[marts_job, explanations_job, backtest_job, replay_job, forecasts_job],
+    schedules=[marts_schedule, explanations_schedule, forecasts_schedule],
     sensors=[first_marts_sensor],
     resources={
         "dbt": fixed(dbt_cli),
         "platform": fixed(Platform()),
+        "lake": fixed(LakeIOManager()),
         "io_manager": dg.mem_io_manager,  # in place of the default, whose folder of pickles a run could choose
     },
     executor=dg.in_process_executor,

@@ -58,9 +58,9 @@ def request_of(settings: Settings, asked: Asked) -> Request:
     Raises:
         ConfigError: a value that is none.
     """
-    _refuse("preset", asked.preset, PRESETS)
-    _refuse("known", asked.known, [each.value for each in Known])
-    _refuse("hashprice", asked.hashprice, HASHPRICES)
+    refuse_unknown("preset", asked.preset, PRESETS)
+    refuse_unknown("known", asked.known, [each.value for each in Known])
+    refuse_unknown("hashprice", asked.hashprice, HASHPRICES)
     if asked.efficiencies_j_per_th and (asked.facility or asked.preset == MIXED):
         raise ConfigError("a mixed facility has miners of its own: leave efficiencies_j_per_th out")
     return Request(
@@ -105,7 +105,8 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]], lines: Se
     return "\n".join([*table, "", *(f"- {line}" for line in lines)])
 
 
-def _refuse(name: str, value: str, there_are: Sequence[str]) -> None:
+def refuse_unknown(name: str, value: str, there_are: Sequence[str]) -> None:
+    """Raise ConfigError for a value that is none of those there are."""
     if value not in there_are:
         raise ConfigError(f"{name}: {value!r} is none; there are {', '.join(there_are) or 'none yet'}")
 
@@ -121,5 +122,5 @@ def _recorded(settings: Settings) -> Path:
 
 def _document(connection: "psycopg.Connection[Any]", facility_id: str) -> FacilityFile:
     documents = dict(connection.execute("select id, document from facilities order by id").fetchall())
-    _refuse("facility", facility_id, list(documents))
+    refuse_unknown("facility", facility_id, list(documents))
     return FacilityFile.model_validate(documents[facility_id])

@@ -4,10 +4,15 @@ import json
 import os
 import signal
 import time
+from datetime import timedelta
 
 import duckdb
 import pytest
 
+from hcp_pipelines.optimizer.backtest.record import Run
+from hcp_pipelines.orchestration.replaying import AskedReplay, run_replay
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.guardian import session_members
 from tests.support.platform import judge
 
@@ -110,6 +115,20 @@ def test_nothing_was_lost_or_doubled_by_all_that(platform):
         verdict = judge(platform)
     assert verdict["commands"] > 0
     assert (verdict["lost"], verdict["doubled"]) == (0, 0)
+
+
+def test_what_the_platform_recorded_can_be_replayed(platform):
+    """By the function behind `replay_job`, on real ticks, policies and switches, kills and all."""
+    first, last = platform.query(
+        "select min(simulated_at), max(simulated_at) from switch_journal where event = 'acked'"
+    )[0]
+    asked = AskedReplay("hou-1", first, last + timedelta(minutes=5))
+    with connect(platform.settings, Role.CONTROL) as connection:
+        results = run_replay(connection, platform.settings, asked, Run("loop", "hou-1", last)).results
+    rows = {row["strategy"]: row for row in results.to_dicts()}
+    assert {"realised", "always_on", "published", "oracle"} <= set(rows)
+    assert max(row["net_usd"] for row in rows.values()) == pytest.approx(rows["oracle"]["net_usd"])
+    assert rows["realised"]["switches_per_device_day"] > 0
 
 
 def test_killing_the_supervisor_leaves_nothing_and_up_starts_clean(platform):

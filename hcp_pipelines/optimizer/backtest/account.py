@@ -9,7 +9,7 @@ import polars as pl
 
 from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.optimizer.backtest.case import Case
-from hcp_pipelines.optimizer.backtest.series import MICROSECONDS_PER_DAY, Floats
+from hcp_pipelines.optimizer.backtest.series import MICROSECONDS_PER_DAY, Floats, Ints
 from hcp_pipelines.optimizer.backtest.simulate import Schedule
 
 DAYS_PER_BLOCK = 7.0
@@ -68,7 +68,7 @@ def account_of(case: Case, schedule: Schedule) -> Account:
     energy = -case.settled.price_usd_per_mwh * hours * on
     switching = -case.settled.wake_usd * schedule.wakes
     net = revenue + energy + switching
-    day, day_usd = worst_day(case, net)
+    day, day_usd = worst_day(case.starts_us, net)
     days = len(case) * hours / 24
     return Account(
         net_usd=net,
@@ -90,9 +90,9 @@ def worst_intervals_usd(net: Floats) -> float:
     return float(np.sort(net)[: max(1, len(net) // 100)].sum())
 
 
-def worst_day(case: Case, net: Floats) -> tuple[str, float]:
+def worst_day(starts_us: Ints, net: Floats) -> tuple[str, float]:
     """The UTC day that earned least, and its dollars."""
-    days = case.starts_us // MICROSECONDS_PER_DAY
+    days = starts_us // MICROSECONDS_PER_DAY
     by_day = pl.DataFrame({"day": days, "usd": net}).group_by("day").agg(pl.col("usd").sum()).sort("usd", "day")
     return f"{instant(int(by_day['day'][0]) * MICROSECONDS_PER_DAY):%Y-%m-%d}", float(by_day["usd"][0])
 

@@ -19,7 +19,7 @@ from hcp_pipelines.optimizer.backtest.run import Report
 from hcp_pipelines.runtime.version import code_version
 from hcp_pipelines.settings import Settings
 
-BACKTESTS = "raw.backtests"
+BACKTESTS, REPLAYS = "raw.backtests", "raw.replays"
 INSTANT = pl.Datetime("us", "UTC")
 _TEXT = ("run_id", "kind", "subject", "settlement_point", "strategy", "known", "hashprice")
 _SHARES = ("gap_closed", "gap_closed_low", "gap_closed_high", "field_gap_closed")
@@ -68,7 +68,7 @@ def store(settings: Settings, results: pl.DataFrame, name: str = BACKTESTS) -> i
     return lake.write(settings, name, results, batch_id=str(results["run_id"][0])).rows
 
 
-def ensure_tables(settings: Settings, names: Sequence[str] = (BACKTESTS,)) -> None:
+def ensure_tables(settings: Settings, names: Sequence[str] = (BACKTESTS, REPLAYS)) -> None:
     """Make the tables, empty, where they are not there yet: the marts are views over them."""
     from hcp_pipelines.storage import lake
 
@@ -84,7 +84,7 @@ def single_rows(report: Report, run: Run) -> Iterator[dict[str, object]]:
         for name, account in result.accounts.items():
             yield (
                 shared
-                | _gap(result.gaps[name])
+                | gap_columns(result.gaps[name])
                 | {
                     "strategy": name,
                     "efficiency_j_per_th": efficiency,
@@ -106,10 +106,10 @@ def mixed_rows(report: MixedReport, run: Run) -> Iterator[dict[str, object]]:
     shared = _shared(report.request, run, report.files, report.notes)
     mw = sum(group.mw for group in report.world.site.groups)
     for name, ledger in report.ledgers.items():
-        day, day_usd = worst_day(report.world.cases[0], ledger.net_usd)
+        day, day_usd = worst_day(report.world.cases[0].starts_us, ledger.net_usd)
         yield (
             shared
-            | _gap(report.gaps[name])
+            | gap_columns(report.gaps[name])
             | {f"{kind}_usd": usd for kind, usd in ledger.parts().items()}
             | {
                 "strategy": name,
@@ -149,7 +149,8 @@ def _shared(request: Request, run: Run, files: Mapping[str, str], notes: Sequenc
     }
 
 
-def _gap(gap: GapClosed) -> dict[str, object]:
+def gap_columns(gap: GapClosed) -> dict[str, object]:
+    """A share of the gap, and what goes with it."""
     return {
         "gap_closed": gap.share,
         "gap_closed_low": gap.low,
