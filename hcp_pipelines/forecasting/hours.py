@@ -11,14 +11,19 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hcp_pipelines.markets.central import CENTRAL
+from hcp_pipelines.markets.central import CENTRAL, operating_day
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+LOAD, FORECAST, TEMPERATURE, WIND = "ercot_load_mw", "da_demand_forecast_mw", "temperature_c", "wind_gen_mw"
+MCPC = tuple(f"{product}_mcpc_usd_per_mw_h" for product in ("rrs", "ecrs", "nspin"))
+GRID = (LOAD, FORECAST, TEMPERATURE, WIND, *MCPC)  # columns of recorded series
+
 MICROSECONDS_PER_MINUTE = 60_000_000
 HOUR_US = 60 * MICROSECONDS_PER_MINUTE
 LAST_KNOWN = time(13)
+PUBLISHED = time(13, 30)  # local time of the day before: when a day's day-ahead figures are known
 
 
 def microseconds(at: datetime) -> int:
@@ -69,6 +74,16 @@ def hours_of(starts_us: Ints, mcpc: Floats, load_mw: Floats, forecast_mw: Floats
     ahead = np.searchsorted(starts_us, [known_us[int(d)] for d in day])
     hour = local.dt.hour().to_numpy().astype(np.int64)
     return Hours(starts_us, mcpc, load_mw, forecast_mw, temperature_c, hour, day, month, ahead)
+
+
+def published_at(at: datetime) -> datetime:
+    """When the day-ahead figures of an instant's local day are known, UTC.
+
+    >>> published_at(datetime(2024, 7, 1, 5, tzinfo=UTC)).isoformat()
+    '2024-06-30T18:30:00+00:00'
+    """
+    before = operating_day(at) - timedelta(days=1)
+    return datetime.combine(before, PUBLISHED, tzinfo=CENTRAL).astimezone(UTC)
 
 
 def _known_us(day: int) -> int:

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.forecasting.hours import Floats, Hours, Ints
+from hcp_pipelines.forecasting.hindsight import refuse_hindsight
+from hcp_pipelines.forecasting.hours import Floats, Hours, Ints, instant
 
 SEASON = (5, 6, 7, 8, 9, 10)  # months that are like those of the charge: learnt from
 FORECAST_ERROR = 0.027  # standard deviation: the forecasts of 2024 are 2.2 % off on average
@@ -39,7 +40,13 @@ class PeakModel:
     trained_until: datetime
 
     def probability(self, hours: Hours, known_rows: Ints, wanted: Ints) -> Floats:
-        """Of the wanted hours. `known_rows`: by hour, how many rows of demand are known when it is asked."""
+        """Of the wanted hours. `known_rows`: by hour, how many rows of demand are known when it is asked.
+
+        Raises:
+            TrainedTooLateError: an hour wanted begins before the model's training ended.
+        """
+        if len(wanted):
+            refuse_hindsight("the model of peaks", self.trained_until, instant(int(hours.starts_us[wanted.min()])))
         rows, is_candidate = features(hours, hours.forecast_mw, known_rows, wanted)
         probability = np.zeros(len(wanted))
         if is_candidate.any():
@@ -82,6 +89,21 @@ def trained(hours: Hours, until: datetime) -> Callable[[bool], PeakModel]:
         return PeakModel(_fitted(rows[is_candidate], is_peak[is_candidate]), until)
 
     return model
+
+
+def chances(hours: Hours, rows: Ints, months: tuple[int, ...], until: datetime) -> tuple[Floats, Floats]:
+    """Probabilities of hours when they begin, and the day before; 0 outside the months (1 to 12) that are charged for.
+
+    Raises:
+        ConfigError: no season ended before `until`, which the model learns from.
+    """
+    charged = np.isin(hours.month_of_year[rows], months)
+    now, ahead = np.zeros(len(rows)), np.zeros(len(rows))
+    if charged.any():
+        model = trained(hours, until)
+        now[charged] = model(False).probability(hours, np.arange(len(hours)), rows[charged])
+        ahead[charged] = model(True).probability(hours, hours.ahead_rows, rows[charged])
+    return now, ahead
 
 
 def _fitted(rows: Floats, is_peak: npt.NDArray[np.bool_]) -> Classifier:

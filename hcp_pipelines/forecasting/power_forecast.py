@@ -26,6 +26,14 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def empty_table() -> pl.DataFrame:
+    """No forecast at all, with the columns of one."""
+    kinds: dict[str, pl.DataType] = dict.fromkeys((*LEVEL_COLUMNS, *POINT_COLUMNS), pl.Float64())
+    kinds |= dict.fromkeys(("settlement_point", "method"), pl.String())
+    kinds |= dict.fromkeys(("issued_at", "start_at", "trained_until"), INSTANT) | {"ahead_h": pl.Int64()}
+    return pl.DataFrame(schema={name: kinds[name] for name in COLUMNS})
+
+
 def best_forecast(lessons: Sequence[PowerSeries], until: datetime, seed: int = 0) -> tuple[PowerForecast, str]:
     """Boosted trees from what was over by an instant, or the baseline; and why, where it is the baseline."""
     try:

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from hcp_pipelines.forecasting.baselines import HORIZONS_H, LEVELS, POINT_FORECASTS
-from hcp_pipelines.forecasting.power_forecast import LEVEL_COLUMNS, POINT_COLUMNS
+from hcp_pipelines.forecasting.power_forecast import INSTANT, LEVEL_COLUMNS, POINT_COLUMNS
 
 ALL = "all"
 PRICE = pl.col("price_usd_per_mwh")
@@ -47,6 +47,14 @@ def scores(table: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([by_horizon, settled.select(pl.lit(ALL).alias("horizon"), *measures)]).with_columns(
         pl.col(pl.Float64).fill_nan(None)
     )
+
+
+def empty_scores() -> pl.DataFrame:
+    """No scores, with the columns that the lake's table has: a day and settlement point, the method, and what `scores` gives."""
+    keys = {"day_start_at": INSTANT, "settlement_point": pl.String(), "method": pl.String(), "horizon": pl.String()}
+    measures = [f"{kind}_{name}" for name in POINT_FORECASTS for kind in ("rmae", "known")]
+    floats = ("mae_usd_per_mwh", *measures, *INTERVALS, "pinball_usd_per_mwh", *PINBALL_COLUMNS)
+    return pl.DataFrame(schema=keys | {"forecasts": pl.UInt32()} | dict.fromkeys(floats, pl.Float64()))
 
 
 def skill(table: pl.DataFrame, baseline: str, days: int = 7, draws: int = 1000) -> tuple[float, float, float] | None:

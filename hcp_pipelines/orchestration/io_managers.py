@@ -11,6 +11,9 @@ import polars as pl
 from hcp_pipelines.settings import Settings
 
 TIME_COLUMN = "start_at"
+PARTITION_COLUMN = (
+    "hcp/partition_column"  # an asset's metadata: the column its partitions are of, where it is another one
+)
 
 
 class LakeIOManager(dg.ConfigurableIOManager):
@@ -32,7 +35,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
         window = None
         if context.has_asset_partitions:
             span = context.asset_partitions_time_window
-            window = lake.Window(TIME_COLUMN, span.start, span.end)
+            window = lake.Window(_partition_column(context), span.start, span.end)
         result = lake.write(
             self._settings(), table_of(context.asset_key), obj, batch_id=batch_id, mode="replace", window=window
         )
@@ -45,11 +48,17 @@ class LakeIOManager(dg.ConfigurableIOManager):
         query, parameters = f"select * from lake.{table_of(context.asset_key)}", list[Any]()  # noqa: S608 - own key
         if context.has_asset_partitions:
             span = context.asset_partitions_time_window
-            query += f" where {TIME_COLUMN} >= ? and {TIME_COLUMN} < ?"
+            column = _partition_column(context.upstream_output)
+            query += f" where {column} >= ? and {column} < ?"
             parameters = [span.start, span.end]
         with lake.attach(self._settings(), read_only=True) as connection:
             frame: pl.DataFrame = connection.execute(f"{query} order by all", parameters).pl()
         return frame
+
+
+def _partition_column(output: dg.OutputContext | None) -> str:
+    metadata = output.definition_metadata if output is not None else {}
+    return str(metadata.get(PARTITION_COLUMN, TIME_COLUMN))
 
 
 def table_of(key: dg.AssetKey) -> str:

@@ -4,13 +4,16 @@ from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
+import polars as pl
 import pytest
 
+from hcp_pipelines.domain.ticks import Stream
 from hcp_pipelines.forecasting import quantiles
 from hcp_pipelines.forecasting.baselines import ANCHOR, LEVELS, POINT_FORECASTS, learn_baseline, pairs, point_forecast
 from hcp_pipelines.forecasting.hindsight import TrainedTooLateError
 from hcp_pipelines.forecasting.horizon_features import horizon_columns
-from hcp_pipelines.forecasting.hours import instant
+from hcp_pipelines.forecasting.hours import FORECAST, GRID, MCPC, instant, microseconds, published_at
+from hcp_pipelines.forecasting.known_prices import PRICES, known_series
 from hcp_pipelines.forecasting.quantiles import QuantileModel, training_rows
 from tests.property.test_backtest_mixed_leakage import DRAWS, STARTS, EveryColumn, changed
 from tests.support.mixed import power_series
@@ -83,6 +86,66 @@ def test_asking_an_hour_too_early_would_be_noticed():
         early = pairs(np.array([t + 1]), len(whole.hours))
         caught += model.predict(whole, *early).tobytes() != model.predict(other, *early).tobytes()
     assert caught == DRAWS
+
+
+def late(quarters, random):
+    """Five minutes at most after the interval's end."""
+    return quarters + random.integers(900, 1200, len(quarters)) * 1_000_000
+
+
+def rows_of(series, random):
+    """The prices of a series as rows that became known when they did, some of them twice: at first wrong, then revised."""
+    starts = series.hours.starts_us
+    quarters = (starts[:, None] + np.arange(4) * 900_000_000).ravel()
+    published = [microseconds(published_at(instant(int(us)))) for us in starts]
+    parts = [
+        (Stream.POWER_RT_SPP, quarters, np.repeat(series.real_time, 4), late(quarters, random)),
+        (Stream.POWER_DA_SPP, starts, series.day_ahead, np.array(published)),
+    ]
+    parts += [(s, at, values + 7, known + 3_600_000_000) for s, at, values, known in parts]
+    frames = [
+        pl.DataFrame(
+            {
+                "stream": s.value,
+                "settlement_point": "HB_TEST",
+                "start_at": at,
+                "price_usd_per_mwh": values,
+                "known_at": known,
+            }
+        )
+        for s, at, values, known in parts
+    ]
+    return pl.concat(frames).select(pl.col(name).cast(kind) for name, kind in PRICES.items())
+
+
+@pytest.mark.parametrize("how", ["shuffle", "blank"])
+def test_rows_that_were_not_known_yet_are_in_no_series(how):
+    random = np.random.default_rng(2)
+    for t, whole, _ in drawn(how):
+        at = instant(int(whole.hours.starts_us[t])) + timedelta(minutes=int(random.integers(0, 60)))
+        prices = rows_of(whole, random)
+        row, hours = t, whole.hours  # the hour that `at` lies in
+        recorded = (hours.load_mw, hours.forecast_mw, hours.temperature_c, whole.wind_mw, *hours.mcpc)
+        grid = dict(zip(GRID, recorded, strict=True))
+        ahead = np.isin(list(GRID), (FORECAST, *MCPC))
+        later = {
+            name: changed(values, hours.ahead_rows >= row if is_ahead else np.arange(len(hours)) >= row, how, random)
+            for (name, values), is_ahead in zip(grid.items(), ahead, strict=True)
+        }
+        unknown = (prices["known_at"] > at).to_numpy()
+        other = prices.with_columns(
+            price_usd_per_mwh=changed(prices["price_usd_per_mwh"].to_numpy(), unknown, how, random)
+        )
+        one, two = (
+            known_series(frame, ["HB_TEST"], at, columns, hours.starts_us)[0]
+            for frame, columns in ((prices, grid), (other, later))
+        )
+        for name in ("real_time", "last_interval", "day_ahead", "wind_mw"):
+            assert getattr(one, name).tobytes() == getattr(two, name).tobytes(), name
+        for name in ("load_mw", "forecast_mw", "temperature_c", "mcpc"):
+            assert getattr(one.hours, name).tobytes() == getattr(two.hours, name).tobytes(), name
+        assert np.isfinite(one.real_time[: row - 1]).all()
+        assert not np.isfinite(one.real_time[row:]).any()
 
 
 @pytest.mark.parametrize("start", STARTS)

@@ -1,6 +1,7 @@
 """What a mixed facility's models learn, and the command from recorded files to its report."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from hcp_pipelines.cli.main import cli
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting import peaks
+from hcp_pipelines.forecasting.hindsight import TrainedTooLateError
 from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.optimizer import waiting
 from hcp_pipelines.optimizer.backtest.mixed import reserves
@@ -54,6 +56,9 @@ def test_the_month_s_peak_is_likelier_than_any_other_hour_and_chances_add_up():
     hours = hourly_grid(24 * 214, SEASON_START)
     model = peaks.trained(hours, instant(int(hours.starts_us[-1])))(False)
     rows = np.flatnonzero((hours.month_of_year >= 6) & (hours.month_of_year <= 9))
+    with pytest.raises(TrainedTooLateError, match="the model of peaks was trained until 2023-11-01"):
+        model.probability(hours, np.arange(len(hours)), rows)
+    model = replace(model, trained_until=SEASON_START)  # how well it fits, for once, not how well it foresees
     chance = model.probability(hours, np.arange(len(hours)), rows)
     is_peak = peaks.peak_hours(hours, FourPeaks().months)[rows]
     assert is_peak.sum() == 4

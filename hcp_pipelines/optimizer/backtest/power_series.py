@@ -6,15 +6,22 @@ import numpy as np
 import polars as pl
 
 from hcp_pipelines.forecasting.horizon_features import PowerSeries
-from hcp_pipelines.forecasting.hours import HOUR_US, MICROSECONDS_PER_MINUTE, hours_of
+from hcp_pipelines.forecasting.hours import (
+    FORECAST,
+    GRID,
+    HOUR_US,
+    LOAD,
+    MCPC,
+    MICROSECONDS_PER_MINUTE,
+    TEMPERATURE,
+    WIND,
+    Ints,
+    hours_of,
+)  # fmt: skip
 from hcp_pipelines.optimizer.backtest import folder, series
 from hcp_pipelines.optimizer.backtest.folder import Sources
-from hcp_pipelines.optimizer.backtest.mixed.hours import FORECAST, LOAD, TEMPERATURE, hourly
-from hcp_pipelines.optimizer.backtest.mixed.site import PRODUCTS
+from hcp_pipelines.optimizer.backtest.mixed.hours import hourly
 from hcp_pipelines.optimizer.backtest.series import Floats, SeriesError
-
-WIND = "wind_gen_mw"
-MCPC = tuple(f"{product}_mcpc_usd_per_mw_h" for product in PRODUCTS)
 
 
 def load_power_series(sources: Sources, start: datetime, end: datetime) -> tuple[PowerSeries, list[str]]:
@@ -31,13 +38,18 @@ def load_power_series(sources: Sources, start: datetime, end: datetime) -> tuple
     starts = np.arange(
         first, prices.starts_us[-1] + prices.step_minutes * MICROSECONDS_PER_MINUTE, HOUR_US, dtype=np.int64
     )
-    grid = pl.DataFrame({series.START: pl.Series(starts).cast(pl.Datetime("us", "UTC"))})
-    found = {name: _column(sources, name, grid) for name in (LOAD, FORECAST, TEMPERATURE, WIND, *MCPC)}
+    found = grid_columns(sources, starts)
     hours = hours_of(starts, np.stack([found[name] for name in MCPC]), found[LOAD], found[FORECAST], found[TEMPERATURE])
     by_hour, real_time = hourly(prices, day_ahead, hours, steps)
     loaded = PowerSeries(prices.point, hours, real_time.mean(axis=1), real_time[:, -1], by_hour, found[WIND])
     missing = [name for name, values in {**found, series.DAY_AHEAD: by_hour}.items() if not np.isfinite(values).any()]
     return loaded, missing
+
+
+def grid_columns(sources: Sources, starts: Ints) -> dict[str, Floats]:
+    """The columns of `GRID` by hour, each from the first file that has it; NaN where nothing is recorded."""
+    grid = pl.DataFrame({series.START: pl.Series(starts).cast(pl.Datetime("us", "UTC"))})
+    return {name: _column(sources, name, grid) for name in GRID}
 
 
 def _column(sources: Sources, name: str, grid: pl.DataFrame) -> Floats:

@@ -6,13 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hcp_pipelines.forecasting.hours import HOUR_US, Hours, hours_of
+from hcp_pipelines.forecasting.hours import FORECAST, HOUR_US, LOAD, MCPC, TEMPERATURE, Hours, hours_of
 from hcp_pipelines.optimizer.backtest import folder, series
 from hcp_pipelines.optimizer.backtest.folder import Sources
-from hcp_pipelines.optimizer.backtest.mixed.site import PRODUCTS
 from hcp_pipelines.optimizer.backtest.series import Floats, Prices
-
-LOAD, FORECAST, TEMPERATURE = "ercot_load_mw", "da_demand_forecast_mw", "temperature_c"
 
 
 def load_hours(sources: Sources, end: datetime) -> Hours:
@@ -25,12 +22,11 @@ def load_hours(sources: Sources, end: datetime) -> Hours:
     first = load[series.START].min()
     assert isinstance(first, datetime)
     grid = pl.DataFrame({series.START: pl.datetime_range(first, end, "1h", closed="left", eager=True, time_unit="us")})
-    columns = tuple(f"{p}_mcpc_usd_per_mw_h" for p in PRODUCTS)
-    for names in ((LOAD,), (FORECAST,), columns, (TEMPERATURE, "dew_point_c")):
+    for names in ((LOAD,), (FORECAST,), MCPC, (TEMPERATURE, "dew_point_c")):
         grid = grid.join(_frame(sources, names[0], names), on=series.START, how="left", maintain_order="left")
     values = {n: grid[n].cast(pl.Float64).fill_null(np.nan).to_numpy() for n in grid.columns[1:]}
     return hours_of(
-        grid[series.START].dt.timestamp("us").to_numpy(), np.stack([values[c] for c in columns]),
+        grid[series.START].dt.timestamp("us").to_numpy(), np.stack([values[c] for c in MCPC]),
         values[LOAD], values[FORECAST], values[TEMPERATURE],
     )  # fmt: skip
 

@@ -107,18 +107,9 @@ def _steps(request: Request, recorded: Recorded) -> int:
 def peak_chances(hours: Hours, rows: Ints, site: MixedSite, until: datetime) -> tuple[Floats, Floats, np.ndarray]:
     """Probabilities when an hour begins and the day before, and the field's plain rule, for hours of the window."""
     charged = np.isin(hours.month_of_year[rows], site.peaks.months)
-    none = np.zeros(len(rows))
     if not charged.any():
-        return none, none, none.astype(np.bool_)
-    model = peaks.trained(hours, until)
-    found = [model(is_ahead).probability(hours, known, rows[charged]) for is_ahead, known in _asked(hours)]
-    now, ahead = none.copy(), none.copy()
-    now[charged], ahead[charged] = found
-    return now, ahead, plain_peaks(hours, rows, charged)
-
-
-def _asked(hours: Hours) -> tuple[tuple[bool, Ints], tuple[bool, Ints]]:
-    return (False, np.arange(len(hours))), (True, hours.ahead_rows)
+        return np.zeros(len(rows)), np.zeros(len(rows)), charged
+    return *peaks.chances(hours, rows, site.peaks.months, until), plain_peaks(hours, rows, charged)
 
 
 def plain_peaks(hours: Hours, rows: Ints, charged: np.ndarray) -> np.ndarray:

@@ -1,0 +1,82 @@
+"""Forecasts by UTC day of the world: power-price quantiles, coincident peaks, bitcoin over exchanges, and how good they were."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from assets.ercot import DAILY_UTC
+from assets.ticks import table
+from hcp_pipelines.orchestration.consensus import bitcoin_of_day
+from hcp_pipelines.orchestration.forecasting import DayForecast, coincident_peaks, forecast_scores, price_quantiles
+from hcp_pipelines.orchestration.io_managers import PARTITION_COLUMN
+from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.orchestration.watching import judge_forecasts
+
+GROUP = "forecasts"
+OWNERS = ["team:decisions"]
+PRICES = ["raw_ercot__rt_spp", "raw_ercot__da_spp", "raw_hcp__price_ticks"]
+
+
+@dg.asset(
+    group_name=GROUP, owners=OWNERS, partitions_def=DAILY_UTC, io_manager_key="lake", deps=PRICES, pool=GROUP,
+    kinds={"sklearn", "polars", "ducklake"}, metadata={PARTITION_COLUMN: "issued_at"},
+)  # fmt: skip
+def core_power__price_quantiles(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
+    """Quantiles of the power price, $/MWh: one row a settlement point, hour asked and hour of the 48 from it on."""
+    return _of_day(context, price_quantiles(platform.settings(), _day(context), platform.clock().now()))
+
+
+@dg.asset(
+    group_name=GROUP, owners=OWNERS, partitions_def=DAILY_UTC, io_manager_key="lake", pool=GROUP,
+    kinds={"sklearn", "polars", "ducklake"},
+)  # fmt: skip
+def core_power__coincident_peak_probability(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
+    """Probability that an hour is its month's peak of demand, as of the day before and of its beginning: one row an hour."""
+    return _of_day(context, coincident_peaks(platform.settings(), _day(context), platform.clock().now()))
+
+
+@dg.asset(
+    group_name=GROUP, owners=OWNERS, partitions_def=DAILY_UTC, io_manager_key="lake", deps=["raw_hcp__price_ticks"],
+    kinds={"polars", "ducklake"},
+)  # fmt: skip
+def core_bitcoin__consensus(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
+    """Bitcoin's price over the exchanges that are fresh and agree, USD: one row every five minutes, null with its reason."""
+    found = bitcoin_of_day(platform.settings(), _day(context), platform.clock().now())
+    without = found.filter(pl.col("price_usd").is_null())
+    why = without["reason"].last() if len(without) else ""
+    context.add_output_metadata({"newest": table(found.tail(5)), "without_price": len(without), "why": str(why)})
+    return found
+
+
+@dg.asset(
+    group_name=GROUP, owners=OWNERS, partitions_def=DAILY_UTC, io_manager_key="lake", pool=GROUP, kinds={"polars", "ducklake"},
+    deps=[dg.AssetDep(core_power__price_quantiles, partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-2))],
+    metadata={PARTITION_COLUMN: "day_start_at"},
+)  # fmt: skip
+def core_power__forecast_scores(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
+    """Pinball loss, coverage and MAE beside the baselines' of a day's hours: one row a settlement point, method and horizon."""
+    found = forecast_scores(platform.settings(), _day(context), platform.clock().now())
+    context.add_output_metadata({"scores": table(found.select(found.columns[:12]))})
+    return found
+
+
+@dg.asset_check(asset=core_power__forecast_scores)
+def forecasts_are_fresh_and_cover(platform: Platform) -> dg.AssetCheckResult:
+    """The newest forecast is of the last day, and four in five prices of the last week came to lie in its 80 % interval."""
+    found = judge_forecasts(platform.settings(), platform.clock().now())
+    warn = dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(passed=found.passed, severity=warn, metadata=found.told, description=found.why)
+
+
+def _day(context: dg.AssetExecutionContext) -> Any:
+    window = context.partition_time_window
+    return window.start, window.end
+
+
+def _of_day(context: dg.AssetExecutionContext, found: DayForecast) -> pl.DataFrame:
+    """The table; what a reader must know of it stands at the materialization."""
+    context.add_output_metadata({**found.told, "first_rows": table(found.table)})
+    if found.told["method"] != "boosted_trees":
+        context.log.info(f"{found.told['method']}: {found.told['why']}")
+    return found.table

@@ -1,0 +1,189 @@
+"""What the forecast assets do: read prices from the lake as they were known, learn, forecast a day, score it.
+
+Models and scores are in `forecasting`, where no Dagster is. Demand, its forecast, capacity prices, wind and weather are recorded
+only where the world replays a folder that has them; elsewhere the forecasts do without, and say so.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.domain.ticks import ACTIONABLE, Stream
+from hcp_pipelines.forecasting import peaks
+from hcp_pipelines.forecasting.baselines import known_hours
+from hcp_pipelines.forecasting.hours import FORECAST, HOUR_US, LOAD, Floats, Ints, microseconds
+from hcp_pipelines.forecasting.known_prices import (
+    INSTANT,
+    PRICES,
+    history_known,
+    known_hours_of,
+    known_series,
+    points_of,
+    starts_until,
+)  # fmt: skip
+from hcp_pipelines.forecasting.power_forecast import best_forecast, empty_table, forecast_table
+from hcp_pipelines.forecasting.quantile_scores import empty_scores, scores
+from hcp_pipelines.forecasting.rolling import with_prices
+from hcp_pipelines.optimizer.backtest.folder import Sources
+from hcp_pipelines.optimizer.backtest.mixed.site import FourPeaks
+from hcp_pipelines.optimizer.backtest.power_series import grid_columns
+from hcp_pipelines.orchestration.lake_state import has_tables
+from hcp_pipelines.settings import Settings
+
+LESSONS = timedelta(days=400)  # of history that is learnt from
+PEAK_LESSONS = timedelta(days=4 * 366)
+NO_DEMAND = f"no demand is recorded: replay a folder that has {LOAD} and {FORECAST} (HCP_WORLD=replay:DIR)"
+PEAKS: dict[str, Any] = {
+    "start_at": INSTANT, "is_charged": pl.Boolean, "probability_day_ahead": pl.Float64, "probability": pl.Float64,
+    "trained_until": INSTANT,
+}  # fmt: skip
+TICKS, QUANTILES = "raw.price_ticks", "core.power__price_quantiles"
+HISTORY = {"raw.ercot__rt_spp": Stream.POWER_RT_SPP, "raw.ercot__da_spp": Stream.POWER_DA_SPP}
+HISTORY_SQL = """
+select start_at, settlement_point, price_usd_per_mwh from lake.{} where start_at >= ? and start_at < ?"""
+TICKS_SQL = f"""
+select stream, series as settlement_point, "timestamp" as start_at, value as price_usd_per_mwh, received_at as known_at
+from lake.{TICKS}
+where stream in ('{Stream.POWER_RT_SPP}', '{Stream.POWER_DA_SPP}') and "timestamp" >= ? and "timestamp" < ?
+  and quality in ({", ".join(f"'{quality}'" for quality in ACTIONABLE)})"""  # noqa: S608 - our constants
+
+
+@dataclass(frozen=True)
+class DayForecast:
+    """A table, and what a reader must know of it."""
+
+    table: pl.DataFrame
+    told: dict[str, Any]
+
+
+def price_quantiles(settings: Settings, day: tuple[datetime, datetime], now: datetime) -> DayForecast:
+    """Quantiles asked at each hour of a day that has begun, learnt from what was known when the day began.
+
+    Raises:
+        ConfigError: the day has not begun.
+    """
+    _refuse_future(day[0], now)
+    prices = read_prices(settings, (day[0] - LESSONS, min(day[1], now) + timedelta(days=2)))
+    points = points_of(prices)
+    if not points:
+        return DayForecast(empty_table(), {"method": "none", "why": "no real-time settlement price is in the lake yet"})
+    starts = starts_until(prices, min(day[1], now))
+    grid = recorded_grid(settings, starts)
+    lessons = known_series(prices, points, day[0], grid, starts)
+    forecast, why = best_forecast(lessons, day[0])
+    tables = []
+    for at in _hours(day, now):
+        row = np.array([np.searchsorted(starts, microseconds(at))])
+        tables += [forecast_table(forecast, series, row) for series in known_series(prices, points, at, grid, starts)]
+    told = {
+        "method": forecast.method,
+        "why": why or "four weeks of prices or more are known",
+        "trained_until": forecast.trained_until.isoformat(),
+        "history_h": max(known_hours(series, day[0]) for series in lessons),
+        "points": ", ".join(points),
+        "recorded": ", ".join(name for name, values in grid.items() if np.isfinite(values).any()) or "prices alone",
+    }
+    return DayForecast(pl.concat(tables), told)
+
+
+def coincident_peaks(settings: Settings, day: tuple[datetime, datetime], now: datetime) -> DayForecast:
+    """The probability that each hour of a day is its month's peak, as of the day before and as of its beginning.
+
+    Null where it could not be asked yet. What is known is cut at the present, and learnt from what was over when the day began.
+
+    Raises:
+        ConfigError: the day has not begun.
+    """
+    _refuse_future(day[0], now)
+    at = min(day[1], now)
+    starts = np.arange(microseconds(day[0] - PEAK_LESSONS), microseconds(day[1]), HOUR_US, dtype=np.int64)
+    grid = recorded_grid(settings, starts)
+    there = np.flatnonzero(np.isfinite(grid[LOAD]))
+    if not len(there):
+        return DayForecast(pl.DataFrame(schema=PEAKS), {"method": "none", "why": NO_DEMAND})
+    starts, grid = starts[there[0] :], {name: values[there[0] :] for name, values in grid.items()}
+    hours = known_hours_of(grid, starts, at)
+    rows = np.arange(hours.row_at(day[0]), len(hours))
+    try:
+        begun, ahead = peaks.chances(hours, rows, FourPeaks().months, day[0])
+    except ConfigError as error:
+        return DayForecast(pl.DataFrame(schema=PEAKS), {"method": "none", "why": str(error)})
+    is_charged = np.isin(hours.month_of_year[rows], FourPeaks().months)
+    is_published = np.isfinite(hours.forecast_mw[rows])
+    table = {
+        "start_at": starts[rows], "is_charged": is_charged,
+        "probability_day_ahead": np.where(is_published | ~is_charged, ahead, np.nan),
+        "probability": np.where((starts[rows] <= microseconds(at)) & is_published | ~is_charged, begun, np.nan),
+        "trained_until": np.full(len(rows), microseconds(day[0])),
+    }  # fmt: skip
+    frame = pl.DataFrame(table).fill_nan(None).select(pl.col(name).cast(kind) for name, kind in PEAKS.items())
+    return DayForecast(frame, {"method": "logistic", "why": "demand and its forecast are recorded"})
+
+
+def forecast_scores(settings: Settings, day: tuple[datetime, datetime], now: datetime) -> pl.DataFrame:
+    """Scores of the forecasts of a day's hours, as far as those are over: a row a point, method and horizon."""
+    forecasts = _forecasts_of(settings, day)
+    if forecasts.is_empty():
+        return empty_scores()
+    prices = read_prices(settings, (day[0], min(day[1], now)))
+    starts = np.arange(microseconds(day[0]), microseconds(day[1]), HOUR_US, dtype=np.int64)
+    found = [empty_scores()]
+    for series in known_series(prices, points_of(prices), now, {}, starts):
+        settled = with_prices(forecasts.filter(pl.col("settlement_point") == series.point), series)
+        settled = settled.filter(pl.col("price_usd_per_mwh").is_not_null())
+        for (method,), rows in settled.group_by("method", maintain_order=True):
+            told = scores(rows).with_columns(
+                day_start_at=pl.lit(day[0], INSTANT), settlement_point=pl.lit(series.point), method=pl.lit(method)
+            )
+            found.append(told.select(found[0].columns))
+    return pl.concat(found)
+
+
+def read_prices(settings: Settings, window: tuple[datetime, datetime]) -> pl.DataFrame:
+    """Rows of `PRICES` that start in a window: ticks since they came, and fetched history since it was published."""
+    from hcp_pipelines.storage import lake
+
+    found = [pl.DataFrame(schema=PRICES)]
+    with lake.attach(settings, read_only=True) as connection:
+        for table, stream in HISTORY.items():
+            if has_tables(settings, [table]):
+                rows = connection.execute(HISTORY_SQL.format(table), list(window)).pl()
+                found.append(history_known(rows, stream))
+        if has_tables(settings, [TICKS]):
+            ticks = connection.execute(TICKS_SQL, list(window)).pl()
+            found.append(ticks.select(pl.col(name).cast(kind) for name, kind in PRICES.items()))
+    return pl.concat(found)
+
+
+def recorded_grid(settings: Settings, starts: Ints) -> dict[str, Floats]:
+    """What the replayed folder records of the grid by hour; NaN throughout where the world is not a replay."""
+    return grid_columns(Sources(settings.replay_dir), starts)
+
+
+def _forecasts_of(settings: Settings, day: tuple[datetime, datetime]) -> pl.DataFrame:
+    """Forecasts of a day's hours from the lake, whenever they were asked."""
+    from hcp_pipelines.storage import lake
+
+    if not has_tables(settings, [QUANTILES]):
+        return empty_table()
+    query = f"select * from lake.{QUANTILES} where start_at >= ? and start_at < ? order by all"  # noqa: S608 - our table
+    with lake.attach(settings, read_only=True) as connection:
+        rows = connection.execute(query, list(day)).pl()
+    return rows.select(pl.col(name).cast(kind) for name, kind in empty_table().schema.items())
+
+
+def _hours(day: tuple[datetime, datetime], now: datetime) -> list[datetime]:
+    """The hours of a day that have begun."""
+    hours = int((day[1] - day[0]) / timedelta(hours=1))
+    return [at for n in range(hours) if (at := day[0] + timedelta(hours=n)) <= now]
+
+
+def _refuse_future(start: datetime, now: datetime) -> None:
+    if start > now:
+        raise ConfigError(
+            f"{start:%Y-%m-%d} has not begun: it is {now:%Y-%m-%d %H:%M}Z in this world. Choose a day up to today."
+        )

@@ -1,0 +1,86 @@
+"""The peaks of a day from a replayed folder, the check's judgement, and a day that has not begun."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.forecasting import peaks
+from hcp_pipelines.orchestration.forecasting import coincident_peaks
+from hcp_pipelines.orchestration.watching import LEAST_FORECASTS, judged
+from hcp_pipelines.settings import Settings
+from tests.support.mixed import hourly_grid
+
+START = datetime(2023, 4, 1, 5, tzinfo=UTC)
+DAY = datetime(2024, 6, 20, tzinfo=UTC)
+END = DAY + timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Demand and its forecast of fifteen months in a folder, and the same as hours."""
+    folder = tmp_path_factory.mktemp("recorded")
+    hours = hourly_grid(24 * 460, START)
+    starts = pl.Series(hours.starts_us).cast(pl.Datetime("us", "UTC"))
+    columns = {
+        "ercot_load_mw": hours.load_mw, "da_demand_forecast_mw": hours.forecast_mw, "temperature_c": hours.temperature_c,
+    }  # fmt: skip
+    for name, values in columns.items():
+        pl.DataFrame({"interval_start_utc": starts, name: values}).write_parquet(folder / f"{name}.parquet")
+    return folder, hours
+
+
+def asked(tmp_path, folder, now):
+    return coincident_peaks(Settings(state_dir=tmp_path, world=f"replay:{folder}"), (DAY, END), now)
+
+
+def test_the_asset_s_probabilities_are_the_back_test_s(tmp_path, recorded):
+    folder, hours = recorded
+    rows = hours.row_at(DAY) + np.arange(24)
+    begun, ahead = peaks.chances(hours, rows, (6, 7, 8, 9), DAY)
+    found = asked(tmp_path, folder, END)
+    assert found.told["method"] == "logistic"
+    assert found.table["probability"].to_list() == pytest.approx(begun.tolist(), rel=1e-9)
+    assert found.table["probability_day_ahead"].to_list() == pytest.approx(ahead.tolist(), rel=1e-9)
+    assert found.table["is_charged"].all()
+
+
+def test_what_can_t_be_asked_yet_is_null_and_what_can_stays_as_it_was(tmp_path, recorded):
+    folder, _ = recorded
+    now = DAY + timedelta(hours=9, minutes=30)
+    early, late = (asked(tmp_path, folder, at).table for at in (now, END))
+    assert early["probability"].is_not_null().sum() == 10
+    assert early["probability"][:10].equals(late["probability"][:10])
+    assert early["probability_day_ahead"].equals(
+        late["probability_day_ahead"]
+    )  # all of it was published the day before
+
+
+def test_a_first_season_and_a_day_to_come_say_so(tmp_path, recorded):
+    folder, _ = recorded
+    first = (datetime(2023, 5, 3, tzinfo=UTC), datetime(2023, 5, 4, tzinfo=UTC))
+    settings = Settings(state_dir=tmp_path, world=f"replay:{folder}")
+    assert (coincident_peaks(settings, first, END).table["probability"] == 0).all()  # May is not charged for
+    june = (datetime(2023, 5, 31, tzinfo=UTC), datetime(2023, 6, 1, 6, tzinfo=UTC))
+    assert "no month of May to October with demand ended" in coincident_peaks(settings, june, END).told["why"]
+    with pytest.raises(ConfigError, match="2024-06-20 has not begun: it is 2024-06-19 23:00Z in this world"):
+        asked(tmp_path, folder, DAY - timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("newest", "forecasts", "coverage", "passed", "why"),
+    [
+        (None, 0, None, False, "no forecast is in the lake yet"),
+        (DAY - timedelta(hours=30), 5000, 0.8, False, "30 h old, the limit is 26 h"),
+        (DAY, 100, 0.2, True, f"too few to judge, {LEAST_FORECASTS} are needed"),
+        (DAY, 5000, 0.8, True, "0.80 over a week, lies in 0.65–0.92"),
+        (DAY, 5000, 0.5, False, "0.50 over a week, is out of"),
+        (DAY, 5000, 0.99, False, "0.99 over a week, is out of"),
+    ],
+)
+def test_the_check(newest, forecasts, coverage, passed, why):
+    found = judged(newest, DAY, forecasts, coverage)
+    assert found.passed is passed
+    assert why in found.why
