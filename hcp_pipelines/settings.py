@@ -55,7 +55,11 @@ class Settings(BaseSettings):
     operator_token_file: Path | None = Field(
         default=None, description="Their token, if not in secrets/operators/NAME.token of the state directory."
     )
-    approval_mw: float = Field(default=1e9, gt=0, description="Changes above this need a second person.")
+    approval_mw: float = Field(
+        default=1e9,
+        gt=0,
+        description="Changes above this need a second person; it is that of `hcp up`, whoever types an order.",
+    )
     max_policy_jump_mw: float = Field(default=1e9, gt=0, description="Largest change a new policy may make at once.")
     policy_expires_s: float = Field(default=6 * 3600, gt=0, description="Life of a policy, simulated seconds.")
     policy_refresh_s: float = Field(default=3600, gt=0, description="A policy older than this asks for a re-solve.")

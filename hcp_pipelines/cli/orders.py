@@ -171,7 +171,7 @@ def _place(act: Acting, asked: Asked, pairs: Sequence[tuple[Order, Reached]]) ->
         orders.require(act.connection, act.operator, pairs[0][0].kind, facility_id)
     with act.connection.transaction():
         after = {order.facility_id: newest_row(act.connection, order.facility_id) for order, _ in pairs}
-        placed = [orders.place(act.connection, act.operator, order, act.settings.approval_mw) for order, _ in pairs]
+        placed = orders.place(act.connection, act.operator, [order for order, _ in pairs])
     watches = [Watch(p, reached, after[p.facility_id]) for p, (_, reached) in zip(placed, pairs, strict=True)]
     finish(act, asked, watches)
 

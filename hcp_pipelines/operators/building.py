@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 
 import numpy as np
@@ -71,7 +71,6 @@ def override(
         until,
         scope={"group_id": group_id},
         value={"state": state.label, "devices": devices},
-        most_mw=_most_mw(inventory, group, state, devices or group.devices),
     )
 
 
@@ -131,10 +130,3 @@ def _refuse_empty(inventory: FacilityInventory, part: str, first: int, last: int
     if first > last or inside < last - first + 1:
         has = ", ".join(f"{start}-{end}" for start, end in runs)
         raise ConfigError(f"slots {part}: {inventory.facility_id} has devices in {has}")
-
-
-def _most_mw(inventory: FacilityInventory, group: GroupInventory, state: DeviceState, devices: int) -> float:
-    """What the order can change at most: every device from the farthest state."""
-    ends: Sequence[DeviceState] = (group.ladder[0].state, group.ladder[-1].state)
-    own = inventory.all_in_mw(group, state, devices)
-    return max(abs(own - inventory.all_in_mw(group, other, devices)) for other in ends)

@@ -3,7 +3,7 @@
 Each order is one transaction with its line in the audit log; so is each attempt that was refused. Instants are simulated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,8 +17,9 @@ from hcp_pipelines.operators.audit import note
 
 APPROVAL_WITHIN = timedelta(hours=4)  # simulated; an override that ends sooner waits no longer than that
 _PLACE = """
-    insert into operator_overrides (facility_id, kind, scope, value, mw_change, actor, reason, valid_from, valid_until, status)
-    values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) returning id"""
+    insert into operator_overrides (facility_id, kind, scope, value, actor, reason, valid_from, valid_until)
+    values (%s, %s, %s, %s, %s, %s, %s, %s) returning id, status, mw_change"""
+_HOLD_BACK = "update operator_overrides set status = 'pending' where id = any(%s) and status = 'standing'"
 _ASK = """
     insert into approvals (facility_id, what, subject, mw, detail, requested_by, expires_at)
     values (%s, 'override', %s, %s, %s, %s, %s) returning id"""
@@ -44,7 +45,6 @@ class Order:
     valid_until: datetime | None
     scope: Mapping[str, Any] = field(default_factory=dict)
     value: Mapping[str, Any] = field(default_factory=dict)
-    most_mw: float | None = None  # what it can change at most; an override above the approval limit waits
 
     @property
     def says(self) -> str:
@@ -76,38 +76,65 @@ def require(connection: psycopg.Connection[Any], operator: Operator, action: str
         )
 
 
-def place(connection: psycopg.Connection[Any], operator: Operator, order: Order, approval_mw: float) -> Placed:
-    """Put an order in the books; an override that may change more than `approval_mw` waits for a second person.
+def place(connection: psycopg.Connection[Any], operator: Operator, given: Sequence[Order]) -> list[Placed]:
+    """Put orders in the books, all or none; overrides wait for a second person where Postgres says so of one of them.
 
-    Curtailments and stops only ever reduce, and never wait.
+    It does where all that this operator has overridden lately may change more than the platform's approval limit. Curtailments
+    and stops only ever reduce, and never wait.
 
     Raises:
         NotPermittedError: the operator may only look.
         ConfigError: an override that is over already, or never ends.
     """
-    require(connection, operator, order.kind, order.facility_id)
+    for order in given:
+        require(connection, operator, order.kind, order.facility_id)
+        _check_end(order)
+    with connection.transaction():
+        rows = [_insert(connection, operator, order) for order in given]
+        waits = any(status == "pending" for _, status, _ in rows)
+        if waits:
+            connection.execute(_HOLD_BACK, ([number for number, _, _ in rows],))
+        return [_entered(connection, operator, order, row, waits=waits) for order, row in zip(given, rows, strict=True)]
+
+
+def _check_end(order: Order) -> None:
     if order.valid_until is None and order.kind == "override":
         raise ConfigError("an override has to end: give --until T or --for 2h")
     if order.valid_until is not None and order.valid_until <= order.valid_from:
         raise ConfigError(
             f"{order.valid_until:%Y-%m-%d %H:%M}Z is past: it is {order.valid_from:%Y-%m-%d %H:%M}Z, simulated"
         )
-    waits = order.kind == "override" and (order.most_mw or 0.0) > approval_mw
-    with connection.transaction():
-        values = (
-            order.facility_id, order.kind, Jsonb(dict(order.scope)), Jsonb(dict(order.value)), order.most_mw, operator.name,
-            order.reason, order.valid_from, order.valid_until, "pending" if waits else "standing",
-        )  # fmt: skip
-        number = _one(connection.execute(_PLACE, values))
-        placed = Placed(
-            f"{order.kind}/{number}", order.facility_id, _ask(connection, operator, order, number) if waits else None
-        )
-        note(
-            connection, operator.name, f"{order.kind}.{'asked' if waits else 'placed'}", placed.name,
-            facility_id=order.facility_id, says=order.says, reason=order.reason, most_mw=order.most_mw,
-            until=order.valid_until.isoformat() if order.valid_until else None, approval=placed.approval_id,
-        )  # fmt: skip
-    return placed
+
+
+def _insert(connection: psycopg.Connection[Any], operator: Operator, order: Order) -> tuple[int, str, float | None]:
+    """Its number, whether it stands, and what it can change at most, MW; all by Postgres."""
+    values = (
+        order.facility_id, order.kind, Jsonb(dict(order.scope)), Jsonb(dict(order.value)), operator.name, order.reason,
+        order.valid_from, order.valid_until,
+    )  # fmt: skip
+    row = connection.execute(_PLACE, values).fetchone()
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
+def _entered(
+    connection: psycopg.Connection[Any],
+    operator: Operator,
+    order: Order,
+    row: tuple[int, str, float | None],
+    *,
+    waits: bool,
+) -> Placed:
+    """The order as it is in the books, with its question and its line in the audit log."""
+    number, _, most_mw = row
+    approval_id = _ask(connection, operator, order, number, most_mw) if waits else None
+    name = f"{order.kind}/{number}"
+    note(
+        connection, operator.name, f"{order.kind}.{'asked' if waits else 'placed'}", name,
+        facility_id=order.facility_id, says=order.says, reason=order.reason, most_mw=most_mw,
+        until=order.valid_until.isoformat() if order.valid_until else None, approval=approval_id,
+    )  # fmt: skip
+    return Placed(name, order.facility_id, approval_id)
 
 
 def release(
@@ -197,11 +224,13 @@ def unlock(connection: psycopg.Connection[Any], operator: Operator, number: int)
     return Placed(name, facility_id)
 
 
-def _ask(connection: psycopg.Connection[Any], operator: Operator, order: Order, number: int) -> int:
+def _ask(
+    connection: psycopg.Connection[Any], operator: Operator, order: Order, number: int, most_mw: float | None
+) -> int:
     ends_at = order.valid_from + APPROVAL_WITHIN
     until = ends_at if order.valid_until is None else min(ends_at, order.valid_until)
     detail = f"{order.says}: {order.reason}"
-    return _one(connection.execute(_ASK, (order.facility_id, str(number), order.most_mw, detail, operator.name, until)))
+    return _one(connection.execute(_ASK, (order.facility_id, str(number), most_mw, detail, operator.name, until)))
 
 
 def _one(cursor: "psycopg.Cursor[tuple[Any, ...]]") -> int:

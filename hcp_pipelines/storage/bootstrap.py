@@ -48,6 +48,9 @@ def bootstrap(settings: Settings) -> None:
         raise StorageError(f"the database can't be set up: {str(error).strip()}") from error
     with connect(settings, Role.ADMIN) as connection:
         migrate(connection)
+        connection.execute(
+            "update approval_limit set mw = %s, updated_at = now() where mw <> %s", 2 * (settings.approval_mw,)
+        )
     with connect(settings, Role.DAGSTER, Database.DAGSTER) as connection:
         connection.execute("revoke all on schema public from public")
     with connect(settings, Role.LAKE_WRITER, Database.LAKE) as connection:

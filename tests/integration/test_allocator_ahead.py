@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import psycopg
 import pytest
 from structlog.testing import capture_logs
 
@@ -90,3 +91,11 @@ async def test_a_lease_that_has_ended_is_not_raised_and_the_last_epochs_are_nobo
         assert await table.outgrow("allocator-a", "hou-1", HIGHEST, 2**64 - 1) == HIGHEST + 1
     finally:
         await table.close()
+
+
+@pytest.mark.parametrize("change", ["epoch = 6", "owner = 'allocator-b'", "owner = 'allocator-b', epoch = 6"])
+async def test_no_statement_gives_an_epoch_twice_or_a_lower_one(fleet, database, change):  # noqa: F811
+    owned_by(database, "allocator-a", 7)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="epochs only grow"):
+        database.execute(f"update facility_leases set {change} where facility_id = 'hou-1'")
+    database.execute("update facility_leases set owner = 'allocator-b', epoch = 8 where facility_id = 'hou-1'")

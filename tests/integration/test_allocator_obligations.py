@@ -42,10 +42,9 @@ def book(fleet, database):
 
 
 def lease(database, owner=ME, epoch=3, for_s=60):
+    database.execute("delete from facility_leases where facility_id = %s", (SITE,))
     database.execute(
-        """insert into facility_leases (facility_id, owner, epoch, expires_at) values (%s, %s, %s, now() + %s)
-           on conflict (facility_id) do update set owner = excluded.owner, epoch = excluded.epoch,
-           expires_at = excluded.expires_at""",
+        "insert into facility_leases (facility_id, owner, epoch, expires_at) values (%s, %s, %s, now() + %s)",
         (SITE, owner, epoch, timedelta(seconds=for_s)),
     )
 

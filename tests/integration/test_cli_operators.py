@@ -7,12 +7,16 @@ import stat
 import psycopg
 import pytest
 import yaml
+from psycopg.types.json import Jsonb
 from rich.console import Console
 
 from hcp_pipelines.cli.screen import status_screen
+from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
+from hcp_pipelines.fleet.inventory import load_inventories
 from hcp_pipelines.operators.accounts import OperatorRole, add
+from hcp_pipelines.storage.bootstrap import bootstrap
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.storage.secrets import secrets_dir
@@ -22,6 +26,9 @@ from tests.support.cli import hcp
 __all__ = ["hcp"]
 
 GROUP = "s21"
+MOST = """
+    select override_most_mw(%s, jsonb_build_object('group_id', %s::text),
+                            jsonb_build_object('state', %s::text, 'devices', %s::int))"""
 PAPER = """
     insert into paper_plans (facility_id, control_mode, tick_id, policy_id, decision_price_usd_per_mwh, hours, usd_actual,
         usd_paper, wake_usd, devices, mw_actual, mw_paper, simulated_at)
@@ -60,6 +67,11 @@ def audit(database, action):
 
 def orders(database):
     return database.execute("select kind, status, actor, released_by from operator_overrides order by id").fetchall()
+
+
+def limit(database, mw):
+    """As `hcp up` writes it: who types an order has no say in it."""
+    database.execute("update approval_limit set mw = %s", (mw,))
 
 
 def test_an_operators_token_is_in_a_closed_file_and_nowhere_else(hcp, settings, database):
@@ -249,9 +261,10 @@ def test_an_override_above_the_limit_waits_for_another_person(run, fleet, group)
         "test",
         "--json",
     )
-    small = json.loads(run(*ordered, "--devices", "1", HCP_APPROVAL_MW="0.05").out)["orders"]
+    limit(fleet, 0.05)
+    small = json.loads(run(*ordered, "--devices", "1").out)["orders"]
     assert small[0]["approval_id"] is None
-    asked = json.loads(run(*ordered, HCP_APPROVAL_MW="0.05").out)["orders"][0]
+    asked = json.loads(run(*ordered, HCP_APPROVAL_MW="inf").out)["orders"][0]
     number = str(asked["approval_id"])
     assert [status for _, status, _, _ in orders(fleet)] == ["standing", "pending"]
     own = run("approve", number, "--reason", "mine")
@@ -264,9 +277,101 @@ def test_an_override_above_the_limit_waits_for_another_person(run, fleet, group)
     assert (twice.code, "was approved already" in twice.err) == (2, True)
 
 
+def overridden(run, devices, group, by="ann"):
+    typed = (
+        "--group",
+        group,
+        "--state",
+        "curtailed",
+        "--devices",
+        str(devices),
+        "--for",
+        "2h",
+        "--reason",
+        "x",
+        "--json",
+    )
+    return json.loads(run("override", "hou-1", *typed, by=by).out)["orders"][0]
+
+
+def test_several_small_overrides_are_one_large_one(run, fleet, group):
+    each = fleet.execute(MOST, ("hou-1", group, "curtailed", 1)).fetchone()[0]
+    limit(fleet, 5.5 * each)
+    assert overridden(run, 3, group)["approval_id"] is None
+    asked = overridden(run, 3, group)
+    assert asked["approval_id"] is not None, "six devices in parts"
+    assert overridden(run, 2, group)["approval_id"] is None, "what waits is not done"
+    assert overridden(run, 1, group)["approval_id"] is not None
+    assert overridden(run, 5, group, by="bob")["approval_id"] is None, "another person"
+    run("approve", str(asked["approval_id"]), by="bob")
+    run("release", "1")
+    assert overridden(run, 3, group)["approval_id"] is None, "approved or released, they count no more"
+    fleet.execute("update operator_overrides set created_at = created_at - interval '16 minutes'")
+    assert overridden(run, 5, group)["approval_id"] is None
+
+
+def test_the_limit_is_that_of_who_runs_the_platform(settings, fleet):
+    bootstrap(settings.model_copy(update={"approval_mw": 7.0}))
+    assert fleet.execute("select mw from approval_limit").fetchall() == [(7.0,)]
+
+
+def test_a_drain_is_weighed_as_one_and_waits_as_one(run, fleet):
+    groups = [g for (g,) in fleet.execute("select group_id from device_groups where facility_id = 'hou-1'").fetchall()]
+    typed = ("drain", "hou-1", "--reason", "x", "--json")
+    run(*typed)
+    total, largest = fleet.execute("select sum(mw_change), max(mw_change) from operator_overrides").fetchone()
+    run("release", "--all")
+    limit(fleet, (total + largest) / 2)
+    placed = json.loads(run(*typed).out)["orders"]
+    assert len(placed) == len(groups) > 1
+    assert all(p["approval_id"] is not None for p in placed)
+
+
+@pytest.mark.parametrize("devices", [1, 7, None])
+def test_what_an_override_changes_at_most_is_weighed_by_the_database_and_counts_from_the_farthest_state(fleet, devices):
+    for inventory in load_inventories(fleet):
+        for group in inventory.groups:
+            number = devices or group.devices
+            mw = [inventory.all_in_mw(group, step.state, number) for step in group.ladder]
+            for step, own in zip(group.ladder, mw, strict=True):
+                row = fleet.execute(MOST, (inventory.facility_id, group.group_id, step.state.label, devices)).fetchone()
+                assert row[0] == pytest.approx(max(abs(own - other) for other in mw))
+
+
+def test_an_override_of_nothing_that_there_is_weighs_as_much_as_the_facility(fleet, group):
+    capacity = fleet.execute("select capacity_mw from facilities where id = 'hou-1'").fetchone()[0]
+    states = fleet.execute("select pg_get_functiondef('override_most_mw'::regproc)").fetchone()[0]
+    assert ", ".join(f"'{state.label}'" for state in DeviceState) in states
+    for one in ((None, "curtailed", None), (group, "flying", None)):
+        assert fleet.execute(MOST, ("hou-1", *one)).fetchone()[0] == capacity
+    whole = fleet.execute(MOST, ("hou-1", group, "curtailed", None)).fetchone()
+    assert all(fleet.execute(MOST, ("hou-1", group, "curtailed", n)).fetchone() == whole for n in (0, -5, 10**9))
+
+
+def test_no_statement_of_the_orders_own_role_makes_an_override_stand(settings, run, fleet, group):
+    limit(fleet, 1e-6)
+    assert overridden(run, 1, group)["approval_id"] is not None
+    place = """insert into operator_overrides (facility_id, kind, scope, value, mw_change, actor, approved_by, reason, valid_from,
+                                               status, created_at)
+               values ('hou-1', 'override', %s, '{"state": "curtailed"}', 0, 'ann', 'bob', 'x', now(), 'standing', '2001-01-01')
+               returning status, approved_by"""
+    with connect(settings, Role.API) as api:
+        assert api.execute(place, (Jsonb({"group_id": group}),)).fetchone() == ("pending", None)
+        for statement in (
+            "update operator_overrides set status = 'standing'",
+            "update operator_overrides set status = 'standing', approved_by = 'bob'",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="was not approved"):
+                api.execute(statement)
+        api.execute("update operator_overrides set released_at = now(), released_by = 'ann'")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="was released"):
+            api.execute("update operator_overrides set released_at = null, released_by = null")
+
+
 def test_a_rejected_override_never_stands(run, fleet, group):
     ordered = ("override", "hou-1", "--group", group, "--state", "curtailed", "--for", "2h", "--reason", "x", "--json")
-    asked = json.loads(run(*ordered, HCP_APPROVAL_MW="0.05").out)["orders"][0]
+    limit(fleet, 0.05)
+    asked = json.loads(run(*ordered).out)["orders"][0]
     shown = json.loads(run("directives", "--json").out)
     assert [a["approval_id"] for a in shown["approvals"]] == [asked["approval_id"]]
     assert run("approve", str(asked["approval_id"]), "--reject", "--reason", "no", by="bob").out.endswith("rejected\n")
@@ -277,8 +382,9 @@ def test_a_rejected_override_never_stands(run, fleet, group):
 
 def test_nobody_decides_too_late_or_on_what_was_released(run, fleet, group):
     ordered = ("override", "hou-1", "--group", group, "--state", "curtailed", "--for", "2h", "--reason", "x")
-    run(*ordered, HCP_APPROVAL_MW="0.05")
-    run(*ordered, HCP_APPROVAL_MW="0.05")
+    limit(fleet, 0.05)
+    run(*ordered)
+    run(*ordered)
     run("release", "1")
     released = run("approve", "1", by="bob")
     assert (released.code, "was released meanwhile" in released.err) == (2, True)
@@ -337,12 +443,28 @@ def test_each_role_does_its_part_and_no_other(settings, fleet, run):
         Role.ALLOCATOR: (
             "update approvals set decision = 'approved', decided_by = 'x', decided_at = now()",
             "update operator_overrides set released_at = now()",
-            "insert into lockouts (facility_id, scope, holder, reason) values ('hou-1', 'site', 'x', 'x')",
+            "insert into lockouts (facility_id, scope, feeder_id, holder, reason) values ('hou-1', 'feeder', 'x', 'x', 'x')",
+            "update lockouts set removed_at = now()",
+            ask.replace("expires_at)", "expires_at, decision, decided_by, decided_at)").replace(
+                "now())", "now(), 'approved', 'bob', now())"
+            ),
+            "update facility_leases set facility_id = 'x'",
+            "insert into facility_leases (facility_id, owner, epoch) values ('hou-1', 'x', 9)",
+            "update grid_obligations set mw = 0",
+            "update grid_obligations set penalty_usd_per_mwh = 0",
+            "update approval_limit set mw = 1",
             "select * from operators",
         ),
         Role.FEED: ("select * from operators", "select * from approvals"),
         Role.COLLECTOR: ("select * from operators", ask),
-        Role.API: ("update approvals set mw = 0", "update approvals set requested_by = 'bob'", "delete from operators"),
+        Role.API: (
+            "update operator_overrides set actor = 'bob'",
+            "update operator_overrides set value = '{}'",
+            "update approval_limit set mw = 1e9",
+            "update approvals set mw = 0",
+            "update approvals set requested_by = 'bob'",
+            "delete from operators",
+        ),
     }
     for role, statements in denied.items():
         with connect(settings, role) as connection:

@@ -128,7 +128,8 @@ async def test_an_override_waits_for_its_approval_and_ends_with_its_time(site, d
         "20m",
         "--json",
     )
-    asked = json.loads((await site.order(*typed, HCP_APPROVAL_MW="0.05")).out)["orders"][0]
+    database.execute("update approval_limit set mw = 0.05")
+    asked = json.loads((await site.order(*typed)).out)["orders"][0]
     await planned(site, database, -50.0)
     assert switches(database, "ann") == []
     assert site.mining() == ALL

@@ -41,13 +41,6 @@ def test_mw_are_devices_at_full_load(inventory, asic):
     assert building.override(inventory, asic.group_id, OFF, "why", NOON, UNTIL, mw=9.5 * each).value["devices"] == 10
 
 
-def test_what_an_override_changes_at_most_counts_from_the_farthest_state(inventory, asic):
-    full, off = (inventory.all_in_mw(asic, s, 10) for s in (FULL, OFF))
-    for state in (OFF, FULL):
-        order = building.override(inventory, asic.group_id, state, "why", NOON, UNTIL, devices=10)
-        assert order.most_mw == pytest.approx(full - off)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [

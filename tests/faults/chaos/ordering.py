@@ -59,19 +59,17 @@ class Operator:
         order = building.curtailment(
             inventory, inventory.capacity_mw * amount, "chaos", now, now + timedelta(minutes=20), None
         )
-        orders.place(connection, self._who, order, self._settings.approval_mw)
+        orders.place(connection, self._who, [order])
 
     def _stop_all(self, connection: Connection, inventory: FacilityInventory, _: float) -> None:
-        orders.place(
-            connection, self._who, building.stop(inventory, "chaos", self._clock.now()), self._settings.approval_mw
-        )
+        orders.place(connection, self._who, [building.stop(inventory, "chaos", self._clock.now())])
 
     def _override(self, connection: Connection, inventory: FacilityInventory, amount: float) -> None:
         now, group = self._clock.now(), inventory.groups[int(amount * len(inventory.groups)) % len(inventory.groups)]
         state = DeviceState(group.ladder[int(amount * 97) % len(group.ladder)].state)
         until = now + timedelta(minutes=15)
         order = building.override(inventory, group.group_id, state, "chaos", now, until)
-        orders.place(connection, self._who, order, self._settings.approval_mw)
+        orders.place(connection, self._who, [order])
 
     def _release(self, connection: Connection, _: FacilityInventory, __: float) -> None:
         orders.release(connection, self._who, self._clock.now(), None, "chaos")
