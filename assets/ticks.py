@@ -72,13 +72,17 @@ def core_power__price_forecast(
 def core_hcp__policies(
     context: dg.AssetExecutionContext, raw_hcp__latest_prices: pl.DataFrame, platform: Platform
 ) -> pl.DataFrame:
-    """The policies published: one row a facility. Live when a tick asked for the run, candidates when a person did."""
+    """The policies published: one row a facility, or why not. Live where a tick asked for the run, else candidates."""
     as_of = context_of(raw_hcp__latest_prices, platform.clock().now())
     status: Status = "live" if TICK_ID_TAG in context.run.tags else "candidate"
     with platform.connection() as connection:
         policies = publish_policies(connection, platform.settings(), as_of, context.run.run_id, status)
         stands = standing_directives(connection, platform.clock().now())
+    not_solved = policies.drop_nulls("failed")
+    for facility_id, reason in not_solved.select("facility_id", "failed").iter_rows():
+        context.log.error(f"{facility_id} keeps its policy, its solve failed: {reason}")
     context.add_output_metadata({"policies": table(policies), "status": status, "basis_tick_id": as_of.tick_id})
+    context.add_output_metadata({"facilities_not_solved": len(not_solved)})
     context.add_output_metadata({"directives": table(stands), "directives_standing": len(stands)})
     return policies
 

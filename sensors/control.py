@@ -4,8 +4,15 @@ import json
 
 import dagster as dg
 
-from hcp_pipelines.orchestration.alerts import alert_overdue_policies, record_alert
-from hcp_pipelines.orchestration.requests import KIND_TAG, KIND_TICK, TICK_SENSOR, solve_request
+from hcp_pipelines.orchestration.alerts import SOLVE_FAILED, alert_overdue_policies, record_alert
+from hcp_pipelines.orchestration.requests import (
+    KIND_TAG,
+    KIND_TICK,
+    TICK_ID_TAG,
+    TICK_JOB,
+    TICK_SENSOR,
+    solve_request,
+)
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.state import read_solve_state
 from jobs.control import tick_job
@@ -49,8 +56,23 @@ def policy_overdue_sensor(context: dg.SensorEvaluationContext, platform: Platfor
     monitor_all_code_locations=True, minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING
 )
 def run_failed_sensor(context: dg.RunFailureSensorContext, platform: Platform) -> None:
-    """Put an alert into the audit log for each failed run."""
+    """Put an alert into the audit log for each failed run; of a live solve it is one that the next one's success ends."""
     run = context.dagster_run
     detail = {"job": run.job_name, "message": context.failure_event.message or "", "tags": dict(run.tags)}
     with platform.connection() as connection:
-        record_alert(connection, "alert.run_failed", run.run_id, detail)
+        if TICK_ID_TAG in run.tags:
+            reason = f"run {run.run_id}: {_cause(context) or detail['message']}"
+            record_alert(connection, SOLVE_FAILED, TICK_JOB, {"reason": reason, "tick_id": run.tags[TICK_ID_TAG]})
+        else:
+            record_alert(connection, "alert.run_failed", run.run_id, detail)
+
+
+def _cause(context: dg.RunFailureSensorContext) -> str:
+    """What the first failed step tripped over, below Dagster's own words for it; empty where no step did."""
+    for event in context.get_step_failure_events():
+        error = event.step_failure_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if error is not None:
+            return error.message.strip()
+    return ""

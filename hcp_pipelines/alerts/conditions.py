@@ -6,6 +6,7 @@ Reading only. What becomes of a condition (opened once, told, closed) is in `sto
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import httpx
@@ -18,7 +19,7 @@ from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.doctor import Finding, examine_disk, examine_loop
-from hcp_pipelines.supervisor.status import read_loop
+from hcp_pipelines.supervisor.status import read_loop, world_clock
 
 Severity = Literal["info", "warning", "critical"]
 
@@ -39,9 +40,25 @@ _UNSETTLED = """
     from switch_journal j join inventory_generations g on g.facility_id = j.facility_id and g.is_current
     where j.event = 'settled' and j.recorded_at > now() - interval '15 minutes'
     group by j.facility_id, g.devices having sum(j.failed) > greatest(%s * g.devices, 5)"""
+_SOLVES = """
+    select f.id, p.id, p.refresh_due_at, p.expires_at, e.detail
+    from facilities f
+    left join lateral (
+        select id, refresh_due_at, expires_at, published_at from policies
+        where facility_id = f.id and status = 'live' order by basis_tick_id desc limit 1) p on true
+    left join lateral (
+        select detail from audit_log where action = 'alert.solve_failed' and subject = f.id
+          and recorded_at > greatest(p.published_at, now() - interval '1 day') order by id desc limit 1) e on true
+    where f.status = 'active'"""
+_NOT_SOLVED = """
+    select detail from audit_log
+    where action = 'alert.solve_failed' and subject = 'tick_job' and recorded_at > greatest(
+        now() - interval '1 day', (select max(published_at) from policies where status = 'live'))
+    order by id desc limit 1"""
 _EVENTS = """
     select action, subject, (array_agg(detail order by id desc))[1], count(*)
-    from audit_log where action like 'alert.%%' and recorded_at > now() - make_interval(secs => %s)
+    from audit_log where action like 'alert.%%' and action not in ('alert.solve_failed', 'alert.policy_overdue')
+      and recorded_at > now() - make_interval(secs => %s)
     group by action, subject"""
 
 
@@ -98,6 +115,7 @@ def _database(settings: Settings) -> Iterator[Condition]:
     with connect(settings, Role.API) as connection:
         yield from _unowned(connection)
         yield from _refused(connection)
+        yield from _solves(connection, world_clock(settings).now())
         yield from _unsettled(connection)
         yield from _events(connection)
 
@@ -119,6 +137,32 @@ def _refused(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
                 f"{facility_id}: the newest policy, {policy_id}, was refused: {reason}",
                 "the one before stays in force; `hcp policy show` has it",
             )  # fmt: skip
+
+
+def _solves(connection: psycopg.Connection[Any], now: datetime) -> Iterator[Condition]:
+    """Solves that failed or are late, until the next one works; what was in force stays so until it expires."""
+    for facility_id, policy_id, refresh_due_at, expires_at, detail in connection.execute(_SOLVES):
+        until = "" if expires_at is None else f"{expires_at:%Y-%m-%d %H:%M}Z"
+        stays = f"policy {policy_id} stays in force until {until}" if policy_id else "it has no policy yet"
+        if detail is not None:
+            yield Condition(
+                f"solve_failed/{facility_id}", "warning", facility_id,
+                f"{facility_id}: its last solve failed, {stays}: {detail.get('reason', '')}"[:500],
+                "see core_hcp__policies of the run in the Dagster UI",
+            )  # fmt: skip
+        if refresh_due_at is not None and refresh_due_at <= now:
+            late_s = (now - refresh_due_at).total_seconds()
+            yield Condition(
+                f"policy_overdue/{facility_id}", "warning", facility_id,
+                f"{facility_id}: its next policy is late by {late_s:.0f} simulated s; {stays}",
+                "see logs/tick-launcher.log and the runs of tick_job in the Dagster UI",
+            )  # fmt: skip
+    for (detail,) in connection.execute(_NOT_SOLVED):
+        yield Condition(
+            "solve_failed/tick_job", "warning", "tick_job",
+            f"the last solve of all facilities failed, their policies stay in force: {detail.get('reason', '')}"[:500],
+            "see the run in the Dagster UI",
+        )  # fmt: skip
 
 
 def _unsettled(connection: psycopg.Connection[Any]) -> Iterator[Condition]:

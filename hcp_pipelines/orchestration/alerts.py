@@ -7,6 +7,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 ACTOR = "dagster"
+SOLVE_FAILED = "alert.solve_failed"  # about a facility, or about TICK_JOB where the run got nowhere
 
 EXPIRING_SQL = """
 select distinct on (facility_id) id, facility_id, refresh_due_at, expires_at

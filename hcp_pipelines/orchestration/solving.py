@@ -4,7 +4,7 @@ Puts together the lower rooms' functions; the arithmetic is theirs. Later steps 
 newest tick, so that a run is one consistent answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,11 +14,12 @@ import psycopg
 
 from hcp_pipelines.fleet.solve_sites import load_sites
 from hcp_pipelines.forecasting.plain import forecast_power
-from hcp_pipelines.optimizer.inputs import FacilityInputs
+from hcp_pipelines.optimizer.inputs import FacilityInputs, InputsNotReadyError, SiteInputs
 from hcp_pipelines.optimizer.load import load_inputs, load_markets
 from hcp_pipelines.optimizer.publish import PublishResult, Status, publish_all, write_scores
 from hcp_pipelines.optimizer.scores import score_facilities
 from hcp_pipelines.optimizer.solve import solve_facility
+from hcp_pipelines.orchestration.alerts import SOLVE_FAILED, record_alert
 from hcp_pipelines.policy.schema import Policy
 from hcp_pipelines.settings import Settings
 
@@ -37,6 +38,17 @@ DAY_AHEAD_SCHEMA = {
     "interval_start": pl.Datetime("us", "UTC"),
     "price_usd_per_mwh": pl.Float64(),
     "available_at": pl.Datetime("us", "UTC"),
+}
+POLICY_SCHEMA = {
+    "facility_id": pl.String(),
+    "policy_id": pl.Int64(),
+    "is_new": pl.Boolean(),
+    "basis_tick_id": pl.Int64(),
+    "decision_price_usd_per_mwh": pl.Float64(),
+    "blocks": pl.Int64(),
+    "lowest_on_usd_per_mwh": pl.Float64(),
+    "highest_off_usd_per_mwh": pl.Float64(),
+    "failed": pl.String(),
 }
 DAY_AHEAD_SQL = """
 select series, "timestamp", value, received_at from price_data
@@ -73,7 +85,7 @@ def context_of(prices: pl.DataFrame, now: datetime) -> Context:
 
 def score_fleet(connection: Connection, settings: Settings, context: Context) -> pl.DataFrame:
     """Scores of every group and use, also written to `profitability_scores`."""
-    inputs = _inputs(connection, context, {})
+    inputs, _ = _inputs(connection, context, {})
     limits = {"power.rt_lmp": settings.price_staleness_s, "btc.usd": settings.btc_staleness_s}
     scores = score_facilities(inputs, limits)
     write_scores(connection, scores, max(one.basis_tick_id for one in inputs), context.now)
@@ -95,18 +107,38 @@ def forecast_prices(connection: Connection, prices: pl.DataFrame, context: Conte
 def publish_policies(
     connection: Connection, settings: Settings, context: Context, run_id: str, status: Status
 ) -> pl.DataFrame:
-    """Solve every facility, publish and announce: one row a policy, with its range of strikes."""
+    """Solve every facility, publish and announce: one row a facility, with its policy's range of strikes, or why it has none.
+
+    What one facility's solve trips over costs the others nothing. It keeps the policy that it has, and an alert goes out.
+
+    Raises:
+        InputsNotReadyError: no facility at all can be solved yet.
+    """
     options = {
         "refresh_after_s": settings.policy_refresh_s,
         "expires_after_s": settings.policy_expires_s,
         "run_id": run_id,
     }
-    policies = [solve_facility(inputs) for inputs in _inputs(connection, context, options)]
-    return policy_table(policies, publish_all(connection, policies, status))
+    inputs, failed = _inputs(connection, context, options)
+    policies: list[Policy] = []
+    for each in inputs:
+        try:
+            policies.append(solve_facility(each))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others get their policies
+            failed[each.site.facility_id] = f"{type(error).__name__}: {error}"
+    published = publish_all(connection, policies, status)
+    if status == "live":
+        for facility_id, reason in failed.items():
+            record_alert(
+                connection, SOLVE_FAILED, facility_id, {"reason": reason, "run_id": run_id, "tick_id": context.tick_id}
+            )
+    return policy_table(policies, published, failed)
 
 
-def policy_table(policies: Sequence[Policy], published: Sequence[PublishResult]) -> pl.DataFrame:
-    """One row a policy: facility, id, basis tick, decision price, blocks, lowest on- and highest off-strike in $/MWh."""
+def policy_table(
+    policies: Sequence[Policy], published: Sequence[PublishResult], failed: Mapping[str, str]
+) -> pl.DataFrame:
+    """One row a facility: basis tick, decision price, lowest on- and highest off-strike in $/MWh; or why it `failed`."""
     rows = []
     for policy, result in zip(policies, published, strict=True):
         indices = policy.anchor.indices
@@ -124,8 +156,32 @@ def policy_table(policies: Sequence[Policy], published: Sequence[PublishResult])
                 "highest_off_usd_per_mwh": round(max(offs, default=0.0), 2),
             }
         )
-    return pl.DataFrame(rows)
+    rows += [{"facility_id": facility_id, "failed": reason} for facility_id, reason in sorted(failed.items())]
+    return pl.DataFrame(rows, schema=POLICY_SCHEMA)
 
 
-def _inputs(connection: Connection, context: Context, options: dict[str, Any]) -> list[FacilityInputs]:
-    return load_inputs(connection, load_sites(connection), context.now, options, context.tick_id)
+def _inputs(
+    connection: Connection, context: Context, options: dict[str, Any]
+) -> tuple[list[FacilityInputs], dict[str, str]]:
+    """Inputs of the facilities that have all of theirs, and of the others what is missing."""
+    sites = load_sites(connection)
+    try:
+        return load_inputs(connection, sites, context.now, options, context.tick_id), {}
+    except InputsNotReadyError:
+        ready, failed = _one_by_one(connection, sites, context, options)
+        if not ready:
+            raise
+        return ready, failed
+
+
+def _one_by_one(
+    connection: Connection, sites: Sequence[SiteInputs], context: Context, options: dict[str, Any]
+) -> tuple[list[FacilityInputs], dict[str, str]]:
+    ready: list[FacilityInputs] = []
+    failed: dict[str, str] = {}
+    for site in sites:
+        try:
+            ready += load_inputs(connection, [site], context.now, options, context.tick_id)
+        except InputsNotReadyError as error:
+            failed[site.facility_id] = str(error)
+    return ready, failed

@@ -127,14 +127,14 @@ def test_conditions_come_from_processes_policies_and_events(settings, database):
     ]}))  # fmt: skip
     detail = json.dumps({"policy_id": 7})
     database.execute(
-        "insert into audit_log (actor, action, subject, detail) values ('x', 'alert.policy_overdue', 'a-1', %s)",
+        "insert into audit_log (actor, action, subject, detail) values ('x', 'alert.obligation_short', 'a-1', %s)",
         (detail,),
     )
     database.execute("insert into audit_log (actor, action, subject) values ('x', 'policy.published', 'a-1')")
     found = {c.key: c for c in find_conditions(settings)}
     run.unlink()
     assert found["process/feed"].summary == "feed is not well: exit 1"
-    assert found["alert.policy_overdue/a-1"].summary == "a-1: policy overdue: policy_id 7"
+    assert found["alert.obligation_short/a-1"].summary == "a-1: obligation short: policy_id 7"
     assert "process/world" not in found
     assert found["check/power prices"].severity == "warning"  # none has come yet
     assert not any("published" in key for key in found)

@@ -68,13 +68,13 @@ def fleet(settings):
     path.unlink()
 
 
-def run_tick_job(settings, instance, **tags: str) -> dg.ExecuteInProcessResult:
+def run_tick_job(settings, instance, *, raise_on_error=True, **tags: str) -> dg.ExecuteInProcessResult:
     job = defs.get_repository_def().get_job("tick_job")
     resources = {"platform": Platform(state_dir=str(settings.state_dir))}
     return dg.Definitions(
         assets=defs.assets, asset_checks=defs.asset_checks, resources={**defs.resources, **resources},
         jobs=[dg.define_asset_job("tick_job", selection=dg.AssetSelection.assets(*job.asset_layer.executable_asset_keys))],
-    ).resolve_job_def("tick_job").execute_in_process(instance=instance, tags=tags)  # fmt: skip
+    ).resolve_job_def("tick_job").execute_in_process(instance=instance, tags=tags, raise_on_error=raise_on_error)  # fmt: skip
 
 
 def explain(settings, instance) -> dg.ExecuteInProcessResult:
