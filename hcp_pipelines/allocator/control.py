@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import numpy as np
 import structlog
 
 from hcp_pipelines.allocator import metrics
@@ -19,6 +18,7 @@ from hcp_pipelines.allocator.decide import InForce, Limits
 from hcp_pipelines.allocator.incoming import check
 from hcp_pipelines.allocator.journal import AuditRow, MemoryRow, Outcome
 from hcp_pipelines.allocator.leases import Lease
+from hcp_pipelines.allocator.locks import Ahead, Locks
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.allocator.returns import InFlight, Returns, Wiring
@@ -30,7 +30,6 @@ from hcp_pipelines.domain.modes import RefusalCode
 from hcp_pipelines.policy.obligations import Obligation, Status
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.channels import ClientTls
-from hcp_pipelines.wire.slots import encode_slots
 
 REMEMBER_EACH_S = 5.0
 RESUMED = "resumed"  # the gateway's word for: what you missed has been sent
@@ -63,7 +62,7 @@ class FacilityControl:
         self._remember_at_s = float("-inf")
         self.asked = ""  # the question that was put before an operator last
         self._policy_held = 0  # by the gateway
-        self._locks_held = 0  # the version that the gateway holds
+        self._locks = Locks(site.facility_id)
         self._sessions = self._planned_in = 0
         self._session = 0  # the number of the stream, as announced
         self._planned_at_s = float("-inf")
@@ -137,15 +136,17 @@ class FacilityControl:
 
     def _tell_of_obligations(self, stepped: Sequence[Obligation], lacking_mw: float) -> None:
         """What is not kept, or would not be, becomes an alert."""
-        batch, facility_id = self._wiring.writer.batch, self.site.facility_id
-        for one in stepped:
-            if one.status is Status.FAILED:
-                said = {"obligation": one.obligation_id, "programme": one.programme, "mw": one.mw, "reason": one.reason}
-                batch.audits.append(AuditRow(self._wiring.name, "alert.obligation_failed", facility_id, said))
+        for one in (o for o in stepped if o.status is Status.FAILED):
+            said = {"obligation": one.obligation_id, "programme": one.programme, "mw": one.mw, "reason": one.reason}
+            self._alert("obligation_failed", **said)
         if lacking_mw > 0:
-            said = {"lacking_mw": round(lacking_mw, 3), "floor_mw": round(self.owner.obligations.floor_mw(), 3)}
-            batch.audits.append(AuditRow(self._wiring.name, "alert.obligation_short", facility_id, said))
-            self._wiring.writer.wake()
+            floor_mw = round(self.owner.obligations.floor_mw(), 3)
+            self._alert("obligation_short", lacking_mw=round(lacking_mw, 3), floor_mw=floor_mw)
+
+    def _alert(self, what: str, **said: object) -> None:
+        batch, name = self._wiring.writer.batch, self._wiring.name
+        batch.audits.append(AuditRow(name, f"alert.{what}", self.site.facility_id, said))
+        self._wiring.writer.wake()
 
     def remember(self) -> None:
         """Keep what a successor should know, where it has changed."""
@@ -202,12 +203,16 @@ class FacilityControl:
         self._wiring.wake()
 
     def _tell_locks(self) -> None:
-        version = self.owner.standing.version
-        if version == self._locks_held:
-            return
-        slots = encode_slots(np.flatnonzero(self.owner.locked).astype(np.uint32))
-        locks = pb.SetLocks(facility_id=self.site.facility_id, epoch=self.lease.epoch, version=version, slots=slots)
-        self.session.send(pb.OwnerMessage(set_locks=locks))
+        locks = self._locks.news(self.lease.epoch, self.owner.standing.version, self.owner.locked)
+        if locks is not None:
+            self.session.send(pb.OwnerMessage(set_locks=locks))
+
+    def locks_ahead(self) -> Ahead | None:
+        """What the gateway holds of locks that is not in the books; told to people."""
+        ahead = self._locks.ahead(self.owner.standing.version, self.owner.locked)
+        if ahead is not None:
+            self._alert("locks_behind", version=ahead.books_version, held=ahead.version, devices=ahead.devices)
+        return ahead
 
     # -- session ------------------------------------------------------------------------------------------------------
 
@@ -218,7 +223,9 @@ class FacilityControl:
 
     def _announced(self, state: pb.FacilityState) -> None:
         self.owner.devices.adopt(state.states, state.observed, self._now_s())
-        self._locks_held, self._policy_held = state.locks_version, state.policy_id
+        there = self.site.shape.group_of_slot >= 0
+        self._locks.adopt(state.locks_version, self._returns.mask(state.locked) & there)
+        self._policy_held = state.policy_id
         self.owner.held = self._returns.mask(state.held)
         self.owner.devices.dark = self._returns.mask(state.dark)
 
@@ -228,11 +235,7 @@ class FacilityControl:
         if reply.refusal != RefusalCode.OLD_EPOCH.value or not self.lease.holds(now_s):
             return
         if not self._is_outdated:
-            said = {"epoch": self.lease.epoch, "highest_epoch": reply.highest_epoch}
-            self._wiring.writer.batch.audits.append(
-                AuditRow(self._wiring.name, "alert.epoch_behind", self.site.facility_id, said)
-            )
-            self._wiring.writer.wake()
+            self._alert("epoch_behind", epoch=self.lease.epoch, highest_epoch=reply.highest_epoch)
         self._is_outdated = True
         self._hooks.outdated(self.lease, reply.highest_epoch)
 
@@ -298,7 +301,7 @@ class FacilityControl:
         if held.refusal:
             self._log.error("the gateway does not hold the locks", refusal=held.refusal, detail=held.detail)
             return
-        self._locks_held = held.version
+        self._locks.version = held.version
         self._wiring.writer.batch.note_seq(self.site.facility_id, held.seq)
 
     async def reconcile(self) -> None:

@@ -108,6 +108,7 @@ class Allocator:
             control.owner.inherit(legacy.memory, legacy.last_policy)
             control.owner.devices.restore(legacy.switches)
             control.stand(legacy.standing)
+            is_behind = await self._catch_up_with_locks(control)
             control.owner.obligations.take(legacy.obligations)
         except (*STORE_ERRORS, TimeoutError) as error:
             self._context.log.warning("old commands not closed", error=str(error).strip())
@@ -118,7 +119,16 @@ class Allocator:
                 "commands never left", facility_id=control.site.facility_id, assignments=legacy.closed
             )
         self._wants_policies.set()  # it has none yet, and acts on no price without
-        return True
+        return not is_behind  # still: in another session, a step further
+
+    async def _catch_up_with_locks(self, control: FacilityControl) -> bool:
+        """Enter in the books what the gateway holds of locks beyond them; whether it holds more even then."""
+        facility_id = control.site.facility_id
+        if (ahead := control.locks_ahead()) is None:
+            return False
+        await self._store.enter_locks(self._name, control.lease.epoch, ahead)
+        control.stand((await self._intake.standing([facility_id]))[facility_id])
+        return control.locks_ahead() is not None
 
     def _outdated(self, lease: Lease, highest_epoch: int) -> None:
         self._keeper.outdated(lease, highest_epoch)

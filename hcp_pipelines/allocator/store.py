@@ -24,6 +24,7 @@ from hcp_pipelines.allocator.journal import (
     write_commands,
 )
 from hcp_pipelines.allocator.lease_table import LeaseTable, PostgresLeases
+from hcp_pipelines.allocator.locks import Ahead, enter_locks
 from hcp_pipelines.allocator.market import TickRow
 from hcp_pipelines.allocator.memory import Memory
 from hcp_pipelines.allocator.obligation_table import Rows, read_obligations, write_obligation
@@ -141,6 +142,9 @@ class Store(Protocol):
     async def close_unsent(self, facility_id: str, now: datetime, older_than: timedelta) -> int:
         """Close what was journalled so long ago, real time, and has no ack; how many assignments."""
 
+    async def enter_locks(self, owner: str, epoch: int, ahead: Ahead) -> None:
+        """Take into the books what a gateway holds of locks that is not there."""
+
     async def close(self) -> None:
         """Let go of every connection."""
 
@@ -194,6 +198,11 @@ class PostgresStore:
         """See `journal.expire`."""
         async with await self._connect() as connection:
             return await expire(connection, facility_id, now, older_than)
+
+    async def enter_locks(self, owner: str, epoch: int, ahead: Ahead) -> None:
+        """See `locks.enter_locks`."""
+        async with await self._connect() as connection:
+            await enter_locks(connection, owner, epoch, ahead)
 
     async def close(self) -> None:
         """Close what is open."""

@@ -143,11 +143,6 @@ class FacilityGateway:
         judged = await asyncio.shield(self._tasks.spawn(self._policies.judge(policy, refusal)))
         session.outbox.send(pb.GatewayMessage(policy_judged=judged))
 
-    async def release(self, session: Session, release: pb.ReleaseHeld) -> None:
-        """End the direct orders in force; the reply is a local event, or nothing where it is refused."""
-        refusal = self.owners.refusal_of(session, release.facility_id, release.epoch)
-        await asyncio.shield(self._tasks.spawn(self._standing.release(release, refusal)))
-
     async def direct(self, order: pb.DirectOrder) -> pb.DirectReply:
         """Carry out the order of an operator whom the caller has checked."""
         return await asyncio.shield(self._tasks.spawn(self._standing.direct(order)))

@@ -128,8 +128,6 @@ class _Reading:
                 order = pb.DirectOrder.FromString(entry.payload)
                 known.orders.remember(order)
                 known.bars.held = np.full(self._shape.slots, not order.release) & self._shape.is_there
-            case "released":
-                known.bars.held = np.zeros(self._shape.slots, dtype=np.bool_)
             case "policy":
                 known.policy = pb.SetPolicy.FromString(entry.payload)
             case "floors":

@@ -120,8 +120,6 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
                 await facility.set_locks(session, message.set_locks)
             case "set_policy":
                 await facility.set_policy(session, message.set_policy)
-            case "release_held":
-                await facility.release(session, message.release_held)
             case _:
                 return False
         return True

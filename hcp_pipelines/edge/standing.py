@@ -1,7 +1,7 @@
 """What stands over a facility's devices at its gateway: lock-outs, and the direct orders of operators.
 
 Both are durable before they are answered, outlive a restart, and hold whoever asks. A direct order only ever reduces load; every
-slot of the facility is then held at what it does, until the operator or, by way of the owner, somebody releases it.
+slot of the facility is then held at what it does, until an operator releases it.
 """
 
 import math
@@ -11,6 +11,7 @@ import numpy as np
 import structlog
 
 from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.domain.fencing import highest_taken
 from hcp_pipelines.domain.modes import ReasonCode, RefusalCode
 from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.devices import Devices
@@ -67,6 +68,11 @@ class Standing:
             mask = mask_of(locks.slots, self._devices.shape)
         except ValueError as error:
             return RefusalCode.BAD_MESSAGE.value, str(error)
+        if locks.version > (most := highest_taken(self._version)):
+            return (
+                RefusalCode.BAD_MESSAGE.value,
+                f"version {locks.version}: {most} at most, in force is {self._version}",
+            )
         is_other = locks.version == self._version and not np.array_equal(mask, self._devices.bars.locked)
         if locks.version < self._version or (is_other and self._version):
             return RefusalCode.REPLAYED.value, f"version {locks.version}, in force is {self._version}"
@@ -85,23 +91,6 @@ class Standing:
         return pb.LocksHeld(version=self._version, seq=seq)
 
     # -- direct orders ------------------------------------------------------------------------------------------------
-
-    async def release(self, release: pb.ReleaseHeld, refusal: str) -> None:
-        """End the orders in force, by way of the owner."""
-        async with self._devices.turn:
-            if refusal:
-                metrics.REFUSED.labels(refusal).inc()
-                self._log_line.warning("a release was refused", refusal=refusal)
-                return
-            word = pb.LocalEvent(
-                actor=release.operator[:TEXT_MAX],
-                order_id=release.order_id[:TEXT_MAX],
-                detail=release.reason[:TEXT_MAX],
-            )
-            try:
-                await self._release(word, ("released", release.SerializeToString()))
-            except StorageError as error:
-                self._log_line.error("a release could not be stored", error=str(error))
 
     async def direct(self, order: pb.DirectOrder) -> pb.DirectReply:
         """Carry out an order; the same one again is answered as the first time."""
@@ -188,15 +177,12 @@ class Standing:
         return await self._local.act("direct", reason, moves or self._local.nothing(), word, entry)
 
     async def _end(self, order: pb.DirectOrder) -> pb.DirectReply:
-        word = pb.LocalEvent(actor=order.operator, order_id=order.order_id, detail=order.reason)
-        seq = await self._release(word, ("direct", order.SerializeToString()))
-        return pb.DirectReply(accepted=True, seq=seq)
-
-    async def _release(self, word: pb.LocalEvent, entry: tuple[str, bytes]) -> int:
         """Nothing rises by itself: the owner may raise again."""
+        word = pb.LocalEvent(actor=order.operator, order_id=order.order_id, detail=order.reason)
+        entry = ("direct", order.SerializeToString())
         (event,) = await self._local.act("released", ReasonCode.RECOVERY, self._local.nothing(), word, entry)
         self._devices.bars.held = np.zeros_like(self._devices.bars.held)
-        return int(event.seq)
+        return pb.DirectReply(accepted=True, seq=event.seq)
 
 
 def _said(order: pb.DirectOrder) -> tuple[str, str, str, float]:

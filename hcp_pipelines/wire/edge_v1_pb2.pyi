@@ -7,20 +7,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class OwnerMessage(_message.Message):
-    __slots__ = ("announce", "command", "heartbeat", "set_locks", "set_policy", "release_held")
+    __slots__ = ("announce", "command", "heartbeat", "set_locks", "set_policy")
     ANNOUNCE_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     SET_LOCKS_FIELD_NUMBER: _ClassVar[int]
     SET_POLICY_FIELD_NUMBER: _ClassVar[int]
-    RELEASE_HELD_FIELD_NUMBER: _ClassVar[int]
     announce: Announce
     command: Command
     heartbeat: Heartbeat
     set_locks: SetLocks
     set_policy: SetPolicy
-    release_held: ReleaseHeld
-    def __init__(self, announce: _Optional[_Union[Announce, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., set_locks: _Optional[_Union[SetLocks, _Mapping]] = ..., set_policy: _Optional[_Union[SetPolicy, _Mapping]] = ..., release_held: _Optional[_Union[ReleaseHeld, _Mapping]] = ...) -> None: ...
+    def __init__(self, announce: _Optional[_Union[Announce, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., set_locks: _Optional[_Union[SetLocks, _Mapping]] = ..., set_policy: _Optional[_Union[SetPolicy, _Mapping]] = ...) -> None: ...
 
 class GatewayMessage(_message.Message):
     __slots__ = ("announce_reply", "ack", "settled", "local_event", "locks_held", "policy_judged")
@@ -283,20 +281,6 @@ class PolicyJudged(_message.Message):
     seq: int
     refusal: str
     def __init__(self, policy_id: _Optional[int] = ..., seq: _Optional[int] = ..., refusal: _Optional[str] = ...) -> None: ...
-
-class ReleaseHeld(_message.Message):
-    __slots__ = ("facility_id", "epoch", "operator", "order_id", "reason")
-    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
-    EPOCH_FIELD_NUMBER: _ClassVar[int]
-    OPERATOR_FIELD_NUMBER: _ClassVar[int]
-    ORDER_ID_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    facility_id: str
-    epoch: int
-    operator: str
-    order_id: str
-    reason: str
-    def __init__(self, facility_id: _Optional[str] = ..., epoch: _Optional[int] = ..., operator: _Optional[str] = ..., order_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DirectOrder(_message.Message):
     __slots__ = ("facility_id", "order_id", "operator", "token", "reason", "issued_at_ms", "to_kw", "by_kw", "stop", "release")

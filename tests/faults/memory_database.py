@@ -10,9 +10,10 @@ import psycopg
 from hcp_pipelines.allocator.devices import Switched
 from hcp_pipelines.allocator.intake import POLICIES_LOOKED_AT, PolicyRow
 from hcp_pipelines.allocator.journal import Batch, CommandRow, Observation, Outcome
+from hcp_pipelines.allocator.locks import REASON, Ahead
 from hcp_pipelines.allocator.market import TickRow
 from hcp_pipelines.allocator.obligations import Rows
-from hcp_pipelines.allocator.standing import Standing, Timed
+from hcp_pipelines.allocator.standing import Lockout, Standing, Timed
 from hcp_pipelines.allocator.wave import COMMIT_WITHIN_S
 from hcp_pipelines.domain.fencing import CATCH_UP_MAX
 from hcp_pipelines.fleet.inventory import FacilityInventory
@@ -234,6 +235,17 @@ class Database(Server):
         return [Switched(at.timestamp(), r.from_state, r.mw_delta, r.slots) for at, r in found]
 
     # -- what stands --------------------------------------------------------------------------------------------------
+
+    def enter_locks(self, owner: str, epoch: int, ahead: Ahead) -> None:
+        """As the statements do; here nobody gets ahead but a gateway with the devices of another generation."""
+        standing = self.standing[ahead.facility_id]
+        if not self.stands(ahead.facility_id, owner, epoch) or standing.version > ahead.version:
+            return
+        lockouts = standing.lockouts
+        if ahead.devices:
+            number = 1 + max((lockout.lockout_id for lockout in lockouts), default=0)
+            lockouts = (*lockouts, Lockout(number, ahead.holder, REASON, "device", slots=ahead.slots))
+        self.standing[ahead.facility_id] = replace(standing, lockouts=lockouts, version=ahead.version + 1)
 
     def standing_of(self, facility_ids: Iterable[str], now: datetime) -> dict[str, Standing]:
         """What stands and has not ended."""

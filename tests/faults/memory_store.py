@@ -9,6 +9,7 @@ from hcp_pipelines.allocator.approvals import Approved, Question
 from hcp_pipelines.allocator.decide import NO_POLICY, LastPolicy
 from hcp_pipelines.allocator.intake import LOOK_BACK_IDS, POLL_S, RECENT_PER_SERIES, PolicyRow
 from hcp_pipelines.allocator.journal import Batch, CommandRow
+from hcp_pipelines.allocator.locks import Ahead
 from hcp_pipelines.allocator.market import TickRow
 from hcp_pipelines.allocator.obligations import Rows
 from hcp_pipelines.allocator.predecessors import SWITCHES_COUNT
@@ -212,6 +213,10 @@ class MemoryStore:
     async def close_unsent(self, facility_id: str, now: datetime, older_than: timedelta) -> int:
         """One statement."""
         return await self._db.run(lambda: self._db.expire(facility_id, older_than.total_seconds()))
+
+    async def enter_locks(self, owner: str, epoch: int, ahead: Ahead) -> None:
+        """Two statements, in one commit."""
+        await self._db.run(lambda: self._db.enter_locks(owner, epoch, ahead))
 
     async def close(self) -> None:
         """There is no connection."""

@@ -9,6 +9,7 @@ import uuid
 import numpy as np
 import pytest
 
+from hcp_pipelines.domain.fencing import JUMP_MAX
 from hcp_pipelines.edge.compaction import shorten
 from hcp_pipelines.edge.config import LogConfig
 from hcp_pipelines.wire import edge_v1_pb2 as pb
@@ -55,6 +56,8 @@ async def test_locks_are_absolute_a_lower_version_is_refused_and_lifting_them_ra
         ([1], {"version": 6, "epoch": 9}, "epoch_too_high"),
         ([1], {"version": 6, "facility_id": "two"}, "unknown_facility"),
         ([], {"version": 6, "slots": b"\xff" * 20}, "bad_message"),
+        ([], {"version": 5 + JUMP_MAX + 1}, "bad_message"),
+        ([], {"version": 2**64 - 1}, "bad_message"),
     ):
         assert (await site.lock(owner, slots, **changes)).refusal == refusal
         assert bits((await owner.state()).locked) == [1, 2]
@@ -115,8 +118,7 @@ async def test_a_stop_brings_all_down_and_holds_it_until_it_is_released(site):
     assert len(bits((await owner.state()).held)) == 120
     ack = await owner.send(owner.make((FULL, [1])))
     assert {r.code: bits(r.slots) for r in ack.assignments[0].refused} == {"held": [1]}
-    released = pb.ReleaseHeld(facility_id="one", epoch=2, operator="bob", order_id=str(uuid.uuid4()), reason="over")
-    await owner.call.write(pb.OwnerMessage(release_held=released))
+    assert (await site.direct(release=True, operator="bob")).accepted
     await until(lambda: events(owner, "released"), "released")
     assert (events(owner, "released")[-1].actor, (await owner.state()).held) == ("bob", b"")
     assert not site.world.commanded()[:MINERS].any()  # nothing rises by itself

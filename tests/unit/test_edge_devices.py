@@ -171,7 +171,7 @@ async def test_what_is_done_at_once_and_stored_later_stands_behind_what_was_stor
     async def full_at_first(items):
         if not refused:
             refused.extend(items)
-            await append([(rig.log.reserve(), "released", b"")])
+            await append([(rig.log.reserve(), "floors", b"")])
             raise StorageError("no space left")
         await append(items)
 

@@ -77,7 +77,7 @@ def _entry(facility_id: str, entry: pb.LogEntry) -> Entry:
         told = pb.Settled.FromString(entry.payload)
         parts = ((told.index, 0, _slots(told.settled)),)
         return Entry(at_s, facility_id, seq, kind, told.command_id, failed=_slots(told.failed), parts=parts)
-    if kind in ("local", "released"):
+    if kind == "local":
         event = pb.LocalEvent.FromString(entry.payload)
         return Entry(at_s, facility_id, seq, kind, state=event.state, slots=_slots(event.slots), reason=event.reason)
     if kind == "locks":
