@@ -172,7 +172,7 @@ class Market:
         await store_price_data(
             connection,
             [
-                Tick(Stream.BTC_USD, "coinbase", at, 95_000.0, "USD", "coinbase"),
+                Tick(Stream.BTC_USD, "consensus", at, 95_000.0, "USD", "coinbase"),
                 Tick(Stream.BTC_NETWORK, "difficulty", at, 1.1e14, "1", "mempool"),
                 Tick(Stream.BTC_NETWORK, "fees_btc_per_block", at, 0.05, "BTC", "mempool"),
                 Tick(Stream.BTC_NETWORK, "height", at, 880_000.0, "1", "mempool"),

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from simulators import ercot
+from simulators import ercot, exchanges
 from simulators.bitcoin import Block
 from simulators.clock import Clock, epoch_s, iso
 from simulators.gpu import Offer
@@ -66,6 +66,8 @@ class Services:
         paths: dict[str, Callable[[Request], Response]] = {
             "/products/BTC-USD/ticker": self.ticker,
             "/products/BTC-USD/candles": self.candles,
+            "/0/public/Trades": self.kraken_trades,
+            "/api/v2/ticker/btcusd/": self.bitstamp_ticker,
             "/api/v1/blocks": self.blocks,
             "/api/v1/blocks/{height}": self.blocks,
             "/api/v1/mining/reward-stats/{count}": self.reward_stats,
@@ -102,6 +104,15 @@ class Services:
             "volume": "9500.00000000",
         }
         return self._json(body, source, now_s)
+
+    def kraken_trades(self, request: Request) -> Response:
+        """Kraken: the last trade; errors in a list, with status 200."""
+        now_s = self._clock.now_s()
+        return self._json(*exchanges.kraken(self._world, request.query_params.get("pair", ""), now_s), now_s)
+
+    def bitstamp_ticker(self, _request: Request) -> Response:
+        """Bitstamp: the ticker of BTC/USD."""
+        return self._json(*exchanges.bitstamp(self._world, now_s := self._clock.now_s()), now_s)
 
     def candles(self, request: Request) -> Response:
         """Coinbase Exchange: [time, low, high, open, close, volume] newest first, at most 300; hours only."""

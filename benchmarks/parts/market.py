@@ -93,7 +93,7 @@ class Market:
         await store_price_data(
             self.connection,
             [
-                Tick(Stream.BTC_USD, "coinbase", self.next_at, 95_000.0, "USD", "coinbase"),
+                Tick(Stream.BTC_USD, "consensus", self.next_at, 95_000.0, "USD", "coinbase"),
                 Tick(Stream.BTC_NETWORK, "difficulty", self.next_at, 1.1e14, "1", "mempool"),
                 Tick(Stream.BTC_NETWORK, "fees_btc_per_block", self.next_at, 0.05, "BTC", "mempool"),
                 Tick(Stream.BTC_NETWORK, "height", self.next_at, 880_000.0, "1", "mempool"),

@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from hcp_pipelines.domain.ticks import ACTIONABLE, Quality, Stream
+from hcp_pipelines.domain.ticks import ACTIONABLE, BITCOIN, Quality, Stream
 from hcp_pipelines.economics.bounds import LIMITS, ImplausibleValueError
 from hcp_pipelines.economics.mining import HASHPRICE, hashprice_usd_per_ph_day
 from hcp_pipelines.economics.power import decision_price_of
@@ -88,14 +88,14 @@ class MarketBook:
 
     def bitcoin(self) -> Latest | None:
         """The newest bitcoin price."""
-        return self.newest.get((_BTC, "coinbase"))
+        return self.newest.get((_BTC, BITCOIN))
 
     def tick_for(self, point: str, index_names: Iterable[str]) -> Latest | None:
         """The newest value that a facility at `point` with these indices depends on."""
         found = [self.newest.get((_LMP, point))]
         for name in index_names:
             if name == HASHPRICE:
-                found += [self.newest.get((_BTC, "coinbase")), self.newest.get((_NET, "difficulty"))]
+                found += [self.newest.get((_BTC, BITCOIN)), self.newest.get((_NET, "difficulty"))]
             elif name.startswith(GPU_PREFIX):
                 found.append(self.newest.get((_GPU, name.removeprefix(GPU_PREFIX))))
         return max((f for f in found if f is not None), key=lambda f: f.tick_id, default=None)
@@ -130,9 +130,9 @@ class MarketBook:
         if row.stream == _GPU:
             self.indices[f"{GPU_PREFIX}{row.series}"] = row.value
             return True
-        if row.stream not in (_BTC, _NET):
+        if row.stream not in (_BTC, _NET) or (row.stream == _BTC and row.series != BITCOIN):
             return False
-        price = self.newest.get((_BTC, "coinbase"))
+        price = self.newest.get((_BTC, BITCOIN))
         network = [self.newest.get((_NET, series)) for series in _NETWORK]
         if price is None or None in network:
             return False

@@ -19,6 +19,9 @@ class Stream(StrEnum):
     WEATHER_TEMPERATURE = "weather.temperature"
 
 
+BITCOIN = "consensus"  # the series of btc.usd that is acted on: what the exchanges stand for together
+
+
 class Quality(StrEnum):
     """What a tick may be used for.
 

@@ -4,7 +4,7 @@ It writes price_data and nothing else. Judging is in quality, writing in recorde
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,14 +16,17 @@ from psycopg_pool import PoolTimeout
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.feed import metrics
+from hcp_pipelines.feed.bitcoin import Bitcoin, Venue
 from hcp_pipelines.feed.quality import MarketRule, Memory, Rules
 from hcp_pipelines.feed.recorder import Pool, Recorder
 from hcp_pipelines.feed.sources import IntervalSource, PeriodicSource, Source, supervise
 from hcp_pipelines.feed.world import WorldAddress, refuse_real_world, wait_for_world
+from hcp_pipelines.markets.bitstamp import BitstampClient
 from hcp_pipelines.markets.coinbase import CoinbaseClient
 from hcp_pipelines.markets.ercot import SCED_INTERVAL, SETTLEMENT_INTERVAL, ErcotClient
 from hcp_pipelines.markets.gpu_listings import GpuListingsClient
 from hcp_pipelines.markets.http import MarketHttp
+from hcp_pipelines.markets.kraken import KrakenClient
 from hcp_pipelines.markets.mempool import MempoolClient
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.storage.postgres import open_pool
@@ -31,6 +34,7 @@ from hcp_pipelines.storage.prices import market_rules, recent_ticks, settlement_
 from hcp_pipelines.storage.roles import Role
 
 BTC_PERIOD_S = 10.0
+BTC_FLOOR_S = 0.5  # real
 NETWORK_PERIOD_S = 600.0
 GPU_PERIOD_S = 60.0
 DAY_AHEAD_PERIOD_S = 3600.0
@@ -67,7 +71,7 @@ class Clients:
 
     ercot: ErcotClient
     day_ahead: ErcotClient
-    coinbase: CoinbaseClient
+    bitcoin: Mapping[str, Venue]
     mempool: MempoolClient
     gpu: GpuListingsClient
 
@@ -129,7 +133,11 @@ async def open_clients(base_url: Callable[[], str] | str) -> AsyncIterator[Clien
         yield Clients(
             ercot=ErcotClient(http()),
             day_ahead=ErcotClient(http()),
-            coinbase=CoinbaseClient(http()),
+            bitcoin={
+                "coinbase": CoinbaseClient(http()),
+                "kraken": KrakenClient(http()),
+                "bitstamp": BitstampClient(http()),
+            },
             mempool=MempoolClient(http()),
             gpu=GpuListingsClient(http()),
         )
@@ -139,9 +147,7 @@ def all_sources(
     clients: Clients, recorder: Recorder, clock: Clock, points: Callable[[], Sequence[str]]
 ) -> list[Source]:
     """Every source the feed asks, with its cadence."""
-
-    async def bitcoin() -> Sequence[Tick]:
-        return [await clients.coinbase.ticker()]
+    bitcoin = Bitcoin(clients.bitcoin, clock, max(BTC_PERIOD_S, BTC_FLOOR_S * clock.speed))
 
     async def gpu() -> Sequence[Tick]:
         return await clients.gpu.spot(clock.now())
@@ -162,7 +168,7 @@ def all_sources(
         power("ercot_rt_lmp", Stream.POWER_RT_LMP, SCED_INTERVAL, timedelta(0)),
         power("ercot_rt_spp", Stream.POWER_RT_SPP, SETTLEMENT_INTERVAL, SETTLEMENT_INTERVAL),
         PeriodicSource("ercot_da_spp", day_ahead, recorder, clock, DAY_AHEAD_PERIOD_S),
-        PeriodicSource("coinbase", bitcoin, recorder, clock, BTC_PERIOD_S),
+        PeriodicSource("bitcoin", bitcoin.ticks, recorder, clock, BTC_PERIOD_S, BTC_FLOOR_S),
         PeriodicSource("mempool", clients.mempool.network, recorder, clock, NETWORK_PERIOD_S),
         PeriodicSource("gpu_listings", gpu, recorder, clock, GPU_PERIOD_S),
     ]

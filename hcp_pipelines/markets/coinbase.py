@@ -1,6 +1,6 @@
 """Coinbase Exchange: the last BTC-USD trade and hourly candles, as ticks of `btc.usd`.
 
-One exchange of the median to come; which value may be acted on is judged in feed.quality.
+One exchange of the consensus (`markets.consensus`); which value may be acted on is judged in feed.quality.
 Source: Coinbase Exchange REST API, product ticker and candles.
 """
 

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from hcp_pipelines.domain.modes import DeviceState
-from hcp_pipelines.domain.ticks import Stream
+from hcp_pipelines.domain.ticks import BITCOIN, Stream
 from hcp_pipelines.economics.mining import HASHPRICE, hashprice_usd_per_ph_day
 from hcp_pipelines.economics.power import decision_price_of
 from hcp_pipelines.optimizer.inputs import FacilityInputs, InputsNotReadyError, SiteInputs
@@ -79,7 +79,7 @@ def load_markets(
 ) -> Markets:
     """The series that the sites need, point-in-time: nothing from after `now` or past `max_tick_id`."""
     wanted = [(Stream.POWER_RT_LMP.value, point) for point in dict.fromkeys(s.settlement_point for s in sites)]
-    wanted += [(Stream.BTC_USD.value, "coinbase"), *((Stream.BTC_NETWORK.value, name) for name in _NETWORK)]
+    wanted += [(Stream.BTC_USD.value, BITCOIN), *((Stream.BTC_NETWORK.value, name) for name in _NETWORK)]
     gpu_types = dict.fromkeys(i.removeprefix("gpu.") for s in sites for i in s.indices if i.startswith("gpu."))
     wanted += [(Stream.GPU_SPOT.value, gpu_type) for gpu_type in gpu_types]
     parameters = {
@@ -135,7 +135,7 @@ def facility_inputs(
     indices: dict[str, float] = {}
     for name in site.indices:
         if name == HASHPRICE:
-            price = markets.newest(Stream.BTC_USD, "coinbase")
+            price = markets.newest(Stream.BTC_USD, BITCOIN)
             network = [markets.newest(Stream.BTC_NETWORK, series) for series in _NETWORK]
             used |= {Stream.BTC_USD: [price], Stream.BTC_NETWORK: network}
             difficulty, fees, height = (v.value for v in network)

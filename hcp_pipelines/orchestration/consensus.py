@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from hcp_pipelines.domain.ticks import ACTIONABLE, Stream
+from hcp_pipelines.domain.ticks import ACTIONABLE, BITCOIN, Stream
 from hcp_pipelines.markets.consensus import NoConsensusError, Quote, bitcoin_consensus
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.settings import Settings
@@ -21,7 +21,7 @@ CONSENSUS: dict[str, Any] = {
 TICKS = "raw.price_ticks"
 TICKS_SQL = f"""
 select series, "timestamp" as traded_at, value as usd, received_at from lake.{TICKS}
-where stream = '{Stream.BTC_USD}' and received_at >= ? and received_at < ?
+where stream = '{Stream.BTC_USD}' and series <> '{BITCOIN}' and received_at >= ? and received_at < ?
   and quality in ({", ".join(f"'{quality}'" for quality in ACTIONABLE)}) order by received_at, id"""  # noqa: S608 - our constants
 
 

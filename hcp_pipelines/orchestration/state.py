@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 
+from hcp_pipelines.domain.ticks import BITCOIN
 from hcp_pipelines.economics.mining import HASHPRICE, hashprice_usd_per_ph_day
 from hcp_pipelines.orchestration.requests import FacilityState, SolveState
 
@@ -42,10 +43,10 @@ order by f.id
 """
 
 
-INDEX_SQL = """
+INDEX_SQL = f"""
 select w.stream, w.series, t.value
 from (
-    values ('btc.usd', 'coinbase'), ('btc.network', 'difficulty'), ('btc.network', 'fees_btc_per_block'),
+    values ('btc.usd', '{BITCOIN}'), ('btc.network', 'difficulty'), ('btc.network', 'fees_btc_per_block'),
            ('btc.network', 'height')
     union all
     select 'gpu.spot', unnest(%s::text[])
@@ -55,7 +56,7 @@ cross join lateral (
     where p.stream = w.stream and p.series = w.series and p.quality in ('good', 'unusual')
     order by p."timestamp" desc, p.revision desc limit 1
 ) t
-"""
+"""  # noqa: S608 - our constant
 
 
 def read_solve_state(connection: "psycopg.Connection[Any]", now: datetime) -> SolveState:
@@ -72,7 +73,7 @@ def live_indices(rows: list[tuple[Any, ...]]) -> dict[str, float]:
     values = {(stream, series): float(value) for stream, series, value in rows}
     indices = {f"gpu.{series}": value for (stream, series), value in values.items() if stream == "gpu.spot"}
     network = [values.get(("btc.network", name)) for name in ("difficulty", "fees_btc_per_block", "height")]
-    price, (difficulty, fees, height) = values.get(("btc.usd", "coinbase")), network
+    price, (difficulty, fees, height) = values.get(("btc.usd", BITCOIN)), network
     if price is not None and difficulty is not None and fees is not None and height is not None:
         indices[HASHPRICE] = hashprice_usd_per_ph_day(price, difficulty, fees, int(height))
     return indices

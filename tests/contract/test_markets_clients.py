@@ -12,10 +12,12 @@ import pytest
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream
 from hcp_pipelines.markets import http as market_http
+from hcp_pipelines.markets.bitstamp import BitstampClient
 from hcp_pipelines.markets.coinbase import CoinbaseClient
 from hcp_pipelines.markets.ercot import ErcotClient
 from hcp_pipelines.markets.gpu_listings import GpuListingsClient
 from hcp_pipelines.markets.http import MarketHttp
+from hcp_pipelines.markets.kraken import KrakenClient
 from hcp_pipelines.markets.mempool import MempoolClient
 
 LMP_FIELDS = ("SCEDTimestamp", "repeatHourFlag", "settlementPoint", "LMP")
@@ -174,6 +176,42 @@ async def test_the_exchange_ticker_is_read_with_its_own_time():
     tick = await CoinbaseClient(Service({"/products/BTC-USD/ticker": body}).http()).ticker()
     assert (tick.stream, tick.series, tick.value, tick.unit) == (Stream.BTC_USD, "coinbase", 96123.45, "USD")
     assert tick.source_at == utc("2025-01-01T12:00:05.250")
+
+
+async def test_kraken_s_last_trade_is_read_with_its_own_time():
+    trades = [
+        ["95999.00000", "0.1", 1735732800.5, "b", "m", "", 1],
+        ["96123.40000", "0.2", 1735732805.25, "s", "l", "", 2],
+    ]
+    body = {"error": [], "result": {"XXBTZUSD": trades, "last": "1735732805250000000"}}
+    tick = await KrakenClient(Service({"/0/public/Trades": body}).http()).ticker()
+    assert (tick.stream, tick.series, tick.value, tick.unit) == (Stream.BTC_USD, "kraken", 96123.4, "USD")
+    assert tick.source_at == utc("2025-01-01T12:00:05.250")
+
+
+async def test_bitstamp_s_ticker_is_all_text():
+    body = {"timestamp": "1735732805", "last": "96123.45", "open": "1", "high": "1", "low": "1", "bid": "1", "ask": "2"}
+    tick = await BitstampClient(Service({"/api/v2/ticker/btcusd/": body}).http()).ticker()
+    assert (tick.stream, tick.series, tick.value, tick.unit) == (Stream.BTC_USD, "bitstamp", 96123.45, "USD")
+    assert tick.source_at == utc("2025-01-01T12:00:05")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"error": ["EGeneral:Too many requests"]}, {"error": [], "result": {"last": "1"}}, {"error": [], "result": {"A": []}}, [],
+     {"error": [], "result": {"A": [["1", "2"]]}}, {"error": [], "result": {"A": [["1", "2", 1e30]]}}],
+)  # fmt: skip
+async def test_what_is_no_trade_of_kraken_s_is_an_error(body):
+    with pytest.raises(MarketError, match="/0/public/Trades"):
+        await KrakenClient(Service({"/0/public/Trades": body}).http()).ticker()
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"last": "1"}, {"last": "1", "timestamp": "soon"}, [], {"last": 1, "timestamp": None}]
+)
+async def test_what_is_no_ticker_of_bitstamp_s_is_an_error(body):
+    with pytest.raises(MarketError, match="not a ticker"):
+        await BitstampClient(Service({"/api/v2/ticker/btcusd/": body}).http()).ticker()
 
 
 async def test_candle_closes_hold_from_the_end_of_their_hour():

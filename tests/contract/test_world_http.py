@@ -181,6 +181,21 @@ async def test_coinbase_ticker_and_candles_agree():
     await client.get("/products/BTC-USD/candles", expected=400, start="2020-01-01", end="2025-01-01")
 
 
+async def test_three_exchanges_tell_nearly_the_same_price_each_in_its_own_shape():
+    for hour in range(12):
+        client = Client(START_S + 3600 * hour + 1234)
+        coinbase = float((await client.get("/products/BTC-USD/ticker"))["price"])
+        trades = (await client.get("/0/public/Trades", pair="XBTUSD", count=1))["result"]["XXBTZUSD"]
+        bitstamp = await client.get("/api/v2/ticker/btcusd/")
+        for price, at_s in (
+            (float(trades[-1][0]), trades[-1][2]),
+            (float(bitstamp["last"]), int(bitstamp["timestamp"])),
+        ):
+            assert 0 <= START_S + 3600 * hour + 1234 - at_s <= 5
+            assert 0 < abs(price / coinbase - 1) < 0.0003
+    assert (await client.get("/0/public/Trades", pair="DOGEUSD"))["error"] == ["EQuery:Unknown asset pair"]
+
+
 async def test_mempool_blocks_and_reward_stats_agree():
     client = Client(START_S + 86_400)
     blocks = await client.get("/api/v1/blocks")

@@ -57,7 +57,7 @@ def fleet(settings):
     path.write_text(anchor.dump())
     store(
         settings,
-        Tick(Stream.BTC_USD, "coinbase", AT, 95_000.0, "USD", "coinbase"),
+        Tick(Stream.BTC_USD, "consensus", AT, 95_000.0, "USD", "coinbase"),
         Tick(Stream.BTC_NETWORK, "difficulty", AT, 1.1e14, "1", "mempool"),
         Tick(Stream.BTC_NETWORK, "fees_btc_per_block", AT, 0.05, "BTC", "mempool"),
         Tick(Stream.BTC_NETWORK, "height", AT, 880_000.0, "1", "mempool"),
@@ -162,9 +162,9 @@ def test_the_sensor_asks_for_the_newest_tick_once_and_remembers(fleet):
     with connect(fleet, Role.CONTROL) as connection:
         now = AT + timedelta(minutes=31)
         assert solve_request(read_solve_state(connection, now), 0) is None
-        store(fleet, Tick(Stream.BTC_USD, "coinbase", AT + timedelta(minutes=6), 99_000.0, "USD", "coinbase"))
+        store(fleet, Tick(Stream.BTC_USD, "consensus", AT + timedelta(minutes=6), 99_000.0, "USD", "coinbase"))
         assert solve_request(read_solve_state(connection, now), 0) is None, "bitcoin within its bounds"
-        store(fleet, Tick(Stream.BTC_USD, "coinbase", AT + timedelta(minutes=7), 120_000.0, "USD", "coinbase"))
+        store(fleet, Tick(Stream.BTC_USD, "consensus", AT + timedelta(minutes=7), 120_000.0, "USD", "coinbase"))
         request = solve_request(read_solve_state(connection, now), 0)
         assert request is not None
         assert request.reason is Reason.INDEX_MOVED

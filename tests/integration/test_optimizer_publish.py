@@ -48,7 +48,7 @@ def ticks(database):
     for point in ("HB_HOUSTON", "HB_NORTH", "HB_HUBAVG"):
         for minutes, lmp in ((-5, 900.0), (0, 20.0), (5, 30.0), (10, 40.0)):
             tick(database, "power.rt_lmp", point, lmp, START + timedelta(minutes=minutes))
-    tick(database, "btc.usd", "coinbase", 93_500.0)
+    tick(database, "btc.usd", "consensus", 93_500.0)
     for series, value in (("difficulty", 109.78e12), ("fees_btc_per_block", 0.08), ("height", 877_000.0)):
         tick(database, "btc.network", series, value)
     return tick(database, "gpu.spot", "H100", 2.4)
@@ -68,7 +68,7 @@ def test_inputs_are_the_newest_actionable_values(database, control, fleet, ticks
 
 
 def test_ticks_past_the_basis_are_not_looked_at(database, control, fleet, ticks):
-    tick(database, "btc.usd", "coinbase", 1.0, NOW + timedelta(seconds=1))
+    tick(database, "btc.usd", "consensus", 1.0, NOW + timedelta(seconds=1))
     (first, *_) = load_inputs(control, load_sites(control), NOW + timedelta(minutes=1), None, ticks)
     assert first.basis_tick_id == ticks
     assert first.indices["hashprice"] > 50

@@ -17,7 +17,7 @@ NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 FIVE = timedelta(minutes=5)
 POINT = "HB_HOUSTON"
 MARKET = (
-    ("btc.usd", "coinbase", 95_000.0),
+    ("btc.usd", "consensus", 95_000.0),
     ("btc.network", "difficulty", 1.1e14),
     ("btc.network", "fees_btc_per_block", 0.05),
     ("btc.network", "height", 877_000.0),

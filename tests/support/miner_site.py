@@ -45,7 +45,7 @@ from tests.support.platform import free_port
 POINT, FACILITY = "HB_HOUSTON", "west-1"
 STARTS_AT = datetime(2025, 1, 1, 12, tzinfo=UTC)
 MARKET = (
-    ("btc.usd", "coinbase", 95_000.0), ("btc.network", "difficulty", 1.1e14),
+    ("btc.usd", "consensus", 95_000.0), ("btc.network", "difficulty", 1.1e14),
     ("btc.network", "fees_btc_per_block", 0.05), ("btc.network", "height", 877_000.0), ("gpu.spot", "H100", 2.4),
 )  # fmt: skip
 PRICE_TYPES = {"btc.usd": "btc", "btc.network": "network", "gpu.spot": "gpu_spot"}

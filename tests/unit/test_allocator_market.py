@@ -45,11 +45,12 @@ def test_an_unusual_price_is_acted_on():
 
 def test_hashprice_needs_price_difficulty_fees_and_height_and_follows_each():
     market = MarketBook()
-    market.take([row(1, 95_000.0, stream="btc.usd", series="coinbase")])
+    market.take([row(1, 95_000.0, stream="btc.usd", series="consensus")])
     assert "hashprice" not in market.indices
     market = book()
     assert market.indices["hashprice"] == pytest.approx(hashprice_usd_per_ph_day(95_000, 1.1e14, 0.05, 877_000))
-    assert market.take([row(7, 47_500.0, NOON + FIVE, "btc.usd", "coinbase")])
+    assert market.take([row(7, 47_500.0, NOON + FIVE, "btc.usd", "consensus")])
+    assert not market.take([row(8, 90_000.0, NOON + 2 * FIVE, "btc.usd", "kraken")]), "one exchange alone moves nothing"
     assert market.indices["hashprice"] == pytest.approx(hashprice_usd_per_ph_day(47_500, 1.1e14, 0.05, 877_000))
 
 

@@ -161,7 +161,7 @@ def test_without_prices_it_holds_then_takes_the_fallback_plan_then_recovers_on_t
 def test_an_expired_policy_moves_nothing_even_when_prices_do():
     rig = Rig()
     for hour in range(24):
-        rig.book.take([row(1000 + hour, 95_000.0, rig.clock.now(), "btc.usd", "coinbase")])
+        rig.book.take([row(1000 + hour, 95_000.0, rig.clock.now(), "btc.usd", "consensus")])
         assert rig.tick(30.0, minutes=15) is None
     assert rig.tick(400.0) is None
 

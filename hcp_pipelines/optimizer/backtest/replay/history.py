@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
-from hcp_pipelines.domain.ticks import Stream
+from hcp_pipelines.domain.ticks import BITCOIN, Stream
 from hcp_pipelines.economics.mining import HASHPRICE, hashprice_usd_per_ph_day
 from hcp_pipelines.economics.power import INTERVAL_MINUTES, STEP_MINUTES, with_decision_price
 from hcp_pipelines.optimizer.backtest.series import Floats, Ints, SeriesError
@@ -52,7 +52,7 @@ def wanted_series(point: str, index_names: Sequence[str]) -> list[tuple[str, str
     wanted = [(stream.value, point) for stream in power]
     for name in index_names:
         if name == HASHPRICE:
-            wanted += [(Stream.BTC_USD.value, "coinbase"), *((Stream.BTC_NETWORK.value, each) for each in NETWORK)]
+            wanted += [(Stream.BTC_USD.value, BITCOIN), *((Stream.BTC_NETWORK.value, each) for each in NETWORK)]
         else:
             wanted.append((Stream.GPU_SPOT.value, name.removeprefix("gpu.")))
     return wanted
@@ -114,7 +114,7 @@ def _index(ticks: pl.DataFrame, name: str) -> pl.DataFrame:
     """An index whenever one of its values came: `start` and a column of its name."""
     if name != HASHPRICE:
         return _of(ticks, Stream.GPU_SPOT, name.removeprefix("gpu.")).select("start", pl.col("value").alias(name))
-    parts = [_of(ticks, Stream.BTC_USD, "coinbase").rename({"value": "usd"})]
+    parts = [_of(ticks, Stream.BTC_USD, BITCOIN).rename({"value": "usd"})]
     parts += [_of(ticks, Stream.BTC_NETWORK, each).rename({"value": each}) for each in NETWORK]
     joined = (
         pl.concat(parts, how="diagonal")

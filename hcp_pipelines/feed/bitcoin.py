@@ -1,0 +1,91 @@
+"""Bitcoin as the feed publishes it: all exchanges asked at once, and one series of their consensus, which is what is acted on.
+
+The exchanges' own prices are recorded about once a minute, for people and for the lake. Who is right is in `markets.consensus`.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.domain.errors import MarketError
+from hcp_pipelines.domain.ticks import BITCOIN, Stream, Tick
+from hcp_pipelines.markets.consensus import MAX_AGE_S, Consensus, NoConsensusError, Quote, bitcoin_consensus
+
+SOURCE = "aggregate"
+ANSWER_WITHIN_S = 2.0  # real: a venue that is slower is silent, and holds the others up no longer
+RECORDED_EVERY = timedelta(seconds=60)
+
+
+class Venue(Protocol):
+    """An exchange's client."""
+
+    async def ticker(self) -> Tick:
+        """Its last trade."""
+        ...
+
+
+@dataclass
+class Bitcoin:
+    """The exchanges, what each last said, and the consensus so far. `poll_s`: simulated seconds from one poll to the next."""
+
+    venues: Mapping[str, Venue]
+    clock: Clock
+    poll_s: float
+    quotes: dict[str, Quote] = field(default_factory=dict)
+    last: Consensus | None = None
+    _recorded_at: dict[str, datetime] = field(default_factory=dict)
+    _log: structlog.stdlib.BoundLogger = field(default_factory=lambda: structlog.get_logger("feed.bitcoin"))
+
+    async def ticks(self) -> Sequence[Tick]:
+        """The consensus, and what is due to be recorded of the exchanges.
+
+        Raises:
+            MarketError: no exchange answered, or they stand for no price together.
+        """
+        answers = await asyncio.gather(*(self._ask(name) for name in self.venues))
+        heard = [answer for answer in answers if isinstance(answer, Tick)]
+        if not heard:
+            raise MarketError("; ".join(str(answer) for answer in answers))
+        self.quotes |= {tick.series: Quote(tick.series, tick.source_at, tick.value) for tick in heard}
+        due = [tick for tick in heard if self._is_due(tick)]
+        try:
+            return [*due, self._agreed(heard)]
+        except NoConsensusError as error:
+            if not due:
+                raise
+            self._log.warning("no_consensus", error=str(error))  # what they said is recorded all the same
+            return due
+
+    async def _ask(self, name: str) -> Tick | MarketError:
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                return await self.venues[name].ticker()
+        except TimeoutError:
+            return MarketError(f"{name}: no answer within {ANSWER_WITHIN_S:g} s")
+        except MarketError as error:
+            return MarketError(f"{name}: {error}")
+
+    def _agreed(self, heard: Sequence[Tick]) -> Tick:
+        """The consensus as a tick, never older than the one before: a venue that is left out takes no time back."""
+        before = self.last
+        max_age_s = max(MAX_AGE_S, 3 * self.poll_s)
+        last_usd = before.usd if before else None
+        found = bitcoin_consensus(self.quotes.values(), self.clock.now(), last_usd=last_usd, max_age_s=max_age_s)
+        if set(found.rejected) != set(before.rejected if before else ()):
+            self._log.info("exchanges_left_out", rejected=found.rejected, used=found.venues)
+        self.last = replace(found, at=max(found.at, before.at) if before else found.at)
+        world = {"world": source} if (source := heard[0].metadata.get("world")) else {}
+        about = {"venues": list(found.venues), "rejected": found.rejected, **world}
+        return Tick(Stream.BTC_USD, BITCOIN, self.last.at, found.usd, "USD", SOURCE, metadata=about)
+
+    def _is_due(self, tick: Tick) -> bool:
+        at = self._recorded_at.get(tick.series)
+        if at is not None and tick.source_at < at + RECORDED_EVERY:
+            return False
+        self._recorded_at[tick.series] = tick.source_at
+        return True
