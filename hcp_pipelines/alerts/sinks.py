@@ -16,11 +16,13 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import httpx
 
+from hcp_pipelines.alerts.mail import connect
 from hcp_pipelines.alerts.store import Notice
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.settings import Settings
 
 SEND_WITHIN_S = 10.0
+MAIL_WITHIN_S = 20.0  # mail servers greet slowly on purpose
 SMTP_PORTS = {"smtp": 587, "smtps": 465}
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -72,7 +74,7 @@ class EmailSink:
     async def send(self, notice: Notice) -> None:
         """Hand it to the mail server."""
         try:
-            async with asyncio.timeout(2 * SEND_WITHIN_S):
+            async with asyncio.timeout(MAIL_WITHIN_S):
                 await asyncio.to_thread(self._send, self._message(notice))
         except (OSError, smtplib.SMTPException, ssl.SSLError, TimeoutError) as error:
             raise SinkError(f"the mail server did not take it: {type(error).__name__}: {error}") from error
@@ -92,11 +94,7 @@ class EmailSink:
         parts, host = self._server, self._server.hostname or ""
         port = parts.port or SMTP_PORTS[parts.scheme]
         context = ssl.create_default_context()
-        if parts.scheme == "smtps":
-            client: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=SEND_WITHIN_S, context=context)
-        else:
-            client = smtplib.SMTP(host, port, timeout=SEND_WITHIN_S)
-        with client:
+        with connect(parts.scheme, host, port, MAIL_WITHIN_S, context) as client:
             if parts.scheme == "smtp" and host not in _LOOPBACK:
                 client.starttls(context=context)
             if parts.username:
@@ -148,12 +146,16 @@ async def post(url: str, body: bytes, headers: dict[str, str]) -> None:
         SinkError: no 2xx within the time; the text does not hold the URL.
     """
     try:
-        async with asyncio.timeout(SEND_WITHIN_S), httpx.AsyncClient(timeout=SEND_WITHIN_S) as client:
-            answer = await client.post(url, content=body, headers=headers)
+        async with (
+            asyncio.timeout(SEND_WITHIN_S),
+            httpx.AsyncClient(timeout=SEND_WITHIN_S, trust_env=False) as client,
+            client.stream("POST", url, content=body, headers=headers) as answer,
+        ):
+            is_taken, status = answer.is_success, answer.status_code  # its body is not read, however long
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         raise SinkError(f"no answer: {type(error).__name__}") from error
-    if not answer.is_success:
-        raise SinkError(f"status {answer.status_code}")
+    if not is_taken:
+        raise SinkError(f"status {status}")
 
 
 def check_url(name: str, url: str) -> None:

@@ -28,6 +28,7 @@ OPTIONS = (
     *LIMITS,
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
 )
+RPCS_MAX = 1_000  # at once, sessions counted: a facility has one of those, and some more while it changes hands
 
 
 async def body(context: ProcessContext, config: EdgeConfig) -> None:
@@ -45,7 +46,7 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
         for f in config.facilities
         if f.discovery is not None
     }
-    server = grpc.aio.server(options=OPTIONS)
+    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=RPCS_MAX)
     edge_v1_pb2_grpc.add_EdgeGatewayServicer_to_server(
         EdgeService(facilities, discoveries, Operators(config.operators_file, clock)), server
     )

@@ -16,6 +16,7 @@ from hcp_pipelines.edge.facility import FacilityGateway
 from hcp_pipelines.edge.operators import Operators
 from hcp_pipelines.edge.outbox import Outbox
 from hcp_pipelines.edge.owners import Session as OpenSession
+from hcp_pipelines.edge.readers import Readers
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire import edge_v1_pb2_grpc
 
@@ -35,6 +36,7 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
         operators: Operators | None = None,
     ) -> None:
         self._facilities, self._discoveries, self._operators = facilities, discoveries or {}, operators
+        self._log_readers, self._scan_readers = Readers("log"), Readers("last scan")
         self._log = structlog.get_logger("edge")
 
     async def Session(  # noqa: N802 - the contract's name
@@ -59,24 +61,20 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
         await require(context, *ROLES)
         return (await self._facility(request.facility_id, context)).state()
 
-    async def ReadLog(  # noqa: N802
-        self, request: pb.ReadLogRequest, context: "Context[Any, Any]"
-    ) -> AsyncIterator[pb.LogEntry]:
+    async def ReadLog(self, request: pb.ReadLogRequest, context: "Context[Any, Any]") -> None:  # noqa: N802
         """The durable log of a facility."""
         await require(context, *ROLES)
         facility = await self._facility(request.facility_id, context)
-        for entry in facility.log_entries(request.after_seq, min(request.limit or LOG_LIMIT, LOG_LIMIT)):
-            yield entry
+        entries = facility.log_entries(request.after_seq, min(request.limit or LOG_LIMIT, LOG_LIMIT))
+        await self._log_readers.send(context, entries)
 
-    async def ReadDiscovery(  # noqa: N802
-        self, request: pb.ReadDiscoveryRequest, context: "Context[Any, Any]"
-    ) -> AsyncIterator[pb.DiscoveryPart]:
+    async def ReadDiscovery(self, request: pb.ReadDiscoveryRequest, context: "Context[Any, Any]") -> None:  # noqa: N802
         """What the last scan of a facility found, if it is newer than the one named."""
         await require(context, *ROLES)
         await self._facility(request.facility_id, context)
         discovery = self._discoveries.get(request.facility_id)
-        for part in discovery.parts_after(request.process_id, request.after_scan) if discovery else ():
-            yield part
+        if discovery is not None:
+            await self._scan_readers.send(context, discovery.parts_after(request.process_id, request.after_scan))
 
     async def Direct(self, request: pb.DirectOrder, context: "Context[Any, Any]") -> pb.DirectReply:  # noqa: N802
         """An operator's order to one facility."""

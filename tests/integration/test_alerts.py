@@ -8,7 +8,7 @@ import json
 import pytest
 from pydantic import SecretStr
 
-from hcp_pipelines.alerts import store
+from hcp_pipelines.alerts import sinks, store
 from hcp_pipelines.alerts.conditions import Condition, find_conditions
 from hcp_pipelines.alerts.service import Alerter
 from hcp_pipelines.alerts.sinks import EmailSink, SinkError, WebhookSink, check_url, make_sinks
@@ -16,7 +16,7 @@ from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.runtime.logs import configure_logs
 from hcp_pipelines.runtime.process import ProcessContext
-from tests.support.sinks import http_receiver, mail_server
+from tests.support.sinks import endless, http_receiver, mail_server
 
 BROKEN = Condition("process/feed", "critical", "feed", "feed is not well: exit 1", "see logs/feed.log")
 SLOW = Condition("check/disk", "warning", "disk", "disk: 1.0 GB free", "free some")
@@ -87,6 +87,46 @@ async def test_a_mail_has_the_alert_and_a_line_break_in_a_summary_is_no_header(d
     assert mail["Bcc"] is None
     assert mail["Subject"].startswith("[north critical] broken")
     assert "hcp alerts ack" in mail.get_payload()
+
+
+@pytest.mark.parametrize(
+    ("part", "pause_s", "within_s"),
+    [
+        pytest.param(b"220-welcome\r\n", 0.0, 60.0, id="a greeting without an end"),
+        pytest.param(b"2", 0.0, 60.0, id="a line without an end"),
+        pytest.param(b"2", 0.02, 0.3, id="a line that drips"),
+        pytest.param(b"220-welcome\r\n", 0.02, 0.3, id="a greeting that drips"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+async def test_a_mail_server_that_never_ends_holds_no_thread(database, monkeypatch, scheme, part, pause_s, within_s):
+    monkeypatch.setattr(sinks, "MAIL_WITHIN_S", within_s)
+    store.sync(database, [BROKEN], ["email"], 3600)
+    (notice,) = store.due(database, "email")
+    async with asyncio.timeout(30), endless(part, pause_s=pause_s) as (port, is_over):
+        sink = EmailSink(f"{scheme}://127.0.0.1:{port}", "hcp@example.org", ["ops@example.org"], "north")
+        with pytest.raises(SinkError):
+            await sink.send(notice)
+        await is_over.wait()  # by the thread: it has come to its end
+
+
+async def test_a_webhook_answers_with_its_status_and_whatever_follows_is_not_read(database):
+    store.sync(database, [BROKEN], ["webhook"], 3600)
+    (notice,) = store.due(database, "webhook")
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1000000000000\r\n\r\n"
+    async with asyncio.timeout(30), endless(b"x" * 65_536, begin=head) as (port, is_over):
+        await WebhookSink(f"http://127.0.0.1:{port}/hook", b"", "north").send(notice)
+        await is_over.wait()
+
+
+async def test_a_webhook_goes_by_no_proxy_of_the_environment(database, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    store.sync(database, [BROKEN], ["webhook"], 3600)
+    (notice,) = store.due(database, "webhook")
+    async with http_receiver() as receiver:
+        await WebhookSink(receiver.url, b"", "north").send(notice)
+    assert len(receiver.requests) == 1
 
 
 async def test_what_a_sink_refuses_stays_due_and_the_text_does_not_hold_the_url(database):

@@ -64,6 +64,27 @@ async def mail_server() -> AsyncIterator[Receiver]:
 
 
 @asynccontextmanager
+async def endless(part: bytes, begin: bytes = b"", pause_s: float = 0.0) -> AsyncIterator[tuple[int, asyncio.Event]]:
+    """Says the same for ever to whoever connects: the port, and that somebody has hung up."""
+    is_over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(begin)
+            while True:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(pause_s)
+        except OSError:
+            is_over.set()
+        finally:
+            writer.close()
+
+    async with _listening(serve) as port:
+        yield port, is_over
+
+
+@asynccontextmanager
 async def _listening(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[int]:
