@@ -1,5 +1,6 @@
 """A mixed facility for tests: made-up days with hourly figures, and a model that notices all that it is shown."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -39,6 +40,12 @@ def power_series(hours, start=START, seed=0):
     return PowerSeries(
         "HB_TEST", grid, real_time, real_time * random.uniform(0.8, 1.2, hours), usual, random.uniform(2e3, 2e4, hours)
     )
+
+
+def bound(site=SITE, limit_mw=45.0, **feeders):
+    """A site with a limit, and feeders of one group each."""
+    groups = tuple(replace(group, feeder=group.name) for group in site.groups)
+    return replace(site, groups=groups, limit_mw=limit_mw, feeder_limits_mw=feeders)
 
 
 def world(days=10, seed=0, revenues=(70.0, 45.0), model=Known.AT_START, charges=()):

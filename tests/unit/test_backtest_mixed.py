@@ -28,23 +28,23 @@ def done_by(name, here):
 
 def test_the_ledger_adds_up_by_hand():
     here = world(days=1, charges=(15,))
-    power = np.ones((2, 96))
-    power[0, 60:64] = 0.0  # the hour of the peak
-    power[1] = 0.8
+    full, eco = np.ones((2, 96)), np.zeros((2, 96))
+    full[0, 60:64] = 0.0  # the hour of the peak
+    full[1], eco[1] = 0.0, 1.0
     sold = np.zeros((2, 24))
     sold[0, 15] = sold[1, 3] = 0.5
     nothing = np.zeros((2, 96))
-    parts = settle(here, Actions(power, sold, nothing, nothing)).parts()
+    parts = settle(here, Actions(full, eco, sold, nothing, nothing)).parts()
     price = here.settled_price
     assert parts["mining"] == pytest.approx(30 * 70 * 23 + 20 * 0.86 * 45 * 24)
-    assert parts["energy"] == pytest.approx(-0.25 * float((price * (30 * power[0] + 16)).sum()))
+    assert parts["energy"] == pytest.approx(-0.25 * float((price * (30 * full[0] + 16)).sum()))
     assert parts["switching"] == pytest.approx(-30 * (12 + 70 / 6))
     assert parts["reserves"] == pytest.approx(15 * here.mcpc[15] + 10 * here.mcpc[3])
     assert parts["reserve_shortfall"] == 0  # 15 MW sold, 16 MW of the other group are on
     assert parts["peak_charge"] == pytest.approx(-16_250 * 16)
-    assert settle(here, Actions(power * 0.0, sold, nothing, nothing)).parts()["reserve_shortfall"] == pytest.approx(
-        -15_000 * 25
-    )
+    assert settle(here, Actions(nothing, nothing, sold, nothing, nothing)).parts()[
+        "reserve_shortfall"
+    ] == pytest.approx(-15_000 * 25)
 
 
 def test_work_that_is_not_done_by_midnight_misses_its_deadline():
@@ -53,7 +53,7 @@ def test_work_that_is_not_done_by_midnight_misses_its_deadline():
     training = nothing.copy()
     training[0, :16] = 3.0
     training[1, 32:43] = 3.0  # a quarter of an hour short
-    done = settle(here, Actions(np.ones((2, 192)), np.zeros((2, 48)), nothing, training))
+    done = settle(here, Actions(np.ones((2, 192)), nothing, np.zeros((2, 48)), nothing, training))
     assert (done.deadlines_missed, done.jobs) == (3, 4)
 
 

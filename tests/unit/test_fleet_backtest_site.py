@@ -1,4 +1,4 @@
-"""A facility file as the back-test sees it: all-in megawatts, and limits that bind are refused."""
+"""A facility file as the back-test sees it: all-in megawatts, and limits that bind."""
 
 import pytest
 from click.testing import CliRunner
@@ -7,6 +7,7 @@ from hcp_pipelines.cli.main import cli
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.fleet.backtest_site import mixed_site
 from hcp_pipelines.fleet.facility_file import parse_facility
+from hcp_pipelines.optimizer.backtest.mixed import limits
 
 FILE = """\
 version: 1
@@ -22,6 +23,7 @@ groups:
   - {group_id: s21, type: ASIC, model: S21, firmware: luxos, feeder_id: f1, devices: 2000}
   - {group_id: h100, type: GPU, model: H100 SXM5, feeder_id: f1, devices: 1000}
 """
+MINERS = "  - {group_id: s21, type: ASIC, model: S21, firmware: luxos, feeder_id: f1, devices: 2000}\n"
 
 
 def test_power_is_all_in_and_ai_work_is_in_proportion_to_the_gpus():
@@ -41,22 +43,29 @@ def test_without_gpus_there_is_no_ai_work():
     assert site.inference == site.training == ()
 
 
+def test_limits_that_bind_are_the_sites():
+    text = FILE.replace("capacity_mw: 10", "capacity_mw: 8").replace("limit_mw: 10", "limit_mw: 7")
+    site = mixed_site(parse_facility(text))
+    assert (site.limit_mw, site.groups[0].feeder) == (8, "f1")
+    assert site.feeder_limits_mw == {"f1": pytest.approx(7 - 1.365)}
+    assert limits.binds(site)
+    assert not limits.binds(mixed_site(parse_facility(FILE)))
+
+
 @pytest.mark.parametrize(
-    ("before", "after", "says"),
+    ("changes", "says"),
     [
-        ("limit_mw: 10}", "limit_mw: 8}", r"at full, feeder f1 has 8\.0 MW: limits that bind"),
-        ("capacity_mw: 10", "capacity_mw: 8", "has 8.0 MW: limits that bind"),
         (
-            "  - {group_id: s21, type: ASIC, model: S21, firmware: luxos, feeder_id: f1, devices: 2000}\n",
-            "",
-            "has no miners",
+            {"capacity_mw: 10": "capacity_mw: 1.3", "limit_mw: 10": "limit_mw: 1.3"},
+            r"GPUs draw 1\.4 MW .* feeder f1 has 1\.3 MW",
         ),
+        ({MINERS: ""}, "has no miners"),
     ],
 )
-def test_what_is_not_in_the_back_test_is_refused(before, after, says):
-    text = FILE.replace(before, after)
-    if "capacity" in before:
-        text = text.replace("limit_mw: 10", "limit_mw: 8")
+def test_what_is_not_in_the_back_test_is_refused(changes, says):
+    text = FILE
+    for before, after in changes.items():
+        text = text.replace(before, after)
     with pytest.raises(ConfigError, match=says):
         mixed_site(parse_facility(text))
 

@@ -1,15 +1,18 @@
 """Perfect foresight of a mixed facility: switching, eco, reserves and peaks together for every group, and AI work.
 
-Nothing couples the groups: the facility's limit holds all load at once, and a reserve needs load of the same megawatt. So a
+Where the facility's limits hold all load at once nothing couples the groups, and a reserve needs load of the same megawatt. So a
 dynamic programme by megawatt has no duality gap: by hour what is sold (nothing, the eco share, all), by interval the rest.
 A test holds it to the linear programme (`optimizer.programme`), in which groups may stand in for one another within an hour.
+Where limits bind `together.py` solves that programme.
 """
 
 import numpy as np
 
 from hcp_pipelines.optimizer.backtest.case import Case
+from hcp_pipelines.optimizer.backtest.mixed import limits
 from hcp_pipelines.optimizer.backtest.mixed.rules import training_mw
 from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH, ECO_POWER
+from hcp_pipelines.optimizer.backtest.mixed.together import foresee_together
 from hcp_pipelines.optimizer.backtest.mixed.world import Actions, World
 from hcp_pipelines.optimizer.backtest.series import Floats
 
@@ -17,15 +20,17 @@ SHARES = (0.0, ECO_POWER, 1.0)
 
 
 def foresee(world: World) -> Actions:
-    """What earns most, knowing everything. Everything starts on and its end state is free."""
+    """What earns most, knowing everything. Everything that fits starts on, and its end state is free."""
+    if limits.binds(world.site):
+        return foresee_together(world)
     charge = np.repeat(world.charge, world.steps)
     cost = world.settled_price + charge
     parts = [_miners(world, case, cost) for case in world.cases]
     worth = np.array([[each.usd_per_mwh] for each in world.site.inference]).reshape(-1, 1)
     inference = np.where(worth > cost, world.demand_mw, 0.0)
-    return Actions(
-        np.stack([p for p, _ in parts]), np.stack([s for _, s in parts]), inference, training_mw(world, cost)
-    )
+    power, sold = (np.stack(part) for part in zip(*parts, strict=True))
+    full, eco = (np.where(power == level, 1.0, 0.0) for level in (1.0, ECO_POWER))
+    return Actions(full, eco, sold, inference, training_mw(world, cost))
 
 
 def _miners(world: World, case: Case, cost: Floats) -> tuple[Floats, Floats]:

@@ -14,7 +14,8 @@ from hcp_pipelines.optimizer.backtest import mpc
 from hcp_pipelines.optimizer.backtest.folder import Recorded
 from hcp_pipelines.optimizer.backtest.mixed import reserves
 from hcp_pipelines.optimizer.backtest.mixed.hours import hourly
-from hcp_pipelines.optimizer.backtest.mixed.rules import ECO_WORTH, FULL_OVER_ECO_WORTH, is_plain_peak
+from hcp_pipelines.optimizer.backtest.mixed.limits import ECO_WORTH, FULL_OVER_ECO_WORTH
+from hcp_pipelines.optimizer.backtest.mixed.rules import is_plain_peak
 from hcp_pipelines.optimizer.backtest.mixed.site import MixedSite
 from hcp_pipelines.optimizer.backtest.mixed.world import World
 from hcp_pipelines.optimizer.backtest.request import Request, case_of, training_cases

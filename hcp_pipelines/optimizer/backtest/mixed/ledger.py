@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hcp_pipelines.economics.programmes import SHORTFALL_USD_PER_MWH
-from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH, ECO_POWER
+from hcp_pipelines.optimizer.backtest.mixed.limits import starting
+from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH
 from hcp_pipelines.optimizer.backtest.mixed.world import Actions, World
 from hcp_pipelines.optimizer.backtest.series import Floats
 
@@ -14,6 +15,7 @@ KINDS = (
     "mining", "inference", "training", "energy", "switching", "reserves", "reserve_shortfall", "peak_charge",
 )  # fmt: skip
 DONE_MWH = 1e-6
+CRUMB_MW = 1e-6  # a solver's tolerance
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,15 @@ class Ledger:
 
 
 def settle(world: World, done: Actions) -> Ledger:
-    """The ledger of what was done. Everything starts on and its end state is free."""
+    """The ledger of what was done. Everything that fits starts on, and its end state is free."""
     mining_mw, hours = np.array([[g.mw] for g in world.site.groups]), world.step_h
     settled = [case.settled for case in world.cases]
-    hashing = np.where(done.power >= 1.0, 1.0, done.power * (ECO_HASH / ECO_POWER))
-    is_on = done.power > 0
-    was_on = np.c_[np.ones(len(is_on), dtype=np.bool_), is_on[:, :-1]]
-    wakes = is_on & ~was_on
+    hashing = done.full + ECO_HASH * done.eco
+    changes = np.diff(done.on, axis=1, prepend=starting(world.site)[:, None])
+    wakes = np.maximum(changes, 0.0)
     load = (mining_mw * done.power).sum(axis=0) + done.inference_mw.sum(axis=0) + done.training_mw.sum(axis=0)
     sold_mw = np.repeat((mining_mw * done.sold).sum(axis=0), world.steps)
-    short_mw = np.maximum(sold_mw - (mining_mw * done.power).sum(axis=0), 0.0)
+    short_mw = np.maximum(sold_mw - (mining_mw * done.power).sum(axis=0) - CRUMB_MW, 0.0)
     paid = np.array([[job.usd_per_mwh] for job in world.site.training]).reshape(-1, 1)
     asked = np.array([[each.usd_per_mwh] for each in world.site.inference]).reshape(-1, 1)
     usd = {
@@ -71,7 +72,7 @@ def settle(world: World, done: Actions) -> Ledger:
     missed, jobs = _missed(world, done)
     hourly = load.reshape(-1, world.steps).mean(axis=1)
     peaks = tuple(float(mw) for mw in hourly[world.charge > 0])
-    per_day = float((mining_mw * (is_on != was_on)).sum() / mining_mw.sum()) / (len(world) * hours / 24)
+    per_day = float((mining_mw * np.abs(changes)).sum() / mining_mw.sum()) / (len(world) * hours / 24)
     curtailed = hours * float((mining_mw * (1.0 - done.power)).sum())
     return Ledger(usd, load, float((mining_mw * wakes).sum()), per_day, curtailed, jobs, missed, peaks)
 

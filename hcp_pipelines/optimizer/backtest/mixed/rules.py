@@ -9,13 +9,13 @@ from enum import StrEnum
 import numpy as np
 
 from hcp_pipelines.optimizer.backtest.case import Case
+from hcp_pipelines.optimizer.backtest.mixed import limits
+from hcp_pipelines.optimizer.backtest.mixed.limits import FULL_OVER_ECO_WORTH
 from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH, ECO_POWER, DailyJob
 from hcp_pipelines.optimizer.backtest.mixed.world import Actions, Bools, World
 from hcp_pipelines.optimizer.backtest.series import Floats, Ints
 from hcp_pipelines.optimizer.backtest.simulate import Strikes, simulate
 
-ECO_WORTH = ECO_HASH / ECO_POWER  # of full revenue, per MWh in eco
-FULL_OVER_ECO_WORTH = (1 - ECO_HASH) / (1 - ECO_POWER)  # per MWh that full takes more than eco
 NEVER_USD_PER_MWH = 1e6
 
 
@@ -59,14 +59,22 @@ ALL_RULES = (
 def decide(world: World, rules: Rules) -> Actions:
     """What a strategy does."""
     charge = _expected_charge(world, rules)
+    inference, training = _inference(world, rules, charge), _training(world, rules)
     sold = _sold(world, rules)
+    room = world.site.limit_mw - inference.sum(axis=0) - training.sum(axis=0)
+    if limits.binds(world.site):
+        sold = limits.sellable(world.site, room.reshape(-1, world.steps).min(axis=1), sold)
     power = np.stack(
         [
             _power(rules, case, world.strikes[rules.strikes][g], np.repeat(sold[g], world.steps), charge)
             for g, case in enumerate(world.cases)
         ]
     )
-    return Actions(power, sold, _inference(world, rules, charge), _training(world, rules))
+    full, eco = (np.where(power == level, 1.0, 0.0) for level in (1.0, ECO_POWER))
+    if limits.binds(world.site):
+        held = np.repeat(sold, world.steps, axis=1)
+        full, eco = limits.fitted(world.site, room, full, eco, held, has_eco=rules.is_clever)
+    return Actions(full, eco, sold, inference, training)
 
 
 def _expected_charge(world: World, rules: Rules) -> Floats:
@@ -99,7 +107,7 @@ def _power(rules: Rules, case: Case, strikes: Strikes, sold: Floats, charge: Flo
     margin = np.where(sold > 0, np.fmax(margin, 0.0) + NEVER_USD_PER_MWH, margin)
     seen = replace(case, known=replace(case.known, price_usd_per_mwh=revenue - margin))
     is_on = simulate(seen, _must_run(strikes, sold), is_guarded=rules.is_guarded).is_on
-    is_eco = rules.is_clever & (price > FULL_OVER_ECO_WORTH * revenue) & (sold < 1.0)
+    is_eco = rules.is_clever & (price > FULL_OVER_ECO_WORTH * revenue) & (sold <= ECO_POWER)
     return np.where(is_on, np.where(is_eco, ECO_POWER, 1.0), 0.0)
 
 

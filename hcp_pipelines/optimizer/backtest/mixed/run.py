@@ -1,13 +1,14 @@
 """A mixed facility's back-test from its request to its report: gaps to the oracle, and what each source of value brought."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
 from hcp_pipelines.optimizer.backtest import folder
 from hcp_pipelines.optimizer.backtest.account import GapClosed, gap_closed
+from hcp_pipelines.optimizer.backtest.mixed import limits
 from hcp_pipelines.optimizer.backtest.mixed.foresight import foresee
 from hcp_pipelines.optimizer.backtest.mixed.hours import load_hours
 from hcp_pipelines.optimizer.backtest.mixed.learning import world_of
@@ -107,7 +108,7 @@ def _sources(world: World, deciders: Mapping[str, Decide], ledgers: Mapping[str,
 def _without(world: World, decider: Decide) -> tuple[Ledger, Ledger]:
     """The ledgers of selling nothing, and of not seeing peaks."""
     unsold = decider(world.without(reserves=True))
-    unsold = Actions(unsold.power, np.zeros_like(unsold.sold), unsold.inference_mw, unsold.training_mw)
+    unsold = replace(unsold, sold=np.zeros_like(unsold.sold))
     return settle(world, unsold), settle(world, decider(world.without(peaks=True)))
 
 
@@ -119,7 +120,14 @@ def _worst_month(world: World, gain: Floats) -> tuple[str, float]:
 
 def _notes(world: World, mw: float) -> tuple[str, ...]:
     notes = [f"$/MW-year are of {mw:g} MW of miners; values and jobs of AI work are made up"]
+    if limits.binds(world.site):
+        notes.append(f"not all load fits: {mw + world.site.most_ai_mw:.1f} MW under {_limits(world.site)}")
     missing = int((world.mcpc <= 0).sum())
     if missing:
         notes.append(f"{missing} hours have no capacity price: nothing can be sold in them")
     return tuple(notes)
+
+
+def _limits(site: MixedSite) -> str:
+    feeders = [f"{limit:.1f} MW of miners behind {name}" for name, limit in site.feeder_limits_mw.items()]
+    return ", ".join([f"{site.limit_mw:.1f} MW", *feeders])

@@ -1,9 +1,11 @@
 """What a mixed facility is: groups of miners, inference by class of value, daily training, and what its load is charged for.
 
-MW are all-in; PUE 1, and the facility's limit is above all of its load together, so that nothing takes power from another.
+MW are all-in, PUE 1. Limits of the site and of its feeders are infinite where nothing takes power from another.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 ECO_POWER = 0.8  # of a miner's full power and hashrate in its eco profile (OPTIMIZER §2)
 ECO_HASH = 0.86
@@ -17,6 +19,7 @@ class MinerGroup:
     name: str
     mw: float
     efficiency_j_per_th: float
+    feeder: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,13 @@ class MixedSite:
     inference: tuple[InferenceClass, ...] = ()
     training: tuple[DailyJob, ...] = ()
     peaks: FourPeaks = FourPeaks()
+    limit_mw: float = math.inf  # of all load
+    feeder_limits_mw: Mapping[str, float] = field(default_factory=dict)  # of the miners behind a feeder
+
+    @property
+    def most_ai_mw(self) -> float:
+        """Of inference and training together."""
+        return sum(each.peak_mw for each in self.inference) + sum(job.most_mw for job in self.training)
 
 
 MIXED_100MW = MixedSite(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.optimizer.backtest.case import Case
-from hcp_pipelines.optimizer.backtest.mixed.site import MixedSite
+from hcp_pipelines.optimizer.backtest.mixed.site import ECO_POWER, MixedSite
 from hcp_pipelines.optimizer.backtest.series import Floats, Ints
 from hcp_pipelines.optimizer.backtest.simulate import Strikes
 
@@ -82,9 +82,20 @@ class World:
 
 @dataclass(frozen=True)
 class Actions:
-    """What a strategy did: by group which part of it draws power and hashes, and what of it is sold; MW of AI work."""
+    """What a strategy did: which parts of each group run in full and in eco, what of it is sold; MW of AI work."""
 
-    power: Floats  # [g, t] share of the group's full power: 0, eco, or 1
+    full: Floats  # [g, t] share of the group's devices
+    eco: Floats  # [g, t]
     sold: Floats  # [g, h] share of the group's full power
     inference_mw: Floats  # [k, t]
     training_mw: Floats  # [j, t]
+
+    @property
+    def power(self) -> Floats:
+        """[g, t] share of the group's full power."""
+        return self.full + ECO_POWER * self.eco
+
+    @property
+    def on(self) -> Floats:
+        """[g, t] share of the group's devices that run."""
+        return self.full + self.eco
