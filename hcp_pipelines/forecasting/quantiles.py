@@ -23,6 +23,7 @@ Matrix = npt.NDArray[np.float32]
 SCALE_USD_PER_MWH = 10.0
 ASKED_EVERY_H = 5  # learnt from one hour asked in five: no divisor of 24, so that every hour of the day is among them
 LEAST_HOURS = 28 * 24
+MOST_ROWS = 150_000  # of all points together, a minute of learning; beyond it a sample
 TREES: dict[str, Any] = {
     "max_iter": 150, "learning_rate": 0.06, "max_leaf_nodes": 16, "min_samples_leaf": 150, "max_features": 0.4,
     "l2_regularization": 2.0, "max_bins": 127, "early_stopping": False,
@@ -67,7 +68,7 @@ def learn(lessons: Sequence[PowerSeries], until: datetime, seed: int = 0) -> Qua
     Raises:
         TooShortError: no point has four weeks of prices.
     """
-    columns, rows, came_to = training_rows(lessons, until)
+    columns, rows, came_to = training_rows(lessons, until, seed)
     from sklearn.ensemble import HistGradientBoostingRegressor  # takes a second to import
 
     with threadpool_limits(1):  # two threads on busy cores wait for each other most of the time
@@ -80,8 +81,10 @@ def learn(lessons: Sequence[PowerSeries], until: datetime, seed: int = 0) -> Qua
     return QuantileModel(trees, columns, until)
 
 
-def training_rows(lessons: Sequence[PowerSeries], until: datetime) -> tuple[tuple[str, ...], Matrix, Floats]:
-    """Names of columns, a row a pair that was over by an instant, and what each came to, scaled.
+def training_rows(
+    lessons: Sequence[PowerSeries], until: datetime, seed: int = 0
+) -> tuple[tuple[str, ...], Matrix, Floats]:
+    """Names of columns, a row a pair that was over by an instant, and what each came to, scaled; at most about `MOST_ROWS`.
 
     Raises:
         TooShortError: no point has four weeks of prices.
@@ -92,6 +95,9 @@ def training_rows(lessons: Sequence[PowerSeries], until: datetime) -> tuple[tupl
         raise TooShortError(
             f"{most} hours of real-time prices before {until:%Y-%m-%dT%H:%MZ}: at least {LEAST_HOURS} are needed to learn from"
         )
+    random, share = np.random.default_rng(seed), MOST_ROWS / sum(len(came_to) for _, came_to in parts)
+    if share < 1:
+        parts = [_sample(part, random.random(len(part[1])) < share) for part in parts]
     columns = tuple(name for name in parts[0][0] if any(np.isfinite(part[name]).any() for part, _ in parts))
     rows = np.concatenate([_matrix(part, columns) for part, _ in parts])
     return columns, rows, np.concatenate([target for _, target in parts])
@@ -108,6 +114,11 @@ def _lesson(series: PowerSeries, until: datetime) -> tuple[dict[str, Floats], Fl
     there = np.isfinite(came_to)
     columns = horizon_columns(series, asked[there], wanted[there])
     return _recorded_to_the_end(columns, asked[there]), came_to[there]
+
+
+def _sample(part: tuple[dict[str, Floats], Floats], is_taken: np.ndarray) -> tuple[dict[str, Floats], Floats]:
+    columns, came_to = part
+    return {name: column[is_taken] for name, column in columns.items()}, came_to[is_taken]
 
 
 def _recorded_to_the_end(columns: dict[str, Floats], asked: Ints) -> dict[str, Floats]:

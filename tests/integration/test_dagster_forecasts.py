@@ -11,7 +11,9 @@ import pytest
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.forecasting import quantiles
 from hcp_pipelines.forecasting.hours import published_at
+from hcp_pipelines.orchestration.forecasting import forecast_scores, price_quantiles
 from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.orchestration.watching import judge_forecasts
 from hcp_pipelines.storage import lake
 from tests.support.recorded import random_prices
 
@@ -21,7 +23,7 @@ with warnings.catch_warnings():
 
     from assets import forecasts
     from hcp_pipelines.orchestration.io_managers import LakeIOManager
-    from jobs.forecasts import days_to_forecast
+    from jobs.forecasts import days_to_forecast, forecasts_schedule
 
 DAY = datetime(2025, 2, 20, tzinfo=UTC)
 NOW = DAY + timedelta(hours=6, minutes=20)
@@ -38,8 +40,10 @@ def world(settings, postgres):
     yield settings
     path.unlink()
     with lake.attach(settings) as connection:
+        connection.execute("begin")
         for table in TABLES:
             connection.execute(f"drop table if exists lake.{table}")
+        connection.execute("commit")
 
 
 def materialize(settings, *assets):
@@ -116,28 +120,25 @@ def test_a_fresh_world_has_forecasts_that_say_what_they_lack(world):
     assert "no forecast is in the lake yet" in check.description or "newest" in check.description
 
 
-def test_a_little_history_gives_the_baseline_and_a_day_that_is_made_again_replaces(world):
+def test_a_little_history_gives_the_baseline_and_its_scores(world):
     real_time, day_ahead = history(3)
     put(world, "raw.ercot__rt_spp", real_time)
     put(world, "raw.ercot__da_spp", day_ahead)
-    materialize(world, forecasts.core_power__price_quantiles)
-    found, told = materialize(world)
-    assert found.success
-    about = told["core_power__price_quantiles"]
-    assert about["method"] == "anchor_errors"
-    assert "72 hours of real-time prices before 2025-02-20T00:00Z: at least 672 are needed" in about["why"]
-    table = rows(world, "core.power__price_quantiles", "issued_at, start_at")
-    assert len(table) == 7 * 48  # asked at midnight and the six hours since
-    assert table["issued_at"].max() == DAY + timedelta(hours=6)
-    known = table.filter(pl.col("day_ahead_usd_per_mwh").is_not_null())
-    assert known["start_at"].max() == DAY + timedelta(
-        hours=29
-    )  # the local day's last hour: the next day's figures come at 19:30Z
-    scored = rows(world, "core.power__forecast_scores")
+    day = (DAY, DAY + timedelta(days=1))
+    found = price_quantiles(world, day, NOW)
+    assert found.told["method"] == "anchor_errors"
+    assert "72 hours of real-time prices before 2025-02-20T00:00Z: at least 672 are needed" in found.told["why"]
+    assert len(found.table) == 7 * 48  # asked at midnight and the six hours since
+    assert found.table["issued_at"].max() == DAY + timedelta(hours=6)
+    known = found.table.filter(pl.col("day_ahead_usd_per_mwh").is_not_null())
+    assert known["start_at"].max() == DAY + timedelta(hours=29)  # the rest is published at 19:30Z
+    put(world, "core.power__price_quantiles", found.table)
+    scored = forecast_scores(world, day, NOW)
     assert scored.filter(pl.col("horizon") == "all")["forecasts"].to_list() == [6 + 5 + 4 + 3 + 2 + 1]
-    check = found.get_asset_check_evaluations()[0]
+    put(world, "core.power__forecast_scores", scored)
+    check = judge_forecasts(world, NOW)
     assert check.passed
-    assert "21 forecasts in a week are too few to judge" in check.description
+    assert "21 forecasts in a week are too few to judge" in check.why
 
 
 def test_with_four_weeks_of_history_trees_are_learnt_and_what_came_later_changes_nothing(world, monkeypatch):
@@ -158,6 +159,7 @@ def test_with_four_weeks_of_history_trees_are_learnt_and_what_came_later_changes
     )
     materialize(world, forecasts.core_power__price_quantiles)
     second = rows(world, "core.power__price_quantiles", "issued_at, start_at")
+    assert len(second) == len(first) == 7 * 48, "a day that is made again replaces"
     before = pl.col("issued_at") <= DAY + timedelta(hours=2)
     assert first.filter(before).equals(second.filter(before))
     assert not first.filter(~before).equals(second.filter(~before))
@@ -178,6 +180,11 @@ def test_bitcoin_over_three_exchanges_one_off_one_stuck(world):
     last = table.row(70, named=True)
     assert last["price_usd"] == pytest.approx(walk[350])
     assert "last trade" in last["rejected"]
+
+
+def test_the_schedule_asks_for_the_world_s_day(world):
+    context = dg.build_schedule_context(resources={"platform": Platform(state_dir=str(world.state_dir))})
+    assert [each.partition_key for each in forecasts_schedule(context)] == ["2025-02-20"]
 
 
 def test_days_are_made_as_fast_as_the_world_goes():

@@ -25,7 +25,7 @@ from hcp_pipelines.forecasting.baselines import (
 from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.forecasting.power_forecast import COLUMNS, LEVEL_COLUMNS, best_forecast, forecast_table
 from hcp_pipelines.forecasting.quantile_scores import scores, skill
-from hcp_pipelines.forecasting.quantiles import QuantileModel, learn
+from hcp_pipelines.forecasting.quantiles import learn
 from hcp_pipelines.forecasting.rolling import rolling_forecasts
 from tests.support.mixed import power_series
 from tests.support.recorded import DAY, random_prices, real_folder, write_folder
@@ -36,7 +36,7 @@ START = datetime(2024, 3, 1, 6, tzinfo=UTC)
 @pytest.fixture
 def small_trees(monkeypatch):
     monkeypatch.setattr(
-        quantiles, "TREES", quantiles.TREES | {"max_iter": 15, "min_samples_leaf": 40, "learning_rate": 0.2}
+        quantiles, "TREES", quantiles.TREES | {"max_iter": 10, "min_samples_leaf": 40, "learning_rate": 0.2}
     )
 
 
@@ -83,10 +83,10 @@ def test_with_hardly_any_prices_the_spread_is_assumed_and_says_so():
 
 
 def test_trees_are_the_same_again_and_beat_what_they_start_from(small_trees):
-    series = power_series(24 * 46)
-    until = at(series, 36)
+    series = power_series(24 * 40)
+    until = at(series, 34)
     one, two = (learn([series], until) for _ in range(2))
-    asked = np.arange(24 * 36, 24 * 44)
+    asked = np.arange(24 * 34, 24 * 38)
     tables = [forecast_table(model, series, asked) for model in (one, two)]
     assert tables[0].equals(tables[1])
     levels = tables[0].select(LEVEL_COLUMNS).to_numpy()
@@ -104,6 +104,18 @@ def test_a_column_that_is_no_longer_recorded_is_not_leant_on(small_trees):
     model = learn([series], at(series, 45))
     assert not [name for name in model.columns if "wind" in name]
     assert "load" in model.columns
+
+
+def test_many_points_are_sampled_the_same_again(monkeypatch):
+    lessons = [power_series(24 * 45, seed=n) for n in range(3)]
+    until = at(lessons[0], 40)
+    whole = quantiles.training_rows(lessons, until)[1]
+    monkeypatch.setattr(quantiles, "MOST_ROWS", 3000)
+    _, rows, came_to = quantiles.training_rows(lessons, until)
+    assert len(rows) == len(came_to) == pytest.approx(3000, rel=0.1)
+    assert rows.tobytes() == quantiles.training_rows(lessons, until)[1].tobytes()
+    assert {row.tobytes() for row in rows} <= {row.tobytes() for row in whole}
+    assert np.isfinite(rows).any(axis=0).all()
 
 
 def test_scores_by_hand():
@@ -172,4 +184,3 @@ def test_on_real_prices_a_few_trees_beat_the_baselines_and_the_band_holds(small_
     assert found["rmae_day_ahead"] < 1.0
     assert found["rmae_naive"] < 0.8
     assert 0.7 < found["coverage_80"] < 0.92
-    assert isinstance(learn([series], window[0]), QuantileModel)
