@@ -36,10 +36,10 @@ class _Replies:
 class _Bounded(smtplib.SMTP):
     """Ends in time; errors are OSError and TimeoutError."""
 
-    def __init__(self, *arguments: Any, within_s: float, **options: Any) -> None:
+    def __init__(self, host: str, port: int, *, within_s: float, **options: Any) -> None:
         self._clock, self._room = SystemClock(), SAID_MAX
         self._ends_at_s = self._clock.monotonic_s() + within_s
-        super().__init__(*arguments, timeout=within_s, **options)
+        super().__init__(host, port, timeout=within_s, **options)
 
     def receive(self) -> bytes:
         """What comes next, while there is time and room."""

@@ -112,7 +112,8 @@ class FacilityControl:
         self.owner.ask()
         now = self._wiring.clock.now()
         self._wiring.writer.batch.outcomes += [
-            Outcome("expired", str(wave.command_id), row.assignment, now, detail="never sent") for row in wave.rows
+            Outcome(wave.facility_id, "expired", str(wave.command_id), row.assignment, now, detail="never sent")
+            for row in wave.rows
         ]
         self._wiring.writer.wake()
 

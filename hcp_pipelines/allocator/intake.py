@@ -35,7 +35,7 @@ _TICKS = """
     select id, stream, series, "timestamp", value, quality, revision, created_at, metadata ->> 'mark_ns'
     from price_data where id > %s order by id limit %s"""
 _POLICIES = """
-    select p.facility_id, p.id, p.digest, p.body
+    select p.facility_id, p.id, p.basis_tick_id, p.digest, p.body
     from unnest(%s::text[]) as f(id)
     cross join lateral (
         select * from policies where facility_id = f.id and status = 'live' order by basis_tick_id desc limit %s) p
@@ -53,6 +53,7 @@ class PolicyRow:
 
     facility_id: str
     policy_id: int
+    basis_tick_id: int
     digest: str
     body: dict[str, Any]
 

@@ -42,10 +42,12 @@ _OUTCOMES = """
         c.wave, c.from_state, c.to_state, v.devices, v.refused, v.deferred, v.failed, v.superseded, c.tick_id, c.policy_id,
         c.decision_price_usd_per_mwh, c.usd_per_hour, c.reason, coalesce(nullif(v.detail, ''), c.reason_detail), c.actor,
         v.steps_ms::jsonb, v.simulated_at
-    from unnest(%s::text[], %s::uuid[], %s::int[], %s::int[], %s::int[], %s::int[], %s::int[], %s::int[], %s::text[],
-                %s::text[], %s::timestamptz[])
-         as v(event, command_id, assignment, devices, refused, deferred, failed, superseded, detail, steps_ms, simulated_at)
+    from unnest(%s::text[], %s::text[], %s::uuid[], %s::int[], %s::int[], %s::int[], %s::int[], %s::int[], %s::int[],
+                %s::text[], %s::text[], %s::timestamptz[])
+         as v(facility_id, event, command_id, assignment, devices, refused, deferred, failed, superseded, detail, steps_ms,
+              simulated_at)
     join switch_journal c on c.command_id = v.command_id and c.assignment = v.assignment and c.event = 'commanded'
+        and c.facility_id = v.facility_id  -- a gateway speaks of its own facility's commands, of whatever epoch and generation
     on conflict (command_id, assignment, event) do nothing"""
 _OBSERVED = """
     insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, feeder_id,
@@ -120,6 +122,7 @@ class CommandRow:
 class Outcome:
     """What became of one assignment: `acked`, `settled` or `expired`; counts are devices."""
 
+    facility_id: str
     event: str
     command_id: str
     assignment: int
@@ -268,10 +271,10 @@ def _jsonb(value: dict[str, Any]) -> Jsonb:
 
 def _outcome_columns(rows: Sequence[Outcome]) -> list[list[Any]]:
     return [
-        [r.event for r in rows], [r.command_id for r in rows], [r.assignment for r in rows], [r.devices for r in rows],
-        [r.refused for r in rows], [r.deferred for r in rows], [r.failed for r in rows], [r.superseded for r in rows],
-        [r.detail for r in rows], [None if r.steps_ms is None else _STRICT(r.steps_ms) for r in rows],
-        [r.simulated_at for r in rows],
+        [r.facility_id for r in rows], [r.event for r in rows], [r.command_id for r in rows],
+        [r.assignment for r in rows], [r.devices for r in rows], [r.refused for r in rows], [r.deferred for r in rows],
+        [r.failed for r in rows], [r.superseded for r in rows], [r.detail for r in rows],
+        [None if r.steps_ms is None else _STRICT(r.steps_ms) for r in rows], [r.simulated_at for r in rows],
     ]  # fmt: skip
 
 

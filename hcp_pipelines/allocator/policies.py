@@ -83,6 +83,8 @@ class PolicyDesk:
         except ValidationError as error:
             first = error.errors()[0]
             return f"schema: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}", None
+        if policy.basis_tick_id != row.basis_tick_id:
+            return f"basis: it rests on tick {policy.basis_tick_id}, and was published for {row.basis_tick_id}", None
         try:
             in_force = InForce(row.policy_id, policy, compile_policy(policy))
             word = judge(control.owner, in_force, row.digest, self._book, self._clock.now(), self._settings)

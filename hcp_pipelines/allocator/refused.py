@@ -11,13 +11,10 @@ import psycopg
 
 from hcp_pipelines.allocator.journal import AuditRow, Batch
 
+# The row is bad, not the connection; an aborted pipeline is what is behind such a row.
 UNFIT = (
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    ValueError,
-    TypeError,
-    OverflowError,
-)  # the row is bad, not the connection
+    psycopg.DataError, psycopg.IntegrityError, psycopg.errors.PipelineAborted, ValueError, TypeError, OverflowError,
+)  # fmt: skip
 ACTION = "alert.journal_refused"
 TEXT_MAX = 500
 _KINDS = (
@@ -90,7 +87,7 @@ def batch_of(rows: Iterable[Row], cursors: dict[str, int]) -> Batch:
 def kept_of(bad: Row, reason: str, name: str) -> AuditRow:
     """What is kept of a row: in printable ASCII and bounded, so that this is not refused as well."""
     kind, row = bad
-    subject = str(getattr(row, "facility_id", "") or getattr(row, "command_id", "") or kind)
+    subject = str(getattr(row, "facility_id", "") or getattr(row, "subject", "") or kind)
     said = {"kind": kind, "reason": _plain(reason), "row": _plain(repr(row))}
     return AuditRow(name, ACTION, _plain(subject), said)
 

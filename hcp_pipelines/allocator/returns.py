@@ -83,6 +83,7 @@ class Returns:
 
     def _outcome(self, ack: pb.Ack, answer: pb.AssignmentAck, accepted: int, steps: dict[str, float] | None) -> Outcome:
         return Outcome(
+            self._owner.site.facility_id,
             "acked",
             ack.command_id,
             answer.index,
@@ -120,7 +121,13 @@ class Returns:
         metrics.UNDONE.labels(ack.refusal).inc(sum(len(m.slots) for m in flight.wave.plan.moves))
         for n, move in enumerate(flight.wave.plan.moves):
             refused = Outcome(
-                "acked", ack.command_id, n, self._wiring.clock.now(), refused=len(move.slots), detail=ack.refusal
+                self._owner.site.facility_id,
+                "acked",
+                ack.command_id,
+                n,
+                self._wiring.clock.now(),
+                refused=len(move.slots),
+                detail=ack.refusal,
             )
             self._wiring.writer.batch.outcomes.append(refused)
             self._owner.devices.put_back(
@@ -138,6 +145,7 @@ class Returns:
             self._log.warning("devices did not settle", command_id=settled.command_id, devices=len(failed))
             self._owner.devices.failed(failed)
         outcome = Outcome(
+            self._owner.site.facility_id,
             "settled",
             settled.command_id,
             settled.index,

@@ -108,9 +108,11 @@ def ordering(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def line_of_text(_: click.Context, __: click.Parameter, value: str) -> str:
-    """A reason as it is kept: one line, not empty, bounded."""
+def line_of_text(_: click.Context, parameter: click.Parameter, value: str) -> str:
+    """A reason as it is kept: one line, not empty but by default, bounded."""
     text = value.strip()
+    if text == parameter.default:
+        return text
     if not text or len(text) > REASON_MAX or not text.isprintable():
         raise click.BadParameter(f"1 to {REASON_MAX} printable characters, in one line; these are {len(text)}")
     return text

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from hcp_pipelines.cli.acting import line_of_text
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
@@ -56,7 +57,7 @@ def list_(context: click.Context, with_resolved: bool, as_json: bool, own_state_
 
 @alerts.command("ack")
 @click.argument("alert_id", type=int)
-@click.option("--reason", required=True, help="Kept with the alert and in the audit log.")
+@click.option("--reason", required=True, callback=line_of_text, help="Kept with the alert and in the audit log.")
 @state_dir_option
 @click.pass_context
 def ack(context: click.Context, alert_id: int, reason: str, own_state_dir: Path | None) -> None:

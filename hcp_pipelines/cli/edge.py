@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from hcp_pipelines.cli.acting import as_option
+from hcp_pipelines.cli.acting import as_option, line_of_text
 from hcp_pipelines.cli.common import settings_of, state_dir_option
 from hcp_pipelines.cli.direct import send_orders, tell
 
@@ -40,7 +40,12 @@ def _ordering(command: Command) -> Command:
         state_dir_option,
         click.option("--json", "as_json", is_flag=True, help="One JSON object."),
         as_option,
-        click.option("--reason", required=True, help="Why; kept in the gateway's log, later in journal and audit log."),
+        click.option(
+            "--reason",
+            required=True,
+            callback=line_of_text,
+            help="Why; kept in the gateway's log, later in journal and audit log.",
+        ),
         click.argument("facilities", nargs=-1),
     ):
         command = option(command)

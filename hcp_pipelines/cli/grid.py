@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hcp_pipelines.cli.acting import Acting, acting, as_option
+from hcp_pipelines.cli.acting import Acting, acting, as_option, line_of_text
 from hcp_pipelines.cli.common import Finite, instant, print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories, load_inventory
@@ -60,7 +60,7 @@ def saying(command: Callable[..., None]) -> Callable[..., None]:
         state_dir_option,
         click.option("--json", "as_json", is_flag=True, help="One JSON object."),
         as_option,
-        click.option("--reason", default="", help="Kept in the audit log."),
+        click.option("--reason", default="", callback=line_of_text, help="Kept in the audit log."),
     ):
         run = option(run)
     return run

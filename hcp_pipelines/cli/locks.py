@@ -97,7 +97,7 @@ def release(
 @click.command("approve")
 @click.argument("approval", type=int)
 @click.option("--reject", is_flag=True, help="Say no instead.")
-@click.option("--reason", default="", help="Kept with the decision.")
+@click.option("--reason", default="", callback=line_of_text, help="Kept with the decision.")
 @as_option
 @state_dir_option
 @click.pass_context

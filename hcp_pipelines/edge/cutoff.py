@@ -7,6 +7,7 @@ Nothing of all this takes load below the floor of an obligation (`floors.py`).
 
 import asyncio
 import math
+from collections.abc import Mapping
 from datetime import datetime
 
 import numpy as np
@@ -31,6 +32,8 @@ from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots
 
 LOOK_EACH_S = 0.5
+INDICES_MAX = 1_000  # a policy has a dozen
+INDEX_NAME_MAX = 100  # characters
 
 
 class CutOff:
@@ -70,7 +73,7 @@ class CutOff:
         now_s = self._clock.now().timestamp()
         self._heard_at_s, self._is_telling = now_s, False
         if heartbeat is not None:
-            self._indices |= {name: value for name, value in heartbeat.indices.items() if math.isfinite(value)}
+            self._indices = newest(self._indices, heartbeat.indices)
         if heartbeat is not None and heartbeat.price_at:
             self._price_at_s = min(max(self._price_at_s, _instant_s(heartbeat.price_at)), now_s)
 
@@ -156,6 +159,17 @@ class CutOff:
         highest = np.where(shape.has_state, shape.power_kw, -1).argmax(axis=1).astype(np.uint8)
         is_unknown = (states == UNKNOWN_STATE) & shape.is_there
         return np.where(is_unknown, highest[shape.group_of_slot], states)
+
+
+def newest(known: Mapping[str, float], told: Mapping[str, float]) -> dict[str, float]:
+    """What is known with what was told now: finite numbers of short names, and where they get too many those of late.
+
+    >>> newest({"a": 1.0, "b": 2.0}, {"a": 3.0, "c": float("nan"), "d" * 101: 4.0})
+    {'b': 2.0, 'a': 3.0}
+    """
+    fit = {name: value for name, value in told.items() if math.isfinite(value) and len(name) <= INDEX_NAME_MAX}
+    all_of_them = {name: value for name, value in known.items() if name not in fit} | fit
+    return dict(list(all_of_them.items())[-INDICES_MAX:])
 
 
 def _instant_s(text: str) -> float:

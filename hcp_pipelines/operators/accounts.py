@@ -29,6 +29,9 @@ _ADD = """
 _DISABLE = "update operators set disabled_at = now() where name = %s and disabled_at is null returning name"
 _LIST = "select name, role, created_by, created_at, disabled_at from operators order by name"
 _ONE = "select role, token_sha256 from operators where name = %s and disabled_at is null"
+_ONE_AT_A_TIME = (
+    "select pg_advisory_xact_lock(hashtextextended('list of operators', 0))"  # until what is listed is committed
+)
 _ACTIVE = "select name, role, token_sha256 from operators where disabled_at is null order by name"
 
 
@@ -95,6 +98,7 @@ def add(settings: Settings, connection: psycopg.Connection[Any], name: str, role
     path = token_file(settings, name)
     token = secrets.token_urlsafe(TOKEN_BYTES)
     with connection.transaction():
+        connection.execute(_ONE_AT_A_TIME)
         if connection.execute(_ADD, (name, role.value, _digest(token), by)).fetchone() is None:
             raise ConfigError(
                 f"operator {name!r} exists already, or did: take another name; `hcp operator list` shows them"
@@ -114,6 +118,7 @@ def disable(settings: Settings, connection: psycopg.Connection[Any], name: str, 
     """
     path = token_file(settings, name)
     with connection.transaction():
+        connection.execute(_ONE_AT_A_TIME)
         if connection.execute(_DISABLE, (name,)).fetchone() is None:
             raise ConfigError(f"no operator {name!r} that is not disabled; `hcp operator list` shows those there are")
         note(connection, by, "operator.disabled", name)

@@ -183,7 +183,9 @@ class Happenings:
         version = db.standing[facility_id].obligations_version
         body = fleet.policy(made, self._rng, basis, self._clock.now(), version, floor_mw)
         number = 1 + sum(len(p) for p in db.policies.values())
-        db.policies[facility_id].append(PolicyRow(facility_id, number, body.digest(), body.model_dump(mode="json")))
+        db.policies[facility_id].append(
+            PolicyRow(facility_id, number, basis, body.digest(), body.model_dump(mode="json"))
+        )
         db.notify("hcp_policy")
 
     def _policy(self, h: Happening) -> None:

@@ -174,7 +174,11 @@ class Database(Server):
 
     def _outcome(self, o: Outcome) -> None:
         command = self.commanded.get((o.command_id, o.assignment))
-        if command is None or not self._is_new(o.command_id, o.assignment, o.event):
+        if (
+            command is None
+            or command.facility_id != o.facility_id
+            or not self._is_new(o.command_id, o.assignment, o.event)
+        ):
             return
         if o.event in ("acked", "expired"):
             self.open[command.facility_id].discard((o.command_id, o.assignment))

@@ -94,13 +94,24 @@ async def test_a_command_without_a_standing_lease_is_not_written(database, conne
 
 async def test_outcomes_take_the_commands_facts_and_repeating_them_changes_nothing(database, connection):
     owned_by(database, "allocator-a")
-    row = command()
-    assert await write_commands(connection, "allocator-a", [row]) == {"hou-1"}
+    row, another = command(), command()
+    assert await write_commands(connection, "allocator-a", [row, another]) == {"hou-1"}
     batch = Batch(
         outcomes=[
-            Outcome("acked", str(row.command_id), 0, AT, devices=3, refused=1, detail="locked", steps_ms={"ack": 9.5}),
-            Outcome("settled", str(row.command_id), 0, AT, devices=2, failed=1),
-            Outcome("acked", str(uuid.uuid4()), 0, AT, devices=1),
+            Outcome(
+                "hou-1",
+                "acked",
+                str(row.command_id),
+                0,
+                AT,
+                devices=3,
+                refused=1,
+                detail="locked",
+                steps_ms={"ack": 9.5},
+            ),
+            Outcome("hou-1", "settled", str(row.command_id), 0, AT, devices=2, failed=1),
+            Outcome("hou-1", "acked", str(uuid.uuid4()), 0, AT, devices=1),
+            Outcome("nor-1", "settled", str(another.command_id), 0, AT, devices=4),
         ],
     )
     batch.note_seq("hou-1", 12)
@@ -108,6 +119,7 @@ async def test_outcomes_take_the_commands_facts_and_repeating_them_changes_nothi
     await write_batch(connection, batch)
     await write_batch(connection, batch)
     assert events(database, row.command_id) == ["commanded", "acked", "settled"]
+    assert events(database, another.command_id) == ["commanded"], "a gateway speaks of its own facility alone"
     acked = database.execute(
         """select group_id, to_state, devices, refused, reason, reason_detail, mw_delta, steps_ms ->> 'ack'
            from switch_journal where event = 'acked'"""
@@ -121,7 +133,7 @@ async def test_what_never_left_is_closed_once_and_what_was_acked_is_left_alone(d
     owned_by(database, "allocator-a")
     lost, done = command(), command()
     await write_commands(connection, "allocator-a", [lost, done])
-    await write_batch(connection, Batch(outcomes=[Outcome("acked", str(done.command_id), 0, AT, devices=4)]))
+    await write_batch(connection, Batch(outcomes=[Outcome("hou-1", "acked", str(done.command_id), 0, AT, devices=4)]))
     assert await expire(connection, "hou-1", AT, timedelta(seconds=30)) == 0, "it may be in flight"
     assert await expire(connection, "hou-1", AT) == 1
     assert await expire(connection, "hou-1", AT) == 0
@@ -143,7 +155,9 @@ async def test_what_was_journalled_counts_from_when_it_left_at_the_latest(databa
     acked, late, unknown = command(mw=-1.0), command(mw=-2.0), command(mw=-3.0)
     await write_commands(connection, "allocator-a", [acked, late, unknown])
     soon, later, within = AT + timedelta(seconds=40), AT + timedelta(hours=1), timedelta(seconds=100)
-    outcomes = [Outcome("acked", str(c.command_id), 0, at, devices=4) for c, at in ((acked, soon), (late, later))]
+    outcomes = [
+        Outcome("hou-1", "acked", str(c.command_id), 0, at, devices=4) for c, at in ((acked, soon), (late, later))
+    ]
     await write_batch(connection, Batch(outcomes=outcomes))
     left = {-1.0: soon, -2.0: AT + within, -3.0: AT + within}
     expected = sorted((at.timestamp(), mw) for mw, at in left.items())
@@ -161,7 +175,7 @@ async def test_a_successor_reads_what_was_switched_within_the_hour_and_may_have_
         command(at=AT - timedelta(minutes=9), mw=-1.0), command(at=AT),
     )  # fmt: skip
     await write_commands(connection, "allocator-a", [late, early, long_ago, never_left])
-    acked = [Outcome("acked", str(c.command_id), 0, AT, devices=4) for c in (late, early, long_ago)]
+    acked = [Outcome("hou-1", "acked", str(c.command_id), 0, AT, devices=4) for c in (late, early, long_ago)]
     await write_batch(connection, Batch(outcomes=acked))
     await expire(connection, "hou-1", AT)
     found = await read_switches(connection, "hou-1", late.generation, AT, timedelta())

@@ -3,6 +3,8 @@
 import io
 import json
 import stat
+import threading
+import time
 
 import psycopg
 import pytest
@@ -15,7 +17,7 @@ from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.inventory import load_inventories
-from hcp_pipelines.operators.accounts import OperatorRole, add
+from hcp_pipelines.operators.accounts import OperatorRole, add, disable
 from hcp_pipelines.storage.bootstrap import bootstrap
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -245,6 +247,35 @@ def test_an_override_has_to_end_and_a_curtailment_need_not(run, fleet, group):
 def test_by_how_much_needs_the_meter(run):
     blind = run("curtail", "hou-1", "--mw", "1", "--reason", "hot")
     assert (blind.code, "no gateway is known" in blind.err) == (1, True)
+
+
+def test_who_is_disabled_while_another_is_added_is_in_no_list_afterwards(settings, fleet):
+    waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+    with connect(settings, Role.API) as one, connect(settings, Role.API) as other:
+        with one.transaction():
+            add(settings, one, "amy", OperatorRole.OPERATOR, "test")
+            disabling = threading.Thread(target=disable, args=(settings, other, "bob", "test"))
+            disabling.start()
+            while disabling.is_alive() and fleet.execute(waiting).fetchone() == (0,):
+                time.sleep(0.01)
+        disabling.join(30)
+    listed = yaml.safe_load((secrets_dir(settings) / "operators.yaml").read_text())["operators"]
+    assert ("amy" in listed, "bob" in listed) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("approve", "1"),
+        ("grid", "deploy", "1"),
+        ("edge", "stop", "hou-1"),
+        ("alerts", "ack", "1"),
+    ],
+)
+@pytest.mark.parametrize("reason", ["two\nlines", "x" * 301, "\x1b[31mred"])
+def test_a_reason_is_one_line_wherever_it_is_given(run, typed, reason):
+    refused = run(*typed, "--reason", reason)
+    assert (refused.code, "printable characters" in refused.err) == (2, True)
 
 
 def test_an_override_above_the_limit_waits_for_another_person(run, fleet, group):

@@ -106,6 +106,7 @@ async def test_an_announcement_tells_the_state_and_later_ones_need_a_higher_epoc
         ({"epoch": 6, "facility_id": "three"}, "unknown_facility"),
         ({"epoch": 0}, "bad_message"),
         ({"epoch": 6, "owner": ""}, "bad_message"),
+        ({"epoch": 6, "owner": "x" * 101}, "bad_message"),
     ):
         got = await running.owner(gateway, name="alloc-b").announce(**changes)
         assert (got.accepted, got.refusal) == (False, refusal), changes

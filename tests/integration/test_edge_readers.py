@@ -3,7 +3,6 @@
 import asyncio
 
 import grpc
-import pytest
 
 from hcp_pipelines.edge import readers
 from hcp_pipelines.wire import edge_v1_pb2 as pb

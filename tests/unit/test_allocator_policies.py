@@ -1,5 +1,6 @@
 """The desk: a policy is recorded as taken before it is followed, and by who owns the facility. The store is a fake."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +20,9 @@ class Desk:
     def __init__(self, *words):
         self.words, self.recorded, self.rig = list(words), [], Rig()
         policy = fleet.policy(self.rig.inventory, self.rig.book, basis=self.basis + 1)
-        self.row = PolicyRow(self.rig.site.facility_id, 7, policy.digest(), policy.model_dump(mode="json"))
+        self.row = PolicyRow(
+            self.rig.site.facility_id, 7, policy.basis_tick_id, policy.digest(), policy.model_dump(mode="json")
+        )
         self.desk = PolicyDesk("alloc-a", Settings(), self.rig.clock, self, self.rig.book)
 
     @property
@@ -70,3 +73,12 @@ async def test_a_policy_waits_for_a_price_since_without_one_nothing_says_what_it
     desk.rig.book.__dict__.update(market)
     await desk.load()
     assert desk.basis == before + 1
+
+
+async def test_a_policy_that_rests_on_another_tick_than_it_was_published_for_is_refused():
+    desk = Desk(True)
+    before = desk.basis
+    desk.row = replace(desk.row, basis_tick_id=desk.row.basis_tick_id + 1000)
+    await desk.load()
+    ((_, reason, _),) = desk.recorded
+    assert (desk.basis, reason.startswith("basis: it rests on tick")) == (before, True)
