@@ -6,13 +6,14 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
 
-from hcp_pipelines.optimizer.backtest.record import ensure_tables
+from hcp_pipelines.optimizer.backtest.record import TABLES, ensure_tables
 from hcp_pipelines.orchestration.dbt_project import (
     PROJECT,
     dbt_executable,
     manifest_path,
     target_dir,
 )
+from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.lake import install_extensions
 
@@ -44,5 +45,6 @@ dbt_cli = DbtCliResource(
 def switch_models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
     """Build and test the models: views over the copied rows, so that a mart is as fresh as the copy."""
     install_extensions()
-    ensure_tables(SETTINGS)
+    if not has_tables(SETTINGS, TABLES):
+        ensure_tables(SETTINGS)
     yield from dbt.cli(["build"], context=context, target_path=target_dir(SETTINGS) / "runs").stream()

@@ -765,3 +765,6 @@ grant update (status, deployed_at, recalled_at, baseline_mw, delivered_fraction,
 -- Locks that a gateway holds and Postgres does not know are entered in the books by the owner, so that an operator can lift them.
 grant insert (facility_id, scope, slots, holder, reason) on lockouts to hcp_allocator;
 grant update (lockouts_version) on facilities to hcp_allocator;
+
+-- The newest failed solve of each facility, which the alerts daemon asks for every few seconds.
+create index audit_log_solves on audit_log (subject, id desc) where action = 'alert.solve_failed';

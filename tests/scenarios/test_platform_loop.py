@@ -9,7 +9,7 @@ from datetime import timedelta
 import duckdb
 import pytest
 
-from hcp_pipelines.optimizer.backtest.record import Run
+from hcp_pipelines.optimizer.backtest.record import REPLAYS, Run, store
 from hcp_pipelines.orchestration.replaying import AskedReplay, run_replay
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -129,6 +129,10 @@ def test_what_the_platform_recorded_can_be_replayed(platform):
     assert {"realised", "always_on", "published", "oracle"} <= set(rows)
     assert max(row["net_usd"] for row in rows.values()) == pytest.approx(rows["oracle"]["net_usd"])
     assert rows["realised"]["switches_per_device_day"] > 0
+    store(platform.settings, results, REPLAYS)
+    query = "select strategy, net_usd from marts.fct_backtest where kind = 'replay' and is_newest"
+    told = json.loads(platform.hcp("sql", query, "--format", "json").stdout)
+    assert {row["strategy"]: row["net_usd"] for row in told} == {name: row["net_usd"] for name, row in rows.items()}
 
 
 def test_killing_the_supervisor_leaves_nothing_and_up_starts_clean(platform):

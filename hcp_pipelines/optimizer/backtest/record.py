@@ -19,7 +19,7 @@ from hcp_pipelines.optimizer.backtest.run import Report
 from hcp_pipelines.runtime.version import code_version
 from hcp_pipelines.settings import Settings
 
-BACKTESTS, REPLAYS = "raw.backtests", "raw.replays"
+BACKTESTS, REPLAYS = TABLES = "raw.backtests", "raw.replays"
 INSTANT = pl.Datetime("us", "UTC")
 _TEXT = ("run_id", "kind", "subject", "settlement_point", "strategy", "known", "hashprice")
 _SHARES = ("gap_closed", "gap_closed_low", "gap_closed_high", "field_gap_closed")
@@ -68,12 +68,13 @@ def store(settings: Settings, results: pl.DataFrame, name: str = BACKTESTS) -> i
     return lake.write(settings, name, results, batch_id=str(results["run_id"][0])).rows
 
 
-def ensure_tables(settings: Settings, names: Sequence[str] = (BACKTESTS, REPLAYS)) -> None:
+def ensure_tables(settings: Settings) -> None:
     """Make the tables, empty, where they are not there yet: the marts are views over them."""
     from hcp_pipelines.storage import lake
 
-    for name in names:
-        lake.write(settings, name, table([]), batch_id="made")
+    with lake.attach(settings) as connection:
+        for name in TABLES:
+            lake.write(connection, name, table([]), batch_id="made", settings=settings)
 
 
 def single_rows(report: Report, run: Run) -> Iterator[dict[str, object]]:
