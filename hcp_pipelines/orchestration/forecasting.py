@@ -15,7 +15,7 @@ from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.ticks import ACTIONABLE, Stream
 from hcp_pipelines.forecasting import peaks
 from hcp_pipelines.forecasting.baselines import known_hours
-from hcp_pipelines.forecasting.hours import FORECAST, HOUR_US, LOAD, Floats, Ints, microseconds
+from hcp_pipelines.forecasting.hours import FORECAST, HOUR_US, LOAD, Floats, Hours, Ints, microseconds
 from hcp_pipelines.forecasting.known_prices import (
     INSTANT,
     PRICES,
@@ -75,8 +75,10 @@ def price_quantiles(settings: Settings, day: tuple[datetime, datetime], now: dat
     grid = recorded_grid(settings, starts)
     lessons = known_series(prices, points, day[0], grid, starts)
     forecast, why = best_forecast(lessons, day[0])
-    tables = []
+    tables = [empty_table()]
     for at in _hours(day, now):
+        if microseconds(at) < starts[0]:
+            continue  # nothing is recorded yet
         row = np.array([np.searchsorted(starts, microseconds(at))])
         tables += [forecast_table(forecast, series, row) for series in known_series(prices, points, at, grid, starts)]
     told = {
@@ -108,20 +110,31 @@ def coincident_peaks(settings: Settings, day: tuple[datetime, datetime], now: da
     starts, grid = starts[there[0] :], {name: values[there[0] :] for name, values in grid.items()}
     hours = known_hours_of(grid, starts, at)
     rows = np.arange(hours.row_at(day[0]), len(hours))
+    if not np.isfinite(hours.load_mw[max(rows[0] - 24, 0) : rows[0]]).any():
+        return DayForecast(
+            pl.DataFrame(schema=PEAKS), {"method": "none", "why": f"no {LOAD} of the day before is recorded"}
+        )
     try:
         begun, ahead = peaks.chances(hours, rows, FourPeaks().months, day[0])
     except ConfigError as error:
         return DayForecast(pl.DataFrame(schema=PEAKS), {"method": "none", "why": str(error)})
+    table = _peak_table(hours, rows, at, (begun, ahead)).with_columns(trained_until=pl.lit(day[0], INSTANT))
+    return DayForecast(table, {"method": "logistic", "why": "demand and its forecast are recorded"})
+
+
+def _peak_table(hours: Hours, rows: Ints, at: datetime, chances: tuple[Floats, Floats]) -> pl.DataFrame:
+    """The chances of hours as they begin and the day before; null where, at an instant, they could not be asked yet."""
+    begun, ahead = chances
     is_charged = np.isin(hours.month_of_year[rows], FourPeaks().months)
     is_published = np.isfinite(hours.forecast_mw[rows])
+    has_begun = hours.starts_us[rows] <= microseconds(at)
     table = {
-        "start_at": starts[rows], "is_charged": is_charged,
+        "start_at": hours.starts_us[rows],
+        "is_charged": is_charged,
         "probability_day_ahead": np.where(is_published | ~is_charged, ahead, np.nan),
-        "probability": np.where((starts[rows] <= microseconds(at)) & is_published | ~is_charged, begun, np.nan),
-        "trained_until": np.full(len(rows), microseconds(day[0])),
-    }  # fmt: skip
-    frame = pl.DataFrame(table).fill_nan(None).select(pl.col(name).cast(kind) for name, kind in PEAKS.items())
-    return DayForecast(frame, {"method": "logistic", "why": "demand and its forecast are recorded"})
+        "probability": np.where(has_begun & is_published | ~is_charged, begun, np.nan),
+    }
+    return pl.DataFrame(table).with_columns(pl.col("start_at").cast(INSTANT), pl.col(pl.Float64).fill_nan(None))
 
 
 def forecast_scores(settings: Settings, day: tuple[datetime, datetime], now: datetime) -> pl.DataFrame:

@@ -141,6 +141,13 @@ def test_a_little_history_gives_the_baseline_and_its_scores(world):
     assert "21 forecasts in a week are too few to judge" in check.why
 
 
+def test_hours_before_the_first_price_are_not_asked(world):
+    real_time, _ = history(1)
+    put(world, "raw.ercot__rt_spp", real_time.filter(pl.col("start_at") >= DAY + timedelta(hours=3)))
+    found = price_quantiles(world, (DAY, DAY + timedelta(days=1)), NOW)
+    assert found.table["issued_at"].unique().sort().to_list() == [DAY + timedelta(hours=n) for n in (4, 5, 6)]
+
+
 def test_with_four_weeks_of_history_trees_are_learnt_and_what_came_later_changes_nothing(world, monkeypatch):
     monkeypatch.setattr(quantiles, "TREES", quantiles.TREES | {"max_iter": 5, "min_samples_leaf": 40})
     real_time, day_ahead = history(30)
