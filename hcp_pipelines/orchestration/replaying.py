@@ -23,12 +23,10 @@ from hcp_pipelines.optimizer.backtest.replay.history import History, history_of,
 from hcp_pipelines.optimizer.backtest.replay.realised import realised, reasons_of
 from hcp_pipelines.optimizer.backtest.replay.run import InForce, replay
 from hcp_pipelines.orchestration.backtesting import refuse_unknown
-from hcp_pipelines.policy.arrays import compile_policy
-from hcp_pipelines.policy.schema import Policy
 from hcp_pipelines.settings import Settings
 
 LEARNT_FROM = timedelta(days=180)
-LONGEST = timedelta(days=92)
+LONGEST = timedelta(days=31)
 _TICKS = """
     select stream, series, "timestamp", revision, value from lake.raw.price_ticks
     where quality in ('good', 'unusual') and "timestamp" >= ? and "timestamp" < ?
@@ -37,8 +35,8 @@ _JOURNAL = """
     select event, command_id, assignment, from_state, to_state, devices, deferred, failed, slots, mw_delta, reason, simulated_at
     from lake.raw.switch_journal where facility_id = ? and generation = ? and simulated_at < ? order by id"""
 _POLICIES = """
-    select p.solved_at, p.body from policies p
-    where p.facility_id = %s and p.status = 'live' and p.expires_at > %s and p.solved_at < %s
+    select p.solved_at, p.body::text from policies p
+    where p.facility_id = %s and p.inventory_generation = %s and p.status = 'live' and p.expires_at > %s and p.solved_at < %s
       and coalesce((select bool_or(a.is_admitted) from policy_admissions a where a.policy_id = p.id), true)
     order by p.id"""
 
@@ -73,7 +71,14 @@ def run_replay(connection: Connection, settings: Settings, asked: AskedReplay, r
     window = _window(whole, asked)
     first_slots = {group.group_id: group.first_slot for group in inventory.groups}
     done = realised(journal, fleet, first_slots, window)
-    found = replay(fleet, whole, (asked.start, asked.end), done, _policies(connection, asked), asked.strategies)
+    found = replay(
+        fleet,
+        whole,
+        (asked.start, asked.end),
+        done,
+        _policies(connection, inventory.generation, asked),
+        asked.strategies,
+    )
     return report.finished(found, run, point, reasons_of(journal, asked.start))
 
 
@@ -105,7 +110,7 @@ def _recorded(
     return ticks, journal
 
 
-def _policies(connection: Connection, asked: AskedReplay) -> list[InForce]:
+def _policies(connection: Connection, generation: int, asked: AskedReplay) -> list[InForce]:
     """Live policies that owners took, or that none had a word on."""
-    rows = connection.execute(_POLICIES, (asked.facility, asked.start, asked.end)).fetchall()
-    return [InForce(microseconds(solved_at), compile_policy(Policy.model_validate(body))) for solved_at, body in rows]
+    rows = connection.execute(_POLICIES, (asked.facility, generation, asked.start, asked.end)).fetchall()
+    return [InForce(microseconds(solved_at), body) for solved_at, body in rows]

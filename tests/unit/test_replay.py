@@ -18,7 +18,6 @@ from hcp_pipelines.optimizer.backtest.series import SeriesError
 from hcp_pipelines.optimizer.backtest.simulate import simulate
 from hcp_pipelines.optimizer.inputs import FacilityInputs
 from hcp_pipelines.optimizer.solve import solve_facility
-from hcp_pipelines.policy.arrays import compile_policy
 from tests.support.fleet import POINT, inventory
 from tests.support.recorded import random_prices
 from tests.support.replayed import START, STEP, TICKS, journal, switch, ticks
@@ -115,7 +114,7 @@ def test_a_published_policy_is_followed_as_its_own_band_says():
     site = replace(SITE, groups=(replace(group, ladder=ladder),), adders_usd_per_mwh=0.0)
     fleet, found = fleet_of(site), history(lmps_of_days(5))
     indices = {name: float(values[0]) for name, values in found.indices.items()}
-    policy = compile_policy(solve_facility(FacilityInputs(site, 1, START, 40.0, indices)))
+    policy = solve_facility(FacilityInputs(site, 1, START, 40.0, indices)).model_dump_json()
     mix = followed(fleet, found, fleet.highest(), [InForce(microseconds(START), policy)])
     case = case_of(fleet, found, 0)
     expected = simulate(case, OWN_BAND.strikes(case), is_guarded=True)
@@ -126,7 +125,7 @@ def test_a_published_policy_is_followed_as_its_own_band_says():
 def test_before_its_first_policy_nothing_moves_and_a_newer_one_takes_over():
     found = history([20.0] * 6)
     asleep = FLEET.all_in({g: int(group.ladder[0].state) for g, group in enumerate(SITE.groups)})
-    policies = [InForce(microseconds(START + 2 * STEP), compile_policy(policy_of()))]
+    policies = [InForce(microseconds(START + 2 * STEP), policy_of().model_dump_json())]
     mix = followed(FLEET, found, asleep, policies)
     assert (mix[:2] == asleep).all()
     assert (mix[2:] != asleep).any(axis=(1, 2)).all()
@@ -137,7 +136,7 @@ def replayed(days=3, strategies=(), rows=()):
     found = history(lmps)
     done = realised(journal(*rows), FLEET, FIRST_SLOTS, found)
     window = START, START + len(lmps) * STEP
-    policies = [InForce(microseconds(START), compile_policy(policy_of()))]
+    policies = [InForce(microseconds(START), policy_of().model_dump_json())]
     return replay(FLEET, found, window, done, policies, strategies)
 
 

@@ -37,9 +37,10 @@ from hcp_pipelines.optimizer.backtest.strategies import (
     chosen_hysteresis,
 )
 from hcp_pipelines.optimizer.steps import INTERVAL_H, SLEEP_SHARE, WAKE_SHARE
-from hcp_pipelines.policy.arrays import CompiledPolicy
+from hcp_pipelines.policy.arrays import compile_policy
 from hcp_pipelines.policy.evaluate import evaluate
 from hcp_pipelines.policy.guard import GuardState
+from hcp_pipelines.policy.schema import Policy
 
 REALISED, PUBLISHED = "realised", "published"
 NAMES = ("always_on", "break_even", "hysteresis", "mpc", PUBLISHED, "oracle")
@@ -51,10 +52,10 @@ OWN_BAND = Hysteresis(
 
 @dataclass(frozen=True)
 class InForce:
-    """A policy from the instant on at which it was solved."""
+    """A policy from the instant on at which it was solved, as JSON: a month has thousands, and one at a time is looked at."""
 
     since_us: int
-    compiled: CompiledPolicy
+    body: str
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,12 @@ def followed(fleet: Fleet, history: History, start: Ints, policies: Sequence[InF
     since = np.array([policy.since_us for policy in order], dtype=np.int64)
     places = {group.group_id: g for g, group in enumerate(fleet.groups)}
     mix, guard, out = start.copy(), None, np.zeros((len(history), *start.shape), dtype=np.int64)
+    current, compiled = -1, None
     for t, at_us in enumerate(history.starts_us.tolist()):
         n = int(np.searchsorted(since, at_us, side="right")) - 1
-        if n >= 0:
-            compiled = order[n].compiled
+        if n != current:
+            current, compiled = n, compile_policy(Policy.model_validate_json(order[n].body))
+        if compiled is not None:
             rows = [places[name] for name in compiled.group_ids if name in places]
             indices = {name: float(values[t]) for name, values in history.indices.items()}
             guard = (guard or GuardState.empty(compiled)).carried_to(compiled)
