@@ -1,5 +1,6 @@
 """`hcp forecast`: how good the forecasts would have been on recorded series. The work is in `forecasting`."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -8,10 +9,13 @@ import polars as pl
 
 from hcp_pipelines.cli.common import bars, instant, print_json, print_table
 from hcp_pipelines.forecasting.baselines import POINT_FORECASTS, learn_baseline
+from hcp_pipelines.forecasting.peak_scores import peak_scores
 from hcp_pipelines.forecasting.quantile_scores import scores, skill
 from hcp_pipelines.forecasting.quantiles import learn
 from hcp_pipelines.forecasting.rolling import rolling_forecasts
 from hcp_pipelines.optimizer.backtest.folder import Sources
+from hcp_pipelines.optimizer.backtest.mixed.hours import load_hours
+from hcp_pipelines.optimizer.backtest.mixed.site import FourPeaks
 from hcp_pipelines.optimizer.backtest.power_series import load_power_series
 
 SHOWN = (
@@ -62,12 +66,35 @@ def power(folder: Path, point: str, start: datetime, end: datetime, every_h: int
         click.echo(f"note: no file has {', '.join(missing)}: the forecast does without")
 
 
-def _print(title: str, found: pl.DataFrame) -> None:
+@forecast.command()
+@click.option(
+    "--prices", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True), required=True,
+    help="A folder of series, found by columns.",
+)  # fmt: skip
+@click.option("--from", "start", callback=instant, required=True, help="First instant, UTC; a bare date is midnight.")
+@click.option("--to", "end", callback=instant, required=True, help="The instant after the last one.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def peaks(folder: Path, start: datetime, end: datetime, as_json: bool) -> None:
+    """Score the chances of each month's peak of demand, learnt anew each month from what was over."""
+    hours = load_hours(Sources(folder), end)
+    with bars() as progress:
+        found = peak_scores(hours, (start, end), FourPeaks().months, progress)
+    if as_json:
+        print_json({"from": start, "to": end, "months": found.to_dicts()})
+        return
+    _print(
+        f"peaks of demand, {start:%Y-%m-%dT%H:%MZ} to {end:%Y-%m-%dT%H:%MZ}",
+        found,
+        tuple((c, c) for c in found.columns),
+    )
+
+
+def _print(title: str, found: pl.DataFrame, shown: Sequence[tuple[str, str]] = SHOWN) -> None:
     def said(value: object) -> object:
         return f"{value:.3f}" if isinstance(value, float) else value
 
-    rows = found.select([column for column, _ in SHOWN]).iter_rows()
-    print_table(title, [word for _, word in SHOWN], [tuple(said(value) for value in row) for row in rows])
+    rows = found.select([column for column, _ in shown]).iter_rows()
+    print_table(title, [word for _, word in shown], [tuple(said(value) for value in row) for row in rows])
 
 
 def register(group: click.Group) -> None:
