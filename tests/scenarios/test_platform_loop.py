@@ -131,8 +131,13 @@ def test_what_the_platform_recorded_can_be_replayed(platform):
     assert rows["realised"]["switches_per_device_day"] > 0
     store(platform.settings, results, REPLAYS)
     query = "select strategy, net_usd from marts.fct_backtest where kind = 'replay' and is_newest"
-    told = json.loads(platform.hcp("sql", query, "--format", "json").stdout)
-    assert {row["strategy"]: row["net_usd"] for row in told} == {name: row["net_usd"] for name, row in rows.items()}
+    net = {name: row["net_usd"] for name, row in rows.items()}
+
+    def in_mart():
+        done = platform.hcp("sql", query, "--format", "json")
+        return done.returncode == 0 and {row["strategy"]: row["net_usd"] for row in json.loads(done.stdout)} == net
+
+    platform.wait(in_mart, 90, "the replay in marts.fct_backtest")
 
 
 def test_killing_the_supervisor_leaves_nothing_and_up_starts_clean(platform):
