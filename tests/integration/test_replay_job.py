@@ -2,6 +2,7 @@
 
 import uuid
 import warnings
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,18 +10,23 @@ import polars as pl
 import pytest
 
 from hcp_pipelines.collector.tables import APPENDED
+from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.inventory import load_inventories
 from hcp_pipelines.fleet.solve_sites import load_sites
+from hcp_pipelines.optimizer.backtest.record import Run
+from hcp_pipelines.optimizer.backtest.series import SeriesError
 from hcp_pipelines.optimizer.inputs import FacilityInputs
 from hcp_pipelines.optimizer.publish import publish
 from hcp_pipelines.optimizer.solve import solve_facility
+from hcp_pipelines.orchestration.backtesting import Asked, run_backtest
 from hcp_pipelines.orchestration.resources import Platform, fixed
 from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from tests.support.fleet import MARKET
+from tests.support.recorded import random_prices, write_folder
 from tests.support.replayed import START, journal, switch, ticks
 
 with warnings.catch_warnings():
@@ -112,3 +118,15 @@ def test_what_can_not_be_replayed_says_why(recorded):
     assert "facility: 'nowhere' is none; there are hou-1" in why(replay(recorded, facility="nowhere"))
     assert "start must be before end" in why(replay(recorded, end=START.isoformat()))
     assert "a window in which the platform ran" in why(replay(recorded, start="2025-03-01", end="2025-03-02"))
+
+
+def test_a_back_test_of_a_facility_reads_its_document_from_the_platform(recorded, tmp_path):
+    own = recorded.model_copy(update={"recorded_dir": write_folder(tmp_path, random_prices(96 * 20))})
+    asked = Asked("asic-1mw", "hou-1", "2024-03-11", "2024-03-15", "HB_TEST", "at-start", "previous-day", (), ())
+    with connect(own, Role.CONTROL) as connection:
+        with pytest.raises(
+            SeriesError, match="ercot_load_mw"
+        ):  # miners and limits are read; hourly series are not in the folder
+            run_backtest(connection, own, asked, Run("1", "hou-1", START))
+        with pytest.raises(ConfigError, match="facility: 'nowhere' is none; there are hou-1"):
+            run_backtest(connection, own, replace(asked, facility="nowhere"), Run("1", "nowhere", START))

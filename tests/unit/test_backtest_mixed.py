@@ -127,6 +127,8 @@ def test_the_report_has_every_source(tmp_path):
     assert set(mpc["parts_usd"]) == set(KINDS)
     assert mpc["net_usd"] == pytest.approx(sum(mpc["parts_usd"].values()), abs=0.1)
     assert told["strategies"]["oracle"]["reserves"]["share_of_oracle"] == 1.0
+    assert mpc["curtailed_mwh"] > 0 < mpc["switches_per_device_day"]
+    assert mpc["worst_day"]["usd"] * 40 < mpc["net_usd"]
     assert mpc["peaks"]["avoided"] == mpc["peaks"]["peaks"] == 2
     assert told["strategies"]["break_even"]["peaks"]["avoided"] == 0
     assert told["strategies"]["field"]["field_gap"]["share"] == 0.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from hcp_pipelines.optimizer.backtest.account import worst_day, worst_intervals_usd
 from hcp_pipelines.optimizer.backtest.mixed.ledger import KINDS
 from hcp_pipelines.optimizer.backtest.mixed.run import MixedReport
 
@@ -57,10 +58,15 @@ def as_dict(report: MixedReport) -> dict[str, object]:
 
 def _strategy(report: MixedReport, name: str) -> dict[str, object]:
     ledger, source = report.ledgers[name], report.sources[name]
+    day, day_usd = worst_day(report.world.cases[0].starts_us, ledger.net_usd)
     return {
         "net_usd": round(ledger.total_usd, 2),
         "parts_usd": {kind: round(usd, 2) for kind, usd in ledger.parts().items()},
         "wakes_mw": round(ledger.wakes_mw, 2),
+        "switches_per_device_day": round(ledger.switches_per_device_day, 4),
+        "curtailed_mwh": round(ledger.curtailed_mwh, 2),
+        "worst_1_percent_usd": round(worst_intervals_usd(ledger.net_usd), 2),
+        "worst_day": {"date": day, "usd": round(day_usd, 2)},
         "deadlines_missed": ledger.deadlines_missed,
         "jobs": ledger.jobs,
         "gap": report.gaps[name].as_dict(),
