@@ -4,9 +4,8 @@ What comes back is taken in by `returns`; when to plan is the service's to say.
 """
 
 import asyncio
-import math
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -16,7 +15,7 @@ from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.approvals import Approved
 from hcp_pipelines.allocator.decide import InForce, Limits
 from hcp_pipelines.allocator.incoming import check
-from hcp_pipelines.allocator.journal import AuditRow, MemoryRow, Outcome
+from hcp_pipelines.allocator.journal import MemoryRow, Outcome
 from hcp_pipelines.allocator.leases import Lease
 from hcp_pipelines.allocator.locks import Ahead, Locks
 from hcp_pipelines.allocator.market import MarketBook
@@ -25,17 +24,14 @@ from hcp_pipelines.allocator.returns import InFlight, Returns, Wiring
 from hcp_pipelines.allocator.session import Dial, GatewaySession, Handlers
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.allocator.standing import Standing
+from hcp_pipelines.allocator.stepping import Stepping
 from hcp_pipelines.allocator.wave import ACK_DEADLINE_MS, COMMIT_WITHIN_S, Wave
 from hcp_pipelines.domain.modes import RefusalCode
-from hcp_pipelines.policy.obligations import Obligation, Status
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.channels import ClientTls
 
 REMEMBER_EACH_S = 5.0
 RESUMED = "resumed"  # the gateway's word for: what you missed has been sent
-
-
-WriteObligation = Callable[[str, int, Status, Obligation], Awaitable[bool]]
 
 
 @dataclass(frozen=True)
@@ -70,6 +66,7 @@ class FacilityControl:
         self._log = structlog.get_logger("allocator").bind(facility_id=site.facility_id)
         handlers = Handlers(self._announced, self._received, self._refused, self._lost, self._announce)
         self.session = GatewaySession(site.facility_id, site.address, handlers, hooks.dial, hooks.tls)
+        self.stepping = Stepping(self.owner, self.session, lease, wiring)
         self._resuming: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self.session.run())
         self._task.add_done_callback(self._ended)
@@ -115,38 +112,6 @@ class FacilityControl:
             Outcome(wave.facility_id, "expired", str(wave.command_id), row.assignment, now, detail="never sent")
             for row in wave.rows
         ]
-        self._wiring.writer.wake()
-
-    async def advance_obligations(self, write: WriteObligation) -> None:
-        """Step the obligations on clock and meter, and write what changed; the load follows at once, the writing behind it."""
-        book = self.owner.obligations
-        if not self.owner.is_ready or not (book.obligations or book.wants_meter):
-            return
-        meter_mw = devices_mw = math.nan
-        if book.wants_meter and (state := await self.session.read_state()) is not None:
-            meter_mw, devices_mw = state.power_kw / 1000, state.devices_kw / 1000
-        now_s = self._now_s()
-        stepped = book.advance(now_s, meter_mw, devices_mw)
-        self._tell_of_obligations(stepped, book.lacking_mw(now_s, self.owner.sheddable_on_mw()))
-        if stepped:
-            self.owner.ask()
-            self._wiring.wake()
-        for before, after in book.to_write(self._wiring.clock.monotonic_s()):
-            await write(self._wiring.name, self.lease.epoch, before, after)
-            book.written(after)
-
-    def _tell_of_obligations(self, stepped: Sequence[Obligation], lacking_mw: float) -> None:
-        """What is not kept, or would not be, becomes an alert."""
-        for one in (o for o in stepped if o.status is Status.FAILED):
-            said = {"obligation": one.obligation_id, "programme": one.programme, "mw": one.mw, "reason": one.reason}
-            self._alert("obligation_failed", **said)
-        if lacking_mw > 0:
-            floor_mw = round(self.owner.obligations.floor_mw(), 3)
-            self._alert("obligation_short", lacking_mw=round(lacking_mw, 3), floor_mw=floor_mw)
-
-    def _alert(self, what: str, **said: object) -> None:
-        batch, name = self._wiring.writer.batch, self._wiring.name
-        batch.audits.append(AuditRow(name, f"alert.{what}", self.site.facility_id, said))
         self._wiring.writer.wake()
 
     def remember(self) -> None:
@@ -212,7 +177,13 @@ class FacilityControl:
         """What the gateway holds of locks that is not in the books; told to people."""
         ahead = self._locks.ahead(self.owner.standing.version, self.owner.locked)
         if ahead is not None:
-            self._alert("locks_behind", version=ahead.books_version, held=ahead.version, devices=ahead.devices)
+            self._wiring.alert(
+                self.site.facility_id,
+                "locks_behind",
+                version=ahead.books_version,
+                held=ahead.version,
+                devices=ahead.devices,
+            )
         return ahead
 
     # -- session ------------------------------------------------------------------------------------------------------
@@ -236,7 +207,9 @@ class FacilityControl:
         if reply.refusal != RefusalCode.OLD_EPOCH.value or not self.lease.holds(now_s):
             return
         if not self._is_outdated:
-            self._alert("epoch_behind", epoch=self.lease.epoch, highest_epoch=reply.highest_epoch)
+            self._wiring.alert(
+                self.site.facility_id, "epoch_behind", epoch=self.lease.epoch, highest_epoch=reply.highest_epoch
+            )
         self._is_outdated = True
         self._hooks.outdated(self.lease, reply.highest_epoch)
 

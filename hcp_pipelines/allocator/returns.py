@@ -48,6 +48,11 @@ class Wiring:
     writer: JournalWriter
     wake: Callable[[], None]
 
+    def alert(self, facility_id: str, what: str, **said: object) -> None:
+        """Tell people, by way of `audit_log`."""
+        self.writer.batch.audits.append(AuditRow(self.name, f"alert.{what}", facility_id, said))
+        self.writer.wake()
+
 
 class Returns:
     """Acks, settling, local events and discrepancies of one facility."""

@@ -270,7 +270,7 @@ class Allocator:
             self._wants_steps.clear()
             for control in list(self._controls.values()):
                 try:
-                    await control.advance_obligations(self._store.write_obligation)
+                    await control.stepping.advance(self._store.write_obligation)
                     await self._ask(control)
                 except STORE_ERRORS as error:
                     metrics.POSTGRES_ERRORS.labels("obligations").inc()
