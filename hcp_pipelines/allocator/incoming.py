@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
+from hcp_pipelines.domain.clock import FIRST_YEAR, LAST_YEAR
 from hcp_pipelines.domain.modes import STATE_COUNT
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
@@ -66,5 +67,8 @@ def _check_texts(*texts: str) -> None:
 
 
 def _check_instant(text: str) -> None:
-    if text and datetime.fromisoformat(text).tzinfo is None:
-        raise ValueError(f"instant {text!r} without an offset")
+    if not text:
+        return
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None or not FIRST_YEAR <= at.year < LAST_YEAR:
+        raise ValueError(f"instant {text!r}: without an offset, or not between the years {FIRST_YEAR} and {LAST_YEAR}")

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hcp_pipelines.domain.clock import FIRST_YEAR, LAST_YEAR
 from hcp_pipelines.settings import Settings
 
-FIRST_YEAR, LAST_YEAR = 2000, 2200  # beyond them a database's instants are none of Python's
 NARROWEST_COLUMN = 8  # characters, border included; below that a table is unreadable
 
 _DURATION = re.compile(r"(?P<number>[0-9]{1,6}(\.[0-9]{1,3})?)(?P<unit>[smhd])")

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol, Self
 
+FIRST_YEAR, LAST_YEAR = 2000, 2200  # beyond them a database's instants are none of Python's
+
 
 class Clock(Protocol):
     """What everything that needs time is given."""

@@ -32,6 +32,8 @@ NONSENSE = [
     pb.GatewayMessage(settled=pb.Settled(command_id=str(uuid.uuid4()), index=2**31)),
     pb.GatewayMessage(settled=pb.Settled(command_id=str(uuid.uuid4()), simulated_at="soon")),
     pb.GatewayMessage(settled=pb.Settled(command_id=str(uuid.uuid4()), simulated_at="2025-01-01T00:00:00")),
+    pb.GatewayMessage(settled=pb.Settled(command_id=str(uuid.uuid4()), simulated_at="9999-12-31T23:59:59-14:00")),
+    pb.GatewayMessage(local_event=pb.LocalEvent(kind="shed", simulated_at="0001-01-01T00:00:00+14:00")),
     pb.GatewayMessage(local_event=pb.LocalEvent(kind="fallback", state=200)),
     pb.GatewayMessage(local_event=pb.LocalEvent(kind="\0")),
     pb.GatewayMessage(local_event=pb.LocalEvent(kind="fallback", mw_delta=float("nan"))),
