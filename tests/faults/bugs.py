@@ -134,7 +134,9 @@ def apply_again() -> Patches:
             real(self, entry)
 
     def drive(self: Any, pending: Any, slots: Any) -> None:
-        if (finish := self._driver.hand_over(pending.command_id, pending.index, pending.state, encode_slots(slots))) is not None:
+        if (
+            finish := self._driver.hand_over(pending.command_id, pending.index, pending.state, encode_slots(slots))
+        ) is not None:
             finish()
 
     return [patch.object(recovery._Reading, "take", take), patch.object(Devices, "_drive", drive)]
