@@ -6,6 +6,7 @@ Imports neither dagster nor dbt.
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -65,8 +66,10 @@ def is_stale(settings: Settings) -> bool:
     return any(p.stat().st_mtime > made_at for p in PROJECT.rglob("*") if p.suffix in (".sql", ".yml"))
 
 
-def ensure_manifest(settings: Settings) -> Path:
+def ensure_manifest(settings: Settings, environment: Mapping[str, str] | None = None) -> Path:
     """Parse the project if its manifest is missing or old; the manifest's path.
+
+    With the `environment` of the builds to come (`lake_environment`) the first of them need not parse it again.
 
     Raises:
         ConfigError: the project does not parse; the message holds dbt's last words.
@@ -77,7 +80,7 @@ def ensure_manifest(settings: Settings) -> Path:
             *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
             *("--target-path", str(target_dir(settings)), "--log-path", str(settings.at("logs", "dbt"))),
         ]
-        env = child_environment(settings, DBT_SEND_ANONYMOUS_USAGE_STATS="false")
+        env = child_environment(settings, **(environment or {}), DBT_SEND_ANONYMOUS_USAGE_STATS="false")
         done = subprocess.run(
             argv, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=PARSE_TIMEOUT_S, check=False
         )

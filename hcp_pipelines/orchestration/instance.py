@@ -51,7 +51,7 @@ def code_server_name(location: str) -> str:
 def prepare(settings: Settings) -> Path:
     """Write the instance's files and parse the dbt project where needed; DAGSTER_HOME."""
     written = write_instance(settings)
-    ensure_manifest(settings)
+    ensure_manifest(settings, lake_environment(settings))
     return written.parent
 
 

@@ -299,6 +299,7 @@ create table switch_journal (
     recorded_at timestamptz not null default clock_timestamp(),
     unique (command_id, assignment, event)
 );
+alter table switch_journal alter column slots set storage external;  -- bitmaps hardly compress
 create index switch_journal_facility on switch_journal (facility_id, id desc);
 create index switch_journal_ramp on switch_journal (facility_id, simulated_at) where event = 'commanded';
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from hcp_pipelines.orchestration import instance
-from hcp_pipelines.orchestration.dbt_project import PROJECT, dbt_executable, ensure_manifest, is_stale
+from hcp_pipelines.orchestration.dbt_project import PROJECT, dbt_executable, ensure_manifest, is_stale, lake_environment
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.postgres import connect
@@ -74,7 +74,7 @@ def built_lake(settings, tmp_path):
         paper_row(3, 1.0, 5.0, 5.0, simulated_at=AT + timedelta(hours=14)),
     ]
     lake.write(settings, "raw.paper_plans", pl.DataFrame(papers), batch_id=uuid.uuid4().hex, mode="replace")
-    ensure_manifest(settings)
+    ensure_manifest(settings, lake_environment(settings))
     recorded = {"HCP_RECORDED_DIR": str(write_folder(tmp_path, random_prices(96 * 40)))}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", BUILD],
