@@ -17,9 +17,12 @@ Floats = npt.NDArray[np.float64]
 
 DAY_AHEAD_H = 4
 MINUTES_PER_DAY = 1440
+MICROSECONDS_PER_H = 3_600_000_000
 LAGS_MINUTES = (15, 30, 45, 60, 120)
 AHEAD_MINUTES = (0, 15, 30, 60, 90, 120, 180, 240)
 DAYS_IN_PROFILE = 7
+SUN_AHEAD_H = 2
+LATITUDE_DEG, LONGITUDE_DEG = 31.0, -98.0  # the middle of Texas
 LEAST_DAY_AHEAD_USD_PER_MWH = 5.0  # below it a ratio to the day-ahead price says nothing
 CHANGES = (
     ("now", "ago_15"), ("now", "ago_30"), ("now", "mean_60"), ("now", "yesterday_mean"), ("day_ahead_60", "now"),
@@ -57,13 +60,13 @@ def power_features(
     def steps(minutes: int) -> int:
         return max(1, round(minutes / step_minutes))
 
-    levels = {"now": known} | {f"ago_{m}": _shifted(known, steps(m)) for m in LAGS_MINUTES}
+    levels = {"now": known} | {f"ago_{m}": shifted(known, steps(m)) for m in LAGS_MINUTES}
     levels |= _rolling(known, steps)
-    levels |= {f"day_ahead_{m}": _shifted(day_ahead, -round(m / step_minutes)) for m in AHEAD_MINUTES}
-    levels["day_ahead_before"] = _shifted(day_ahead, steps(60))
+    levels |= {f"day_ahead_{m}": shifted(day_ahead, -round(m / step_minutes)) for m in AHEAD_MINUTES}
+    levels["day_ahead_before"] = shifted(day_ahead, steps(60))
     levels["day_ahead_max"] = _roll(day_ahead[::-1], steps(DAY_AHEAD_H * 60), pl.Series.rolling_max)[::-1]
     levels |= _profile(known, steps, delay)
-    spreads = _spreads(known - _shifted(day_ahead, delay), steps) | _changes(levels)
+    spreads = _spreads(known - shifted(day_ahead, delay), steps) | _changes(levels)
     ratio = {"of_day_ahead": known / np.maximum(levels["day_ahead_0"], LEAST_DAY_AHEAD_USD_PER_MWH)}
     return PowerFeatures(levels, spreads, _calendar(starts_us) | ratio)
 
@@ -87,11 +90,11 @@ def _profile(known: Floats, steps: Callable[[int], int], delay: int) -> dict[str
     highest, mean = (_roll(known, hour, f) for f in (pl.Series.rolling_max, pl.Series.rolling_mean))
     days = range(1, DAYS_IN_PROFILE + 1)
     return {
-        "yesterday_next": _shifted(known, day - 1 - delay),
-        "yesterday_max": _shifted(highest, day - hour - delay),
-        "yesterday_mean": _shifted(mean, day - hour - delay),
-        "week_next": _mean_of([_shifted(known, day * d - 1 - delay) for d in days]),
-        "week_max": _mean_of([_shifted(highest, day * d - hour - delay) for d in days]),
+        "yesterday_next": shifted(known, day - 1 - delay),
+        "yesterday_max": shifted(highest, day - hour - delay),
+        "yesterday_mean": shifted(mean, day - hour - delay),
+        "week_next": mean_of([shifted(known, day * d - 1 - delay) for d in days]),
+        "week_max": mean_of([shifted(highest, day * d - hour - delay) for d in days]),
     }
 
 
@@ -110,21 +113,40 @@ def _changes(levels: dict[str, Floats]) -> dict[str, Floats]:
 
 
 def _calendar(starts_us: npt.NDArray[np.int64]) -> dict[str, Floats]:
-    """Local hour of the day with fractions, quarter of the hour, weekend."""
+    """Local hour of the day with fractions, quarter of the hour, weekend, and the sun: solar power leaves when it sets."""
     local = pl.Series(starts_us).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(CENTRAL.key).dt
     minute = local.minute().to_numpy().astype(np.float64)
     weekend = (local.weekday().to_numpy() >= 6).astype(np.float64)
-    return {"hour": local.hour().to_numpy() + minute / 60, "quarter": minute // 15, "weekend": weekend}
+    sun, later = _sun(starts_us), _sun(starts_us + SUN_AHEAD_H * MICROSECONDS_PER_H)
+    return {
+        "hour": local.hour().to_numpy() + minute / 60, "quarter": minute // 15, "weekend": weekend,
+        "sun": sun, "sun_ahead": later - sun,
+    }  # fmt: skip
 
 
-def _shifted(values: Floats, steps: int) -> Floats:
+def _sun(at_us: npt.NDArray[np.int64]) -> Floats:
+    """Sine of the sun's elevation, −1 to 1; below 0 at night. Good to a few minutes of time.
+
+    Source: sin h = sin φ sin δ + cos φ cos δ cos t, with the declination δ = −23.44° · cos(2π (day of year + 10) / 365.24).
+    """
+    days = at_us / (24 * MICROSECONDS_PER_H)
+    declination = -np.deg2rad(23.44) * np.cos(2 * np.pi * (days + 10) / 365.2425)
+    hour_angle = 2 * np.pi * (days % 1 - 0.5 + LONGITUDE_DEG / 360)
+    latitude = np.deg2rad(LATITUDE_DEG)
+    elevation: Floats = np.sin(latitude) * np.sin(declination) + np.cos(latitude) * np.cos(declination) * np.cos(
+        hour_angle
+    )
+    return elevation
+
+
+def shifted(values: Floats, steps: int) -> Floats:
     """Values of `steps` intervals ago, for negative ones of later; NaN where there are none."""
-    shifted = np.full(len(values), np.nan)
+    moved = np.full(len(values), np.nan)
     if steps >= 0:
-        shifted[steps:] = values[: len(values) - steps]
+        moved[steps:] = values[: max(0, len(values) - steps)]
     else:
-        shifted[:steps] = values[-steps:]
-    return shifted
+        moved[:steps] = values[-steps:]
+    return moved
 
 
 def _roll(values: Floats, window: int, function: Callable[..., pl.Series]) -> Floats:
@@ -133,7 +155,7 @@ def _roll(values: Floats, window: int, function: Callable[..., pl.Series]) -> Fl
     return rolled.fill_null(np.nan).to_numpy().astype(np.float64)
 
 
-def _mean_of(columns: list[Floats]) -> Floats:
+def mean_of(columns: list[Floats]) -> Floats:
     """The mean of what is there; NaN where nothing is."""
     stacked = np.stack(columns)
     there = np.isfinite(stacked)

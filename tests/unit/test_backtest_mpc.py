@@ -97,9 +97,9 @@ def test_it_learns_without_any_day_ahead_price(fewer_trees):
     case = told_by_the_day_ahead_price(DAYS)
     without = type(case)(**(case.__dict__ | {"day_ahead": np.full(len(case), np.nan)}))
     strategy = trained([without.cut(0, 96 * SPLIT)], DAY + timedelta(days=SPLIT))
-    (gain, gap), (as_good, _) = (part(each, strategy, 96 * SPLIT) for each in (without, case))
+    (gain, gap), (told_later, _) = (part(each, strategy, 96 * SPLIT) for each in (without, case))
     assert abs(gain) < 0.5 * gap  # nothing tells it which spells are long
-    assert gain == as_good  # what it never saw in training it doesn't look at
+    assert told_later > gain - 0.1 * gap  # a curve that it never saw in training does no harm
 
 
 def test_the_same_lessons_give_the_same_model(fewer_trees):

@@ -8,6 +8,7 @@ import numpy as np
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.power_features import power_features
+from hcp_pipelines.forecasting.price_paths import price_paths
 from hcp_pipelines.optimizer.backtest.case import Case, Known
 from hcp_pipelines.optimizer.backtest.oracle import value_of_on
 from hcp_pipelines.optimizer.backtest.series import Floats
@@ -61,10 +62,10 @@ def trained(
 
 def outlook_of(case: Case) -> Outlook:
     """What is known in a case, as the model sees it."""
-    features = power_features(
-        case.known.price_usd_per_mwh, case.day_ahead, case.starts_us, round(case.step_h * 60), case.delay
-    )
-    return Outlook(features, case.known.revenue_usd_per_mwh, case.known.wake_usd, case.step_h)
+    known, minutes = case.known.price_usd_per_mwh, round(case.step_h * 60)
+    features = power_features(known, case.day_ahead, case.starts_us, minutes, case.delay)
+    paths = price_paths(known, case.day_ahead, minutes, case.delay)
+    return Outlook(features, paths, case.known.revenue_usd_per_mwh, case.known.wake_usd, case.step_h)
 
 
 def lesson_of(case: Case) -> Lesson:
