@@ -35,6 +35,7 @@ OBLIGE_EACH_S = 0.5
 RESUME_WITHIN_S = 5.0
 LATE_POLL_S = 5.0
 POLICIES_AGAIN_S = 1.0
+HISTORY_AFTER_S = 0.05  # of a wave: when its acks are in
 
 
 class Allocator:
@@ -204,12 +205,8 @@ class Allocator:
         now_s = self._context.clock.monotonic_s()
         controls = [c for c in self._controls.values() if c.lease.holds(now_s)]
         waves = [(c, wave) for c in controls if (wave := c.plan(self._book)) is not None]
-        if not_done := [row for control in controls for row in control.owner.take_would_be()]:
-            self._writer.batch.history += not_done
-            self._writer.wake()
-        if papers := [row for control in controls for row in control.owner.take_paper()]:
-            self._writer.batch.papers += papers
-            self._writer.wake()
+        not_done = [row for control in controls for row in control.owner.take_would_be()]
+        self._writer.note(not_done, [row for control in controls for row in control.owner.take_paper()])
         if not waves:
             return
         stood = await self._journal_waves([wave for _, wave in waves])
@@ -220,10 +217,10 @@ class Allocator:
         for control, wave in waves:
             if (control, wave) not in sent:
                 control.give_up(wave)
-        await asyncio.sleep(0)  # let the waves leave before anything else is done
-        for control, wave in sent:
-            self._writer.batch.history += control.owner.history(wave)
-        self._writer.wake()
+        asyncio.get_running_loop().call_later(HISTORY_AFTER_S, self._note_history, sent)
+
+    def _note_history(self, sent: Sequence[tuple[FacilityControl, Wave]]) -> None:
+        self._writer.note([row for control, wave in sent for row in control.owner.history(wave)])
 
     def _may_send(self, control: FacilityControl) -> bool:
         """Whether the facility is still ours, and its gateway still follows: both may have ended during the commit."""

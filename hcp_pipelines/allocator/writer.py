@@ -4,13 +4,14 @@ What Postgres refuses for a row of it is taken apart (`refused.py`): that row al
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import psycopg
 import structlog
 
 from hcp_pipelines.allocator import metrics
-from hcp_pipelines.allocator.journal import Batch
+from hcp_pipelines.allocator.journal import Batch, HistoryRow
+from hcp_pipelines.allocator.on_paper import PaperRow
 from hcp_pipelines.allocator.refused import TEXT_MAX, UNFIT, Pieces
 from hcp_pipelines.domain.errors import StorageError
 
@@ -38,6 +39,13 @@ class JournalWriter:
         """There is something in the batch."""
         self._is_idle.clear()
         self._has_work.set()
+
+    def note(self, history: Sequence[HistoryRow], papers: Sequence[PaperRow] = ()) -> None:
+        """Rows for `allocation_history`, and of what was earned on paper."""
+        if history or papers:
+            self.batch.history += history
+            self.batch.papers += papers
+            self.wake()
 
     async def drained(self) -> None:
         """Wait until everything so far is in the journal."""

@@ -66,7 +66,7 @@ class Listener:
         return self._connection is not None and not self._connection.closed
 
     async def wait(self) -> list[Notification]:
-        """The next notifications, all that came together; empty after `poll_s`, and after a reconnect.
+        """The next notifications, all that came in one packet; empty after `poll_s`, and after a reconnect.
 
         An empty batch is as good a reason to look at the tables as a full one.
         """
@@ -85,9 +85,6 @@ class Listener:
         batch = []
         async for notify in self._connection.notifies(timeout=self._poll_s, stop_after=1):
             batch.append(Notification(notify.channel, notify.payload))
-        if batch:
-            async for notify in self._connection.notifies(timeout=0):
-                batch.append(Notification(notify.channel, notify.payload))
         return batch
 
     async def _reconnect(self) -> None:
