@@ -101,7 +101,8 @@ class Plant:
 
     def next_after(self, at_s: float) -> float:
         """The next instant at which `step` is due."""
-        due_s = (floor(at_s / self._step_s) + 1) * self._step_s
+        step_s = self._step_s
+        due_s = (floor(at_s / step_s) + 1) * step_s
         pumps_s = self._pumps.changes_s(at_s, due_s) if self.cooling else []
         return min([due_s, *self._pick_ups_s(at_s, due_s), *self._recalls_s(at_s, due_s), *pumps_s])
 
@@ -109,10 +110,9 @@ class Plant:
         """Look at the site where it stands, and act."""
         at_s = self._site.at_s
         since_s, last_s = at_s - self._stepped_s, self._stepped_s
-        carried_s = since_s if self._step_s == WATCH_S else min(since_s, WATCH_S)
         self._stepped_s = at_s
         it_power_w = self._site.power_w(at_s)
-        cut = [name for name in self.breakers if self._has_tripped(name, it_power_w, carried_s)]
+        cut = [name for name in self.breakers if self._has_tripped(name, it_power_w, since_s)] if self._watches else []
         if self._pumps.changes_s(last_s, at_s):
             self._fail(self._pumps.failed_at(at_s))
         if self._pick_ups_s(last_s, at_s) and not self.is_shed:
@@ -198,8 +198,13 @@ class Plant:
         self.cooling.failed_pumps = failed
 
     @property
+    def _watches(self) -> bool:
+        """Whether a breaker may trip: else none of them can warm up."""
+        return self._can_trip or any(breaker.heat > 0.0 for breaker in self.breakers.values())
+
+    @property
     def _step_s(self) -> float:
-        if self._can_trip or any(breaker.heat > 0.0 for breaker in self.breakers.values()):
+        if self._watches:
             return WATCH_S
         return CONTROL_S if self.cooling else LOOK_S
 
