@@ -14,6 +14,7 @@ from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Database, Role
+from tests.support.collected import whole
 from tests.support.recorded import random_prices, write_folder
 
 STEPS = '{"read": 2.5, "plan": 4.0, "journal": 6.0, "send": 6.25, "ack": 14.0}'
@@ -67,13 +68,25 @@ def built_lake(settings, tmp_path):
         journal_row(5, "commanded", second, 0, 2, from_state=0, to_state=3),
         journal_row(6, "observed", uuid.uuid4(), 0, 3),
     ]
-    lake.write(settings, "raw.switch_journal", pl.DataFrame(rows), batch_id=str(first), mode="replace")
+    lake.write(
+        settings,
+        "raw.switch_journal",
+        whole("raw.switch_journal", pl.DataFrame(rows)),
+        batch_id=str(first),
+        mode="replace",
+    )
     papers = [
         paper_row(1, 0.25, -10.0, -1.0),
         paper_row(2, 0.75, 30.0, 20.0, mw_paper=4.0),
         paper_row(3, 1.0, 5.0, 5.0, simulated_at=AT + timedelta(hours=14)),
     ]
-    lake.write(settings, "raw.paper_plans", pl.DataFrame(papers), batch_id=uuid.uuid4().hex, mode="replace")
+    lake.write(
+        settings,
+        "raw.paper_plans",
+        whole("raw.paper_plans", pl.DataFrame(papers)),
+        batch_id=uuid.uuid4().hex,
+        mode="replace",
+    )
     ensure_manifest(settings, lake_environment(settings))
     recorded = {"HCP_RECORDED_DIR": str(write_folder(tmp_path, random_prices(96 * 40)))}
     done = subprocess.run(
@@ -162,6 +175,8 @@ def test_marts_are_built_and_as_fresh_as_the_copied_rows(built_lake):
     assert lives[0][1] == lives[1][0], "a reader finds the mart at each instant of a rebuild"
     third = query(built_lake, "select command_id from lake.marts.fct_switches where from_state = 'curtailed'")[0][0]
     row = journal_row(7, "acked", uuid.UUID(third), 0, 5, from_state=0, to_state=3)
-    lake.write(built_lake, "raw.switch_journal", pl.DataFrame([row]), batch_id=uuid.uuid4().hex)
+    lake.write(
+        built_lake, "raw.switch_journal", whole("raw.switch_journal", pl.DataFrame([row])), batch_id=uuid.uuid4().hex
+    )
     acked = query(built_lake, "select count(*) from lake.marts.fct_switches where acked_at is not null")
     assert acked == [(2,)], "the mart is a view: no build is needed for a new row"

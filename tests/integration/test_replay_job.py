@@ -9,7 +9,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hcp_pipelines.collector.tables import APPENDED
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
@@ -25,6 +24,7 @@ from hcp_pipelines.orchestration.resources import Platform, fixed
 from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
+from tests.support.collected import EMPTY, whole
 from tests.support.fleet import MARKET
 from tests.support.recorded import random_prices, write_folder
 from tests.support.replayed import START, journal, switch, ticks
@@ -39,13 +39,8 @@ LMPS = [20.0] * 60 + [900.0] * 12 + [20.0] * 72
 INDICES = {"hashprice": 55.0, "gpu.H100": 2.4}
 
 
-EMPTY = {table.target: pl.from_arrow(table.schema.empty_table()) for table in APPENDED}
-
-
 def write(settings, table, frame):
-    """In all columns that the collector gives the table: other tests find it so."""
-    whole = pl.concat([EMPTY[table], frame], how="diagonal_relaxed")
-    lake.write(settings, table, whole, batch_id=uuid.uuid4().hex, mode="replace")
+    lake.write(settings, table, whole(table, frame), batch_id=uuid.uuid4().hex, mode="replace")
 
 
 @pytest.fixture
