@@ -48,6 +48,7 @@ class Allocator:
         self._intake = self._store.intake
         self._book = MarketBook()
         self._writer = JournalWriter(self._store.write_outcomes, name)
+        self._sent: list[tuple[FacilityControl, Wave]] = []  # and not in the history yet
         self._late = LateCommits(clock, self._writer, self._store.close_unsent)
         self._desk = PolicyDesk(name, settings, clock, self._intake, self._book)
         self._work, self._wants_steps, self._wants_policies = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -75,6 +76,7 @@ class Allocator:
             for task in tasks:
                 task.cancel()
         await self._keeper.give_up()
+        self._note_history()
         await self._writer.flush()
         await self._store.close()
 
@@ -217,9 +219,11 @@ class Allocator:
         for control, wave in waves:
             if (control, wave) not in sent:
                 control.give_up(wave)
-        asyncio.get_running_loop().call_later(HISTORY_AFTER_S, self._note_history, sent)
+        self._sent += sent
+        asyncio.get_running_loop().call_later(HISTORY_AFTER_S, self._note_history)
 
-    def _note_history(self, sent: Sequence[tuple[FacilityControl, Wave]]) -> None:
+    def _note_history(self) -> None:
+        sent, self._sent = self._sent, []
         self._writer.note([row for control, wave in sent for row in control.owner.history(wave)])
 
     def _may_send(self, control: FacilityControl) -> bool:
