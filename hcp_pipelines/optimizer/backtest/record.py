@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -16,6 +16,7 @@ from hcp_pipelines.optimizer.backtest.account import SEED, GapClosed, worst_day,
 from hcp_pipelines.optimizer.backtest.mixed.run import MixedReport
 from hcp_pipelines.optimizer.backtest.request import Request
 from hcp_pipelines.optimizer.backtest.run import Report
+from hcp_pipelines.optimizer.backtest.series import Floats, Ints
 from hcp_pipelines.runtime.version import code_version
 from hcp_pipelines.settings import Settings
 
@@ -41,6 +42,25 @@ SCHEMA: dict[str, Any] = (
     | dict.fromkeys(("code_version", "data_source", "notes"), pl.String)
     | {"ran_at": INSTANT}
 )
+
+
+class Booked(Protocol):
+    """A facility's ledger, of a back-test or of a replay."""
+
+    @property
+    def net_usd(self) -> Floats:
+        """By interval."""
+
+    @property
+    def curtailed_mwh(self) -> float:
+        """Energy not drawn."""
+
+    @property
+    def switches_per_device_day(self) -> float:
+        """Devices that changed, by device and day."""
+
+    def parts(self) -> dict[str, float]:
+        """Dollars by kind."""
 
 
 @dataclass(frozen=True)
@@ -107,22 +127,15 @@ def mixed_rows(report: MixedReport, run: Run) -> Iterator[dict[str, object]]:
     shared = _shared(report.request, run, report.files, report.notes)
     mw = sum(group.mw for group in report.world.site.groups)
     for name, ledger in report.ledgers.items():
-        day, day_usd = worst_day(report.world.cases[0].starts_us, ledger.net_usd)
         yield (
             shared
             | gap_columns(report.gaps[name])
-            | {f"{kind}_usd": usd for kind, usd in ledger.parts().items()}
+            | ledger_columns(ledger, report.world.cases[0].starts_us)
             | {
                 "strategy": name,
                 "mw": mw,
                 "granularity_minutes": 60.0 / report.world.steps,
-                "net_usd": ledger.total_usd,
                 "field_gap_closed": report.field_gaps[name].share,
-                "worst_1_percent_usd": worst_intervals_usd(ledger.net_usd),
-                "worst_day": day,
-                "worst_day_usd": day_usd,
-                "curtailed_mwh": ledger.curtailed_mwh,
-                "switches_per_device_day": ledger.switches_per_device_day,
                 "peaks_avoided": report.sources[name].peaks_avoided,
                 "peaks": report.sources[name].peaks,
                 "deadlines_missed": ledger.deadlines_missed,
@@ -132,21 +145,40 @@ def mixed_rows(report: MixedReport, run: Run) -> Iterator[dict[str, object]]:
 
 
 def _shared(request: Request, run: Run, files: Mapping[str, str], notes: Sequence[str]) -> dict[str, object]:
-    return {
-        "run_id": run.run_id,
+    return run_columns(run, files, notes) | {
         "kind": "backtest",
-        "subject": run.subject,
         "settlement_point": request.sources.point,
         "known": request.known.value,
         "hashprice": "same-day" if request.is_hashprice_same_day else "previous-day",
         "window_start_at": request.start,
         "window_end_at": request.end,
         "trained_until": request.trained_until,
+    }
+
+
+def run_columns(run: Run, source: Mapping[str, object], notes: Sequence[str]) -> dict[str, object]:
+    """What every row of a run has, whatever its kind."""
+    return {
+        "run_id": run.run_id,
+        "subject": run.subject,
         "seed": SEED,
         "code_version": code_version(),
-        "data_source": json.dumps(dict(files), sort_keys=True),
+        "data_source": json.dumps(dict(source), sort_keys=True),
         "notes": "\n".join(notes),
         "ran_at": run.ran_at,
+    }
+
+
+def ledger_columns(ledger: Booked, starts_us: Ints) -> dict[str, object]:
+    """Dollars of a facility's ledger by kind, and what was worst; `starts_us` are those of its intervals."""
+    day, day_usd = worst_day(starts_us, ledger.net_usd)
+    return {f"{kind}_usd": usd for kind, usd in ledger.parts().items()} | {
+        "net_usd": float(ledger.net_usd.sum()),
+        "worst_1_percent_usd": worst_intervals_usd(ledger.net_usd),
+        "worst_day": day,
+        "worst_day_usd": day_usd,
+        "curtailed_mwh": ledger.curtailed_mwh,
+        "switches_per_device_day": ledger.switches_per_device_day,
     }
 
 

@@ -6,6 +6,7 @@ The command prints the report; the page draws it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def run(request: Request, progress: Progress = lambda *_: None) -> Report:
     recorded = folder.load(request.sources, request.start, request.end)
     cases = training_cases(request, recorded) if set(LEARNT) & set(request.names) else []
     names = request.names if cases else [n for n in request.names if n != "mpc" or n in request.strategies]
-    strategies = [_strategy(name, cases, request, progress) for name in names]
+    strategies = [strategy_of(name, cases, request.trained_until, partial(progress, "training")) for name in names]
     results, total = {}, len(request.efficiencies_j_per_th)
     for n, efficiency in enumerate(request.efficiencies_j_per_th):
         progress("back-test", n, total)
@@ -68,16 +69,19 @@ def run(request: Request, progress: Progress = lambda *_: None) -> Report:
     return Report(request, recorded, results, tuple(_notes(request, recorded, cases)))
 
 
-def _strategy(name: str, training: Sequence[Case], request: Request, progress: Progress) -> Strategy:
+def strategy_of(
+    name: str, training: Sequence[Case], until: datetime, learning: Callable[[int, int], None] = lambda *_: None
+) -> Strategy:
+    """The strategy of a name; what learns does so from cases that end at an instant, and tells `learning` how far it is."""
     match name:
         case "always_on":
             return AlwaysOn()
         case "break_even":
             return BreakEven()
         case "hysteresis":
-            return chosen_hysteresis(training, request.trained_until)
+            return chosen_hysteresis(training, until)
         case "mpc":
-            return trained(training, request.trained_until, lambda done, total: progress("training", done, total))
+            return trained(training, until, learning)
     return Oracle()
 
 

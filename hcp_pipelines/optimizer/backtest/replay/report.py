@@ -1,20 +1,17 @@
 """A replay as a table, a page that needs no network, and rows of the lake (kind `replay`)."""
 
-import json
 from collections.abc import Iterator, Sequence
 
 import plotly.graph_objects as go
 import polars as pl
 
 from hcp_pipelines.optimizer.backtest import record
-from hcp_pipelines.optimizer.backtest.account import SEED, worst_day, worst_intervals_usd
 from hcp_pipelines.optimizer.backtest.finished import Finished
 from hcp_pipelines.optimizer.backtest.record import Run
 from hcp_pipelines.optimizer.backtest.replay.fleet import KINDS
 from hcp_pipelines.optimizer.backtest.replay.history import STEP_H
 from hcp_pipelines.optimizer.backtest.replay.run import REALISED, Replay
 from hcp_pipelines.optimizer.pages import document
-from hcp_pipelines.runtime.version import code_version
 
 AS_RECORDED = "as-recorded"
 COLUMNS = (
@@ -44,10 +41,9 @@ def rows_of(found: Replay) -> Iterator[tuple[object, ...]]:
 
 
 def _results(found: Replay, run: Run, settlement_point: str, notes: Sequence[str]) -> Iterator[dict[str, object]]:
-    shared = {
-        "run_id": run.run_id,
+    source = {"lake": ["raw.price_ticks", "raw.switch_journal"], "hcp": ["policies"]}
+    shared = record.run_columns(run, source, notes) | {
         "kind": "replay",
-        "subject": run.subject,
         "settlement_point": settlement_point,
         "known": AS_RECORDED,
         "hashprice": AS_RECORDED,
@@ -56,28 +52,10 @@ def _results(found: Replay, run: Run, settlement_point: str, notes: Sequence[str
         "trained_until": found.start,
         "mw": found.mw,
         "granularity_minutes": STEP_H * 60,
-        "seed": SEED,
-        "code_version": code_version(),
-        "data_source": json.dumps({"lake": ["raw.price_ticks", "raw.switch_journal"], "hcp": ["policies"]}),
-        "notes": "\n".join(notes),
-        "ran_at": run.ran_at,
     }
     for name, ledger in found.ledgers.items():
-        day, day_usd = worst_day(found.history.starts_us, ledger.net_usd)
-        yield (
-            shared
-            | record.gap_columns(found.gaps[name])
-            | {f"{kind}_usd": usd for kind, usd in ledger.parts().items()}
-            | {
-                "strategy": name,
-                "net_usd": float(ledger.net_usd.sum()),
-                "worst_1_percent_usd": worst_intervals_usd(ledger.net_usd),
-                "worst_day": day,
-                "worst_day_usd": day_usd,
-                "curtailed_mwh": ledger.curtailed_mwh,
-                "switches_per_device_day": ledger.switches_per_device_day,
-            }
-        )
+        columns = record.ledger_columns(ledger, found.history.starts_us)
+        yield shared | record.gap_columns(found.gaps[name]) | columns | {"strategy": name}
 
 
 def _page(found: Replay, title: str, notes: Sequence[str]) -> str:

@@ -12,7 +12,6 @@ import numpy as np
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.hours import instant, microseconds
-from hcp_pipelines.optimizer.backtest import mpc
 from hcp_pipelines.optimizer.backtest.account import GapClosed, gap_closed
 from hcp_pipelines.optimizer.backtest.case import Case
 from hcp_pipelines.optimizer.backtest.replay.fleet import (
@@ -26,16 +25,10 @@ from hcp_pipelines.optimizer.backtest.replay.fleet import (
 from hcp_pipelines.optimizer.backtest.replay.history import STEP_H, History
 from hcp_pipelines.optimizer.backtest.replay.realised import Realised
 from hcp_pipelines.optimizer.backtest.request import LEAST_TRAINING_DAYS
+from hcp_pipelines.optimizer.backtest.run import strategy_of
 from hcp_pipelines.optimizer.backtest.series import Ints
 from hcp_pipelines.optimizer.backtest.simulate import simulate
-from hcp_pipelines.optimizer.backtest.strategies import (
-    AlwaysOn,
-    BreakEven,
-    Hysteresis,
-    Oracle,
-    Strategy,
-    chosen_hysteresis,
-)
+from hcp_pipelines.optimizer.backtest.strategies import Hysteresis, Strategy
 from hcp_pipelines.optimizer.steps import INTERVAL_H, SLEEP_SHARE, WAKE_SHARE
 from hcp_pipelines.policy.arrays import compile_policy
 from hcp_pipelines.policy.evaluate import evaluate
@@ -132,16 +125,7 @@ def _mix(name: str, fleet: Fleet, whole: History, first: int, start: Ints, polic
 
 def _strategy(name: str, training: list[Case], until: datetime) -> Strategy:
     lessons = training if training and _days(len(training[0])) >= LEAST_TRAINING_DAYS else []
-    match name:
-        case "always_on":
-            return AlwaysOn()
-        case "break_even":
-            return BreakEven()
-        case "hysteresis":
-            return chosen_hysteresis(lessons, until) if lessons else OWN_BAND
-        case "mpc":
-            return mpc.trained(lessons, until)
-    return Oracle()
+    return OWN_BAND if name == "hysteresis" and not lessons else strategy_of(name, lessons, until)
 
 
 def followed(fleet: Fleet, history: History, start: Ints, policies: Sequence[InForce]) -> Ints:
