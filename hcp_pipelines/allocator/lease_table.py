@@ -9,13 +9,12 @@ from typing import Any, Protocol
 import psycopg
 import structlog
 
-from hcp_pipelines.domain.fencing import CATCH_UP_MAX
+from hcp_pipelines.domain.fencing import CATCH_UP_MAX, HIGHEST
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.roles import Role
 
 ALIVE = "allocator_alive"
-HIGHEST = 2**63 - 2  # an epoch that another can still be above
 
 _ENSURE = "insert into facility_leases (facility_id) select facility_id from gateway_endpoints on conflict do nothing"
 _BEAT = """

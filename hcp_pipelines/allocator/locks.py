@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from hcp_pipelines.domain.fencing import CATCH_UP_MAX
+from hcp_pipelines.domain.fencing import CATCH_UP_MAX, HIGHEST
 from hcp_pipelines.policy.arrays import Bools
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import encode_slots
@@ -80,7 +80,7 @@ class Locks:
 async def enter_locks(connection: "psycopg.AsyncConnection[Any]", owner: str, epoch: int, ahead: Ahead) -> None:
     """Raise the books' version above the gateway's, and enter what it alone has locked; nothing without a lease that stands."""
     parameters = {
-        "facility": ahead.facility_id, "version": min(ahead.version, 2**63 - 2), "most": CATCH_UP_MAX, "owner": owner,
+        "facility": ahead.facility_id, "version": min(ahead.version, HIGHEST), "most": CATCH_UP_MAX, "owner": owner,
         "epoch": epoch, "slots": ahead.slots, "holder": ahead.holder, "reason": REASON,
     }  # fmt: skip
     async with connection.transaction():

@@ -10,6 +10,8 @@ CATCH_UP_MAX = (
     10**12
 )  # by the owner at once, and for a gateway that knows nothing yet; 2**63 is nine million such steps away
 
+HIGHEST = 2**63 - 2  # of a column of Postgres, and another can still be above it
+
 
 def highest_taken(known: int) -> int:
     """The highest number that a gateway takes, given what it knows.

@@ -159,7 +159,7 @@ class Devices:
     def _book(self) -> None:
         """Take in what was told, and what it uses of the ramps."""
         self.book.book_noted()
-        _ = self._under_way.pending
+        self._under_way.book()
 
     def _take_power(self, reading: Reading) -> None:
         self.power_kw = (reading.values[: self.shape.slots] / 1000.0).astype(np.float32)

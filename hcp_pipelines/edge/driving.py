@@ -82,7 +82,7 @@ class SiteDriver:
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, RECONNECT_LAST_S)
 
-    def hand_over(self, command_id: str, index: int, state: int, slots: bytes) -> Callable[[], None] | None:
+    def hand_over(self, command_id: str, index: int, state: int, slots: bytes) -> Callable[[], object] | None:
         """Hand an absolute state to the devices. What comes back begins the wait for their answer, which `told` then says.
 
         None where they can't be told now: that is driven again by `ready`.
@@ -94,7 +94,7 @@ class SiteDriver:
         except DeviceUnreachableError:
             return None
         self._handed_over += 1
-        return lambda: self._begin_to_finish(command_id, index, sent)
+        return lambda: self._tasks.spawn(self._finish(command_id, index, sent))
 
     async def _connect(self, callbacks: Callbacks) -> None:
         await self.site.connect(self._period_ms)
@@ -121,9 +121,6 @@ class SiteDriver:
         self._heard_at_s = self._clock.monotonic_s()
         if self.is_ready and self._callbacks is not None:
             self._callbacks.power(reading)
-
-    def _begin_to_finish(self, command_id: str, index: int, sent: Sent) -> None:
-        self._tasks.spawn(self._finish(command_id, index, sent))
 
     async def _finish(self, command_id: str, index: int, sent: Sent) -> None:
         try:

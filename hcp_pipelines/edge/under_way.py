@@ -26,9 +26,7 @@ class Told:
     slots: Slots
     number: int
     at_s: float = float("-inf")  # simulated Unix seconds; before the gateway's start where that is not known
-    finish: Callable[[], None] | None = (
-        None  # begins the wait for the devices' answer; None where they could not be told
-    )
+    finish: Callable[[], object] | None = None  # begins the wait for the devices' answer; None: they could not be told
 
 
 class UnderWay:
@@ -45,12 +43,17 @@ class UnderWay:
         return len(self._pending) + len(self._noted) < PENDING_MAX
 
     def note(self, told: Told) -> None:
-        """Something was handed over; `pending` books it, when there is time."""
+        """Something was handed over; `book` takes it in, when there is time."""
         self._noted.append(told)
 
     @property
     def pending(self) -> list[Pending]:
         """What has not settled."""
+        self.book()
+        return self._pending
+
+    def book(self) -> None:
+        """Expect what was noted, and begin to wait for the devices' answers."""
         noted, self._noted = self._noted, []
         for told in noted:
             pending = self._expect(told)
@@ -59,7 +62,6 @@ class UnderWay:
             if told.finish is not None:
                 pending.hold()
                 told.finish()
-        return self._pending
 
     def decided(self, power_kw: Floats, newest: Numbers, at_s: float) -> list[Pending]:
         """Those that a power sample decides: they are not under way any more."""

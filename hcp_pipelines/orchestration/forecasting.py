@@ -106,20 +106,22 @@ def coincident_peaks(settings: Settings, day: tuple[datetime, datetime], now: da
     grid = recorded_grid(settings, starts)
     there = np.flatnonzero(np.isfinite(grid[LOAD]))
     if not len(there):
-        return DayForecast(pl.DataFrame(schema=PEAKS), {"method": "none", "why": NO_DEMAND})
+        return _no_peaks(NO_DEMAND)
     starts, grid = starts[there[0] :], {name: values[there[0] :] for name, values in grid.items()}
     hours = known_hours_of(grid, starts, at)
     rows = np.arange(hours.row_at(day[0]), len(hours))
     if not np.isfinite(hours.load_mw[max(rows[0] - 24, 0) : rows[0]]).any():
-        return DayForecast(
-            pl.DataFrame(schema=PEAKS), {"method": "none", "why": f"no {LOAD} of the day before is recorded"}
-        )
+        return _no_peaks(f"no {LOAD} of the day before is recorded")
     try:
         begun, ahead = peaks.chances(hours, rows, FourPeaks().months, day[0])
     except ConfigError as error:
-        return DayForecast(pl.DataFrame(schema=PEAKS), {"method": "none", "why": str(error)})
+        return _no_peaks(str(error))
     table = _peak_table(hours, rows, at, (begun, ahead)).with_columns(trained_until=pl.lit(day[0], INSTANT))
     return DayForecast(table, {"method": "logistic", "why": "demand and its forecast are recorded"})
+
+
+def _no_peaks(why: str) -> DayForecast:
+    return DayForecast(pl.DataFrame(schema=PEAKS), {"method": "none", "why": why})
 
 
 def _peak_table(hours: Hours, rows: Ints, at: datetime, chances: tuple[Floats, Floats]) -> pl.DataFrame:

@@ -26,8 +26,11 @@ ACCOUNTS = (
     "paper_on", "paper_forgone_usd_per_mw", "paper_lost_usd_per_mw",
     "plain_on", "plain_lost_usd_per_mw", "behind_wakes", "is_distrusted",
 )  # fmt: skip
-_FORGONE, _LOST, _ON = [0, 3], [1, 4, 6], [2, 5]  # in fact, on paper by the strikes, on paper by the plain rule
-_BEHIND, _IS_DISTRUSTED = 7, 8
+_FORGONE, _LOST, _ON = (  # rows: in fact, on paper by the strikes, on paper by the plain rule
+    [n for n, name in enumerate(ACCOUNTS) if name.endswith(kind)]
+    for kind in ("forgone_usd_per_mw", "lost_usd_per_mw", "_on")
+)
+_BEHIND, _IS_DISTRUSTED = ACCOUNTS.index("behind_wakes"), ACCOUNTS.index("is_distrusted")
 EMPTY = np.array([UNKNOWN if name in ("paper_on", "plain_on") else 0.0 for name in ACCOUNTS])
 
 
