@@ -164,7 +164,8 @@ def _in_order(tick: Tick, rules: Rules, now: datetime) -> Tick:
     if tick.value > band.cap:
         reason = f"{tick.value:g} is beyond the offer cap of {band.cap:g}"
         return replace(tick, quality=Quality.UNUSUAL, metadata=_with_reason(tick, reason), received_at=now)
-    return replace(tick, quality=Quality.GOOD, received_at=now)
+    is_unusual = tick.quality is Quality.UNUSUAL  # its source has said so, and why
+    return replace(tick, quality=Quality.UNUSUAL if is_unusual else Quality.GOOD, received_at=now)
 
 
 def _with_reason(tick: Tick, reason: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 A venue is left out when its last trade is too old, or when it lies further from the median than five robust standard
 deviations, at least 0.5 % (recorded spot and perpetual differ by 0.045 %). The median itself bears a minority that is wrong.
+The consensus before is evidence for ten minutes: it tells two that contradict each other apart, and makes a leap doubtful that
+a fresh venue does not join. Whether a doubtful leap is waited for is said in `feed.bitcoin`.
 """
 
 import math
@@ -16,6 +18,8 @@ MAX_AGE_S = 120.0  # setting: a venue that trades bitcoin trades within two minu
 DEVIATIONS = 5.0
 SIGMA_OF_MAD = 1.4826  # of a normal distribution: standard deviation over median absolute deviation
 LEAST_SHARE = 0.005
+LAST_FOR_S = 600.0  # in ten minutes prices move by 0.3 %: after that the nearer of two may well be the wrong one
+LEAP = 0.02  # from the last consensus; in ten seconds a few times a year, and then all venues leap
 
 
 class NoConsensusError(MarketError):
@@ -33,23 +37,30 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Consensus:
-    """The price, the newest instant that is in it, the venues in it, and those that are not with the reason."""
+    """The price, the newest instant that is in it, the venues in it, and those that are not with the reason.
+
+    `by_last`: of two that contradict each other it is the one nearer the consensus before, so it is no evidence itself.
+    `leap`: how far it lies from the consensus before, in words, where a fresh venue does not join it; else empty.
+    """
 
     usd: float
     at: datetime
     venues: tuple[str, ...]
     rejected: dict[str, str]
+    by_last: bool = False
+    leap: str = ""
 
 
 def bitcoin_consensus(
-    quotes: Iterable[Quote], now: datetime, *, last_usd: float | None = None, max_age_s: float = MAX_AGE_S
+    quotes: Iterable[Quote], now: datetime, *, last: Consensus | None = None, max_age_s: float = MAX_AGE_S
 ) -> Consensus:
     """The price that the venues stand for at an instant.
 
     Args:
         quotes: any number, one a venue.
         now: the instant; quotes from after it are not looked at.
-        last_usd: the last consensus; of two venues that contradict each other, the one that is near it is believed.
+        last: the consensus before that was not itself chosen by one before; not looked at once it is older than
+            ten minutes and than a quote may be.
         max_age_s: of a quote.
 
     Raises:
@@ -60,6 +71,7 @@ def bitcoin_consensus(
     fresh = [quote for quote in every if quote.venue not in rejected]
     if not fresh:
         raise NoConsensusError(_none_fresh(rejected, max_age_s))
+    last_usd = last.usd if last and (now - last.at).total_seconds() <= max(LAST_FOR_S, max_age_s) else None
     centre = _centre(fresh, last_usd)
     limit = _limit_usd(fresh, centre)
     rejected |= {
@@ -68,8 +80,9 @@ def bitcoin_consensus(
         if abs(quote.usd - centre) > limit
     }
     used = [quote for quote in fresh if quote.venue not in rejected]
-    names = tuple(sorted(quote.venue for quote in used))
-    return Consensus(median(quote.usd for quote in used), max(quote.at for quote in used), names, rejected)
+    names, usd = tuple(sorted(quote.venue for quote in used)), median(quote.usd for quote in used)
+    leap = _leap(usd, last_usd, len(fresh) - len(used), len(used))
+    return Consensus(usd, max(quote.at for quote in used), names, rejected, _contradict(fresh), leap)
 
 
 def _unusable(quote: Quote, now: datetime, max_age_s: float) -> str:
@@ -79,18 +92,31 @@ def _unusable(quote: Quote, now: datetime, max_age_s: float) -> str:
     return f"last trade {age_s:.0f} s ago" if age_s > max_age_s else ""
 
 
+def _contradict(fresh: list[Quote]) -> bool:
+    """Whether they are two, and apart."""
+    prices = [quote.usd for quote in fresh]
+    return len(prices) == 2 and max(prices) - min(prices) > LEAST_SHARE * min(prices)
+
+
 def _centre(fresh: list[Quote], last_usd: float | None) -> float:
     """The median; of two that contradict each other, the one that is nearer the last consensus."""
-    prices = sorted(quote.usd for quote in fresh)
-    if len(prices) != 2 or prices[1] - prices[0] <= LEAST_SHARE * prices[0]:
+    prices = [quote.usd for quote in fresh]
+    if not _contradict(fresh):
         return median(prices)
     if last_usd is None:
         told = " and ".join(f"{quote.venue} {quote.usd:,.2f}" for quote in fresh)
         raise NoConsensusError(
             f"two exchanges contradict each other: {told} USD, more than {LEAST_SHARE:.1%} apart, and no third one or "
-            "earlier price says who is right. Add an exchange, or mend the wrong one."
+            "recent price of several says who is right. Add an exchange, or mend the wrong one."
         )
     return min(prices, key=lambda usd: abs(usd - last_usd))
+
+
+def _leap(usd: float, last_usd: float | None, against: int, agreeing: int) -> str:
+    """A distance from the consensus before that all venues do not stand for; two that agree with nobody against are believed."""
+    if last_usd is None or abs(usd / last_usd - 1) <= LEAP or (agreeing > 1 and not against):
+        return ""
+    return f"{usd / last_usd - 1:+.1%} from the last {last_usd:,.2f} USD"
 
 
 def _limit_usd(fresh: list[Quote], centre: float) -> float:

@@ -1,14 +1,14 @@
 """What the bitcoin asset does: a day's ticks of all venues from the lake, and their consensus every five minutes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
 
 from hcp_pipelines.domain.ticks import ACTIONABLE, BITCOIN, Stream
-from hcp_pipelines.markets.consensus import NoConsensusError, Quote, bitcoin_consensus
+from hcp_pipelines.markets.consensus import Consensus, NoConsensusError, Quote, bitcoin_consensus
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.settings import Settings
 
@@ -45,32 +45,38 @@ def consensus_table(
 ) -> pl.DataFrame:
     """One row an instant from ticks (venue, traded at, USD, received at) in the order in which they came."""
     newest: dict[str, Quote] = {}
-    rows, row, last_usd, at = [], 0, None, day[0]
+    evidence: Consensus | None = None
+    rows, row, at = [], 0, day[0]
     while at < day[1] and at <= now:
         while row < len(ticks) and ticks[row][3] <= at:
             venue, traded_at, usd, _ = ticks[row]
             newest[venue] = Quote(venue, traded_at, usd)
             row += 1
-        found = _row(list(newest.values()), at, last_usd, max_age_s)
-        last_usd = found["price_usd"] or last_usd
-        rows.append(found)
+        found = _agreed(newest.values(), at, evidence, max_age_s)
+        if isinstance(found, Consensus) and not found.by_last:
+            evidence = found
+        rows.append(_row(at, found))
         at += EVERY
     return pl.DataFrame(rows, schema=CONSENSUS)
 
 
-def _row(quotes: list[Quote], at: datetime, last_usd: float | None, max_age_s: float) -> dict[str, Any]:
+def _agreed(
+    quotes: Iterable[Quote], at: datetime, evidence: Consensus | None, max_age_s: float
+) -> Consensus | NoConsensusError:
     try:
-        found = bitcoin_consensus(quotes, at, last_usd=last_usd, max_age_s=max_age_s)
+        return bitcoin_consensus(quotes, at, last=evidence, max_age_s=max_age_s)
     except NoConsensusError as error:
-        return {
-            "start_at": at,
-            "price_usd": None,
-            "traded_at": None,
-            "venues": "",
-            "rejected": "{}",
-            "reason": str(error),
-        }
-    return {
-        "start_at": at, "price_usd": found.usd, "traded_at": found.at, "venues": ", ".join(found.venues),
-        "rejected": json.dumps(found.rejected, sort_keys=True), "reason": None,
-    }  # fmt: skip
+        return error
+
+
+def _row(at: datetime, found: Consensus | NoConsensusError) -> dict[str, Any]:
+    row = dict.fromkeys(CONSENSUS) | {"start_at": at}
+    if isinstance(found, NoConsensusError):
+        return row | {"venues": "", "rejected": "{}", "reason": str(found)}
+    rejected = json.dumps(found.rejected, sort_keys=True)
+    return row | {
+        "price_usd": found.usd,
+        "traded_at": found.at,
+        "venues": ", ".join(found.venues),
+        "rejected": rejected,
+    }

@@ -7,7 +7,7 @@ import pytest
 
 from hcp_pipelines.domain.clock import ManualClock
 from hcp_pipelines.domain.errors import MarketError
-from hcp_pipelines.domain.ticks import Stream, Tick
+from hcp_pipelines.domain.ticks import Quality, Stream, Tick
 from hcp_pipelines.feed import bitcoin as module
 from hcp_pipelines.feed.bitcoin import Bitcoin
 from hcp_pipelines.markets.consensus import NoConsensusError
@@ -118,6 +118,72 @@ async def test_two_that_contradict_each_other_are_told_apart_by_what_was_agreed_
     assert by_series(await bitcoin.ticks())["consensus"].value == 93_500.0
     _, _, fresh = rig(93_500.0, 120_000.0)
     assert set(by_series(await fresh.ticks())) == {"coinbase", "kraken"}
+
+
+async def polls(clock, bitcoin, number):
+    """What is published of the consensus by each of some polls, None where nothing is."""
+    found = []
+    for _ in range(number):
+        clock.advance(10)
+        try:
+            found.append(by_series(await bitcoin.ticks()).get("consensus"))
+        except NoConsensusError:
+            found.append(None)
+    return found
+
+
+async def test_two_that_contradict_each_other_for_ten_minutes_stand_for_no_price():
+    clock, venues, bitcoin = rig(93_500.0, 93_510.0)
+    await bitcoin.ticks()
+    venues["kraken"].price = 95_000.0  # it is right, and coinbase repeats itself with new instants
+    found = await polls(clock, bitcoin, 90)
+    last = max(n for n, tick in enumerate(found) if tick)
+    assert last == pytest.approx(59, abs=1)
+    assert {tick.value for tick in found[: last + 1]} == {93_500.0}
+    assert found[last + 1 :] == [None] * (89 - last)
+
+
+async def test_two_that_are_wrong_together_for_a_moment_move_nothing():
+    clock, venues, bitcoin = rig(93_500.0, 93_510.0, 93_490.0)
+    await bitcoin.ticks()
+    for name in ("coinbase", "kraken"):
+        venues[name].price = 121_500.0
+    assert await polls(clock, bitcoin, 2) == [None, None]
+    assert "seen 2 of 3 times" in str(await held(clock, bitcoin))
+    for name in ("coinbase", "kraken"):
+        venues[name].price = 93_510.0
+    assert [(tick.value, tick.quality) for tick in await polls(clock, bitcoin, 1)] == [(93_510.0, Quality.GOOD)]
+
+
+async def held(clock, bitcoin):
+    """Why nothing is published, asked again without newer trades."""
+    for venue in bitcoin.venues.values():
+        venue.at = clock.now() - timedelta(seconds=1)
+    with pytest.raises(NoConsensusError) as caught:
+        await bitcoin.ticks()
+    for venue in bitcoin.venues.values():
+        venue.at = None
+    return caught.value
+
+
+async def test_a_leap_that_two_stand_by_is_believed_at_the_third_poll_and_said_to_be_unusual():
+    clock, venues, bitcoin = rig(93_500.0, 93_510.0, 93_490.0)
+    await bitcoin.ticks()
+    for name in ("coinbase", "kraken"):
+        venues[name].price = 84_150.0
+    found = await polls(clock, bitcoin, 4)
+    assert found[:2] == [None, None]
+    assert [(tick.value, tick.quality) for tick in found[2:]] == [(84_150.0, Quality.UNUSUAL), (84_150.0, Quality.GOOD)]
+    assert found[2].metadata["quality_reason"] == "-10.0% from the last 93,500.00 USD, seen 3 times"
+
+
+async def test_a_crash_that_all_see_is_acted_on_at_once():
+    clock, venues, bitcoin = rig(93_500.0, 93_510.0, 93_490.0)
+    await bitcoin.ticks()
+    for price in (84_150.0, 75_000.0):
+        for venue in venues.values():
+            venue.price = price
+        assert [tick.value for tick in await polls(clock, bitcoin, 1)] == [price]
 
 
 async def test_a_fast_world_calls_no_exchange_stale_for_the_time_between_two_polls():

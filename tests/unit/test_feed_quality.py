@@ -197,3 +197,18 @@ def test_every_real_bitcoin_and_network_value_is_accepted():
             scaled = value / 144 if series == "fees_btc_per_block" else value
             tick = Tick(stream, series, at, scaled, "1", "recorded")
             assert judge(tick, memory, RULES, at).tick.quality is Quality.GOOD, (series, at, value)
+
+
+def test_what_its_source_calls_unusual_stays_so_with_its_reason():
+    tick = Tick(
+        Stream.BTC_USD,
+        "consensus",
+        NOW,
+        84_150.0,
+        "USD",
+        "aggregate",
+        Quality.UNUSUAL,
+        metadata={"quality_reason": "-10.0%"},
+    )
+    judged = judge(tick, Memory(), Rules(), NOW).tick
+    assert (judged.quality, judged.metadata) == (Quality.UNUSUAL, {"quality_reason": "-10.0%"})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcp_pipelines.markets.consensus import LEAST_SHARE, NoConsensusError, Quote, bitcoin_consensus
+from hcp_pipelines.markets.consensus import LEAST_SHARE, Consensus, NoConsensusError, Quote, bitcoin_consensus
 
 NOW = datetime(2025, 1, 2, 12, tzinfo=UTC)
 
@@ -14,6 +14,10 @@ NOW = datetime(2025, 1, 2, 12, tzinfo=UTC)
 def quotes(*prices, ages_s=()):
     ages = [*ages_s, *[5.0] * (len(prices) - len(ages_s))]
     return [Quote("abcdefgh"[n], NOW - timedelta(seconds=ages[n]), usd) for n, usd in enumerate(prices)]
+
+
+def before(usd, age_s=10.0):
+    return Consensus(usd, NOW - timedelta(seconds=age_s), ("a", "b", "c"), {})
 
 
 def test_the_median_of_those_that_agree():
@@ -49,11 +53,29 @@ def test_all_stale_is_an_error_that_names_each():
 
 def test_two_that_contradict_each_other_are_told_apart_by_the_last_price_or_not_at_all():
     two = quotes(93_500.0, 101_000.0)
-    assert bitcoin_consensus(two, NOW, last_usd=93_400.0).usd == 93_500.0
-    assert bitcoin_consensus(two, NOW, last_usd=100_500.0).usd == 101_000.0
+    found = bitcoin_consensus(two, NOW, last=before(93_400.0))
+    assert (found.usd, found.by_last) == (93_500.0, True)
+    assert bitcoin_consensus(two, NOW, last=before(100_500.0)).usd == 101_000.0
     with pytest.raises(NoConsensusError, match=r"a 93,500\.00 and b 101,000\.00 USD, more than 0\.5% apart"):
         bitcoin_consensus(two, NOW)
     assert bitcoin_consensus(quotes(93_500.0, 93_600.0), NOW).usd == 93_550.0
+
+
+def test_an_old_consensus_says_nothing_about_two_that_contradict_each_other():
+    two = quotes(93_500.0, 101_000.0)
+    assert bitcoin_consensus(two, NOW, last=before(93_400.0, age_s=600)).usd == 93_500.0
+    with pytest.raises(NoConsensusError, match="no third one or recent price of several says who is right"):
+        bitcoin_consensus(two, NOW, last=before(93_400.0, age_s=601))
+
+
+def test_a_leap_that_not_all_join_is_named():
+    ten_off, last = quotes(93_500.0, 84_150.0, 84_200.0), before(93_500.0)
+    assert bitcoin_consensus(ten_off, NOW, last=last).leap == "-10.0% from the last 93,500.00 USD"
+    assert bitcoin_consensus(ten_off, NOW).leap == ""
+    assert bitcoin_consensus(quotes(84_170.0, 84_150.0, 84_200.0), NOW, last=last).leap == ""
+    assert bitcoin_consensus(quotes(84_150.0, 84_200.0), NOW, last=last).leap == ""
+    assert bitcoin_consensus(quotes(84_150.0), NOW, last=last).leap != ""
+    assert bitcoin_consensus(quotes(93_500.0, 92_000.0, 92_010.0), NOW, last=last).leap == ""
 
 
 def test_a_single_exchange_is_what_it_says():
