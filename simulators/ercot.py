@@ -1,4 +1,4 @@
-"""ERCOT's public API, three price reports in their real shape: columns, filters, paging, Central time, error form.
+"""ERCOT's public API in its real shape: columns, filters, paging, Central time, error form; and its three price reports.
 
 Selects columns and one page of rows; values come from `series`. No tokens and no rate limits yet (docs/world.md).
 Source: ercot/api-specs@8bc5467 and the shape notes of docs/world.md.
@@ -226,7 +226,7 @@ def _window_s(first_s: int, end_s: int, earliest_end: str) -> tuple[int, int]:
     return first_s, max(first_s, end_s)
 
 
-def _date_window_s(query: Mapping[str, str], key: str, now_s: float, days_ahead: int) -> tuple[int, int]:
+def date_window_s(query: Mapping[str, str], key: str, now_s: float, days_ahead: int) -> tuple[int, int]:
     """The UTC window that a delivery-date filter asks for; without one, the current operating day (and those ahead)."""
     today = local_hour(int(now_s) // 3600).day
     exact = query.get(key)
@@ -256,13 +256,15 @@ def _cross(world: World, points: list[str], starts_s: IntArray, kind: str) -> tu
     return np.repeat(starts_s, len(points)), values, recorded
 
 
-def _repeated(utc_s: IntArray) -> BoolArray:
+def repeated_hours(utc_s: IntArray) -> BoolArray:
+    """Whether each instant lies in the second pass of a repeated hour."""
     hours, index = np.unique(utc_s // 3600, return_inverse=True)
     flags = np.array([local_hour(int(hour)).is_repeated for hour in hours], dtype=np.bool_)
     return flags[index] if len(hours) else np.zeros(0, dtype=np.bool_)
 
 
-def _local_ordinals(utc_s: IntArray) -> IntArray:
+def local_ordinals(utc_s: IntArray) -> IntArray:
+    """The local day of each instant, as `date.toordinal` counts."""
     return local_seconds(utc_s) // 86_400 + date(1970, 1, 1).toordinal()
 
 
@@ -284,7 +286,7 @@ def _lmp_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows:
     points = _points(world, query)
     _, values, recorded = _cross(world, points, starts_s, "lmp")
     at_s, names = np.repeat(stamps_s, len(points)), np.tile(np.array(points, dtype=np.str_), len(starts_s))
-    repeated = _repeated(at_s)
+    repeated = repeated_hours(at_s)
     keys = {key: local_seconds(at_s), "repeatHourFlag": repeated, "settlementPoint": names, "LMP": values}
 
     def write(row: int) -> list[object]:
@@ -294,16 +296,16 @@ def _lmp_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows:
 
 
 def _spp_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows:
-    first_s, end_s = _date_window_s(query, "deliveryDate", now_s, 0)
+    first_s, end_s = date_window_s(query, "deliveryDate", now_s, 0)
     starts_s = np.arange(first_s, min(end_s, int(now_s) - 899), 900, dtype=np.int64)
     points = _points(world, query)
     at_s, values, recorded = _cross(world, points, starts_s, "spp")
     names = np.tile(np.array(points, dtype=np.str_), len(starts_s))
     types = np.tile(np.array([_TYPES.get(point[:2], "RN") for point in points], dtype=np.str_), len(starts_s))
-    repeated, local_s = _repeated(at_s), local_seconds(at_s)
+    repeated, local_s = repeated_hours(at_s), local_seconds(at_s)
     hours, quarters = local_s % 86_400 // 3600 + 1, local_s % 3600 // 900 + 1
     keys = {
-        "deliveryDate": _local_ordinals(at_s),
+        "deliveryDate": local_ordinals(at_s),
         "deliveryHour": hours,
         "deliveryInterval": quarters,
         "settlementPoint": names,
@@ -319,19 +321,29 @@ def _spp_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows:
     return Rows(keys, recorded, write)
 
 
-def _dam_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows:
-    first_s, end_s = _date_window_s(query, "deliveryDate", now_s, 1)
+def day_ahead_hours(query: Mapping[str, str], now_s: float) -> IntArray:
+    """The hours asked for whose day-ahead results are published: the next day's at 13:30 Central."""
+    first_s, end_s = date_window_s(query, "deliveryDate", now_s, 1)
     last_day = local_hour(int(now_s) // 3600).day
     if now_s - day_start_s(last_day) >= _DAM_PUBLISHED_AFTER_S:
         last_day += timedelta(days=1)
-    starts_s = np.arange(first_s, min(end_s, day_start_s(last_day + timedelta(days=1))), 3600, dtype=np.int64)
+    return np.arange(first_s, min(end_s, day_start_s(last_day + timedelta(days=1))), 3600, dtype=np.int64)
+
+
+def hour_endings(utc_s: IntArray) -> "np.ndarray[tuple[int], np.dtype[np.str_]]":
+    """How reports name the hours that begin at these instants: `01:00` to `24:00`."""
+    return np.asarray(np.char.mod("%02d:00", local_seconds(utc_s) % 86_400 // 3600 + 1))
+
+
+def _dam_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows:
+    starts_s = day_ahead_hours(query, now_s)
     points = _points(world, query)
     at_s, values, recorded = _cross(world, points, starts_s, "da")
     names = np.tile(np.array(points, dtype=np.str_), len(starts_s))
-    repeated = _repeated(at_s)
-    endings = np.char.mod("%02d:00", local_seconds(at_s) % 86_400 // 3600 + 1)
+    repeated = repeated_hours(at_s)
+    endings = hour_endings(at_s)
     keys = {
-        "deliveryDate": _local_ordinals(at_s),
+        "deliveryDate": local_ordinals(at_s),
         "hourEnding": endings,
         "settlementPoint": names,
         "settlementPointPrice": values,
@@ -346,8 +358,8 @@ def _dam_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows:
 
 
 _POINT = Column("settlementPoint", "VARCHAR", "Settlement Point")
-_DST = Column("DSTFlag", "BOOLEAN", "DST Flag")
-_DATE = Column("deliveryDate", "DATE", "Delivery Date", has_range=True)
+DST = Column("DSTFlag", "BOOLEAN", "DST Flag")
+DATE = Column("deliveryDate", "DATE", "Delivery Date", has_range=True)
 _SPP = Column("settlementPointPrice", "DOUBLE", "Settlement Point Price", has_range=True)
 
 REPORTS = (
@@ -368,13 +380,13 @@ REPORTS = (
         "NP6-905-CD",
         "Settlement Point Prices at Resource Nodes, Hubs and Load Zones",
         (
-            _DATE,
+            DATE,
             Column("deliveryHour", "INTEGER", "Delivery Hour", has_range=True),
             Column("deliveryInterval", "INTEGER", "Delivery Interval", has_range=True),
             _POINT,
             Column("settlementPointType", "VARCHAR", "Settlement Point Type"),
             _SPP,
-            _DST,
+            DST,
         ),
         _spp_rows,
     ),
@@ -382,7 +394,7 @@ REPORTS = (
         "/np4-190-cd/dam_stlmnt_pnt_prices",
         "NP4-190-CD",
         "DAM Settlement Point Prices",
-        (_DATE, Column("hourEnding", "VARCHAR", "Hour Ending"), _POINT, _SPP, _DST),
+        (DATE, Column("hourEnding", "VARCHAR", "Hour Ending"), _POINT, _SPP, DST),
         _dam_rows,
     ),
 )

@@ -12,10 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from simulators import ercot, exchanges
-from simulators.bitcoin import Block
+from simulators import ercot, ercot_system, exchanges, history
 from simulators.clock import Clock, epoch_s, iso
-from simulators.gpu import Offer
+from simulators.documents import block_document, offer_document
 from simulators.series import GENERATED, RECORDED, World
 
 MAX_CANDLES = 300
@@ -23,14 +22,6 @@ MAX_BLOCKS = 2016
 _BLOCKS_PER_PAGE = 15
 _HEIGHT_MAX = 999_999_999
 _SHOWN = 40  # characters of what a client sent, in a message
-_RESOURCE: dict[str, object] = {
-    "minCount": None,
-    "maxCount": None,
-    "pricePerUnit": None,
-    "step": None,
-    "defaultIncludedInPrice": True,
-    "additionalInfo": None,
-}
 
 
 class Health(Protocol):
@@ -61,13 +52,17 @@ class Services:
         """The ASGI application."""
         reports = [
             Route(f"/api/public-reports{report.path}", self._report(report), methods=["GET"])
-            for report in ercot.REPORTS
+            for report in (*ercot.REPORTS, *ercot_system.REPORTS)
         ]
         paths: dict[str, Callable[[Request], Response]] = {
             "/products/BTC-USD/ticker": self.ticker,
             "/products/BTC-USD/candles": self.candles,
             "/0/public/Trades": self.kraken_trades,
+            "/0/public/OHLC": self._past(history.kraken_ohlc),
             "/api/v2/ticker/btcusd/": self.bitstamp_ticker,
+            "/api/v2/ohlc/btcusd/": self._past(history.bitstamp_ohlc),
+            "/v1/archive": self._past(history.weather_archive),
+            "/api/v1/mining/blocks/timestamp/{timestamp}": self.block_at,
             "/api/v1/blocks": self.blocks,
             "/api/v1/blocks/{height}": self.blocks,
             "/api/v1/mining/reward-stats/{count}": self.reward_stats,
@@ -87,6 +82,16 @@ class Services:
                 return self._json(ercot.bad_request(str(error), now_s), GENERATED, now_s, status=400)
             source = GENERATED if generated or self._world.recording is None else RECORDED
             return self._json(reply, source, now_s, headers={"X-World-Generated-Rows": str(generated)})
+
+        return handler
+
+    def _past(
+        self, answer: Callable[[World, Mapping[str, str], float], history.Answer]
+    ) -> Callable[[Request], Response]:
+        def handler(request: Request) -> Response:
+            now_s = self._clock.now_s()
+            body, source, status = answer(self._world, dict(request.query_params), now_s)
+            return self._json(body, source, now_s, status=status)
 
         return handler
 
@@ -128,21 +133,26 @@ class Services:
         return self._json(rows, source, now_s)
 
     def blocks(self, request: Request) -> Response:
-        """mempool.space: the last 15 blocks, or those up to a height."""
+        """mempool.space: the last 15 blocks, or 15 up to a height."""
         now_s = self._clock.now_s()
-        blocks, source = self._world.blocks(now_s, _BLOCKS_PER_PAGE)
+        if "height" not in request.path_params:
+            blocks, source = self._world.blocks(now_s, _BLOCKS_PER_PAGE)
+            return self._json([block_document(block) for block in blocks], source, now_s)
         try:
-            height = _number("height", request.path_params.get("height", str(_HEIGHT_MAX)), 0, _HEIGHT_MAX)
+            height = _number("height", request.path_params["height"], 0, _HEIGHT_MAX)
         except _BadQueryError as error:
-            return self._json({"error": str(error)}, source, now_s, status=400)
-        if blocks and height < blocks[0].height:
-            back = blocks[0].height - height
-            if back > MAX_BLOCKS:
-                body = {"error": f"height {height} is more than {MAX_BLOCKS} blocks below the tip {blocks[0].height}"}
-                return self._json(body, source, now_s, status=400)
-            blocks, source = self._world.blocks(now_s, back + _BLOCKS_PER_PAGE)
-            blocks = blocks[back:]
-        return self._json([_block(block) for block in blocks], source, now_s)
+            return self._json({"error": str(error)}, GENERATED, now_s, status=400)
+        tip, source = self._world.blocks(now_s, 1)
+        found = self._world.blocks_below(min(height, tip[0].height), _BLOCKS_PER_PAGE, now_s)
+        if found is None:
+            return self._json({"error": f"no block of height {height} is known"}, source, now_s, status=404)
+        return self._json([block_document(block) for block in found[0]], found[1], now_s)
+
+    def block_at(self, request: Request) -> Response:
+        """mempool.space: the last block by a Unix second."""
+        now_s = self._clock.now_s()
+        body, source, status = history.block_at(self._world, request.path_params["timestamp"], now_s)
+        return self._json(body, source, now_s, status=status)
 
     def reward_stats(self, request: Request) -> Response:
         """mempool.space: reward and fees of the last n blocks, satoshi as strings."""
@@ -173,7 +183,7 @@ class Services:
             return self._json({"detail": str(error)}, source, now_s, status=422)
         wanted, count = query.get("gpu_type"), query.get("gpu_count")
         items = [
-            _offer(offer)
+            offer_document(offer)
             for offer in offers
             if wanted in (None, offer.gpu_type.name) and count in (None, str(offer.gpu_count))
         ]
@@ -250,52 +260,3 @@ def _candle_hours(query: Mapping[str, str], now_s: float) -> tuple[int, int]:
 
 def _instant_s(text: str) -> float:
     return float(text) if text.isdecimal() else epoch_s(text.replace(" ", "+"))
-
-
-def _block(block: Block) -> dict[str, object]:
-    return {
-        "id": f"{block.height:064x}",
-        "height": block.height,
-        "version": 536_870_912,
-        "timestamp": int(block.timestamp_s),
-        "tx_count": 3000,
-        "size": 1_600_000,
-        "weight": 3_993_000,
-        "previousblockhash": f"{block.height - 1:064x}",
-        "mediantime": int(block.timestamp_s) - 3000,
-        "difficulty": block.difficulty,
-        "extras": {"totalFees": block.fees_sat, "reward": block.fees_sat + block.subsidy_sat},
-    }
-
-
-def _offer(offer: Offer) -> dict[str, object]:
-    gpu = offer.gpu_type
-    return {
-        "cloudId": f"{offer.provider}-{gpu.name}-{gpu.socket}-{offer.gpu_count}".lower(),
-        "gpuType": gpu.name,
-        "socket": gpu.socket,
-        "provider": offer.provider,
-        "region": "united_states",
-        "country": "US",
-        "gpuCount": offer.gpu_count,
-        "gpuMemory": gpu.memory_gb,
-        "stockStatus": offer.stock_status,
-        "security": "secure_cloud",
-        "prices": {
-            "onDemand": round(offer.usd_per_gpu_hour * offer.gpu_count, 2),
-            "communityPrice": None,
-            "isVariable": False,
-            "currency": "USD",
-        },
-        "isSpot": False,
-        "dataCenter": "US-TX-1",
-        "disk": {**_RESOURCE, "defaultCount": 1000},
-        "vcpu": {**_RESOURCE, "defaultCount": 16 * offer.gpu_count},
-        "memory": {**_RESOURCE, "defaultCount": 200 * offer.gpu_count},
-        "internetSpeed": 10_000.0,
-        "interconnect": None,
-        "interconnectType": None,
-        "provisioningTime": 10,
-        "images": ["ubuntu_22_cuda_12"],
-        "prepaidTime": None,
-    }

@@ -13,6 +13,7 @@ import numpy as np
 from simulators.bitcoin import HOUR_S, Block, Candle, subsidy_sat
 from simulators.settings import WorldConfigError
 from simulators.streams import DAY_S, BoolArray, FloatArray, IntArray, stream
+from simulators.system import RESERVES, ZONES
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,6 +22,7 @@ START = "interval_start_utc"
 RT = "rt_price_usd_per_mwh"
 DA = "da_price_usd_per_mwh"
 TEMPERATURE = "temperature_c"
+MCPC, ZONE_LOAD = "{}_mcpc_usd_per_mw_h", "{}_load_mw"
 _CANDLE = ("open_usdt", "high_usdt", "low_usdt", "close_usdt", "volume_btc")
 _NETWORK = ("date_utc", "block_count", "total_fees_btc", "difficulty")
 
@@ -68,6 +70,8 @@ class Recording:
     candles: dict[int, Candle] = field(default_factory=dict)
     days: dict[int, NetworkDay] = field(default_factory=dict)
     temperatures: list[Series] = field(default_factory=list)
+    reserves: dict[str, list[Series]] = field(default_factory=dict)
+    loads: dict[str, list[Series]] = field(default_factory=dict)
 
     def first_instant_s(self, points: list[str]) -> int:
         """The latest first row among the power series of these points, bitcoin and the network."""
@@ -113,6 +117,9 @@ def load_recording(directory: Path) -> Recording:
     both = [path for path in files if {START, DA, "settlement_point"} <= schemas[path]]
     _load_power(recording.da, sorted(both, key=lambda path: RT in schemas[path]), DA)
     recording.temperatures += _temperatures([path for path in files if {START, TEMPERATURE} <= schemas[path]])
+    for into, names, column in ((recording.reserves, RESERVES, MCPC), (recording.loads, ZONES, ZONE_LOAD)):
+        wanted = {name: column.format(name) for name in names}
+        _load_hourly(into, [path for path in files if {START, *wanted.values()} <= schemas[path]], wanted)
     _load_candles(recording, [path for path in files if {START, *_CANDLE} <= schemas[path]])
     _load_network(
         recording,
@@ -143,14 +150,30 @@ def _temperatures(files: list[Path]) -> list[Series]:
     """Hourly outdoor temperatures, one series a file; which place each is for, `weather` finds out."""
     import polars as pl
 
-    found: list[Series] = []
+    return [series for path in files if (series := _hourly(pl.read_parquet(path), TEMPERATURE)) is not None]
+
+
+def _load_hourly(into: dict[str, list[Series]], files: list[Path], columns: dict[str, str]) -> None:
+    """Series by name of files that have a column for each, hours only."""
+    import polars as pl
+
     for path in files:
-        frame = pl.read_parquet(path, columns=[START, TEMPERATURE]).drop_nulls()
-        ordered = frame.filter(pl.col(TEMPERATURE).is_finite()).unique(START, keep="first").sort(START)
-        starts_s = _epoch(ordered[START])
-        if len(starts_s) > 1 and int(np.median(np.diff(starts_s))) == HOUR_S:
-            found.append(Series(starts_s, ordered[TEMPERATURE].to_numpy().astype(float), HOUR_S))
-    return found
+        frame = pl.read_parquet(path, columns=[START, *columns.values()])
+        for name, column in columns.items():
+            if (series := _hourly(frame, column)) is not None:
+                into.setdefault(name, []).append(series)
+
+
+def _hourly(frame: "pl.DataFrame", column: str) -> Series | None:
+    """The series of a column; None where its rows are not hours."""
+    import polars as pl
+
+    known = frame.select(START, column).drop_nulls().filter(pl.col(column).is_finite())
+    ordered = known.unique(START, keep="first").sort(START)
+    starts_s = _epoch(ordered[START])
+    if len(starts_s) < 2 or int(np.median(np.diff(starts_s))) != HOUR_S:
+        return None
+    return Series(starts_s, ordered[column].to_numpy().astype(float), HOUR_S)
 
 
 def _epoch(column: "pl.Series") -> IntArray:

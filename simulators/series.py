@@ -18,9 +18,13 @@ from simulators.scenarios import Scenario, scenario_named
 from simulators.script import Script, begins_s
 from simulators.settings import WorldConfig, WorldConfigError
 from simulators.streams import DAY_S, BoolArray, FloatArray, IntArray
+from simulators.system import capacity_price, zone_load
 from simulators.weather import Weather
 
 RECORDED, GENERATED = "recorded", "generated"
+_BLOCKS_A_DAY = 144
+_FIRST_DAY = 14_245  # 2009-01-01, and nobody asks for the very first blocks
+SYSTEM_POINT = "HB_HUBAVG"  # whose day-ahead price and weather stand for the whole system
 
 
 class Values(NamedTuple):
@@ -89,6 +93,24 @@ class World:
         recorded = self._recorded(self.recording.da if self.recording else {}, point, starts_s)
         return self._filled(recorded, starts_s, lambda missing: self._power.da(point, missing))
 
+    def capacity_price(self, product: str, starts_s: IntArray) -> Values:
+        """Day-ahead clearing prices of capacity for the hours beginning at these instants, $/MW for one hour."""
+        recorded = _looked_up(self.recording.reserves.get(product, []) if self.recording else [], starts_s)
+
+        def generate(missing: IntArray) -> FloatArray:
+            return capacity_price(product, missing, lambda hours: self.day_ahead(SYSTEM_POINT, hours).values)
+
+        return self._filled(recorded, starts_s, generate)
+
+    def zone_load(self, zone: str, starts_s: IntArray) -> Values:
+        """Mean load of a weather zone in the hours beginning at these instants, MW."""
+        recorded = _looked_up(self.recording.loads.get(zone, []) if self.recording else [], starts_s)
+
+        def temperatures(hours: IntArray) -> FloatArray:
+            return np.array([self.weather.at_hour(SYSTEM_POINT, int(start_s) // HOUR_S) for start_s in hours])
+
+        return self._filled(recorded, starts_s, lambda missing: zone_load(zone, missing, temperatures))
+
     def btc_usd(self, at_s: float) -> Quote:
         """The bitcoin price at an instant, USD."""
         hour, offset_s = divmod(at_s, HOUR_S)
@@ -117,6 +139,24 @@ class World:
             all_recorded &= is_recorded
             found += [block for block in reversed(blocks) if block.timestamp_s <= at_s]
             day -= 1
+        return found[:count], RECORDED if all_recorded else GENERATED
+
+    def blocks_below(self, height: int, count: int, at_s: float) -> tuple[list[Block], str] | None:
+        """The last `count` blocks up to a height, newest first; None where no such block is mined by an instant, or known."""
+        tip = self.blocks(at_s, 1)[0][0]
+        day, all_recorded = int(at_s // DAY_S) - max(0, tip.height - height) // _BLOCKS_A_DAY, True
+        while self._day_blocks(day)[0][-1].height < height and day <= at_s // DAY_S:
+            day += 1
+        while self._day_blocks(day)[0][0].height > height and day > _FIRST_DAY:
+            day -= 1
+        found: list[Block] = []
+        while len(found) < count and day > _FIRST_DAY:
+            blocks, is_recorded = self._day_blocks(day)
+            all_recorded &= is_recorded
+            found += [block for block in reversed(blocks) if block.height <= height and block.timestamp_s <= at_s]
+            day -= 1
+        if not found or found[0].height != height:
+            return None
         return found[:count], RECORDED if all_recorded else GENERATED
 
     def temperature_c(self, point: str, at_s: float) -> Quote:
@@ -161,13 +201,7 @@ class World:
                 raise WorldConfigError(message)
 
     def _recorded(self, table: dict[str, list[Series]], point: str, starts_s: IntArray) -> Values:
-        values, found = np.full(len(starts_s), np.nan), np.zeros(len(starts_s), dtype=np.bool_)
-        for series in table.get(self._recorded_name(point), []):
-            more, is_there = series.lookup(starts_s)
-            take = is_there & ~found
-            values[take] = more[take]
-            found |= take
-        return Values(values, found)
+        return _looked_up(table.get(self._recorded_name(point), []), starts_s)
 
     @staticmethod
     def _filled(recorded: Values, starts_s: IntArray, generate: Callable[[IntArray], FloatArray]) -> Values:
@@ -225,6 +259,17 @@ class World:
     def _generated_day(self, day: int) -> list[Block]:
         blocks = self._network.blocks_before((day + 1) * DAY_S - 1, 400)
         return [block for block in blocks if block.timestamp_s >= day * DAY_S]
+
+
+def _looked_up(parts: list[Series], starts_s: IntArray) -> Values:
+    """What is recorded at these instants, of the first part that has it."""
+    values, found = np.full(len(starts_s), np.nan), np.zeros(len(starts_s), dtype=np.bool_)
+    for series in parts:
+        more, is_there = series.lookup(starts_s)
+        take = is_there & ~found
+        values[take] = more[take]
+        found |= take
+    return Values(values, found)
 
 
 def _described(stream_name: str, series: str, recorded_as: str, parts: list[Series]) -> dict[str, object]:

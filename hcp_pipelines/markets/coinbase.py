@@ -1,4 +1,4 @@
-"""Coinbase Exchange: the last BTC-USD trade and hourly candles, as ticks of `btc.usd`.
+"""Coinbase Exchange: the last BTC-USD trade as a tick of `btc.usd`, and hourly candles.
 
 One exchange of the consensus (`markets.consensus`); which value may be acted on is judged in feed.quality.
 Source: Coinbase Exchange REST API, product ticker and candles.
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError, field_validator
 
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream, Tick
+from hcp_pipelines.markets.candles import Candle, candles_of, within
 from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.markets.values import number
 
@@ -57,28 +58,16 @@ class CoinbaseClient:
             raise MarketError(f"{TICKER}: {first['loc']}: {first['msg']}: {reply.body!r:.200}.") from error
         return Tick(Stream.BTC_USD, SERIES, last.time, last.price, UNIT, SERIES, metadata=reply.provenance())
 
-    async def closes(self, start: datetime, end: datetime) -> list[Tick]:
-        """Hourly closes whose hour ends in the window, USD per bitcoin, at the hour's end, oldest first."""
-        ticks: dict[datetime, Tick] = {}
-        step = timedelta(seconds=CANDLE_S)
-        cursor = start - step
+    async def candles(self, start: datetime, end: datetime) -> list[Candle]:
+        """Hourly candles that start in [start, end), oldest first."""
+        found: list[Candle] = []
+        step, cursor = timedelta(seconds=CANDLE_S), start
         while cursor < end:
             until = min(end, cursor + step * (MAX_CANDLES - 1))
             reply = await self._http.get_json(
                 CANDLES, {"granularity": CANDLE_S, "start": cursor.isoformat(), "end": until.isoformat()}
             )
-            for candle in _candles(reply.body):
-                known_at = datetime.fromtimestamp(candle[0], UTC) + step
-                if start <= known_at < end:
-                    about = {"candle": "1h", **reply.provenance()}
-                    ticks[known_at] = Tick(Stream.BTC_USD, SERIES, known_at, candle[1], UNIT, SERIES, metadata=about)
+            # `[time, low, high, open, close, volume]`
+            found += candles_of(CANDLES, reply.body, lambda row: (row[0], row[3], row[2], row[1], row[4], row[5]))
             cursor = until + step
-        return [ticks[at] for at in sorted(ticks)]
-
-
-def _candles(body: Any) -> list[tuple[int, float]]:
-    """(start, close) of each `[time, low, high, open, close, volume]` row; time is Unix seconds of the start."""
-    try:
-        return [(int(row[0]), number(row[4])) for row in body]
-    except (TypeError, ValueError, IndexError, KeyError) as error:
-        raise MarketError(f"{CANDLES}: not a list of candles: {body!r:.200}.") from error
+        return within(found, start, end)

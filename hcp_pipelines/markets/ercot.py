@@ -1,13 +1,13 @@
-"""ERCOT's public reports: real-time LMPs, 15-minute settlement point prices, day-ahead prices, as ticks.
+"""ERCOT's public reports: real-time LMPs, settlement point and day-ahead prices as ticks; capacity prices and load as rows.
 
 Reads the paged `fields` + `data` list-of-lists form and its Central stamps. It neither judges a price (feed.quality)
 nor stores it; the token and subscription key that the real service wants are the caller's headers.
-Source: ERCOT public API specification, reports NP6-788-CD, NP6-905-CD and NP4-190-CD.
+Source: ERCOT public API specification, reports NP6-788-CD, NP6-905-CD, NP4-190-CD, NP4-188-CD, NP6-345-CD.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,6 +23,10 @@ RT_LMP = f"{REPORTS}/np6-788-cd/lmp_node_zone_hub"
 RT_SPP = f"{REPORTS}/np6-905-cd/spp_node_zone_hub"
 DA_SPP = f"{REPORTS}/np4-190-cd/dam_stlmnt_pnt_prices"
 
+DA_CAPACITY = f"{REPORTS}/np4-188-cd/dam_clear_price_for_cap"
+ZONE_LOAD = f"{REPORTS}/np6-345-cd/act_sys_load_by_wzn"
+ZONES = ("coast", "east", "farWest", "north", "northC", "southern", "southC", "west", "total")
+
 SCED_INTERVAL = timedelta(minutes=5)
 SETTLEMENT_INTERVAL = timedelta(minutes=15)
 PAGE_SIZE = 1000
@@ -31,6 +35,22 @@ MAX_PAGES = 100
 FILTERED_POINTS = 16
 SOURCE = "ERCOT"
 UNIT = "USD/MWh"
+
+
+class CapacityPrice(NamedTuple):
+    """Day-ahead clearing price of a reserve product in an hour, USD for a MW of capacity."""
+
+    start_at: datetime
+    product: str
+    price_usd_per_mw_h: float
+
+
+class ZoneLoad(NamedTuple):
+    """Mean load of a weather zone (or of the system: `total`) in an hour, MW."""
+
+    start_at: datetime
+    zone: str
+    load_mw: float
 
 
 class _Field(BaseModel):
@@ -113,18 +133,35 @@ class ErcotClient:
         needed = ("deliveryDate", "hourEnding", "settlementPoint", "settlementPointPrice", "DSTFlag")
         ticks: list[Tick] = []
         async for row, reply in self._rows(DA_SPP, points, _delivery_dates(start, end), needed, is_long=True):
-            day = instant_or_error(DA_SPP, row["deliveryDate"]).date()
-            hour = integer(DA_SPP, str(row["hourEnding"]).split(":", maxsplit=1)[0])
-            starts_at = hour_ending(day, hour, is_set(row["DSTFlag"]))
+            starts_at = _hour_start(DA_SPP, row, "deliveryDate")
             price = row["settlementPointPrice"]
             ticks.append(_tick(Stream.POWER_DA_SPP, row["settlementPoint"], starts_at, price, reply.provenance()))
         return _within(ticks, points, start, end)
 
+    async def da_capacity(self, start: datetime, end: datetime) -> list[CapacityPrice]:
+        """Day-ahead clearing prices of capacity in the hours that start in the window, one a product."""
+        needed = ("deliveryDate", "hourEnding", "ancillaryType", "MCPC", "DSTFlag")
+        found: list[CapacityPrice] = []
+        async for row, _ in self._rows(DA_CAPACITY, (), _delivery_dates(start, end), needed, is_long=True):
+            starts_at = _hour_start(DA_CAPACITY, row, "deliveryDate")
+            found.append(CapacityPrice(starts_at, str(row["ancillaryType"]).upper(), number(row["MCPC"])))
+        return sorted(one for one in found if start <= one.start_at < end)
+
+    async def zone_load(self, start: datetime, end: datetime) -> list[ZoneLoad]:
+        """Actual load in the hours that start in the window, one a weather zone and one of the system."""
+        window = _delivery_dates(start, end, "operatingDay")
+        needed = ("operatingDay", "hourEnding", *ZONES, "DSTFlag")
+        found: list[ZoneLoad] = []
+        async for row, _ in self._rows(ZONE_LOAD, (), window, needed, is_long=True):
+            starts_at = _hour_start(ZONE_LOAD, row, "operatingDay")
+            found += [ZoneLoad(starts_at, zone, number(row[zone])) for zone in ZONES]
+        return sorted(one for one in found if start <= one.start_at < end)
+
     async def _rows(
         self, path: str, points: Collection[str], window: Mapping[str, str], needed: Collection[str], *, is_long: bool
     ) -> AsyncIterator[tuple[dict[str, Any], Reply]]:
-        """Every row of every page, with the reply it came in."""
-        by_point = len(points) == 1 or (is_long and len(points) <= FILTERED_POINTS)
+        """Every row of every page, with the reply it came in; reports of the whole system are asked for without points."""
+        by_point = len(points) == 1 or (is_long and 0 < len(points) <= FILTERED_POINTS)
         asked: list[str | None] = [*sorted(points)] if by_point else [None]
         for point in asked:
             query: dict[str, str | int] = {**window, "size": PAGE_SIZE}
@@ -152,9 +189,16 @@ def floor_to(instant: datetime, step: timedelta) -> datetime:
     return instant.replace(microsecond=0) - timedelta(seconds=seconds % int(step.total_seconds()))
 
 
-def _delivery_dates(start: datetime, end: datetime) -> dict[str, str]:
+def _delivery_dates(start: datetime, end: datetime, name: str = "deliveryDate") -> dict[str, str]:
     first, last = local_window(start, end - timedelta(seconds=1))
-    return {"deliveryDateFrom": first.date().isoformat(), "deliveryDateTo": last.date().isoformat()}
+    return {f"{name}From": first.date().isoformat(), f"{name}To": last.date().isoformat()}
+
+
+def _hour_start(path: str, row: Mapping[str, Any], day_column: str) -> datetime:
+    """The UTC start of the hour that a row names by its local day and its end."""
+    day = instant_or_error(path, row[day_column]).date()
+    hour = integer(path, str(row["hourEnding"]).split(":", maxsplit=1)[0])
+    return hour_ending(day, hour, is_set(row["DSTFlag"]))
 
 
 def _report(path: str, reply: Reply) -> _Report:

@@ -214,13 +214,6 @@ async def test_what_is_no_ticker_of_bitstamp_s_is_an_error(body):
         await BitstampClient(Service({"/api/v2/ticker/btcusd/": body}).http()).ticker()
 
 
-async def test_candle_closes_hold_from_the_end_of_their_hour():
-    rows = [[1735693200, 1.0, 4.0, 2.0, 3.0, 9.0], [1735689600, 1.0, 4.0, 2.0, 2.5, 9.0]]
-    client = CoinbaseClient(Service({"/products/BTC-USD/candles": rows}).http())
-    ticks = await client.closes(utc("2025-01-01T01:00"), utc("2025-01-01T03:00"))
-    assert [(t.source_at, t.value) for t in ticks] == [(utc("2025-01-01T01:00"), 2.5), (utc("2025-01-01T02:00"), 3.0)]
-
-
 async def test_the_network_is_read_from_blocks_and_reward_statistics():
     blocks = [
         {"height": 877_001, "timestamp": 1735690000, "difficulty": 1.1e14, "extras": {"totalFees": 5_000_000}},

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from simulators.settings import WorldConfigError
+from simulators.system import RESERVES, ZONES
 from tests.contract.test_world_http import LMP, SPP, Client, rows, world
 
 BEGIN = datetime(2024, 5, 1, tzinfo=UTC)
@@ -116,3 +117,21 @@ def test_an_unrecorded_point_of_a_site_is_refused_unless_mapped(recording):
 def test_a_directory_without_series_is_refused(tmp_path):
     with pytest.raises(WorldConfigError, match="no parquet file below it"):
         world(replay_dir=tmp_path)
+
+
+async def test_recorded_capacity_prices_and_load_are_served_as_they_were(recording):
+    hours = [BEGIN + timedelta(hours=n) for n in range(48)]
+    prices = {f"{name}_mcpc_usd_per_mw_h": [n + 0.01] * 48 for n, name in enumerate(RESERVES)}
+    load = {f"{name}_load_mw": [1000.0 + n] * 48 for n, name in enumerate(ZONES)}
+    pl.DataFrame({"interval_start_utc": hours, **prices, **load}).write_parquet(recording / "system.parquet")
+    client = replayed(recording)
+    query = {"deliveryDateFrom": "2024-05-01", "deliveryDateTo": "2024-05-01"}
+    capacity = await rows(client, "/api/public-reports/np4-188-cd/dam_clear_price_for_cap", **query)
+    assert {row["ancillaryType"]: row["MCPC"] for row in capacity} == {
+        "REGUP": 0.01, "REGDN": 1.01, "RRS": 2.01, "ECRS": 3.01, "NSPIN": 4.01,
+    }  # fmt: skip
+    query = {"operatingDayFrom": "2024-05-01", "operatingDayTo": "2024-05-01"}
+    zones = await rows(client, "/api/public-reports/np6-345-cd/act_sys_load_by_wzn", **query)
+    assert (zones[0]["coast"], zones[0]["west"]) == (1000.0, 1007.0)
+    assert {row["total"] for row in zones} == {8028.0}
+    assert [row["hourEnding"] for row in zones] == [f"{n:02d}:00" for n in range(1, 25)]

@@ -1,0 +1,138 @@
+"""What outside services keep of the past, in their own shapes: candles of two exchanges, a block by time, hourly weather.
+
+Each function answers body, source and HTTP status for a query at an instant. What they serve of now is in `http`.
+Sources: Kraken Spot REST API, Get OHLC Data; Bitstamp HTTP API v2, OHLC data; mempool.space REST API, Get Block Timestamp;
+Open-Meteo Historical Weather API.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+
+from simulators.bitcoin import HOUR_S, Candle
+from simulators.exchanges import PAIRS
+from simulators.series import GENERATED, RECORDED, World
+from simulators.streams import DAY_S
+
+Answer = tuple[object, str, int]
+
+KRAKEN_CANDLES = 720  # it keeps no more of any interval
+KRAKEN_MINUTES = (60, 240, 1440)
+BITSTAMP_CANDLES = 1000
+BITSTAMP_STEPS_S = (3600, 14_400, 86_400)
+MAX_WEATHER_DAYS = 400
+WEATHER = "temperature_2m"
+# Where the climates of `weather` are: a place is served by the nearest.
+_PLACES = {
+    "HB_HOUSTON": (29.76, -95.37),
+    "HB_NORTH": (32.78, -96.80),
+    "HB_WEST": (31.85, -102.37),
+    "HB_SOUTH": (27.8, -97.4),
+}
+
+
+def kraken_ohlc(world: World, query: Mapping[str, str], now_s: float) -> Answer:
+    """`[time, open, high, low, close, vwap, volume, count]`, oldest first, the running one last; errors with status 200."""
+    minutes, since_s = _integer(query.get("interval", "1")), _integer(query.get("since", "0"))
+    if query.get("pair", "") not in PAIRS:
+        return {"error": ["EQuery:Unknown asset pair"]}, GENERATED, 200
+    if minutes not in KRAKEN_MINUTES or since_s is None:
+        return {"error": ["EGeneral:Invalid arguments"]}, GENERATED, 200
+    step_s = minutes * 60
+    last = int(now_s) // step_s
+    first = max(last - KRAKEN_CANDLES + 1, since_s // step_s + 1)
+    made, source = _candles(world, range(first, last + 1), step_s, now_s)
+    rows = [
+        [
+            one.start_s,
+            *(f"{p:.1f}" for p in (one.open, one.high, one.low, one.close, one.close)),
+            f"{one.volume:.8f}",
+            1000,
+        ]
+        for one in made
+    ]
+    return {"error": [], "result": {"XXBTZUSD": rows, "last": (last - 1) * step_s}}, source, 200
+
+
+def bitstamp_ohlc(world: World, query: Mapping[str, str], now_s: float) -> Answer:
+    """The candles from `start` on, at most `limit`, oldest first; everything is a string."""
+    step_s, limit = _integer(query.get("step", "")), _integer(query.get("limit", ""))
+    start_s, end_s = _integer(query.get("start", "0")), _integer(query.get("end", str(int(now_s))))
+    if (
+        step_s not in BITSTAMP_STEPS_S
+        or limit is None
+        or not 1 <= limit <= BITSTAMP_CANDLES
+        or None in (start_s, end_s)
+    ):
+        errors = [{"field": "step", "message": "Invalid step, limit, start or end.", "code": "invalid"}]
+        return {"code": 400, "errors": errors}, GENERATED, 400
+    first = max(-(-(start_s or 0) // step_s), (int(now_s) // step_s) - limit + 1 if not start_s else 0)
+    last = min((end_s or 0) // step_s, int(now_s) // step_s, first + limit - 1)
+    made, source = _candles(world, range(first, last + 1), step_s, now_s)
+    rows = [
+        {
+            "timestamp": str(one.start_s), "open": f"{one.open:.2f}", "high": f"{one.high:.2f}", "low": f"{one.low:.2f}",
+            "close": f"{one.close:.2f}", "volume": f"{one.volume:.8f}",
+        }
+        for one in made
+    ]  # fmt: skip
+    return {"data": {"pair": "BTC/USD", "ohlc": rows}}, source, 200
+
+
+def block_at(world: World, text: str, now_s: float) -> Answer:
+    """mempool.space: the last block mined by a Unix second."""
+    at_s = _integer(text)
+    if at_s is None or not 0 < at_s <= 10**11:
+        return {"error": f"timestamp {text[:20]!r} is no Unix second"}, GENERATED, 400
+    blocks, source = world.blocks(min(at_s, now_s), 1)
+    stamp = datetime.fromtimestamp(blocks[0].timestamp_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    return {"height": blocks[0].height, "hash": f"{blocks[0].height:064x}", "timestamp": stamp}, source, 200
+
+
+def weather_archive(world: World, query: Mapping[str, str], now_s: float) -> Answer:
+    """Open-Meteo: hourly temperatures of whole UTC days, null for what is not over yet."""
+    try:
+        latitude, longitude = float(query["latitude"]), float(query["longitude"])
+        first, last = date.fromisoformat(query["start_date"]), date.fromisoformat(query["end_date"])
+        if query.get("hourly") != WEATHER or not 0 <= (last - first).days <= MAX_WEATHER_DAYS:
+            raise ValueError
+        if not (-90 <= latitude <= 90 and -180 <= longitude <= 180 and 2000 <= first.year <= last.year <= 2200):
+            raise ValueError
+    except (KeyError, ValueError):
+        told = f"latitude, longitude, hourly={WEATHER}, start_date and end_date, at most {MAX_WEATHER_DAYS} days on, are needed"
+        return {"error": True, "reason": told}, GENERATED, 400
+    point = min(_PLACES, key=lambda name: (_PLACES[name][0] - latitude) ** 2 + (_PLACES[name][1] - longitude) ** 2)
+    first_s = (first - date(1970, 1, 1)).days * DAY_S
+    hours = range(first_s, first_s + ((last - first).days + 1) * DAY_S, HOUR_S)
+    quotes = [world.temperature_c(point, at_s) if at_s + HOUR_S <= now_s else None for at_s in hours]
+    known = [quote for quote in quotes if quote is not None]
+    source = RECORDED if known and all(quote.source == RECORDED for quote in known) else GENERATED
+    times = [datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M") for at_s in hours]
+    body = {
+        "latitude": latitude, "longitude": longitude, "generationtime_ms": 0.1, "utc_offset_seconds": 0, "timezone": "GMT",
+        "timezone_abbreviation": "GMT", "elevation": 15.0, "hourly_units": {"time": "iso8601", WEATHER: "°C"},
+        "hourly": {"time": times, WEATHER: [None if quote is None else round(quote.value, 1) for quote in quotes]},
+    }  # fmt: skip
+    return body, source, 200
+
+
+def _candles(world: World, steps: range, step_s: int, now_s: float) -> tuple[list[Candle], str]:
+    """Candles of whole steps of hours, the running one partial."""
+    made, is_recorded = [], True
+    for step in steps:
+        hours = range(step * step_s // HOUR_S, (step + 1) * step_s // HOUR_S)
+        parts = [world.candle(hour, now_s) for hour in hours if hour * HOUR_S < now_s]
+        if parts:
+            is_recorded &= all(source == RECORDED for _, source in parts)
+            made.append(_joined([candle for candle, _ in parts]))
+    return made, RECORDED if made and is_recorded else GENERATED
+
+
+def _joined(parts: list[Candle]) -> Candle:
+    low, high = min(one.low for one in parts), max(one.high for one in parts)
+    volume = sum(one.volume for one in parts)
+    return Candle(parts[0].start_s, low, high, parts[0].open, parts[-1].close, round(volume, 8))
+
+
+def _integer(text: str) -> int | None:
+    """A plain whole number of at most twelve digits, or None."""
+    return int(text) if text.isdecimal() and len(text) <= 12 else None
