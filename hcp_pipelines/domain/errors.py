@@ -7,6 +7,7 @@ HcpError
 ├── AlreadyRunningError    another platform owns this state directory or port
 ├── StorageError           Postgres or the lake refused or is away (retry or mend)
 ├── MarketError            an outside service answered badly (retry later)
+├── ModelError             a learnt model can't be used (train another)
 ├── DeviceUnreachableError retry with backoff
 ├── DeviceRefusedError     quarantine
 └── DeviceReplyError       report the bytes
@@ -44,6 +45,10 @@ class StorageError(HcpError):
 
 class MarketError(HcpError):
     """An outside service answered with something unusable."""
+
+
+class ModelError(HcpError):
+    """A learnt model can't be used: its arrays, size, digest or age, or what it wants to see. Decisions go on without it."""
 
 
 class DeviceUnreachableError(HcpError):

@@ -8,12 +8,11 @@ from itertools import pairwise
 
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
 from hcp_pipelines.economics import gpu, mining, switching
+from hcp_pipelines.optimizer.band import PLAIN, Band
 from hcp_pipelines.optimizer.inputs import GroupInputs, SiteInputs, StateInputs
 from hcp_pipelines.policy.schema import Affine
 
 INTERVAL_H = 0.25
-WAKE_SHARE = 0.1  # of c/Δ: wake when the margin is above it …
-SLEEP_SHARE = 0.4  # … sleep when it is below minus this; chosen on 2024, all models alike (OPTIMIZER §1)
 MERIT_EPSILON_USD_PER_MWH = 1e-4  # breaks ties between equal groups (OPTIMIZER §3.4)
 
 
@@ -34,17 +33,16 @@ class Step:
         """MW of the step for the whole group."""
         return self.kw * self.group.devices / 1000
 
-    def strikes(self, rank: int) -> tuple[Affine, Affine]:
+    def strikes(self, rank: int, band: Band[float] = PLAIN) -> tuple[Affine, Affine]:
         """(on, off) strikes in $/MWh; `rank` is the merit order, best first.
 
-        on = r − 0.1·c/Δ and off = r + 0.4·c/Δ with c per MW of the step; without a wake cost both are r.
+        The band around r with c per MW of the step; without a wake cost both are r.
         """
-        band_per_usd = 1000 / self.kw / INTERVAL_H
-        nudge = -MERIT_EPSILON_USD_PER_MWH * rank
-        return (
-            _plus(self.value, self.wake, -WAKE_SHARE * band_per_usd, nudge),
-            _plus(self.value, self.wake, SLEEP_SHARE * band_per_usd, nudge),
-        )
+        per_usd, nudge = 1000 / self.kw / INTERVAL_H, -MERIT_EPSILON_USD_PER_MWH * rank
+        slopes = band.around(self.value.slope, self.wake.slope * per_usd)
+        offsets = band.around(self.value.offset + nudge, self.wake.offset * per_usd)
+        on, off = (Affine(slope=slope, offset=offset) for slope, offset in zip(slopes, offsets, strict=True))
+        return on, off
 
     def wake_usd_per_mw(self, index: float) -> float:
         """Cost of one wake per all-in MW of the step: the guard's account."""
@@ -112,10 +110,6 @@ def _worth(pool: list[Step]) -> Affine:
         slope=sum(s.usd_per_hour_per_index for s in pool) * 1000 / kw,
         offset=sum(s.value.offset * s.kw for s in pool) / kw,
     )
-
-
-def _plus(value: Affine, wake: Affine, factor: float, offset: float) -> Affine:
-    return Affine(slope=value.slope + factor * wake.slope, offset=value.offset + factor * wake.offset + offset)
 
 
 def _serves(state: DeviceState) -> bool:

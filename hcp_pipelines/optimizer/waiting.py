@@ -5,20 +5,18 @@ wakes iff that is above 1 (OPTIMIZER §1). D follows exactly from prices that ha
 what was known to what it came to. No mean price is forecast: the expectation is taken over D.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
+from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.power_features import AHEAD_MINUTES, PowerFeatures
-from hcp_pipelines.forecasting.price_paths import PricePaths
-
-Floats = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float32]
+from hcp_pipelines.forecasting.price_paths import Ints, PricePaths
+from hcp_pipelines.forecasting.trees import Floats, Matrix, Regressor, Trees
 
 BAG = 8
 TREES: dict[str, Any] = {
@@ -33,17 +31,9 @@ FADING_ON_PAST_DAYS = (0.8, 0.95)
 RISING = ("now", *(f"day_ahead_{minutes}" for minutes in AHEAD_MINUTES))  # a higher margin: never worth less to be on
 WORTH_LIMITS = (-3.0, 2.0)  # wakes: beyond them no decision changes, and one price of $5,000 would outweigh a year
 WARM_UP_H = 7 * 24
-SPELL_COLUMNS = 4
+SPELLS = ("spell_intervals", "spell_margin", "since_above", "since_twice_above")
 LONGEST_SINCE = 200  # intervals after which it no longer matters how long ago a price was high
 TAIL_H = 4  # what the last intervals come to is not known yet
-
-
-class Regressor(Protocol):
-    """What predicts; scikit-learn's own."""
-
-    def predict(self, rows: Matrix) -> Floats:
-        """A value a row."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -56,15 +46,33 @@ class Outlook:
     wake_usd: Floats
     step_h: float
 
-    def matrix(self, rows: npt.NDArray[np.int64]) -> Matrix:
+    def matrix(self, rows: Ints) -> Matrix:
         """A row per interval: prices as margins in wakes, so that all efficiencies and hashprices learn from one another."""
         revenue, per_usd = self.revenue_usd_per_mwh[rows], self.step_h / self.wake_usd[rows]
+        return self._columns(rows, revenue, per_usd, [column[rows] for column in self._spells()])
+
+    def newest(self, revenue_usd_per_mwh: Floats, wake_usd: Floats) -> Matrix:
+        """A row per asset at the last interval, for assets of other revenues and wakes than the outlook's own."""
+        n, rows = len(self.wake_usd), np.full(len(wake_usd), len(self.wake_usd) - 1)
+        each = zip(revenue_usd_per_mwh.tolist(), wake_usd.tolist(), strict=True)
+        same = [replace(self, revenue_usd_per_mwh=np.full(n, r), wake_usd=np.full(n, c)) for r, c in each]
+        spells = np.array([[column[-1] for column in outlook._spells()] for outlook in same])
+        return self._columns(rows, revenue_usd_per_mwh, self.step_h / wake_usd, list(spells.T))
+
+    def _columns(self, rows: Ints, revenue: Floats, per_usd: Floats, spells: list[Floats]) -> Matrix:
         columns = [(revenue - level[rows]) * per_usd for level in self.features.levels.values()]
         columns += [spread[rows] * per_usd for spread in self.features.spreads.values()]
         columns += [column[rows] for column in self.features.plain.values()]
-        columns += [column[rows] for column in self._spells()]
-        columns += self._over_paths(rows)
+        columns += spells
+        columns += _over_paths(self.paths, rows, revenue, per_usd)
         return np.column_stack([*columns, revenue * per_usd, revenue]).astype(np.float32)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """By column of `matrix`."""
+        features = self.features
+        on_paths = (*(f"on_path_{f}" for f in FADING), *(f"on_past_days_{f}" for f in FADING_ON_PAST_DAYS))
+        return (*features.levels, *features.spreads, *features.plain, *SPELLS, *on_paths, "revenue_in_wakes", "revenue")
 
     @property
     def matters(self) -> npt.NDArray[np.bool_]:
@@ -79,29 +87,9 @@ class Outlook:
     def signs(self) -> list[int]:
         """By column of `matrix`: 1 where a higher value may only raise the prediction, else 0."""
         features = self.features
-        free = len(features.spreads) + len(features.plain) + SPELL_COLUMNS
+        free = len(features.spreads) + len(features.plain) + len(SPELLS)
         over_paths = len(FADING) + len(FADING_ON_PAST_DAYS)
         return [int(name in RISING) for name in features.levels] + [0] * free + [1] * over_paths + [0, 0]
-
-    def _over_paths(self, rows: npt.NDArray[np.int64]) -> list[Floats]:
-        """What on is worth on paths: where the present error fades, and on average over the errors of past days."""
-        fading = [self._worth_on(self.paths.fading(rows, fade), rows) for fade in FADING]
-        return fading + [self._mean_worth(rows, fade) for fade in FADING_ON_PAST_DAYS]
-
-    def _mean_worth(self, rows: npt.NDArray[np.int64], fade: float) -> Floats:
-        total, days = np.zeros(len(rows)), np.zeros(len(rows))
-        for path, was_there in self.paths.as_on_past_days(rows, fade):
-            total += np.where(was_there, self._worth_on(path, rows), 0.0)
-            days += was_there
-        mean: Floats = np.divide(total, days, out=np.full(len(rows), np.nan), where=days > 0)
-        return mean
-
-    def _worth_on(self, path: Floats, rows: npt.NDArray[np.int64]) -> Floats:
-        """D in wakes before the first interval of `[steps, rows]` prices, with a whole wake after the last."""
-        per_usd, worth = self.step_h / self.wake_usd[rows], np.ones(len(rows))
-        for prices in path[::-1]:
-            worth = np.clip((self.revenue_usd_per_mwh[rows] - prices) * per_usd + worth, 0.0, 1.0)
-        return worth
 
     def _spells(self) -> tuple[Floats, ...]:
         """Of the spell above or below break-even: intervals so far, margin so far in wakes; and how long ago prices were high."""
@@ -115,9 +103,32 @@ class Outlook:
         return (row - began + 1.0, in_spell, *since)
 
 
-def _last(happened: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+def _over_paths(paths: PricePaths, rows: Ints, revenue: Floats, per_usd: Floats) -> list[Floats]:
+    """What on is worth on paths: where the present error fades, and on average over the errors of past days."""
+    fading = [_worth_on(paths.fading(rows, fade), revenue, per_usd) for fade in FADING]
+    return fading + [_mean_worth(paths, rows, fade, revenue, per_usd) for fade in FADING_ON_PAST_DAYS]
+
+
+def _mean_worth(paths: PricePaths, rows: Ints, fade: float, revenue: Floats, per_usd: Floats) -> Floats:
+    total, days = np.zeros(len(rows)), np.zeros(len(rows))
+    for path, was_there in paths.as_on_past_days(rows, fade):
+        total += np.where(was_there, _worth_on(path, revenue, per_usd), 0.0)
+        days += was_there
+    mean: Floats = np.divide(total, days, out=np.full(len(rows), np.nan), where=days > 0)
+    return mean
+
+
+def _worth_on(path: Floats, revenue: Floats, per_usd: Floats) -> Floats:
+    """D in wakes before the first interval of `[steps, rows]` prices, with a whole wake after the last."""
+    worth = np.ones(len(revenue))
+    for prices in path[::-1]:
+        worth = np.clip((revenue - prices) * per_usd + worth, 0.0, 1.0)
+    return worth
+
+
+def _last(happened: npt.NDArray[np.bool_]) -> Ints:
     """By row the last row, itself included, in which something happened; far back where it never did."""
-    rows: npt.NDArray[np.int64] = np.maximum.accumulate(np.where(happened, np.arange(len(happened)), -LONGEST_SINCE))
+    rows: Ints = np.maximum.accumulate(np.where(happened, np.arange(len(happened)), -LONGEST_SINCE))
     return rows
 
 
@@ -133,35 +144,41 @@ class Lesson:
 class WaitingModel:
     """Predicts what an interval comes to, in wakes. `trained_until`: nothing that was known later is in it."""
 
-    bag: tuple[Regressor, ...]
+    regressor: Regressor
     trained_until: datetime
+    columns: tuple[str, ...] = ()  # that it was learnt from
 
     def predict(self, outlook: Outlook) -> Floats:
-        """The mean of the bag, for every interval of an outlook."""
-        rows = outlook.matrix(np.arange(len(outlook.wake_usd)))
-        with threadpool_limits(1):
-            predicted = sum((each.predict(rows) for each in self.bag), np.zeros(len(rows)))
-        return predicted / len(self.bag)
+        """For every interval of an outlook."""
+        return self.regressor.predict(outlook.matrix(np.arange(len(outlook.wake_usd))))
 
 
 def learn(
-    lessons: Sequence[Lesson], trained_until: datetime, progress: Callable[[int, int], None] = lambda *_: None
+    lessons: Iterable[Lesson], trained_until: datetime, progress: Callable[[int, int], None] = lambda *_: None
 ) -> WaitingModel:
-    """A model from lessons that all ended by `trained_until`; the same lessons give the same model."""
-    from sklearn.ensemble import HistGradientBoostingRegressor  # takes a second to import
+    """A model from lessons that all ended by `trained_until`; the same lessons give the same model. They are taken one by one.
 
-    random = np.random.default_rng(0)
-    parts = [_sample(lesson, random) for lesson in lessons]
+    The bag's mean, as arrays: what is evaluated live is what is evaluated in the back-test.
+    """
+    from sklearn.ensemble import HistGradientBoostingRegressor  # takes a second to import
+    from threadpoolctl import threadpool_limits
+
+    random, parts, outlook = np.random.default_rng(0), [], None
+    for lesson in lessons:
+        outlook = lesson.outlook
+        parts.append(_sample(lesson, random))
+    if outlook is None:
+        raise ConfigError("no lessons: a model is learnt from prices of two weeks or more")
     rows, came_to = (np.concatenate(column) for column in zip(*parts, strict=True))
     rows[:, np.isnan(rows).all(axis=0)] = 0.0  # no day-ahead price anywhere: scikit-learn can't bin a column of nothing
     bag = []
     with threadpool_limits(1):  # two threads on busy cores wait for each other most of the time
         for seed in range(BAG):
             progress(seed, BAG)
-            trees = HistGradientBoostingRegressor(random_state=seed, monotonic_cst=lessons[0].outlook.signs, **TREES)
+            trees = HistGradientBoostingRegressor(random_state=seed, monotonic_cst=outlook.signs, **TREES)
             bag.append(trees.fit(rows, came_to))
     progress(BAG, BAG)
-    return WaitingModel(tuple(bag), trained_until)
+    return WaitingModel(Trees.of(*bag), trained_until, outlook.names)
 
 
 def _sample(lesson: Lesson, random: np.random.Generator) -> tuple[Matrix, Floats]:

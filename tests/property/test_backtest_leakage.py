@@ -30,7 +30,7 @@ class EveryColumn:
 
 
 STRATEGIES = (
-    AlwaysOn(), BreakEven(), Hysteresis(), Mpc(WaitingModel((EveryColumn(),), STARTS[0]))
+    AlwaysOn(), BreakEven(), Hysteresis(), Mpc(WaitingModel(EveryColumn(), STARTS[0]))
 )  # fmt: skip
 
 

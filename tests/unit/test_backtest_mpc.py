@@ -86,7 +86,7 @@ class Inverted:
 
 def test_with_the_guard_even_an_inverted_forecast_costs_a_bounded_amount():
     case = told_by_the_day_ahead_price(DAYS)
-    inverted = waiting.WaitingModel((Inverted(lesson_of(case).came_to),), DAY)
+    inverted = waiting.WaitingModel(Inverted(lesson_of(case).came_to), DAY)
     with_guard, _ = part(case, Mpc(inverted), 0)
     without, _ = part(case, Mpc(inverted, is_guarded=False), 0)
     assert with_guard > -2 * 12.0 * DAYS  # two wakes an event, and there is one a day

@@ -13,6 +13,7 @@ from hcp_pipelines.optimizer.backtest.case import Case, Known
 from hcp_pipelines.optimizer.backtest.oracle import value_of_on
 from hcp_pipelines.optimizer.backtest.series import Floats
 from hcp_pipelines.optimizer.backtest.simulate import Strikes
+from hcp_pipelines.optimizer.band import Band
 from hcp_pipelines.optimizer.waiting import Lesson, Outlook, WaitingModel, learn
 
 
@@ -35,13 +36,12 @@ class Mpc:
         Told late the model predicts the present margin too, so that the strikes hold against the last price: off = p + W/Δ,
         on = p + (W − c)/Δ.
         """
-        expected = self.model.predict(outlook_of(case)) * case.known.wake_usd / case.step_h
-        per_hour = case.known.wake_usd / case.step_h
+        worth, wake_per_hour = self.model.predict(outlook_of(case)), case.known.wake_usd / case.step_h
         if case.model is Known.AT_START:
-            off = case.known.revenue_usd_per_mwh + np.clip(expected, 0.0, per_hour)
-        else:
-            off = case.known.price_usd_per_mwh + expected
-        return Strikes(off - per_hour, off)
+            return Strikes(
+                *Band.of_worth(np.clip(worth, 0.0, 1.0)).around(case.known.revenue_usd_per_mwh, wake_per_hour)
+            )
+        return Strikes(*Band.of_worth(worth).around(case.known.price_usd_per_mwh, wake_per_hour))
 
 
 def trained(
@@ -57,7 +57,7 @@ def trained(
             "mpc has nothing to learn from: no prices of two weeks or more before the window. "
             "Start later, add a file with earlier prices (of any point), or leave mpc out (--strategy)."
         )
-    return Mpc(learn([lesson_of(case) for case in cases], trained_until, progress))
+    return Mpc(learn((lesson_of(case) for case in cases), trained_until, progress))
 
 
 def outlook_of(case: Case) -> Outlook:

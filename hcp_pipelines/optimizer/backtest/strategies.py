@@ -14,7 +14,7 @@ import numpy as np
 from hcp_pipelines.optimizer.backtest.case import Case, Known
 from hcp_pipelines.optimizer.backtest.oracle import value_of_on
 from hcp_pipelines.optimizer.backtest.simulate import Strikes, simulate
-from hcp_pipelines.optimizer.steps import SLEEP_SHARE, WAKE_SHARE
+from hcp_pipelines.optimizer.band import PLAIN, Band
 
 WAKE_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 SLEEP_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
@@ -75,8 +75,8 @@ class BreakEven:
 class Hysteresis:
     """Sleeps when the margin is below −`sleep_share`·c/Δ, wakes when it is above `wake_share`·c/Δ (c: a wake of one MW)."""
 
-    wake_share: float = WAKE_SHARE
-    sleep_share: float = SLEEP_SHARE
+    wake_share: float = PLAIN.wake_share
+    sleep_share: float = PLAIN.sleep_share
     name: str = "hysteresis"
     is_guarded: bool = False
     trained_until: datetime | None = None
@@ -84,7 +84,8 @@ class Hysteresis:
     def strikes(self, case: Case) -> Strikes:
         """A band around the revenue."""
         revenue, per_hour = case.known.revenue_usd_per_mwh, case.known.wake_usd / case.step_h
-        return Strikes(revenue - self.wake_share * per_hour, revenue + self.sleep_share * per_hour)
+        shares = (np.full(len(case), share) for share in (self.wake_share, self.sleep_share))
+        return Strikes(*Band(*shares).around(revenue, per_hour))
 
 
 @dataclass(frozen=True)

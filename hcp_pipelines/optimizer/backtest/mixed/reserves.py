@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.hours import Hours
+from hcp_pipelines.forecasting.trees import Regressor
 from hcp_pipelines.optimizer.backtest.series import Floats, Ints
-from hcp_pipelines.optimizer.waiting import Regressor
 
 WORTHS = (25.0, 35.0, 45.0, 60.0, 80.0, 100.0, 130.0, 170.0)
 MOST_USD_PER_MWH = (

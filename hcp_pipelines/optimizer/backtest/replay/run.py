@@ -29,7 +29,8 @@ from hcp_pipelines.optimizer.backtest.run import strategy_of
 from hcp_pipelines.optimizer.backtest.series import Ints
 from hcp_pipelines.optimizer.backtest.simulate import simulate
 from hcp_pipelines.optimizer.backtest.strategies import Hysteresis, Strategy
-from hcp_pipelines.optimizer.steps import INTERVAL_H, SLEEP_SHARE, WAKE_SHARE
+from hcp_pipelines.optimizer.band import PLAIN
+from hcp_pipelines.optimizer.steps import INTERVAL_H
 from hcp_pipelines.policy.arrays import compile_policy
 from hcp_pipelines.policy.evaluate import evaluate
 from hcp_pipelines.policy.guard import GuardState
@@ -39,7 +40,7 @@ REALISED, PUBLISHED = "realised", "published"
 NAMES = ("always_on", "break_even", "hysteresis", "mpc", PUBLISHED, "oracle")
 NEEDED = ("break_even", "oracle")
 OWN_BAND = Hysteresis(
-    WAKE_SHARE * STEP_H / INTERVAL_H, SLEEP_SHARE * STEP_H / INTERVAL_H
+    PLAIN.wake_share * STEP_H / INTERVAL_H, PLAIN.sleep_share * STEP_H / INTERVAL_H
 )  # the live policies', by these steps
 
 

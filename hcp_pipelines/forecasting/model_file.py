@@ -1,0 +1,101 @@
+"""A learnt model as bytes that run no code when they are read: a .npz of plain arrays, bounded and checked by digest.
+
+Metadata is JSON in an array of bytes. The same model gives the same bytes; where they are kept is said elsewhere.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+
+import numpy as np
+
+from hcp_pipelines.domain.errors import ModelError
+from hcp_pipelines.forecasting.trees import Trees
+
+FORMAT = 1
+MOST_BYTES = 16 << 20  # thirty times what eight bags of a hundred trees take
+ARRAYS: Mapping[str, str] = {
+    "first_node": "<i4", "feature": "<i2", "threshold": "<f4", "missing_left": "|b1", "left": "<i4", "right": "<i4",
+    "value": "<f8",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """Trees and what a reader must know of them. `columns`: what they were learnt from, in order.
+
+    `step_minutes` and `delay` (intervals by which the newest price is old) say which question they answer.
+    """
+
+    name: str
+    trees: Trees
+    columns: tuple[str, ...]
+    trained_until: datetime
+    step_minutes: int
+    delay: int
+    told: Mapping[str, Any] = field(default_factory=dict)  # points, days, scores: for people
+
+    def to_bytes(self) -> bytes:
+        """The model as it is kept."""
+        trees = self.trees
+        about = {
+            "format": FORMAT, "name": self.name, "trained_until": self.trained_until.isoformat(), "baseline": trees.baseline,
+            "columns": self.columns, "step_minutes": self.step_minutes, "delay": self.delay, "told": self.told,
+        }  # fmt: skip
+        text = json.dumps(about, sort_keys=True, allow_nan=False).encode()
+        arrays = {name: getattr(trees, name).astype(kind) for name, kind in ARRAYS.items()}
+        kept = io.BytesIO()
+        np.savez(kept, about=np.frombuffer(text, dtype=np.uint8), **arrays)
+        return kept.getvalue()
+
+    @classmethod
+    def from_bytes(cls, kept: bytes, digest: str) -> Self:
+        """The model of some bytes that have a SHA-256 digest.
+
+        Raises:
+            ModelError: other bytes than were kept, too many, or not this format.
+        """
+        found = digest_of(kept)
+        if found != digest:
+            raise ModelError(f"its digest is {found[:12]}…, {digest[:12]}… was kept: it is not what was promoted")
+        try:
+            arrays = _read(kept)
+            about = json.loads(arrays["about"].tobytes())
+            if about["format"] != FORMAT:
+                raise ModelError(f"it has format {about['format']}: this version reads {FORMAT}")
+            trees = Trees(len(about["columns"]), float(about["baseline"]), *(arrays[name] for name in ARRAYS))
+            return cls(
+                about["name"], trees, tuple(about["columns"]), datetime.fromisoformat(about["trained_until"]),
+                int(about["step_minutes"]), int(about["delay"]), about["told"],
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise ModelError(f"it can't be read as a model: {type(error).__name__}: {error}") from error
+
+
+def digest_of(kept: bytes) -> str:
+    """SHA-256 of a model's bytes, hexadecimal."""
+    return hashlib.sha256(kept).hexdigest()
+
+
+def _read(kept: bytes) -> dict[str, np.ndarray]:
+    """The arrays, each of the kind it must have; nothing is unpacked that says it is too large."""
+    _refuse_large(len(kept))
+    with zipfile.ZipFile(io.BytesIO(kept)) as packed:
+        _refuse_large(sum(each.file_size for each in packed.infolist()))
+    with np.load(io.BytesIO(kept), allow_pickle=False) as packed_arrays:
+        arrays = {name: packed_arrays[name] for name in ("about", *ARRAYS)}
+    for name, array in arrays.items():
+        kind = np.dtype(ARRAYS.get(name, "|u1"))
+        if array.dtype != kind or array.ndim != 1:
+            raise ModelError(f"{name} is {array.dtype} of {array.ndim} dimensions: must be {kind} of one")
+    return arrays
+
+
+def _refuse_large(size: int) -> None:
+    if size > MOST_BYTES:
+        raise ModelError(f"it has {size:,} bytes: at most {MOST_BYTES:,}")
