@@ -15,6 +15,7 @@ from hcp_pipelines.fleet.document import FacilityFile
 
 Location = tuple[str | int, ...]
 TEXT_MAX_CHARS = 1_000_000
+NESTED_MAX = 20
 _HELP = "docs/facility-file.md describes the file."
 
 __all__ = ["FacilityFile", "dump_facility", "load_facility", "parse_facility"]
@@ -42,10 +43,8 @@ def parse_facility(text: str, name: str = "facility file") -> FacilityFile:
     if len(text) > TEXT_MAX_CHARS:
         raise ConfigError(f"{name}: {len(text)} characters; the limit is {TEXT_MAX_CHARS}. {_HELP}")
     try:
-        _refuse_aliases(text, name)
+        _refuse_unfolding(text, name)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except RecursionError:
-        raise ConfigError(f"{name}: nested too deep. {_HELP}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -67,9 +66,14 @@ def dump_facility(facility: FacilityFile) -> str:
     return header + yaml.safe_dump(facility.document(), sort_keys=False, allow_unicode=True, width=120)
 
 
-def _refuse_aliases(text: str, name: str) -> None:
-    """A few lines of aliases of aliases unfold to more than a machine can hold; no facility file needs one."""
+def _refuse_unfolding(text: str, name: str) -> None:
+    """Aliases of aliases unfold to more than a machine can hold, and deep nesting takes hours; no facility file needs either."""
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > NESTED_MAX:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise ConfigError(f"{name}:{line}: nested too deep: the limit is {NESTED_MAX} levels. {_HELP}")
         if isinstance(event, yaml.AliasEvent):
             line = event.start_mark.line + 1 if event.start_mark else 1
             raise ConfigError(f"{name}:{line}: the alias *{event.anchor} is not taken: write it out. {_HELP}")

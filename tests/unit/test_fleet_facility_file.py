@@ -116,7 +116,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for 
     [
         (BOMB, "site.yaml:2: the alias \\*a0 is not taken"),
         ("a: &a [*a]", "site.yaml:1: the alias \\*a is not taken"),
-        ("a: " + "[" * 5000 + "]" * 5000, "site.yaml: nested too deep"),
+        ("a: " + "[" * 5000 + "]" * 5000, "site.yaml:1: nested too deep: the limit is 20"),
         ("# " + "x" * 1_000_000, "site.yaml: 1000002 characters; the limit is 1000000"),
     ],
 )
