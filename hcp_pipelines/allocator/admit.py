@@ -5,7 +5,7 @@ from datetime import datetime
 
 import numpy as np
 
-from hcp_pipelines.allocator.decide import InForce
+from hcp_pipelines.allocator.decide import InForce, Limits
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.domain.ticks import Stream
@@ -50,7 +50,7 @@ def judge(
         basis_tick_id_in_force=owner.following.newest_basis - is_predecessors,  # that one is taken again
         site_cap_mw=site.capacity_mw,
         feeder_caps_mw=site.feeder_caps_mw,
-        max_input_age_s=_max_ages_s(candidate, settings),
+        max_input_age_s=_max_ages_s(candidate, owner.following.limits),
         armed_floor_mw=owner.obligations.floor_mw(),
         max_policy_jump_mw=math.inf if is_approved else settings.max_policy_jump_mw,
         jump_mw=jump_mw(owner, candidate, book, now),
@@ -60,11 +60,11 @@ def judge(
     return admit(candidate.policy, context)
 
 
-def _max_ages_s(candidate: InForce, settings: Settings) -> dict[str, float]:
+def _max_ages_s(candidate: InForce, limits: Limits) -> dict[str, float]:
     """By stream that the policy rests on, simulated seconds."""
-    ages = {Stream.POWER_RT_LMP.value: settings.price_staleness_s}
+    ages = {Stream.POWER_RT_LMP.value: limits.power_staleness_s}
     if candidate.rests_on_bitcoin:
-        ages[Stream.BTC_USD.value] = settings.btc_staleness_s
+        ages[Stream.BTC_USD.value] = limits.bitcoin_staleness_s
     return ages
 
 

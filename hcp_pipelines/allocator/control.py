@@ -51,7 +51,7 @@ class FacilityControl:
 
     def __init__(self, site: Site, lease: Lease, wiring: Wiring, hooks: Hooks) -> None:
         self.site, self.lease = site, lease
-        self.owner = Owner(site, lease.epoch, wiring.clock, hooks.limits)
+        self.owner = Owner(site, lease.epoch, wiring.clock, hooks.limits.of(site.staleness))
         self._wiring, self._hooks = wiring, hooks
         self._returns = Returns(self.owner, lease, wiring)
         self._remembered: dict[str, object] = {}

@@ -4,7 +4,7 @@ Which devices carry it out, and how many of them now, is planned in `policy.wave
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from hcp_pipelines.allocator.health import InputAges, Phase, Step
@@ -12,6 +12,7 @@ from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.domain.modes import ReasonCode
 from hcp_pipelines.economics.mining import HASHPRICE
+from hcp_pipelines.fleet.document import Staleness
 from hcp_pipelines.policy.arrays import CompiledPolicy, Ints
 from hcp_pipelines.policy.evaluate import evaluate
 from hcp_pipelines.policy.fallback import fallback_targets
@@ -52,6 +53,15 @@ class Limits:
     bitcoin_staleness_s: float
     hold_s: float
     unasked_mw: float = 0.0  # in a facility in `approve`
+
+    def of(self, own: Staleness) -> "Limits":
+        """Those of a facility whose file has some of its own."""
+        return replace(
+            self,
+            power_staleness_s=own.power_price_s or self.power_staleness_s,
+            bitcoin_staleness_s=own.btc_price_s or self.bitcoin_staleness_s,
+            hold_s=own.hold_s or self.hold_s,
+        )
 
 
 @dataclass(frozen=True)

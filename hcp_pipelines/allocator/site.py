@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hcp_pipelines.domain.modes import STATE_COUNT, ControlMode, DeviceState, DispatchRegime
+from hcp_pipelines.fleet.document import Staleness
 from hcp_pipelines.fleet.inventory import FacilityInventory
 from hcp_pipelines.fleet.ramps import ramp_limits
 from hcp_pipelines.policy.arrays import Floats
@@ -37,6 +38,7 @@ class Site:
     fall_s: Floats  # [g, s] simulated seconds it usually takes to arrive from above
     ramps: tuple[RampLimit, ...]
     address: str  # gRPC target of the gateway
+    staleness: Staleness  # its own limits for old prices
 
     @property
     def ramp_window_s(self) -> float:
@@ -80,4 +82,5 @@ def site_of(inventory: FacilityInventory, portfolio_mw: float, address: str) -> 
         fall_s=fall,
         ramps=ramp_limits(inventory.ramps, inventory.capacity_mw / portfolio_mw),
         address=address,
+        staleness=inventory.document.staleness,
     )
