@@ -5,11 +5,10 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from assets.ercot import DAILY_UTC
-from assets.ticks import table
+from assets.daily import DAILY_UTC
 from hcp_pipelines.orchestration.consensus import bitcoin_of_day
 from hcp_pipelines.orchestration.forecasting import DayForecast, coincident_peaks, forecast_scores, price_quantiles
-from hcp_pipelines.orchestration.io_managers import PARTITION_COLUMN
+from hcp_pipelines.orchestration.io_managers import PARTITION_COLUMN, shown
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.watching import judge_forecasts
 
@@ -45,7 +44,7 @@ def core_bitcoin__consensus(context: dg.AssetExecutionContext, platform: Platfor
     found = bitcoin_of_day(platform.settings(), _day(context), platform.clock().now())
     without = found.filter(pl.col("price_usd").is_null())
     why = without["reason"].last() if len(without) else ""
-    context.add_output_metadata({"newest": table(found.tail(5)), "without_price": len(without), "why": str(why)})
+    context.add_output_metadata({"newest": shown(found.tail(5)), "without_price": len(without), "why": str(why)})
     return found
 
 
@@ -57,14 +56,15 @@ def core_bitcoin__consensus(context: dg.AssetExecutionContext, platform: Platfor
 def core_power__forecast_scores(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
     """Pinball loss, coverage and MAE beside the baselines' of a day's hours: one row a settlement point, method and horizon."""
     found = forecast_scores(platform.settings(), _day(context), platform.clock().now())
-    context.add_output_metadata({"scores": table(found.select(found.columns[:12]))})
+    context.add_output_metadata({"scores": shown(found.select(found.columns[:12]))})
     return found
 
 
 @dg.asset_check(asset=core_power__forecast_scores)
 def forecasts_are_fresh_and_cover(platform: Platform) -> dg.AssetCheckResult:
-    """The newest forecast is of the last day, and four in five prices of the last week came to lie in its 80 % interval."""
-    found = judge_forecasts(platform.settings(), platform.clock().now())
+    """The newest forecast is of the last two hours, and four in five prices of the last week lie in their 80 % interval."""
+    clock = platform.clock()
+    found = judge_forecasts(platform.settings(), clock.now(), clock.speed)
     warn = dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(passed=found.passed, severity=warn, metadata=found.told, description=found.why)
 
@@ -76,7 +76,7 @@ def _day(context: dg.AssetExecutionContext) -> Any:
 
 def _of_day(context: dg.AssetExecutionContext, found: DayForecast) -> pl.DataFrame:
     """The table; what a reader must know of it stands at the materialization."""
-    context.add_output_metadata({**found.told, "first_rows": table(found.table)})
+    context.add_output_metadata({**found.told, "first_rows": shown(found.table)})
     if found.told["method"] != "boosted_trees":
         context.log.info(f"{found.told['method']}: {found.told['why']}")
     return found.table

@@ -1,4 +1,4 @@
-"""Jobs and schedules of the analytics location."""
+"""Jobs and schedules of the analytics location, whose executor is that of its definitions: in one process."""
 
 import dagster as dg
 
@@ -9,7 +9,6 @@ marts_job = dg.define_asset_job(
     selection=dg.AssetSelection.groups("switches", "marts"),
     tags={"hcp/kind": "marts"},
     description="Create or refresh staging, core and marts, and test them (dbt build).",
-    executor_def=dg.in_process_executor,
 )
 
 explanations_job = dg.define_asset_job(
@@ -17,7 +16,6 @@ explanations_job = dg.define_asset_job(
     selection=dg.AssetSelection.groups("explanations"),
     tags={"hcp/kind": "explanations"},
     description="Draw each facility's merit order and say why its newest policy asks for what it asks for.",
-    executor_def=dg.in_process_executor,
 )
 
 backtest_job = dg.define_asset_job(
@@ -25,7 +23,6 @@ backtest_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets("raw_hcp__backtests"),
     tags={"hcp/kind": "backtest"},
     description="Back-test a preset or a facility on recorded series; its configuration says what, when and which strategies.",
-    executor_def=dg.in_process_executor,
 )
 
 replay_job = dg.define_asset_job(
@@ -33,7 +30,6 @@ replay_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets("raw_hcp__replays"),
     tags={"hcp/kind": "backtest"},
     description="What strategies would have earned at a facility on the platform's own recorded history; say which and when.",
-    executor_def=dg.in_process_executor,
 )
 
 explanations_schedule = dg.ScheduleDefinition(

@@ -5,19 +5,32 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from assets.ercot import DAILY_UTC
+from assets.daily import DAILY_UTC
+from assets.forecasts import core_power__forecast_scores
 from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.orchestration.watching import FORECASTS_EVERY
 
-EVERY = timedelta(minutes=30)
 MOST_DAYS = 3
+
+TAGS = {"hcp/kind": "forecasts"}
 
 forecasts_job = dg.define_asset_job(
     "forecasts_job",
     selection=dg.AssetSelection.groups("forecasts"),
     partitions_def=DAILY_UTC,
-    tags={"hcp/kind": "forecasts"},
+    tags=TAGS,
     description="Forecast a day of the world as of each of its hours: power prices, peaks, bitcoin's consensus; and score it.",
-    executor_def=dg.in_process_executor,
+)
+
+forecasts_check_job = dg.define_asset_job(
+    "forecasts_check_job",
+    selection=dg.AssetSelection.checks_for_assets(core_power__forecast_scores),
+    tags=TAGS,
+    description="Say whether the forecasts are fresh, also where no run makes any.",
+)
+
+forecasts_check_schedule = dg.ScheduleDefinition(
+    job=forecasts_check_job, cron_schedule="2 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
 )
 
 
@@ -32,6 +45,6 @@ def forecasts_schedule(platform: Platform) -> Iterator[dg.RunRequest]:
 def days_to_forecast(now: datetime, speed: float) -> list[datetime]:
     """The world's days from the last evaluation until now, oldest first, at most three."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    since = min(now - EVERY * speed, now)
+    since = min(now - FORECASTS_EVERY * speed, now)
     days = [today - timedelta(days=n) for n in range(MOST_DAYS)]
     return [day for day in reversed(days) if day + timedelta(days=1) > since]

@@ -10,7 +10,7 @@ import polars as pl
 from hcp_pipelines.cli.common import bars, instant, print_json, print_table
 from hcp_pipelines.forecasting.baselines import POINT_FORECASTS, learn_baseline
 from hcp_pipelines.forecasting.peak_scores import peak_scores
-from hcp_pipelines.forecasting.quantile_scores import scores, skill
+from hcp_pipelines.forecasting.quantile_scores import scores, shares_below, skill
 from hcp_pipelines.forecasting.quantiles import learn
 from hcp_pipelines.forecasting.rolling import rolling_forecasts
 from hcp_pipelines.optimizer.backtest.folder import Sources
@@ -54,12 +54,14 @@ def power(folder: Path, point: str, start: datetime, end: datetime, every_h: int
         plain = rolling_forecasts(series, (start, end), learn_baseline, every_h=every_h)
     found = scores(table).with_columns(anchor_pinball_usd_per_mwh=scores(plain)["pinball_usd_per_mwh"])
     beside = {name: each for name in POINT_FORECASTS if (each := skill(table, name)) is not None}
+    below = {f"{level:g}": share for level, share in shares_below(table).items()}
     if as_json:
         of_all = {name: dict(zip(("value", "low", "high"), each, strict=True)) for name, each in beside.items()}
         about = {"point": point, "from": start, "to": end, "every_h": every_h, "seed": seed, "missing": missing}
-        print_json(about | {"rmae": of_all, "scores": found.to_dicts()})
+        print_json(about | {"rmae": of_all, "below": below, "scores": found.to_dicts()})
         return
     _print(f"{point}, {start:%Y-%m-%dT%H:%MZ} to {end:%Y-%m-%dT%H:%MZ}, asked every {every_h} h", found)
+    click.echo("prices below each quantile: " + ", ".join(f"{share:.2f} of {level}" for level, share in below.items()))
     for name, (value, low, high) in beside.items():
         click.echo(f"MAE over that of {name}: {value:.3f} (90 %: {low:.3f} to {high:.3f}, weeks drawn anew)")
     if missing:

@@ -23,9 +23,9 @@ def peak_scores(
     """A row a local month of the window that is charged for (`months`, 1 to 12) and recorded to its end.
 
     Returns:
-        `month`, `peak_at`; for `begun` (as hours begin) and `ahead` (the day before): `chance_…` of the peak's hour, `rank_…`
-        (1: no hour was given more), `sum_…` over the month, which is 1 if calibrated, `hours_…` with a chance of 1 % or more,
-        and `skill_…`: 1 less the Brier score over that of giving every hour the same chance.
+        `month`, `hours` of it in the window, `peak_at`; for `begun` (as hours begin) and `ahead` (the day before): `chance_…`
+        of the peak's hour, `rank_…` (1: no hour was given more), `sum_…` over the month, which is 1 if calibrated,
+        `hours_…` with a chance of 1 % or more, and `skill_…`: 1 less the Brier score over that of equal chances.
 
     Raises:
         ConfigError: no such month, or no season ended before one.
@@ -49,7 +49,7 @@ def peak_scores(
 
 def _scored(hours: Hours, rows: Ints, is_peak: np.ndarray, chances: tuple[Floats, Floats]) -> dict[str, object]:
     at = instant(int(hours.starts_us[rows[is_peak.argmax()]]))
-    scored: dict[str, object] = {"month": f"{at:%Y-%m}", "peak_at": at}
+    scored: dict[str, object] = {"month": f"{at:%Y-%m}", "hours": len(rows), "peak_at": at}
     same = np.mean((is_peak - is_peak.mean()) ** 2)
     for name, chance in zip(("begun", "ahead"), chances, strict=True):
         own = float(chance[is_peak][0])

@@ -57,6 +57,13 @@ def empty_scores() -> pl.DataFrame:
     return pl.DataFrame(schema=keys | {"forecasts": pl.UInt32()} | dict.fromkeys(floats, pl.Float64()))
 
 
+def shares_below(table: pl.DataFrame) -> dict[float, float]:
+    """The share of prices at or below the quantile of each level: the level itself, where calibrated. Empty without prices."""
+    settled = table.filter(PRICE.is_finite())
+    shares = settled.select((pl.col(column) >= PRICE).mean().alias(column) for column in LEVEL_COLUMNS)
+    return dict(zip(LEVELS, shares.row(0), strict=True)) if len(settled) else {}
+
+
 def skill(table: pl.DataFrame, baseline: str, days: int = 7, draws: int = 1000) -> tuple[float, float, float] | None:
     """Relative MAE to a baseline with a 90 % interval, from blocks of days drawn anew, over the rows where it is known.
 

@@ -136,7 +136,7 @@ def test_a_little_history_gives_the_baseline_and_its_scores(world):
     scored = forecast_scores(world, day, NOW)
     assert scored.filter(pl.col("horizon") == "all")["forecasts"].to_list() == [6 + 5 + 4 + 3 + 2 + 1]
     put(world, "core.power__forecast_scores", scored)
-    check = judge_forecasts(world, NOW)
+    check = judge_forecasts(world, NOW, 1.0)
     assert check.passed
     assert "21 forecasts in a week are too few to judge" in check.why
 
@@ -179,14 +179,17 @@ def test_bitcoin_over_three_exchanges_one_off_one_stuck(world):
     put(world, "raw.price_ticks", ticks(pl.concat(venues)))
     _, told = materialize(world, forecasts.core_bitcoin__consensus)
     table = rows(world, "core.bitcoin__consensus", "start_at")
-    assert told["core_bitcoin__consensus"]["without_price"] == 0
+    assert told["core_bitcoin__consensus"]["without_price"] == 17
     assert len(table) == 77
     early = table.filter(pl.col("start_at") == DAY + timedelta(minutes=30)).row(0, named=True)
     assert early["venues"] == "coinbase, kraken"
     assert "+8.0% off the median" in early["rejected"]
-    last = table.row(70, named=True)
-    assert last["price_usd"] == pytest.approx(walk[350])
-    assert "last trade" in last["rejected"]
+    alone = table.row(58, named=True)  # kraken is stale since minute 179, and what the two agreed on tells who is right
+    assert alone["price_usd"] == pytest.approx(walk[290])
+    assert "last trade" in alone["rejected"]
+    last = table.row(70, named=True)  # for two hours
+    assert last["price_usd"] is None
+    assert "two exchanges contradict each other" in last["reason"]
 
 
 def test_the_schedule_asks_for_the_world_s_day(world):

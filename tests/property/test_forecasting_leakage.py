@@ -74,10 +74,35 @@ def test_what_is_learnt(how, monkeypatch):
     for t, whole, other in drawn(how):
         until = instant(int(whole.hours.starts_us[t]))
         if t > 24 * 8:
-            for one, two in zip(training_rows([whole], until)[1:], training_rows([other], until)[1:], strict=True):
-                assert one.tobytes() == two.tobytes()
+            one, two = (training_rows([series], until) for series in (whole, other))
+            for name in ("rows", "came_to", "horizon", "is_held"):
+                assert getattr(one, name).tobytes() == getattr(two, name).tobytes(), name
         one, two = (learn_baseline([series], until) for series in (whole, other))
         assert one.errors_usd_per_mwh.tobytes() == two.errors_usd_per_mwh.tobytes()
+
+
+def test_what_is_held_back_for_calibration_changes_no_tree_and_nothing_later_changes_the_shifts(monkeypatch):
+    """The trees' own rows are the same whatever the hours held back came to; the shifts are not."""
+    monkeypatch.setattr(quantiles, "LEAST_HOURS", 24)
+    monkeypatch.setattr(quantiles, "_trees", lambda lessons, seed: tuple(EveryColumn() for _ in LEVELS))
+    random, moved = np.random.default_rng(4), []
+    for t, whole, other in drawn("shuffle"):
+        until = instant(int(whole.hours.starts_us[t]))
+        if t <= 24 * 9:
+            continue  # a week before the first lesson, and two days of them
+        held = t - int(np.isfinite(whole.real_time[:t]).sum()) // 4
+        prices = changed(whole.real_time, (np.arange(len(whole.hours)) >= held), "shuffle", random)
+        slices = replace(whole, real_time=prices)
+        one, two = (training_rows([series], until) for series in (whole, slices))
+        assert one.is_held.any()
+        for name in ("rows", "came_to"):
+            learnt = (getattr(each, name)[~each.is_held].tobytes() for each in (one, two))
+            assert len(set(learnt)) == 1, name
+        shifts = [quantiles.learn([series], until).shifts.tobytes() for series in (whole, other, slices)]
+        assert shifts[0] == shifts[1]
+        moved.append(shifts[0] != shifts[2])
+    assert all(moved)
+    assert len(moved) > 5
 
 
 def test_asking_an_hour_too_early_would_be_noticed():

@@ -34,6 +34,7 @@ def test_a_model_that_knows_nothing_has_no_skill_and_one_that_knows_all_has_all(
     found = peak_scores(hours, SEASON, CHARGED, nothing)
     assert found["month"].to_list() == ["2024-06", "2024-07"]
     assert asked == [datetime(2024, 6, 1, 5, tzinfo=UTC), datetime(2024, 7, 1, 5, tzinfo=UTC)]
+    assert found["hours"].to_list() == [720, 19 + 30 * 24]  # the window ends five hours before the local month
     assert found["skill_begun"].to_list() == pytest.approx([0, 0], abs=1e-9)
     assert found["sum_begun"].to_list() == pytest.approx([1, 1])
     for name, value in (("skill", 1), ("chance", 1), ("rank", 1), ("sum", 1), ("hours", 1)):

@@ -1,6 +1,7 @@
 """Power-price quantiles: what is learnt, what is fallen back on, how it is scored, and the command."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -22,11 +23,12 @@ from hcp_pipelines.forecasting.baselines import (
     pairs,
     point_forecast,
 )  # fmt: skip
+from hcp_pipelines.forecasting.conformal import conformal_shifts, no_shifts
 from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.forecasting.power_forecast import COLUMNS, LEVEL_COLUMNS, best_forecast, forecast_table
-from hcp_pipelines.forecasting.quantile_scores import scores, skill
+from hcp_pipelines.forecasting.quantile_scores import scores, shares_below, skill
 from hcp_pipelines.forecasting.quantiles import learn
-from hcp_pipelines.forecasting.rolling import rolling_forecasts
+from hcp_pipelines.forecasting.rolling import rolling_forecasts, with_prices
 from tests.support.mixed import power_series
 from tests.support.recorded import DAY, random_prices, real_folder, write_folder
 
@@ -106,14 +108,54 @@ def test_a_column_that_is_no_longer_recorded_is_not_leant_on(small_trees):
     assert "load" in model.columns
 
 
+def straying(hours, calm_h):
+    """A series whose prices stray from the day-ahead ones three times as far after its calm hours, more late in the day."""
+    series, random = power_series(hours), np.random.default_rng(3)
+    spread = np.where(np.arange(hours) < calm_h, 3.0, 9.0) * (1 + series.hours.local_hour / 12)
+    real_time = series.day_ahead + spread * random.standard_normal(hours)
+    return replace(series, real_time=real_time, last_interval=real_time)
+
+
+def test_bands_that_are_too_narrow_for_the_last_weeks_are_made_to_cover(small_trees):
+    series = straying(24 * 120, calm_h=24 * 72)
+    model = learn([series], at(series, 100))
+    asked = np.arange(24 * 100, 24 * 116, 3)
+    tables = [rolled(each, series, asked) for each in (replace(model, shifts=no_shifts()), model)]
+    before, after = (scores(each).row(-1, named=True) for each in tables)
+    assert before["coverage_80"] < 0.6
+    assert after["coverage_80"] == pytest.approx(0.8, abs=0.05)
+    assert after["coverage_90"] == pytest.approx(0.9, abs=0.05)
+    assert after["pinball_usd_per_mwh"] < before["pinball_usd_per_mwh"]
+    assert shares_below(tables[1]) == pytest.approx(dict(zip(LEVELS, LEVELS, strict=True)), abs=0.05)
+    assert (np.diff(tables[1].select(LEVEL_COLUMNS).to_numpy(), axis=1) >= 0).all()
+
+
+def rolled(model, series, asked):
+    return with_prices(forecast_table(model, series, asked), series)
+
+
+def test_shifts_are_what_each_level_missed_by_horizon():
+    random = np.random.default_rng(0)
+    came_to, horizon = random.normal(1.0, 2.0, 6000), np.arange(6000) % 6
+    came_to[horizon == 3] += 5
+    found = np.zeros((6000, len(LEVELS)))
+    shifts = conformal_shifts(found, came_to, horizon)
+    for n in range(6):
+        assert [(came_to[horizon == n] <= shift).mean() for shift in shifts[n]] == pytest.approx(LEVELS, abs=0.01)
+    few = conformal_shifts(found[:400], came_to[:400], horizon[:400])
+    assert np.ptp(few, axis=0).tolist() == [0.0] * len(LEVELS)  # fewer than 100 each: as all together
+    assert not conformal_shifts(found[:99], came_to[:99], horizon[:99]).any()
+
+
 def test_many_points_are_sampled_the_same_again(monkeypatch):
     lessons = [power_series(24 * 45, seed=n) for n in range(3)]
     until = at(lessons[0], 40)
-    whole = quantiles.training_rows(lessons, until)[1]
+    whole = quantiles.training_rows(lessons, until).rows
     monkeypatch.setattr(quantiles, "MOST_ROWS", 3000)
-    _, rows, came_to = quantiles.training_rows(lessons, until)
-    assert len(rows) == len(came_to) == pytest.approx(3000, rel=0.1)
-    assert rows.tobytes() == quantiles.training_rows(lessons, until)[1].tobytes()
+    found = quantiles.training_rows(lessons, until)
+    rows = found.rows
+    assert len(rows) == len(found.came_to) == len(found.horizon) == len(found.is_held) == pytest.approx(3000, rel=0.1)
+    assert rows.tobytes() == quantiles.training_rows(lessons, until).rows.tobytes()
     assert {row.tobytes() for row in rows} <= {row.tobytes() for row in whole}
     assert np.isfinite(rows).any(axis=0).all()
 
@@ -167,7 +209,11 @@ def test_the_command_says_what_the_folder_lacks(tmp_path, small_trees):
     assert told["scores"][-1]["horizon"] == "all"
     assert told["rmae"]["naive"]["low"] <= told["rmae"]["naive"]["value"] <= told["rmae"]["naive"]["high"]
     assert "ercot_load_mw" in told["missing"]
-    assert "note: no file has ercot_load_mw" in CliRunner().invoke(cli, arguments, catch_exceptions=False).stdout
+    assert list(told["below"]) == [f"{level:g}" for level in LEVELS]
+    assert list(told["below"].values()) == sorted(told["below"].values())
+    printed = CliRunner().invoke(cli, arguments, catch_exceptions=False).stdout
+    assert "note: no file has ercot_load_mw" in printed
+    assert f"prices below each quantile: {told['below']['0.05']:.2f} of 0.05, " in printed
     with pytest.raises(ConfigError, match="at least 672 are needed"):
         CliRunner().invoke(cli, [*arguments[:-6], "--from", "2024-03-05", *window[2:]], catch_exceptions=False)
 

@@ -9,7 +9,7 @@ import pytest
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting import peaks
 from hcp_pipelines.orchestration.forecasting import coincident_peaks
-from hcp_pipelines.orchestration.watching import LEAST_FORECASTS, judged
+from hcp_pipelines.orchestration.watching import LEAST_FORECASTS, greatest_age, judged
 from hcp_pipelines.settings import Settings
 from tests.support.mixed import hourly_grid
 
@@ -75,14 +75,19 @@ def test_a_first_season_and_a_day_to_come_say_so(tmp_path, recorded):
     ("newest", "forecasts", "coverage", "passed", "why"),
     [
         (None, 0, None, False, "no forecast is in the lake yet"),
-        (DAY - timedelta(hours=30), 5000, 0.8, False, "30 h old, the limit is 26 h"),
+        (DAY - timedelta(hours=2, minutes=6), 5000, 0.8, False, "2.1 h old, the limit is 2.0 h: are runs"),
         (DAY, 100, 0.2, True, f"too few to judge, {LEAST_FORECASTS} are needed"),
-        (DAY, 5000, 0.8, True, "0.80 over a week, lies in 0.6–0.95"),
-        (DAY, 5000, 0.5, False, "0.50 over a week, is out of"),
+        (DAY, 5000, 0.8, True, "0.80 over a week, lies in 0.65–0.95"),
+        (DAY, 5000, 0.64, False, "0.64 over a week, is out of"),
         (DAY, 5000, 0.99, False, "0.99 over a week, is out of"),
     ],
 )
 def test_the_check(newest, forecasts, coverage, passed, why):
-    found = judged(newest, DAY, forecasts, coverage)
+    found = judged(newest, DAY, forecasts, coverage, greatest_age(1.0))
     assert found.passed is passed
     assert why in found.why
+
+
+def test_a_faster_world_s_forecasts_may_be_older_by_what_passes_between_two_runs():
+    assert greatest_age(0.5) == greatest_age(1.0) == timedelta(hours=2)
+    assert greatest_age(60.0) == timedelta(hours=61)
