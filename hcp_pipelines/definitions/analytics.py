@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from assets import bitcoin, ercot, forecasts, grid, models, weather
+from assets import forecasts
 from assets.backtests import raw_hcp__backtests, raw_hcp__replays
 from assets.explanations import core_hcp__explanations
 from assets.switches import dbt_cli, switch_models
-from hcp_pipelines.orchestration.io_managers import HistoryIOManager, LakeIOManager
+from hcp_pipelines.orchestration.io_managers import LakeIOManager
 from hcp_pipelines.orchestration.resources import Platform, fixed
 from jobs.analytics import (
     backtest_job,
@@ -17,7 +17,6 @@ from jobs.analytics import (
     replay_job,
 )
 from jobs.forecasts import forecasts_check_job, forecasts_check_schedule, forecasts_job, forecasts_schedule
-from jobs.models import waiting_model_job, waiting_model_schedule
 from sensors.analytics import first_marts_sensor
 
 defs = dg.Definitions(
@@ -26,23 +25,16 @@ defs = dg.Definitions(
         core_hcp__explanations,
         raw_hcp__backtests,
         raw_hcp__replays,
-        *dg.load_assets_from_modules([forecasts, models, ercot, weather, bitcoin, grid]),
+        *dg.load_assets_from_modules([forecasts]),
     ],
-    asset_checks=dg.load_asset_checks_from_modules([forecasts, models]),
-    jobs=[marts_job, explanations_job, backtest_job, replay_job, forecasts_job, forecasts_check_job, waiting_model_job],
-    schedules=[
-        marts_schedule,
-        explanations_schedule,
-        forecasts_schedule,
-        forecasts_check_schedule,
-        waiting_model_schedule,
-    ],
+    asset_checks=dg.load_asset_checks_from_modules([forecasts]),
+    jobs=[marts_job, explanations_job, backtest_job, replay_job, forecasts_job, forecasts_check_job],
+    schedules=[marts_schedule, explanations_schedule, forecasts_schedule, forecasts_check_schedule],
     sensors=[first_marts_sensor],
     resources={
         "dbt": fixed(dbt_cli),
         "platform": fixed(Platform()),
         "lake": fixed(LakeIOManager()),
-        "history": fixed(HistoryIOManager()),
         "io_manager": dg.mem_io_manager,  # in place of the default, whose folder of pickles a run could choose
     },
     executor=dg.in_process_executor,
