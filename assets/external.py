@@ -19,6 +19,8 @@ def _written_by(
 
 external_assets = [
     _written_by("feed", "hcp__price_data", "Each tick as it came, with its quality.", {"postgres"}),
+    _written_by("feed", "hcp__grid_signals", "Signals of the grid: frequency, dispatch, emergencies.", {"postgres"}),
+    _written_by("operators", "hcp__grid_obligations", "Obligations sold to the grid, and their state.", {"postgres"}),
     _written_by("operators", "hcp__directives", "Overrides, curtailments, stops, locks, approvals.", {"postgres"}),
     _written_by(
         "allocator",

@@ -6,6 +6,7 @@ import dagster as dg
 import polars as pl
 
 from hcp_pipelines.optimizer.publish import Status
+from hcp_pipelines.orchestration.io_managers import shown
 from hcp_pipelines.orchestration.requests import TICK_ID_TAG
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.solving import (
@@ -19,7 +20,6 @@ from hcp_pipelines.orchestration.standing import standing_directives
 
 GROUP = "tick"
 OWNERS = ["team:decisions"]
-SHOWN_ROWS = 40
 
 
 @dg.asset(
@@ -34,7 +34,7 @@ def raw_hcp__latest_prices(context: dg.AssetExecutionContext, platform: Platform
     with platform.connection() as connection:
         now = platform.clock().now()
         prices = latest_prices(connection, now)
-    context.add_output_metadata({"prices": table(prices), "newest_tick_id": context_of(prices, now).tick_id})
+    context.add_output_metadata({"prices": shown(prices), "newest_tick_id": context_of(prices, now).tick_id})
     return prices
 
 
@@ -46,7 +46,7 @@ def core_hcp__profitability_scores(
     as_of = context_of(raw_hcp__latest_prices, platform.clock().now())
     with platform.connection() as connection:
         scores = score_fleet(connection, platform.settings(), as_of)
-    context.add_output_metadata({"scores": table(scores), "dagster/row_count": len(scores)})
+    context.add_output_metadata({"scores": shown(scores), "dagster/row_count": len(scores)})
     return scores
 
 
@@ -58,7 +58,7 @@ def core_power__price_forecast(
     as_of = context_of(raw_hcp__latest_prices, platform.clock().now())
     with platform.connection() as connection:
         forecast = forecast_prices(connection, raw_hcp__latest_prices, as_of)
-    context.add_output_metadata({"next_hours": table(forecast), "dagster/row_count": len(forecast)})
+    context.add_output_metadata({"next_hours": shown(forecast), "dagster/row_count": len(forecast)})
     return forecast
 
 
@@ -81,9 +81,9 @@ def core_hcp__policies(
     not_solved = policies.drop_nulls("failed")
     for facility_id, reason in not_solved.select("facility_id", "failed").iter_rows():
         context.log.error(f"{facility_id} keeps its policy, its solve failed: {reason}")
-    context.add_output_metadata({"policies": table(policies), "status": status, "basis_tick_id": as_of.tick_id})
+    context.add_output_metadata({"policies": shown(policies), "status": status, "basis_tick_id": as_of.tick_id})
     context.add_output_metadata({"facilities_not_solved": len(not_solved)})
-    context.add_output_metadata({"directives": table(stands), "directives_standing": len(stands)})
+    context.add_output_metadata({"directives": shown(stands), "directives_standing": len(stands)})
     return policies
 
 
@@ -94,12 +94,3 @@ def every_price_is_a_number(raw_hcp__latest_prices: pl.DataFrame) -> dg.AssetChe
     passed = wrong.is_empty() and not raw_hcp__latest_prices.is_empty()
     metadata: dict[str, Any] = {"prices": len(raw_hcp__latest_prices), "not_a_number": len(wrong)}
     return dg.AssetCheckResult(passed=passed, metadata=metadata)
-
-
-def table(frame: pl.DataFrame) -> dg.MetadataValue:
-    """The first rows of a frame as a table for the UI."""
-    shown = frame.head(SHOWN_ROWS)
-    header = "| " + " | ".join(shown.columns) + " |\n|" + "---|" * len(shown.columns)
-    rows = ["| " + " | ".join(str(value) for value in row) + " |" for row in shown.iter_rows()]
-    more = [f"\n… and {len(frame) - len(shown)} more"] if len(frame) > len(shown) else []
-    return dg.MetadataValue.md("\n".join([header, *rows, *more]))

@@ -2,8 +2,7 @@
 
 import dagster as dg
 
-from assets import ercot, external, ticks
-from hcp_pipelines.orchestration.io_managers import LakeIOManager
+from assets import external, ticks
 from hcp_pipelines.orchestration.resources import Platform, fixed
 from jobs.control import housekeeping_job, housekeeping_schedule, tick_job
 from sensors.control import policy_overdue_sensor, run_failed_sensor, tick_sensor
@@ -11,15 +10,14 @@ from sensors.control import policy_overdue_sensor, run_failed_sensor, tick_senso
 defs = dg.Definitions(
     assets=[
         *external.external_assets,
-        *dg.load_assets_from_modules([ticks, ercot]),
+        *dg.load_assets_from_modules([ticks]),
     ],
-    asset_checks=dg.load_asset_checks_from_modules([ticks, ercot]),
+    asset_checks=dg.load_asset_checks_from_modules([ticks]),
     jobs=[tick_job, housekeeping_job],
     schedules=[housekeeping_schedule],
     sensors=[tick_sensor, policy_overdue_sensor, run_failed_sensor],
     resources={
         "platform": fixed(Platform()),
-        "lake": fixed(LakeIOManager()),
         "memory": dg.mem_io_manager,
         "io_manager": dg.mem_io_manager,  # in place of the default, whose folder of pickles a run could choose
     },

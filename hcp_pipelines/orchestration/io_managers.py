@@ -8,9 +8,11 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from hcp_pipelines.runtime.process import read_clock
 from hcp_pipelines.settings import Settings
 
 TIME_COLUMN = "start_at"
+SHOWN_ROWS = 40
 PARTITION_COLUMN = (
     "hcp/partition_column"  # an asset's metadata: the column its partitions are of, where it is another one
 )
@@ -54,6 +56,37 @@ class LakeIOManager(dg.ConfigurableIOManager):
         with lake.attach(self._settings(), read_only=True) as connection:
             frame: pl.DataFrame = connection.execute(f"{query} order by all", parameters).pl()
         return frame
+
+
+class HistoryIOManager(LakeIOManager):
+    """Write, audit, publish (`history.publish`): only good rows reach the table, bad ones and revisions are kept beside it."""
+
+    def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
+        """Publish the rows of the context's partitions, and say what became of them."""
+        from hcp_pipelines.orchestration.history.publish import Run, publish
+        from hcp_pipelines.orchestration.history.tables import BY_NAME
+
+        settings, span = self._settings(), context.asset_partitions_time_window
+        run = Run(context.run_id, read_clock(settings).now())
+        done = publish(settings, BY_NAME[table_of(context.asset_key)], obj, (span.start, span.end), run)
+        told = {
+            "dagster/row_count": done.rows,
+            "rejected": done.rejected,
+            "revised": done.revised,
+            "withdrawn": done.withdrawn,
+        }
+        context.add_output_metadata({**told, "table": table_of(context.asset_key)})
+        if done.rejected:
+            context.add_output_metadata({"rejected_rows": shown(done.rejected_rows)})
+
+
+def shown(frame: pl.DataFrame) -> dg.MetadataValue:
+    """The first rows of a frame as a table for the UI."""
+    first = frame.head(SHOWN_ROWS)
+    header = "| " + " | ".join(first.columns) + " |\n|" + "---|" * len(first.columns)
+    rows = ["| " + " | ".join(str(value) for value in row) + " |" for row in first.iter_rows()]
+    more = [f"\n… and {len(frame) - len(first)} more"] if len(frame) > len(first) else []
+    return dg.MetadataValue.md("\n".join([header, *rows, *more]))
 
 
 def _partition_column(output: dg.OutputContext | None) -> str:

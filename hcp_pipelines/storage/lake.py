@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -144,17 +144,20 @@ def write(
     mode: Literal["append", "replace"] = "append",
     window: Window | None = None,
     settings: Settings | None = None,
+    beside: Mapping[str, Frame] | None = None,
 ) -> WriteResult:
     """Write a frame to `schema.table`, which is made from the frame's columns if it is not there.
 
     `append` of a batch id that is already there writes nothing. `replace` puts the frame in the place of the window's rows, or
-    of all rows. `target` is the settings, or an attached connection together with `settings` (for the lock).
+    of all rows. `target` is the settings, or an attached connection together with `settings` (for the lock). `beside`: rows that
+    are appended to other tables in the same transaction; only this table's writer may write to them.
 
     Raises:
         StorageError: the name is wrong, the commit failed every time, or the rows found are not those written.
     """
-    if not _TABLE_NAME.fullmatch(table):
-        raise StorageError(f"{table!r} is not a lake table: schema.table in lower case")
+    for name in (table, *(beside or ())):
+        if not _TABLE_NAME.fullmatch(name):
+            raise StorageError(f"{name!r} is not a lake table: schema.table in lower case")
     owner = settings if settings is not None else target
     if not isinstance(owner, Settings):
         raise StorageError("write() on a connection needs the settings too, for the table's lock")
@@ -162,7 +165,7 @@ def write(
     with own as connection, _table_lock(owner, table):
         for attempt in range(1, WRITE_ATTEMPTS + 1):
             try:
-                return _write_once(connection, table, frame, batch_id, mode, window)
+                return _write_once(connection, table, frame, batch_id, mode, window, beside or {})
             except duckdb.Error as error:
                 if attempt == WRITE_ATTEMPTS or not _is_worth_a_retry(error):
                     raise StorageError(f"batch {batch_id} of {table}: {without_secrets(error)}") from None
@@ -177,10 +180,11 @@ def _write_once(
     batch_id: str,
     mode: str,
     window: Window | None,
+    beside: Mapping[str, Frame],
 ) -> WriteResult:
     known = f'select count(*) from lake.{BATCHES} where "table" = ? and batch_id = ?'  # noqa: S608 - our constant
     rows = len(frame)
-    connection.register("incoming", frame if isinstance(frame, pa.Table) else frame.to_arrow())
+    _register(connection, "incoming", frame)
     try:
         connection.execute("begin")
         connection.execute(f"create table if not exists lake.{table} as select * from incoming limit 0")  # noqa: S608
@@ -193,17 +197,26 @@ def _write_once(
         connection.execute(f"insert into lake.{table} by name select * from incoming")  # noqa: S608
         connection.execute(f'delete from lake.{BATCHES} where "table" = ? and batch_id = ?', [table, batch_id])  # noqa: S608
         connection.execute(f"insert into lake.{BATCHES} values (?, ?, ?, now())", [table, batch_id, rows])  # noqa: S608
+        for other, more in beside.items():
+            _register(connection, "beside", more)
+            connection.execute(f"create table if not exists lake.{other} as select * from beside limit 0")  # noqa: S608
+            connection.execute(f"insert into lake.{other} by name select * from beside")  # noqa: S608
         connection.execute("commit")
     except duckdb.Error:
         with contextlib.suppress(duckdb.Error):
             connection.execute("rollback")
         raise
     finally:
-        connection.unregister("incoming")  # after the rollback: a transaction that failed would keep the name
+        for name in ("incoming", "beside"):
+            connection.unregister(name)  # after the rollback: a transaction that failed would keep the name
     after = _count(connection, f"select count(*) from lake.{table}")  # noqa: S608
     if after != before + rows:
         raise StorageError(f"batch {batch_id} of {table}: {after} rows after the commit, {before + rows} expected")
     return WriteResult(rows, was_known=False)
+
+
+def _register(connection: duckdb.DuckDBPyConnection, name: str, frame: Frame) -> None:
+    connection.register(name, frame if isinstance(frame, pa.Table) else frame.to_arrow())
 
 
 def _delete(connection: duckdb.DuckDBPyConnection, table: str, window: Window | None) -> None:

@@ -29,5 +29,5 @@ def test_what_is_fixed_it_can_not():
 
 
 def test_everything_of_control_is_fixed_and_the_default_io_manager_replaced():
-    assert {"io_manager", "platform", "lake"} <= control.defs.resources.keys()
+    assert {"io_manager", "platform", "memory"} <= control.defs.resources.keys()
     assert [name for name, r in control.defs.resources.items() if not isinstance(r, dg.ResourceDefinition)] == []
