@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from assets import forecasts
+from assets import bitcoin, ercot, forecasts, grid, weather
 from assets.backtests import raw_hcp__backtests, raw_hcp__replays
 from assets.explanations import core_hcp__explanations
 from assets.switches import dbt_cli, switch_models
-from hcp_pipelines.orchestration.io_managers import LakeIOManager
+from hcp_pipelines.orchestration.io_managers import HistoryIOManager, LakeIOManager
 from hcp_pipelines.orchestration.resources import Platform, fixed
 from jobs.analytics import (
     backtest_job,
@@ -25,7 +25,7 @@ defs = dg.Definitions(
         core_hcp__explanations,
         raw_hcp__backtests,
         raw_hcp__replays,
-        *dg.load_assets_from_modules([forecasts]),
+        *dg.load_assets_from_modules([forecasts, ercot, weather, bitcoin, grid]),
     ],
     asset_checks=dg.load_asset_checks_from_modules([forecasts]),
     jobs=[marts_job, explanations_job, backtest_job, replay_job, forecasts_job, forecasts_check_job],
@@ -35,6 +35,7 @@ defs = dg.Definitions(
         "dbt": fixed(dbt_cli),
         "platform": fixed(Platform()),
         "lake": fixed(LakeIOManager()),
+        "history": fixed(HistoryIOManager()),
         "io_manager": dg.mem_io_manager,  # in place of the default, whose folder of pickles a run could choose
     },
     executor=dg.in_process_executor,
