@@ -17,8 +17,12 @@ from hcp_pipelines.fleet.document import FacilityFile
 from hcp_pipelines.fleet.models import MODELS
 from hcp_pipelines.markets.ercot_points import HUBS, LOAD_ZONES, is_listed, is_misspelt, nearest
 
-_ARMED_MW = """
-    select coalesce(sum(mw), 0)::float8 from grid_obligations where facility_id = %s and status in ('armed', 'deployed')"""
+_SOLD_MW = """
+    with sold as (
+        select mw, during from grid_obligations
+        where facility_id = %s and status in ('armed', 'deployed', 'recovering'))
+    select coalesce(max(mw), 0)::float8 from (
+        select (select sum(other.mw) from sold other where other.during @> lower(one.during)) as mw from sold one) at_starts"""
 _ADDRESSES_ELSEWHERE = """
     select d.facility_id, d.specifications -> 'addresses' from device_groups d
     join inventory_generations g on g.facility_id = d.facility_id and g.generation = d.generation and g.is_current
@@ -34,7 +38,7 @@ def check(connection: psycopg.Connection, facility: FacilityFile) -> None:
 
     Raises:
         ConfigError: a firmware version that nobody knows, a misspelt settlement point, an address or meter of another's,
-            or an armed obligation above the fallback plan's load.
+            or obligations above what the fallback plan keeps on of the load that can be shed.
     """
     _check_firmware(facility)
     _check_settlement_point(facility)
@@ -115,11 +119,11 @@ def _check_meters(connection: psycopg.Connection, facility: FacilityFile) -> Non
 
 
 def _check_obligations(connection: psycopg.Connection, facility: FacilityFile) -> None:
-    row = connection.execute(_ARMED_MW, (facility.facility_id,)).fetchone()
-    armed_mw = row[0] if row else 0.0
-    fallback_mw = sum(facility.fallback_mw().values())
-    if fallback_mw < armed_mw - 1e-9:
+    """What is sold at one instant must be on, and sheddable: what miners draw asleep and what GPUs draw can't be shed."""
+    row = connection.execute(_SOLD_MW, (facility.facility_id,)).fetchone()
+    sold_mw, kept_mw = row[0] if row else 0.0, facility.fallback_sheddable_mw()
+    if kept_mw < sold_mw - 1e-9:
         raise ConfigError(
-            f"{facility.facility_id}: the fallback plan keeps {fallback_mw:.3f} MW on, but {armed_mw:.3f} MW are armed to be "
-            "shed and must be on; put more groups on in `fallback`, or let the obligation end first"
+            f"{facility.facility_id}: the fallback plan keeps {kept_mw:.3f} MW on that can be shed, but {sold_mw:.3f} MW are "
+            "sold at once and must be; put more groups of miners on in `fallback`, or let the obligation end first"
         )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
-from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime
+from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime, ResourceType
 from hcp_pipelines.economics.gpu import DEFAULT_UTILIZATION
 from hcp_pipelines.economics.power import pue_at
 from hcp_pipelines.fleet.discovery_rules import DiscoveryRules
@@ -185,6 +185,15 @@ class FacilityFile(Part):
         for group in self.groups:
             power_kw = {s.state: s.power_kw for s in group.resolved().ladder}[self.fallback_state(group)]
             mw[group.feeder_id] += power_kw * group.devices * self.pue.value / 1000
+        return mw
+
+    def fallback_sheddable_mw(self) -> float:
+        """All-in MW that the fallback plan keeps on of the interruptible load: miners, above their lowest states."""
+        mw = 0.0
+        for group in (g for g in self.groups if g.type == ResourceType.ASIC):
+            ladder = group.resolved().ladder
+            power_kw = {s.state: s.power_kw for s in ladder}[self.fallback_state(group)] - ladder[0].power_kw
+            mw += power_kw * group.devices * self.pue.value / 1000
         return mw
 
     @model_validator(mode="after")

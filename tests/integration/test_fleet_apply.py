@@ -10,11 +10,13 @@ from hcp_pipelines.fleet.apply import apply, diff, export
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.groups import StateOverride
 from hcp_pipelines.fleet.inventory import load_inventories, load_inventory
+from hcp_pipelines.fleet.obligations import flexible_of
 from hcp_pipelines.fleet.site_export import edge_facility, world_site
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from simulators.power_plant.cooling import pue
 from simulators.settings import SiteConfig
+from tests.support.fleet import inventory_of
 
 
 @pytest.fixture
@@ -130,15 +132,39 @@ def test_the_smallest_portfolio_ramp_of_all_files_holds(database, demo):
     assert count(database, "select up_mw from ramp_budgets where scope = 'portfolio'") == 40.0
 
 
-def test_a_fallback_plan_below_an_armed_obligation_is_refused_whole(database, demo):
+def sell(database, mw, day, tranche="all"):
     database.execute(
-        """insert into grid_obligations (facility_id, programme, status, mw, during, baseline_rule, notice_s, duration_s,
-               recovery_s) values ('hou-1', 'RRS', 'armed', 1.0, '[2025-01-01, 2025-01-02)', 'none', 0, 3600, 0)"""
+        """insert into grid_obligations (facility_id, programme, status, mw, tranche, during, baseline_rule, notice_s,
+               duration_s, recovery_s) values ('hou-1', 'RRS', 'armed', %s, %s, %s, 'none', 0, 3600, 0)""",
+        (mw, tranche, f"[2025-01-{day:02}, 2025-01-{day + 1:02})"),
     )
-    with pytest.raises(ConfigError, match=r"keeps 0\.\d+ MW on, but 1\.000 MW are armed"):
+
+
+def test_a_fallback_plan_below_what_is_sold_is_refused_whole(database, demo):
+    sell(database, 1.0, 1)
+    with pytest.raises(ConfigError, match=r"keeps 0\.000 MW on that can be shed, but 1\.000 MW are sold"):
         apply(database, with_devices(demo[0], "s21", 5), "tester")
     assert load_inventory(database, "hou-1").generation == 1
     assert export(database, "hou-1") == demo[0]
+
+
+def test_obligations_one_after_the_other_are_not_added_up_and_those_at_once_are(database, demo):
+    mining = {g.group_id: DeviceState.MINING_FULL for g in demo[0].groups if g.type == "ASIC"}
+    awake = demo[0].model_copy(update={"fallback": demo[0].fallback | mining})
+    could_mw = sum(f.mw for f in flexible_of(inventory_of(awake)))
+    assert awake.fallback_sheddable_mw() == pytest.approx(could_mw)
+    sell(database, 0.6 * could_mw, 1)
+    sell(database, 0.6 * could_mw, 2)
+    apply(database, awake, "tester")
+    sell(database, 0.6 * could_mw, 2, tranche="east")
+    with pytest.raises(ConfigError, match="can be shed"):
+        apply(database, with_devices(awake, "s21", 5), "tester")
+
+
+def test_what_gpus_draw_and_what_miners_draw_asleep_is_no_load_that_can_be_shed(demo):
+    assert demo[0].fallback_mw()["feeder-1"] > 0, "asleep they draw something"
+    assert demo[0].fallback_mw()["feeder-2"] > 0
+    assert demo[0].fallback_sheddable_mw() == 0
 
 
 def test_apply_announces_the_facility(database, settings):
