@@ -1,4 +1,4 @@
-"""Generate hcp_pipelines/wire/edge_v1_pb2*.py from the .proto; `make docs` runs it, a unit test proves freshness."""
+"""Generate hcp_pipelines/wire/*_pb2*.py from the .proto files; `make docs` runs it, a unit test proves freshness."""
 
 import tempfile
 from importlib.resources import files
@@ -7,7 +7,8 @@ from pathlib import Path
 from grpc_tools import protoc
 
 WIRE = Path(__file__).resolve().parents[1] / "hcp_pipelines" / "wire"
-NAMES = ("edge_v1_pb2.py", "edge_v1_pb2_grpc.py", "edge_v1_pb2.pyi")
+CONTRACTS = ("edge_v1", "telemetry_v1")
+NAMES = [name + end for name in CONTRACTS for end in ("_pb2.py", "_pb2_grpc.py", "_pb2.pyi")]
 
 
 def generate(folder: Path) -> None:
@@ -20,12 +21,13 @@ def generate(folder: Path) -> None:
         f"--grpc_python_out={folder}",
         f"--pyi_out={folder}",
     ]
-    code = protoc.main([*arguments, str(WIRE / "edge_v1.proto")])
+    code = protoc.main([*arguments, *(str(WIRE / f"{name}.proto") for name in CONTRACTS)])
     if code:
         raise SystemExit(f"protoc failed with {code}")
-    grpc_file = folder / "edge_v1_pb2_grpc.py"
-    text = grpc_file.read_text()
-    grpc_file.write_text(text.replace("import edge_v1_pb2 as", "from hcp_pipelines.wire import edge_v1_pb2 as"))
+    for name in CONTRACTS:
+        grpc_file = folder / f"{name}_pb2_grpc.py"
+        text = grpc_file.read_text()
+        grpc_file.write_text(text.replace(f"import {name}_pb2 as", f"from hcp_pipelines.wire import {name}_pb2 as"))
 
 
 def main() -> None:

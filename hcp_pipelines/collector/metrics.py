@@ -14,10 +14,34 @@ ROW_AGE_SECONDS = Histogram(
     ["table"],
     buckets=(0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0),
 )
-FAILURES = Counter("hcp_collector_failures_total", "Rounds that failed, by what: copy or upkeep.", ["part"])
+FAILURES = Counter(
+    "hcp_collector_failures_total",
+    "Rounds that failed, by what: copy, upkeep, telemetry, rollup or retention.",
+    ["part"],
+)
 UPKEEP_SECONDS = Histogram(
     "hcp_collector_upkeep_seconds",
     "Real time of one step of the lake's upkeep.",
     ["step"],
     buckets=(0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0),
+)
+TELEMETRY_ROWS = Counter("hcp_collector_telemetry_rows_total", "Rows of devices' telemetry that came into the lake.")
+TELEMETRY_LAG_SECONDS = Gauge(
+    "hcp_collector_telemetry_lag_seconds", "Real time since the newest sample that is in the lake was taken."
+)
+TELEMETRY_AGE_SECONDS = Histogram(
+    "hcp_collector_telemetry_age_seconds",
+    "Real time from taking a sample to its commit in the lake.",
+    buckets=(0.1, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0, 3600.0),
+)
+TELEMETRY_WRITE_SECONDS = Histogram(
+    "hcp_collector_telemetry_write_seconds",
+    "Real time of one batch's write and commit.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0),
+)
+TELEMETRY_REFUSED = Counter(
+    "hcp_collector_telemetry_refused_total", "Samples that were refused, by reason.", ["reason"]
+)
+TELEMETRY_SHED = Gauge(
+    "hcp_collector_telemetry_shed_samples", "Samples that gateways gave up for want of room, since each began."
 )

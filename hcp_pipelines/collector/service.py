@@ -11,6 +11,7 @@ from functools import partial
 
 from hcp_pipelines.collector import metrics
 from hcp_pipelines.collector.copier import Copier, tables
+from hcp_pipelines.collector.telemetry.service import Telemetry
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.runtime.process import ProcessContext
 
@@ -28,6 +29,7 @@ async def run_collector(context: ProcessContext) -> None:
     with ThreadPoolExecutor(1, thread_name_prefix="copier") as thread:
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(_watch(context, copier))
+            group.create_task(Telemetry(context).run())
             await _Loop(context, copier, thread).run()
             watch.cancel()
         await asyncio.get_running_loop().run_in_executor(thread, copier.close)

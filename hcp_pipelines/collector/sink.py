@@ -30,7 +30,7 @@ class Sink:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._await_commits()
+        await_commits(settings)
         self._open = ExitStack()
         self.connection = self._open.enter_context(lake.attach(settings, memory=MEMORY, threads=1))
         try:
@@ -71,17 +71,6 @@ class Sink:
         """Put a table's rows in the place of all that it had."""
         lake.write(self.connection, table.target, frame, digest, mode="replace", settings=self._settings)
 
-    def _await_commits(self) -> None:
-        """Wait for the commits that are under way: one may be that of a collector just killed, with rows of ours."""
-        with connect(self._settings, Role.LAKE_WRITER, Database.LAKE) as connection:
-            under_way = writers_of(connection, "ducklake_snapshot")
-            for _ in range(SETTLE_POLLS):
-                under_way &= writers_of(connection, "ducklake_snapshot")
-                if not under_way:
-                    return
-                time.sleep(SETTLE_POLL_S)
-        raise StorageError(f"commits to the lake take longer than {SETTLE_POLLS * SETTLE_POLL_S:.0f} s")
-
     def _prepare(self) -> None:
         spill = str(self._settings.at("run", "collector-spill")).replace("'", "''")
         self.connection.execute(f"set temp_directory = '{spill}'")
@@ -100,3 +89,19 @@ class Sink:
             if name not in there:
                 self.connection.execute(f'alter table lake.{table.target} add column "{name}" {kind}')
         self.connection.unregister("wanted")
+
+
+def await_commits(settings: Settings) -> None:
+    """Wait for the commits that are under way: one may be that of a collector just killed, with rows of ours.
+
+    Raises:
+        StorageError: they take too long.
+    """
+    with connect(settings, Role.LAKE_WRITER, Database.LAKE) as connection:
+        under_way = writers_of(connection, "ducklake_snapshot")
+        for _ in range(SETTLE_POLLS):
+            under_way &= writers_of(connection, "ducklake_snapshot")
+            if not under_way:
+                return
+            time.sleep(SETTLE_POLL_S)
+    raise StorageError(f"commits to the lake take longer than {SETTLE_POLLS * SETTLE_POLL_S:.0f} s")

@@ -39,6 +39,8 @@ class Reading:
     evidence: npt.NDArray[np.uint8] | None = None  # None: all measured
     issues: Counts = field(default_factory=dict)
     hot: Slots = field(default_factory=lambda: EMPTY)  # above the temperature at which their model has to stop
+    hashrate_th_per_s: npt.NDArray[np.float32] | None = None  # as devices tell it; NaN where one does not, None: none of them
+    temperature_celsius: npt.NDArray[np.float32] | None = None  # the hottest that a device tells of itself; likewise
 
 
 OnReading = Callable[[Reading], None]

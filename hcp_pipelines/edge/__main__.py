@@ -19,6 +19,8 @@ from hcp_pipelines.edge.durable_log import DurableLog, open_ahead, take_over
 from hcp_pipelines.edge.facility import FacilityGateway
 from hcp_pipelines.edge.operators import Operators
 from hcp_pipelines.edge.service import EdgeService
+from hcp_pipelines.edge.telemetry.sampler import new_worker, samplers_of
+from hcp_pipelines.edge.telemetry.service import TelemetryService
 from hcp_pipelines.runtime.process import ProcessContext, run_process
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.wire import edge_v1_pb2_grpc
@@ -46,10 +48,13 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
         for f in config.facilities
         if f.discovery is not None
     }
+    worker = new_worker()
+    samplers = samplers_of(config, facilities, clock, worker)
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=RPCS_MAX)
     edge_v1_pb2_grpc.add_EdgeGatewayServicer_to_server(
         EdgeService(facilities, discoveries, Operators(config.operators_file, clock)), server
     )
+    TelemetryService(samplers, clock).add_to(server)
     _remove_stale_socket(config.listen)
     port = bind(server, config)
     await server.start()
@@ -62,10 +67,14 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
             tasks.create_task(keep_short(facility, logs[name], config.log, context.stop))
         for discovery in discoveries.values():
             tasks.create_task(discovery.run(context.stop))
+        sampling = [tasks.create_task(sampler.run()) for sampler in samplers.values()]
         tasks.create_task(_watch_health(context, facilities, discoveries))
         context.ready(grpc=_address(config.listen, port))
         await context.stop.wait()
+        for task in sampling:
+            task.cancel()
         await server.stop(1.0)
+    worker.shutdown(wait=False)
     for facility in facilities.values():
         await facility.close()
     await ahead.close()

@@ -16,7 +16,7 @@ from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.config import EdgeConfig, TlsConfig
 from hcp_pipelines.wire.certificates import ROLE_URI, check_certificate
 
-ROLES = ("allocator", "operator", "reader")
+ROLES = ("allocator", "operator", "reader", "collector")
 _ENCRYPTED = b"ssl"
 
 Context = grpc.aio.ServicerContext

@@ -167,6 +167,14 @@ class LogConfig(Strict):
     keep_h: float = Field(default=168, gt=0, description="Real hours.")
 
 
+class TelemetryConfig(Strict):
+    """Samples of all devices for the collector: how often, and how much is kept on disk until they are stored."""
+
+    every_s: float = Field(default=1.0, ge=0.1, le=3600, description="Real seconds between two samples of a facility.")
+    spool_mb: float = Field(default=512, ge=1, le=1_000_000, description="Of each facility.")
+    free_mb: float = Field(default=1000, ge=0, description="Of the disk: below it the oldest samples are given up.")
+
+
 class TlsConfig(Strict):
     """Files for a listener that is no unix socket."""
 
@@ -187,6 +195,7 @@ class EdgeConfig(Strict):
     anchor: Path | None = None
     power_period_ms: int = Field(default=500, ge=100, le=10_000)
     log: LogConfig = LogConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
     operators_file: Path | None = None
     tls: TlsConfig | None = None
     facilities: tuple[FacilityConfig, ...] = Field(min_length=1)

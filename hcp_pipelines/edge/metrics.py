@@ -33,3 +33,10 @@ SCANS_LATE = Counter("hcp_edge_scans_late_total", "Scans that took longer than t
 SCAN_SECONDS = Histogram("hcp_edge_scan_seconds", "How long a scan took.", ["facility_id"], buckets=_SCAN_BUCKETS)
 SCAN_RATE = Gauge("hcp_edge_scan_addresses_per_second", "Addresses a second of the last scan.", ["facility_id"])
 SCAN_FOUND = Gauge("hcp_edge_scan_devices", "Devices of the last scan: found, hung, missed.", ["facility_id", "what"])
+TELEMETRY_SPOOL_BYTES = Gauge(
+    "hcp_edge_telemetry_spool_bytes", "Samples on disk until the collector has stored them.", ["facility_id"]
+)
+TELEMETRY_SHED = Counter("hcp_edge_telemetry_shed_total", "Samples given up for want of room.", ["facility_id"])
+TELEMETRY_LEFT_OUT = Counter(
+    "hcp_edge_telemetry_left_out_total", "Samples not taken since the one before was still being kept.", ["facility_id"]
+)

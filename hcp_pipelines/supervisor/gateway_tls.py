@@ -10,7 +10,7 @@ from hcp_pipelines.settings import Settings
 from hcp_pipelines.wire.certificates import LEAF_DAYS, issue, make_authority
 
 GATEWAY = "gateway"
-ROLES = ("allocator", "operator", "reader")
+ROLES = ("allocator", "operator", "reader", "collector")
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 
 
@@ -40,6 +40,9 @@ def gateway_tls(settings: Settings) -> dict[str, str]:
     folder = tls_folder(settings)
     if not (folder / "ca.crt").exists():
         make_all(settings)
+    for role in ROLES:  # an authority of before may have signed for fewer
+        if (folder / "ca.key").exists() and not (folder / f"{role}.crt").exists():
+            issue(folder, role, role=role, days=LEAF_DAYS)
     named = {"certificate": f"{GATEWAY}.crt", "key": f"{GATEWAY}.key", "clients_ca": "ca.crt"}
     return {key: str(folder / name) for key, name in named.items()}
 

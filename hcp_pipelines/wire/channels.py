@@ -1,7 +1,7 @@
 """How every client reaches a gateway: a unix socket as it is, anything else with mutual TLS. One way for all of them.
 
-A client's certificate says in a URI what it may do at a gateway (`hcp:role:allocator`, `operator`, `reader`). Certificates are
-made in `certificates.py`; what a gateway asks of them is in `edge.admittance`.
+A client's certificate says in a URI what it may do at a gateway (`hcp:role:allocator`, `operator`, `reader`, `collector`).
+Certificates are made in `certificates.py`; what a gateway asks of them is in `edge.admittance`.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from hcp_pipelines.wire.certificates import check_certificate
 
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 LIMITS = (("grpc.max_receive_message_length", MESSAGE_MAX_BYTES), ("grpc.max_send_message_length", MESSAGE_MAX_BYTES))
-Role = Literal["allocator", "operator", "reader"]
+Role = Literal["allocator", "operator", "reader", "collector"]
 Options = Sequence[tuple[str, Any]]
 
 

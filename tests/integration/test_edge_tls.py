@@ -20,9 +20,11 @@ import yaml
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.edge.config import EdgeConfig
 from hcp_pipelines.wire import edge_v1_pb2 as pb
+from hcp_pipelines.wire import telemetry_v1_pb2 as telemetry
 from hcp_pipelines.wire.certificates import check_certificate, issue, make_authority
 from hcp_pipelines.wire.channels import ClientTls, open_channel
 from hcp_pipelines.wire.edge_v1_pb2_grpc import EdgeGatewayStub
+from hcp_pipelines.wire.telemetry import METHOD, SERVICE
 from tests.support.edge import GatewayProcess, World, edge_document
 
 TOKEN = "a" * 43
@@ -43,7 +45,7 @@ def certificates(folder: Path) -> Path:
     for name in ("tls", "foreign"):
         (folder / name).mkdir(mode=0o700)
         make_authority(folder / name)
-        for role in ("allocator", "operator", "reader"):
+        for role in ("allocator", "operator", "reader", "collector"):
             issue(folder / name, role, role=role)
     own = folder / "tls"
     issue(own, "gateway", hosts=["127.0.0.1"])
@@ -138,6 +140,13 @@ async def allowed(running, name) -> set[str]:
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             assert await session.code() is grpc.StatusCode.PERMISSION_DENIED
         session.cancel()
+        stream = channel.stream_stream(f"/{SERVICE}/{METHOD}", telemetry.CollectorMessage.SerializeToString, None)()
+        try:
+            await stream.write(telemetry.CollectorMessage(ack=telemetry.Ack(seq=1)))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            assert await stream.code() is grpc.StatusCode.PERMISSION_DENIED
+        if await stream.code() is grpc.StatusCode.INVALID_ARGUMENT:  # it was heard: a stream begins otherwise
+            may.add("telemetry")
     return may
 
 
@@ -146,6 +155,7 @@ async def test_a_role_may_do_what_is_its_own_and_a_wrong_certificate_nothing(fol
         assert await allowed(running, "allocator") == {"read", "log", "session"}
         assert await allowed(running, "operator") == {"read", "log", "direct"}
         assert await allowed(running, "reader") == {"read", "log"}
+        assert await allowed(running, "collector") == {"read", "log", "telemetry"}
         assert await allowed(running, "nobody") == set()
         foreign = folder / "foreign"
         for tls, said in (

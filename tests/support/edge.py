@@ -27,6 +27,8 @@ from hcp_pipelines.edge.durable_log import DurableLog, open_ahead, take_over
 from hcp_pipelines.edge.facility import FacilityGateway
 from hcp_pipelines.edge.operators import Operators
 from hcp_pipelines.edge.service import EdgeService
+from hcp_pipelines.edge.telemetry.sampler import new_worker, samplers_of
+from hcp_pipelines.edge.telemetry.service import TelemetryService
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire import edge_v1_pb2_grpc
 from hcp_pipelines.wire.slots import encode_slots
@@ -138,16 +140,23 @@ class Gateway:
         edge_v1_pb2_grpc.add_EdgeGatewayServicer_to_server(
             EdgeService(self.facilities, operators=operators), self._server
         )
+        self._worker = new_worker()
+        self.samplers = samplers_of(self.config, self.facilities, self._clock, self._worker)
+        TelemetryService(self.samplers, self._clock).add_to(self._server)
         self._server.add_insecure_port(self.address)
         await self._server.start()
         self._running = [asyncio.create_task(f.run(self._stop)) for f in self.facilities.values()]
+        self._sampling = [asyncio.create_task(sampler.run()) for sampler in self.samplers.values()]
         if is_connected:
             await until(lambda: all(not f.problem for f in self.facilities.values()), "gateway and site are connected")
 
     async def stop(self) -> None:
         self._stop.set()
+        for task in self._sampling:
+            task.cancel()
         await self._server.stop(0.05)
         await asyncio.gather(*self._running)
+        self._worker.shutdown()
         for facility in self.facilities.values():
             await facility.close()
         await self._ahead.close()

@@ -1,0 +1,148 @@
+"""One facility's stream from its gateway: opened after what is stored, received, acknowledged when it is in the lake.
+
+What makes no sense is refused with a reason and counted, and what is of a generation that the inventory doesn't know ends the
+stream: the gateway keeps it until somebody does.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import psycopg
+import structlog
+
+from hcp_pipelines.collector import metrics
+from hcp_pipelines.collector.telemetry.intake import Intake
+from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.domain.errors import HcpError
+from hcp_pipelines.wire import telemetry_v1_pb2 as pb
+from hcp_pipelines.wire.channels import ClientTls, open_channel
+from hcp_pipelines.wire.telemetry import METHOD, SERVICE, Part, Sample, decode_sample
+
+AGAIN_FIRST_S, AGAIN_LAST_S = 0.5, 5.0
+SILENT_AFTER_S = 30.0
+SHOWN = 300
+OPTIONS = (("grpc.max_reconnect_backoff_ms", 1000),)
+
+PartsOf = Callable[[int], Awaitable[tuple[Part, ...]]]  # of a generation of the facility
+Call = grpc.aio.StreamStreamCall[Any, Any]
+
+
+class UnknownGenerationError(HcpError):
+    """A sample is of slots that the inventory doesn't know."""
+
+
+class FacilityStream:
+    """`run` until cancelled; `stored` says how far the facility is in the lake."""
+
+    def __init__(
+        self,
+        facility_id: str,
+        address: str,
+        tls: ClientTls | None,
+        intake: Intake,
+        parts_of: PartsOf,
+        clock: SystemClock,
+        window_bytes: int,
+    ) -> None:
+        self.facility_id, self.address = facility_id, address
+        self._tls, self._intake, self._parts_of, self._clock = tls, intake, parts_of, clock
+        self._window_bytes = window_bytes
+        self._stored = self._received = 0
+        self._has_stored = asyncio.Event()
+        self._parts: dict[int, tuple[Part, ...]] = {}
+        self._heard_at_s = clock.monotonic_s()
+        self.reason = ""
+        self.shed = 0  # samples that the gateway has given up since it began
+        self._log = structlog.get_logger("collector").bind(facility_id=facility_id)
+
+    @property
+    def problem(self) -> str:
+        """Why no telemetry comes; empty while some does."""
+        silent_s = self._clock.monotonic_s() - self._heard_at_s
+        return (
+            f"{self.facility_id}: none for {silent_s:.0f} s {self.reason}".strip() if silent_s > SILENT_AFTER_S else ""
+        )
+
+    def stored(self, seq: int) -> None:
+        """Everything up to it is in the lake: the gateway is told."""
+        if seq > self._stored:
+            self._stored = seq
+            self._has_stored.set()
+
+    async def run(self) -> None:
+        """Follow the gateway, again and again."""
+        again_s = AGAIN_FIRST_S
+        while True:
+            before = self._received
+            try:
+                await self._follow()
+            except (grpc.aio.AioRpcError, HcpError, psycopg.Error) as error:
+                self._note(error)
+            again_s = AGAIN_FIRST_S if self._received > before else min(2 * again_s, AGAIN_LAST_S)
+            await asyncio.sleep(again_s)
+
+    async def _follow(self) -> None:
+        async with open_channel(self.address, self._tls, OPTIONS) as channel:
+            method = channel.stream_stream(f"/{SERVICE}/{METHOD}", pb.CollectorMessage.SerializeToString, _as_it_is)
+            call: Call = method()  # type: ignore[call-arg]
+            opened = pb.Open(facility_id=self.facility_id, after_seq=self._stored, window_bytes=self._window_bytes)
+            await call.write(pb.CollectorMessage(open=opened))
+            acking = asyncio.create_task(self._acknowledge(call))
+            try:
+                async for payload in call:
+                    await self._take(payload)
+            finally:
+                acking.cancel()
+                call.cancel()
+                await asyncio.gather(acking, return_exceptions=True)
+
+    async def _acknowledge(self, call: Call) -> None:
+        while True:
+            await self._has_stored.wait()
+            self._has_stored.clear()
+            with contextlib.suppress(asyncio.InvalidStateError):  # it has ended, and the next one begins after this
+                await call.write(pb.CollectorMessage(ack=pb.Ack(seq=self._stored)))
+
+    async def _take(self, payload: bytes) -> None:
+        try:
+            sample = decode_sample(payload)
+            self._check_name(sample)
+        except ValueError as error:
+            metrics.TELEMETRY_REFUSED.labels("no_sense").inc()
+            self._log.warning("a sample was refused", reason=str(error)[:SHOWN])
+            return
+        await self._check_parts(sample)
+        self._heard_at_s, self.reason, self.shed = self._clock.monotonic_s(), "", sample.shed
+        if sample.seq > max(self._received, self._stored):
+            self._received = sample.seq
+            self._intake.put(sample)
+
+    def _check_name(self, sample: Sample) -> None:
+        if sample.facility_id != self.facility_id:
+            raise ValueError(f"a sample of {sample.facility_id!r} in the stream of {self.facility_id}")
+
+    async def _check_parts(self, sample: Sample) -> None:
+        known = self._parts.get(sample.generation)
+        if known is None:
+            known = await self._parts_of(sample.generation)
+        if sample.parts != known:
+            metrics.TELEMETRY_REFUSED.labels("generation").inc()
+            what = "has other groups" if known else "is not in the inventory"
+            raise UnknownGenerationError(
+                f"generation {sample.generation} of {self.facility_id} {what}: `hcp facility list`"
+            )
+        self._parts[sample.generation] = known
+
+    def _note(self, error: Exception) -> None:
+        told = (error.details() or str(error.code())) if isinstance(error, grpc.aio.AioRpcError) else str(error)
+        reason = f"({told.strip()[:SHOWN]})"
+        if reason != self.reason:
+            self._log.warning("no telemetry", reason=told.strip()[:SHOWN])
+        self.reason = reason
+
+
+def _as_it_is(payload: bytes) -> bytes:
+    return payload
