@@ -29,7 +29,7 @@ IN_PROGRESS = [
 def tick_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
     """Request one run on the newest tick when a policy should be solved again; the launcher asks the same, sooner."""
     last_tick_id = int(context.cursor or 0)
-    running = dg.RunsFilter(tags={KIND_TAG: KIND_TICK}, statuses=IN_PROGRESS)
+    running = dg.RunsFilter(job_name=TICK_JOB, tags={KIND_TAG: KIND_TICK}, statuses=IN_PROGRESS)
     if context.instance.get_run_records(running, limit=1):
         return dg.SensorResult(skip_reason="a tick run is in progress; what came since is looked at after it")
     with platform.connection() as connection:

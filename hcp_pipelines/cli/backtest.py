@@ -29,7 +29,13 @@ from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.mixed.run import NAMES as MIXED_NAMES
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
 from hcp_pipelines.optimizer.backtest.record import Run, store
-from hcp_pipelines.optimizer.backtest.request import GOLDEN_EFFICIENCIES_J_PER_TH, NAMES, Request
+from hcp_pipelines.optimizer.backtest.request import (
+    GOLDEN_EFFICIENCIES_J_PER_TH,
+    LEAST_J_PER_TH,
+    MOST_J_PER_TH,
+    NAMES,
+    Request,
+)
 from hcp_pipelines.optimizer.backtest.run import Progress as OnProgress
 from hcp_pipelines.settings import Settings
 
@@ -42,7 +48,7 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
 @click.option("--preset", type=click.Choice(PRESETS), default=PRESETS[0], show_default=True, help="What is operated.")
 @_file("--facility", "A facility file in place of the mixed preset's miners and GPUs.")
 @click.option(
-    "--efficiency-j-per-th", "efficiencies", type=Finite(1, 1000), multiple=True,
+    "--efficiency-j-per-th", "efficiencies", type=Finite(LEAST_J_PER_TH, MOST_J_PER_TH), multiple=True,
     help="Of the miners; several give a table each.  [default: 15, 17.5, 21.5, 29.5]",
 )  # fmt: skip
 @click.option("--known", type=click.Choice([k.value for k in Known]), default=Known.AT_START.value, show_default=True,

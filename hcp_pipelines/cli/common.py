@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hcp_pipelines.domain.clock import FIRST_YEAR, LAST_YEAR
+from hcp_pipelines.domain.clock import typed_instant
 from hcp_pipelines.settings import Settings
 
 NARROWEST_COLUMN = 8  # characters, border included; below that a table is unreadable
@@ -58,12 +58,9 @@ def instant(_: click.Context, __: click.Parameter, value: str | None) -> datetim
     if value is None:
         return None
     try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not an instant like 2024-08-20 or 2024-08-20T18:00Z") from None
-    if not FIRST_YEAR <= found.year < LAST_YEAR:
-        raise click.BadParameter(f"{value!r} is not between the years {FIRST_YEAR} and {LAST_YEAR}")
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        return typed_instant(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def duration(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:

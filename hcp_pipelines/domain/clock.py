@@ -14,6 +14,21 @@ from typing import Protocol, Self
 FIRST_YEAR, LAST_YEAR = 2000, 2200  # beyond them a database's instants are none of Python's
 
 
+def typed_instant(text: str) -> datetime:
+    """The instant that a person typed, UTC; without an offset it is that.
+
+    Raises:
+        ValueError: it is none, or outside the years that a database can hold.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is not an instant like 2024-08-20 or 2024-08-20T18:00Z") from None
+    if not FIRST_YEAR <= found.year < LAST_YEAR:
+        raise ValueError(f"{text[:40]!r} is not between the years {FIRST_YEAR} and {LAST_YEAR}")
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 class Clock(Protocol):
     """What everything that needs time is given."""
 

@@ -5,12 +5,13 @@ No path comes from a run's configuration: whoever reaches the UI can launch a ru
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from hcp_pipelines.domain.clock import typed_instant
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.fleet.backtest_site import mixed_site
 from hcp_pipelines.fleet.document import FacilityFile
@@ -81,10 +82,9 @@ def instant(name: str, text: str) -> datetime:
         ConfigError: it is none.
     """
     try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"{name}: {text!r} is not an instant like 2024-08-20 or 2024-08-20T18:00Z") from None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        return typed_instant(text)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def write_page(folder: Path, name: str, html: str) -> Path:

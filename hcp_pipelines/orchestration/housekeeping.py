@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from hcp_pipelines.orchestration.requests import KIND_TAG, KIND_TICK
+from hcp_pipelines.orchestration.requests import KIND_TAG, KIND_TICK, TICK_JOB
 
 FINISHED_KEPT = timedelta(hours=48)
 FAILED_KEPT = timedelta(days=30)
@@ -21,7 +21,7 @@ def purge_tick_runs(instance: dg.DagsterInstance, real_now: datetime, limit: int
 
 
 def _purge(instance: dg.DagsterInstance, statuses: list[dg.DagsterRunStatus], before: datetime, limit: int) -> int:
-    chosen = dg.RunsFilter(tags={KIND_TAG: KIND_TICK}, statuses=statuses, created_before=before)
+    chosen = dg.RunsFilter(job_name=TICK_JOB, tags={KIND_TAG: KIND_TICK}, statuses=statuses, created_before=before)
     records = instance.get_run_records(chosen, limit=limit, ascending=True)
     for record in records:
         instance.delete_run(record.dagster_run.run_id)

@@ -1,6 +1,7 @@
 """The tick's run on a real database: prices to policies, the sensor that asks for it, alerts, idempotence."""
 
 import asyncio
+import uuid
 import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -149,6 +150,8 @@ def test_the_sensor_asks_for_the_newest_tick_once_and_remembers(fleet):
     newest = max(store(fleet, *power(5, 55.0)))
     platform = Platform(state_dir=str(fleet.state_dir))
     with dg.DagsterInstance.ephemeral() as instance:
+        other = {"job_name": "backtest_job", "tags": {"hcp/kind": "tick"}, "status": dg.DagsterRunStatus.STARTED}
+        instance.add_run(dg.DagsterRun(run_id=str(uuid.uuid4()), **other))  # anybody may tag a run: it is no tick's
         first = tick_sensor.evaluate_tick(
             dg.build_sensor_context(instance=instance, resources={"platform": platform}, definitions=defs)
         )

@@ -9,7 +9,7 @@ from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.mixed.ledger import KINDS
 from hcp_pipelines.optimizer.backtest.mixed.run import NAMES, report_of
 from hcp_pipelines.optimizer.backtest.record import SCHEMA, Run, mixed_rows, table
-from hcp_pipelines.optimizer.backtest.request import Request
+from hcp_pipelines.optimizer.backtest.request import Request, refuse_unclear
 from hcp_pipelines.orchestration.backtesting import Asked, markdown, request_of, write_page
 from hcp_pipelines.settings import Settings
 from tests.support.mixed import START, world
@@ -52,12 +52,18 @@ def test_what_is_asked_for_becomes_a_request_on_the_recorded_series_of_the_setti
         ({"known": "never"}, "at-start, after"),
         ({"hashprice": "next-day"}, "same-day, previous-day"),
         ({"start": "yesterday"}, "start: 'yesterday' is not an instant"),
+        ({"start": "0001-01-01T00:00+14:00"}, "start: '0001-01-01T00:00.14:00' is not between the years 2000 and 2200"),
+        ({"end": "9999-12-31T23:59-14:00"}, "end: '9999-12-31T23:59-14:00' is not between"),
+        ({"start": "9" * 10_000}, "start: '9{40}' is not an instant"),
+        ({"efficiencies_j_per_th": [17.5, 1e-300]}, "efficiency of 1e-300 J/TH: must be from 1 to 1000"),
+        ({"efficiencies_j_per_th": [float("nan")]}, "efficiency of nan J/TH"),
+        ({"efficiencies_j_per_th": [17.5] * 21}, "21 efficiencies: at most 20"),
         ({"preset": "mixed-100mw", "efficiencies_j_per_th": [17.5]}, "leave efficiencies_j_per_th out"),
     ],
 )
 def test_what_is_wrong_in_a_configuration_is_named(tmp_path, changed, words):
     with pytest.raises(ConfigError, match=words):
-        request_of(Settings(recorded_dir=tmp_path), Asked(**ASKED | changed))
+        refuse_unclear(request_of(Settings(recorded_dir=tmp_path), Asked(**ASKED | changed)))
 
 
 def test_without_recorded_series_the_setting_is_named():

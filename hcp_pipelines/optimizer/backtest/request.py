@@ -26,6 +26,8 @@ TRAINING_EFFICIENCIES_J_PER_TH = (
     42.0,
 )  # beyond any machine: more to learn from
 LEAST_TRAINING_DAYS = 14
+LEAST_J_PER_TH, MOST_J_PER_TH = 1, 1000  # a tenth and a hundred times what is built
+MOST_EFFICIENCIES = 20  # each is a back-test of its own
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ def refuse_unclear(request: Request, names: Sequence[str] = NAMES) -> None:
     """Raise ConfigError for a request that can't be run."""
     if request.start >= request.end:
         raise ConfigError(f"the window from {request.start} to {request.end} is empty: --from must be before --to")
+    wrong = [each for each in request.efficiencies_j_per_th if not LEAST_J_PER_TH <= each <= MOST_J_PER_TH]
+    if wrong:
+        raise ConfigError(f"an efficiency of {wrong[0]:g} J/TH: must be from {LEAST_J_PER_TH} to {MOST_J_PER_TH}")
+    if len(request.efficiencies_j_per_th) > MOST_EFFICIENCIES:
+        raise ConfigError(
+            f"{len(request.efficiencies_j_per_th)} efficiencies: at most {MOST_EFFICIENCIES} in one back-test"
+        )
     unknown = sorted(set(request.strategies) - set(names))
     if unknown:
         raise ConfigError(f"no strategy {', '.join(unknown)}; there are {', '.join(names)}")
