@@ -1,5 +1,6 @@
 """A replay: the market as it was known, what was done from the journal, policies followed, and a ledger that adds up."""
 
+import tracemalloc
 from dataclasses import replace
 from datetime import timedelta
 
@@ -167,3 +168,24 @@ def test_nobody_beats_foresight_from_a_mixed_start_either():
     assert max(net.values()) == net["oracle"]
     assert net["realised"] < net["always_on"]
     assert found.ledgers["always_on"].parts()["switching"] < 0
+
+
+def test_a_long_journal_of_many_devices_costs_no_more_memory_than_its_bitmaps():
+    site = site_inputs(inventory(200_000))
+    fleet, group = fleet_of(site), max(site.groups, key=lambda group: group.devices)
+    first = dict(
+        zip([g.group_id for g in site.groups], np.cumsum([0, *(g.devices for g in site.groups)]).tolist(), strict=False)
+    )
+    slots = range(first[group.group_id], first[group.group_id] + group.devices)
+    low, top = int(group.ladder[0].state), int(group.ladder[-1].state)
+    once = journal(switch("a", 5, slots, (top, low)))
+    rows = pl.concat(once.with_columns(command_id=pl.lit(str(n))) for n in range(200))
+    found = history([30.0] * 6)
+    tracemalloc.start()
+    try:
+        done = realised(rows, fleet, first, found)
+        peak_mb = tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+    assert done.schedule.counts[-1, site.groups.index(group), low] == group.devices
+    assert peak_mb < 0.5 * 200 * group.devices * 4 / 1e6  # as numbers of four bytes

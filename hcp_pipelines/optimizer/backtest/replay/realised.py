@@ -63,7 +63,17 @@ class _Move:
     to_state: int
 
 
-Named = Mapping[tuple[str, int], Slots]  # by assignment
+@dataclass(frozen=True)
+class _Named:
+    """The slots that rows name, by assignment: bitmaps until they are asked for, since a year's are gigabytes as numbers."""
+
+    bitmaps: Mapping[tuple[str, int], bytes]
+    slots: int
+
+    def of(self, row: _Row) -> Slots | None:
+        """The slots that a row is about; None where no row names them."""
+        bitmap = self.bitmaps.get(row.key)
+        return None if bitmap is None else decode_slots(bitmap, self.slots)
 
 
 def realised(journal: pl.DataFrame, fleet: Fleet, first_slots: Mapping[str, int], history: History) -> Realised:
@@ -79,10 +89,10 @@ def realised(journal: pl.DataFrame, fleet: Fleet, first_slots: Mapping[str, int]
     group_of = _group_of(fleet, first_slots)
     instants = journal.with_columns(at_us=pl.col("simulated_at").dt.timestamp("us"))
     rows = [_Row(*row) for row in instants.select(_Row._fields).iter_rows()]
-    named = {r.key: decode_slots(r.slots or b"", len(group_of)) for r in rows if r.event in NAMING}
+    named = _Named({row.key: row.slots or b"" for row in rows if row.event in NAMING}, len(group_of))
     states, unnamed = _before(rows, named, fleet, group_of)
     tally = _Tally.of(fleet, history, group_of, states)
-    for move in sorted(_moves(rows, named), key=lambda move: move.at_us):
+    for move in _moves(sorted(rows, key=lambda row: row.at_us), named):
         tally.take(move)
     return tally.finished(unnamed)
 
@@ -106,12 +116,13 @@ def _group_of(fleet: Fleet, first_slots: Mapping[str, int]) -> Ints:
     return group_of
 
 
-def _before(rows: list[_Row], named: Named, fleet: Fleet, group_of: Ints) -> tuple[States, int]:
+def _before(rows: list[_Row], named: _Named, fleet: Fleet, group_of: Ints) -> tuple[States, int]:
     """Each slot's state before all rows; those that none names run, in their group's highest state."""
     states = np.full(len(group_of), UNKNOWN, dtype=np.int8)
     for row in rows:
         if row.event in NAMING and row.from_state is not None:
-            slots = named[row.key]
+            slots = named.of(row)
+            assert slots is not None
             states[slots[states[slots] == UNKNOWN]] = row.from_state
     unknown = (states == UNKNOWN) & (group_of != UNKNOWN)
     top = np.array([group.ladder[-1].state for group in fleet.groups], dtype=np.int8)
@@ -119,9 +130,9 @@ def _before(rows: list[_Row], named: Named, fleet: Fleet, group_of: Ints) -> tup
     return states, int(unknown.sum())
 
 
-def _moves(rows: list[_Row], named: Named) -> Iterator[_Move]:
+def _moves(rows: list[_Row], named: _Named) -> Iterator[_Move]:
     for row in rows:
-        slots = named.get(row.key)
+        slots = named.of(row) if row.event in ("observed", "acked") or row.failed else None
         if slots is None:
             continue
         if row.event == "observed":
