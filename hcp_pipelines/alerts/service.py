@@ -11,6 +11,7 @@ from hcp_pipelines.alerts import metrics, store
 from hcp_pipelines.alerts.conditions import Condition, find_conditions, has_started
 from hcp_pipelines.alerts.sinks import Sink, SinkError, check_url, make_sinks, post
 from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.runtime.endless import endless
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
@@ -32,7 +33,7 @@ async def run_alerts(context: ProcessContext) -> None:
     """Work until told to stop."""
     alerter = Alerter(context)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(job) for job in (alerter.watch(), alerter.beat())]
+        tasks = [group.create_task(endless(job)) for job in (alerter.watch(), alerter.beat())]
         context.ready()
         await context.stop.wait()
         for task in tasks:

@@ -22,6 +22,7 @@ from hcp_pipelines.allocator.session import CannotAnnounceError, Dial, dial
 from hcp_pipelines.allocator.store import STORE_ERRORS, PostgresStore, Store
 from hcp_pipelines.allocator.wave import Wave
 from hcp_pipelines.allocator.writer import JournalWriter
+from hcp_pipelines.runtime.endless import endless
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.channels import client_tls
@@ -70,7 +71,7 @@ class Allocator:
             self._beat, self._reconcile_loop, self._oblige_loop,
         )  # fmt: skip
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(job()) for job in jobs]
+            tasks = [group.create_task(endless(job())) for job in jobs]
             self._context.ready()
             await self._context.stop.wait()
             for task in tasks:

@@ -12,6 +12,7 @@ import grpc
 import structlog
 
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.runtime.endless import is_being_ended
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.channels import ClientTls, open_channel
 from hcp_pipelines.wire.edge_v1_pb2_grpc import EdgeGatewayStub
@@ -90,7 +91,7 @@ class GatewaySession:
             self._call.cancel()
 
     async def read_state(self) -> pb.FacilityState | None:
-        """Present state as the gateway sees it; None when it can't be asked now."""
+        """Present state as the gateway sees it; None when it can't be asked now, or the session ends meanwhile."""
         if self._stub is None:
             return None
         try:
@@ -100,6 +101,10 @@ class GatewaySession:
         except grpc.aio.AioRpcError as error:
             self._log.warning("the gateway's state can't be read", code=error.code().name)
             return None
+        except asyncio.CancelledError:  # gRPC's, of a channel that was closed; or the caller's own end
+            if is_being_ended():
+                raise
+            return None
         return state
 
     async def run(self) -> None:
@@ -108,7 +113,10 @@ class GatewaySession:
             try:
                 async with self._dial(self._address, self._tls) as stub:
                     self._stub = stub
-                    await self._hold_sessions(stub)
+                    try:
+                        await self._hold_sessions(stub)
+                    finally:
+                        self._stub = None
             except ConfigError as error:
                 self.problem = str(error)
                 self._log.error("the gateway can't be reached", error=self.problem)
@@ -121,8 +129,7 @@ class GatewaySession:
                 await self._one_session(stub)
                 self.problem, wait_s = "the gateway ended the session", RETRY_FIRST_S
             except asyncio.CancelledError:  # gRPC's, of a call that was hung up; or this task's own end
-                task = asyncio.current_task()
-                if not self._hung_up or (task is not None and task.cancelling()):
+                if not self._hung_up or is_being_ended():
                     raise
                 self.problem, self._hung_up = self._hung_up, ""
             except CannotAnnounceError as error:

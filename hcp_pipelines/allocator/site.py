@@ -82,5 +82,5 @@ def site_of(inventory: FacilityInventory, portfolio_mw: float, address: str) -> 
         fall_s=fall,
         ramps=ramp_limits(inventory.ramps, inventory.capacity_mw / portfolio_mw),
         address=address,
-        staleness=inventory.document.staleness,
+        staleness=inventory.staleness,
     )

@@ -36,6 +36,7 @@ from hcp_pipelines.edge.safety import Safety
 from hcp_pipelines.edge.shape import SiteShape
 from hcp_pipelines.edge.standing import Standing
 from hcp_pipelines.edge.tasks import Tasks
+from hcp_pipelines.runtime.endless import endless
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
 ACKS_IN_SNAPSHOT = 2_000
@@ -89,8 +90,9 @@ class FacilityGateway:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the driver connected and the watches going until told to stop."""
-        jobs = (self.devices.run, self._cutoff.watch, self._cutoff.prices.watch, self.plant.watch)
-        running = [self._tasks.spawn(job()) for job in jobs]
+        jobs = (self.devices.run, self._cutoff.watch, self.plant.watch)
+        running = [self._tasks.spawn(endless(job())) for job in jobs]
+        running.append(self._tasks.spawn(self._cutoff.prices.watch()))
         await stop.wait()
         for task in running:
             task.cancel()

@@ -13,6 +13,7 @@ import structlog
 
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.edge.config import LocalPrices
+from hcp_pipelines.runtime.endless import endless
 
 REPLY_MAX_BYTES = 64 * 1024
 READ_WITHIN_S = 5.0  # real, from the first byte sent to the last one received
@@ -37,8 +38,11 @@ class PriceSource:
 
     async def watch(self) -> None:
         """Read on and on; what can't be used is logged when it begins, and the last price grows old."""
-        source = self._source
-        while source is not None:
+        if self._source is not None:
+            await endless(self._read_on(self._source))
+
+    async def _read_on(self, source: LocalPrices) -> None:
+        while True:
             try:
                 self._take(await (_fetch(source.url) if source.url else asyncio.to_thread(_read, source.file)))
             except UNUSABLE as error:

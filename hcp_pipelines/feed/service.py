@@ -28,6 +28,7 @@ from hcp_pipelines.markets.gpu_listings import GpuListingsClient
 from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.markets.kraken import KrakenClient
 from hcp_pipelines.markets.mempool import MempoolClient
+from hcp_pipelines.runtime.endless import endless
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.storage.postgres import open_pool
 from hcp_pipelines.storage.prices import market_rules, recent_ticks, settlement_points
@@ -98,8 +99,8 @@ async def _run_until_stopped(
     context: ProcessContext, catalogue: Catalogue, recorder: Recorder, sources: Sequence[Source]
 ) -> None:
     async with asyncio.TaskGroup() as group:
-        writer = group.create_task(recorder.run())
-        keeper = group.create_task(_keep_fresh(catalogue, recorder, context.clock))
+        writer = group.create_task(endless(recorder.run()))
+        keeper = group.create_task(endless(_keep_fresh(catalogue, recorder, context.clock)))
         for source in sources:
             group.create_task(supervise(source, context.stop, context.health))
         await context.stop.wait()

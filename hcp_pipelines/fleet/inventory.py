@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import ControlMode, DeviceState, DispatchRegime, ResourceType
-from hcp_pipelines.fleet.document import FacilityFile
+from hcp_pipelines.fleet.document import FacilityFile, Staleness
 
 # Parameters of all three: (ids, ids), where ids is a list of facility ids or None for all.
 FACILITIES_SQL = """
@@ -111,6 +111,7 @@ class FacilityInventory:
     ramps: tuple[RampBudget, ...]
     fallback: Mapping[str, DeviceState]
     document: FacilityFile = field(repr=False)
+    staleness: Staleness = field(default_factory=Staleness)  # its own limits for old prices
 
     @property
     def devices(self) -> int:
@@ -199,6 +200,7 @@ def _facility(row: Row, groups: tuple[GroupInventory, ...], ramp_rows: Sequence[
         ramps=_ramps(facility_id, ramp_rows),
         fallback={g.group_id: document.fallback_state(g) for g in document.groups},
         document=document,
+        staleness=document.staleness,
     )
 
 

@@ -161,7 +161,7 @@ def _write_gateway(
         "operators_file": str(settings.at("secrets", "operators.yaml")),
         "facilities": [
             edge_facility(i, f"unix:{bulk_socket(settings)}", _driver_defaults(settings, inventories), portfolio_mw)
-            | {"price_staleness_s": i.document.staleness.power_price_s or settings.price_staleness_s}
+            | {"price_staleness_s": i.staleness.power_price_s or settings.price_staleness_s}
             for i in inventories
         ],
     }

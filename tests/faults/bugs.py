@@ -10,6 +10,7 @@ from unittest.mock import patch
 import numpy as np
 
 from hcp_pipelines.allocator import owner as owner_module
+from hcp_pipelines.allocator import session as session_module
 from hcp_pipelines.allocator.control import FacilityControl
 from hcp_pipelines.allocator.following import Following
 from hcp_pipelines.allocator.health import InputAges, InputHealth, Phase, Step
@@ -218,6 +219,11 @@ def take_of_any_session() -> Patches:
     return [patch.object(Owners, "is_of", lambda *_: True)]
 
 
+def end_with_the_channel() -> Patches:
+    """Whoever reads a gateway's state ends with the session that is ended meanwhile: a loop over all facilities, for ever."""
+    return [patch.object(session_module, "is_being_ended", lambda: True)]
+
+
 def leave_void_unsaid() -> Patches:
     """That a command came too late is not stored, where the disk did not take it at first."""
 
@@ -249,6 +255,7 @@ BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
     "forget-refusals": (forget_refusals, "no lost command"),
     "take-of-any-session": (take_of_any_session, "no lost command"),
     "leave-void-unsaid": (leave_void_unsaid, "no lost command"),
+    "end-with-the-channel": (end_with_the_channel, "no defect"),
 }
 
 

@@ -93,6 +93,12 @@ def _slow_and_then_full() -> tuple[Happening, ...]:
     return (*_each(11.5, "slow disk", 35.0, 60.0), *curtailed, *_each(13, "fill disk", 30.0, 0.0))
 
 
+def _leases_end_while_meters_are_read() -> tuple[Happening, ...]:
+    """Armed reserves have their meters read twice a second; links are mute when the store goes, and the leases end."""
+    mute = (Happening(20, "cut link", f"{a}>{g}", 8.0) for a in ("alloc-a", "alloc-b") for g in GATEWAYS)
+    return (*_each(5, "sell reserve", 60.0, 0.5), *mute, Happening(20.3, "stop database", "all", 6.0))
+
+
 GATEWAYS_RESTART = _killed("gateway", 1.0, (20.5, "gw-1"), (20.6, "gw-2"))
 
 CASES = {
@@ -118,5 +124,6 @@ CASES = {
     "hold-anew": Case(2, 125, (Happening(9, "stop prices", "all", 50.0), Happening(65, "stop prices", "all", 58.0))),
     "forget-refusals": Case(1, 30, _refused_and_repeated(), calm_s=70.0),
     "take-of-any-session": Case(1, 40, _refused_and_repeated(*GATEWAYS_RESTART), calm_s=70.0),
+    "end-with-the-channel": Case(1, 30, _leases_end_while_meters_are_read()),
     "leave-void-unsaid": Case(2, 50, _slow_and_then_full(), calm_s=70.0),
 }  # fmt: skip

@@ -51,9 +51,13 @@ class Network:
 
     @contextlib.asynccontextmanager
     async def dial(self, address: str, tls: object) -> "AsyncIterator[Stub]":
-        """A stub for the gateway of this name (`allocator.session.Dial`)."""
+        """A stub for the gateway of this name (`allocator.session.Dial`); what it waits for ends with the channel."""
         del tls
-        yield Stub(self, current(), address)
+        stub = Stub(self, current(), address)
+        try:
+            yield stub
+        finally:
+            stub.close()
 
     def change(self, link: tuple[str, str], *, is_cut: bool) -> None:
         """Cut a link, or mend it: it is whole once all who cut it have."""
@@ -81,6 +85,12 @@ class Stub:
 
     def __init__(self, network: Network, client: Process, address: str) -> None:
         self._network, self._client, self._address = network, client, address
+        self._reads: set[asyncio.Future[pb.FacilityState]] = set()
+
+    def close(self) -> None:
+        """Who waits for an answer is cancelled, as by gRPC: the task is not."""
+        for answer in self._reads:
+            answer.cancel()
 
     def Session(self) -> "Stream":  # noqa: N802 - the contract's name
         stream = Stream(self._network, self._client, self._address)
@@ -106,8 +116,11 @@ class Stub:
                 answer.set_result(pb.FacilityState.FromString(state.SerializeToString()))
 
         loop.later(network.latency_s(link), arrive)
+        self._reads.add(answer)
         try:
             async with asyncio.timeout(timeout):
                 return await answer
         except TimeoutError:
             raise CallLostError("deadline exceeded") from None
+        finally:
+            self._reads.discard(answer)

@@ -65,7 +65,11 @@ class Gateway(edge_v1_pb2_grpc.EdgeGatewayServicer):
     """Accepts each owner, and sends what it is told to in each session."""
 
     def __init__(self, *sessions):
-        self.sessions, self.announced = list(sessions), 0
+        self.sessions, self.announced, self.asked = list(sessions), 0, 0
+
+    async def Read(self, request, context):  # noqa: N802
+        self.asked += 1
+        await asyncio.sleep(60)
 
     async def Session(self, request_iterator, context):  # noqa: N802
         await anext(aiter(request_iterator))
@@ -143,6 +147,29 @@ async def test_a_session_that_was_hung_up_can_still_be_ended(connected):
     task.cancel()
     await until(task.done)
     assert task.cancelled()
+
+
+async def test_whoever_asks_a_gateway_while_its_session_is_ended_has_no_answer_and_is_not_ended_with_it(connected):
+    """A facility given to another allocator in mid-reading: the loops that read all facilities' states ended silently."""
+    _, session, gateway, task = await connected()
+    await until(lambda: gateway.announced == 1 and session.problem == "")
+    asking = asyncio.create_task(session.read_state())
+    await until(lambda: gateway.asked == 1)
+    task.cancel()
+    await asyncio.wait([asking], timeout=10)
+    assert not asking.cancelled()
+    assert await asking is None
+    assert await session.read_state() is None, "nor later"
+
+
+async def test_who_asks_can_be_ended(connected):
+    _, session, gateway, _ = await connected()
+    await until(lambda: gateway.announced == 1 and session.problem == "")
+    asking = asyncio.create_task(session.read_state())
+    await until(lambda: gateway.asked == 1)
+    asking.cancel()
+    await until(asking.done)
+    assert asking.cancelled()
 
 
 async def test_certificates_that_can_not_be_used_yet_are_looked_for_again(tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ def inventory_of(document):
         document.facility_id, document.name, 1, 1, document.settlement_point, document.capacity_mw,
         document.pue.value, document.control_mode, DispatchRegime.SELF, 0, "active",
         {f.feeder_id: f.limit_mw for f in document.feeders}, tuple(groups), (),
-        {g.group_id: document.fallback_state(g) for g in document.groups}, document,
+        {g.group_id: document.fallback_state(g) for g in document.groups}, document, document.staleness,
     )  # fmt: skip
 
 

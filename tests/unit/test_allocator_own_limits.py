@@ -24,8 +24,7 @@ OWN = Staleness(power_price_s=60.0, hold_s=5.0)
 
 
 def inventory(staleness):
-    made = fleet.inventory()
-    return replace(made, document=made.document.model_copy(update={"staleness": staleness}))
+    return fleet.inventory(staleness=staleness)
 
 
 @contextlib.asynccontextmanager
