@@ -55,6 +55,12 @@ _NOT_SOLVED = """
     where action = 'alert.solve_failed' and subject = 'tick_job' and recorded_at > greatest(
         now() - interval '1 day', (select max(published_at) from policies where status = 'live'))
     order by id desc limit 1"""
+_UNFIT = """
+    select p.strikes_from ->> 'reason', count(*) from facilities f
+    cross join lateral (
+        select body -> 'strikes_from' as strikes_from from policies
+        where facility_id = f.id and status = 'live' order by basis_tick_id desc limit 1) p
+    where f.status = 'active' and (p.strikes_from ->> 'is_model_unfit')::boolean group by 1 order by 2 desc limit 1"""
 _EVENTS = """
     select action, subject, (array_agg(detail order by id desc))[1], count(*)
     from audit_log where action like 'alert.%%' and action not in ('alert.solve_failed', 'alert.policy_overdue')
@@ -116,6 +122,7 @@ def _database(settings: Settings) -> Iterator[Condition]:
         yield from _unowned(connection)
         yield from _refused(connection)
         yield from _solves(connection, world_clock(settings).now())
+        yield from _unfit(connection)
         yield from _unsettled(connection)
         yield from _events(connection)
 
@@ -162,6 +169,16 @@ def _solves(connection: psycopg.Connection[Any], now: datetime) -> Iterator[Cond
             "solve_failed/tick_job", "warning", "tick_job",
             f"the last solve of all facilities failed, their policies stay in force: {detail.get('reason', '')}"[:500],
             "see the run in the Dagster UI",
+        )  # fmt: skip
+
+
+def _unfit(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
+    """A model serves that the newest policies could not use."""
+    for reason, facilities in connection.execute(_UNFIT):
+        yield Condition(
+            "model_unfit/waiting", "warning", "waiting",
+            f"{facilities} facilities are solved with the plain band, the model can't be used: {reason}"[:500],
+            "run waiting_model_job in the Dagster UI; `hcp model list` has the versions",
         )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ COMMANDS = {
     "bench": ("bench",),
     "backtest": ("backtest",),
     "forecast": ("forecast",),
+    "model": ("model",),
 }
 _MODULE_OF = {name: module for module, names in COMMANDS.items() for name in names}
 

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import bitcoin, ercot, forecasts, grid, weather
+from assets import bitcoin, ercot, forecasts, grid, models, weather
 from assets.backtests import raw_hcp__backtests, raw_hcp__replays
 from assets.explanations import core_hcp__explanations
 from assets.switches import dbt_cli, switch_models
@@ -17,6 +17,7 @@ from jobs.analytics import (
     replay_job,
 )
 from jobs.forecasts import forecasts_check_job, forecasts_check_schedule, forecasts_job, forecasts_schedule
+from jobs.models import waiting_model_job, waiting_model_schedule
 from sensors.analytics import first_marts_sensor
 
 defs = dg.Definitions(
@@ -25,11 +26,17 @@ defs = dg.Definitions(
         core_hcp__explanations,
         raw_hcp__backtests,
         raw_hcp__replays,
-        *dg.load_assets_from_modules([forecasts, ercot, weather, bitcoin, grid]),
+        *dg.load_assets_from_modules([forecasts, models, ercot, weather, bitcoin, grid]),
     ],
-    asset_checks=dg.load_asset_checks_from_modules([forecasts]),
-    jobs=[marts_job, explanations_job, backtest_job, replay_job, forecasts_job, forecasts_check_job],
-    schedules=[marts_schedule, explanations_schedule, forecasts_schedule, forecasts_check_schedule],
+    asset_checks=dg.load_asset_checks_from_modules([forecasts, models]),
+    jobs=[marts_job, explanations_job, backtest_job, replay_job, forecasts_job, forecasts_check_job, waiting_model_job],
+    schedules=[
+        marts_schedule,
+        explanations_schedule,
+        forecasts_schedule,
+        forecasts_check_schedule,
+        waiting_model_schedule,
+    ],
     sensors=[first_marts_sensor],
     resources={
         "dbt": fixed(dbt_cli),

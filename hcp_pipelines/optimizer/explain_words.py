@@ -29,6 +29,8 @@ def lines_of(one: Explanation) -> list[str]:
         _change("rises", one.rises_at, "falls to"),
         _change("falls", one.falls_at, "rises to"),
     ]  # fmt: skip
+    if one.strikes_from:
+        lines.append(f"strikes from {one.strikes_from}")
     if one.needs_resolve:
         lines.append(
             f"{', '.join(one.needs_resolve)} left the band in which the strikes hold: a new policy is asked for"

@@ -11,7 +11,9 @@ from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
 from hcp_pipelines.economics.gpu import DEFAULT_UTILIZATION
 from hcp_pipelines.economics.mining import HASHPRICE
+from hcp_pipelines.policy.schema import StrikesFrom
 
+StepKey = tuple[str, DeviceState]  # a group, and the state that a step of its ladder leads to
 RESOLVE_RELATIVE = 0.10  # strikes are affine within ± 10 % of an index (OPTIMIZER §3.5)
 
 
@@ -85,7 +87,8 @@ class SiteInputs:
 class FacilityInputs:
     """One solve: the site, the values it is solved at, and what the devices do now.
 
-    `present` is group → state → devices; a group left out is taken to be in its lowest state.
+    `present` is group → state → devices; a group left out is taken to be in its lowest state. `worth_wakes` is what being on
+    when the interval ends is worth, E[D] in wakes, of steps of which a model says it; the others have the plain band.
     """
 
     site: SiteInputs
@@ -99,3 +102,5 @@ class FacilityInputs:
     refresh_after_s: float = 3600.0
     expires_after_s: float = 6 * 3600.0
     run_id: str | None = None
+    worth_wakes: Mapping[StepKey, float] = field(default_factory=dict)
+    strikes_from: StrikesFrom | None = None

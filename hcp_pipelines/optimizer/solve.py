@@ -1,6 +1,7 @@
-"""The first optimizer: a strike per group and ladder step from break-even and wake cost, merit order under the site's limit.
+"""The live optimizer: two strikes per group and ladder step from what it earns, a wake's cost and what the champion expects.
 
-Scenario strikes and the LP replace it behind the same policy schema. Storage is in `load.py` and `publish.py`.
+Merit order under the site's limit. What the champion says comes with the inputs (`learnt.py`); storage is in `load.py` and
+`publish.py`.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from datetime import timedelta
 import numpy as np
 
 from hcp_pipelines.domain.modes import STATE_COUNT, DeviceState
+from hcp_pipelines.optimizer.band import PLAIN, Band
 from hcp_pipelines.optimizer.inputs import (
     RESOLVE_RELATIVE,
     FacilityInputs,
@@ -47,7 +49,7 @@ def solve_facility(inputs: FacilityInputs) -> Policy:
     if missing:
         raise InputsNotReadyError(f"{site.facility_id}: no value of {', '.join(missing)} yet; is the feed running?")
     steps = merit_order(site, inputs.indices)
-    blocks = tuple(_block(step, rank, inputs.indices[step.group.index]) for rank, step in enumerate(steps))
+    blocks = tuple(_block(step, rank, inputs) for rank, step in enumerate(steps))
     groups = tuple(_group(g, site) for g in site.groups)
     couplings = _couplings(site, inputs.floor_mw)
     present = {g.group_id: _present(g, inputs) for g in site.groups}
@@ -72,6 +74,7 @@ def solve_facility(inputs: FacilityInputs) -> Policy:
             devices_by_state={g: _labelled(counts) for g, counts in present.items()},
             target_by_state={},
         ),
+        strikes_from=inputs.strikes_from,
     )
     return _with_target(policy, present)
 
@@ -102,8 +105,9 @@ def merit_order(site: SiteInputs, indices: Mapping[str, float]) -> list[Step]:
     return [entry[-1] for entry in sorted(ranked, key=lambda e: e[:-1])]
 
 
-def _block(step: Step, rank: int, index: float) -> Block:
-    on, off = step.strikes(rank)
+def _block(step: Step, rank: int, inputs: FacilityInputs) -> Block:
+    worth = inputs.worth_wakes.get((step.group.group_id, step.to_state))
+    on, off = step.strikes(rank, PLAIN if worth is None else Band.of_worth(worth))
     return Block(
         group_id=step.group.group_id,
         from_state=step.from_state,
@@ -114,7 +118,7 @@ def _block(step: Step, rank: int, index: float) -> Block:
         index=step.group.index,
         on=on,
         off=off,
-        wake_cost_usd_per_mw=step.wake_usd_per_mw(index),
+        wake_cost_usd_per_mw=step.wake_usd_per_mw(inputs.indices[step.group.index]),
     )
 
 

@@ -51,12 +51,12 @@ class Outlook:
         revenue, per_usd = self.revenue_usd_per_mwh[rows], self.step_h / self.wake_usd[rows]
         return self._columns(rows, revenue, per_usd, [column[rows] for column in self._spells()])
 
-    def newest(self, revenue_usd_per_mwh: Floats, wake_usd: Floats) -> Matrix:
-        """A row per asset at the last interval, for assets of other revenues and wakes than the outlook's own."""
-        n, rows = len(self.wake_usd), np.full(len(wake_usd), len(self.wake_usd) - 1)
+    def assets_at(self, row: int, revenue_usd_per_mwh: Floats, wake_usd: Floats) -> Matrix:
+        """A row per asset at one interval, for assets of other revenues and wakes than the outlook's own."""
+        n, rows = len(self.wake_usd), np.full(len(wake_usd), row)
         each = zip(revenue_usd_per_mwh.tolist(), wake_usd.tolist(), strict=True)
         same = [replace(self, revenue_usd_per_mwh=np.full(n, r), wake_usd=np.full(n, c)) for r, c in each]
-        spells = np.array([[column[-1] for column in outlook._spells()] for outlook in same])
+        spells = np.array([[column[row] for column in outlook._spells()] for outlook in same])
         return self._columns(rows, revenue_usd_per_mwh, self.step_h / wake_usd, list(spells.T))
 
     def _columns(self, rows: Ints, revenue: Floats, per_usd: Floats, spells: list[Floats]) -> Matrix:

@@ -35,7 +35,7 @@ _JOURNAL = """
     select event, command_id, assignment, from_state, to_state, devices, deferred, failed, slots, mw_delta, reason, simulated_at
     from lake.raw.switch_journal where facility_id = ? and generation = ? and simulated_at < ? order by id"""
 _POLICIES = """
-    select p.solved_at, p.body::text from policies p
+    select p.solved_at, p.body::text, coalesce(p.body -> 'strikes_from' ->> 'model', '') from policies p
     where p.facility_id = %s and p.inventory_generation = %s and p.status = 'live' and p.expires_at > %s and p.solved_at < %s
       and coalesce((select bool_or(a.is_admitted) from policy_admissions a where a.policy_id = p.id), true)
     order by p.id"""
@@ -113,4 +113,4 @@ def _recorded(
 def _policies(connection: Connection, generation: int, asked: AskedReplay) -> list[InForce]:
     """Live policies that owners took, or that none had a word on."""
     rows = connection.execute(_POLICIES, (asked.facility, generation, asked.start, asked.end)).fetchall()
-    return [InForce(microseconds(solved_at), body) for solved_at, body in rows]
+    return [InForce(microseconds(solved_at), body, model) for solved_at, body, model in rows]

@@ -15,6 +15,7 @@ import psycopg
 from hcp_pipelines.fleet.solve_sites import load_sites
 from hcp_pipelines.forecasting.plain import forecast_power
 from hcp_pipelines.optimizer.inputs import FacilityInputs, InputsNotReadyError, SiteInputs
+from hcp_pipelines.optimizer.learnt import with_learnt
 from hcp_pipelines.optimizer.load import load_inputs, load_markets
 from hcp_pipelines.optimizer.publish import PublishResult, Status, publish_all, write_scores
 from hcp_pipelines.optimizer.scores import score_facilities
@@ -48,6 +49,7 @@ POLICY_SCHEMA = {
     "blocks": pl.Int64(),
     "lowest_on_usd_per_mwh": pl.Float64(),
     "highest_off_usd_per_mwh": pl.Float64(),
+    "strikes_from": pl.String(),
     "failed": pl.String(),
 }
 DAY_AHEAD_SQL = """
@@ -121,7 +123,7 @@ def publish_policies(
     }
     inputs, failed = _inputs(connection, context, options)
     policies: list[Policy] = []
-    for each in inputs:
+    for each in with_learnt(connection, inputs, context.now, context.tick_id):
         try:
             policies.append(solve_facility(each))
         except Exception as error:  # noqa: BLE001 - whatever it is, the others get their policies
@@ -154,6 +156,7 @@ def policy_table(
                 "blocks": len(policy.blocks),
                 "lowest_on_usd_per_mwh": round(min(ons, default=0.0), 2),
                 "highest_off_usd_per_mwh": round(max(offs, default=0.0), 2),
+                "strikes_from": policy.strikes_from.words if policy.strikes_from else "",
             }
         )
     rows += [{"facility_id": facility_id, "failed": reason} for facility_id, reason in sorted(failed.items())]

@@ -77,6 +77,7 @@ class Explanation:
     solved_at: datetime
     expires_at: datetime
     input_age_s: Mapping[str, float]
+    strikes_from: str
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -122,6 +123,7 @@ def explain(
         solved_at=policy.solved_at,
         expires_at=policy.expires_at,
         input_age_s=dict(policy.input_age_s),
+        strikes_from=policy.strikes_from.words if policy.strikes_from else "",
     )
 
 

@@ -156,6 +156,20 @@ class PlanEntry(_Frozen):
     job: str
 
 
+class StrikesFrom(_Frozen):
+    """What made the strikes: a model's name and version with its digest, or none and the reason why the plain band stands."""
+
+    model: str = ""
+    digest: str = ""
+    reason: str = ""
+    is_model_unfit: bool = Field(default=False, description="A model is there and can't be used.")
+
+    @property
+    def words(self) -> str:
+        """In a line, for people."""
+        return f"model {self.model} ({self.digest[:12]})" if self.model else f"the plain band, as {self.reason}"
+
+
 class Policy(_Frozen):
     """One facility's policy with its admission fields (DESIGN §6)."""
 
@@ -178,6 +192,7 @@ class Policy(_Frozen):
     plan: tuple[PlanEntry, ...] = ()
     resolve: ResolveBounds = ResolveBounds()
     anchor: Anchor
+    strikes_from: StrikesFrom | None = None  # policies from before there were models don't say
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -204,7 +219,8 @@ class Policy(_Frozen):
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON (keys sorted: jsonb does not keep their order), without the run that made it."""
-        document = self.model_dump(mode="json", exclude={"run_id"})
+        unsaid = {"strikes_from"} if self.strikes_from is None else set()
+        document = self.model_dump(mode="json", exclude={"run_id"} | unsaid)
         return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def is_expired(self, now: datetime) -> bool:

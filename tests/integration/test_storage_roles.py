@@ -63,6 +63,27 @@ def test_control_publishes_policies_and_commands_nothing(settings, fleet):
     refused(settings, Role.CONTROL, "update facility_leases set owner = 'me'")
 
 
+MODEL = """
+    insert into models (name, version, status, digest, trained_until, artefact, actor, reason, created_at)
+    values ('waiting', 1, 'champion', 'x', now(), 'x', 'test', 'test', now())"""
+
+
+def test_control_keeps_models_and_never_rewrites_one(settings, database):
+    with connect(settings, Role.CONTROL) as control:
+        control.execute(MODEL)
+        control.execute("update models set status = 'archived'")
+    refused(
+        settings,
+        Role.CONTROL,
+        "update models set artefact = 'y'",
+        "update models set digest = 'y'",
+        "delete from models",
+    )
+    refused(settings, Role.API, "select artefact from models", MODEL, "update models set status = 'champion'")
+    for role in (Role.FEED, Role.ALLOCATOR, Role.COLLECTOR, Role.FLEET):
+        refused(settings, role, "select version from models", MODEL)
+
+
 def test_only_who_checks_tokens_reads_their_digests(settings, database):
     with connect(settings, Role.API) as api:
         api.execute("select token_sha256 from operators")

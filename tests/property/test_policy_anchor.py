@@ -41,7 +41,9 @@ def facilities(draw):
     site = SiteInputs("f", "HB_HOUSTON", 1, 0, capacity_mw, fleet, {"f1": capacity_mw, "f2": capacity_mw})
     present = {g.group_id: {g.ladder[-1].state: draw(st.integers(0, g.devices))} for g in fleet}
     indices = {"hashprice": draw(st.floats(30, 80)), "gpu.H100": draw(st.floats(0.5, 4))}
-    return FacilityInputs(site, 7, NOW, draw(st.floats(-50, 250)), indices, present=present)
+    steps = {(g.group_id, s.state) for g in fleet for s in g.ladder[1:] if draw(st.booleans())}
+    worth = {step: draw(st.floats(0, 1)) for step in sorted(steps)}  # what a model says of some of them
+    return FacilityInputs(site, 7, NOW, draw(st.floats(-50, 250)), indices, present=present, worth_wakes=worth)
 
 
 def counts_of(policy, by_state):

@@ -85,12 +85,13 @@ def elsewhere(sources: Sources, own: Prices, end: datetime) -> list[tuple[Prices
     for file in sorted(files):
         frame = series.read_columns(file, (START, POINT, REAL_TIME)).filter(pl.col(START) < end)
         for (point,), rows in frame.sort(START).group_by([POINT], maintain_order=True):
-            stretches = _stretches(rows, str(point), file.name, own.step_minutes)
-            found += [s for s in stretches if point != own.point or s.starts_us[-1] < own.starts_us[0]]
+            found_here = stretches(rows, str(point), file.name, own.step_minutes)
+            found += [s for s in found_here if point != own.point or s.starts_us[-1] < own.starts_us[0]]
     return [(prices, _day_ahead(sources, prices)[1]) for prices in found]
 
 
-def _stretches(rows: pl.DataFrame, point: str, name: str, step_minutes: int) -> list[Prices]:
+def stretches(rows: pl.DataFrame, point: str, name: str, step_minutes: int) -> list[Prices]:
+    """The stretches without long gaps in a point's rows, in order, of one granularity; what is wrong in one leaves it out."""
     gap = pl.col(START).diff() > series.LONGEST_HELD_GAP + timedelta(minutes=step_minutes)
     parts = rows.with_columns(_part=gap.fill_null(value=False).cum_sum()).partition_by("_part", include_key=False)
     found = []
@@ -150,7 +151,7 @@ def _with_history(rows: pl.DataFrame, start: datetime, sources: Sources, name: s
             f"{name}: the window starts at {start:%Y-%m-%dT%H:%MZ}, "
             f"its first price is of {instant(int(window.starts_us[0]))}"
         )
-    before = _stretches(rows.filter(pl.col(START) < start).sort(START), sources.point, name, window.step_minutes)
+    before = stretches(rows.filter(pl.col(START) < start).sort(START), sources.point, name, window.step_minutes)
     step_us = window.step_minutes * MICROSECONDS_PER_MINUTE
     if not before or before[-1].starts_us[-1] + step_us != window.starts_us[0]:
         return window

@@ -80,7 +80,7 @@ def history_of(ticks: pl.DataFrame, point: str, index_names: Sequence[str], star
     priced = priced.with_columns(interval=pl.col("start").dt.truncate(_INTERVAL))
     steps = _settled(priced, newest, point).filter(pl.col("start").is_between(start, end, closed="left"))
     for name in index_names:
-        steps = steps.join_asof(_index(newest, name), on="start", strategy="backward")
+        steps = steps.join_asof(index_of(newest, name), on="start", strategy="backward")
     whole = steps.drop_nulls([*index_names])
     if whole.is_empty():
         raise SeriesError(
@@ -110,7 +110,7 @@ def _settled(priced: pl.DataFrame, ticks: pl.DataFrame, point: str) -> pl.DataFr
     )
 
 
-def _index(ticks: pl.DataFrame, name: str) -> pl.DataFrame:
+def index_of(ticks: pl.DataFrame, name: str) -> pl.DataFrame:
     """An index whenever one of its values came: `start` and a column of its name."""
     if name != HASHPRICE:
         return _of(ticks, Stream.GPU_SPOT, name.removeprefix("gpu.")).select("start", pl.col("value").alias(name))

@@ -4,6 +4,7 @@ Left out, and so what the difference to `realised` is made of: ramps, minimum ti
 signals, devices that refuse or fail, stale inputs, and the seconds that a switch takes. A policy's own limits and floor hold.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,6 +51,7 @@ class InForce:
 
     since_us: int
     body: str
+    model: str = ""  # that its strikes are from; none: the plain band
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def replay(
     ledgers |= {name: settle(fleet, history, schedule_of(fleet, done.start, mix)) for name, mix in mixes.items()}
     case, mw = case_of(fleet, history, 0), fleet.full_mw
     gaps = {name: gap_closed(case, ledgers, name, mw=mw) for name in ledgers}
-    notes = _notes(fleet, history, done, first)
+    notes = (*_notes(fleet, history, done, first), *_strikes_from(policies if PUBLISHED in names else ()))
     return Replay(fleet.site.facility_id, *window, history, mw, ledgers, gaps, notes)
 
 
@@ -149,6 +151,13 @@ def followed(fleet: Fleet, history: History, start: Ints, policies: Sequence[InF
             mix[rows], guard = found.targets, found.guard
         out[t] = mix
     return out
+
+
+def _strikes_from(policies: Sequence[InForce]) -> list[str]:
+    """Which models the published policies asked."""
+    counted = Counter(f"model {policy.model}" if policy.model else "the plain band" for policy in policies)
+    said = ", ".join(f"{count} from {what}" for what, count in counted.most_common())
+    return [f"strikes of the published policies: {said}"] if said else []
 
 
 def _notes(fleet: Fleet, history: History, done: Realised, rows_before: int) -> tuple[str, ...]:

@@ -1,0 +1,184 @@
+"""From the platform's own prices to strikes: a model is learnt, scored and promoted, and the next tick's policies ask it."""
+
+import json
+import uuid
+import warnings
+from datetime import timedelta
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from hcp_pipelines.alerts.conditions import find_conditions
+from hcp_pipelines.cli.main import cli
+from hcp_pipelines.forecasting.known_prices import INSTANT
+from hcp_pipelines.optimizer import learnt, waiting
+from hcp_pipelines.optimizer.backtest.learning import Score
+from hcp_pipelines.optimizer.explain_words import lines_of
+from hcp_pipelines.optimizer.steps import INTERVAL_H
+from hcp_pipelines.orchestration.learning import due, judge_model
+from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.policy.arrays import compile_policy
+from hcp_pipelines.policy.explaining import at_anchor
+from hcp_pipelines.policy.schema import Policy
+from hcp_pipelines.storage import lake
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+from tests.integration.test_dagster_tick_job import AT, fleet, power, run_tick_job, store
+from tests.support.recorded import random_prices
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import dagster as dg
+
+    from assets.models import core_power__waiting_model, newest_model_serves
+
+__all__ = ["fleet"]
+
+NOW = AT + timedelta(minutes=30)
+PLAIN, LEARNT = {0.5}, {1.0}
+TABLE = "raw.ercot__rt_spp"
+KNOWN = """
+    insert into price_data (stream, series, "timestamp", price_type, value, unit, source, quality, received_at)
+    select 'power.rt_spp', %s, %s - n * interval '15 minutes', 'electricity', (%s::float8[])[n], 'USD/MWh', 'test', 'good', %s
+    from generate_series(1, %s) n"""
+
+
+@pytest.fixture(autouse=True)
+def fewer_trees(monkeypatch):
+    monkeypatch.setattr(waiting, "BAG", 1)
+    monkeypatch.setattr(waiting, "TREES", waiting.TREES | {"max_iter": 10, "min_samples_leaf": 20})
+
+
+@pytest.fixture
+def recorded(fleet):
+    """Nine weeks at one point in the lake; the last ten days at two points in Postgres, two days at the third."""
+    days = 63
+    prices = random_prices(96 * days)
+    at = [NOW - timedelta(minutes=15) * (n + 2) for n in range(len(prices))]
+    frame = pl.DataFrame(
+        {"start_at": at, "settlement_point": "HB_HOUSTON", "price_usd_per_mwh": prices, "source": "test"}
+    )
+    lake.write(fleet, TABLE, frame.with_columns(pl.col("start_at").cast(INSTANT)), batch_id=uuid.uuid4().hex)
+    with connect(fleet, Role.ADMIN) as connection:
+        for point, known_days in (("HB_HOUSTON", 10), ("HB_HUBAVG", 10), ("HB_NORTH", 2)):
+            n = 96 * known_days
+            connection.execute(KNOWN, (point, AT, prices[:n].tolist(), AT, n))
+    yield fleet
+    with lake.attach(fleet) as connection:
+        connection.execute(f"drop table if exists lake.{TABLE}")
+
+
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def learn(settings, instance):
+    """A run of the model's asset and its check: metadata, whether the check passed, its words."""
+    resources = {"platform": Platform(state_dir=str(settings.state_dir))}
+    found = dg.materialize([core_power__waiting_model, newest_model_serves], resources=resources, instance=instance)
+    (made,) = found.asset_materializations_for_node("core_power__waiting_model")
+    (check,) = found.get_asset_check_evaluations()
+    return {name: value.value for name, value in made.metadata.items()}, check
+
+
+def solve(settings, instance, minutes, price=40.0):
+    """By settlement point the policy that a tick's run published."""
+    tick = max(store(settings, *power(minutes, price)))
+    assert run_tick_job(settings, instance, **{"hcp/tick_id": str(tick)}).success
+    with connect(settings, Role.API) as connection:
+        rows = connection.execute("select body from policies where basis_tick_id > %s", (tick - 3,)).fetchall()
+    policies = [Policy.model_validate(body) for (body,) in rows]
+    assert len(policies) == 3
+    return {policy.settlement_point: policy for policy in policies}
+
+
+def bands(policy):
+    """By block the width of its band in wakes, of those that a wake is paid for."""
+    found = []
+    for block in policy.blocks:
+        index, per_wake = policy.anchor.indices[block.index], block.wake_cost_usd_per_mw / INTERVAL_H
+        if block.index == "hashprice" and per_wake > 0:
+            low, high = block.on.at(index), block.off.at(index)
+            found.append((high - low) / per_wake)
+    assert found
+    return {round(width, 9) for width in found}
+
+
+def test_a_model_is_learnt_promoted_and_asked_by_the_next_tick(recorded, instance):
+    with connect(recorded, Role.CONTROL) as connection:
+        assert due(connection, recorded, NOW) == "none has been made yet"
+        assert bands(solve(recorded, instance, 0)["HB_HOUSTON"]) == PLAIN
+        told, check = learn(recorded, instance)
+        assert check.passed, check.description
+        assert (told["status"], told["version"], told["points"]) == ("champion", 1, "HB_HOUSTON")
+        assert told["gap_closed"] >= told["band_gap_closed"]
+        assert due(connection, recorded, NOW) == ""
+        assert due(connection, recorded, NOW + timedelta(days=8)) == "a week has passed"
+        audited = connection.execute("select actor, action, subject from audit_log order by id desc limit 1").fetchone()
+        assert audited == ("dagster", "model.promote", "waiting 1")
+    policies = solve(recorded, instance, 5)
+    for point in ("HB_HOUSTON", "HB_HUBAVG"):
+        assert policies[point].strikes_from.model == "waiting 1"
+        assert bands(policies[point]) == LEARNT, "as wide as a wake costs, wherever it lies"
+    (line,) = [each for each in lines_of(at_anchor(compile_policy(policies["HB_HOUSTON"]))) if "strikes from" in each]
+    assert line.startswith("strikes from model waiting 1 (")
+    listed = CliRunner().invoke(cli, ["--state-dir", str(recorded.state_dir), "model", "list", "--json"])
+    [version] = json.loads(listed.output)["models"]
+    assert (version["name"], version["version"], version["status"]) == ("waiting", 1, "champion")
+    north = policies["HB_NORTH"]
+    assert bands(north) == PLAIN
+    assert north.strikes_from.reason == "48 of the last 168 hours' prices at HB_NORTH are known"
+    assert not north.strikes_from.is_model_unfit
+    assert "model_unfit/waiting" not in {each.key for each in find_conditions(recorded)}
+
+
+def tampered(settings, sql):
+    with connect(settings, Role.ADMIN) as connection:
+        connection.execute(sql)
+
+
+def test_a_model_that_can_not_be_used_costs_no_solve_and_says_why(recorded, instance):
+    learn(recorded, instance)
+    tampered(recorded, "update models set artefact = set_byte(artefact, 5000, get_byte(artefact, 5000) # 1)")
+    policies = solve(recorded, instance, 0)
+    assert {policy.strikes_from.is_model_unfit for policy in policies.values()} == {True}
+    assert "waiting 1: its digest is" in policies["HB_HOUSTON"].strikes_from.reason
+    assert bands(policies["HB_HOUSTON"]) == PLAIN
+    said = {each.key: each.summary for each in find_conditions(recorded)}
+    assert "3 facilities are solved with the plain band" in said["model_unfit/waiting"]
+    with connect(recorded, Role.CONTROL) as connection:
+        assert "it is not what was promoted" in judge_model(connection, NOW).why
+        tampered(recorded, "update models set artefact = ''")
+        with pytest.raises(learnt.ModelError, match="its digest is"):
+            learnt.champion(connection, NOW)
+    told, check = learn(recorded, instance)
+    assert (told["version"], check.passed) == (2, True)
+    assert solve(recorded, instance, 5)["HB_HOUSTON"].strikes_from.model == "waiting 2"
+    assert "model_unfit/waiting" not in {each.key for each in find_conditions(recorded)}
+    with (
+        connect(recorded, Role.CONTROL) as connection,
+        pytest.raises(learnt.ModelError, match="nothing for 191\\.0 days"),
+    ):
+        learnt.champion(connection, NOW + timedelta(days=191 - 28))
+
+
+def test_one_that_is_worse_than_the_band_does_not_serve(recorded, instance, monkeypatch):
+    learn(recorded, instance)
+    monkeypatch.setattr(Score, "is_no_worse", property(lambda _: False))
+    told, check = learn(recorded, instance)
+    assert (told["status"], told["version"], check.passed) == ("archived", 2, False)
+    assert "version 2 is archived: worse than the plain band" in check.description
+    assert solve(recorded, instance, 0)["HB_HOUSTON"].strikes_from.model == "waiting 1"
+
+
+def test_with_too_little_history_nothing_is_made_and_it_says_how_much_is_missing(fleet, instance):
+    told, check = learn(fleet, instance)
+    assert told["status"] == "none"
+    assert "0 days of real-time prices" in told["why"]
+    assert "at least 28 are needed, with the 28 days after them" in told["why"]
+    assert check.passed
+    with connect(fleet, Role.CONTROL) as connection:
+        assert due(connection, fleet, NOW) == ""
