@@ -40,16 +40,31 @@ INTERVAL = timedelta(minutes=15)
 LEAST_INTERVALS = 3  # of an hour's four: with fewer its mean is not known
 
 
-def history_known(history: pl.DataFrame, stream: Stream) -> pl.DataFrame:
-    """Rows of `PRICES` from fetched history (start, point, price), each known since the rule says so."""
+def history_known(newest: pl.DataFrame, corrected: pl.DataFrame, stream: Stream) -> pl.DataFrame:
+    """Rows of `PRICES` from fetched history, each known since the rule says so, and corrections since they were heard of.
+
+    Args:
+        newest: `start_at`, `settlement_point` and `price_usd_per_mwh` as they stand.
+        corrected: every word on those that were corrected, with `revision` and `known_at` too; null where withdrawn.
+        stream: real-time or day-ahead prices.
+    """
+    untouched = newest.join(corrected, on=["start_at", "settlement_point"], how="anti")
+    first, later = corrected.filter(pl.col("revision") == 0), corrected.filter(pl.col("revision") > 0)
+    words = [_by_rule(pl.concat([untouched, first.select(untouched.columns)]), stream), later]
+    return pl.concat(
+        each.with_columns(stream=pl.lit(stream.value)).select(pl.col(n).cast(t) for n, t in PRICES.items())
+        for each in words
+    )
+
+
+def _by_rule(history: pl.DataFrame, stream: Stream) -> pl.DataFrame:
+    """With the instant since which a price that was not corrected is known."""
     if stream is Stream.POWER_RT_SPP:
         known = pl.col("start_at") + INTERVAL
     else:
         hours = history["start_at"].unique().to_list()
         known = pl.col("start_at").replace_strict(hours, [published_at(hour) for hour in hours], return_dtype=INSTANT)
-    return history.with_columns(known_at=known, stream=pl.lit(stream.value)).select(
-        pl.col(n).cast(t) for n, t in PRICES.items()
-    )
+    return history.with_columns(known_at=known)
 
 
 def points_of(prices: pl.DataFrame) -> list[str]:
@@ -59,9 +74,10 @@ def points_of(prices: pl.DataFrame) -> list[str]:
 
 
 def as_of(prices: pl.DataFrame, at: datetime) -> pl.DataFrame:
-    """The newest row of each stream, point and start among those known by an instant."""
+    """The newest row of each stream, point and start among those known by an instant, where that has a price."""
     known = prices.filter(pl.col("known_at") <= at).sort("known_at", maintain_order=True)
-    return known.unique(["stream", "settlement_point", "start_at"], keep="last", maintain_order=True)
+    newest = known.unique(["stream", "settlement_point", "start_at"], keep="last", maintain_order=True)
+    return newest.drop_nulls("price_usd_per_mwh")
 
 
 def starts_until(prices: pl.DataFrame, at: datetime) -> Ints:

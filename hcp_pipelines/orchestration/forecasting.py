@@ -6,7 +6,7 @@ only where the world replays a folder that has them; elsewhere the forecasts do 
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -34,6 +34,9 @@ from hcp_pipelines.optimizer.backtest.power_series import grid_columns
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.settings import Settings
 
+if TYPE_CHECKING:
+    import duckdb
+
 LESSONS = timedelta(days=400)  # of history that is learnt from
 PEAK_LESSONS = timedelta(days=4 * 366)
 NO_DEMAND = f"no demand is recorded: replay a folder that has {LOAD} and {FORECAST} (HCP_WORLD=replay:DIR)"
@@ -45,6 +48,14 @@ TICKS, QUANTILES = "raw.price_ticks", "core.power__price_quantiles"
 HISTORY = {"raw.ercot__rt_spp": Stream.POWER_RT_SPP, "raw.ercot__da_spp": Stream.POWER_DA_SPP}
 HISTORY_SQL = """
 select start_at, settlement_point, price_usd_per_mwh from lake.{} where start_at >= ? and start_at < ?"""
+CORRECTED_SQL = """
+select start_at, settlement_point, case when not is_withdrawn then price_usd_per_mwh end as price_usd_per_mwh, revision, known_at
+from lake.{}_revisions where start_at >= ? and start_at < ?
+qualify max(revision) over (partition by start_at, settlement_point) > 0"""
+NOT_CORRECTED = pl.DataFrame(
+    schema={"start_at": INSTANT, "settlement_point": pl.String, "price_usd_per_mwh": pl.Float64, "revision": pl.Int32,
+            "known_at": INSTANT}
+)  # fmt: skip
 TICKS_SQL = f"""
 select stream, series as settlement_point, "timestamp" as start_at, value as price_usd_per_mwh, received_at as known_at
 from lake.{TICKS}
@@ -166,12 +177,21 @@ def read_prices(settings: Settings, window: tuple[datetime, datetime]) -> pl.Dat
     with lake.attach(settings, read_only=True) as connection:
         for table, stream in HISTORY.items():
             if has_tables(settings, [table]):
-                rows = connection.execute(HISTORY_SQL.format(table), list(window)).pl()
-                found.append(history_known(rows, stream))
+                newest = connection.execute(HISTORY_SQL.format(table), list(window)).pl()
+                found.append(history_known(newest, _corrected(settings, connection, table, window), stream))
         if has_tables(settings, [TICKS]):
             ticks = connection.execute(TICKS_SQL, list(window)).pl()
             found.append(ticks.select(pl.col(name).cast(kind) for name, kind in PRICES.items()))
     return pl.concat(found)
+
+
+def _corrected(
+    settings: Settings, connection: "duckdb.DuckDBPyConnection", table: str, window: tuple[datetime, datetime]
+) -> pl.DataFrame:
+    """Every word on the prices of a window that were corrected or withdrawn since they were first fetched."""
+    if not has_tables(settings, [f"{table}_revisions"]):
+        return NOT_CORRECTED
+    return connection.execute(CORRECTED_SQL.format(table), list(window)).pl()
 
 
 def recorded_grid(settings: Settings, starts: Ints) -> dict[str, Floats]:

@@ -11,7 +11,10 @@ import pytest
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.forecasting import quantiles
 from hcp_pipelines.forecasting.hours import published_at
-from hcp_pipelines.orchestration.forecasting import forecast_scores, price_quantiles
+from hcp_pipelines.forecasting.known_prices import as_of
+from hcp_pipelines.orchestration.forecasting import forecast_scores, price_quantiles, read_prices
+from hcp_pipelines.orchestration.history.publish import PUBLISHED, REJECTED, Run, publish
+from hcp_pipelines.orchestration.history.tables import RT_SPP
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.watching import judge_forecasts
 from hcp_pipelines.storage import lake
@@ -41,7 +44,8 @@ def world(settings, postgres):
     path.unlink()
     with lake.attach(settings) as connection:
         connection.execute("begin")
-        for table in TABLES:
+        connection.execute(f"drop view if exists lake.{RT_SPP.known}")
+        for table in (*TABLES, RT_SPP.revisions, REJECTED, PUBLISHED):
             connection.execute(f"drop table if exists lake.{table}")
         connection.execute("commit")
 
@@ -170,6 +174,21 @@ def test_with_four_weeks_of_history_trees_are_learnt_and_what_came_later_changes
     before = pl.col("issued_at") <= DAY + timedelta(hours=2)
     assert first.filter(before).equals(second.filter(before))
     assert not first.filter(~before).equals(second.filter(~before))
+
+
+def test_a_correction_of_a_price_is_known_since_it_was_fetched(world):
+    window = (DAY - timedelta(days=1), DAY)
+    at = [window[0] + n * timedelta(minutes=15) for n in range(96)]
+    told = pl.DataFrame(
+        {"start_at": at, "settlement_point": "HB_TEST", "price_usd_per_mwh": [40.0] * 96, "source": "ERCOT"},
+        schema_overrides={"start_at": pl.Datetime("us", "UTC")},
+    )
+    corrected = told.with_columns(price_usd_per_mwh=pl.when(pl.col("start_at") == at[9]).then(400.0).otherwise(40.0))
+    for hours, words in ((3, told), (5, corrected)):
+        publish(world, RT_SPP, words, window, Run(f"at-{hours}", DAY + timedelta(hours=hours)))
+    found = read_prices(world, window)
+    for hours, prices in ((0, {40.0}), (4, {40.0}), (5, {40.0, 400.0})):
+        assert set(as_of(found, DAY + timedelta(hours=hours))["price_usd_per_mwh"]) == prices
 
 
 def test_bitcoin_over_three_exchanges_one_off_one_stuck(world):
