@@ -45,3 +45,16 @@ TELEMETRY_REFUSED = Counter(
 TELEMETRY_SHED = Gauge(
     "hcp_collector_telemetry_shed_samples", "Samples that gateways gave up for want of room, since each began."
 )
+TELEMETRY_UPKEEP_SECONDS = Histogram(
+    "hcp_collector_telemetry_upkeep_seconds",
+    "Real time of one roll-up, or of one look for what is to go.",
+    ["part"],
+    buckets=(0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0),
+)
+TELEMETRY_CUT_ROWS = Counter(
+    "hcp_collector_telemetry_cut_rows_total", "Rows let go of as too old or too many.", ["table"]
+)
+TELEMETRY_TOO_LATE = Counter(
+    "hcp_collector_telemetry_too_late_minutes_total",
+    "Minutes with late samples that are as they were: their others have gone.",
+)

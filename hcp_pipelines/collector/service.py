@@ -29,7 +29,7 @@ async def run_collector(context: ProcessContext) -> None:
     with ThreadPoolExecutor(1, thread_name_prefix="copier") as thread:
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(_watch(context, copier))
-            group.create_task(Telemetry(context).run())
+            group.create_task(Telemetry(context, may_begin=lambda: copier.is_open).run())
             await _Loop(context, copier, thread).run()
             watch.cancel()
         await asyncio.get_running_loop().run_in_executor(thread, copier.close)

@@ -162,7 +162,7 @@ def write(
     if not isinstance(owner, Settings):
         raise StorageError("write() on a connection needs the settings too, for the table's lock")
     own = attach(owner) if isinstance(target, Settings) else contextlib.nullcontext(target)
-    with own as connection, _table_lock(owner, table):
+    with own as connection, table_lock(owner, table):
         for attempt in range(1, WRITE_ATTEMPTS + 1):
             try:
                 return _write_once(connection, table, frame, batch_id, mode, window, beside or {})
@@ -236,7 +236,7 @@ def _count(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[A
 
 
 @contextmanager
-def _table_lock(settings: Settings, table: str) -> Iterator[None]:
+def table_lock(settings: Settings, table: str) -> Iterator[None]:
     """One writer a table at a time, over all processes; the server drops the lock with its holder."""
     key = int.from_bytes(hashlib.sha256(f"lake:{table}".encode()).digest()[:8], signed=True)
     try:

@@ -37,8 +37,7 @@ BATCHES_SCHEMA = pa.schema(
         ("facility_id", pa.string()),
         ("first_seq", pa.int64()),
         ("last_seq", pa.int64()),
-        ("first_minute", pa.int64()),  # Unix minutes of simulated time
-        ("last_minute", pa.int64()),
+        ("minute", pa.int64()),  # Unix minute of simulated time
         ("rows", pa.int64()),
         ("sampled_at", _INSTANT),  # of the newest sample, real
         ("written_at", _INSTANT),
@@ -52,8 +51,8 @@ def rows_of(samples: Sequence[Sample]) -> Any:
 
 
 def batches_of(samples: Sequence[Sample], number: int, written_at_us: int) -> Any:
-    """One row a facility: what of it is in the batch of this number."""
-    rows = [_batch(facility, list(own), number, written_at_us) for facility, own in _by_facility(samples)]
+    """One row a facility and minute: what of them is in the batch of this number."""
+    rows = [_batch(list(own), number, written_at_us) for _, own in groupby(sorted(samples, key=_place), key=_place)]
     columns = zip(*rows, strict=True) if rows else ((),) * len(BATCHES_SCHEMA)
     arrays = [pa.array(c, t) for c, t in zip(columns, BATCHES_SCHEMA.types, strict=True)]
     return pa.Table.from_arrays(arrays, schema=BATCHES_SCHEMA)
@@ -106,13 +105,13 @@ def _numbers(column: Floats | None, n: int) -> Any:
     return pa.array(column, mask=~np.isfinite(column))
 
 
-def _by_facility(samples: Sequence[Sample]) -> Any:
-    return groupby(sorted(samples, key=lambda s: s.facility_id), key=lambda s: s.facility_id)
+def _place(sample: Sample) -> tuple[str, int]:
+    return sample.facility_id, sample.simulated_at_us // MINUTE_US
 
 
-def _batch(facility_id: str, own: Sequence[Sample], number: int, written_at_us: int) -> tuple[Any, ...]:
-    minutes = [sample.simulated_at_us // MINUTE_US for sample in own]
+def _batch(own: Sequence[Sample], number: int, written_at_us: int) -> tuple[Any, ...]:
+    facility_id, minute = _place(own[0])
     return (
-        number, facility_id, min(s.seq for s in own), max(s.seq for s in own), min(minutes), max(minutes),
+        number, facility_id, min(s.seq for s in own), max(s.seq for s in own), minute,
         sum(s.devices for s in own), max(s.sampled_at_us for s in own), written_at_us,
     )  # fmt: skip

@@ -5,7 +5,7 @@ Streams begin once the lake has said what is stored; facilities that come or mov
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,6 +15,8 @@ from hcp_pipelines.collector import metrics
 from hcp_pipelines.collector.telemetry.intake import Intake
 from hcp_pipelines.collector.telemetry.inventory import Endpoint, read_endpoints, read_parts
 from hcp_pipelines.collector.telemetry.rates import Rates
+from hcp_pipelines.collector.telemetry.roller import Roller
+from hcp_pipelines.collector.telemetry.rows import minutes_of
 from hcp_pipelines.collector.telemetry.streams import FacilityStream
 from hcp_pipelines.collector.telemetry.writer import BATCH_EVERY_S, Writer
 from hcp_pipelines.domain.errors import StorageError
@@ -43,6 +45,7 @@ class Telemetry:
 
     context: ProcessContext
     batch_every_s: float = BATCH_EVERY_S
+    may_begin: Callable[[], bool] = lambda: True
     intake: Intake = field(default_factory=Intake)
     followed: dict[str, _Followed] = field(default_factory=dict)
     rates: Rates = field(default_factory=Rates)
@@ -50,12 +53,18 @@ class Telemetry:
     _shed: int = 0
     _shed_at_s: float = float("-inf")
 
+    def __post_init__(self) -> None:
+        """Nothing is opened yet."""
+        self._roller = Roller(self.context.settings, self.context.clock)
+
     async def run(self) -> None:
         """Follow the gateways and write until told to stop; what has come in by then is written."""
         self._loop = asyncio.get_running_loop()
         context = self.context
         writer = Writer(context.settings, context.clock, self.intake, self, self.batch_every_s)
+        await self._begin()
         writing = asyncio.create_task(asyncio.to_thread(writer.run))
+        rolling = asyncio.create_task(self._roll())
         telling = asyncio.create_task(self._tell(writer))
         try:
             await self._follow_all()
@@ -63,10 +72,23 @@ class Telemetry:
             telling.cancel()
             await self._leave(list(self.followed))
             writer.stop()
+            self._roller.stop()
             done, _ = await asyncio.wait({writing}, timeout=DRAIN_WITHIN_S)
             if not done:
                 writer.cancel()
-                await writing
+            await asyncio.gather(writing, rolling)
+
+    async def _begin(self) -> None:
+        """Wait for one's turn: what sets the lake's tables up at once is refused by it."""
+        while not (self.may_begin() or self.context.stop.is_set()):
+            await _until(self.context.stop, TELL_EACH_S / 4)
+
+    async def _roll(self) -> None:
+        while self._stored is None:  # the writer has made the tables then
+            if self.context.stop.is_set():
+                return
+            await _until(self.context.stop, TELL_EACH_S / 4)
+        await asyncio.to_thread(self._roller.run)
 
     # -- told by the writer's thread ----------------------------------------------------------------------------------
 
@@ -74,8 +96,9 @@ class Telemetry:
         """The lake says what is stored."""
         self._loop.call_soon_threadsafe(self._note_stored, dict(stored))
 
-    def written(self, samples: Sequence[Sample], number: int) -> None:  # noqa: ARG002
+    def written(self, samples: Sequence[Sample], number: int) -> None:
         """These are in the lake."""
+        self._roller.note(minutes_of(samples), number)
         now_s = self.context.clock.real_now().timestamp()
         for sample in samples:
             metrics.TELEMETRY_AGE_SECONDS.observe(now_s - sample.sampled_at_us / 1e6)
@@ -133,6 +156,7 @@ class Telemetry:
         while True:
             health, streams = self.context.health, [one.stream for one in self.followed.values()]
             health["telemetry"] = writer.problem
+            health["telemetry roll-ups"] = self._roller.problem
             health["telemetry streams"] = "; ".join(filter(None, (stream.problem for stream in streams)))
             health["telemetry shed"] = self._shedding(sum(stream.shed for stream in streams))
             self._write_state()
