@@ -33,7 +33,7 @@ async def run_alerts(context: ProcessContext) -> None:
     """Work until told to stop."""
     alerter = Alerter(context)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(endless(job)) for job in (alerter.watch(), alerter.beat())]
+        tasks = [group.create_task(job) for job in (endless(alerter.watch()), alerter.beat())]
         context.ready()
         await context.stop.wait()
         for task in tasks:
@@ -80,11 +80,15 @@ class Alerter:
     async def beat(self) -> None:
         """The dead man's switch: sent while this process can look; when it stops, whoever listens raises the alarm."""
         url = self._settings.alert_heartbeat_url
-        while url is not None:
+        if url is not None:
+            await endless(self._beat_on(url.get_secret_value()))
+
+    async def _beat_on(self, url: str) -> None:
+        while True:
             silent_s = self._context.clock.monotonic_s() - self._looked_at_s
             if silent_s < 4 * LOOK_EACH_S:
                 document = {"platform": self._settings.alert_platform, "open_alerts": self._open}
-                await self._send_beat(url.get_secret_value(), json.dumps(document).encode())
+                await self._send_beat(url, json.dumps(document).encode())
             await asyncio.sleep(self._settings.alert_heartbeat_s)
 
     async def _send_beat(self, url: str, body: bytes) -> None:

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from hcp_pipelines.alerts import sinks, store
 from hcp_pipelines.alerts.conditions import Condition, find_conditions
-from hcp_pipelines.alerts.service import Alerter
+from hcp_pipelines.alerts.service import Alerter, run_alerts
 from hcp_pipelines.alerts.sinks import EmailSink, SinkError, WebhookSink, check_url, make_sinks
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
@@ -226,6 +226,16 @@ async def test_the_heart_beats_while_there_is_something_to_see_and_stops_when_th
         beating.cancel()
     assert len(receiver.requests) == told_before
     assert context.health["heartbeat"] == ""
+
+
+async def test_without_a_heart_it_watches_all_the_same_until_it_is_told_to_stop(settings, database):
+    assert settings.alert_heartbeat_url is None
+    context = ProcessContext("alerts", settings, SystemClock(), configure_logs("alerts", "INFO"))
+    running = asyncio.create_task(run_alerts(context))
+    await asyncio.sleep(0.3)
+    assert not running.done()
+    context.stop.set()
+    await asyncio.wait_for(running, 10)
 
 
 async def test_postgres_away_is_told_from_memory_once(settings, tmp_path):
