@@ -9,7 +9,7 @@ waiting_model_job = dg.define_asset_job(
     "waiting_model_job",
     selection=dg.AssetSelection.groups("models"),
     tags={"hcp/kind": "models"},
-    description="Learn what being on is worth from the record, score it on the last four weeks, promote it if it is no worse.",
+    description="Learn what being on is worth from the record, score it on the last weeks, promote it if it is no worse.",
     executor_def=dg.in_process_executor,
 )
 

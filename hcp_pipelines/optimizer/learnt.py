@@ -30,6 +30,7 @@ WAITING = "waiting"
 LONGEST_UNTAUGHT = timedelta(days=190)  # scored up to half a year beyond what it learnt from, and no further
 LEAST_KNOWN_SHARE = 0.95  # of the last seven days' prices
 NONE_YET = "no model has been promoted"
+NO_MINERS = "it has no miners' step that a wake is paid for"
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,11 @@ def with_worth(
     """
     lacking = {point: why for point, record in records.items() if (why := _lacks(point, record))}
     worth: dict[tuple[str, StepKey], float] = {}
-    for point, record in records.items():
-        asked = [] if point in lacking else [step for each in inputs for step in _asked(each, point)]
+    for point in records.keys() - lacking.keys():
+        asked = [step for each in inputs if each.site.settlement_point == point for step in _asked(each)]
         if asked:
             keys, revenues, wakes = zip(*asked, strict=True)
-            rows = _rows(found.artefact, record, np.array(revenues), np.array(wakes))
+            rows = _rows(found.artefact, records[point], np.array(revenues), np.array(wakes))
             worth |= dict(zip(keys, _ask(found.artefact, rows).tolist(), strict=True))
     return [_said(each, found, worth, lacking.get(each.site.settlement_point)) for each in inputs]
 
@@ -129,7 +130,7 @@ def _said(
     if why_not is not None:
         return replace(inputs, strikes_from=StrikesFrom(reason=why_not))
     own = {key: value for (facility_id, key), value in worth.items() if facility_id == inputs.site.facility_id}
-    return replace(inputs, worth_wakes=own, strikes_from=found.strikes_from)
+    return replace(inputs, worth_wakes=own, strikes_from=found.strikes_from if own else StrikesFrom(reason=NO_MINERS))
 
 
 def _without(inputs: Sequence[FacilityInputs], reason: str) -> list[FacilityInputs]:
@@ -144,15 +145,15 @@ def _lacks(point: str, record: PriceRecord) -> str:
     return f"{record.known_h:.0f} of the last {least_h:.0f} hours' prices at {point} are known"
 
 
-def _asked(inputs: FacilityInputs, point: str) -> Iterator[tuple[tuple[str, StepKey], float, float]]:
+def _asked(inputs: FacilityInputs) -> Iterator[tuple[tuple[str, StepKey], float, float]]:
     """Revenue in $/MWh and a wake in $/MW of each miners' step that a wake is paid for: others it has not learnt from."""
-    site = inputs.site
-    for group in site.groups if site.settlement_point == point else ():
-        index = inputs.indices.get(group.index)
-        for step in steps_of(group, site, index) if group.index == HASHPRICE and index is not None else ():
-            wake_usd = step.wake_usd_per_mw(index or 0.0)
-            if wake_usd > 0:
-                yield (site.facility_id, (group.group_id, step.to_state)), step.value.at(index or 0.0), wake_usd
+    site, index = inputs.site, inputs.indices.get(HASHPRICE)
+    if index is None:
+        return
+    for step in (step for group in site.groups if group.index == HASHPRICE for step in steps_of(group, site, index)):
+        wake_usd = step.wake_usd_per_mw(index)
+        if wake_usd > 0:
+            yield (site.facility_id, (step.group.group_id, step.to_state)), step.value.at(index), wake_usd
 
 
 def _rows(artefact: Artefact, record: PriceRecord, revenue_usd_per_mwh: Floats, wake_usd: Floats) -> Matrix:

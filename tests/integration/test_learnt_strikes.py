@@ -178,7 +178,7 @@ def test_with_too_little_history_nothing_is_made_and_it_says_how_much_is_missing
     told, check = learn(fleet, instance)
     assert told["status"] == "none"
     assert "0 days of real-time prices" in told["why"]
-    assert "at least 28 are needed, with the 28 days after them" in told["why"]
+    assert "at least 28 are needed, and the 28 days after them" in told["why"]
     assert check.passed
     with connect(fleet, Role.CONTROL) as connection:
         assert due(connection, fleet, NOW) == ""

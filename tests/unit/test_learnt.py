@@ -113,6 +113,12 @@ def test_the_plain_band_stands_where_the_last_week_is_not_known(model, market):
     assert block.off.at(50.0) - block.on.at(50.0) == pytest.approx(0.5 * block.wake_cost_usd_per_mw / INTERVAL_H)
 
 
+def test_a_facility_without_miners_says_so(model, market):
+    asked = replace(inputs(), site=replace(SITE, groups=(GPUS,)))
+    [told] = with_worth(champion_of(model), [asked], {"HB_HOUSTON": live(market)})
+    assert (told.worth_wakes, told.strikes_from.reason) == ({}, "it has no miners' step that a wake is paid for")
+
+
 def constant(features, value):
     one = np.zeros(1, dtype=np.int32)
     leaf = np.full(1, LEAF, dtype=np.int32)

@@ -30,7 +30,8 @@ from hcp_pipelines.optimizer.backtest.series import REAL_TIME, START, Floats, Pr
 from hcp_pipelines.optimizer.backtest.strategies import BreakEven, Hysteresis, Oracle, Strategy
 from hcp_pipelines.optimizer.learnt import WAITING
 
-HELD_OUT = timedelta(days=28)
+HELD_OUT = timedelta(days=28)  # at least: luck may rule a month. Of more history a quarter is, at most …
+MOST_HELD_OUT = timedelta(days=91)  # … so much: learnt anew each quarter loses nothing (docs/decisions.md)
 LEAST_LEARNT_DAYS = 28.0  # before those, of some point
 PLAIN_HASHPRICE = 50.0  # $/PH/day, where none is recorded
 BAND = Hysteresis().name
@@ -114,14 +115,14 @@ def market_of(prices: pl.DataFrame, hashprice: pl.DataFrame) -> Market:
 
 
 def learn_and_score(market: Market, now: datetime, progress: Callable[[int, int], None] = lambda *_: None) -> Learnt:
-    """A model learnt from all but the last four weeks, and its score on those.
+    """A model learnt from all but the last weeks, and its score on those.
 
     Raises:
         ConfigError: too little is known; the message says how much is missing.
     """
-    start, end = now - HELD_OUT, now
+    start, end = now - held_out(market), now
     past = market.before(start)
-    refuse_little(past, market, start)
+    refuse_little(past, market, start, now)
     strategy = trained(list(past.cases(TRAINING_EFFICIENCIES_J_PER_TH)), start, progress)
     score = score_of(strategy, market, start, end)
     trees = strategy.model.regressor
@@ -133,13 +134,23 @@ def learn_and_score(market: Market, now: datetime, progress: Callable[[int, int]
     return Learnt(Artefact(WAITING, trees, strategy.model.columns, start, INTERVAL_MINUTES, 0, told), score)
 
 
-def refuse_little(past: Market, market: Market, start: datetime) -> None:
+def held_out(market: Market) -> timedelta:
+    """How much of the end is for scoring: a quarter of the longest stretch, four to thirteen weeks, in whole days.
+
+    >>> held_out(Market((), pl.DataFrame())).days
+    28
+    """
+    longest = max((len(prices.starts_us) * prices.step_h / 24 for prices, _ in market.stretches), default=0.0)
+    return min(MOST_HELD_OUT, max(HELD_OUT, timedelta(days=longest // 4)))
+
+
+def refuse_little(past: Market, market: Market, start: datetime, now: datetime) -> None:
     """Raise ConfigError where less is known than can be learnt from and scored."""
     longest = max((len(prices.starts_us) * prices.step_h / 24 for prices, _ in past.stretches), default=0.0)
     if longest < LEAST_LEARNT_DAYS or not _spanning(market, start):
         raise ConfigError(
             f"{longest:.0f} days of real-time prices without a long gap before {start:%Y-%m-%d %H:%M}Z are known: at least "
-            f"{LEAST_LEARNT_DAYS:.0f} are needed, with the {HELD_OUT.days} days after them, on which a model is scored. Let the "
+            f"{LEAST_LEARNT_DAYS:.0f} are needed, and the {(now - start).days} days after them, to score a model on. Let the "
             "platform run on, or materialize raw_ercot__rt_spp and raw_ercot__da_spp for the last months."
         )
 
