@@ -143,6 +143,28 @@ def test_the_folder_gives_the_window_with_its_history_and_nothing_after_it(tmp_p
     assert np.isfinite(recorded.day_ahead).all()
 
 
+@pytest.mark.parametrize(("value", "twice"), [(float("inf"), 0), (None, 0), (1e9, 0), (50.0, 1)])
+def test_what_is_wrong_before_the_window_costs_its_own_rows_and_is_counted(tmp_path, value, twice):
+    """One absurd price, or one told twice otherwise, cost all that there was to learn from."""
+    frame = write_folder(tmp_path, random_prices(96 * 6)) and pl.read_parquet(tmp_path / "prices.parquet")
+    wrong = frame[100:101].with_columns(rt_price_usd_per_mwh=pl.lit(value, pl.Float64))
+    pl.concat([frame[:100], frame[100 : 100 + twice], wrong, frame[101:]]).write_parquet(tmp_path / "prices.parquet")
+    start = DAY + timedelta(days=3)
+    prices = folder.load(Sources(tmp_path, point="HB_TEST"), start, DAY + timedelta(days=5)).prices
+    assert instant(int(prices.starts_us[0])) == DAY
+    assert prices.usd_per_mwh[100] == prices.usd_per_mwh[99], "the last price is carried over it, as over any short gap"
+    assert (prices.left_out, prices.held) == (1 + twice, 0)
+
+
+def test_a_day_ahead_price_that_is_absurd_or_told_twice_otherwise_is_not_known(tmp_path):
+    write_folder(tmp_path, random_prices(96 * 4))
+    frame = pl.read_parquet(tmp_path / "day_ahead.parquet")
+    other = frame[10:12].with_columns(da_price_usd_per_mwh=pl.Series([7.0, 1e6]))
+    pl.concat([frame[:11], frame[12:], frame[5:6], other]).write_parquet(tmp_path / "day_ahead.parquet")
+    recorded = folder.load(Sources(tmp_path, point="HB_TEST"), DAY + timedelta(days=2), DAY + timedelta(days=3))
+    assert np.unique(np.flatnonzero(np.isnan(recorded.day_ahead)) // 4).tolist() == [10, 11]
+
+
 def test_a_long_gap_before_the_window_only_shortens_its_history(tmp_path):
     write_folder(tmp_path, random_prices(96 * 4))
     frame = pl.read_parquet(tmp_path / "prices.parquet")

@@ -91,9 +91,13 @@ def elsewhere(sources: Sources, own: Prices, end: datetime) -> list[tuple[Prices
 
 
 def stretches(rows: pl.DataFrame, point: str, name: str, step_minutes: int) -> list[Prices]:
-    """The stretches without long gaps in a point's rows, in order, of one granularity; what is wrong in one leaves it out."""
+    """The stretches without long gaps in a point's rows, in order, of one granularity; wrong rows are as if missing."""
     gap = pl.col(START).diff() > series.LONGEST_HELD_GAP + timedelta(minutes=step_minutes)
-    parts = rows.with_columns(_part=gap.fill_null(value=False).cum_sum()).partition_by("_part", include_key=False)
+    parts = (
+        series.plausible(rows)
+        .with_columns(_part=gap.fill_null(value=False).cum_sum())
+        .partition_by("_part", include_key=False)
+    )
     found = []
     for part in parts:
         try:
@@ -151,7 +155,8 @@ def _with_history(rows: pl.DataFrame, start: datetime, sources: Sources, name: s
             f"{name}: the window starts at {start:%Y-%m-%dT%H:%MZ}, "
             f"its first price is of {instant(int(window.starts_us[0]))}"
         )
-    before = stretches(rows.filter(pl.col(START) < start).sort(START), sources.point, name, window.step_minutes)
+    earlier = rows.filter(pl.col(START) < start).sort(START)
+    before = stretches(earlier, sources.point, name, window.step_minutes)
     step_us = window.step_minutes * MICROSECONDS_PER_MINUTE
     if not before or before[-1].starts_us[-1] + step_us != window.starts_us[0]:
         return window
@@ -160,6 +165,7 @@ def _with_history(rows: pl.DataFrame, start: datetime, sources: Sources, name: s
         window,
         starts_us=np.r_[past.starts_us, window.starts_us],
         usd_per_mwh=np.r_[past.usd_per_mwh, window.usd_per_mwh],
+        left_out=len(earlier) - len(series.plausible(earlier)),
     )
 
 
@@ -171,14 +177,15 @@ def _rows_of(file: Path, point: str, column: str) -> pl.DataFrame:
 
 
 def _day_ahead(sources: Sources, prices: Prices) -> tuple[Path | None, Floats]:
-    """The day-ahead price of each interval, NaN where none is recorded."""
+    """The day-ahead price of each interval, NaN where none is recorded, or an absurd one, or two that contradict each other."""
     for file in [sources.da] if sources.da else files_with(sources, (START, DAY_AHEAD)):
-        rows = _rows_of(file, prices.point, DAY_AHEAD).drop_nulls(START).unique(START, keep="last")
+        rows = _rows_of(file, prices.point, DAY_AHEAD)
         if len(rows):
             hours = pl.DataFrame({START: pl.Series(prices.starts_us).cast(pl.Datetime("us", "UTC")).dt.truncate("1h")})
-            joined = hours.join(rows.select(START, DAY_AHEAD), on=START, how="left", maintain_order="left")
+            told = series.plausible(rows, DAY_AHEAD).select(START, DAY_AHEAD)
+            joined = hours.join(told, on=START, how="left", maintain_order="left")
             values = joined[DAY_AHEAD].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
-            return file, np.where(np.abs(values) < 2e4, values, np.nan)
+            return file, values
     return None, np.full(len(prices.starts_us), np.nan)
 
 

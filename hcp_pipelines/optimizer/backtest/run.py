@@ -108,6 +108,8 @@ def _notes(request: Request, recorded: Recorded, cases: Sequence[Case]) -> list[
         notes.append(f"{prices.held} intervals carry the last price over gaps")
     if prices.unusual:
         notes.append(f"{prices.unusual} prices beyond the offer cap are used as they are")
+    if prices.left_out:
+        notes.append(f"{prices.left_out} rows before the window are absurd or contradict each other, and are left out")
     if np.isnan(recorded.day_ahead).all():
         notes.append(f"no day-ahead price of {prices.point}: what is learnt does without")
     days = sum(len(case) * case.step_h for case in cases) / 24 / max(1, len({c.efficiency_j_per_th for c in cases}))

@@ -45,6 +45,7 @@ class Prices:
     usd_per_mwh: Floats
     held: int = 0  # intervals that carry the last price over a gap
     unusual: int = 0  # beyond the offer cap of their date, inside the band: used as they are
+    left_out: int = 0  # rows before the window that are absurd, or told twice otherwise
 
     @property
     def step_h(self) -> float:
@@ -124,22 +125,37 @@ def prices_of(
     return Prices(point, step_us // MICROSECONDS_PER_MINUTE, filled_starts, filled, held, unusual)
 
 
-def _refuse_absurd(rows: pl.DataFrame, column: str, name: str) -> int:
-    """The number of unusual prices; the first absurd one is refused."""
+def plausible(rows: pl.DataFrame, column: str = REAL_TIME) -> pl.DataFrame:
+    """The rows of one point that can be learnt from: none absurd, each instant once, none of two that contradict."""
+    good = rows.filter(_is_good(column)).unique([START, column], keep="first", maintain_order=True)
+    return good.filter(~pl.col(START).is_duplicated())
+
+
+def _cap() -> pl.Expr:
+    """The offer cap of each row's date, $/MWh."""
     cap = pl.lit(CAPS_USD_PER_MWH[-1][1])
     for until, value in reversed(CAPS_USD_PER_MWH[:-1]):
         cap = pl.when(pl.col(START) < until).then(value).otherwise(cap)
-    judged = rows.with_columns(cap=cap)
-    price = pl.col(column)
-    good = (price.is_finite() & price.is_between(LOWEST_USD_PER_MWH, 2 * pl.col("cap"))).fill_null(value=False)
-    bad = judged.filter(~(good & pl.col(START).is_not_null()))
+    return cap
+
+
+def _is_good(column: str) -> pl.Expr:
+    price = pl.col(column).cast(pl.Float64, strict=False)
+    good = price.is_finite() & price.is_between(LOWEST_USD_PER_MWH, 2 * _cap())
+    return good.fill_null(value=False) & pl.col(START).is_not_null()
+
+
+def _refuse_absurd(rows: pl.DataFrame, column: str, name: str) -> int:
+    """The number of unusual prices; the first absurd one is refused."""
+    judged = rows.with_columns(cap=_cap())
+    bad = judged.filter(~_is_good(column))
     if len(bad):
         row, at, value, limit = bad.row(0)
         raise SeriesError(
             f"{name}: row {row} ({at}): {column}={value}: must be a number from {LOWEST_USD_PER_MWH:g} to {2 * limit:g} $/MWh"
             f"{f'; {len(bad)} rows are like that' if len(bad) > 1 else ''}. Mend or remove it."
         )
-    return int(judged.select((price > pl.col("cap")).sum()).item())
+    return int(judged.select((pl.col(column) > pl.col("cap")).sum()).item())
 
 
 def _refuse_duplicates(rows: pl.DataFrame, starts: Ints, name: str) -> None:
