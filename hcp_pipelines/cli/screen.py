@@ -33,6 +33,9 @@ def _headline(urls: dict[str, str], loop: dict[str, Any]) -> Text:
     ]
     if latency.get("p95") is not None:
         parts.append(f"tick to ack p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms")
+    telemetry = loop.get("telemetry", {})
+    if telemetry.get("lag_s") is not None:
+        parts.append(f"telemetry {telemetry['rows_per_s'] or 0:,.0f} rows/s, {telemetry['lag_s']:.0f} s behind")
     standing = [f"{name} {count}" for name, count in loop.get("standing", {}).items() if count]
     if standing:
         parts.append(f"operators: {', '.join(standing)} (hcp directives)")

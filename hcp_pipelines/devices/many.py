@@ -112,6 +112,7 @@ class ManySites:
             return
         power_w = np.zeros(self._slots, dtype=np.float32)
         evidence = np.full(self._slots, Evidence.MEASURED, dtype=np.uint8)
+        columns = {name: self._column(name, told) for name in ("hashrate_th_per_s", "temperature_celsius")}
         for part, reading in told:
             own = np.flatnonzero(part.is_own)
             power_w[own] = reading.values[own]
@@ -121,7 +122,16 @@ class ManySites:
         at_s = min(reading.simulated_at_s for _, reading in told)
         issues = sum((Counter(reading.issues) for _, reading in told), Counter[tuple[str, str]]())
         hot = _joined([reading.hot[part.is_own[reading.hot]] for part, reading in told])
-        self._on_reading(Reading(at_s, power_w, evidence, issues, hot))
+        self._on_reading(Reading(at_s, power_w, evidence, issues, hot, **columns))
+
+    def _column(self, name: str, told: Sequence[tuple[_Part, Reading]]) -> npt.NDArray[np.float32] | None:
+        """A column of those parts that have it; None where none has."""
+        column = np.full(self._slots, np.nan, dtype=np.float32)
+        having = [(part, values) for part, reading in told if (values := getattr(reading, name)) is not None]
+        for part, values in having:
+            own = np.flatnonzero(part.is_own)
+            column[own] = values[own]
+        return column if having else None
 
 
 async def _finish(sent: Sequence[tuple[DeviceSite, Sent]]) -> tuple[Slots, Slots]:

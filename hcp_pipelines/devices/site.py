@@ -31,7 +31,8 @@ class Evidence(IntEnum):
 class Reading:
     """Power of every slot at an instant, watts of IT load; NaN where nothing is known. `evidence` holds codes of `Evidence`.
 
-    `issues`: how many of the devices that answered have what is wrong by their model's limits.
+    `issues`: how many of the devices that answered have what is wrong by their model's limits. Hashrate, and the hottest temperature
+    that a device tells of itself: NaN where one does not, None where none of them does.
     """
 
     simulated_at_s: float  # no sample in it is older
@@ -39,8 +40,8 @@ class Reading:
     evidence: npt.NDArray[np.uint8] | None = None  # None: all measured
     issues: Counts = field(default_factory=dict)
     hot: Slots = field(default_factory=lambda: EMPTY)  # above the temperature at which their model has to stop
-    hashrate_th_per_s: npt.NDArray[np.float32] | None = None  # as devices tell it; NaN where one does not, None: none of them
-    temperature_celsius: npt.NDArray[np.float32] | None = None  # the hottest that a device tells of itself; likewise
+    hashrate_th_per_s: npt.NDArray[np.float32] | None = None
+    temperature_celsius: npt.NDArray[np.float32] | None = None
 
 
 OnReading = Callable[[Reading], None]

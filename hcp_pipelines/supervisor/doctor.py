@@ -12,6 +12,7 @@ from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor.lock import owner_pid
 from hcp_pipelines.supervisor.status import Status, read_loop, read_status
+from hcp_pipelines.supervisor.telemetry import examine_telemetry
 
 FREE_GB_WANTED = 2.0
 MEMORY_GB_WANTED = 3.0
@@ -103,6 +104,7 @@ def _running(settings: Settings) -> Iterator[Finding]:
         return
     yield from examine_loop(loop, settings)
     yield from (examine_devices(facility_id, seen) for facility_id, seen in status["devices"].items())
+    yield Finding("telemetry", *examine_telemetry(settings), "see logs/collector.log and docs/telemetry.md")
     yield _lake(settings)
 
 

@@ -14,6 +14,7 @@ from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.lock import owner_pid
 from hcp_pipelines.supervisor.memory import tree_pss_mb
+from hcp_pipelines.supervisor.telemetry import read_telemetry
 
 if TYPE_CHECKING:
     from hcp_pipelines.operators.contact import Contact
@@ -84,7 +85,7 @@ def read_loop(settings: Settings) -> Status:
     """Ticks, policies, switches and latency from Postgres; `error` where it can't be asked."""
     try:
         with connect(settings, Role.API) as connection:
-            return _read_loop(connection, world_clock(settings))
+            return _read_loop(connection, world_clock(settings)) | {"telemetry": read_telemetry(settings)}
     except (psycopg.Error, StorageError, OSError) as error:
         return {"ticks": {}, "policies": {}, "switches": {}, "latency_ms": {}, "error": f"Postgres: {error}"}
 

@@ -1,6 +1,7 @@
 """Telemetry from a gateway's devices to the lake: each sample once, whoever is killed, and what can't be taken is refused."""
 
 import asyncio
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.supervisor.telemetry import examine_telemetry, read_telemetry
 from hcp_pipelines.wire import telemetry_v1_pb2 as pb
 from hcp_pipelines.wire.telemetry import METHOD, SERVICE, decode_sample
 from tests.support.edge import FIRST_GPU, GPUS, MINERS, SLOTS, Gateway, World, until
@@ -98,6 +100,12 @@ async def test_each_device_is_in_the_lake_once_a_sample_and_the_spool_is_let_go_
         async with collecting(lake_settings) as telemetry:  # again: it goes on where it was
             await until(lambda: telemetry.rates.seen(0, 0)["rows"] > 5 * (MINERS + GPUS), "samples are stored", 20)
         acknowledged = running.spool._acknowledged
+    told = read_telemetry(lake_settings)
+    assert told["rows"] > 0
+    assert told["lag_s"] < 60
+    well, found = examine_telemetry(lake_settings)
+    assert well
+    assert re.search(r"[\d,]+ rows/s, \d+ s behind; a device-day takes telemetry [\d.]+ kB", found)
     rows = query(
         lake_settings,
         f"select seq, count(*), count(distinct slot), max(slot) from lake.{TABLE} group by seq order by seq",

@@ -133,12 +133,15 @@ async def test_a_reading_is_whole_when_every_part_has_told_one_and_as_old_as_the
     here.tell(Reading(105.0, np.array([12, 13, 0, 0, 0], dtype=np.float32)))
     assert seen == []
     told = np.array([0, 0, 0, 30, np.nan, 0], dtype=np.float32)
-    there.tell(Reading(102.0, told, np.array([0, 0, 0, 3, 0, 0], dtype=np.uint8)))
+    heat = np.array([1, 2, 3, 70, np.nan, 0], dtype=np.float32)
+    there.tell(Reading(102.0, told, np.array([0, 0, 0, 3, 0, 0], dtype=np.uint8), temperature_celsius=heat))
     (reading,) = seen
     assert reading.simulated_at_s == 102.0
     assert reading.values.tolist()[:4] == [12.0, 13.0, 0.0, 30.0]
     assert np.isnan(reading.values[4])
     assert reading.evidence.tolist() == [1, 1, 1, Evidence.INFERRED, Evidence.NONE]
+    assert reading.hashrate_th_per_s is None
+    assert np.isnan(reading.temperature_celsius).tolist() == [True, True, True, False, True]
     there.tell(Reading(110.0, told))
     assert len(seen) == 1, "the other part has told nothing new"
 

@@ -43,6 +43,7 @@ def test_a_node_s_gpus_are_judged_together():
     assert list(fleet.issues()) == []
     fleet.nodes[0].telemetry = NodeTelemetry(gpus)
     assert counted(fleet.issues()) == {("elevated_temperature", "warning"): 1, ("high_temperature", "critical"): 1}
+    assert fleet.temperature()[: len(heats)].tolist() == list(heats)
 
 
 def test_power_that_no_board_of_a_model_draws_is_no_evidence_and_is_counted():

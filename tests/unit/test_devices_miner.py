@@ -277,6 +277,10 @@ def test_a_silent_miner_is_asked_ever_more_rarely_and_then_who_it_is():
     assert evidence[3] == Evidence.NONE
     miner.answered(Telemetry(200.0, is_asleep=False))
     assert fleet.power()[0][3] == 3500.0
+    miner.answered(Telemetry(190.0, is_asleep=False, chip_temperature_celsius=71.0))
+    hashrate, temperature = fleet.told()
+    assert [hashrate[3], temperature[3]] == [190.0, 71.0]
+    assert np.isnan([*hashrate[[0, 4]], *temperature[[0, 4]]]).all()
     assert fleet.states().tolist() == [255, 255, 255, FULL, 255, 255]
 
 

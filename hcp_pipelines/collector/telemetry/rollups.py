@@ -25,6 +25,7 @@ from hcp_pipelines.collector.telemetry.rollup_sql import (
     VIEWS,
 )
 from hcp_pipelines.collector.telemetry.rows import BATCHES
+from hcp_pipelines.collector.telemetry.store import set_options
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import lake
@@ -38,6 +39,14 @@ QUIET_S, OVER_S = (
 )  # real: longer than a batch takes; a facility that stops has its last minute after the longer
 HOUR_QUIET_S, HOUR_OVER_S = 30.0, 600.0
 ROWS_MAX = 20_000_000  # of samples a roll-up reads: a minute of 300,000 devices is 18 million
+
+
+_FILES = {"parquet_compression": "zstd", "target_file_size": "64MB"}
+OPTIONS = {
+    MINUTES: _FILES,
+    HOURS: _FILES,
+    GROUP_MINUTES: {"data_inlining_row_limit": "1000"},
+}  # few rows: upkeep writes them out
 
 
 class Rollups:
@@ -126,6 +135,8 @@ class Rollups:
         self.connection.register("minutes", self.connection.execute(f"from lake.{MINUTES} limit 0").to_arrow_table())
         self._make(GROUP_MINUTES, OF_DEVICES, [])
         self.connection.unregister("minutes")
+        for table, options in OPTIONS.items():
+            set_options(self.connection, table, options)
         for name, query in VIEWS.items():
             self.connection.execute(f"create or replace view lake.{name} as {query}")
 

@@ -177,10 +177,12 @@ class Telemetry:
         """`run/telemetry.json`, for `hcp status`."""
         seen = self.rates.seen(self.context.clock.real_now().timestamp(), self.context.clock.monotonic_s())
         metrics.TELEMETRY_LAG_SECONDS.set(seen["lag_s"] or 0.0)
+        told_at = self.context.clock.real_now().isoformat()
+        more = {"stored": self._stored or {}, "shed_samples": self._shed, "told_at": told_at}
         path = self.context.settings.at("run", "telemetry.json")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(seen | {"facilities": len(self.followed), "shed_samples": self._shed}))
+        fresh.write_text(json.dumps(seen | more))
         fresh.replace(path)
 
 

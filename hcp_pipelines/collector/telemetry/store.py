@@ -4,7 +4,7 @@ A batch's number is its id. It is committed in one transaction with its rows and
 a kill at any point neither loses nor doubles. Two writers can't have one number: the later one fails and reads anew.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -94,8 +94,19 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("set preserve_insertion_order = false")
     for table, schema in ((TABLE, SCHEMA), (BATCHES, BATCHES_SCHEMA)):
         make(connection, table, schema)
-    for name, value in OPTIONS.items():
-        connection.execute(f"call lake.set_option('{name}', '{value}', schema => 'raw', table_name => 'telemetry')")
+    set_options(connection, TABLE, OPTIONS)
+
+
+def set_options(connection: duckdb.DuckDBPyConnection, table: str, options: Mapping[str, str]) -> None:
+    """How a table's files are written, where it is not said yet: two that say it at once are in each other's way."""
+    schema, _, name = table.partition(".")
+    query = "select option_name from lake.options() where scope_entry = ? and value = ?"
+    for option, value in options.items():
+        kept_as = value.replace("MB", "000000")
+        if (option,) not in connection.execute(query, [table, kept_as]).fetchall():
+            connection.execute(
+                f"call lake.set_option('{option}', '{value}', schema => '{schema}', table_name => '{name}')"
+            )
 
 
 def make(connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema) -> None:

@@ -148,6 +148,16 @@ class NodeFleet:
                     evidence[slot] = Evidence.MEASURED
         return power, evidence
 
+    def temperature(self) -> npt.NDArray[np.float32]:
+        """[n] °C of each GPU, core or memory, whichever is hotter; NaN where nobody says."""
+        temperature = np.full(self.slots, np.nan, dtype=np.float32)
+        for node in self.nodes:
+            for gpu in node.telemetry.gpus if node.telemetry else ():
+                told = [one for one in (gpu.temperature_celsius, gpu.memory_temperature_celsius) if one is not None]
+                if gpu.index < node.gpus and told:
+                    temperature[node.first_slot + gpu.index] = max(told)
+        return temperature
+
     def issues(self) -> Iterator[DeviceIssue]:
         """What is wrong with the GPUs that the last round read."""
         for node in self.nodes:

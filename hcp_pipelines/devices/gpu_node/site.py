@@ -166,7 +166,8 @@ class GpuNodeSite:
         for result, times in found.items():
             metrics.CALLS.labels("poll", result).inc(times)
         power_w, evidence = self.fleet.power()
-        return Reading(at_s, power_w, evidence, counted(self.fleet.issues()), self.fleet.hot())
+        issues, hot = counted(self.fleet.issues()), self.fleet.hot()
+        return Reading(at_s, power_w, evidence, issues, hot, temperature_celsius=self.fleet.temperature())
 
     async def _ask(self, node: Node, device: GpuNode) -> str:
         try:

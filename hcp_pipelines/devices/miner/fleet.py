@@ -100,6 +100,16 @@ class MinerFleet:
                 power[slot], evidence[slot] = power_of(miner.telemetry, miner.group.levels)
         return power, evidence
 
+    def told(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """[n] TH/s and °C of the hottest chip by slot; NaN where nobody answered, or a miner doesn't say."""
+        hashrate, temperature = (np.full(self.slots, np.nan, dtype=np.float32) for _ in range(2))
+        for slot, miner in self.by_slot.items():
+            if miner.telemetry is not None:
+                hashrate[slot] = miner.telemetry.hash_rate_th_per_s
+                if miner.telemetry.chip_temperature_celsius is not None:
+                    temperature[slot] = miner.telemetry.chip_temperature_celsius
+        return hashrate, temperature
+
     def issues(self) -> Iterator[DeviceIssue]:
         """What is wrong with the miners that the last round read."""
         for miner in self.by_slot.values():

@@ -185,7 +185,7 @@ class MinerApiSite:
             power_w, evidence = squared.power_w, squared.evidence
             for feeder_id, beyond_w in squared.beyond_w.items():
                 metrics.METER_BEYOND_WATTS.labels(feeder_id).set(beyond_w)
-        return Reading(at_s, power_w, evidence, counted(self.fleet.issues()), self.fleet.hot())
+        return Reading(at_s, power_w, evidence, counted(self.fleet.issues()), self.fleet.hot(), *self.fleet.told())
 
     async def _read_meters(self) -> Mapping[str, float] | None:
         """IT watts by feeder; None without meters, or while they can't be read: said once, and again when they can."""

@@ -67,6 +67,7 @@ class Sampler:
         self._reading: Reading | None = None
         self._spool: Spool | None = None
         self._keeping: Future[None] | None = None
+        self.kept = self.last_seq = 0  # samples, given up ones too; the number of the last
         self.listeners: list[Callable[[], None]] = []  # told in the loop when a sample is kept
         self._log = structlog.get_logger("edge").bind(facility_id=config.facility_id)
         devices.listeners.append(self._note)
@@ -114,7 +115,9 @@ class Sampler:
             return
         before = spool.shed
         now_s = self._clock.monotonic_s()
+        self.last_seq = spool.next_seq
         spool.append(encode_sample(self._sample(taken, spool)), now_s)
+        self.kept += 1
         spool.sync(now_s)
         metrics.TELEMETRY_SPOOL_BYTES.labels(self.facility_id).set(spool.size)
         if spool.shed > before:
