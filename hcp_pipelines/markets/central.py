@@ -4,7 +4,11 @@ The one module of the feed that knows local market time. No prices and no HTTP.
 """
 
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    import polars as pl  # not at run time: 25 MB for the daemons
 
 CENTRAL = ZoneInfo("America/Chicago")
 LOCAL_FORMAT = "%Y-%m-%dT%H:%M:%S"
@@ -39,6 +43,11 @@ def hour_ending(operating_day: date, hour: int, is_repeated_hour: bool = False) 
 def operating_day(instant: datetime) -> date:
     """The Central calendar day an instant belongs to: what settlement groups by."""
     return instant.astimezone(CENTRAL).date()
+
+
+def operating_days(instants: "pl.Expr") -> "pl.Expr":
+    """`operating_day` of a column of instants."""
+    return instants.dt.convert_time_zone(CENTRAL.key).dt.date()
 
 
 def local_window(start: datetime, end: datetime) -> tuple[datetime, datetime]:

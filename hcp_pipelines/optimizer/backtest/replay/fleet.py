@@ -18,7 +18,7 @@ from hcp_pipelines.optimizer.inputs import GroupInputs, SiteInputs
 from hcp_pipelines.optimizer.steps import revenue_per_index, steps_of
 
 KINDS = ("mining", "inference", "training", "energy", "switching")
-_KIND_OF_MODE = {
+KIND_OF_MODE = {
     Mode.BITCOIN_MINING: "mining",
     Mode.AI_INFERENCE_REALTIME: "inference",
     Mode.AI_INFERENCE_BATCH: "inference",
@@ -131,8 +131,8 @@ def settle(fleet: Fleet, history: History, done: Schedule) -> Ledger:
     load = (done.counts * fleet.power_mw[None]).sum(axis=(1, 2))
     usd = {kind: np.zeros(len(history)) for kind in KINDS}
     for state in State:
-        if state.mode in _KIND_OF_MODE:
-            usd[_KIND_OF_MODE[state.mode]] += earned[:, :, state].sum(axis=1)
+        if state.mode in KIND_OF_MODE:
+            usd[KIND_OF_MODE[state.mode]] += earned[:, :, state].sum(axis=1)
     usd["energy"] = -load * (history.settled_usd_per_mwh + fleet.site.adders_usd_per_mwh) * STEP_H
     usd["switching"] = -(done.wakes * (fleet.wake_usd_per_index * index + fleet.wake_usd)).sum(axis=1)
     device_days = float(fleet.devices.sum()) * len(history) * STEP_H / 24
