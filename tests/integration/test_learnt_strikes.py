@@ -32,6 +32,7 @@ with warnings.catch_warnings():
     import dagster as dg
 
     from assets.models import core_power__waiting_model, newest_model_serves
+    from jobs.models import waiting_model_schedule
 
 __all__ = ["fleet"]
 
@@ -84,6 +85,12 @@ def learn(settings, instance):
     return {name: value.value for name, value in made.metadata.items()}, check
 
 
+def scheduled(settings):
+    """What the hourly schedule asks for now."""
+    resources = {"platform": Platform(state_dir=str(settings.state_dir))}
+    return waiting_model_schedule(dg.build_schedule_context(resources=resources))
+
+
 def solve(settings, instance, minutes, price=40.0):
     """By settlement point the policy that a tick's run published."""
     tick = max(store(settings, *power(minutes, price)))
@@ -110,12 +117,14 @@ def bands(policy):
 def test_a_model_is_learnt_promoted_and_asked_by_the_next_tick(recorded, instance):
     with connect(recorded, Role.CONTROL) as connection:
         assert due(connection, recorded, NOW) == "none has been made yet"
+        assert isinstance(scheduled(recorded), dg.RunRequest)
         assert bands(solve(recorded, instance, 0)["HB_HOUSTON"]) == PLAIN
         told, check = learn(recorded, instance)
         assert check.passed, check.description
         assert (told["status"], told["version"], told["points"]) == ("champion", 1, "HB_HOUSTON")
         assert told["gap_closed"] >= told["band_gap_closed"]
         assert due(connection, recorded, NOW) == ""
+        assert isinstance(scheduled(recorded), dg.SkipReason)
         assert due(connection, recorded, NOW + timedelta(days=8)) == "a week has passed"
         audited = connection.execute("select actor, action, subject from audit_log order by id desc limit 1").fetchone()
         assert audited == ("dagster", "model.promote", "waiting 1")
