@@ -15,7 +15,6 @@ from hcp_pipelines.collector.horizon import Horizon
 from hcp_pipelines.collector.sink import Sink
 from hcp_pipelines.collector.source import Source
 from hcp_pipelines.collector.tables import APPENDED, REPLACED, Table
-from hcp_pipelines.collector.upkeep import Upkeep
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
@@ -32,7 +31,6 @@ class Copier:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._upkeep = Upkeep(clock.monotonic_s())
         self._complete_s = dict.fromkeys([t.target for t in (*APPENDED, *REPLACED)], clock.monotonic_s())
         self._ahead: dict[str, str] = {}
         self._source: Source | None = None
@@ -109,10 +107,7 @@ class Copier:
     def _copy(self, source: Source, sink: Sink) -> float:
         for table in REPLACED:
             self._replace(source, sink, table)
-        wait_s = min(self._append(source, sink, table) for table in APPENDED)
-        if wait_s:
-            self._upkeep.step(sink.connection, self._clock.monotonic_s())
-        return wait_s
+        return min(self._append(source, sink, table) for table in APPENDED)
 
     def _append(self, source: Source, sink: Sink, table: Table) -> float:
         """Copy one batch; the seconds until the next is due."""

@@ -16,14 +16,8 @@ ROW_AGE_SECONDS = Histogram(
 )
 FAILURES = Counter(
     "hcp_collector_failures_total",
-    "Rounds that failed, by what: copy, upkeep, telemetry, rollup or retention.",
+    "Rounds that failed, by what: copy, telemetry or rollup.",
     ["part"],
-)
-UPKEEP_SECONDS = Histogram(
-    "hcp_collector_upkeep_seconds",
-    "Real time of one step of the lake's upkeep.",
-    ["step"],
-    buckets=(0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0),
 )
 TELEMETRY_ROWS = Counter("hcp_collector_telemetry_rows_total", "Rows of devices' telemetry that came into the lake.")
 TELEMETRY_LAG_SECONDS = Gauge(

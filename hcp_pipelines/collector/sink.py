@@ -19,7 +19,7 @@ from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Database, Role
 
 MEMORY = "128MB"
-INLINED_ROWS = 1000  # smaller batches go to the catalogue, not to a Parquet file of their own; upkeep writes them out
+INLINED_ROWS = 1000  # smaller batches go to the catalogue, not to a Parquet file of their own; `upkeep` writes them out
 ROW_GROUP = 5000  # rows; a row group is held in memory, and a journal row may have kilobytes of slots
 SETTLE_POLLS = 500
 SETTLE_POLL_S = 0.02

@@ -1,23 +1,25 @@
 """Keeps the lake's files and snapshots few: writes out inlined rows, merges small files, drops what is old.
 
-One short step at a time between two rounds of copying, over the whole lake, and never at the copy's expense: a step that
-fails is logged and comes again with the next turn. Which rows are kept for how long is not decided here.
+Over the whole lake, with DuckLake's own calls, while everybody writes and reads. A job of Dagster's does it, on a schedule; a
+step that fails is told and comes again with the next run. Which rows are kept for how long is not decided here.
 """
 
 import time
-from collections import deque
+from dataclasses import dataclass
 
 import duckdb
-import structlog
 
-from hcp_pipelines.collector import metrics
 from hcp_pipelines.collector.tables import APPENDED, REPLACED
+from hcp_pipelines.collector.telemetry.rollup_sql import GROUP_MINUTES, HOURS, MINUTES
+from hcp_pipelines.collector.telemetry.rows import TABLE
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.lake import BATCHES, without_secrets
 
-PERIOD_S = 600.0
-FIRST_AFTER_S = 60.0
+MEMORY = "512MB"
 KEPT = "interval 30 minutes"  # of snapshots and replaced files: longer than any reader's statement may take
-_OURS = ", ".join(f"'{t.target}'" for t in (*APPENDED, *REPLACED))
+_COUNTED = (*(t.target for t in (*APPENDED, *REPLACED)), TABLE, MINUTES, HOURS, GROUP_MINUTES)
+_OURS = ", ".join(f"'{name}'" for name in _COUNTED)
 
 STEPS = {
     # the newest batch of a table says how far its copy has got and is kept for ever
@@ -30,27 +32,50 @@ STEPS = {
     "expire_snapshots": f"call ducklake_expire_snapshots('lake', older_than => now() - {KEPT})",
     "remove_files": f"call ducklake_cleanup_old_files('lake', older_than => now() - {KEPT})",
 }
+_STATE = """
+    select sum(file_count)::bigint, sum(file_size_bytes)::bigint, (select count(*) from ducklake_snapshots('lake'))
+    from ducklake_table_info('lake')"""
 
 
-class Upkeep:
-    """What is to be done next, and when."""
+@dataclass(frozen=True, slots=True)
+class LakeState:
+    """Live data files, their bytes, and snapshots."""
 
-    def __init__(self, now_s: float) -> None:
-        self._due_s = now_s + FIRST_AFTER_S
-        self._steps: deque[str] = deque()
+    files: int
+    bytes: int
+    snapshots: int
 
-    def step(self, connection: duckdb.DuckDBPyConnection, now_s: float) -> None:
-        """Do the next step if its time has come."""
-        if now_s >= self._due_s:
-            self._due_s = now_s + PERIOD_S
-            self._steps = deque(STEPS)
-        if not self._steps:
-            return
-        name = self._steps.popleft()
-        started_s = time.monotonic()
-        try:
-            connection.execute(STEPS[name]).fetchall()
-        except duckdb.Error as error:
-            metrics.FAILURES.labels("upkeep").inc()
-            structlog.get_logger("collector").warning("upkeep_failed", step=name, error=without_secrets(error))
-        metrics.UPKEEP_SECONDS.labels(name).observe(time.monotonic() - started_s)
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a run did: the lake before and after, real seconds of each step, and what failed."""
+
+    before: LakeState
+    after: LakeState
+    took_s: dict[str, float]
+    failed: dict[str, str]
+
+
+def keep_up(settings: Settings) -> Done:
+    """Do every step once.
+
+    Raises:
+        StorageError: the lake can't be attached.
+    """
+    took_s, failed = {}, {}
+    with lake.attach(settings, memory=MEMORY, threads=1) as connection:
+        spill = str(settings.at("run", "upkeep-spill")).replace("'", "''")
+        connection.execute(f"set temp_directory = '{spill}'")
+        before = _state(connection)
+        for name, statement in STEPS.items():
+            began_s = time.monotonic()
+            try:
+                connection.execute(statement).fetchall()
+            except duckdb.Error as error:
+                failed[name] = without_secrets(error)
+            took_s[name] = round(time.monotonic() - began_s, 3)
+        return Done(before, _state(connection), took_s, failed)
+
+
+def _state(connection: duckdb.DuckDBPyConnection) -> LakeState:
+    return LakeState(*(int(n or 0) for n in connection.execute(_STATE).fetchall()[0]))

@@ -31,8 +31,8 @@ class Evidence(IntEnum):
 class Reading:
     """Power of every slot at an instant, watts of IT load; NaN where nothing is known. `evidence` holds codes of `Evidence`.
 
-    `issues`: how many of the devices that answered have what is wrong by their model's limits. Hashrate, and the hottest temperature
-    that a device tells of itself: NaN where one does not, None where none of them does.
+    `issues`: how many of the devices that answered have what is wrong by their model's limits. Hashrate, and the hottest
+    temperature that a device tells of itself: NaN where one does not, None where none of them does.
     """
 
     simulated_at_s: float  # no sample in it is older

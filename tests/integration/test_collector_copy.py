@@ -400,9 +400,9 @@ def test_small_batches_make_no_files_and_upkeep_keeps_few(settings, hcp, reader,
         for _ in range(3):
             journal(hcp, 2)
             caught_up(copier)
-        clock.advance(upkeep.PERIOD_S)
-        for _ in upkeep.STEPS:
-            caught_up(copier)
+        done = upkeep.keep_up(settings)
+        assert done.failed == {}
+        assert done.after.snapshots == 1
     assert len(set(parquet_files(settings)) - before) <= 2, "9 batches, merged"
     count = f"select count(*) from lake.{lake.BATCHES} where \"table\" = 'raw.switch_journal'"
     assert query(reader, count) == [(1,)]
@@ -412,12 +412,11 @@ def test_small_batches_make_no_files_and_upkeep_keeps_few(settings, hcp, reader,
     assert journal_ids(reader) == list(range(1, 20))
 
 
-def test_upkeep_that_fails_does_not_fail_the_copy(hcp, reader, copier, clock, monkeypatch):
-    monkeypatch.setattr(upkeep, "STEPS", {"merge_files": "call no_such_function()"})
-    caught_up(copier)
-    clock.advance(upkeep.PERIOD_S)
-    journal(hcp)
-    caught_up(copier)
-    caught_up(copier)
-    assert copier.is_open
-    assert journal_ids(reader) == [1]
+def test_a_step_of_upkeep_that_fails_is_told_and_the_others_are_done(settings, hcp, copier, monkeypatch):
+    monkeypatch.setattr(
+        upkeep, "STEPS", {"merge_files": "call no_such_function()", "flush_inlined": upkeep.STEPS["flush_inlined"]}
+    )
+    done = upkeep.keep_up(settings)
+    assert list(done.failed) == ["merge_files"]
+    assert "no_such_function" in done.failed["merge_files"]
+    assert list(done.took_s) == ["merge_files", "flush_inlined"]

@@ -3,7 +3,10 @@
 import asyncio
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import grpc
@@ -210,3 +213,18 @@ async def test_the_gateway_says_why_it_streams_nothing_and_bounds_what_is_under_
                     await asyncio.shield(second := asyncio.ensure_future(call.read()))
             await call.write(pb.CollectorMessage(ack=pb.Ack(seq=first.seq)))
             assert decode_sample(await second).seq == first.seq + 1
+
+
+def test_a_writer_killed_at_any_moment_loses_and_doubles_nothing(lake_settings):
+    for pause_s in (0.0, 0.013, 0.031):
+        argv = [sys.executable, "-m", "tests.support.telemetry_writer", str(lake_settings.state_dir)]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as writer:
+            for _ in range(4):
+                told = int(writer.stdout.readline())
+            time.sleep(pause_s)  # into another part of a write
+            writer.kill()
+    store = TelemetryStore(lake_settings, SystemClock())  # what was under way has ended now
+    store.close()
+    assert store.stored["one"] >= told
+    rows = query(lake_settings, f"select seq, count(*) from lake.{TABLE} group by seq order by seq")
+    assert rows == [(seq, 6) for seq in range(1, store.stored["one"] + 1)]

@@ -15,13 +15,12 @@ import structlog
 
 from hcp_pipelines.collector import metrics
 from hcp_pipelines.collector.telemetry.retention import KEPT, Kept, beyond_size, cut, too_old
-from hcp_pipelines.collector.telemetry.rollup_sql import GROUP_MINUTES, HOURS, MINUTES
+from hcp_pipelines.collector.telemetry.rollup_sql import HOURS, MINUTES
 from hcp_pipelines.collector.telemetry.rollups import Rollups
-from hcp_pipelines.collector.telemetry.rows import BATCHES, TABLE
+from hcp_pipelines.collector.telemetry.rows import BATCHES
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.lake import without_secrets
 
 LOOK_EACH_S = 15.0
@@ -110,12 +109,6 @@ class Roller:
                 and last_seq < (select max(last_seq) from lake.{BATCHES} n where n.facility_id = b.facility_id)""",  # noqa: S608
             [rolled, BATCHES_KEPT],
         )
-        for table in (TABLE, MINUTES, HOURS, GROUP_MINUTES):
-            rollups.connection.execute(
-                f"""delete from lake.{lake.BATCHES} b where "table" = ? and written_at < now() - interval 10 minutes
-                    and written_at < (select max(written_at) from lake.{lake.BATCHES} n where n."table" = b."table")""",  # noqa: S608
-                [table],
-            )
 
     def _failed(self, error: Exception) -> None:
         if self._stopped.is_set():
