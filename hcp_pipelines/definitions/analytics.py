@@ -17,6 +17,7 @@ from jobs.analytics import (
     replay_job,
 )
 from jobs.forecasts import forecasts_check_job, forecasts_check_schedule, forecasts_job, forecasts_schedule
+from jobs.lake import lake_maintenance_job, lake_maintenance_schedule
 from jobs.models import waiting_model_job, waiting_model_schedule
 from sensors.analytics import first_marts_sensor
 
@@ -29,13 +30,23 @@ defs = dg.Definitions(
         *dg.load_assets_from_modules([forecasts, models, ercot, weather, bitcoin, grid]),
     ],
     asset_checks=dg.load_asset_checks_from_modules([forecasts, models]),
-    jobs=[marts_job, explanations_job, backtest_job, replay_job, forecasts_job, forecasts_check_job, waiting_model_job],
+    jobs=[
+        marts_job,
+        explanations_job,
+        backtest_job,
+        replay_job,
+        forecasts_job,
+        forecasts_check_job,
+        waiting_model_job,
+        lake_maintenance_job,
+    ],
     schedules=[
         marts_schedule,
         explanations_schedule,
         forecasts_schedule,
         forecasts_check_schedule,
         waiting_model_schedule,
+        lake_maintenance_schedule,
     ],
     sensors=[first_marts_sensor],
     resources={
