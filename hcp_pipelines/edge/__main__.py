@@ -67,7 +67,10 @@ async def body(context: ProcessContext, config: EdgeConfig) -> None:
             tasks.create_task(keep_short(facility, logs[name], config.log, context.stop))
         for discovery in discoveries.values():
             tasks.create_task(discovery.run(context.stop))
-        sampling = [tasks.create_task(sampler.run()) for sampler in samplers.values()]
+        apart_s = config.telemetry.every_s / max(
+            len(samplers), 1
+        )  # one after the other: commands wait for none of them long
+        sampling = [tasks.create_task(s.run(n * apart_s)) for n, s in enumerate(samplers.values())]
         tasks.create_task(_watch_health(context, facilities, discoveries))
         context.ready(grpc=_address(config.listen, port))
         await context.stop.wait()

@@ -72,13 +72,14 @@ class Sampler:
         self._log = structlog.get_logger("edge").bind(facility_id=config.facility_id)
         devices.listeners.append(self._note)
 
-    async def run(self) -> None:
-        """Open the spool, then a sample each period, of readings that are new."""
+    async def run(self, after_s: float = 0.0) -> None:
+        """Open the spool, then a sample each period, of readings that are new; the first after so many seconds."""
         if len(self._slots) > DEVICES_MAX:
             self._log.error(
                 "no telemetry", reason=f"{len(self._slots):,} devices; a sample has {DEVICES_MAX:,} at most"
             )
             return
+        await asyncio.sleep(after_s)
         while True:
             try:
                 if self._spool is None:
