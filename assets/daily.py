@@ -32,6 +32,21 @@ def fetched(
     )
 
 
+def joined(
+    group: str, deps: Sequence[dg.AssetsDefinition | str]
+) -> Callable[[Callable[..., pl.DataFrame]], dg.AssetsDefinition]:
+    """An asset made of what is in the lake already, by days: one run a range, a re-run replaces."""
+    return dg.asset(
+        group_name=group,
+        partitions_def=DAILY_UTC,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key="lake",
+        kinds={"polars", "ducklake"},
+        owners=["team:market-data"],
+        deps=deps,
+    )
+
+
 def column_schema(table: HistoryTable) -> dg.TableSchema:
     """The columns as the UI shows them."""
     model = table.model

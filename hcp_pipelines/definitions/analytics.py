@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import bitcoin, ercot, forecasts, grid, models, weather
+from assets import bitcoin, checks, ercot, forecasts, grid, joined, models, weather
 from assets.backtests import raw_hcp__backtests, raw_hcp__replays
 from assets.explanations import core_hcp__explanations
 from assets.switches import dbt_cli, switch_models
@@ -27,9 +27,12 @@ defs = dg.Definitions(
         core_hcp__explanations,
         raw_hcp__backtests,
         raw_hcp__replays,
-        *dg.load_assets_from_modules([forecasts, models, ercot, weather, bitcoin, grid]),
+        *dg.load_assets_from_modules([forecasts, models, ercot, weather, bitcoin, grid, joined]),
     ],
-    asset_checks=dg.load_asset_checks_from_modules([forecasts, models]),
+    asset_checks=[
+        *dg.load_asset_checks_from_modules([forecasts, models]),
+        *checks.all_checks,
+    ],
     jobs=[
         marts_job,
         explanations_job,

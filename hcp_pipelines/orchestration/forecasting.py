@@ -31,6 +31,7 @@ from hcp_pipelines.forecasting.rolling import with_prices
 from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.mixed.site import FourPeaks
 from hcp_pipelines.optimizer.backtest.power_series import grid_columns
+from hcp_pipelines.orchestration.history.tables import POWER_PRICE
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.settings import Settings
 
@@ -170,7 +171,10 @@ def forecast_scores(settings: Settings, day: tuple[datetime, datetime], now: dat
 
 
 def read_prices(settings: Settings, window: tuple[datetime, datetime]) -> pl.DataFrame:
-    """Rows of `PRICES` that start in a window: ticks since they came, and fetched history since it was published."""
+    """Rows of `PRICES` that start in a window: ticks since they came, and fetched history since it was published.
+
+    Absurd prices are left out, whoever wrote them; what is withdrawn is null.
+    """
     from hcp_pipelines.storage import lake
 
     found = [pl.DataFrame(schema=PRICES)]
@@ -182,7 +186,9 @@ def read_prices(settings: Settings, window: tuple[datetime, datetime]) -> pl.Dat
         if has_tables(settings, [TICKS]):
             ticks = connection.execute(TICKS_SQL, list(window)).pl()
             found.append(ticks.select(pl.col(name).cast(kind) for name, kind in PRICES.items()))
-    return pl.concat(found)
+    return pl.concat(found).filter(
+        pl.col("price_usd_per_mwh").is_between(*POWER_PRICE) | pl.col("price_usd_per_mwh").is_null()
+    )
 
 
 def _corrected(

@@ -15,8 +15,12 @@ join ducklake_schema s using (schema_id) where v.end_snapshot is null and s.end_
 """
 
 
+def relations(settings: Settings) -> frozenset[str]:
+    """All tables and views (`schema.name`) that are in the lake now."""
+    with connect(settings, Role.LAKE_READER, Database.LAKE) as connection:
+        return frozenset(row[0] for row in connection.execute(RELATIONS_SQL).fetchall())
+
+
 def has_tables(settings: Settings, names: Sequence[str]) -> bool:
     """Whether all of these (`schema.name`) are in the lake now."""
-    with connect(settings, Role.LAKE_READER, Database.LAKE) as connection:
-        present = {row[0] for row in connection.execute(RELATIONS_SQL).fetchall()}
-    return set(names) <= present
+    return relations(settings).issuperset(names)

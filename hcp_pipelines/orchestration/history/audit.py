@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     import pandera.polars as pa  # not at run time: two seconds
 
 REASONS_SHOWN = 5
+WHY = "rejected_for"
 
 
 @dataclass(frozen=True)
 class Audited:
-    """The rows that hold, and those that don't with a column `reason`."""
+    """The rows that hold, and those that don't with a column `rejected_for`."""
 
     good: pl.DataFrame
     bad: pl.DataFrame
@@ -38,7 +39,7 @@ def audit(model: Model, frame: pl.DataFrame) -> Audited:
     except pandera.errors.SchemaErrors as error:
         reasons = _reasons(error.failure_cases)
     else:
-        return Audited(rows.drop("row"), rows.drop("row").clear().with_columns(reason=pl.lit("")))
+        return Audited(rows.drop("row"), rows.drop("row").clear().with_columns(pl.lit("").alias(WHY)))
     bad = rows.join(reasons, on="row", how="inner", maintain_order="left")
     return Audited(rows.join(reasons, on="row", how="anti", maintain_order="left").drop("row"), bad.drop("row"))
 
@@ -57,8 +58,8 @@ def _reasons(cases: pl.DataFrame) -> pl.DataFrame:
         )
         raise StorageError(f"not the table's columns: {why}. Has the source changed?")
     where = pl.coalesce(pl.col("column"), pl.lit("row"))
-    told = cases.select(pl.col("index").cast(pl.UInt32).alias("row"), reason=where + ": " + pl.col("check"))
-    return told.group_by("row").agg(pl.col("reason").unique(maintain_order=True).head(REASONS_SHOWN).str.join("; "))
+    told = cases.select(pl.col("index").cast(pl.UInt32).alias("row"), (where + ": " + pl.col("check")).alias(WHY))
+    return told.group_by("row").agg(pl.col(WHY).unique(maintain_order=True).head(REASONS_SHOWN).str.join("; "))
 
 
 @cache

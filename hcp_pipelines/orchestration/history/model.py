@@ -27,3 +27,16 @@ class Model:
     bounds: Mapping[str, Bounds] = field(default_factory=dict)
     rules: Mapping[str, pl.Expr] = field(default_factory=dict)
     is_whole: bool = True  # no other columns
+
+    def believed(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows that a reader takes, whoever wrote them: in bounds, by the rules, and the only one of their key.
+
+        The audit stands before what is published by the platform's own runs; this stands before what anybody wrote.
+        """
+        good = rows.filter(self._holds())
+        return good.filter(pl.struct(self.unique).is_unique()) if self.unique else good
+
+    def _holds(self) -> list[pl.Expr]:
+        given = [pl.col(name).is_not_null() for name in self.columns if name not in self.nullable]
+        bounded = [pl.col(n).is_between(low, high) | pl.col(n).is_null() for n, (low, high) in self.bounds.items()]
+        return [*given, *bounded, *(claim.fill_null(value=False) for claim in self.rules.values())]

@@ -14,9 +14,10 @@ import duckdb
 import polars as pl
 
 from hcp_pipelines.domain.errors import MarketError
-from hcp_pipelines.orchestration.history.audit import Audited, audit, rows_as_json
+from hcp_pipelines.orchestration.history.audit import WHY, Audited, audit, rows_as_json
 from hcp_pipelines.orchestration.history.model import INSTANT
 from hcp_pipelines.orchestration.history.tables import START, HistoryTable
+from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import lake
 
@@ -65,7 +66,8 @@ def publish(settings: Settings, table: HistoryTable, told: pl.DataFrame, window:
     audited = _in_window(audit(table.model, told), window)
     good, bad = audited.good, audited.bad
     with lake.attach(settings) as connection:
-        _ensure(connection, table)
+        if not has_tables(settings, [table.name, table.revisions, table.known, REJECTED, PUBLISHED]):
+            _ensure(connection, table)
         before = _newest(connection, table, window)
         standing = before.filter(~pl.col("is_withdrawn"))
         _refuse_nothing(table, told, standing)
@@ -129,9 +131,9 @@ def _unseen(
     connection: duckdb.DuckDBPyConnection, table: HistoryTable, bad: pl.DataFrame, window: Window, run: Run
 ) -> pl.DataFrame:
     """Bad rows that are not in the side table for the same reason already."""
-    rows = rows_as_json(bad.drop("reason"))
+    rows = rows_as_json(bad.drop(WHY))
     told = bad.select(
-        pl.lit(table.name).alias("table"), day_at=_day(window), row=pl.Series(rows, dtype=pl.String), reason="reason",
+        pl.lit(table.name).alias("table"), day_at=_day(window), row=pl.Series(rows, dtype=pl.String), reason=WHY,
         run_id=pl.lit(run.run_id), rejected_at=pl.lit(run.known_at, INSTANT),
     )  # fmt: skip
     query = f'select "row", reason from lake.{REJECTED} where "table" = ? and day_at >= ? and day_at < ?'  # noqa: S608
@@ -172,7 +174,9 @@ def _each_day(window: Window) -> Iterable[datetime]:
 def _in_window(audited: Audited, window: Window) -> Audited:
     """Rows of other days are bad ones."""
     is_ours = (pl.col(START) >= window[0]) & (pl.col(START) < window[1])
-    strays = audited.good.filter(~is_ours).with_columns(reason=pl.lit(f"{START}: not of the days that were asked for"))
+    strays = audited.good.filter(~is_ours).with_columns(
+        pl.lit(f"{START}: not of the days that were asked for").alias(WHY)
+    )
     return Audited(audited.good.filter(is_ours), pl.concat([audited.bad, strays]))
 
 

@@ -1,0 +1,120 @@
+"""What a good row is in the tables that daemons write: what readers rely on, not every column. Instants are the platform's.
+
+Daemons' rows are not held back, since they are history and not input: a bad one is told by the table's check.
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.domain.ticks import Quality, Stream
+from hcp_pipelines.orchestration.history.model import INSTANT, Model
+
+STATES = (0, max(DeviceState))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DaemonTable:
+    """A table by its asset's key; `time` is the column that its last day goes by, empty where it is small and read whole."""
+
+    key: str
+    name: str
+    time: str
+    model: Model
+
+
+def _table(name: str, time: str, model: Model) -> DaemonTable:
+    return DaemonTable(f"raw_hcp__{name}", f"raw.{name}", time, model)
+
+
+ALL = (
+    _table(
+        "price_ticks",
+        "received_at",
+        Model(
+            {
+                "id": pl.Int64, "stream": pl.String, "series": pl.String, "timestamp": INSTANT, "value": pl.Float64,
+                "quality": pl.String, "revision": pl.Int32, "received_at": INSTANT,
+            },
+            ("id",),
+            rules={
+                "a known stream": pl.col("stream").is_in([stream.value for stream in Stream]),
+                "a known quality": pl.col("quality").is_in([quality.value for quality in Quality]),
+                "revision is not negative": pl.col("revision") >= 0,
+            },
+            nullable=frozenset({"value"}),  # NaN is kept as absurd
+        ),
+    ),
+    _table(
+        "switch_journal",
+        "simulated_at",
+        Model(
+            {
+                "id": pl.Int64, "event": pl.String, "facility_id": pl.String, "command_id": pl.String, "devices": pl.Int32,
+                "to_state": pl.Int16, "mw_delta": pl.Float64, "reason": pl.String, "simulated_at": INSTANT,
+            },
+            ("id",),
+            nullable=frozenset({"to_state", "mw_delta", "command_id", "devices"}),
+            bounds={"devices": (0, 1e7), "to_state": STATES, "mw_delta": (-2000.0, 2000.0)},
+        ),
+    ),
+    _table(
+        "policies",
+        "solved_at",
+        Model(
+            {
+                "id": pl.Int64, "facility_id": pl.String, "status": pl.String, "solved_at": INSTANT, "expires_at": INSTANT,
+                "digest": pl.String,
+            },
+            ("id",),
+            rules={"expires after it was solved": pl.col("expires_at") > pl.col("solved_at")},
+        ),
+    ),
+    _table(
+        "paper_plans",
+        "simulated_at",
+        Model(
+            {
+                "id": pl.Int64, "facility_id": pl.String, "hours": pl.Float64, "usd_actual": pl.Float64, "usd_paper": pl.Float64,
+                "mw_actual": pl.Float64, "mw_paper": pl.Float64, "simulated_at": INSTANT,
+            },
+            ("id",),
+            bounds={"hours": (0.0, 24.0), "mw_actual": (0.0, 2000.0), "mw_paper": (0.0, 2000.0)},
+        ),
+    ),
+    _table(
+        "allocation_history",
+        "timestamp",
+        Model(
+            {
+                "id": pl.Int64, "timestamp": INSTANT, "facility_id": pl.String, "resource_id": pl.String, "devices": pl.Int32,
+                "expected_profit": pl.Float64,
+            },
+            ("id",),
+            nullable=frozenset({"expected_profit", "devices"}),
+            bounds={"devices": (0, 1e7)},
+        ),
+    ),
+    _table(
+        "facilities",
+        "",
+        Model(
+            {"id": pl.String, "capacity_mw": pl.Float64, "pue": pl.Float64, "settlement_point": pl.String},
+            ("id",),
+            bounds={"capacity_mw": (0.0, 2000.0), "pue": (1.0, 3.0)},
+        ),
+    ),
+    _table(
+        "device_groups",
+        "",
+        Model(
+            {
+                "facility_id": pl.String, "generation": pl.Int64, "group_id": pl.String, "first_slot": pl.Int32,
+                "devices": pl.Int32,
+            },
+            ("facility_id", "generation", "group_id"),
+            bounds={"devices": (0, 1e7), "first_slot": (0, 1e8)},
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,161 @@
+"""What the checks of the lake's tables tell: are the rows good, how old is the newest, do sources that should agree agree.
+
+Each answers a `Judged` with counts and a few rows to look at; nothing here changes a table.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from hcp_pipelines.orchestration.history.audit import audit
+from hcp_pipelines.orchestration.history.daemon_models import DaemonTable
+from hcp_pipelines.orchestration.history.model import Model
+from hcp_pipelines.orchestration.history.publish import PUBLISHED, REJECTED
+from hcp_pipelines.orchestration.history.reading import Reader
+from hcp_pipelines.orchestration.history.tables import BITSTAMP, COINBASE, DA_SPP, KRAKEN, RT_SPP, START, HistoryTable
+from hcp_pipelines.orchestration.watching import Judged
+
+Window = tuple[datetime, datetime]
+SAMPLE = 5
+DAY = timedelta(days=1)
+MOST_DAEMON_ROWS = 200_000  # of the newest day
+ENDED_WITHIN = timedelta(days=2)  # of the world: a day is fetched by the end of the day after it
+SCALE = 4.0  # of medians over a week: a wrong unit is a hundred or a thousand, a bad week three
+LEAST_USD_PER_MWH = 5.0  # below it a ratio says nothing
+APART, APART_SHARE = 0.01, 0.05  # exchanges: recorded ones are 0.05 % apart, and 1 % for minutes in a crash
+REJECTED_SQL = f"""
+with newest as (from lake.{PUBLISHED} where "table" = ? and day_at >= ? and day_at < ?
+                qualify row_number() over (partition by day_at order by published_at desc) = 1)
+select count(*), coalesce(sum(rejected), 0)::bigint from newest"""  # noqa: S608 - our constants
+SAMPLE_SQL = f"""
+select "row", reason from lake.{REJECTED} where "table" = ? and day_at >= ? and day_at < ?
+order by rejected_at desc, "row" limit {SAMPLE}"""  # noqa: S608 - our constants
+
+
+def judge_published(reader: Reader, table: HistoryTable, window: Window) -> Judged:
+    """Whether every row of these days is good, and none was kept from them when they were last fetched."""
+    if not reader.has(table.name, PUBLISHED):
+        return Judged(True, "nothing was fetched yet", {"rows": 0})
+    rows = reader.rows(f"from lake.{table.name} where {START} >= ? and {START} < ?", window)
+    days, rejected = reader.rows(REJECTED_SQL, (table.name, *window)).row(0)
+    found = judge_rows(table.model, rows)
+    told = {**found.told, "days": days, "rejected": rejected}
+    if not found.passed:
+        return Judged(False, f"{found.why}: they were written past the audit. Fetch the days again.", told)
+    if rejected:
+        sample = reader.rows(SAMPLE_SQL, (table.name, *window))
+        why = f"{rejected} rows of the last fetch are not good and were kept out: see {REJECTED}"
+        return Judged(False, why, told | {"sample": sample})
+    return Judged(True, f"{len(rows)} rows are good", told)
+
+
+def judge_rows(model: Model, rows: pl.DataFrame) -> Judged:
+    """Whether all rows are good."""
+    bad = audit(model, rows.select(name for name in rows.columns if name in model.columns)).bad
+    told: dict[str, Any] = {"rows": len(rows), "bad": len(bad)}
+    if len(bad):
+        return Judged(False, f"{len(bad)} of {len(rows)} rows are bad", told | {"sample": bad.head(SAMPLE)})
+    return Judged(True, f"{len(rows)} rows are good", told)
+
+
+def judge_table(reader: Reader, name: str, model: Model, window: Window) -> Judged:
+    """Whether the rows of a window in a table of our own are good."""
+    if not reader.has(name):
+        return Judged(True, "not there yet", {"rows": 0})
+    return judge_rows(model, reader.rows(f"from lake.{name} where {START} >= ? and {START} < ?", window))
+
+
+def judge_daemon(reader: Reader, table: DaemonTable, now: datetime) -> Judged:
+    """Whether the rows of the last day of the world are good."""
+    if not reader.has(table.name):
+        return Judged(True, f"the collector has not made {table.name} yet", {"rows": 0})
+    columns = ", ".join(f'"{name}"' for name in table.model.columns)
+    sql, parameters = f"select {columns} from lake.{table.name}", list[Any]()  # noqa: S608 - our tables
+    if table.time:
+        sql += f' where "{table.time}" >= ? order by "{table.time}" desc limit {MOST_DAEMON_ROWS}'
+        parameters = [now - DAY]
+    rows = reader.rows(sql, parameters).with_columns(pl.col(pl.Float64).fill_nan(None))
+    return judge_rows(table.model, rows.select(pl.col(n).cast(k) for n, k in table.model.columns.items()))
+
+
+def judge_freshness(reader: Reader, table: HistoryTable, now: datetime) -> Judged:
+    """Whether the last day that has been over for a day is there; a table that nobody has asked for yet is not judged."""
+    newest = None
+    if reader.has(PUBLISHED):
+        sql = f'select max(day_at) from lake.{PUBLISHED} where "table" = ?'  # noqa: S608 - our constant
+        newest = reader.rows(sql, [table.name]).item()
+    if newest is None:
+        return Judged(True, "no day was ever fetched: `hcp backfill` does", {"newest_day": ""})
+    age = now - (newest + DAY)
+    told = {"newest_day": f"{newest:%Y-%m-%d}", "age_h": round(age / timedelta(hours=1), 1)}
+    if age > ENDED_WITHIN:
+        return Judged(
+            False,
+            f"the newest day of {table.name} is {newest:%Y-%m-%d}, and it is {now:%Y-%m-%d %H:%M}Z: backfill since then",
+            told,
+        )
+    return Judged(True, f"{newest:%Y-%m-%d} is there", told)
+
+
+def judge_scale(reader: Reader, now: datetime) -> Judged:
+    """Whether day-ahead and real-time prices of the last week are of one scale at each point."""
+    if not reader.has(RT_SPP.name, DA_SPP.name):
+        return Judged(True, "nothing was fetched yet", {"points": 0})
+    sql = f"""
+        select settlement_point, median(abs(d.price_usd_per_mwh)) as day_ahead, median(abs(r.price_usd_per_mwh)) as real_time
+        from lake.{DA_SPP.name} d join lake.{RT_SPP.name} r using (start_at, settlement_point)
+        where start_at >= ? and start_at < ? group by all order by all"""  # noqa: S608 - our tables
+    return of_one_scale(reader.rows(sql, (now - 7 * DAY, now)))
+
+
+def of_one_scale(points: pl.DataFrame) -> Judged:
+    """Whether no point's medians (`day_ahead`, `real_time`, $/MWh) are further apart than a factor of four."""
+    judged = points.filter(pl.max_horizontal("day_ahead", "real_time") >= LEAST_USD_PER_MWH)
+    ratio = pl.max_horizontal("day_ahead", "real_time") / pl.min_horizontal("day_ahead", "real_time").clip(1.0)
+    off = judged.with_columns(ratio=ratio).filter(pl.col("ratio") > SCALE)
+    told = {
+        "points": len(points),
+        "off": len(off),
+        "sample": points.head(SAMPLE) if off.is_empty() else off.head(SAMPLE),
+    }
+    if len(off):
+        names = ", ".join(off["settlement_point"])
+        return Judged(
+            False, f"day-ahead and real-time prices differ more than {SCALE:g} times at {names}: a wrong unit?", told
+        )
+    return Judged(True, "day-ahead and real-time prices are of one scale", told)
+
+
+def judge_exchanges(reader: Reader, now: datetime) -> Judged:
+    """Whether the exchanges agreed on bitcoin's price in the last week."""
+    venues = {table.source: table.name for table in (COINBASE, KRAKEN, BITSTAMP) if reader.has(table.name)}
+    if len(venues) < 2:
+        return Judged(True, f"{len(venues)} exchanges were fetched yet: nothing to compare", {"venues": len(venues)})
+    close = "start_at + to_seconds(candle_s) as end_at, close_usd"  # closes, since candles are of different lengths
+    parts = [
+        f"select '{venue}' as venue, {close} from lake.{name} where start_at >= ?"  # noqa: S608 - our tables
+        for venue, name in venues.items()
+    ]
+    return agreeing(reader.rows(" union all ".join(parts), [now - 7 * DAY] * len(parts)))
+
+
+def agreeing(closes: pl.DataFrame) -> Judged:
+    """Whether no venue (`venue`, `end_at`, `close_usd`) is off the median by more than 1 % in more than 5 % of its closes.
+
+    Of two venues that are apart both are named.
+    """
+    middle = closes.group_by("end_at").agg(middle=pl.col("close_usd").median(), venues=pl.len())
+    off = (pl.col("close_usd") / pl.col("middle") - 1).abs()
+    compared = closes.join(middle.filter(pl.col("venues") > 1), on="end_at").with_columns(off=off)
+    shares = compared.group_by("venue").agg(share=(pl.col("off") > APART).mean(), closes=pl.len())
+    wrong = sorted(shares.filter(pl.col("share") > APART_SHARE)["venue"])
+    worst = compared.sort("off", descending=True).head(SAMPLE)
+    told = {"closes": len(compared), "venues": len(shares), "sample": worst}
+    if wrong:
+        return Judged(
+            False,
+            f"{', '.join(wrong)}: more than {APART_SHARE:.0%} of closes are over {APART:.0%} off the median",
+            told,
+        )
+    return Judged(True, "the exchanges agree", told)
