@@ -13,7 +13,6 @@ from tests import regenerate_wire
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 HELP_WIDTH = 100
-NOT_READ_YET = ("lake_raw_max_gb",)  # settings of parts to come; a test holds this list
 BOUNDS = (("ge", "≥ {}"), ("gt", "> {}"), ("le", "≤ {}"), ("lt", "< {}"))
 
 SETTINGS_HEAD = """\
@@ -37,7 +36,6 @@ SETTINGS_TAIL = """
   only if no facility file was applied before.
 - Secrets: only `HCP_DATABASE_URL` carries one. The roles' passwords are generated into `secrets/` of the state directory
   (0600).
-- Read by nothing yet: {unread}.
 - Set by the supervisor for its children, never by people: {internal}.
 """
 
@@ -59,8 +57,7 @@ def pages() -> dict[Path, str]:
 def settings_page() -> str:
     rows = "".join(_setting_row(name, field) for name, field in Settings.model_fields.items())
     internal = ", ".join(f"`{name}`" for name in sorted(INTERNAL_NAMES))
-    unread = ", ".join(f"`HCP_{name.upper()}`" for name in NOT_READ_YET)
-    return SETTINGS_HEAD + rows + SETTINGS_TAIL.format(internal=internal, unread=unread)
+    return SETTINGS_HEAD + rows + SETTINGS_TAIL.format(internal=internal)
 
 
 def _setting_row(name: str, field: FieldInfo) -> str:
