@@ -9,16 +9,19 @@ from hcp_pipelines.fleet.groups import Group
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW, MinerGroup, MixedSite
 
 PRESET_GPU_MW = 15.0
+STEP_S = 900.0  # of a settlement interval: what takes less time is not seen
 
 
 def mixed_site(document: FacilityFile) -> MixedSite:
-    """The facility with its limits, the preset's peaks, and the preset's AI work in proportion to its GPUs.
+    """The facility with its limits and ramps, the preset's peaks, and the preset's AI work in proportion to its GPUs.
 
     Behind a feeder the GPUs' full load is kept free; what the site's limit leaves beside AI work is the miners'.
 
     Raises:
-        ConfigError: no miners, or GPUs alone are above a limit: AI work is never held by one here.
+        ConfigError: no miners; AI work alone is above a limit or ramp, which never hold it here; or minimum times or a feeder's
+            ramp that would be felt from one interval to the next, which no strategy heeds here.
     """
+    _refuse_dwell(document)
     mw = {group.group_id: _full_mw(group, document.pue.value) for group in document.groups}
     miners = tuple(_miners(group, mw[group.group_id], document.pue.value) for group in _of(document, ResourceType.ASIC))
     if not miners:
@@ -38,9 +41,13 @@ def mixed_site(document: FacilityFile) -> MixedSite:
     )
     gpu_mw = _gpu_mw(document, mw)
     _room(document, "the facility", document.capacity_mw, gpu_mw)
+    _refuse_feeder_ramps(document, mw)
     share = gpu_mw / PRESET_GPU_MW
-    if not share:
-        return site
+    return _with_ramps(document, _with_ai(site, share) if share else site)
+
+
+def _with_ai(site: MixedSite, share: float) -> MixedSite:
+    """The site with a share of the preset's AI work."""
     return replace(
         site,
         inference=tuple(replace(each, peak_mw=each.peak_mw * share) for each in MIXED_100MW.inference),
@@ -48,6 +55,40 @@ def mixed_site(document: FacilityFile) -> MixedSite:
             replace(j, work_mwh=j.work_mwh * share, most_mw=j.most_mw * share) for j in MIXED_100MW.training
         ),
     )
+
+
+def _with_ramps(document: FacilityFile, site: MixedSite) -> MixedSite:
+    """The site with the tighter of the facility's and the portfolio's ramps, as MW an hour."""
+    both = document.ramps.facility, document.ramps.portfolio
+    up, down = min(r.up_mw / r.window_s for r in both), min(r.down_mw / r.window_s for r in both)
+    if site.most_ai_mw > min(up, down) * STEP_S:
+        raise ConfigError(
+            f"{document.facility_id}: AI work comes and goes by up to {site.most_ai_mw:.1f} MW, the ramps let "
+            f"{min(up, down) * STEP_S:.1f} MW change in {STEP_S / 60:g} minutes: it is never held by a ramp in the back-test. "
+            "Back-test a file with fewer GPUs or wider ramps."
+        )
+    return replace(site, ramp_up_mw_per_h=up * 3600, ramp_down_mw_per_h=down * 3600)
+
+
+def _refuse_feeder_ramps(document: FacilityFile, mw: dict[str, float]) -> None:
+    for feeder in document.feeders:
+        here = sum(mw[group.group_id] for group in document.groups if group.feeder_id == feeder.feeder_id)
+        most = min(feeder.ramp.up_mw, feeder.ramp.down_mw) * STEP_S / feeder.ramp.window_s
+        if most < min(here, feeder.limit_mw):
+            raise ConfigError(
+                f"{document.facility_id}: feeder {feeder.feeder_id} may change by {most:.1f} MW in {STEP_S / 60:g} minutes, "
+                f"{here:.1f} MW are behind it: feeders' ramps are not in the back-test. Widen it, and state ramps.facility."
+            )
+
+
+def _refuse_dwell(document: FacilityFile) -> None:
+    dwell = document.dwell
+    if max(dwell.min_up_s, dwell.min_down_s) > STEP_S or dwell.starts_per_hour == 1:
+        raise ConfigError(
+            f"{document.facility_id}: minimum times of {dwell.min_up_s:g} s up, {dwell.min_down_s:g} s down, at most "
+            f"{dwell.starts_per_hour} starts an hour: the back-test knows none that last longer than an interval of "
+            f"{STEP_S / 60:g} minutes. Back-test a file without them."
+        )
 
 
 def _gpu_mw(document: FacilityFile, mw: dict[str, float], feeder_id: str | None = None) -> float:

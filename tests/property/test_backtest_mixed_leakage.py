@@ -11,7 +11,7 @@ from hcp_pipelines.forecasting.hindsight import TrainedTooLateError, refuse_hind
 from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.folder import Sources
-from hcp_pipelines.optimizer.backtest.mixed import learning, reserves
+from hcp_pipelines.optimizer.backtest.mixed import learning, ramps, reserves
 from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, decide
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
 from hcp_pipelines.optimizer.backtest.request import Request
@@ -145,6 +145,19 @@ def test_no_strategy_acts_on_what_it_does_not_know(how, model):
             assert one.sold[:, published].tobytes() == two.sold[:, published].tobytes(), rules.name
             both = np.repeat(published, 4)
             assert one.training_mw[:, both].tobytes() == two.training_mw[:, both].tobytes(), rules.name
+
+
+@pytest.mark.parametrize("model", list(Known))
+def test_nor_where_ramps_make_it_prepare_for_what_it_has_sold(model):
+    for n in range(0, DRAWS, 17):
+        t, _, *worlds = world_pair(n, "shuffle", model)
+        ramped = [
+            replace(each, site=replace(each.site, ramp_up_mw_per_h=24.0, ramp_down_mw_per_h=40.0)) for each in worlds
+        ]
+        assert ramps.bind(ramped[0].site, 0.25)
+        for rules in ALL_RULES:
+            one, two = (decide(each, rules).power[:, : t + 1] for each in ramped)
+            assert one.tobytes() == two.tobytes(), rules.name
 
 
 @pytest.mark.parametrize("start", STARTS)

@@ -7,7 +7,7 @@ from hcp_pipelines.cli.main import cli
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.fleet.backtest_site import mixed_site
 from hcp_pipelines.fleet.facility_file import parse_facility
-from hcp_pipelines.optimizer.backtest.mixed import limits
+from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
 
 FILE = """\
 version: 1
@@ -52,6 +52,16 @@ def test_limits_that_bind_are_the_sites():
     assert not limits.binds(mixed_site(parse_facility(FILE)))
 
 
+def test_ramps_are_the_tighter_of_facility_and_portfolio_by_the_hour():
+    ramps_of = (
+        "pue: 1.05\nramps: {facility: {up_mw: 1, down_mw: 2, window_s: 600}, portfolio: {up_mw: 9, down_mw: 0.5}}"
+    )
+    site = mixed_site(parse_facility(FILE.replace("pue: 1.05", ramps_of)))
+    assert (site.ramp_up_mw_per_h, site.ramp_down_mw_per_h) == pytest.approx((6, 6))
+    assert ramps.bind(site, 0.25)
+    assert not ramps.bind(mixed_site(parse_facility(FILE)), 0.25), "the shipped ones are 75 MW in five minutes"
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -60,6 +70,16 @@ def test_limits_that_bind_are_the_sites():
             r"GPUs draw 1\.4 MW .* feeder f1 has 1\.3 MW",
         ),
         ({MINERS: ""}, "has no miners"),
+        (
+            {"pue: 1.05": "pue: 1.05\nramps: {facility: {up_mw: 0.2, down_mw: 9}}"},
+            r"AI work comes and goes by up to 1\.4 MW, the ramps let 0\.6 MW change in 15 minutes",
+        ),
+        (
+            {"limit_mw: 10}": "limit_mw: 10, ramp: {up_mw: 9, down_mw: 1}}"},
+            r"feeder f1 may change by 3\.0 MW in 15 minutes, 8\.7 MW are behind it",
+        ),
+        ({"pue: 1.05": "pue: 1.05\ndwell: {min_down_s: 1800}"}, "minimum times of 0 s up, 1800 s down"),
+        ({"pue: 1.05": "pue: 1.05\ndwell: {starts_per_hour: 1}"}, "at most 1 starts an hour"),
     ],
 )
 def test_what_is_not_in_the_back_test_is_refused(changes, says):

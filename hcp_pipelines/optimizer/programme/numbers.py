@@ -104,8 +104,9 @@ def _lost(at: Layout, awake: float, healthy: Floats, within_h: float) -> Floats:
 
 
 def _ramp(at: Layout, horizon: Horizon, start: Start) -> tuple[Floats, Floats]:
-    most = at.spec.ramp_mw_per_h * at.hours / horizon.pue
-    lower, upper = -most, most.copy()
+    per_h = at.spec.ramp_mw_per_h, at.spec.ramp_down_mw_per_h
+    up, down = ((per_h[0] if each is None else each) * at.hours / horizon.pue for each in per_h)
+    lower, upper = -down, up
     begins = np.inf if start.load_mw is None else start.load_mw / horizon.pue[0]
-    lower[0], upper[0] = (-np.inf, np.inf) if np.isinf(begins) else (begins - most[0], begins + most[0])
+    lower[0], upper[0] = (-np.inf, np.inf) if np.isinf(begins) else (begins - down[0], begins + up[0])
     return lower, upper

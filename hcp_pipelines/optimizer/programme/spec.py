@@ -67,6 +67,7 @@ class SiteSpec:
     groups: tuple[Group, ...]
     feeder_caps_mw: Mapping[str, float] = field(default_factory=dict)
     ramp_mw_per_h: float = np.inf
+    ramp_down_mw_per_h: float | None = None  # None: as up
     reserves: tuple[str, ...] = ()
     reserve_most_mw: float = np.inf
     gpu_mw: float = 0.0

@@ -3,13 +3,13 @@
 Where the facility's limits hold all load at once nothing couples the groups, and a reserve needs load of the same megawatt. So a
 dynamic programme by megawatt has no duality gap: by hour what is sold (nothing, the eco share, all), by interval the rest.
 A test holds it to the linear programme (`optimizer.programme`), in which groups may stand in for one another within an hour.
-Where limits bind `together.py` solves that programme.
+Where limits or ramps bind `together.py` solves that programme.
 """
 
 import numpy as np
 
 from hcp_pipelines.optimizer.backtest.case import Case
-from hcp_pipelines.optimizer.backtest.mixed import limits
+from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
 from hcp_pipelines.optimizer.backtest.mixed.rules import training_mw
 from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH, ECO_POWER
 from hcp_pipelines.optimizer.backtest.mixed.together import foresee_together
@@ -21,7 +21,7 @@ SHARES = (0.0, ECO_POWER, 1.0)
 
 def foresee(world: World) -> Actions:
     """What earns most, knowing everything. Everything that fits starts on, and its end state is free."""
-    if limits.binds(world.site):
+    if limits.binds(world.site) or ramps.bind(world.site, world.step_h):
         return foresee_together(world)
     charge = np.repeat(world.charge, world.steps)
     cost = world.settled_price + charge

@@ -26,23 +26,43 @@ def fitted(
     site: MixedSite, room_mw: Floats, full: Floats, eco: Floats, sold: Floats, *, has_eco: bool
 ) -> tuple[Floats, Floats]:
     """([g, t] shares in full, in eco) of what is wanted that fits into the room for miners; what is sold goes first."""
-    mw = _mw(site)
-    parts = np.stack([mw * (ECO_POWER * (full + eco) if has_eco else full), mw * (1 - ECO_POWER) * full * has_eco])
-    left, taken = _Room(site, room_mw), np.zeros_like(parts)
-    owed = mw * sold
+    parts = parts_of(site, full, eco, has_eco=has_eco)
+    left, taken, owed = _Room(site, room_mw), np.zeros_like(parts), owed_of(site, parts, sold)
     for g in _by_worth(site):
         for k in range(2):
-            got = left.take(g, np.minimum(parts[k, g], owed[g]))
-            taken[k, g], owed[g] = got, owed[g] - got
-    for _, k, g in sorted(
-        (-_worth(k, has_eco) / group.efficiency_j_per_th, k, g) for g, group in enumerate(site.groups) for k in range(2)
-    ):
+            taken[k, g] = left.take(g, owed[k, g])
+    for _, k, g in by_merit(site, has_eco=has_eco):
         taken[k, g] += left.take(g, parts[k, g] - taken[k, g])
+    return shares_of(site, taken, has_eco=has_eco)
+
+
+def parts_of(site: MixedSite, full: Floats, eco: Floats, *, has_eco: bool) -> Floats:
+    """[2, g, t] MW of shares: what runs in eco at least (without eco: all of it), and what full takes more."""
+    mw = _mw(site)
+    return np.stack([mw * (ECO_POWER * (full + eco) if has_eco else full), mw * (1 - ECO_POWER) * full * has_eco])
+
+
+def owed_of(site: MixedSite, parts: Floats, sold: Floats) -> Floats:
+    """[2, g, t] MW of the parts that is owed to what is sold: of a group's full power, its eco part first."""
+    first = np.minimum(parts[0], _mw(site) * sold)
+    return np.stack([first, np.minimum(parts[1], _mw(site) * sold - first)])
+
+
+def shares_of(site: MixedSite, parts: Floats, *, has_eco: bool) -> tuple[Floats, Floats]:
+    """([g, t] shares in full, in eco) of parts."""
+    mw = _mw(site)
     if not has_eco:
-        return taken[0] / mw, np.zeros_like(eco)
-    on = taken[0] / (ECO_POWER * mw)
-    in_full = np.minimum(taken[1] / ((1 - ECO_POWER) * mw), on)
+        return parts[0] / mw, np.zeros_like(parts[0])
+    on = parts[0] / (ECO_POWER * mw)
+    in_full = np.minimum(parts[1] / ((1 - ECO_POWER) * mw), on)
     return in_full, on - in_full
+
+
+def by_merit(site: MixedSite, *, has_eco: bool) -> list[tuple[float, int, int]]:
+    """(−worth of a MWh, part, group) of every part, the best first."""
+    return sorted(
+        (-_worth(k, has_eco) / group.efficiency_j_per_th, k, g) for g, group in enumerate(site.groups) for k in range(2)
+    )
 
 
 def sellable(site: MixedSite, room_mw: Floats, sold: Floats) -> Floats:

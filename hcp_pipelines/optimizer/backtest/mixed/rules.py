@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 
 from hcp_pipelines.optimizer.backtest.case import Case
-from hcp_pipelines.optimizer.backtest.mixed import limits
+from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
 from hcp_pipelines.optimizer.backtest.mixed.limits import FULL_OVER_ECO_WORTH
 from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH, ECO_POWER, DailyJob
 from hcp_pipelines.optimizer.backtest.mixed.world import Actions, Bools, World
@@ -71,10 +71,26 @@ def decide(world: World, rules: Rules) -> Actions:
         ]
     )
     full, eco = (np.where(power == level, 1.0, 0.0) for level in (1.0, ECO_POWER))
-    if limits.binds(world.site):
-        held = np.repeat(sold, world.steps, axis=1)
-        full, eco = limits.fitted(world.site, room, full, eco, held, has_eco=rules.is_clever)
+    full, eco = _within_limits(world, rules, (full, eco), np.repeat(sold, world.steps, axis=1), (inference, training))
     return Actions(full, eco, sold, inference, training)
+
+
+def _within_limits(
+    world: World, rules: Rules, wanted: tuple[Floats, Floats], sold: Floats, ai: tuple[Floats, Floats]
+) -> tuple[Floats, Floats]:
+    """([g, t] shares in full, in eco) of what is wanted: what is sold first, under limits and ramps."""
+    site, has_eco, is_ramped = world.site, rules.is_clever, ramps.bind(world.site, world.step_h)
+    inference_mw, training_mw = (each.sum(axis=0) for each in ai)
+    ai_mw = inference_mw + training_mw
+    if is_ramped:
+        spare_mw = sum(each.peak_mw for each in site.inference) if rules.is_clever else 0.0  # it gives up what is dear
+        sold = ramps.prepared(site, sold, world.demand_mw.sum(axis=0) + training_mw, world.step_h, spare_mw)
+        wanted = ramps.with_needed(*wanted, sold, has_eco=has_eco)
+    if limits.binds(site):
+        wanted = limits.fitted(site, site.limit_mw - ai_mw, *wanted, sold, has_eco=has_eco)
+    if is_ramped:
+        wanted = ramps.held(site, world.step_h, wanted, sold, ai_mw, has_eco=has_eco)
+    return wanted
 
 
 def _expected_charge(world: World, rules: Rules) -> Floats:

@@ -8,7 +8,7 @@ import polars as pl
 
 from hcp_pipelines.optimizer.backtest import folder
 from hcp_pipelines.optimizer.backtest.account import GapClosed, gap_closed
-from hcp_pipelines.optimizer.backtest.mixed import limits
+from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
 from hcp_pipelines.optimizer.backtest.mixed.foresight import foresee
 from hcp_pipelines.optimizer.backtest.mixed.hours import load_hours
 from hcp_pipelines.optimizer.backtest.mixed.learning import world_of
@@ -122,6 +122,11 @@ def _notes(world: World, mw: float) -> tuple[str, ...]:
     notes = [f"$/MW-year are of {mw:g} MW of miners; values and jobs of AI work are made up"]
     if limits.binds(world.site):
         notes.append(f"not all load fits: {mw + world.site.most_ai_mw:.1f} MW under {_limits(world.site)}")
+    if ramps.bind(world.site, world.step_h):
+        up, down = world.site.ramp_up_mw_per_h, world.site.ramp_down_mw_per_h
+        notes.append(
+            f"load changes by at most {up * world.step_h:.1f} MW up, {down * world.step_h:.1f} MW down an interval"
+        )
     missing = int((world.mcpc <= 0).sum())
     if missing:
         notes.append(f"{missing} hours have no capacity price: nothing can be sold in them")

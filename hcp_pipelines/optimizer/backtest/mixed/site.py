@@ -64,6 +64,8 @@ class MixedSite:
     peaks: FourPeaks = FourPeaks()
     limit_mw: float = math.inf  # of all load
     feeder_limits_mw: Mapping[str, float] = field(default_factory=dict)  # of the miners behind a feeder
+    ramp_up_mw_per_h: float = math.inf  # of all load, from one interval to the next
+    ramp_down_mw_per_h: float = math.inf
 
     @property
     def most_ai_mw(self) -> float:

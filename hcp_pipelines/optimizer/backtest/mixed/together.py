@@ -1,4 +1,4 @@
-"""Perfect foresight of a mixed facility whose limits bind: one linear programme of all load, window by window.
+"""Perfect foresight of a mixed facility whose limits or ramps bind: one linear programme of all load, window by window.
 
 Where nothing binds `foresight.py` is exact and needs no solver. Windows end with a local day, so that no job lies across two; of
 four days three are kept. A share of a group may run: thousands of devices are no integers.
@@ -29,10 +29,10 @@ def foresee_together(world: World) -> Actions:
     groups, n = len(world.site.groups), len(world)
     devices, sold = np.zeros((2 * groups, n)), np.zeros(len(world.mcpc))
     inference, training = np.zeros_like(world.demand_mw), np.zeros((len(world.site.training), n))
-    awake = limits.starting(world.site) * mw[:, 0]
+    start = Start(limits.starting(world.site) * mw[:, 0])  # what comes before the first interval bounds no ramp
     for hours, kept in _windows(world):
         rows, jobs = _rows(world, hours), _jobs(world, hours)
-        plan = _solved(world, rows, jobs, awake)
+        plan = _solved(world, rows, jobs, start)
         steps = _rows(world, kept)
         own = slice(0, steps.stop - steps.start)
         devices[:, steps], inference[:, steps] = plan.devices[:, own], plan.inference_mw[:, own]
@@ -40,6 +40,7 @@ def foresee_together(world: World) -> Actions:
         for row, (j, _) in zip(plan.training_mw, jobs, strict=False):
             training[j, steps] += row[own]
         awake = plan.devices[:, own.stop - 1].reshape(groups, 2).sum(axis=1)
+        start = Start(awake, load_mw=float(plan.load_mw[own.stop - 1]))
     eco, full = (devices[k::2] / mw for k in range(2))
     share = sold / mw.sum()
     return Actions(_clean(full), _clean(eco), np.tile(share, (groups, 1)), inference, training)
@@ -81,11 +82,13 @@ def _released(world: World, day: slice, release_hour: int, hours: slice) -> int:
     return int(day.start + into_h - hours.start) * world.steps
 
 
-def _solved(world: World, rows: slice, jobs: list[tuple[int, Training]], awake: Floats) -> Plan:
+def _solved(world: World, rows: slice, jobs: list[tuple[int, Training]], start: Start) -> Plan:
     groups = tuple(_group(world, g) for g in range(len(world.site.groups)))
     spec = SiteSpec(
         groups,
         {name: limit for name, limit in world.site.feeder_limits_mw.items() if np.isfinite(limit)},
+        ramp_mw_per_h=world.site.ramp_up_mw_per_h,
+        ramp_down_mw_per_h=world.site.ramp_down_mw_per_h,
         reserves=("best",),
         gpu_mw=world.site.most_ai_mw,
         inference_usd_per_mwh=tuple(each.usd_per_mwh for each in world.site.inference),
@@ -102,7 +105,7 @@ def _solved(world: World, rows: slice, jobs: list[tuple[int, Training]], awake: 
         demand_mw=world.demand_mw[:, rows],
         training=tuple(job for _, job in jobs),
     )
-    return SiteProgramme(spec, hours).solve(horizon, Start(awake))
+    return SiteProgramme(spec, hours).solve(horizon, start)
 
 
 def _group(world: World, g: int) -> Group:
