@@ -28,7 +28,7 @@ from hcp_pipelines.storage import models
 
 WAITING = "waiting"
 LONGEST_UNTAUGHT = timedelta(days=190)  # scored up to half a year beyond what it learnt from, and no further
-LEAST_KNOWN_SHARE = 0.95  # of the last seven days' prices
+LEAST_KNOWN_SHARE = 0.95  # of the last two days' prices
 NONE_YET = "no model has been promoted"
 NO_MINERS = "it has no miners' step that a wake is paid for"
 

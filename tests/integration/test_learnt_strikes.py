@@ -53,7 +53,7 @@ def fewer_trees(monkeypatch):
 
 @pytest.fixture
 def recorded(fleet):
-    """Nine weeks at one point in the lake; the last ten days at two points in Postgres, two days at the third."""
+    """Nine weeks at one point in the lake; the last ten days at two points in Postgres, one day at the third."""
     days = 63
     prices = random_prices(96 * days)
     at = [NOW - timedelta(minutes=15) * (n + 2) for n in range(len(prices))]
@@ -62,7 +62,7 @@ def recorded(fleet):
     )
     lake.write(fleet, TABLE, frame.with_columns(pl.col("start_at").cast(INSTANT)), batch_id=uuid.uuid4().hex)
     with connect(fleet, Role.ADMIN) as connection:
-        for point, known_days in (("HB_HOUSTON", 10), ("HB_HUBAVG", 10), ("HB_NORTH", 2)):
+        for point, known_days in (("HB_HOUSTON", 10), ("HB_HUBAVG", 10), ("HB_NORTH", 1)):
             n = 96 * known_days
             connection.execute(KNOWN, (point, AT, prices[:n].tolist(), AT, n))
     yield fleet
@@ -139,7 +139,7 @@ def test_a_model_is_learnt_promoted_and_asked_by_the_next_tick(recorded, instanc
     assert (version["name"], version["version"], version["status"]) == ("waiting", 1, "champion")
     north = policies["HB_NORTH"]
     assert bands(north) == PLAIN
-    assert north.strikes_from.reason == "48 of the last 168 hours' prices at HB_NORTH are known"
+    assert north.strikes_from.reason == "24 of the last 48 hours' prices at HB_NORTH are known"
     assert not north.strikes_from.is_model_unfit
     assert "model_unfit/waiting" not in {each.key for each in find_conditions(recorded)}
 

@@ -103,12 +103,12 @@ def test_live_strikes_are_the_back_tests_at_the_same_prices(model, market):
         assert outlook_of(case).names == model.columns
 
 
-def test_the_plain_band_stands_where_the_last_week_is_not_known(model, market):
+def test_the_plain_band_stands_where_the_last_days_are_not_known(model, market):
     short = live(market)
     short.known[: short.row - 96] = np.nan
     [told] = with_worth(champion_of(model), [inputs()], {"HB_HOUSTON": short})
     assert told.worth_wakes == {}
-    assert told.strikes_from.words == "the plain band, as 24 of the last 168 hours' prices at HB_HOUSTON are known"
+    assert told.strikes_from.words == "the plain band, as 24 of the last 48 hours' prices at HB_HOUSTON are known"
     block = next(each for each in solve_facility(told).blocks if each.index == "hashprice")
     assert block.off.at(50.0) - block.on.at(50.0) == pytest.approx(0.5 * block.wake_cost_usd_per_mw / INTERVAL_H)
 
