@@ -13,31 +13,18 @@ from assets.daily import DAILY_UTC
 from hcp_pipelines.orchestration.history import daemon_models, joined, tables, watch
 from hcp_pipelines.orchestration.history.model import Model
 from hcp_pipelines.orchestration.history.reading import Reader, reading
+from hcp_pipelines.orchestration.history.tables import key_of
 from hcp_pipelines.orchestration.io_managers import shown
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.watching import Judged
 
 WARN = dg.AssetCheckSeverity.WARN
-MADE = {
-    "core.power__settled_prices": joined.SETTLED,
-    "core.bitcoin__network": joined.NETWORK,
-    "core.gpu__rental_rates": joined.RATES,
-}
 
 
 def told(found: Judged) -> dg.AssetCheckResult:
     """The result of a check, with a table of the rows to look at."""
     metadata: dict[str, Any] = {k: shown(v) if isinstance(v, pl.DataFrame) else v for k, v in found.told.items()}
     return dg.AssetCheckResult(passed=found.passed, severity=WARN, metadata=metadata, description=found.why)
-
-
-def key_of(table: str) -> str:
-    """The asset of a table.
-
-    >>> key_of("raw.ercot__rt_spp")
-    'raw_ercot__rt_spp'
-    """
-    return table.replace(".", "_", 1)
 
 
 def _fresh(table: tables.HistoryTable, reader: Reader, now: datetime) -> Judged:
@@ -120,6 +107,6 @@ def lake_as_it_is(context: dg.AssetCheckExecutionContext, platform: Platform) ->
 
 all_checks = [
     *(published_rows_are_good(table) for table in tables.ALL),
-    *(made_rows_are_good(name, model) for name, model in MADE.items()),
+    *(made_rows_are_good(name, model) for name, model in joined.MADE.items()),
     lake_as_it_is,
 ]

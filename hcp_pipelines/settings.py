@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     price_staleness_s: float = Field(default=900, gt=0, description="Newest power price older than this: hold.")
     btc_staleness_s: float = Field(default=7200, gt=0, description="Newest bitcoin price older than this: hold.")
     hold_s: float = Field(default=1800, gt=0, description="Hold this long, then the static fallback plan.")
+    history_gaps: Literal["observe", "request"] = Field(
+        default="request", description="Days of history that are missing are requested, or only named (observe)."
+    )
     lake_raw_max_gb: float = Field(default=20.0, gt=0, description="Size bound of raw telemetry in the lake.")
 
     alert_platform: str = Field(default="hcp", description="What this platform is called in alerts.")

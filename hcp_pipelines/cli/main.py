@@ -33,6 +33,7 @@ COMMANDS = {
     "tls": ("tls",),
     "bench": ("bench",),
     "backtest": ("backtest",),
+    "backfill": ("backfill",),
     "forecast": ("forecast",),
     "model": ("model",),
 }

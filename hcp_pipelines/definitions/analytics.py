@@ -17,9 +17,11 @@ from jobs.analytics import (
     replay_job,
 )
 from jobs.forecasts import forecasts_check_job, forecasts_check_schedule, forecasts_job, forecasts_schedule
+from jobs.history import history_job
 from jobs.lake import lake_maintenance_job, lake_maintenance_schedule
 from jobs.models import waiting_model_job, waiting_model_schedule
 from sensors.analytics import first_marts_sensor
+from sensors.history import history_gaps_sensor
 
 defs = dg.Definitions(
     assets=[
@@ -41,6 +43,7 @@ defs = dg.Definitions(
         forecasts_job,
         forecasts_check_job,
         waiting_model_job,
+        history_job,
         lake_maintenance_job,
     ],
     schedules=[
@@ -51,7 +54,7 @@ defs = dg.Definitions(
         waiting_model_schedule,
         lake_maintenance_schedule,
     ],
-    sensors=[first_marts_sensor],
+    sensors=[first_marts_sensor, history_gaps_sensor],
     resources={
         "dbt": fixed(dbt_cli),
         "platform": fixed(Platform()),

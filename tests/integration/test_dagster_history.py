@@ -44,7 +44,7 @@ def world(postgres):
         for table in tables.ALL:
             connection.execute(f"drop view if exists lake.{table.known}")
         made = [name for table in tables.ALL for name in (table.name, table.revisions)]
-        for name in (*made, *checks.MADE, REJECTED, PUBLISHED):
+        for name in (*made, *joined.MADE, REJECTED, PUBLISHED):
             connection.execute(f"drop table if exists lake.{name}")
 
 
@@ -87,7 +87,7 @@ def test_three_days_of_every_source_in_one_run_pass_every_check(world):
     assert 300 < len(rows(settings, "raw.mempool__blocks")) < 560
     told = evaluations(found)
     assert {key for key, each in told.items() if not each.passed} == set()
-    assert {key for key, _ in told} >= {checks.key_of(table.name) for table in tables.ALL}
+    assert {key for key, _ in told} >= {tables.key_of(table.name) for table in tables.ALL}
     check = told["raw_ercot__rt_spp", "rows_are_good"].metadata
     assert {name: check[name].value for name in ("rows", "bad", "days", "rejected")} == {
         "rows": 3 * 192, "bad": 0, "days": 3, "rejected": 0,

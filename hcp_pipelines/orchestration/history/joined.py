@@ -53,6 +53,7 @@ RATES = Model(
     ("start_at", "gpu_type"),
     bounds={"rate_usd_per_gpu_hour": (0.0, 1000.0), "ticks": (1, 1e6)},
 )
+MADE = {"core.power__settled_prices": SETTLED, "core.bitcoin__network": NETWORK, "core.gpu__rental_rates": RATES}
 TICKS_SQL = f"""
 select stream, series, "timestamp" as tick_at, value from lake.{TICKS}
 where stream = any(?) and "timestamp" >= ? and "timestamp" < ? and quality in ({", ".join(f"'{q}'" for q in ACTIONABLE)})

@@ -47,6 +47,15 @@ class HistoryTable:
         return f"{self.name}_known"
 
 
+def key_of(table: str) -> str:
+    """The asset of a table.
+
+    >>> key_of("raw.ercot__rt_spp")
+    'raw_ercot__rt_spp'
+    """
+    return table.replace(".", "_", 1)
+
+
 HOUR, QUARTER = timedelta(hours=1), timedelta(minutes=15)
 _PRICES = {START: INSTANT, "settlement_point": pl.String, "price_usd_per_mwh": pl.Float64, "source": pl.String}
 _POINT_KEY = (START, "settlement_point")

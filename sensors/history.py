@@ -1,0 +1,50 @@
+"""The sensor that finds days of history that are missing. What is missing is decided in `history.plan`."""
+
+import dagster as dg
+
+from hcp_pipelines.orchestration.history.plan import Order, assets_by_source, gaps
+from hcp_pipelines.orchestration.resources import Platform
+from jobs.history import KIND, history_job
+from sensors.analytics import UNFINISHED
+
+MOST_DAYS = 14  # of the world, back from today
+MOST_ATTEMPTS = 3  # for the same days of a source: then a person is needed
+FIRST_TICK_SQL = "select min(received_at) from price_data"
+
+
+@dg.sensor(job=history_job, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+def history_gaps_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+    """Request the days since the platform's first tick that a source lacks, one run at a time; in `observe` only name them."""
+    settings = platform.settings()
+    with platform.connection() as connection:
+        row = connection.execute(FIRST_TICK_SQL).fetchone()
+    if row is None or row[0] is None:
+        return dg.SensorResult(
+            skip_reason="no tick was recorded yet: what is older than the first one is an operator's backfill"
+        )
+    names = [name for each in assets_by_source().values() for name in each]
+    there = {name: context.instance.get_materialized_partitions(dg.AssetKey(name)) for name in names}
+    missing = gaps(there, row[0], platform.clock().now(), MOST_DAYS)
+    if not missing:
+        return dg.SensorResult(skip_reason="no day that is over is missing")
+    told = "; ".join(f"{order.source} {order.days[0]} to {order.days[-1]}" for order in missing)
+    if settings.history_gaps == "observe":
+        return dg.SensorResult(skip_reason=f"missing, and only named (HCP_HISTORY_GAPS=observe): {told}")
+    if context.instance.get_run_records(dg.RunsFilter(tags={"hcp/kind": KIND}, statuses=UNFINISHED), limit=1):
+        return dg.SensorResult(skip_reason=f"a run is under way; missing: {told}")
+    for order in missing:
+        for attempt in range(MOST_ATTEMPTS):
+            key = f"{order.source}-{order.days[0]}-{order.days[-1]}-{attempt}"
+            if not context.instance.get_run_records(dg.RunsFilter(tags={"dagster/run_key": key}), limit=1):
+                return dg.SensorResult(run_requests=[_request(order, key)])
+    return dg.SensorResult(skip_reason=f"failed {MOST_ATTEMPTS} times, see the runs of history_job: {told}")
+
+
+def _request(order: Order, run_key: str) -> dg.RunRequest:
+    """One run for all days of a source."""
+    span = {"dagster/asset_partition_range_start": order.days[0], "dagster/asset_partition_range_end": order.days[-1]}
+    return dg.RunRequest(
+        run_key=run_key,
+        asset_selection=[dg.AssetKey(name) for name in order.assets],
+        tags=span | {"hcp/source": order.source},
+    )
