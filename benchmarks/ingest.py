@@ -72,6 +72,7 @@ async def _watch(stack: IngestStack, seconds: float) -> dict[str, Any]:
         "measured_s": round(took_s, 1),
         "reader_p95_ms": rounded(percentile(asked_ms, 0.95)),
         "reader_p50_ms": rounded(percentile(asked_ms, 0.5)),
+        "reader_minutes_p95_ms": rounded(percentile([answer["minutes_ms"] for answer in answers], 0.95)),
         "reader_queries": len(answers),
         "reader_rows": max((answer["rows"] for answer in answers), default=0),
         "upkeep_s": upkept_s,
