@@ -150,14 +150,15 @@ def test_no_strategy_acts_on_what_it_does_not_know(how, model):
 @pytest.mark.parametrize("model", list(Known))
 def test_nor_where_ramps_make_it_prepare_for_what_it_has_sold(model):
     for n in range(0, DRAWS, 17):
-        t, _, *worlds = world_pair(n, "shuffle", model)
+        t, published, *worlds = world_pair(n, "shuffle", model)
         ramped = [
             replace(each, site=replace(each.site, ramp_up_mw_per_h=24.0, ramp_down_mw_per_h=40.0)) for each in worlds
         ]
         assert ramps.bind(ramped[0].site, 0.25)
         for rules in ALL_RULES:
-            one, two = (decide(each, rules).power[:, : t + 1] for each in ramped)
-            assert one.tobytes() == two.tobytes(), rules.name
+            one, two = (decide(each, rules) for each in ramped)
+            assert one.power[:, : t + 1].tobytes() == two.power[:, : t + 1].tobytes(), rules.name
+            assert one.sold[:, published].tobytes() == two.sold[:, published].tobytes(), rules.name
 
 
 @pytest.mark.parametrize("start", STARTS)

@@ -63,6 +63,15 @@ def test_what_is_sold_is_prepared_and_goes_first():
     assert mw_of(full)[0].tolist() == pytest.approx([0, 5, 10, 15, 20, 20])
 
 
+def test_peaks_are_seen_before_they_come_and_nothing_is_sold_beside_them():
+    """20 MW an hour up, 40 down: of 50 MW it takes three hours, and two."""
+    now, ahead = np.zeros(12), np.array([0.0] * 7 + [0.3] * 4 + [0.0])
+    assert ramps.foreseen(TWO, now, ahead, 0.25).tolist() == [0.0, 0.0] + [0.3] * 8 + [0.0, 0.0]
+    chance, day = np.array([0, 0, 0, 0, 0.2, 0, 0, 0, 0, 0.0]), np.array([0] * 6 + [1] * 4)
+    assert ramps.near(TWO, chance, day).tolist() == [0, 0, 0.2, 0.2, 0.2, 0.2, 0, 0, 0, 0]
+    assert ramps.near(TWO, chance, 0 * day).tolist() == [0, 0, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0, 0]
+
+
 def ramped(seed, up=32.0, down=48.0, days=8):
     """A made-up site of 50 MW of miners and up to 12 MW of AI work: 8 MW up and 12 MW down an interval."""
     here = world(days=days, seed=seed, charges=(40, 100))

@@ -133,6 +133,22 @@ def test_a_hashprice_that_cannot_be_names_its_row(value):
         series.daily_hashprice(frame, "network")
 
 
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [
+        (pl.Series([], dtype=pl.Date), "network: no day has a hashprice"),
+        (pl.Series(["03/01/2024"]), "network: date_utc is String: must be a date like 2024-01-01"),
+        (pl.Series([None], dtype=pl.Date), r"network: row 0: date_utc is missing"),
+    ],
+)
+def test_days_that_are_none_are_refused(days, told):
+    frame = pl.DataFrame(
+        {"date_utc": days, series.HASHPRICE: [50.0] * len(days)}, schema_overrides={series.HASHPRICE: pl.Float64}
+    )
+    with pytest.raises(SeriesError, match=told):
+        series.daily_hashprice(frame, "network")
+
+
 def test_the_folder_gives_the_window_with_its_history_and_nothing_after_it(tmp_path):
     write_folder(tmp_path, random_prices(96 * 4))
     start, end = DAY + timedelta(days=2), DAY + timedelta(days=3)

@@ -223,10 +223,16 @@ def daily_hashprice(frame: pl.DataFrame, name: str) -> dict[date, float]:
     """Hashprice in $/PH/day by UTC day from `date_utc` and `hashprice_usd_per_ph_per_day_derived`.
 
     Raises:
-        SeriesError: a day twice, or a value that is missing, not a number or not above 0.
+        SeriesError: no day, a day twice or missing, or a value that is missing, not a number or not above 0.
     """
+    if frame.schema[DAY] not in (pl.Date, pl.Datetime):
+        raise SeriesError(f"{name}: {DAY} is {frame.schema[DAY]}: must be a date like 2024-01-01")
+    if frame.is_empty():
+        raise SeriesError(f"{name}: no day has a hashprice: complete the file")
     by_day: dict[date, float] = {}
     for row, (day, value) in enumerate(_days(frame)):
+        if day is None:
+            raise SeriesError(f"{name}: row {row}: {DAY} is missing. Mend or remove it.")
         if not (value is not None and 0 < value < 1e6):
             raise SeriesError(f"{name}: row {row} ({day}): {HASHPRICE}={value}: must be above 0 and below 1e6 $/PH/day")
         if day in by_day:
@@ -235,7 +241,7 @@ def daily_hashprice(frame: pl.DataFrame, name: str) -> dict[date, float]:
     return by_day
 
 
-def _days(frame: pl.DataFrame) -> Iterator[tuple[date, float | None]]:
+def _days(frame: pl.DataFrame) -> Iterator[tuple[date | None, float | None]]:
     columns = frame.select(pl.col(DAY).cast(pl.Date), pl.col(HASHPRICE).cast(pl.Float64, strict=False))
     return iter(columns.iter_rows())
 

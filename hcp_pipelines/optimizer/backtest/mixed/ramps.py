@@ -4,11 +4,13 @@ AI work changes as it is asked for; miners have what is left of the ramp, those 
 comes before the first interval is free. Limits of site and feeders are in `limits`, the oracle's ramps in `together`.
 """
 
+import math
+
 import numpy as np
 
 from hcp_pipelines.optimizer.backtest.mixed import limits
 from hcp_pipelines.optimizer.backtest.mixed.site import ECO_POWER, MixedSite
-from hcp_pipelines.optimizer.backtest.series import Floats
+from hcp_pipelines.optimizer.backtest.series import Floats, Ints
 
 KNOWN_AHEAD_H = 10  # until the end of a day whose reserves are sold, when the next day's are told (13:30)
 
@@ -36,6 +38,34 @@ def prepared(site: MixedSite, sold: Floats, asked_mw: Floats, step_h: float, spa
     for ahead in range(1, min(round(KNOWN_AHEAD_H / step_h), sold.shape[1] - 1) + 1):
         needed[:, :-ahead] = np.maximum(needed[:, :-ahead], sold[:, ahead:] - (risen[ahead:] - risen[:-ahead]))
     return needed
+
+
+def foreseen(site: MixedSite, now: Floats, ahead: Floats, step_h: float) -> Floats:
+    """[t] the highest of what is true of an interval and what is told the day before of those until miners could all be off.
+
+    Who waits for a dear hour to begin is still on in it.
+    """
+    falls_in = math.ceil(sum(group.mw for group in site.groups) / (site.ramp_down_mw_per_h * step_h))
+    seen = now.copy()
+    for later in range(1, min(falls_in, round(KNOWN_AHEAD_H / step_h), len(now) - 1) + 1):
+        seen[:-later] = np.maximum(seen[:-later], ahead[later:])
+    return seen
+
+
+def near(site: MixedSite, chance: Floats, day: Ints) -> Floats:
+    """[h] the highest chance of the hours of its day in which load that is on for an hour can't be off, before and after it."""
+    mw = sum(group.mw for group in site.groups)
+    up_h, down_h = (
+        min(math.ceil(mw / each), KNOWN_AHEAD_H) for each in (site.ramp_up_mw_per_h, site.ramp_down_mw_per_h)
+    )
+    highest = chance.copy()
+    for h in range(1, min(max(up_h, down_h), len(chance) - 1) + 1):
+        is_same = day[h:] == day[:-h]  # what another day holds is not known when its hours are sold
+        if h <= up_h:
+            highest[h:] = np.where(is_same, np.maximum(highest[h:], chance[:-h]), highest[h:])
+        if h <= down_h:
+            highest[:-h] = np.where(is_same, np.maximum(highest[:-h], chance[h:]), highest[:-h])
+    return highest
 
 
 def with_needed(full: Floats, eco: Floats, needed: Floats, *, has_eco: bool) -> tuple[Floats, Floats]:

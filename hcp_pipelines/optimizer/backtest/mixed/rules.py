@@ -97,7 +97,10 @@ def _expected_charge(world: World, rules: Rules) -> Floats:
     """[t] $/MWh on top of the price."""
     match rules.peaks:
         case Peaks.PRICED:
-            return np.repeat(world.p_peak * world.site.peaks.usd_per_mw, world.steps)
+            chance = np.repeat(world.p_peak, world.steps)
+            if ramps.bind(world.site, world.step_h):
+                chance = ramps.foreseen(world.site, chance, np.repeat(world.p_peak_ahead, world.steps), world.step_h)
+            return chance * world.site.peaks.usd_per_mw
         case Peaks.PLAIN:
             return np.repeat(np.where(world.plain_peak, NEVER_USD_PER_MWH, 0.0), world.steps)
     return np.zeros(len(world))
@@ -109,7 +112,15 @@ def _sold(world: World, rules: Rules) -> Floats:
     if rules.reserves is Reserves.ALWAYS:
         sold[:, (world.mcpc > 0) & ~world.plain_peak] = 1.0
     elif rules.reserves is Reserves.OFFER:
-        full, eco = (world.mcpc > forgone for forgone in world.forgone)
+        near = (
+            ramps.near(world.site, world.p_peak_ahead, world.day)
+            if ramps.bind(world.site, world.step_h)
+            else world.p_peak_ahead
+        )
+        more = (
+            near - world.p_peak_ahead
+        ) * world.site.peaks.usd_per_mw  # what is on for a sold hour is on beside it too
+        full, eco = (world.mcpc > forgone + more for forgone in world.forgone)
         sold = np.where(full & eco, 1.0, np.where(eco, ECO_POWER, 0.0)) * (world.mcpc > 0)
     return sold
 
