@@ -1,8 +1,10 @@
-"""The sensor that finds days of history that are missing. What is missing is decided in `history.plan`."""
+"""Sensors of the lake's tables: days of history that are missing (`history.plan`), and what daemons have written."""
 
 import dagster as dg
 
+from hcp_pipelines.orchestration.history import daemon_models, watch
 from hcp_pipelines.orchestration.history.plan import Order, assets_by_source, gaps
+from hcp_pipelines.orchestration.history.reading import reading
 from hcp_pipelines.orchestration.resources import Platform
 from jobs.history import KIND, history_job
 from sensors.analytics import UNFINISHED
@@ -38,6 +40,16 @@ def history_gaps_sensor(context: dg.SensorEvaluationContext, platform: Platform)
             if not context.instance.get_run_records(dg.RunsFilter(tags={"dagster/run_key": key}), limit=1):
                 return dg.SensorResult(run_requests=[_request(order, key)])
     return dg.SensorResult(skip_reason=f"failed {MOST_ATTEMPTS} times, see the runs of history_job: {told}")
+
+
+@dg.sensor(minimum_interval_seconds=300, default_status=dg.DefaultSensorStatus.RUNNING)
+def daemon_tables_sensor(platform: Platform) -> dg.SensorResult:
+    """Observe what daemons write: rows, the newest instant, how far behind the world it is."""
+    now = platform.clock().now()
+    with reading(platform.settings()) as reader:
+        found = {table.key: watch.observe_daemon(reader, table, now) for table in daemon_models.ALL}
+    events = [dg.AssetObservation(key, metadata=told) for key, told in found.items() if told]
+    return dg.SensorResult(asset_events=events, skip_reason=None if events else "the collector has made no table yet")
 
 
 def _request(order: Order, run_key: str) -> dg.RunRequest:

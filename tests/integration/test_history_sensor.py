@@ -1,21 +1,25 @@
-"""The gap sensor: which days it requests, one run at a time, what it does in `observe`, and when it gives up."""
+"""The gap sensor: which days it requests, what it does in `observe`, when it gives up; and what daemons have written."""
 
+import uuid
 import warnings
 from datetime import UTC, datetime, timedelta
 
+import polars as pl
 import pytest
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.orchestration.history.plan import assets_by_source
 from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
+from tests.support.collected import whole
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import dagster as dg
 
-    from sensors.history import MOST_ATTEMPTS, history_gaps_sensor
+    from sensors.history import MOST_ATTEMPTS, daemon_tables_sensor, history_gaps_sensor
 
 NOW = datetime(2025, 1, 4, 9, tzinfo=UTC)
 TICK_SQL = """
@@ -88,3 +92,19 @@ def test_in_observe_they_are_only_named(world, monkeypatch):
         found = evaluate(world, instance)
     assert not found.run_requests
     assert "ercot 2025-01-02 to 2025-01-03" in found.skip_reason.skip_message
+
+
+def test_what_daemons_have_written_is_observed(world):
+    rows = pl.DataFrame({"id": [1, 2], "received_at": [NOW - timedelta(hours=1), NOW - timedelta(minutes=2)]})
+    typed = rows.with_columns(pl.col("received_at").cast(pl.Datetime("us", "UTC")))
+    lake.write(world, "raw.price_ticks", whole("raw.price_ticks", typed), str(uuid.uuid4()))
+    try:
+        resources = {"platform": Platform(state_dir=str(world.state_dir))}
+        with dg.DagsterInstance.ephemeral() as instance:
+            found = daemon_tables_sensor(dg.build_sensor_context(instance=instance, resources=resources))
+        told = {event.asset_key.path[-1]: event.metadata for event in found.asset_events}["raw_hcp__price_ticks"]
+        assert told["dagster/row_count"].value == 2
+        assert 120 <= told["lag_s"].value < 600
+    finally:
+        with lake.attach(world) as connection:
+            connection.execute("drop table lake.raw.price_ticks")

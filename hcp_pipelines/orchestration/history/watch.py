@@ -79,6 +79,22 @@ def judge_daemon(reader: Reader, table: DaemonTable, now: datetime) -> Judged:
     return judge_rows(table.model, rows.select(pl.col(n).cast(k) for n, k in table.model.columns.items()))
 
 
+def observe_daemon(reader: Reader, table: DaemonTable, now: datetime) -> dict[str, Any]:
+    """How many rows a daemon's table has, and how old its newest is, seconds of the world; nothing where it is not there yet."""
+    if not reader.has(table.name):
+        return {}
+    if not table.time:
+        return {"dagster/row_count": reader.rows(f"select count(*) from lake.{table.name}").item()}  # noqa: S608 - our tables
+    rows, newest = reader.rows(f'select count(*), max("{table.time}") from lake.{table.name}').row(0)  # noqa: S608
+    if newest is None:
+        return {"dagster/row_count": rows}
+    return {
+        "dagster/row_count": rows,
+        "newest_at": newest.isoformat(),
+        "lag_s": round((now - newest).total_seconds(), 1),
+    }
+
+
 def judge_freshness(reader: Reader, table: HistoryTable, now: datetime) -> Judged:
     """Whether the last day that has been over for a day is there; a table that nobody has asked for yet is not judged."""
     newest = None
