@@ -21,7 +21,7 @@ from jobs.history import history_job
 from jobs.lake import lake_maintenance_job, lake_maintenance_schedule
 from jobs.models import waiting_model_job, waiting_model_schedule
 from sensors.analytics import first_marts_sensor
-from sensors.history import history_gaps_sensor
+from sensors.history import daemon_tables_sensor, history_gaps_sensor
 
 defs = dg.Definitions(
     assets=[
@@ -54,7 +54,7 @@ defs = dg.Definitions(
         waiting_model_schedule,
         lake_maintenance_schedule,
     ],
-    sensors=[first_marts_sensor, history_gaps_sensor],
+    sensors=[first_marts_sensor, history_gaps_sensor, daemon_tables_sensor],
     resources={
         "dbt": fixed(dbt_cli),
         "platform": fixed(Platform()),
