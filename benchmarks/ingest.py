@@ -20,7 +20,7 @@ from hcp_pipelines.collector.upkeep import keep_up
 from hcp_pipelines.settings import Settings
 
 TARGET = "300,000 rows/s for 5 minutes on 2 cores; reader p95 < 1 s, memory flat and < 2 GB; lost = duplicate = 0"
-FULL_S, QUICK_S = 300.0, 20.0
+FULL_S, QUICK_S = 300.0, 15.0
 WARM_UP_S, QUICK_WARM_UP_S = 30.0, 6.0
 COPY_S, QUICK_COPY_S = 20.0, 4.0
 KILL_EACH_S = 4.0

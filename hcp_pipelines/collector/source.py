@@ -94,8 +94,9 @@ class Source:
 
 
 def _select(table: Table) -> sql.Composed:
+    casts = {"text": "{0}::text as {0}", "numeric": "{0}::float8 as {0}"}
     columns = [
-        sql.SQL("{0}::text as {0}" if c.is_text else "{0}").format(sql.Identifier(c.name)) for c in table.columns
+        sql.SQL(casts.get("text" if c.is_text else c.type, "{0}")).format(sql.Identifier(c.name)) for c in table.columns
     ]
     return sql.SQL("select {} from {}").format(sql.SQL(", ").join(columns), sql.Identifier(table.source))
 

@@ -1,8 +1,9 @@
 """Which tables are copied, with which columns and types. How they are read and written is in source and sink.
 
 Appended tables are copied once a row, by id: what changes in a row later does not reach the lake, and of these only
-`allocation_history.actual_profit` does change (settlement fills it; its copy stays null). Replaced tables are small and
-are copied whole whenever their content differs. The SELECT of a table follows from its columns.
+`allocation_history.actual_profit` does change (settlement fills it; its copy stays null, what was earned is in
+`core.hcp__settlement`). Replaced tables are small and are copied whole whenever their content differs. The SELECT of a table
+follows from its columns.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ _ARROW_TYPES: dict[str, Any] = {
     "int4": pa.int32(),
     "int8": pa.int64(),
     "float8": pa.float64(),
+    "numeric": pa.float64(),
     "text": pa.string(),
     "uuid": pa.string(),
     "jsonb": pa.string(),
@@ -104,7 +106,7 @@ APPENDED = (
         _columns(
             """id int8, timestamp timestamptz, facility_id text, resource_id text, resource_type text,
             recommended_workload text, actual_workload text, devices int4, expected_profit float8,
-            actual_profit float8, tick_id int8, policy_id int8, created_at timestamptz"""
+            actual_profit numeric, tick_id int8, policy_id int8, created_at timestamptz"""
         ),
         "created_at",
     ),

@@ -1,4 +1,4 @@
-"""Certificates of a platform's own gateways: a state directory of before has roles that are new signed by the authority it has."""
+"""Certificates of a platform's own gateways: an authority of before signs the roles that are new, and the others stay."""
 
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor.gateway_tls import ROLES, gateway_tls

@@ -71,7 +71,11 @@ class Roller:
                 self._cut_at_s = self._clock.monotonic_s() + CUT_EACH_S
                 self._timed("retention", lambda: self._cut(rollups))
         except (StorageError, psycopg.Error, duckdb.Error, OSError) as error:
-            self._failed(error)
+            self._failed(without_secrets(error).strip())
+            return False
+        except Exception as defect:  # noqa: BLE001 - told by /healthz and tried again: a thread must not end unnoticed
+            self._log.error("telemetry_roller_defect", exc_info=defect)
+            self._failed(f"defect: {defect!r}")
             return False
         self.problem = ""
         return did
@@ -110,11 +114,10 @@ class Roller:
             [rolled, BATCHES_KEPT],
         )
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, text: str) -> None:
         if self._stopped.is_set():
             return
         metrics.FAILURES.labels("rollup").inc()
-        text = without_secrets(error).strip()
         if text != self.problem:
             self._log.warning("telemetry_not_rolled_up", error=text)
         self.problem = text

@@ -4,6 +4,7 @@ Streams begin once the lake has said what is stored; facilities that come or mov
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -159,7 +160,8 @@ class Telemetry:
             health["telemetry roll-ups"] = self._roller.problem
             health["telemetry streams"] = "; ".join(filter(None, (stream.problem for stream in streams)))
             health["telemetry shed"] = self._shedding(sum(stream.shed for stream in streams))
-            self._write_state()
+            with contextlib.suppress(OSError):  # a full disk: that it is not told there is the least of it
+                self._write_state()
             await asyncio.sleep(TELL_EACH_S)
 
     def _shedding(self, shed: int) -> str:

@@ -81,6 +81,9 @@ class FacilityStream:
                 await self._follow()
             except (grpc.aio.AioRpcError, HcpError, psycopg.Error) as error:
                 self._note(error)
+            except Exception as defect:  # noqa: BLE001 - of one facility: tried again, and the others go on
+                self._log.error("telemetry_stream_defect", exc_info=defect)
+                self.reason = f"(defect: {defect!r})"
             again_s = AGAIN_FIRST_S if self._received > before else min(2 * again_s, AGAIN_LAST_S)
             await asyncio.sleep(again_s)
 

@@ -89,6 +89,10 @@ class Writer:
         except (StorageError, psycopg.Error, duckdb.Error, OSError) as error:
             self._failed(without_secrets(error).strip())
             return False
+        except Exception as defect:  # noqa: BLE001 - told by /healthz and tried again: a thread must not end unnoticed
+            self._log.error("telemetry_writer_defect", exc_info=defect)
+            self._failed(f"defect: {defect!r}")
+            return False
         if self.problem:
             self._log.info("telemetry_written_again")
         self.problem, self._again_s = "", AGAIN_FIRST_S
