@@ -67,7 +67,7 @@ def core_power__price_forecast(
     owners=OWNERS,
     io_manager_key="memory",
     kinds={"python", "postgres"},
-    deps=[core_hcp__profitability_scores, core_power__price_forecast],
+    deps=[core_hcp__profitability_scores, core_power__price_forecast, "core_power__waiting_model"],
 )
 def core_hcp__policies(
     context: dg.AssetExecutionContext, raw_hcp__latest_prices: pl.DataFrame, platform: Platform
