@@ -146,12 +146,12 @@ class Rollups:
         self.connection.unregister("wanted")
 
     def _find_dirty(self) -> None:
-        """What batches behind the last roll-ups brought."""
+        """What batches behind the last roll-ups brought; nothing has come for them since, so that what is over is due at once."""
         now_s = self._clock.monotonic_s()
-        for dirty, table, size in ((self.minutes, MINUTES, 1), (self.hours, HOURS, 60)):
+        for dirty, table, size, quiet_s in ((self.minutes, MINUTES, 1, QUIET_S), (self.hours, HOURS, 60, HOUR_QUIET_S)):
             query = f"select number, minute, rows from lake.{BATCHES} where number > ? order by number"  # noqa: S608
             for number, minute, rows in self.connection.execute(query, [self.rolled_up_to(table)]).fetchall():
-                dirty.note({minute // size: rows // size}, number, now_s)
+                dirty.note({minute // size: rows // size}, number, now_s - quiet_s)
 
     def rolled_up_to(self, table: str) -> int:
         """The number up to which every batch is in a roll-up, as the lake says."""
