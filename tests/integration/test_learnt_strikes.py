@@ -5,6 +5,7 @@ import uuid
 import warnings
 from datetime import timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
@@ -13,6 +14,7 @@ from hcp_pipelines.alerts.conditions import find_conditions
 from hcp_pipelines.cli.main import cli
 from hcp_pipelines.forecasting.known_prices import INSTANT
 from hcp_pipelines.optimizer import learnt, waiting
+from hcp_pipelines.optimizer.backtest import learning
 from hcp_pipelines.optimizer.backtest.learning import Score
 from hcp_pipelines.optimizer.explain_words import lines_of
 from hcp_pipelines.optimizer.steps import INTERVAL_H
@@ -25,7 +27,6 @@ from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from tests.integration.test_dagster_tick_job import AT, fleet, power, run_tick_job, store
-from tests.support.recorded import random_prices
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -49,13 +50,25 @@ KNOWN = """
 def fewer_trees(monkeypatch):
     monkeypatch.setattr(waiting, "BAG", 1)
     monkeypatch.setattr(waiting, "TREES", waiting.TREES | {"max_iter": 10, "min_samples_leaf": 20})
+    monkeypatch.setattr(learning, "TRAINING_EFFICIENCIES_J_PER_TH", (27.0, 29.5, 33.0))
+    monkeypatch.setattr(learning, "GOLDEN_EFFICIENCIES_J_PER_TH", (29.5,))
+
+
+def told_prices(days):
+    """A dear spell a day: six intervals on days that begin cheap, one on the others. No band can tell them apart."""
+    random, prices = np.random.default_rng(5), np.zeros((days, 96))
+    for day in prices:
+        is_long, at = random.random() < 0.5, int(random.integers(20, 70))
+        day[:] = (15.0 if is_long else 45.0) + random.normal(0, 1, 96)
+        day[at : at + (6 if is_long else 1)] = 130.0
+    return prices.ravel()
 
 
 @pytest.fixture
 def recorded(fleet):
     """Nine weeks at one point in the lake; the last ten days at two points in Postgres, one day at the third."""
     days = 63
-    prices = random_prices(96 * days)
+    prices = told_prices(days)[::-1]  # the newest first
     at = [NOW - timedelta(minutes=15) * (n + 2) for n in range(len(prices))]
     frame = pl.DataFrame(
         {"start_at": at, "settlement_point": "HB_HOUSTON", "price_usd_per_mwh": prices, "source": "test"}

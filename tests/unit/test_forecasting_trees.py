@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
 from hcp_pipelines.domain.errors import ModelError
 from hcp_pipelines.forecasting import model_file
@@ -34,7 +35,8 @@ def bag_of(seed, members=1, **options):
     rows[:, 3] = random.integers(0, 3, 600)  # ties with thresholds; never missing
     came_to = np.nan_to_num(rows[:, 0], nan=2.0) * (rows[:, 3] > 1) + np.isnan(rows[:, 1]) + random.normal(size=600) / 4
     kind = {"max_iter": 8, "max_leaf_nodes": 16, "min_samples_leaf": 8, "max_bins": 32} | options
-    return [HistGradientBoostingRegressor(random_state=n, **kind).fit(rows, came_to) for n in range(members)]
+    with threadpool_limits(1):
+        return [HistGradientBoostingRegressor(random_state=n, **kind).fit(rows, came_to) for n in range(members)]
 
 
 @pytest.fixture(scope="module")
