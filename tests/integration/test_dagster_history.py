@@ -212,6 +212,42 @@ def test_an_exchange_that_is_off_is_named():
     assert len(found.told["sample"]) == 5
 
 
+def test_miners_that_report_more_than_their_power_can_make_are_counted():
+    good = pl.DataFrame(
+        {"facility_id": "one", "group_id": "a", "slot": [1, 2, 3], "power_kw": 3.5, "reported_th_per_s": [200.0, 196.0, 190.0],
+         "expected_th_per_s": 200.0}
+    )  # fmt: skip
+    assert watch.reported_as_expected(good).passed
+    lying = good.with_columns(reported_th_per_s=pl.Series([200.0, 300.0, None]))
+    found = watch.reported_as_expected(lying)
+    assert (found.passed, found.told["sample"]["slot"].to_list()) == (False, [2, 3])
+
+
+def test_a_lying_miner_is_found_in_telemetry(world):
+    settings, _ = world
+    at = [DAY + timedelta(minutes=n) for n in range(12)]
+    said = {1: (3.5, 200.0), 2: (3.5, 300.0), 3: (3.5, None), 4: (0.05, 0.0)}  # 3 says nothing, 4 sleeps
+    minutes = pl.DataFrame(
+        [("one", "a", 1, slot, minute, kw, kw, kw, th) for slot, (kw, th) in said.items() for minute in at],
+        schema=["facility_id", "group_id", "generation", "slot", "minute_at", "power_kw_avg", "power_kw_min", "power_kw_max",
+                "hashrate_th_per_s_avg"], orient="row", schema_overrides={"minute_at": pl.Datetime("us", "UTC")},
+    )  # fmt: skip
+    groups = pl.DataFrame(
+        {"facility_id": "one", "group_id": "a", "generation": 1,
+         "specifications": '{"hash_rate_th_per_s": 200, "efficiency_j_per_th": 17.5}'}
+    )  # fmt: skip
+    made = {"core.telemetry_1min": minutes, "raw.device_groups": groups}
+    for name, frame in made.items():
+        lake.write(settings, name, frame, str(uuid.uuid4()))
+    try:
+        found = judged(watch.judge_hashrate, settings, NOW)
+        assert (found.passed, found.told["devices"], found.told["sample"]["slot"].to_list()) == (False, 2, [2])
+    finally:
+        with lake.attach(settings) as connection:
+            for name in made:
+                connection.execute(f"drop table lake.{name}")
+
+
 @pytest.mark.parametrize("table", daemon_models.ALL, ids=lambda table: table.name)
 def test_each_daemon_table_s_rows_are_judged(table):
     good = {

@@ -24,6 +24,22 @@ ENDED_WITHIN = timedelta(days=2)  # of the world: a day is fetched by the end of
 SCALE = 4.0  # of medians over a week: a wrong unit is a hundred or a thousand, a bad week three
 LEAST_USD_PER_MWH = 5.0  # below it a ratio says nothing
 APART, APART_SHARE = 0.01, 0.05  # exchanges: recorded ones are 0.05 % apart, and 1 % for minutes in a crash
+REPORTED = (
+    0.8,
+    1.25,
+)  # of a settled miner's reported over expected hashrate: ladders' efficiencies differ by 10 %, devices by 3 %
+RECENT = timedelta(minutes=10)
+HASHRATE_SQL = """
+with devices as (
+    select facility_id, group_id, generation, slot, avg(power_kw_avg) as power_kw, avg(hashrate_th_per_s_avg) as reported_th_per_s
+    from lake.core.telemetry_1min where minute_at > (select max(minute_at) from lake.core.telemetry_1min) - ? group by all
+    having min(power_kw_min) > 0.9 * max(power_kw_max) and count(hashrate_th_per_s_avg) > 0),
+miners as (
+    select facility_id, group_id, generation, (specifications ->> 'hash_rate_th_per_s')::double as full_th_per_s,
+           1000 / (specifications ->> 'efficiency_j_per_th')::double as th_per_kw
+    from lake.raw.device_groups where (specifications ->> 'efficiency_j_per_th')::double > 0)
+select facility_id, group_id, slot, power_kw, reported_th_per_s, power_kw * th_per_kw as expected_th_per_s
+from devices join miners using (facility_id, group_id, generation) where power_kw * th_per_kw > 0.5 * full_th_per_s"""
 REJECTED_SQL = f"""
 with newest as (from lake.{PUBLISHED} where "table" = ? and day_at >= ? and day_at < ?
                 qualify row_number() over (partition by day_at order by published_at desc) = 1)
@@ -141,6 +157,27 @@ def of_one_scale(points: pl.DataFrame) -> Judged:
             False, f"day-ahead and real-time prices differ more than {SCALE:g} times at {names}: a wrong unit?", told
         )
     return Judged(True, "day-ahead and real-time prices are of one scale", told)
+
+
+def judge_hashrate(reader: Reader, _now: datetime) -> Judged:
+    """Whether miners that have settled, and report a hashrate, report what their power makes: of the newest ten minutes."""
+    if not reader.has("core.telemetry_1min", "raw.device_groups"):
+        return Judged(True, "no telemetry yet", {"devices": 0})
+    return reported_as_expected(reader.rows(HASHRATE_SQL, [RECENT]))
+
+
+def reported_as_expected(devices: pl.DataFrame) -> Judged:
+    """Whether no device (`reported_th_per_s`, `expected_th_per_s`) reports much more or less than is expected of it."""
+    ratio = (pl.col("reported_th_per_s") / pl.col("expected_th_per_s")).fill_nan(None)
+    off = devices.with_columns(ratio=ratio).filter(~pl.col("ratio").is_between(*REPORTED).fill_null(value=False))
+    told = {"devices": len(devices), "off": len(off), "sample": off.head(SAMPLE)}
+    if len(off):
+        return Judged(
+            False,
+            f"{len(off)} of {len(devices)} miners report a hashrate that their power can't make, or far less",
+            told,
+        )
+    return Judged(True, f"{len(devices)} miners report what is expected", told)
 
 
 def judge_exchanges(reader: Reader, now: datetime) -> Judged:
