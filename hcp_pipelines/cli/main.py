@@ -26,6 +26,7 @@ COMMANDS = {
     "preview": ("preview",),
     "explain": ("explain",),
     "observed": ("observed",),
+    "settle": ("settle",),
     "locks": ("lock", "unlock", "release", "approve"),
     "directives": ("directives",),
     "grid": ("grid",),

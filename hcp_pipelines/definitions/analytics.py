@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import bitcoin, checks, ercot, forecasts, grid, joined, models, weather
+from assets import bitcoin, checks, ercot, forecasts, grid, joined, models, settlement, weather
 from assets.backtests import raw_hcp__backtests, raw_hcp__replays
 from assets.explanations import core_hcp__explanations
 from assets.switches import dbt_cli, switch_models
@@ -20,6 +20,7 @@ from jobs.forecasts import forecasts_check_job, forecasts_check_schedule, foreca
 from jobs.history import history_job
 from jobs.lake import lake_maintenance_job, lake_maintenance_schedule
 from jobs.models import waiting_model_job, waiting_model_schedule
+from jobs.settlement import settlement_job, settlement_schedule
 from sensors.analytics import first_marts_sensor
 from sensors.history import daemon_tables_sensor, history_gaps_sensor
 
@@ -29,10 +30,10 @@ defs = dg.Definitions(
         core_hcp__explanations,
         raw_hcp__backtests,
         raw_hcp__replays,
-        *dg.load_assets_from_modules([forecasts, models, ercot, weather, bitcoin, grid, joined]),
+        *dg.load_assets_from_modules([forecasts, models, ercot, weather, bitcoin, grid, joined, settlement]),
     ],
     asset_checks=[
-        *dg.load_asset_checks_from_modules([forecasts, models]),
+        *dg.load_asset_checks_from_modules([forecasts, models, settlement]),
         *checks.all_checks,
     ],
     jobs=[
@@ -45,6 +46,7 @@ defs = dg.Definitions(
         waiting_model_job,
         history_job,
         lake_maintenance_job,
+        settlement_job,
     ],
     schedules=[
         marts_schedule,
@@ -53,6 +55,7 @@ defs = dg.Definitions(
         forecasts_check_schedule,
         waiting_model_schedule,
         lake_maintenance_schedule,
+        settlement_schedule,
     ],
     sensors=[first_marts_sensor, history_gaps_sensor, daemon_tables_sensor],
     resources={

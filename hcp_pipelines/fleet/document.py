@@ -61,12 +61,17 @@ class Hedge(Part):
 
 
 class Contract(Part):
-    """The power contract. `adders_usd_per_mwh` is what each consumed MWh costs beyond the market price."""
+    """The power contract. `adders_usd_per_mwh` is what each consumed MWh costs beyond the market price.
+
+    Settled beside that: a tariff on load in coincident peaks, and what programmes of demand response pay for a MWh not drawn.
+    """
 
     market: Literal["ERCOT"] = "ERCOT"
     kind: Literal["index", "hedged"] = "index"
     hedge: tuple[Hedge, ...] = ()
     adders_usd_per_mwh: float = 0.0
+    peak_usd_per_kw_year: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    response_usd_per_mwh: dict[str, Annotated[float, Field(ge=0, le=100_000)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _hedges_match_kind(self) -> Self:

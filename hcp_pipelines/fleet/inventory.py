@@ -5,7 +5,7 @@ daemon can run the three queries on its own (asynchronous) connection. Writing i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import psycopg
@@ -26,6 +26,9 @@ GROUPS_SQL = """
     from device_groups d
     join inventory_generations g on g.facility_id = d.facility_id and g.generation = d.generation and g.is_current
     where %s::text[] is null or d.facility_id = any(%s::text[]) order by d.facility_id, d.first_slot"""
+_GROUPS_OF_SQL = """
+    select facility_id, group_id, feeder_id, type, model, firmware, cooling_class, first_slot, devices, ladder, specifications
+    from device_groups where facility_id = %s and generation = %s order by first_slot"""
 RAMPS_SQL = """
     select scope, scope_id, facility_id, up_mw, down_mw, window_s from ramp_budgets
     where facility_id is null or %s::text[] is null or facility_id = any(%s::text[]) order by scope, scope_id"""
@@ -161,6 +164,24 @@ def load_inventory(connection: psycopg.Connection, facility_id: str) -> Facility
     if not found:
         raise ConfigError(f"no facility {facility_id!r}; `hcp facility list` shows those there are")
     return found[0]
+
+
+def load_inventory_of(connection: psycopg.Connection, facility_id: str, generation: int | None) -> FacilityInventory:
+    """One facility with the devices of an earlier generation (None: the current one); all else as it is now.
+
+    Raises:
+        ConfigError: there is none of that id, or it never had that generation.
+    """
+    inventory = load_inventory(connection, facility_id)
+    if generation in (None, inventory.generation):
+        return inventory
+    rows = connection.execute(_GROUPS_OF_SQL, (facility_id, generation)).fetchall()
+    if not rows:
+        raise ConfigError(
+            f"{facility_id} has no inventory generation {generation}; the current one is {inventory.generation}"
+        )
+    groups = tuple(_group(columns) for _, *columns in rows)
+    return replace(inventory, generation=int(generation or 0), groups=groups)
 
 
 def _group(columns: Row) -> GroupInventory:

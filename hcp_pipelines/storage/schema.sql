@@ -313,7 +313,7 @@ create table allocation_history (
     actual_workload text not null,
     devices integer not null,
     expected_profit double precision not null,  -- USD/h at the decision price
-    actual_profit double precision,             -- USD/h, filled by settlement
+    actual_profit numeric(18, 6),               -- USD/h, filled by settlement
     tick_id bigint,
     policy_id bigint,
     created_at timestamptz not null default now()
@@ -791,3 +791,6 @@ grant select, insert on models to hcp_control;
 grant update (status) on models to hcp_control;
 grant select (id, name, version, status, digest, trained_until, metadata, actor, reason, created_at, recorded_at)
     on models to hcp_api;
+
+-- What was really earned is filled in by settlement, and nothing else of a row may change.
+grant update (actual_profit) on allocation_history to hcp_control;

@@ -6,6 +6,7 @@ Inputs are frames by 15-minute interval; formulas are `economics.settlement`'s. 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,18 +19,18 @@ from hcp_pipelines.optimizer.backtest.series import Floats
 from hcp_pipelines.optimizer.settlement.spells import INTERVAL_US, STAYED, Spells
 
 JOURNAL = "journal"  # what energy rests on where no meter was read
-PROMISES = {
+PROMISES: dict[str, Any] = {
     "start_at": money.INSTANT, "programme": pl.String, "mw_h": pl.Float64, "capacity_usd_per_mw_h": pl.Float64,
 }  # fmt: skip
-EVENTS = {
+EVENTS: dict[str, Any] = {
     "start_at": money.INSTANT, "programme": pl.String, "hours": pl.Float64, "baseline_mw": pl.Float64, "mw": pl.Float64,
     "energy_usd_per_mwh": pl.Float64,
 }  # fmt: skip
-MISSED = {
+MISSED: dict[str, Any] = {
     "start_at": money.INSTANT, "programme": pl.String, "missed_mwh": pl.Float64, "penalty_usd_per_mwh": pl.Float64,
 }  # fmt: skip
-METERED = {"start_at": money.INSTANT, "energy_mwh": pl.Float64, "basis": pl.String}
-RATES = {"start_at": money.INSTANT, "gpu_type": pl.String, "rate_usd_per_gpu_hour": pl.Float64}
+METERED: dict[str, Any] = {"start_at": money.INSTANT, "energy_mwh": pl.Float64, "basis": pl.String}
+RATES: dict[str, Any] = {"start_at": money.INSTANT, "gpu_type": pl.String, "rate_usd_per_gpu_hour": pl.Float64}
 
 
 @dataclass(frozen=True)
@@ -174,12 +175,13 @@ def is_wake(fleet: Fleet, done: Spells) -> np.ndarray[tuple[int], np.dtype[np.bo
 def wake_usd(day: Day) -> Floats:
     """[t, g] dollars of waking one device; NaN where what it would earn is not known."""
     fleet = day.fleet
-    columns = [_index(day, group.gpu_type) for group in fleet.groups]
+    columns = [index_values(day, group.gpu_type) for group in fleet.groups]
     found: Floats = np.stack(columns, axis=1) * fleet.wake_usd_per_index + fleet.wake_usd
     return found
 
 
-def _index(day: Day, gpu_type: str) -> Floats:
+def index_values(day: Day, gpu_type: str) -> Floats:
+    """By interval, what revenue follows: the rental rate of a GPU type, or the hashprice where it is ""; NaN where unknown."""
     if not gpu_type:
         values = day.intervals["hashprice_usd_per_ph_day"]
     else:

@@ -72,7 +72,7 @@ def switch_values(day: Day, done: Spells) -> pl.DataFrame:
 
 
 def _worth(day: Day, done: Spells) -> _Worth:
-    dollars = _dollars(day, done)
+    dollars = earned(day, done)
     costs = np.nan_to_num(_wake_costs(day, done))
     end = np.full(len(done.to_us), done.end_us, dtype=np.int64)
 
@@ -85,20 +85,20 @@ def _worth(day: Day, done: Spells) -> _Worth:
     return _Worth(realised + _response(day, done), until_next)
 
 
-def _dollars(day: Day, done: Spells) -> Floats:
+def earned(day: Day, done: Spells) -> Floats:
     """[t + 1, g, s] what one device in a state has earned from the window's beginning on, net of its power."""
     steps, fleet = len(done.starts_us), day.fleet
     one = np.ones((steps, done.groups, STATE_COUNT))
-    earned = np.zeros_like(one)
+    revenue = np.zeros_like(one)
     facts = states_of(fleet).select("group_id", pl.col("state").alias("detail"), "group", "code")
     for lines in revenue_lines(day, one):
         placed = lines.with_columns(step=_step(done)).join(facts, on=["group_id", "detail"])
         at = tuple(placed[name].to_numpy() for name in ("step", "group", "code"))
-        np.add.at(earned, at, placed["usd"].fill_null(0.0).to_numpy())
+        np.add.at(revenue, at, placed["usd"].fill_null(0.0).to_numpy())
     usd_per_mwh = np.zeros(steps)
     for lines in _of_one_mwh(day):
         np.add.at(usd_per_mwh, lines.select(_step(done)).to_series().to_numpy(), lines["usd"].fill_null(0.0).to_numpy())
-    per_interval = (earned + fleet.power_mw[None] * usd_per_mwh[:, None, None]) * money.INTERVAL_H
+    per_interval = (revenue + fleet.power_mw[None] * usd_per_mwh[:, None, None]) * money.INTERVAL_H
     return np.concatenate([np.zeros((1, done.groups, STATE_COUNT)), per_interval.cumsum(axis=0)])
 
 
@@ -116,14 +116,16 @@ def _step(done: Spells) -> pl.Expr:
 
 def _between(dollars: Floats, done: Spells, state: Ints, until_us: Ints) -> Floats:
     """By spell: what one device in a state earned from the spell's beginning until an instant."""
-    found: Floats = _at(dollars, done, state, until_us) - _at(dollars, done, state, done.from_us)
+    since, until = (earned_by(dollars, done, (done.group, state), at_us) for at_us in (done.from_us, until_us))
+    found: Floats = until - since
     return found
 
 
-def _at(dollars: Floats, done: Spells, state: Ints, at_us: Ints) -> Floats:
+def earned_by(dollars: Floats, done: Spells, of: tuple[Ints, Ints], at_us: Ints) -> Floats:
+    """`earned` by an instant within the window, of groups and states, all of one length."""
     step, into_us = np.divmod(at_us - done.start_us, INTERVAL_US)
-    low = dollars[step, done.group, state]
-    high = dollars[np.minimum(step + 1, len(dollars) - 1), done.group, state]
+    low = dollars[(step, *of)]
+    high = dollars[(np.minimum(step + 1, len(dollars) - 1), *of)]
     found: Floats = low + (high - low) * (into_us / INTERVAL_US)
     return found
 

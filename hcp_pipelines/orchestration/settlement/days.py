@@ -1,0 +1,135 @@
+"""Days of a facility, settled: the lines, what each switch was worth beside what was expected of it, and the day's facts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.economics.settlement import INSTANT, INTERVAL_H, MONEY, as_money
+from hcp_pipelines.fleet.settled_site import settled_site
+from hcp_pipelines.optimizer.backtest.replay.moves import Walk
+from hcp_pipelines.optimizer.settlement.day import METERED, Day, settle, settle_stayed
+from hcp_pipelines.optimizer.settlement.inputs import Facility, booked, day_of
+from hcp_pipelines.optimizer.settlement.spells import Spells, spells
+from hcp_pipelines.optimizer.settlement.switch_value import VALUE, switch_values
+from hcp_pipelines.orchestration.history.reading import Reader, reading
+from hcp_pipelines.orchestration.settlement.read import (
+    Connection,
+    Recorded,
+    Window,
+    generations,
+    read_market,
+    read_owed,
+    read_recorded,
+)
+from hcp_pipelines.settings import Settings
+
+DAY, INTERVAL = timedelta(days=1), timedelta(hours=INTERVAL_H)
+_COMMAND: dict[str, Any] = {
+    "facility_id": pl.String, "group_id": pl.String, "from_state": pl.Int16, "to_state": pl.Int16, "reason": pl.String,
+    "decision_price_usd_per_mwh": pl.Float64, "usd_per_hour": pl.Float64, "expected_usd": MONEY,
+}  # fmt: skip
+SWITCHES: dict[str, Any] = VALUE | _COMMAND
+_EVENT_ORDER = ("commanded", "observed")
+
+
+@dataclass(frozen=True)
+class SettledDay:
+    """A facility's day: its lines, its switches, and what the lines of nobody having switched add up to by kind."""
+
+    facility_id: str
+    start: datetime
+    lines: pl.DataFrame
+    switches: pl.DataFrame
+    stayed: pl.DataFrame
+    unnamed: int  # devices that no row of the journal names: taken to run
+    day: Day
+    done: Spells
+
+
+def settle_days(connection: Connection, settings: Settings, window: Window, now: datetime) -> list[SettledDay]:
+    """Every facility's days of a window, as far as they are over; by facility and day.
+
+    Raises:
+        ConfigError: the window has not begun.
+        StorageError: the lake can't be read.
+    """
+    days = days_of(window, now)
+    if not days:
+        raise ConfigError(f"{window[0]:%Y-%m-%d} has not begun: it is {now:%Y-%m-%dT%H:%MZ} on the platform's clock")
+    with reading(settings) as reader:
+        names = [row[0] for row in connection.execute("select id from facilities order by id").fetchall()]
+        return [day for name in names for day in facility_days(reader, connection, name, days)]
+
+
+def days_of(window: Window, now: datetime) -> list[Window]:
+    """The UTC days of a window, each until now at most, in whole settlement intervals."""
+    count = (window[1] - window[0]) // DAY
+    days = [(window[0] + n * DAY, window[0] + (n + 1) * DAY) for n in range(count)]
+    over = [(start, min(end, start + max(now - start, timedelta()) // INTERVAL * INTERVAL)) for start, end in days]
+    return [(start, end) for start, end in over if start < end]
+
+
+def facility_days(
+    reader: Reader, connection: Connection, facility_id: str, days: Sequence[Window]
+) -> Iterator[SettledDay]:
+    """The days of one facility."""
+    for generation, chosen in generations(reader, facility_id, days):
+        window = chosen[0][0], chosen[-1][1]
+        recorded = read_recorded(reader, connection, facility_id, generation, window[1])
+        facility, owed = settled_site(recorded.inventory), read_owed(connection, facility_id, window)
+        market, walk = read_market(reader, window), walk_of(recorded, facility)
+        for span, done in zip(chosen, spells(walk, chosen), strict=True):
+            day = day_of(facility, market, owed, pl.DataFrame(schema=METERED), span)
+            yield _settled(recorded, day, done, walk.unnamed)
+
+
+def _settled(recorded: Recorded, day: Day, done: Spells, unnamed: int) -> SettledDay:
+    name, start = recorded.inventory.facility_id, day.intervals["start_at"][0]
+    lines, switches = booked(settle(day, done), name), _switches(recorded, day, done)
+    return SettledDay(name, start, lines, switches, settle_stayed(day, done), unnamed, day, done)
+
+
+def walk_of(recorded: Recorded, facility: Facility) -> Walk:
+    """The devices along the journal."""
+    first_slots = {group.group_id: group.first_slot for group in recorded.inventory.groups}
+    return Walk(recorded.journal, facility.fleet, first_slots)
+
+
+def _switches(recorded: Recorded, day: Day, done: Spells) -> pl.DataFrame:
+    """What switches were worth, beside what the decision expected: its dollars per hour until these devices switched again."""
+    told = recorded.journal.filter(pl.col("event").is_in(_EVENT_ORDER)).unique(
+        ["command_id", "assignment"], keep="first"
+    )
+    named = told.select("command_id", "assignment", *(n for n in _COMMAND if n in told.columns), told="devices")
+    values = switch_values(day, done).join(named, on=["command_id", "assignment"], how="left", maintain_order="left")
+    per_device = pl.col("usd_per_hour") / pl.col("told")
+    expected = (per_device * pl.col("device_hours")).alias("expected_usd")
+    facility = pl.lit(recorded.inventory.facility_id).alias("facility_id")
+    whole = values.with_columns(expected, facility).with_columns(as_money("expected_usd"))
+    return whole.select(pl.col(name).cast(kind) for name, kind in SWITCHES.items())
+
+
+SETTLED_DAYS: dict[str, Any] = {
+    "day_at": INSTANT, "facility_id": pl.String, "until_at": INSTANT, "lines": pl.Int64, "unknown": pl.Int64,
+    "net_usd": MONEY, "stayed_usd": MONEY, "metered_fraction": pl.Float64, "unnamed_devices": pl.Int64,
+}  # fmt: skip
+
+
+def facts(settled: SettledDay) -> dict[str, Any]:
+    """A row of SETTLED_DAYS: how much of the day is settled, on what, and for how much."""
+    lines, energy = settled.lines, settled.lines.filter(pl.col("kind") == "energy")
+    return {
+        "day_at": settled.start,
+        "facility_id": settled.facility_id,
+        "until_at": energy["start_at"].max() + INTERVAL,  # type: ignore[operator]
+        "lines": len(lines),
+        "unknown": lines["usd"].null_count(),
+        "net_usd": lines["usd"].sum(),
+        "stayed_usd": settled.stayed["usd"].sum(),
+        "metered_fraction": (energy["basis"] == "metered").mean(),
+        "unnamed_devices": settled.unnamed,
+    }

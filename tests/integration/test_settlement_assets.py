@@ -1,0 +1,195 @@
+"""Settled days as their Dagster assets: lines and switches in the lake, corrections kept, history filled, regret alerted."""
+
+import json
+import uuid
+import warnings
+from datetime import timedelta
+from decimal import Decimal
+
+import polars as pl
+import pytest
+
+from hcp_pipelines.fleet.apply import apply
+from hcp_pipelines.fleet.demo import demo_facilities
+from hcp_pipelines.fleet.inventory import load_inventories
+from hcp_pipelines.orchestration.history.joined import rental_rates, settled_prices
+from hcp_pipelines.orchestration.history.publish import Run
+from hcp_pipelines.orchestration.resources import Platform, fixed
+from hcp_pipelines.orchestration.settlement.days import settle_days
+from hcp_pipelines.orchestration.settlement.history import fill
+from hcp_pipelines.orchestration.settlement.publish import CHANGES, DAYS, LINES, REGRETS, SWITCH_VALUE, publish
+from hcp_pipelines.orchestration.settlement.regret import REGRET, judge
+from hcp_pipelines.orchestration.settlement.watch import days_to_settle
+from hcp_pipelines.storage import lake
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+from tests.support.cli import hcp
+from tests.support.collected import EMPTY, whole
+from tests.support.fleet import MARKET
+from tests.support.replayed import START, journal, switch, ticks
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import dagster as dg
+
+    from assets.settlement import settled_days, settlement_is_whole
+
+__all__ = ["hcp"]
+
+DAY = timedelta(days=1)
+LMPS = [20.0] * 120 + [900.0] * 12 + [20.0] * (288 - 132)
+PRICES = ("core.power__settled_prices", "core.gpu__rental_rates", "raw.published_days")
+
+
+def write(settings, table, frame):
+    lake.write(settings, table, frame, batch_id=uuid.uuid4().hex, mode="replace")
+
+
+def read(settings, query, *parameters):
+    with lake.attach(settings, read_only=True) as connection:
+        return connection.execute(query, list(parameters)).pl()
+
+
+@pytest.fixture
+def recorded(settings):
+    """A day with a dear hour in which the first miners' group slept; its allocations stand in history."""
+    with connect(settings, Role.ADMIN) as connection:
+        apply(connection, demo_facilities(1, 60)[0], "test")
+        [inventory] = load_inventories(connection)
+        group = inventory.groups[0]
+        connection.execute(
+            """insert into allocation_history ("timestamp", facility_id, resource_id, resource_type, recommended_workload,
+                   actual_workload, devices, expected_profit)
+               select %s + m * interval '1 minute', 'hou-1', 'hou-1/' || %s, 'ASIC', w, w, %s, 1.5
+               from (values (600, 'curtailed'), (660, 'bitcoin_mining')) as told (m, w)""",
+            (START, group.group_id, group.devices),
+        )
+    told = [
+        switch(f"{name}", minutes, range(group.first_slot, group.first_slot + group.devices), states)
+        for name, minutes, states in (("off", 600, (3, 0)), ("on", 660, (0, 3)))
+    ]
+    of = {
+        "facility_id": pl.lit("hou-1"),
+        "generation": pl.lit(inventory.generation),
+        "group_id": pl.lit(group.group_id),
+    }
+    rows = journal(*told).with_row_index("id").with_columns(usd_per_hour=pl.lit(2.0), **of)
+    write(settings, "raw.switch_journal", whole("raw.switch_journal", rows))
+    market = ticks(LMPS, market=()), ticks([], START + timedelta(minutes=5), MARKET)
+    power = pl.concat(market).with_columns(quality=pl.lit("good")).with_row_index("id")
+    write(settings, "raw.price_ticks", whole("raw.price_ticks", power))
+    yield settings
+    with lake.attach(settings) as connection:
+        for table in (LINES, SWITCH_VALUE, REGRETS, DAYS, CHANGES, *PRICES):
+            connection.execute(f"drop table if exists lake.{table}")
+    for table in ("raw.switch_journal", "raw.price_ticks"):
+        write(settings, table, EMPTY[table])
+
+
+def prices(settings):
+    """The day's settled prices and rates as their assets make them; a hashprice comes from ticks, since no block is fetched."""
+    window = START, START + DAY
+    write(settings, "core.power__settled_prices", settled_prices(settings, window))
+    write(settings, "core.gpu__rental_rates", rental_rates(settings, window))
+
+
+def materialized(settings):
+    prices(settings)
+    resources = {"platform": fixed(Platform(state_dir=str(settings.state_dir)))}
+    result = dg.materialize([settled_days, settlement_is_whole], resources=resources, partition_key=f"{START:%Y-%m-%d}")
+    assert result.success
+    return result
+
+
+def settle_again(settings, known_at):
+    prices(settings)
+    with connect(settings, Role.CONTROL) as connection:
+        settled = settle_days(connection, settings, (START, START + DAY), known_at)
+        fill(connection, settled)
+    return publish(settings, settled, (START, START + DAY), Run("again", known_at))
+
+
+def test_a_day_is_settled_corrected_and_told(recorded):
+    assert days_to_settle(recorded, START + 2 * DAY) == [START, START + DAY]
+    [check] = materialized(recorded).get_asset_check_evaluations()
+    assert check.passed, check.description
+    lines = read(recorded, "from lake.core.hcp__settlement")
+    assert lines.schema["usd"] == pl.Decimal(18, 6)
+    assert set(lines["kind"]) == {"energy", "mining", "pool_fee", "inference", "wakes"}
+    assert set(lines["operating_day"].cast(pl.String)) == {"2024-12-31", "2025-01-01"}
+    net = lines["usd"].sum()
+
+    switches = {row["command_id"]: row for row in read(recorded, "from lake.core.hcp__switch_value").to_dicts()}
+    days = read(recorded, "from lake.core.hcp__settled_days").row(0, named=True)
+    assert sum(row["realised_usd"] for row in switches.values()) == pytest.approx(
+        net - days["stayed_usd"], abs=Decimal("0.005")
+    )
+    assert switches["off"]["expected_usd"] == 2
+    assert switches["off"]["until_next_usd"] > 0
+    assert (days["net_usd"], days["unknown"], days["metered_fraction"]) == (net, 0, 0.0)
+
+    [regret] = read(recorded, "from lake.core.hcp__regret").to_dicts()
+    assert regret["oracle_usd"] >= regret["realised_usd"]
+    assert regret["hours"] == 24
+    with connect(recorded, Role.CONTROL) as connection:
+        profits = [
+            r[0] for r in connection.execute("select actual_profit from allocation_history order by id").fetchall()
+        ]
+    assert profits[0] < 0 < profits[1]  # asleep it draws a little
+    assert days_to_settle(recorded, START + 2 * DAY) == [START + DAY]
+
+    # a price is corrected: the day is due again, replaced, and the difference kept
+    known = days["settled_at"] + DAY
+    correct(recorded, known)
+    assert days_to_settle(recorded, START + 2 * DAY)[0] == START
+    settle_again(recorded, known)
+    after = read(recorded, "select sum(usd) as usd from lake.core.hcp__settlement").item()
+    changes = read(recorded, "from lake.core.hcp__settlement_changes")
+    assert set(changes["kind"]) == {"energy"}
+    assert (changes["is_usd"] - changes["was_usd"]).sum() == after - net != 0
+
+
+def test_what_is_settled_is_shown_by_operating_day_and_kind(recorded, hcp):
+    of = ("settle", "--state-dir", recorded.state_dir, "--from", "2024-12-31", "--to", "2025-01-02")
+    assert "settlement_job settles a day of the world when it is over" in hcp(*of).out
+    settle_again(recorded, START + DAY)
+    days = json.loads(hcp(*of, "--facility", "hou-1", "--json").out)["days"]
+    assert [day["operating_day"] for day in days] == ["2025-01-01", "2024-12-31"]
+    net = read(recorded, "select sum(usd) as usd from lake.core.hcp__settlement").item()
+    assert sum(Decimal(day["net_usd"]) for day in days) == net
+    assert "2025-01-01" in hcp(*of).out
+    assert "Nothing of o'hare is settled" in hcp(*of, "--facility", "o'hare").out
+    assert hcp(*of, "--from", "2025-01-03").code == 2
+
+
+def correct(settings, known_at):
+    """One interval's settled price is another now, as a feed's revision and as a fetch would say so."""
+    rows = pl.DataFrame(
+        {"id": [10_001], "stream": ["power.rt_spp"], "series": ["HB_HOUSTON"], "timestamp": [START + timedelta(hours=12)],
+         "revision": [1], "value": [400.0], "quality": ["good"]},
+    )  # fmt: skip
+    lake.write(settings, "raw.price_ticks", whole("raw.price_ticks", rows), batch_id=uuid.uuid4().hex)
+    told = pl.DataFrame(
+        {"table": ["raw.ercot__rt_spp"], "day_at": [START], "rows": [96], "rejected": [0], "revised": [1], "withdrawn": [0],
+         "run_id": ["r"], "published_at": [known_at]}
+    )  # fmt: skip
+    lake.write(settings, "raw.published_days", told, batch_id=uuid.uuid4().hex)
+
+
+def test_regret_is_judged_against_its_own_two_weeks():
+    def days(*regrets):
+        rows = [
+            {"day_at": START + n * DAY, "facility_id": "hou-1", "hours": 24.0, "regret_usd_per_mw_day": regret}
+            for n, regret in enumerate(regrets)
+        ]
+        return pl.DataFrame(rows, schema={name: REGRET[name] for name in rows[0]})
+
+    def found(*regrets):
+        return judge(days(*regrets), START + len(regrets) * DAY)["hou-1"]
+
+    assert found(10.0, 900.0).why.startswith("1 days before 2025-01-02 are too few")
+    assert found(10.0, 12.0, 11.0, 21.0).passed
+    grown = found(10.0, 12.0, 11.0, 23.0)
+    assert not grown.passed
+    assert grown.told["limit_usd_per_mw_day"] == 22.0
+    assert found(0.1, 0.1, 0.1, 4.0).passed  # doubled many times, and nothing
