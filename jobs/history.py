@@ -1,7 +1,8 @@
-"""The job that fetches days of history, for the sensor that finds gaps; operators' backfills need none."""
+"""The job that fetches days of history for the sensor that finds gaps (operators need none), and the checks of what is there."""
 
 import dagster as dg
 
+from assets.checks import lake_as_it_is
 from assets.daily import DAILY_UTC
 from hcp_pipelines.orchestration.history.plan import assets_by_source
 
@@ -14,4 +15,16 @@ history_job = dg.define_asset_job(
     tags={"hcp/kind": KIND},
     description="Fetch days of history from their sources, audit, publish; join them with the feed's ticks.",
     executor_def=dg.in_process_executor,
+)
+
+lake_checks_job = dg.define_asset_job(
+    "lake_checks_job",
+    selection=dg.AssetSelection.checks(lake_as_it_is),
+    tags={"hcp/kind": "checks"},
+    description="Look at every table of the lake as it is: rows of daemons, freshness, sources that should agree.",
+    executor_def=dg.in_process_executor,
+)
+
+lake_checks_schedule = dg.ScheduleDefinition(
+    job=lake_checks_job, cron_schedule="41 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
 )
