@@ -17,7 +17,7 @@ from jobs.analytics import (
     replay_job,
 )
 from jobs.forecasts import forecasts_check_job, forecasts_check_schedule, forecasts_job, forecasts_schedule
-from jobs.history import history_job
+from jobs.history import history_job, lake_checks_job, lake_checks_schedule
 from jobs.lake import lake_maintenance_job, lake_maintenance_schedule
 from jobs.models import waiting_model_job, waiting_model_schedule
 from jobs.settlement import settlement_job, settlement_schedule
@@ -45,10 +45,12 @@ defs = dg.Definitions(
         forecasts_check_job,
         waiting_model_job,
         history_job,
+        lake_checks_job,
         lake_maintenance_job,
         settlement_job,
     ],
     schedules=[
+        lake_checks_schedule,
         marts_schedule,
         explanations_schedule,
         forecasts_schedule,
