@@ -68,13 +68,13 @@ def peak_lines(
     """Charge on load in a coincident peak of one hour: −MWh · $/kW-year · 1000 / peaks; an hour's MWh are its mean MW.
 
     Args:
-        metered: as of `energy_lines`, with `is_peak`: whether the interval is of a peak hour.
+        metered: as of `energy_lines`, with `is_peak`: whether the interval is of a peak hour; where that is null, dollars are.
         usd_per_kw_year: the tariff; 0 has no lines.
         peaks_per_year: how many hours share a year's charge. Source: 4CP, FACTS §4.
     """
     check(usd_per_kw_year=usd_per_kw_year)
-    price = pl.lit(-usd_per_kw_year * 1000 / peaks_per_year)
-    peaks = metered.filter(pl.col("is_peak") & pl.lit(usd_per_kw_year > 0))
+    price = pl.when(pl.col("is_peak")).then(-usd_per_kw_year * 1000 / peaks_per_year)
+    peaks = metered.filter(pl.col("is_peak").fill_null(value=True) & pl.lit(usd_per_kw_year > 0))
     return _lines(peaks, "peak_charge", pl.col("energy_mwh"), "MWh", price, basis=pl.col("basis"))
 
 

@@ -23,10 +23,13 @@ INTERVALS = {
 }  # fmt: skip
 
 
-def day_of(prices, *, fleet=FLEET, start=START, hashprice=55.0, rate=2.4, peaks=(), terms=None, **frames):
+def day_of(
+    prices, *, fleet=FLEET, start=START, hashprice=55.0, rate=2.4, peaks=(), unknown_peaks=(), terms=None, **frames
+):
     """A day with a price an interval; promises, events, missed and the meter as rows."""
     starts = [start + n * QUARTER for n in range(len(prices))]
-    rows = [(at, price, hashprice, n in peaks) for n, (at, price) in enumerate(zip(starts, prices, strict=True))]
+    is_peak = [None if n in unknown_peaks else n in peaks for n in range(len(prices))]
+    rows = [(at, price, hashprice, peak) for at, price, peak in zip(starts, prices, is_peak, strict=True)]
     rates = [(at, "H100", rate) for at in starts]
     schemas = {"meter": METERED, "promises": PROMISES, "events": EVENTS, "missed": MISSED}
     others = {name: pl.DataFrame(frames.get(name, []), schema=schema, orient="row") for name, schema in schemas.items()}

@@ -8,7 +8,7 @@ import polars as pl
 
 from hcp_pipelines.economics.settlement import INSTANT
 from hcp_pipelines.optimizer.settlement.day import Terms, settle, settle_stayed, totals
-from hcp_pipelines.optimizer.settlement.inputs import peak_hours
+from hcp_pipelines.optimizer.settlement.inputs import is_peak, peak_hours
 from hcp_pipelines.optimizer.settlement.obligations import OBLIGATION, events, missed, promises
 from hcp_pipelines.optimizer.settlement.switch_value import switch_values
 from tests.support.replayed import START, switch
@@ -89,6 +89,17 @@ def test_the_peak_of_a_month_is_local_and_the_first_of_equals():
         START.replace(month=7, day=1),
         START.replace(month=7, day=9),
     ]  # 1 July 00:00Z is June
+
+
+def test_in_a_month_of_peaks_an_hour_without_demand_may_be_one_and_is_told():
+    july = START.replace(month=7, day=5)
+    loads = pl.DataFrame([(july, 90.0)], schema={"start_at": INSTANT, "load_mw": pl.Float64}, orient="row")
+    starts = pl.DataFrame({"start_at": [START, july, july + 60 * MINUTE]}, schema={"start_at": INSTANT})
+    assert starts.select(is_peak(loads)).to_series().to_list() == [False, True, None]
+    lines = settle(
+        day_of([0.0] * 2, peaks=(), unknown_peaks=(1,), terms=Terms(peak_usd_per_kw_year=65.0)), spells_of([], 2)
+    )
+    assert lines.filter(pl.col("kind") == "peak_charge")["usd"].to_list() == [None]
 
 
 def test_reserves_are_paid_for_what_was_promised_whatever_became_of_it():

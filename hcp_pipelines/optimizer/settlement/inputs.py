@@ -61,9 +61,9 @@ def day_of(
         starts.join(prices.select("start_at", "price_usd_per_mwh"), on="start_at", how="left", maintain_order="left")
         .with_columns(day=pl.col("start_at").dt.truncate("1d"))
         .join(market.hashprices.rename({"start_at": "day"}), on="day", how="left", maintain_order="left")
-        .with_columns(is_peak=pl.col("start_at").dt.truncate("1h").is_in(peak_hours(market.loads, PEAK_MONTHS)))
         .drop("day")
     )
+    intervals = intervals.with_columns(is_peak=is_peak(market.loads))
     return Day(
         facility.fleet,
         facility.terms,
@@ -88,6 +88,13 @@ def peak_hours(loads: pl.DataFrame, months: Sequence[int]) -> list[datetime]:
     local = loads.drop_nulls().with_columns(month=day.dt.month(), year=day.dt.year())
     counted = local.filter(pl.col("month").is_in(months)).sort("load_mw", "start_at", descending=[True, False])
     return counted.unique(["year", "month"], keep="first", maintain_order=True)["start_at"].sort().to_list()
+
+
+def is_peak(loads: pl.DataFrame) -> pl.Expr:
+    """Whether an interval is of a peak hour: null where it could be, and its demand is not known."""
+    hour, month = pl.col("start_at").dt.truncate("1h"), operating_days(pl.col("start_at")).dt.month()
+    is_known = ~month.is_in(PEAK_MONTHS) | hour.is_in(loads.drop_nulls()["start_at"].to_list())
+    return pl.when(is_known).then(hour.is_in(peak_hours(loads, PEAK_MONTHS)))
 
 
 def rates_of(starts: pl.DataFrame, rates: pl.DataFrame) -> pl.DataFrame:

@@ -5,27 +5,41 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from hcp_pipelines.optimizer.settlement.inputs import PEAK_MONTHS, peak_hours
 from hcp_pipelines.orchestration.history.publish import PUBLISHED
 from hcp_pipelines.orchestration.history.reading import Reader, reading
+from hcp_pipelines.orchestration.history.tables import (
+    BITSTAMP,
+    BLOCKS,
+    COINBASE,
+    DA_CAPACITY,
+    KRAKEN,
+    RT_SPP,
+    ZONE_LOAD,
+)
 from hcp_pipelines.orchestration.settlement.publish import DAYS, LINES, REGRETS
-from hcp_pipelines.orchestration.settlement.read import JOURNAL, Window
+from hcp_pipelines.orchestration.settlement.read import JOURNAL, LOADS, Window
 from hcp_pipelines.orchestration.settlement.regret import REGRET
 from hcp_pipelines.orchestration.watching import Judged
 from hcp_pipelines.settings import Settings
 
 MOST_DAYS = 7  # asked for at once
 LOOKS_BACK = timedelta(days=60)  # corrections of older days are settled by whoever asks for them
+SETTLED_BY = tuple(table.name for table in (RT_SPP, DA_CAPACITY, ZONE_LOAD, COINBASE, KRAKEN, BITSTAMP, BLOCKS))
 _UNKNOWN = f"""
 select facility_id, kind, count(*) as lines, min(start_at) as first_at from lake.{LINES}
 where start_at >= ? and start_at < ? and usd is null group by all order by all"""  # noqa: S608 - our constants
 _SETTLED = f"select count(*) from lake.{LINES} where start_at >= ? and start_at < ?"  # noqa: S608
 _NEWEST = f"""
-select day_at, until_at, settled_at from lake.{DAYS}
-qualify row_number() over (partition by day_at order by settled_at desc, until_at) = 1"""  # noqa: S608
-_REVISED = f"""
-select day_at, max(published_at) from lake.{PUBLISHED}
-where "table" in ('raw.ercot__rt_spp', 'raw.ercot__da_capacity', 'raw.ercot__zone_load', 'raw.mempool__blocks')
-  and revised + withdrawn > 0 group by 1"""  # noqa: S608
+select day_at, min(until_at), max(settled_at), sum(unknown)::bigint from lake.{DAYS}
+group by day_at, run_id qualify row_number() over (partition by day_at order by max(settled_at) desc) = 1"""  # noqa: S608
+_TOLD = f"""
+select day_at, max(published_at), max(published_at) filter (revised + withdrawn > 0) from lake.{PUBLISHED}
+where "table" in ({", ".join(f"'{name}'" for name in SETTLED_BY)}) group by 1"""  # noqa: S608
+_CHARGED = f"""
+select distinct date_trunc('hour', start_at) from lake.{LINES}
+where kind = 'peak_charge' and usd is not null and start_at >= ?"""  # noqa: S608
+_LOADS = f"select start_at, load_mw from lake.{LOADS} where zone = 'total' and start_at >= ? and start_at < ?"  # noqa: S608
 _FIRST = f"select min(simulated_at) from lake.{JOURNAL}"  # noqa: S608
 
 
@@ -53,22 +67,41 @@ def read_regrets(settings: Settings) -> pl.DataFrame:
 
 
 def days_to_settle(settings: Settings, now: datetime) -> list[datetime]:
-    """Days that are over and not settled to their end, or settled before a price of theirs was corrected; oldest first."""
+    """The first of the days that are `due`, as many as are asked for at once."""
     with reading(settings) as reader:
-        return list(_due(reader, now))[:MOST_DAYS]
+        return list(due(reader, now))[:MOST_DAYS]
 
 
-def _due(reader: Reader, now: datetime) -> Iterator[datetime]:
+def due(reader: Reader, now: datetime) -> Iterator[datetime]:
+    """Days that are over and not settled to their end, or settled otherwise than what is known by now; oldest first.
+
+    That is: a price of theirs was corrected since, or came where there was none, or another hour is their month's peak.
+    """
     first = reader.rows(_FIRST).item() if reader.has(JOURNAL) else None
     if first is None:
         return
-    settled: dict[datetime, tuple[datetime, datetime]] = {}
-    if reader.has(DAYS):
-        settled = {day: (until, at) for day, until, at in reader.rows(_NEWEST).iter_rows()}
-    revised = dict(reader.rows(_REVISED).iter_rows()) if reader.has(PUBLISHED) else {}
-    day = max(first, now - LOOKS_BACK).replace(hour=0, minute=0, second=0, microsecond=0)
+    day = _midnight(max(first, now - LOOKS_BACK))
+    settled = {row[0]: row[1:] for row in reader.rows(_NEWEST).iter_rows()} if reader.has(DAYS) else {}
+    told = {row[0]: row[1:] for row in reader.rows(_TOLD).iter_rows()} if reader.has(PUBLISHED) else {}
+    peaks = _other_peaks(reader, day, now) if settled else frozenset()
     while day + timedelta(days=1) <= now:
-        until, at = settled.get(day, (day, day))
-        if until < day + timedelta(days=1) or revised.get(day, at) > at:
+        until, at, unknown = settled.get(day, (day, day, 0))
+        newest, revised = told.get(day, (at, None))
+        is_late = (revised or at) > at or (unknown > 0 and newest > at)
+        if until < day + timedelta(days=1) or is_late or day in peaks:
             yield day
         day += timedelta(days=1)
+
+
+def _other_peaks(reader: Reader, since: datetime, now: datetime) -> frozenset[datetime]:
+    """Days whose peak charge is of an hour that is no peak by what is known now, or that have one now and are not charged."""
+    if not reader.has(LINES, LOADS):
+        return frozenset()
+    month = since.replace(day=1)
+    charged = set(reader.rows(_CHARGED, (month,)).to_series().to_list())
+    peaks = set(peak_hours(reader.rows(_LOADS, (month, now)), PEAK_MONTHS)) if charged else set()
+    return frozenset(_midnight(hour) for hour in charged ^ peaks if hour >= since)
+
+
+def _midnight(at: datetime) -> datetime:
+    return at.replace(hour=0, minute=0, second=0, microsecond=0)
