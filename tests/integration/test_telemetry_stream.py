@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from hcp_pipelines.collector.telemetry.rows import TABLE
+from hcp_pipelines.collector.telemetry.rows import METERS, TABLE
 from hcp_pipelines.collector.telemetry.store import TelemetryStore
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
@@ -87,7 +87,7 @@ class Running:
 
     async def read(self, after_seq):
         sampler = self.gateway.samplers["one"]
-        await until(lambda: self.spool is not None and self.spool.read(after_seq, 1), "a sample is kept")
+        await until(lambda: self.spool is not None and self.spool.read(after_seq, 1), "a sample is kept", 60)
         return await sampler.in_thread(sampler.read, after_seq, 10**9)
 
     @property
@@ -99,7 +99,7 @@ async def test_each_device_is_in_the_lake_once_a_sample_and_the_spool_is_let_go_
     async with Running(folder) as running:
         register(database, running.gateway.address)
         async with collecting(lake_settings) as telemetry:
-            await until(lambda: telemetry.rates.seen(0, 0)["rows"] > 5 * (MINERS + GPUS), "samples are stored", 20)
+            await until(lambda: telemetry.rates.seen(0, 0)["rows"] > 5 * (MINERS + GPUS), "samples are stored", 120)
         acknowledged = running.spool._acknowledged
     told = read_telemetry(lake_settings)
     assert told["rows"] > 0
@@ -122,6 +122,16 @@ async def test_each_device_is_in_the_lake_once_a_sample_and_the_spool_is_let_go_
     )
     assert [row[0] for row in one] == ["asic", "gpu"]
     assert [row[3:] for row in one] == [(MINERS, True, 0), (GPUS, True, 0)]
+    meter = f"select count(*), count(distinct seq), bool_and(seq >= {seqs[0]}), bool_or(is_metered) from lake.{METERS}"
+    count, distinct, is_known, is_metered = query(lake_settings, meter)[0]
+    assert count == distinct > 0
+    assert is_known
+    assert is_metered
+    [(drawn, energy)] = query(
+        lake_settings, f"select min(power_kw), min(energy_mwh) from lake.{METERS} where is_metered"
+    )
+    assert drawn > 0
+    assert energy >= 0
 
 
 async def test_what_a_killed_collector_has_not_acknowledged_comes_again_and_is_stored_once(
@@ -135,7 +145,7 @@ async def test_what_a_killed_collector_has_not_acknowledged_comes_again_and_is_s
         assert store.write(kept).samples == []
         store.close()
         async with collecting(lake_settings) as telemetry:
-            await until(lambda: telemetry.rates.seen(0, 0)["rows"] > 0, "the rest is stored", 20)
+            await until(lambda: telemetry.rates.seen(0, 0)["rows"] > 0, "the rest is stored", 120)
     rows = query(lake_settings, f"select seq, count(*) from lake.{TABLE} group by seq order by seq")
     assert [count for _, count in rows] == [MINERS + GPUS] * len(rows)
     assert [seq for seq, _ in rows] == list(range(rows[0][0], rows[0][0] + len(rows)))
@@ -168,12 +178,12 @@ async def test_a_generation_that_nobody_knows_waits_at_the_gateway(folder, lake_
                     and "generation 1 of one is not in the inventory" in telemetry.followed["one"].stream.reason
                 ),
                 "it is refused",
-                20,
+                120,
             )
             database.execute("update inventory_generations set is_current = false")
             database.execute(GENERATION, ("one", 1, MINERS + GPUS))
             database.execute("update device_groups set generation = 1")
-            await until(lambda: telemetry.rates.seen(0, 0)["rows"] > 0, "it is taken", 20)
+            await until(lambda: telemetry.rates.seen(0, 0)["rows"] > 0, "it is taken", 120)
         assert running.spool.shed == 0
 
 
@@ -184,7 +194,7 @@ async def opened(address, *messages):
         try:
             for message in messages:
                 await call.write(message)
-            return decode_sample(await asyncio.wait_for(call.read(), 10))
+            return decode_sample(await asyncio.wait_for(call.read(), 60))
         except grpc.aio.AioRpcError as error:
             return error.code().name, error.details()
 
