@@ -4,29 +4,46 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+import polars as pl
 
 from assets.checks import WARN, told
 from assets.daily import DAILY_UTC
 from hcp_pipelines.orchestration.alerts import record_alert
 from hcp_pipelines.orchestration.history.publish import Run
+from hcp_pipelines.orchestration.history.reading import reading
 from hcp_pipelines.orchestration.io_managers import shown
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.settlement import regret
 from hcp_pipelines.orchestration.settlement.days import settle_days
 from hcp_pipelines.orchestration.settlement.history import fill
+from hcp_pipelines.orchestration.settlement.metering import energy_of_days
 from hcp_pipelines.orchestration.settlement.publish import Published, publish
 from hcp_pipelines.orchestration.settlement.watch import is_whole, read_regrets
 
 GROUP, OWNERS = "settlement", ["team:market-data"]
 DEPS = [
     "core_power__settled_prices", "core_bitcoin__network", "core_gpu__rental_rates", "raw_ercot__da_capacity",
-    "raw_ercot__zone_load", "raw_hcp__switch_journal", "raw_hcp__price_ticks",
+    "raw_ercot__zone_load", "raw_hcp__switch_journal", "raw_hcp__price_ticks", "core_meter_5min",
 ]  # fmt: skip
 DESCRIPTIONS = {
     "core_hcp__settlement": "What each facility earned, in DECIMAL: one row a 15-minute interval, kind, group and detail.",
     "core_hcp__switch_value": "What each switch was worth as settled, beside what was expected of it: one row a switch.",
     "core_hcp__regret": "What perfect foresight would have earned on the day beyond what was earned: one row a facility and day.",
 }
+
+
+@dg.asset(
+    group_name=GROUP, owners=OWNERS, kinds={"polars", "ducklake"}, deps=["raw_meter_readings"], partitions_def=DAILY_UTC,
+    backfill_policy=dg.BackfillPolicy.single_run(), io_manager_key="lake",
+)  # fmt: skip
+def core_meter_5min(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
+    """Energy at the revenue meter, MWh: one row a 5-minute market interval and facility, those that lie between readings."""
+    window = context.partition_time_window
+    with platform.connection() as connection, reading(platform.settings()) as reader:
+        capacity_mw = dict(connection.execute("select id, capacity_mw from facilities").fetchall())
+        found = energy_of_days(reader, capacity_mw, (window.start, window.end))
+    context.add_output_metadata({"estimated": int(found["is_estimated"].sum())})
+    return found
 
 
 @dg.multi_asset(

@@ -2,7 +2,7 @@
 
 from hcp_pipelines.devices.modbus.codec import BreakerState
 from hcp_pipelines.devices.modbus.device import PowerPlant
-from hcp_pipelines.edge.plant import PlantReading
+from hcp_pipelines.edge.plant import WH_PER_MWH, PlantReading
 
 
 class ModbusPlant:
@@ -25,6 +25,8 @@ class ModbusPlant:
         breakers = {name: await self._plant.read_breaker(unit) for name, unit in self._units.items()}
         return PlantReading(
             meter.power_w / 1000,
+            meter.energy_wh / WH_PER_MWH,
+            float(meter.metered_at_s),
             {name: breaker.power_w / 1000 for name, breaker in breakers.items()},
             frozenset(name for name, breaker in breakers.items() if breaker.state is not BreakerState.CLOSED),
         )

@@ -17,14 +17,20 @@ from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import HcpError
 
 READ_EACH_S = 0.5
+WH_PER_MWH = 1e6
 FRESH_FOR_S = 5.0  # real: what was read longer ago is not what is
 
 
 @dataclass(frozen=True)
 class PlantReading:
-    """All-in kW at the revenue meter, and by feeder the kW at its breaker; `open_feeders` have no power."""
+    """All-in kW and the energy register at the revenue meter, by its own clock; by feeder the kW at its breaker.
+
+    `open_feeders` have no power.
+    """
 
     meter_kw: float
+    energy_mwh: float
+    metered_at_s: float  # simulated Unix seconds
     feeder_kw: Mapping[str, float] = field(default_factory=dict)
     open_feeders: frozenset[str] = frozenset()
 
@@ -72,7 +78,10 @@ class Plant:
 
     async def _read_channel(self) -> PlantReading | None:
         site = self._site()
-        return PlantReading((await site.meter()).power_w / 1000) if isinstance(site, HasMeter) else None
+        if not isinstance(site, HasMeter):
+            return None
+        meter = await site.meter()
+        return PlantReading(meter.power_w / 1000, meter.energy_wh / WH_PER_MWH, meter.simulated_at_s)
 
     def _modbus(self, target: str) -> "Callable[[], asyncio.Future[PlantReading]]":
         from hcp_pipelines.edge.modbus_plant import ModbusPlant

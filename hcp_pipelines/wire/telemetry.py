@@ -16,6 +16,7 @@ from hcp_pipelines.wire import telemetry_v1_pb2 as pb
 DEVICES_MAX = 1_000_000  # of a sample: 14 MB, and a message may have 16
 PARTS_MAX = 10_000
 NAME_MAX = 200
+METER_KW_MAX, METER_MWH_MAX = 1e7, 1e12
 SERVICE, METHOD = "hcp.telemetry.v1.Telemetry", "Stream"
 _FIRST_US, _LAST_US = 946_684_800_000_000, 7_258_118_400_000_000  # the years 2000 to 2199
 _SEQ_MAX = 2**62
@@ -42,6 +43,15 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Meter:
+    """All-in power of a facility, and its meter's register; without a register the power is that of the devices, summed."""
+
+    read_at_us: int  # simulated, by the meter's own clock
+    power_kw: float
+    energy_mwh: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """A facility's devices at an instant. Columns over `[n]`, the parts' devices one after the other; None: nobody tells it."""
 
@@ -57,6 +67,7 @@ class Sample:
     state: Bytes
     flags: Bytes
     shed: int = 0
+    meter: Meter | None = None
 
     @property
     def devices(self) -> int:
@@ -79,6 +90,7 @@ def encode_sample(sample: Sample) -> bytes:
         state=sample.state.tobytes(),
         flags=sample.flags.tobytes(),
         shed=sample.shed,
+        meter=None if sample.meter is None else _told(sample.meter),
     )
     return message.SerializeToString()
 
@@ -108,7 +120,26 @@ def decode_sample(payload: bytes) -> Sample:
         _floats("hashrate_th_per_s", message.hashrate_th_per_s, devices),
         _floats("temperature_celsius", message.temperature_celsius, devices),
         _bytes("state", message.state, devices), _bytes("flags", message.flags, devices), message.shed,
+        _meter(message.meter) if message.HasField("meter") else None,
     )  # fmt: skip
+
+
+def _told(meter: Meter) -> pb.Meter:
+    is_metered = meter.energy_mwh is not None
+    return pb.Meter(
+        read_at_us=meter.read_at_us, power_kw=meter.power_kw, energy_mwh=meter.energy_mwh, is_metered=is_metered
+    )
+
+
+def _meter(told: pb.Meter) -> Meter:
+    _within("read_at_us of the meter", told.read_at_us, _FIRST_US, _LAST_US)
+    for name, value, most in (
+        ("power_kw", told.power_kw, METER_KW_MAX),
+        ("energy_mwh", told.energy_mwh, METER_MWH_MAX),
+    ):
+        if not 0 <= value <= most:
+            raise ValueError(f"{name} of the meter is {value}, not 0 to {most:g}")
+    return Meter(told.read_at_us, told.power_kw, told.energy_mwh if told.is_metered else None)
 
 
 def _packed(column: Floats | None) -> bytes:

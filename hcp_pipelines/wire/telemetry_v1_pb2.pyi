@@ -31,7 +31,7 @@ class Ack(_message.Message):
     def __init__(self, seq: _Optional[int] = ...) -> None: ...
 
 class Sample(_message.Message):
-    __slots__ = ("facility_id", "generation", "seq", "sampled_at_us", "simulated_at_us", "parts", "power_kw", "hashrate_th_per_s", "temperature_celsius", "state", "flags", "shed")
+    __slots__ = ("facility_id", "generation", "seq", "sampled_at_us", "simulated_at_us", "parts", "power_kw", "hashrate_th_per_s", "temperature_celsius", "state", "flags", "shed", "meter")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class Sample(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
     SHED_FIELD_NUMBER: _ClassVar[int]
+    METER_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     generation: int
     seq: int
@@ -56,7 +57,20 @@ class Sample(_message.Message):
     state: bytes
     flags: bytes
     shed: int
-    def __init__(self, facility_id: _Optional[str] = ..., generation: _Optional[int] = ..., seq: _Optional[int] = ..., sampled_at_us: _Optional[int] = ..., simulated_at_us: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ..., power_kw: _Optional[bytes] = ..., hashrate_th_per_s: _Optional[bytes] = ..., temperature_celsius: _Optional[bytes] = ..., state: _Optional[bytes] = ..., flags: _Optional[bytes] = ..., shed: _Optional[int] = ...) -> None: ...
+    meter: Meter
+    def __init__(self, facility_id: _Optional[str] = ..., generation: _Optional[int] = ..., seq: _Optional[int] = ..., sampled_at_us: _Optional[int] = ..., simulated_at_us: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ..., power_kw: _Optional[bytes] = ..., hashrate_th_per_s: _Optional[bytes] = ..., temperature_celsius: _Optional[bytes] = ..., state: _Optional[bytes] = ..., flags: _Optional[bytes] = ..., shed: _Optional[int] = ..., meter: _Optional[_Union[Meter, _Mapping]] = ...) -> None: ...
+
+class Meter(_message.Message):
+    __slots__ = ("read_at_us", "power_kw", "energy_mwh", "is_metered")
+    READ_AT_US_FIELD_NUMBER: _ClassVar[int]
+    POWER_KW_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_MWH_FIELD_NUMBER: _ClassVar[int]
+    IS_METERED_FIELD_NUMBER: _ClassVar[int]
+    read_at_us: int
+    power_kw: float
+    energy_mwh: float
+    is_metered: bool
+    def __init__(self, read_at_us: _Optional[int] = ..., power_kw: _Optional[float] = ..., energy_mwh: _Optional[float] = ..., is_metered: _Optional[bool] = ...) -> None: ...
 
 class Part(_message.Message):
     __slots__ = ("group_id", "first_slot", "devices")

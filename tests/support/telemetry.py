@@ -6,7 +6,7 @@ import contextlib
 import numpy as np
 import structlog
 
-from hcp_pipelines.collector.telemetry.rows import BATCHES, TABLE
+from hcp_pipelines.collector.telemetry.rows import BATCHES, METERS, TABLE
 from hcp_pipelines.collector.telemetry.service import Telemetry
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.runtime.process import ProcessContext
@@ -33,7 +33,7 @@ def sample(seq, facility="one", at_s=None, parts=PARTS, power_kw=None, **changes
 
 def clear(settings):
     """The lake without telemetry."""
-    tables = (TABLE, BATCHES, *ROLLED)
+    tables = (TABLE, BATCHES, METERS, *ROLLED)
     with lake.attach(settings) as connection:
         connection.execute("begin")
         for view in VIEWS:

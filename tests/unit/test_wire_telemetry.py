@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hcp_pipelines.wire import telemetry_v1_pb2 as pb
-from hcp_pipelines.wire.telemetry import DEVICES_MAX, Part, Sample, decode_sample, encode_sample
+from hcp_pipelines.wire.telemetry import DEVICES_MAX, Meter, Part, Sample, decode_sample, encode_sample
 
 PARTS = (Part("asic", 0, 3), Part("gpu", 10, 2))
 SAMPLE = Sample(
     "one", 4, 1_700_000_000_123, 1_700_000_000_000_000, 1_600_000_000_000_000, PARTS,
     np.array([3.5, np.nan, 0.1, 1.3, 1.2], dtype=np.float32), None, np.arange(5, dtype=np.float32),
     np.array([3, 255, 0, 5, 5], dtype=np.uint8), np.array([1, 0, 1, 17, 9], dtype=np.uint8), 7,
+    Meter(1_600_000_000_000_000, 12_500.5, 1234.567891),
 )  # fmt: skip
 
 
@@ -30,10 +31,23 @@ def test_what_was_taken_comes_out_again():
         assert same(before, after) if isinstance(before, np.ndarray) else before == after, field.name
 
 
+def test_a_facility_without_a_register_tells_its_power_alone():
+    summed = dataclasses.replace(SAMPLE, meter=Meter(1_600_000_000_000_000, 80.0))
+    assert decode_sample(encode_sample(summed)).meter == summed.meter
+    assert decode_sample(encode_sample(dataclasses.replace(SAMPLE, meter=None))).meter is None
+
+
 def broken(**changes):
     message = pb.Sample.FromString(encode_sample(SAMPLE))
     for name, value in changes.items():
         setattr(message, name, value)
+    return message
+
+
+def with_meter(**changes):
+    message = broken()
+    for name, value in changes.items():
+        setattr(message.meter, name, value)
     return message
 
 
@@ -56,6 +70,9 @@ def with_part(first_slot, devices, group_id="x"):
         (broken(hashrate_th_per_s=b"\0"), "bytes of hashrate_th_per_s is 1, not 20"),
         (broken(state=b"\0"), "bytes of state is 1, not 5"),
         (broken(flags=b""), "bytes of flags is 0, not 5"),
+        (with_meter(read_at_us=0), "read_at_us of the meter is 0"),
+        (with_meter(power_kw=float("nan")), "power_kw of the meter is nan"),
+        (with_meter(energy_mwh=-1.0), "energy_mwh of the meter is -1.0"),
         (with_part(11, 1), "first_slot of x is 11, not 12"),
         (with_part(2**32 - 1, 1), "first_slot of x is"),
         (with_part(20, DEVICES_MAX), "devices is 1000005"),

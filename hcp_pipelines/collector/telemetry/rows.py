@@ -1,4 +1,7 @@
-"""Samples as rows of `raw.telemetry`: one a device and instant. Columns are made by numpy, never a device at a time."""
+"""Samples as rows: of `raw.telemetry` one a device and instant, of `raw.meter_readings` one a facility.
+
+Columns are made by numpy, never a device at a time.
+"""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -12,6 +15,7 @@ from hcp_pipelines.wire.telemetry import Floats, Sample
 
 TABLE = "raw.telemetry"
 BATCHES = "raw._telemetry_batches"
+METERS = "raw.meter_readings"
 MINUTE_US = 60_000_000
 _INSTANT = pa.timestamp("us", tz="UTC")
 
@@ -45,6 +49,19 @@ BATCHES_SCHEMA = pa.schema(
 )
 
 
+METER_SCHEMA = pa.schema(
+    [
+        ("facility_id", pa.string()),
+        ("read_at", _INSTANT),  # simulated, by the meter's own clock
+        ("sampled_at", _INSTANT),  # real
+        ("seq", pa.int64()),
+        ("power_kw", pa.float64()),  # all in
+        ("energy_mwh", pa.float64()),  # the register; null where power is that of the devices, summed
+        ("is_metered", pa.bool_()),
+    ]
+)
+
+
 def rows_of(samples: Sequence[Sample]) -> Any:
     """An Arrow table of the samples' rows: 12 columns, in the order of the samples."""
     return pa.concat_tables([_rows(sample) for sample in samples]) if samples else SCHEMA.empty_table()
@@ -56,6 +73,18 @@ def batches_of(samples: Sequence[Sample], number: int, written_at_us: int) -> An
     columns = zip(*rows, strict=True) if rows else ((),) * len(BATCHES_SCHEMA)
     arrays = [pa.array(c, t) for c, t in zip(columns, BATCHES_SCHEMA.types, strict=True)]
     return pa.Table.from_arrays(arrays, schema=BATCHES_SCHEMA)
+
+
+def meters_of(samples: Sequence[Sample]) -> Any:
+    """One row a sample that has the meter in it."""
+    rows = [
+        (s.facility_id, s.meter.read_at_us, s.sampled_at_us, s.seq, s.meter.power_kw, s.meter.energy_mwh,
+         s.meter.energy_mwh is not None)
+        for s in samples if s.meter is not None
+    ]  # fmt: skip
+    columns = zip(*rows, strict=True) if rows else ((),) * len(METER_SCHEMA)
+    arrays = [pa.array(c, t) for c, t in zip(columns, METER_SCHEMA.types, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=METER_SCHEMA)
 
 
 def minutes_of(samples: Sequence[Sample]) -> dict[int, int]:

@@ -13,7 +13,17 @@ import pyarrow as pa
 
 from hcp_pipelines.collector.sink import await_commits
 from hcp_pipelines.collector.telemetry.intake import without_known
-from hcp_pipelines.collector.telemetry.rows import BATCHES, BATCHES_SCHEMA, SCHEMA, TABLE, batches_of, rows_of
+from hcp_pipelines.collector.telemetry.rows import (
+    BATCHES,
+    BATCHES_SCHEMA,
+    METER_SCHEMA,
+    METERS,
+    SCHEMA,
+    TABLE,
+    batches_of,
+    meters_of,
+    rows_of,
+)
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
@@ -72,6 +82,8 @@ class TelemetryStore:
             return Stored([], self.number)
         number, now_us = self.number + 1, round(self._clock.real_now().timestamp() * 1e6)
         beside = {BATCHES: batches_of(fresh, number, now_us)}
+        if meters := meters_of(fresh):
+            beside[METERS] = meters
         done = lake.write(self._connection, TABLE, rows_of(fresh), str(number), settings=self._settings, beside=beside)
         if done.was_known:
             raise StorageError(f"batch {number} of {TABLE} is there already: another collector writes telemetry")
@@ -92,7 +104,7 @@ class TelemetryStore:
 def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the raw tables, with the settings of their files."""
     connection.execute("set preserve_insertion_order = false")
-    for table, schema in ((TABLE, SCHEMA), (BATCHES, BATCHES_SCHEMA)):
+    for table, schema in ((TABLE, SCHEMA), (BATCHES, BATCHES_SCHEMA), (METERS, METER_SCHEMA)):
         make(connection, table, schema)
     set_options(connection, TABLE, OPTIONS)
 

@@ -24,11 +24,13 @@ from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.config import EdgeConfig, FacilityConfig, TelemetryConfig
 from hcp_pipelines.edge.devices import Devices
 from hcp_pipelines.edge.facility import FacilityGateway
+from hcp_pipelines.edge.plant import Plant, PlantReading
 from hcp_pipelines.edge.telemetry.spool import Spool
-from hcp_pipelines.wire.telemetry import DEVICES_MAX, Bytes, Flag, Floats, Part, Sample, encode_sample
+from hcp_pipelines.wire.telemetry import DEVICES_MAX, Bytes, Flag, Floats, Meter, Part, Sample, encode_sample
 
 NICENESS = 10  # above that of the gateway's other threads
 MEGABYTE = 10**6
+METER_EVERY_US = 10_000_000  # simulated: its register loses nothing between two readings
 AGAIN_AFTER_S = 30.0  # after an error: one line of the log each time
 
 
@@ -49,6 +51,7 @@ class _Taken:
     states: Bytes
     dark: npt.NDArray[np.bool_]
     sampled_at_us: int
+    plant: PlantReading | None
 
 
 class Sampler:
@@ -56,10 +59,11 @@ class Sampler:
 
     def __init__(
         self, config: FacilityConfig, telemetry: TelemetryConfig, devices: Devices, folder: Path, clock: SystemClock,
-        worker: ThreadPoolExecutor,
+        worker: ThreadPoolExecutor, plant: Plant | None = None,
     ) -> None:  # fmt: skip
         self.facility_id, self._generation = config.facility_id, config.generation
-        self._telemetry, self._devices, self._folder = telemetry, devices, folder
+        self._telemetry, self._devices, self._plant, self._folder = telemetry, devices, plant, folder
+        self._metered: Meter | None = None  # as last told
         self._clock, self.worker = clock, worker
         groups = sorted(config.groups, key=lambda group: group.first_slot)
         self._parts = tuple(Part(g.group_id, g.first_slot, g.devices) for g in groups)
@@ -142,7 +146,21 @@ class Sampler:
             state=taken.states[slots],
             flags=self._flags(taken),
             shed=spool.shed,
+            meter=self._meter(taken),
         )
+
+    def _meter(self, taken: _Taken) -> Meter | None:
+        """The meter, or the devices' power where none is read; None where that was told in the last ten simulated seconds."""
+        plant, reading, last = taken.plant, taken.reading, self._metered
+        at_us = round((reading.simulated_at_s if plant is None else plant.metered_at_s) * 1e6)
+        is_better = plant is not None and last is not None and last.energy_mwh is None
+        if last is not None and not is_better and at_us < last.read_at_us + METER_EVERY_US:
+            return None
+        if plant is None:
+            self._metered = Meter(at_us, self._devices.shape.meter_kw(reading.values / np.float32(1000)))
+        else:
+            self._metered = Meter(at_us, plant.meter_kw, plant.energy_mwh)
+        return self._metered
 
     def _flags(self, taken: _Taken) -> Bytes:
         reading = taken.reading
@@ -167,7 +185,13 @@ class Sampler:
             return
         self._reading = None
         now_us = round(self._clock.real_now().timestamp() * 1e6)
-        taken = _Taken(reading, self._devices.states.copy(), self._devices.bars.dark.copy(), now_us)
+        taken = _Taken(
+            reading,
+            self._devices.states.copy(),
+            self._devices.bars.dark.copy(),
+            now_us,
+            self._plant.newest if self._plant else None,
+        )
         self._keeping = self.worker.submit(self._keep, taken)
         loop = asyncio.get_running_loop()
         self._keeping.add_done_callback(lambda done: _call_in(loop, self._kept, done))
@@ -191,6 +215,7 @@ def samplers_of(
             config.state_dir / f.facility_id / "telemetry",
             clock,
             worker,
+            facilities[f.facility_id].plant,
         )
         for f in config.facilities
     }

@@ -11,11 +11,12 @@ from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.economics.settlement import INSTANT, INTERVAL_H, MONEY, as_money
 from hcp_pipelines.fleet.settled_site import settled_site
 from hcp_pipelines.optimizer.backtest.replay.moves import Walk
-from hcp_pipelines.optimizer.settlement.day import METERED, Day, settle, settle_stayed
+from hcp_pipelines.optimizer.settlement.day import Day, settle, settle_stayed
 from hcp_pipelines.optimizer.settlement.inputs import Facility, booked, day_of
 from hcp_pipelines.optimizer.settlement.spells import Spells, spells
 from hcp_pipelines.optimizer.settlement.switch_value import VALUE, switch_values
 from hcp_pipelines.orchestration.history.reading import Reader, reading
+from hcp_pipelines.orchestration.settlement.metering import read_metered
 from hcp_pipelines.orchestration.settlement.read import (
     Connection,
     Recorded,
@@ -83,7 +84,7 @@ def facility_days(
         facility, owed = settled_site(recorded.inventory), read_owed(connection, facility_id, window)
         market, walk = read_market(reader, window), walk_of(recorded, facility)
         for span, done in zip(chosen, spells(walk, chosen), strict=True):
-            day = day_of(facility, market, owed, pl.DataFrame(schema=METERED), span)
+            day = day_of(facility, market, owed, read_metered(reader, facility_id, span), span)
             yield _settled(recorded, day, done, walk.unnamed)
 
 

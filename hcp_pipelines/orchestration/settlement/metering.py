@@ -1,0 +1,47 @@
+"""Energy of each facility by 5-minute market interval, from what its gateway read of the revenue meter."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import polars as pl
+
+from hcp_pipelines.economics.metering import ENERGY, READING, energy_by_interval
+from hcp_pipelines.economics.settlement import INSTANT, INTERVAL_H
+from hcp_pipelines.optimizer.settlement.day import METERED
+from hcp_pipelines.orchestration.history.reading import Reader
+from hcp_pipelines.orchestration.settlement.read import Window
+
+READINGS, ENERGY_5MIN = "raw.meter_readings", "core.meter_5min"
+AROUND = timedelta(minutes=15)  # a day's first and last intervals need readings beyond them
+ALLOWANCE = 1.2  # of the facility's capacity: what its meter may show at most
+FIVES = 3  # of a settlement interval
+TABLE: dict[str, Any] = {"start_at": INSTANT, "facility_id": pl.String} | {
+    n: t for n, t in ENERGY.items() if n != "start_at"
+}
+_READINGS = f"""
+select facility_id, read_at, power_kw, energy_mwh from lake.{READINGS} where read_at >= ? and read_at < ?
+order by facility_id, read_at, seq"""  # noqa: S608 - our constant
+_ENERGY = f"from lake.{ENERGY_5MIN} where start_at >= ? and start_at < ? and facility_id = ?"
+
+
+def energy_of_days(reader: Reader, capacity_mw: Mapping[str, float], window: Window) -> pl.DataFrame:
+    """Energy by facility and 5 minutes of a window, those that lie between readings (docs/settlement.md)."""
+    around = window[0] - AROUND, window[1] + AROUND
+    told = reader.table(READINGS, _READINGS, around, {"facility_id": pl.String} | READING)
+    found = [
+        energy_by_interval(of, capacity_mw[str(name)] * ALLOWANCE).with_columns(facility_id=pl.lit(name))
+        for (name,), of in told.group_by("facility_id", maintain_order=True)
+        if name in capacity_mw
+    ]
+    whole = pl.concat([pl.DataFrame(schema=TABLE), *(frame.select(*TABLE) for frame in found)])
+    return whole.filter(pl.col("start_at").is_between(*window, closed="left")).sort("start_at", "facility_id")
+
+
+def read_metered(reader: Reader, facility_id: str, window: Window) -> pl.DataFrame:
+    """Energy by settlement interval (METERED) of those whose three fives are all there; one that is estimated makes it so."""
+    fives = reader.table(ENERGY_5MIN, _ENERGY, (*window, facility_id), ENERGY)
+    start = pl.col("start_at").dt.truncate(timedelta(hours=INTERVAL_H))
+    basis = pl.when(pl.col("is_estimated").any()).then(pl.lit("estimated")).otherwise(pl.lit("metered")).alias("basis")
+    quarters = fives.group_by(start).agg(pl.col("energy_mwh").sum(), basis, fives=pl.len())
+    return quarters.filter(pl.col("fives") == FIVES).select(*METERED).sort("start_at")
