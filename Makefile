@@ -75,7 +75,7 @@ docs: setup ## Regenerate what is derived from the code (settings and command pa
 
 .PHONY: lock
 lock: setup ## Resolve requirements/*.in anew into the lock with hashes
-	@for name in runtime dev uv; do $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt; done
+	@for name in runtime scale dev uv; do $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt; done
 
 .PHONY: clean
 clean: ## Remove what set-up, runs and tests left behind (.hcp too; stops nothing)

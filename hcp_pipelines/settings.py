@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hcp_pipelines.domain.errors import ConfigError
 
+LAKE_URL = r"^$|^s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._-]+)*$"
 SOCKET_DIR_MAX_BYTES = 80  # the kernel refuses unix socket paths over 107 bytes
 
 
@@ -70,6 +71,21 @@ class Settings(BaseSettings):
         default="request", description="Days of history that are missing are requested, or only named (observe)."
     )
     lake_raw_max_gb: float = Field(default=20.0, gt=0, description="Size bound of raw telemetry in the lake.")
+    lake_url: str = Field(
+        default="",
+        pattern=LAKE_URL,
+        description="The lake's files: s3://BUCKET/PREFIX; `lake` of the state directory if unset.",
+    )
+    lake_s3_endpoint: str = Field(
+        default="", pattern=r"^$|^https?://[^/?#@]+$", description="Of a store that isn't AWS's: https://HOST:PORT."
+    )
+    lake_s3_region: str = Field(default="us-east-1", description="The store's region.")
+    lake_s3_key_id: str = Field(default="", description="Key of the store; the machine's own (AWS's chain) if unset.")
+    lake_s3_secret: SecretStr | None = Field(default=None, description="That key's secret; a file is better.")
+    lake_s3_secret_file: Path | None = Field(default=None, description="A file whose content is that key's secret.")
+    lake_s3_ca_file: Path | None = Field(
+        default=None, description="Who signed the store's certificate (PEM).  Default: the system's authorities."
+    )
 
     alert_platform: str = Field(default="hcp", description="What this platform is called in alerts.")
     alert_webhook_url: SecretStr | None = Field(default=None, description="Alerts are POSTed there as JSON (https).")
@@ -150,7 +166,12 @@ class Settings(BaseSettings):
 
 
 # Set by the supervisor for its children, not by people; they are not in the tree above.
-INTERNAL_NAMES = frozenset({"HCP_PROCESS_NAME", "HCP_DAGSTER_POSTGRES_URL", "HCP_LAKE_ATTACH", "HCP_LAKE_DATA_PATH"})
+INTERNAL_NAMES = frozenset(
+    """
+    HCP_PROCESS_NAME HCP_DAGSTER_POSTGRES_URL HCP_LAKE_ATTACH HCP_LAKE_DATA_PATH HCP_LAKE_STORE_SCOPE HCP_LAKE_STORE_REGION
+    HCP_LAKE_STORE_ENDPOINT HCP_LAKE_STORE_URL_STYLE HCP_LAKE_STORE_USE_SSL HCP_LAKE_STORE_CA_FILE
+    """.split()  # noqa: SIM905 - a list of names
+)
 
 
 def refuse_unknown_names(environment: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.settings import Settings, child_environment
+from hcp_pipelines.storage import object_store
 from hcp_pipelines.storage.postgres import dsn
 from hcp_pipelines.storage.roles import Database, Role
 
@@ -40,10 +41,28 @@ def lake_environment(settings: Settings) -> dict[str, str]:
     _write_private(passfile, f"*:*:*:{parts['user']}:{parts.pop('password')}\n")
     return {
         "HCP_LAKE_ATTACH": f"ducklake:postgres:{make_conninfo('', **parts, passfile=str(passfile))}",
-        "HCP_LAKE_DATA_PATH": f"{settings.at('lake')}/",
+        "HCP_LAKE_DATA_PATH": object_store.data_path(settings),
+        **_store_environment(settings),
         "DBT_TARGET_PATH": str(target_dir(settings)),
         "DBT_LOG_PATH": str(settings.at("logs", "dbt")),
     }
+
+
+def target_name(settings: Settings) -> str:
+    """The profile's target: the lake's files in a folder, in a store with keys that are given, or with the machine's own."""
+    if not object_store.is_remote(settings):
+        return "lake"
+    return "lake_s3" if settings.lake_s3_key_id else "lake_s3_own_keys"
+
+
+def _store_environment(settings: Settings) -> dict[str, str]:
+    """The store for dbt, which hides what has its own prefix for secrets from its logs."""
+    if not object_store.is_remote(settings):
+        return {}
+    told = {f"HCP_LAKE_STORE_{name.upper()}": value for name, value in object_store.place(settings).items()}
+    told["HCP_LAKE_STORE_CA_FILE"] = str(settings.lake_s3_ca_file or "")
+    keys = object_store.keys(settings) if settings.lake_s3_key_id else {}
+    return told | {f"DBT_ENV_SECRET_LAKE_{name.upper()}": value for name, value in keys.items()}
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -77,7 +96,7 @@ def ensure_manifest(settings: Settings, environment: Mapping[str, str] | None = 
     if is_stale(settings):
         argv = [
             *(dbt_executable(), "--quiet", "parse"),
-            *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
+            *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target", target_name(settings)),
             *("--target-path", str(target_dir(settings)), "--log-path", str(settings.at("logs", "dbt"))),
         ]
         env = child_environment(settings, **(environment or {}), DBT_SEND_ANONYMOUS_USAGE_STATS="false")

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage import object_store
 from hcp_pipelines.storage.postgres import connect, dsn, remedy
 from hcp_pipelines.storage.roles import Database, Role
 
@@ -55,11 +56,15 @@ class WriteResult:
     was_known: bool
 
 
-@cache
-def install_extensions() -> None:
+def install_extensions(settings: Settings) -> None:
     """Put the wheels' DuckDB extensions where any DuckDB session of this user finds them; no network."""
-    for name in EXTENSIONS:
-        duckdb_extensions.import_extension(name)
+    for name in (*EXTENSIONS, *object_store.extensions(settings)):
+        _install(name)
+
+
+@cache
+def _install(name: str) -> None:
+    duckdb_extensions.import_extension(name)
 
 
 def attach_statement(settings: Settings, role: Role, *, read_only: bool) -> str:
@@ -67,14 +72,9 @@ def attach_statement(settings: Settings, role: Role, *, read_only: bool) -> str:
     source = dsn(settings, role, Database.LAKE).replace("'", "''")
     options = ["read_only"] if read_only else []
     if role is Role.LAKE_WRITER:
-        options.append(f"data_path '{data_path(settings)}'")
+        options.append(f"data_path '{object_store.data_path(settings)}'")
     suffix = f" ({', '.join(options)})" if options else ""
     return f"attach 'ducklake:postgres:{source}' as lake{suffix}"
-
-
-def data_path(settings: Settings) -> str:
-    """Where the Parquet files lie."""
-    return f"{settings.at('lake')}/"
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def attach(
     Raises:
         StorageError: the catalogue can't be reached or refuses the role.
     """
-    install_extensions()
+    install_extensions(settings)
     connection = duckdb.connect(
         config={"memory_limit": memory, "threads": threads, "autoinstall_known_extensions": False}
     )
@@ -98,6 +98,7 @@ def attach(
             "set ducklake_max_retry_count = 100",
             "set ducklake_retry_wait_ms = 10",
             "set ducklake_retry_backoff = 1.1",
+            *object_store.statements(settings),
             attach_statement(settings, role, read_only=read_only),
         ):
             connection.execute(statement)
@@ -114,7 +115,8 @@ def attach(
 
 def initialise(settings: Settings) -> None:
     """Make the lake's schemas and the table of batches, if they are not there."""
-    settings.at("lake").mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not object_store.is_remote(settings):
+        settings.at("lake").mkdir(mode=0o700, parents=True, exist_ok=True)
     with attach(settings) as connection:
         for schema in SCHEMAS:
             connection.execute(f"create schema if not exists lake.{schema}")
@@ -125,11 +127,15 @@ def initialise(settings: Settings) -> None:
 
 
 def write_analyst_script(settings: Settings) -> None:
-    """`.hcp/analyst.sql`: what a plain DuckDB session executes to read the lake as lake_reader."""
-    install_extensions()
+    """`.hcp/analyst.sql`: what a plain DuckDB session executes to read the lake as lake_reader.
+
+    A store's keys are not in it, for they may write: an analyst has their own (AWS's environment or profile).
+    """
+    install_extensions(settings)
     path = settings.at("analyst.sql")
     statement = attach_statement(settings, Role.LAKE_READER, read_only=True)
-    text = f"load ducklake; load postgres_scanner; set timezone = 'UTC'; {statement}; use lake;\n"
+    first = ("load ducklake", "load postgres_scanner", "set timezone = 'UTC'")
+    text = "; ".join([*first, *object_store.statements(settings, with_keys=False), statement, "use lake"]) + ";\n"
     fresh = path.with_suffix(".new")
     fresh.touch(mode=0o600)
     fresh.write_text(text)
@@ -255,5 +261,5 @@ def _is_worth_a_retry(error: duckdb.Error) -> bool:
 
 
 def without_secrets(error: BaseException) -> str:
-    """The error's text without the password of the connection string that DuckDB likes to quote."""
-    return re.sub(r"password=\S+", "password=…", str(error))
+    """The error's text without the passwords that DuckDB likes to quote: the connection string's, and the store's secret."""
+    return re.sub(r"(?i)(\bsecret ')[^']*|(password=)\S+", lambda found: f"{found[1] or found[2]}…", str(error))

@@ -1,14 +1,5 @@
 """HCP_DATABASE_URL: a PostgreSQL of somebody else's, over TCP with passwords; the rights of its login are all we have."""
 
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
-from pathlib import Path
-
 import duckdb
 import polars as pl
 import psycopg
@@ -22,54 +13,14 @@ from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.bootstrap import bootstrap
 from hcp_pipelines.storage.postgres import connect, sqlalchemy_url
 from hcp_pipelines.storage.roles import Database, Role
-from tests.support.binaries import BINARIES, server_account
-
-SUPERUSER = "site_dba"
-PASSWORD = "s3cret/with:odd@characters"
-QUOTED = "s3cret%2Fwith%3Aodd%40characters"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_until_up(dsn, process):
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return psycopg.connect(dsn).close()
-        except psycopg.OperationalError:
-            assert process.poll() is None, "the server ended"
-            assert time.monotonic() < deadline, "the server is not up after 30 s"
-            time.sleep(0.05)
+from tests.support.site_postgres import PASSWORD, QUOTED, SUPERUSER, free_port, site_postgres
 
 
 @pytest.fixture(scope="module")
 def site_server():
-    """The port of a server that this test made by itself: none of our code starts it."""
-    home = Path(tempfile.mkdtemp(prefix="site-postgres-"))
-    (home / "password").write_text(PASSWORD)
-    account = server_account()
-    if account:
-        for path in (home, home / "password"):
-            os.chown(path, account["user"], account["group"])
-    port = free_port()
-    made = [BINARIES / "initdb", "-D", home / "data", "-U", SUPERUSER, "--auth=scram-sha-256", "--no-sync"]
-    subprocess.run([*made, f"--pwfile={home / 'password'}"], check=True, capture_output=True, cwd=home, **account)
-    options = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-p", str(port)]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [BINARIES / "postgres", "-D", home / "data", *options], stdout=log, stderr=log, cwd=home, **account
-        )
-    try:
-        wait_until_up(f"host=127.0.0.1 port={port} user={SUPERUSER} password={PASSWORD} dbname=postgres", process)
+    """The port of a server that this test made by itself."""
+    with site_postgres() as port:
         yield port
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def settings_for(port, state_dir, user=SUPERUSER, password=QUOTED):

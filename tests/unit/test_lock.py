@@ -23,7 +23,7 @@ def versions(name: str) -> set[tuple[str, str]]:
 
 
 def test_there_is_a_lock_for_each_purpose():
-    assert [lock.name for lock in LOCKS] == ["dev.txt", "runtime.txt", "uv.txt"]
+    assert [lock.name for lock in LOCKS] == ["dev.txt", "runtime.txt", "scale.txt", "uv.txt"]
 
 
 @of_each_lock
@@ -48,8 +48,8 @@ def test_a_requirement_without_a_hash_would_be_noticed(tmp_path):
     assert requirements(lock) == ["a==1      --hash=sha256:00      --hash=sha256:01", "b==2"]
 
 
-def test_runtime_is_part_of_dev():
-    assert versions("runtime.txt") <= versions("dev.txt")
+def test_runtime_is_part_of_scale_and_that_of_dev():
+    assert versions("runtime.txt") <= versions("scale.txt") <= versions("dev.txt")
     assert len(versions("runtime.txt")) > 50
 
 
@@ -68,7 +68,7 @@ def test_the_makefile_installs_nothing_without_hashes():
     ] == []
 
 
-@pytest.mark.parametrize("name", ["runtime", "dev", "uv"])
+@pytest.mark.parametrize("name", ["runtime", "scale", "dev", "uv"])
 def test_the_lock_holds_what_was_asked_for(name):
     locked = {package for package, _ in versions(f"{name}.txt")}
     assert named((FOLDER / f"{name}.in").read_text()) <= locked
