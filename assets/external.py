@@ -43,4 +43,28 @@ external_assets = [
     ),
     _written_by("collector", "raw_hcp__paper_plans", "The same, copied.", {"ducklake"}, ["hcp__paper_plans"]),
     _written_by("collector", "raw_hcp__allocation_history", "What each group did, by tick.", {"ducklake"}),
+    _written_by(
+        "collector",
+        "raw_hcp__profitability_scores",
+        "Profit of each group in each use, as it was scored.",
+        {"ducklake"},
+        ["core_hcp__profitability_scores"],
+    ),
+    _written_by(
+        "collector", "raw_hcp__telemetry", "A row a device and sample, from the gateways.", {"ducklake", "parquet"}
+    ),
+    _written_by(
+        "collector",
+        "core_hcp__telemetry_group_1min",
+        "Telemetry by group and minute.",
+        {"ducklake", "parquet"},
+        ["raw_hcp__telemetry"],
+    ),
+    _written_by(
+        "collector",
+        "core_hcp__telemetry_1h",
+        "Telemetry by device and hour.",
+        {"ducklake", "parquet"},
+        ["raw_hcp__telemetry"],
+    ),
 ]

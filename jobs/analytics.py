@@ -6,9 +6,9 @@ MARTS_JOB = "marts_job"
 
 marts_job = dg.define_asset_job(
     MARTS_JOB,
-    selection=dg.AssetSelection.groups("switches", "marts"),
+    selection=dg.AssetSelection.groups("switches", "marts", "published"),
     tags={"hcp/kind": "marts"},
-    description="Create or refresh staging, core and marts, and test them (dbt build).",
+    description="Create or refresh staging, core and marts, test them (dbt build), and publish them as one DuckDB file.",
 )
 
 explanations_job = dg.define_asset_job(

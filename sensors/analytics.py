@@ -6,7 +6,7 @@ from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.resources import Platform
 from jobs.analytics import marts_job
 
-NEEDED = ("raw.switch_journal", "raw.paper_plans")
+NEEDED = ("raw.switch_journal", "raw.paper_plans", "raw.profitability_scores", "raw.device_groups")
 BUILT = ("marts.fct_switches",)
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,

@@ -110,6 +110,16 @@ APPENDED = (
         ),
         "created_at",
     ),
+    Table(
+        "profitability_scores",
+        "raw.profitability_scores",
+        _columns(
+            """id int8, timestamp timestamptz, tick_id int8, resource_id text, workload_type text, score numeric,
+            expected_revenue float8, estimated_cost float8, net_profit float8, usd_per_mwh float8, confidence numeric,
+            recommendation text, created_at timestamptz"""
+        ),
+        "created_at",
+    ),
 )
 
 REPLACED = (

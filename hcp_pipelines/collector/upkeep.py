@@ -18,6 +18,9 @@ from hcp_pipelines.storage.lake import BATCHES, without_secrets
 
 MEMORY = "512MB"
 KEPT = "interval 30 minutes"  # of snapshots and replaced files: longer than any reader's statement may take
+LOOKED_BACK = (
+    "interval 26 hours"  # the first snapshot of each hour of these stays, for whoever asks what stood yesterday
+)
 _COUNTED = (*(t.target for t in (*APPENDED, *REPLACED)), TABLE, MINUTES, HOURS, GROUP_MINUTES)
 _OURS = ", ".join(f"'{name}'" for name in _COUNTED)
 
@@ -29,7 +32,13 @@ STEPS = {
     "flush_inlined": "call ducklake_flush_inlined_data('lake')",
     "merge_files": "call ducklake_merge_adjacent_files('lake')",
     "rewrite_files": "call ducklake_rewrite_data_files('lake')",
-    "expire_snapshots": f"call ducklake_expire_snapshots('lake', older_than => now() - {KEPT})",
+    "expire_snapshots": f"""
+        set variable expired = (
+            select coalesce(list(snapshot_id), [-1::bigint]) from ducklake_snapshots('lake')
+            where snapshot_time < now() - {KEPT} and snapshot_id not in (
+                select min(snapshot_id) from ducklake_snapshots('lake')
+                where snapshot_time > now() - {LOOKED_BACK} group by date_trunc('hour', snapshot_time)));
+        call ducklake_expire_snapshots('lake', versions => getvariable('expired'))""",  # noqa: S608
     "remove_files": f"call ducklake_cleanup_old_files('lake', older_than => now() - {KEPT})",
 }
 _STATE = """

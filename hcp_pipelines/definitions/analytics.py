@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import bitcoin, checks, ercot, forecasts, grid, joined, models, settlement, weather
+from assets import bitcoin, checks, ercot, forecasts, grid, joined, models, published, settlement, weather
 from assets.backtests import raw_hcp__backtests, raw_hcp__replays
 from assets.explanations import core_hcp__explanations
 from assets.switches import dbt_cli, switch_models
@@ -30,7 +30,7 @@ defs = dg.Definitions(
         core_hcp__explanations,
         raw_hcp__backtests,
         raw_hcp__replays,
-        *dg.load_assets_from_modules([forecasts, models, ercot, weather, bitcoin, grid, joined, settlement]),
+        *dg.load_assets_from_modules([forecasts, models, ercot, weather, bitcoin, grid, joined, settlement, published]),
     ],
     asset_checks=[
         *dg.load_asset_checks_from_modules([forecasts, models, settlement]),

@@ -1,24 +1,30 @@
 """The dbt project built by its Dagster job on a real lake: counts, names and clocks of the switches."""
 
+import re
 import subprocess
 import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import duckdb
 import polars as pl
 import pytest
 
 from hcp_pipelines.orchestration import instance
 from hcp_pipelines.orchestration.dbt_project import PROJECT, dbt_executable, ensure_manifest, is_stale, lake_environment
 from hcp_pipelines.orchestration.lake_state import has_tables
+from hcp_pipelines.orchestration.published import publish_marts
 from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Database, Role
+from tests.support import mart_rows
 from tests.support.collected import whole
 from tests.support.recorded import random_prices, write_folder
 
 STEPS = '{"read": 2.5, "plan": 4.0, "journal": 6.0, "send": 6.25, "ack": 14.0}'
 AT = datetime(2025, 1, 1, 12, tzinfo=UTC)
+GUIDE = (PROJECT.parent / "docs" / "analyst-guide.md").read_text()
+QUESTIONS = dict(re.findall(r"^### (\d+\. .*?)\n.*?```sql\n(.*?)```", GUIDE, flags=re.DOTALL | re.MULTILINE))
 BUILD = """
 from hcp_pipelines.definitions.analytics import defs
 from hcp_pipelines.orchestration import dbt_project
@@ -87,6 +93,7 @@ def built_lake(settings, tmp_path):
         batch_id=uuid.uuid4().hex,
         mode="replace",
     )
+    mart_rows.fill(settings)
     ensure_manifest(settings, lake_environment(settings))
     recorded = {"HCP_RECORDED_DIR": str(write_folder(tmp_path, random_prices(96 * 40)))}
     done = subprocess.run(
@@ -94,14 +101,16 @@ def built_lake(settings, tmp_path):
         cwd=instance.ROOT, env=instance.environment(settings) | recorded, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    return settings
+    yield settings
+    mart_rows.clear(settings)
 
 
-def rebuild(settings) -> None:
+def rebuild(settings, *options) -> None:
     argv = [
         dbt_executable(),
         "run",
         "--quiet",
+        *options,
         "--project-dir",
         str(PROJECT),
         "--profiles-dir",
@@ -139,6 +148,161 @@ def check_backtests(settings) -> None:
     assert [row[8] for row in rows] == pytest.approx([0.0] * 3, abs=1e-6)
 
 
+def check_profit(settings) -> None:
+    """By hand: 93 of hou-1's 100 miners earn $40/h and draw 3.5 kW at 40 $/MWh, its GPUs $25/h and 7 kW in all."""
+    [row] = query(
+        settings,
+        """select mw, price_usd_per_mwh, revenue_usd, power_cost_usd, net_usd, is_estimated, cast(operating_day as varchar)
+           from lake.marts.fct_facility_5min
+           where facility_id = 'hou-1' and start_at = timestamptz '2025-01-01 13:00:00+00'""",
+    )
+    mw, price, revenue, cost, net, *rest = row
+    on = 83  # 8 taken, 1 of them failed; 10 more were found asleep
+    assert mw == pytest.approx((on * 3.5 + 17 * 0.02 + 10 * 0.7) * 1.1 / 1000)
+    assert (price, rest) == (40.0, [True, "2025-01-01"])
+    assert revenue == pytest.approx((40 * on / 100 + 25) / 12)
+    assert cost == pytest.approx((on * 3.5 + 7) / 1000 * 40 / 12)
+    assert net == pytest.approx(revenue - cost)
+    days = query(
+        settings,
+        """select cast(operating_day as varchar), hours, estimated_hours, settled_usd, mining_usd, penalties_usd,
+                  round(energy_mwh, 6) from lake.marts.fct_facility_days where facility_id = 'wtx-1' order by 1""",
+    )
+    mwh = 50 * 3.4 / 1000
+    evening = 24 * 4.5 - 6 * mwh * 40  # the UTC day's first six hours are the Central day before
+    noon = 72 * 4.5 - 4 * mwh * -20 - 14 * mwh * 40 + 8 * 0.2 - 12
+    assert [(day, hours, estimated) for day, hours, estimated, *_ in days] == [
+        ("2024-12-31", 6.0, 0.0), ("2025-01-01", 24.0, 6.0), ("2025-01-02", pytest.approx(70 / 12), pytest.approx(70 / 12)),
+    ]  # fmt: skip
+    assert [float(row[3]) for row in days[:2]] == pytest.approx([evening, noon], abs=1e-4)
+    assert [float(row[4]) for row in days[:2]] == [24 * 4.5, 72 * 4.5]
+    assert (days[1][5], days[2][3], days[1][6]) == (-12, None, pytest.approx(24 * mwh))
+    prices = query(
+        settings,
+        """select market, origin, count(*), min(price_usd_per_mwh), max(price_usd_per_mwh) from lake.marts.fct_prices
+           group by all order by all""",
+    )
+    assert prices == [
+        ("ancillary", "history", 24, 7.5, 7.5), ("day_ahead", "history", 24, -15.0, 45.0),
+        ("real_time", "history", 96, -20.0, 40.0), ("real_time", "tick", 144 + 48, -20.0, 40.0),
+    ]  # fmt: skip
+
+
+def check_fleet(settings) -> None:
+    facilities = query(
+        settings, "select facility_id, devices, miners, round(full_mw, 4) from lake.marts.dim_facilities order by 1"
+    )
+    assert facilities == [("hou-1", 110, 100, round(357 * 1.1 / 1000, 4)), ("wtx-1", 50, 50, 0.17)]
+    used = query(
+        settings,
+        """select group_id, count(*), round(avg(power_fraction), 6), round(avg(hashrate_fraction), 6)
+           from lake.marts.fct_utilisation group by all order by all""",
+    )
+    assert used == [("h100", 216, 0.9, None), ("m60", 216, 0.9, 0.9), ("s21", 216, 0.9, 0.9)]
+    lying = query(
+        settings, "select distinct slot from lake.marts.fct_device_hashrate where reported_fraction > 1.1 order by slot"
+    )
+    assert [slot for (slot,) in lying] == list(mart_rows.LYING)
+    reliability = query(
+        settings,
+        """select group_id, model, firmware, devices_commanded, devices_refused, devices_failed, devices_found_otherwise,
+                  refused_fraction, failed_fraction from lake.marts.fct_device_reliability order by 1""",
+    )
+    assert reliability == [
+        ("h100", "H100", "stock", 10, 0, 0, 0, 0.0, None),
+        ("s21", "Antminer S21", "stock", 20, 1, 1, 10, 0.05, 0.125),
+    ]
+    assert query(settings, "select count(*), min(gap_closed) < max(gap_closed) from lake.marts.fct_regret") == [
+        (4, True)
+    ]
+    assert query(settings, "select horizon, mae_usd_per_mwh from lake.marts.fct_forecast_accuracy order by 2") == [
+        ("1", 4.0), ("all", 7.0), ("24", 9.0),
+    ]  # fmt: skip
+
+
+def check_grid(settings) -> None:
+    cut = query(
+        settings,
+        """select group_id, cause, round(mw, 6), mw_settled, time_to_meter_s from lake.marts.fct_curtailment
+           where time_to_meter_s is not null order by reduced_at""",
+    )
+    assert cut == [("s21", "price", 0.035, 0.0245, 540.0), ("s21", "price", 0.03828, pytest.approx(0.03828), 0.0)]
+    asked = query(
+        settings,
+        """select obligation_id, was_called, delivered_mw, is_met, paid_usd, penalty_usd
+           from lake.marts.fct_demand_response order by 1""",
+    )
+    assert asked == [
+        (1, True, pytest.approx(0.102), True, pytest.approx(0.8), None),
+        (2, True, pytest.approx(0.06), False, pytest.approx(0.8), -12.0),
+        (3, False, None, None, None, None),
+    ]
+
+
+def check_published(settings) -> None:
+    """The questions of the guide, on the lake and in the published file; who has the old file open goes on with it."""
+    done = publish_marts(settings)
+    assert done.rows["fct_switches"] == 3
+    before = done.path.stat().st_ino
+    with duckdb.connect(str(done.path), read_only=True) as old, lake.attach(settings, read_only=True) as connection:
+        connection.execute("use lake")
+        assert len(QUESTIONS) == 10
+        for title, question in QUESTIONS.items():
+            found = connection.execute(question).fetchall()
+            assert found, title
+            assert old.execute(question).fetchall() == found, title
+        said = "select comment from duckdb_columns() where table_name = 'fct_facility_5min' and column_name = 'is_estimated'"
+        assert old.execute(said).fetchall() == [("Whether it is not settled yet.",)]
+        assert publish_marts(settings).path.stat().st_ino != before
+        assert old.execute("select count(*) from marts.fct_switches").fetchall() == [(3,)]
+    assert [path.name for path in done.path.parent.iterdir()] == ["hcp.duckdb"]
+    negative = query(
+        settings, "use lake; " + QUESTIONS["1. What did last night's negative prices earn us at each facility?"]
+    )
+    assert [(row[0], row[1], row[6]) for row in negative] == [("hou-1", 4.0, True), ("wtx-1", 4.0, True)]
+    assert [row[4] for row in negative] == pytest.approx([(83 * 3.5 + 7) / 1000 * 20 * 4, 0.17 * 20 * 4])
+    racks = query(settings, "use lake; " + QUESTIONS["2. Which racks lie about their hashrate?"])
+    assert [row[2:5] for row in racks] == [(2, 10, 5)]
+
+
+INCREMENTAL = {"fct_facility_5min": "facility_5min_id", "fct_utilisation": "group_minute_id"}
+
+
+def check_incremental_is_a_full_refresh(settings) -> None:
+    """New ticks and minutes, an old minute that is told anew, an old day that is settled: built on top, and from nothing."""
+    noon, day = mart_rows.FIRST + timedelta(hours=36), timedelta(days=1)
+    later = [row for n in range(12) for row in mart_rows.scores_at(145 + n, noon + n * mart_rows.QUARTER)]
+    minutes = [mart_rows.minute_row(noon, "hou-1", "s21"), mart_rows.minute_row(noon - day, "hou-1", "s21", 0.5, 61)]
+    lines = [mart_rows.settlement_line(mart_rows.FIRST + day, "mining", 4.5)]
+    stamp = mart_rows.settled_day(mart_rows.FIRST + day)
+    before = {mart: contents(settings, mart) for mart in INCREMENTAL}
+    with lake.attach(settings) as connection:
+        connection.execute(
+            "delete from lake.core.telemetry_group_1min where minute_at = ? and group_id = 's21'", [noon - day]
+        )
+    mart_rows.add(settings, {
+        "raw.profitability_scores": later, "core.telemetry_group_1min": minutes, "core.hcp__settlement": lines,
+        "core.hcp__settled_days": [stamp],
+    })  # fmt: skip
+    rebuild(settings, "--select", *INCREMENTAL, "fct_switches")
+    grown = {mart: contents(settings, mart) for mart in INCREMENTAL}
+    assert all(len(grown[mart]) > len(before[mart]) for mart in INCREMENTAL)
+    changed = set(before["fct_utilisation"]) - set(grown["fct_utilisation"])
+    assert len(changed) == 1, "the minute that was told anew"
+    assert any(
+        not row[-3]
+        for row in grown["fct_facility_5min"]
+        if row[1] == "wtx-1" and row[3] == (mart_rows.FIRST + day).date()
+    )
+    rebuild(settings, "--full-refresh", "--select", *INCREMENTAL)
+    for mart, rows in grown.items():
+        assert contents(settings, mart) == rows, mart
+
+
+def contents(settings, mart: str) -> list[tuple]:
+    return query(settings, f"from lake.marts.{mart} order by {INCREMENTAL[mart]}")
+
+
 def test_marts_are_built_and_as_fresh_as_the_copied_rows(built_lake):
     assert not is_stale(built_lake)
     assert has_tables(built_lake, ["raw.switch_journal", "core.core_hcp__switches", "marts.fct_switches"])
@@ -166,7 +330,11 @@ def test_marts_are_built_and_as_fresh_as_the_copied_rows(built_lake):
     )
     assert latency == [("hou-1", 7, 8, 2.5, 1.5, 2.0, 0.25, 7.75, 14.0)]
     check_backtests(built_lake)
-    rebuild(built_lake)
+    check_profit(built_lake)
+    check_fleet(built_lake)
+    check_grid(built_lake)
+    check_published(built_lake)
+    check_incremental_is_a_full_refresh(built_lake)
     lives = catalogue(
         built_lake, "select begin_snapshot, end_snapshot from ducklake_view where view_name = 'fct_switches'"
     )

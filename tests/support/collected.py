@@ -2,11 +2,11 @@
 
 import polars as pl
 
-from hcp_pipelines.collector.tables import APPENDED
+from hcp_pipelines.collector.tables import APPENDED, REPLACED
 
-EMPTY = {table.target: pl.from_arrow(table.schema.empty_table()) for table in APPENDED}
+EMPTY = {table.target: pl.DataFrame(table.schema.empty_table()) for table in (*APPENDED, *REPLACED)}
 
 
 def whole(table: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with every column of its table."""
-    return pl.concat([EMPTY[table], frame], how="diagonal_relaxed")
+    """The frame with every column of its table, in its type."""
+    return pl.concat([EMPTY[table], frame], how="diagonal_relaxed").cast(dict(EMPTY[table].schema))

@@ -8,7 +8,7 @@ select
     sum(usd_paper) as usd_paper,
     sum(usd_paper) - sum(usd_actual) as gain_usd,
     sum(wake_usd) as wake_usd,
-    sum(devices) as devices_changed,
+    cast(sum(devices) as bigint) as devices_changed,
     sum(mw_actual * hours) / nullif(sum(hours), 0) as mean_mw_actual,
     sum(mw_paper * hours) / nullif(sum(hours), 0) as mean_mw_paper
 from {{ ref('stg_hcp__paper_plans') }}

@@ -5,7 +5,7 @@ with waves as (
         command_id,
         tick_id,
         owner,
-        sum(devices) as devices_accepted,
+        cast(sum(devices) as bigint) as devices_accepted,
         max(recorded_at) as acked_at,
         any_value(steps_ms) as steps_ms
     from {{ ref('stg_hcp__switch_journal') }}

@@ -59,7 +59,7 @@ class Rollups:
         self.connection = self._open.enter_context(lake.attach(settings, memory=MEMORY, threads=1))
         self._log = structlog.get_logger("collector")
         try:
-            self._prepare()
+            prepare_rollups(self.connection)
             self._find_dirty()
         except duckdb.Error:
             self.close()
@@ -127,24 +127,6 @@ class Rollups:
     def _replace(self, table: str, frame: pa.Table, mark: str, window: Window) -> None:
         lake.write(self.connection, table, frame, mark, mode="replace", window=window, settings=self._settings)
 
-    def _prepare(self) -> None:
-        """The tables and views, if they are not there."""
-        never = [_instant(0), _instant(0)]
-        self._make(MINUTES, OF_SAMPLES, never)
-        self._make(HOURS, OF_MINUTES, never)
-        self.connection.register("minutes", self.connection.execute(f"from lake.{MINUTES} limit 0").to_arrow_table())
-        self._make(GROUP_MINUTES, OF_DEVICES, [])
-        self.connection.unregister("minutes")
-        for table, options in OPTIONS.items():
-            set_options(self.connection, table, options)
-        for name, query in VIEWS.items():
-            self.connection.execute(f"create or replace view lake.{name} as {query}")
-
-    def _make(self, table: str, query: str, parameters: list[datetime]) -> None:
-        self.connection.register("wanted", self.connection.execute(query, parameters).to_arrow_table())
-        self.connection.execute(f"create table if not exists lake.{table} as from wanted limit 0")
-        self.connection.unregister("wanted")
-
     def _find_dirty(self) -> None:
         """What batches behind the last roll-ups brought; nothing has come for them since, so that what is over is due at once."""
         now_s = self._clock.monotonic_s()
@@ -159,6 +141,26 @@ class Rollups:
                     where "table" = ?"""  # noqa: S608
         row = self.connection.execute(query, [table]).fetchone()
         return int(row[0]) if row and row[0] is not None else 0
+
+
+def prepare_rollups(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the tables and views, if they are not there; the samples' table is."""
+    never = [_instant(0), _instant(0)]
+    _make(connection, MINUTES, OF_SAMPLES, never)
+    _make(connection, HOURS, OF_MINUTES, never)
+    connection.register("minutes", connection.execute(f"from lake.{MINUTES} limit 0").to_arrow_table())
+    _make(connection, GROUP_MINUTES, OF_DEVICES, [])
+    connection.unregister("minutes")
+    for table, options in OPTIONS.items():
+        set_options(connection, table, options)
+    for name, query in VIEWS.items():
+        connection.execute(f"create or replace view lake.{name} as {query}")
+
+
+def _make(connection: duckdb.DuckDBPyConnection, table: str, query: str, parameters: list[datetime]) -> None:
+    connection.register("wanted", connection.execute(query, parameters).to_arrow_table())
+    connection.execute(f"create table if not exists lake.{table} as from wanted limit 0")
+    connection.unregister("wanted")
 
 
 def _without(due: Due, numbers: set[int]) -> Iterator[tuple[int, int]]:

@@ -88,15 +88,6 @@ def store(settings: Settings, results: pl.DataFrame, name: str = BACKTESTS) -> i
     return lake.write(settings, name, results, batch_id=str(results["run_id"][0])).rows
 
 
-def ensure_tables(settings: Settings) -> None:
-    """Make the tables, empty, where they are not there yet: the marts are views over them."""
-    from hcp_pipelines.storage import lake
-
-    with lake.attach(settings) as connection:
-        for name in TABLES:
-            lake.write(connection, name, table([]), batch_id="made", settings=settings)
-
-
 def single_rows(report: Report, run: Run) -> Iterator[dict[str, object]]:
     """Of the miners of one megawatt: a row per efficiency and strategy."""
     shared = _shared(report.request, run, report.recorded.files, report.notes)

@@ -97,6 +97,18 @@ ALL = (
         ),
     ),
     _table(
+        "profitability_scores",
+        "timestamp",
+        Model(
+            {
+                "id": pl.Int64, "timestamp": INSTANT, "tick_id": pl.Int64, "resource_id": pl.String, "workload_type": pl.String,
+                "score": pl.Float64, "expected_revenue": pl.Float64, "net_profit": pl.Float64,
+            },
+            ("id",),
+            bounds={"score": (0.0, 100.0), "expected_revenue": (0.0, 1e7)},
+        ),
+    ),
+    _table(
         "facilities",
         "",
         Model(

@@ -27,7 +27,7 @@ KEY = ("day_at", "facility_id", "operating_day", "kind")
 SETTLEMENT: dict[str, Any] = {
     "start_at": INSTANT, "operating_day": pl.Date, "facility_id": pl.String, **{n: t for n, t in LINE.items() if n != "start_at"},
 } | {"usd": MONEY}  # fmt: skip
-_RUN: dict[str, Any] = {"run_id": pl.String, "settled_at": INSTANT}
+STAMP: dict[str, Any] = {"run_id": pl.String, "settled_at": INSTANT}
 _CHANGE: dict[str, Any] = {
     "day_at": INSTANT, "facility_id": pl.String, "operating_day": pl.Date, "kind": pl.String, "was_usd": MONEY, "is_usd": MONEY,
 }  # fmt: skip
@@ -102,5 +102,5 @@ def _changes(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
 
 def _stamped(frame: pl.DataFrame, run: Run) -> pl.DataFrame:
     return frame.with_columns(run_id=pl.lit(run.run_id), settled_at=pl.lit(run.known_at, INSTANT)).select(
-        *frame.columns, *_RUN
+        *frame.columns, *STAMP
     )

@@ -1,0 +1,63 @@
+"""The tables that the marts are made of: made, empty, where nobody has written them yet, so that each mart is there at once.
+
+Names as in dbt/models/sources.yml; columns are those of the tables' own writers.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from hcp_pipelines.collector.tables import APPENDED, REPLACED
+from hcp_pipelines.forecasting.quantile_scores import empty_scores
+from hcp_pipelines.optimizer.backtest import record
+from hcp_pipelines.orchestration.history.joined import MADE
+from hcp_pipelines.orchestration.history.tables import DA_CAPACITY, DA_SPP, OBLIGATIONS
+from hcp_pipelines.orchestration.lake_state import has_tables
+from hcp_pipelines.orchestration.settlement import publish as settlement
+from hcp_pipelines.orchestration.settlement.days import SETTLED_DAYS, SWITCHES
+from hcp_pipelines.orchestration.settlement.regret import REGRET
+from hcp_pipelines.orchestration.watching import SCORES
+from hcp_pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    pass
+
+PRICES = "core.power__settled_prices"
+COLLECTED = tuple(table.target for table in (*APPENDED, *REPLACED))
+TELEMETRY = ("raw.telemetry", "core.telemetry_group_1min", "core.telemetry_1h")
+
+
+def columns() -> dict[str, dict[str, Any]]:
+    """By table, its columns with their types; the daemons' tables apart, whose columns are Arrow's."""
+    return {
+        **dict.fromkeys(record.TABLES, record.SCHEMA),
+        **{table.name: dict(table.model.columns) for table in (DA_SPP, DA_CAPACITY, OBLIGATIONS)},
+        PRICES: dict(MADE[PRICES].columns),
+        SCORES: dict(empty_scores().schema),
+        settlement.LINES: settlement.SETTLEMENT,
+        settlement.DAYS: SETTLED_DAYS | settlement.STAMP,
+        settlement.SWITCH_VALUE: SWITCHES,
+        settlement.REGRETS: REGRET,
+    }
+
+
+def ensure_sources(settings: Settings) -> None:
+    """Make those that are not there.
+
+    Raises:
+        StorageError: the lake can't be reached.
+    """
+    schemas = columns()
+    if has_tables(settings, [*schemas, *COLLECTED, *TELEMETRY]):
+        return
+    from hcp_pipelines.collector.telemetry.rollups import prepare_rollups
+    from hcp_pipelines.collector.telemetry.store import make, prepare
+    from hcp_pipelines.storage import lake
+
+    with lake.attach(settings) as connection:
+        for table in (*APPENDED, *REPLACED):
+            make(connection, table.target, table.schema)
+        prepare(connection)
+        prepare_rollups(connection)
+        for name, schema in schemas.items():
+            make(connection, name, pl.DataFrame(schema=schema).to_arrow().schema)

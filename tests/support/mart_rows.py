@@ -1,0 +1,261 @@
+"""Two days of everything that the marts are made of: hou-1 (an estimate, one lying rack) and wtx-1 (its first day is settled).
+
+Prices are −20 $/MWh from 06 to 10Z of each day (midnight to 4 in Texas) and 40 otherwise. The switch journal is the tests' own.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from hcp_pipelines.orchestration.mart_sources import columns, ensure_sources
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage import lake
+from tests.support.collected import EMPTY, whole
+
+FIRST = datetime(2025, 1, 1, tzinfo=UTC)
+HOUR, QUARTER, MINUTE = timedelta(hours=1), timedelta(minutes=15), timedelta(minutes=1)
+HOURS = 36
+POINTS = {"hou-1": "HB_HOUSTON", "wtx-1": "HB_WEST"}
+S21 = {"hash_rate_th_per_s": 200.0, "efficiency_j_per_th": 17.5}
+M60 = {"hash_rate_th_per_s": 186.0, "efficiency_j_per_th": 18.3}
+H100 = {"gpu_type": "H100", "gpus_per_node": 8}
+GROUPS: dict[tuple[str, str], tuple[int, str, str, str, dict[int, float], dict[str, Any]]] = {
+    ("hou-1", "s21"): (100, "Antminer S21", "stock", "ASIC", {0: 0.02, 2: 2.1, 3: 3.5}, S21),
+    ("hou-1", "h100"): (10, "H100", "stock", "GPU", {1: 0.2, 5: 0.7}, H100),
+    ("wtx-1", "m60"): (50, "Whatsminer M60S", "luxos", "ASIC", {0: 0.02, 3: 3.4}, M60),
+}  # devices, model, firmware, type, ladder, specifications
+REVENUE_USD_PER_HOUR = {"s21": 40.0, "h100": 25.0, "m60": 18.0}
+LYING = range(10, 15)  # slots of hou-1/s21
+
+
+def price(at: datetime) -> float:
+    """Of both points, $/MWh."""
+    return -20.0 if 6 <= at.hour < 10 else 40.0
+
+
+def fill(settings: Settings) -> None:
+    """Write all of it to the lake, in the place of what is there."""
+    ensure_sources(settings)
+    with lake.attach(settings) as connection:
+        for name, rows in tables().items():
+            frame = _frame(name, rows)
+            lake.write(connection, name, frame, uuid.uuid4().hex, mode="replace", settings=settings)
+
+
+def add(settings: Settings, more: dict[str, list[dict[str, Any]]]) -> None:
+    """Append rows, by table."""
+    with lake.attach(settings) as connection:
+        for name, rows in more.items():
+            lake.write(connection, name, _frame(name, rows), uuid.uuid4().hex, settings=settings)
+
+
+def clear(settings: Settings) -> None:
+    """Take it all away again."""
+    with lake.attach(settings) as connection:
+        for name in tables():
+            connection.execute(f"delete from lake.{name}")
+
+
+def tables() -> dict[str, list[dict[str, Any]]]:
+    """Rows by table."""
+    return {
+        "raw.facilities": list(_facilities()),
+        "raw.device_groups": list(_groups()),
+        "raw.price_ticks": list(_ticks()),
+        "raw.profitability_scores": list(_scores()),
+        "raw.ercot__da_spp": [_day_ahead(n, "HB_WEST") for n in range(24)],
+        "raw.ercot__da_capacity": [
+            {"start_at": FIRST + n * HOUR, "product": "ECRS", "price_usd_per_mw_h": 7.5, "source": "ercot"} for n in range(24)
+        ],
+        "raw.hcp__grid_obligations": list(_obligations()),
+        "core.power__settled_prices": list(_settled_prices()),
+        "core.power__forecast_scores": list(_forecast_scores()),
+        "core.hcp__settlement": list(_lines()),
+        "core.hcp__settled_days": [settled_day(FIRST)],
+        "core.hcp__switch_value": list(_switch_values()),
+        "core.hcp__regret": [_regret(facility, n) for facility in POINTS for n in range(2)],
+        "core.telemetry_group_1min": list(_group_minutes()),
+        "core.telemetry_1h": list(_device_hours()),
+    }  # fmt: skip
+
+
+def _frame(name: str, rows: list[dict[str, Any]]) -> pl.DataFrame:
+    made = columns()
+    if name in made:
+        schema = made[name]
+        return pl.DataFrame([{key: row.get(key) for key in schema} for row in rows], schema=schema)
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    return whole(name, frame) if name in EMPTY else frame
+
+
+def _facilities() -> Iterator[dict[str, Any]]:
+    for facility, point in POINTS.items():
+        yield {
+            "id": facility, "name": facility.upper(), "location": json.dumps({"latitude": 30.0}), "capacity_mw": 10.0,
+            "pue": 1.1 if facility == "hou-1" else 1.0, "status": "active", "settlement_point": point, "control_mode": "auto",
+            "dispatch_regime": "self", "document_version": 1, "updated_at": FIRST,
+        }  # fmt: skip
+
+
+def _groups() -> Iterator[dict[str, Any]]:
+    for (facility, group), (devices, model, firmware, kind, ladder, told) in GROUPS.items():
+        yield {
+            "facility_id": facility, "generation": 1, "group_id": group, "feeder_id": "f1", "type": kind, "model": model,
+            "firmware": firmware, "cooling_class": "air", "first_slot": 0, "devices": devices, "specifications": json.dumps(told),
+            "ladder": json.dumps([{"state": s, "power_kw": kw, "settle_s": 60} for s, kw in ladder.items()]),
+        }  # fmt: skip
+
+
+def _ticks() -> Iterator[dict[str, Any]]:
+    number = 0
+    for n in range(4 * HOURS):
+        at = FIRST + n * QUARTER
+        for point in POINTS.values():
+            number += 1
+            yield {
+                "id": number, "stream": "power.rt_spp", "series": point, "timestamp": at, "price_type": "electricity",
+                "value": price(at), "unit": "usd_per_mwh", "source": "ercot", "quality": "good", "revision": 0,
+                "received_at": at + QUARTER, "created_at": at,
+            }  # fmt: skip
+    for revision, value in ((0, 500.0), (1, 40.0)):  # the last interval of Houston was posted anew
+        at = FIRST + (4 * HOURS - 1) * QUARTER
+        yield {
+            "id": number + 1 + revision, "stream": "power.rt_spp", "series": "HB_HOUSTON", "timestamp": at, "value": value,
+            "quality": "good", "revision": revision + 1, "received_at": at + HOUR, "created_at": at,
+        }  # fmt: skip
+
+
+def scores_at(number: int, at: datetime) -> Iterator[dict[str, Any]]:
+    """The scores of a tick; a group's cost is of its full power."""
+    for n, ((facility, group), (devices, _, _, kind, ladder, _)) in enumerate(GROUPS.items()):
+        cost = devices * max(ladder.values()) / 1000 * price(at)
+        revenue = REVENUE_USD_PER_HOUR[group]
+        yield {
+            "id": 10 * number + n, "timestamp": at, "tick_id": number, "resource_id": f"{facility}/{group}",
+            "workload_type": "bitcoin_mining" if kind == "ASIC" else "ai_inference_batch", "score": 50.0,
+            "expected_revenue": revenue, "estimated_cost": cost, "net_profit": revenue - cost, "usd_per_mwh": 10.0,
+            "confidence": 1.0, "recommendation": "hold", "created_at": at,
+        }  # fmt: skip
+
+
+def _scores() -> Iterator[dict[str, Any]]:
+    for n in range(4 * HOURS):
+        yield from scores_at(n + 1, FIRST + n * QUARTER)
+
+
+def _day_ahead(n: int, point: str) -> dict[str, Any]:
+    at = FIRST + n * HOUR
+    return {"start_at": at, "settlement_point": point, "price_usd_per_mwh": price(at) + 5.0, "source": "ercot"}
+
+
+def _settled_prices() -> Iterator[dict[str, Any]]:
+    for n in range(96):
+        at = FIRST + n * QUARTER
+        local = (at - 6 * HOUR).date()
+        yield {
+            "start_at": at, "settlement_point": "HB_WEST", "price_usd_per_mwh": price(at), "origin": "history",
+            "operating_day": local,
+        }  # fmt: skip
+
+
+def _obligations() -> Iterator[dict[str, Any]]:
+    for number, (status, delivered) in enumerate((("settled", 1.02), ("failed", 0.6), ("armed", None))):
+        at = FIRST + (18 + number) * HOUR
+        yield {
+            "start_at": at, "obligation_id": number + 1, "facility_id": "wtx-1", "programme": "ecrs", "status": status, "mw": 0.1,
+            "tranche": "all", "end_at": at + HOUR, "delivered_fraction": delivered, "reason": "", "source": "hcp",
+        }  # fmt: skip
+
+
+def settlement_line(at: datetime, kind: str, usd: float, **more: Any) -> dict[str, Any]:
+    """A line of wtx-1."""
+    row = {
+        "start_at": at, "operating_day": (at - 6 * HOUR).date(), "facility_id": "wtx-1", "kind": kind, "group_id": "",
+        "detail": "", "quantity": 1.0, "unit": "", "price_usd": usd, "usd": usd, "basis": "",
+    }  # fmt: skip
+    return row | more
+
+
+def _lines() -> Iterator[dict[str, Any]]:
+    mwh = 50 * 3.4 / 1000 / 4
+    for n in range(96):
+        at = FIRST + n * QUARTER
+        yield settlement_line(
+            at, "energy", -mwh * price(at), quantity=mwh, unit="MWh", price_usd=-price(at), basis="metered"
+        )
+        yield settlement_line(at, "mining", 4.5, group_id="m60", detail="mining_full")
+        if at.hour in (18, 19):
+            yield settlement_line(at, "reserves", 0.2, detail="ecrs")
+    yield settlement_line(FIRST + 19 * HOUR, "penalties", -12.0, detail="ecrs")
+
+
+def settled_day(day: datetime) -> dict[str, Any]:
+    """That wtx-1's day was settled, two hours after its end."""
+    return {
+        "day_at": day, "facility_id": "wtx-1", "until_at": day + 24 * HOUR, "lines": 201, "unknown": 0, "net_usd": 400,
+        "stayed_usd": 390, "metered_fraction": 1.0, "unnamed_devices": 0, "run_id": "r", "settled_at": day + 26 * HOUR,
+    }  # fmt: skip
+
+
+def _switch_values() -> Iterator[dict[str, Any]]:
+    for n, (expected, realised) in enumerate(((4.0, 3.0), (2.0, -1.0))):
+        yield {
+            "command_id": f"c{n}", "assignment": 0, "switched_at": FIRST + n * HOUR, "device_hours": 20.0, "devices": 10,
+            "until_next_usd": realised, "realised_usd": realised, "facility_id": "wtx-1", "group_id": "m60", "from_state": 3,
+            "to_state": 0, "reason": "economics", "decision_price_usd_per_mwh": 210.0, "usd_per_hour": 2.0,
+            "expected_usd": expected,
+        }  # fmt: skip
+
+
+def _regret(facility: str, n: int) -> dict[str, Any]:
+    regret = 20.0 + 5 * n
+    return {
+        "day_at": FIRST + n * 24 * HOUR, "facility_id": facility, "mw": 0.17, "hours": 24.0, "oracle_usd": 420.0,
+        "realised_usd": 420.0 - regret, "break_even_usd": 390.0, "regret_usd": regret, "regret_usd_per_mw_day": regret / 0.17,
+        "gap_closed": 1 - regret / 30,
+    }  # fmt: skip
+
+
+def _forecast_scores() -> Iterator[dict[str, Any]]:
+    for horizon, mae in (("1", 4.0), ("24", 9.0), ("all", 7.0)):
+        yield {
+            "day_start_at": FIRST, "settlement_point": "HB_WEST", "method": "trees", "horizon": horizon, "forecasts": 24,
+            "mae_usd_per_mwh": mae, "pinball_usd_per_mwh": mae / 3, "coverage_80": 0.81, "coverage_90": 0.9,
+        }  # fmt: skip
+
+
+def minute_row(at: datetime, facility: str, group: str, fraction: float = 0.9, samples: int = 60) -> dict[str, Any]:
+    """A group's minute at a fraction of its full power."""
+    devices, _, _, _, ladder, told = GROUPS[facility, group]
+    hashrate = devices * told["hash_rate_th_per_s"] * fraction if "hash_rate_th_per_s" in told else None
+    return {
+        "minute_at": at, "facility_id": facility, "group_id": group, "generation": 1, "devices": devices,
+        "samples": samples * devices, "power_kw": devices * max(ladder.values()) * fraction, "devices_with_power": devices,
+        "hashrate_th_per_s": hashrate, "temperature_celsius_avg": 60.0, "temperature_celsius_max": 71.0,
+    }  # fmt: skip
+
+
+def _group_minutes() -> Iterator[dict[str, Any]]:
+    for n in range(0, 60 * HOURS, 10):
+        for facility, group in GROUPS:
+            yield minute_row(FIRST + n * MINUTE, facility, group)
+
+
+def _device_hours() -> Iterator[dict[str, Any]]:
+    for n in range(HOURS):
+        for slot in range(20):
+            power = 3.4 + 0.01 * (slot % 3)
+            told = power * 1000 / 17.5 * (1.4 if slot in LYING else 1.0)
+            yield {
+                "hour_at": FIRST + n * HOUR, "facility_id": "hou-1", "group_id": "s21", "generation": 1, "slot": slot,
+                "samples": 720, **_metric("power_kw", power), **_metric("hashrate_th_per_s", told),
+                **_metric("temperature_celsius", 60.0 + slot),
+            }  # fmt: skip
+
+
+def _metric(name: str, value: float) -> dict[str, Any]:
+    return {f"{name}_avg": value, f"{name}_max": value, f"{name}_min": value, f"{name}_count": 720}
