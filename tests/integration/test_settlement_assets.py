@@ -32,7 +32,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import dagster as dg
 
-    from assets.settlement import settled_days, settlement_is_whole
+    from assets.settlement import regret_has_not_grown, settled_days, settlement_is_whole
 
 __all__ = ["hcp"]
 
@@ -109,7 +109,8 @@ def settle_again(settings, known_at):
     return publish(settings, settled, (START, START + DAY), Run("again", known_at))
 
 
-def test_a_day_is_settled_corrected_and_told(recorded):
+def test_a_day_is_settled_corrected_and_told(recorded, hcp):
+    assert "settlement_job settles a day" in hcp("settle", "--state-dir", recorded.state_dir).out
     assert days_to_settle(recorded, START + 2 * DAY) == [START, START + DAY]
     [check] = materialized(recorded).get_asset_check_evaluations()
     assert check.passed, check.description
@@ -147,15 +148,14 @@ def test_a_day_is_settled_corrected_and_told(recorded):
     changes = read(recorded, "from lake.core.hcp__settlement_changes")
     assert set(changes["kind"]) == {"energy"}
     assert (changes["is_usd"] - changes["was_usd"]).sum() == after - net != 0
+    shows(recorded, hcp, after)
 
 
-def test_what_is_settled_is_shown_by_operating_day_and_kind(recorded, hcp):
-    of = ("settle", "--state-dir", recorded.state_dir, "--from", "2024-12-31", "--to", "2025-01-02")
-    assert "settlement_job settles a day of the world when it is over" in hcp(*of).out
-    settle_again(recorded, START + DAY)
+def shows(settings, hcp, net):
+    """What `hcp settle` says of a settled day adds up to it, by operating day."""
+    of = ("settle", "--state-dir", settings.state_dir, "--from", "2024-12-31", "--to", "2025-01-02")
     days = json.loads(hcp(*of, "--facility", "hou-1", "--json").out)["days"]
     assert [day["operating_day"] for day in days] == ["2025-01-01", "2024-12-31"]
-    net = read(recorded, "select sum(usd) as usd from lake.core.hcp__settlement").item()
     assert sum(Decimal(day["net_usd"]) for day in days) == net
     assert "2025-01-01" in hcp(*of).out
     assert "Nothing of o'hare is settled" in hcp(*of, "--facility", "o'hare").out
@@ -174,6 +174,29 @@ def correct(settings, known_at):
          "run_id": ["r"], "published_at": [known_at]}
     )  # fmt: skip
     lake.write(settings, "raw.published_days", told, batch_id=uuid.uuid4().hex)
+
+
+def test_regret_that_has_doubled_is_told_and_alerted(recorded):
+    platform = Platform(state_dir=str(recorded.state_dir))
+    today = platform.clock().now().replace(hour=0, minute=0, second=0, microsecond=0)
+    rows = [
+        {
+            "day_at": today - n * DAY,
+            "facility_id": "hou-1",
+            "hours": 24.0,
+            "regret_usd_per_mw_day": 90.0 if n == 1 else 10.0,
+        }
+        for n in range(1, 6)
+    ]
+    write(recorded, REGRETS, pl.DataFrame([{**dict.fromkeys(REGRET), **row} for row in rows], schema=REGRET))
+    found = regret_has_not_grown(platform=platform)
+    assert not found.passed
+    assert "hou-1: regret of" in found.description
+    with connect(recorded, Role.CONTROL) as connection:
+        alert = connection.execute(
+            "select subject, detail from audit_log where action = 'alert.regret_grew'"
+        ).fetchall()
+    assert [(subject, detail["limit_usd_per_mw_day"]) for subject, detail in alert] == [("hou-1", 20.0)]
 
 
 def test_regret_is_judged_against_its_own_two_weeks():
