@@ -14,7 +14,9 @@ import numpy as np
 from hcp_pipelines.domain.modes import ReasonCode
 from hcp_pipelines.policy.arrays import CompiledPolicy, Floats, Ints
 from hcp_pipelines.policy.guard import GuardState, step
-from hcp_pipelines.policy.merit import Strikes, choose, levels_of
+from hcp_pipelines.policy.merit import Choice, Strikes, choose, levels_of
+
+EXCHANGES_MAX = 4
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,24 @@ def evaluate(
     margins = margins_of(compiled, values, price)
     verdict = step(compiled, guard.carried_to(compiled), margins, _share_on(compiled, levels), elapsed_h, must, may)
     strikes = Strikes(on, off, verdict.must, verdict.may)
-    choice = choose(compiled, present, levels, strikes)
+    choice = _settled(compiled, present, levels, strikes)
     guarded = set(compiled.block_group[(verdict.must != must) | (verdict.may != may)].tolist())
     reasons = tuple(ReasonCode.GUARD if g in guarded else ReasonCode.ECONOMICS for g in range(len(compiled.group_ids)))
     return Evaluation(choice.targets, verdict.state, reasons, choice.binding, _moved(compiled, indices))
+
+
+def _settled(compiled: CompiledPolicy, present: Ints, levels: list[list[int]], strikes: Strikes) -> Choice:
+    """The choice that asks for nothing more once it is carried out.
+
+    Under a limit, who has just been taken may be worth a step that somebody else was given: its price was that of waking then.
+    """
+    choice = choose(compiled, present, levels, strikes)
+    for _ in range(EXCHANGES_MAX if choice.binding else 0):
+        better = choose(compiled, choice.targets, levels_of(compiled, choice.targets), strikes)
+        if np.array_equal(better.targets, choice.targets):
+            break
+        choice = better
+    return choice
 
 
 def margins_of(compiled: CompiledPolicy, values: Floats, price: float) -> Floats:

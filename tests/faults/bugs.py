@@ -1,5 +1,6 @@
 """Bugs, put into the real code at run time, by which the checker is proven. Nothing here is ever on in the platform."""
 
+import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -148,6 +149,7 @@ def ignore_lease_deadline() -> Patches:
 
     async def watch(_: LeaseKeeper) -> None:
         """Nobody watches."""
+        await asyncio.Event().wait()
 
     return [patch.object(Lease, "holds", lambda *_: True), patch.object(LeaseKeeper, "watch", watch)]
 

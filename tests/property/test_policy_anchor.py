@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hcp_pipelines.domain.modes import STATE_COUNT, DeviceState, ResourceType
@@ -54,8 +54,23 @@ def counts_of(policy, by_state):
     return out
 
 
+def _miners(number, devices):
+    ladder = (StateInputs(OFF, 0.025), StateInputs(ECO, 2.4, 77.4), StateInputs(FULL, 3.0, 90.0))
+    return GroupInputs(f"g{number}", "f1", ResourceType.ASIC, devices, ladder)
+
+
+def full_is_worth_more_once_it_is_awake():
+    """Waking the first group costs more than the others' last step earns, and its own last step earns more than theirs."""
+    fleet = (_miners(0, 4), _miners(1, 1), _miners(2, 1))
+    site = SiteInputs("f", "HB_HOUSTON", 1, 0, 0.009, fleet, {"f1": 0.009, "f2": 0.009})
+    present = {group.group_id: {FULL: 0} for group in fleet}
+    indices = {"hashprice": 30.0, "gpu.H100": 1.0}
+    return FacilityInputs(site, 7, NOW, 0.0, indices, present=present, worth_wakes={("g0", ECO): 0.5})
+
+
 @settings(max_examples=60, deadline=None)
 @given(facilities())
+@example(full_is_worth_more_once_it_is_awake())
 def test_the_anchor_is_what_the_policy_asks_for_there_and_the_policy_is_admitted(inputs):
     solved = solve_facility(inputs)
     policy = Policy.model_validate_json(solved.model_dump_json())
