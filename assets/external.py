@@ -54,6 +54,9 @@ external_assets = [
         "collector", "raw_hcp__telemetry", "A row a device and sample, from the gateways.", {"ducklake", "parquet"}
     ),
     _written_by(
+        "collector", "raw_hcp__meter_readings", "What gateways read of revenue meters.", {"ducklake", "parquet"}
+    ),
+    _written_by(
         "collector",
         "core_hcp__telemetry_group_1min",
         "Telemetry by group and minute.",

@@ -33,7 +33,7 @@ DESCRIPTIONS = {
 
 
 @dg.asset(
-    group_name=GROUP, owners=OWNERS, kinds={"polars", "ducklake"}, deps=["raw_meter_readings"], partitions_def=DAILY_UTC,
+    group_name=GROUP, owners=OWNERS, kinds={"polars", "ducklake"}, deps=["raw_hcp__meter_readings"], partitions_def=DAILY_UTC,
     backfill_policy=dg.BackfillPolicy.single_run(), io_manager_key="lake",
 )  # fmt: skip
 def core_meter_5min(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:

@@ -251,7 +251,8 @@ def test_a_lying_miner_is_found_in_telemetry(world):
 @pytest.mark.parametrize("table", daemon_models.ALL, ids=lambda table: table.name)
 def test_each_daemon_table_s_rows_are_judged(table):
     good = {
-        pl.String: "x", pl.Int64: 1, pl.Int32: 1, pl.Int16: 1, pl.Float64: 1.5, table.model.columns.get("timestamp"): DAY,
+        pl.String: "x", pl.Int64: 1, pl.Int32: 1, pl.Int16: 1, pl.Float64: 1.5, pl.Boolean: True,
+        table.model.columns.get("timestamp"): DAY,
     }  # fmt: skip
     row = {name: good.get(kind, DAY) for name, kind in table.model.columns.items()}
     row |= {"stream": "power.rt_lmp"} if "stream" in row else {}

@@ -109,6 +109,20 @@ ALL = (
         ),
     ),
     _table(
+        "meter_readings",
+        "read_at",
+        Model(
+            {
+                "facility_id": pl.String, "read_at": INSTANT, "seq": pl.Int64, "power_kw": pl.Float64, "energy_mwh": pl.Float64,
+                "is_metered": pl.Boolean,
+            },
+            ("facility_id", "seq"),
+            nullable=frozenset({"energy_mwh"}),
+            bounds={"power_kw": (0.0, 2e6), "energy_mwh": (0.0, 1e12)},
+            rules={"a meter has a register": pl.col("energy_mwh").is_not_null() == pl.col("is_metered")},
+        ),
+    ),
+    _table(
         "facilities",
         "",
         Model(
