@@ -1,4 +1,4 @@
-"""What power costs: at the margin, for decisions, and settled, for accounts. Hedge, transmission and coincident peak.
+"""What power costs at the margin, for decisions; hedge, transmission and coincident peak. What it cost is `settlement.py`'s.
 
 A hedge changes what is settled, never what a megawatt-hour costs at the margin: what is not used is sold back at the
 real-time price (FACTS A). How peaks are chosen is pluggable, since the scheme is being replaced (FACTS §4, PUCT project
@@ -10,7 +10,7 @@ from datetime import datetime
 
 import polars as pl
 
-from hcp_pipelines.economics.bounds import ImplausibleValueError, check, checked_columns
+from hcp_pipelines.economics.bounds import ImplausibleValueError, check
 
 ERCOT_PEAKS_PER_YEAR = 4  # 4CP: June to September
 USD_PER_KW_YEAR = 65.0  # a transmission tariff as in OPTIMIZER §2; a setting
@@ -78,18 +78,18 @@ def peak_charge_usd(
 
 
 def with_hedges(intervals: pl.DataFrame, hedges: Sequence[tuple[datetime, datetime, float, float]]) -> pl.DataFrame:
-    """The frame with `hedge_mw` and `hedge_usd_per_mwh`, as `with_settled_cost` wants them; 0 where nothing is hedged.
+    """The frame with `hedge_mw` and `hedge_usd_per_mwh`, 0 where nothing is hedged.
 
     Hedges in force together add up, at their mean price weighted by MW.
 
     Args:
-        intervals: a row per interval with `interval_start_at`, aware UTC.
+        intervals: a row per interval with `start_at`, aware UTC.
         hedges: (start, end, MW, $/MWh) each, over [start, end), in any order.
 
     Raises:
         ImplausibleValueError: a hedge whose MW or price can't be, or that ends before it starts.
     """
-    at, mw, usd = pl.col("interval_start_at"), pl.lit(0.0), pl.lit(0.0)
+    at, mw, usd = pl.col("start_at"), pl.lit(0.0), pl.lit(0.0)
     for start, end, hedge_mw, price in hedges:
         check(mw=hedge_mw, price_usd_per_mwh=price)
         if not start < end:
@@ -97,30 +97,3 @@ def with_hedges(intervals: pl.DataFrame, hedges: Sequence[tuple[datetime, dateti
         held = pl.when(at.is_between(start, end, closed="left")).then(hedge_mw).otherwise(0.0)
         mw, usd = mw + held, usd + held * price
     return intervals.with_columns(hedge_mw=mw, hedge_usd_per_mwh=pl.when(mw > 0).then(usd / mw).otherwise(0.0))
-
-
-def with_settled_cost(intervals: pl.DataFrame, adders_usd_per_mwh: float = 0.0) -> pl.DataFrame:
-    """The frame with what each interval's power costs as settled, dollars.
-
-    `energy_usd` = MW · h · price; `adders_usd` = MW · h · adders; `hedge_usd` = hedged MW · h · (fixed price − price), what
-    the hedge costs beyond the market (negative where it pays); `cost_usd` is their sum. The peak charge is a year's
-    (`peak_charge_usd`), not an interval's.
-
-    Args:
-        intervals: a row per interval with `mw` (at the meter), `hours`, `price_usd_per_mwh` (settled), `hedge_mw` (0 for none)
-            and `hedge_usd_per_mwh` (the fixed price).
-        adders_usd_per_mwh: transmission and the like per MWh.
-
-    Raises:
-        ImplausibleValueError: a value is null, not a number or outside its limit.
-    """
-    check(adders_usd_per_mwh=adders_usd_per_mwh)
-    checked_columns(intervals, "mw", "hours", "price_usd_per_mwh")
-    fixed = {"hedge_mw": "mw", "hedge_usd_per_mwh": "price_usd_per_mwh"}
-    checked_columns(intervals.select(pl.col(name).alias(limit) for name, limit in fixed.items()), *fixed.values())
-    mwh, price, hours = pl.col("mw") * pl.col("hours"), pl.col("price_usd_per_mwh"), pl.col("hours")
-    return intervals.with_columns(
-        energy_usd=mwh * price,
-        adders_usd=mwh * adders_usd_per_mwh,
-        hedge_usd=pl.col("hedge_mw") * hours * (pl.col("hedge_usd_per_mwh") - price),
-    ).with_columns(cost_usd=pl.col("energy_usd") + pl.col("adders_usd") + pl.col("hedge_usd"))

@@ -3,9 +3,7 @@
 Dollars and $/MWh. What was promised, armed and delivered is in `policy.obligations`; here is what it is worth.
 """
 
-import polars as pl
-
-from hcp_pipelines.economics.bounds import check, checked_columns
+from hcp_pipelines.economics.bounds import check
 
 SHORTFALL_USD_PER_MWH = (
     15_000.0  # of promised load that is not there: three times the cap of 5,000 (OPTIMIZER §2, a setting)
@@ -70,20 +68,3 @@ def event_net_usd_per_mw(
     check(hours=hours, price_usd_per_mwh=energy_usd_per_mwh)
     check(price_usd_per_mwh=margin_usd_per_mwh)
     return hours * (energy_usd_per_mwh - margin_usd_per_mwh) - wake_usd_per_mw
-
-
-def with_reserve_revenue(hours: pl.DataFrame) -> pl.DataFrame:
-    """The frame with `reserve_usd`, what `reserve_revenue_usd` gives for each row of one hour.
-
-    Args:
-        hours: a row per hour and product with `mw` (promised), `sheddable_mw` and `capacity_usd_per_mw_h`.
-
-    Raises:
-        ImplausibleValueError: a value is null, not a number or outside its limit; a missing MCPC is not a price of 0.
-    """
-    checked_columns(hours, "mw", "capacity_usd_per_mw_h")
-    checked_columns(hours.select(mw="sheddable_mw"), "mw")
-    missing_mw = (pl.col("mw") - pl.col("sheddable_mw")).clip(lower_bound=0.0)
-    return hours.with_columns(
-        reserve_usd=pl.col("mw") * pl.col("capacity_usd_per_mw_h") - missing_mw * SHORTFALL_USD_PER_MWH
-    )

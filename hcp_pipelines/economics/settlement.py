@@ -57,7 +57,7 @@ def hedge_lines(prices: pl.DataFrame, hedges: Sequence[tuple[datetime, datetime,
         prices: a row an interval with `start_at` and `price_usd_per_mwh`.
         hedges: (start, end, MW, $/MWh) each, as `contract.with_hedges` wants them.
     """
-    held = with_hedges(prices.with_columns(interval_start_at="start_at"), hedges).filter(pl.col("hedge_mw") > 0)
+    held = with_hedges(prices, hedges).filter(pl.col("hedge_mw") > 0)
     price = pl.col("price_usd_per_mwh") - pl.col("hedge_usd_per_mwh")
     return _lines(held, "hedge", pl.col("hedge_mw") * INTERVAL_H, "MWh", price)
 

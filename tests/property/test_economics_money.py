@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
-from hcp_pipelines.economics import contract, gpu, mining, power, profitability, programmes, switching
+from hcp_pipelines.economics import contract, gpu, mining, power, profitability, programmes, settlement, switching
 from hcp_pipelines.economics.bounds import LIMITS, ImplausibleValueError, check, checked_columns
 from hcp_pipelines.feed.quality import BANDS, DEFAULT_CAP_USD_PER_MWH
 
@@ -91,26 +91,33 @@ def test_a_switch_costs_nothing_less_than_nothing_and_nothing_where_nothing_chan
 
 
 @few
-@given(mws, mws, hours, prices, prices, mws)
-def test_a_hedge_changes_what_is_settled_and_never_what_another_mwh_costs(mw, more_mw, h, price, fixed, hedged_mw):
-    def settled(load_mw, hedge_mw):
-        row = {"mw": load_mw, "hours": h, "price_usd_per_mwh": price, "hedge_mw": hedge_mw, "hedge_usd_per_mwh": fixed}
-        return contract.with_settled_cost(pl.DataFrame([row], schema=dict.fromkeys(row, pl.Float64)), 2.5)["cost_usd"][
-            0
-        ]
+@given(mws, mws, prices, prices, mws)
+def test_a_hedge_changes_what_is_settled_and_never_what_another_mwh_costs(mw, more_mw, price, fixed, hedged_mw):
+    hour = settlement.INTERVAL_H
 
-    marginal = contract.all_in_usd_per_mwh(price, 2.5) * more_mw * h
+    def settled(load_mw, hedge_mw):
+        metered = rows(start_at=NOON, energy_mwh=load_mw * hour, basis="", price_usd_per_mwh=price)
+        hedges = [(NOON, NOON + timedelta(hours=1), hedge_mw, fixed)]
+        lines = settlement.energy_lines(metered, 2.5), settlement.hedge_lines(metered, hedges)
+        return -sum(frame["usd"].sum() for frame in lines)
+
+    marginal = contract.all_in_usd_per_mwh(price, 2.5) * more_mw * hour
     for hedge_mw in (0.0, hedged_mw):
         assert math.isclose(
             settled(mw + more_mw, hedge_mw) - settled(mw, hedge_mw), marginal, rel_tol=1e-6, abs_tol=1e-3
         )
-    assert close(settled(mw, mw), mw * h * (fixed + 2.5))  # bought in full at the fixed price
+    assert close(settled(mw, mw), mw * hour * (fixed + 2.5))  # bought in full at the fixed price
+
+
+def rows(**columns):
+    """One row, with the instant as the lake has it."""
+    return pl.DataFrame([columns]).with_columns(pl.col("start_at").cast(settlement.INSTANT))
 
 
 def test_hedges_hold_over_half_open_windows_and_add_up_at_their_weighted_price():
     start = datetime(2025, 3, 9, 7, tzinfo=UTC)  # the night of the spring change
     hours = [start + timedelta(hours=n) for n in range(5)]
-    frame = pl.DataFrame({"interval_start_at": hours}, schema={"interval_start_at": pl.Datetime("us", "UTC")})
+    frame = pl.DataFrame({"start_at": hours}, schema={"start_at": pl.Datetime("us", "UTC")})
     hedged = contract.with_hedges(frame, [(hours[1], hours[3], 10.0, 40.0), (hours[2], hours[4], 30.0, 60.0)])
     assert hedged["hedge_mw"].to_list() == [0.0, 10.0, 40.0, 30.0, 0.0]
     assert hedged["hedge_usd_per_mwh"].to_list() == [0.0, 40.0, 55.0, 60.0, 0.0]
@@ -124,16 +131,19 @@ def test_a_certain_peak_costs_what_the_year_charges_for_it(probability, usd, pea
     one_peak = contract.peak_charge_usd([1.0], usd, peaks)
     assert close(adder * h, probability * one_peak)
     assert close(contract.peak_charge_usd([1.0] * peaks, usd, peaks), 1000 * usd)
+    of_an_hour = rows(start_at=NOON, energy_mwh=1.0, basis="", is_peak=True)
+    assert close(-settlement.peak_lines(of_an_hour, usd, peaks)["usd"].sum(), one_peak)
 
 
 @few
-@given(st.lists(st.tuples(mws, mws, st.floats(0, 5000)), min_size=1, max_size=5))
-def test_reserves_pay_what_is_on_and_columns_equal_scalars(rows):
-    frame = pl.DataFrame(rows, schema=["mw", "sheddable_mw", "capacity_usd_per_mw_h"], orient="row")
-    got = programmes.with_reserve_revenue(frame)["reserve_usd"]
-    for usd, (mw, sheddable, mcpc) in zip(got, rows, strict=True):
-        assert math.isclose(usd, programmes.reserve_revenue_usd(mw, sheddable, mcpc), rel_tol=1e-9, abs_tol=1e-6)
-        assert programmes.reserve_revenue_usd(min(mw, sheddable), sheddable, mcpc) >= 0
+@given(mws, mws, st.floats(0, 5000))
+def test_reserves_pay_what_is_on_and_lines_equal_scalars(mw, sheddable, mcpc):
+    missing, penalty = max(0.0, mw - sheddable), programmes.SHORTFALL_USD_PER_MWH
+    promised = rows(start_at=NOON, programme="ECRS", mw_h=mw, capacity_usd_per_mw_h=mcpc)
+    missed = rows(start_at=NOON, programme="ECRS", missed_mwh=missing, penalty_usd_per_mwh=penalty)
+    usd = settlement.reserve_lines(promised)["usd"][0] + settlement.penalty_lines(missed)["usd"][0]
+    assert math.isclose(usd, programmes.reserve_revenue_usd(mw, sheddable, mcpc), rel_tol=1e-9, abs_tol=1e-6)
+    assert programmes.reserve_revenue_usd(min(mw, sheddable), sheddable, mcpc) >= 0
 
 
 @few
@@ -149,6 +159,8 @@ def test_a_reserve_is_offered_at_what_it_forgoes(margin, deployed):
 @given(mws, mws, hours, st.floats(0, 5000), mws)
 def test_an_event_pays_for_what_went_down_and_no_more_than_agreed(baseline, metered, h, rate, most):
     usd = programmes.demand_response_revenue_usd(baseline, metered, h, rate, most)
+    event = {"hours": h, "baseline_mw": baseline, "metered_mw": metered, "mw": most, "energy_usd_per_mwh": rate}
+    assert close(settlement.response_lines(rows(start_at=NOON, programme="DR", **event))["usd"][0], usd)
     assert 0 <= usd <= most * h * rate
     if metered >= baseline:
         assert usd == 0

@@ -3,7 +3,7 @@
 Inputs are frames by 15-minute interval; formulas are `economics.settlement`'s. What a switch was worth is in `switch_value.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -189,9 +189,3 @@ def index_values(day: Day, gpu_type: str) -> Floats:
         values = day.intervals.join(of_type, on="start_at", how="left", maintain_order="left")["rate_usd_per_gpu_hour"]
     found: Floats = values.cast(pl.Float64).fill_null(np.nan).to_numpy()
     return found
-
-
-def totals(lines: pl.DataFrame) -> Mapping[str, object]:
-    """Dollars by kind, each once, those that are known."""
-    by_kind = lines.group_by("kind").agg(pl.col("usd").sum())
-    return dict(by_kind.sort("kind").iter_rows())

@@ -1,8 +1,9 @@
 """Days of a facility, settled: the lines, what each switch was worth beside what was expected of it, and the day's facts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache, partial
 from typing import Any
 
 import polars as pl
@@ -12,7 +13,7 @@ from hcp_pipelines.economics.settlement import INSTANT, INTERVAL_H, MONEY, as_mo
 from hcp_pipelines.fleet.settled_site import settled_site
 from hcp_pipelines.optimizer.backtest.replay.moves import Walk
 from hcp_pipelines.optimizer.settlement.day import Day, settle, settle_stayed
-from hcp_pipelines.optimizer.settlement.inputs import Facility, booked, day_of
+from hcp_pipelines.optimizer.settlement.inputs import Facility, Market, booked, day_of
 from hcp_pipelines.optimizer.settlement.spells import Spells, spells
 from hcp_pipelines.optimizer.settlement.switch_value import VALUE, switch_values
 from hcp_pipelines.orchestration.history.reading import Reader, reading
@@ -63,7 +64,8 @@ def settle_days(connection: Connection, settings: Settings, window: Window, now:
         raise ConfigError(f"{window[0]:%Y-%m-%d} has not begun: it is {now:%Y-%m-%dT%H:%MZ} on the platform's clock")
     with reading(settings) as reader:
         names = [row[0] for row in connection.execute("select id from facilities order by id").fetchall()]
-        return [day for name in names for day in facility_days(reader, connection, name, days)]
+        market = cache(partial(read_market, reader))
+        return [day for name in names for day in facility_days(reader, connection, name, days, market)]
 
 
 def days_of(window: Window, now: datetime) -> list[Window]:
@@ -75,14 +77,18 @@ def days_of(window: Window, now: datetime) -> list[Window]:
 
 
 def facility_days(
-    reader: Reader, connection: Connection, facility_id: str, days: Sequence[Window]
+    reader: Reader,
+    connection: Connection,
+    facility_id: str,
+    days: Sequence[Window],
+    market_of: Callable[[Window], Market],
 ) -> Iterator[SettledDay]:
     """The days of one facility."""
     for generation, chosen in generations(reader, facility_id, days):
         window = chosen[0][0], chosen[-1][1]
         recorded = read_recorded(reader, connection, facility_id, generation, window[1])
         facility, owed = settled_site(recorded.inventory), read_owed(connection, facility_id, window)
-        market, walk = read_market(reader, window), walk_of(recorded, facility)
+        market, walk = market_of(window), walk_of(recorded, facility)
         for span, done in zip(chosen, spells(walk, chosen), strict=True):
             day = day_of(facility, market, owed, read_metered(reader, facility_id, span), span)
             yield _settled(recorded, day, done, walk.unnamed)
