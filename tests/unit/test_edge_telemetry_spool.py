@@ -1,5 +1,7 @@
 """The gateway's spool: what is in it survives deaths and torn ends, numbers never repeat, and it stays within its bound."""
 
+import errno
+
 import pytest
 
 from hcp_pipelines.edge.telemetry import spool as spool_module
@@ -100,6 +102,21 @@ def test_a_disk_that_takes_nothing_costs_the_samples_and_no_more(tmp_path, monke
     assert spool.shed == 4
     spool.append(PAYLOAD, 0.0)
     assert seqs(spool) == [4]
+
+
+def test_a_file_that_can_not_be_opened_costs_one_sample_not_what_is_kept(tmp_path, monkeypatch):
+    spool = filled(tmp_path, 60)
+
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as busy:
+        busy.setattr(Segment, "append", refuse)
+        spool.append(PAYLOAD, 0.0)
+    assert spool.shed == 1
+    assert seqs(spool) == list(range(60))
+    spool.append(PAYLOAD, 0.0)
+    assert seqs(spool)[-1] == 61
 
 
 def test_only_what_waits_is_synced(tmp_path, monkeypatch):

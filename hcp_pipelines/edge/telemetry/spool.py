@@ -6,6 +6,7 @@ disk is nearly full, the oldest file is given up. Belongs to one thread.
 """
 
 import contextlib
+import errno
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hcp_pipelines.edge.telemetry.segments import SUFFIX, Segment
 SEGMENT_BYTES = 8 * 2**20
 SEGMENTS_MIN = 8  # a small spool has shorter files: giving one up must not give up all
 SYNC_AFTER_S = 10.0
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Spool:
@@ -35,14 +37,17 @@ class Spool:
         return sum(segment.size for segment in self._segments)
 
     def append(self, payload: bytes, now_s: float) -> None:
-        """Keep what has `next_seq` as its number; without room for it, the oldest go, and in the end it goes itself."""
+        """Keep what has `next_seq` as its number; without room for it, the oldest go, and in the end it goes itself.
+
+        Where it can't be written for another reason (no file may be opened, the disk fails), it alone is given up.
+        """
         seq, self.next_seq = self.next_seq, self.next_seq + 1
         self._make_room(len(payload))
         while True:
             try:
                 self._current(seq).append(seq, payload, now_s)
-            except OSError:
-                if not self._shed_oldest():
+            except OSError as error:
+                if error.errno not in NO_ROOM or not self._shed_oldest():
                     self.shed += 1
                     return
             else:
