@@ -69,6 +69,10 @@ soak: setup ## Process chaos on a platform of its own (make soak MINUTES=10 SEED
 soak-deterministic: setup ## Allocators and gateways on virtual time (STEPS=1000000 SEED=1)
 	@$(PY) -m tests.faults --steps $(or $(STEPS),1000000) --seed $(or $(SEED),1) $(ARGS)
 
+.PHONY: scale-out
+scale-out: setup ## Postgres, lake and runs elsewhere: what that costs (RUNS=8)
+	@$(PY) -m tests.scale_out --runs $(or $(RUNS),8) $(ARGS)
+
 .PHONY: docs
 docs: setup ## Regenerate what is derived from the code (settings and command pages, wire code)
 	@$(PY) -m tests.regenerate_docs

@@ -30,6 +30,10 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         default=None, description="An external Postgres (superuser or createdb+createrole URL); embedded if unset."
     )
+    database_url_file: Path | None = Field(default=None, description="A file whose content is that URL.")
+    secrets_dir: Path | None = Field(
+        default=None, description="The roles' passwords, a file each.  Default: secrets of the state directory."
+    )
     world: str = Field(default="sim", description="sim, replay:DIR, or real.")
     world_map: str = Field(default="", description="Settlement points to read as others in replay: HB_WEST=HB_HUBAVG,…")
     recorded_dir: Path | None = Field(
@@ -45,6 +49,23 @@ class Settings(BaseSettings):
         default="info", description="Least severe level that is logged."
     )
     otlp_endpoint: str | None = Field(default=None, description="Export traces there; none are exported if unset.")
+    status_listen: str = Field(
+        default="127.0.0.1:0",
+        pattern=r"^[^\s:]+:[0-9]{1,5}$",
+        description="Where a daemon answers /metrics and /healthz; a port of its own where each has a machine or a container.",
+    )
+    executor: Literal["in_process", "celery", "k8s"] = Field(
+        default="in_process",
+        description="Where Dagster's runs execute, but the tick's: here, by Celery workers, as Kubernetes jobs.",
+    )
+    celery_broker_file: Path | None = Field(
+        default=None,
+        description="A file whose content is the URL of Celery's broker.  Default: tables in Dagster's database.",
+    )
+    k8s_run_file: Path | None = Field(
+        default=None,
+        description="YAML: the configuration of dagster-k8s's K8sRunLauncher (image, namespace, account…).",
+    )
     dagster_port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI (loopback).")
     edge_tls: bool = Field(
         default=False, description="Gateways listen on loopback TCP with mutual TLS instead of unix sockets."
@@ -125,6 +146,18 @@ class Settings(BaseSettings):
             return {"clock_speed": 1.0} | values
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _url_from_its_file(cls, values: Any) -> Any:
+        """What the file holds, where the URL itself is not given."""
+        path = values.get("database_url_file") if isinstance(values, dict) else None
+        if not path or values.get("database_url"):
+            return values
+        try:
+            return values | {"database_url": Path(path).read_text().strip()}
+        except OSError as error:
+            raise ConfigError(f"HCP_DATABASE_URL_FILE={path}: {error.strerror}") from None
+
     @field_validator("clock_speed")
     @classmethod
     def _real_time_is_real(cls, value: float, info: ValidationInfo) -> float:
@@ -168,7 +201,8 @@ class Settings(BaseSettings):
 # Set by the supervisor for its children, not by people; they are not in the tree above.
 INTERNAL_NAMES = frozenset(
     """
-    HCP_PROCESS_NAME HCP_DAGSTER_POSTGRES_URL HCP_LAKE_ATTACH HCP_LAKE_DATA_PATH HCP_LAKE_STORE_SCOPE HCP_LAKE_STORE_REGION
+    HCP_PROCESS_NAME HCP_DAGSTER_POSTGRES_URL HCP_CELERY_BROKER HCP_CELERY_RESULTS
+    HCP_LAKE_ATTACH HCP_LAKE_DATA_PATH HCP_LAKE_STORE_SCOPE HCP_LAKE_STORE_REGION
     HCP_LAKE_STORE_ENDPOINT HCP_LAKE_STORE_URL_STYLE HCP_LAKE_STORE_USE_SSL HCP_LAKE_STORE_CA_FILE
     """.split()  # noqa: SIM905 - a list of names
 )

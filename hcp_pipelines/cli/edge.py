@@ -85,6 +85,24 @@ def release(
     tell(send_orders(settings_of(context, own_state_dir), operator, reason, facilities, release=True), as_json=as_json)
 
 
+@edge.command("assign")
+@click.argument("gateway")
+@click.argument("address", metavar="HOST:PORT")
+@click.argument("facilities", nargs=-1, required=True)
+@state_dir_option
+@click.pass_context
+def assign(
+    context: click.Context, gateway: str, address: str, facilities: tuple[str, ...], own_state_dir: Path | None
+) -> None:
+    """Have GATEWAY, at HOST:PORT, serve FACILITIES, and print the file that it runs by; again after a facility file changed."""
+    import yaml
+
+    from hcp_pipelines.supervisor.elsewhere import assign_gateway
+
+    document = assign_gateway(settings_of(context, own_state_dir), gateway, address, facilities)
+    click.echo(yaml.safe_dump(document, sort_keys=False), nl=False)
+
+
 def register(group: click.Group) -> None:
     """Add the commands."""
     group.add_command(edge)

@@ -17,6 +17,7 @@ from hcp_pipelines.settings import Settings
 COMMANDS = {
     "lifecycle": ("up", "down"),
     "inspect": ("status", "doctor", "policy"),
+    "elsewhere": ("prepare", "run", "exec", "healthy"),
     "sql": ("sql",),
     "facility": ("facility",),
     "discover": ("discover",),
@@ -27,6 +28,7 @@ COMMANDS = {
     "explain": ("explain",),
     "observed": ("observed",),
     "settle": ("settle",),
+    "report": ("report",),
     "locks": ("lock", "unlock", "release", "approve"),
     "directives": ("directives",),
     "grid": ("grid",),

@@ -12,9 +12,17 @@ from typing import Any
 
 import yaml
 
+from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.orchestration import probes
 from hcp_pipelines.orchestration.dbt_project import ensure_manifest, lake_environment
 from hcp_pipelines.orchestration.sockets import socket_path
+from hcp_pipelines.orchestration.spreading import (
+    QUEUE,
+    RUN_SERVER,
+    celery_environment,
+    make_broker_tables,
+    run_launcher,
+)
 from hcp_pipelines.settings import Settings, child_environment
 from hcp_pipelines.storage.postgres import sqlalchemy_url
 
@@ -23,7 +31,7 @@ LOCATIONS = ("control", "analytics")
 WEBSERVER = "dagster-webserver"
 WEBSERVER_MODULE = "hcp_pipelines.orchestration.webserver"
 DAEMON = "dagster-daemon"
-RUN_SERVER = "run-server"
+CELERY_WORKER = "celery-worker"
 LAUNCHER = "tick-launcher"
 
 
@@ -49,7 +57,8 @@ def code_server_name(location: str) -> str:
 
 
 def prepare(settings: Settings) -> Path:
-    """Write the instance's files and parse the dbt project where needed; DAGSTER_HOME."""
+    """Write the instance's files, parse the dbt project and make the broker's tables where needed; DAGSTER_HOME."""
+    make_broker_tables(settings)
     written = write_instance(settings)
     ensure_manifest(settings, lake_environment(settings))
     return written.parent
@@ -83,11 +92,7 @@ def instance_document(settings: Settings) -> dict[str, Any]:
     """The content of dagster.yaml."""
     return {
         "storage": {"postgres": {"postgres_url": {"env": "HCP_DAGSTER_POSTGRES_URL"}}},
-        "run_launcher": {
-            "module": "hcp_pipelines.orchestration.run_launcher",
-            "class": "WarmRunLauncher",
-            "config": {"socket": str(socket_path(settings, RUN_SERVER))},
-        },
+        "run_launcher": run_launcher(settings),
         "run_coordinator": {
             "module": "hcp_pipelines.orchestration.coordinator",
             "class": "TickFirstCoordinator",
@@ -151,11 +156,29 @@ def process_commands(settings: Settings, locations: Sequence[str] = LOCATIONS) -
     ]
 
 
+def celery_worker(settings: Settings, name: str = CELERY_WORKER, runs: int = 1) -> DagsterProcess:
+    """A worker that takes `runs` at once, each in a process of its own that ends with it.
+
+    Raises:
+        ConfigError: the platform's runs don't go to workers.
+    """
+    if settings.executor != "celery":
+        raise ConfigError(f"HCP_EXECUTOR={settings.executor}: a worker takes runs only with HCP_EXECUTOR=celery")
+    argv = (
+        *(sys.executable, "-m", "celery", "-A", "hcp_pipelines.orchestration.celery_app", "worker"),
+        *("-Q", QUEUE, "-n", f"{name}@%h", "--concurrency", str(runs), "--max-tasks-per-child", "1"),
+        *("--prefetch-multiplier", "1", "--loglevel", "info", "--without-gossip", "--without-mingle"),
+    )
+    env = environment(settings) | {"HCP_PROCESS_NAME": name}
+    return DagsterProcess(name, argv, env, after=("postgres",), probe=probes.broker(env["HCP_CELERY_BROKER"]))
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """The environment of every Dagster process, run workers included."""
     return child_environment(
         settings,
         **lake_environment(settings),
+        **celery_environment(settings),
         DAGSTER_HOME=str(home(settings)),
         HCP_DAGSTER_POSTGRES_URL=storage_url(settings),
         PYTHONPATH=str(ROOT),

@@ -114,3 +114,19 @@ def daemon(port: int) -> Probe:
         return f"not healthy: {', '.join(unwell)}" if unwell else ""
 
     return probe
+
+
+def broker(url: str) -> Probe:
+    """Celery's broker answers; whether the worker takes runs, only a run shows."""
+
+    async def probe(_client: httpx.AsyncClient) -> str:
+        from kombu import Connection
+
+        try:
+            with Connection(url) as connection:
+                connection.ensure_connection(max_retries=1, timeout=TIMEOUT_S)
+        except Exception as error:  # noqa: BLE001 - each broker has errors of its own
+            return f"the broker does not answer: {type(error).__name__}"
+        return ""
+
+    return probe

@@ -1,4 +1,4 @@
-"""/metrics and /healthz on loopback: a few lines of asyncio, since a web framework costs more memory than they do."""
+"""/metrics and /healthz: a few lines of asyncio, since a web framework costs more memory than they do."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
+from hcp_pipelines.domain.errors import ConfigError
+
+EVERYWHERE = ("0.0.0.0", "*")  # noqa: S104 - listened on only where a setting says so
 REQUEST_MAX_BYTES = 8192
 REQUEST_WITHIN_S = 5.0
 
@@ -16,15 +19,25 @@ Health = Callable[[], dict[str, str]]
 class StatusServer:
     """Answers GET /metrics and GET /healthz; `health` gives the reasons why the process is unwell."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: Health, listen: str = "127.0.0.1:0") -> None:
         self._health = health
+        self._host, _, self._port = listen.rpartition(":")
         self._server: asyncio.Server | None = None
 
     async def start(self) -> str:
-        """Listen on a free loopback port; the base URL."""
-        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0, limit=REQUEST_MAX_BYTES)
+        """Listen; the base URL for this machine.
+
+        Raises:
+            ConfigError: the address is taken, or not this machine's.
+        """
+        try:
+            self._server = await asyncio.start_server(
+                self._answer, self._host, int(self._port), limit=REQUEST_MAX_BYTES
+            )
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"HCP_STATUS_LISTEN={self._host}:{self._port}: {error}") from error
         port = self._server.sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}"
+        return f"http://{'127.0.0.1' if self._host in EVERYWHERE else self._host}:{port}"
 
     async def stop(self) -> None:
         """Stop listening."""

@@ -88,7 +88,7 @@ async def _run(context: ProcessContext, body: Body) -> None:
         from hcp_pipelines.runtime.tracing import configure_tracing
 
         configure_tracing(context.name, context.settings.otlp_endpoint)
-    server = StatusServer(lambda: context.health)
+    server = StatusServer(lambda: context.health, context.settings.status_listen)
     context.status_url = await server.start()
     work = asyncio.ensure_future(body(context))
     stopped = asyncio.create_task(context.stop.wait())

@@ -12,7 +12,7 @@ from hcp_pipelines.storage.roles import Role
 
 def secrets_dir(settings: Settings) -> Path:
     """The folder of the password files, created with mode 0700."""
-    folder = settings.at("secrets")
+    folder = settings.secrets_dir or settings.at("secrets")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 

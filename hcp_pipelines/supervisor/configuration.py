@@ -28,7 +28,7 @@ from hcp_pipelines.supervisor.processes import ROOT, gateway_names
 
 MakeAnchor = Callable[[datetime | None], Anchor]
 
-_REGISTER_GATEWAY = """
+REGISTER_GATEWAY = """
     insert into gateway_endpoints (facility_id, address, gateway) values (%s, %s, %s)
     on conflict (facility_id) do update set address = excluded.address, gateway = excluded.gateway, updated_at = now()"""
 
@@ -66,7 +66,7 @@ def configure(settings: Settings, make_anchor: MakeAnchor) -> Configuration:
         addresses = {name: gateway_address(settings, name) for name in spread}
         for name, own in spread.items():
             for inventory in own:
-                connection.execute(_REGISTER_GATEWAY, (inventory.facility_id, addresses[name], name))
+                connection.execute(REGISTER_GATEWAY, (inventory.facility_id, addresses[name], name))
     if settings.world != "real":
         make_anchor(_write_world(settings, inventories))
     else:
@@ -151,10 +151,20 @@ def _write_world(settings: Settings, inventories: list[FacilityInventory]) -> da
 def _write_gateway(
     settings: Settings, name: str, address: str, inventories: list[FacilityInventory], portfolio_mw: float
 ) -> None:
-    site: dict[str, object] = {
+    site = gateway_document(settings, name, address, inventories, portfolio_mw)
+    if settings.edge_tls:
+        site["tls"] = gateway_tls(settings)
+    _write_yaml(settings, ("edge", f"{name}.yaml"), site)
+
+
+def gateway_document(
+    settings: Settings, name: str, listen: str, inventories: list[FacilityInventory], portfolio_mw: float
+) -> dict[str, object]:
+    """A gateway's file (docs/edge-site-file.md), but for its certificates."""
+    return {
         "version": 1,
         "gateway": name,
-        "listen": address,
+        "listen": listen,
         "state_dir": str(settings.at("edge")),
         "simulated": settings.world != "real",
         "anchor": str(settings.at("run", "clock.json")) if settings.world != "real" else None,
@@ -165,9 +175,6 @@ def _write_gateway(
             for i in inventories
         ],
     }
-    if settings.edge_tls:
-        site["tls"] = gateway_tls(settings)
-    _write_yaml(settings, ("edge", f"{name}.yaml"), site)
 
 
 def _driver_defaults(settings: Settings, inventories: list[FacilityInventory]) -> dict[str, dict[str, object]]:

@@ -43,6 +43,12 @@ def gateway_tls(settings: Settings) -> dict[str, str]:
     for role in ROLES:  # an authority of before may have signed for fewer
         if (folder / "ca.key").exists() and not (folder / f"{role}.crt").exists():
             issue(folder, role, role=role, days=LEAF_DAYS)
+    return gateway_files(settings)
+
+
+def gateway_files(settings: Settings) -> dict[str, str]:
+    """Where a gateway's certificate, its key, and the authority of its clients are."""
+    folder = settings.tls_dir or settings.at("tls")
     named = {"certificate": f"{GATEWAY}.crt", "key": f"{GATEWAY}.key", "clients_ca": "ca.crt"}
     return {key: str(folder / name) for key, name in named.items()}
 

@@ -1,8 +1,11 @@
 """The platform's parts elsewhere: somebody else's PostgreSQL over TCP, the lake's files in an S3-compatible store."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,11 +16,14 @@ import pytest
 from hcp_pipelines.domain.errors import ConfigError, StorageError
 from hcp_pipelines.orchestration import instance
 from hcp_pipelines.orchestration.dbt_project import PROJECT, dbt_executable, target_name
+from hcp_pipelines.orchestration.spreading import make_broker_tables
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import lake, object_store
 from hcp_pipelines.storage.bootstrap import bootstrap
 from hcp_pipelines.storage.query import run_select
 from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.storage.secrets import password
+from hcp_pipelines.supervisor.processes import ROOT
 from tests.support.object_store import BUCKET, KEY_ID, SECRET, objects
 from tests.support.object_store import object_store as running_store
 from tests.support.site_postgres import QUOTED, SUPERUSER, site_postgres
@@ -108,3 +114,57 @@ def test_dbt_reaches_the_lake_there_and_logs_no_secret(site, tmp_path):
     done = subprocess.run([*argv, *folders], env=env, capture_output=True, text=True)
     assert "1000" in done.stdout, done.stdout[-2000:]
     assert SECRET not in done.stdout + done.stderr + (tmp_path / "logs" / "dbt.log").read_text()
+
+
+@pytest.fixture
+def workers(site, tmp_path):
+    """Two Celery workers as `hcp run celery-worker` starts them, and the environment of whoever sends them runs."""
+    settings = site.settings.model_copy(update={"executor": "celery"})
+    instance.write_instance(settings)
+    make_broker_tables(settings)
+    started = {}
+    for name in ("worker-1", "worker-2"):
+        command = instance.celery_worker(settings, name)
+        with (tmp_path / name).open("wb") as log:
+            started[name] = subprocess.Popen(command.argv, env=command.env, cwd=ROOT, stdout=log, stderr=log)
+    try:
+        for name, process in started.items():
+            wait_for_text(tmp_path / name, "ready.", process)
+        yield SimpleNamespace(env=instance.environment(settings), logs=[tmp_path / name for name in started])
+    finally:
+        for process in started.values():
+            process.send_signal(signal.SIGQUIT)  # what it works on is done
+        for process in started.values():
+            process.wait(30)
+
+
+def wait_for_text(path, text, process):
+    deadline = time.monotonic() + 60
+    while text not in path.read_text():
+        assert process.poll() is None, path.read_text()[-2000:]
+        assert time.monotonic() < deadline, path.read_text()[-2000:]
+        time.sleep(0.1)
+
+
+@pytest.mark.platform
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # kombu's own
+def test_two_workers_share_the_runs_of_an_analytics_job(site, workers):
+    """The broker is a table of Dagster's database here; the lake that the runs look after is in the store."""
+    argv = [
+        sys.executable,
+        "-m",
+        "tests.support.send_runs",
+        "tests.support.spread_location",
+        "lake_maintenance_job",
+        "3",
+    ]
+    done = subprocess.run(argv, cwd=ROOT, env=workers.env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout)
+    assert [run["status"] for run in told["runs"]] == ["SUCCESS"] * 3
+    assert [run["tags"]["hcp/worker"] for run in told["runs"]] == ["elsewhere"] * 3
+    assert told["health"] == ["SUCCESS"] * 3
+    taken = [path.read_text().count("Task execute_job") for path in workers.logs]
+    assert min(taken) >= 1, taken
+    written = site.settings.at("dagster", "dagster.yaml").read_text() + "".join(p.read_text() for p in workers.logs)
+    assert password(site.settings, Role.DAGSTER) not in written
