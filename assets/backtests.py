@@ -5,9 +5,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from assets.daily import plain_schema
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.optimizer.backtest.finished import Finished
-from hcp_pipelines.optimizer.backtest.record import BACKTESTS, REPLAYS, Run, store
+from hcp_pipelines.optimizer.backtest.record import BACKTESTS, REPLAYS, SCHEMA, Run, store
 from hcp_pipelines.orchestration.backtesting import Asked, instant, markdown, run_backtest, write_page
 from hcp_pipelines.orchestration.replaying import AskedReplay, run_replay
 from hcp_pipelines.orchestration.resources import Platform
@@ -30,7 +31,12 @@ class BacktestConfig(dg.Config):
     efficiencies_j_per_th: list[float] = Field(default_factory=list)
 
 
-@dg.asset(group_name=GROUP, owners=["team:decisions"], kinds={"python", "plotly", "ducklake"})
+@dg.asset(
+    group_name=GROUP,
+    owners=["team:decisions"],
+    kinds={"python", "plotly", "ducklake"},
+    metadata=plain_schema(SCHEMA),
+)
 def raw_hcp__backtests(
     context: dg.AssetExecutionContext, config: BacktestConfig, platform: Platform
 ) -> dg.MaterializeResult[Any]:
@@ -56,6 +62,7 @@ class ReplayConfig(dg.Config):
     owners=["team:decisions"],
     kinds={"python", "plotly", "ducklake"},
     deps=["raw_hcp__price_ticks", "raw_hcp__switch_journal", "core_hcp__policies"],
+    metadata=plain_schema(SCHEMA),
 )
 def raw_hcp__replays(
     context: dg.AssetExecutionContext, config: ReplayConfig, platform: Platform

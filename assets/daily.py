@@ -1,16 +1,21 @@
 """What assets by UTC day have in common: the partitions, retries, and how those are made that are fetched from a source."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from hcp_pipelines.orchestration.history.joined import MADE
+from hcp_pipelines.orchestration.history.model import Model
 from hcp_pipelines.orchestration.history.tables import HistoryTable
+from hcp_pipelines.orchestration.io_managers import table_of
 
 DAILY_UTC = dg.DailyPartitionsDefinition(start_date="2024-01-01", timezone="UTC")
 RETRY = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 FETCHED = "hcp/fetched"  # the tag of what can be fetched again: backfills and the gap sensor go by it
 SOURCE = "hcp/source"
+COLUMNS = "dagster/column_schema"
 
 
 def fetched(
@@ -27,7 +32,7 @@ def fetched(
         pool=table.source,
         retry_policy=RETRY,
         tags={FETCHED: "", SOURCE: table.source},
-        metadata={"dagster/column_schema": column_schema(table)},
+        metadata={COLUMNS: column_schema(table.model, table.key)},
         deps=deps,
     )
 
@@ -36,26 +41,31 @@ def joined(
     group: str, deps: Sequence[dg.AssetsDefinition | str]
 ) -> Callable[[Callable[..., pl.DataFrame]], dg.AssetsDefinition]:
     """An asset made of what is in the lake already, by days: one run a range, a re-run replaces."""
-    return dg.asset(
-        group_name=group,
-        partitions_def=DAILY_UTC,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        io_manager_key="lake",
-        kinds={"polars", "ducklake"},
-        owners=["team:market-data"],
-        deps=deps,
-    )
+
+    def made(function: Callable[..., pl.DataFrame]) -> dg.AssetsDefinition:
+        model = MADE[table_of(dg.AssetKey(function.__name__))]
+        return dg.asset(
+            group_name=group,
+            partitions_def=DAILY_UTC,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            io_manager_key="lake",
+            kinds={"polars", "ducklake"},
+            owners=["team:market-data"],
+            metadata={COLUMNS: column_schema(model, model.unique)},
+            deps=deps,
+        )(function)
+
+    return made
 
 
-def column_schema(table: HistoryTable) -> dg.TableSchema:
-    """The columns as the UI shows them."""
-    model = table.model
+def column_schema(model: Model, key: Sequence[str]) -> dg.TableSchema:
+    """A model's columns as the UI shows them."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
                 name,
                 str(kind),
-                description="; ".join(_said(table, name)) or None,
+                description="; ".join(_said(model, key, name)) or None,
                 constraints=dg.TableColumnConstraints(nullable=name in model.nullable),
             )
             for name, kind in model.columns.items()
@@ -63,9 +73,14 @@ def column_schema(table: HistoryTable) -> dg.TableSchema:
     )
 
 
-def _said(table: HistoryTable, column: str) -> list[str]:
-    said = ["key"] if column in table.key else []
-    if column in table.model.bounds:
-        low, high = table.model.bounds[column]
+def plain_schema(columns: Mapping[str, Any]) -> dict[str, dg.TableSchema]:
+    """Metadata of an asset whose table has these columns, of polars' types."""
+    return {COLUMNS: dg.TableSchema([dg.TableColumn(name, str(kind)) for name, kind in columns.items()])}
+
+
+def _said(model: Model, key: Sequence[str], column: str) -> list[str]:
+    said = ["key"] if column in key else []
+    if column in model.bounds:
+        low, high = model.bounds[column]
         said.append(f"{low:g} to {high:g}")
     return said

@@ -5,9 +5,17 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from assets.daily import DAILY_UTC
-from hcp_pipelines.orchestration.consensus import bitcoin_of_day
-from hcp_pipelines.orchestration.forecasting import DayForecast, coincident_peaks, forecast_scores, price_quantiles
+from assets.daily import DAILY_UTC, plain_schema
+from hcp_pipelines.forecasting.power_forecast import empty_table
+from hcp_pipelines.forecasting.quantile_scores import empty_scores
+from hcp_pipelines.orchestration.consensus import CONSENSUS, bitcoin_of_day
+from hcp_pipelines.orchestration.forecasting import (
+    PEAKS,
+    DayForecast,
+    coincident_peaks,
+    forecast_scores,
+    price_quantiles,
+)
 from hcp_pipelines.orchestration.io_managers import PARTITION_COLUMN, shown
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.watching import judge_forecasts
@@ -19,7 +27,7 @@ PRICES = ["raw_ercot__rt_spp", "raw_ercot__da_spp", "raw_hcp__price_ticks"]
 
 @dg.asset(
     group_name=GROUP, owners=OWNERS, partitions_def=DAILY_UTC, io_manager_key="lake", deps=PRICES, pool=GROUP,
-    kinds={"sklearn", "polars", "ducklake"}, metadata={PARTITION_COLUMN: "issued_at"},
+    kinds={"sklearn", "polars", "ducklake"}, metadata={PARTITION_COLUMN: "issued_at", **plain_schema(empty_table().schema)},
 )  # fmt: skip
 def core_power__price_quantiles(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
     """Quantiles of the power price, $/MWh: one row a settlement point, hour asked and hour of the 48 from it on."""
@@ -28,7 +36,7 @@ def core_power__price_quantiles(context: dg.AssetExecutionContext, platform: Pla
 
 @dg.asset(
     group_name=GROUP, owners=OWNERS, partitions_def=DAILY_UTC, io_manager_key="lake", pool=GROUP,
-    kinds={"sklearn", "polars", "ducklake"},
+    kinds={"sklearn", "polars", "ducklake"}, metadata=plain_schema(PEAKS),
 )  # fmt: skip
 def core_power__coincident_peak_probability(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
     """Probability that an hour is its month's peak of demand, as of the day before and of its beginning: one row an hour."""
@@ -37,7 +45,7 @@ def core_power__coincident_peak_probability(context: dg.AssetExecutionContext, p
 
 @dg.asset(
     group_name=GROUP, owners=OWNERS, partitions_def=DAILY_UTC, io_manager_key="lake", deps=["raw_hcp__price_ticks"],
-    kinds={"polars", "ducklake"},
+    kinds={"polars", "ducklake"}, metadata=plain_schema(CONSENSUS),
 )  # fmt: skip
 def core_bitcoin__consensus(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
     """Bitcoin's price over the exchanges that are fresh and agree, USD: one row every five minutes, null with its reason."""
@@ -51,7 +59,7 @@ def core_bitcoin__consensus(context: dg.AssetExecutionContext, platform: Platfor
 @dg.asset(
     group_name=GROUP, owners=OWNERS, partitions_def=DAILY_UTC, io_manager_key="lake", pool=GROUP, kinds={"polars", "ducklake"},
     deps=[dg.AssetDep(core_power__price_quantiles, partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-2))],
-    metadata={PARTITION_COLUMN: "day_start_at"},
+    metadata={PARTITION_COLUMN: "day_start_at", **plain_schema(empty_scores().schema)},
 )  # fmt: skip
 def core_power__forecast_scores(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
     """Pinball loss, coverage and MAE beside the baselines' of a day's hours: one row a settlement point, method and horizon."""

@@ -7,17 +7,17 @@ import dagster as dg
 import polars as pl
 
 from assets.checks import WARN, told
-from assets.daily import DAILY_UTC
+from assets.daily import DAILY_UTC, plain_schema
 from hcp_pipelines.orchestration.alerts import record_alert
 from hcp_pipelines.orchestration.history.publish import Run
 from hcp_pipelines.orchestration.history.reading import reading
 from hcp_pipelines.orchestration.io_managers import shown
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.settlement import regret
-from hcp_pipelines.orchestration.settlement.days import settle_days
+from hcp_pipelines.orchestration.settlement.days import SWITCHES, settle_days
 from hcp_pipelines.orchestration.settlement.history import fill
-from hcp_pipelines.orchestration.settlement.metering import energy_of_days
-from hcp_pipelines.orchestration.settlement.publish import Published, publish
+from hcp_pipelines.orchestration.settlement.metering import TABLE, energy_of_days
+from hcp_pipelines.orchestration.settlement.publish import SETTLEMENT, Published, publish
 from hcp_pipelines.orchestration.settlement.watch import is_whole, read_regrets
 
 GROUP, OWNERS = "settlement", ["team:market-data"]
@@ -30,11 +30,12 @@ DESCRIPTIONS = {
     "core_hcp__switch_value": "What each switch was worth as settled, beside what was expected of it: one row a switch.",
     "core_hcp__regret": "What perfect foresight would have earned on the day beyond what was earned: one row a facility and day.",
 }
+SCHEMAS = {"core_hcp__settlement": SETTLEMENT, "core_hcp__switch_value": SWITCHES, "core_hcp__regret": regret.REGRET}
 
 
 @dg.asset(
     group_name=GROUP, owners=OWNERS, kinds={"polars", "ducklake"}, deps=["raw_hcp__meter_readings"], partitions_def=DAILY_UTC,
-    backfill_policy=dg.BackfillPolicy.single_run(), io_manager_key="lake",
+    backfill_policy=dg.BackfillPolicy.single_run(), io_manager_key="lake", metadata=plain_schema(TABLE),
 )  # fmt: skip
 def core_meter_5min(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
     """Energy at the revenue meter, MWh: one row a 5-minute market interval and facility, those that lie between readings."""
@@ -50,7 +51,7 @@ def core_meter_5min(context: dg.AssetExecutionContext, platform: Platform) -> pl
     specs=[
         dg.AssetSpec(
             name, description=what, group_name=GROUP, owners=OWNERS, kinds={"polars", "ducklake"}, deps=DEPS,
-            partitions_def=DAILY_UTC,
+            partitions_def=DAILY_UTC, metadata=plain_schema(SCHEMAS[name]),
         )
         for name, what in DESCRIPTIONS.items()
     ],

@@ -39,3 +39,14 @@ explanations_schedule = dg.ScheduleDefinition(
 marts_schedule = dg.ScheduleDefinition(
     job=marts_job, cron_schedule="*/30 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
 )
+
+reports_job = dg.define_asset_job(
+    "reports_job",
+    selection=dg.AssetSelection.groups("reports"),
+    tags={"hcp/kind": "reports"},
+    description="Draw daily operations, market and fleet health of the newest day, or of the day in the configuration.",
+)
+
+reports_schedule = dg.ScheduleDefinition(
+    job=reports_job, cron_schedule="5 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+)

@@ -16,7 +16,10 @@ UNFINISHED = [
 ]
 
 
-@dg.sensor(job=marts_job, minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    job=marts_job, minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Builds the marts as soon as the collector's tables are there; later builds are the schedule's.",
+)  # fmt: skip
 def first_marts_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
     """Request the marts once the collector's tables exist; later builds are the schedule's."""
     if context.cursor == "built":

@@ -25,7 +25,10 @@ IN_PROGRESS = [
 ]
 
 
-@dg.sensor(name=TICK_SENSOR, job=tick_job, minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    name=TICK_SENSOR, job=tick_job, minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING,
+    description="The safety net behind the launcher: asks for a policy where a tick wants one and nobody has asked.",
+)  # fmt: skip
 def tick_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
     """Request one run on the newest tick when a policy should be solved again; the launcher asks the same, sooner."""
     last_tick_id = int(context.cursor or 0)
@@ -42,7 +45,10 @@ def tick_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.S
     )
 
 
-@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Alerts where a facility's policy is past its time of refresh.",
+)  # fmt: skip
 def policy_overdue_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
     """Alert once about each policy that is past its refresh date (it stays in force until it expires)."""
     alerted = set(json.loads(context.cursor or "[]"))
@@ -53,8 +59,9 @@ def policy_overdue_sensor(context: dg.SensorEvaluationContext, platform: Platfor
 
 
 @dg.run_failure_sensor(
-    monitor_all_code_locations=True, minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING
-)
+    monitor_all_code_locations=True, minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Alerts for each failed run of either code location.",
+)  # fmt: skip
 def run_failed_sensor(context: dg.RunFailureSensorContext, platform: Platform) -> None:
     """Put an alert into the audit log for each failed run; of a live solve it is one that the next one's success ends."""
     run = context.dagster_run

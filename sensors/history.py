@@ -14,7 +14,10 @@ MOST_ATTEMPTS = 3  # for the same days of a source: then a person is needed
 FIRST_TICK_SQL = "select min(received_at) from price_data"
 
 
-@dg.sensor(job=history_job, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    job=history_job, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Fetches days of history that a source lacks since the first tick; in observe it only names them.",
+)  # fmt: skip
 def history_gaps_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
     """Request the days since the platform's first tick that a source lacks, one run at a time; in `observe` only name them."""
     settings = platform.settings()
@@ -42,7 +45,10 @@ def history_gaps_sensor(context: dg.SensorEvaluationContext, platform: Platform)
     return dg.SensorResult(skip_reason=f"failed {MOST_ATTEMPTS} times, see the runs of history_job: {told}")
 
 
-@dg.sensor(minimum_interval_seconds=300, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    minimum_interval_seconds=300, default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Observes what daemons write: rows, the newest instant, how far behind the world it is.",
+)  # fmt: skip
 def daemon_tables_sensor(platform: Platform) -> dg.SensorResult:
     """Observe what daemons write: rows, the newest instant, how far behind the world it is."""
     now = platform.clock().now()

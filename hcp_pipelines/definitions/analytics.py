@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import bitcoin, checks, ercot, forecasts, grid, joined, models, published, settlement, weather
+from assets import bitcoin, checks, ercot, forecasts, grid, joined, models, published, reports, settlement, weather
 from assets.backtests import raw_hcp__backtests, raw_hcp__replays
 from assets.explanations import core_hcp__explanations
 from assets.switches import dbt_cli, switch_models
@@ -15,6 +15,8 @@ from jobs.analytics import (
     marts_job,
     marts_schedule,
     replay_job,
+    reports_job,
+    reports_schedule,
 )
 from jobs.forecasts import forecasts_check_job, forecasts_check_schedule, forecasts_job, forecasts_schedule
 from jobs.history import history_job, lake_checks_job, lake_checks_schedule
@@ -30,7 +32,9 @@ defs = dg.Definitions(
         core_hcp__explanations,
         raw_hcp__backtests,
         raw_hcp__replays,
-        *dg.load_assets_from_modules([forecasts, models, ercot, weather, bitcoin, grid, joined, settlement, published]),
+        *dg.load_assets_from_modules(
+            [forecasts, models, ercot, weather, bitcoin, grid, joined, settlement, published, reports]
+        ),
     ],
     asset_checks=[
         *dg.load_asset_checks_from_modules([forecasts, models, settlement]),
@@ -48,6 +52,7 @@ defs = dg.Definitions(
         lake_checks_job,
         lake_maintenance_job,
         settlement_job,
+        reports_job,
     ],
     schedules=[
         lake_checks_schedule,
@@ -58,6 +63,7 @@ defs = dg.Definitions(
         waiting_model_schedule,
         lake_maintenance_schedule,
         settlement_schedule,
+        reports_schedule,
     ],
     sensors=[first_marts_sensor, history_gaps_sensor, daemon_tables_sensor],
     resources={

@@ -4,16 +4,18 @@ import re
 import subprocess
 import sys
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 import polars as pl
 import pytest
 
+from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.orchestration import instance
-from hcp_pipelines.orchestration.dbt_project import PROJECT, dbt_executable, ensure_manifest, is_stale, lake_environment
+from hcp_pipelines.orchestration.dbt_project import PROJECT, ensure_manifest, is_stale, lake_environment
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.published import publish_marts
+from hcp_pipelines.orchestration.reports.make import Kind, make_report
 from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Database, Role
@@ -30,6 +32,11 @@ from hcp_pipelines.definitions.analytics import defs
 from hcp_pipelines.orchestration import dbt_project
 import dagster as dg
 assert all(isinstance(r, dg.ResourceDefinition) for r in defs.resources.values()) and "io_manager" in defs.resources
+graph = defs.resolve_asset_graph()
+for node in map(graph.get, graph.materializable_asset_keys):
+    assert node.description and node.owners and node.kinds and node.group_name != "default", node.key
+    is_table = "ducklake" in node.kinds or node.key.path[-1].startswith(("fct_", "dim_"))
+    assert "dagster/column_schema" in node.metadata or not is_table, node.key
 evil = {"dbt": {"config": {"project_dir": str(dbt_project.PROJECT), "dbt_executable": "/bin/false"}}}  # a run can't change it
 jobs = defs.get_repository_def()
 asked = {"start": "2024-03-11", "end": "2024-04-10", "point": "HB_TEST", "strategies": ["always_on"],
@@ -39,6 +46,26 @@ for _ in range(2):  # what was run again is there twice, and known to be
     [made] = found.asset_materializations_for_node("raw_hcp__backtests")
     assert "break_even" in made.metadata["results"].value and "plotly" in open(made.metadata["page"].value).read(100_000)
 assert jobs.get_job("marts_job").execute_in_process(run_config={"resources": evil}).success
+day = {"config": {"day": "2025-01-01"}}
+names = ["report_daily_operations", "report_market", "report_fleet_health"]
+drawn = jobs.get_job("reports_job").execute_in_process(run_config={"ops": dict.fromkeys(names, day)})
+for name in names:
+    [made] = drawn.asset_materializations_for_node(name)
+    assert made.metadata["page"].value.endswith("2025-01-01.html") and "| --- |" in made.metadata["preview"].value
+"""
+
+REBUILD = """
+import sys
+from dbt.cli.main import dbtRunner
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Database, Role
+project, *marts = sys.argv[1:]
+where = ["--project-dir", project, "--profiles-dir", project, "--target", "lake"]
+for how in (["--select", *marts, "fct_switches"], ["--full-refresh", "--select", *marts]):
+    assert dbtRunner().invoke(["run", "--quiet", *where, *how]).success
+    with connect(Settings.load(), Role.LAKE_READER, Database.LAKE) as connection:
+        print("snapshot", connection.execute("select max(snapshot_id) from ducklake_snapshot").fetchone()[0], flush=True)
 """
 
 
@@ -98,28 +125,21 @@ def built_lake(settings, tmp_path):
     recorded = {"HCP_RECORDED_DIR": str(write_folder(tmp_path, random_prices(96 * 40)))}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", BUILD],
-        cwd=instance.ROOT, env=instance.environment(settings) | recorded, capture_output=True, text=True, timeout=180,
+        cwd=instance.ROOT, env=instance.environment(settings) | recorded, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     yield settings
     mart_rows.clear(settings)
 
 
-def rebuild(settings, *options) -> None:
-    argv = [
-        dbt_executable(),
-        "run",
-        "--quiet",
-        *options,
-        "--project-dir",
-        str(PROJECT),
-        "--profiles-dir",
-        str(PROJECT),
-        "--target",
-        "lake",
-    ]
-    done = subprocess.run(argv, env=instance.environment(settings), capture_output=True, text=True, timeout=120)
+def rebuild(settings) -> list[int]:
+    """Build on top, then the incremental ones from nothing; the lake's snapshot after each."""
+    script = [sys.executable, "-W", "ignore", "-c", REBUILD, str(PROJECT), *INCREMENTAL]
+    done = subprocess.run(
+        script, cwd=instance.ROOT, env=instance.environment(settings), capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("snapshot ")]
 
 
 def catalogue(settings, sql: str) -> list[tuple]:
@@ -265,6 +285,22 @@ def check_published(settings) -> None:
     assert [row[2:5] for row in racks] == [(2, 10, 5)]
 
 
+def check_reports(settings) -> None:
+    day, drawn = mart_rows.FIRST.date(), {kind: make_report(settings, kind, mart_rows.FIRST.date()) for kind in Kind}
+    assert [row[0] for row in drawn[Kind.DAILY].drawn.rows] == ["hou-1", "wtx-1"]
+    assert drawn[Kind.DAILY].drawn.rows[1][2:6] == ["232.00", "6.00", "24.00", "4.08"]
+    assert drawn[Kind.MARKET].drawn.rows[1][:5] == ["HB_WEST", "30.00", "-20.00", "40.00", "4.00"]
+    assert "5 report more than 1.05 times" in drawn[Kind.FLEET].drawn.notes[1]
+    for kind, report in drawn.items():
+        page = report.path.read_text()
+        assert report.path == settings.at("reports", kind.value, f"{day}.html")
+        assert report.drawn.title in page
+        assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=", page), "it needs no network"
+    assert make_report(settings, Kind.DAILY).day == day + timedelta(days=1), "the newest there is"
+    with pytest.raises(StorageError, match="nothing of 2024-01-01"):
+        make_report(settings, Kind.MARKET, date(2024, 1, 1))
+
+
 INCREMENTAL = {"fct_facility_5min": "facility_5min_id", "fct_utilisation": "group_minute_id"}
 
 
@@ -284,23 +320,20 @@ def check_incremental_is_a_full_refresh(settings) -> None:
         "raw.profitability_scores": later, "core.telemetry_group_1min": minutes, "core.hcp__settlement": lines,
         "core.hcp__settled_days": [stamp],
     })  # fmt: skip
-    rebuild(settings, "--select", *INCREMENTAL, "fct_switches")
-    grown = {mart: contents(settings, mart) for mart in INCREMENTAL}
+    on_top, anew = rebuild(settings)
+    grown = {mart: contents(settings, mart, on_top) for mart in INCREMENTAL}
     assert all(len(grown[mart]) > len(before[mart]) for mart in INCREMENTAL)
     changed = set(before["fct_utilisation"]) - set(grown["fct_utilisation"])
     assert len(changed) == 1, "the minute that was told anew"
-    assert any(
-        not row[-3]
-        for row in grown["fct_facility_5min"]
-        if row[1] == "wtx-1" and row[3] == (mart_rows.FIRST + day).date()
-    )
-    rebuild(settings, "--full-refresh", "--select", *INCREMENTAL)
+    second = (mart_rows.FIRST + day).date()
+    assert any(not row[-3] for row in grown["fct_facility_5min"] if (row[1], row[3]) == ("wtx-1", second))
     for mart, rows in grown.items():
-        assert contents(settings, mart) == rows, mart
+        assert contents(settings, mart, anew) == rows, mart
 
 
-def contents(settings, mart: str) -> list[tuple]:
-    return query(settings, f"from lake.marts.{mart} order by {INCREMENTAL[mart]}")
+def contents(settings, mart: str, snapshot: int | None = None) -> list[tuple]:
+    at = f" at (version => {snapshot})" if snapshot else ""
+    return query(settings, f"from lake.marts.{mart}{at} order by {INCREMENTAL[mart]}")
 
 
 def test_marts_are_built_and_as_fresh_as_the_copied_rows(built_lake):
@@ -334,6 +367,7 @@ def test_marts_are_built_and_as_fresh_as_the_copied_rows(built_lake):
     check_fleet(built_lake)
     check_grid(built_lake)
     check_published(built_lake)
+    check_reports(built_lake)
     check_incremental_is_a_full_refresh(built_lake)
     lives = catalogue(
         built_lake, "select begin_snapshot, end_snapshot from ducklake_view where view_name = 'fct_switches'"

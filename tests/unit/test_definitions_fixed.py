@@ -31,3 +31,12 @@ def test_what_is_fixed_it_can_not():
 def test_everything_of_control_is_fixed_and_the_default_io_manager_replaced():
     assert {"io_manager", "platform", "memory"} <= control.defs.resources.keys()
     assert [name for name, r in control.defs.resources.items() if not isinstance(r, dg.ResourceDefinition)] == []
+
+
+def test_everything_of_control_says_what_it_is_for_and_whose():
+    graph = control.defs.resolve_asset_graph()
+    own = [graph.get(key) for key in graph.get_all_asset_keys()]
+    ours = [node for node in own if node.group_name != "default"]  # the rest is named only, and the other location's
+    assert [node.key for node in ours if not (node.description and node.owners and node.kinds)] == []
+    repository = control.defs.get_repository_def()
+    assert [sensor.name for sensor in repository.sensor_defs if not sensor.description] == []
