@@ -124,6 +124,28 @@ def decode_sample(payload: bytes) -> Sample:
     )  # fmt: skip
 
 
+def seq_of(payload: bytes) -> int:
+    """The number of a message's bytes that `decode_sample` refuses; 0 where it can't be told."""
+    try:
+        seq = int(pb.Sample.FromString(payload).seq)
+    except DecodeError:
+        return 0
+    return seq if seq <= _SEQ_MAX else 0
+
+
+def check_meter(meter: Meter) -> None:
+    """A reading that may be in a sample.
+
+    Raises:
+        ValueError: it can't; the text says what and which bound.
+    """
+    _within("read_at_us of the meter", meter.read_at_us, _FIRST_US, _LAST_US)
+    bounds = (("power_kw", meter.power_kw, METER_KW_MAX), ("energy_mwh", meter.energy_mwh or 0.0, METER_MWH_MAX))
+    for name, value, most in bounds:
+        if not 0 <= value <= most:
+            raise ValueError(f"{name} of the meter is {value}, not 0 to {most:g}")
+
+
 def _told(meter: Meter) -> pb.Meter:
     is_metered = meter.energy_mwh is not None
     return pb.Meter(
@@ -132,14 +154,9 @@ def _told(meter: Meter) -> pb.Meter:
 
 
 def _meter(told: pb.Meter) -> Meter:
-    _within("read_at_us of the meter", told.read_at_us, _FIRST_US, _LAST_US)
-    for name, value, most in (
-        ("power_kw", told.power_kw, METER_KW_MAX),
-        ("energy_mwh", told.energy_mwh, METER_MWH_MAX),
-    ):
-        if not 0 <= value <= most:
-            raise ValueError(f"{name} of the meter is {value}, not 0 to {most:g}")
-    return Meter(told.read_at_us, told.power_kw, told.energy_mwh if told.is_metered else None)
+    meter = Meter(told.read_at_us, told.power_kw, told.energy_mwh if told.is_metered else None)
+    check_meter(meter)
+    return meter
 
 
 def _packed(column: Floats | None) -> bytes:

@@ -101,6 +101,7 @@ async def test_each_device_is_in_the_lake_once_a_sample_and_the_spool_is_let_go_
         async with collecting(lake_settings) as telemetry:
             await until(lambda: telemetry.rates.seen(0, 0)["rows"] > 5 * (MINERS + GPUS), "samples are stored", 120)
             await until(lambda: read_telemetry(lake_settings).get("rows", 0) > 0, "the collector says so", 60)
+            await until(lambda: running.spool._acknowledged > 0, "the gateway is told", 60)
         acknowledged = running.spool._acknowledged
     told = read_telemetry(lake_settings)
     assert told["rows"] > 0

@@ -6,6 +6,7 @@ that is behind, samples are left out rather than heaped up.
 
 import asyncio
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -25,12 +26,12 @@ from hcp_pipelines.edge.config import EdgeConfig, FacilityConfig, TelemetryConfi
 from hcp_pipelines.edge.devices import Devices
 from hcp_pipelines.edge.facility import FacilityGateway
 from hcp_pipelines.edge.plant import Plant, PlantReading
+from hcp_pipelines.edge.telemetry.metering import Metering
 from hcp_pipelines.edge.telemetry.spool import Spool
 from hcp_pipelines.wire.telemetry import DEVICES_MAX, Bytes, Flag, Floats, Meter, Part, Sample, encode_sample
 
 NICENESS = 10  # above that of the gateway's other threads
 MEGABYTE = 10**6
-METER_EVERY_US = 10_000_000  # simulated: its register loses nothing between two readings
 AGAIN_AFTER_S = 30.0  # after an error: one line of the log each time
 
 
@@ -63,7 +64,7 @@ class Sampler:
     ) -> None:  # fmt: skip
         self.facility_id, self._generation = config.facility_id, config.generation
         self._telemetry, self._devices, self._plant, self._folder = telemetry, devices, plant, folder
-        self._metered: Meter | None = None  # as last told
+        self._metering = Metering(config.facility_id)
         self._clock, self.worker = clock, worker
         groups = sorted(config.groups, key=lambda group: group.first_slot)
         self._parts = tuple(Part(g.group_id, g.first_slot, g.devices) for g in groups)
@@ -138,7 +139,7 @@ class Sampler:
             generation=self._generation,
             seq=spool.next_seq,
             sampled_at_us=taken.sampled_at_us,
-            simulated_at_us=round(reading.simulated_at_s * 1e6),
+            simulated_at_us=_us(reading.simulated_at_s),
             parts=self._parts,
             power_kw=(reading.values[slots] / np.float32(1000)).astype(np.float32, copy=False),
             hashrate_th_per_s=_of(reading.hashrate_th_per_s, slots),
@@ -150,17 +151,12 @@ class Sampler:
         )
 
     def _meter(self, taken: _Taken) -> Meter | None:
-        """The meter, or the devices' power where none is read; None where that was told in the last ten simulated seconds."""
-        plant, reading, last = taken.plant, taken.reading, self._metered
-        at_us = round((reading.simulated_at_s if plant is None else plant.metered_at_s) * 1e6)
-        is_better = plant is not None and last is not None and last.energy_mwh is None
-        if last is not None and not is_better and at_us < last.read_at_us + METER_EVERY_US:
-            return None
-        if plant is None:
-            self._metered = Meter(at_us, self._devices.shape.meter_kw(reading.values / np.float32(1000)))
-        else:
-            self._metered = Meter(at_us, plant.meter_kw, plant.energy_mwh)
-        return self._metered
+        """The meter, or the devices' power where none is read, if it is to be told."""
+        plant, reading = taken.plant, taken.reading
+        if plant is not None:
+            return self._metering.next(Meter(_us(plant.metered_at_s), plant.meter_kw, plant.energy_mwh))
+        drawn_kw = self._devices.shape.meter_kw(reading.values / np.float32(1000))
+        return self._metering.next(Meter(_us(reading.simulated_at_s), drawn_kw))
 
     def _flags(self, taken: _Taken) -> Bytes:
         reading = taken.reading
@@ -228,3 +224,8 @@ def _of(column: Floats | None, slots: npt.NDArray[np.int64]) -> Floats | None:
 def _call_in(loop: asyncio.AbstractEventLoop, work: Callable[["Future[None]"], None], done: "Future[None]") -> None:
     with contextlib.suppress(RuntimeError):  # the gateway has ended meanwhile
         loop.call_soon_threadsafe(work, done)
+
+
+def _us(instant_s: float) -> int:
+    """Unix microseconds; 0, which nobody takes, of what is no number."""
+    return round(instant_s * 1e6) if math.isfinite(instant_s) else 0
