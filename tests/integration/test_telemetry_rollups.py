@@ -127,6 +127,19 @@ def test_what_is_old_goes_and_late_samples_do_not_spoil_what_was_rolled_up(clear
     assert reader(f"from lake.{GROUP_MINUTES} order by all") == groups
 
 
+def test_one_sample_of_long_ago_takes_nothing_from_hours_and_groups_whose_minutes_have_gone(cleared, store, reader, at):
+    rolled(cleared, store, at, [noisy(n, 20 * n) for n in range(1, 20)])
+    before = [reader(f"from lake.{table} order by all") for table in (HOURS, GROUP_MINUTES)]
+    at.advance(31 * 24 * 3600)
+    made = Rollups(cleared, at)
+    for kept in retention.KEPT:
+        retention.cut(made.connection, cleared, kept, retention.too_old(kept, at.now()))
+    made.close()
+    assert reader(ROLLED) == []
+    rolled(cleared, store, at, [noisy(3000, 70.5, "two")])
+    assert [reader(f"from lake.{table} order by all") for table in (HOURS, GROUP_MINUTES)] == before
+
+
 def test_the_oldest_samples_go_where_they_are_too_much_and_the_roller_does_it(cleared, store, reader, at, monkeypatch):
     for n in range(10):
         store.write([noisy(10 * n + k, 60 * n + k) for k in range(1, 5)])

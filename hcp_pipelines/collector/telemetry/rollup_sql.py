@@ -30,12 +30,21 @@ OF_SAMPLES = f"""
            count(*)::integer as samples, {", ".join(map(_first, METRICS))}
     from lake.raw.telemetry where simulated_at >= ? and simulated_at < ? group by all
 """  # noqa: S608 - our constants
+# groups' minutes are kept for ever: by them it is known what was rolled up of minutes that are nowhere else any more
 SHRUNK = f"""
     select epoch(o.minute_at)::bigint // 60 from (
-        select minute_at, sum(samples) as samples from lake.{MINUTES} where minute_at >= ? and minute_at < ? group by all) o
+        select minute_at, sum(samples) as samples from lake.{GROUP_MINUTES} where minute_at >= ? and minute_at < ? group by all) o
     left join (
         select time_bucket(interval '1 minute', simulated_at) as minute_at, count(*) as samples
         from lake.raw.telemetry where simulated_at >= ? and simulated_at < ? group by all) n using (minute_at)
+    where coalesce(n.samples, 0) < o.samples
+"""  # noqa: S608
+SHRUNK_HOURS = f"""
+    select epoch(o.hour_at)::bigint // 3600 from (
+        select hour_at, sum(samples) as samples from lake.{HOURS} where hour_at >= ? and hour_at < ? group by all) o
+    left join (
+        select time_bucket(interval '1 hour', minute_at) as hour_at, sum(samples) as samples
+        from lake.{MINUTES} where minute_at >= ? and minute_at < ? group by all) n using (hour_at)
     where coalesce(n.samples, 0) < o.samples
 """  # noqa: S608
 OF_MINUTES = f"""

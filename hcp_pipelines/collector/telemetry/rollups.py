@@ -22,6 +22,7 @@ from hcp_pipelines.collector.telemetry.rollup_sql import (
     OF_MINUTES,
     OF_SAMPLES,
     SHRUNK,
+    SHRUNK_HOURS,
     VIEWS,
 )
 from hcp_pipelines.collector.telemetry.rows import BATCHES
@@ -97,16 +98,16 @@ class Rollups:
 
     def _roll_minutes(self, due: Due) -> None:
         """Late samples of a minute whose others have gone would make less of it than is known: it stays as it is."""
-        shrunk = self._shrunk(due)
+        shrunk = self._shrunk(SHRUNK, due, MINUTE_S)
         for first, last in _without(due, shrunk):
             self._roll_run(first, last, f"{_instant(first * MINUTE_S).isoformat()}@{self.minutes.rolled_up_to(due)}")
         metrics.TELEMETRY_TOO_LATE.inc(len(shrunk))
         self.minutes.done(due)
 
-    def _shrunk(self, due: Due) -> set[int]:
-        """Minutes of which less samples are there than were rolled up."""
-        start, end = _instant(due.first * MINUTE_S), _instant((due.last + 1) * MINUTE_S)
-        return {int(row[0]) for row in self.connection.execute(SHRUNK, [start, end, start, end]).fetchall()}
+    def _shrunk(self, query: str, due: Due, bucket_s: int) -> set[int]:
+        """Buckets of whose source less is there than was rolled up."""
+        start, end = _instant(due.first * bucket_s), _instant((due.last + 1) * bucket_s)
+        return {int(row[0]) for row in self.connection.execute(query, [start, end, start, end]).fetchall()}
 
     def _roll_run(self, first: int, last: int, mark: str) -> None:
         start, end = _instant(first * MINUTE_S), _instant((last + 1) * MINUTE_S)
@@ -118,10 +119,12 @@ class Rollups:
             self._replace(table, frame, mark, Window("minute_at", start, end))
 
     def _roll_hours(self, due: Due) -> None:
-        start, end = _instant(due.first * HOUR_S), _instant((due.last + 1) * HOUR_S)
-        hours = self.connection.execute(OF_MINUTES, [start, end]).to_arrow_table()
-        mark = f"{start.isoformat()}@{self.hours.rolled_up_to(due)}"
-        self._replace(HOURS, hours, mark, Window("hour_at", start, end))
+        """As minutes: an hour whose minutes have gone stays as it is."""
+        for first, last in _without(due, self._shrunk(SHRUNK_HOURS, due, HOUR_S)):
+            start, end = _instant(first * HOUR_S), _instant((last + 1) * HOUR_S)
+            hours = self.connection.execute(OF_MINUTES, [start, end]).to_arrow_table()
+            mark = f"{start.isoformat()}@{self.hours.rolled_up_to(due)}"
+            self._replace(HOURS, hours, mark, Window("hour_at", start, end))
         self.hours.done(due)
 
     def _replace(self, table: str, frame: pa.Table, mark: str, window: Window) -> None:
