@@ -30,7 +30,6 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         default=None, description="An external Postgres (superuser or createdb+createrole URL); embedded if unset."
     )
-    database_url_file: Path | None = Field(default=None, description="A file whose content is that URL.")
     secrets_dir: Path | None = Field(
         default=None, description="The roles' passwords, a file each.  Default: secrets of the state directory."
     )
@@ -145,18 +144,6 @@ class Settings(BaseSettings):
         if isinstance(values, dict) and values.get("world") == "real":
             return {"clock_speed": 1.0} | values
         return values
-
-    @model_validator(mode="before")
-    @classmethod
-    def _url_from_its_file(cls, values: Any) -> Any:
-        """What the file holds, where the URL itself is not given."""
-        path = values.get("database_url_file") if isinstance(values, dict) else None
-        if not path or values.get("database_url"):
-            return values
-        try:
-            return values | {"database_url": Path(path).read_text().strip()}
-        except OSError as error:
-            raise ConfigError(f"HCP_DATABASE_URL_FILE={path}: {error.strerror}") from None
 
     @field_validator("clock_speed")
     @classmethod

@@ -26,7 +26,7 @@ from tests.support.object_store import BUCKET, KEY_ID, SECRET, object_store
 from tests.support.site_postgres import QUOTED, SUPERUSER, site_postgres
 
 ROWS = 1_000_000
-COMMITS = 50
+COMMITS = 100
 ANALYTICS = "hcp_pipelines.definitions.analytics"
 
 
@@ -53,7 +53,7 @@ def main() -> None:
         tell("Celery", celery_figures(there, runs, Path(folder)))
         with connect(here, Role.LAKE_WRITER, Database.LAKE) as connection:
             connection.execute("drop schema public cascade; create schema public")
-        lake.initialise(here)
+        bootstrap(here)
         tell("the lake in a folder", lake_figures(here))
 
 

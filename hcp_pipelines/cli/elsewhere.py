@@ -9,13 +9,18 @@ from hcp_pipelines.domain.errors import ConfigError, HcpError
 
 
 @click.command("prepare")
+@click.option(
+    "--login-file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Holds an HCP_DATABASE_URL with the login to set up with, which nobody else then needs.",
+)
 @state_dir_option
 @click.pass_context
-def prepare(context: click.Context, own_state_dir: Path | None) -> None:
+def prepare(context: click.Context, login_file: Path | None, own_state_dir: Path | None) -> None:
     """Make roles, databases, schema and the lake on the server of HCP_DATABASE_URL; again after each upgrade."""
     from hcp_pipelines.storage.bootstrap import bootstrap
 
-    settings = settings_of(context, own_state_dir)
+    settings = settings_of(context, own_state_dir, database_url=login_file.read_text().strip() if login_file else None)
     if settings.database_url is None:
         raise ConfigError("HCP_DATABASE_URL is not set: the embedded PostgreSQL is set up by `hcp up`")
     bootstrap(settings)

@@ -51,7 +51,9 @@ def make_broker_tables(settings: Settings) -> None:
         holder.execute("select pg_advisory_lock(hashtext('celery broker'))")
         once = {"poolclass": NullPool}
         with Connection(f"sqla+{sqlalchemy_url(settings)}", transport_options=once) as connection:
-            Queue(QUEUE, channel=connection.default_channel).queue_declare()
+            channel = connection.default_channel
+            Queue(QUEUE, channel=channel).queue_declare()
+            channel.session.close()  # which closing the channel leaves open
 
 
 def _broker(settings: Settings) -> str:

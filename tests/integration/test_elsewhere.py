@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
-from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.cli.main import cli
+from hcp_pipelines.domain.errors import ConfigError, StorageError
 from hcp_pipelines.edge.config import EdgeConfig
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.orchestration import instance
 from hcp_pipelines.orchestration.spreading import celery_environment, run_launcher
 from hcp_pipelines.runtime.http import StatusServer
-from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor import elsewhere
 from tests.support.site_postgres import free_port
 
@@ -81,11 +82,13 @@ def test_a_gateway_elsewhere_is_written_down_and_told_what_it_serves(settings, d
     assert rows == [(first, "gw-1.example:7443", "gw-1")]
 
 
-def test_the_database_url_comes_from_a_file(tmp_path):
-    path = tmp_path / "url"
-    path.write_text("postgresql://somebody:secret@db:5432/postgres\n")
-    url = Settings(state_dir=tmp_path, database_url_file=path).database_url
-    assert url.get_secret_value() == "postgresql://somebody:secret@db:5432/postgres"
+def test_the_login_to_set_up_with_comes_from_a_file_and_is_named_in_no_error(settings, tmp_path):
+    login = tmp_path / "login"
+    login.write_text(f"postgresql://somebody:hunter2@127.0.0.1:{free_port()}/postgres\n")
+    done = CliRunner().invoke(cli, ["--state-dir", str(tmp_path), "prepare", "--login-file", str(login)])
+    assert isinstance(done.exception, StorageError)
+    assert "the database can't be set up" in str(done.exception)
+    assert "hunter2" not in str(done.exception)
 
 
 def test_a_job_of_a_run_has_dagsters_environment(settings, monkeypatch):

@@ -102,7 +102,7 @@ def test_a_service_is_a_process_of_the_platform_and_has_settings(name):
     service = OURS[name]
     refuse_unknown_names(service["environment"])
     fields = {key.removeprefix("HCP_").lower(): value for key, value in service["environment"].items()}
-    Settings(**{key: value for key, value in fields.items() if key != "database_url_file"})
+    Settings(**fields)
     files = [value for key, value in service["environment"].items() if key.endswith("_FILE")]
     needed = {value.removeprefix("/run/secrets/") for value in files}
     lake = {"lake_s3_secret", "celery_broker"}  # read only by who needs them
