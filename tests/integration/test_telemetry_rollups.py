@@ -140,6 +140,25 @@ def test_one_sample_of_long_ago_takes_nothing_from_hours_and_groups_whose_minute
     assert [reader(f"from lake.{table} order by all") for table in (HOURS, GROUP_MINUTES)] == before
 
 
+def test_samples_that_come_too_old_to_be_kept_are_rolled_up_before_they_go(cleared, store, reader, monkeypatch):
+    store.write([noisy(n, 20 * n) for n in range(1, 20)])
+    expected, hours = reader(EXPECTED), reader(f"select count(distinct slot) from lake.{TABLE}")
+    monkeypatch.setattr("hcp_pipelines.collector.telemetry.roller.CUT_EACH_S", 0.0)
+    of_raw, others = NOON + timedelta(days=1), NOON - timedelta(days=1)
+    old = {kept: of_raw if kept.table == TABLE else others for kept in retention.KEPT}
+    monkeypatch.setattr("hcp_pipelines.collector.telemetry.roller.too_old", lambda kept, _: old[kept])
+    roller = Roller(cleared, SystemClock())
+    roller._step()
+    assert roller.problem == ""
+    assert reader(f"select count(*) from lake.{TABLE}") == [(0,)]
+    assert reader(ROLLED) == expected
+    old[retention.KEPT[1]] = of_raw
+    roller._step()
+    roller._close()
+    assert reader(ROLLED) == []
+    assert reader(f"select count(distinct slot) from lake.{HOURS}") == hours
+
+
 def test_the_oldest_samples_go_where_they_are_too_much_and_the_roller_does_it(cleared, store, reader, at, monkeypatch):
     for n in range(10):
         store.write([noisy(10 * n + k, 60 * n + k) for k in range(1, 5)])

@@ -48,10 +48,16 @@ class Dirty:
                 one = self._buckets.setdefault(number, _Bucket(batch, batch, 0, now_s))
                 one.last_batch, one.rows, one.noted_s = max(one.last_batch, batch), one.rows + count, now_s
 
-    def due(self, now_s: float, rows_max: int) -> Due | None:
-        """The oldest that are due: a run without a gap, of so many rows at most or a single one; None if nothing is."""
+    def due(self, now_s: float, rows_max: int, all_before: int | None = None) -> Due | None:
+        """The oldest that are due: a run without a gap, of so many rows at most or a single one; None if nothing is.
+
+        `all_before`: those below it, quiet or not, and no others.
+        """
         with self._lock:
-            numbers = sorted(number for number, one in self._buckets.items() if self._is_due(number, one, now_s))
+            if all_before is None:
+                numbers = sorted(number for number, one in self._buckets.items() if self._is_due(number, one, now_s))
+            else:
+                numbers = sorted(number for number in self._buckets if number < all_before)
             if not numbers:
                 return None
             last, rows = numbers[0], self._buckets[numbers[0]].rows

@@ -94,6 +94,7 @@ class Roller:
         beyond = beyond_size(rollups.connection, self._settings.lake_raw_max_gb)
         if beyond is not None:
             cuts[KEPT[0]] = max(cuts[KEPT[0]], beyond)
+        rollups.finish(cuts[KEPT[0]], cuts[KEPT[1]])
         gone = sum(self._cut_one(rollups, kept, before) for kept, before in cuts.items())
         self._forget_batches(rollups)
         return gone > 0

@@ -96,6 +96,18 @@ class Rollups:
         self._roll_hours(due)
         return True
 
+    def finish(self, samples_before: datetime, minutes_before: datetime) -> None:
+        """Make whatever is not made yet of samples and of minutes before an instant: they are about to go.
+
+        Raises:
+            StorageError, duckdb.Error: they must not go.
+        """
+        minute, hour = int(samples_before.timestamp() // MINUTE_S), int(minutes_before.timestamp() // HOUR_S)
+        while (due := self.minutes.due(self._clock.monotonic_s(), ROWS_MAX, minute)) is not None:
+            self._roll_minutes(due)
+        while (due := self.hours.due(self._clock.monotonic_s(), ROWS_MAX, hour)) is not None:
+            self._roll_hours(due)
+
     def _roll_minutes(self, due: Due) -> None:
         """Late samples of a minute whose others have gone would make less of it than is known: it stays as it is."""
         shrunk = self._shrunk(SHRUNK, due, MINUTE_S)
