@@ -15,7 +15,7 @@ from hcp_pipelines.orchestration import instance
 from hcp_pipelines.orchestration.dbt_project import PROJECT, ensure_manifest, is_stale, lake_environment
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.published import publish_marts
-from hcp_pipelines.orchestration.reports.make import Kind, make_report
+from hcp_pipelines.orchestration.reports.make import DRAWN, Kind, make_report
 from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Database, Role
@@ -286,15 +286,17 @@ def check_published(settings) -> None:
 
 
 def check_reports(settings) -> None:
-    day, drawn = mart_rows.FIRST.date(), {kind: make_report(settings, kind, mart_rows.FIRST.date()) for kind in Kind}
-    assert [row[0] for row in drawn[Kind.DAILY].drawn.rows] == ["hou-1", "wtx-1"]
-    assert drawn[Kind.DAILY].drawn.rows[1][2:6] == ["232.00", "6.00", "24.00", "4.08"]
-    assert drawn[Kind.MARKET].drawn.rows[1][:5] == ["HB_WEST", "30.00", "-20.00", "40.00", "4.00"]
-    assert "5 report more than 1.05 times" in drawn[Kind.FLEET].drawn.notes[1]
-    for kind, report in drawn.items():
-        page = report.path.read_text()
-        assert report.path == settings.at("reports", kind.value, f"{day}.html")
-        assert report.drawn.title in page
+    """What is in each; the pages are those that the job has drawn."""
+    day = mart_rows.FIRST.date()
+    with lake.attach(settings, read_only=True) as connection:
+        drawn = {kind: draw(lambda *asked: connection.execute(*asked).pl(), day) for kind, (_, draw) in DRAWN.items()}
+    assert [row[0] for row in drawn[Kind.DAILY].rows] == ["hou-1", "wtx-1"]
+    assert drawn[Kind.DAILY].rows[1][2:6] == ["232.00", "6.00", "24.00", "4.08"]
+    assert drawn[Kind.MARKET].rows[1][:5] == ["HB_WEST", "30.00", "-20.00", "40.00", "4.00"]
+    assert "5 report more than 1.05 times" in drawn[Kind.FLEET].notes[1]
+    for kind, one in drawn.items():
+        page = settings.at("reports", kind.value, f"{day}.html").read_text()
+        assert one.title in page
         assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=", page), "it needs no network"
     assert make_report(settings, Kind.DAILY).day == day + timedelta(days=1), "the newest there is"
     with pytest.raises(StorageError, match="nothing of 2024-01-01"):
