@@ -4,7 +4,9 @@ A unix socket is in a closed folder: whoever reaches it may do all. Anywhere els
 gateway's file names, and its role, a URI in the certificate, says what it may do.
 """
 
-from collections.abc import Iterable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from hcp_pipelines.edge.config import EdgeConfig, TlsConfig
 from hcp_pipelines.wire.certificates import ROLE_URI, check_certificate
 
 ROLES = ("allocator", "operator", "reader", "collector")
+HEAR_OUT_S = 2.0
 _ENCRYPTED = b"ssl"
 
 Context = grpc.aio.ServicerContext
@@ -64,6 +67,18 @@ async def require(context: "Context[Any, Any]", *allowed: str) -> None:
     metrics.REFUSED.labels("wrong_role").inc()
     structlog.get_logger("edge").warning("a client was turned away", peer=context.peer(), detail=detail)
     await context.abort(grpc.StatusCode.PERMISSION_DENIED, detail)
+
+
+async def require_of_stream(context: "Context[Any, Any]", requests: AsyncIterator[Any], *allowed: str) -> None:
+    """As `require`, of a stream: it takes what the client is about to say first.
+
+    A stream that ends while its client writes is an internal error to that client.
+    """
+    if not may(context, *allowed):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEAR_OUT_S):
+                await anext(requests, None)
+    await require(context, *allowed)
 
 
 def _credentials(tls: TlsConfig) -> grpc.ServerCredentials:

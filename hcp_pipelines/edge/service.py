@@ -10,7 +10,7 @@ import structlog
 
 from hcp_pipelines.domain.modes import RefusalCode
 from hcp_pipelines.edge import metrics
-from hcp_pipelines.edge.admittance import ROLES, may, require
+from hcp_pipelines.edge.admittance import ROLES, require, require_of_stream
 from hcp_pipelines.edge.discovery import Discovery
 from hcp_pipelines.edge.facility import FacilityGateway
 from hcp_pipelines.edge.operators import Operators
@@ -21,7 +21,6 @@ from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire import edge_v1_pb2_grpc
 
 LOG_LIMIT = 10_000
-HEAR_OUT_S = 2.0
 
 Context = grpc.aio.ServicerContext
 
@@ -43,9 +42,7 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
         self, request_iterator: AsyncIterator[pb.OwnerMessage], context: "Context[Any, Any]"
     ) -> AsyncIterator[pb.GatewayMessage]:
         """One owner's stream: the first message announces."""
-        if not may(context, "allocator"):
-            await _hear_out(request_iterator)
-        await require(context, "allocator")
+        await require_of_stream(context, request_iterator, "allocator")
         outbox = Outbox()
         reading = asyncio.create_task(self._read(request_iterator, outbox))
         try:
@@ -141,10 +138,3 @@ class EdgeService(edge_v1_pb2_grpc.EdgeGatewayServicer):
             )
             raise AssertionError("abort raises")
         return facility
-
-
-async def _hear_out(requests: AsyncIterator[pb.OwnerMessage]) -> None:
-    """Take what a client is about to say: a stream that ends while its client writes is an internal error to that client."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(HEAR_OUT_S):
-            await anext(requests, None)

@@ -163,7 +163,7 @@ def test_kill9_of_postgres_is_survived_and_reported(server, daemon):
     process.kill()
     process.wait()
     wait_for(lambda: daemon.get("health")[0] == 503, "the collector says that Postgres is away")
-    assert "copy" in json.loads(daemon.get("health")[1])["problems"]
+    wait_for(lambda: "copy" in json.loads(daemon.get("health")[1])["problems"], "the copier says so too")
     restart(postgres)
     add_rows(settings, 4)
     wait_for(lambda: copied(settings) == posted(settings), "the rows are in the lake")

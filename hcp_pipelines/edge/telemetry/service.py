@@ -13,7 +13,7 @@ import grpc
 import structlog
 
 from hcp_pipelines.domain.clock import SystemClock
-from hcp_pipelines.edge.admittance import require
+from hcp_pipelines.edge.admittance import require_of_stream
 from hcp_pipelines.edge.telemetry.sampler import Sampler
 from hcp_pipelines.wire import telemetry_v1_pb2 as pb
 from hcp_pipelines.wire.telemetry import METHOD, SERVICE
@@ -80,7 +80,7 @@ class TelemetryService:
 
     async def stream(self, requests: Requests, context: "Context[Any, Any]") -> None:
         """One collector's stream of one facility."""
-        await require(context, "collector")
+        await require_of_stream(context, requests, "collector")
         opened = await self._opened(requests, context)
         stream = _Stream(self._samplers[opened.facility_id], opened)
         before = self._streams.get(opened.facility_id)
