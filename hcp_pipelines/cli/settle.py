@@ -48,8 +48,9 @@ def settle(
         print_json({"from": first, "to": last, "days": days})
     elif not days:
         of = f" of {facility}" if facility else ""
+        hint = " `hcp facility list` shows the facilities there are." if facility else ""
         click.echo(
-            f"Nothing{of} is settled from {first} to {last}: settlement_job settles a day of the world when it is over."
+            f"Nothing{of} is settled from {first} to {last}: settlement_job settles a day of the world when it is over.{hint}"
         )
     else:
         kinds = [kind for kind in KINDS if any(kind in day["usd"] for day in days)]

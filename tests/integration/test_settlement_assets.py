@@ -9,6 +9,7 @@ from decimal import Decimal
 import polars as pl
 import pytest
 
+from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.inventory import load_inventories
@@ -149,6 +150,24 @@ def test_a_day_is_settled_corrected_and_told(recorded, hcp):
     assert set(changes["kind"]) == {"energy"}
     assert (changes["is_usd"] - changes["was_usd"]).sum() == after - net != 0
     shows(recorded, hcp, after)
+
+
+def test_a_run_that_ends_half_way_leaves_its_day_to_be_settled(recorded, monkeypatch):
+    prices(recorded)
+    window, whole_write = (START, START + DAY), lake.write
+    with connect(recorded, Role.CONTROL) as connection:
+        settled = settle_days(connection, recorded, window, START + DAY)
+
+    def dies(connection, table, *rest, **named):
+        if table == last:
+            raise StorageError("killed here")
+        return whole_write(connection, table, *rest, **named)
+
+    monkeypatch.setattr(lake, "write", dies)
+    for last in (SWITCH_VALUE, REGRETS, LINES):
+        with pytest.raises(StorageError, match="killed here"):
+            publish(recorded, settled, window, Run(last, START + DAY))
+        assert days_to_settle(recorded, START + DAY) == [START]
 
 
 def shows(settings, hcp, net):

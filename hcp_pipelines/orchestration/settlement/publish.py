@@ -61,13 +61,12 @@ def publish(settings: Settings, settled: Sequence[SettledDay], window: Window, r
     days = pl.DataFrame([facts(day) for day in settled], schema=SETTLED_DAYS)
     with lake.attach(settings) as connection:
         changes = _changes(_before(connection, settings, window), _totals(lines))
+        batch = f"{run.run_id}/{window[0]:%Y-%m-%d}"
+        for table, frame, by in ((SWITCH_VALUE, switches, "switched_at"), (REGRETS, regrets, "day_at")):
+            lake.write(connection, table, frame, batch, "replace", lake.Window(by, *window), settings)
+        # last, since it says that the days are settled: what ended before it is settled again
         beside = {DAYS: _stamped(days, run), CHANGES: _stamped(changes, run)}
-        batch, span = f"{run.run_id}/{window[0]:%Y-%m-%d}", lake.Window("start_at", *window)
-        lake.write(connection, LINES, lines, batch, "replace", span, settings, beside)
-        span = lake.Window("switched_at", *window)
-        lake.write(connection, SWITCH_VALUE, switches, batch, "replace", span, settings)
-        span = lake.Window("day_at", *window)
-        lake.write(connection, REGRETS, regrets, batch, "replace", span, settings)
+        lake.write(connection, LINES, lines, batch, "replace", lake.Window("start_at", *window), settings, beside)
     return Published(len(lines), switches, regrets, days, changes)
 
 
