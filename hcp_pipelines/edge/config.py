@@ -86,7 +86,7 @@ class LocalPrices(Strict):
 class FacilityConfig(Strict):
     """A facility behind this gateway."""
 
-    facility_id: str
+    facility_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$", description="Also the name of its folder.")
     generation: int = Field(gt=0)
     driver: DriverConfig
     groups: tuple[GroupConfig, ...] = Field(min_length=1)
@@ -206,6 +206,16 @@ class EdgeConfig(Strict):
             raise ValueError(f"listen: {self.listen} is no unix socket and needs `tls` (docs/security.md)")
         if self.listen.startswith("unix:") and self.tls is not None:
             raise ValueError("tls: a unix socket has none; listen on HOST:PORT, or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _has_each_facility_once(self) -> Self:
+        names = [facility.facility_id for facility in self.facilities]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"facilities: {name} is there {names.count(name)} times: its log and spool are its own"
+                )
         return self
 
     def check_speed(self, speed: float) -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import ValidationError
 
 from hcp_pipelines.devices.bulk.device import BulkSite
 from hcp_pipelines.devices.many import ManySites
@@ -160,6 +161,26 @@ def test_real_devices_are_never_hurried(tmp_path):
     real.check_speed(1.0)
     with pytest.raises(ConfigError, match="60 times as fast: real devices need 1"):
         real.check_speed(60.0)
+
+
+@pytest.mark.parametrize("name", ["../edge-b", "/tmp/x", "a/b", "..", "", "a\n"])
+def test_a_facility_that_would_write_elsewhere_is_refused(name):
+    with pytest.raises(ValidationError, match="facility_id"):
+        FacilityConfig.model_validate(facility().model_dump(mode="json") | {"facility_id": name})
+
+
+def test_a_facility_is_in_the_file_once(tmp_path):
+    two = [facility().model_dump(mode="json")] * 2
+    document = {
+        "version": 1,
+        "gateway": "g",
+        "listen": "unix:x",
+        "state_dir": tmp_path,
+        "simulated": True,
+        "facilities": two,
+    }
+    with pytest.raises(ValidationError, match="is there 2 times"):
+        EdgeConfig.model_validate(document)
 
 
 @pytest.mark.parametrize(
