@@ -114,7 +114,9 @@ def celery_figures(settings: Settings, runs: int, folder: Path) -> dict[str, flo
         argv = [sys.executable, "-m", "tests.support.send_runs", ANALYTICS, "lake_maintenance_job", str(runs)]
         began = time.monotonic()
         env = instance.environment(settings)
-        done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900, check=True)
+        done = subprocess.run(
+            argv, cwd=ROOT, env=env, input="go\n", capture_output=True, text=True, timeout=900, check=True
+        )
         took_s = time.monotonic() - began
     finally:
         for worker in workers:

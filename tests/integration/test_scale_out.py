@@ -118,10 +118,14 @@ def test_dbt_reaches_the_lake_there_and_logs_no_secret(site, tmp_path):
 
 @pytest.fixture
 def workers(site, tmp_path):
-    """Two Celery workers as `hcp run celery-worker` starts them, and the environment of whoever sends them runs."""
+    """Two Celery workers as `hcp run celery-worker` starts them, and whoever sends them three runs once they are ready."""
     settings = site.settings.model_copy(update={"executor": "celery"})
     instance.write_instance(settings)
     make_broker_tables(settings)
+    job = ("tests.support.spread_location", "lake_maintenance_job", "3")
+    argv = [sys.executable, "-m", "tests.support.send_runs", *job]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    sender = subprocess.Popen(argv, cwd=ROOT, env=instance.environment(settings), text=True, **pipes)
     started = {}
     for name in ("worker-1", "worker-2"):
         command = instance.celery_worker(settings, name)
@@ -130,8 +134,10 @@ def workers(site, tmp_path):
     try:
         for name, process in started.items():
             wait_for_text(tmp_path / name, "ready.", process)
-        yield SimpleNamespace(env=instance.environment(settings), logs=[tmp_path / name for name in started])
+        yield SimpleNamespace(sender=sender, logs=[tmp_path / name for name in started])
     finally:
+        sender.kill()
+        sender.communicate()
         for process in started.values():
             process.send_signal(signal.SIGQUIT)  # what it works on is done
         for process in started.values():
@@ -150,17 +156,9 @@ def wait_for_text(path, text, process):
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # kombu's own
 def test_two_workers_share_the_runs_of_an_analytics_job(site, workers):
     """The broker is a table of Dagster's database here; the lake that the runs look after is in the store."""
-    argv = [
-        sys.executable,
-        "-m",
-        "tests.support.send_runs",
-        "tests.support.spread_location",
-        "lake_maintenance_job",
-        "3",
-    ]
-    done = subprocess.run(argv, cwd=ROOT, env=workers.env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout)
+    out, errors = workers.sender.communicate("go\n", timeout=120)
+    assert workers.sender.returncode == 0, errors[-3000:]
+    told = json.loads(out)
     assert [run["status"] for run in told["runs"]] == ["SUCCESS"] * 3
     assert [run["tags"]["hcp/worker"] for run in told["runs"]] == ["elsewhere"] * 3
     assert told["health"] == ["SUCCESS"] * 3

@@ -1,4 +1,7 @@
-"""Launch runs by the instance's launcher and wait for them: `python -m tests.support.send_runs MODULE JOB COUNT`; prints JSON."""
+"""Launch runs by the instance's launcher and wait for them: `python -m tests.support.send_runs MODULE JOB COUNT`; prints JSON.
+
+It imports what it needs at once, and sends when it reads a line: meanwhile the workers start.
+"""
 
 import json
 import sys
@@ -20,6 +23,7 @@ def main() -> None:
     pointer = ModuleCodePointer(module, "defs", str(ROOT))
     job = pointer.load_target().resolve_job_def(job_name)
     origin = JobPythonOrigin(job_name, RepositoryPythonOrigin(sys.executable, pointer))
+    sys.stdin.readline()
     with dg.DagsterInstance.get() as instance:
         ids = [instance.create_run_for_job(job, job_code_origin=origin).run_id for _ in range(count)]
         for run_id in ids:
