@@ -64,8 +64,8 @@ def settled_days(context: dg.AssetExecutionContext, platform: Platform) -> Itera
     span = window.start, window.end
     with platform.connection() as connection:
         found = settle_days(connection, settings, span, now)
+        filled = fill(connection, found)  # first: what is published is not settled again
         done = publish(settings, found, span, Run(context.run.run_id, now))
-        filled = fill(connection, found)
     yield from _results(done, filled)
 
 

@@ -176,12 +176,12 @@ def _lines(
     frame: pl.DataFrame, kind: str | pl.Expr, quantity: pl.Expr, unit: str, price: pl.Expr,
     *, group: pl.Expr | None = None, detail: pl.Expr | None = None, basis: pl.Expr | None = None,
 ) -> pl.DataFrame:  # fmt: skip
-    """Lines of a kind: dollars are quantity times price."""
-    empty = pl.lit("")
+    """Lines of a kind: dollars are quantity times price; what is no number is as little known as what is null."""
+    empty, usd = pl.lit(""), quantity * price
     columns = {
         "start_at": pl.col("start_at"), "kind": pl.lit(kind) if isinstance(kind, str) else kind,
         "group_id": empty if group is None else group, "detail": empty if detail is None else detail,
-        "quantity": quantity, "unit": pl.lit(unit), "price_usd": price, "usd": quantity * price,
+        "quantity": quantity, "unit": pl.lit(unit), "price_usd": price, "usd": pl.when(usd.is_finite()).then(usd),
         "basis": empty if basis is None else basis,
     }  # fmt: skip
     return frame.select(expression.cast(LINE[name]).alias(name) for name, expression in columns.items())

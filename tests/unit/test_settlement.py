@@ -55,6 +55,14 @@ def test_what_has_no_price_has_no_dollars_and_is_there():
     assert lines.filter(pl.col("kind") == "mining")["usd"].is_null().all()
 
 
+def test_a_price_that_is_no_number_is_not_known_and_spoils_nothing_else():
+    switched = spells_of([switch("off", 5, range(FIRST, FIRST + 4), (TOP, LOW))], 3)
+    for price in (float("nan"), float("inf")):
+        day, unknown = (day_of([50.0, each, 40.0]) for each in (price, None))
+        assert settle(day, switched)["usd"].to_list() == settle(unknown, switched)["usd"].to_list()
+        assert switch_values(day, switched).equals(switch_values(unknown, switched))
+
+
 def test_a_switch_within_an_interval_counts_for_its_part_and_a_wake_is_paid():
     told = [
         switch("off", 5, range(FIRST, FIRST + 4), (TOP, LOW)),
