@@ -80,6 +80,8 @@ class TelemetryStore:
         fresh = without_known(samples, self.stored)
         if not fresh:
             return Stored([], self.number)
+        if (last := self._last_number()) != self.number:  # the batch of the next number may be forgotten already
+            raise StorageError(f"batch {last} of {TABLE} came after {self.number}: another collector writes telemetry")
         number, now_us = self.number + 1, round(self._clock.real_now().timestamp() * 1e6)
         beside = {BATCHES: batches_of(fresh, number, now_us)}
         if meters := meters_of(fresh):
