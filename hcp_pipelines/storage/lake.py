@@ -136,6 +136,7 @@ def write_analyst_script(settings: Settings) -> None:
     statement = attach_statement(settings, Role.LAKE_READER, read_only=True)
     first = ("load ducklake", "load postgres_scanner", "set timezone = 'UTC'")
     text = "; ".join([*first, *object_store.statements(settings, with_keys=False), statement, "use lake"]) + ";\n"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     fresh.touch(mode=0o600)
     fresh.write_text(text)

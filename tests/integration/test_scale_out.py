@@ -79,6 +79,12 @@ def test_an_analysts_script_has_no_key_of_the_platforms_but_uses_their_own(site)
     assert done.stdout.strip() == "1000", done.stderr
 
 
+def test_a_new_machine_needs_no_folder_before(site, tmp_path):
+    new = {"state_dir": tmp_path / "new", "secrets_dir": site.settings.at("secrets")}
+    bootstrap(site.settings.model_copy(update=new))
+    assert (tmp_path / "new" / "analyst.sql").exists()
+
+
 @pytest.mark.parametrize(("changed", "says"), [
     ({"lake_s3_secret_file": None}, "HCP_LAKE_S3_KEY_ID='TESTKEYID' has no secret"),
     ({"lake_s3_secret_file": Path("/nowhere/secret")}, "HCP_LAKE_S3_SECRET_FILE=/nowhere/secret: No such file"),
