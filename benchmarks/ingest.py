@@ -38,7 +38,7 @@ async def measure(settings: Settings, seconds: float, warm_up_s: float, copy_s: 
         await asyncio.sleep(warm_up_s)
         figures = await (_kill(stack, kills) if kills else _watch(stack, seconds))
         stack.halt()
-        figures["drained_s"] = await _until_stored(stack)
+        figures["drained_s"] = await until_stored(stack)
         figures["restarts"] = stack.restarts() if not kills else None
         say("counting")
         figures |= judge(settings, stack.produced())
@@ -54,7 +54,7 @@ async def measure(settings: Settings, seconds: float, warm_up_s: float, copy_s: 
 async def _watch(stack: IngestStack, seconds: float) -> dict[str, Any]:
     """Rows a second by the collector's own counter, memory and CPU by process, what the reader saw."""
     reader = await stack.start_reader()
-    before = await _next_commit(stack)
+    before = await next_commit(stack)
     cpu, began_s = stack.cpu_s(), time.monotonic()
     memory: list[float] = []
     upkept_s: list[float] = []
@@ -63,7 +63,7 @@ async def _watch(stack: IngestStack, seconds: float) -> dict[str, Any]:
         await asyncio.sleep(min(5.0, seconds / 4))
         memory.append(stack.pss_mb(["collector"])["collector"])
     upkeep.cancel()
-    after = await _next_commit(stack)
+    after = await next_commit(stack)
     used, took_s = stack.cpu_s(), time.monotonic() - began_s
     answers = await stack.stop_reader(reader)
     asked_ms = [answer["ms"] for answer in answers]
@@ -93,7 +93,7 @@ async def _keep_up(settings: Settings, each_s: float, took_s: list[float]) -> No
         await asyncio.sleep(each_s / 2)
 
 
-async def _next_commit(stack: IngestStack) -> Metrics:
+async def next_commit(stack: IngestStack) -> Metrics:
     """The metrics when the next batch is in the lake: a rate between two such moments is not of a part of a batch."""
     before = await stack.metrics()
     for _ in range(round(SETTLED_WITHIN_S / LOOK_EACH_S)):
@@ -126,7 +126,7 @@ async def _kill(stack: IngestStack, kills: int) -> dict[str, Any]:
     return {"kills": kills}
 
 
-async def _until_stored(stack: IngestStack) -> float | None:
+async def until_stored(stack: IngestStack) -> float | None:
     """Seconds until every sample that was kept is stored; None if they never were."""
     began_s = time.monotonic()
     while time.monotonic() < began_s + SETTLED_WITHIN_S:

@@ -44,6 +44,9 @@ class _Site:
         self.listeners: list[Callable[[Reading], None]] = []
         self.states = self._random.integers(0, 4, slots).astype(np.uint8)
         self.bars = SimpleNamespace(dark=np.zeros(slots, dtype=np.bool_))
+        self.shape = SimpleNamespace(
+            meter_kw=lambda power_kw: float(power_kw.sum())
+        )  # no meter is read: the devices' power
 
     def tell(self, at_s: float) -> None:
         """A reading: each device near its own level, each time another value."""
