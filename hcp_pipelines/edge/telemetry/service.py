@@ -21,6 +21,9 @@ from hcp_pipelines.wire.telemetry import METHOD, SERVICE
 OPEN_WITHIN_S = 10.0
 READ_BYTES = 2**21  # at once from the spool
 WINDOW_MAX_BYTES = 64 * 2**20
+STREAMS_EACH = (
+    8  # open at once, a facility: a client that reads none of them holds RPCs that owners need (`edge.RPCS_MAX`)
+)
 AHEAD_MS = 10**9  # after_seq may be so far above the present millisecond; more is no number of ours
 
 Context = grpc.aio.ServicerContext
@@ -69,6 +72,7 @@ class TelemetryService:
     def __init__(self, samplers: Mapping[str, Sampler], clock: SystemClock) -> None:
         self._samplers, self._clock = samplers, clock
         self._streams: dict[str, _Stream] = {}
+        self._open = 0
         self._log = structlog.get_logger("edge")
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -81,6 +85,17 @@ class TelemetryService:
     async def stream(self, requests: Requests, context: "Context[Any, Any]") -> None:
         """One collector's stream of one facility."""
         await require_of_stream(context, requests, "collector")
+        most = STREAMS_EACH * len(self._samplers)
+        if self._open >= most:
+            text = f"{self._open} telemetry streams are open, at most {most}: does whoever opened them read them?"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        self._open += 1
+        try:
+            await self._serve(requests, context)
+        finally:
+            self._open -= 1
+
+    async def _serve(self, requests: Requests, context: "Context[Any, Any]") -> None:
         opened = await self._opened(requests, context)
         stream = _Stream(self._samplers[opened.facility_id], opened)
         before = self._streams.get(opened.facility_id)
