@@ -34,8 +34,8 @@ SETTINGS_TAIL = """
 - A state directory belongs to one world: another `HCP_WORLD` or `HCP_SEED` on it is refused.
 - `HCP_DEVICES` and `HCP_FACILITIES` describe the demo fleet, which is made at the first start of a state directory, and
   only if no facility file was applied before.
-- Values that are secrets have a file's name in their place where there is one (`…_FILE`): prefer it. The roles' passwords are generated into `secrets/` of the state directory
-  (0600).
+- Values that are secrets have a file's name in their place where there is one (`…_FILE`): prefer it. The roles'
+  passwords are generated into `secrets/` of the state directory (0600).
 - Set by the supervisor for its children, never by people: {internal}.
 """
 
