@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +19,9 @@ from hcp_pipelines.domain.errors import ModelError
 from hcp_pipelines.forecasting.trees import Trees
 
 FORMAT = 1
+UNREADABLE = (
+    KeyError, TypeError, ValueError, OSError, EOFError, RecursionError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 MOST_BYTES = 16 << 20  # thirty times what eight bags of a hundred trees take
 ARRAYS: Mapping[str, str] = {
     "first_node": "<i4", "feature": "<i2", "threshold": "<f4", "missing_left": "|b1", "left": "<i4", "right": "<i4",
@@ -73,7 +77,7 @@ class Artefact:
                 about["name"], trees, tuple(about["columns"]), datetime.fromisoformat(about["trained_until"]),
                 int(about["step_minutes"]), int(about["delay"]), about["told"],
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise ModelError(f"it can't be read as a model: {type(error).__name__}: {error}") from error
 
 

@@ -105,6 +105,21 @@ def changed(kept, **arrays):
     return out.getvalue()
 
 
+def spoilt(kept):
+    """Packed, and spoilt in the middle of what is packed."""
+    with np.load(io.BytesIO(kept)) as packed:
+        found = {name: packed[name] for name in packed.files}
+    out = io.BytesIO()
+    np.savez_compressed(out, **found)
+    middle, packed_bytes = len(out.getvalue()) // 2, bytearray(out.getvalue())
+    packed_bytes[middle : middle + 64] = b"\xff" * 64
+    return bytes(packed_bytes)
+
+
+def nested(kept):
+    return changed(kept, about=np.frombuffer(b"[" * 100_000, dtype=np.uint8))
+
+
 def about(kept, **words):
     with np.load(io.BytesIO(kept)) as packed:
         found = json.loads(packed["about"].tobytes()) | words
@@ -116,6 +131,8 @@ def about(kept, **words):
     [
         (lambda k, t: b"", "BadZipFile"),
         (lambda k, t: k[: len(k) // 2], "can't be read"),
+        (lambda k, t: spoilt(k), "can't be read"),
+        (lambda k, t: nested(k), "can't be read"),
         (lambda k, t: changed(k, value=None), "can't be read"),
         (lambda k, t: changed(k, value=t.value.astype("<f4")), "value is float32"),
         (lambda k, t: changed(k, value=t.value[:-1]), "values"),
