@@ -8,23 +8,20 @@ from grpc_tools import protoc
 
 WIRE = Path(__file__).resolve().parents[1] / "hcp_pipelines" / "wire"
 CONTRACTS = ("edge_v1", "telemetry_v1")
-NAMES = [name + end for name in CONTRACTS for end in ("_pb2.py", "_pb2_grpc.py", "_pb2.pyi")]
+WITH_STUBS = ("edge_v1",)  # telemetry's messages go out as the bytes that they are kept as
+NAMES = [name + end for name in CONTRACTS for end in ("_pb2.py", "_pb2.pyi")] + [
+    f"{name}_pb2_grpc.py" for name in WITH_STUBS
+]
 
 
 def generate(folder: Path) -> None:
     include = files("grpc_tools").joinpath("_proto")
-    arguments = [
-        "",
-        f"-I{WIRE}",
-        f"-I{include}",
-        f"--python_out={folder}",
-        f"--grpc_python_out={folder}",
-        f"--pyi_out={folder}",
-    ]
-    code = protoc.main([*arguments, *(str(WIRE / f"{name}.proto") for name in CONTRACTS)])
-    if code:
-        raise SystemExit(f"protoc failed with {code}")
-    for name in CONTRACTS:
+    for out, names in ((("python", "pyi"), CONTRACTS), (("grpc_python",), WITH_STUBS)):
+        into = [f"--{kind}_out={folder}" for kind in out]
+        code = protoc.main(["", f"-I{WIRE}", f"-I{include}", *into, *(str(WIRE / f"{name}.proto") for name in names)])
+        if code:
+            raise SystemExit(f"protoc failed with {code}")
+    for name in WITH_STUBS:
         grpc_file = folder / f"{name}_pb2_grpc.py"
         text = grpc_file.read_text()
         grpc_file.write_text(text.replace(f"import {name}_pb2 as", f"from hcp_pipelines.wire import {name}_pb2 as"))
