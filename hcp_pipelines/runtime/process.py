@@ -17,6 +17,7 @@ import uvloop
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.errors import HcpError
+from hcp_pipelines.runtime.files import put_whole
 from hcp_pipelines.runtime.http import StatusServer
 from hcp_pipelines.runtime.logs import configure_logs
 from hcp_pipelines.settings import Settings, environment_value
@@ -49,9 +50,7 @@ class ProcessContext:
             "urls": own | urls,
             "ready_at": self.clock.real_now().isoformat(),
         }
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(record))
-        fresh.replace(path)
+        put_whole(path, json.dumps(record))
         self.log.info("ready", **urls)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.runtime.files import put_whole
 from hcp_pipelines.settings import Settings
 
 GENERATED_WORLD_STARTS_AT = datetime(2025, 1, 1, tzinfo=UTC)
@@ -35,7 +36,7 @@ def write_anchor(settings: Settings, start_at: datetime | None, begins_at: datet
     anchor = Anchor(real_at=real_at, simulated_at=simulated_at, speed=settings.clock_speed)
     path = settings.at("run", "clock.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, anchor.dump())
+    put_whole(path, anchor.dump())
     return anchor
 
 
@@ -85,10 +86,4 @@ def _read(path: Path) -> dict[str, object]:
 
 def _write(path: Path, record: dict[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, json.dumps(record))
-
-
-def _replace(path: Path, text: str) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_text(text)
-    fresh.replace(path)
+    put_whole(path, json.dumps(record))

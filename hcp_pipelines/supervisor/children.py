@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.runtime.files import put_whole
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor import guardian
 from hcp_pipelines.supervisor.child import Child, ProcessSpec, State, cut_log
@@ -138,6 +139,4 @@ class Children:
 def write_json(path: Path, value: object) -> None:
     """Put a file in place whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(value))
-    fresh.replace(path)
+    put_whole(path, json.dumps(value))

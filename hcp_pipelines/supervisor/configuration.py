@@ -19,6 +19,7 @@ from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.facility_file import dump_facility
 from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories
 from hcp_pipelines.fleet.site_export import driven_by, edge_facility, world_protocols, world_site
+from hcp_pipelines.runtime.files import put_whole
 from hcp_pipelines.settings import Settings, child_environment
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -210,6 +211,4 @@ def _point_map(text: str) -> dict[str, str]:
 def _write_yaml(settings: Settings, parts: tuple[str, ...], document: dict[str, object]) -> None:
     path = settings.at(*parts)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(yaml.safe_dump(document, sort_keys=False))
-    fresh.replace(path)
+    put_whole(path, yaml.safe_dump(document, sort_keys=False))

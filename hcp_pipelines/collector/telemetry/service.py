@@ -21,6 +21,7 @@ from hcp_pipelines.collector.telemetry.rows import minutes_of
 from hcp_pipelines.collector.telemetry.streams import FacilityStream
 from hcp_pipelines.collector.telemetry.writer import BATCH_EVERY_S, Writer
 from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.runtime.files import put_whole
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.wire.channels import client_tls
@@ -183,9 +184,7 @@ class Telemetry:
         more = {"stored": self._stored or {}, "shed_samples": self._shed, "told_at": told_at}
         path = self.context.settings.at("run", "telemetry.json")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(seen | more))
-        fresh.replace(path)
+        put_whole(path, json.dumps(seen | more))
 
 
 async def _read_parts(settings: Settings, facility_id: str, generation: int) -> tuple[Part, ...]:

@@ -11,6 +11,7 @@ from hcp_pipelines.optimizer.pages import document
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.reports import daily, fleet, market
 from hcp_pipelines.orchestration.reports.drawn import Ask, Drawn
+from hcp_pipelines.runtime.files import put_whole
 from hcp_pipelines.settings import Settings
 
 KEPT = 90  # newest days of a kind: a file is 5 MB
@@ -70,9 +71,7 @@ def _write(settings: Settings, kind: Kind, day: date, drawn: Drawn) -> Path:
     folder = settings.at("reports", kind.value)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{day}.html"
-    fresh = path.with_suffix(".new")
-    fresh.write_text(document(drawn.title, drawn.notes, (drawn.headings(), drawn.rows), drawn.sections))
-    fresh.replace(path)
+    put_whole(path, document(drawn.title, drawn.notes, (drawn.headings(), drawn.rows), drawn.sections))
     for old in sorted(folder.glob("*.html"))[:-KEPT]:
         old.unlink()
     return path
