@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from assets.checks import told
 from assets.daily import DAILY_UTC, plain_schema
 from hcp_pipelines.forecasting.power_forecast import empty_table
 from hcp_pipelines.forecasting.quantile_scores import empty_scores
@@ -72,9 +73,7 @@ def core_power__forecast_scores(context: dg.AssetExecutionContext, platform: Pla
 def forecasts_are_fresh_and_cover(platform: Platform) -> dg.AssetCheckResult:
     """The newest forecast is of the last two hours, and four in five prices of the last week lie in their 80 % interval."""
     clock = platform.clock()
-    found = judge_forecasts(platform.settings(), clock.now(), clock.speed)
-    warn = dg.AssetCheckSeverity.WARN
-    return dg.AssetCheckResult(passed=found.passed, severity=warn, metadata=found.told, description=found.why)
+    return told(judge_forecasts(platform.settings(), clock.now(), clock.speed))
 
 
 def _day(context: dg.AssetExecutionContext) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from assets.checks import told
 from hcp_pipelines.orchestration.learning import judge_model, make_model
 from hcp_pipelines.orchestration.resources import Platform
 
@@ -38,5 +39,4 @@ def core_power__waiting_model(
 def newest_model_serves(platform: Platform) -> dg.AssetCheckResult:
     """The newest model was no worse than the plain band, and the one that serves can be used."""
     with platform.connection() as connection:
-        found = judge_model(connection, platform.clock().now())
-    return dg.AssetCheckResult(passed=found.passed, severity=dg.AssetCheckSeverity.WARN, description=found.why)
+        return told(judge_model(connection, platform.clock().now()))

@@ -21,6 +21,7 @@ from hcp_pipelines.optimizer.learnt import WAITING, champion
 from hcp_pipelines.orchestration.alerts import ACTOR
 from hcp_pipelines.orchestration.forecasting import HISTORY, LESSONS, TICKS, read_prices
 from hcp_pipelines.orchestration.lake_state import has_tables
+from hcp_pipelines.orchestration.watching import Judged
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import models
 
@@ -104,14 +105,6 @@ def due(connection: Connection, settings: Settings, now: datetime) -> str:
     is_old = row is not None and row[0] is not None and now - row[0] >= needed
     fetched = next(table for table, stream in HISTORY.items() if stream is Stream.POWER_RT_SPP)
     return "none has been made yet" if is_old or has_tables(settings, [fetched]) else ""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A check's answer."""
-
-    passed: bool
-    why: str
 
 
 def judge_model(connection: Connection, now: datetime) -> Judged:

@@ -1,6 +1,6 @@
 """Whether the forecasts in the lake are fresh and their bands hold: what the asset check tells."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,7 +27,7 @@ class Judged:
 
     passed: bool
     why: str
-    told: dict[str, Any]
+    told: dict[str, Any] = field(default_factory=dict)
 
 
 def greatest_age(speed: float) -> timedelta:
