@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.economics.bounds import check
-from hcp_pipelines.economics.settlement import INSTANT
 
 STEP = timedelta(minutes=5)
 SILENT_S = 300.0  # what lies between readings further apart is known in sum alone

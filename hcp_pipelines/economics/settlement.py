@@ -10,11 +10,11 @@ from typing import Any
 
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.economics.bounds import check
 from hcp_pipelines.economics.contract import ERCOT_PEAKS_PER_YEAR, with_hedges
 
 INTERVAL_H = 0.25
-INSTANT = pl.Datetime("us", "UTC")
 MONEY = pl.Decimal(18, 6)
 KINDS = (
     "energy", "adders", "hedge", "peak_charge", "mining", "pool_fee", "inference", "training", "reserves", "demand_response",

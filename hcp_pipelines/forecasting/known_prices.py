@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.ticks import Stream
 from hcp_pipelines.forecasting.horizon_features import LONGEST_AHEAD_H, PowerSeries
 from hcp_pipelines.forecasting.hours import (
@@ -28,7 +29,6 @@ from hcp_pipelines.forecasting.hours import (
     published_at,
 )  # fmt: skip
 
-INSTANT = pl.Datetime("us", "UTC")
 PRICES: Mapping[str, pl.DataType] = {
     "stream": pl.String(),
     "settlement_point": pl.String(),

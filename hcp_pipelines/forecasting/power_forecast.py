@@ -5,6 +5,7 @@ from datetime import datetime
 
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.forecasting.baselines import (
     LEVELS,
     POINT_FORECASTS,
@@ -18,7 +19,6 @@ from hcp_pipelines.forecasting.horizon_features import PowerSeries
 from hcp_pipelines.forecasting.hours import Ints
 from hcp_pipelines.forecasting.quantiles import learn
 
-INSTANT = pl.Datetime("us", "UTC")
 LEVEL_COLUMNS = tuple(f"p{round(level * 100):02}_usd_per_mwh" for level in LEVELS)
 POINT_COLUMNS = tuple(f"{name}_usd_per_mwh" for name in POINT_FORECASTS)
 COLUMNS = (

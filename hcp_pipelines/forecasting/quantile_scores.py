@@ -6,8 +6,9 @@ A table comes from `power_forecast`, with `price_usd_per_mwh` as it came to. Not
 import numpy as np
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.forecasting.baselines import HORIZONS_H, LEVELS, POINT_FORECASTS
-from hcp_pipelines.forecasting.power_forecast import INSTANT, LEVEL_COLUMNS, POINT_COLUMNS
+from hcp_pipelines.forecasting.power_forecast import LEVEL_COLUMNS, POINT_COLUMNS
 
 ALL = "all"
 PRICE = pl.col("price_usd_per_mwh")

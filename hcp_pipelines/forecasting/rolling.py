@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.baselines import PowerForecast
 from hcp_pipelines.forecasting.horizon_features import PowerSeries
-from hcp_pipelines.forecasting.power_forecast import INSTANT, forecast_table
+from hcp_pipelines.forecasting.power_forecast import forecast_table
 
 Learn = Callable[[list[PowerSeries], datetime], PowerForecast]
 Progress = Callable[[str, int, int], None]

@@ -7,13 +7,13 @@ from typing import Any
 
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.ticks import ACTIONABLE, BITCOIN, Stream
 from hcp_pipelines.markets.consensus import Consensus, NoConsensusError, Quote, bitcoin_consensus
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.settings import Settings
 
 EVERY = timedelta(minutes=5)
-INSTANT = pl.Datetime("us", "UTC")
 CONSENSUS: dict[str, Any] = {
     "start_at": INSTANT, "price_usd": pl.Float64, "traded_at": INSTANT, "venues": pl.String, "rejected": pl.String,
     "reason": pl.String,

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.ticks import ACTIONABLE, Stream
 from hcp_pipelines.forecasting import peaks
 from hcp_pipelines.forecasting.baselines import known_hours
 from hcp_pipelines.forecasting.hours import FORECAST, HOUR_US, LOAD, Floats, Hours, Ints, microseconds
 from hcp_pipelines.forecasting.known_prices import (
-    INSTANT,
     PRICES,
     history_known,
     known_hours_of,

@@ -10,10 +10,11 @@ from typing import Any
 import polars as pl
 import psycopg
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import ConfigError, ModelError
 from hcp_pipelines.domain.ticks import BITCOIN, Stream
 from hcp_pipelines.economics.mining import HASHPRICE
-from hcp_pipelines.forecasting.known_prices import INSTANT, as_of
+from hcp_pipelines.forecasting.known_prices import as_of
 from hcp_pipelines.forecasting.model_file import digest_of
 from hcp_pipelines.optimizer.backtest.learning import HELD_OUT, LEAST_LEARNT_DAYS, Learnt, learn_and_score, market_of
 from hcp_pipelines.optimizer.backtest.replay.history import NETWORK, index_of

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from hcp_pipelines.alerts.conditions import find_conditions
 from hcp_pipelines.cli.main import cli
-from hcp_pipelines.forecasting.known_prices import INSTANT
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.optimizer import learnt, waiting
 from hcp_pipelines.optimizer.backtest import learning
 from hcp_pipelines.optimizer.backtest.learning import Score

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
 from hcp_pipelines.economics import contract, gpu, mining, power, profitability, programmes, settlement, switching
 from hcp_pipelines.economics.bounds import LIMITS, ImplausibleValueError, check, checked_columns
@@ -111,7 +112,7 @@ def test_a_hedge_changes_what_is_settled_and_never_what_another_mwh_costs(mw, mo
 
 def rows(**columns):
     """One row, with the instant as the lake has it."""
-    return pl.DataFrame([columns]).with_columns(pl.col("start_at").cast(settlement.INSTANT))
+    return pl.DataFrame([columns]).with_columns(pl.col("start_at").cast(INSTANT))
 
 
 def test_hedges_hold_over_half_open_windows_and_add_up_at_their_weighted_price():

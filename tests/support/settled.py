@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from hcp_pipelines.economics.settlement import INSTANT
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.fleet.solve_sites import site_inputs
 from hcp_pipelines.optimizer.backtest.replay.fleet import fleet_of
 from hcp_pipelines.optimizer.backtest.replay.moves import Walk

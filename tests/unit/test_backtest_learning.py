@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.economics.mining import break_even_usd_per_mwh
-from hcp_pipelines.forecasting.known_prices import INSTANT, PRICES
+from hcp_pipelines.forecasting.known_prices import PRICES
 from hcp_pipelines.optimizer.backtest.learning import held_out, learn_and_score, market_of
 
 START = datetime(2024, 3, 1, tzinfo=UTC)

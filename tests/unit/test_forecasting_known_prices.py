@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.ticks import Stream
-from hcp_pipelines.forecasting.known_prices import INSTANT, as_of, history_known
+from hcp_pipelines.forecasting.known_prices import as_of, history_known
 
 START = datetime(2025, 2, 20, tzinfo=UTC)
 CORRECTED_AT = START + timedelta(days=2)

@@ -5,7 +5,7 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from hcp_pipelines.economics.settlement import INSTANT
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.optimizer.settlement.day import Terms, settle, settle_stayed
 from hcp_pipelines.optimizer.settlement.inputs import is_peak, peak_hours
 from hcp_pipelines.optimizer.settlement.obligations import OBLIGATION, events, missed, promises

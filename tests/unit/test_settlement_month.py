@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
-from hcp_pipelines.economics.settlement import INSTANT
 from hcp_pipelines.optimizer.backtest.replay.moves import Walk
 from hcp_pipelines.optimizer.settlement.day import METERED, Terms, settle
 from hcp_pipelines.optimizer.settlement.inputs import Facility, Market, booked, day_of

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.optimizer.backtest.account import SEED, GapClosed, worst_day, worst_intervals_usd
 from hcp_pipelines.optimizer.backtest.mixed.run import MixedReport
 from hcp_pipelines.optimizer.backtest.request import Request
@@ -21,7 +22,6 @@ from hcp_pipelines.runtime.version import code_version
 from hcp_pipelines.settings import Settings
 
 BACKTESTS, REPLAYS = TABLES = "raw.backtests", "raw.replays"
-INSTANT = pl.Datetime("us", "UTC")
 _TEXT = ("run_id", "kind", "subject", "settlement_point", "strategy", "known", "hashprice")
 _SHARES = ("gap_closed", "gap_closed_low", "gap_closed_high", "field_gap_closed")
 _DOLLARS = tuple(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.economics import settlement as money
 from hcp_pipelines.economics.contract import ERCOT_PEAKS_PER_YEAR
@@ -20,17 +21,17 @@ from hcp_pipelines.optimizer.settlement.spells import INTERVAL_US, STAYED, Spell
 
 JOURNAL = "journal"  # what energy rests on where no meter was read
 PROMISES: dict[str, Any] = {
-    "start_at": money.INSTANT, "programme": pl.String, "mw_h": pl.Float64, "capacity_usd_per_mw_h": pl.Float64,
+    "start_at": INSTANT, "programme": pl.String, "mw_h": pl.Float64, "capacity_usd_per_mw_h": pl.Float64,
 }  # fmt: skip
 EVENTS: dict[str, Any] = {
-    "start_at": money.INSTANT, "programme": pl.String, "hours": pl.Float64, "baseline_mw": pl.Float64, "mw": pl.Float64,
+    "start_at": INSTANT, "programme": pl.String, "hours": pl.Float64, "baseline_mw": pl.Float64, "mw": pl.Float64,
     "energy_usd_per_mwh": pl.Float64,
 }  # fmt: skip
 MISSED: dict[str, Any] = {
-    "start_at": money.INSTANT, "programme": pl.String, "missed_mwh": pl.Float64, "penalty_usd_per_mwh": pl.Float64,
+    "start_at": INSTANT, "programme": pl.String, "missed_mwh": pl.Float64, "penalty_usd_per_mwh": pl.Float64,
 }  # fmt: skip
-METERED: dict[str, Any] = {"start_at": money.INSTANT, "energy_mwh": pl.Float64, "basis": pl.String}
-RATES: dict[str, Any] = {"start_at": money.INSTANT, "gpu_type": pl.String, "rate_usd_per_gpu_hour": pl.Float64}
+METERED: dict[str, Any] = {"start_at": INSTANT, "energy_mwh": pl.Float64, "basis": pl.String}
+RATES: dict[str, Any] = {"start_at": INSTANT, "gpu_type": pl.String, "rate_usd_per_gpu_hour": pl.Float64}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from hcp_pipelines.economics.settlement import INSTANT, INTERVAL_H
+from hcp_pipelines.domain.columns import INSTANT
+from hcp_pipelines.economics.settlement import INTERVAL_H
 from hcp_pipelines.markets.central import operating_days
 from hcp_pipelines.optimizer.backtest.replay.fleet import Fleet
 from hcp_pipelines.optimizer.settlement import obligations

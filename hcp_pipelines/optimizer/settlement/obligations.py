@@ -9,7 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from hcp_pipelines.economics.settlement import INSTANT, INTERVAL_H
+from hcp_pipelines.domain.columns import INSTANT
+from hcp_pipelines.economics.settlement import INTERVAL_H
 from hcp_pipelines.optimizer.settlement.day import EVENTS, MISSED, PROMISES
 from hcp_pipelines.policy.obligations import Status
 

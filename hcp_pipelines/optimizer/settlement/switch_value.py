@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.modes import STATE_COUNT
 from hcp_pipelines.economics import settlement as money
 from hcp_pipelines.forecasting.hours import HOUR_US
@@ -29,7 +30,7 @@ from hcp_pipelines.optimizer.settlement.day import (
 from hcp_pipelines.optimizer.settlement.spells import INTERVAL_US, STAYED, Spells
 
 VALUE: dict[str, Any] = {
-    "command_id": pl.String, "assignment": pl.Int32, "switched_at": money.INSTANT, "device_hours": pl.Float64,
+    "command_id": pl.String, "assignment": pl.Int32, "switched_at": INSTANT, "device_hours": pl.Float64,
     "devices": pl.Int64, "until_next_usd": money.MONEY, "realised_usd": money.MONEY,
 }  # fmt: skip
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.domain.ticks import Quality, Stream
-from hcp_pipelines.orchestration.history.model import INSTANT, Model
+from hcp_pipelines.orchestration.history.model import Model
 
 STATES = (0, max(DeviceState))
 

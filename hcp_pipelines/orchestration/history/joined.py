@@ -9,10 +9,11 @@ from typing import Any
 
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.ticks import ACTIONABLE, Stream
 from hcp_pipelines.economics.mining import HASHES_PER_DIFFICULTY, HASHES_PER_TH, SECONDS_PER_DAY, hashprice_columns
 from hcp_pipelines.markets.central import operating_day
-from hcp_pipelines.orchestration.history.model import INSTANT, Model
+from hcp_pipelines.orchestration.history.model import Model
 from hcp_pipelines.orchestration.history.reading import Reader, reading
 from hcp_pipelines.orchestration.history.tables import (
     BITCOIN_PRICE,

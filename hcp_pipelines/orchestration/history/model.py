@@ -9,7 +9,6 @@ from typing import Any
 
 import polars as pl
 
-INSTANT = pl.Datetime("us", "UTC")
 Bounds = tuple[float, float]
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.orchestration.history.audit import WHY, Audited, audit, rows_as_json
-from hcp_pipelines.orchestration.history.model import INSTANT
 from hcp_pipelines.orchestration.history.tables import START, HistoryTable
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.settings import Settings

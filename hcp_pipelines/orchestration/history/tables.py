@@ -8,8 +8,9 @@ from datetime import timedelta
 
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.feed.quality import DEFAULT_CAP_USD_PER_MWH, DEFAULT_FLOOR_USD_PER_MWH
-from hcp_pipelines.orchestration.history.model import INSTANT, Bounds, Model
+from hcp_pipelines.orchestration.history.model import Bounds, Model
 
 START = "start_at"
 POWER_PRICE = (DEFAULT_FLOOR_USD_PER_MWH, 2 * DEFAULT_CAP_USD_PER_MWH)

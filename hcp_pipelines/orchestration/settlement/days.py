@@ -8,8 +8,9 @@ from typing import Any
 
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.economics.settlement import INSTANT, INTERVAL_H, MONEY, as_money
+from hcp_pipelines.economics.settlement import INTERVAL_H, MONEY, as_money
 from hcp_pipelines.fleet.settled_site import settled_site
 from hcp_pipelines.optimizer.backtest.replay.moves import Walk
 from hcp_pipelines.optimizer.settlement.day import Day, settle, settle_stayed

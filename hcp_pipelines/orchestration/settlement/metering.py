@@ -6,8 +6,9 @@ from typing import Any
 
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.economics.metering import ENERGY, READING, energy_by_interval
-from hcp_pipelines.economics.settlement import INSTANT, INTERVAL_H
+from hcp_pipelines.economics.settlement import INTERVAL_H
 from hcp_pipelines.optimizer.settlement.day import METERED
 from hcp_pipelines.orchestration.history.reading import Reader
 from hcp_pipelines.orchestration.settlement.read import Window

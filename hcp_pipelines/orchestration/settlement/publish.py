@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from hcp_pipelines.economics.settlement import INSTANT, LINE, MONEY
+from hcp_pipelines.domain.columns import INSTANT
+from hcp_pipelines.economics.settlement import LINE, MONEY
 from hcp_pipelines.orchestration.history.publish import Run
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.settlement.days import SETTLED_DAYS, SWITCHES, SettledDay, facts

@@ -14,9 +14,9 @@ from typing import Any
 import polars as pl
 import psycopg
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.ticks import ACTIONABLE, Stream
 from hcp_pipelines.economics.mining import HASHPRICE
-from hcp_pipelines.economics.settlement import INSTANT
 from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventory_of
 from hcp_pipelines.optimizer.backtest.replay.history import index_of
 from hcp_pipelines.optimizer.settlement.inputs import Market

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.modes import STATE_COUNT
-from hcp_pipelines.economics.settlement import INSTANT, INTERVAL_H
+from hcp_pipelines.economics.settlement import INTERVAL_H
 from hcp_pipelines.optimizer.backtest.replay.fleet import Schedule
 from hcp_pipelines.optimizer.backtest.replay.history import STEP_H, History
 from hcp_pipelines.optimizer.backtest.replay.realised import Realised
