@@ -181,11 +181,7 @@ def _day_ahead(sources: Sources, prices: Prices) -> tuple[Path | None, Floats]:
     for file in [sources.da] if sources.da else files_with(sources, (START, DAY_AHEAD)):
         rows = _rows_of(file, prices.point, DAY_AHEAD)
         if len(rows):
-            hours = pl.DataFrame({START: pl.Series(prices.starts_us).cast(pl.Datetime("us", "UTC")).dt.truncate("1h")})
-            told = series.plausible(rows, DAY_AHEAD).select(START, DAY_AHEAD)
-            joined = hours.join(told, on=START, how="left", maintain_order="left")
-            values = joined[DAY_AHEAD].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
-            return file, values
+            return file, prices.of_their_hours(series.plausible(rows, DAY_AHEAD).select(START, DAY_AHEAD))
     return None, np.full(len(prices.starts_us), np.nan)
 
 

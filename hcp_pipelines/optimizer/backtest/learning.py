@@ -180,10 +180,8 @@ def _spanning(market: Market, start: datetime) -> list[tuple[Prices, Floats]]:
 
 def _by_hour(prices: Prices, hours: pl.DataFrame) -> Floats:
     """The day-ahead price of each interval, NaN where none is known."""
-    starts = pl.DataFrame({"start_at": pl.Series(prices.starts_us).cast(pl.Datetime("us", "UTC")).dt.truncate("1h")})
-    named = hours.unique("start_at", keep="last").select("start_at", "price_usd_per_mwh")
-    joined = starts.join(named, on="start_at", how="left", maintain_order="left")
-    return joined["price_usd_per_mwh"].fill_null(np.nan).to_numpy()
+    newest = hours.unique("start_at", keep="last")
+    return prices.of_their_hours(newest.select(pl.col("start_at").alias(START), "price_usd_per_mwh"))
 
 
 def _hashprice(known: pl.DataFrame, prices: Prices) -> Floats:

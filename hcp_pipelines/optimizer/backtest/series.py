@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.hours import MICROSECONDS_PER_MINUTE, instant, microseconds
 from hcp_pipelines.markets.central import CENTRAL
@@ -59,6 +60,13 @@ class Prices:
     def row_at(self, at: datetime) -> int:
         """The first interval that starts at or after an instant."""
         return int(np.searchsorted(self.starts_us, microseconds(at)))
+
+    def of_their_hours(self, hourly: pl.DataFrame) -> Floats:
+        """What is told of each interval's hour: `START` and one more column, an hour at most once; NaN where nothing is."""
+        (value,) = [name for name in hourly.columns if name != START]
+        hours = pl.DataFrame({START: pl.Series(self.starts_us).cast(INSTANT).dt.truncate("1h")})
+        joined = hours.join(hourly, on=START, how="left", maintain_order="left")
+        return joined[value].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
 
 
 def scan(path: Path) -> pl.LazyFrame:
