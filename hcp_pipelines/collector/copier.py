@@ -83,6 +83,10 @@ class Copier:
         """Seconds since the whole table was last known to be in the lake."""
         return self._clock.monotonic_s() - self._complete_s[target]
 
+    def complete_s(self) -> float:
+        """The instant (real monotonic seconds) up to which every table is known to be in the lake."""
+        return min(self._complete_s.values())
+
     def problems(self) -> dict[str, str]:
         """What is wrong, for /healthz; empty texts where nothing is."""
         late = [f"{t} by {self.lag_s(t):.0f} s{self._reason(t)}" for t in self._complete_s if self.lag_s(t) > LAG_MAX_S]

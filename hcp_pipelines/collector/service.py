@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from hcp_pipelines.collector import metrics
-from hcp_pipelines.collector.copier import Copier, tables
+from hcp_pipelines.collector.copier import HELD_BACK_S, Copier, tables
 from hcp_pipelines.collector.telemetry.service import Telemetry
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.runtime.process import ProcessContext
@@ -69,11 +69,16 @@ class _Loop:
         return wait_s
 
     async def _drain(self) -> None:
-        """Copy what has come in since the last round, while there is time; the watch ends a round that hangs."""
-        until_s = self._context.clock.monotonic_s() + DRAIN_WITHIN_S
-        while self._copier.is_open and await self._round() == 0.0:
-            if self._context.clock.monotonic_s() >= until_s:
+        """Copy all that was committed before the stop, while there is time; the watch ends a round that hangs.
+
+        A round alone doesn't tell: it may end one that began before the stop and waited for a writer since.
+        """
+        stopped_s = self._context.clock.monotonic_s()
+        while self._copier.is_open and self._copier.complete_s() < stopped_s:
+            wait_s = await self._round()
+            if self._context.clock.monotonic_s() >= stopped_s + DRAIN_WITHIN_S:
                 return
+            await asyncio.sleep(min(wait_s, HELD_BACK_S))
 
     def _succeeded(self) -> None:
         if self._logged:

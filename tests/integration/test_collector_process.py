@@ -139,6 +139,18 @@ def test_a_stop_copies_what_is_left(server, daemon):
     assert copied(settings) == posted(settings)
 
 
+def test_a_stop_copies_what_a_transaction_of_before_it_held_back(server, daemon):
+    settings = server[1]
+    with connect(settings, Role.ADMIN) as connection:
+        with connection.transaction():
+            connection.execute(JOURNAL, (uuid.uuid4(), AT, 2))
+            daemon.start()
+            time.sleep(0.5)  # a round has met it
+        connection.execute(JOURNAL, (uuid.uuid4(), AT, 1))
+    assert daemon.end(signal.SIGTERM) == 0
+    assert copied(settings) == posted(settings)
+
+
 def test_kill9_at_any_moment_neither_loses_nor_doubles(server, daemon):
     settings = server[1]
     for _ in range(2):
