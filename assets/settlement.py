@@ -1,6 +1,6 @@
 """What was really earned, by UTC day: settlement, what each switch was worth, regret. `orchestration.settlement` does it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -64,16 +64,19 @@ def settled_days(context: dg.AssetExecutionContext, platform: Platform) -> Itera
     span = window.start, window.end
     with platform.connection() as connection:
         found = settle_days(connection, settings, span, now)
-        filled = fill(connection, found)  # first: what is published is not settled again
+        filled = fill(connection, found.days)  # first: what is published is not settled again
         done = publish(settings, found, span, Run(context.run.run_id, now))
-    yield from _results(done, filled)
+        for name, reason in found.failed.items():
+            detail = {"reason": reason, "days": f"{span[0]:%Y-%m-%d}/{span[1]:%Y-%m-%d}", "run_id": context.run.run_id}
+            record_alert(connection, "alert.settlement_failed", name, detail)
+    yield from _results(done, filled, found.failed)
 
 
-def _results(done: Published, filled: int) -> Iterator[dg.MaterializeResult[Any]]:
+def _results(done: Published, filled: int, failed: Mapping[str, str]) -> Iterator[dg.MaterializeResult[Any]]:
     more: dict[str, dict[str, Any]] = {
         "core_hcp__settlement": {
             "by_day": shown(done.days), "changed": len(done.changes), "changes": shown(done.changes),
-            "history_rows_filled": filled,
+            "history_rows_filled": filled, "failed": dict(failed),
         },
         "core_hcp__switch_value": {"first_rows": shown(done.switches)},
         "core_hcp__regret": {"by_day": shown(done.regrets)},

@@ -123,11 +123,12 @@ def reserve_lines(promises: pl.DataFrame) -> pl.DataFrame:
 
 
 def response_lines(events: pl.DataFrame) -> pl.DataFrame:
-    """Demand response delivered: min(max(0, baseline − metered), agreed MW) · h · rate.
+    """Demand response delivered: min(max(0, baseline − metered − `before_mw`), agreed MW) · h · rate.
 
     Args:
         events: a row an interval and event with `start_at`, `programme`, `hours` of the event in the interval, `baseline_mw`,
-            `metered_mw` (mean over the interval), `mw` agreed and `energy_usd_per_mwh`.
+            `metered_mw` (mean over the interval), `mw` agreed, `before_mw` agreed in events that go before it in the interval,
+            and `energy_usd_per_mwh`.
     """
     return _lines(
         events, "demand_response", delivered_mw() * pl.col("hours"), "MWh", pl.col("energy_usd_per_mwh"),
@@ -136,9 +137,12 @@ def response_lines(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def delivered_mw() -> pl.Expr:
-    """MW of load that went: below the baseline, at most what was agreed."""
-    gone = (pl.col("baseline_mw") - pl.col("metered_mw")).clip(lower_bound=0.0)
-    return pl.min_horizontal(gone, "mw").alias("delivered_mw")
+    """MW of load that went for an event: below its baseline, beyond what went for those before it, at most what was agreed.
+
+    Load that went is paid once: of two events at a time the first has it up to its MW, the other what is left.
+    """
+    left = (pl.col("baseline_mw") - pl.col("metered_mw") - pl.col("before_mw")).clip(lower_bound=0.0)
+    return pl.min_horizontal(left, "mw").alias("delivered_mw")
 
 
 def penalty_lines(missed: pl.DataFrame) -> pl.DataFrame:

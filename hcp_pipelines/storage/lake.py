@@ -41,11 +41,12 @@ Frame: TypeAlias = "pl.DataFrame | pa.Table"
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Rows whose `column` is in [start, end): what a `replace` replaces."""
+    """Rows whose `column` is in [start, end), of these facilities alone if any are named: what a `replace` replaces."""
 
     column: str
     start: datetime
     end: datetime
+    facilities: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +232,12 @@ def _delete(connection: duckdb.DuckDBPyConnection, table: str, window: Window | 
         connection.execute(f"delete from lake.{table}")  # noqa: S608 - the name was checked
         return
     column = '"' + window.column.replace('"', '""') + '"'
-    connection.execute(
-        f"delete from lake.{table} where {column} >= ? and {column} < ?",  # noqa: S608 - the names were checked
-        [window.start, window.end],
-    )
+    statement = f"delete from lake.{table} where {column} >= ? and {column} < ?"  # noqa: S608 - the names were checked
+    parameters: list[Any] = [window.start, window.end]
+    if window.facilities is not None:
+        statement += " and facility_id in (select unnest(?::varchar[]))"
+        parameters.append(list(window.facilities))
+    connection.execute(statement, parameters)
 
 
 def _count(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> int:

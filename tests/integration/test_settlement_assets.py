@@ -3,6 +3,7 @@
 import json
 import uuid
 import warnings
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -51,6 +52,17 @@ def read(settings, query, *parameters):
         return connection.execute(query, list(parameters)).pl()
 
 
+def slept(inventory, *minutes, names=("off", "on")):
+    """Journal rows of a facility's first group that was put to sleep, and woken."""
+    group = inventory.groups[0]
+    slots = range(group.first_slot, group.first_slot + group.devices)
+    told = [switch(name, at, slots, states) for name, at, states in zip(names, minutes, ((3, 0), (0, 3)), strict=True)]
+    of = {"facility_id": inventory.facility_id, "generation": inventory.generation, "group_id": group.group_id}
+    literals = {name: pl.lit(value) for name, value in of.items()}
+    rows = journal(*told).with_row_index("id").with_columns(usd_per_hour=pl.lit(2.0), **literals)
+    return whole("raw.switch_journal", rows)
+
+
 @pytest.fixture
 def recorded(settings):
     """A day with a dear hour in which the first miners' group slept; its allocations stand in history."""
@@ -65,17 +77,7 @@ def recorded(settings):
                from (values (600, 'curtailed'), (660, 'bitcoin_mining')) as told (m, w)""",
             (START, group.group_id, group.devices),
         )
-    told = [
-        switch(f"{name}", minutes, range(group.first_slot, group.first_slot + group.devices), states)
-        for name, minutes, states in (("off", 600, (3, 0)), ("on", 660, (0, 3)))
-    ]
-    of = {
-        "facility_id": pl.lit("hou-1"),
-        "generation": pl.lit(inventory.generation),
-        "group_id": pl.lit(group.group_id),
-    }
-    rows = journal(*told).with_row_index("id").with_columns(usd_per_hour=pl.lit(2.0), **of)
-    write(settings, "raw.switch_journal", whole("raw.switch_journal", rows))
+    write(settings, "raw.switch_journal", slept(inventory, 600, 660))
     market = ticks(LMPS, market=()), ticks([], START + timedelta(minutes=5), MARKET)
     power = pl.concat(market).with_columns(quality=pl.lit("good")).with_row_index("id")
     write(settings, "raw.price_ticks", whole("raw.price_ticks", power))
@@ -106,7 +108,7 @@ def settle_again(settings, known_at):
     prices(settings)
     with connect(settings, Role.CONTROL) as connection:
         settled = settle_days(connection, settings, (START, START + DAY), known_at)
-        fill(connection, settled)
+        fill(connection, settled.days)
     return publish(settings, settled, (START, START + DAY), Run("again", known_at))
 
 
@@ -168,6 +170,54 @@ def test_a_run_that_ends_half_way_leaves_its_day_to_be_settled(recorded, monkeyp
         with pytest.raises(StorageError, match="killed here"):
             publish(recorded, settled, window, Run(last, START + DAY))
         assert days_to_settle(recorded, START + DAY) == [START]
+
+
+def test_a_facility_that_cannot_be_settled_keeps_what_it_had_and_costs_the_others_nothing(recorded, hcp):
+    first = materialized(recorded)
+    before = read(recorded, "from lake.core.hcp__settlement order by all")
+    with connect(recorded, Role.ADMIN) as connection:
+        apply(connection, demo_facilities(2, 60)[1], "test")
+        other = next(each for each in load_inventories(connection) if each.facility_id == "nor-1")
+    lake.write(recorded, "raw.switch_journal", slept(other, 600, 660), batch_id=uuid.uuid4().hex)
+    lost = replace(other, facility_id="hou-1", generation=99)  # whose devices nobody knows
+    lake.write(recorded, "raw.switch_journal", slept(lost, 700, 710), batch_id=uuid.uuid4().hex)
+    again = materialized(recorded)
+    after = read(recorded, "from lake.core.hcp__settlement order by all")
+    assert after.filter(facility_id="hou-1").equals(before)
+    assert not after.filter(facility_id="nor-1").is_empty()
+    [was], [check] = (result.get_asset_check_evaluations() for result in (first, again))
+    assert was.passed
+    assert not check.passed
+    assert "could not be settled: hou-1 (from 2025-01-01)" in check.description
+    with connect(recorded, Role.CONTROL) as connection:
+        [(subject, detail)] = connection.execute(
+            "select subject, detail from audit_log where action = 'alert.settlement_failed'"
+        ).fetchall()
+    assert (subject, detail["days"]) == ("hou-1", "2025-01-01/2025-01-02")
+    assert days_to_settle(recorded, START + 2 * DAY) == [START + DAY]  # not again and again
+
+
+def test_a_day_in_which_devices_were_added_is_settled_in_parts_and_told_as_one(recorded):
+    with connect(recorded, Role.ADMIN) as connection:
+        apply(connection, demo_facilities(1, 90)[0], "test")
+        [inventory] = load_inventories(connection)
+    lake.write(
+        recorded, "raw.switch_journal", slept(inventory, 905, 940, names=("off-2", "on-2")), batch_id=uuid.uuid4().hex
+    )
+    materialized(recorded)
+    lines = read(recorded, "from lake.core.hcp__settlement")
+    assert lines.filter(kind="energy")["start_at"].n_unique() == 96
+    drawn = lines.filter(kind="energy").group_by("start_at").agg(pl.col("quantity").sum()).sort("start_at")["quantity"]
+    assert drawn[0] * 1.4 < drawn[95], "sixty devices until 15:15, ninety from then on"
+    [day] = read(recorded, "from lake.core.hcp__settled_days").to_dicts()
+    values = read(recorded, "from lake.core.hcp__switch_value")
+    # the switch that showed the new inventory lies before its first whole interval: where devices were as that began
+    assert sorted(values["command_id"]) == ["off", "on", "on-2"]
+    assert (day["until_at"], day["net_usd"]) == (START + DAY, lines["usd"].sum())
+    assert values["realised_usd"].sum() == pytest.approx(day["net_usd"] - day["stayed_usd"], abs=Decimal("0.005"))
+    [regret] = read(recorded, "from lake.core.hcp__regret").to_dicts()
+    assert (regret["day_at"], regret["hours"]) == (START, 24.0)
+    assert regret["regret_usd"] >= 0
 
 
 def shows(settings, hcp, net):

@@ -160,7 +160,8 @@ def test_a_reserve_is_offered_at_what_it_forgoes(margin, deployed):
 @given(mws, mws, hours, st.floats(0, 5000), mws)
 def test_an_event_pays_for_what_went_down_and_no_more_than_agreed(baseline, metered, h, rate, most):
     usd = programmes.demand_response_revenue_usd(baseline, metered, h, rate, most)
-    event = {"hours": h, "baseline_mw": baseline, "metered_mw": metered, "mw": most, "energy_usd_per_mwh": rate}
+    event = {"hours": h, "baseline_mw": baseline, "metered_mw": metered, "mw": most}
+    event |= {"before_mw": 0.0, "energy_usd_per_mwh": rate}
     assert close(settlement.response_lines(rows(start_at=NOON, programme="DR", **event))["usd"][0], usd)
     assert 0 <= usd <= most * h * rate
     if metered >= baseline:

@@ -4,8 +4,10 @@ from datetime import timedelta
 
 import numpy as np
 import polars as pl
+import pytest
 
 from hcp_pipelines.domain.columns import INSTANT
+from hcp_pipelines.economics.settlement import response_lines
 from hcp_pipelines.optimizer.settlement.day import Terms, settle, settle_stayed
 from hcp_pipelines.optimizer.settlement.inputs import is_peak, peak_hours
 from hcp_pipelines.optimizer.settlement.obligations import OBLIGATION, events, missed, promises
@@ -141,3 +143,22 @@ def test_demand_response_pays_what_went_below_the_baseline_and_its_switch_has_it
     assert abs(usd(settle(day, done), "demand_response") - gone * 0.25 * 1000.0) < 1e-5
     assert abs(float(switch_values(day, done)["realised_usd"][0]) - gone * 0.25 * 1000.0) < 1e-5
     assert events(asked, quarters(4), {}).is_empty()
+
+
+def test_load_that_went_is_paid_once_by_two_events_at_a_time():
+    first = obligation(
+        "DR-1", obligation_id=1, start_at=START, notice_s=0.0, deployed_at=START, baseline_mw=10.0, mw=6.0
+    )
+    later = {"deployed_at": START + 5 * MINUTE, "end_at": START + 30 * MINUTE, "notice_s": 0.0, "baseline_mw": 10.0}
+    second = obligation("DR-2", obligation_id=2, start_at=START, mw=6.0, **later)
+    after = obligation(
+        "DR-2", obligation_id=3, **(later | {"deployed_at": START + 35 * MINUTE, "end_at": START + 60 * MINUTE})
+    )
+    rates = {"DR-1": 1000.0, "DR-2": 1000.0}
+    found = events(pl.concat([second, after, first]), quarters(4), rates)
+    of_second = found.filter(programme="DR-2").select("start_at", "before_mw").rows()
+    assert of_second == [
+        (START + n * 15 * MINUTE, 6.0) for n in range(4)
+    ]  # the one that is over is not before the third
+    paid = response_lines(found.filter(pl.col("start_at") == START).with_columns(metered_mw=pl.lit(1.0)))
+    assert paid["quantity"].to_list() == [6.0 * 0.25, pytest.approx(3.0 * 10 / 60)]  # 9 MW went, whoever asked

@@ -25,7 +25,7 @@ PROMISES: dict[str, Any] = {
 }  # fmt: skip
 EVENTS: dict[str, Any] = {
     "start_at": INSTANT, "programme": pl.String, "hours": pl.Float64, "baseline_mw": pl.Float64, "mw": pl.Float64,
-    "energy_usd_per_mwh": pl.Float64,
+    "before_mw": pl.Float64, "energy_usd_per_mwh": pl.Float64,
 }  # fmt: skip
 MISSED: dict[str, Any] = {
     "start_at": INSTANT, "programme": pl.String, "missed_mwh": pl.Float64, "penalty_usd_per_mwh": pl.Float64,

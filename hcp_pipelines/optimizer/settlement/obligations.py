@@ -11,6 +11,7 @@ import polars as pl
 
 from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.economics.settlement import INTERVAL_H
+from hcp_pipelines.forecasting.hours import HOUR_US
 from hcp_pipelines.optimizer.settlement.day import EVENTS, MISSED, PROMISES
 from hcp_pipelines.policy.obligations import Status
 
@@ -42,11 +43,27 @@ def promises(obligations: pl.DataFrame, intervals: pl.DataFrame, capacity: pl.Da
 
 
 def events(obligations: pl.DataFrame, intervals: pl.DataFrame, usd_per_mwh: Mapping[str, float]) -> pl.DataFrame:
-    """Events of programmes that pay for energy not drawn (`usd_per_mwh`, by programme), with the hours of each in an interval."""
+    """Events of programmes that pay for energy not drawn (`usd_per_mwh`, by programme), with the hours of each in an interval.
+
+    `before_mw` is what was agreed in events deployed before it, by the part of its time in which they were under way too.
+    """
     paid = obligations.filter(CALLED, pl.col("programme").is_in(list(usd_per_mwh)), pl.col("baseline_mw").is_not_null())
     spread = _overlaps(paid, intervals, *_event())
     rate = pl.col("programme").replace_strict(dict(usd_per_mwh), default=None, return_dtype=pl.Float64)
-    return spread.with_columns(energy_usd_per_mwh=rate).select(*EVENTS).sort("start_at", "programme")
+    ordered = spread.sort("start_at", "deployed_at", "obligation_id").with_row_index("order")
+    return (
+        ordered.join(_before(ordered), on="order", how="left", maintain_order="left")
+        .with_columns(pl.col("before_mw").fill_null(0.0), energy_usd_per_mwh=rate)
+        .select(*EVENTS)
+    )
+
+
+def _before(ordered: pl.DataFrame) -> pl.DataFrame:
+    """By `order`, MW of the events before it that share its time."""
+    pairs = ordered.join(ordered, on="start_at", suffix="_of_other").filter(pl.col("order_of_other") < pl.col("order"))
+    shared = pl.min_horizontal("last", "last_of_other") - pl.max_horizontal("first", "first_of_other")
+    part = shared.dt.total_microseconds().clip(lower_bound=0) / (pl.col("hours") * HOUR_US)
+    return pairs.group_by("order").agg(before_mw=(pl.col("mw_of_other") * part).sum())
 
 
 def missed(obligations: pl.DataFrame, intervals: pl.DataFrame) -> pl.DataFrame:
@@ -75,9 +92,10 @@ def _event() -> tuple[pl.Expr, pl.Expr]:
 
 
 def _overlaps(obligations: pl.DataFrame, intervals: pl.DataFrame, begin: pl.Expr, end: pl.Expr) -> pl.DataFrame:
-    """A row an obligation and interval of which it covers a part: `hours` of it."""
+    """A row an obligation and interval of which it covers a part: `hours` of it, from `first` to `last`."""
     spans = obligations.with_columns(_begin=begin, _end=end).drop("start_at", "end_at")
     first = pl.max_horizontal("_begin", "start_at")
     last = pl.min_horizontal("_end", pl.col("start_at") + pl.duration(minutes=round(INTERVAL_H * 60)))
-    hours = (last - first).dt.total_microseconds() / 3.6e9
-    return intervals.select("start_at").join(spans, how="cross").with_columns(hours=hours).filter(pl.col("hours") > 0)
+    placed = intervals.select("start_at").join(spans, how="cross").with_columns(first=first, last=last)
+    hours = (pl.col("last") - pl.col("first")).dt.total_microseconds() / HOUR_US
+    return placed.with_columns(hours=hours).filter(pl.col("hours") > 0)

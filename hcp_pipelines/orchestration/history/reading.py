@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.orchestration.lake_state import relations
 from hcp_pipelines.settings import Settings
 
@@ -25,8 +26,19 @@ class Reader:
         return self._there.issuperset(tables)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
-        """What a query answers."""
-        return self._connection.execute(sql, list(parameters)).pl()
+        """What a query answers.
+
+        Raises:
+            StorageError: the lake refuses, or can't be reached.
+        """
+        import duckdb
+
+        from hcp_pipelines.storage.lake import without_secrets
+
+        try:
+            return self._connection.execute(sql, list(parameters)).pl()
+        except duckdb.Error as error:
+            raise StorageError(f"the lake can't be read: {without_secrets(error)}") from error
 
     def table(self, name: str, sql: str, parameters: Sequence[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
         """What a query of one table answers, in these columns; nothing where there is no such table."""

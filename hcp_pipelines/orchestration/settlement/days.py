@@ -1,15 +1,17 @@
 """Days of a facility, settled: the lines, what each switch was worth beside what was expected of it, and the day's facts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, partial
+from itertools import groupby
 from typing import Any
 
 import polars as pl
+import psycopg
 
 from hcp_pipelines.domain.columns import INSTANT
-from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.domain.errors import ConfigError, StorageError
 from hcp_pipelines.economics.settlement import INTERVAL_H, MONEY, as_money
 from hcp_pipelines.fleet.settled_site import settled_site
 from hcp_pipelines.optimizer.backtest.replay.moves import Walk
@@ -41,7 +43,7 @@ _EVENT_ORDER = ("commanded", "observed")
 
 @dataclass(frozen=True)
 class SettledDay:
-    """A facility's day: its lines, its switches, and what the lines of nobody having switched add up to by kind."""
+    """A facility's day, or the part with one inventory: its lines, its switches, and the lines of nobody having switched."""
 
     facility_id: str
     start: datetime
@@ -53,20 +55,42 @@ class SettledDay:
     done: Spells
 
 
-def settle_days(connection: Connection, settings: Settings, window: Window, now: datetime) -> list[SettledDay]:
-    """Every facility's days of a window, as far as they are over; by facility and day.
+@dataclass(frozen=True)
+class Settlement:
+    """What came of settling a window: the days by facility and day, and by facility why its days could not be settled."""
+
+    days: list[SettledDay]
+    facilities: tuple[str, ...]  # that were settled; of one without a switch there is no day
+    failed: Mapping[str, str]
+    spans: tuple[Window, ...]
+
+
+def settle_days(connection: Connection, settings: Settings, window: Window, now: datetime) -> Settlement:
+    """Settle every facility's days of a window, as far as they are over.
+
+    What one facility trips over costs the others nothing: it keeps what was settled of it before.
 
     Raises:
-        ConfigError: the window has not begun.
+        ConfigError: the window has not begun, or no facility could be settled.
         StorageError: the lake can't be read.
     """
     days = days_of(window, now)
     if not days:
         raise ConfigError(f"{window[0]:%Y-%m-%d} has not begun: it is {now:%Y-%m-%dT%H:%MZ} on the platform's clock")
+    found: dict[str, list[SettledDay]] = {}
+    failed: dict[str, str] = {}
     with reading(settings) as reader:
-        names = [row[0] for row in connection.execute("select id from facilities order by id").fetchall()]
         market = cache(partial(read_market, reader))
-        return [day for name in names for day in facility_days(reader, connection, name, days, market)]
+        for (name,) in connection.execute("select id from facilities order by id").fetchall():
+            try:
+                found[name] = list(facility_days(reader, connection, name, days, market))
+            except (StorageError, psycopg.Error):
+                raise  # of all
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others are settled
+                failed[name] = f"{type(error).__name__}: {error}"
+    if failed and not found:
+        raise ConfigError(f"no facility could be settled: {'; '.join(f'{n}: {why}' for n, why in failed.items())}")
+    return Settlement([day for of in found.values() for day in of], tuple(found), failed, tuple(days))
 
 
 def days_of(window: Window, now: datetime) -> list[Window]:
@@ -86,13 +110,23 @@ def facility_days(
 ) -> Iterator[SettledDay]:
     """The days of one facility."""
     for generation, chosen in generations(reader, facility_id, days):
-        window = chosen[0][0], chosen[-1][1]
+        window = midnight(chosen[0][0]), chosen[-1][1]
         recorded = read_recorded(reader, connection, facility_id, generation, window[1])
         facility, owed = settled_site(recorded.inventory), read_owed(connection, facility_id, window)
         market, walk = market_of(window), walk_of(recorded, facility)
         for span, done in zip(chosen, spells(walk, chosen), strict=True):
             day = day_of(facility, market, owed, read_metered(reader, facility_id, span), span)
             yield _settled(recorded, day, done, walk.unnamed)
+
+
+def midnight(at: datetime) -> datetime:
+    """The beginning of an instant's UTC day."""
+    return at.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def by_day(settled: Sequence[SettledDay]) -> list[list[SettledDay]]:
+    """The parts of each facility's day together."""
+    return [list(parts) for _, parts in groupby(settled, key=lambda part: (part.facility_id, midnight(part.start)))]
 
 
 def _settled(recorded: Recorded, day: Day, done: Spells, unnamed: int) -> SettledDay:
@@ -127,17 +161,26 @@ SETTLED_DAYS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def facts(settled: SettledDay) -> dict[str, Any]:
-    """A row of SETTLED_DAYS: how much of the day is settled, on what, and for how much."""
-    lines, energy = settled.lines, settled.lines.filter(pl.col("kind") == "energy")
+def facts(parts: Sequence[SettledDay]) -> dict[str, Any]:
+    """A row of SETTLED_DAYS: how much of a facility's day is settled, on what, and for how much."""
+    lines = pl.concat([part.lines for part in parts])
+    energy = lines.filter(pl.col("kind") == "energy")
     return {
-        "day_at": settled.start,
-        "facility_id": settled.facility_id,
+        "day_at": midnight(parts[0].start),
+        "facility_id": parts[0].facility_id,
         "until_at": energy["start_at"].max() + INTERVAL,  # type: ignore[operator]
         "lines": len(lines),
         "unknown": lines["usd"].null_count(),
         "net_usd": lines["usd"].sum(),
-        "stayed_usd": settled.stayed["usd"].sum(),
+        "stayed_usd": pl.concat([part.stayed for part in parts])["usd"].sum(),
         "metered_fraction": (energy["basis"] == "metered").mean(),
-        "unnamed_devices": settled.unnamed,
+        "unnamed_devices": max(part.unnamed for part in parts),
     }
+
+
+def facts_of_failed(settlement: Settlement) -> Iterator[dict[str, Any]]:
+    """Rows of SETTLED_DAYS of what could not be settled: without dollars, and due again when a price of theirs is newly known."""
+    for name in settlement.failed:
+        for start, end in settlement.spans:
+            row = {"day_at": start, "facility_id": name, "until_at": end, "lines": 0, "unknown": 1}
+            yield dict.fromkeys(SETTLED_DAYS) | row

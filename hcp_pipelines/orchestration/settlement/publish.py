@@ -14,7 +14,14 @@ from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.economics.settlement import LINE, MONEY
 from hcp_pipelines.orchestration.history.publish import Run
 from hcp_pipelines.orchestration.lake_state import has_tables
-from hcp_pipelines.orchestration.settlement.days import SETTLED_DAYS, SWITCHES, SettledDay, facts
+from hcp_pipelines.orchestration.settlement.days import (
+    SETTLED_DAYS,
+    SWITCHES,
+    Settlement,
+    by_day,
+    facts,
+    facts_of_failed,
+)
 from hcp_pipelines.orchestration.settlement.read import Window
 from hcp_pipelines.orchestration.settlement.regret import REGRET, regret_of
 from hcp_pipelines.settings import Settings
@@ -48,26 +55,31 @@ class Published:
     changes: pl.DataFrame
 
 
-def publish(settings: Settings, settled: Sequence[SettledDay], window: Window, run: Run) -> Published:
+def publish(settings: Settings, settlement: Settlement, window: Window, run: Run) -> Published:
     """Put settled days in the place of the window's; what that changed of days that had been settled, by operating day and kind.
+
+    Of facilities that could not be settled, or are no more, stays what was settled of them before.
 
     Raises:
         StorageError: the lake refuses.
     """
     from hcp_pipelines.storage import lake
 
+    settled, of = settlement.days, settlement.facilities
     lines = _together([day.lines for day in settled], SETTLEMENT)
     switches = _together([day.switches for day in settled], SWITCHES)
-    regrets = pl.DataFrame([row for day in settled for row in regret_of(day)], schema=REGRET)
-    days = pl.DataFrame([facts(day) for day in settled], schema=SETTLED_DAYS)
+    whole = by_day(settled)
+    regrets = pl.DataFrame([row for parts in whole for row in regret_of(parts)], schema=REGRET)
+    days = pl.DataFrame([*map(facts, whole), *facts_of_failed(settlement)], schema=SETTLED_DAYS)
     with lake.attach(settings) as connection:
-        changes = _changes(_before(connection, settings, window), _totals(lines))
+        before = _before(connection, settings, window).filter(pl.col("facility_id").is_in(of))
+        changes = _changes(before, _totals(lines))
         batch = f"{run.run_id}/{window[0]:%Y-%m-%d}"
         for table, frame, by in ((SWITCH_VALUE, switches, "switched_at"), (REGRETS, regrets, "day_at")):
-            lake.write(connection, table, frame, batch, "replace", lake.Window(by, *window), settings)
+            lake.write(connection, table, frame, batch, "replace", lake.Window(by, *window, of), settings)
         # last, since it says that the days are settled: what ended before it is settled again
         beside = {DAYS: _stamped(days, run), CHANGES: _stamped(changes, run)}
-        lake.write(connection, LINES, lines, batch, "replace", lake.Window("start_at", *window), settings, beside)
+        lake.write(connection, LINES, lines, batch, "replace", lake.Window("start_at", *window, of), settings, beside)
     return Published(len(lines), switches, regrets, days, changes)
 
 

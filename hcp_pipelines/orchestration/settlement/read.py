@@ -1,14 +1,14 @@
 """What a settlement reads: the market as it stands now, a facility's journal and devices, what it owed the grid.
 
 Prices come from the tables of one series (`core.power__settled_prices`, …), which have the newest word of their sources. Slots
-are an inventory generation's: a day is settled with the devices of the last one that had a switch by its end, and a day before
-the first switch of all is not settled, since where devices were is not known.
+are an inventory generation's: each interval is settled with the devices of the last one that had a switch before it, and a day
+before the first switch of all is not settled, since where devices were is not known.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import polars as pl
@@ -17,6 +17,7 @@ import psycopg
 from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.ticks import ACTIONABLE, Stream
 from hcp_pipelines.economics.mining import HASHPRICE
+from hcp_pipelines.economics.settlement import INTERVAL_H
 from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventory_of
 from hcp_pipelines.optimizer.backtest.replay.history import index_of
 from hcp_pipelines.optimizer.settlement.inputs import Market
@@ -25,7 +26,7 @@ from hcp_pipelines.orchestration.history.reading import Reader
 
 Window = tuple[datetime, datetime]
 Connection = psycopg.Connection[Any]
-DAY, MONTH = timedelta(days=1), timedelta(days=32)
+DAY, MONTH, INTERVAL = timedelta(days=1), timedelta(days=32), timedelta(hours=INTERVAL_H)
 PRICES, NETWORK, RATES = "core.power__settled_prices", "core.bitcoin__network", "core.gpu__rental_rates"
 CAPACITY, LOADS, TICKS, JOURNAL = (
     "raw.ercot__da_capacity",
@@ -96,10 +97,26 @@ def _with_ticks(reader: Reader, days: pl.DataFrame, window: Window) -> pl.DataFr
 def generations(reader: Reader, facility_id: str, days: Sequence[Window]) -> Iterator[tuple[int, list[Window]]]:
     """The days that can be settled, those of one inventory generation together."""
     first = dict(reader.rows(_GENERATIONS, (facility_id,)).iter_rows()) if reader.has(JOURNAL) else {}
-    known = [(max((g for g, at in first.items() if at < end), default=None), (start, end)) for start, end in days]
-    for generation, of_it in groupby(known, key=lambda each: each[0]):
-        if generation is not None:
-            yield generation, [day for _, day in of_it]
+    for generation, of_it in groupby(by_generation(first, days), key=lambda each: each[0]):
+        yield generation, [span for _, span in of_it]
+
+
+def by_generation(first: Mapping[int, datetime], days: Sequence[Window]) -> Iterator[tuple[int, Window]]:
+    """Days, those in which the inventory became another in parts: from the first whole settlement interval of the new one on.
+
+    Args:
+        first: by generation, its first switch.
+        days: [start, end) each; what ends before the first switch of all is left out.
+    """
+    for start, end in days:
+        begun = sorted(generation for generation, at in first.items() if at < end)
+        if begun:
+            earlier = [generation for generation in begun if first[generation] <= start]
+            parts = {start: max(earlier, default=begun[0])}
+            later = ((start - (start - first[g]) // INTERVAL * INTERVAL, g) for g in begun if g > parts[start])
+            parts |= {at: g for at, g in later if at < end}  # of two within an interval, the last
+            for since, until in pairwise([*sorted(parts), end]):
+                yield parts[since], (since, until)
 
 
 def read_recorded(

@@ -4,7 +4,8 @@ The oracle is the back-test's (`optimizer.backtest.replay`), without limits of t
 all of them. Each day begins where the devices were, its end is free. Energy is the devices' own here, reserves are not in it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ import polars as pl
 from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.modes import STATE_COUNT
 from hcp_pipelines.economics.settlement import INTERVAL_H
+from hcp_pipelines.optimizer.backtest.account import LEAST_GAP_USD_PER_MW_DAY
 from hcp_pipelines.optimizer.backtest.replay.fleet import Schedule
 from hcp_pipelines.optimizer.backtest.replay.history import STEP_H, History
 from hcp_pipelines.optimizer.backtest.replay.realised import Realised
@@ -22,7 +24,7 @@ from hcp_pipelines.optimizer.backtest.series import Floats
 from hcp_pipelines.optimizer.backtest.simulate import Bools
 from hcp_pipelines.optimizer.settlement.day import Day, index_values, is_wake
 from hcp_pipelines.optimizer.settlement.spells import INTERVAL_US, STAYED, Spells
-from hcp_pipelines.orchestration.settlement.days import SettledDay
+from hcp_pipelines.orchestration.settlement.days import SettledDay, midnight
 from hcp_pipelines.orchestration.watching import Judged
 
 STEPS = round(INTERVAL_H / STEP_H)
@@ -35,30 +37,50 @@ TRAILING, LEAST_DAYS, WHOLE_DAY_H = timedelta(days=14), 3, 20.0
 GROWN, LEAST_USD_PER_MW_DAY = 2.0, 5.0  # times the trailing mean, and at least so much above it
 
 
-def regret_of(settled: SettledDay) -> Iterator[dict[str, object]]:
-    """The row of a day (REGRET); none where no interval has its price and all indices."""
+def regret_of(parts: Sequence[SettledDay]) -> Iterator[dict[str, object]]:
+    """The row of a facility's day (REGRET), of all parts of it; none where no interval has its price and all indices."""
+    found = [each for each in map(_replayed, parts) if each is not None]
+    if not found:
+        return
+    usd = {name: sum(each.usd[name] for each in found) for name in ("oracle", REALISED, "break_even")}
+    hours, regret = sum(each.hours for each in found), usd["oracle"] - usd[REALISED]
+    mw_hours, gap = sum(each.mw * each.hours for each in found), usd["oracle"] - usd["break_even"]
+    yield {
+        "day_at": midnight(parts[0].start),
+        "facility_id": parts[0].facility_id,
+        "mw": mw_hours / hours,
+        "hours": hours,
+        "oracle_usd": usd["oracle"],
+        "realised_usd": usd[REALISED],
+        "break_even_usd": usd["break_even"],
+        "regret_usd": regret,
+        "regret_usd_per_mw_day": regret / mw_hours * 24,
+        "gap_closed": (usd[REALISED] - usd["break_even"]) / gap
+        if gap >= LEAST_GAP_USD_PER_MW_DAY * mw_hours / 24
+        else None,
+    }
+
+
+@dataclass(frozen=True)
+class _Replayed:
+    """A part of a day: dollars by strategy, hours that are known, MW of all devices."""
+
+    usd: dict[str, float]
+    hours: float
+    mw: float
+
+
+def _replayed(settled: SettledDay) -> _Replayed | None:
     day, done = settled.day, settled.done
     known = _known(day)
     if not known.any():
-        return
+        return None
     history = _history(day, known)
     realised = Realised(_mix(done.stayed()), _schedule(day, done, known), settled.unnamed)
     end = settled.start + timedelta(hours=INTERVAL_H) * len(known)
     found = replay(day.fleet, history, (settled.start, end), realised, (), ("oracle",))
-    net = {name: float(ledger.net_usd.sum()) for name, ledger in found.ledgers.items()}
-    regret, hours = net["oracle"] - net[REALISED], len(history) * STEP_H
-    yield {
-        "day_at": settled.start,
-        "facility_id": settled.facility_id,
-        "mw": found.mw,
-        "hours": hours,
-        "oracle_usd": net["oracle"],
-        "realised_usd": net[REALISED],
-        "break_even_usd": net["break_even"],
-        "regret_usd": regret,
-        "regret_usd_per_mw_day": regret / found.mw / hours * 24,
-        "gap_closed": found.gaps[REALISED].share,
-    }
+    usd = {name: float(ledger.net_usd.sum()) for name, ledger in found.ledgers.items()}
+    return _Replayed(usd, len(history) * STEP_H, found.mw)
 
 
 def judge(regrets: pl.DataFrame, now: datetime) -> dict[str, Judged]:

@@ -17,6 +17,7 @@ from hcp_pipelines.orchestration.history.tables import (
     RT_SPP,
     ZONE_LOAD,
 )
+from hcp_pipelines.orchestration.settlement.days import midnight
 from hcp_pipelines.orchestration.settlement.publish import DAYS, LINES, REGRETS
 from hcp_pipelines.orchestration.settlement.read import JOURNAL, LOADS, Window
 from hcp_pipelines.orchestration.settlement.regret import REGRET
@@ -30,6 +31,11 @@ _UNKNOWN = f"""
 select facility_id, kind, count(*) as lines, min(start_at) as first_at from lake.{LINES}
 where start_at >= ? and start_at < ? and usd is null group by all order by all"""  # noqa: S608 - our constants
 _SETTLED = f"select count(*) from lake.{LINES} where start_at >= ? and start_at < ?"  # noqa: S608
+_UNSETTLED = f"""
+select facility_id, min(day_at) as day_at from (
+    select * from lake.{DAYS} where day_at >= ? and day_at < ?
+    qualify row_number() over (partition by facility_id, day_at order by settled_at desc) = 1)
+where net_usd is null and lines = 0 group by 1 order by 1"""  # noqa: S608
 _NEWEST = f"""
 select day_at, min(until_at), max(settled_at), sum(unknown)::bigint from lake.{DAYS}
 group by day_at, run_id qualify row_number() over (partition by day_at order by max(settled_at) desc) = 1"""  # noqa: S608
@@ -46,9 +52,16 @@ _FIRST = f"select min(simulated_at) from lake.{JOURNAL}"  # noqa: S608
 def is_whole(settings: Settings, window: Window) -> Judged:
     """Whether every line of a window has dollars."""
     with reading(settings) as reader:
-        if not reader.has(LINES):
+        if not reader.has(LINES, DAYS):
             return Judged(True, "nothing is settled yet", {"lines": 0})
         unknown, lines = reader.rows(_UNKNOWN, window), reader.rows(_SETTLED, window).item()
+        unsettled = reader.rows(_UNSETTLED, window)
+    if len(unsettled):
+        which = ", ".join(f"{name} (from {day:%Y-%m-%d})" for name, day in unsettled.iter_rows())
+        why = (
+            f"could not be settled: {which}; alert.settlement_failed has the reason: mend it, then settle the day again"
+        )
+        return Judged(False, why, {"lines": lines, "facilities": len(unsettled)})
     told = {"lines": lines, "unknown": int(unknown["lines"].sum())}
     if unknown.is_empty():
         return Judged(True, f"{lines} lines have their prices", told)
@@ -80,7 +93,7 @@ def due(reader: Reader, now: datetime) -> Iterator[datetime]:
     first = reader.rows(_FIRST).item() if reader.has(JOURNAL) else None
     if first is None:
         return
-    day = _midnight(max(first, now - LOOKS_BACK))
+    day = midnight(max(first, now - LOOKS_BACK))
     settled = {row[0]: row[1:] for row in reader.rows(_NEWEST).iter_rows()} if reader.has(DAYS) else {}
     told = {row[0]: row[1:] for row in reader.rows(_TOLD).iter_rows()} if reader.has(PUBLISHED) else {}
     peaks = _other_peaks(reader, day, now) if settled else frozenset()
@@ -100,8 +113,4 @@ def _other_peaks(reader: Reader, since: datetime, now: datetime) -> frozenset[da
     month = since.replace(day=1)
     charged = set(reader.rows(_CHARGED, (month,)).to_series().to_list())
     peaks = set(peak_hours(reader.rows(_LOADS, (month, now)), PEAK_MONTHS)) if charged else set()
-    return frozenset(_midnight(hour) for hour in charged ^ peaks if hour >= since)
-
-
-def _midnight(at: datetime) -> datetime:
-    return at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return frozenset(midnight(hour) for hour in charged ^ peaks if hour >= since)
