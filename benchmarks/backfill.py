@@ -5,21 +5,20 @@ command's own time; beside it, ticks that the feed recorded meanwhile. Details: 
 """
 
 import argparse
-import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, about, load_average, print_figures, say
+from benchmarks.parts.whole_platform import HCP, free_port, status, whole_platform
 from hcp_pipelines.orchestration.history import tables
 from hcp_pipelines.orchestration.history.joined import MADE
 from hcp_pipelines.orchestration.history.reading import reading
@@ -30,7 +29,6 @@ from hcp_pipelines.storage.roles import Role
 TARGET = "backfill_s < 600 for 90 days; differing_tables = 0; is_complete_after_kill"
 FULL_DAYS, QUICK_DAYS = 90, 3
 WORLD_STARTS = datetime.fromisoformat("2024-06-05T00:00+00:00")
-READY_WITHIN_S = 400.0
 KILL_AFTER_S = 25.0
 Figures = dict[str, Any]
 
@@ -46,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="hcp-bench-backfill-") as folder:
         settings = _settings(Path(folder) / "s", options.replay)
-        with _platform(settings):
+        with whole_platform(settings, "--from", WORLD_STARTS.isoformat()):
             figures = _measure(settings, days)
     figures |= {"days": days, "world": settings.world.split(":")[0], "load_average": load_average()}
     print_figures(about(quick=options.quick, target=TARGET, began_s=began_s) | figures, as_json=options.json)
@@ -54,46 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _settings(state_dir: Path, replay: Path | None) -> Settings:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     world = f"replay:{replay.resolve()}" if replay else "sim"
-    return Settings.load(state_dir=state_dir, dagster_port=port, world=world, devices=200, history_gaps="observe")
-
-
-@contextlib.contextmanager
-def _platform(settings: Settings) -> Iterator[None]:
-    """A whole platform, ready; it ends with the block."""
-    settings.state_dir.mkdir(parents=True)
-    argv = [sys.executable, "-m", "hcp_pipelines.cli.main", "up", "--from", WORLD_STARTS.isoformat()]
-    log = (settings.state_dir.parent / "up.log").open("wb")
-    up = subprocess.Popen(
-        argv, cwd=ROOT, env=child_environment(settings), stdout=log, stderr=log, start_new_session=True
+    return Settings.load(
+        state_dir=state_dir, dagster_port=free_port(), world=world, devices=200, history_gaps="observe"
     )
-    try:
-        say("waiting until the platform is ready")
-        _wait(lambda: bool(_status(settings).get("ready")), up)
-        yield
-    finally:
-        up.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            up.wait(90)
-        log.close()
-
-
-def _wait(condition: Any, up: "subprocess.Popen[bytes]") -> None:
-    until_s = time.monotonic() + READY_WITHIN_S
-    while not condition():
-        if up.poll() is not None or time.monotonic() > until_s:
-            raise RuntimeError(f"the platform is not ready after {READY_WITHIN_S:.0f} s, or has ended: {up.poll()}")
-        time.sleep(0.5)
-
-
-def _status(settings: Settings) -> Figures:
-    with contextlib.suppress(OSError, ValueError):
-        found: Figures = json.loads(settings.at("run", "status.json").read_text())
-        return found
-    return {}
 
 
 def _measure(settings: Settings, days: int) -> Figures:
@@ -125,7 +87,7 @@ def _measure(settings: Settings, days: int) -> Figures:
 
 def _backfill(settings: Settings, window: tuple[datetime, datetime]) -> "subprocess.Popen[str]":
     span = [f"--{name}={at:%Y-%m-%d}" for name, at in zip(("from", "to"), window, strict=True)]
-    argv = [sys.executable, "-m", "hcp_pipelines.cli.main", "backfill", "--all", *span, "--json"]
+    argv = [*HCP, "backfill", "--all", *span, "--json"]
     return subprocess.Popen(argv, cwd=ROOT, env=child_environment(settings), stdout=subprocess.PIPE, text=True)
 
 
@@ -136,7 +98,7 @@ def _finish(process: "subprocess.Popen[str]") -> Figures:
 
 def _kill(settings: Settings, name: str) -> int:
     """SIGKILL to a process of the platform; the supervisor starts it again."""
-    pid = next(int(row["pid"]) for row in _status(settings)["processes"] if row["name"] == name)
+    pid = next(int(row["pid"]) for row in status(settings)["processes"] if row["name"] == name)
     os.kill(pid, signal.SIGKILL)
     return pid
 

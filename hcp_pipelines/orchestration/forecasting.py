@@ -48,7 +48,8 @@ PEAKS: dict[str, Any] = {
 TICKS, QUANTILES = "raw.price_ticks", "core.power__price_quantiles"
 HISTORY = {"raw.ercot__rt_spp": Stream.POWER_RT_SPP, "raw.ercot__da_spp": Stream.POWER_DA_SPP}
 HISTORY_SQL = """
-select start_at, settlement_point, price_usd_per_mwh from lake.{} where start_at >= ? and start_at < ?"""
+select start_at, settlement_point, price_usd_per_mwh from lake.{} where start_at >= ? and start_at < ?
+  and price_usd_per_mwh is not null"""  # nobody withdraws a price here: that is a revision
 CORRECTED_SQL = """
 select start_at, settlement_point, case when not is_withdrawn then price_usd_per_mwh end as price_usd_per_mwh, revision, known_at
 from lake.{}_revisions where start_at >= ? and start_at < ?

@@ -18,8 +18,11 @@ from hcp_pipelines.optimizer.backtest import learning
 from hcp_pipelines.optimizer.backtest.learning import Score
 from hcp_pipelines.optimizer.explain_words import lines_of
 from hcp_pipelines.optimizer.steps import INTERVAL_H
-from hcp_pipelines.orchestration.learning import due, judge_model
+from hcp_pipelines.orchestration.history.publish import PUBLISHED, REJECTED, Run, publish
+from hcp_pipelines.orchestration.history.tables import RT_SPP
+from hcp_pipelines.orchestration.learning import due, judge_model, make_model
 from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.orchestration.solving import context_of, latest_prices, publish_policies
 from hcp_pipelines.policy.arrays import compile_policy
 from hcp_pipelines.policy.explaining import at_anchor
 from hcp_pipelines.policy.schema import Policy
@@ -80,7 +83,9 @@ def recorded(fleet):
             connection.execute(KNOWN, (point, AT, prices[:n].tolist(), AT, n))
     yield fleet
     with lake.attach(fleet) as connection:
-        connection.execute(f"drop table if exists lake.{TABLE}")
+        connection.execute(f"drop view if exists lake.{RT_SPP.known}")
+        for table in (TABLE, RT_SPP.revisions, REJECTED, PUBLISHED):
+            connection.execute(f"drop table if exists lake.{table}")
 
 
 @pytest.fixture
@@ -194,6 +199,44 @@ def test_one_that_is_worse_than_the_band_does_not_serve(recorded, instance, monk
     assert (told["status"], told["version"], check.passed) == ("archived", 2, False)
     assert "version 2 is archived: worse than the plain band" in check.description
     assert solve(recorded, instance, 0)["HB_HOUSTON"].strikes_from.model == "waiting 1"
+
+
+def candidates(settings):
+    """Strikes by facility as a solve makes them now, and whose they are."""
+    with connect(settings, Role.CONTROL) as connection:
+        context = context_of(latest_prices(connection, NOW), NOW)
+        found = publish_policies(connection, settings, context, "by hand", "candidate")
+    return found.drop("policy_id", "is_new", "strikes_from"), found["strikes_from"].to_list()
+
+
+def learnt_at(settings, now):
+    """The digest of a model that is made at an instant, and serves."""
+    with connect(settings, Role.CONTROL) as connection:
+        made = make_model(connection, settings, now)
+        assert made.is_champion
+        return connection.execute("select digest from models where version = %s", (made.version,)).fetchone()[0]
+
+
+def test_a_bad_partition_of_another_run_or_location_changes_no_policy(recorded):
+    store(recorded, *power(0, 40.0))
+    with lake.attach(recorded, read_only=True) as connection:
+        good = connection.execute(f"from lake.{TABLE} order by start_at").pl()
+    first = good["start_at"].max().replace(hour=0, minute=0) - timedelta(days=10)
+    window, day = (good["start_at"].min().replace(hour=0, minute=0), NOW), (first, first + timedelta(days=1))
+    publish(recorded, RT_SPP, good, window, Run("ours", NOW))
+    digest = learnt_at(recorded, NOW)
+    before, by = candidates(recorded)
+    assert "waiting 1" in by[0]
+
+    wrong = good.filter(pl.col("start_at").is_between(*day, closed="left"))
+    absurd = wrong.with_columns(price_usd_per_mwh=pl.lit(4e7))
+    assert publish(recorded, RT_SPP, absurd, day, Run("another", NOW)).rejected == 96
+    for value in (float("nan"), None, -4e7):  # and past the audit, as who writes to the lake by hand
+        lake.write(recorded, TABLE, wrong.with_columns(price_usd_per_mwh=pl.lit(value, pl.Float64)), uuid.uuid4().hex)
+    assert learnt_at(recorded, NOW) == digest, "the same trees, learnt from the same prices"
+    after, by = candidates(recorded)
+    assert "waiting 2" in by[0]
+    assert after.equals(before)
 
 
 def test_with_too_little_history_nothing_is_made_and_it_says_how_much_is_missing(fleet, instance):
