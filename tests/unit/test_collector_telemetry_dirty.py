@@ -16,13 +16,24 @@ def test_a_bucket_is_due_when_it_is_over_and_quiet_or_quiet_for_long():
     assert dirty.due(7, 100) is None
 
 
-def test_runs_have_no_gap_and_a_bound():
+def test_runs_have_no_gap_and_a_bound_and_begin_with_the_newest():
     dirty = Dirty(0, 0)
     dirty.note({1: 60, 2: 30, 3: 30, 5: 1}, 1, 0)
-    assert dirty.due(0, 100) == Due(1, 2, 1)
-    assert dirty.due(0, 10) == Due(1, 1, 1)
-    dirty.done(Due(1, 2, 1))
-    assert dirty.due(0, 100) == Due(3, 3, 1)
+    assert dirty.due(0, 100) == Due(5, 5, 1)
+    dirty.done(Due(5, 5, 1))
+    assert dirty.due(0, 100) == Due(2, 3, 1)
+    assert dirty.due(0, 10) == Due(3, 3, 1)
+    dirty.done(Due(2, 3, 1))
+    assert dirty.due(0, 100) == Due(1, 1, 1)
+
+
+def test_old_minutes_without_end_make_new_ones_wait_for_one_run():
+    dirty = Dirty(0, 0)
+    for batch in range(1, 10):
+        dirty.note({batch: 1, 1_000 + batch: 1}, batch, 0)
+        due = dirty.due(0, 100)
+        assert due.last == 1_000 + batch
+        dirty.done(due)
 
 
 def test_what_came_meanwhile_is_dirty_still():

@@ -71,6 +71,17 @@ async def test_a_gateway_that_minds_no_window_is_read_no_further_until_something
     await asyncio.wait_for(waiting, 30)
 
 
+async def test_a_gateway_is_read_no_faster_than_catching_up_wants(stream, monkeypatch):
+    monkeypatch.setattr(streams, "SAMPLES_PER_S", 1e-6)
+    monkeypatch.setattr(streams, "SAMPLES_AT_ONCE", 3.0)
+    for _ in range(3):
+        await asyncio.wait_for(stream._keep_pace(), 30)
+    waiting = asyncio.create_task(stream._keep_pace())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
+
+
 def test_what_can_be_told_of_a_refused_sample_is_its_number():
     payload = encode_sample(replace(sample(7), generation=0))
     with pytest.raises(ValueError, match="generation is 0"):

@@ -49,24 +49,27 @@ class Dirty:
                 one.last_batch, one.rows, one.noted_s = max(one.last_batch, batch), one.rows + count, now_s
 
     def due(self, now_s: float, rows_max: int, all_before: int | None = None) -> Due | None:
-        """The oldest that are due: a run without a gap, of so many rows at most or a single one; None if nothing is.
+        """The newest that are due: a run without a gap, of so many rows at most or a single one; None if nothing is.
+
+        Who brings old ones, be it without end, makes the others' new ones wait for one run at most.
 
         `all_before`: those below it, quiet or not, and no others.
         """
         with self._lock:
             if all_before is None:
-                numbers = sorted(number for number, one in self._buckets.items() if self._is_due(number, one, now_s))
+                due = [number for number, one in self._buckets.items() if self._is_due(number, one, now_s)]
             else:
-                numbers = sorted(number for number in self._buckets if number < all_before)
-            if not numbers:
+                due = [number for number in self._buckets if number < all_before]
+            if not due:
                 return None
-            last, rows = numbers[0], self._buckets[numbers[0]].rows
-            for number in numbers[1:]:
+            last, *older = sorted(due, reverse=True)
+            first, rows = last, self._buckets[last].rows
+            for number in older:
                 rows += self._buckets[number].rows
-                if number != last + 1 or rows > rows_max:
+                if number != first - 1 or rows > rows_max:
                     break
-                last = number
-            return Due(numbers[0], last, self._last_batch)
+                first = number
+            return Due(first, last, self._last_batch)
 
     def rolled_up_to(self, done: Due) -> int:
         """Up to this one every batch is rolled up, once `done` is."""

@@ -80,7 +80,7 @@ class Rollups:
         self.hours.note(hours, number, now_s)
 
     def step(self) -> bool:
-        """Make the oldest minutes or hours that are due; whether there were any.
+        """Make the newest minutes or hours that are due; whether there were any.
 
         Raises:
             StorageError, duckdb.Error: nothing is lost, it is due still.

@@ -28,6 +28,7 @@ SILENT_AFTER_S = 30.0
 SHOWN = 300
 EARLY_S = 3600.0  # ahead of this process's clocks: more is a clock that is wrong, and retention goes by instants
 AHEAD_MS = 10**9  # a number so far above the present millisecond would stand in the way of all that are right, for days
+SAMPLES_PER_S, SAMPLES_AT_ONCE = 20.0, 400.0  # taken of one facility: it makes one a second, the rest is catching up
 OPTIONS = (("grpc.max_reconnect_backoff_ms", 1000),)
 
 PartsOf = Callable[[int], Awaitable[tuple[Part, ...]]]  # of a generation of the facility
@@ -62,7 +63,8 @@ class FacilityStream:
         self._has_stored, self._has_room = asyncio.Event(), asyncio.Event()
         self._held: deque[tuple[int, int]] = deque()  # seq and bytes of what has come and is not stored
         self._parts: dict[int, tuple[Part, ...]] = {}
-        self._heard_at_s = clock.monotonic_s()
+        self._heard_at_s = self._paced_at_s = clock.monotonic_s()
+        self._spare = SAMPLES_AT_ONCE
         self.reason = ""
         self.shed = 0  # samples that the gateway has given up since it began
         self._log = structlog.get_logger("collector").bind(facility_id=facility_id)
@@ -110,6 +112,7 @@ class FacilityStream:
                 async for payload in call:
                     await self._take(payload)
                     await self._wait_for_room()
+                    await self._keep_pace()
             finally:
                 acking.cancel()
                 call.cancel()
@@ -135,6 +138,14 @@ class FacilityStream:
             )
             self._has_room.clear()
             await self._has_room.wait()
+
+    async def _keep_pace(self) -> None:
+        """Read no faster than a backlog wants: one gateway must not have the writer, the roll-ups and the room of all."""
+        now_s = self._clock.monotonic_s()
+        refilled = self._spare + SAMPLES_PER_S * (now_s - self._paced_at_s)
+        self._spare, self._paced_at_s = min(refilled, SAMPLES_AT_ONCE) - 1, now_s
+        if self._spare < 0:
+            await asyncio.sleep(-self._spare / SAMPLES_PER_S)
 
     async def _take(self, payload: bytes) -> None:
         try:
