@@ -90,6 +90,18 @@ STANDING = [
         watch.judge_scale,
     ),
     Standing(
+        "raw_hcp__telemetry",
+        "hashrate_is_what_power_makes",
+        "Miners that draw a steady power report the hashrate that it makes.",
+        watch.judge_hashrate,
+    ),
+    Standing(
+        "raw_hcp__meter_readings",
+        "meter_shows_what_devices_draw",
+        "Energy at each revenue meter is that of its devices, and of their cooling.",
+        watch.judge_meter,
+    ),
+    Standing(
         "core_bitcoin__network", "exchanges_agree", "Closes of the exchanges lie together.", watch.judge_exchanges
     ),
 ]

@@ -30,7 +30,7 @@ MIN_PERIOD_MS = 100
 HELLO, SET, READ, METER, SUBSCRIBE = 0x01, 0x02, 0x03, 0x04, 0x05
 WELCOME, SET_DONE, READING, METERED, ERROR = 0x81, 0x82, 0x83, 0x84, 0xFF
 BAD_FRAME, UNKNOWN_SITE, HELLO_FIRST, WRONG_VERSION = 1, 2, 3, 4
-POWER, COMMANDED, REACHABLE = 0, 1, 2
+POWER, COMMANDED, REACHABLE, HASHRATE, TEMPERATURE = range(5)
 
 _HEAD = struct.Struct("<BI")
 _SET_HEAD = struct.Struct("<16sHB")
@@ -215,8 +215,12 @@ class _Connection:
             values = site.commanded.tobytes()
         elif what == REACHABLE:
             values = site.reachable.tobytes()
+        elif what == HASHRATE:
+            values = site.told_hashrate_th_per_s(now_s).astype("<f4").tobytes()
+        elif what == TEMPERATURE:
+            values = site.told_temperature_c(now_s).astype("<f4").tobytes()
         else:
-            raise ChannelError(BAD_FRAME, f"READ of {what}; there are 0 power, 1 commanded, 2 reachable", request)
+            raise ChannelError(BAD_FRAME, f"READ of {what}; there are 0 to 4 (docs/bulk-channel.md)", request)
         return struct.pack("<Bd", what, max(now_s, site.at_s)), values
 
     def _subscribe(self, site: Site, request: int, payload: bytes) -> None:

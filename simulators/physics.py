@@ -70,6 +70,10 @@ class Physics:
         """What some miners really hash."""
         return self._hashrate(index, self._ramps.segment(index, at_s))
 
+    def temperature_c(self, index: IntArray, inlet_c: FloatArray, at_s: float) -> FloatArray:
+        """How hot the chips of some devices are, °C."""
+        return inlet_c + self._rise_c(index, self._ramps.segment(index, at_s), inlet_c)
+
     def hashed_th(self, index: IntArray, at_s: float) -> FloatArray:
         """Hashes that some miners have done since the world began, TH."""
         done = self._work_done(index, self._ramps.segment(index, at_s))

@@ -20,7 +20,7 @@ from simulators.readings import GpuReading, MinerReading
 from simulators.settings import SiteConfig
 from simulators.site_records import Surroundings, digest_of, group_key, slots_of_feeders
 from simulators.site_saving import Rooms
-from simulators.streams import BoolArray, FloatArray
+from simulators.streams import BoolArray, FloatArray, IntArray, uniforms
 from simulators.tables import ByteArray, Tables
 from simulators.weather import Weather
 
@@ -30,7 +30,7 @@ class ReadableSite:
 
     def __init__(self, config: SiteConfig, seed: int, at_s: float, around: Surroundings | None = None) -> None:
         around = around or Surroundings(Weather(seed))
-        self.config = config
+        self.config, self._seed = config, seed
         self.devices = config.slots
         self.digest = digest_of(config, seed)
         self.keys = {group.group: group_key(config.site, seed, group) for group in config.groups}
@@ -81,6 +81,26 @@ class ReadableSite:
         """What every slot really hashes, TH/s."""
         self.advance(at_s)
         return self._physics.hashrate_th_per_s(self._everyone, self.at_s)
+
+    def told_hashrate_th_per_s(self, at_s: float) -> FloatArray:
+        """What every miner says that it hashes, TH/s; NaN of GPUs, and of who can't be spoken to."""
+        told = self.hashrate_th_per_s(at_s) * np.where(
+            self.faults.mask(f.LYING, at_s), self.claimed(self._everyone), 1.0
+        )
+        told[self._tables.is_gpu | (self.reachable == 0)] = np.nan
+        return told
+
+    def told_temperature_c(self, at_s: float) -> FloatArray:
+        """How hot every device says that its chips are, °C; NaN of who can't be spoken to."""
+        self.advance(at_s)
+        inlet_c = self._heat.inlet_c(self._everyone, self.ambient_c(self.at_s))
+        told = self._physics.temperature_c(self._everyone, inlet_c, self.at_s)
+        told[self.reachable == 0] = np.nan
+        return told
+
+    def claimed(self, index: IntArray) -> FloatArray:
+        """Times the hashes done that some miners claim while they lie."""
+        return 1.08 + 0.17 * uniforms(self._seed, index, "lies", self.config.site)
 
     def is_up(self, slot: int, at_s: float) -> bool:
         """Whether a device has power at its socket and has booted, whatever it draws."""

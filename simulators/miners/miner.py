@@ -7,6 +7,7 @@ the site's.
 import uuid
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from pyroaring import BitMap
 
 from simulators.addresses import Place
@@ -223,16 +224,12 @@ class Miner:
         reading = self.site.miner(self.place.slot, now_s)
         if reading.state in MINING_STATES:
             self.memory.mining_state = reading.state
-        lie = self._lie() if LYING in reading.faults else 1.0
+        lie = float(self.site.claimed(np.array([self.place.slot]))[0]) if LYING in reading.faults else 1.0
         factory_ths = max((one.hash_rate_th_per_s for one in self.group.states), default=0.0)
         boot = self.memory.boot_state
         state = reading.state if boot is None else boot
         has_work = state in MINING_STATES and self.has_pool
         return report_of(reading, self.hardware, factory_ths, state, lie, int(now_s), has_work=has_work)
-
-    def _lie(self) -> float:
-        """Times the hashes done that this one claims when it lies."""
-        return 1.08 + 0.17 * float(stream(self.hall.seed, "miners.lie", *self.place).random())
 
     @property
     def _ref(self) -> bytes:

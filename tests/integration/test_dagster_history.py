@@ -248,6 +248,45 @@ def test_a_lying_miner_is_found_in_telemetry(world):
                 connection.execute(f"drop table lake.{name}")
 
 
+def test_a_meter_that_shows_less_than_the_devices_draw_or_far_more_is_named(world):
+    """Five miners of 3 kW, of which one is silent for an hour: two sites draw as PUE 1.1 has it, one half, one twice of it."""
+    settings, _ = world
+    sites = {"fair": 1.1, "hot": 1.2, "half": 0.55, "twice": 2.2}
+    minutes = [DAY + timedelta(minutes=n) for n in range(180)]
+    told = [
+        (minute, name, 1, 5, n := 5 if minute < DAY + HOUR else 4 if minute < DAY + 2 * HOUR else 5, 3.0 * n)
+        for name in sites for minute in minutes
+    ]  # fmt: skip
+    columns = ["minute_at", "facility_id", "generation", "devices", "devices_with_power", "power_kw"]
+    instant = {"minute_at": pl.Datetime("us", "UTC")}
+    fives = [DAY + timedelta(minutes=5 * n) for n in range(36)]
+    made = {
+        "core.telemetry_group_1min": pl.DataFrame(told, schema=columns, orient="row", schema_overrides=instant),
+        "raw.device_groups": pl.DataFrame({"facility_id": list(sites), "generation": 1, "group_id": "a", "devices": 5}),
+        "raw.facilities": pl.DataFrame({"id": list(sites), "pue": 1.1}),
+        "core.meter_5min": pl.DataFrame(
+            [(at, name, ratio * 15.0 / 12 / 1000, at == DAY) for name, ratio in sites.items() for at in fives],
+            schema=["start_at", "facility_id", "energy_mwh", "is_estimated"], orient="row",
+            schema_overrides={"start_at": pl.Datetime("us", "UTC")},
+        ),
+    }  # fmt: skip
+    for name, frame in made.items():
+        lake.write(settings, name, frame, str(uuid.uuid4()))
+    try:
+        found = judged(watch.judge_meter, settings, NOW)
+        assert found.told["sample"]["intervals"].to_list() == [23, 23], (
+            "an hour is not known, one interval is estimated"
+        )
+        assert "half (0.55), twice (2.20)" in found.why
+        assert (found.passed, found.told["facilities"], found.told["off"]) == (False, 4, 2)
+        assert watch.metered_as_told(found.told["sample"].with_columns(metered_mwh=1.1 * pl.col("devices_mwh"))).passed
+    finally:
+        with lake.attach(settings) as connection:
+            for name in made:
+                connection.execute(f"drop table lake.{name}")
+    assert judged(watch.judge_meter, settings, NOW).why == "no meter or no telemetry yet"
+
+
 @pytest.mark.parametrize("table", daemon_models.ALL, ids=lambda table: table.name)
 def test_each_daemon_table_s_rows_are_judged(table):
     good = {

@@ -82,6 +82,29 @@ async def test_values_come_back_by_request_and_a_pushed_frame_goes_to_the_callba
     assert seen[0].values.tolist() == [1, 2, 3, 4]
 
 
+async def test_what_devices_say_of_themselves_goes_with_the_power_that_comes_next():
+    seen, asked = [], []
+    told = {codec.HASHRATE: [200, np.nan, 186, 0], codec.TEMPERATURE: [61, 55, 60]}  # one temperature is missing
+
+    def answer(kind, request, payload):
+        pushed = frame(codec.READING, 0, reading(1, 2, 3, 4))
+        if kind == codec.METER:
+            return pushed + frame(codec.METERED, request, struct.pack("<ddd", 1, 2, 3))
+        asked.append(payload[0])
+        values = np.array(told[payload[0]], dtype="<f4").tobytes()
+        return frame(codec.READING, request, struct.pack("<Bd", payload[0], 5.0) + values)
+
+    async with connected(answer, seen) as site:
+        await site.meter()
+        async with asyncio.timeout(5):
+            while codec.HASHRATE not in site._told:
+                await asyncio.sleep(0.01)
+        await site.meter()
+    assert asked == [codec.HASHRATE, codec.TEMPERATURE], "every other second, not with each push"
+    assert (seen[0].hashrate_th_per_s, seen[1].temperature_celsius) == (None, None)
+    assert seen[1].hashrate_th_per_s.tolist() == pytest.approx([200, np.nan, 186, 0], nan_ok=True)
+
+
 async def test_a_set_carries_ref_state_and_slots_and_tells_who_refused():
     got = []
 

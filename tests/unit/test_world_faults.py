@@ -188,6 +188,21 @@ def test_a_dead_fan_stops_the_hashing_and_a_liar_hashes_as_before():
     assert liar.faults == {f.LYING}
 
 
+def test_what_devices_say_of_themselves_is_the_truth_but_of_liars_and_of_who_is_silent():
+    site = make_site()
+    site.set_state(FULL, SOME | OTHERS, T0)
+    site.impose(f.LYING, OTHERS, T0 + 1000)
+    site.impose(f.UNREACHABLE, BitMap([3]), T0 + 1000)
+    hashrate, temperature = site.told_hashrate_th_per_s(T0 + 1010), site.told_temperature_c(T0 + 1010)
+    honest, liar, gpu = (4, 60, FIRST_GPU)
+    assert hashrate[honest] == pytest.approx(site.miner(honest, T0 + 1010).hashrate_th_per_s, rel=1e-6)
+    assert 1.08 <= hashrate[liar] / site.miner(liar, T0 + 1010).hashrate_th_per_s <= 1.25
+    assert np.isnan(hashrate[[3, gpu]]).all()
+    assert temperature[honest] == pytest.approx(site.miner(honest, T0 + 1010).chip_temperature_c, abs=0.01)
+    assert temperature[gpu] == pytest.approx(site.gpu(gpu, T0 + 1010).temperature_c, abs=0.01)
+    assert np.isnan(temperature[3])
+
+
 def test_power_that_returns_boots_miners_as_commanded_and_gpus_idle():
     site = make_site()
     site.set_state(FULL, SOME, T0)

@@ -14,7 +14,8 @@ VERSION = 1
 FRAME_MAX_BYTES = 16 * 1024 * 1024
 HELLO, SET, READ, METER, SUBSCRIBE = 0x01, 0x02, 0x03, 0x04, 0x05
 WELCOME, SET_DONE, READING, METERED, ERROR = 0x81, 0x82, 0x83, 0x84, 0xFF
-POWER, COMMANDED, REACHABLE = 0, 1, 2
+POWER, COMMANDED, REACHABLE, HASHRATE, TEMPERATURE = range(5)
+FLOATS = (POWER, HASHRATE, TEMPERATURE)
 HEAD = struct.Struct("<IBI")
 _EMPTY_BITMAP = bytes.fromhex("3a30000000000000")
 
@@ -30,7 +31,7 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One value a device: power in watts (float32), or state or reachability (uint8)."""
+    """One value a device: power in watts, hashrate in TH/s, temperature in °C (float32), or state or reachability (uint8)."""
 
     what: int
     simulated_at_s: float
@@ -87,9 +88,9 @@ def decode_reading(payload: bytes) -> Reading:
         raise DeviceReplyError(f"READING of {len(payload)} bytes; it has at least 9")
     what, at_s = struct.unpack_from("<Bd", payload)
     body = memoryview(payload)[9:]
-    if what == POWER and len(body) % 4:
-        raise DeviceReplyError(f"READING of power with {len(body)} bytes, not a multiple of 4")
-    values = np.frombuffer(body, dtype="<f4") if what == POWER else np.frombuffer(body, dtype=np.uint8)
+    if what in FLOATS and len(body) % 4:
+        raise DeviceReplyError(f"READING of {what} with {len(body)} bytes, not a multiple of 4")
+    values = np.frombuffer(body, dtype="<f4" if what in FLOATS else np.uint8)
     return Reading(what, at_s, values)
 
 

@@ -1,6 +1,11 @@
-"""A whole simulated site as one device: set states of many slots, read power, states and the meter."""
+"""A whole simulated site as one device: set states of many slots, read power, states and the meter.
+
+What devices say of themselves (hashrate, temperature) is asked for every other second, and goes with the power that comes next.
+"""
 
 import asyncio
+import contextlib
+import math
 from uuid import UUID
 
 import numpy as np
@@ -13,6 +18,9 @@ from hcp_pipelines.devices.site import OnReading, Reading
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
 from hcp_pipelines.wire.slots import Slots
 
+TOLD_EACH_S = 2.0
+TOLD = (codec.HASHRATE, codec.TEMPERATURE)
+
 
 class BulkSite:
     """One site over one connection: a `devices.site.DeviceSite`. After a loss call `connect` again."""
@@ -23,6 +31,8 @@ class BulkSite:
         self._on_power = on_power
         self._transport = BulkTransport(address, self._pushed)
         self.devices = 0
+        self._asked_at_s = -math.inf
+        self._told: dict[int, npt.NDArray[np.float32]] = {}
 
     @property
     def is_connected(self) -> bool:
@@ -38,6 +48,7 @@ class BulkSite:
         await self._transport.close()
         self._transport = BulkTransport(self._address, self._pushed)
         await self._transport.connect()
+        self._told.clear()
         payload = await self._transport.request(codec.HELLO, codec.encode_hello(self._site), codec.WELCOME)
         welcome = codec.decode_welcome(payload)
         self.devices = welcome.devices
@@ -102,4 +113,32 @@ class BulkSite:
         if kind == codec.READING:
             reading = codec.decode_reading(payload)
             if reading.what == codec.POWER and len(reading.values) == self.devices:
-                self._on_power(Reading(reading.simulated_at_s, reading.values.astype(np.float32, copy=False)))
+                self._on_power(
+                    Reading(
+                        reading.simulated_at_s, _floats(reading),
+                        hashrate_th_per_s=self._told.get(codec.HASHRATE),
+                        temperature_celsius=self._told.get(codec.TEMPERATURE),
+                    )
+                )  # fmt: skip
+                self._ask()
+
+    def _ask(self) -> None:
+        """Have the devices tell of themselves, if they have not been asked for a while."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._asked_at_s >= TOLD_EACH_S and self.is_connected:
+            self._asked_at_s = now_s
+            for what in TOLD:
+                self._transport.send(codec.READ, bytes([what])).add_done_callback(self._note)
+
+    def _note(self, sent: "asyncio.Future[tuple[int, bytes]]") -> None:
+        """Keep what was told; what is nonsense, or came too late to be of this connection, is not."""
+        if sent.cancelled() or sent.exception() is not None or sent.result()[0] != codec.READING:
+            return
+        with contextlib.suppress(DeviceReplyError):
+            reading = codec.decode_reading(sent.result()[1])
+            if reading.what in TOLD and len(reading.values) == self.devices:
+                self._told[reading.what] = _floats(reading)
+
+
+def _floats(reading: codec.Reading) -> npt.NDArray[np.float32]:
+    return reading.values.astype(np.float32, copy=False)

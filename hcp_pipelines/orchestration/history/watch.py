@@ -40,6 +40,23 @@ miners as (
     from lake.raw.device_groups where (specifications ->> 'efficiency_j_per_th')::double > 0)
 select facility_id, group_id, slot, power_kw, reported_th_per_s, power_kw * th_per_kw as expected_th_per_s
 from devices join miners using (facility_id, group_id, generation) where power_kw * th_per_kw > 0.5 * full_th_per_s"""
+TOLD_SHARE = 0.95  # of a facility's devices whose power is known: less says nothing of the whole
+LEAST_INTERVALS = 12
+METER = (0.97, 1.15)  # of the energy at the meter: over the devices' own at least, over that times the PUE at most
+METER_SQL = """
+with newest as (select facility_id, max(start_at) as until_at from lake.core.meter_5min group by all),
+fleets as (select facility_id, generation, sum(devices) as devices from lake.raw.device_groups group by all),
+told as (
+    select facility_id, generation, time_bucket(interval '5 minutes', minute_at) as start_at, sum(power_kw) / 60_000 as mwh,
+           sum(devices_with_power) as devices
+    from lake.core.telemetry_group_1min where minute_at > (select max(until_at) from newest) - interval '2 days' group by all),
+known as (
+    select told.facility_id, told.start_at, told.mwh * 5 * fleets.devices / told.devices as devices_mwh
+    from told join fleets using (facility_id, generation) where told.devices > ? * 5 * fleets.devices)
+select facility_id, facilities.pue, count(*) as intervals, sum(meter.energy_mwh) as metered_mwh, sum(devices_mwh) as devices_mwh
+from lake.core.meter_5min meter join newest using (facility_id) join known using (facility_id, start_at)
+    join (select id as facility_id, pue from lake.raw.facilities) facilities using (facility_id)
+where not is_estimated and start_at > until_at - interval '1 day' group by all order by all"""
 REJECTED_SQL = f"""
 with newest as (from lake.{PUBLISHED} where "table" = ? and day_at >= ? and day_at < ?
                 qualify row_number() over (partition by day_at order by published_at desc) = 1)
@@ -178,6 +195,30 @@ def reported_as_expected(devices: pl.DataFrame) -> Judged:
             told,
         )
     return Judged(True, f"{len(devices)} miners report what is expected", told)
+
+
+def judge_meter(reader: Reader, _now: datetime) -> Judged:
+    """Whether each revenue meter shows what the facility's devices say they draw: of its newest day."""
+    if not reader.has("core.meter_5min", "core.telemetry_group_1min", "raw.device_groups", "raw.facilities"):
+        return Judged(True, "no meter or no telemetry yet", {"facilities": 0})
+    return metered_as_told(reader.rows(METER_SQL, [TOLD_SHARE]))
+
+
+def metered_as_told(facilities: pl.DataFrame) -> Judged:
+    """Whether no facility (`metered_mwh`, `devices_mwh` of `intervals`, `pue`) shows less than devices draw, or far more."""
+    judged = facilities.filter(pl.col("intervals") >= LEAST_INTERVALS, pl.col("devices_mwh") > 0)
+    ratio = pl.col("metered_mwh") / pl.col("devices_mwh")
+    off = judged.with_columns(ratio=ratio).filter(~ratio.is_between(METER[0], METER[1] * pl.col("pue")))
+    shown = judged.with_columns(ratio=ratio) if off.is_empty() else off
+    told = {"facilities": len(judged), "off": len(off), "sample": shown.head(SAMPLE)}
+    if len(off):
+        names = ", ".join(f"{row['facility_id']} ({row['ratio']:.2f})" for row in off.to_dicts())
+        why = (
+            f"meter over devices at {names}: at least {METER[0]:g}, at most {METER[1]:g} times the PUE are expected: a meter "
+            "that is off, devices that lie, or load that nobody knows"
+        )
+        return Judged(False, why, told)
+    return Judged(True, f"{len(judged)} meters show what devices draw", told)
 
 
 def judge_exchanges(reader: Reader, now: datetime) -> Judged:
