@@ -24,6 +24,7 @@ GROUP, OWNERS = "settlement", ["team:market-data"]
 DEPS = [
     "core_power__settled_prices", "core_bitcoin__network", "core_gpu__rental_rates", "raw_ercot__da_capacity",
     "raw_ercot__zone_load", "raw_hcp__switch_journal", "raw_hcp__price_ticks", "core_meter_5min",
+    "core_hcp__telemetry_group_1min",
 ]  # fmt: skip
 DESCRIPTIONS = {
     "core_hcp__settlement": "What each facility earned, in DECIMAL: one row a 15-minute interval, kind, group and detail.",

@@ -17,8 +17,8 @@ from hcp_pipelines.economics.contract import ERCOT_PEAKS_PER_YEAR, with_hedges
 INTERVAL_H = 0.25
 MONEY = pl.Decimal(18, 6)
 KINDS = (
-    "energy", "adders", "hedge", "peak_charge", "mining", "pool_fee", "inference", "training", "reserves", "demand_response",
-    "penalties", "wakes",
+    "energy", "adders", "hedge", "peak_charge", "mining", "hash_deviation", "pool_fee", "inference", "training", "reserves",
+    "demand_response", "penalties", "wakes",
 )  # fmt: skip
 OF_LOAD = (
     "energy",
@@ -94,6 +94,20 @@ def mining_lines(hours: pl.DataFrame, pool_fee_fraction: float) -> pl.DataFrame:
     price, of = pl.col("hashprice_usd_per_ph_day"), {"group": pl.col("group_id"), "detail": pl.col("state")}
     earned = _lines(hashed, "mining", ph_days, "PH-day", price, **of)
     return pl.concat([earned, _lines(hashed, "pool_fee", ph_days, "PH-day", -price * pool_fee_fraction, **of)])
+
+
+def deviation_lines(deviations: pl.DataFrame, pool_fee_fraction: float) -> pl.DataFrame:
+    """Hashes that miners told beyond those of `mining_lines` and `wake_lines`, at the same hashprice, and the pool's share.
+
+    Args:
+        deviations: a row an interval and group with `start_at`, `group_id`, `ph_days` and `hashprice_usd_per_ph_day`.
+        pool_fee_fraction: the pool's share.
+    """
+    check(pool_fee_fraction=pool_fee_fraction)
+    ph_days, price = pl.col("ph_days"), pl.col("hashprice_usd_per_ph_day")
+    of = {"group": pl.col("group_id"), "detail": pl.lit("told")}
+    earned = _lines(deviations, "hash_deviation", ph_days, "PH-day", price, **of)
+    return pl.concat([earned, _lines(deviations, "pool_fee", ph_days, "PH-day", -price * pool_fee_fraction, **of)])
 
 
 def gpu_lines(hours: pl.DataFrame, utilization: float) -> pl.DataFrame:

@@ -197,6 +197,39 @@ def test_a_facility_that_cannot_be_settled_keeps_what_it_had_and_costs_the_other
     assert days_to_settle(recorded, START + 2 * DAY) == [START + DAY]  # not again and again
 
 
+def test_hashes_that_miners_told_are_settled_where_nearly_all_of_them_did(recorded):
+    with connect(recorded, Role.ADMIN) as connection:
+        [inventory] = load_inventories(connection)
+    group = inventory.groups[0]
+    of = {"facility_id": "hou-1", "generation": inventory.generation, "group_id": group.group_id}
+    silent = {20: 1, 40: 0}  # one miner is silent at 00:20, and at 00:40 all of them are
+    told = [
+        {**of, "minute_at": START + n * timedelta(minutes=1), "devices_with_hashrate": group.devices - silent.get(n, 0),
+         "hashrate_th_per_s": 100.0 * (group.devices - silent.get(n, 0))}
+        for n in range(60) if n != 40
+    ]  # fmt: skip
+    groups = {**of, "type": "ASIC", "devices": group.devices}
+    made = {"core.telemetry_group_1min": pl.DataFrame(told), "raw.device_groups": pl.DataFrame([groups])}
+    for name, frame in made.items():
+        write(recorded, name, frame.with_columns(pl.col(pl.Datetime).cast(pl.Datetime("us", "UTC"))))
+    try:
+        materialized(recorded)
+    finally:
+        with lake.attach(recorded) as connection:
+            for name in made:
+                connection.execute(f"drop table lake.{name}")
+    lines = read(
+        recorded, "from lake.core.hcp__settlement where kind in ('mining', 'hash_deviation') order by start_at"
+    )
+    first = lines.filter(pl.col("start_at") < START + timedelta(hours=1), group_id=group.group_id)
+    by_kind = {kind: first.filter(kind=kind) for kind in ("mining", "hash_deviation")}
+    at = [START + n * timedelta(minutes=15) for n in range(4)]
+    whole = [at[0], at[3]] if group.devices < 20 else [at[0], at[1], at[3]]
+    assert by_kind["hash_deviation"]["start_at"].to_list() == whole
+    said = by_kind["mining"]["quantity"][0]
+    assert by_kind["hash_deviation"]["quantity"][0] == pytest.approx(group.devices * 0.25 * 100 / 24_000 - said)
+
+
 def test_a_day_in_which_devices_were_added_is_settled_in_parts_and_told_as_one(recorded):
     with connect(recorded, Role.ADMIN) as connection:
         apply(connection, demo_facilities(1, 90)[0], "test")

@@ -8,7 +8,7 @@ from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.fleet.solve_sites import site_inputs
 from hcp_pipelines.optimizer.backtest.replay.fleet import fleet_of
 from hcp_pipelines.optimizer.backtest.replay.moves import Walk
-from hcp_pipelines.optimizer.settlement.day import EVENTS, METERED, MISSED, PROMISES, RATES, Day, Terms
+from hcp_pipelines.optimizer.settlement.day import EVENTS, HASHED, METERED, MISSED, PROMISES, RATES, Day, Terms
 from hcp_pipelines.optimizer.settlement.spells import spells
 from tests.support.fleet import inventory
 from tests.support.replayed import START, journal
@@ -31,7 +31,7 @@ def day_of(
     is_peak = [None if n in unknown_peaks else n in peaks for n in range(len(prices))]
     rows = [(at, price, hashprice, peak) for at, price, peak in zip(starts, prices, is_peak, strict=True)]
     rates = [(at, "H100", rate) for at in starts]
-    schemas = {"meter": METERED, "promises": PROMISES, "events": EVENTS, "missed": MISSED}
+    schemas = {"meter": METERED, "promises": PROMISES, "events": EVENTS, "missed": MISSED, "hashed": HASHED}
     others = {name: pl.DataFrame(frames.get(name, []), schema=schema, orient="row") for name, schema in schemas.items()}
     intervals = pl.DataFrame(rows, schema=INTERVALS, orient="row")
     return Day(

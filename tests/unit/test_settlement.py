@@ -110,6 +110,27 @@ def test_in_a_month_of_peaks_an_hour_without_demand_may_be_one_and_is_told():
     assert lines.filter(pl.col("kind") == "peak_charge")["usd"].to_list() == [None]
 
 
+def test_what_miners_told_is_what_they_are_paid_for_but_for_a_wakes_wear():
+    told = [
+        switch("off", 15, range(FIRST, FIRST + 4), (TOP, LOW)),
+        switch("on", 30, range(FIRST, FIRST + 4), (LOW, TOP)),
+    ]
+    done, hashed = spells_of(told, 4), [(START + n * 15 * MINUTE, GROUP.group_id, 0.01 * n) for n in range(4)]
+    day, plain = day_of([50.0] * 4, hashed=hashed), day_of([50.0] * 4)
+    lines, without = settle(day, done), settle(plain, done)
+    fee, wear = FLEET.site.pool_fee_fraction, FLEET.wake_usd[0] * 4
+    of_group = lines.filter(
+        pl.col("group_id") == GROUP.group_id, pl.col("kind").is_in(["mining", "hash_deviation", "pool_fee", "wakes"])
+    )
+    assert float(of_group["usd"].sum()) == pytest.approx(0.06 * 55.0 * (1 - fee) - wear, abs=1e-4)
+    assert usd(lines, "mining") == usd(without, "mining")
+    assert lines.filter(kind="hash_deviation")["unit"].unique().to_list() == ["PH-day"]
+    counterfactual = usd(settle_stayed(day, done), "hash_deviation")
+    assert counterfactual == usd(lines, "hash_deviation")
+    values = [float(switch_values(each, done)["realised_usd"].sum()) for each in (day, plain)]
+    assert values[0] == values[1], "no switch is to blame for it"
+
+
 def test_reserves_are_paid_for_what_was_promised_whatever_became_of_it():
     capacity = pl.DataFrame(
         [(START, "ECRS", 8.0)],

@@ -16,8 +16,8 @@ import pytest
 from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
 from hcp_pipelines.optimizer.backtest.replay.moves import Walk
-from hcp_pipelines.optimizer.settlement.day import METERED, Terms, settle
-from hcp_pipelines.optimizer.settlement.inputs import Facility, Market, booked, day_of
+from hcp_pipelines.optimizer.settlement.day import HASHED, METERED, Terms, settle
+from hcp_pipelines.optimizer.settlement.inputs import Facility, Market, Told, booked, day_of
 from hcp_pipelines.optimizer.settlement.obligations import OBLIGATION
 from hcp_pipelines.optimizer.settlement.spells import spells
 from tests.support.replayed import journal, switch
@@ -117,6 +117,15 @@ def meters(start, end, seed):
     return pl.DataFrame(rows, schema=METERED, orient="row")
 
 
+def hashes(start, end, seed):
+    """What the miners of the first group told on every third day."""
+    rng = np.random.default_rng(seed + 1)
+    starts = [start + n * timedelta(minutes=15) for n in range((end - start) // timedelta(minutes=15))]
+    group = INVENTORY.groups[0].group_id
+    rows = [(at, group, round(float(rng.uniform(0.0, 0.04)), 6)) for at in starts if at.day % 3 == 0]
+    return pl.DataFrame(rows, schema=HASHED, orient="row")
+
+
 def devices():
     """What a device of each group draws and hashes in each state, from the inventory: (first and last slot, state, kW, TH/s)."""
     rows = []
@@ -154,11 +163,17 @@ peak as (select start_at from loads where month((start_at at time zone 'America/
          qualify row_number() over (partition by date_trunc('month', start_at at time zone 'America/Chicago')
                                     order by load_mw desc) = 1),
 woken as (  -- a switch from what earns nothing to what earns, at the interval in which it came
-    select q.t, q.hp, q.r, o.is_gpu, o.top_th_per_s from history h
+    select q.t, q.hp, q.r, o.group_id, o.is_gpu, o.top_th_per_s from history h
     join q on h.to_at >= q.t and h.to_at < q.u
     join devices o on h.slot between o.first and o.last and h.state = o.state
     join devices n on h.slot between n.first and n.last and h.next = n.state
     where h.next is not null and o.label in ('curtailed', 'idle') and n.label not in ('curtailed', 'idle')),
+gaps as (  -- what miners told beyond their states, but for the ten minutes that a wake is taken to lose
+    select q.t, q.hp, h.ph_days
+        - (select coalesce(sum(hours * th_per_s), 0) from s where s.t = q.t and s.group_id = h.group_id) / 24000
+        + (select coalesce(sum(top_th_per_s), 0) from woken w where w.t = q.t and w.group_id = h.group_id) / 24000 * 10 / 60
+        as ph_days
+    from hashed h join q on q.t = h.start_at),
 lines as (
     select t, 'energy' as kind, -mwh * p as usd from e
     union all select t, 'adders', -mwh * $adders from e where $adders <> 0
@@ -166,6 +181,8 @@ lines as (
     union all select t, 'peak_charge', -mwh * $peak * 1000 / 4 from e join peak on peak.start_at = date_trunc('hour', t)
     union all select t, 'mining', hours * th_per_s * hp / 24000 from s where th_per_s > 0
     union all select t, 'pool_fee', -hours * th_per_s * hp / 24000 * $fee from s where th_per_s > 0
+    union all select t, 'hash_deviation', ph_days * hp from gaps
+    union all select t, 'pool_fee', -ph_days * hp * $fee from gaps
     union all select t, 'inference', hours * $sold * r from s where label like 'inference%'
     union all select t, 'reserves', 0.05 * 0.25 * c.price_usd_per_mw_h from q
         join capacity c on c.start_at = date_trunc('hour', t) and c.product = 'ECRS' where t < $start + interval 10 day
@@ -191,7 +208,7 @@ def test_a_month_settles_as_in_plain_sql(day, hours):
     month = day.month
     start, end = month_of(day.year, month)
     told, history = made_up_states(start, end, seed=month)
-    market, meter = recorded(start, end, seed=month), meters(start, end, seed=month)
+    market, meter, hashed = (made(start, end, seed=month) for made in (recorded, meters, hashes))
     terms = Terms([(start, start + timedelta(days=20), 0.05, HEDGE_USD)], PEAK_USD_PER_KW_YEAR)
     site = replace(FLEET.site, settlement_point=POINT, adders_usd_per_mwh=2.5)
     facility = Facility(replace(FLEET, site=site), terms, {"DR-1": RESPONSE_USD})
@@ -199,7 +216,7 @@ def test_a_month_settles_as_in_plain_sql(day, hours):
     windows = list(pairwise([*cuts, end]))
     walk = Walk(journal(*told), FLEET, FIRST_SLOTS)
     lines = [
-        booked(settle(day_of(facility, market, owed(start), meter, window), done), "hou-1")
+        booked(settle(day_of(facility, market, owed(start), Told(meter, hashed), window), done), "hou-1")
         for window, done in zip(windows, spells(walk, windows), strict=True)
     ]
     settled = pl.concat(lines)
@@ -207,7 +224,7 @@ def test_a_month_settles_as_in_plain_sql(day, hours):
     assert len(settled.filter(pl.col("kind") == "energy", pl.col("operating_day") == day)) == hours * 4
     with duckdb.connect() as connection:
         connection.execute("set timezone = 'UTC'")
-        tables = market.__dict__ | {"history": history, "devices": devices(), "meter": meter}
+        tables = market.__dict__ | {"history": history, "devices": devices(), "meter": meter, "hashed": hashed}
         for name, frame in tables.items():
             connection.register(name, frame.to_arrow())
         by_hand = connection.execute(
@@ -229,6 +246,7 @@ def test_a_month_settles_as_in_plain_sql(day, hours):
         "adders",
         "hedge",
         "mining",
+        "hash_deviation",
         "pool_fee",
         "inference",
         "reserves",

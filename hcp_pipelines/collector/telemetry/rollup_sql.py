@@ -56,7 +56,7 @@ OF_DEVICES = """
     select minute_at, facility_id, group_id, generation, count(*)::integer as devices, sum(samples)::integer as samples,
            sum(power_kw_avg) as power_kw, count(power_kw_avg)::integer as devices_with_power,
            sum(hashrate_th_per_s_avg) as hashrate_th_per_s, avg(temperature_celsius_avg) as temperature_celsius_avg,
-           max(temperature_celsius_max) as temperature_celsius_max
+           max(temperature_celsius_max) as temperature_celsius_max, count(hashrate_th_per_s_avg)::integer as devices_with_hashrate
     from minutes group by all
 """
 

@@ -166,6 +166,8 @@ def prepare_rollups(connection: duckdb.DuckDBPyConnection) -> None:
     connection.register("minutes", connection.execute(f"from lake.{MINUTES} limit 0").to_arrow_table())
     _make(connection, GROUP_MINUTES, OF_DEVICES, [])
     connection.unregister("minutes")
+    # of a lake from before the column: what is not known of its minutes stays so
+    connection.execute(f"alter table lake.{GROUP_MINUTES} add column if not exists devices_with_hashrate integer")
     for table, options in OPTIONS.items():
         set_options(connection, table, options)
     for name, query in VIEWS.items():

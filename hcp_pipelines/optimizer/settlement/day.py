@@ -4,7 +4,7 @@ Inputs are frames by 15-minute interval; formulas are `economics.settlement`'s. 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ MISSED: dict[str, Any] = {
     "start_at": INSTANT, "programme": pl.String, "missed_mwh": pl.Float64, "penalty_usd_per_mwh": pl.Float64,
 }  # fmt: skip
 METERED: dict[str, Any] = {"start_at": INSTANT, "energy_mwh": pl.Float64, "basis": pl.String}
+HASHED: dict[str, Any] = {"start_at": INSTANT, "group_id": pl.String, "ph_days": pl.Float64}
 RATES: dict[str, Any] = {"start_at": INSTANT, "gpu_type": pl.String, "rate_usd_per_gpu_hour": pl.Float64}
 
 
@@ -48,7 +49,8 @@ class Day:
     """What a window settles at.
 
     `intervals` has a row each 15 minutes: `start_at`, `price_usd_per_mwh`, `hashprice_usd_per_ph_day`, `is_peak`; unknown values
-    are null. `gpu_rates` (RATES), `meter` (METERED; intervals may be absent), `promises`, `events`, `missed` as above.
+    are null. `gpu_rates` (RATES), `meter` (METERED; intervals may be absent), `promises`, `events`, `missed` as above; `hashed`
+    (HASHED) is what miners told, of the groups and intervals of which it is known.
     """
 
     fleet: Fleet
@@ -59,22 +61,24 @@ class Day:
     promises: pl.DataFrame
     events: pl.DataFrame
     missed: pl.DataFrame
+    hashed: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=HASHED))
 
 
 def settle(day: Day, done: Spells) -> pl.DataFrame:
     """The lines of what was done (columns `LINE`, dollars DECIMAL(18,6))."""
-    return money.settled(_lines(day, done, metered(day, done)))
+    return money.settled([*_lines(day, done, metered(day, done)), deviation_lines(day, done)])
 
 
 def settle_stayed(day: Day, done: Spells) -> pl.DataFrame:
     """The lines of the counterfactual: every device stayed where it was as the window began, and nothing woke.
 
-    The meter would have shown what it did, and what the devices would have drawn beyond what they drew. What was promised, and
-    whether it was kept, is the same.
+    The meter would have shown what it did, and what the devices would have drawn beyond what they drew. What miners hashed beyond
+    what their states say, what was promised, and whether it was kept, is the same.
     """
     stayed = done.stayed()
     more = devices_mwh(day, stayed) - devices_mwh(day, done)
-    return money.settled(_lines(day, stayed, metered(day, done).with_columns(pl.col("energy_mwh") + more)))
+    drawn = metered(day, done).with_columns(pl.col("energy_mwh") + more)
+    return money.settled([*_lines(day, stayed, drawn), deviation_lines(day, done)])
 
 
 def metered(day: Day, done: Spells) -> pl.DataFrame:
@@ -114,6 +118,34 @@ def revenue_lines(day: Day, device_hours: Floats) -> list[pl.DataFrame]:
     return [money.mining_lines(hours, site.pool_fee_fraction), money.gpu_lines(hours, site.gpu_utilization)]
 
 
+def deviation_lines(day: Day, done: Spells) -> pl.DataFrame:
+    """What miners told that they hashed, less what their states say but for what each wake is taken to lose.
+
+    So `mining`, `wakes` (without their wear) and this come to what was told.
+    """
+    fleet = day.fleet
+    lost = fleet.wake_usd_per_index / (1 - fleet.site.pool_fee_fraction)  # [g] PH-days a wake of a miner
+    full = _hash_rates(fleet) / 24_000
+    said = (done.device_hours() * full[None]).sum(axis=2) - _woken(done, fleet) * lost[None]
+    names = [group.group_id for group in fleet.groups]
+    expected = pl.DataFrame(said, schema=names, orient="row").with_columns(
+        day.intervals.select("start_at", "hashprice_usd_per_ph_day")
+    )
+    by_group = expected.unpivot(
+        names, index=["start_at", "hashprice_usd_per_ph_day"], variable_name="group_id", value_name="said"
+    )
+    told = day.hashed.join(by_group, on=["start_at", "group_id"], maintain_order="left")
+    return money.deviation_lines(told.with_columns(pl.col("ph_days") - pl.col("said")), fleet.site.pool_fee_fraction)
+
+
+def _hash_rates(fleet: Fleet) -> Floats:
+    """[g, s] TH/s of a device."""
+    facts = states_of(fleet)
+    found = np.zeros_like(fleet.power_mw)
+    found[facts["group"].to_numpy(), facts["code"].to_numpy()] = facts["hash_rate_th_per_s"].fill_null(0.0).to_numpy()
+    return found
+
+
 def _hours(day: Day, device_hours: Floats) -> pl.DataFrame:
     """Device-hours as rows, an interval and state of a ladder each, with what they are paid by."""
     facts = states_of(day.fleet)
@@ -147,10 +179,7 @@ def states_of(fleet: Fleet) -> pl.DataFrame:
 
 def wakes(day: Day, done: Spells) -> pl.DataFrame:
     """Devices that a switch took from a state that earns nothing to one that earns, by interval and group; cost of one."""
-    woken = is_wake(day.fleet, done)
-    step = (done.from_us[woken] - done.start_us) // INTERVAL_US
-    counts = np.zeros((len(done.starts_us), done.groups))
-    np.add.at(counts, (step, done.group[woken]), done.devices[woken])
+    counts = _woken(done, day.fleet)
     at, group = np.nonzero(counts)
     cost = wake_usd(day)[at, group]
     names = np.array([each.group_id for each in day.fleet.groups], dtype=object)
@@ -162,6 +191,15 @@ def wakes(day: Day, done: Spells) -> pl.DataFrame:
             "wake_usd": pl.Series(cost).fill_nan(None),
         }
     )
+
+
+def _woken(done: Spells, fleet: Fleet) -> Floats:
+    """[t, g] devices that woke."""
+    woken = is_wake(fleet, done)
+    step = (done.from_us[woken] - done.start_us) // INTERVAL_US
+    counts = np.zeros((len(done.starts_us), len(fleet.groups)))
+    np.add.at(counts, (step, done.group[woken]), done.devices[woken])
+    return counts
 
 
 def is_wake(fleet: Fleet, done: Spells) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -11,7 +11,7 @@ from hcp_pipelines.economics.settlement import INTERVAL_H
 from hcp_pipelines.markets.central import operating_days
 from hcp_pipelines.optimizer.backtest.replay.fleet import Fleet
 from hcp_pipelines.optimizer.settlement import obligations
-from hcp_pipelines.optimizer.settlement.day import METERED, RATES, Day, Terms
+from hcp_pipelines.optimizer.settlement.day import HASHED, METERED, RATES, Day, Terms
 
 INTERVAL = timedelta(hours=INTERVAL_H)
 RATE_HOLDS = timedelta(days=1)  # a rental rate is taken for so long where no newer one was recorded
@@ -43,8 +43,16 @@ class Facility:
     response_usd_per_mwh: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Told:
+    """What was measured in a window: energy by settlement interval (METERED), hashes by interval and group (HASHED)."""
+
+    meter: pl.DataFrame
+    hashed: pl.DataFrame
+
+
 def day_of(
-    facility: Facility, market: Market, owed: pl.DataFrame, meter: pl.DataFrame, window: tuple[datetime, datetime]
+    facility: Facility, market: Market, owed: pl.DataFrame, told: Told, window: tuple[datetime, datetime]
 ) -> Day:
     """The day of a window of whole settlement intervals.
 
@@ -52,7 +60,7 @@ def day_of(
         facility: whose day.
         market: of the window at least.
         owed: its obligations (columns `obligations.OBLIGATION`).
-        meter: `start_at`, `energy_mwh`, `basis` by interval, those that were read.
+        told: by the meter and by the miners, as far as they were read.
         window: [start, end).
     """
     site = facility.fleet.site
@@ -70,10 +78,11 @@ def day_of(
         facility.terms,
         intervals,
         rates_of(starts, market.rates),
-        meter.select(*METERED),
+        told.meter.select(*METERED),
         obligations.promises(owed, starts, market.capacity),
         obligations.events(owed, starts, facility.response_usd_per_mwh),
         obligations.missed(owed, starts),
+        told.hashed.select(*HASHED),
     )
 
 

@@ -16,11 +16,11 @@ from hcp_pipelines.economics.settlement import INTERVAL_H, MONEY, as_money
 from hcp_pipelines.fleet.settled_site import settled_site
 from hcp_pipelines.optimizer.backtest.replay.moves import Walk
 from hcp_pipelines.optimizer.settlement.day import Day, settle, settle_stayed
-from hcp_pipelines.optimizer.settlement.inputs import Facility, Market, booked, day_of
+from hcp_pipelines.optimizer.settlement.inputs import Facility, Market, Told, booked, day_of
 from hcp_pipelines.optimizer.settlement.spells import Spells, spells
 from hcp_pipelines.optimizer.settlement.switch_value import VALUE, switch_values
 from hcp_pipelines.orchestration.history.reading import Reader, reading
-from hcp_pipelines.orchestration.settlement.metering import read_metered
+from hcp_pipelines.orchestration.settlement.metering import read_hashed, read_metered
 from hcp_pipelines.orchestration.settlement.read import (
     Connection,
     Recorded,
@@ -115,7 +115,8 @@ def facility_days(
         facility, owed = settled_site(recorded.inventory), read_owed(connection, facility_id, window)
         market, walk = market_of(window), walk_of(recorded, facility)
         for span, done in zip(chosen, spells(walk, chosen), strict=True):
-            day = day_of(facility, market, owed, read_metered(reader, facility_id, span), span)
+            told = Told(read_metered(reader, facility_id, span), read_hashed(reader, facility_id, generation, span))
+            day = day_of(facility, market, owed, told, span)
             yield _settled(recorded, day, done, walk.unnamed)
 
 

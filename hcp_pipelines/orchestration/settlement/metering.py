@@ -1,4 +1,4 @@
-"""Energy of each facility by 5-minute market interval, from what its gateway read of the revenue meter."""
+"""What was measured: energy by market interval, of what a gateway read of the revenue meter, and hashes, as miners told them."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -9,11 +9,11 @@ import polars as pl
 from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.economics.metering import ENERGY, READING, energy_by_interval
 from hcp_pipelines.economics.settlement import INTERVAL_H
-from hcp_pipelines.optimizer.settlement.day import METERED
+from hcp_pipelines.optimizer.settlement.day import HASHED, METERED
 from hcp_pipelines.orchestration.history.reading import Reader
 from hcp_pipelines.orchestration.settlement.read import Window
 
-READINGS, ENERGY_5MIN = "raw.meter_readings", "core.meter_5min"
+READINGS, ENERGY_5MIN, GROUP_MINUTES = "raw.meter_readings", "core.meter_5min", "core.telemetry_group_1min"
 AROUND = timedelta(minutes=15)  # a day's first and last intervals need readings beyond them
 ALLOWANCE = 1.2  # of the facility's capacity: what its meter may show at most
 FIVES = 3  # of a settlement interval
@@ -23,6 +23,19 @@ TABLE: dict[str, Any] = {"start_at": INSTANT, "facility_id": pl.String} | {
 _READINGS = f"""
 select facility_id, read_at, power_kw, energy_mwh from lake.{READINGS} where read_at >= ? and read_at < ?
 order by facility_id, read_at, seq"""  # noqa: S608 - our constant
+MINUTES = 15
+LEAST_SHARE = 0.95  # of a group's miners that tell their hashrate: the others are taken to hash as these do
+_HASHED = f"""
+with groups as (
+    select group_id, devices from lake.raw.device_groups
+    where facility_id = ? and generation = ? and type = 'ASIC')
+select time_bucket(interval '15 minutes', minute_at) as start_at, group_id,
+       sum(hashrate_th_per_s * devices / devices_with_hashrate) / 60 / 24_000 as ph_days
+from (select facility_id, generation, group_id, minute_at, hashrate_th_per_s, devices_with_hashrate from lake.{GROUP_MINUTES}
+      where minute_at >= ? and minute_at < ? and facility_id = ? and generation = ?)
+    join groups using (group_id)
+where devices_with_hashrate >= ? * devices and isfinite(hashrate_th_per_s)
+group by all having count(*) = ? order by all"""  # noqa: S608 - our constant
 _ENERGY = f"from lake.{ENERGY_5MIN} where start_at >= ? and start_at < ? and facility_id = ?"
 
 
@@ -46,3 +59,12 @@ def read_metered(reader: Reader, facility_id: str, window: Window) -> pl.DataFra
     basis = pl.when(pl.col("is_estimated").any()).then(pl.lit("estimated")).otherwise(pl.lit("metered")).alias("basis")
     quarters = fives.group_by(start).agg(pl.col("energy_mwh").sum(), basis, fives=pl.len())
     return quarters.filter(pl.col("fives") == FIVES).select(*METERED).sort("start_at")
+
+
+def read_hashed(reader: Reader, facility_id: str, generation: int, window: Window) -> pl.DataFrame:
+    """PH-days by settlement interval and group of miners (HASHED), where all its minutes are there and nearly all miners told."""
+    if not reader.has(GROUP_MINUTES, "raw.device_groups"):
+        return pl.DataFrame(schema=HASHED)
+    of = facility_id, generation
+    rows = reader.rows(_HASHED, (*of, *window, *of, LEAST_SHARE, MINUTES))
+    return rows.select(pl.col(name).cast(kind) for name, kind in HASHED.items())
