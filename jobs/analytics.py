@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from jobs.regular import regular
+
 MARTS_JOB = "marts_job"
 
 marts_job = dg.define_asset_job(
@@ -32,13 +34,11 @@ replay_job = dg.define_asset_job(
     description="What strategies would have earned at a facility on the platform's own recorded history; say which and when.",
 )
 
-explanations_schedule = dg.ScheduleDefinition(
-    job=explanations_job, cron_schedule="*/10 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+explanations_schedule = regular(
+    explanations_job, "*/10 * * * *", "Every ten minutes: pages of the policies that are newest then."
 )
 
-marts_schedule = dg.ScheduleDefinition(
-    job=marts_job, cron_schedule="*/30 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
-)
+marts_schedule = regular(marts_job, "*/30 * * * *", "Twice an hour: all marts, of what is in the lake then.")
 
 reports_job = dg.define_asset_job(
     "reports_job",
@@ -47,6 +47,4 @@ reports_job = dg.define_asset_job(
     description="Draw daily operations, market and fleet health of the newest day, or of the day in the configuration.",
 )
 
-reports_schedule = dg.ScheduleDefinition(
-    job=reports_job, cron_schedule="5 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
-)
+reports_schedule = regular(reports_job, "5 * * * *", "Hourly: the three reports of today in the world.")

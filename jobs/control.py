@@ -5,6 +5,7 @@ import dagster as dg
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.orchestration.housekeeping import purge_tick_runs
 from hcp_pipelines.orchestration.requests import KIND_TAG, KIND_TICK, TICK_JOB
+from jobs.regular import regular
 
 TICK_SELECTION = dg.AssetSelection.assets(
     "raw_hcp__latest_prices", "core_hcp__profitability_scores", "core_power__price_forecast", "core_hcp__policies"
@@ -32,6 +33,4 @@ def housekeeping_job() -> None:
     purge_old_tick_runs()
 
 
-housekeeping_schedule = dg.ScheduleDefinition(
-    job=housekeeping_job, cron_schedule="17 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
-)
+housekeeping_schedule = regular(housekeeping_job, "17 * * * *", "Hourly: old runs, event logs and ticks of Dagster go.")

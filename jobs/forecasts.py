@@ -9,6 +9,7 @@ from assets.daily import DAILY_UTC
 from assets.forecasts import core_power__forecast_scores
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.watching import FORECASTS_EVERY
+from jobs.regular import regular
 
 MOST_DAYS = 3
 
@@ -29,17 +30,23 @@ forecasts_check_job = dg.define_asset_job(
     description="Say whether the forecasts are fresh, also where no run makes any.",
 )
 
-forecasts_check_schedule = dg.ScheduleDefinition(
-    job=forecasts_check_job, cron_schedule="2 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+forecasts_check_schedule = regular(
+    forecasts_check_job, "2 * * * *", "Hourly: are the forecasts fresh, and do they cover."
 )
 
 
-@dg.schedule(job=forecasts_job, cron_schedule="17,47 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
-def forecasts_schedule(platform: Platform) -> Iterator[dg.RunRequest]:
+@dg.schedule(
+    job=forecasts_job,
+    description="Twice an hour: today in the world, and the days that have ended there since the last time.",
+    cron_schedule="17,47 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def forecasts_schedule(context: dg.ScheduleEvaluationContext, platform: Platform) -> Iterator[dg.RunRequest]:
     """Today in the world, and the days that have ended there since the last time."""
     clock = platform.clock()
     for day in days_to_forecast(clock.now(), clock.speed):
-        yield dg.RunRequest(partition_key=f"{day:%Y-%m-%d}")
+        key = f"{day:%Y-%m-%d}"  # a run key too: of several at once Dagster wants one each
+        yield dg.RunRequest(partition_key=key, run_key=f"{key}/{context.scheduled_execution_time:%Y-%m-%dT%H:%M}")
 
 
 def days_to_forecast(now: datetime, speed: float) -> list[datetime]:

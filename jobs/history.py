@@ -5,6 +5,7 @@ import dagster as dg
 from assets.checks import lake_as_it_is
 from assets.daily import DAILY_UTC
 from hcp_pipelines.orchestration.history.plan import assets_by_source
+from jobs.regular import regular
 
 KIND = "history"
 
@@ -25,6 +26,6 @@ lake_checks_job = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
-lake_checks_schedule = dg.ScheduleDefinition(
-    job=lake_checks_job, cron_schedule="41 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+lake_checks_schedule = regular(
+    lake_checks_job, "41 * * * *", "Hourly: all checks of the lake as it is now, whichever partitions runs are of."
 )

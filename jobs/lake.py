@@ -4,6 +4,7 @@ import dagster as dg
 
 from hcp_pipelines.collector.upkeep import Done, keep_up
 from hcp_pipelines.orchestration.resources import Platform
+from jobs.regular import regular
 
 
 @dg.op
@@ -31,6 +32,6 @@ def lake_maintenance_job() -> None:
     keep_lake_small()
 
 
-lake_maintenance_schedule = dg.ScheduleDefinition(
-    job=lake_maintenance_job, cron_schedule="*/10 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+lake_maintenance_schedule = regular(
+    lake_maintenance_job, "*/10 * * * *", "Every ten minutes: small files are merged, old snapshots and files go."
 )

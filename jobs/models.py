@@ -14,7 +14,12 @@ waiting_model_job = dg.define_asset_job(
 )
 
 
-@dg.schedule(job=waiting_model_job, cron_schedule="37 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+@dg.schedule(
+    job=waiting_model_job,
+    description="Hourly: a model is made where one is due in the world's time.",
+    cron_schedule="37 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
 def waiting_model_schedule(platform: Platform) -> dg.RunRequest | dg.SkipReason:
     """A run where one is due in the world's time."""
     with platform.connection() as connection:

@@ -18,7 +18,12 @@ settlement_job = dg.define_asset_job(
 )
 
 
-@dg.schedule(job=settlement_job, cron_schedule="27,57 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+@dg.schedule(
+    job=settlement_job,
+    description="Twice an hour: days of the world that are over and not settled, or were corrected since.",
+    cron_schedule="27,57 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
 def settlement_schedule(platform: Platform) -> Iterator[dg.RunRequest]:
     """Days of the world that are over and not settled, or were corrected since: seven at once at most."""
     now = platform.clock().now()

@@ -19,7 +19,6 @@ from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Database, Role
 
 MEMORY = "128MB"
-INLINED_ROWS = 1000  # smaller batches go to the catalogue, not to a Parquet file of their own; `upkeep` writes them out
 ROW_GROUP = 5000  # rows; a row group is held in memory, and a journal row may have kilobytes of slots
 SETTLE_POLLS = 500
 SETTLE_POLL_S = 0.02
@@ -75,8 +74,7 @@ class Sink:
         spill = str(self._settings.at("run", "collector-spill")).replace("'", "''")
         self.connection.execute(f"set temp_directory = '{spill}'")
         self.connection.execute("set preserve_insertion_order = false")
-        for name, value in (("data_inlining_row_limit", INLINED_ROWS), ("parquet_row_group_size", ROW_GROUP)):
-            self.connection.execute(f"call lake.set_option('{name}', '{value}', schema => 'raw')")
+        self.connection.execute(f"call lake.set_option('parquet_row_group_size', '{ROW_GROUP}', schema => 'raw')")
         for table in (*APPENDED, *REPLACED):
             self._make(table)
 

@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     import polars as pl  # not at run time: 25 MB for the daemons that only hand over Arrow
 
 EXTENSIONS = ("ducklake", "postgres_scanner")
-SCHEMAS = ("raw", "core", "marts")
+RAW = "raw"
+SCHEMAS = (RAW, "core", "marts")
+INLINING = "data_inlining_row_limit"
+INLINED_ROWS = (
+    1000  # smaller batches go to the catalogue, not to a Parquet file of their own; the lake's upkeep writes them out
+)
 BATCHES = "raw._batches"
 WRITE_ATTEMPTS = 5
 RETRY_WAIT_S = 0.2
@@ -121,10 +126,18 @@ def initialise(settings: Settings) -> None:
     with attach(settings) as connection:
         for schema in SCHEMAS:
             connection.execute(f"create schema if not exists lake.{schema}")
+        _inline_small_batches(connection)
         connection.execute(
             f"create table if not exists lake.{BATCHES} "
             '("table" varchar, batch_id varchar, "rows" bigint, written_at timestamptz)'
         )
+
+
+def _inline_small_batches(connection: duckdb.DuckDBPyConnection) -> None:
+    """Once, before there is a view: DuckLake 1.0 crashes the process that sets this option of a schema with views."""
+    told = "select count(*) from ducklake_options('lake') where option_name = ? and scope_entry = ?"
+    if not _count(connection, told, [INLINING, RAW]):
+        connection.execute(f"call lake.set_option('{INLINING}', '{INLINED_ROWS}', schema => '{RAW}')")
 
 
 def write_analyst_script(settings: Settings) -> None:

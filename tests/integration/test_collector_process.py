@@ -151,6 +151,18 @@ def test_a_stop_copies_what_a_transaction_of_before_it_held_back(server, daemon)
     assert copied(settings) == posted(settings)
 
 
+def test_it_starts_beside_views_over_its_tables(server, daemon):
+    """DuckLake ends a process that sets some options of a schema with views: history has one a table."""
+    settings = server[1]
+    with lake.attach(settings) as connection:
+        connection.execute("create or replace view lake.raw.known as from lake.raw.switch_journal")
+    lake.initialise(settings)
+    daemon.start()
+    add_rows(settings, 1)
+    wait_for(lambda: copied(settings) == posted(settings), "the row is in the lake")
+    assert daemon.end(signal.SIGTERM) == 0
+
+
 def test_kill9_at_any_moment_neither_loses_nor_doubles(server, daemon):
     settings = server[1]
     for _ in range(2):

@@ -26,10 +26,11 @@ with warnings.catch_warnings():
 
     from assets import forecasts
     from hcp_pipelines.orchestration.io_managers import LakeIOManager
-    from jobs.forecasts import days_to_forecast, forecasts_schedule
+    from jobs.forecasts import days_to_forecast, forecasts_job, forecasts_schedule
 
 DAY = datetime(2025, 2, 20, tzinfo=UTC)
 NOW = DAY + timedelta(hours=6, minutes=20)
+WALL = DAY + timedelta(days=400)  # nobody's world is ahead of the clock on the wall
 TABLES = ("raw.price_ticks", "raw.ercot__rt_spp", "raw.ercot__da_spp", "core.power__price_quantiles",
           "core.power__forecast_scores", "core.power__coincident_peak_probability", "core.bitcoin__consensus")  # fmt: skip
 
@@ -211,9 +212,22 @@ def test_bitcoin_over_three_exchanges_one_off_one_stuck(world):
     assert "two exchanges contradict each other" in last["reason"]
 
 
-def test_the_schedule_asks_for_the_world_s_day(world):
-    context = dg.build_schedule_context(resources={"platform": Platform(state_dir=str(world.state_dir))})
-    assert [each.partition_key for each in forecasts_schedule(context)] == ["2025-02-20"]
+def test_the_schedule_asks_for_the_world_s_day_and_in_a_fast_world_for_several(world, monkeypatch):
+    def asked():
+        state_dir = str(world.state_dir)
+        resources = {"platform": Platform(state_dir=state_dir), "lake": LakeIOManager(state_dir=state_dir)}
+        assets = dg.load_assets_from_modules([forecasts])
+        whole = dg.Definitions(assets, jobs=[forecasts_job], schedules=[forecasts_schedule], resources=resources)
+        context = dg.build_schedule_context(
+            resources=resources, scheduled_execution_time=WALL, repository_def=whole.get_repository_def()
+        )
+        return forecasts_schedule.evaluate_tick(context).run_requests  # as the daemon does, with Dagster's own checks
+
+    assert [each.partition_key for each in asked()] == ["2025-02-20"]
+    days = [DAY - timedelta(days=1), DAY]
+    monkeypatch.setattr("jobs.forecasts.days_to_forecast", lambda *_: days)
+    assert [each.partition_key for each in asked()] == [f"{day:%Y-%m-%d}" for day in days]
+    assert len({each.run_key for each in asked()}) == 2
 
 
 def test_days_are_made_as_fast_as_the_world_goes():

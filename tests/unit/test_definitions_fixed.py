@@ -40,3 +40,4 @@ def test_everything_of_control_says_what_it_is_for_and_whose():
     assert [node.key for node in ours if not (node.description and node.owners and node.kinds)] == []
     repository = control.defs.get_repository_def()
     assert [sensor.name for sensor in repository.sensor_defs if not sensor.description] == []
+    assert [schedule.name for schedule in repository.schedule_defs if not schedule.description] == []
