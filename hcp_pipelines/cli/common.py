@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from rich.box import HEAVY_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from hcp_pipelines.domain.clock import typed_instant
-from hcp_pipelines.settings import Settings
+from hcp_pipelines.settings import Settings, environment_value
 
-NARROWEST_COLUMN = 8  # characters, border included; below that a table is unreadable
+WIDEST = 2000
+LONGEST_WORD = 40  # cells; what is longer is broken into lines
 
 _DURATION = re.compile(r"(?P<number>[0-9]{1,6}(\.[0-9]{1,3})?)(?P<unit>[smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -79,26 +82,56 @@ def print_json(value: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table for people; more columns than fit side by side are shown one below the other, a record each."""
-    console, rows = Console(), list(rows)
-    if len(columns) * NARROWEST_COLUMN > console.width:
-        _print_records(console, columns, rows)
+    """A table for people. Where its words don't fit side by side, rows are shown one below the other, a record each.
+
+    Into a file or a pipe it is as wide as it needs to be, unless COLUMNS says how wide.
+    """
+    console, cells = Console(), [[plain("" if cell is None else str(cell)) for cell in row] for row in rows]
+    if not (console.is_terminal or environment_value("COLUMNS")):
+        console.width = WIDEST
+    by_column = list(zip(map(plain, columns), *cells, strict=True))
+    least = [max(map(_longest_word, each)) for each in by_column]
+    whole = [max(cell.cell_len for cell in each) for each in by_column]
+    borders, gaps = 3 * len(columns) + 1, 2 * (len(columns) - 1)
+    if sum(least) + gaps > console.width:
+        _print_records(console, title, columns, cells)
         return
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(plain("" if cell is None else str(cell)) for cell in row))
+    has_lines = sum(least) + borders <= console.width
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=HEAVY_HEAD if has_lines else None, pad_edge=has_lines
+    )  # fmt: skip
+    room = console.width - (borders if has_lines else gaps)
+    for column, width in zip(columns, _widths(least, whole, room), strict=True):
+        table.add_column(plain(column), overflow="fold", width=width)
+    for row in cells:
+        table.add_row(*row)
     console.print(table)
 
 
-def _print_records(console: Console, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def _widths(least: Sequence[int], whole: Sequence[int], room: int) -> list[int]:
+    """What each column gets: enough for its words, and from the left on what is left of the room."""
+    found, spare = [], room - sum(least)
+    for low, high in zip(least, whole, strict=True):
+        more = min(max(high - low, 0), spare)
+        found.append(low + more)
+        spare -= more
+    return found
+
+
+def _longest_word(text: Text) -> int:
+    """How wide a text has to be for its words to stay whole."""
+    return min(max(map(cell_len, text.plain.split()), default=0), LONGEST_WORD)
+
+
+def _print_records(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[Text]]) -> None:
+    if title:
+        console.print(plain(title, "italic"))
     for number, row in enumerate(rows, start=1):
         record = Table(title=f"row {number}", title_justify="left", title_style="bold", box=None, show_header=False)
         record.add_column(style="dim", no_wrap=True)
         record.add_column(overflow="fold")
         for column, value in zip(columns, row, strict=True):
-            record.add_row(plain(column), plain("" if value is None else str(value)))
+            record.add_row(plain(column), value)
         console.print(record)
 
 
