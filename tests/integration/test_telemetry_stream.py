@@ -68,15 +68,15 @@ def query(settings, sql):
 class Running:
     """A world and a gateway that samples it ten times a second."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, **telemetry):
+        self.folder, self.telemetry = folder, {"every_s": 0.1} | telemetry
 
     async def __aenter__(self):
         self.world = World(self.folder, sites=("one",), speed=1.0)
         await self.world.start()
         self.gateway = Gateway(self.folder, self.world, names=("one",))
         self.gateway.config = self.gateway.config.model_copy(
-            update={"telemetry": self.gateway.config.telemetry.model_copy(update={"every_s": 0.1})}
+            update={"telemetry": self.gateway.config.telemetry.model_copy(update=self.telemetry)}
         )
         await self.gateway.start()
         return self
@@ -123,7 +123,7 @@ async def test_each_device_is_in_the_lake_once_a_sample_and_the_spool_is_let_go_
         f"where seq = {seqs[-1]} group by all order by 1",
     )
     assert [row[0] for row in one] == ["asic", "gpu"]
-    assert [row[3:] for row in one] == [(MINERS, True, 0), (GPUS, True, 0)]
+    assert [row[3:] for row in one] == [(MINERS, True, MINERS), (GPUS, True, 0)]
     meter = f"select count(*), count(distinct seq), bool_and(seq >= {seqs[0]}), bool_or(is_metered) from lake.{METERS}"
     count, distinct, is_known, is_metered = query(lake_settings, meter)[0]
     assert count == distinct > 0
@@ -151,6 +151,21 @@ async def test_what_a_killed_collector_has_not_acknowledged_comes_again_and_is_s
     rows = query(lake_settings, f"select seq, count(*) from lake.{TABLE} group by seq order by seq")
     assert [count for _, count in rows] == [MINERS + GPUS] * len(rows)
     assert [seq for seq, _ in rows] == list(range(rows[0][0], rows[0][0] + len(rows)))
+
+
+async def test_with_a_full_disk_the_oldest_samples_are_given_up_counted_and_told(folder, lake_settings, database):
+    async with Running(folder, free_mb=1e9, spool_mb=0.02) as running:  # no disk has so much; short files
+        register(database, running.gateway.address)
+        await until(lambda: running.spool is not None and running.spool.shed > 20, "samples are given up", 60)
+        assert len(await running.read(0)) < 20, "and not heaped up"
+        async with collecting(lake_settings) as telemetry:
+            await until(lambda: telemetry.rates.seen(0, 0)["rows"] > 0, "the newest are stored", 120)
+            await until(lambda: telemetry.context.health.get("telemetry shed"), "the collector says so", 60)
+    said = telemetry.context.health["telemetry shed"]
+    assert re.match(r"gateways gave up \d+ samples for want of room", said)
+    assert read_telemetry(lake_settings)["shed_samples"] > 20
+    seqs = [row[0] for row in query(lake_settings, f"select distinct seq from lake.{TABLE} order by seq")]
+    assert seqs[0] > 20
 
 
 def test_of_two_writers_one_fails_and_nothing_is_doubled(lake_settings):
