@@ -184,6 +184,7 @@ def environment(settings: Settings) -> dict[str, str]:
         PYTHONPATH=str(ROOT),
         PYTHONUNBUFFERED="1",
         DAGSTER_DISABLE_TELEMETRY="1",
+        DAGSTER_GRPC_TIMEOUT_SECONDS="180",  # on a busy machine a run takes more than the usual minute to start, and was failed
         DBT_SEND_ANONYMOUS_USAGE_STATS="false",
     )
 
