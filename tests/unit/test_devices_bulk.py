@@ -105,6 +105,26 @@ async def test_what_devices_say_of_themselves_goes_with_the_power_that_comes_nex
     assert seen[1].hashrate_th_per_s.tolist() == pytest.approx([200, np.nan, 186, 0], nan_ok=True)
 
 
+async def test_a_site_that_takes_nothing_more_still_tells_its_power(monkeypatch):
+    monkeypatch.setattr("hcp_pipelines.devices.bulk.device.TOLD_EACH_S", 0.0)
+    seen = []
+    pushed = frame(codec.READING, 0, reading(1, 2, 3, 4))
+    states = struct.pack("<Bd", codec.COMMANDED, 5.0) + bytes(4)
+    async with connected(lambda kind, request, _: pushed + frame(codec.READING, request, states), seen) as site:
+        send = site._transport.send
+
+        def refuse(kind, payload):
+            if kind == codec.READ and payload[0] in (codec.HASHRATE, codec.TEMPERATURE):
+                raise DeviceUnreachableError("has not taken what was sent before")
+            return send(kind, payload)
+
+        monkeypatch.setattr(site._transport, "send", refuse)
+        for _ in range(2):
+            await site.read_states()
+        assert site.is_connected
+    assert len(seen) == 2
+
+
 async def test_a_set_carries_ref_state_and_slots_and_tells_who_refused():
     got = []
 

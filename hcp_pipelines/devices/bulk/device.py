@@ -125,8 +125,10 @@ class BulkSite:
     def _ask(self) -> None:
         """Have the devices tell of themselves, if they have not been asked for a while."""
         now_s = asyncio.get_running_loop().time()
-        if now_s - self._asked_at_s >= TOLD_EACH_S and self.is_connected:
-            self._asked_at_s = now_s
+        if now_s - self._asked_at_s < TOLD_EACH_S:
+            return
+        self._asked_at_s = now_s
+        with contextlib.suppress(DeviceUnreachableError):  # it takes nothing: it is asked again, and power still comes
             for what in TOLD:
                 self._transport.send(codec.READ, bytes([what])).add_done_callback(self._note)
 
