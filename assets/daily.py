@@ -11,8 +11,9 @@ from hcp_pipelines.orchestration.history.model import Model
 from hcp_pipelines.orchestration.history.tables import HistoryTable
 from hcp_pipelines.orchestration.io_managers import table_of
 
-# today is one too, in a world that keeps time with the wall: it is forecast, and settled as far as it has come
-DAILY_UTC = dg.DailyPartitionsDefinition(start_date="2024-01-01", timezone="UTC", end_offset=1)
+DAILY_UTC = dg.DailyPartitionsDefinition(start_date="2024-01-01", timezone="UTC")
+# what is made of today too, also where the world keeps time with the wall; what is fetched is fetched of whole days
+UNTIL_TODAY = dg.DailyPartitionsDefinition(start_date="2024-01-01", timezone="UTC", end_offset=1)
 RETRY = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 FETCHED = "hcp/fetched"  # the tag of what can be fetched again: backfills and the gap sensor go by it
 SOURCE = "hcp/source"

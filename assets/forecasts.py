@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from assets.checks import told
-from assets.daily import DAILY_UTC, plain_schema
+from assets.daily import UNTIL_TODAY, plain_schema
 from hcp_pipelines.forecasting.power_forecast import empty_table
 from hcp_pipelines.forecasting.quantile_scores import empty_scores
 from hcp_pipelines.orchestration.consensus import CONSENSUS, bitcoin_of_day
@@ -27,7 +27,7 @@ PRICES = ["raw_ercot__rt_spp", "raw_ercot__da_spp", "raw_hcp__price_ticks"]
 
 
 @dg.asset(
-    group_name=GROUP, owners=OWNERS, partitions_def=DAILY_UTC, io_manager_key="lake", deps=PRICES, pool=GROUP,
+    group_name=GROUP, owners=OWNERS, partitions_def=UNTIL_TODAY, io_manager_key="lake", deps=PRICES, pool=GROUP,
     kinds={"sklearn", "polars", "ducklake"}, metadata={PARTITION_COLUMN: "issued_at", **plain_schema(empty_table().schema)},
 )  # fmt: skip
 def core_power__price_quantiles(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
@@ -36,7 +36,7 @@ def core_power__price_quantiles(context: dg.AssetExecutionContext, platform: Pla
 
 
 @dg.asset(
-    group_name=GROUP, owners=OWNERS, partitions_def=DAILY_UTC, io_manager_key="lake", pool=GROUP,
+    group_name=GROUP, owners=OWNERS, partitions_def=UNTIL_TODAY, io_manager_key="lake", pool=GROUP,
     kinds={"sklearn", "polars", "ducklake"}, metadata=plain_schema(PEAKS),
 )  # fmt: skip
 def core_power__coincident_peak_probability(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
@@ -45,7 +45,7 @@ def core_power__coincident_peak_probability(context: dg.AssetExecutionContext, p
 
 
 @dg.asset(
-    group_name=GROUP, owners=OWNERS, partitions_def=DAILY_UTC, io_manager_key="lake", deps=["raw_hcp__price_ticks"],
+    group_name=GROUP, owners=OWNERS, partitions_def=UNTIL_TODAY, io_manager_key="lake", deps=["raw_hcp__price_ticks"],
     kinds={"polars", "ducklake"}, metadata=plain_schema(CONSENSUS),
 )  # fmt: skip
 def core_bitcoin__consensus(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
@@ -58,7 +58,7 @@ def core_bitcoin__consensus(context: dg.AssetExecutionContext, platform: Platfor
 
 
 @dg.asset(
-    group_name=GROUP, owners=OWNERS, partitions_def=DAILY_UTC, io_manager_key="lake", pool=GROUP, kinds={"polars", "ducklake"},
+    group_name=GROUP, owners=OWNERS, partitions_def=UNTIL_TODAY, io_manager_key="lake", pool=GROUP, kinds={"polars", "ducklake"},
     deps=[dg.AssetDep(core_power__price_quantiles, partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-2))],
     metadata={PARTITION_COLUMN: "day_start_at", **plain_schema(empty_scores().schema)},
 )  # fmt: skip

@@ -31,6 +31,7 @@ ROWS = {
     Database.LAKE: ("ducklake_snapshot", "ducklake_data_file"),
     Database.HCP: ("switch_journal", "price_ticks", "policies"),
 }
+POSTGRES = "postgres"  # as root it lies elsewhere: its databases are asked
 MB = 1e6
 
 
@@ -56,7 +57,7 @@ def look(settings: Settings) -> Look:
                 if name in tables:
                     rows[name] = _count(connection, name)
     sizes["postgres/wal"] = _wal(settings)
-    for folder in sorted(each for each in settings.state_dir.iterdir() if each.is_dir()):
+    for folder in sorted(each for each in settings.state_dir.iterdir() if each.is_dir() and each.name != POSTGRES):
         sizes[folder.name], files = _tree(folder)
         rows[f"files of {folder.name}"] = files
     return Look(time.monotonic(), sizes, rows)

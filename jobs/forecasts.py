@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from assets.daily import DAILY_UTC
+from assets.daily import UNTIL_TODAY
 from assets.forecasts import core_power__forecast_scores
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.watching import FORECASTS_EVERY
@@ -18,7 +18,7 @@ TAGS = {"hcp/kind": "forecasts"}
 forecasts_job = dg.define_asset_job(
     "forecasts_job",
     selection=dg.AssetSelection.groups("forecasts"),
-    partitions_def=DAILY_UTC,
+    partitions_def=UNTIL_TODAY,
     tags=TAGS,
     description="Forecast a day of the world as of each of its hours: power prices, peaks, bitcoin's consensus; and score it.",
 )

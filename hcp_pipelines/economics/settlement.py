@@ -141,8 +141,8 @@ def response_lines(events: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         events: a row an interval and event with `start_at`, `programme`, `hours` of the event in the interval, `baseline_mw`,
-            `metered_mw` (mean over the interval), `mw` agreed, `before_mw` agreed in events that go before it in the interval,
-            and `energy_usd_per_mwh`.
+            `metered_mw` (mean over the interval), `mw` agreed, `before_mw` agreed in events that go before it in the interval
+            and have the same baseline, and `energy_usd_per_mwh`.
     """
     return _lines(
         events, "demand_response", delivered_mw() * pl.col("hours"), "MWh", pl.col("energy_usd_per_mwh"),

@@ -14,8 +14,9 @@ from hcp_pipelines.orchestration.history.joined import MADE
 from hcp_pipelines.orchestration.history.tables import DA_CAPACITY, DA_SPP, OBLIGATIONS
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.settlement import publish as settlement
-from hcp_pipelines.orchestration.settlement.days import SETTLED_DAYS, SWITCHES
+from hcp_pipelines.orchestration.settlement.days import SWITCHES
 from hcp_pipelines.orchestration.settlement.regret import REGRET
+from hcp_pipelines.orchestration.settlement.settled import SETTLED_DAYS
 from hcp_pipelines.orchestration.watching import SCORES
 from hcp_pipelines.settings import Settings
 

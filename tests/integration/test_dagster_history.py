@@ -226,7 +226,8 @@ def test_miners_that_report_more_than_their_power_can_make_are_counted():
 def test_a_lying_miner_is_found_in_telemetry(world):
     settings, _ = world
     at = [DAY + timedelta(minutes=n) for n in range(12)]
-    said = {1: (3.5, 200.0), 2: (3.5, 300.0), 3: (3.5, None), 4: (0.05, 0.0)}  # 3 says nothing, 4 sleeps
+    # 2 claims 8 % more, as the most modest of liars; 3 says nothing, 4 sleeps, 5 is in its saving profile, 6 lies there
+    said = {1: (3.5, 200.0), 2: (3.5, 216.0), 3: (3.5, None), 4: (0.05, 0.0), 5: (2.8, 172.0), 6: (2.8, 186.0)}
     minutes = pl.DataFrame(
         [("one", "a", 1, slot, minute, kw, kw, kw, th) for slot, (kw, th) in said.items() for minute in at],
         schema=["facility_id", "group_id", "generation", "slot", "minute_at", "power_kw_avg", "power_kw_min", "power_kw_max",
@@ -234,14 +235,15 @@ def test_a_lying_miner_is_found_in_telemetry(world):
     )  # fmt: skip
     groups = pl.DataFrame(
         {"facility_id": "one", "group_id": "a", "generation": 1,
-         "specifications": '{"hash_rate_th_per_s": 200, "efficiency_j_per_th": 17.5}'}
+         "specifications": '{"hash_rate_th_per_s": 200, "efficiency_j_per_th": 17.5, '
+                           '"eco": {"power_kw": 2.8, "hash_rate_th_per_s": 172}}'}
     )  # fmt: skip
     made = {"core.telemetry_1min": minutes, "raw.device_groups": groups}
     for name, frame in made.items():
         lake.write(settings, name, frame, str(uuid.uuid4()))
     try:
         found = judged(watch.judge_hashrate, settings, NOW)
-        assert (found.passed, found.told["devices"], found.told["sample"]["slot"].to_list()) == (False, 2, [2])
+        assert (found.passed, found.told["devices"], found.told["sample"]["slot"].to_list()) == (False, 4, [2, 6])
     finally:
         with lake.attach(settings) as connection:
             for name in made:

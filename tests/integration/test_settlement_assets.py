@@ -241,11 +241,10 @@ def test_a_day_in_which_devices_were_added_is_settled_in_parts_and_told_as_one(r
     lines = read(recorded, "from lake.core.hcp__settlement")
     assert lines.filter(kind="energy")["start_at"].n_unique() == 96
     drawn = lines.filter(kind="energy").group_by("start_at").agg(pl.col("quantity").sum()).sort("start_at")["quantity"]
-    assert drawn[0] * 1.4 < drawn[95], "sixty devices until 15:15, ninety from then on"
+    assert drawn[0] * 1.4 < drawn[95], "sixty devices until 15:00, ninety from then on"
     [day] = read(recorded, "from lake.core.hcp__settled_days").to_dicts()
     values = read(recorded, "from lake.core.hcp__switch_value")
-    # the switch that showed the new inventory lies before its first whole interval: where devices were as that began
-    assert sorted(values["command_id"]) == ["off", "on", "on-2"]
+    assert sorted(values["command_id"]) == ["off", "off-2", "on", "on-2"]
     assert (day["until_at"], day["net_usd"]) == (START + DAY, lines["usd"].sum())
     assert values["realised_usd"].sum() == pytest.approx(day["net_usd"] - day["stayed_usd"], abs=Decimal("0.005"))
     [regret] = read(recorded, "from lake.core.hcp__regret").to_dicts()

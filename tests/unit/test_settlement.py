@@ -170,13 +170,14 @@ def test_load_that_went_is_paid_once_by_two_events_at_a_time():
     first = obligation(
         "DR-1", obligation_id=1, start_at=START, notice_s=0.0, deployed_at=START, baseline_mw=10.0, mw=6.0
     )
-    later = {"deployed_at": START + 5 * MINUTE, "end_at": START + 30 * MINUTE, "notice_s": 0.0, "baseline_mw": 10.0}
+    later = {"deployed_at": START + 5 * MINUTE, "end_at": START + 30 * MINUTE, "notice_s": 0.0, "baseline_mw": 4.0}
     second = obligation("DR-2", obligation_id=2, start_at=START, mw=6.0, **later)
     after = obligation(
         "DR-2", obligation_id=3, **(later | {"deployed_at": START + 35 * MINUTE, "end_at": START + 60 * MINUTE})
     )
     rates = {"DR-1": 1000.0, "DR-2": 1000.0}
     found = events(pl.concat([second, after, first]), quarters(4), rates)
+    assert found["baseline_mw"].unique().to_list() == [10.0], "the second's own was read when the first's load had gone"
     of_second = found.filter(programme="DR-2").select("start_at", "before_mw").rows()
     assert of_second == [
         (START + n * 15 * MINUTE, 6.0) for n in range(4)

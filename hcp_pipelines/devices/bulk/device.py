@@ -6,6 +6,7 @@ What devices say of themselves (hashrate, temperature) is asked for every other 
 import asyncio
 import contextlib
 import math
+from functools import partial
 from uuid import UUID
 
 import numpy as np
@@ -18,7 +19,7 @@ from hcp_pipelines.devices.site import OnReading, Reading
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
 from hcp_pipelines.wire.slots import Slots
 
-TOLD_EACH_S = 2.0
+TOLD_EACH_S, TOLD_AT_LEAST_EACH_S = 2.0, 1.0  # of the world, and real: in a fast one it would be of minutes ago
 TOLD = (codec.HASHRATE, codec.TEMPERATURE)
 
 
@@ -31,7 +32,7 @@ class BulkSite:
         self._on_power = on_power
         self._transport = BulkTransport(address, self._pushed)
         self.devices = 0
-        self._asked_at_s = -math.inf
+        self._asked_at_s, self._told_each_s, self._asked = -math.inf, TOLD_EACH_S, 0
         self._told: dict[int, npt.NDArray[np.float32]] = {}
 
     @property
@@ -49,9 +50,11 @@ class BulkSite:
         self._transport = BulkTransport(self._address, self._pushed)
         await self._transport.connect()
         self._told.clear()
+        self._asked = 0
         payload = await self._transport.request(codec.HELLO, codec.encode_hello(self._site), codec.WELCOME)
         welcome = codec.decode_welcome(payload)
         self.devices = welcome.devices
+        self._told_each_s = max(TOLD_EACH_S / max(welcome.speed, 1.0), TOLD_AT_LEAST_EACH_S)
         self._transport.send(codec.SUBSCRIBE, power_period_ms.to_bytes(4, "little"))
         return welcome
 
@@ -123,17 +126,24 @@ class BulkSite:
                 self._ask()
 
     def _ask(self) -> None:
-        """Have the devices tell of themselves, if they have not been asked for a while."""
+        """Have the devices tell of themselves, if they have not been asked for a while, and have answered."""
         now_s = asyncio.get_running_loop().time()
-        if now_s - self._asked_at_s < TOLD_EACH_S:
+        if self._asked and now_s - self._asked_at_s > REPLY_WITHIN_S:
+            self._told.clear()  # what they said long ago is not what is
+        if self._asked or now_s - self._asked_at_s < self._told_each_s:
             return
         self._asked_at_s = now_s
         with contextlib.suppress(DeviceUnreachableError):  # it takes nothing: it is asked again, and power still comes
             for what in TOLD:
-                self._transport.send(codec.READ, bytes([what])).add_done_callback(self._note)
+                sent = self._transport.send(codec.READ, bytes([what]))
+                self._asked += 1
+                sent.add_done_callback(partial(self._note, self._transport))
 
-    def _note(self, sent: "asyncio.Future[tuple[int, bytes]]") -> None:
-        """Keep what was told; what is nonsense, or came too late to be of this connection, is not."""
+    def _note(self, transport: BulkTransport, sent: "asyncio.Future[tuple[int, bytes]]") -> None:
+        """Keep what was told; what is nonsense, or of an earlier connection, is not."""
+        if transport is not self._transport:
+            return
+        self._asked -= 1
         if sent.cancelled() or sent.exception() is not None or sent.result()[0] != codec.READING:
             return
         with contextlib.suppress(DeviceReplyError):

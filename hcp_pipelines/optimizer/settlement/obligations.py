@@ -45,7 +45,8 @@ def promises(obligations: pl.DataFrame, intervals: pl.DataFrame, capacity: pl.Da
 def events(obligations: pl.DataFrame, intervals: pl.DataFrame, usd_per_mwh: Mapping[str, float]) -> pl.DataFrame:
     """Events of programmes that pay for energy not drawn (`usd_per_mwh`, by programme), with the hours of each in an interval.
 
-    `before_mw` is what was agreed in events deployed before it, by the part of its time in which they were under way too.
+    `before_mw` is what was agreed in events deployed before it, by the part of its time in which they were under way too;
+    `baseline_mw` is the highest of its own and theirs, since its own was read when their load had gone already.
     """
     paid = obligations.filter(CALLED, pl.col("programme").is_in(list(usd_per_mwh)), pl.col("baseline_mw").is_not_null())
     spread = _overlaps(paid, intervals, *_event())
@@ -53,17 +54,25 @@ def events(obligations: pl.DataFrame, intervals: pl.DataFrame, usd_per_mwh: Mapp
     ordered = spread.sort("start_at", "deployed_at", "obligation_id").with_row_index("order")
     return (
         ordered.join(_before(ordered), on="order", how="left", maintain_order="left")
-        .with_columns(pl.col("before_mw").fill_null(0.0), energy_usd_per_mwh=rate)
+        .with_columns(
+            pl.col("before_mw").fill_null(0.0),
+            baseline_mw=pl.max_horizontal("baseline_mw", "baseline_of_others"),
+            energy_usd_per_mwh=rate,
+        )
         .select(*EVENTS)
     )
 
 
 def _before(ordered: pl.DataFrame) -> pl.DataFrame:
-    """By `order`, MW of the events before it that share its time."""
+    """By `order`, MW of the events before it that share its time, and the highest of their baselines."""
     pairs = ordered.join(ordered, on="start_at", suffix="_of_other").filter(pl.col("order_of_other") < pl.col("order"))
     shared = pl.min_horizontal("last", "last_of_other") - pl.max_horizontal("first", "first_of_other")
     part = shared.dt.total_microseconds().clip(lower_bound=0) / (pl.col("hours") * HOUR_US)
-    return pairs.group_by("order").agg(before_mw=(pl.col("mw_of_other") * part).sum())
+    sharing = pairs.with_columns(part=part).filter(pl.col("part") > 0)
+    return sharing.group_by("order").agg(
+        before_mw=(pl.col("mw_of_other") * pl.col("part")).sum(),
+        baseline_of_others=pl.col("baseline_mw_of_other").max(),
+    )
 
 
 def missed(obligations: pl.DataFrame, intervals: pl.DataFrame) -> pl.DataFrame:

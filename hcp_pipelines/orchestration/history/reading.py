@@ -40,6 +40,10 @@ class Reader:
         except duckdb.Error as error:
             raise StorageError(f"the lake can't be read: {without_secrets(error)}") from error
 
+    def columns(self, table: str) -> frozenset[str]:
+        """The columns of a table that is there."""
+        return frozenset(self.rows(f"describe lake.{table}")["column_name"])
+
     def table(self, name: str, sql: str, parameters: Sequence[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
         """What a query of one table answers, in these columns; nothing where there is no such table."""
         if not self.has(name):

@@ -1,16 +1,12 @@
-"""Days of a facility, settled: the lines, what each switch was worth beside what was expected of it, and the day's facts."""
+"""Settles days: of each facility the lines, what each switch was worth beside what was expected of it, and the regret."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache, partial
-from itertools import groupby
 from typing import Any
 
 import polars as pl
 import psycopg
 
-from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import ConfigError, StorageError
 from hcp_pipelines.economics.settlement import INTERVAL_H, MONEY, as_money
 from hcp_pipelines.fleet.settled_site import settled_site
@@ -30,6 +26,8 @@ from hcp_pipelines.orchestration.settlement.read import (
     read_owed,
     read_recorded,
 )
+from hcp_pipelines.orchestration.settlement.regret import regret_of
+from hcp_pipelines.orchestration.settlement.settled import SettledDay, Settlement, by_day
 from hcp_pipelines.settings import Settings
 
 DAY, INTERVAL = timedelta(days=1), timedelta(hours=INTERVAL_H)
@@ -39,30 +37,6 @@ _COMMAND: dict[str, Any] = {
 }  # fmt: skip
 SWITCHES: dict[str, Any] = VALUE | _COMMAND
 _EVENT_ORDER = ("commanded", "observed")
-
-
-@dataclass(frozen=True)
-class SettledDay:
-    """A facility's day, or the part with one inventory: its lines, its switches, and the lines of nobody having switched."""
-
-    facility_id: str
-    start: datetime
-    lines: pl.DataFrame
-    switches: pl.DataFrame
-    stayed: pl.DataFrame
-    unnamed: int  # devices that no row of the journal names: taken to run
-    day: Day
-    done: Spells
-
-
-@dataclass(frozen=True)
-class Settlement:
-    """What came of settling a window: the days by facility and day, and by facility why its days could not be settled."""
-
-    days: list[SettledDay]
-    facilities: tuple[str, ...]  # that were settled; of one without a switch there is no day
-    failed: Mapping[str, str]
-    spans: tuple[Window, ...]
 
 
 def settle_days(connection: Connection, settings: Settings, window: Window, now: datetime) -> Settlement:
@@ -79,18 +53,21 @@ def settle_days(connection: Connection, settings: Settings, window: Window, now:
         raise ConfigError(f"{window[0]:%Y-%m-%d} has not begun: it is {now:%Y-%m-%dT%H:%MZ} on the platform's clock")
     found: dict[str, list[SettledDay]] = {}
     failed: dict[str, str] = {}
+    regrets: list[Mapping[str, object]] = []
     with reading(settings) as reader:
-        market = cache(partial(read_market, reader))
+        market = read_market(reader, (days[0][0], days[-1][1]))
         for (name,) in connection.execute("select id from facilities order by id").fetchall():
             try:
                 found[name] = list(facility_days(reader, connection, name, days, market))
+                regrets += [row for parts in by_day(found[name]) for row in regret_of(parts)]
             except (StorageError, psycopg.Error):
                 raise  # of all
             except Exception as error:  # noqa: BLE001 - whatever it is, the others are settled
+                found.pop(name, None)
                 failed[name] = f"{type(error).__name__}: {error}"
     if failed and not found:
         raise ConfigError(f"no facility could be settled: {'; '.join(f'{n}: {why}' for n, why in failed.items())}")
-    return Settlement([day for of in found.values() for day in of], tuple(found), failed, tuple(days))
+    return Settlement([day for of in found.values() for day in of], tuple(found), regrets, failed, tuple(days))
 
 
 def days_of(window: Window, now: datetime) -> list[Window]:
@@ -102,32 +79,18 @@ def days_of(window: Window, now: datetime) -> list[Window]:
 
 
 def facility_days(
-    reader: Reader,
-    connection: Connection,
-    facility_id: str,
-    days: Sequence[Window],
-    market_of: Callable[[Window], Market],
+    reader: Reader, connection: Connection, facility_id: str, days: Sequence[Window], market: Market
 ) -> Iterator[SettledDay]:
     """The days of one facility."""
     for generation, chosen in generations(reader, facility_id, days):
-        window = midnight(chosen[0][0]), chosen[-1][1]
+        window = chosen[0][0], chosen[-1][1]
         recorded = read_recorded(reader, connection, facility_id, generation, window[1])
         facility, owed = settled_site(recorded.inventory), read_owed(connection, facility_id, window)
-        market, walk = market_of(window), walk_of(recorded, facility)
+        walk = walk_of(recorded, facility)
         for span, done in zip(chosen, spells(walk, chosen), strict=True):
             told = Told(read_metered(reader, facility_id, span), read_hashed(reader, facility_id, generation, span))
             day = day_of(facility, market, owed, told, span)
             yield _settled(recorded, day, done, walk.unnamed)
-
-
-def midnight(at: datetime) -> datetime:
-    """The beginning of an instant's UTC day."""
-    return at.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def by_day(settled: Sequence[SettledDay]) -> list[list[SettledDay]]:
-    """The parts of each facility's day together."""
-    return [list(parts) for _, parts in groupby(settled, key=lambda part: (part.facility_id, midnight(part.start)))]
 
 
 def _settled(recorded: Recorded, day: Day, done: Spells, unnamed: int) -> SettledDay:
@@ -154,34 +117,3 @@ def _switches(recorded: Recorded, day: Day, done: Spells) -> pl.DataFrame:
     facility = pl.lit(recorded.inventory.facility_id).alias("facility_id")
     whole = values.with_columns(expected, facility).with_columns(as_money("expected_usd"))
     return whole.select(pl.col(name).cast(kind) for name, kind in SWITCHES.items())
-
-
-SETTLED_DAYS: dict[str, Any] = {
-    "day_at": INSTANT, "facility_id": pl.String, "until_at": INSTANT, "lines": pl.Int64, "unknown": pl.Int64,
-    "net_usd": MONEY, "stayed_usd": MONEY, "metered_fraction": pl.Float64, "unnamed_devices": pl.Int64,
-}  # fmt: skip
-
-
-def facts(parts: Sequence[SettledDay]) -> dict[str, Any]:
-    """A row of SETTLED_DAYS: how much of a facility's day is settled, on what, and for how much."""
-    lines = pl.concat([part.lines for part in parts])
-    energy = lines.filter(pl.col("kind") == "energy")
-    return {
-        "day_at": midnight(parts[0].start),
-        "facility_id": parts[0].facility_id,
-        "until_at": energy["start_at"].max() + INTERVAL,  # type: ignore[operator]
-        "lines": len(lines),
-        "unknown": lines["usd"].null_count(),
-        "net_usd": lines["usd"].sum(),
-        "stayed_usd": pl.concat([part.stayed for part in parts])["usd"].sum(),
-        "metered_fraction": (energy["basis"] == "metered").mean(),
-        "unnamed_devices": max(part.unnamed for part in parts),
-    }
-
-
-def facts_of_failed(settlement: Settlement) -> Iterator[dict[str, Any]]:
-    """Rows of SETTLED_DAYS of what could not be settled: without dollars, and due again when a price of theirs is newly known."""
-    for name in settlement.failed:
-        for start, end in settlement.spans:
-            row = {"day_at": start, "facility_id": name, "until_at": end, "lines": 0, "unknown": 1}
-            yield dict.fromkeys(SETTLED_DAYS) | row

@@ -14,8 +14,8 @@ from hcp_pipelines.economics.settlement import OF_LOAD
 from hcp_pipelines.forecasting.hours import HOUR_US, instant, microseconds
 from hcp_pipelines.optimizer.backtest.series import Floats, Ints
 from hcp_pipelines.optimizer.settlement.switch_value import earned, earned_by
-from hcp_pipelines.orchestration.settlement.days import SettledDay
 from hcp_pipelines.orchestration.settlement.read import Connection
+from hcp_pipelines.orchestration.settlement.settled import SettledDay
 
 _ROWS = """
 select id, "timestamp", resource_id, actual_workload, devices,
@@ -39,12 +39,8 @@ class _Row(NamedTuple):
 
 def fill(connection: Connection, settled: Sequence[SettledDay]) -> int:
     """Fill the rows of settled days; how many changed. A day of which a price is unknown fills nothing."""
-    changed = 0
-    for day in settled:
-        of_load = day.lines.filter(day.lines["kind"].is_in(OF_LOAD))
-        if not of_load["usd"].null_count():
-            changed += _fill(connection, day)
-    return changed
+    whole = (day for day in settled if not day.lines.filter(day.lines["kind"].is_in(OF_LOAD))["usd"].null_count())
+    return sum(_fill(connection, day) for day in whole)
 
 
 def _fill(connection: Connection, settled: SettledDay) -> int:

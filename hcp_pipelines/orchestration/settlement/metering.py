@@ -23,7 +23,7 @@ TABLE: dict[str, Any] = {"start_at": INSTANT, "facility_id": pl.String} | {
 _READINGS = f"""
 select facility_id, read_at, power_kw, energy_mwh from lake.{READINGS} where read_at >= ? and read_at < ?
 order by facility_id, read_at, seq"""  # noqa: S608 - our constant
-MINUTES = 15
+MINUTES, TOLD = 15, "devices_with_hashrate"
 LEAST_SHARE = 0.95  # of a group's miners that tell their hashrate: the others are taken to hash as these do
 _HASHED = f"""
 with groups as (
@@ -63,7 +63,8 @@ def read_metered(reader: Reader, facility_id: str, window: Window) -> pl.DataFra
 
 def read_hashed(reader: Reader, facility_id: str, generation: int, window: Window) -> pl.DataFrame:
     """PH-days by settlement interval and group of miners (HASHED), where all its minutes are there and nearly all miners told."""
-    if not reader.has(GROUP_MINUTES, "raw.device_groups"):
+    is_told = reader.has(GROUP_MINUTES, "raw.device_groups") and TOLD in reader.columns(GROUP_MINUTES)
+    if not is_told:  # a lake from before the column has it once its collector has started
         return pl.DataFrame(schema=HASHED)
     of = facility_id, generation
     rows = reader.rows(_HASHED, (*of, *window, *of, LEAST_SHARE, MINUTES))

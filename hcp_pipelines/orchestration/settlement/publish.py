@@ -14,16 +14,10 @@ from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.economics.settlement import LINE, MONEY
 from hcp_pipelines.orchestration.history.publish import Run
 from hcp_pipelines.orchestration.lake_state import has_tables
-from hcp_pipelines.orchestration.settlement.days import (
-    SETTLED_DAYS,
-    SWITCHES,
-    Settlement,
-    by_day,
-    facts,
-    facts_of_failed,
-)
+from hcp_pipelines.orchestration.settlement.days import SWITCHES
 from hcp_pipelines.orchestration.settlement.read import Window
-from hcp_pipelines.orchestration.settlement.regret import REGRET, regret_of
+from hcp_pipelines.orchestration.settlement.regret import REGRET
+from hcp_pipelines.orchestration.settlement.settled import SETTLED_DAYS, Settlement, rows_of
 from hcp_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -68,9 +62,8 @@ def publish(settings: Settings, settlement: Settlement, window: Window, run: Run
     settled, of = settlement.days, settlement.facilities
     lines = _together([day.lines for day in settled], SETTLEMENT)
     switches = _together([day.switches for day in settled], SWITCHES)
-    whole = by_day(settled)
-    regrets = pl.DataFrame([row for parts in whole for row in regret_of(parts)], schema=REGRET)
-    days = pl.DataFrame([*map(facts, whole), *facts_of_failed(settlement)], schema=SETTLED_DAYS)
+    regrets = pl.DataFrame(settlement.regrets, schema=REGRET)
+    days = pl.DataFrame(list(rows_of(settlement)), schema=SETTLED_DAYS)
     with lake.attach(settings) as connection:
         before = _before(connection, settings, window).filter(pl.col("facility_id").is_in(of))
         changes = _changes(before, _totals(lines))

@@ -1,7 +1,7 @@
 """What a settlement reads: the market as it stands now, a facility's journal and devices, what it owed the grid.
 
 Prices come from the tables of one series (`core.power__settled_prices`, …), which have the newest word of their sources. Slots
-are an inventory generation's: each interval is settled with the devices of the last one that had a switch before it, and a day
+are an inventory generation's: each interval is settled with the devices of the last one that had a switch by its end, and a day
 before the first switch of all is not settled, since where devices were is not known.
 """
 
@@ -102,7 +102,7 @@ def generations(reader: Reader, facility_id: str, days: Sequence[Window]) -> Ite
 
 
 def by_generation(first: Mapping[int, datetime], days: Sequence[Window]) -> Iterator[tuple[int, Window]]:
-    """Days, those in which the inventory became another in parts: from the first whole settlement interval of the new one on.
+    """Days, those in which the inventory became another in parts: from the settlement interval of the new one's first switch on.
 
     Args:
         first: by generation, its first switch.
@@ -113,7 +113,7 @@ def by_generation(first: Mapping[int, datetime], days: Sequence[Window]) -> Iter
         if begun:
             earlier = [generation for generation in begun if first[generation] <= start]
             parts = {start: max(earlier, default=begun[0])}
-            later = ((start - (start - first[g]) // INTERVAL * INTERVAL, g) for g in begun if g > parts[start])
+            later = ((start + (first[g] - start) // INTERVAL * INTERVAL, g) for g in begun if g > parts[start])
             parts |= {at: g for at, g in later if at < end}  # of two within an interval, the last
             for since, until in pairwise([*sorted(parts), end]):
                 yield parts[since], (since, until)

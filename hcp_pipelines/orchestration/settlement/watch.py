@@ -17,10 +17,10 @@ from hcp_pipelines.orchestration.history.tables import (
     RT_SPP,
     ZONE_LOAD,
 )
-from hcp_pipelines.orchestration.settlement.days import midnight
 from hcp_pipelines.orchestration.settlement.publish import DAYS, LINES, REGRETS
 from hcp_pipelines.orchestration.settlement.read import JOURNAL, LOADS, Window
 from hcp_pipelines.orchestration.settlement.regret import REGRET
+from hcp_pipelines.orchestration.settlement.settled import midnight
 from hcp_pipelines.orchestration.watching import Judged
 from hcp_pipelines.settings import Settings
 
@@ -35,7 +35,7 @@ _UNSETTLED = f"""
 select facility_id, min(day_at) as day_at from (
     select * from lake.{DAYS} where day_at >= ? and day_at < ?
     qualify row_number() over (partition by facility_id, day_at order by settled_at desc) = 1)
-where net_usd is null and lines = 0 group by 1 order by 1"""  # noqa: S608
+where lines = 0 and unknown > 0 group by 1 order by 1"""  # noqa: S608
 _NEWEST = f"""
 select day_at, min(until_at), max(settled_at), sum(unknown)::bigint from lake.{DAYS}
 group by day_at, run_id qualify row_number() over (partition by day_at order by max(settled_at) desc) = 1"""  # noqa: S608

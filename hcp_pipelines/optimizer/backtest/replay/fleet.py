@@ -159,7 +159,7 @@ def best_states(fleet: Fleet, history: History, g: int) -> tuple[Case, Ints]:
     low, top = group.ladder[0].state, group.ladder[-1].state
     mw = fleet.power_mw[g, top] - fleet.power_mw[g, low]
     price = history.settled_usd_per_mwh + fleet.site.adders_usd_per_mwh
-    states = [int(each.state) for each in group.ladder if fleet.earns[g, each.state]]
+    states = [int(each.state) for each in group.ladder if fleet.earns[g, each.state]] or [int(top)]
     index = history.indices[group.index]
     gains = np.stack(
         [
