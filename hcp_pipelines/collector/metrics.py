@@ -37,7 +37,7 @@ TELEMETRY_REFUSED = Counter(
     "hcp_collector_telemetry_refused_total", "Samples that were refused, by reason.", ["reason"]
 )
 TELEMETRY_SHED = Gauge(
-    "hcp_collector_telemetry_shed_samples", "Samples that gateways gave up for want of room, since each began."
+    "hcp_collector_telemetry_shed_samples", "Samples that gateways gave up for want of room, since the collector began."
 )
 TELEMETRY_UPKEEP_SECONDS = Histogram(
     "hcp_collector_telemetry_upkeep_seconds",

@@ -32,7 +32,7 @@ TELL_EACH_S = 1.0
 WINDOWS_BYTES = 128 * 2**20  # of all streams together
 WINDOW_MIN_BYTES, WINDOW_MAX_BYTES = 2**20, 16 * 2**20
 DRAIN_WITHIN_S = 4.0  # of the 8 s that a process has for its stop
-SHED_TOLD_FOR_S = 900.0
+SHED_TOLD_FOR_S = 120.0  # long enough for an alert
 
 
 @dataclass
@@ -52,8 +52,10 @@ class Telemetry:
     followed: dict[str, _Followed] = field(default_factory=dict)
     rates: Rates = field(default_factory=Rates)
     _stored: dict[str, int] | None = None
-    _shed: int = 0
+    _shed: int = 0  # samples since this process began, and since this spell of it
+    _spell: int = 0
     _shed_at_s: float = float("-inf")
+    _shed_by: dict[str, int] = field(default_factory=dict)  # what each gateway says, since it began
 
     def __post_init__(self) -> None:
         """Nothing is opened yet."""
@@ -160,21 +162,25 @@ class Telemetry:
             health["telemetry"] = writer.problem
             health["telemetry roll-ups"] = self._roller.problem
             health["telemetry streams"] = "; ".join(filter(None, (stream.problem for stream in streams)))
-            health["telemetry shed"] = self._shedding(sum(stream.shed for stream in streams))
+            health["telemetry shed"] = self._shedding({stream.facility_id: stream.shed for stream in streams})
             with contextlib.suppress(OSError):  # a full disk: that it is not told there is the least of it
                 self._write_state()
             await asyncio.sleep(TELL_EACH_S)
 
-    def _shedding(self, shed: int) -> str:
-        """What gateways had to give up of late: /healthz has it, and so the alerts do."""
-        metrics.TELEMETRY_SHED.set(shed)
+    def _shedding(self, told: Mapping[str, int]) -> str:
+        """What gateways had to give up of late: /healthz has it, and so the alerts do. One that begins anew counts from 0."""
+        before = {name: self._shed_by.get(name, 0) for name in told}
+        more = sum(shed - (before[name] if shed >= before[name] else 0) for name, shed in told.items())
+        self._shed_by |= told
+        self._shed += more
+        metrics.TELEMETRY_SHED.set(self._shed)
         now_s = self.context.clock.monotonic_s()
-        if shed > self._shed:
-            self._shed_at_s = now_s
-        self._shed = shed
+        if more:
+            self._shed_at_s, self._spell = now_s, self._spell + more
         if now_s - self._shed_at_s > SHED_TOLD_FOR_S:
+            self._spell = 0
             return ""
-        return f"gateways gave up {shed} samples for want of room: raw telemetry is lost (docs/telemetry.md)"
+        return f"gateways gave up {self._spell} samples for want of room: raw telemetry is lost (docs/telemetry.md)"
 
     def _write_state(self) -> None:
         """`run/telemetry.json`, for `hcp status`."""
