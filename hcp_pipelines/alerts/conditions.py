@@ -191,12 +191,20 @@ def _unsettled(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
         )  # fmt: skip
 
 
+REMEDIES = {
+    "alert.run_failed": "open the run in the Dagster UI: its last events say why",
+    "alert.settlement_failed": "mend what the reason names, then materialize settled_days of those days again",
+    "alert.regret_grew": "see `hcp report daily` of that day, and docs/settlement.md",
+}
+
+
 def _events(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
     for action, subject, detail, count in connection.execute(_EVENTS, (EVENT_LASTS_S,)):
         name = action.removeprefix("alert.").replace("_", " ")
-        said = ", ".join(f"{key} {value}" for key, value in sorted(detail.items()))
+        said = ", ".join(f"{key} {value}" for key, value in sorted(detail.items()) if not isinstance(value, dict))
         times = f" ({count} times)" if count > 1 else ""
-        yield Condition(f"{action}/{subject}", "warning", subject, f"{subject}: {name}{times}: {said}"[:500])
+        summary = f"{subject}: {name}{times}: {said}"[:500]
+        yield Condition(f"{action}/{subject}", "warning", subject, summary, REMEDIES.get(action, ""))
 
 
 def _phases(settings: Settings) -> Iterator[Condition]:
