@@ -81,7 +81,7 @@ STANDING = [
     ),
     *(
         Standing(t.key, "rows_are_good", "Rows of the last day are good.", partial(_daemon, t))
-        for t in daemon_models.ALL
+        for t in daemon_models.JUDGED
     ),
     Standing(
         key_of(tables.DA_SPP.name),

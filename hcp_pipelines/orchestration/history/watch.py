@@ -105,14 +105,14 @@ def judge_table(reader: Reader, name: str, model: Model, window: Window) -> Judg
 
 
 def judge_daemon(reader: Reader, table: DaemonTable, now: datetime) -> Judged:
-    """Whether the rows of the last day of the world are good."""
+    """Whether the newest rows are good: of the last day of the world, or of the table's own span."""
     if not reader.has(table.name):
         return Judged(True, f"the collector has not made {table.name} yet", {"rows": 0})
     columns = ", ".join(f'"{name}"' for name in table.model.columns)
     sql, parameters = f"select {columns} from lake.{table.name}", list[Any]()  # noqa: S608 - our tables
     if table.time:
         sql += f' where "{table.time}" >= ? order by "{table.time}" desc limit {MOST_DAEMON_ROWS}'
-        parameters = [now - DAY]
+        parameters = [now - table.span]
     rows = reader.rows(sql, parameters).with_columns(pl.col(pl.Float64).fill_nan(None))
     return judge_rows(table.model, rows.select(pl.col(n).cast(k) for n, k in table.model.columns.items()))
 
