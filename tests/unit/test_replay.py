@@ -170,6 +170,17 @@ def test_nobody_beats_foresight_from_a_mixed_start_either():
     assert found.ledgers["always_on"].parts()["switching"] < 0
 
 
+def test_a_group_that_sells_nothing_sleeps_in_the_oracle():
+    fleet = fleet_of(replace(SITE, gpu_utilization=0.0))
+    assert not fleet.earns[-1].any(), "the GPUs"
+    lmps = lmps_of_days(1)
+    found = history(lmps)
+    done = realised(journal(), fleet, FIRST_SLOTS, found)
+    told = replay(fleet, found, (START, START + len(lmps) * STEP), done, (), ("oracle",))
+    net = {name: float(ledger.net_usd.sum()) for name, ledger in told.ledgers.items()}
+    assert net["oracle"] > net["realised"]
+
+
 def test_a_long_journal_of_many_devices_costs_no_more_memory_than_its_bitmaps():
     site = site_inputs(inventory(200_000))
     fleet, group = fleet_of(site), max(site.groups, key=lambda group: group.devices)
