@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 
 from benchmarks.parts import verdict
+from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -72,7 +73,7 @@ class RunningPlatform:
         while time.monotonic() < deadline:
             if self.process and self.process.poll() is not None:
                 raise AssertionError(f"hcp up ended with {self.process.returncode}: {self.tail()}")
-            with contextlib.suppress(psycopg.Error, OSError):
+            with contextlib.suppress(psycopg.Error, StorageError, OSError):
                 if condition():
                     return
             time.sleep(0.25)

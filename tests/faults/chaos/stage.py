@@ -184,7 +184,10 @@ class Stage:
     def _set_addresses(self, addresses: dict[str, str]) -> None:
         deadline_s = time.monotonic() + READY_WITHIN_S
         while True:
-            with contextlib.suppress(psycopg.Error, StorageError, OSError), connect(self.settings, Role.ADMIN) as connection:
+            with (
+                contextlib.suppress(psycopg.Error, StorageError, OSError),
+                connect(self.settings, Role.ADMIN) as connection,
+            ):
                 for facility_id, address in addresses.items():
                     connection.execute(_ADDRESS, (address, facility_id))
                 return
