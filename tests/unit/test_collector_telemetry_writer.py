@@ -1,13 +1,10 @@
 """The writer, and what is told: a lake that is away costs nothing but time; what gateways gave up is said for a while."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from hcp_pipelines.collector.telemetry import writer as writer_module
 from hcp_pipelines.collector.telemetry.intake import Intake, without_known
 from hcp_pipelines.collector.telemetry.rates import Rates
-from hcp_pipelines.collector.telemetry.service import SHED_TOLD_FOR_S, Telemetry
 from hcp_pipelines.collector.telemetry.store import Stored
 from hcp_pipelines.collector.telemetry.writer import Writer
 from hcp_pipelines.domain.clock import SystemClock
@@ -77,19 +74,6 @@ def test_what_could_not_be_written_is_written_once_the_lake_is_back(put_together
     assert writer.problem == ""
     # the first write had come through, though it looked as if not: opening says so, and the gateway is told by that
     assert (told.opens, told.seqs, [s.seq for s in lake.rows]) == ([{}, {"one": 2}], [3], [1, 2, 3])
-
-
-def test_what_gateways_gave_up_is_told_for_a_while():
-    now_s = 0.0
-    clock = SimpleNamespace(monotonic_s=lambda: now_s)
-    telemetry = Telemetry(SimpleNamespace(settings=Settings(), clock=clock))
-    assert telemetry._shedding(0) == ""
-    assert telemetry._shedding(7).startswith("gateways gave up 7 samples for want of room")
-    now_s = SHED_TOLD_FOR_S - 1
-    assert telemetry._shedding(7)
-    now_s = SHED_TOLD_FOR_S + 1
-    assert telemetry._shedding(7) == ""
-    assert telemetry._shedding(8)
 
 
 def test_rates_are_between_commits_of_the_last_minute():
