@@ -28,7 +28,7 @@ from tests.support.object_store import BUCKET, KEY_ID, SECRET, objects
 from tests.support.object_store import object_store as running_store
 from tests.support.site_postgres import QUOTED, SUPERUSER, site_postgres
 
-ROWS = pl.DataFrame({"power_kw": [float(n) for n in range(1000)]})
+ROWS = pl.DataFrame({"power_kw": [float(n) for n in range(2000)]})  # more than goes to the catalogue
 AWS_KEYS = {"AWS_ACCESS_KEY_ID": "ANALYST", "AWS_SECRET_ACCESS_KEY": "own", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
@@ -58,12 +58,15 @@ def test_what_is_written_lies_in_the_store_and_only_there(site):
     assert "<Key>hcp/raw/readings/" in objects(site.endpoint)
     assert not site.settings.at("lake").exists()
     with lake.attach(site.settings, Role.LAKE_READER, read_only=True) as connection:
-        assert connection.execute("select count(*), sum(power_kw) from lake.raw.readings").fetchone() == (1000, 499_500)
+        assert connection.execute("select count(*), sum(power_kw) from lake.raw.readings").fetchone() == (
+            2000,
+            1_999_000,
+        )
         assert SECRET not in str(connection.execute("from duckdb_secrets()").fetchall())
 
 
 def test_hcp_sql_reads_it_and_nothing_beside_it(site):
-    assert run_select(site.settings, "select count(*) from raw.readings").rows == [(1000,)]
+    assert run_select(site.settings, "select count(*) from raw.readings").rows == [(2000,)]
     for other in (f"s3://{BUCKET}/hcpx/a.parquet", "s3://other/a.parquet", "/etc/passwd"):
         with pytest.raises(StorageError, match=r"disabled by configuration"):
             run_select(site.settings, f"select * from read_text('{other}')")
@@ -76,7 +79,7 @@ def test_an_analysts_script_has_no_key_of_the_platforms_but_uses_their_own(site)
     asks = f"import duckdb; c = duckdb.connect(); c.execute(open({str(script)!r}).read()); "
     asks += "print(c.execute('select count(*) from raw.readings').fetchone()[0])"
     done = subprocess.run([sys.executable, "-c", asks], env=os.environ | AWS_KEYS, capture_output=True, text=True)
-    assert done.stdout.strip() == "1000", done.stderr
+    assert done.stdout.strip() == "2000", done.stderr
 
 
 def test_a_new_machine_needs_no_folder_before(site, tmp_path):
@@ -118,7 +121,7 @@ def test_dbt_reaches_the_lake_there_and_logs_no_secret(site, tmp_path):
     env = instance.environment(site.settings) | own
     folders = ["--project-dir", str(tmp_path), "--profiles-dir", str(PROJECT)]
     done = subprocess.run([*argv, *folders], env=env, capture_output=True, text=True)
-    assert "1000" in done.stdout, done.stdout[-2000:]
+    assert "2000" in done.stdout, done.stdout[-2000:]
     assert SECRET not in done.stdout + done.stderr + (tmp_path / "logs" / "dbt.log").read_text()
 
 
