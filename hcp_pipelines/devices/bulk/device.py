@@ -23,6 +23,9 @@ TOLD_EACH_S, TOLD_AT_LEAST_EACH_S = 2.0, 1.0  # of the world, and real: in a fas
 TOLD = (codec.HASHRATE, codec.TEMPERATURE)
 
 
+TOLD_DEVICES_PER_S = 5000.0  # of a great site less often: it takes from what switches
+
+
 class BulkSite:
     """One site over one connection: a `devices.site.DeviceSite`. After a loss call `connect` again."""
 
@@ -54,7 +57,8 @@ class BulkSite:
         payload = await self._transport.request(codec.HELLO, codec.encode_hello(self._site), codec.WELCOME)
         welcome = codec.decode_welcome(payload)
         self.devices = welcome.devices
-        self._told_each_s = max(TOLD_EACH_S / max(welcome.speed, 1.0), TOLD_AT_LEAST_EACH_S)
+        least_s = max(TOLD_AT_LEAST_EACH_S, self.devices / TOLD_DEVICES_PER_S)
+        self._told_each_s = max(TOLD_EACH_S / max(welcome.speed, 1.0), least_s)
         self._transport.send(codec.SUBSCRIBE, power_period_ms.to_bytes(4, "little"))
         return welcome
 
