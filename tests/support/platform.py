@@ -95,7 +95,8 @@ class RunningPlatform:
         """kill -9, then wait until the supervisor has brought it back and it says that it is well."""
         before = self.row(name)
         assert before["pid"], f"{name} does not run"
-        os.kill(before["pid"], signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended, and nobody has noticed yet
+            os.kill(before["pid"], signal.SIGKILL)
         self.wait(
             lambda: self.row(name)["restarts"] > before["restarts"] and self.row(name)["healthy"],
             120,
