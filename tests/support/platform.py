@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import psycopg
 
 from benchmarks.parts import verdict
+from benchmarks.parts.whole_platform import free_port
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
@@ -22,12 +22,6 @@ from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.guardian import session_members
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class RunningPlatform:

@@ -20,10 +20,8 @@ from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
 from hcp_pipelines.wire.slots import Slots
 
 TOLD_EACH_S, TOLD_AT_LEAST_EACH_S = 2.0, 1.0  # of the world, and real: in a fast one it would be of minutes ago
+TOLD_DEVICES_PER_S = 5000.0  # of a great site less often
 TOLD = (codec.HASHRATE, codec.TEMPERATURE)
-
-
-TOLD_DEVICES_PER_S = 5000.0  # of a great site less often: it takes from what switches
 
 
 class BulkSite:

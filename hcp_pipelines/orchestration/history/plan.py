@@ -64,8 +64,8 @@ def gaps(there: Mapping[str, Collection[str]], since: datetime, now: datetime, m
     A source's days go from the first one that any of its assets lacks to the last; joined assets are asked for once no source
     lacks any.
     """
-    first = max(_midnight(since), _midnight(now) - most_days * DAY, datetime.fromisoformat(f"{FIRST_DAY}T00:00+00:00"))
-    days = _each(first, _midnight(now))
+    first = max(midnight(since), midnight(now) - most_days * DAY, datetime.fromisoformat(f"{FIRST_DAY}T00:00+00:00"))
+    days = _each(first, midnight(now))
     found = list[Order]()
     for source, names in assets_by_source().items():
         kept = [day for day in days if source == JOINED or _is_kept(source, day, now)]
@@ -84,8 +84,8 @@ def _refuse_unknown(assets: Collection[str], known: Sequence[str]) -> None:
 
 
 def _days(start: datetime, end: datetime, now: datetime) -> list[str]:
-    tomorrow = _midnight(now) + DAY
-    if _midnight(start) != start or _midnight(end) != end:
+    tomorrow = midnight(now) + DAY
+    if midnight(start) != start or midnight(end) != end:
         raise ConfigError(
             f"from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}: days begin at midnight UTC, give bare dates"
         )
@@ -113,5 +113,6 @@ def _is_kept(source: str, day: str, now: datetime) -> bool:
     return all(datetime.fromisoformat(f"{day}T00:00+00:00") >= now - keeps + DAY for keeps in limits)
 
 
-def _midnight(at: datetime) -> datetime:
+def midnight(at: datetime) -> datetime:
+    """The beginning of an instant's UTC day."""
     return at.replace(hour=0, minute=0, second=0, microsecond=0)

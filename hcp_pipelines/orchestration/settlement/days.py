@@ -8,7 +8,7 @@ import polars as pl
 import psycopg
 
 from hcp_pipelines.domain.errors import ConfigError, StorageError
-from hcp_pipelines.economics.settlement import INTERVAL_H, MONEY, as_money
+from hcp_pipelines.economics.settlement import MONEY, as_money
 from hcp_pipelines.fleet.settled_site import settled_site
 from hcp_pipelines.optimizer.backtest.replay.moves import Walk
 from hcp_pipelines.optimizer.settlement.day import Day, settle, settle_stayed
@@ -18,6 +18,8 @@ from hcp_pipelines.optimizer.settlement.switch_value import VALUE, switch_values
 from hcp_pipelines.orchestration.history.reading import Reader, reading
 from hcp_pipelines.orchestration.settlement.metering import read_hashed, read_metered
 from hcp_pipelines.orchestration.settlement.read import (
+    DAY,
+    INTERVAL,
     Connection,
     Recorded,
     Window,
@@ -30,7 +32,6 @@ from hcp_pipelines.orchestration.settlement.regret import regret_of
 from hcp_pipelines.orchestration.settlement.settled import SettledDay, Settlement, by_day
 from hcp_pipelines.settings import Settings
 
-DAY, INTERVAL = timedelta(days=1), timedelta(hours=INTERVAL_H)
 _COMMAND: dict[str, Any] = {
     "facility_id": pl.String, "group_id": pl.String, "from_state": pl.Int16, "to_state": pl.Int16, "reason": pl.String,
     "decision_price_usd_per_mwh": pl.Float64, "usd_per_hour": pl.Float64, "expected_usd": MONEY,

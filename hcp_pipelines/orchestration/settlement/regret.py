@@ -24,7 +24,8 @@ from hcp_pipelines.optimizer.backtest.series import Floats
 from hcp_pipelines.optimizer.backtest.simulate import Bools
 from hcp_pipelines.optimizer.settlement.day import Day, index_values, is_wake
 from hcp_pipelines.optimizer.settlement.spells import INTERVAL_US, STAYED, Spells
-from hcp_pipelines.orchestration.settlement.settled import SettledDay, midnight
+from hcp_pipelines.orchestration.history.plan import midnight
+from hcp_pipelines.orchestration.settlement.settled import SettledDay
 from hcp_pipelines.orchestration.watching import Judged
 
 STEPS = round(INTERVAL_H / STEP_H)

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 import polars as pl
 
 from hcp_pipelines.domain.columns import INSTANT
-from hcp_pipelines.economics.settlement import INTERVAL_H, MONEY
+from hcp_pipelines.economics.settlement import MONEY
 from hcp_pipelines.optimizer.settlement.day import Day
 from hcp_pipelines.optimizer.settlement.spells import Spells
-from hcp_pipelines.orchestration.settlement.read import Window
+from hcp_pipelines.orchestration.history.plan import midnight
+from hcp_pipelines.orchestration.settlement.read import INTERVAL, Window
 
-INTERVAL = timedelta(hours=INTERVAL_H)
 SETTLED_DAYS: dict[str, Any] = {
     "day_at": INSTANT, "facility_id": pl.String, "until_at": INSTANT, "lines": pl.Int64, "unknown": pl.Int64,
     "net_usd": MONEY, "stayed_usd": MONEY, "metered_fraction": pl.Float64, "unnamed_devices": pl.Int64,
@@ -44,11 +44,6 @@ class Settlement:
     regrets: Sequence[Mapping[str, object]]
     failed: Mapping[str, str]
     spans: tuple[Window, ...]
-
-
-def midnight(at: datetime) -> datetime:
-    """The beginning of an instant's UTC day."""
-    return at.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def by_day(settled: Sequence[SettledDay]) -> list[list[SettledDay]]:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from hcp_pipelines.optimizer.settlement.inputs import PEAK_MONTHS, peak_hours
+from hcp_pipelines.orchestration.history.plan import midnight
 from hcp_pipelines.orchestration.history.publish import PUBLISHED
 from hcp_pipelines.orchestration.history.reading import Reader, reading
 from hcp_pipelines.orchestration.history.tables import (
@@ -20,7 +21,6 @@ from hcp_pipelines.orchestration.history.tables import (
 from hcp_pipelines.orchestration.settlement.publish import DAYS, LINES, REGRETS
 from hcp_pipelines.orchestration.settlement.read import JOURNAL, LOADS, Window
 from hcp_pipelines.orchestration.settlement.regret import REGRET
-from hcp_pipelines.orchestration.settlement.settled import midnight
 from hcp_pipelines.orchestration.watching import Judged
 from hcp_pipelines.settings import Settings
 
