@@ -28,6 +28,18 @@ def raw_bitstamp__candles(context: dg.AssetExecutionContext, platform: Platform)
     return fetch.bitstamp_candles(platform.settings(), context.partition_time_window, platform.clock().now())
 
 
+@fetched(tables.BINANCE, GROUP, KINDS)
+def raw_binance__candles(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
+    """BTC/USDT on Binance: one row an hour."""
+    return fetch.binance_candles(platform.settings(), context.partition_time_window, platform.clock().now())
+
+
+@fetched(tables.GEMINI, GROUP, KINDS)
+def raw_gemini__candles(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
+    """BTC/USD on Gemini: one row an hour; it keeps 1,440 of them, so that older days can't be fetched any more."""
+    return fetch.gemini_candles(platform.settings(), context.partition_time_window, platform.clock().now())
+
+
 @fetched(tables.BLOCKS, GROUP, KINDS)
 def raw_mempool__blocks(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
     """Blocks by their own stamp, with difficulty, fees and reward: one row a block."""

@@ -3,7 +3,14 @@
 import dagster as dg
 import polars as pl
 
-from assets.bitcoin import raw_bitstamp__candles, raw_coinbase__candles, raw_kraken__candles, raw_mempool__blocks
+from assets.bitcoin import (
+    raw_binance__candles,
+    raw_bitstamp__candles,
+    raw_coinbase__candles,
+    raw_gemini__candles,
+    raw_kraken__candles,
+    raw_mempool__blocks,
+)
 from assets.daily import joined
 from assets.ercot import raw_ercot__rt_spp
 from hcp_pipelines.orchestration.history.joined import network_days, rental_rates, settled_prices
@@ -19,7 +26,12 @@ def core_power__settled_prices(context: dg.AssetExecutionContext, platform: Plat
     return found
 
 
-@joined("bitcoin", [raw_mempool__blocks, raw_coinbase__candles, raw_kraken__candles, raw_bitstamp__candles])
+CANDLES = [
+    raw_coinbase__candles, raw_kraken__candles, raw_bitstamp__candles, raw_binance__candles, raw_gemini__candles,
+]  # fmt: skip
+
+
+@joined("bitcoin", [raw_mempool__blocks, *CANDLES])
 def core_bitcoin__network(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
     """The bitcoin network by day: blocks, difficulty, fees, issuance, hashrate, price, hashprice. One row a day."""
     return network_days(platform.settings(), context.partition_time_window, platform.clock().now())

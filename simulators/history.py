@@ -1,24 +1,25 @@
-"""What outside services keep of the past, in their own shapes: candles of two exchanges, a block by time, hourly weather.
+"""What outside services keep of the past, in their own shapes: candles of four exchanges, a block by time, hourly weather.
 
-Each function answers body, source and HTTP status for a query at an instant. What they serve of now is in `http`.
-Sources: Kraken Spot REST API, Get OHLC Data; Bitstamp HTTP API v2, OHLC data; mempool.space REST API, Get Block Timestamp;
-Open-Meteo Historical Weather API.
+Each function answers body, source and HTTP status for a query at an instant. What they serve of now is in `exchanges` and `http`.
+Sources: Kraken Spot REST API, Get OHLC Data; Bitstamp HTTP API v2, OHLC data; Binance Spot REST API, Kline/Candlestick data;
+Gemini REST API, v2 Candles; mempool.space REST API, Get Block Timestamp; Open-Meteo Historical Weather API.
 """
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
 from simulators.bitcoin import HOUR_S, Candle
-from simulators.exchanges import PAIRS
+from simulators.exchanges import PAIRS, Answer, binance_refusal, binance_symbol, gemini_symbol
 from simulators.series import GENERATED, RECORDED, World
 from simulators.streams import DAY_S
-
-Answer = tuple[object, str, int]
 
 KRAKEN_CANDLES = 720  # it keeps no more of any interval
 KRAKEN_MINUTES = (60, 240, 1440)
 BITSTAMP_CANDLES = 1000
 BITSTAMP_STEPS_S = (3600, 14_400, 86_400)
+BINANCE_CANDLES = 1000
+BINANCE_STEPS_S = {"1h": 3600, "4h": 14_400, "1d": 86_400}
+GEMINI_STEPS = {"1hr": (3600, 1440), "6hr": (21_600, 240), "1day": (86_400, 365)}  # seconds, and how many are kept
 MAX_WEATHER_DAYS = 400
 WEATHER = "temperature_2m"
 # Where the climates of `weather` are: a place is served by the nearest.
@@ -78,6 +79,53 @@ def bitstamp_ohlc(world: World, query: Mapping[str, str], now_s: float) -> Answe
     return {"data": {"pair": "BTC/USD", "ohlc": rows}}, source, 200
 
 
+def binance_klines(world: World, query: Mapping[str, str], now_s: float) -> Answer:
+    """Candles of 12 columns, oldest first, the running one last; from `startTime` on, or the newest up to `endTime`."""
+    if (refusal := binance_symbol(query)) is not None:
+        return refusal
+    if (step_s := BINANCE_STEPS_S.get(query.get("interval", ""))) is None:
+        return binance_refusal(-1120, "Invalid interval.")
+    limit = _integer(query.get("limit", "500"))
+    start_ms, end_ms = _integer(query.get("startTime", "0"), 14), _integer(query.get("endTime", f"{int(now_s)}000"), 14)
+    if limit is None or not 1 <= limit <= BINANCE_CANDLES or start_ms is None or end_ms is None:
+        return binance_refusal(-1130, "Data sent for parameter 'limit', 'startTime' or 'endTime' is not valid.")
+    last = min(end_ms // 1000, int(now_s)) // step_s
+    first = -(-start_ms // 1000 // step_s) if start_ms else last - limit + 1
+    made, source = _candles(world, range(first, min(last, first + limit - 1) + 1), step_s, now_s)
+    return [_kline(one, step_s) for one in made], source, 200
+
+
+def _kline(one: Candle, step_s: int) -> list[object]:
+    quote, half = f"{one.volume * one.close:.8f}", f"{one.volume / 2:.8f}"
+    prices = [f"{price:.8f}" for price in (one.open, one.high, one.low, one.close)]
+    ends_ms = (one.start_s + step_s) * 1000 - 1
+    return [
+        one.start_s * 1000,
+        *prices,
+        f"{one.volume:.8f}",
+        ends_ms,
+        quote,
+        1000,
+        half,
+        f"{one.volume / 2 * one.close:.8f}",
+        "0",
+    ]
+
+
+def gemini_candles(world: World, symbol: str, step: str, now_s: float) -> Answer:
+    """`[time, open, high, low, close, volume]`, newest first, as many as it keeps; there is no range to ask for."""
+    if (refusal := gemini_symbol(symbol)) is not None:
+        return refusal
+    if step not in GEMINI_STEPS:
+        message = f"Supplied value '{step[:20]}' is not a valid time frame; there are {', '.join(GEMINI_STEPS)}"
+        return {"result": "error", "reason": "Bad Request", "message": message}, GENERATED, 400
+    step_s, kept = GEMINI_STEPS[step]
+    last = int(now_s) // step_s
+    made, source = _candles(world, range(last - kept + 1, last + 1), step_s, now_s)
+    rows = [[one.start_s * 1000, one.open, one.high, one.low, one.close, one.volume] for one in reversed(made)]
+    return rows, source, 200
+
+
 def block_at(world: World, text: str, now_s: float) -> Answer:
     """mempool.space: the last block mined by a Unix second."""
     at_s = _integer(text)
@@ -133,6 +181,6 @@ def _joined(parts: list[Candle]) -> Candle:
     return Candle(parts[0].start_s, low, high, parts[0].open, parts[-1].close, round(volume, 8))
 
 
-def _integer(text: str) -> int | None:
-    """A plain whole number of at most twelve digits, or None."""
-    return int(text) if text.isdecimal() and len(text) <= 12 else None
+def _integer(text: str, digits: int = 12) -> int | None:
+    """A plain whole number of at most so many digits, or None."""
+    return int(text) if text.isdecimal() and len(text) <= digits else None

@@ -61,6 +61,11 @@ class Services:
             "/0/public/OHLC": self._past(history.kraken_ohlc),
             "/api/v2/ticker/btcusd/": self.bitstamp_ticker,
             "/api/v2/ohlc/btcusd/": self._past(history.bitstamp_ohlc),
+            "/api/v3/aggTrades": self._past(exchanges.binance_trades),
+            "/api/v3/ticker/24hr": self._past(exchanges.binance_ticker),
+            "/api/v3/klines": self._past(history.binance_klines),
+            "/v1/pubticker/{symbol}": self.gemini_ticker,
+            "/v2/candles/{symbol}/{step}": self.gemini_candles,
             "/v1/archive": self._past(history.weather_archive),
             "/api/v1/mining/blocks/timestamp/{timestamp}": self.block_at,
             "/api/v1/blocks": self.blocks,
@@ -86,7 +91,7 @@ class Services:
         return handler
 
     def _past(
-        self, answer: Callable[[World, Mapping[str, str], float], history.Answer]
+        self, answer: Callable[[World, Mapping[str, str], float], exchanges.Answer]
     ) -> Callable[[Request], Response]:
         def handler(request: Request) -> Response:
             now_s = self._clock.now_s()
@@ -97,18 +102,7 @@ class Services:
 
     def ticker(self, _request: Request) -> Response:
         """Coinbase Exchange: last trade and best quotes; prices are strings."""
-        now_s = self._clock.now_s()
-        price, source = self._world.btc_usd(now_s)
-        body = {
-            "trade_id": int(now_s) // 5,
-            "price": f"{price:.2f}",
-            "size": "0.01500000",
-            "time": iso(now_s - now_s % 5).replace("+00:00", "Z"),
-            "bid": f"{price - 0.01:.2f}",
-            "ask": f"{price + 0.01:.2f}",
-            "volume": "9500.00000000",
-        }
-        return self._json(body, source, now_s)
+        return self._json(*exchanges.coinbase(self._world, now_s := self._clock.now_s()), now_s)
 
     def kraken_trades(self, request: Request) -> Response:
         """Kraken: the last trade; errors in a list, with status 200."""
@@ -118,6 +112,19 @@ class Services:
     def bitstamp_ticker(self, _request: Request) -> Response:
         """Bitstamp: the ticker of BTC/USD."""
         return self._json(*exchanges.bitstamp(self._world, now_s := self._clock.now_s()), now_s)
+
+    def gemini_ticker(self, request: Request) -> Response:
+        """Gemini: the ticker of a symbol."""
+        now_s = self._clock.now_s()
+        body, source, status = exchanges.gemini_ticker(self._world, request.path_params["symbol"], now_s)
+        return self._json(body, source, now_s, status=status)
+
+    def gemini_candles(self, request: Request) -> Response:
+        """Gemini: candles of a symbol and a time frame."""
+        now_s = self._clock.now_s()
+        asked = request.path_params
+        body, source, status = history.gemini_candles(self._world, asked["symbol"], asked["step"], now_s)
+        return self._json(body, source, now_s, status=status)
 
     def candles(self, request: Request) -> Response:
         """Coinbase Exchange: [time, low, high, open, close, volume] newest first, at most 300; hours only."""

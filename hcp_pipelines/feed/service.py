@@ -21,9 +21,11 @@ from hcp_pipelines.feed.quality import MarketRule, Memory, Rules
 from hcp_pipelines.feed.recorder import Pool, Recorder
 from hcp_pipelines.feed.sources import IntervalSource, PeriodicSource, Source, supervise
 from hcp_pipelines.feed.world import WorldAddress, refuse_real_world, wait_for_world
+from hcp_pipelines.markets.binance import BinanceClient
 from hcp_pipelines.markets.bitstamp import BitstampClient
 from hcp_pipelines.markets.coinbase import CoinbaseClient
 from hcp_pipelines.markets.ercot import SCED_INTERVAL, SETTLEMENT_INTERVAL, ErcotClient
+from hcp_pipelines.markets.gemini import GeminiClient
 from hcp_pipelines.markets.gpu_listings import GpuListingsClient
 from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.markets.kraken import KrakenClient
@@ -138,6 +140,8 @@ async def open_clients(base_url: Callable[[], str] | str) -> AsyncIterator[Clien
                 "coinbase": CoinbaseClient(http()),
                 "kraken": KrakenClient(http()),
                 "bitstamp": BitstampClient(http()),
+                "binance": BinanceClient(http()),
+                "gemini": GeminiClient(http()),
             },
             mempool=MempoolClient(http()),
             gpu=GpuListingsClient(http()),

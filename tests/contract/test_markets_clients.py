@@ -12,9 +12,11 @@ import pytest
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream
 from hcp_pipelines.markets import http as market_http
+from hcp_pipelines.markets.binance import BinanceClient
 from hcp_pipelines.markets.bitstamp import BitstampClient
 from hcp_pipelines.markets.coinbase import CoinbaseClient
 from hcp_pipelines.markets.ercot import ErcotClient
+from hcp_pipelines.markets.gemini import GeminiClient
 from hcp_pipelines.markets.gpu_listings import GpuListingsClient
 from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.markets.kraken import KrakenClient
@@ -194,6 +196,39 @@ async def test_bitstamp_s_ticker_is_all_text():
     tick = await BitstampClient(Service({"/api/v2/ticker/btcusd/": body}).http()).ticker()
     assert (tick.stream, tick.series, tick.value, tick.unit) == (Stream.BTC_USD, "bitstamp", 96123.45, "USD")
     assert tick.source_at == utc("2025-01-01T12:00:05")
+
+
+async def test_binance_s_last_trade_is_read_with_its_own_time():
+    trade = {"a": 1, "p": "96123.45000000", "q": "0.1", "f": 1, "l": 1, "T": 1735732805250, "m": True, "M": True}
+    service = Service({"/api/v3/aggTrades": [trade | {"p": "1.0", "T": 1735732800000}, trade]})
+    tick = await BinanceClient(service.http()).ticker()
+    assert (tick.stream, tick.series, tick.value, tick.unit) == (Stream.BTC_USD, "binance", 96123.45, "USD")
+    assert tick.source_at == utc("2025-01-01T12:00:05.250")
+    assert service.asked == [("/api/v3/aggTrades", {"symbol": "BTCUSDT", "limit": "1"})]
+
+
+async def test_gemini_s_ticker_has_the_time_of_its_volume():
+    volume = {"BTC": "898.1", "USD": "86330000.0", "timestamp": 1735732805000}
+    body = {"bid": "96123.40", "ask": "96123.50", "volume": volume, "last": "96123.45"}
+    tick = await GeminiClient(Service({"/v1/pubticker/btcusd": body}).http()).ticker()
+    assert (tick.stream, tick.series, tick.value, tick.unit) == (Stream.BTC_USD, "gemini", 96123.45, "USD")
+    assert tick.source_at == utc("2025-01-01T12:00:05")
+
+
+@pytest.mark.parametrize(
+    ("client", "path", "body"),
+    [
+        (BinanceClient, "/api/v3/aggTrades", {"code": -1121, "msg": "Invalid symbol."}),
+        (BinanceClient, "/api/v3/aggTrades", []),
+        (BinanceClient, "/api/v3/aggTrades", [{"p": "1.0", "T": 1e30}]),
+        (GeminiClient, "/v1/pubticker/btcusd", {"last": "1.0"}),
+        (GeminiClient, "/v1/pubticker/btcusd", {"last": "1.0", "volume": {"timestamp": "soon"}}),
+        (GeminiClient, "/v1/pubticker/btcusd", {"result": "error", "reason": "Bad Request", "message": "no"}),
+    ],
+)
+async def test_what_is_no_trade_of_theirs_is_an_error(client, path, body):
+    with pytest.raises(MarketError, match=path):
+        await client(Service({path: body}).http()).ticker()
 
 
 @pytest.mark.parametrize(

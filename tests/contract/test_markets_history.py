@@ -1,6 +1,5 @@
 """Past ranges: each client against replies in the services' published shapes, and against what the world serves."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -8,10 +7,12 @@ import httpx
 import pytest
 
 from hcp_pipelines.domain.errors import MarketError
+from hcp_pipelines.markets.binance import BinanceClient
 from hcp_pipelines.markets.bitstamp import BitstampClient
 from hcp_pipelines.markets.candles import Candle
 from hcp_pipelines.markets.coinbase import CoinbaseClient
 from hcp_pipelines.markets.ercot import CapacityPrice, ErcotClient, ZoneLoad
+from hcp_pipelines.markets.gemini import GeminiClient
 from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.markets.kraken import KrakenClient
 from hcp_pipelines.markets.mempool import MempoolClient, MinedBlock
@@ -57,7 +58,7 @@ async def test_load_of_the_zones_and_of_the_system():
     assert service.asked[0][1]["operatingDayFrom"] == "2024-07-01"
 
 
-async def test_candles_in_the_shapes_of_three_exchanges():
+async def test_candles_in_the_shapes_of_five_exchanges():
     start, end = utc("2025-01-01T00:00"), utc("2025-01-02T00:00")
     coinbase = [[1735693200, 1.0, 4.0, 2.0, 3.0, 9.0], [1735689600, 1.0, 4.0, 2.0, 2.5, 9.0]]
     found = await CoinbaseClient(Service({"/products/BTC-USD/candles": coinbase}).http()).candles(start, end)
@@ -70,6 +71,15 @@ async def test_candles_in_the_shapes_of_three_exchanges():
     bitstamp = {"data": {"pair": "BTC/USD", "ohlc": [row]}}
     found = await BitstampClient(Service({"/api/v2/ohlc/btcusd/": bitstamp}).http()).candles(start, end)
     assert found == [Candle(start, 2.0, 4.0, 1.0, 2.5, 9.0)]
+    row = [1735689600000, "2.0", "4.0", "1.0", "2.5", "9.0", 1735693199999, "20.0", 7, "4.5", "10.0", "0"]
+    service = Service({"/api/v3/klines": [row]})
+    assert await BinanceClient(service.http()).candles(start, end) == [Candle(start, 2.0, 4.0, 1.0, 2.5, 9.0)]
+    assert service.asked[0][1] | {"endTime": "*"} == {
+        "symbol": "BTCUSDT", "interval": "1h", "limit": "1000", "startTime": "1735689600000", "endTime": "*",
+    }  # fmt: skip
+    gemini = [[1735693200000, 2.0, 4.0, 1.0, 3.0, 9.0], [1735689600000, 2.0, 4.0, 1.0, 2.5, 9.0]]
+    found = await GeminiClient(Service({"/v2/candles/btcusd/1hr": gemini}).http()).candles(start, end)
+    assert found == [Candle(start, 2.0, 4.0, 1.0, 2.5, 9.0), Candle(start + HOUR, 2.0, 4.0, 1.0, 3.0, 9.0)]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +91,10 @@ async def test_candles_in_the_shapes_of_three_exchanges():
         (KrakenClient, "/0/public/OHLC", {"error": [], "result": {"XXBTZUSD": [[1], [2]], "last": 1}}),
         (BitstampClient, "/api/v2/ohlc/btcusd/", {"data": {"ohlc": [{"open": "1"}]}}),
         (BitstampClient, "/api/v2/ohlc/btcusd/", []),
+        (BinanceClient, "/api/v3/klines", {"code": -1120, "msg": "Invalid interval."}),
+        (BinanceClient, "/api/v3/klines", [["soon", "1", "1", "1", "1", "1"]]),
+        (GeminiClient, "/v2/candles/btcusd/1hr", {"result": "error"}),
+        (GeminiClient, "/v2/candles/btcusd/1hr", [[1735689600000, 1.0]]),
     ],
 )
 async def test_what_are_no_candles_is_an_error(client, path, body):
@@ -112,7 +126,7 @@ async def test_the_world_serves_a_month_to_every_client(served):
     parts = [one for one in load if one.zone != "total" and one.start_at == DAY]
     assert sum(one.load_mw for one in parts) == pytest.approx(total[DAY], abs=0.05)
     assert all(25_000 < mw < 90_000 for mw in total.values())
-    for client in (CoinbaseClient(http), BitstampClient(http)):
+    for client in (CoinbaseClient(http), BitstampClient(http), BinanceClient(http), GeminiClient(http)):
         candles = await client.candles(month[0], month[0] + hours * HOUR)
         assert [one.start_at for one in candles] == [month[0] + n * HOUR for n in range(hours)]
     candles = await KrakenClient(http).candles(DAY, DAY + 24 * HOUR)
@@ -157,6 +171,15 @@ async def test_a_block_with_a_stray_stamp_is_of_the_day_of_its_stamp():
         ("/0/public/OHLC", {"pair": "XBTUSD", "interval": "7"}, 200),
         ("/api/v2/ohlc/btcusd/", {"step": "3600", "limit": "5000"}, 400),
         ("/api/v2/ohlc/btcusd/", {"step": "x" * 5000, "limit": "1"}, 400),
+        ("/api/v3/klines", {"symbol": "BTCUSDT", "interval": "7h"}, 400),
+        ("/api/v3/klines", {"symbol": "BTCUSDT", "interval": "1h", "limit": "5000"}, 400),
+        ("/api/v3/klines", {"symbol": "BTCUSDT", "interval": "1h", "startTime": "9" * 5000}, 400),
+        ("/api/v3/aggTrades", {"limit": "1"}, 400),
+        ("/api/v3/aggTrades", {"symbol": "BTCUSDT", "limit": "0"}, 400),
+        ("/api/v3/ticker/24hr", {"symbol": "DOGEUSDT"}, 400),
+        ("/v1/pubticker/dogeusd", {}, 400),
+        ("/v2/candles/btcusd/7hr", {}, 400),
+        ("/v2/candles/" + "d" * 5000 + "/1hr", {}, 400),
         ("/v1/archive", {"latitude": "nan"}, 400),
         ("/v1/archive", {"latitude": "1", "longitude": "1", "start_date": "2024-01-01", "end_date": "2034-01-01"}, 400),
         ("/api/v1/mining/blocks/timestamp/" + "9" * 5000, {}, 400),
@@ -167,4 +190,5 @@ async def test_the_world_refuses_what_the_services_refuse(served, path, query, s
     async with httpx.AsyncClient(transport=served, base_url="http://world") as client:
         reply = await client.get(path, params=query)
     assert reply.status_code == status
-    assert "error" in json.dumps(reply.json())
+    assert set(reply.json()) & {"error", "errors", "code"} or reply.json()["result"] == "error"
+    assert len(reply.content) < 600

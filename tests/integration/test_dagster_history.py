@@ -80,6 +80,7 @@ def test_three_days_of_every_source_in_one_run_pass_every_check(world):
         "raw.ercot__rt_spp": 96 * 2, "raw.ercot__da_spp": 24 * 2, "raw.ercot__da_capacity": 24 * 5,
         "raw.ercot__zone_load": 24 * 9,
         "raw.open_meteo__temperature": 24 * 4, "raw.coinbase__candles": 24, "raw.bitstamp__candles": 24, "raw.kraken__candles": 6,
+        "raw.binance__candles": 24, "raw.gemini__candles": 24,
         "core.power__settled_prices": 96 * 2, "core.bitcoin__network": 1,
     }  # fmt: skip
     for table, count in per_day.items():

@@ -24,7 +24,7 @@ def day(text):
 def test_a_request_a_source_the_joined_ones_last():
     found, notes = orders(EVERYTHING, day("2024-06-01"), TODAY, NOW)
     assert [order.source for order in found] == [
-        "ercot", "open_meteo", "coinbase", "kraken", "bitstamp", "mempool", "hcp", JOINED,
+        "ercot", "open_meteo", "coinbase", "kraken", "bitstamp", "binance", "gemini", "mempool", "hcp", JOINED,
     ]  # fmt: skip
     assert {order.days for order in found} == {tuple(f"2024-06-0{n}" for n in range(1, 10))}
     assert len(found[0].assets) == 4

@@ -14,7 +14,7 @@ import psycopg
 
 from hcp_pipelines.domain.errors import MarketError, NotRunningError
 from hcp_pipelines.domain.ticks import Tick
-from hcp_pipelines.markets import bitstamp, coinbase, ercot, kraken, mempool, open_meteo
+from hcp_pipelines.markets import binance, bitstamp, coinbase, ercot, gemini, kraken, mempool, open_meteo
 from hcp_pipelines.markets.candles import Candle
 from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.orchestration.history import tables
@@ -96,6 +96,16 @@ def kraken_candles(settings: Settings, window: Window, now: datetime) -> pl.Data
 def bitstamp_candles(settings: Settings, window: Window, now: datetime) -> pl.DataFrame:
     """Candles of BTC/USD on Bitstamp: one row an hour."""
     return _candles(settings, tables.BITSTAMP, bitstamp.BitstampClient, bitstamp, window, now)
+
+
+def binance_candles(settings: Settings, window: Window, now: datetime) -> pl.DataFrame:
+    """Candles of BTC/USDT on Binance: one row an hour."""
+    return _candles(settings, tables.BINANCE, binance.BinanceClient, binance, window, now)
+
+
+def gemini_candles(settings: Settings, window: Window, now: datetime) -> pl.DataFrame:
+    """Candles of BTC/USD on Gemini: one row an hour, not further back than it keeps them."""
+    return _candles(settings, tables.GEMINI, gemini.GeminiClient, gemini, window, now)
 
 
 def blocks(settings: Settings, window: Window) -> pl.DataFrame:

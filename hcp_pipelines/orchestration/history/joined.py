@@ -17,10 +17,8 @@ from hcp_pipelines.orchestration.history.model import Model
 from hcp_pipelines.orchestration.history.reading import Reader, reading
 from hcp_pipelines.orchestration.history.tables import (
     BITCOIN_PRICE,
-    BITSTAMP,
     BLOCKS,
-    COINBASE,
-    KRAKEN,
+    EXCHANGES,
     POWER_PRICE,
     RT_SPP,
     HistoryTable,
@@ -87,7 +85,7 @@ def network_days(settings: Settings, window: Window, now: datetime) -> pl.DataFr
     day = pl.col("start_at").dt.truncate("1d")
     with reading(settings) as reader:
         blocks = _rows(reader, BLOCKS, window).sort("height")
-        candles = [_rows(reader, table, window) for table in (COINBASE, KRAKEN, BITSTAMP)]
+        candles = [_rows(reader, table, window) for table in EXCHANGES]
     closes = [frame.group_by(day).agg(pl.col("close_usd").mean()) for frame in candles]
     prices = pl.concat(closes).group_by("start_at").agg(price_usd=pl.col("close_usd").median())
     days = blocks.group_by(day).agg(

@@ -103,6 +103,9 @@ KRAKEN = _candles(
     "kraken", 4 * HOUR, keeps=119 * 24 * HOUR
 )  # the last 720 candles; a day less, so that no day is half there
 BITSTAMP = _candles("bitstamp", HOUR)
+BINANCE = _candles("binance", HOUR)
+GEMINI = _candles("gemini", HOUR, keeps=59 * 24 * HOUR)  # the last 1,440 candles, less a day
+EXCHANGES = (COINBASE, KRAKEN, BITSTAMP, BINANCE, GEMINI)
 BLOCKS = HistoryTable(
     "raw.mempool__blocks",
     "mempool",
@@ -149,6 +152,6 @@ OBLIGATIONS = HistoryTable(
 )  # fmt: skip
 
 ALL = (
-    RT_SPP, DA_SPP, DA_CAPACITY, ZONE_LOAD, TEMPERATURE, COINBASE, KRAKEN, BITSTAMP, BLOCKS, SIGNALS, OBLIGATIONS,
+    RT_SPP, DA_SPP, DA_CAPACITY, ZONE_LOAD, TEMPERATURE, *EXCHANGES, BLOCKS, SIGNALS, OBLIGATIONS,
 )  # fmt: skip
 BY_NAME = {table.name: table for table in ALL}

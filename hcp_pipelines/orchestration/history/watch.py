@@ -13,7 +13,7 @@ from hcp_pipelines.orchestration.history.daemon_models import DaemonTable
 from hcp_pipelines.orchestration.history.model import Model
 from hcp_pipelines.orchestration.history.publish import PUBLISHED, REJECTED
 from hcp_pipelines.orchestration.history.reading import Reader
-from hcp_pipelines.orchestration.history.tables import BITSTAMP, COINBASE, DA_SPP, KRAKEN, RT_SPP, START, HistoryTable
+from hcp_pipelines.orchestration.history.tables import DA_SPP, EXCHANGES, RT_SPP, START, HistoryTable
 from hcp_pipelines.orchestration.watching import Judged
 
 Window = tuple[datetime, datetime]
@@ -228,7 +228,7 @@ def metered_as_told(facilities: pl.DataFrame) -> Judged:
 
 def judge_exchanges(reader: Reader, now: datetime) -> Judged:
     """Whether the exchanges agreed on bitcoin's price in the last week."""
-    venues = {table.source: table.name for table in (COINBASE, KRAKEN, BITSTAMP) if reader.has(table.name)}
+    venues = {table.source: table.name for table in EXCHANGES if reader.has(table.name)}
     if len(venues) < 2:
         return Judged(True, f"{len(venues)} exchanges were fetched yet: nothing to compare", {"venues": len(venues)})
     close = "start_at + to_seconds(candle_s) as end_at, close_usd"  # closes, since candles are of different lengths

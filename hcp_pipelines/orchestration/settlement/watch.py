@@ -10,11 +10,9 @@ from hcp_pipelines.orchestration.history.plan import midnight
 from hcp_pipelines.orchestration.history.publish import PUBLISHED
 from hcp_pipelines.orchestration.history.reading import Reader, reading
 from hcp_pipelines.orchestration.history.tables import (
-    BITSTAMP,
     BLOCKS,
-    COINBASE,
     DA_CAPACITY,
-    KRAKEN,
+    EXCHANGES,
     RT_SPP,
     ZONE_LOAD,
 )
@@ -26,7 +24,7 @@ from hcp_pipelines.settings import Settings
 
 MOST_DAYS = 7  # asked for at once
 LOOKS_BACK = timedelta(days=60)  # corrections of older days are settled by whoever asks for them
-SETTLED_BY = tuple(table.name for table in (RT_SPP, DA_CAPACITY, ZONE_LOAD, COINBASE, KRAKEN, BITSTAMP, BLOCKS))
+SETTLED_BY = tuple(table.name for table in (RT_SPP, DA_CAPACITY, ZONE_LOAD, *EXCHANGES, BLOCKS))
 _UNKNOWN = f"""
 select facility_id, kind, count(*) as lines, min(start_at) as first_at from lake.{LINES}
 where start_at >= ? and start_at < ? and usd is null group by all order by all"""  # noqa: S608 - our constants
