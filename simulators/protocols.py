@@ -36,6 +36,7 @@ PARTS: Final = (
     Part("simulators.miners.server:MinersServer", lambda config: config.miners.enabled),
     Part("simulators.gpus.server:GpuNodesServer", lambda config: config.gpu_nodes.enabled),
     Part("simulators.power_plant.server:PowerPlantServer", lambda config: config.modbus.enabled),
+    Part("simulators.pool.server:PoolServer", lambda config: config.pool.enabled),
 )
 
 

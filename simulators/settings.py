@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from simulators.gpus.config import GpuNodesConfig
+from simulators.pool.config import PoolConfig
 from simulators.power_plant.config import FeederConfig, PlantConfig, check_plant
 
 MAX_DEVICES_PER_SITE = 1_000_000
@@ -122,11 +123,12 @@ class ModbusConfig(_Strict):
 
 
 class ProtocolsConfig(_Strict):
-    """Which devices speak their own protocol beside the bulk channel; none by default."""
+    """What speaks its own protocol beside the bulk channel and the market services; nothing by default."""
 
     miners: MinersConfig = Field(default_factory=MinersConfig)
     gpu_nodes: GpuNodesConfig = Field(default_factory=GpuNodesConfig)
     modbus: ModbusConfig = Field(default_factory=ModbusConfig)
+    pool: PoolConfig = Field(default_factory=PoolConfig)
 
 
 class WorldConfig(_Strict):

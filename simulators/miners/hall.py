@@ -15,6 +15,7 @@ from simulators.fleet import Fleet
 from simulators.miners.firmware import firmware_named
 from simulators.miners.memory import Memory
 from simulators.miners.miner import Miner
+from simulators.pool.names import worker_name
 from simulators.settings import WorldConfig
 
 _KIND = "miner"
@@ -27,6 +28,7 @@ class Hall:
         self.seed = config.seed
         self.clock = clock
         self.transitions = transitions
+        self._account = config.protocols.pool.account
         self._sites = [fleet.sites[site.site] for site in config.sites]
         self._groups = [sorted(site.groups, key=lambda group: group.first_slot) for site in config.sites]
         self._firsts = [[group.first_slot for group in groups] for groups in self._groups]
@@ -53,6 +55,10 @@ class Hall:
     def remembered(self) -> int:
         """How many miners were ever told anything."""
         return len(self._memories)
+
+    def worker(self, place: Place) -> str:
+        """The name that a miner has at its pools."""
+        return worker_name(self._account, self._sites[place.site_index].config.site, place.slot)
 
     def memory(self, place: Place) -> Memory | None:
         """What a miner was told; None: nothing yet."""

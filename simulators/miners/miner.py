@@ -62,7 +62,7 @@ class Miner:
     def factory_memory(self) -> Memory:
         """What a board remembers that was never told anything."""
         urls = [f"stratum+tcp://pool-{number}.invalid:3333" for number in range(POOLS)]
-        pools = [Pool(url, f"hcp.{self.identity.hostname}", "x") for url in urls]
+        pools = [Pool(url, self.hall.worker(self.place), "x") for url in urls]
         return Memory(pools, (self.states or [FULL])[-1])
 
     def keep(self) -> Memory:

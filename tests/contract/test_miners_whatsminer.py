@@ -283,7 +283,7 @@ async def test_reads_of_api_3(hall):
     assert sum(board["hash-average"] for board in whole["edevs"]) == pytest.approx(
         whole["summary"]["hash-realtime"], abs=0.01
     )
-    assert whole["pools"][0]["account"] == "hcp.whatsminer-16-0-17"
+    assert whole["pools"][0]["account"] == "hcp.one.16"
     assert (await call(hall, "get.miner.status"))["code"] == -3
     assert (await call(hall, "get.miner.status", "all"))["code"] == -2
     assert (await call(hall, "get.system.setting"))["code"] == (await call(hall, "get.fan.setting"))["code"] == 0

@@ -1,0 +1,90 @@
+"""The pool of a world: its ports, started and stopped together, and the new jobs that go out on them."""
+
+import asyncio
+import hashlib
+import logging
+from typing import Final
+
+from simulators.clock import Clock
+from simulators.durability import TransitionLog
+from simulators.fleet import Fleet
+from simulators.pool.names import MinerNames
+from simulators.pool.noise import Authority
+from simulators.pool.office import Office
+from simulators.pool.port import Patience
+from simulators.pool.v1_server import V1Server
+from simulators.pool.v2_server import V2Server
+from simulators.settings import WorldConfig, WorldConfigError
+
+LOOK_S: Final = 0.2  # real: how late a new job may be
+
+log = logging.getLogger("world.pool")
+
+
+class PoolServer:
+    """Stratum V1 and V2, and the accounts behind them."""
+
+    def __init__(
+        self,
+        config: WorldConfig,
+        _fleet: Fleet,
+        _transitions: TransitionLog,
+        clock: Clock,
+        patience: Patience | None = None,
+    ) -> None:
+        names = MinerNames(config)
+        self.office = Office(config.protocols.pool, config.seed, clock, lambda name: names.find(name) is not None)
+        self.v1 = V1Server(self.office, patience or Patience())
+        self.v2 = V2Server(self.office, _authority(config), patience or Patience())
+        self._upkeep: asyncio.Task[None] | None = None
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where the pool answers."""
+        return {"pool-v1": f"stratum+tcp://127.0.0.1:{self.v1.port.port}", "pool-v2": self.v2.url}
+
+    async def start(self) -> None:
+        """Answer from now on.
+
+        Raises:
+            WorldConfigError: a port can't be bound.
+        """
+        await self.v1.port.start()
+        await self.v2.port.start()
+        self._upkeep = asyncio.create_task(self._keep_up())
+
+    async def stop(self) -> None:
+        """Close the ports and every connection; idempotent."""
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            await asyncio.gather(self._upkeep, return_exceptions=True)
+        await asyncio.gather(self.v1.port.stop(), self.v2.port.stop())
+
+    def renew(self) -> None:
+        """A new job for all where one is due, and other difficulties where shares come too often or too seldom."""
+        job = self.office.jobs.renew()
+        for server in (self.v1, self.v2):
+            if job is not None:
+                server.announce(job)
+            server.look()
+
+    async def _keep_up(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.renew()
+
+
+def _authority(config: WorldConfig) -> Authority:
+    """Who signs for the pool.
+
+    Raises:
+        WorldConfigError: the key's file can't be read, or holds no key.
+    """
+    path = config.protocols.pool.authority_key_file
+    if path is None:
+        return Authority(hashlib.sha256(f"pool authority/{config.seed}".encode()).digest())
+    try:
+        return Authority(bytes.fromhex(path.read_text().strip()))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        message = f"pool: authority_key_file {path} holds no secp256k1 secret ({error}); write 64 hex digits into it"
+        raise WorldConfigError(message) from error
