@@ -1,7 +1,7 @@
 """The exogenous log: what happened to the world whatever the platform did. Equal to the byte at any clock speed.
 
 One JSON object a line on a fixed grid of simulated time: prices, weather, and what has begun since the line before: faults, falls
-of the grid's frequency. Depends on scenario, seed, recording, start and the layout of the sites alone.
+of the grid's frequency, what the grid asks for. Depends on scenario, seed, recording, start and the layout of the sites alone.
 """
 
 import json
@@ -63,6 +63,11 @@ class ExogenousLog:
             for dip, s in self._world.script.dips_between(at_s - STEP_S, at_s)
         ]:
             entry["grid.frequency"] = dips
+        if calls := [
+            {"from": iso(s), "kind": call.kind, "programme": call.programme, "level": call.level, "minutes": call.minutes}
+            for _, call, s in self._world.script.calls_between(at_s - STEP_S, at_s)
+        ]:
+            entry["grid.calls"] = calls
         return json.dumps(entry) + "\n"
 
     def _faults(self, site: str, at_s: int) -> Iterator[dict[str, object]]:

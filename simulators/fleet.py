@@ -32,6 +32,7 @@ class Fleet:
         script = script or Script(scenario_named("calm"))
         weather = weather or Weather(seed, script)
         schedules = [FaultSchedule(config, number, seed, script, fault_log) for number, config in enumerate(configs)]
+        self.script = script
         self.network = Network(seed, script, [config.site for config in configs])
         self.schedules = dict(zip((config.site for config in configs), schedules, strict=True))
         self.sites = {

@@ -1,4 +1,4 @@
-"""The devices' own protocols as parts of the world: which there are, which are enabled, and that all start and stop together.
+"""The world's protocols beside markets and the bulk channel: which there are and are enabled; all start and stop together.
 
 What is not enabled is not imported, so that a world without them stays as small as it was.
 """
@@ -37,6 +37,7 @@ PARTS: Final = (
     Part("simulators.gpus.server:GpuNodesServer", lambda config: config.gpu_nodes.enabled),
     Part("simulators.power_plant.server:PowerPlantServer", lambda config: config.modbus.enabled),
     Part("simulators.pool.server:PoolServer", lambda config: config.pool.enabled),
+    Part("simulators.openadr.server:OpenAdrServer", lambda config: config.openadr.enabled),
 )
 
 

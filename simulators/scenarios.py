@@ -14,6 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from simulators.faults import FAULTS, GPU_FAULTS, XID, XID_OF
+from simulators.grid_calls import GridCall
 from simulators.settings import WorldConfigError
 
 FOLDER = Path(__file__).with_name("scenarios")
@@ -203,6 +204,7 @@ class Scenario(_Strict):
     fault_shifts: list[FaultShift] = Field(default_factory=list)
     events: list[ScriptedFault] = Field(default_factory=list)
     frequency: list[FrequencyDip] = Field(default_factory=list)
+    grid: list[GridCall] = Field(default_factory=list)
     network: NetworkPlan = Field(default_factory=NetworkPlan)
 
     @field_validator("begins")
@@ -213,7 +215,8 @@ class Scenario(_Strict):
     @model_validator(mode="after")
     def _within_the_script(self) -> Self:
         spans: list[Span | Cut] = [*self.prices, *self.weather, *self.gpus, *self.fault_shifts, *self.network.cuts]
-        starts_h = [*(event.at_h for event in self.events), *(dip.at_h for dip in self.frequency)]
+        events: list[ScriptedFault | FrequencyDip | GridCall] = [*self.events, *self.frequency, *self.grid]
+        starts_h = [each.at_h for each in events]
         latest_h = max([*(span.until_h for span in spans), *starts_h], default=0.0)
         if latest_h > self.repeat_h:
             message = f"something is due at hour {latest_h}, but the script begins anew after {self.repeat_h}"

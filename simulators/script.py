@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from simulators.grid_calls import GridCall
 from simulators.scenarios import FrequencyDip, Scenario, ScriptedFault, Span
 from simulators.streams import FloatArray
 
@@ -71,6 +72,12 @@ class Script:
         for dip in self.scenario.frequency:
             for due_s in self._instants(dip.at_h, first_s, last_s):
                 yield dip, due_s
+
+    def calls_between(self, first_s: float, last_s: float) -> Iterator[tuple[int, GridCall, float]]:
+        """Calls of the grid that begin in [first, last): number in the scenario, the call, and when."""
+        for number, call in enumerate(self.scenario.grid):
+            for due_s in self._instants(call.at_h, first_s, last_s):
+                yield number, call, due_s
 
     def pumps_between(self, site: int, first_s: float, last_s: float) -> list[tuple[int, float, float]]:
         """(pump, from, until) of the failures of a site's pumps that overlap [first, last]."""

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from simulators.gpus.config import GpuNodesConfig
+from simulators.openadr.config import OpenAdrConfig
 from simulators.pool.config import PoolConfig
 from simulators.power_plant.config import FeederConfig, PlantConfig, check_plant
 
@@ -129,6 +130,7 @@ class ProtocolsConfig(_Strict):
     gpu_nodes: GpuNodesConfig = Field(default_factory=GpuNodesConfig)
     modbus: ModbusConfig = Field(default_factory=ModbusConfig)
     pool: PoolConfig = Field(default_factory=PoolConfig)
+    openadr: OpenAdrConfig = Field(default_factory=OpenAdrConfig)
 
 
 class WorldConfig(_Strict):

@@ -7,6 +7,7 @@ cut off, too many connections are turned away. What is answered is in `exporter`
 import asyncio
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
@@ -39,6 +40,8 @@ class _Http(H11Protocol):
 
     answers: Answers
     within_s: float
+    label: str
+    troubles: Counter[str]
     _deadline: asyncio.TimerHandle | None = None
     _has_ended = False  # the peer sends no more
 
@@ -59,7 +62,7 @@ class _Http(H11Protocol):
         try:
             super().data_received(data)
         except (h11.LocalProtocolError, h11.RemoteProtocolError) as error:
-            log.warning("gpu nodes: closed a connection that broke HTTP: %s", error)
+            self._note("broken", f"closed a connection that broke HTTP: {error}")
             self.transport.abort()
         self._set_deadline()
 
@@ -97,7 +100,7 @@ class _Http(H11Protocol):
                 self.cycle.keep_alive = False
             return True
         if (is_rest or self.conn.their_state is h11.SEND_BODY) and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            log.warning("gpu nodes: a request to %s %s", self.server, _TORN)
+            self._note("torn", f"a request to {self.server} {_TORN}")
             self.send_400_response(f"The request {_TORN}.")
         return False
 
@@ -115,9 +118,13 @@ class _Http(H11Protocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def _note(self, trouble: str, told: str) -> None:
+        self.troubles[trouble] += 1
+        log.warning("%s: %s", self.label, told)
+
     def _cut_off(self) -> None:
         self._deadline = None
-        log.warning("gpu nodes: cut off a request to %s that took over %s s", self.server, self.within_s)
+        self._note("slow", f"cut off a request to {self.server} that took over {self.within_s:g} s")
         self.transport.abort()
 
 
@@ -139,17 +146,26 @@ class _Bounded:
 
 
 class Listener:
-    """An application on one port of every address of 127/8."""
+    """An application on one port of every address of 127/8; `troubles` counts connections that were no proper requests."""
 
     def __init__(
-        self, app: ASGIApp, port: int, answers: Answers, wires: Wires, within_s: float = REQUEST_WITHIN_S
+        self,
+        app: ASGIApp,
+        port: int,
+        answers: Answers,
+        wires: Wires | None,
+        within_s: float = REQUEST_WITHIN_S,
+        label: str = "gpu nodes",
     ) -> None:
-        self._socket = _listen(port)
+        """`wires`: the sites' network, if it stands in between."""
+        self._socket = _listen(port, label)
         self._wires = wires
-        protocol: Any = type("_BoundHttp", (_Http,), {"answers": staticmethod(answers), "within_s": within_s})
+        self.troubles: Counter[str] = Counter()
+        own = {"answers": staticmethod(answers), "within_s": within_s, "label": label, "troubles": self.troubles}
+        protocol: Any = type("_BoundHttp", (_Http,), own)
 
         def made(**about: Any) -> asyncio.Protocol:
-            return wires.before(lambda: protocol(**about))()
+            return protocol(**about) if wires is None else wires.before(lambda: protocol(**about))()
 
         self._server = EmbeddedServer(
             uvicorn.Config(
@@ -184,14 +200,15 @@ class Listener:
         if self._task is not None:
             await self._task
             self._task = None
-        self._wires.stop()
+        if self._wires is not None:
+            self._wires.stop()
         self._socket.close()
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(port: int, label: str) -> socket.socket:
     """Bound to every address, since each address of 127/8 is a node; strangers are dropped by `_Http`."""
     try:
         return bound(EVERYWHERE, port)
     except OSError as error:
-        message = f"GPU nodes: port {port} can't be bound ({error.strerror}); take another or 0 for any"
+        message = f"{label}: port {port} can't be bound ({error.strerror}); take another or 0 for any"
         raise WorldConfigError(message) from error

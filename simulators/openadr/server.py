@@ -1,0 +1,153 @@
+"""The demand response server of a world: one port, the services of 2.0b over simple HTTP, and what it has seen."""
+
+import logging
+from collections import Counter
+from http import HTTPStatus
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from simulators.clock import Clock, iso
+from simulators.durability import TransitionLog
+from simulators.fleet import Fleet
+from simulators.gpus.serving import REQUEST_WITHIN_S, Listener
+from simulators.openadr.events import EventBook
+from simulators.openadr.services import Vtn
+from simulators.openadr.times import Wall
+from simulators.openadr.xml import BadXmlError, read
+from simulators.settings import WorldConfig
+
+PATH: Final = "/OpenADR2/Simple/2.0b"
+MAX_BODY_BYTES: Final = 256 * 1024
+LABEL: Final = "openadr"
+
+log = logging.getLogger("world.openadr")
+
+
+class TooLargeError(Exception):
+    """A request's body is over the limit."""
+
+
+class OpenAdrServer:
+    """Answers VENs, and anybody who asks what has been seen (`/openadr/seen`)."""
+
+    def __init__(
+        self,
+        config: WorldConfig,
+        fleet: Fleet,
+        _transitions: TransitionLog,
+        clock: Clock,
+        within_s: float = REQUEST_WITHIN_S,
+    ) -> None:
+        own = config.protocols.openadr
+        wall = Wall(clock)
+        self.book = EventBook(fleet.script, config.sites, clock.now_s)
+        self.vtn = Vtn(own, self.book, wall, clock.now_s)
+        self._clock = clock
+        self._refused: Counter[str] = Counter()
+        self._listener = Listener(self._app(), own.port, lambda host: host.startswith("127."), None, within_s, LABEL)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._listener.port
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where a VEN finds it, for the ready file."""
+        return {"openadr": f"http://127.0.0.1:{self.port}{PATH}"}
+
+    @property
+    def troubles(self) -> Counter[str]:
+        """Requests that were none, by what was wrong with them."""
+        return self._listener.troubles + self._refused
+
+    async def start(self) -> None:
+        """Answer from now on."""
+        await self._listener.start()
+
+    async def stop(self) -> None:
+        """Close the port and every connection; idempotent."""
+        await self._listener.stop()
+
+    def _app(self) -> Starlette:
+        posts = [Route(f"{PATH}/{{service}}", self._post, methods=["POST"])]
+        return Starlette(routes=[*posts, Route("/openadr/seen", self._seen, methods=["GET"])])
+
+    async def _post(self, request: Request) -> Response:
+        service = str(request.path_params["service"])
+        if service not in self.vtn.service_names:
+            return self._refuse("path", HTTPStatus.NOT_FOUND, f"services here: {', '.join(self.vtn.service_names)}")
+        if not request.headers.get("content-type", "").lower().startswith("application/xml"):
+            return self._refuse("type", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the content type is to be application/xml")
+        try:
+            message = read(await read_body(request))
+        except TooLargeError as error:
+            return self._refuse("oversized", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))
+        except BadXmlError as error:
+            return self._refuse("malformed", HTTPStatus.BAD_REQUEST, str(error))
+        except ClientDisconnect:
+            return Response()
+        reply, code = self.vtn.answer(service, message)
+        if code != HTTPStatus.OK:
+            self._refused[str(code)] += 1
+            log.warning("%s: %s answered with %d", LABEL, service, code)
+        return Response(reply, media_type="application/xml")
+
+    def _refuse(self, trouble: str, status: HTTPStatus, told: str) -> Response:
+        self._refused[trouble] += 1
+        log.warning("%s: %s", LABEL, told)
+        return PlainTextResponse(told, int(status), {"Connection": "close"})
+
+    async def _seen(self, _request: Request) -> Response:
+        now_s = self._clock.now_s()
+        events = [
+            {
+                "event": event.event_id,
+                "kind": event.kind,
+                "programme": event.programme,
+                "sites": event.sites,
+                "modification": event.modification,
+                "status": event.status(now_s),
+                "from": iso(event.start_s),
+                "until": iso(event.end_s),
+                "value": event.value,
+                "answers": {
+                    ven.name: ven.answers[event.event_id].opt_type
+                    for ven in self.vtn.vens
+                    if event.event_id in ven.answers
+                },
+            }
+            for event in self.book.standing()
+        ]
+        vens = {
+            ven.name: {
+                "ven": ven.ven_id,
+                "reported": {
+                    ven.resource_of.get(r_id) or r_id: {"at": iso(samples[-1].at_s), "value": samples[-1].value}
+                    for r_id, samples in ven.samples.items()
+                },
+                "opts": len(ven.opts),
+            }
+            for ven in self.vtn.vens
+        }
+        seen = {"simulated_at": iso(now_s), "events": events, "vens": vens, "troubles": dict(self.troubles)}
+        return JSONResponse(seen)
+
+
+async def read_body(request: Request) -> bytes:
+    """A request's body, no further than its limit.
+
+    Raises:
+        TooLargeError: it is larger.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            message = f"a body of more than {MAX_BODY_BYTES} bytes"
+            raise TooLargeError(message)
+    return bytes(body)
