@@ -21,15 +21,12 @@ from hcp_pipelines.feed.quality import MarketRule, Memory, Rules
 from hcp_pipelines.feed.recorder import Pool, Recorder
 from hcp_pipelines.feed.sources import IntervalSource, PeriodicSource, Source, supervise
 from hcp_pipelines.feed.world import WorldAddress, refuse_real_world, wait_for_world
-from hcp_pipelines.markets.binance import BinanceClient
-from hcp_pipelines.markets.bitstamp import BitstampClient
-from hcp_pipelines.markets.coinbase import CoinbaseClient
+from hcp_pipelines.markets import binance, bitstamp, coinbase, ercot, gemini, gpu_listings, kraken, mempool
 from hcp_pipelines.markets.ercot import SCED_INTERVAL, SETTLEMENT_INTERVAL, ErcotClient
-from hcp_pipelines.markets.gemini import GeminiClient
 from hcp_pipelines.markets.gpu_listings import GpuListingsClient
-from hcp_pipelines.markets.http import MarketHttp
-from hcp_pipelines.markets.kraken import KrakenClient
+from hcp_pipelines.markets.http import PATIENCE_S, MarketHttp
 from hcp_pipelines.markets.mempool import MempoolClient
+from hcp_pipelines.markets.pace import Limit, Pace
 from hcp_pipelines.runtime.endless import endless
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.storage.postgres import open_pool
@@ -41,6 +38,7 @@ BTC_FLOOR_S = 0.5  # real
 NETWORK_PERIOD_S = 600.0
 GPU_PERIOD_S = 60.0
 DAY_AHEAD_PERIOD_S = 3600.0
+DAY_AHEAD_PATIENCE_S = 120.0  # real: ERCOT's minute at real speed, twice
 DAY_AHEAD_BACK = timedelta(hours=24)
 DAY_AHEAD_FORWARD = timedelta(hours=48)
 POINTS_REFRESH_S = 2.0
@@ -91,7 +89,7 @@ async def run_feed(context: ProcessContext) -> None:
         await catalogue.refresh_points()
         await catalogue.refresh_rules()
         recorder = Recorder(pool, context.clock, await restored_memory(pool), catalogue.rules, context.health)
-        clients = await stack.enter_async_context(open_clients(address))
+        clients = await stack.enter_async_context(open_clients(address, context.clock))
         sources = all_sources(clients, recorder, context.clock, lambda: catalogue.points)
         context.ready()
         await _run_until_stopped(context, catalogue, recorder, sources)
@@ -124,27 +122,31 @@ async def restored_memory(pool: Pool) -> Memory:
 
 
 @asynccontextmanager
-async def open_clients(base_url: Callable[[], str] | str) -> AsyncIterator[Clients]:
-    """The clients of one base URL; their connections are closed at the end."""
+async def open_clients(base_url: Callable[[], str] | str, clock: Clock) -> AsyncIterator[Clients]:
+    """The clients of one base URL, each at its service's pace; their connections are closed at the end.
+
+    Of ERCOT's one limit real-time prices have two thirds, so that what can wait never holds them up.
+    """
     async with AsyncExitStack() as stack:
 
-        def http() -> MarketHttp:
-            made = MarketHttp(base_url)
+        def http(limit: Limit, patience_s: float = PATIENCE_S) -> MarketHttp:
+            made = MarketHttp(base_url, pace=Pace(clock, limit), patience_s=patience_s)
             stack.push_async_callback(made.close)
             return made
 
+        rest = ercot.LIMIT.requests // 3
         yield Clients(
-            ercot=ErcotClient(http()),
-            day_ahead=ErcotClient(http()),
+            ercot=ErcotClient(http(ercot.LIMIT._replace(requests=ercot.LIMIT.requests - rest))),
+            day_ahead=ErcotClient(http(ercot.LIMIT._replace(requests=rest), DAY_AHEAD_PATIENCE_S)),
             bitcoin={
-                "coinbase": CoinbaseClient(http()),
-                "kraken": KrakenClient(http()),
-                "bitstamp": BitstampClient(http()),
-                "binance": BinanceClient(http()),
-                "gemini": GeminiClient(http()),
+                "coinbase": coinbase.CoinbaseClient(http(coinbase.LIMIT)),
+                "kraken": kraken.KrakenClient(http(kraken.LIMIT)),
+                "bitstamp": bitstamp.BitstampClient(http(bitstamp.LIMIT)),
+                "binance": binance.BinanceClient(http(binance.LIMIT)),
+                "gemini": gemini.GeminiClient(http(gemini.LIMIT)),
             },
-            mempool=MempoolClient(http()),
-            gpu=GpuListingsClient(http()),
+            mempool=MempoolClient(http(mempool.LIMIT)),
+            gpu=GpuListingsClient(http(gpu_listings.LIMIT)),
         )
 
 

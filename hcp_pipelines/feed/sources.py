@@ -20,8 +20,9 @@ from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.feed import metrics
 from hcp_pipelines.feed.quality import Memory
 from hcp_pipelines.feed.recorder import Recorder
+from hcp_pipelines.markets.breaker import Breaker
 from hcp_pipelines.markets.ercot import floor_to
-from hcp_pipelines.markets.http import Breaker
+from hcp_pipelines.markets.http import LeftAloneError
 
 CATCH_UP = timedelta(hours=2)  # older intervals are a backfill's business
 POLL_GAP_SIMULATED_S = 3.0
@@ -165,6 +166,9 @@ async def supervise(source: Source, stop: asyncio.Event, health: dict[str, str])
     while not stop.is_set():
         try:
             wait_s = await source.step()
+        except LeftAloneError as error:
+            wait_s = error.wait_s
+            metrics.POLLS.labels(source.name, "failed").inc()
         except MarketError as error:
             wait_s = breaker.failed()
             _note_failure(source.name, breaker, str(error), health)

@@ -10,9 +10,11 @@ from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.markets.candles import Candle, candles_of, within
 from hcp_pipelines.markets.http import MarketHttp
+from hcp_pipelines.markets.pace import Limit
 from hcp_pipelines.markets.values import number
 
 REAL_BASE_URL = "https://api.binance.com"
+LIMIT = Limit(1200, 60.0, weight_a_minute=6000)  # by address; a request weighs 2 to 4
 CANDLE_S = 3600
 KLINES = "/api/v3/klines"
 MAX_CANDLES = 1000  # of one reply

@@ -10,9 +10,11 @@ from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.markets.candles import Candle, Row, candles_of, within
 from hcp_pipelines.markets.http import MarketHttp
+from hcp_pipelines.markets.pace import Limit
 from hcp_pipelines.markets.values import number
 
 REAL_BASE_URL = "https://www.bitstamp.net"
+LIMIT = Limit(400, 1.0)  # by address
 OHLC = "/api/v2/ohlc/btcusd/"
 CANDLE_S = 3600
 MAX_CANDLES = 1000  # of one reply

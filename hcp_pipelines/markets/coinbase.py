@@ -13,9 +13,11 @@ from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.markets.candles import Candle, candles_of, within
 from hcp_pipelines.markets.http import MarketHttp
+from hcp_pipelines.markets.pace import Limit
 from hcp_pipelines.markets.values import number
 
 REAL_BASE_URL = "https://api.exchange.coinbase.com"
+LIMIT = Limit(10, 1.0)  # of public endpoints, by address
 TICKER = "/products/BTC-USD/ticker"
 CANDLES = "/products/BTC-USD/candles"
 CANDLE_S = 3600

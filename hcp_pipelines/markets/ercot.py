@@ -1,7 +1,7 @@
 """ERCOT's public reports: real-time LMPs, settlement point and day-ahead prices as ticks; capacity prices and load as rows.
 
 Reads the paged `fields` + `data` list-of-lists form and its Central stamps. It neither judges a price (feed.quality)
-nor stores it; the token and subscription key that the real service wants are the caller's headers.
+nor stores it; the token and subscription key that the real service wants are in `ercot_login`.
 Source: ERCOT public API specification, reports NP6-788-CD, NP6-905-CD, NP4-190-CD, NP4-188-CD, NP6-345-CD.
 """
 
@@ -15,9 +15,11 @@ from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.markets.central import LOCAL_FORMAT, from_local, hour_ending, local_window
 from hcp_pipelines.markets.http import MarketHttp, Reply
+from hcp_pipelines.markets.pace import Limit
 from hcp_pipelines.markets.values import instant_or_error, integer, is_set, number
 
 REAL_BASE_URL = "https://api.ercot.com"
+LIMIT = Limit(30, 60.0)  # of a subscription
 REPORTS = "/api/public-reports"
 RT_LMP = f"{REPORTS}/np6-788-cd/lmp_node_zone_hub"
 RT_SPP = f"{REPORTS}/np6-905-cd/spp_node_zone_hub"
@@ -171,6 +173,8 @@ class ErcotClient:
             while page <= pages:
                 reply = await self._http.get_json(path, {**query, "page": page})
                 report = _report(path, reply)
+                if report.meta.current_page != page and report.meta.total_pages:
+                    raise MarketError(f"{path}: page {report.meta.current_page} in place of page {page}: ask again.")
                 pages = report.meta.total_pages
                 if pages > MAX_PAGES:
                     raise MarketError(f"{path}: {pages} pages, the limit is {MAX_PAGES}: ask for a shorter window.")

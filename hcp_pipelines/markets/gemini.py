@@ -10,9 +10,11 @@ from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.markets.candles import Candle, candles_of, within
 from hcp_pipelines.markets.http import MarketHttp
+from hcp_pipelines.markets.pace import Limit
 from hcp_pipelines.markets.values import number
 
 REAL_BASE_URL = "https://api.gemini.com"
+LIMIT = Limit(120, 60.0)  # of public endpoints, by address
 CANDLES = "/v2/candles/btcusd/1hr"
 CANDLE_S = 3600
 TICKER = "/v1/pubticker/btcusd"

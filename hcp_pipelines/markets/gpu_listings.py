@@ -16,9 +16,11 @@ from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.markets.ercot import floor_to
 from hcp_pipelines.markets.http import MarketHttp, Reply
+from hcp_pipelines.markets.pace import Limit
 from hcp_pipelines.markets.values import number
 
 REAL_BASE_URL = "https://api.primeintellect.ai"
+LIMIT = Limit(60, 60.0)  # not published: ours
 LISTINGS = "/api/v1/availability/gpus"
 SNAPSHOT = timedelta(minutes=1)  # an offer list has no stamp of its own: it holds from the minute it was read in
 PAGE_SIZE = 100

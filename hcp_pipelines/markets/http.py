@@ -1,38 +1,58 @@
-"""HTTP to an outside market: one keep-alive client a source, deadlines, few retries with jitter, a small circuit breaker.
+"""HTTP to an outside market: one keep-alive client a source, deadlines, few retries with jitter, limits obeyed, a circuit.
 
-Answers parsed JSON or raises MarketError, never an empty value for a failure. Nothing here knows a market's shapes;
-those are in the sibling modules.
+Answers a parsed reply or raises MarketError, never an empty value for a failure. Nothing here knows a market's shapes; those are
+in the sibling modules, as are `pace` (how fast), `breaker` (when to stay away), `kept` (what has not changed) and `tokens`.
 """
 
 import asyncio
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import httpx
 
+from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import MarketError
+from hcp_pipelines.markets.breaker import Circuit
+from hcp_pipelines.markets.kept import KeptReplies, Key
+from hcp_pipelines.markets.pace import REFUSED_STATUS, Pace
 
 USER_AGENT = "hcp-feed/1"
 CONNECT_TIMEOUT_S = 1.0
+WRITE_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 4.0
+POOL_TIMEOUT_S = 4.0
 REPLY_WITHIN_S = 15.0  # all of it: each read has its own, shorter deadline
+PATIENCE_S = 2.0  # real: a longer pause that a service asks for is its caller's to wait out
 MAX_REPLY_BYTES = 16 * 1024 * 1024
-RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
+RETRIED_STATUS = frozenset({500, 502, 503, 504})
+
+Params = Mapping[str, str | int]
+Parse = Callable[[httpx.Response], Any]
+
+
+class LeftAloneError(MarketError):
+    """The service must not, or need not, be asked for so many real seconds: it has said so, or has failed too often."""
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A parsed JSON body and what the reply's headers say of its origin.
+    """A parsed body and what the reply's headers say of its origin.
 
     `world_at` and `world_source` are only sent by a simulated world: the simulated instant, `recorded` or `generated`.
+    `is_unchanged`: the service says that it is what it answered before.
     """
 
     body: Any
     world_at: datetime | None = None
     world_source: str | None = None
+    is_unchanged: bool = False
 
     def provenance(self) -> dict[str, Any]:
         """Metadata for ticks made of this reply: `{"world": "recorded"}`, or nothing in the real world."""
@@ -40,23 +60,36 @@ class Reply:
 
 
 class MarketHttp:
-    """GETs JSON from one source; `base_url` is asked anew for each request, since a restarted world has another port."""
+    """Asks one source; `base_url` is asked anew for each request, since a restarted world has another port."""
 
     def __init__(
         self,
         base_url: str | Callable[[], str],
         *,
         headers: Mapping[str, str] | None = None,
+        auth: httpx.Auth | None = None,
+        pace: Pace | None = None,
+        patience_s: float = PATIENCE_S,
         attempts: int = 3,
         retry_wait_s: float = 0.05,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        """`pace` has the clock, and is shared by all clients of one account; no longer pause is waited out than `patience_s`."""
         self._base_url = base_url if callable(base_url) else lambda: base_url
+        self._pace = pace or Pace(SystemClock())
+        self._clock = self._pace.clock
+        self._circuit, self._circuit_of = Circuit(self._clock), ""
+        self._kept = KeptReplies()
+        self._patience_s = patience_s
         self._attempts = attempts
         self._retry_wait_s = retry_wait_s
+        timeout = httpx.Timeout(
+            connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S, write=WRITE_TIMEOUT_S, pool=POOL_TIMEOUT_S
+        )
         self._client = httpx.AsyncClient(
             headers={"user-agent": USER_AGENT, "accept": "application/json", **(headers or {})},
-            timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            auth=auth,
+            timeout=timeout,
             limits=httpx.Limits(max_connections=4, max_keepalive_connections=2, keepalive_expiry=60.0),
             transport=transport,
             trust_env=False,
@@ -66,39 +99,111 @@ class MarketHttp:
         """Close the kept connections; idempotent."""
         await self._client.aclose()
 
-    async def get_json(self, path: str, params: Mapping[str, str | int] | None = None) -> Reply:
+    async def get_json(self, path: str, params: Params | None = None) -> Reply:
         """The JSON reply of `GET base_url + path`, after at most `attempts` tries.
 
         Raises:
             MarketError: no usable reply; the message names the address, the last failure and the number of tries.
         """
-        failure = "no attempt was made"
-        url = self._base_url().rstrip("/") + path
-        for attempt in range(self._attempts):
-            if attempt:
-                await asyncio.sleep(self._retry_wait_s * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311
-            try:
-                async with asyncio.timeout(REPLY_WITHIN_S):
-                    response = await self._get(url, params)
-            except httpx.HTTPError as error:
-                failure = f"{type(error).__name__}: {error}"
-                continue
-            except TimeoutError:
-                failure = f"not all there after {REPLY_WITHIN_S:.0f} s"
-                continue
-            if response.status_code in RETRIED_STATUS:
-                failure = f"status {response.status_code}"
-                continue
-            return _parsed(url, response)
-        raise MarketError(f"{url}: {failure} after {self._attempts} tries; the next poll tries again.")
+        return await self.get(path, params, _json)
 
-    async def _get(self, url: str, params: Mapping[str, str | int] | None) -> httpx.Response:
+    async def get(self, path: str, params: Params | None, parse: Parse) -> Reply:
+        """As `get_json`, with another reader of the body; what it refuses with ValueError is asked for again.
+
+        Raises:
+            MarketError: as there. LeftAloneError: the service is not to be asked now.
+        """
+        url = self._base_url().rstrip("/") + path
+        self._note_address(url.removesuffix(path))
+        if away_s := self._circuit.stay_away_s():
+            raise LeftAloneError(
+                f"{url}: it has failed {self._circuit.failures} times: left alone for a while.", away_s
+            )
+        try:
+            reply = await self._try(url, params, parse)
+        except _FailedError as error:
+            self._circuit.failed()
+            raise MarketError(f"{url}: {error} after {self._attempts} tries; the next poll tries again.") from error
+        except MarketError:
+            self._circuit.succeeded()  # it answers, if badly, or is not to be asked
+            raise
+        except BaseException:
+            self._circuit.failed()  # given up by whoever waits for it
+            raise
+        self._circuit.succeeded()
+        return reply
+
+    async def _try(self, url: str, params: Params | None, parse: Parse) -> Reply:
+        """The reply, after at most `attempts` failures; "too many" is none of them, and is waited out within the patience.
+
+        Raises:
+            _FailedError: the last of them.
+        """
+        failures, waited_s = 0, 0.0
+        while True:
+            waited_s += await self._keep_pace(url, self._patience_s - waited_s)
+            try:
+                return await self._ask(url, params, parse)
+            except _RefusedError:
+                continue
+            except (httpx.HTTPError, TimeoutError, _FailedError) as error:
+                failures += 1
+                if failures >= self._attempts:
+                    raise _FailedError(_told(error)) from error
+                await self._sleep(self._retry_wait_s * 2**failures * random.uniform(0.5, 1.5))  # noqa: S311
+
+    def _note_address(self, base: str) -> None:
+        """What failed at another address says nothing of this one."""
+        if base != self._circuit_of:
+            self._circuit, self._circuit_of = Circuit(self._clock), base
+
+    async def _keep_pace(self, url: str, patience_s: float) -> float:
+        """Wait until the service may be asked, and count the request; the real seconds that this took.
+
+        Raises:
+            LeftAloneError: that is longer than this caller waits.
+        """
+        waited_s = 0.0
+        while wait_s := self._pace.wait_s():
+            waited_s += wait_s
+            if waited_s > patience_s:
+                raise LeftAloneError(
+                    f"{url}: its limit is reached, or it asked for a pause: {wait_s:.1f} s more; the next poll tries again.",
+                    wait_s,
+                )
+            await self._sleep(wait_s)
+        self._pace.sent()
+        return waited_s
+
+    async def _sleep(self, real_s: float) -> None:
+        if real_s > 0:
+            await self._clock.sleep(real_s * self._clock.speed)
+
+    async def _ask(self, url: str, params: Params | None, parse: Parse) -> Reply:
+        """One request and its reply."""
+        wanted = tuple(sorted((key, str(value)) for key, value in (params or {}).items()))
+        key: Key = (url, wanted)
+        kept = self._kept.get(key)
+        async with asyncio.timeout(REPLY_WITHIN_S):
+            response = await self._read(url, params, kept.conditions if kept else {})
+        self._pace.heed(response.status_code, response.headers)
+        if response.status_code == httpx.codes.NOT_MODIFIED and kept is not None:
+            return _reply(kept.body, {**kept.headers, **response.headers}, is_unchanged=True)
+        _refuse_failures(url, response)
+        try:
+            body = parse(response)
+        except (ValueError, RecursionError) as error:
+            raise _FailedError(f"not JSON ({error}): {response.text[:200]!r}") from error
+        self._kept.keep(key, body, len(response.content), response.headers)
+        return _reply(body, response.headers)
+
+    async def _read(self, url: str, params: Params | None, headers: Mapping[str, str]) -> httpx.Response:
         """The reply, read no further than its limit: few compressed bytes may unpack to many.
 
         Raises:
             MarketError: it is larger.
         """
-        async with self._client.stream("GET", url, params=dict(params or {})) as response:
+        async with self._client.stream("GET", url, params=dict(params or {}), headers=headers) as response:
             body = bytearray()
             async for chunk in response.aiter_bytes():
                 body += chunk
@@ -108,19 +213,37 @@ class MarketHttp:
         return httpx.Response(response.status_code, headers=plain, content=bytes(body))
 
 
-def _parsed(url: str, response: httpx.Response) -> Reply:
-    """The reply's JSON; a status other than 2xx or a non-JSON body is a MarketError."""
+class _FailedError(Exception):
+    """What is worth another try: a status, or a body that can't be read, cut off on its way, perhaps."""
+
+
+class _RefusedError(Exception):
+    """Too many requests: the pace knows how long to rest."""
+
+
+def _told(error: Exception) -> str:
+    """What has failed, in words."""
+    if isinstance(error, TimeoutError):
+        return f"not all there after {REPLY_WITHIN_S:.0f} s"
+    return str(error) if isinstance(error, _FailedError) else f"{type(error).__name__}: {error}"
+
+
+def _refuse_failures(url: str, response: httpx.Response) -> None:
+    """Raise for a status other than 2xx."""
+    if response.status_code in REFUSED_STATUS:
+        raise _RefusedError
+    if response.status_code in RETRIED_STATUS:
+        raise _FailedError(f"status {response.status_code}")
     if not response.is_success:
         raise MarketError(f"{url}: status {response.status_code}: {response.text[:200]!r}.")
-    try:
-        body = response.json()
-    except (ValueError, RecursionError) as error:
-        raise MarketError(f"{url}: not JSON ({error}): {response.text[:200]!r}.") from error
-    return Reply(
-        body=body,
-        world_at=_instant(response.headers.get("x-world-time")),
-        world_source=response.headers.get("x-world-source"),
-    )
+
+
+def _json(response: httpx.Response) -> Any:
+    return response.json()
+
+
+def _reply(body: Any, headers: Mapping[str, str], *, is_unchanged: bool = False) -> Reply:
+    return Reply(body, _instant(headers.get("x-world-time")), headers.get("x-world-source"), is_unchanged)
 
 
 def _instant(text: str | None) -> datetime | None:
@@ -132,29 +255,3 @@ def _instant(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return parsed if parsed.tzinfo else None
-
-
-@dataclass(slots=True)
-class Breaker:
-    """How long to leave a failing source alone: nothing for its first failures, then doubling pauses, real seconds."""
-
-    threshold: int = 3
-    first_pause_s: float = 0.25
-    longest_pause_s: float = 10.0
-    failures: int = field(default=0, init=False)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the source has failed often enough in a row to be left alone for a while."""
-        return self.failures >= self.threshold
-
-    def succeeded(self) -> None:
-        """Close it: the source answered."""
-        self.failures = 0
-
-    def failed(self) -> float:
-        """Count a failure; the real seconds to wait before the next try, with jitter."""
-        self.failures += 1
-        doublings = min(max(0, self.failures - self.threshold), 10)
-        pause_s = min(self.longest_pause_s, self.first_pause_s * float(2**doublings))
-        return pause_s * random.uniform(0.75, 1.25)  # noqa: S311

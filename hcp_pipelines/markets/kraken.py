@@ -10,9 +10,11 @@ from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.markets.candles import Candle, candles_of, within
 from hcp_pipelines.markets.http import MarketHttp, Reply
+from hcp_pipelines.markets.pace import Limit
 from hcp_pipelines.markets.values import number
 
 REAL_BASE_URL = "https://api.kraken.com"
+LIMIT = Limit(60, 60.0)  # one a second of public endpoints, by address and pair
 OHLC = "/0/public/OHLC"
 CANDLE_S = 14_400  # it keeps the last 720 of each length: hours would reach back 30 days, these 120
 TRADES = "/0/public/Trades"

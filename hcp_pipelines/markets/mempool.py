@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.markets.http import MarketHttp
+from hcp_pipelines.markets.pace import Limit
 from hcp_pipelines.markets.values import number
 
 REAL_BASE_URL = "https://mempool.space"
+LIMIT = Limit(250, 60.0)  # not published: ours
 BLOCKS = "/api/v1/blocks"
 BLOCK_AT = "/api/v1/mining/blocks/timestamp"
 REWARD_STATS = "/api/v1/mining/reward-stats/144"

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.markets.http import MarketHttp
+from hcp_pipelines.markets.pace import Limit
 from hcp_pipelines.markets.values import number
 
 REAL_BASE_URL = "https://archive-api.open-meteo.com"
+LIMIT = Limit(600, 60.0)  # without a key
 ARCHIVE = "/v1/archive"
 TEMPERATURE = "temperature_2m"
 MAX_DAYS = 366  # asked for at once

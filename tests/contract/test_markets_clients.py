@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
+from hcp_pipelines.domain.clock import ManualClock
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream
 from hcp_pipelines.markets import http as market_http
@@ -21,6 +22,7 @@ from hcp_pipelines.markets.gpu_listings import GpuListingsClient
 from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.markets.kraken import KrakenClient
 from hcp_pipelines.markets.mempool import MempoolClient
+from hcp_pipelines.markets.pace import Pace
 
 LMP_FIELDS = ("SCEDTimestamp", "repeatHourFlag", "settlementPoint", "LMP")
 SPP_FIELDS = (
@@ -301,7 +303,8 @@ async def test_overload_is_retried_and_a_refusal_is_not():
         {"price": "1", "time": "2025-01-01T00:00:00Z"},
     ]
     service = Service({"/products/BTC-USD/ticker": lambda _: replies[len(service.asked) - 1]})
-    assert (await CoinbaseClient(service.http()).ticker()).value == 1.0
+    http = service.http(pace=Pace(ManualClock(utc("2025-01-01T00:00"))))
+    assert (await CoinbaseClient(http).ticker()).value == 1.0
     refusing = Service({"/products/BTC-USD/ticker": httpx.Response(403, text="no")})
     with pytest.raises(MarketError, match="403"):
         await CoinbaseClient(refusing.http()).ticker()

@@ -17,10 +17,13 @@ from hcp_pipelines.domain.ticks import Tick
 from hcp_pipelines.markets import binance, bitstamp, coinbase, ercot, gemini, kraken, mempool, open_meteo
 from hcp_pipelines.markets.candles import Candle
 from hcp_pipelines.markets.http import MarketHttp
+from hcp_pipelines.markets.pace import Limit, Pace
 from hcp_pipelines.orchestration.history import tables
 from hcp_pipelines.orchestration.history.tables import START, HistoryTable
+from hcp_pipelines.runtime.process import read_clock
 from hcp_pipelines.settings import Settings
 
+PATIENCE_S = 180.0  # real: nobody waits for the past, and a minute's limit is over by then
 Window = tuple[datetime, datetime]
 T = TypeVar("T")
 SIGNALS_SQL = """
@@ -39,10 +42,16 @@ class Exchange(Protocol):
         ...
 
 
-class _Venue(Protocol):
-    """The module of an exchange."""
+class _Source(Protocol):
+    """The module of a service."""
 
     REAL_BASE_URL: str
+    LIMIT: Limit
+
+
+class _Venue(_Source, Protocol):
+    """The module of an exchange."""
+
     CANDLE_S: int
 
 
@@ -50,25 +59,25 @@ def rt_settlement_point_prices(
     settings: Settings, points: Sequence[str], window: Window, now: datetime
 ) -> pl.DataFrame:
     """15-minute real-time settlement point prices, USD/MWh: one row an interval and point."""
-    ticks = _ask(settings, ercot.REAL_BASE_URL, lambda http: ercot.ErcotClient(http).rt_spp(points, *window))
+    ticks = _ask(settings, ercot, lambda http: ercot.ErcotClient(http).rt_spp(points, *window))
     return over(tables.RT_SPP, _prices(tables.RT_SPP, ticks), now)
 
 
 def da_settlement_point_prices(settings: Settings, points: Sequence[str], window: Window) -> pl.DataFrame:
     """Hourly day-ahead settlement point prices, USD/MWh: one row an hour and point, from the day before on."""
-    ticks = _ask(settings, ercot.REAL_BASE_URL, lambda http: ercot.ErcotClient(http).da_spp(points, *window))
+    ticks = _ask(settings, ercot, lambda http: ercot.ErcotClient(http).da_spp(points, *window))
     return _prices(tables.DA_SPP, ticks)
 
 
 def da_capacity_prices(settings: Settings, window: Window) -> pl.DataFrame:
     """Day-ahead clearing prices of capacity, USD for a MW and hour: one row an hour and product, from the day before on."""
-    rows = _ask(settings, ercot.REAL_BASE_URL, lambda http: ercot.ErcotClient(http).da_capacity(*window))
+    rows = _ask(settings, ercot, lambda http: ercot.ErcotClient(http).da_capacity(*window))
     return _frame(tables.DA_CAPACITY, ((*row, ercot.SOURCE) for row in rows))
 
 
 def zone_load(settings: Settings, window: Window, now: datetime) -> pl.DataFrame:
     """Actual load, MW: one row an hour and weather zone, and one of the system (`total`)."""
-    rows = _ask(settings, ercot.REAL_BASE_URL, lambda http: ercot.ErcotClient(http).zone_load(*window))
+    rows = _ask(settings, ercot, lambda http: ercot.ErcotClient(http).zone_load(*window))
     return over(tables.ZONE_LOAD, _frame(tables.ZONE_LOAD, ((*row, ercot.SOURCE) for row in rows)), now)
 
 
@@ -79,7 +88,7 @@ def temperatures(settings: Settings, window: Window, now: datetime) -> pl.DataFr
         client = open_meteo.OpenMeteoClient(http)
         return [row for place in open_meteo.PLACES for row in await client.temperatures(place, *window)]
 
-    rows = _ask(settings, open_meteo.REAL_BASE_URL, every_place)
+    rows = _ask(settings, open_meteo, every_place)
     return over(tables.TEMPERATURE, _frame(tables.TEMPERATURE, ((*row, "open-meteo") for row in rows)), now)
 
 
@@ -110,7 +119,7 @@ def gemini_candles(settings: Settings, window: Window, now: datetime) -> pl.Data
 
 def blocks(settings: Settings, window: Window) -> pl.DataFrame:
     """Blocks of the bitcoin chain by their own stamp: one row a block."""
-    rows = _ask(settings, mempool.REAL_BASE_URL, lambda http: mempool.MempoolClient(http).blocks(*window))
+    rows = _ask(settings, mempool, lambda http: mempool.MempoolClient(http).blocks(*window))
     return _frame(tables.BLOCKS, ((*row, mempool.SOURCE) for row in rows))
 
 
@@ -159,13 +168,16 @@ def _candles(
             f"{table.source} keeps {table.keeps.days} days, and it is {now:%Y-%m-%d}: {window[0]:%Y-%m-%d} can't be asked for "
             f"any more. What is in {table.name} stays; ask from {now - table.keeps + timedelta(days=1):%Y-%m-%d} on."
         )
-    rows = _ask(settings, venue.REAL_BASE_URL, lambda http: client(http).candles(*window))
+    rows = _ask(settings, venue, lambda http: client(http).candles(*window))
     return over(table, _frame(table, ((row.start_at, venue.CANDLE_S, *row[1:], table.source) for row in rows)), now)
 
 
-def _ask(settings: Settings, real: str, ask: Callable[[MarketHttp], Awaitable[T]]) -> T:
+def _ask(settings: Settings, source: _Source, ask: Callable[[MarketHttp], Awaitable[T]]) -> T:
+    """What a client of a source answers, asked at the source's pace by the platform's clock."""
+
     async def asked() -> T:
-        http = MarketHttp(market_base_url(settings, real))
+        pace = Pace(read_clock(settings), source.LIMIT)
+        http = MarketHttp(market_base_url(settings, source.REAL_BASE_URL), pace=pace, patience_s=PATIENCE_S)
         try:
             return await ask(http)
         finally:
