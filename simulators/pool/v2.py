@@ -9,14 +9,23 @@ from simulators.pool.config import HIGHEST_DIFFICULTY
 from simulators.pool.jobs import Job
 from simulators.pool.office import Office
 from simulators.pool.shares import VERSION_MASK, Shares, Submission, Verdict
-from simulators.pool.vardiff import Vardiff
-from simulators.pool.work import EXTRANONCE2_BYTES, HASHES_PER_DIFFICULTY, difficulty_of_target, merkle_root, target_of
+from simulators.pool.work import (
+    EXTRANONCE2_BYTES,
+    HASHES_PER_DIFFICULTY,
+    Template,
+    difficulty_of_target,
+    merkle_root,
+    target_of,
+)
 
 MINING: Final = 0  # the protocol that is spoken here
 VERSION: Final = 2
 REQUIRES_WORK_SELECTION: Final = 0b010
 _KNOWN_FLAGS: Final = 0b111
 MOST_CHANNELS: Final = 64
+MOST_OPENED: Final = 0xFFFF  # channels of one connection, one after the other
+FREE_BYTES: Final = 6  # of the extranonce, that a proxy chooses
+GROUP: Final = 0  # no channel has this number
 
 
 class HangUpError(Exception):
@@ -27,27 +36,50 @@ class HangUpError(Exception):
         self.last = list(last)
 
 
-class Channel:
-    """A standard channel: one worker."""
+class WholeSum:
+    """Credited difficulty as it goes over the wire, in whole numbers: what is left over is told with the next share."""
 
-    def __init__(self, office: Office, number: int, user: str, extranonce: bytes, vardiff: Vardiff) -> None:
+    def __init__(self) -> None:
+        self._left = 0.0
+
+    def add(self, difficulty: float) -> int:
+        """What to tell of now.
+
+        >>> told = WholeSum()
+        >>> [told.add(0.375) for _ in range(8)], told.add(1e6)
+        ([0, 0, 1, 0, 0, 1, 0, 1], 1000000)
+        """
+        self._left += difficulty
+        whole = int(self._left)
+        self._left -= whole
+        return whole
+
+
+class Channel:
+    """A standard channel: one worker, whose extranonce the pool has chosen whole."""
+
+    def __init__(self, office: Office, number: int, user: str, extranonce: bytes) -> None:
         self.number = number
         self.user = user
         self.extranonce = extranonce
-        self.vardiff = vardiff
+        self.vardiff = office.vardiff()
         self._office = office
         self._shares = Shares(office.jobs)
-        self._unsaid = 0.0  # of the credited difficulty: a sum on the wire is a whole number
+        self._credited = WholeSum()
+
+    def opened(self, request: int) -> Any:
+        """What is said of it when it is opened."""
+        target = target_of(self.vardiff.difficulty)
+        return m.OpenStandardMiningChannelSuccess(request, self.number, target, self.extranonce, GROUP)
 
     def work(self, job: Job, *, is_first: bool = False) -> list[Any]:
         """A job: for a new block where it is one, or the channel's first."""
         template = job.template
         number = self._shares.give(job, self.vardiff.difficulty, VERSION_MASK)
-        root = merkle_root(template, self.extranonce)
         if not (is_first or job.is_clean):
-            return [m.NewMiningJob(self.number, number, template.time_s, template.version, root)]
+            return [self._job(number, template, template.time_s)]
         return [
-            m.NewMiningJob(self.number, number, None, template.version, root),
+            self._job(number, template, None),
             m.SetNewPrevHash(self.number, number, template.previous_hash, template.time_s, template.bits),
         ]
 
@@ -56,18 +88,44 @@ class Channel:
         job = self._office.jobs.newest._replace(is_clean=False)
         return [m.SetTarget(self.number, target_of(self.vardiff.difficulty)), *self.work(job)]
 
-    def submit(self, share: m.SubmitSharesStandard) -> list[Any]:
+    def submit(self, share: m.SubmitSharesStandard | m.SubmitSharesExtended) -> list[Any]:
         """Judge a share."""
-        ruling = self._shares.rule(Submission(share.job, self.extranonce, share.time_s, share.nonce, share.version))
+        extranonce = self._extranonce_of(share)
+        if extranonce is None:
+            return [m.SubmitSharesError(self.number, share.sequence, "invalid-share-type")]
+        ruling = self._shares.rule(Submission(share.job, extranonce, share.time_s, share.nonce, share.version))
         self._office.outside.book(self.user, ruling)
         if ruling.verdict is not Verdict.VALID:
             return [m.SubmitSharesError(self.number, share.sequence, ruling.verdict.value)]
         self.vardiff.count()
-        self._unsaid += ruling.difficulty
-        whole = int(self._unsaid)
-        self._unsaid -= whole
+        whole = self._credited.add(ruling.difficulty)
         said: list[Any] = [m.SubmitSharesSuccess(self.number, share.sequence, 1, whole)]
         return said + (self.retarget() if self.vardiff.moved(self._office.clock.real_s()) else [])
+
+    def _job(self, number: int, template: Template, time_s: int | None) -> Any:
+        return m.NewMiningJob(self.number, number, time_s, template.version, merkle_root(template, self.extranonce))
+
+    def _extranonce_of(self, share: m.SubmitSharesStandard | m.SubmitSharesExtended) -> bytes | None:
+        """The extranonce that a share was found with; None where a share of this kind has no business here."""
+        return self.extranonce if isinstance(share, m.SubmitSharesStandard) else None
+
+
+class ExtendedChannel(Channel):
+    """A proxy's: the rest of the extranonce, behind the channel's own, is the proxy's to choose."""
+
+    def opened(self, request: int) -> Any:
+        """What is said of it when it is opened."""
+        target = target_of(self.vardiff.difficulty)
+        return m.OpenExtendedMiningChannelSuccess(request, self.number, target, FREE_BYTES, self.extranonce, GROUP)
+
+    def _job(self, number: int, template: Template, time_s: int | None) -> Any:
+        coinbase = template.coinbase_head, template.coinbase_tail
+        return m.NewExtendedMiningJob(self.number, number, time_s, template.version, True, template.branches, *coinbase)
+
+    def _extranonce_of(self, share: m.SubmitSharesStandard | m.SubmitSharesExtended) -> bytes | None:
+        if isinstance(share, m.SubmitSharesStandard) or len(share.extranonce) != FREE_BYTES:
+            return None
+        return self.extranonce + share.extranonce
 
 
 class Session:
@@ -81,12 +139,11 @@ class Session:
         self._opened = 0
         self._handlers: dict[type[Any], Callable[[Any], list[Any]]] = {
             m.OpenStandardMiningChannel: self._open,
-            m.OpenExtendedMiningChannel: lambda said: [
-                m.OpenMiningChannelError(said.request, "extended-not-supported")
-            ],
+            m.OpenExtendedMiningChannel: self._open,
             m.UpdateChannel: self._update,
             m.CloseChannel: self._close,
             m.SubmitSharesStandard: self._submit,
+            m.SubmitSharesExtended: self._submit,
         }
 
     @property
@@ -128,22 +185,28 @@ class Session:
         self._is_set_up = True
         return [m.SetupConnectionSuccess(VERSION, 0)]
 
-    def _open(self, asked: m.OpenStandardMiningChannel) -> list[Any]:
+    def _open(self, asked: m.OpenStandardMiningChannel | m.OpenExtendedMiningChannel) -> list[Any]:
         if self._office.refusal(asked.user):
             return [m.OpenMiningChannelError(asked.request, "unknown-user")]
         if problem := _problem(asked.nominal_hashes_per_s, asked.max_target):
             return [m.OpenMiningChannelError(asked.request, problem)]
-        if len(self._channels) >= MOST_CHANNELS:
+        if len(self._channels) >= MOST_CHANNELS or self._opened >= MOST_OPENED:
             return [m.OpenMiningChannelError(asked.request, "too-many-channels")]
-        self._opened += 1
-        number = self._opened
-        extranonce = self._extranonce1 + number.to_bytes(EXTRANONCE2_BYTES, "big")
-        vardiff = self._office.vardiff()
-        channel = self._channels[number] = Channel(self._office, number, asked.user, extranonce, vardiff)
+        if isinstance(asked, m.OpenExtendedMiningChannel) and asked.min_extranonce_bytes > FREE_BYTES:
+            return [m.OpenMiningChannelError(asked.request, "min-extranonce-size-too-large")]
+        channel = self._made(asked)
+        self._channels[channel.number] = channel
         self._take_claim(channel, asked.nominal_hashes_per_s, asked.max_target)
-        target = target_of(vardiff.difficulty)
-        success = m.OpenStandardMiningChannelSuccess(asked.request, number, target, extranonce, 0)
-        return [success, *channel.work(self._office.jobs.newest, is_first=True)]
+        return [channel.opened(asked.request), *channel.work(self._office.jobs.newest, is_first=True)]
+
+    def _made(self, asked: m.OpenStandardMiningChannel | m.OpenExtendedMiningChannel) -> Channel:
+        """A channel with an extranonce of its own: a proxy's begins with its number, a miner's ends with it; they never meet."""
+        self._opened += 1
+        if isinstance(asked, m.OpenExtendedMiningChannel):
+            own = self._opened.to_bytes(EXTRANONCE2_BYTES - FREE_BYTES, "big")
+            return ExtendedChannel(self._office, self._opened, asked.user, self._extranonce1 + own)
+        own = self._opened.to_bytes(EXTRANONCE2_BYTES, "big")
+        return Channel(self._office, self._opened, asked.user, self._extranonce1 + own)
 
     def _update(self, asked: m.UpdateChannel) -> list[Any]:
         channel = self._channels.get(asked.channel)
@@ -166,7 +229,7 @@ class Session:
         self._channels.pop(asked.channel, None)
         return []
 
-    def _submit(self, share: m.SubmitSharesStandard) -> list[Any]:
+    def _submit(self, share: m.SubmitSharesStandard | m.SubmitSharesExtended) -> list[Any]:
         channel = self._channels.get(share.channel)
         if channel is None:
             return [m.SubmitSharesError(share.channel, share.sequence, "invalid-channel-id")]

@@ -1,4 +1,4 @@
-"""Stratum V2's messages of mining with standard channels: their fields on the wire, little-endian. Pure.
+"""Stratum V2's messages of mining: their fields on the wire, little-endian. Pure.
 
 Source: Stratum V2 specification, 03 Protocol Overview (data types, framing), 05 Mining Protocol, 08 Message Types.
 """
@@ -157,7 +157,7 @@ class SubmitSharesError(NamedTuple):
 
 
 class OpenExtendedMiningChannel(NamedTuple):
-    """A proxy wants to work with coinbases of its own; refused here."""
+    """A proxy wants to work: it makes the extranonce, and so the coinbase and the merkle root, itself."""
 
     request: int
     user: str
@@ -166,7 +166,43 @@ class OpenExtendedMiningChannel(NamedTuple):
     min_extranonce_bytes: int
 
 
-_PLAIN: Final = {"u8": "<B", "u16": "<H", "u32": "<I", "u64": "<Q", "f32": "<f"}
+class OpenExtendedMiningChannelSuccess(NamedTuple):
+    """It may."""
+
+    request: int
+    channel: int
+    target: int
+    extranonce_bytes: int
+    extranonce_prefix: bytes
+    group: int
+
+
+class NewExtendedMiningJob(NamedTuple):
+    """A job for a proxy; without a time it is for the block that the next SetNewPrevHash tells of."""
+
+    channel: int
+    job: int
+    min_time_s: int | None
+    version: int
+    is_version_rolling: bool
+    merkle_path: tuple[bytes, ...]
+    coinbase_prefix: bytes
+    coinbase_suffix: bytes
+
+
+class SubmitSharesExtended(NamedTuple):
+    """A proxy's share."""
+
+    channel: int
+    sequence: int
+    job: int
+    nonce: int
+    time_s: int
+    version: int
+    extranonce: bytes
+
+
+_PLAIN: Final = {"u8": "<B", "u16": "<H", "u32": "<I", "u64": "<Q", "f32": "<f", "bool": "<?"}
 _FIELDS: Final[dict[type[Any], tuple[int, str]]] = {
     SetupConnection: (0x00, "u8 u16 u16 u32 str u16 str str str str"),
     SetupConnectionSuccess: (0x01, "u16 u32"),
@@ -175,13 +211,16 @@ _FIELDS: Final[dict[type[Any], tuple[int, str]]] = {
     OpenStandardMiningChannelSuccess: (0x11, "u32 u32 u256 b32 u32"),
     OpenMiningChannelError: (0x12, "u32 str"),
     OpenExtendedMiningChannel: (0x13, "u32 str f32 u256 u16"),
+    OpenExtendedMiningChannelSuccess: (0x14, "u32 u32 u256 u16 b32 u32"),
     NewMiningJob: (0x15, "u32 u32 option_u32 u32 hash"),
     UpdateChannel: (0x16, "u32 f32 u256"),
     UpdateChannelError: (0x17, "u32 str"),
     CloseChannel: (0x18, "u32 str"),
     SubmitSharesStandard: (0x1A, "u32 u32 u32 u32 u32 u32"),
+    SubmitSharesExtended: (0x1B, "u32 u32 u32 u32 u32 u32 b32"),
     SubmitSharesSuccess: (0x1C, "u32 u32 u32 u64"),
     SubmitSharesError: (0x1D, "u32 u32 str"),
+    NewExtendedMiningJob: (0x1F, "u32 u32 option_u32 u32 bool hashes b64k b64k"),
     SetNewPrevHash: (0x20, "u32 u32 hash u32 u32"),
     SetTarget: (0x21, "u32 u256"),
 }
@@ -233,8 +272,10 @@ def _write(kind: str, value: Any) -> bytes:
         return b"\0" if value is None else struct.pack("<BI", 1, value)
     if kind == "u256":
         return int(value).to_bytes(32, "little")
-    if kind == "hash":
-        return bytes(value)
+    if kind in ("hash", "hashes"):
+        return bytes(value) if kind == "hash" else bytes([len(value)]) + b"".join(value)
+    if kind == "b64k":
+        return struct.pack("<H", len(value)) + bytes(value)
     data = value.encode() if isinstance(value, str) else bytes(value)
     return bytes([len(data)]) + data
 

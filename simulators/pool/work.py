@@ -9,7 +9,7 @@ import struct
 from typing import Final, NamedTuple
 
 EXTRANONCE1_BYTES: Final = 4
-EXTRANONCE2_BYTES: Final = 4
+EXTRANONCE2_BYTES: Final = 8
 DIFFICULTY_1_TARGET: Final = 0xFFFF << 208
 HASHES_PER_DIFFICULTY: Final = 2.0**32
 VERSION: Final = 0x2000_0000
