@@ -28,6 +28,7 @@ AT = datetime(2025, 1, 1, 12, tzinfo=UTC)
 GUIDE = (PROJECT.parent / "docs" / "analyst-guide.md").read_text()
 QUESTIONS = dict(re.findall(r"^### (\d+\. .*?)\n.*?```sql\n(.*?)```", GUIDE, flags=re.DOTALL | re.MULTILINE))
 BUILD = """
+from assets.switches import switch_models
 from hcp_pipelines.definitions.analytics import defs
 from hcp_pipelines.orchestration import dbt_project
 import dagster as dg
@@ -45,7 +46,15 @@ for _ in range(2):  # what was run again is there twice, and known to be
     found = jobs.get_job("backtest_job").execute_in_process(run_config={"ops": {"raw_hcp__backtests": {"config": asked}}})
     [made] = found.asset_materializations_for_node("raw_hcp__backtests")
     assert "break_even" in made.metadata["results"].value and "plotly" in open(made.metadata["page"].value).read(100_000)
-assert jobs.get_job("marts_job").execute_in_process(run_config={"resources": evil}).success
+built = jobs.get_job("marts_job").execute_in_process(run_config={"resources": evil})
+deps = {
+    made.asset_key.path[-1]: made.metadata["dagster/column_lineage"].value.deps_by_column
+    for made in (event.step_materialization_data.materialization for event in built.get_asset_materialization_events())
+    if "dagster/column_lineage" in made.metadata
+}
+assert all(deps.get(key.path[-1]) for key in switch_models.keys), "where each column comes from"
+status = {(dep.asset_key.path[-1], dep.column_name) for dep in deps["fct_switches"]["status"]}
+assert status == {("core_hcp__switches", name) for name in ("acked_at", "expired_at", "settled_at")}, status
 day = {"config": {"day": "2025-01-01"}}
 names = ["report_daily_operations", "report_market", "report_fleet_health"]
 drawn = jobs.get_job("reports_job").execute_in_process(run_config={"ops": dict.fromkeys(names, day)})

@@ -26,25 +26,25 @@ with switched as (
 
 found as (
     select
-        'found/' || j.journal_id,
+        'found/' || j.journal_id as curtailment_id,
         j.facility_id,
         j.group_id,
         j.reason,
         j.reason_detail,
         j.actor,
-        null::bigint,
-        null::double,
+        null::bigint as tick_id,
+        null::double as decision_price_usd_per_mwh,
         j.from_state,
         j.to_state,
-        j.devices,
-        j.devices,
+        j.devices as devices_commanded,
+        j.devices as devices_settled,
         j.devices * (was.power_kw - became.power_kw) * f.pue / 1000 as mw,
-        j.devices * (was.power_kw - became.power_kw) * f.pue / 1000,
-        null::double,
-        j.recorded_at,
-        j.simulated_at,
-        null::bigint,
-        0.0
+        j.devices * (was.power_kw - became.power_kw) * f.pue / 1000 as mw_settled,
+        null::double as usd_per_hour,
+        j.recorded_at as commanded_at,
+        j.simulated_at as reduced_at,
+        null::bigint as command_to_ack_ms,
+        0.0 as time_to_meter_s
     from {{ ref('stg_hcp__switch_journal') }} as j
     inner join {{ ref('core_hcp__states') }} as was
         on j.facility_id = was.facility_id and j.generation = was.generation and j.group_id = was.group_id and j.from_state = was.state
@@ -56,6 +56,12 @@ found as (
             and j.to_state = became.state
     inner join {{ ref('dim_facilities') }} as f on j.facility_id = f.facility_id
     where j.event = 'observed' and was.power_kw > became.power_kw
+),
+
+reduced as (
+    select * from switched
+    union all
+    select * from found
 )
 
 select
@@ -69,8 +75,4 @@ select
         when reason = 'local_safety' then 'safety'
         else 'platform'
     end as cause
-from (
-    select * from switched
-    union all
-    select * from found
-)
+from reduced
