@@ -5,18 +5,25 @@ import hashlib
 import logging
 from typing import Final
 
+from simulators.addresses import is_loopback
 from simulators.clock import Clock
 from simulators.durability import TransitionLog
 from simulators.fleet import Fleet
+from simulators.gpus.serving import Listener
+from simulators.pool.api import PoolApi
+from simulators.pool.config import PoolConfig
+from simulators.pool.ledger import SiteLedger
 from simulators.pool.names import MinerNames
 from simulators.pool.noise import Authority
 from simulators.pool.office import Office
 from simulators.pool.port import Patience
+from simulators.pool.statistics import Statistics
 from simulators.pool.v1_server import V1Server
 from simulators.pool.v2_server import V2Server
 from simulators.settings import WorldConfig, WorldConfigError
 
 LOOK_S: Final = 0.2  # real: how late a new job may be
+LABEL: Final = "pool statistics"
 
 log = logging.getLogger("world.pool")
 
@@ -27,7 +34,7 @@ class PoolServer:
     def __init__(
         self,
         config: WorldConfig,
-        _fleet: Fleet,
+        fleet: Fleet,
         _transitions: TransitionLog,
         clock: Clock,
         patience: Patience | None = None,
@@ -36,12 +43,26 @@ class PoolServer:
         self.office = Office(config.protocols.pool, config.seed, clock, lambda name: names.find(name) is not None)
         self.v1 = V1Server(self.office, patience or Patience())
         self.v2 = V2Server(self.office, _authority(config), patience or Patience())
+        own = config.protocols.pool
+        folder = config.transition_log.with_name("pool")
+        self.ledgers = {
+            name: SiteLedger(site, config.seed, folder, own.keep_days) for name, site in fleet.sites.items()
+        }
+        for ledger in self.ledgers.values():
+            ledger.start()
+        statistics = Statistics(own, self.ledgers, self.office.outside, config.seed, clock)
+        self.api = PoolApi(own, statistics, clock, _token(own))
+        self._listener = Listener(self.api.app(), own.api_port, is_loopback, None, label=LABEL)
         self._upkeep: asyncio.Task[None] | None = None
 
     @property
     def urls(self) -> dict[str, str]:
         """Where the pool answers."""
-        return {"pool-v1": f"stratum+tcp://127.0.0.1:{self.v1.port.port}", "pool-v2": self.v2.url}
+        return {
+            "pool-v1": f"stratum+tcp://127.0.0.1:{self.v1.port.port}",
+            "pool-v2": self.v2.url,
+            "pool-api": f"http://127.0.0.1:{self._listener.port}",
+        }
 
     async def start(self) -> None:
         """Answer from now on.
@@ -51,6 +72,7 @@ class PoolServer:
         """
         await self.v1.port.start()
         await self.v2.port.start()
+        await self._listener.start()
         self._upkeep = asyncio.create_task(self._keep_up())
 
     async def stop(self) -> None:
@@ -58,7 +80,7 @@ class PoolServer:
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.gather(self._upkeep, return_exceptions=True)
-        await asyncio.gather(self.v1.port.stop(), self.v2.port.stop())
+        await asyncio.gather(self.v1.port.stop(), self.v2.port.stop(), self._listener.stop())
 
     def renew(self) -> None:
         """A new job for all where one is due, and other difficulties where shares come too often or too seldom."""
@@ -88,3 +110,22 @@ def _authority(config: WorldConfig) -> Authority:
     except (OSError, UnicodeDecodeError, ValueError) as error:
         message = f"pool: authority_key_file {path} holds no secp256k1 secret ({error}); write 64 hex digits into it"
         raise WorldConfigError(message) from error
+
+
+def _token(config: PoolConfig) -> str:
+    """What the statistics ask for; empty where they are open.
+
+    Raises:
+        WorldConfigError: the file can't be read or is empty.
+    """
+    if config.token_file is None:
+        return ""
+    try:
+        token = config.token_file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"pool: token_file {config.token_file} can't be read ({error}); write a token into it"
+        raise WorldConfigError(message) from error
+    if not token:
+        message = f"pool: token_file {config.token_file} is empty; write a token into it"
+        raise WorldConfigError(message)
+    return token

@@ -97,8 +97,8 @@ def meets(header_hash: bytes, target: int) -> bool:
 def bits_of(difficulty: float) -> int:
     """The compact form of a difficulty's target.
 
-    >>> hex(bits_of(1.0)), hex(bits_of(109.78e12))
-    ('0x1d00ffff', '0x17028281')
+    >>> hex(bits_of(1.0)), hex(bits_of(16307.420938523983))
+    ('0x1d00ffff', '0x1b0404cb')
     """
     target = target_of(difficulty)
     size = (target.bit_length() + 7) // 8

@@ -1,0 +1,200 @@
+"""The pool's figures as documents, in the shape of Braiins Pool's public API. HTTP is in `api`.
+
+Source: Braiins Academy, Pool Monitoring (paths, members, units: Gh/s, BTC as text, Unix seconds; `shares_…` are sums of
+difficulty). `valid_`, `stale_`, `rejected_shares` (counts), `pool_fee`, pages and `workers_daily` are ours, as other pools have
+them.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from simulators.clock import Clock
+from simulators.pool.config import PoolConfig
+from simulators.pool.ledger import DAY_S, DIFFICULTY, REJECTED, STALE, VALID, Figures, SiteLedger
+from simulators.pool.names import worker_name
+from simulators.pool.outside import OutsideWorkers, Worker
+from simulators.pool.payouts import Payouts
+from simulators.pool.work import HASHES_PER_DIFFICULTY
+
+UNIT: Final = "Gh/s"
+SPANS: Final = {"5m": 300, "60m": 3600, "24h": 86_400}
+OFF_AFTER_S: Final = 900.0  # without a share
+LOW_SHARE: Final = 0.5  # of its own day's mean
+SHOWN_BLOCKS: Final = 15
+
+Document = dict[str, Any]
+
+
+class Statistics:
+    """Reads ledgers; changes nothing."""
+
+    def __init__(
+        self, config: PoolConfig, ledgers: dict[str, SiteLedger], outside: OutsideWorkers, seed: int, clock: Clock
+    ) -> None:
+        self._config = config
+        self._ledgers = ledgers
+        self._outside = outside
+        self._payouts = Payouts(config, seed)
+        self._clock = clock
+
+    @property
+    def workers_total(self) -> int:
+        """All workers that the account has."""
+        return sum(len(one.slots) for one in self._ledgers.values()) + len(self._outside.workers)
+
+    def pool(self) -> Document:
+        """The pool itself: luck, fee, its newest blocks."""
+        now_s = self._clock.now_s()
+        found = self._payouts.found(now_s, SHOWN_BLOCKS)
+        rates = self._rates()
+        return {
+            **{f"luck_b{number}": f"{luck:.4f}" for number, luck in found.luck.items()},
+            "hash_rate_unit": UNIT,
+            **{f"pool_{span}_hash_rate": _gh(rate) for span, rate in rates.items()},
+            "pool_active_workers": self.workers_total,
+            "pool_fee": f"{self._config.fee_fraction:.4f}",
+            "payout": "FPPS",
+            "fpps_rate": f"{self._payouts.satoshi_per_difficulty(now_s) / 1e8:.18f}",
+            "update_ts": int(now_s),
+            "blocks": {
+                str(block.height): {
+                    "date_found": int(block.timestamp_s),
+                    "state": "confirmed",
+                    "value": f"{(block.subsidy_sat + block.fees_sat) / 1e8:.8f}",
+                }
+                for block in found.blocks
+            },
+        }
+
+    def profile(self) -> Document:
+        """The account."""
+        today = int(self._clock.now_s() // DAY_S)
+        ledgers = list(self._ledgers.values())
+        return {
+            "hash_rate_unit": UNIT,
+            **{f"hash_rate_{span}": _gh(rate) for span, rate in self._rates().items()},
+            "ok_workers": self._working(),
+            "off_workers": self.workers_total - self._working(),
+            "today_reward": f"{self._payouts.earned_btc(ledgers, today):.8f}",
+        }
+
+    def rewards(self, days: range) -> Document:
+        """What each day has earned; the running one is not told yet."""
+        ledgers = list(self._ledgers.values())
+        told = []
+        for day in days:
+            earned = f"{self._payouts.earned_btc(ledgers, day):.8f}"
+            told.append(
+                {
+                    "date": day * DAY_S,
+                    "total_reward": earned,
+                    "mining_reward": earned,
+                    "calculation_date": (day + 1) * DAY_S,
+                }
+            )
+        return {"daily_rewards": told}
+
+    def hash_rate_daily(self, days: range) -> list[Document]:
+        """Mean hashrate of each day."""
+        told = []
+        for day in days:
+            shares = (
+                sum(int(one.day(day, 0, len(one.slots))[VALID].sum()) for one in self._ledgers.values()) * DIFFICULTY
+            )
+            rate = shares * HASHES_PER_DIFFICULTY / DAY_S
+            told.append(
+                {"date": day * DAY_S, "hash_rate_unit": UNIT, "hash_rate_24h": _gh(rate), "total_shares": int(shares)}
+            )
+        return told
+
+    def workers(self, first: int, end: int) -> Document:
+        """A page of workers as they stand: simulated miners by site and slot, then those that really hash."""
+        found = {}
+        for name, ledger, low, high in self._parts(first, end):
+            figures = ledger.figures(low, high)
+            for number, slot in enumerate(ledger.slots[low:high].tolist()):
+                found[worker_name(self._config.account, name, slot)] = _miner(figures, number, ledger.at_s)
+        return found | {one.name: self._outsider(one) for one in self._outsiders(first, end)}
+
+    def workers_daily(self, day: int, first: int, end: int) -> Document:
+        """A page of simulated miners: what each was credited on a UTC day."""
+        found = {}
+        for name, ledger, low, high in self._parts(first, end):
+            counts = ledger.day(day, low, high)
+            for number, slot in enumerate(ledger.slots[low:high].tolist()):
+                valid = int(counts[VALID, number])
+                found[worker_name(self._config.account, name, slot)] = {
+                    "hash_rate_unit": UNIT,
+                    "hash_rate_24h": _gh(valid * DIFFICULTY * HASHES_PER_DIFFICULTY / DAY_S),
+                    "total_shares": int(valid * DIFFICULTY),
+                    "valid_shares": valid,
+                    "stale_shares": int(counts[STALE, number]),
+                    "rejected_shares": int(counts[REJECTED, number]),
+                }
+        return found
+
+    def counted_until_s(self) -> float:
+        """Until when all shares of all sites are counted."""
+        return min((one.at_s for one in self._ledgers.values()), default=self._clock.now_s())
+
+    def _parts(self, first: int, end: int) -> Iterator[tuple[str, SiteLedger, int, int]]:
+        """Which of each site's miners a page has."""
+        for name, ledger in self._ledgers.items():
+            low, high = max(first, 0), min(end, len(ledger.slots))
+            if low < high:
+                yield name, ledger, low, high
+            first, end = first - len(ledger.slots), end - len(ledger.slots)
+
+    def _outsiders(self, first: int, end: int) -> list[Worker]:
+        before = sum(len(one.slots) for one in self._ledgers.values())
+        known = dict(self._outside.workers)
+        return [known[name] for name in sorted(known)[max(first - before, 0) : max(end - before, 0)]]
+
+    def _outsider(self, worker: Worker) -> Document:
+        now_s = self._clock.real_s()
+        last_s = worker.last_share_s
+        return {
+            "state": "ok" if last_s is not None and now_s - last_s < OFF_AFTER_S else "off",
+            "last_share": int(last_s or 0),
+            "hash_rate_unit": UNIT,
+            **{f"hash_rate_{span}": _gh(worker.hashes_per_s(seconds, now_s)) for span, seconds in SPANS.items()},
+            "valid_shares": worker.valid,
+            "stale_shares": worker.stale,
+            "rejected_shares": worker.rejected,
+        }
+
+    def _rates(self) -> dict[str, float]:
+        totals = [one.total_hashes_per_s() for one in self._ledgers.values()]
+        now_s = self._clock.real_s()
+        outside = list(self._outside.workers.values())
+        return {
+            span: sum(one[span] for one in totals) + sum(one.hashes_per_s(seconds, now_s) for one in outside)
+            for span, seconds in SPANS.items()
+        }
+
+    def _working(self) -> int:
+        fleet = sum(int((one.at_s - one.last_share_s < OFF_AFTER_S).sum()) for one in self._ledgers.values())
+        now_s = self._clock.real_s()
+        last = [one.last_share_s for one in self._outside.workers.values() if one.last_share_s is not None]
+        return fleet + sum(now_s - one < OFF_AFTER_S for one in last)
+
+
+def _miner(figures: Figures, number: int, at_s: float) -> Document:
+    rates = {span: float(rate[number]) for span, rate in figures.hashes_per_s.items()}
+    last_s = float(figures.last_share_s[number])
+    is_low = rates["5m"] < LOW_SHARE * rates["24h"]
+    valid, stale, rejected = (int(figures.shares[kind, number]) for kind in (VALID, STALE, REJECTED))
+    return {
+        "state": "off" if at_s - last_s >= OFF_AFTER_S else "low" if is_low else "ok",
+        "last_share": int(last_s),
+        "hash_rate_unit": UNIT,
+        **{f"hash_rate_{span}": _gh(rate) for span, rate in rates.items()},
+        "shares_24h": int(valid * DIFFICULTY),
+        "valid_shares": valid,
+        "stale_shares": stale,
+        "rejected_shares": rejected,
+    }
+
+
+def _gh(hashes_per_s: float) -> float:
+    return round(hashes_per_s / 1e9, 3)
