@@ -1,6 +1,6 @@
 """ERCOT's public API in its real shape: columns, filters, paging, Central time, error form; and its three price reports.
 
-Selects columns and one page of rows; values come from `series`. No tokens and no rate limits yet (docs/world.md).
+Selects columns and one page of rows; values come from `series`. Tokens are in `ercot_login`, limits in `gate`.
 Source: ercot/api-specs@8bc5467 and the shape notes of docs/world.md.
 """
 
@@ -8,11 +8,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from typing import Literal
 
 import numpy as np
 
 from simulators.central import day_start_s, local_hour, local_seconds, stamp, to_utc_s
 from simulators.clock import iso
+from simulators.corrections import as_known
 from simulators.series import World
 from simulators.streams import BoolArray, FloatArray, IntArray
 
@@ -240,18 +242,29 @@ def date_window_s(query: Mapping[str, str], key: str, now_s: float, days_ahead: 
     return _window_s(day_start_s(low), day_start_s(high + timedelta(days=1)), key)
 
 
+def point_type(point: str) -> str:
+    """What kind of place a settlement point is: a hub, a load zone, a resource node."""
+    return _TYPES.get(point[:2], "RN")
+
+
 def _points(world: World, query: Mapping[str, str]) -> list[str]:
     wanted = query.get("settlementPoint")
     return [point for point in sorted(world.points) if wanted in (None, point)]
 
 
-def _cross(world: World, points: list[str], starts_s: IntArray, kind: str) -> tuple[IntArray, FloatArray, BoolArray]:
-    """Instants, values and sources of every (instant, point) pair, ordered by instant then point."""
+def _cross(
+    world: World, points: list[str], starts_s: IntArray, kind: Literal["lmp", "spp", "da"], now_s: float
+) -> tuple[IntArray, FloatArray, BoolArray]:
+    """Instants, values as they are known and sources of every (instant, point) pair, ordered by instant then point."""
     get = {"lmp": world.lmp, "spp": world.spp, "da": world.day_ahead}[kind]
     parts = [get(point, starts_s) for point in points]
     if not parts:
         return np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=np.bool_)
-    values = np.stack([part.values for part in parts], axis=1).ravel()
+    known = [part.values for part in parts]
+    if kind != "lmp":
+        told = (world.script, world.config.seed, kind)
+        known = [as_known(*told, p, starts_s, v, now_s) for p, v in zip(points, known, strict=True)]
+    values = np.stack(known, axis=1).ravel()
     recorded = np.stack([part.is_recorded for part in parts], axis=1).ravel()
     return np.repeat(starts_s, len(points)), values, recorded
 
@@ -284,7 +297,7 @@ def _lmp_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows:
     stamps_s = starts_s + sced_delays_s(starts_s)
     starts_s, stamps_s = starts_s[stamps_s <= now_s], stamps_s[stamps_s <= now_s]
     points = _points(world, query)
-    _, values, recorded = _cross(world, points, starts_s, "lmp")
+    _, values, recorded = _cross(world, points, starts_s, "lmp", now_s)
     at_s, names = np.repeat(stamps_s, len(points)), np.tile(np.array(points, dtype=np.str_), len(starts_s))
     repeated = repeated_hours(at_s)
     keys = {key: local_seconds(at_s), "repeatHourFlag": repeated, "settlementPoint": names, "LMP": values}
@@ -299,9 +312,9 @@ def _spp_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows:
     first_s, end_s = date_window_s(query, "deliveryDate", now_s, 0)
     starts_s = np.arange(first_s, min(end_s, int(now_s) - 899), 900, dtype=np.int64)
     points = _points(world, query)
-    at_s, values, recorded = _cross(world, points, starts_s, "spp")
+    at_s, values, recorded = _cross(world, points, starts_s, "spp", now_s)
     names = np.tile(np.array(points, dtype=np.str_), len(starts_s))
-    types = np.tile(np.array([_TYPES.get(point[:2], "RN") for point in points], dtype=np.str_), len(starts_s))
+    types = np.tile(np.array([point_type(point) for point in points], dtype=np.str_), len(starts_s))
     repeated, local_s = repeated_hours(at_s), local_seconds(at_s)
     hours, quarters = local_s % 86_400 // 3600 + 1, local_s % 3600 // 900 + 1
     keys = {
@@ -338,7 +351,7 @@ def hour_endings(utc_s: IntArray) -> "np.ndarray[tuple[int], np.dtype[np.str_]]"
 def _dam_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows:
     starts_s = day_ahead_hours(query, now_s)
     points = _points(world, query)
-    at_s, values, recorded = _cross(world, points, starts_s, "da")
+    at_s, values, recorded = _cross(world, points, starts_s, "da", now_s)
     names = np.tile(np.array(points, dtype=np.str_), len(starts_s))
     repeated = repeated_hours(at_s)
     endings = hour_endings(at_s)

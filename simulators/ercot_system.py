@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from simulators.central import stamp
+from simulators.corrections import as_known
 from simulators.ercot import (
     DATE,
     DST,
@@ -33,9 +34,14 @@ _ZONE_COLUMNS = dict(
 def _capacity_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows:
     starts_s = day_ahead_hours(query, now_s)
     parts = [world.capacity_price(product, starts_s) for product in RESERVES]
+    seed = world.config.seed
+    known = [
+        as_known(world.script, seed, "mcpc", product, starts_s, part.values, now_s)
+        for product, part in zip(RESERVES, parts, strict=True)
+    ]
     at_s = np.repeat(starts_s, len(RESERVES))
     products = np.tile(np.array([name.upper() for name in RESERVES], dtype=np.str_), len(starts_s))
-    values = np.stack([part.values for part in parts], axis=1).ravel()
+    values = np.stack(known, axis=1).ravel()
     recorded = np.stack([part.is_recorded for part in parts], axis=1).ravel()
     repeated, endings = repeated_hours(at_s), hour_endings(at_s)
     keys = {

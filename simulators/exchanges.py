@@ -7,11 +7,13 @@ REST API, market data endpoints; Gemini REST API, v1 Ticker.
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 from simulators.clock import iso
 from simulators.series import GENERATED, RECORDED, Quote, World
 
 Answer = tuple[object, str, int]
+Venue = Literal["coinbase", "kraken", "bitstamp", "binance", "gemini"]
 
 PAIRS = frozenset({"XBTUSD", "XXBTZUSD"})
 SYMBOL = "BTCUSDT"
@@ -19,8 +21,14 @@ GEMINI_SYMBOL = "btcusd"
 TRADE_EVERY_S = 5
 MAX_TRADES = 1000
 _OFF = 2e-4  # at most; recorded spot and perpetual prices are 0.045 % apart (standard deviation)
-_PERIOD_S = {"coinbase": math.inf, "kraken": 1700.0, "bitstamp": 2300.0, "binance": 1300.0, "gemini": 3100.0}
-_PHASE = {"coinbase": 0.0, "kraken": 1.0, "bitstamp": 4.0, "binance": 2.0, "gemini": 5.0}
+_PERIOD_S: Mapping[Venue, float] = {
+    "coinbase": math.inf,
+    "kraken": 1700.0,
+    "bitstamp": 2300.0,
+    "binance": 1300.0,
+    "gemini": 3100.0,
+}
+_PHASE: Mapping[Venue, float] = {"coinbase": 0.0, "kraken": 1.0, "bitstamp": 4.0, "binance": 2.0, "gemini": 5.0}
 
 
 def coinbase(world: World, now_s: float) -> tuple[dict[str, object], str]:
@@ -121,9 +129,18 @@ def gemini_ticker(world: World, symbol: str, now_s: float) -> Answer:
     return {**told, "volume": volume}, source, 200
 
 
-def _last_trade(world: World, venue: str, now_s: float) -> tuple[int, Quote]:
-    """The instant of a venue's last trade, Unix seconds, and its price."""
-    at_s = int(now_s) - int(now_s) % TRADE_EVERY_S
+def _last_trade(world: World, venue: Venue, now_s: float) -> tuple[int, Quote]:
+    """The instant of a venue's last trade, Unix seconds, and its price, with what the scenario has wrong there."""
+    traded_s, factor, is_stale = now_s, 1.0, False
+    for trouble, weight, since_s in world.script.troubles(venue, now_s):
+        factor *= 1.0 + (trouble.price_factor - 1.0) * weight
+        if trouble.stuck != "no":
+            traded_s, is_stale = min(traded_s, since_s), is_stale or trouble.stuck == "stale"
+    told_s, at_s = _trade_s(traded_s if is_stale else now_s), _trade_s(traded_s)
     price, source = world.btc_usd(at_s)
     off = 0.0 if source == RECORDED else _OFF * math.sin(at_s / _PERIOD_S[venue] + _PHASE[venue])
-    return at_s, Quote(round(price * (1 + off), 2), source)
+    return told_s, Quote(round(price * (1 + off) * factor, 2), source)
+
+
+def _trade_s(now_s: float) -> int:
+    return int(now_s) - int(now_s) % TRADE_EVERY_S

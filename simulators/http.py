@@ -1,4 +1,4 @@
-"""The market services over HTTP: routing, replies and their headers. Loopback only, GET only.
+"""The market services over HTTP: routing, replies and their headers. Loopback only; GET, but for ERCOT's log-in.
 
 Handlers are plain functions: Starlette runs them on threads, so that a long range never delays a device command.
 """
@@ -12,9 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from simulators import ercot, ercot_system, exchanges, history
+from simulators import ercot, ercot_corrections, ercot_system, exchanges, history
 from simulators.clock import Clock, epoch_s, iso
 from simulators.documents import block_document, offer_document
+from simulators.ercot_login import TOKEN_PATH, ErcotLogin
+from simulators.gate import Gate
 from simulators.series import GENERATED, RECORDED, World
 
 MAX_CANDLES = 300
@@ -47,12 +49,21 @@ class Services:
         self._world = world
         self._clock = clock
         self._health = health
+        self._login = ErcotLogin(world.config.markets.ercot_login, clock)
+        self._gate: Gate | None = None
 
-    def app(self) -> Starlette:
-        """The ASGI application."""
+    def app(self) -> Gate:
+        """The ASGI application, behind what stands before the services."""
+        config = self._world.config
+        limits = None if config.markets.limits == "scenario" else config.markets.limits
+        self._gate = Gate(self.routed(), self._world.script, config.seed, self._clock, limits)
+        return self._gate
+
+    def routed(self) -> Starlette:
+        """What is served, with nothing before it."""
         reports = [
             Route(f"/api/public-reports{report.path}", self._report(report), methods=["GET"])
-            for report in (*ercot.REPORTS, *ercot_system.REPORTS)
+            for report in (*ercot.REPORTS, *ercot_system.REPORTS, *ercot_corrections.REPORTS)
         ]
         paths: dict[str, Callable[[Request], Response]] = {
             "/products/BTC-USD/ticker": self.ticker,
@@ -73,16 +84,22 @@ class Services:
             "/api/v1/mining/reward-stats/{count}": self.reward_stats,
             "/api/v1/availability/gpus": self.gpu_availability,
             "/world/series": self.series,
+            "/world/services": self.services,
             "/world/time": self.time,
             "/healthz": self.healthz,
         }
-        return Starlette(routes=[*reports, *(Route(path, handler, methods=["GET"]) for path, handler in paths.items())])
+        plain = [Route(path, handler, methods=["GET"]) for path, handler in paths.items()]
+        return Starlette(routes=[*reports, *plain, Route(TOKEN_PATH, self._login.token, methods=["POST"])])
 
     def _report(self, report: ercot.Report) -> Callable[[Request], Response]:
         def handler(request: Request) -> Response:
+            if (refusal := self._login.refusal(request)) is not None:
+                return refusal
             now_s = self._clock.now_s()
+            troubles = self._world.script.troubles("ercot", now_s)
+            known_s = now_s - 60.0 * max((trouble.late_minutes for trouble, _, _ in troubles), default=0.0)
             try:
-                reply, generated = ercot.answer(self._world, report, _query(request), now_s)
+                reply, generated = ercot.answer(self._world, report, _query(request), known_s)
             except (ercot.BadRequestError, _BadQueryError, OverflowError) as error:
                 return self._json(ercot.bad_request(str(error), now_s), GENERATED, now_s, status=400)
             source = GENERATED if generated or self._world.recording is None else RECORDED
@@ -201,6 +218,11 @@ class Services:
         """Which series are recorded, from when to when, with how many gaps, and which are generated."""
         source = RECORDED if self._world.recording else GENERATED
         return self._json({"series": self._world.describe()}, source, self._clock.now_s())
+
+    def services(self, _request: Request) -> Response:
+        """How often each service was asked, beyond its limit, refused, and in which way its replies failed."""
+        counts = self._gate.counts() if self._gate else {}
+        return self._json({"services": counts}, GENERATED, self._clock.now_s())
 
     def time(self, _request: Request) -> Response:
         """The simulated instant, and what world this is."""

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from simulators.faults import FAULTS, GPU_FAULTS, XID, XID_OF
 from simulators.grid_calls import GridCall
+from simulators.service_plan import BitcoinShift, ServicePlan
 from simulators.settings import WorldConfigError
+from simulators.spans import Span, Strict
 
 FOLDER = Path(__file__).with_name("scenarios")
 WEEK_H = 168.0
@@ -36,27 +38,6 @@ EventName = Annotated[str, AfterValidator(_known_event)]
 FaultName = Annotated[str, AfterValidator(_known_fault)]
 Unit = Literal["device", "node", "pdu", "rack", "cooling_loop", "site"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Span(_Strict):
-    """A time within the script: it grows over `rise_h`, holds, and fades over `rise_h` until `until_h`."""
-
-    from_h: float = Field(ge=0.0)
-    until_h: float = Field(gt=0.0)
-    rise_h: float = Field(default=0.0, ge=0.0)
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.until_h - self.from_h < max(2.0 * self.rise_h, 1e-9):
-            message = (
-                f"from_h {self.from_h} to until_h {self.until_h} is too short to rise and fade over {self.rise_h} h"
-            )
-            raise ValueError(message)
-        return self
 
 
 class PriceShift(Span):
@@ -86,7 +67,7 @@ class FaultShift(Span):
     kinds: list[FaultName] = Field(default_factory=list)
 
 
-class ScriptedFault(_Strict):
+class ScriptedFault(Strict):
     """A fault at an hour of the script, for some minutes, on a share of the units of one site (by number) or of all.
 
     Attributes:
@@ -120,14 +101,14 @@ class ScriptedFault(_Strict):
         return self.xid if self.xid is not None else XID_OF.get(self.kind, 0)
 
 
-class RateChange(_Strict):
+class RateChange(Strict):
     """Another rate or duration of one hazard of `hazards`; what is absent stays."""
 
     per_day: float | None = Field(default=None, ge=0.0, le=10.0)
     median_h: float | None = Field(default=None, gt=0.0, le=480.0)
 
 
-class FaultPlan(_Strict):
+class FaultPlan(Strict):
     """Which random faults there are: none, or those of the table in `hazards` × `factor`."""
 
     profile: Literal["none", "typical"] = "none"
@@ -135,7 +116,7 @@ class FaultPlan(_Strict):
     rates: dict[str, RateChange] = Field(default_factory=dict)
 
 
-class Cut(_Strict):
+class Cut(Strict):
     """No message passes between a site (by number) and its gateway."""
 
     from_h: float = Field(ge=0.0)
@@ -150,7 +131,7 @@ class Cut(_Strict):
         return self
 
 
-class NetworkPlan(_Strict):
+class NetworkPlan(Strict):
     """Between a site and its gateway, one way, in real time; a lost message is sent again and comes late."""
 
     latency_ms: float = Field(default=0.0, ge=0.0, le=5000.0)
@@ -159,7 +140,7 @@ class NetworkPlan(_Strict):
     cuts: list[Cut] = Field(default_factory=list)
 
 
-class FrequencyDip(_Strict):
+class FrequencyDip(Strict):
     """The grid's frequency falls to `nadir_hz` within `fall_s`, stays for `hold_s`, and is back after `recover_s` more.
 
     Attributes:
@@ -174,7 +155,7 @@ class FrequencyDip(_Strict):
     recall_minutes: float | None = Field(default=None, ge=0.0, le=1440.0)
 
 
-class PumpFailure(_Strict):
+class PumpFailure(Strict):
     """A pump of a site's cooling plant (both by number) stands still for some minutes."""
 
     at_h: float = Field(ge=0.0)
@@ -183,7 +164,7 @@ class PumpFailure(_Strict):
     site: int | None = Field(default=None, ge=0)
 
 
-class Scenario(_Strict):
+class Scenario(Strict):
     """One scenario file.
 
     Attributes:
@@ -199,6 +180,7 @@ class Scenario(_Strict):
     prices: list[PriceShift] = Field(default_factory=list)
     weather: list[WeatherShift] = Field(default_factory=list)
     gpus: list[GpuShift] = Field(default_factory=list)
+    bitcoin: list[BitcoinShift] = Field(default_factory=list)
     pumps: list[PumpFailure] = Field(default_factory=list)
     faults: FaultPlan = Field(default_factory=FaultPlan)
     fault_shifts: list[FaultShift] = Field(default_factory=list)
@@ -206,6 +188,7 @@ class Scenario(_Strict):
     frequency: list[FrequencyDip] = Field(default_factory=list)
     grid: list[GridCall] = Field(default_factory=list)
     network: NetworkPlan = Field(default_factory=NetworkPlan)
+    services: ServicePlan = Field(default_factory=ServicePlan)
 
     @field_validator("begins")
     @classmethod
@@ -214,7 +197,8 @@ class Scenario(_Strict):
 
     @model_validator(mode="after")
     def _within_the_script(self) -> Self:
-        spans: list[Span | Cut] = [*self.prices, *self.weather, *self.gpus, *self.fault_shifts, *self.network.cuts]
+        shifts: list[Span] = [*self.prices, *self.weather, *self.gpus, *self.bitcoin, *self.fault_shifts]
+        spans: list[Span | Cut] = [*shifts, *self.services.troubles, *self.services.revisions, *self.network.cuts]
         events: list[ScriptedFault | FrequencyDip | GridCall] = [*self.events, *self.frequency, *self.grid]
         starts_h = [each.at_h for each in events]
         latest_h = max([*(span.until_h for span in spans), *starts_h], default=0.0)

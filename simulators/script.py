@@ -9,7 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from simulators.grid_calls import GridCall
-from simulators.scenarios import FrequencyDip, Scenario, ScriptedFault, Span
+from simulators.scenarios import FrequencyDip, Scenario, ScriptedFault
+from simulators.service_plan import Revision, ServiceName, Trouble
+from simulators.spans import Span
 from simulators.streams import FloatArray
 
 GENERATED_START_S = 1_735_689_600  # 2025-01-01T00:00Z
@@ -47,6 +49,30 @@ class Script:
             factor *= 1.0 + (shift.rate_factor - 1.0) * float(weight[0])
             sold_out = max(sold_out, shift.sold_out_fraction * float(weight[0]))
         return factor, sold_out
+
+    def bitcoin_factor(self, at_s: FloatArray) -> FloatArray:
+        """Factor on bitcoin's price at these instants."""
+        factor = np.ones(len(at_s))
+        for shift, weight in self._active(self.scenario.bitcoin, at_s):
+            factor *= 1.0 + (shift.factor - 1.0) * weight
+        return factor
+
+    def troubles(self, service: ServiceName, at_s: float) -> list[tuple[Trouble, float, float]]:
+        """What is wrong with a service at an instant: the trouble, how far it has risen (0–1), and since when."""
+        if not self.scenario.services.troubles:
+            return []
+        instant = np.array([at_s])
+        hour = float(self.hours(instant)[0])
+        return [
+            (trouble, float(weight[0]), round(at_s - (hour - trouble.from_h) * HOUR_S, 3))
+            for trouble, weight in self._active(self.scenario.services.troubles, instant)
+            if service in (trouble.services or [service]) and trouble.from_h <= hour < trouble.until_h
+        ]
+
+    def revisions(self, starts_s: FloatArray) -> Iterator[tuple[int, Revision, FloatArray]]:
+        """Corrections of prices: their number in the scenario, and how much of each holds for intervals that begin then."""
+        for number, (revision, weight) in enumerate(self._active(self.scenario.services.revisions, starts_s)):
+            yield number, revision, weight
 
     def fault_factor(self, kind: str, at_s: FloatArray) -> FloatArray:
         """Factor on the rate of one kind of fault at these instants."""

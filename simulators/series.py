@@ -214,11 +214,17 @@ class World:
         """The price through an hour, one value per 5 s; a recorded hour is bridged from open to close in its range."""
         candle = self.recording.candles.get(hour * HOUR_S) if self.recording else None
         if candle is None:
-            return self._price.path(hour) * self._continuation(hour), GENERATED
+            return self._price.path(hour) * self._continuation(hour) * self._shifts(hour), GENERATED
         bridge = self._price.bridge(hour)
         line = np.linspace(candle.open, candle.close, len(bridge))
         half_range = 0.5 * (candle.high - candle.low)
         return np.clip(line + bridge * half_range, candle.low, candle.high), RECORDED
+
+    def _shifts(self, hour: int) -> FloatArray | float:
+        """What the scenario makes of the generated price through an hour."""
+        if not self.script.scenario.bitcoin:
+            return 1.0
+        return self.script.bitcoin_factor(hour * HOUR_S + np.arange(0.0, HOUR_S + 1, FINE_STEP_S))
 
     def _continuation(self, hour: int) -> float:
         """Factor that joins the generated price to the end (or beginning) of the recorded one."""

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from simulators.gpus.config import GpuNodesConfig
+from simulators.market_config import MarketsConfig
 from simulators.openadr.config import OpenAdrConfig
 from simulators.pool.config import PoolConfig
 from simulators.power_plant.config import FeederConfig, PlantConfig, check_plant
@@ -151,6 +152,7 @@ class WorldConfig(_Strict):
     settlement_points: list[str] = Field(default_factory=lambda: ["HB_HOUSTON", "HB_NORTH", "HB_HUBAVG", "HB_WEST"])
     sites: list[SiteConfig] = Field(default_factory=list)
     protocols: ProtocolsConfig = Field(default_factory=ProtocolsConfig)
+    markets: MarketsConfig = Field(default_factory=MarketsConfig)
 
     @field_validator("start_at")
     @classmethod

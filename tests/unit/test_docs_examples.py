@@ -127,7 +127,7 @@ class _Well:
 def test_the_world_page_lists_the_paths_served(tmp_path):
     path = tmp_path / "world.yaml"
     path.write_text(example("world.md"))
-    app = Services(World.load(load_config(path)), ManualClock(1_735_689_600), _Well()).app()
+    app = Services(World.load(load_config(path)), ManualClock(1_735_689_600), _Well()).routed()
     served = {re.sub(r":int", "", route.path) for route in app.routes}
     table = page("world.md").split("## Served over HTTP")[1].split("The ERCOT reports in particular")[0]
     rows = [line for line in table.splitlines() if line.startswith("| `/")]

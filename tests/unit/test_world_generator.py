@@ -118,5 +118,5 @@ def test_gpu_rates_revert_to_their_mean():
 
 
 def test_an_unknown_scenario_is_refused_with_the_known_ones():
-    with pytest.raises(WorldConfigError, match=r"'doom' is unknown; there are calm, gpu-shortage, heat-wave"):
+    with pytest.raises(WorldConfigError, match=r"'doom' is unknown; there are bad-data, btc-crash, calm, exch"):
         scenario_named("doom")

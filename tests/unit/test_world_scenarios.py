@@ -41,7 +41,10 @@ from tests.support.world import (
     site_config,
 )  # fmt: skip
 
-NAMES = ("calm", "gpu-shortage", "heat-wave", "negative-night", "network-partition", "winter-storm")
+NAMES = (
+    "bad-data", "btc-crash", "calm", "exchange-disagreement", "gpu-shortage", "heat-wave", "negative-night", "network-partition",
+    "price-revision", "winter-storm",
+)  # fmt: skip
 DAY_S = 86_400
 
 
@@ -67,6 +70,7 @@ def test_in_a_calm_world_no_device_ever_fails_and_no_message_is_late():
     assert fleet.schedules["one"].is_empty
     assert fleet.network.is_ideal
     assert (calm.scenario.prices, calm.scenario.weather, calm.scenario.events) == ([], [], [])
+    assert (calm.scenario.bitcoin, calm.scenario.services.troubles, calm.scenario.services.revisions) == ([], [], [])
 
 
 @pytest.mark.parametrize(
