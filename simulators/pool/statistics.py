@@ -56,6 +56,7 @@ class Statistics:
             "payout": "FPPS",
             "fpps_rate": f"{self._payouts.satoshi_per_difficulty(now_s) / 1e8:.18f}",
             "update_ts": int(now_s),
+            "extensions": ["pages", "workers_daily"],
             "blocks": {
                 str(block.height): {
                     "date_found": int(block.timestamp_s),
