@@ -39,6 +39,10 @@ class Settings(BaseSettings):
         default=None, description="Recorded series for Dagster's back-tests.  Default: DIR of replay:DIR."
     )
     scenario: str = Field(default="calm", description="Scenario of the simulated world.")
+    openadr_file: Path | None = Field(
+        default=None,
+        description="Where the platform is enrolled for demand response (docs/openadr.md); nowhere if unset.",
+    )
     seed: int = Field(default=7, description="Seed of the simulated world.")
     clock_speed: float = Field(default=60.0, gt=0, le=3600, description="Simulated seconds per real second.")
     devices: int = Field(default=2000, ge=3, le=1_000_000, description="Devices of the demo fleet.")
@@ -125,7 +129,7 @@ class Settings(BaseSettings):
     )
     alert_heartbeat_s: float = Field(default=60, ge=1, description="Real seconds between two heartbeats.")
 
-    @field_validator("recorded_dir")
+    @field_validator("recorded_dir", "openadr_file")
     @classmethod
     def _from_where_hcp_is_called(cls, value: Path | None) -> Path | None:
         return value.resolve() if value else None

@@ -1,13 +1,15 @@
 """The feed daemon put together: which sources there are, how often each is asked, and what they share.
 
-It writes price_data and nothing else. Judging is in quality, writing in recorder, cadence in sources.
+It writes price_data, and what the grid says where that is listened to. Judging is in quality, writing in recorder, cadence in
+sources.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 import structlog
@@ -80,6 +82,7 @@ class Clients:
 async def run_feed(context: ProcessContext) -> None:
     """Run until `context.stop` is set."""
     refuse_real_world(context.settings)
+    listening = _to_the_grid(context)
     address = WorldAddress(context.settings.at("run", "world.json"))
     await wait_for_world(address, context.stop)
     async with AsyncExitStack() as stack:
@@ -92,25 +95,41 @@ async def run_feed(context: ProcessContext) -> None:
         clients = await stack.enter_async_context(open_clients(address, context.clock))
         sources = all_sources(clients, recorder, context.clock, lambda: catalogue.points)
         context.ready()
-        await _run_until_stopped(context, catalogue, recorder, sources)
+        await _run_until_stopped(context, catalogue, recorder, sources, listening)
 
 
 async def _run_until_stopped(
-    context: ProcessContext, catalogue: Catalogue, recorder: Recorder, sources: Sequence[Source]
+    context: ProcessContext,
+    catalogue: Catalogue,
+    recorder: Recorder,
+    sources: Sequence[Source],
+    listening: Coroutine[Any, Any, None] | None,
 ) -> None:
     async with asyncio.TaskGroup() as group:
         writer = group.create_task(endless(recorder.run()))
         keeper = group.create_task(endless(_keep_fresh(catalogue, recorder, context.clock)))
         for source in sources:
             group.create_task(supervise(source, context.stop, context.health))
+        listener = group.create_task(endless(listening)) if listening else None
         await context.stop.wait()
         keeper.cancel()
+        if listener is not None:
+            listener.cancel()
         try:
             async with asyncio.timeout(2.0):
                 await recorder.drained()
         except TimeoutError:
             context.log.warning("stopped_with_unrecorded_ticks")
         writer.cancel()
+
+
+def _to_the_grid(context: ProcessContext) -> Coroutine[Any, Any, None] | None:
+    """What listens to the grid where the platform is enrolled; its imports take 60 MB, so nobody else has them."""
+    if context.settings.openadr_file is None:
+        return None
+    from hcp_pipelines.feed.grid_signals import grid_signals
+
+    return grid_signals(context, context.settings.openadr_file).run()
 
 
 async def restored_memory(pool: Pool) -> Memory:

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import yaml
 
 from hcp_pipelines.domain.clock import Anchor
 from hcp_pipelines.domain.errors import ConfigError, StorageError
+from hcp_pipelines.feed.enrolment import WORLD, load_enrolment
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.facility_file import dump_facility
@@ -139,7 +141,7 @@ def _write_world(settings: Settings, inventories: list[FacilityInventory]) -> da
         "transition_log": str(settings.at("world", "transitions.jsonl")),
         "exogenous_log": str(settings.at("world", "exogenous.jsonl")),
         "settlement_points": points,
-        "protocols": world_protocols(inventories, _node_token(settings, inventories)),
+        "protocols": world_protocols(inventories, _node_token(settings, inventories)) | _grid_server(settings),
         "sites": [world_site(i) for i in inventories],
     }
     asked = ("world", "world.asked.yaml")
@@ -147,6 +149,13 @@ def _write_world(settings: Settings, inventories: list[FacilityInventory]) -> da
     begins_at = _ask_world(settings, settings.at(*asked))
     settings.at(*asked).replace(settings.at("world", "world.yaml"))
     return begins_at
+
+
+def _grid_server(settings: Settings) -> dict[str, Any]:
+    """The world's demand response server, if the platform is enrolled with that one; on a free port."""
+    if settings.openadr_file is None or load_enrolment(settings.openadr_file).vtn_url != WORLD:
+        return {}
+    return {"openadr": {"enabled": True, "port": 0}}
 
 
 def _write_gateway(

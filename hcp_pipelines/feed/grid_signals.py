@@ -1,0 +1,207 @@
+"""The feed's ear for the grid: registered with a demand response server, polled, registered again when it was lost.
+
+Off unless `HCP_OPENADR_FILE` names where the platform is enrolled. What an event sets going is the desk's (`grid_events`); what
+falls due of it is passed on twice a real second, whether or not the server is there.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import psycopg
+import structlog
+
+from hcp_pipelines.domain.errors import ConfigError, HcpError, MarketError
+from hcp_pipelines.feed import metrics
+from hcp_pipelines.feed.enrolment import WORLD, Enrolment, load_enrolment
+from hcp_pipelines.feed.grid_events import EventDesk
+from hcp_pipelines.markets.breaker import Breaker
+from hcp_pipelines.markets.openadr_events import Answer, GridEvent
+from hcp_pipelines.runtime.process import ProcessContext
+
+SOURCE = "openadr"
+DUE_EVERY_S = 0.5
+HEALTH_FAILURES = 5
+
+
+class Node(Protocol):
+    """An end node of either version."""
+
+    @property
+    def poll_s(self) -> float:
+        """Real seconds that the server wants between two polls."""
+        ...
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether to register anew."""
+        ...
+
+    async def register(self) -> None:
+        """Register, and hear what stands."""
+        ...
+
+    async def poll(self) -> None:
+        """Hear what is new."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
+@dataclass
+class GridSignals:
+    """The task that listens; `make` gives a new node, unregistered."""
+
+    context: ProcessContext
+    enrolment: Enrolment
+    desk: EventDesk
+    make: Callable[["GridSignals"], Node]
+    breaker: Breaker = field(default_factory=Breaker)
+
+    def __post_init__(self) -> None:
+        self._log = structlog.get_logger("feed").bind(source=SOURCE)
+        self._one_at_a_time = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Listen until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pass_due())
+            while True:
+                try:
+                    await self._listen()
+                except (MarketError, ConfigError) as error:
+                    await self._failed(error)
+                except Exception as error:  # noqa: BLE001 - a defect in here must not end the feed
+                    self._log.exception("source_defect")
+                    await self._failed(HcpError(repr(error)))
+
+    async def on_event(self, event: GridEvent) -> Answer:
+        """The desk's answer, as soon as there is one: while Postgres is away nobody can say yes or no."""
+        answer = await self._kept_answer(event)
+        metrics.GRID_EVENTS.labels("in" if answer.is_in else "out").inc()
+        self._log.info(
+            "event_answered",
+            event=event.event_id,
+            modification=event.modification,
+            programme=event.programme,
+            is_in=answer.is_in,
+            reason=answer.reason,
+        )
+        return answer
+
+    async def _kept_answer(self, event: GridEvent) -> Answer:
+        while True:
+            try:
+                async with self._one_at_a_time:
+                    return await asyncio.to_thread(self.desk.answer, event)
+            except (HcpError, psycopg.Error) as error:
+                await self._failed(error)
+
+    def meters(self) -> dict[str, Callable[[], Awaitable[float]]]:
+        """Watts at each enrolled facility's meter, by what the server calls it."""
+
+        def meter(facility_id: str) -> Callable[[], Awaitable[float]]:
+            async def read() -> float:
+                return await asyncio.to_thread(self.desk.meter_w, facility_id)
+
+            return read
+
+        return {self.enrolment.resource_of(facility): meter(facility) for facility in self.enrolment.facilities}
+
+    def vtn_url(self) -> str:
+        """Where the server is; the simulated one's is in the world's ready file.
+
+        Raises:
+            MarketError: the world isn't ready, or has none.
+        """
+        if self.enrolment.vtn_url != WORLD:
+            return self.enrolment.vtn_url
+        ready_file: Path = self.context.settings.at("run", "world.json")
+        try:
+            return str(json.loads(ready_file.read_text())["urls"][SOURCE])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise MarketError(f"{ready_file}: no demand response server ({error!r}); is the world up?") from error
+
+    async def _listen(self) -> None:
+        """One registration, from its beginning until it is lost."""
+        node = self.make(self)
+        try:
+            await node.register()
+            self._log.info("registered", poll_s=node.poll_s)
+            self._heard()
+            while True:
+                await asyncio.sleep(max(node.poll_s, self.enrolment.poll_s))
+                try:
+                    await node.poll()
+                    self._heard()
+                except MarketError as error:
+                    if node.is_lost:
+                        raise
+                    await self._failed(error)
+        finally:
+            metrics.GRID_SERVER_UP.set(0)
+            await node.close()
+
+    def _heard(self) -> None:
+        self.breaker.succeeded()
+        metrics.GRID_SERVER_UP.set(1)
+        metrics.POLLS.labels(SOURCE, "ok").inc()
+        self.context.health[SOURCE] = ""
+
+    async def _failed(self, error: HcpError | psycopg.Error) -> None:
+        wait_s = self.breaker.failed()
+        metrics.GRID_SERVER_UP.set(0)
+        metrics.POLLS.labels(SOURCE, "failed").inc()
+        if self.breaker.failures >= HEALTH_FAILURES:
+            self.context.health[SOURCE] = f"{self.breaker.failures} failed polls in a row: {error}"
+        if self.breaker.failures in (1, HEALTH_FAILURES) or self.breaker.failures % 50 == 0:
+            self._log.warning("poll_failed", error=str(error), failures=self.breaker.failures)
+        await asyncio.sleep(wait_s)
+
+    async def _pass_due(self) -> None:
+        is_told = False
+        while True:
+            try:
+                async with self._one_at_a_time:
+                    await asyncio.to_thread(self.desk.pass_due)
+                is_told = False
+            except (HcpError, psycopg.Error) as error:
+                if not is_told:
+                    self._log.error("due_not_passed_on", error=str(error))
+                is_told = True
+            await asyncio.sleep(DUE_EVERY_S)
+
+
+def grid_signals(context: ProcessContext, path: Path) -> GridSignals:
+    """What listens where the file says that the platform is enrolled.
+
+    Raises:
+        ConfigError: the file can't be used.
+    """
+    enrolment = load_enrolment(path)
+    desk = EventDesk(context.settings, enrolment, context.clock)
+    return GridSignals(context, enrolment, desk, _node_of(enrolment))
+
+
+def _node_of(enrolment: Enrolment) -> Callable[[GridSignals], Node]:
+    """How a node of the enrolment's version is made; its libraries are imported here alone."""
+    from hcp_pipelines.markets.openadr import Credentials, Ven
+
+    try:
+        secret = enrolment.passphrase_file.read_text().strip() if enrolment.passphrase_file else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"passphrase_file {enrolment.passphrase_file}: {type(error).__name__}") from error
+    credentials = Credentials(
+        enrolment.certificate, enrolment.key, secret, enrolment.ca, enrolment.vtn_fingerprint, enrolment.sign
+    )
+
+    def make(signals: GridSignals) -> Node:
+        url = signals.vtn_url()
+        return Ven(enrolment.ven_name, url, signals.on_event, signals.meters(), credentials, enrolment.report_s)
+
+    return make
