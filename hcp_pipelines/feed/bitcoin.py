@@ -16,7 +16,7 @@ import structlog
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import BITCOIN, Quality, Stream, Tick
-from hcp_pipelines.markets.consensus import MAX_AGE_S, Consensus, NoConsensusError, Quote, bitcoin_consensus
+from hcp_pipelines.markets.consensus import MAX_AGE_S, Consensus, NoConsensusError, Quote, bitcoin_consensus, quoted
 
 SOURCE = "aggregate"
 ANSWER_WITHIN_S = 2.0  # real: a venue that is slower is silent, and holds the others up no longer
@@ -59,7 +59,8 @@ class Bitcoin:
         heard = [answer for answer in answers if isinstance(answer, Tick)]
         if not heard:
             raise MarketError("; ".join(str(answer) for answer in answers))
-        self.quotes |= {tick.series: Quote(tick.series, tick.source_at, tick.value) for tick in heard}
+        for tick in heard:
+            self.quotes[tick.series] = quoted(tick.series, tick.source_at, tick.value, self.quotes.get(tick.series))
         due = [tick for tick in heard if self._is_due(tick)]
         try:
             return [*due, self._agreed(heard)]

@@ -1,9 +1,9 @@
 """One bitcoin price from several exchanges: the median of those that are fresh and agree; who is left out, and why. Pure.
 
-A venue is left out when its last trade is too old, or when it lies further from the median than five robust standard
-deviations, at least 0.5 % (recorded spot and perpetual differ by 0.045 %). The median itself bears a minority that is wrong.
-The consensus before is evidence for ten minutes: it tells two that contradict each other apart, and makes a leap doubtful that
-a fresh venue does not join. Whether a doubtful leap is waited for is said in `feed.bitcoin`.
+A venue is left out when its last trade is too old, when its price stands still for as long while two others move, or when it lies
+further from the median than five robust standard deviations, at least 0.5 % (recorded spot and perpetual differ by 0.045 %). The
+median itself bears a minority that is wrong. The consensus before is evidence for ten minutes: it tells two that contradict each
+other apart, and makes a leap doubtful that a fresh venue does not join. Whether such a leap is waited for: `feed.bitcoin`.
 """
 
 import math
@@ -18,6 +18,7 @@ MAX_AGE_S = 120.0  # setting: a venue that trades bitcoin trades within two minu
 DEVIATIONS = 5.0
 SIGMA_OF_MAD = 1.4826  # of a normal distribution: standard deviation over median absolute deviation
 LEAST_SHARE = 0.005
+LEAST_MOVING = 2  # venues: of one alone nobody knows whether it is the one that is wrong
 LAST_FOR_S = 600.0  # in ten minutes prices move by 0.3 %: after that the nearer of two may well be the wrong one
 LEAP = 0.02  # from the last consensus; in ten seconds a few times a year, and then all venues leap
 
@@ -28,11 +29,18 @@ class NoConsensusError(MarketError):
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """The last price of a venue, USD per bitcoin, and when it was traded at."""
+    """The last price of a venue, USD per bitcoin, when it was traded at, and since when it is this one, if that is known."""
 
     venue: str
     at: datetime
     usd: float
+    moved_at: datetime | None = None
+
+
+def quoted(venue: str, at: datetime, usd: float, before: Quote | None) -> Quote:
+    """A venue's quote, with the instant since which it has this price, as the quotes before tell."""
+    same = before is not None and before.usd == usd
+    return Quote(venue, at, usd, before.moved_at if before is not None and same else at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,8 @@ def bitcoin_consensus(
     fresh = [quote for quote in every if quote.venue not in rejected]
     if not fresh:
         raise NoConsensusError(_none_fresh(rejected, max_age_s))
+    rejected |= _stuck(fresh, now, max_age_s)
+    fresh = [quote for quote in fresh if quote.venue not in rejected]
     last_usd = last.usd if last and (now - last.at).total_seconds() <= max(LAST_FOR_S, max_age_s) else None
     centre = _centre(fresh, last_usd)
     limit = _limit_usd(fresh, centre)
@@ -90,6 +100,15 @@ def _unusable(quote: Quote, now: datetime, max_age_s: float) -> str:
         return f"{quote.usd} is no price"
     age_s = (now - quote.at).total_seconds()
     return f"last trade {age_s:.0f} s ago" if age_s > max_age_s else ""
+
+
+def _stuck(fresh: list[Quote], now: datetime, max_age_s: float) -> dict[str, str]:
+    """Those that repeat one price although at least two others have moved since; where nobody moves, nobody is stuck."""
+    still_s = {quote.venue: (now - quote.moved_at).total_seconds() for quote in fresh if quote.moved_at is not None}
+    moving = sum(each <= max_age_s for each in still_s.values())
+    if moving < LEAST_MOVING:
+        return {}
+    return {venue: f"the same price for {each:.0f} s" for venue, each in still_s.items() if each > max_age_s}
 
 
 def _contradict(fresh: list[Quote]) -> bool:

@@ -1,8 +1,8 @@
-"""ERCOT's public reports: real-time LMPs, settlement point and day-ahead prices as ticks; capacity prices and load as rows.
+"""ERCOT's public reports: real-time LMPs, settlement point and day-ahead prices and their corrections as ticks; the rest as rows.
 
 Reads the paged `fields` + `data` list-of-lists form and its Central stamps. It neither judges a price (feed.quality)
 nor stores it; the token and subscription key that the real service wants are in `ercot_login`.
-Source: ERCOT public API specification, reports NP6-788-CD, NP6-905-CD, NP4-190-CD, NP4-188-CD, NP6-345-CD.
+Source: ERCOT public API specification, reports NP6-788-CD, NP6-905-CD, NP4-190-CD, NP4-188-CD, NP6-345-CD, NP4-197-M, NP4-196-M.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
@@ -27,6 +27,8 @@ DA_SPP = f"{REPORTS}/np4-190-cd/dam_stlmnt_pnt_prices"
 
 DA_CAPACITY = f"{REPORTS}/np4-188-cd/dam_clear_price_for_cap"
 ZONE_LOAD = f"{REPORTS}/np6-345-cd/act_sys_load_by_wzn"
+RT_CORRECTIONS = f"{REPORTS}/np4-197-m/rtm_price_corrections_spp"
+DA_CORRECTIONS = f"{REPORTS}/np4-196-m/dam_price_corrections_spp"
 ZONES = ("coast", "east", "farWest", "north", "northC", "southern", "southC", "west", "total")
 
 SCED_INTERVAL = timedelta(minutes=5)
@@ -158,6 +160,29 @@ class ErcotClient:
             starts_at = _hour_start(ZONE_LOAD, row, "operatingDay")
             found += [ZoneLoad(starts_at, zone, number(row[zone])) for zone in ZONES]
         return sorted(one for one in found if start <= one.start_at < end)
+
+    async def corrections(self, points: Collection[str], since: datetime) -> list[Tick]:
+        """Settlement prices, real-time and day-ahead, that have been corrected since an instant: as they are right, USD/MWh.
+
+        What was told first is kept as metadata `corrected_from`, and when it was corrected as `corrected_at`.
+        """
+        window = {"priceCorrectionTimeFrom": local_window(since, since)[0].strftime(LOCAL_FORMAT)}
+        real_time = [tick async for tick in self._corrected(RT_CORRECTIONS, Stream.POWER_RT_SPP, window)]
+        day_ahead = [tick async for tick in self._corrected(DA_CORRECTIONS, Stream.POWER_DA_SPP, window)]
+        kept = [tick for tick in (*real_time, *day_ahead) if tick.series in points]
+        return sorted(kept, key=lambda tick: (tick.metadata["corrected_at"], tick.source_at, tick.series))
+
+    async def _corrected(self, path: str, stream: Stream, window: Mapping[str, str]) -> AsyncIterator[Tick]:
+        names = ("deliveryDate", "deliveryHour", "settlementPointName", "SPPOriginal", "SPPCorrected")
+        needed = (*names, "priceCorrectionTime", "DSTFlag")
+        async for row, reply in self._rows(path, (), window, needed, is_long=True):
+            day = instant_or_error(path, row["deliveryDate"]).date()
+            starts_at = hour_ending(day, integer(path, row["deliveryHour"]), is_set(row["DSTFlag"]))
+            if stream is Stream.POWER_RT_SPP:
+                starts_at += SETTLEMENT_INTERVAL * (integer(path, row.get("deliveryInterval")) - 1)
+            corrected_at = from_local(instant_or_error(path, row["priceCorrectionTime"]))
+            about = {"corrected_from": number(row["SPPOriginal"]), "corrected_at": corrected_at.isoformat()}
+            yield _tick(stream, row["settlementPointName"], starts_at, row["SPPCorrected"], about | reply.provenance())
 
     async def _rows(
         self, path: str, points: Collection[str], window: Mapping[str, str], needed: Collection[str], *, is_long: bool

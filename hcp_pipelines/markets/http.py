@@ -41,6 +41,10 @@ class LeftAloneError(MarketError):
         self.wait_s = wait_s
 
 
+class RefusedError(Exception):
+    """Too many requests: for a reader of bodies (`Parse`) where a service says so with another status than 418 or 429."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A parsed body and what the reply's headers say of its origin.
@@ -105,7 +109,7 @@ class MarketHttp:
         Raises:
             MarketError: no usable reply; the message names the address, the last failure and the number of tries.
         """
-        return await self.get(path, params, _json)
+        return await self.get(path, params, read_json)
 
     async def get(self, path: str, params: Params | None, parse: Parse) -> Reply:
         """As `get_json`, with another reader of the body; what it refuses with ValueError is asked for again.
@@ -144,8 +148,8 @@ class MarketHttp:
             waited_s += await self._keep_pace(url, self._patience_s - waited_s)
             try:
                 return await self._ask(url, params, parse)
-            except _RefusedError:
-                continue
+            except RefusedError:
+                continue  # the pace knows how long to rest
             except (httpx.HTTPError, TimeoutError, _FailedError) as error:
                 failures += 1
                 if failures >= self._attempts:
@@ -192,6 +196,9 @@ class MarketHttp:
         _refuse_failures(url, response)
         try:
             body = parse(response)
+        except RefusedError:
+            self._pace.heed(httpx.codes.TOO_MANY_REQUESTS, response.headers)
+            raise
         except (ValueError, RecursionError) as error:
             raise _FailedError(f"not JSON ({error}): {response.text[:200]!r}") from error
         self._kept.keep(key, body, len(response.content), response.headers)
@@ -217,10 +224,6 @@ class _FailedError(Exception):
     """What is worth another try: a status, or a body that can't be read, cut off on its way, perhaps."""
 
 
-class _RefusedError(Exception):
-    """Too many requests: the pace knows how long to rest."""
-
-
 def _told(error: Exception) -> str:
     """What has failed, in words."""
     if isinstance(error, TimeoutError):
@@ -231,14 +234,19 @@ def _told(error: Exception) -> str:
 def _refuse_failures(url: str, response: httpx.Response) -> None:
     """Raise for a status other than 2xx."""
     if response.status_code in REFUSED_STATUS:
-        raise _RefusedError
+        raise RefusedError
     if response.status_code in RETRIED_STATUS:
         raise _FailedError(f"status {response.status_code}")
     if not response.is_success:
         raise MarketError(f"{url}: status {response.status_code}: {response.text[:200]!r}.")
 
 
-def _json(response: httpx.Response) -> Any:
+def read_json(response: httpx.Response) -> Any:
+    """The body of a reply in JSON.
+
+    Raises:
+        ValueError: it is none.
+    """
     return response.json()
 
 

@@ -6,10 +6,12 @@ Source: Kraken Spot REST API, Get Recent Trades (`[price, volume, time, side, ki
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
+
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.markets.candles import Candle, candles_of, within
-from hcp_pipelines.markets.http import MarketHttp, Reply
+from hcp_pipelines.markets.http import MarketHttp, RefusedError, Reply, read_json
 from hcp_pipelines.markets.pace import Limit
 from hcp_pipelines.markets.values import number
 
@@ -20,6 +22,7 @@ CANDLE_S = 14_400  # it keeps the last 720 of each length: hours would reach bac
 TRADES = "/0/public/Trades"
 PAIR = "XBTUSD"
 SERIES = "kraken"
+TOO_OFTEN = ("EGeneral:Too many requests", "EAPI:Rate limit exceeded")
 
 
 class KrakenClient:
@@ -34,7 +37,7 @@ class KrakenClient:
         Raises:
             MarketError: no reply, one that says an error, or one of another shape.
         """
-        reply = await self._http.get_json(TRADES, {"pair": PAIR, "count": 1})
+        reply = await self._http.get(TRADES, {"pair": PAIR, "count": 1}, _read)
         try:
             price, _, at_s, *_ = _of_pair(TRADES, reply)[-1]
             traded_at = datetime.fromtimestamp(float(at_s), UTC)
@@ -48,10 +51,23 @@ class KrakenClient:
         The last one of a reply is still running and is left out.
         """
         since_s = int(start.timestamp()) - 1
-        reply = await self._http.get_json(OHLC, {"pair": PAIR, "interval": CANDLE_S // 60, "since": since_s})
+        reply = await self._http.get(OHLC, {"pair": PAIR, "interval": CANDLE_S // 60, "since": since_s}, _read)
         # `[time, open, high, low, close, vwap, volume, count]`
         rows = candles_of(OHLC, _of_pair(OHLC, reply)[:-1], lambda row: (*row[:5], row[6]))
         return within(rows, start, end)
+
+
+def _read(response: httpx.Response) -> Any:
+    """The body; too many requests are an error among others here, with status 200.
+
+    Raises:
+        RefusedError: it says so.
+    """
+    body = read_json(response)
+    errors = body.get("error") if isinstance(body, dict) else None
+    if any(said in str(errors) for said in TOO_OFTEN):
+        raise RefusedError
+    return body
 
 
 def _of_pair(path: str, reply: Reply) -> list[Any]:

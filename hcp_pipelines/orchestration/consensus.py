@@ -9,7 +9,7 @@ import polars as pl
 
 from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.ticks import ACTIONABLE, BITCOIN, Stream
-from hcp_pipelines.markets.consensus import Consensus, NoConsensusError, Quote, bitcoin_consensus
+from hcp_pipelines.markets.consensus import Consensus, NoConsensusError, Quote, bitcoin_consensus, quoted
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.settings import Settings
 
@@ -50,7 +50,7 @@ def consensus_table(
     while at < day[1] and at <= now:
         while row < len(ticks) and ticks[row][3] <= at:
             venue, traded_at, usd, _ = ticks[row]
-            newest[venue] = Quote(venue, traded_at, usd)
+            newest[venue] = quoted(venue, traded_at, usd, newest.get(venue))
             row += 1
         found = _agreed(newest.values(), at, evidence, max_age_s)
         if isinstance(found, Consensus) and not found.by_last:

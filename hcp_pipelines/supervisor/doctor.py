@@ -134,6 +134,14 @@ def _switches(loop: Status, _: Settings) -> Finding:
     return Finding("switches", switches["failed"] <= 0.05 * max(switches["acked"], 1), found, "see marts.fct_switches")
 
 
+def _exchanges(loop: Status, _: Settings) -> Finding:
+    """Whether an exchange is left out of bitcoin's price for long, or there is none; it is the others' price that is acted on."""
+    left_out: dict[str, str] = loop["exchanges_left_out"]
+    found = "; ".join(f"{venue}: {why}" for venue, why in sorted(left_out.items()))
+    remedy = "bitcoin is the price of the others; nothing to do unless it stays so: see logs/feed.log"
+    return Finding("exchanges", not left_out, (found and f"left out of bitcoin's price: {found}") or "agree", remedy)
+
+
 def _lake(settings: Settings) -> Finding:
     from hcp_pipelines.storage.query import run_select  # brings DuckDB: not for every process that looks
 
@@ -144,4 +152,4 @@ def _lake(settings: Settings) -> Finding:
     return Finding("lake", True, f"marts.fct_switches has {result.rows[0][0]} rows")
 
 
-_LOOP_CHECKS: tuple[Callable[[Status, Settings], Finding], ...] = (_ticks, _policies, _switches)
+_LOOP_CHECKS: tuple[Callable[[Status, Settings], Finding], ...] = (_ticks, _policies, _switches, _exchanges)

@@ -7,6 +7,7 @@ import psycopg
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.errors import NotRunningError, StorageError
+from hcp_pipelines.domain.ticks import BITCOIN
 from hcp_pipelines.fleet.findings import newest_findings
 from hcp_pipelines.operators.listing import what_stands
 from hcp_pipelines.settings import Settings
@@ -24,6 +25,10 @@ Status = dict[str, Any]
 _TICKS = """
     select stream, count(*), max("timestamp"), count(*) filter (where quality in ('absurd', 'out_of_order'))
     from price_data group by stream order by stream"""
+_REJECTED = """
+    select metadata -> 'rejected' from price_data where stream = 'btc.usd' and series = %s
+    order by "timestamp" desc, revision desc limit %s"""
+LEFT_OUT_OF = 12  # bitcoin prices in a row: two minutes at real speed; one that trades seldom is left out for a moment
 _POLICIES = """
     select count(*), (array_agg(run_id order by id desc))[1], max(solved_at), count(distinct facility_id)
     from policies where status = 'live'"""
@@ -116,6 +121,7 @@ def _read_loop(connection: psycopg.Connection, clock: SystemClock) -> Status:
     return {
         "simulated_at": now.isoformat(),
         "ticks": ticks,
+        "exchanges_left_out": _left_out(connection),
         "policies": {
             "count": count,
             "facilities": facilities,
@@ -133,6 +139,14 @@ def _read_loop(connection: psycopg.Connection, clock: SystemClock) -> Status:
         "standing": what_stands(connection, now).counts(),
         "discovery": {one.facility_id: one.as_dict() for one in newest_findings(connection)},
     }
+
+
+def _left_out(connection: psycopg.Connection) -> dict[str, str]:
+    """The exchanges that none of the newest bitcoin prices is made of, each with the newest reason."""
+    told = [rejected for (rejected,) in connection.execute(_REJECTED, (BITCOIN, LEFT_OUT_OF)) if rejected is not None]
+    if len(told) < LEFT_OUT_OF:
+        return {}
+    return {venue: why for venue, why in told[0].items() if all(venue in each for each in told)}
 
 
 _SWITCH_KEYS = (

@@ -145,6 +145,44 @@ async def test_day_ahead_prices_are_placed_by_hour_ending():
     assert [t.source_at for t in ticks] == [utc("2024-07-01T05:00"), utc("2024-07-02T04:00")]
 
 
+async def test_corrections_are_the_right_prices_with_what_was_told_first():
+    fields = (
+        "deliveryDate",
+        "deliveryHour",
+        "deliveryInterval",
+        "settlementPointName",
+        "settlementPointType",
+        "SPPOriginal",
+    )
+    fields += ("SPPCorrected", "priceCorrectionTime", "DSTFlag")
+    real_time = [
+        ["2024-07-01", 2, 3, "HB_NORTH", "HU", 919.6, 348.57, "2024-07-03T14:00:00", False],
+        ["2024-07-01", 2, 3, "HB_WEST", "HU", 1.0, 2.0, "2024-07-03T14:00:00", False],
+    ]
+    day_ahead = [["2024-07-01", 24, "HB_NORTH", 20.0, 25.5, "2024-07-02T09:00:00", False]]
+    root = "/api/public-reports"
+    service = Service({
+        f"{root}/np4-197-m/rtm_price_corrections_spp": report(fields, real_time),
+        f"{root}/np4-196-m/dam_price_corrections_spp": report((*fields[:2], fields[3], *fields[5:]), day_ahead),
+    })  # fmt: skip
+    ticks = await ErcotClient(service.http()).corrections(["HB_NORTH"], utc("2024-07-02T12:00"))
+    assert [(t.stream, t.source_at, t.value, t.metadata["corrected_from"]) for t in ticks] == [
+        (Stream.POWER_DA_SPP, utc("2024-07-02T04:00"), 25.5, 20.0),
+        (Stream.POWER_RT_SPP, utc("2024-07-01T06:30"), 348.57, 919.6),
+    ]
+    assert ticks[1].metadata["corrected_at"] == "2024-07-03T19:00:00+00:00"
+    assert service.asked[0][1]["priceCorrectionTimeFrom"] == "2024-07-02T07:00:00"
+
+
+async def test_another_page_than_the_one_asked_for_is_an_error_and_no_loop():
+    path = "/api/public-reports/np6-788-cd/lmp_node_zone_hub"
+    row = ["2024-07-01T00:05:13", False, "HB_NORTH", 1.0]
+    service = Service({path: report(LMP_FIELDS, [row], pages=3, page=1)})
+    with pytest.raises(MarketError, match="page 1 in place of page 2"):
+        await ErcotClient(service.http()).rt_lmp(["HB_NORTH"], utc("2024-07-01T05:05"), utc("2024-07-01T05:15"))
+    assert len(service.asked) == 2
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -235,7 +273,7 @@ async def test_what_is_no_trade_of_theirs_is_an_error(client, path, body):
 
 @pytest.mark.parametrize(
     "body",
-    [{"error": ["EGeneral:Too many requests"]}, {"error": [], "result": {"last": "1"}}, {"error": [], "result": {"A": []}}, [],
+    [{"error": ["EService:Unavailable"]}, {"error": [], "result": {"last": "1"}}, {"error": [], "result": {"A": []}}, [],
      {"error": [], "result": {"A": [["1", "2"]]}}, {"error": [], "result": {"A": [["1", "2", 1e30]]}}],
 )  # fmt: skip
 async def test_what_is_no_trade_of_kraken_s_is_an_error(body):
@@ -309,6 +347,16 @@ async def test_overload_is_retried_and_a_refusal_is_not():
     with pytest.raises(MarketError, match="403"):
         await CoinbaseClient(refusing.http()).ticker()
     assert len(refusing.asked) == 1
+
+
+@pytest.mark.parametrize("said", ["EGeneral:Too many requests", "EAPI:Rate limit exceeded"])
+async def test_kraken_s_too_many_requests_come_with_status_200_and_are_waited_out(said):
+    trades = [["96123.40000", "0.2", 1735732805.25, "s", "l", "", 2]]
+    replies = [{"error": [said]}, {"error": [], "result": {"XXBTZUSD": trades, "last": "1"}}]
+    service = Service({"/0/public/Trades": lambda _: replies[len(service.asked) - 1]})
+    clock = ManualClock(utc("2025-01-01T00:00"))
+    assert (await KrakenClient(service.http(pace=Pace(clock))).ticker()).value == 96123.4
+    assert clock.monotonic_s() == pytest.approx(1.0)
 
 
 async def test_a_source_that_stays_away_is_named_after_its_last_try():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcp_pipelines.markets.consensus import LEAST_SHARE, Consensus, NoConsensusError, Quote, bitcoin_consensus
+from hcp_pipelines.markets.consensus import LEAST_SHARE, Consensus, NoConsensusError, Quote, bitcoin_consensus, quoted
 
 NOW = datetime(2025, 1, 2, 12, tzinfo=UTC)
 
@@ -40,6 +40,37 @@ def test_one_whose_trades_are_stuck_is_stale_and_one_whose_price_is_stuck_is_off
     assert (stuck.usd, stuck.rejected) == (95_005.0, {"a": "last trade 600 s ago"})
     repeated = bitcoin_consensus(quotes(93_500.0, 95_000.0, 95_010.0), NOW)
     assert repeated.venues == ("b", "c")
+
+
+def moved(*prices, still_s):
+    """Fresh quotes that have had their price for so long."""
+    return [
+        Quote("abcdefgh"[n], NOW - timedelta(seconds=5), usd, NOW - timedelta(seconds=still))
+        for n, (usd, still) in enumerate(zip(prices, still_s, strict=True))
+    ]
+
+
+def test_one_that_repeats_its_price_under_new_stamps_is_left_out_before_it_is_off():
+    found = bitcoin_consensus(moved(93_500.0, 93_700.0, 93_710.0, still_s=(130, 10, 20)), NOW)
+    assert (found.usd, found.rejected) == (93_705.0, {"a": "the same price for 130 s"})
+    off_and_stuck = moved(93_500.0, 93_510.0, 101_000.0, 96_300.0, still_s=(5, 5, 5, 125))
+    assert bitcoin_consensus(off_and_stuck, NOW).usd == 93_505.0
+    assert bitcoin_consensus([Quote(q.venue, q.at, q.usd) for q in off_and_stuck], NOW).usd > 93_600, (
+        "else it would count"
+    )
+
+
+def test_where_fewer_than_two_move_nobody_is_stuck():
+    quiet = bitcoin_consensus(moved(93_500.0, 93_501.0, 93_502.0, still_s=(500, 600, 700)), NOW)
+    assert quiet.rejected == {}
+    assert bitcoin_consensus(moved(93_500.0, 93_501.0, 93_502.0, still_s=(500, 600, 7)), NOW).rejected == {}
+
+
+def test_a_price_is_as_old_as_its_last_change():
+    first = quoted("a", NOW, 93_500.0, None)
+    again = quoted("a", NOW + timedelta(seconds=10), 93_500.0, first)
+    other = quoted("a", NOW + timedelta(seconds=20), 93_500.5, again)
+    assert [quote.moved_at for quote in (first, again, other)] == [NOW, NOW, NOW + timedelta(seconds=20)]
 
 
 def test_all_stale_is_an_error_that_names_each():

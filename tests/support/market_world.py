@@ -1,0 +1,43 @@
+"""The world's market services and the platform's clients in one process and on one clock, which moves only when told."""
+
+from datetime import UTC, datetime
+
+import httpx
+
+from hcp_pipelines.domain.clock import ManualClock
+from simulators import clock as world_clock
+from simulators.http import Services
+from simulators.scenarios import Scenario
+from simulators.script import Script
+from tests.contract.test_world_http import START_S, Well, world
+
+START = datetime.fromtimestamp(START_S, UTC)
+
+
+class MarketClock(ManualClock):
+    """The platform's clock, which takes the world's along."""
+
+    def __init__(self, at, speed=1.0):
+        super().__init__(at, speed)
+        self.world = world_clock.ManualClock(at.timestamp(), speed)
+
+    def advance(self, simulated_s):
+        super().advance(simulated_s)
+        self.world.at_s = self.now().timestamp()
+
+
+class MarketWorld:
+    """A world's services over a transport of httpx's; its scenario is one by name, or made of what a test says."""
+
+    def __init__(self, at=START, speed=1.0, plan=None, **changes):
+        self.clock = MarketClock(at, speed)
+        self.world = world(**changes)
+        if plan is not None:
+            made = Scenario.model_validate({"name": "t", "description": "made for a test", **plan})
+            self.world.script = Script(made, at.timestamp())
+        self.services = Services(self.world, self.clock.world, Well())
+        self.transport = httpx.ASGITransport(self.services.app())
+
+    def counts(self):
+        """What each service was asked, and refused."""
+        return self.services._gate.counts()
