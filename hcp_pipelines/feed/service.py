@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import httpx
 import psycopg
 import structlog
 from psycopg_pool import PoolTimeout
@@ -43,6 +44,8 @@ DAY_AHEAD_PERIOD_S = 3600.0
 DAY_AHEAD_PATIENCE_S = 120.0  # real: ERCOT's minute at real speed, twice
 DAY_AHEAD_BACK = timedelta(hours=24)
 DAY_AHEAD_FORWARD = timedelta(hours=48)
+CORRECTIONS_PERIOD_S = 3600.0
+CORRECTIONS_BACK = timedelta(hours=26)  # what an outage of a day has kept from us
 POINTS_REFRESH_S = 2.0
 RULES_REFRESH_S = 600.0
 AGES_S = 1.0
@@ -141,7 +144,9 @@ async def restored_memory(pool: Pool) -> Memory:
 
 
 @asynccontextmanager
-async def open_clients(base_url: Callable[[], str] | str, clock: Clock) -> AsyncIterator[Clients]:
+async def open_clients(
+    base_url: Callable[[], str] | str, clock: Clock, transport: httpx.AsyncBaseTransport | None = None
+) -> AsyncIterator[Clients]:
     """The clients of one base URL, each at its service's pace; their connections are closed at the end.
 
     Of ERCOT's one limit real-time prices have two thirds, so that what can wait never holds them up.
@@ -149,7 +154,7 @@ async def open_clients(base_url: Callable[[], str] | str, clock: Clock) -> Async
     async with AsyncExitStack() as stack:
 
         def http(limit: Limit, patience_s: float = PATIENCE_S) -> MarketHttp:
-            made = MarketHttp(base_url, pace=Pace(clock, limit), patience_s=patience_s)
+            made = MarketHttp(base_url, pace=Pace(clock, limit), patience_s=patience_s, transport=transport)
             stack.push_async_callback(made.close)
             return made
 
@@ -182,6 +187,10 @@ def all_sources(
         now, wanted = clock.now(), list(points())
         return await clients.day_ahead.da_spp(wanted, now - DAY_AHEAD_BACK, now + DAY_AHEAD_FORWARD) if wanted else None
 
+    async def corrections() -> Sequence[Tick] | None:
+        wanted = list(points())
+        return await clients.day_ahead.corrections(wanted, clock.now() - CORRECTIONS_BACK) if wanted else None
+
     def power(name: str, stream: Stream, length: timedelta, lag: timedelta) -> IntervalSource:
         async def fetch(wanted: Sequence[str], start: datetime, end: datetime) -> Sequence[Tick]:
             if stream is Stream.POWER_RT_LMP:
@@ -194,6 +203,7 @@ def all_sources(
         power("ercot_rt_lmp", Stream.POWER_RT_LMP, SCED_INTERVAL, timedelta(0)),
         power("ercot_rt_spp", Stream.POWER_RT_SPP, SETTLEMENT_INTERVAL, SETTLEMENT_INTERVAL),
         PeriodicSource("ercot_da_spp", day_ahead, recorder, clock, DAY_AHEAD_PERIOD_S),
+        PeriodicSource("ercot_corrections", corrections, recorder, clock, CORRECTIONS_PERIOD_S),
         PeriodicSource("bitcoin", bitcoin.ticks, recorder, clock, BTC_PERIOD_S, BTC_FLOOR_S),
         PeriodicSource("mempool", clients.mempool.network, recorder, clock, NETWORK_PERIOD_S),
         PeriodicSource("gpu_listings", gpu, recorder, clock, GPU_PERIOD_S),

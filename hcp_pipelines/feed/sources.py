@@ -164,27 +164,35 @@ async def supervise(source: Source, stop: asyncio.Event, health: dict[str, str])
     log = structlog.get_logger("feed").bind(source=source.name)
     breaker = Breaker()
     while not stop.is_set():
-        try:
-            wait_s = await source.step()
-        except LeftAloneError as error:
-            wait_s = error.wait_s
-            metrics.POLLS.labels(source.name, "failed").inc()
-        except MarketError as error:
-            wait_s = breaker.failed()
-            _note_failure(source.name, breaker, str(error), health)
-            if breaker.failures in (1, HEALTH_FAILURES) or breaker.failures % 50 == 0:
-                log.warning("poll_failed", error=str(error), failures=breaker.failures)
-        except Exception as error:  # a defect in one source must not silence the others
-            wait_s = max(1.0, breaker.failed())
-            _note_failure(source.name, breaker, repr(error), health)
-            log.exception("source_defect", failures=breaker.failures)
-        else:
-            if breaker.failures:
-                log.info("poll_recovered", failures=breaker.failures)
-            breaker.succeeded()
-            metrics.BREAKER_OPEN.labels(source.name).set(0)
-            health[source.name] = ""
-        await _sleep_or_stop(wait_s, stop)
+        await _sleep_or_stop(await guarded_step(source, breaker, health, log), stop)
+
+
+async def guarded_step(
+    source: Source, breaker: Breaker, health: dict[str, str], log: structlog.stdlib.BoundLogger
+) -> float:
+    """One step of a source, whatever comes of it; the real seconds to the next."""
+    try:
+        wait_s = await source.step()
+    except LeftAloneError as error:
+        metrics.POLLS.labels(source.name, "failed").inc()
+        return error.wait_s
+    except MarketError as error:
+        wait_s = breaker.failed()
+        _note_failure(source.name, breaker, str(error), health)
+        if breaker.failures in (1, HEALTH_FAILURES) or breaker.failures % 50 == 0:
+            log.warning("poll_failed", error=str(error), failures=breaker.failures)
+        return wait_s
+    except Exception as error:  # a defect in one source must not silence the others
+        wait_s = max(1.0, breaker.failed())
+        _note_failure(source.name, breaker, repr(error), health)
+        log.exception("source_defect", failures=breaker.failures)
+        return wait_s
+    if breaker.failures:
+        log.info("poll_recovered", failures=breaker.failures)
+    breaker.succeeded()
+    metrics.BREAKER_OPEN.labels(source.name).set(0)
+    health[source.name] = ""
+    return wait_s
 
 
 def _note_failure(name: str, breaker: Breaker, why: str, health: dict[str, str]) -> None:

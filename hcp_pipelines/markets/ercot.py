@@ -5,6 +5,7 @@ nor stores it; the token and subscription key that the real service wants are in
 Source: ERCOT public API specification, reports NP6-788-CD, NP6-905-CD, NP4-190-CD, NP4-188-CD, NP6-345-CD, NP4-197-M, NP4-196-M.
 """
 
+import math
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -181,7 +182,9 @@ class ErcotClient:
             if stream is Stream.POWER_RT_SPP:
                 starts_at += SETTLEMENT_INTERVAL * (integer(path, row.get("deliveryInterval")) - 1)
             corrected_at = from_local(instant_or_error(path, row["priceCorrectionTime"]))
-            about = {"corrected_from": number(row["SPPOriginal"]), "corrected_at": corrected_at.isoformat()}
+            about: dict[str, Any] = {"corrected_at": corrected_at.isoformat()}
+            if math.isfinite(original := number(row["SPPOriginal"])):  # what is no number is no JSON either
+                about["corrected_from"] = original
             yield _tick(stream, row["settlementPointName"], starts_at, row["SPPCorrected"], about | reply.provenance())
 
     async def _rows(
