@@ -86,7 +86,7 @@ class GridSignals:
         metrics.GRID_EVENTS.labels("in" if answer.is_in else "out").inc()
         self._log.info(
             "event_answered",
-            event=event.event_id,
+            event_id=event.event_id,
             modification=event.modification,
             programme=event.programme,
             is_in=answer.is_in,

@@ -70,6 +70,7 @@ class Ven:
         self._code = 0
         self._is_answered = False
         self._failures = 0
+        self._defect: Exception | None = None
         self._client = self._made(name)
         for resource, meter in meters.items():
             self._report(resource, meter, report_s)
@@ -114,8 +115,8 @@ class Ven:
 
     @property
     def is_lost(self) -> bool:
-        """Whether to register anew: forgotten by the server, or without an answer for some polls."""
-        return self._code in _FORGOTTEN or self._failures >= LOST_AFTER
+        """Whether to register anew: forgotten by the server, without an answer for some polls, or in a mess."""
+        return self._defect is not None or self._code in _FORGOTTEN or self._failures >= LOST_AFTER
 
     async def close(self) -> None:
         """Let go of everything; what is registered stays so at the server. Idempotent."""
@@ -199,17 +200,28 @@ class Ven:
         self._code = _FORGOTTEN[-1]
 
     async def _answer(self, told: Mapping[str, Any]) -> str:
-        """What the server is told of an event; one that can't be read is answered with out."""
+        """What the server is told of an event; one that can't be read is answered with out.
+
+        Where our handler fails nothing must be said, and openleadr would say out: what it says next is stopped.
+        """
         event_id = str((told.get("event_descriptor") or {}).get("event_id"))
         try:
-            answer = await self._on_event(event_of(told))
+            event = event_of(told)
         except MarketError as error:
-            answer = Answer(False, str(error))
+            self._reasons[event_id] = str(error)[:MAX_REASON_CHARS]
+            return "optOut"
+        try:
+            answer = await self._on_event(event)
+        except Exception as error:
+            self._defect = error
+            raise
         self._reasons[event_id] = answer.reason[:MAX_REASON_CHARS]
         return "optIn" if answer.is_in else "optOut"
 
     def _with_reasons(self, payload: dict[str, Any]) -> dict[str, Any]:
         """The same message, with why we are out as the description of each response."""
+        if self._defect is not None:
+            raise MarketError(f"events can't be answered: {self._defect!r}") from self._defect
         for response in payload.get("event_responses") or ():
             reason = self._reasons.pop(str(response["event_id"]), "")
             if response["opt_type"] == "optOut" and reason:

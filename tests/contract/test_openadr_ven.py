@@ -3,17 +3,16 @@
 import asyncio
 import contextlib
 import logging
-import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from openleadr import OpenADRServer
 
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.markets.openadr import Ven
 from hcp_pipelines.markets.openadr_events import Answer, event_of
 from simulators.openadr.events import Event as WorldEvent
 from tests.support.openadr import SIMULATED_S, until, vtn
+from tests.support.stock_vtn import free_port, stock_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")  # openleadr's server
 
@@ -21,58 +20,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKe
 @pytest.fixture(autouse=True)
 def quiet():
     logging.getLogger("openleadr").setLevel(logging.CRITICAL)
-
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
-class StockServer:
-    """openleadr's server with its handlers; what it was told is in `opts` and `watts`."""
-
-    def __init__(self, port, lookup=None):
-        self.opts, self.watts, self.registered = {}, [], []
-        self.server = OpenADRServer("STOCK-VTN", http_port=port, http_host="127.0.0.1", ven_lookup=lookup)
-        self.server.add_handler("on_create_party_registration", self._register)
-        self.server.add_handler("on_register_report", self._report)
-        self.url = f"http://127.0.0.1:{port}/OpenADR2/Simple/2.0b"
-
-    async def _register(self, info):
-        self.registered.append(info["ven_name"])
-        return "ven-1", f"registration-{len(self.registered)}"
-
-    async def _report(
-        self, ven_id, resource_id, measurement, unit, scale, min_sampling_interval, max_sampling_interval
-    ):
-        self.resource, self.unit = resource_id, unit
-        return self._values, min_sampling_interval
-
-    async def _values(self, values):
-        self.watts += values
-
-    async def opted(self, ven_id, event_id, opt_type):
-        self.opts[event_id] = opt_type
-
-    def ask(self, event_id="ev-1", watts=-2e5, begins_in_s=600, signal=("LOAD_DISPATCH", "delta"), resources=("one",)):
-        begins, lasts = datetime.now(UTC) + timedelta(seconds=begins_in_s), timedelta(seconds=900)
-        self.server.add_event(
-            "ven-1", *signal, [{"dtstart": begins, "duration": lasts, "signal_payload": watts}], self.opted,
-            event_id=event_id, market_context="http://utility.example/dr",
-            targets=[{"resource_id": resource} for resource in resources],
-        )  # fmt: skip
-        return begins
-
-
-@contextlib.asynccontextmanager
-async def stock_server(port=None, lookup=None):
-    stock = StockServer(port or free_port(), lookup)
-    await stock.server.run()
-    try:
-        yield stock
-    finally:
-        await stock.server.stop()
 
 
 class Heard(list):
@@ -158,6 +105,21 @@ async def test_a_server_that_has_forgotten_it_is_told_from_one_that_is_away(tmp_
                 with pytest.raises(MarketError, match="no answer"):
                     await again.poll()
                 assert again.is_lost == (failures == 3)
+
+
+async def test_a_handler_that_fails_says_neither_in_nor_out_and_a_new_node_is_asked_again():
+    async def broken(event):
+        raise RuntimeError("a defect")
+
+    async with stock_server() as stock:
+        async with registered(stock.url, broken) as ven:
+            stock.ask()
+            with pytest.raises(MarketError, match="a defect"):
+                await ven.poll()
+            assert (ven.is_lost, stock.opts) == (True, {})
+        heard = Heard()
+        async with registered(stock.url, heard):
+            assert (len(heard), stock.opts) == (1, {"ev-1": "optIn"})
 
 
 async def test_nobody_there_is_a_market_error():
