@@ -16,10 +16,12 @@ from hcp_pipelines.orchestration.forecasting import (
     coincident_peaks,
     forecast_scores,
     price_quantiles,
+    upcoming_chances,
 )
 from hcp_pipelines.orchestration.io_managers import PARTITION_COLUMN, shown
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.watching import judge_forecasts
+from hcp_pipelines.storage import peak_chances
 
 GROUP = "forecasts"
 OWNERS = ["team:decisions"]
@@ -40,8 +42,15 @@ def core_power__price_quantiles(context: dg.AssetExecutionContext, platform: Pla
     kinds={"sklearn", "polars", "ducklake"}, metadata=plain_schema(PEAKS),
 )  # fmt: skip
 def core_power__coincident_peak_probability(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
-    """Probability that an hour is its month's peak of demand, as of the day before and of its beginning: one row an hour."""
-    return _of_day(context, coincident_peaks(platform.settings(), _day(context), platform.clock().now()))
+    """Probability that an hour is its month's peak of demand, as of the day before and of its beginning: one row an hour.
+
+    The newest word on the hours to come goes to Postgres too, for the solves of facilities whose contract charges for peaks.
+    """
+    now = platform.clock().now()
+    found = coincident_peaks(platform.settings(), _day(context), now)
+    with platform.connection() as connection:
+        peak_chances.keep(connection, upcoming_chances(found.table, now), now)
+    return _of_day(context, found)
 
 
 @dg.asset(

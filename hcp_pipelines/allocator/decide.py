@@ -73,6 +73,7 @@ class Wanted:
     price: float | None
     guard: GuardState | None
     binding: tuple[str, ...] = ()
+    adder_usd_per_mwh: float = 0.0  # on top of the price
 
 
 def input_ages(
@@ -115,7 +116,9 @@ def want(
     found = evaluate(in_force.compiled, present, price, book.indices, now, guard, elapsed_h)
     recovers = step.has_changed and step.reason is ReasonCode.RECOVERY
     reasons = (ReasonCode.RECOVERY,) * groups if recovers else found.reasons
-    return Wanted(found.targets, reasons, price, found.guard, found.binding)
+    adder = in_force.compiled.adders_at(now.timestamp())
+    words = (*found.binding, f"a coincident peak may add {adder:.2f} $/MWh") if adder else found.binding
+    return Wanted(found.targets, reasons, price, found.guard, words, adder)
 
 
 def static_plan(site: Site, book: MarketBook, present: Ints) -> Wanted:

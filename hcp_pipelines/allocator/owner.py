@@ -238,6 +238,7 @@ class Owner(Known):
             targets=directed.targets,
             reasons=wanted.reasons if wanted else (ReasonCode.RECONCILE,) * len(self.site.shape.group_ids),
             price=wanted.price if wanted else None,
+            adder_usd_per_mwh=wanted.adder_usd_per_mwh if wanted else 0.0,
             binding=(*(wanted.binding if wanted else ()), *directed.unmet, *self._resting_words()),
             is_fallback=wanted is not None and wanted.guard is None,
             present=present,

@@ -32,6 +32,7 @@ class Decision:
     targets: Ints  # [g, s]
     reasons: tuple[ReasonCode, ...]  # [g] of what is nobody's directive
     price: float | None
+    adder_usd_per_mwh: float  # on top of it
     binding: tuple[str, ...]
     is_fallback: bool
     present: Ints
@@ -88,7 +89,8 @@ def history_of(site: Site, wave: Wave) -> list[HistoryRow]:
         after[move.group_index, move.from_state] -= len(move.slots)
         after[move.group_index, move.to_state] += len(move.slots)
     groups = sorted({move.group_index for move in wave.plan.moves})
-    value = decision.revenue - (decision.price or 0.0) * site.shape.power_mw
+    cost_usd_per_mwh = (decision.price or 0.0) + decision.adder_usd_per_mwh
+    value = decision.revenue - cost_usd_per_mwh * site.shape.power_mw
     tick_id, policy_id = wave.rows[0].tick_id, wave.rows[0].policy_id
     return mix_rows(site, decision.now, decision.targets, after, groups, value, tick_id, policy_id)
 
@@ -178,9 +180,9 @@ def _steps(origin_ns: int | None, **instants_ns: int) -> dict[str, float]:
 
 
 def _gain_usd_per_hour(decision: Decision, move: Move) -> float | None:
-    """$/h against staying: revenue gained less power bought, at the decision price; None without a price."""
+    """$/h against staying: revenue gained less power bought, at the decision price and its adder; None without a price."""
     if decision.price is None:
         return None
     revenue = decision.revenue[move.group_index]
     gained = len(move.slots) * (revenue[move.to_state] - revenue[move.from_state])
-    return float(gained - decision.price * move.mw_delta)
+    return float(gained - (decision.price + decision.adder_usd_per_mwh) * move.mw_delta)

@@ -33,6 +33,7 @@ def site_inputs(inventory: FacilityInventory) -> SiteInputs:
         min_down_s=document.dwell.min_down_s,
         starts_per_hour=document.dwell.starts_per_hour,
         adders_usd_per_mwh=document.contract.adders_usd_per_mwh,
+        peak_usd_per_kw_year=document.contract.peak_usd_per_kw_year,
         pool_fee_fraction=document.economics.pool_fee_fraction,
         gpu_utilization=document.economics.gpu_utilization,
         gpu_rate_fraction=dict(document.economics.gpu_rate_fraction),

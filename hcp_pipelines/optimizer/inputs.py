@@ -11,7 +11,7 @@ from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
 from hcp_pipelines.economics.gpu import DEFAULT_UTILIZATION
 from hcp_pipelines.economics.mining import HASHPRICE
-from hcp_pipelines.policy.schema import StrikesFrom
+from hcp_pipelines.policy.schema import Adder, StrikesFrom
 
 StepKey = tuple[str, DeviceState]  # a group, and the state that a step of its ladder leads to
 RESOLVE_RELATIVE = 0.10  # strikes are affine within ± 10 % of an index (OPTIMIZER §3.5)
@@ -73,6 +73,7 @@ class SiteInputs:
     min_down_s: float = 0.0
     starts_per_hour: int | None = None
     adders_usd_per_mwh: float = 0.0
+    peak_usd_per_kw_year: float = 0.0  # tariff on load in the coincident peaks; 0: none
     pool_fee_fraction: float = 0.0
     gpu_utilization: float = DEFAULT_UTILIZATION
     gpu_rate_fraction: Mapping[DeviceState, float] = field(default_factory=dict)  # by class of work; 1 where left out
@@ -89,6 +90,7 @@ class FacilityInputs:
 
     `present` is group → state → devices; a group left out is taken to be in its lowest state. `worth_wakes` is what being on
     when the interval ends is worth, E[D] in wakes, of steps of which a model says it; the others have the plain band.
+    `adders` is what may come on top of the price, by hour.
     """
 
     site: SiteInputs
@@ -104,3 +106,4 @@ class FacilityInputs:
     run_id: str | None = None
     worth_wakes: Mapping[StepKey, float] = field(default_factory=dict)
     strikes_from: StrikesFrom | None = None
+    adders: tuple[Adder, ...] = ()

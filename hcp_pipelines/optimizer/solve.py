@@ -74,6 +74,7 @@ def solve_facility(inputs: FacilityInputs) -> Policy:
             devices_by_state={g: _labelled(counts) for g, counts in present.items()},
             target_by_state={},
         ),
+        adders=inputs.adders,
         strikes_from=inputs.strikes_from,
     )
     return _with_target(policy, present)

@@ -133,6 +133,13 @@ def coincident_peaks(settings: Settings, day: tuple[datetime, datetime], now: da
     return DayForecast(table, {"method": "logistic", "why": "demand and its forecast are recorded"})
 
 
+def upcoming_chances(table: pl.DataFrame, now: datetime) -> dict[datetime, float]:
+    """The newest chance of the running hour and of those to come, by beginning; hours without one are left out."""
+    chance = pl.coalesce("probability", "probability_day_ahead")
+    rows = table.filter(pl.col("start_at") > now - timedelta(hours=1)).select("start_at", chance).drop_nulls()
+    return dict(rows.iter_rows())
+
+
 def _no_peaks(why: str) -> DayForecast:
     return DayForecast(pl.DataFrame(schema=PEAKS), {"method": "none", "why": why})
 

@@ -17,6 +17,7 @@ from hcp_pipelines.forecasting.plain import forecast_power
 from hcp_pipelines.optimizer.inputs import FacilityInputs, InputsNotReadyError, SiteInputs
 from hcp_pipelines.optimizer.learnt import with_learnt
 from hcp_pipelines.optimizer.load import load_inputs, load_markets
+from hcp_pipelines.optimizer.peaks import with_peaks
 from hcp_pipelines.optimizer.publish import PublishResult, Status, publish_all, write_scores
 from hcp_pipelines.optimizer.scores import score_facilities
 from hcp_pipelines.optimizer.solve import solve_facility
@@ -123,7 +124,8 @@ def publish_policies(
     }
     inputs, failed = _inputs(connection, context, options)
     policies: list[Policy] = []
-    for each in with_learnt(connection, inputs, context.now, context.tick_id):
+    learnt = with_learnt(connection, inputs, context.now, context.tick_id)
+    for each in with_peaks(connection, learnt, context.now):
         try:
             policies.append(solve_facility(each))
         except Exception as error:  # noqa: BLE001 - whatever it is, the others get their policies

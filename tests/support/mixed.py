@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
+import polars as pl
 
 from hcp_pipelines.forecasting.horizon_features import PowerSeries
 from hcp_pipelines.forecasting.hours import HOUR_US, hours_of, microseconds
@@ -30,6 +31,17 @@ def hourly_grid(hours, start=START, seed=0):
     starts = microseconds(start) + n.astype(np.int64) * HOUR_US
     temperature = 25 + 8 * np.sin((n - 8) / 24 * 2 * np.pi)
     return hours_of(starts, random.exponential(6.0, (3, hours)), load, forecast, temperature)
+
+
+def write_grid(folder, hours):
+    """Demand, its forecast and the temperature of some hours, as a recorded folder has them."""
+    starts = pl.Series(hours.starts_us).cast(pl.Datetime("us", "UTC"))
+    columns = {
+        "ercot_load_mw": hours.load_mw, "da_demand_forecast_mw": hours.forecast_mw, "temperature_c": hours.temperature_c,
+    }  # fmt: skip
+    for name, values in columns.items():
+        pl.DataFrame({"interval_start_utc": starts, name: values}).write_parquet(folder / f"{name}.parquet")
+    return folder
 
 
 def power_series(hours, start=START, seed=0):

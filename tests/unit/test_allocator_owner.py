@@ -14,6 +14,7 @@ from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.domain.clock import ManualClock
 from hcp_pipelines.domain.modes import ControlMode, DeviceState
 from hcp_pipelines.policy.arrays import compile_policy
+from hcp_pipelines.policy.schema import Adder
 from hcp_pipelines.policy.waves import Move
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.wire.slots import decode_slots
@@ -94,6 +95,22 @@ def test_within_the_band_nothing_moves_and_the_same_tick_is_planned_once():
     assert rig.plan() is None, "nothing new, nothing asked"
     rig.owner.ask()
     assert rig.plan() is None, "all that it asks for is under way already"
+
+
+def test_an_hour_that_may_be_a_coincident_peak_costs_what_it_may_add():
+    rig = Rig()
+    hour = Adder(start=NOON + FIVE, end=NOON + FIVE * 3, usd_per_mwh=325.0)
+    policy = fleet.policy(rig.inventory, rig.book, adders=(hour,))
+    rig.owner.follow(InForce(2, policy, compile_policy(policy)))
+    wave = rig.tick(30.0)
+    assert rig.miners_on() == 0
+    assert all(r.price == 30.0 and "a coincident peak may add 325.00 $/MWh" in r.reason_detail for r in wave.rows)
+    margin = sum(r.usd_per_hour for r in wave.rows)
+    energy = 325.0 * sum(r.mw_delta for r in wave.rows)
+    assert 0 < margin < -energy, "gained is the charge that may be saved, less what would have been earned"
+    for _ in range(6):
+        rig.tick(30.0, minutes=15)
+    assert rig.miners_on() == 500, "the hour is over"
 
 
 def test_waves_stay_inside_the_ramps_and_say_that_they_continue():

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-import polars as pl
 import pytest
 
 from hcp_pipelines.domain.errors import ConfigError
@@ -11,7 +10,7 @@ from hcp_pipelines.forecasting import peaks
 from hcp_pipelines.orchestration.forecasting import coincident_peaks
 from hcp_pipelines.orchestration.watching import LEAST_FORECASTS, greatest_age, judged
 from hcp_pipelines.settings import Settings
-from tests.support.mixed import hourly_grid
+from tests.support.mixed import hourly_grid, write_grid
 
 START = datetime(2023, 4, 1, 5, tzinfo=UTC)
 DAY = datetime(2024, 6, 20, tzinfo=UTC)
@@ -21,14 +20,8 @@ END = DAY + timedelta(days=1)
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     """Demand and its forecast of fifteen months in a folder, and the same as hours."""
-    folder = tmp_path_factory.mktemp("recorded")
     hours = hourly_grid(24 * 460, START)
-    starts = pl.Series(hours.starts_us).cast(pl.Datetime("us", "UTC"))
-    columns = {
-        "ercot_load_mw": hours.load_mw, "da_demand_forecast_mw": hours.forecast_mw, "temperature_c": hours.temperature_c,
-    }  # fmt: skip
-    for name, values in columns.items():
-        pl.DataFrame({"interval_start_utc": starts, name: values}).write_parquet(folder / f"{name}.parquet")
+    folder = write_grid(tmp_path_factory.mktemp("recorded"), hours)
     return folder, hours
 
 
