@@ -77,7 +77,7 @@ class Standing:
 STANDING = [
     *(
         Standing(key_of(t.name), "is_fresh", "Days that are over are there, by the world's clock.", partial(_fresh, t))
-        for t in tables.ALL
+        for t in (*tables.ALL, *tables.OPTIONAL)
     ),
     *(
         Standing(t.key, "rows_are_good", "Rows of the last day are good.", partial(_daemon, t))
@@ -118,7 +118,7 @@ def lake_as_it_is(context: dg.AssetCheckExecutionContext, platform: Platform) ->
 
 
 all_checks = [
-    *(published_rows_are_good(table) for table in tables.ALL),
+    *(published_rows_are_good(table) for table in (*tables.ALL, *tables.OPTIONAL)),
     *(made_rows_are_good(name, model) for name, model in joined.MADE.items()),
     lake_as_it_is,
 ]

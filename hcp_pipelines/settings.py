@@ -94,6 +94,12 @@ class Settings(BaseSettings):
     history_gaps: Literal["observe", "request"] = Field(
         default="request", description="Days of history that are missing are requested, or only named (observe)."
     )
+    pool_url: str = Field(
+        default="",
+        pattern=r"^$|^world$|^https?://[^/?#@\s]+$",
+        description="Statistics of the mining pool (docs/pool.md): https://HOST, world for the simulated one; none if unset.",
+    )
+    pool_token_file: Path | None = Field(default=None, description="A file whose content is their token.")
     lake_raw_max_gb: float = Field(default=20.0, gt=0, description="Size bound of raw telemetry in the lake.")
     lake_url: str = Field(
         default="",

@@ -4,6 +4,7 @@ import dagster as dg
 
 from assets.checks import lake_as_it_is
 from assets.daily import DAILY_UTC
+from hcp_pipelines.orchestration.history import tables
 from hcp_pipelines.orchestration.history.plan import assets_by_source
 from jobs.regular import regular
 
@@ -11,7 +12,9 @@ KIND = "history"
 
 history_job = dg.define_asset_job(
     "history_job",
-    selection=dg.AssetSelection.assets(*(name for names in assets_by_source().values() for name in names)),
+    selection=dg.AssetSelection.assets(
+        *(name for names in assets_by_source(tables.OPTIONAL).values() for name in names)
+    ),
     partitions_def=DAILY_UTC,
     tags={"hcp/kind": KIND},
     description="Fetch days of history from their sources, audit, publish; join them with the feed's ticks.",

@@ -4,6 +4,7 @@ import dagster as dg
 
 from hcp_pipelines.orchestration.history import daemon_models, watch
 from hcp_pipelines.orchestration.history.plan import Order, assets_by_source, gaps
+from hcp_pipelines.orchestration.history.pool import configured
 from hcp_pipelines.orchestration.history.reading import reading
 from hcp_pipelines.orchestration.resources import Platform
 from jobs.history import KIND, history_job
@@ -27,9 +28,10 @@ def history_gaps_sensor(context: dg.SensorEvaluationContext, platform: Platform)
         return dg.SensorResult(
             skip_reason="no tick was recorded yet: what is older than the first one is an operator's backfill"
         )
-    names = [name for each in assets_by_source().values() for name in each]
+    more = configured(settings)
+    names = [name for each in assets_by_source(more).values() for name in each]
     there = {name: context.instance.get_materialized_partitions(dg.AssetKey(name)) for name in names}
-    missing = gaps(there, row[0], platform.clock().now(), MOST_DAYS)
+    missing = gaps(there, row[0], platform.clock().now(), MOST_DAYS, more)
     if not missing:
         return dg.SensorResult(skip_reason="no day that is over is missing")
     told = "; ".join(f"{order.source} {order.days[0]} to {order.days[-1]}" for order in missing)

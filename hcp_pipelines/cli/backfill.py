@@ -13,6 +13,7 @@ from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import NotRunningError
 from hcp_pipelines.orchestration.backfilling import Backfill, Backfilling, Progress
 from hcp_pipelines.orchestration.history.plan import Order, assets_by_source, orders
+from hcp_pipelines.orchestration.history.pool import configured
 from hcp_pipelines.runtime.process import read_clock
 from hcp_pipelines.settings import Settings
 
@@ -40,7 +41,9 @@ def backfill(
     now = clock.now()
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     wanted = (
-        [name for names in assets_by_source().values() for name in names] if is_all else list(dict.fromkeys(assets))
+        [name for names in assets_by_source(configured(settings)).values() for name in names]
+        if is_all
+        else list(dict.fromkeys(assets))
     )
     asked, notes = orders(wanted, start, end or today, now)
     for note in notes:

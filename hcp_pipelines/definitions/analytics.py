@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import bitcoin, checks, ercot, forecasts, grid, joined, models, published, reports, settlement, weather
+from assets import bitcoin, checks, ercot, forecasts, grid, joined, models, pool, published, reports, settlement, weather
 from assets.backtests import raw_hcp__backtests, raw_hcp__replays
 from assets.explanations import core_hcp__explanations
 from assets.switches import dbt_cli, switch_models
@@ -33,11 +33,11 @@ defs = dg.Definitions(
         raw_hcp__backtests,
         raw_hcp__replays,
         *dg.load_assets_from_modules(
-            [forecasts, models, ercot, weather, bitcoin, grid, joined, settlement, published, reports]
+            [forecasts, models, ercot, weather, bitcoin, pool, grid, joined, settlement, published, reports]
         ),
     ],
     asset_checks=[
-        *dg.load_asset_checks_from_modules([forecasts, models, settlement]),
+        *dg.load_asset_checks_from_modules([forecasts, models, settlement, pool]),
         *checks.all_checks,
     ],
     jobs=[

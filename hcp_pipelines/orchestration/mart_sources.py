@@ -11,7 +11,7 @@ from hcp_pipelines.collector.tables import APPENDED, REPLACED
 from hcp_pipelines.forecasting.quantile_scores import empty_scores
 from hcp_pipelines.optimizer.backtest import record
 from hcp_pipelines.orchestration.history.joined import MADE
-from hcp_pipelines.orchestration.history.tables import DA_CAPACITY, DA_SPP, OBLIGATIONS
+from hcp_pipelines.orchestration.history.tables import DA_CAPACITY, DA_SPP, OBLIGATIONS, POOL_CREDITS
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.settlement import publish as settlement
 from hcp_pipelines.orchestration.settlement.days import SWITCHES
@@ -32,7 +32,7 @@ def columns() -> dict[str, dict[str, Any]]:
     """By table, its columns with their types; the daemons' tables apart, whose columns are Arrow's."""
     return {
         **dict.fromkeys(record.TABLES, record.SCHEMA),
-        **{table.name: dict(table.model.columns) for table in (DA_SPP, DA_CAPACITY, OBLIGATIONS)},
+        **{table.name: dict(table.model.columns) for table in (DA_SPP, DA_CAPACITY, OBLIGATIONS, POOL_CREDITS)},
         PRICES: dict(MADE[PRICES].columns),
         SCORES: dict(empty_scores().schema),
         settlement.LINES: settlement.SETTLEMENT,

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     import duckdb
 
 DAYS = 90  # of the marts that have a row a minute, tick or device; the others are whole
-RECENT = {"fct_utilisation": "minute_at", "fct_profitability": "scored_at", "fct_device_hashrate": "hour_at"}
+RECENT = {
+    "fct_utilisation": "minute_at", "fct_profitability": "scored_at", "fct_device_hashrate": "hour_at",
+    "fct_device_credits": "day",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,9 @@ def _write_world(settings: Settings, inventories: list[FacilityInventory]) -> da
         "transition_log": str(settings.at("world", "transitions.jsonl")),
         "exogenous_log": str(settings.at("world", "exogenous.jsonl")),
         "settlement_points": points,
-        "protocols": world_protocols(inventories, _node_token(settings, inventories)) | _grid_server(settings),
+        "protocols": world_protocols(inventories, _node_token(settings, inventories))
+        | _grid_server(settings)
+        | _world_pool(settings),
         "sites": [world_site(i) for i in inventories],
     }
     asked = ("world", "world.asked.yaml")
@@ -156,6 +158,15 @@ def _grid_server(settings: Settings) -> dict[str, Any]:
     if settings.openadr_file is None or load_enrolment(settings.openadr_file).vtn_url != WORLD:
         return {}
     return {"openadr": {"enabled": True, "port": 0}}
+
+
+def _world_pool(settings: Settings) -> dict[str, Any]:
+    """The world's mining pool where the platform reads it, on free ports."""
+    if settings.pool_url != "world":
+        return {}
+    token = str(settings.pool_token_file.resolve()) if settings.pool_token_file else None
+    ports = dict.fromkeys(("v1_port", "v2_port", "api_port"), 0)
+    return {"pool": {"enabled": True, "token_file": token, **ports}}
 
 
 def _write_gateway(

@@ -100,6 +100,11 @@ class SiteLedger:
         hours = [self.hour(day * 24 + number)[:, first:end] for number in range(24)]
         return np.asarray(np.sum(hours, axis=0, dtype=np.int64))
 
+    def knows(self, day: int) -> bool:
+        """Whether a UTC day, counted from 1970, was counted from its beginning on, and is still kept."""
+        today = int(self.at_s // DAY_S)
+        return self.began_s <= day * DAY_S and day > today - self._keep_days
+
     def hour(self, hour: int) -> Counts:
         """(3, miners) shares of an hour, counted from 1970; the running one until its last window's end."""
         if hour == int(self.at_s // HOUR_S):

@@ -118,9 +118,11 @@ class Statistics:
         return found | {one.name: self._outsider(one) for one in self._outsiders(first, end)}
 
     def workers_daily(self, day: int, first: int, end: int) -> Document:
-        """A page of simulated miners: what each was credited on a UTC day."""
+        """A page of simulated miners: what each was credited on a UTC day; nothing of sites that were not counted all day."""
         found = {}
         for name, ledger, low, high in self._parts(first, end):
+            if not ledger.knows(day):
+                continue
             counts = ledger.day(day, low, high)
             for number, slot in enumerate(ledger.slots[low:high].tolist()):
                 valid = int(counts[VALID, number])

@@ -13,6 +13,8 @@ import pytest
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.orchestration import instance
 from hcp_pipelines.orchestration.dbt_project import PROJECT, ensure_manifest, is_stale, lake_environment
+from hcp_pipelines.orchestration.history.pool import judge_claims
+from hcp_pipelines.orchestration.history.reading import reading
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.published import publish_marts
 from hcp_pipelines.orchestration.reports.make import DRAWN, Kind, make_report
@@ -232,6 +234,18 @@ def check_fleet(settings) -> None:
         settings, "select distinct slot from lake.marts.fct_device_hashrate where reported_fraction > 1.1 order by slot"
     )
     assert [slot for (slot,) in lying] == list(mart_rows.LYING)
+    credited = query(
+        settings,
+        """select slot, hours_told, is_overclaiming, round(reported_fraction, 3) from lake.marts.fct_device_credits
+           where day = date '2025-01-01' order by slot""",
+    )
+    assert credited == [
+        (slot, 24, slot in mart_rows.LYING, round((1.4 if slot in mart_rows.LYING else 1.0) / 0.996, 3))
+        for slot in range(19)
+    ]
+    with reading(settings) as reader:
+        judged = judge_claims(reader)
+    assert judged.told["liars"]["slot"].to_list() == list(mart_rows.LYING), "the check's verdict is the mart's"
     reliability = query(
         settings,
         """select group_id, model, firmware, devices_commanded, devices_refused, devices_failed, devices_found_otherwise,

@@ -72,6 +72,7 @@ def tables() -> dict[str, list[dict[str, Any]]]:
             {"start_at": FIRST + n * HOUR, "product": "ECRS", "price_usd_per_mw_h": 7.5, "source": "ercot"} for n in range(24)
         ],
         "raw.hcp__grid_obligations": list(_obligations()),
+        "raw.pool__credits": list(_credits()),
         "core.power__settled_prices": list(_settled_prices()),
         "core.power__forecast_scores": list(_forecast_scores()),
         "core.hcp__settlement": list(_lines()),
@@ -255,6 +256,18 @@ def _device_hours() -> Iterator[dict[str, Any]]:
                 "samples": 720, **_metric("power_kw", power), **_metric("hashrate_th_per_s", told),
                 **_metric("temperature_celsius", 60.0 + slot),
             }  # fmt: skip
+
+
+def _credits() -> Iterator[dict[str, Any]]:
+    """A day of hou-1/s21 at the pool: what their power makes, less stale and rejected shares; slot 19 has no worker."""
+    for slot in range(19):
+        true = (3.4 + 0.01 * (slot % 3)) * 1000 / 17.5
+        yield {
+            "start_at": FIRST, "worker": f"hcp.hou-1.{slot}", "facility_id": "hou-1", "slot": slot,
+            "hashrate_th_per_s": 0.996 * true, "valid_shares": 30_000, "stale_shares": 60, "rejected_shares": 60,
+            "source": "pool",
+        }  # fmt: skip
+    yield {"start_at": FIRST, "worker": "hcp.rig", "hashrate_th_per_s": 0.001, "source": "pool"}
 
 
 def _metric(name: str, value: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.orchestration.history import tables
 from hcp_pipelines.orchestration.history.joined import MADE
-from hcp_pipelines.orchestration.history.tables import key_of
+from hcp_pipelines.orchestration.history.tables import HistoryTable, key_of
 
 DAY = timedelta(days=1)
 JOINED = "joined"
@@ -28,12 +28,13 @@ class Order:
     days: tuple[str, ...]
 
 
-def assets_by_source() -> dict[str, tuple[str, ...]]:
-    """All assets that can be asked for, the joined ones last."""
+def assets_by_source(more: Sequence[HistoryTable] = ()) -> dict[str, tuple[str, ...]]:
+    """All assets that can be asked for, the joined ones behind their sources; `more`: services that this platform has, too."""
     found: dict[str, tuple[str, ...]] = {}
     for table in tables.ALL:
         found[table.source] = (*found.get(table.source, ()), key_of(table.name))
-    return found | {JOINED: tuple(key_of(name) for name in MADE)}
+    found[JOINED] = tuple(key_of(name) for name in MADE)
+    return found | {table.source: (key_of(table.name),) for table in more}
 
 
 def orders(assets: Collection[str], start: datetime, end: datetime, now: datetime) -> tuple[list[Order], list[str]]:
@@ -42,7 +43,7 @@ def orders(assets: Collection[str], start: datetime, end: datetime, now: datetim
     Raises:
         ConfigError: an asset that there is not, or no day.
     """
-    sources = assets_by_source()
+    sources = assets_by_source(tables.OPTIONAL)
     _refuse_unknown(assets, [name for names in sources.values() for name in names])
     days, notes = _days(start, end, now), list[str]()
     found = []
@@ -58,16 +59,22 @@ def orders(assets: Collection[str], start: datetime, end: datetime, now: datetim
     return found, notes
 
 
-def gaps(there: Mapping[str, Collection[str]], since: datetime, now: datetime, most_days: int) -> list[Order]:
+def gaps(
+    there: Mapping[str, Collection[str]],
+    since: datetime,
+    now: datetime,
+    most_days: int,
+    more: Sequence[HistoryTable] = (),
+) -> list[Order]:
     """What to ask for so that no asset (by name: the days there are) lacks a day that is over, of the last `most_days`.
 
     A source's days go from the first one that any of its assets lacks to the last; joined assets are asked for once no source
-    lacks any.
+    lacks any. Optional services (`more`) hold nobody up.
     """
     first = max(midnight(since), midnight(now) - most_days * DAY, datetime.fromisoformat(f"{FIRST_DAY}T00:00+00:00"))
     days = _each(first, midnight(now))
     found = list[Order]()
-    for source, names in assets_by_source().items():
+    for source, names in assets_by_source(more).items():
         kept = [day for day in days if source == JOINED or _is_kept(source, day, now)]
         lacking = [day for day in kept if any(day not in there.get(name, ()) for name in names)]
         if lacking and not (source == JOINED and found):

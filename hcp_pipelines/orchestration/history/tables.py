@@ -151,7 +151,28 @@ OBLIGATIONS = HistoryTable(
     ),
 )  # fmt: skip
 
-ALL = (
-    RT_SPP, DA_SPP, DA_CAPACITY, ZONE_LOAD, TEMPERATURE, *EXCHANGES, BLOCKS, SIGNALS, OBLIGATIONS,
+_DAY = timedelta(days=1)
+POOL_CREDITS = HistoryTable(
+    "raw.pool__credits",
+    "pool",
+    (START, "worker"),
+    Model(
+        {
+            START: INSTANT, "worker": pl.String, "facility_id": pl.String, "slot": pl.Int32, "hashrate_th_per_s": pl.Float64,
+            "valid_shares": pl.Int64, "stale_shares": pl.Int64, "rejected_shares": pl.Int64, "source": pl.String,
+        },
+        (START, "worker"),
+        nullable=frozenset({"facility_id", "slot", "valid_shares", "stale_shares", "rejected_shares"}),
+        bounds={
+            "hashrate_th_per_s": (0.0, 1e5), "slot": (0, 1e7), "valid_shares": (0, 1e12), "stale_shares": (0, 1e12),
+            "rejected_shares": (0, 1e12),
+        },
+        rules=_on(_DAY),
+    ),
+    _DAY,
 )  # fmt: skip
-BY_NAME = {table.name: table for table in ALL}
+
+ALL = (    RT_SPP, DA_SPP, DA_CAPACITY, ZONE_LOAD, TEMPERATURE, *EXCHANGES, BLOCKS, SIGNALS, OBLIGATIONS,
+)  # fmt: skip
+OPTIONAL = (POOL_CREDITS,)  # of services that a platform may have none of
+BY_NAME = {table.name: table for table in (*ALL, *OPTIONAL)}
