@@ -100,12 +100,11 @@ class Peer:
         self._writer.transport.abort()
 
     async def close(self) -> None:
-        """End it, once what was said is taken; a peer that takes nothing is not waited for."""
+        """End it once what was said is taken, within a second."""
         self._writer.close()
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._writer.wait_closed()
-        self.abort()
 
     async def _fill(self, *, is_stranger: bool, is_begun: bool = False) -> bool:
         """Read more; False: the peer has ended between two messages."""
@@ -202,6 +201,7 @@ class Port:
         try:
             await self._serve(peer)
         finally:
+            peer.abort()
             self._open.discard(task)
 
     async def _serve(self, peer: Peer) -> None:
@@ -215,6 +215,5 @@ class Port:
         except OSError:
             self.counts["lost"] += 1
         except asyncio.CancelledError:
-            peer.abort()  # the pool stops
-            return
+            return  # the pool stops
         await peer.close()

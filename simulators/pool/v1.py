@@ -143,7 +143,7 @@ class Session:
     def _submit(self, params: list[Any]) -> bool:
         if not self._is_subscribed:
             raise RefusedError(Code.NOT_SUBSCRIBED, "Not subscribed")
-        if len(params) < 5 or params[0] not in self._workers:
+        if len(params) < 5 or not isinstance(params[0], str) or params[0] not in self._workers:
             raise RefusedError(Code.UNAUTHORIZED, "Unauthorized worker")
         ruling = self._shares.rule(self._submission(params))
         self._office.outside.book(params[0], ruling)

@@ -269,3 +269,17 @@ async def test_a_peer_that_takes_nothing_is_dropped_and_the_others_are_served(tm
         assert world.pool.v1.port.counts["unread"] == 1
         await still_answers(world)
     deaf.close()
+
+
+async def test_a_peer_that_asks_without_end_is_answered_more_slowly_and_nobody_else_is(world):
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.v1)
+    began_s = asyncio.get_running_loop().time()
+    writer.write(b'{"id":1,"method":"mining.ping","params":[]}\n' * 450)
+    for _ in range(450):
+        assert b"pong" in await reader.readline()
+        if asyncio.get_running_loop().time() - began_s > 0.1:
+            await still_answers(world)
+            break
+    else:
+        raise AssertionError("four hundred at once are the most, then a hundred a second")
+    writer.close()
