@@ -1,11 +1,10 @@
 """The allocator put together: leases, intake, one planning loop, sessions, the journal. See docs/architecture.md.
 
-One loop plans for all owned facilities, journals their waves in one commit, and sends them; it never waits for an ack.
+One loop has all owned facilities planned (`planning.py`), the others bring in what that rests on and keep watch.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from datetime import datetime
 
 from hcp_pipelines.allocator import metrics
@@ -16,11 +15,11 @@ from hcp_pipelines.allocator.holdings import Holdings
 from hcp_pipelines.allocator.late_commits import LateCommits
 from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
 from hcp_pipelines.allocator.market import MarketBook
+from hcp_pipelines.allocator.planning import Planner
 from hcp_pipelines.allocator.policies import PolicyDesk
 from hcp_pipelines.allocator.returns import Wiring
 from hcp_pipelines.allocator.session import CannotAnnounceError, Dial, dial
 from hcp_pipelines.allocator.store import STORE_ERRORS, PostgresStore, Store
-from hcp_pipelines.allocator.wave import Wave
 from hcp_pipelines.allocator.writer import JournalWriter
 from hcp_pipelines.runtime.endless import endless
 from hcp_pipelines.runtime.process import ProcessContext
@@ -36,7 +35,6 @@ OBLIGE_EACH_S = 0.5
 RESUME_WITHIN_S = 5.0
 LATE_POLL_S = 5.0
 POLICIES_AGAIN_S = 1.0
-HISTORY_AFTER_S = 0.05  # of a wave: when its acks are in
 
 
 class Allocator:
@@ -49,7 +47,6 @@ class Allocator:
         self._intake = self._store.intake
         self._book = MarketBook()
         self._writer = JournalWriter(self._store.write_outcomes, name)
-        self._sent: list[tuple[FacilityControl, Wave]] = []  # and not in the history yet
         self._late = LateCommits(clock, self._writer, self._store.close_unsent)
         self._desk = PolicyDesk(name, settings, clock, self._intake, self._book)
         self._work, self._wants_steps, self._wants_policies = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -60,6 +57,7 @@ class Allocator:
         hooks = Hooks(limits, dial, client_tls(settings, "allocator"), self._announce, self._resumed, self._outdated)
         self._held = Holdings(self._intake, Wiring(name, clock, self._writer, self._work.set), hooks)
         self._controls = self._held.controls
+        self._planner = Planner(context, name, self._store, self._book, self._controls, self._writer, self._late)
         self._keeper = LeaseKeeper(self._store.leases, name, clock, self._held.gain, self._held.lose)
 
     async def run(self) -> None:
@@ -77,7 +75,7 @@ class Allocator:
             for task in tasks:
                 task.cancel()
         await self._keeper.give_up()
-        self._note_history()
+        self._planner.note_history()
         await self._writer.flush()
         await self._store.close()
 
@@ -191,8 +189,6 @@ class Allocator:
                 self._wants_policies.set()
             self._work.set()
 
-    # -- plan, journal, send ------------------------------------------------------------------------------------------
-
     async def _plan_loop(self) -> None:
         while True:
             room_in_s = min((c.owner.pace.has_room_in_s() for c in self._controls.values()), default=IDLE_S)
@@ -202,46 +198,7 @@ class Allocator:
             except TimeoutError:
                 pass
             self._work.clear()
-            await self._plan_once()
-
-    async def _plan_once(self) -> None:
-        now_s = self._context.clock.monotonic_s()
-        controls = [c for c in self._controls.values() if c.lease.holds(now_s)]
-        waves = [(c, wave) for c in controls if (wave := c.plan(self._book)) is not None]
-        not_done = [row for control in controls for row in control.owner.take_would_be()]
-        self._writer.note(not_done, [row for control in controls for row in control.owner.take_paper()])
-        if not waves:
-            return
-        stood = await self._journal_waves([wave for _, wave in waves])
-        journalled_ns = self._context.clock.monotonic_ns()
-        sent = [(c, wave) for c, wave in waves if wave.facility_id in stood and self._may_send(c)]
-        for control, wave in sent:
-            control.send(wave, journalled_ns)
-        for control, wave in waves:
-            if (control, wave) not in sent:
-                control.give_up(wave)
-        self._sent += sent
-        asyncio.get_running_loop().call_later(HISTORY_AFTER_S, self._note_history)
-
-    def _note_history(self) -> None:
-        sent, self._sent = self._sent, []
-        self._writer.note([row for control, wave in sent for row in control.owner.history(wave)])
-
-    def _may_send(self, control: FacilityControl) -> bool:
-        """Whether the facility is still ours, and its gateway still follows: both may have ended during the commit."""
-        return self._controls.get(control.site.facility_id) is control and control.may_send()
-
-    async def _journal_waves(self, waves: Sequence[Wave]) -> set[str]:
-        """Write the waves before they leave; those facilities whose lease stood. Nothing, when Postgres is away."""
-        try:
-            return await self._store.write_commands(self._name, [row for wave in waves for row in wave.rows])
-        except STORE_ERRORS as error:
-            metrics.POSTGRES_ERRORS.labels("commands").inc()
-            for wave in waves:
-                self._late.expect(wave.facility_id)
-            self._context.log.warning("no command is sent: the journal can't be written", error=str(error).strip())
-            await asyncio.sleep(0.1)
-            return set()
+            await self._planner.plan()
 
     # -- in the background --------------------------------------------------------------------------------------------
 

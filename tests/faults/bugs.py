@@ -19,8 +19,8 @@ from hcp_pipelines.allocator.late_commits import LateCommits
 from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
 from hcp_pipelines.allocator.obligations import ObligationBook
 from hcp_pipelines.allocator.owner import Owner
+from hcp_pipelines.allocator.planning import Planner
 from hcp_pipelines.allocator.returns import Returns
-from hcp_pipelines.allocator.service import Allocator
 from hcp_pipelines.allocator.wave import Wave
 from hcp_pipelines.domain.modes import ReasonCode
 from hcp_pipelines.edge import facility as facility_module
@@ -67,7 +67,7 @@ def ack_before_store() -> Patches:
 
 def send_before_journal() -> Patches:
     """A wave leaves, and is written then."""
-    real = Allocator._journal_waves
+    real = Planner._journal
 
     async def journal(self: Any, waves: Sequence[Wave]) -> set[str]:
         for wave in waves:
@@ -76,7 +76,7 @@ def send_before_journal() -> Patches:
                 control.session.send(pb.OwnerMessage(command=wave.command))
         return await real(self, waves)
 
-    return [patch.object(Allocator, "_journal_waves", journal)]
+    return [patch.object(Planner, "_journal", journal)]
 
 
 def send_in_next_session() -> Patches:
