@@ -12,7 +12,8 @@ class PoolConfig(BaseModel):
     """The pool of one account, which all simulated miners work for. Port 0 takes a free one.
 
     Attributes:
-        account: what worker names begin with, up to the first dot.
+        account: whose miners the simulated ones are; what their workers' names begin with, up to the first dot.
+        is_open: whether others may work here under an account of their own; else they are refused.
         token_file: holds the token that the statistics need; without one they are open.
         authority_key_file: the secret of the authority that signs the V2 server's certificate, 64 hex digits; without one a key
             that anybody can make from the seed.
@@ -31,10 +32,11 @@ class PoolConfig(BaseModel):
     v2_port: int = Field(default=34254, ge=0, le=65535)
     api_port: int = Field(default=3380, ge=0, le=65535)
     account: str = Field(default="hcp", pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    is_open: bool = True
     token_file: Path | None = None
     authority_key_file: Path | None = None
-    start_difficulty: float = Field(default=1e-3, gt=0, le=HIGHEST_DIFFICULTY)
-    least_difficulty: float = Field(default=1e-6, gt=0, le=HIGHEST_DIFFICULTY)
+    start_difficulty: float = Field(default=1e-4, gt=0, le=HIGHEST_DIFFICULTY)
+    least_difficulty: float = Field(default=1e-7, gt=0, le=HIGHEST_DIFFICULTY)
     share_every_s: float = Field(default=5.0, ge=0.05, le=600)
     job_every_s: float = Field(default=30.0, ge=0.05, le=600)
     max_connections: int = Field(default=1024, ge=1, le=16_384)

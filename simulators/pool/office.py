@@ -7,7 +7,8 @@ from simulators.pool.config import PoolConfig
 from simulators.pool.jobs import JobBook
 from simulators.pool.outside import OutsideWorkers
 from simulators.pool.vardiff import Vardiff
-from simulators.pool.work import EXTRANONCE1_BYTES
+
+CONNECTION_BYTES = 4  # of the extranonce
 
 
 class Office:
@@ -17,7 +18,7 @@ class Office:
         self.config = config
         self.clock = clock
         self.jobs = JobBook(seed, clock, config.job_every_s)
-        self.outside = OutsideWorkers(config.account, clock)
+        self.outside = OutsideWorkers(None if config.is_open else config.account, clock)
         self._is_ours = is_ours
         self._connections = 0
 
@@ -33,7 +34,7 @@ class Office:
         return Vardiff(config.start_difficulty, config.least_difficulty, config.share_every_s, self.clock.real_s())
 
     def extranonce(self) -> bytes:
-        """The part of the extranonce that is a new connection's own."""
+        """How the extranonces of a new connection begin, and those of no other."""
         self._connections += 1
-        number = self._connections % (1 << 8 * EXTRANONCE1_BYTES)
-        return number.to_bytes(EXTRANONCE1_BYTES, "big")
+        number = self._connections % (1 << 8 * CONNECTION_BYTES)
+        return number.to_bytes(CONNECTION_BYTES, "big")

@@ -12,7 +12,7 @@ from simulators.pool.work import HASHES_PER_DIFFICULTY
 MOST_WORKERS: Final = 4096
 _BUCKET_S: Final = 60
 _DAY_S: Final = 86_400
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,32}(\.[A-Za-z0-9._-]{1,64})?")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9._-]{1,64})?")
 
 
 @dataclass(slots=True)
@@ -54,7 +54,8 @@ class Worker:
 class OutsideWorkers:
     """All of them by name."""
 
-    def __init__(self, account: str, clock: Clock) -> None:
+    def __init__(self, account: str | None, clock: Clock) -> None:
+        """`account`: the only one that may work here; None: any."""
         self._account = account
         self._clock = clock
         self.workers: dict[str, Worker] = {}
@@ -63,11 +64,15 @@ class OutsideWorkers:
         """Why a worker may not work here; empty: it may."""
         if not _NAME.fullmatch(name):
             return "a worker's name is ACCOUNT or ACCOUNT.WORKER, of letters, digits, '.', '_' and '-'"
-        if name.partition(".")[0] != self._account:
+        if self._account is not None and name.partition(".")[0] != self._account:
             return f"there is no such account; this pool has {self._account}"
         if name not in self.workers and len(self.workers) >= MOST_WORKERS:
-            return f"the account has {MOST_WORKERS} workers, which is the most"
+            return f"there are {MOST_WORKERS} workers, which is the most"
         return ""
+
+    def of(self, account: str) -> dict[str, Worker]:
+        """The workers of one account."""
+        return {name: one for name, one in list(self.workers.items()) if name.partition(".")[0] == account}
 
     def enter(self, name: str) -> Worker:
         """A worker that may work here."""

@@ -40,18 +40,18 @@ class Statistics:
     @property
     def workers_total(self) -> int:
         """All workers that the account has."""
-        return sum(len(one.slots) for one in self._ledgers.values()) + len(self._outside.workers)
+        return sum(len(one.slots) for one in self._ledgers.values()) + len(self._own())
 
     def pool(self) -> Document:
         """The pool itself: luck, fee, its newest blocks."""
         now_s = self._clock.now_s()
         found = self._payouts.found(now_s, SHOWN_BLOCKS)
-        rates = self._rates()
+        rates = self._rates(self._outside.workers)
         return {
             **{f"luck_b{number}": f"{luck:.4f}" for number, luck in found.luck.items()},
             "hash_rate_unit": UNIT,
             **{f"pool_{span}_hash_rate": _gh(rate) for span, rate in rates.items()},
-            "pool_active_workers": self.workers_total,
+            "pool_active_workers": self.workers_total - len(self._own()) + len(self._outside.workers),
             "pool_fee": f"{self._config.fee_fraction:.4f}",
             "payout": "FPPS",
             "fpps_rate": f"{self._payouts.satoshi_per_difficulty(now_s) / 1e8:.18f}",
@@ -73,7 +73,7 @@ class Statistics:
         ledgers = list(self._ledgers.values())
         return {
             "hash_rate_unit": UNIT,
-            **{f"hash_rate_{span}": _gh(rate) for span, rate in self._rates().items()},
+            **{f"hash_rate_{span}": _gh(rate) for span, rate in self._rates(self._own()).items()},
             "ok_workers": self._working(),
             "off_workers": self.workers_total - self._working(),
             "today_reward": f"{self._payouts.earned_btc(ledgers, today):.8f}",
@@ -150,7 +150,7 @@ class Statistics:
 
     def _outsiders(self, first: int, end: int) -> list[Worker]:
         before = sum(len(one.slots) for one in self._ledgers.values())
-        known = dict(self._outside.workers)
+        known = self._own()
         return [known[name] for name in sorted(known)[max(first - before, 0) : max(end - before, 0)]]
 
     def _outsider(self, worker: Worker) -> Document:
@@ -166,10 +166,15 @@ class Statistics:
             "rejected_shares": worker.rejected,
         }
 
-    def _rates(self) -> dict[str, float]:
+    def _own(self) -> dict[str, Worker]:
+        """Those of the account that really hash."""
+        return self._outside.of(self._config.account)
+
+    def _rates(self, hashing: dict[str, Worker]) -> dict[str, float]:
+        """Of the simulated miners and some others."""
         totals = [one.total_hashes_per_s() for one in self._ledgers.values()]
         now_s = self._clock.real_s()
-        outside = list(self._outside.workers.values())
+        outside = list(hashing.values())
         return {
             span: sum(one[span] for one in totals) + sum(one.hashes_per_s(seconds, now_s) for one in outside)
             for span, seconds in SPANS.items()
@@ -178,7 +183,7 @@ class Statistics:
     def _working(self) -> int:
         fleet = sum(int((one.at_s - one.last_share_s < OFF_AFTER_S).sum()) for one in self._ledgers.values())
         now_s = self._clock.real_s()
-        last = [one.last_share_s for one in self._outside.workers.values() if one.last_share_s is not None]
+        last = [one.last_share_s for one in self._own().values() if one.last_share_s is not None]
         return fleet + sum(now_s - one < OFF_AFTER_S for one in last)
 
 

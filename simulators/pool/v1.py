@@ -19,8 +19,9 @@ from simulators.pool.v1_messages import (
     reply,
     set_difficulty,
 )
-from simulators.pool.work import EXTRANONCE2_BYTES, difficulty_of_target
+from simulators.pool.work import EXTRANONCE_BYTES, difficulty_of_target
 
+EXTRANONCE2_BYTES: Final = 8  # the miner's
 MOST_WORKERS: Final = 64  # of one connection, a proxy's say
 _REFUSALS: Final = {
     Verdict.STALE: (Code.JOB_NOT_FOUND, "Job not found: stale"),
@@ -37,9 +38,10 @@ _PASSWORD_DIFFICULTY: Final = re.compile(r"(?:^|[,;])d=([0-9.eE+-]{1,24})")
 class Session:
     """State of one connection; each answer is the lines to send."""
 
-    def __init__(self, office: Office, extranonce1: bytes) -> None:
+    def __init__(self, office: Office, own: bytes) -> None:
+        """`own`: how this connection's extranonces begin."""
         self._office = office
-        self._extranonce1 = extranonce1
+        self._extranonce1 = own.ljust(EXTRANONCE_BYTES - EXTRANONCE2_BYTES, b"\0")
         self._shares = Shares(office.jobs)
         self._vardiff = office.vardiff()
         self._told_difficulty = 0.0

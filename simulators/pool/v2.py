@@ -10,7 +10,7 @@ from simulators.pool.jobs import Job
 from simulators.pool.office import Office
 from simulators.pool.shares import VERSION_MASK, Shares, Submission, Verdict
 from simulators.pool.work import (
-    EXTRANONCE2_BYTES,
+    EXTRANONCE_BYTES,
     HASHES_PER_DIFFICULTY,
     Template,
     difficulty_of_target,
@@ -24,7 +24,7 @@ REQUIRES_WORK_SELECTION: Final = 0b010
 _KNOWN_FLAGS: Final = 0b111
 MOST_CHANNELS: Final = 64
 MOST_OPENED: Final = 0xFFFF  # channels of one connection, one after the other
-FREE_BYTES: Final = 6  # of the extranonce, that a proxy chooses
+FREE_BYTES: Final = 10  # of the extranonce, that a proxy chooses
 GROUP: Final = 0  # no channel has this number
 
 
@@ -131,9 +131,10 @@ class ExtendedChannel(Channel):
 class Session:
     """State of one connection; each answer is the messages to send."""
 
-    def __init__(self, office: Office, extranonce1: bytes) -> None:
+    def __init__(self, office: Office, own: bytes) -> None:
+        """`own`: how this connection's extranonces begin."""
         self._office = office
-        self._extranonce1 = extranonce1
+        self._own = own
         self._channels: dict[int, Channel] = {}
         self._is_set_up = False
         self._opened = 0
@@ -203,10 +204,10 @@ class Session:
         """A channel with an extranonce of its own: a proxy's begins with its number, a miner's ends with it; they never meet."""
         self._opened += 1
         if isinstance(asked, m.OpenExtendedMiningChannel):
-            own = self._opened.to_bytes(EXTRANONCE2_BYTES - FREE_BYTES, "big")
-            return ExtendedChannel(self._office, self._opened, asked.user, self._extranonce1 + own)
-        own = self._opened.to_bytes(EXTRANONCE2_BYTES, "big")
-        return Channel(self._office, self._opened, asked.user, self._extranonce1 + own)
+            number = self._opened.to_bytes(EXTRANONCE_BYTES - FREE_BYTES - len(self._own), "big")
+            return ExtendedChannel(self._office, self._opened, asked.user, self._own + number)
+        number = self._opened.to_bytes(EXTRANONCE_BYTES - len(self._own), "big")
+        return Channel(self._office, self._opened, asked.user, self._own + number)
 
     def _update(self, asked: m.UpdateChannel) -> list[Any]:
         channel = self._channels.get(asked.channel)

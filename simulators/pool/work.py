@@ -8,8 +8,7 @@ import hashlib
 import struct
 from typing import Final, NamedTuple
 
-EXTRANONCE1_BYTES: Final = 4
-EXTRANONCE2_BYTES: Final = 8
+EXTRANONCE_BYTES: Final = 16
 DIFFICULTY_1_TARGET: Final = 0xFFFF << 208
 HASHES_PER_DIFFICULTY: Final = 2.0**32
 VERSION: Final = 0x2000_0000
@@ -54,7 +53,7 @@ def sha256d(data: bytes) -> bytes:
 def template_of(height: int, previous_hash: bytes, bits: int, time_s: int, reward_sat: int, seed: int) -> Template:
     """The block that follows another one; its other transactions are made up, a few branches that seed and time decide."""
     height_push = _pushed(height.to_bytes((height.bit_length() + 8) // 8, "little"))
-    script_bytes = len(height_push) + EXTRANONCE1_BYTES + EXTRANONCE2_BYTES + len(_TAG)
+    script_bytes = len(height_push) + EXTRANONCE_BYTES + len(_TAG)
     head = struct.pack("<IB32sIB", 1, 1, bytes(32), 0xFFFF_FFFF, script_bytes) + height_push
     output = struct.pack("<QB", reward_sat, len(_UNSPENDABLE)) + _UNSPENDABLE
     tail = _TAG + struct.pack("<IB", 0xFFFF_FFFF, 1) + output + struct.pack("<I", 0)

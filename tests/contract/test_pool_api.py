@@ -100,6 +100,22 @@ async def test_a_worker_that_really_hashes_stands_beside_the_miners(tmp_path):
         assert told["hash_rate_5m"] == pytest.approx(EASY_DIFFICULTY * 2**32 / 60 / 1e9, abs=1e-3)
 
 
+async def test_other_accounts_work_here_where_the_pool_is_open(tmp_path):
+    async with Served(tmp_path) as world:
+        miner = await Miner.connect(world.v1)
+        await miner.log_on("bc1qsomebody.rig")
+        assert (await miner.submit(miner.hash(), "bc1qsomebody.rig"))["result"] is True
+        await miner.close()
+        assert world.worker("bc1qsomebody.rig").valid == 1
+        assert len((await world.get("/accounts/workers/json/btc"))["btc"]["workers"]) == 8
+        assert (await world.get("/stats/json/btc"))["btc"]["pool_active_workers"] == 9
+    async with Served(tmp_path, is_open=False) as world:
+        miner = await Miner.connect(world.v1)
+        assert (await miner.ask("mining.authorize", "bc1qsomebody.rig", "x"))["error"][0] == 24
+        await miner.log_on("hcp")
+        await miner.close()
+
+
 async def test_only_who_has_the_token_is_answered_and_none_too_often(tmp_path):
     async with Served(tmp_path, requests_per_minute=3) as world:
         stranger = await world.client.get("/stats/json/btc", headers={"Pool-Auth-Token": "no"})

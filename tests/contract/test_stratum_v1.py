@@ -162,7 +162,7 @@ async def test_difficulty_follows_the_rate_of_shares_and_each_job_keeps_its_own(
 async def test_requests_out_of_order_are_refused_by_their_codes(world):
     miner = await Miner.connect(world.v1)
     assert (await miner.ask("mining.submit", "hcp.rig", "1", "00000000", "00000000", "00000000"))["error"][0] == 25
-    for stranger in ("nobody.rig", "hcp.rig!", "", 5, "hcp.one.3"):
+    for stranger in ("hcp.rig!", "", 5, "hcp.one.3"):
         assert (await miner.ask("mining.authorize", stranger, "x"))["error"][0] == 24
     await miner.log_on()
     assert (await miner.ask("mining.submit", "hcp.other", "1", "00000000", "00000000", "00000000"))["error"][0] == 24
