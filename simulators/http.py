@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from simulators import ercot, ercot_corrections, ercot_system, exchanges, history
 from simulators.clock import Clock, epoch_s, iso
+from simulators.cloud.routes import CloudRoutes
 from simulators.documents import block_document, offer_document
 from simulators.ercot_login import TOKEN_PATH, ErcotLogin
 from simulators.gate import Gate
@@ -50,6 +51,7 @@ class Services:
         self._clock = clock
         self._health = health
         self._login = ErcotLogin(world.config.markets.ercot_login, clock)
+        self._clouds = CloudRoutes(world, clock)
         self._gate: Gate | None = None
 
     def app(self) -> Gate:
@@ -89,7 +91,9 @@ class Services:
             "/healthz": self.healthz,
         }
         plain = [Route(path, handler, methods=["GET"]) for path, handler in paths.items()]
-        return Starlette(routes=[*reports, *plain, Route(TOKEN_PATH, self._login.token, methods=["POST"])])
+        return Starlette(
+            routes=[*reports, *plain, *self._clouds.routes(), Route(TOKEN_PATH, self._login.token, methods=["POST"])]
+        )
 
     def _report(self, report: ercot.Report) -> Callable[[Request], Response]:
         def handler(request: Request) -> Response:

@@ -44,14 +44,17 @@ SERVICES: Mapping[ServiceName, Service] = {
     "mempool": Service(("/api/v1/blocks", "/api/v1/mining/"), 250, 60.0),
     "open_meteo": Service(("/v1/archive",), 600, 60.0),
     "primeintellect": Service(("/api/v1/availability/",), 60, 60.0),
-    "azure": Service(("/api/retail/",), 60, 60.0),
-    "ec2": Service(("/ec2/",), 20, 1.0),
+    "azure": Service(("/api/retail/", "/subscriptions/"), 60, 60.0),
+    "ec2": Service((), 20, 1.0),
 }
+AMAZON = "/"  # all of its services, by what a request says
 _WEIGHTS = {"/api/v3/aggTrades": 4, "/api/v3/ticker/24hr": 2, "/api/v3/klines": 2}
 
 
 def service_of(path: str) -> ServiceName | None:
     """The service that a path belongs to; None: the world's own."""
+    if path == AMAZON:
+        return "ec2"
     for name, service in SERVICES.items():
         if path.startswith(service.prefixes):
             return name

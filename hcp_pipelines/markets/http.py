@@ -5,11 +5,12 @@ in the sibling modules, as are `pace` (how fast), `breaker` (when to stay away),
 """
 
 import asyncio
+import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -117,14 +118,32 @@ class MarketHttp:
         Raises:
             MarketError: as there. LeftAloneError: the service is not to be asked now.
         """
-        url = self._base_url().rstrip("/") + path
-        self._note_address(url.removesuffix(path))
+        return await self._answer(_Question("GET", self._url(path), params), parse)
+
+    async def post_json(self, path: str, body: Any, headers: Mapping[str, str]) -> Reply:
+        """As `get_json`, of a query that is a POST: it changes nothing, so that it may be asked again.
+
+        Raises:
+            MarketError: as there.
+        """
+        content = json.dumps(body, separators=(",", ":")).encode()
+        return await self._answer(_Question("POST", self._url(path), None, content, headers), read_json)
+
+    def _url(self, path: str) -> str:
+        base = self._base_url().rstrip("/")
+        if base != self._circuit_of:  # what failed at another address says nothing of this one
+            self._circuit, self._circuit_of = Circuit(self._clock), base
+        return base + path
+
+    async def _answer(self, question: "_Question", parse: Parse) -> Reply:
+        """The reply to a question, unless the service is to be left alone."""
+        url = question.url
         if away_s := self._circuit.stay_away_s():
             raise LeftAloneError(
                 f"{url}: it has failed {self._circuit.failures} times: left alone for a while.", away_s
             )
         try:
-            reply = await self._try(url, params, parse)
+            reply = await self._try(question, parse)
         except _FailedError as error:
             self._circuit.failed()
             raise MarketError(f"{url}: {error} after {self._attempts} tries; the next poll tries again.") from error
@@ -137,7 +156,7 @@ class MarketHttp:
         self._circuit.succeeded()
         return reply
 
-    async def _try(self, url: str, params: Params | None, parse: Parse) -> Reply:
+    async def _try(self, question: "_Question", parse: Parse) -> Reply:
         """The reply, after at most `attempts` failures; "too many" is none of them, and is waited out within the patience.
 
         Raises:
@@ -145,9 +164,9 @@ class MarketHttp:
         """
         failures, waited_s = 0, 0.0
         while True:
-            waited_s += await self._keep_pace(url, self._patience_s - waited_s)
+            waited_s += await self._keep_pace(question.url, self._patience_s - waited_s)
             try:
-                return await self._ask(url, params, parse)
+                return await self._ask(question, parse)
             except RefusedError:
                 continue  # the pace knows how long to rest
             except (httpx.HTTPError, TimeoutError, _FailedError) as error:
@@ -155,11 +174,6 @@ class MarketHttp:
                 if failures >= self._attempts:
                     raise _FailedError(_told(error)) from error
                 await self._sleep(self._retry_wait_s * 2**failures * random.uniform(0.5, 1.5))  # noqa: S311
-
-    def _note_address(self, base: str) -> None:
-        """What failed at another address says nothing of this one."""
-        if base != self._circuit_of:
-            self._circuit, self._circuit_of = Circuit(self._clock), base
 
     async def _keep_pace(self, url: str, patience_s: float) -> float:
         """Wait until the service may be asked, and count the request; the real seconds that this took.
@@ -183,17 +197,15 @@ class MarketHttp:
         if real_s > 0:
             await self._clock.sleep(real_s * self._clock.speed)
 
-    async def _ask(self, url: str, params: Params | None, parse: Parse) -> Reply:
+    async def _ask(self, question: "_Question", parse: Parse) -> Reply:
         """One request and its reply."""
-        wanted = tuple(sorted((key, str(value)) for key, value in (params or {}).items()))
-        key: Key = (url, wanted)
-        kept = self._kept.get(key)
+        kept = self._kept.get(question.key) if question.method == "GET" else None
         async with asyncio.timeout(REPLY_WITHIN_S):
-            response = await self._read(url, params, kept.conditions if kept else {})
+            response = await self._read(question, kept.conditions if kept else {})
         self._pace.heed(response.status_code, response.headers)
         if response.status_code == httpx.codes.NOT_MODIFIED and kept is not None:
             return _reply(kept.body, {**kept.headers, **response.headers}, is_unchanged=True)
-        _refuse_failures(url, response)
+        _refuse_failures(question.url, response)
         try:
             body = parse(response)
         except RefusedError:
@@ -201,23 +213,43 @@ class MarketHttp:
             raise
         except (ValueError, RecursionError) as error:
             raise _FailedError(f"not JSON ({error}): {response.text[:200]!r}") from error
-        self._kept.keep(key, body, len(response.content), response.headers)
+        if question.method == "GET":
+            self._kept.keep(question.key, body, len(response.content), response.headers)
         return _reply(body, response.headers)
 
-    async def _read(self, url: str, params: Params | None, headers: Mapping[str, str]) -> httpx.Response:
+    async def _read(self, question: "_Question", conditions: Mapping[str, str]) -> httpx.Response:
         """The reply, read no further than its limit: few compressed bytes may unpack to many.
 
         Raises:
             MarketError: it is larger.
         """
-        async with self._client.stream("GET", url, params=dict(params or {}), headers=headers) as response:
+        headers = {**question.headers, **conditions}
+        query = dict(question.params or {})
+        async with self._client.stream(
+            question.method, question.url, params=query, content=question.content, headers=headers
+        ) as response:
             body = bytearray()
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > MAX_REPLY_BYTES:
-                    raise MarketError(f"{url}: more than {MAX_REPLY_BYTES} bytes, the limit: ask for less.")
+                    raise MarketError(f"{question.url}: more than {MAX_REPLY_BYTES} bytes, the limit: ask for less.")
         plain = {k: v for k, v in response.headers.items() if k not in ("content-encoding", "content-length")}
         return httpx.Response(response.status_code, headers=plain, content=bytes(body))
+
+
+class _Question(NamedTuple):
+    """What is asked of a service."""
+
+    method: str
+    url: str
+    params: Params | None
+    content: bytes | None = None
+    headers: Mapping[str, str] = {}
+
+    @property
+    def key(self) -> Key:
+        """What its reply is kept under."""
+        return self.url, tuple(sorted((key, str(value)) for key, value in (self.params or {}).items()))
 
 
 class _FailedError(Exception):
