@@ -4,6 +4,8 @@ The SQL stays with its subject (`lease_table`, `journal`, `standing`, `obligatio
 runs on. Errors are `STORE_ERRORS`: nothing is known then of whether a write was committed.
 """
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -156,6 +158,7 @@ class PostgresStore:
         self._settings = settings
         self._leaves_within = timedelta(seconds=COMMIT_WITHIN_S * clock.speed)  # simulated, from its plan on
         self._connections: dict[str, psycopg.AsyncConnection[Any]] = {}
+        self._connecting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.intake, self.leases = Intake(settings, clock), PostgresLeases(settings)
 
     def listen(self) -> Listener:
@@ -212,9 +215,10 @@ class PostgresStore:
             await connection.close()
 
     async def _connected(self, use: str) -> psycopg.AsyncConnection[Any]:
-        connection = self._connections.get(use)
-        if connection is None or connection.closed:
-            connection = self._connections[use] = await self._connect()
+        async with self._connecting[use]:  # several may want one at once
+            connection = self._connections.get(use)
+            if connection is None or connection.closed:
+                connection = self._connections[use] = await self._connect()
         return connection
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:

@@ -30,6 +30,7 @@ from hcp_pipelines.allocator.predecessors import (
     read_memory,
     read_switches,
 )
+from hcp_pipelines.allocator.store import PostgresStore
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
@@ -54,6 +55,16 @@ def fleet(settings, database):
 async def connection(fleet):
     async with await psycopg.AsyncConnection.connect(dsn(fleet, Role.ALLOCATOR), autocommit=True) as opened:
         yield opened
+
+
+async def test_commits_that_want_to_leave_at_once_share_a_connection(fleet, database):
+    store = PostgresStore(fleet, SystemClock())
+    try:
+        assert await asyncio.gather(*(store.write_commands("a", []) for _ in range(5))) == [set()] * 5
+        asked = "select count(*) from pg_stat_activity where usename = 'hcp_allocator' and datname = current_database()"
+        assert database.execute(asked).fetchone() == (1,)
+    finally:
+        await store.close()
 
 
 def owned_by(database, owner, epoch=1, facility="hou-1", for_s=60):
