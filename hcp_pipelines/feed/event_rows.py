@@ -25,9 +25,13 @@ _KEPT = """
     where kind = 'event' and source = %s and payload ->> 'event_id' = %s
     order by (payload ->> 'modification')::bigint desc limit 1"""
 _CURRENT = """
-    select distinct on (payload ->> 'event_id') source_event_id, payload, effective_at, ends_at from grid_signals
+    select source_event_id, payload, effective_at, ends_at from grid_signals e
     where kind = 'event' and source = %s and (ends_at is null or ends_at > %s)
-    order by payload ->> 'event_id', (payload ->> 'modification')::bigint desc"""
+      and not exists (
+        select from grid_signals n
+        where n.kind = 'event' and n.source = e.source and n.payload ->> 'event_id' = e.payload ->> 'event_id'
+          and (n.payload ->> 'modification')::bigint > (e.payload ->> 'modification')::bigint)
+    order by id"""
 _SIGNAL = """
     insert into grid_signals (kind, level, facility_id, payload, source, source_event_id, effective_at, ends_at, received_at)
     values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (source, source_event_id) do nothing"""
@@ -57,6 +61,8 @@ class Kept:
     """An event's newest row."""
 
     row_name: str
+    event_id: str
+    programme: str
     modification: int
     answer: Answer
     means: str
@@ -91,6 +97,12 @@ def kept_event(connection: Connection, source: str, event_id: str) -> Kept | Non
     """What was answered last to an event; None where it is new."""
     row = connection.execute(_KEPT, (source, event_id)).fetchone()
     return _kept(row) if row else None
+
+
+def standing_events(connection: Connection, source: str, now: datetime) -> list[Kept]:
+    """Events that we are in, and that are neither cancelled nor over."""
+    kept = [_kept(row) for row in connection.execute(_CURRENT, (source, now)).fetchall()]
+    return [event for event in kept if event.answer.is_in and event.means != "cancelled"]
 
 
 def pass_on(
@@ -141,6 +153,8 @@ def _kept(row: Sequence[Any]) -> Kept:
     deploy_at = payload["deploy_at"]
     return Kept(
         row_name=name,
+        event_id=payload["event_id"],
+        programme=payload["programme"],
         modification=int(payload["modification"]),
         answer=Answer(payload["opt"] == "optIn", payload["reason"]),
         means=payload["means"],

@@ -6,6 +6,7 @@ clock on the wall.
 """
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -13,7 +14,7 @@ import psycopg
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError, HcpError
 from hcp_pipelines.feed.enrolment import Enrolment, Programme
-from hcp_pipelines.feed.event_rows import Judged, Kept, keep, kept_event, pass_due, pass_on
+from hcp_pipelines.feed.event_rows import Judged, Kept, keep, kept_event, pass_due, pass_on, standing_events
 from hcp_pipelines.feed.event_taking import TAKERS, CannotBeMetError, Case, ThereIs, keep_response
 from hcp_pipelines.fleet.inventory import load_inventories
 from hcp_pipelines.markets.openadr_events import Answer, GridEvent, Interval
@@ -71,6 +72,25 @@ class EventDesk:
         """
         with connect(self.settings, Role.FEED) as connection:
             pass_due(connection, SOURCE, self.clock.now(), self.clock.speed)
+
+    def standing(self) -> list[GridEvent]:
+        """Events that we are in and that are not over, as far as books know them: no signal, no resources.
+
+        Raises:
+            HcpError: Postgres is away.
+        """
+        with connect(self.settings, Role.FEED) as connection:
+            kept = standing_events(connection, SOURCE, self.clock.now())
+        return [
+            GridEvent(
+                each.event_id,
+                each.modification,
+                each.programme,
+                "other",
+                (Interval(self._on_the_wall(each.start_at), each.end_at and self._on_the_wall(each.end_at), 0.0),),
+            )
+            for each in kept
+        ]
 
     def meter_w(self, facility_id: str) -> float:
         """What a facility's meter reads, W.
@@ -162,6 +182,9 @@ class EventDesk:
             if before is not None and called and called[0] is not None and status in ("awarded", "armed", "deployed"):
                 name, at = f"{before.row_name}/recall/{number}", max(self.clock.now(), called[0])
                 pass_on(connection, SOURCE, "recall", facility_id, name, at, number)
+
+    def _on_the_wall(self, simulated_at: datetime) -> datetime:
+        return self.clock.real_now() + (simulated_at - self.clock.now()) / self.clock.speed
 
     def _simulated(self, interval: Interval) -> Interval:
         """The interval on the platform's clock."""

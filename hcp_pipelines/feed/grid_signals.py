@@ -13,6 +13,7 @@ from typing import Protocol
 
 import psycopg
 import structlog
+from pydantic import SecretStr
 
 from hcp_pipelines.domain.errors import ConfigError, HcpError, MarketError
 from hcp_pipelines.feed import metrics
@@ -24,6 +25,7 @@ from hcp_pipelines.runtime.process import ProcessContext
 
 SOURCE = "openadr"
 DUE_EVERY_S = 0.5
+_WORLD_NAMES = {"2.0b": "openadr", "3.1": "openadr3"}
 HEALTH_FAILURES = 5
 
 
@@ -60,7 +62,7 @@ class GridSignals:
     context: ProcessContext
     enrolment: Enrolment
     desk: EventDesk
-    make: Callable[["GridSignals"], Node]
+    make: Callable[["GridSignals"], Awaitable[Node]]
     breaker: Breaker = field(default_factory=Breaker)
 
     def __post_init__(self) -> None:
@@ -74,7 +76,7 @@ class GridSignals:
             while True:
                 try:
                     await self._listen()
-                except (MarketError, ConfigError) as error:
+                except (HcpError, psycopg.Error) as error:
                     await self._failed(error)
                 except Exception as error:  # noqa: BLE001 - a defect in here must not end the feed
                     self._log.exception("source_defect")
@@ -123,13 +125,13 @@ class GridSignals:
             return self.enrolment.vtn_url
         ready_file: Path = self.context.settings.at("run", "world.json")
         try:
-            return str(json.loads(ready_file.read_text())["urls"][SOURCE])
+            return str(json.loads(ready_file.read_text())["urls"][_WORLD_NAMES[self.enrolment.protocol]])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise MarketError(f"{ready_file}: no demand response server ({error!r}); is the world up?") from error
 
     async def _listen(self) -> None:
         """One registration, from its beginning until it is lost."""
-        node = self.make(self)
+        node = await self.make(self)
         try:
             await node.register()
             self._log.info("registered", poll_s=node.poll_s)
@@ -188,20 +190,57 @@ def grid_signals(context: ProcessContext, path: Path) -> GridSignals:
     return GridSignals(context, enrolment, desk, _node_of(enrolment))
 
 
-def _node_of(enrolment: Enrolment) -> Callable[[GridSignals], Node]:
+def _node_of(enrolment: Enrolment) -> Callable[[GridSignals], Awaitable[Node]]:
     """How a node of the enrolment's version is made; its libraries are imported here alone."""
+    return _rest_node(enrolment) if enrolment.protocol == "3.1" else _polling_node(enrolment)
+
+
+def _polling_node(enrolment: Enrolment) -> Callable[[GridSignals], Awaitable[Node]]:
     from hcp_pipelines.markets.openadr import Credentials, Ven
 
-    try:
-        secret = enrolment.passphrase_file.read_text().strip() if enrolment.passphrase_file else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"passphrase_file {enrolment.passphrase_file}: {type(error).__name__}") from error
+    secret = _read(enrolment.passphrase_file) if enrolment.passphrase_file else None
     credentials = Credentials(
         enrolment.certificate, enrolment.key, secret, enrolment.ca, enrolment.vtn_fingerprint, enrolment.sign
     )
 
-    def make(signals: GridSignals) -> Node:
+    async def make(signals: GridSignals) -> Node:
         url = signals.vtn_url()
         return Ven(enrolment.ven_name, url, signals.on_event, signals.meters(), credentials, enrolment.report_s)
 
     return make
+
+
+def _rest_node(enrolment: Enrolment) -> Callable[[GridSignals], Awaitable[Node]]:
+    from hcp_pipelines.markets.openadr3 import Client, RestVen
+
+    path = enrolment.client_secret_file
+    client_id, _, secret = _read(path).partition(":") if path else ("", "", "")
+    if not client_id or not secret:
+        raise ConfigError(f"client_secret_file {path}: one line CLIENT_ID:SECRET is needed")
+    client = Client(client_id, SecretStr(secret), enrolment.ca)
+
+    async def make(signals: GridSignals) -> Node:
+        standing = await asyncio.to_thread(signals.desk.standing)
+        return RestVen(
+            enrolment.ven_name,
+            signals.vtn_url(),
+            signals.on_event,
+            signals.meters(),
+            client,
+            standing,
+            enrolment.report_s,
+        )
+
+    return make
+
+
+def _read(path: Path) -> str:
+    """The text of a file with a secret.
+
+    Raises:
+        ConfigError: it can't be read.
+    """
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read ({type(error).__name__})") from error

@@ -97,6 +97,7 @@ async def _document(where: str, response: httpx.Response) -> dict[str, object]:
         body += chunk
         if len(body) > MAX_TOKEN_BYTES:
             raise MarketError(f"{where}: more than {MAX_TOKEN_BYTES} bytes, which is no token.")
+    response._content = bytes(body)  # httpx reads every reply of an auth flow itself, and would find the stream consumed
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):

@@ -155,9 +155,13 @@ def _write_world(settings: Settings, inventories: list[FacilityInventory]) -> da
 
 def _grid_server(settings: Settings) -> dict[str, Any]:
     """The world's demand response server, if the platform is enrolled with that one; on a free port."""
-    if settings.openadr_file is None or load_enrolment(settings.openadr_file).vtn_url != WORLD:
+    if settings.openadr_file is None:
         return {}
-    return {"openadr": {"enabled": True, "port": 0}}
+    enrolment = load_enrolment(settings.openadr_file)
+    if enrolment.vtn_url != WORLD:
+        return {}
+    clients = {"client_file": str(enrolment.client_secret_file)} if enrolment.client_secret_file else {}
+    return {"openadr": {"enabled": True, "port": 0} | clients}
 
 
 def _world_pool(settings: Settings) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Event:
     ramp_s: float = 0.0
     notice_s: float = 0.0
     told_at_s: float = 0.0
+    changed_at_s: float = 0.0
     modification: int = 0
     is_cancelled: bool = False
 
@@ -73,7 +74,7 @@ class EventBook:
             message = f"more than {MAX_EVENTS} events at once"
             raise ValueError(message)
         number = 0 if known is None else known.modification + 1
-        self._events[event.event_id] = replace(event, modification=number)
+        self._events[event.event_id] = replace(event, modification=number, changed_at_s=self._now_s())
 
     def cancel(self, event_id: str) -> None:
         """Tell that an event is cancelled; a second time changes nothing.

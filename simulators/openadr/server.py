@@ -1,4 +1,4 @@
-"""The demand response server of a world: one port, the services of 2.0b over simple HTTP, and what it has seen."""
+"""The demand response server of a world: one port for 2.0b over simple HTTP, for 3.1, and for what it has seen."""
 
 import logging
 from collections import Counter
@@ -15,20 +15,17 @@ from simulators.durability import TransitionLog
 from simulators.fleet import Fleet
 from simulators.gpus.serving import REQUEST_WITHIN_S, Listener
 from simulators.openadr.events import EventBook
+from simulators.openadr.reading import TooLargeError, read_body
+from simulators.openadr.rest import BASE, RestVtn
 from simulators.openadr.services import Vtn
 from simulators.openadr.times import Wall
 from simulators.openadr.xml import BadXmlError, read
 from simulators.settings import WorldConfig
 
 PATH: Final = "/OpenADR2/Simple/2.0b"
-MAX_BODY_BYTES: Final = 256 * 1024
 LABEL: Final = "openadr"
 
 log = logging.getLogger("world.openadr")
-
-
-class TooLargeError(Exception):
-    """A request's body is over the limit."""
 
 
 class OpenAdrServer:
@@ -48,6 +45,7 @@ class OpenAdrServer:
         self.vtn = Vtn(own, self.book, wall, clock.now_s)
         self._clock = clock
         self._refused: Counter[str] = Counter()
+        self.rest = RestVtn(own, self.book, wall, self._note)
         self._listener = Listener(self._app(), own.port, lambda host: host.startswith("127."), None, within_s, LABEL)
 
     @property
@@ -58,7 +56,8 @@ class OpenAdrServer:
     @property
     def urls(self) -> dict[str, str]:
         """Where a VEN finds it, for the ready file."""
-        return {"openadr": f"http://127.0.0.1:{self.port}{PATH}"}
+        base = f"http://127.0.0.1:{self.port}"
+        return {"openadr": f"{base}{PATH}"} | ({"openadr3": f"{base}{BASE}"} if self.rest.routes() else {})
 
     @property
     def troubles(self) -> Counter[str]:
@@ -75,7 +74,12 @@ class OpenAdrServer:
 
     def _app(self) -> Starlette:
         posts = [Route(f"{PATH}/{{service}}", self._post, methods=["POST"])]
-        return Starlette(routes=[*posts, Route("/openadr/seen", self._seen, methods=["GET"])])
+        seen = Route("/openadr/seen", self._seen, methods=["GET"])
+        return Starlette(routes=[*posts, seen, *self.rest.routes()])
+
+    def _note(self, trouble: str) -> None:
+        self._refused[trouble] += 1
+        log.warning("%s: 3.1: %s", LABEL, trouble)
 
     async def _post(self, request: Request) -> Response:
         service = str(request.path_params["service"])
@@ -136,18 +140,3 @@ class OpenAdrServer:
         }
         seen = {"simulated_at": iso(now_s), "events": events, "vens": vens, "troubles": dict(self.troubles)}
         return JSONResponse(seen)
-
-
-async def read_body(request: Request) -> bytes:
-    """A request's body, no further than its limit.
-
-    Raises:
-        TooLargeError: it is larger.
-    """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            message = f"a body of more than {MAX_BODY_BYTES} bytes"
-            raise TooLargeError(message)
-    return bytes(body)

@@ -1,13 +1,18 @@
 """Grid events on a real database: taken on as awards are, answered out with the reason, called, changed, cancelled."""
 
+import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
+import yaml
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.modes import DispatchRegime
 from hcp_pipelines.feed.enrolment import Enrolment
 from hcp_pipelines.feed.grid_events import TEST, EventDesk
+from hcp_pipelines.feed.grid_signals import grid_signals
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.inventory import load_inventory
@@ -17,6 +22,9 @@ from hcp_pipelines.operators.accounts import Operator, OperatorRole
 from hcp_pipelines.operators.availability import CountedOn
 from hcp_pipelines.operators.grid import Award, award
 from hcp_pipelines.policy.outlook import Outlook
+from hcp_pipelines.runtime.process import ProcessContext
+from simulators.openadr.events import Event
+from tests.support.openadr import SIMULATED_S, until, vtn
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -243,3 +251,39 @@ def test_a_base_point_is_told_anew_every_five_minutes_as_long_as_it_lasts(desk, 
     told = desk.signals("base_point")
     assert {(facility, payload["mw"]) for _, facility, payload, _ in told} == {("nor-1", 2.0)}
     assert [at.timestamp() for *_, at in told] == [near(NOON + timedelta(minutes=m)) for m in (0, 5, 10, 55)]
+
+
+def test_what_stands_is_what_is_in_and_neither_over_nor_cancelled(desk):
+    desk.answer(event_id="stands")
+    desk.answer(event_id="out", value=0.2)
+    desk.answer(event_id="over", start=NOON + HOUR, lasts=HOUR / 4, programme=EEA, signal="level", value=1.0)
+    desk.answer(event_id="gone", start=NOON + 5 * HOUR, programme=EEA, signal="level", value=1.0)
+    desk.answer(event_id="gone", start=NOON + 5 * HOUR, is_cancelled=True, modification=1)
+    now = NOON + 1.5 * HOUR
+    (standing,) = desk.at(now).standing()
+    assert (standing.event_id, standing.modification, standing.programme) == ("stands", 0, DR)
+    ends_in_s = (standing.end_at - datetime.now(UTC)).total_seconds()
+    assert ends_in_s == pytest.approx(HOUR.total_seconds() / 2 / SPEED, abs=1)
+
+
+async def test_over_3_1_an_event_of_the_worlds_server_is_taken_on_and_given_back(desk, settings, tmp_path):
+    (tmp_path / "clients").write_text("hcp:secret\n")
+    path = tmp_path / "openadr.yaml"
+    programmes = {"response": {"means": "response", "facilities": ["hou-1"], "notice_s": 900}}
+    files = {"protocol": "3.1", "vtn_url": "world", "client_secret_file": str(tmp_path / "clients"), "poll_s": 0.5}
+    path.write_text(yaml.safe_dump({"version": 1, "programmes": programmes, **files}))
+    async with vtn(tmp_path, client_file=tmp_path / "clients", sites=("hou-1",)) as server:
+        server.book.publish(Event("ev-a", "response", "", ("hou-1",), SIMULATED_S + 7200, 3600, 0.1))
+        ready = settings.at("run", "world.json")
+        ready.parent.mkdir(exist_ok=True)
+        ready.write_text(json.dumps({"urls": server.urls}))
+        clock = SystemClock(Anchor(datetime.now(UTC), NOON, SPEED))
+        context = ProcessContext("feed", settings, clock, structlog.get_logger("test"))
+        task = asyncio.create_task(grid_signals(context, path).run())
+        await until(lambda: desk.statuses() == [("hou-1", "awarded")], "it is taken on")
+        server.book.cancel("ev-a")
+        await until(lambda: desk.statuses() == [("hou-1", "withdrawn")], "it is given back", 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        ready.unlink()

@@ -1,0 +1,264 @@
+"""OpenADR 3.1 over HTTP, as a VEN sees it: a token, programs, events, its own ven and reports. Business logic has no client here.
+
+Errors are `problem` objects. A VEN reads and never writes programs and events; an event that was cancelled is gone.
+"""
+
+import hmac
+import json
+import secrets
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from simulators.openadr.config import MAX_VENS, OpenAdrConfig
+from simulators.openadr.events import EventBook
+from simulators.openadr.objects import (
+    Json,
+    WrongObjectError,
+    event_object,
+    name_in,
+    program_name,
+    program_object,
+    report_of,
+)
+from simulators.openadr.reading import TooLargeError, read_body
+from simulators.openadr.times import Wall, stamp
+from simulators.openadr.vens import Sample
+from simulators.settings import WorldConfigError
+
+BASE: Final = "/openadr3/3.1.0"
+TOKEN_LIFE_S: Final = 3600
+MAX_PAGE: Final = 50
+MAX_TOKENS: Final = 1000
+MAX_REPORTS: Final = 1000
+Handler = Callable[["RestVtn", Request, str], Awaitable[Response]]
+
+
+class ProblemError(Exception):
+    """An answer other than the one asked for."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class RestVtn:
+    """The server's objects; what a client has made is its own alone."""
+
+    def __init__(self, config: OpenAdrConfig, book: EventBook, wall: Wall, count: Callable[[str], None]) -> None:
+        self._config = config
+        self._book = book
+        self._wall = wall
+        self._count = count
+        self._secrets = _clients(config.client_file)
+        self._tokens: dict[str, tuple[str, float]] = {}
+        self._vens: dict[str, Json] = {}  # by client
+        self._reports: deque[tuple[str, Json]] = deque(maxlen=MAX_REPORTS)
+        self.samples: dict[tuple[str, str], deque[Sample]] = {}  # by event and resource; kW
+
+    def routes(self) -> list[Route]:
+        """None where nobody may have a token."""
+        if not self._secrets:
+            return []
+        asked: list[tuple[str, str, Handler]] = [
+            ("GET", "/programs", RestVtn._list_programs),
+            ("GET", "/programs/{id}", RestVtn._get_program),
+            ("GET", "/events", RestVtn._list_events),
+            ("GET", "/events/{id}", RestVtn._get_event),
+            ("GET", "/vens", RestVtn._list_vens),
+            ("POST", "/vens", RestVtn._post_ven),
+            ("GET", "/reports", RestVtn._list_reports),
+            ("POST", "/reports", RestVtn._post_report),
+        ]
+        routes = [
+            Route(f"{BASE}{path}", self._authorised(handler), methods=[method]) for method, path, handler in asked
+        ]
+        forbidden = [Route(f"{BASE}{path}", self._forbidden, methods=["POST"]) for path in ("/programs", "/events")]
+        return [
+            Route(f"{BASE}/auth/server", self._server, methods=["GET"]),
+            Route(f"{BASE}/auth/token", self._token, methods=["POST"]),
+            *routes,
+            *forbidden,
+        ]
+
+    def _authorised(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(self, request, self._client_of(request))
+            except ProblemError as problem:
+                return self._problem(problem.status, problem.detail)
+            except WrongObjectError as error:
+                return self._problem(HTTPStatus.BAD_REQUEST, str(error))
+            except TooLargeError as error:
+                return self._problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))
+            except ClientDisconnect:
+                return Response()
+
+        return answer
+
+    def _client_of(self, request: Request) -> str:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        client, ends_s = self._tokens.get(token, ("", 0.0))
+        if scheme.lower() != "bearer" or self._wall.now_s() >= ends_s:
+            raise ProblemError(HTTPStatus.UNAUTHORIZED, "a bearer token of /auth/token is needed")
+        return client
+
+    async def _server(self, request: Request) -> Response:
+        return JSONResponse({"tokenURL": f"{request.url.scheme}://{request.url.netloc}{BASE}/auth/token"})
+
+    async def _token(self, request: Request) -> Response:
+        """OAuth 2 client credentials (RFC 6749, 4.4), in the form's fields."""
+        try:
+            form = parse_qs((await read_body(request)).decode("ascii"), max_num_fields=20)
+        except (TooLargeError, ValueError):
+            return self._no_token("invalid_request", HTTPStatus.BAD_REQUEST)
+        except ClientDisconnect:
+            return Response()
+        said = {key: values[0] for key, values in form.items() if len(values) == 1}
+        if said.get("grant_type") != "client_credentials":
+            return self._no_token("unsupported_grant_type", HTTPStatus.BAD_REQUEST)
+        client, secret = said.get("client_id", ""), said.get("client_secret", "")
+        if not hmac.compare_digest(self._secrets.get(client, "").encode(), secret.encode()) or not secret:
+            return self._no_token("invalid_client", HTTPStatus.UNAUTHORIZED)
+        now_s = self._wall.now_s()
+        self._tokens = {token: kept for token, kept in self._tokens.items() if now_s < kept[1]}
+        while len(self._tokens) >= MAX_TOKENS:
+            del self._tokens[next(iter(self._tokens))]
+        token = secrets.token_urlsafe(24)
+        self._tokens[token] = (client, now_s + TOKEN_LIFE_S)
+        reply = {"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFE_S, "scope": "read_targets"}
+        return JSONResponse(reply, headers={"Cache-Control": "no-store"})
+
+    def _no_token(self, error: str, status: HTTPStatus) -> Response:
+        self._count(error)
+        return JSONResponse({"error": error}, int(status))
+
+    async def _forbidden(self, _request: Request) -> Response:
+        return self._problem(HTTPStatus.FORBIDDEN, "programs and events are not a VEN's to write")
+
+    async def _list_programs(self, request: Request, _client: str) -> Response:
+        return _page(request, self._programs())
+
+    async def _get_program(self, request: Request, _client: str) -> Response:
+        return _one(request, self._programs())
+
+    async def _list_events(self, request: Request, _client: str) -> Response:
+        program, targets = request.query_params.get("programID"), set(request.query_params.getlist("targets"))
+        found = [
+            event
+            for event in self._events()
+            if program in (None, event["programID"]) and (not targets or targets & set(event["targets"]))
+        ]
+        return _page(request, found)
+
+    async def _get_event(self, request: Request, _client: str) -> Response:
+        return _one(request, self._events())
+
+    async def _list_vens(self, request: Request, client: str) -> Response:
+        own = [self._vens[client]] if client in self._vens else []
+        name = request.query_params.get("venName")
+        return _page(request, [ven for ven in own if name in (None, ven["venName"])])
+
+    async def _post_ven(self, request: Request, client: str) -> Response:
+        body = await _object(request)
+        if client in self._vens or len(self._vens) >= MAX_VENS:
+            raise ProblemError(HTTPStatus.CONFLICT, "this client has a ven already, or there are too many")
+        made = self._made("VEN") | {"venName": name_in(body, "venName"), "clientID": client}
+        self._vens[client] = made
+        return JSONResponse(made, int(HTTPStatus.CREATED))
+
+    async def _list_reports(self, request: Request, client: str) -> Response:
+        return _page(request, [report for owner, report in self._reports if owner == client])
+
+    async def _post_report(self, request: Request, client: str) -> Response:
+        body = await _object(request)
+        event_id, samples = report_of(body)
+        if self._book.get(event_id) is None:
+            raise ProblemError(HTTPStatus.NOT_FOUND, f"no event {event_id[:60]}")
+        for resource, wall_s, value in samples:
+            kept = self.samples.setdefault((event_id, resource), deque(maxlen=MAX_REPORTS))
+            kept.append(Sample(self._wall.simulated(wall_s), value))
+        while len(self.samples) > MAX_REPORTS:
+            del self.samples[next(iter(self.samples))]
+        made = body | self._made("REPORT") | {"clientID": client}
+        self._reports.append((client, made))
+        return JSONResponse(made, int(HTTPStatus.CREATED))
+
+    def _programs(self) -> list[Json]:
+        names = sorted({program_name(event) for event in self._book.standing()})
+        created = stamp(self._wall.now_s() // 86_400 * 86_400)
+        return [program_object(name, created) for name in names]
+
+    def _events(self) -> list[Json]:
+        standing = [event for event in self._book.standing() if not event.is_cancelled]
+        return [event_object(event, self._wall, self._config.report_s) for event in standing]
+
+    def _made(self, kind: str) -> Json:
+        now = stamp(self._wall.now_s())
+        return {"id": str(uuid.uuid4()), "createdDateTime": now, "modificationDateTime": now, "objectType": kind}
+
+    def _problem(self, status: HTTPStatus, detail: str) -> Response:
+        self._count(str(int(status)))
+        body = {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": detail}
+        return JSONResponse(body, int(status), media_type="application/problem+json")
+
+
+def _page(request: Request, objects: list[Json]) -> Response:
+    """`limit` objects from `skip` on."""
+    skip, limit = _number(request.query_params, "skip", 0), _number(request.query_params, "limit", MAX_PAGE)
+    if limit > MAX_PAGE:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, f"limit is at most {MAX_PAGE}")
+    return JSONResponse(objects[skip : skip + limit])
+
+
+def _one(request: Request, objects: list[Json]) -> Response:
+    for each in objects:
+        if each["id"] == request.path_params["id"]:
+            return JSONResponse(each)
+    raise ProblemError(HTTPStatus.NOT_FOUND, "no object of that id")
+
+
+def _number(query: Mapping[str, str], key: str, default: int) -> int:
+    text = query.get(key, str(default))
+    if not text.isdecimal() or len(text) > 9:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, f"{key} is a number, 0 or more")
+    return int(text)
+
+
+async def _object(request: Request) -> Json:
+    try:
+        body: Any = json.loads(await read_body(request))
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "the body is to be a JSON object")
+    return body
+
+
+def _clients(path: Path | None) -> dict[str, str]:
+    """Secrets by client id.
+
+    Raises:
+        WorldConfigError: the file can't be read, or a line is no `CLIENT_ID:SECRET`.
+    """
+    if path is None:
+        return {}
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"openadr: client_file {path} can't be read ({error})"
+        raise WorldConfigError(message) from error
+    pairs = [line.partition(":") for line in lines]
+    if not pairs or not all(client and secret for client, _, secret in pairs):
+        message = f"openadr: client_file {path}: lines CLIENT_ID:SECRET are needed"
+        raise WorldConfigError(message)
+    return {client: secret for client, _, secret in pairs}
