@@ -1,5 +1,6 @@
 """The pool's client against the public API's shape (written by hand after its description), and against the simulated pool."""
 
+import random
 from datetime import UTC, date, datetime, timedelta
 
 import httpx
@@ -9,6 +10,7 @@ from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.markets.pool import REWARDS, STATS, TOKEN_HEADER, WORKERS, WORKERS_DAILY, PoolClient, device_of
 from tests.contract.test_pool_api import TOKEN, Served
+from tests.support.pool import START_S
 
 DAY = date(2025, 1, 1)
 JUST_OVER = datetime(2025, 1, 2, 0, 10, tzinfo=UTC)
@@ -138,3 +140,42 @@ async def test_the_simulated_pool_tells_each_miners_day(tmp_path, monkeypatch):
     assert terms.fee_fraction == 0.02
     assert set(terms.luck) == {10, 50, 250}
     assert rewards[DAY] > 0
+
+
+class Flaky(httpx.AsyncBaseTransport):
+    """Every twentieth request or so fails: refused, answered with 503, cut off, or not JSON."""
+
+    def __init__(self):
+        self.real, self.draw, self.failed = httpx.AsyncHTTPTransport(), random.Random(7), 0
+
+    async def handle_async_request(self, request):
+        if self.draw.random() >= 0.05:
+            return await self.real.handle_async_request(request)
+        self.failed += 1
+        kind = self.failed % 4
+        if kind == 0:
+            raise httpx.ConnectError("refused", request=request)
+        if kind == 1:
+            return httpx.Response(503, text="busy")
+        return httpx.Response(200, text='{"btc": {"workers"' if kind == 2 else "<html>")
+
+    async def aclose(self):
+        await self.real.aclose()
+
+
+async def test_with_one_request_in_twenty_failing_nothing_is_lost_or_doubled(tmp_path, monkeypatch):
+    monkeypatch.setattr("hcp_pipelines.markets.pool.PAGE_SIZE", 1)
+    async with Served(tmp_path, devices=120, requests_per_minute=200) as world:
+        world.mine(range(60))
+        world.pass_time(86_400 + 600)
+        flaky = Flaky()
+        http = MarketHttp(
+            world.pool.urls["pool-api"], headers={TOKEN_HEADER: TOKEN}, transport=flaky, retry_wait_s=0.001
+        )
+        found = await PoolClient(http).credits(DAY, JUST_OVER)
+        await http.close()
+        ledger = world.pool.ledgers["one"]
+        assert flaky.failed >= 4
+        assert [device_of(one.worker).slot for one in found] == list(range(120))
+        assert [one.valid_shares for one in found] == ledger.day(int(START_S // 86_400), 0, 120)[0].tolist()
+        assert world.pool.api.limiter.refused == 0
