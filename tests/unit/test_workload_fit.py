@@ -62,6 +62,25 @@ def test_the_file_holds_no_trace():
     assert numbers < 0.01 * rows
 
 
+def test_the_page_tells_the_figures_of_the_file():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "workloads.md").read_text()
+    numbers = fitted.load()
+    for name, family in numbers.families.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| {name} |"))
+        good = family.goodness
+        assert f"| {family.fitted_rows:,}, {family.held_out_rows:,} |" in row
+        assert f"| {good.gaps_ks:.3f} / {good.gaps_ks_of_trace:.3f} |" in row
+        for quantity in family.sizes:
+            assert f"{good.sizes_ks[quantity]:.3f} / {good.sizes_ks_of_trace[quantity]:.3f}" in row
+        assert f"| {good.dispersion_trace:.1f}, {good.dispersion_made:.1f} |" in row
+        assert all(f"{each.tail_index:.2f}" in row for each in family.sizes.values())
+    prices = numbers.prices
+    row = next(line for line in page.splitlines() if line.startswith("| | 1."))
+    told = [float(cell) for cell in row.strip("| ").split(" | ")]
+    gpus = [prices.on_demand_usd_per_gpu_hour[gpu] for gpu in ("A100_80GB", "H100_80GB", "H200_141GB", "B200_180GB")]
+    assert told == [*gpus, *prices.share_by_class.values(), *prices.share_by_tier.values()]
+
+
 def test_a_process_that_is_known_is_found_again():
     hours = tuple((1 + 0.6 * np.sin(np.arange(24) / 24 * 2 * np.pi)).tolist())
     gaps = Gaps(together=0.1, weights=(0.3, 0.7), means=(0.2, 1.501587))

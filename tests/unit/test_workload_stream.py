@@ -12,6 +12,7 @@ import pytest
 from simulators.workloads import assumed, fitted
 from simulators.workloads.arrivals import Calendar, Process
 from simulators.workloads.customers import Customers
+from simulators.workloads.distributions import ks_distance
 from simulators.workloads.fit_arrivals import dispersion
 from simulators.workloads.generator import MixError, Plan, submissions
 from simulators.workloads.shapes import Shape
@@ -175,6 +176,18 @@ def test_training_is_heavy_tailed_and_worth_is_price_times_time(flat):
     label = each.label
     hours = label["duration_s"] / 3600 * each.request["spec"]["gpu_count"]
     assert label["value_usd"] == pytest.approx(label["value_usd_per_gpu_hour"] * hours, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("family", "quantity"),
+    [("chat", "input_tokens"), ("code", "output_tokens"), ("training", "duration_s"), ("images", "duration_s")],
+)
+def test_sizes_in_the_stream_are_the_fitted_ones(flat, family, quantity):
+    of_family = [each for each in sound(flat) if each.label["family"] == family]
+    where = "label" if quantity == "duration_s" else "spec"
+    values = np.array([(each.label if where == "label" else each.request["spec"])[quantity] for each in of_family])
+    fit = FITTED.families[family].sizes[quantity].draw(np.random.default_rng(1).random(20_000))
+    assert ks_distance(values, fit if where == "label" else np.maximum(np.round(fit), 1)) < 1.7 / np.sqrt(len(values))
 
 
 def test_few_customers_ask_most_and_ask_again(flat):
