@@ -23,14 +23,13 @@ Point = tuple[str, str, str | None, float]  # facility, from, until, MW
 _KEPT = """
     select source_event_id, payload, effective_at, ends_at from grid_signals
     where kind = 'event' and source = %s and payload ->> 'event_id' = %s
-    order by (payload ->> 'modification')::bigint desc limit 1"""
+    order by id desc limit 1"""
 _CURRENT = """
     select source_event_id, payload, effective_at, ends_at from grid_signals e
     where kind = 'event' and source = %s and (ends_at is null or ends_at > %s)
       and not exists (
         select from grid_signals n
-        where n.kind = 'event' and n.source = e.source and n.payload ->> 'event_id' = e.payload ->> 'event_id'
-          and (n.payload ->> 'modification')::bigint > (e.payload ->> 'modification')::bigint)
+        where n.kind = 'event' and n.source = e.source and n.payload ->> 'event_id' = e.payload ->> 'event_id' and n.id > e.id)
     order by id"""
 _SIGNAL = """
     insert into grid_signals (kind, level, facility_id, payload, source, source_event_id, effective_at, ends_at, received_at)
@@ -86,7 +85,7 @@ def keep(connection: Connection, source: str, event: GridEvent, judged: Judged, 
         "deploy_at": judged.deploy_at.isoformat() if judged.deploy_at else None,
         "points": list(judged.points),
     }
-    name = f"{event.event_id}/{event.modification}"
+    name = f"{event.event_id}/{event.modification}" + ("/cancelled" if event.is_cancelled else "")
     spans = (judged.start_at, judged.end_at, now)
     connection.execute(_SIGNAL, ("event", judged.level, None, Jsonb(payload), source, name, *spans))
     if judged.means == "alert":

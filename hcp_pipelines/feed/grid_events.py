@@ -5,7 +5,9 @@ with. Rows are the truth (`event_rows`): a restart goes on where it was. Instant
 clock on the wall.
 """
 
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -36,23 +38,40 @@ _CALLED = """
 Connection = psycopg.Connection[Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class EventDesk:
-    """Answers events of one server; plain functions, to be called off the event loop, one at a time."""
+    """Answers events of one server; plain functions, to be called off the event loop, one at a time (`meter_w` apart)."""
 
     settings: Settings
     enrolment: Enrolment
     clock: SystemClock
+    _kept: Connection | None = field(default=None, init=False)
+
+    def close(self) -> None:
+        """Let go of Postgres. Idempotent."""
+        if self._kept is not None:
+            self._kept.close()
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """One connection, which is asked twice a second; a broken one is given up."""
+        if self._kept is None or self._kept.closed:
+            self._kept = connect(self.settings, Role.FEED)
+        try:
+            yield self._kept
+        except psycopg.OperationalError:
+            self._kept.close()
+            raise
 
     def answer(self, event: GridEvent) -> Answer:
-        """In or out; the same again for an event that was answered before.
+        """In or out; the same again for an event that was answered before, or has been changed since.
 
         Raises:
             HcpError: Postgres is away.
         """
-        with connect(self.settings, Role.FEED) as connection:
+        with self._connected() as connection:
             before = kept_event(connection, SOURCE, event.event_id)
-            if before is not None and before.modification == event.modification:
+            if before is not None and not _is_newer(event, before):
                 return before.answer
             there_is = self._there_is(connection, event)
             with connection.transaction():
@@ -70,7 +89,7 @@ class EventDesk:
         Raises:
             HcpError: Postgres is away.
         """
-        with connect(self.settings, Role.FEED) as connection:
+        with self._connected() as connection:
             pass_due(connection, SOURCE, self.clock.now(), self.clock.speed)
 
     def standing(self) -> list[GridEvent]:
@@ -79,7 +98,7 @@ class EventDesk:
         Raises:
             HcpError: Postgres is away.
         """
-        with connect(self.settings, Role.FEED) as connection:
+        with self._connected() as connection:
             kept = standing_events(connection, SOURCE, self.clock.now())
         return [
             GridEvent(
@@ -190,3 +209,9 @@ class EventDesk:
         """The interval on the platform's clock."""
         end_at = None if interval.end_at is None else self.clock.to_simulated(interval.end_at)
         return replace(interval, start_at=self.clock.to_simulated(interval.start_at), end_at=end_at)
+
+
+def _is_newer(event: GridEvent, before: Kept) -> bool:
+    """Whether it says more than what was answered last; some servers cancel without counting."""
+    is_cancelled_now = event.is_cancelled and before.means != "cancelled"
+    return event.modification > before.modification or (event.modification == before.modification and is_cancelled_now)

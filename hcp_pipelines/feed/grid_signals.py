@@ -71,6 +71,12 @@ class GridSignals:
 
     async def run(self) -> None:
         """Listen until it is cancelled."""
+        try:
+            await self._run()
+        finally:
+            self.desk.close()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pass_due())
             while True:
@@ -95,6 +101,15 @@ class GridSignals:
             reason=answer.reason,
         )
         return answer
+
+    async def standing(self) -> list[GridEvent]:
+        """What the books have of events that are not over.
+
+        Raises:
+            HcpError: Postgres is away.
+        """
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(self.desk.standing)
 
     async def _kept_answer(self, event: GridEvent) -> Answer:
         while True:
@@ -220,7 +235,7 @@ def _rest_node(enrolment: Enrolment) -> Callable[[GridSignals], Awaitable[Node]]
     client = Client(client_id, SecretStr(secret), enrolment.ca)
 
     async def make(signals: GridSignals) -> Node:
-        standing = await asyncio.to_thread(signals.desk.standing)
+        standing = await signals.standing()
         return RestVen(
             enrolment.ven_name,
             signals.vtn_url(),

@@ -27,6 +27,7 @@ REPLY_WITHIN_S = 15.0
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 MAX_REASON_CHARS = 200
 LOST_AFTER = 3  # failed polls in a row
+KEPT_EVENTS = 200  # beyond so many openleadr forgets those that are over
 _FORGOTTEN = (452, 463)
 _LOGGERS = ("openleadr", "apscheduler")
 
@@ -112,6 +113,8 @@ class Ven:
             self._failures += 1
             raise
         self._failures = 0
+        if len(self._client.received_events) > KEPT_EVENTS:
+            await self._client._event_cleanup()
 
     @property
     def is_lost(self) -> bool:

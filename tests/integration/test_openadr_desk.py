@@ -70,11 +70,12 @@ class Desk:
 
     def __init__(self, settings, database):
         self.settings, self.database = settings, database
-        self.real_at = datetime.now(UTC)
+        self.opened = []
 
     def at(self, now=NOON):
         clock = SystemClock(Anchor(datetime.now(UTC), now, SPEED))
-        return EventDesk(self.settings, Enrolment.model_validate(ENROLMENT), clock)
+        self.opened.append(EventDesk(self.settings, Enrolment.model_validate(ENROLMENT), clock))
+        return self.opened[-1]
 
     def event(self, now=NOON, start=NOON + HOUR, lasts=HOUR, value=-0.1, programme=DR, **changes):
         wall = datetime.now(UTC) + (start - now) / SPEED
@@ -110,7 +111,10 @@ class Desk:
 
 @pytest.fixture
 def desk(settings, fleet):
-    return Desk(settings, fleet)
+    made = Desk(settings, fleet)
+    yield made
+    for each in made.opened:
+        each.close()
 
 
 @pytest.fixture
@@ -193,6 +197,16 @@ def test_cancelled_before_it_is_armed_it_is_withdrawn_and_afterwards_not_called(
     desk.answer(event_id="f", is_cancelled=True, modification=1)
     desk.at(NOON + HOUR).pass_due()
     assert (desk.statuses()[1][1], desk.signals("deploy", "recall")) == ("armed", [])
+
+
+def test_an_older_message_changes_nothing_and_a_cancellation_need_not_count(desk):
+    assert desk.answer(modification=3).is_in
+    assert desk.answer(value=-0.05, modification=2).is_in
+    assert [(status, mw) for _, _, status, mw, *_ in desk.obligations()] == [("awarded", 0.1)]
+    desk.answer(modification=3, is_cancelled=True)
+    desk.answer(modification=3, is_cancelled=True)
+    assert desk.statuses() == [("hou-1", "withdrawn")]
+    assert [action for action, _ in desk.audited()].count("event.opted_in") == 2
 
 
 def test_cancelled_while_it_is_deployed_it_is_recalled(desk):
