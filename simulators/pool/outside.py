@@ -66,16 +66,22 @@ class OutsideWorkers:
             return "a worker's name is ACCOUNT or ACCOUNT.WORKER, of letters, digits, '.', '_' and '-'"
         if self._account is not None and name.partition(".")[0] != self._account:
             return f"there is no such account; this pool has {self._account}"
-        if name not in self.workers and len(self.workers) >= MOST_WORKERS:
+        if name not in self.workers and len(self.workers) >= MOST_WORKERS and self._unproductive() is None:
             return f"there are {MOST_WORKERS} workers, which is the most"
         return ""
+
+    def _unproductive(self) -> str | None:
+        """Who has been here longest without a valid share."""
+        return next((one.name for one in self.workers.values() if not one.valid), None)
 
     def of(self, account: str) -> dict[str, Worker]:
         """The workers of one account."""
         return {name: one for name, one in list(self.workers.items()) if name.partition(".")[0] == account}
 
     def enter(self, name: str) -> Worker:
-        """A worker that may work here."""
+        """A worker that may work here; where there are too many, in the place of one that has found nothing."""
+        if name not in self.workers and len(self.workers) >= MOST_WORKERS:
+            self.workers.pop(self._unproductive() or next(iter(self.workers)))
         return self.workers.setdefault(name, Worker(name, self._clock.real_s()))
 
     def book(self, name: str, ruling: Ruling) -> None:

@@ -7,7 +7,7 @@ from simulators.pool.jobs import Job, JobBook
 from simulators.pool.work import Header, meets, merkle_root, target_of
 
 TIME_AHEAD_S: Final = 7200  # that a header may be ahead of its job's time
-MOST_SHARES_PER_JOB: Final = 16_384
+MOST_SHARES_PER_JOB: Final = 4096
 MOST_GIVEN: Final = 32  # jobs of one connection that count at a time
 VERSION_MASK: Final = 0x1FFF_E000  # BIP 320: the bits that are free for hashing
 
