@@ -1,4 +1,4 @@
-"""`hcp grid award|list|deploy|recall|withdraw|base-point`: grid obligations, and what the grid says (docs/obligations.md)."""
+"""`hcp grid award|list|deploy|recall|withdraw|base-point|events`: obligations, and what the grid says (docs/obligations.md)."""
 
 import functools
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from hcp_pipelines.operators import grid as books
 from hcp_pipelines.operators import grid_word
 from hcp_pipelines.operators.availability import CountedOn, counted_on
 from hcp_pipelines.operators.grid import Award, Listed
+from hcp_pipelines.operators.grid_answers import Answered, list_events
 from hcp_pipelines.operators.progress import read_gateway
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -168,6 +169,32 @@ def list_(context: click.Context, facility: str | None, limit: int, as_json: boo
         print_table("", columns, [_row(one) for one in found])
     else:
         click.echo("No obligations.")
+
+
+@grid.command("events")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="The newest so many.  [default: 50]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@state_dir_option
+@click.pass_context
+def events(context: click.Context, limit: int, as_json: bool, own_state_dir: Path | None) -> None:
+    """Show what demand response servers asked, and how it was answered (docs/openadr.md). Times are simulated."""
+    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+        found = list_events(connection, limit)
+    if as_json:
+        print_json({"events": [one.as_dict() for one in found]})
+    elif found:
+        columns = ("event", "change", "programme", "means", "from (UTC)", "to", "answer", "obligations", "reason")
+        print_table("", columns, [_event_row(one) for one in found])
+    else:
+        click.echo("No events.")
+
+
+def _event_row(one: Answered) -> tuple[object, ...]:
+    return (
+        one.event_id, one.modification, one.programme, one.means, f"{one.starts_at:%m-%d %H:%M}",
+        f"{one.ends_at:%m-%d %H:%M}" if one.ends_at else None, "in" if one.is_in else "out",
+        ", ".join(map(str, one.obligations)), one.reason,
+    )  # fmt: skip
 
 
 def _row(one: Listed) -> tuple[object, ...]:

@@ -127,7 +127,7 @@ async def _run_until_stopped(
 
 
 def _to_the_grid(context: ProcessContext) -> Coroutine[Any, Any, None] | None:
-    """What listens to the grid where the platform is enrolled; its imports take 60 MB, so nobody else has them."""
+    """What listens to the grid where the platform is enrolled; its imports take 55 MB, so nobody else has them."""
     if context.settings.openadr_file is None:
         return None
     from hcp_pipelines.feed.grid_signals import grid_signals

@@ -24,7 +24,10 @@ from hcp_pipelines.operators.grid import Award, award
 from hcp_pipelines.policy.outlook import Outlook
 from hcp_pipelines.runtime.process import ProcessContext
 from simulators.openadr.events import Event
+from tests.support.cli import hcp
 from tests.support.openadr import SIMULATED_S, until, vtn
+
+__all__ = ["hcp"]
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -181,6 +184,22 @@ def test_without_targets_it_is_shared_by_capacity_and_taken_on_by_all_or_none(de
     late = NOON + 2.5 * HOUR
     assert not desk.answer(event_id="f", resources=(), value=-0.5 * can_mw, start=late).is_in
     assert [programme for _, programme, *_ in desk.obligations()] == ["DR", "DR", "ECRS"]
+
+
+def test_the_command_shows_the_newest_word_of_each_event(desk, hcp, settings):
+    def shown(*options):
+        done = hcp("grid", "events", *options, "--state-dir", settings.state_dir)
+        assert done.code == 0, done
+        return done.out
+
+    assert "No events." in shown()
+    desk.answer()
+    desk.answer(event_id="f", programme="http://u/else")
+    desk.answer(modification=1, is_cancelled=True)
+    cancelled, refused = json.loads(shown("--json"))["events"]
+    assert (cancelled["event_id"], cancelled["modification"], cancelled["means"]) == ("e", 1, "cancelled")
+    assert (refused["event_id"], refused["is_in"], refused["reason"]) == ("f", False, "not enrolled in http://u/else")
+    assert "not enrolled in" in " ".join(shown().split())
 
 
 def test_a_test_event_is_answered_and_moves_nothing(desk):
