@@ -66,5 +66,5 @@ def blur(request: Request, label: dict[str, Any], random: np.random.Generator) -
         return
     name = list(choices)[int(random.integers(len(choices)))]
     choices[name](request, random)
-    request.pop("workload_type", None)
+    request["spec"].pop("workload_type", None)
     label["ambiguity"] = name

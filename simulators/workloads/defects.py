@@ -32,7 +32,7 @@ def _spec_is_text(request: Request, _: float) -> None:
 
 
 def _unknown_type(request: Request, _: float) -> None:
-    request["workload_type"] = "ai_inference"
+    request["spec"]["workload_type"] = "ai_inference"
 
 
 def _no_customer(request: Request, _: float) -> None:
@@ -68,7 +68,7 @@ _GPUS: Final[dict[str, Spoil]] = {
     "more_gpus_than_there_are": _set(gpu_count=HUGE_GPUS),
     "more_memory_than_a_gpu_has": _set(memory_gb=HUGE_MEMORY_GB),
     "unknown_gpu": _set(gpu_type="ABACUS_9000"),
-    "pays_nothing": _set(max_price_usd_per_gpu_hour=0.0001, budget_usd=0.000001),
+    "pays_nothing": _set(max_usd_per_gpu_hour=0.0001, budget_usd=0.000001),
 }
 _LATENCY: Final[dict[str, Spoil]] = {"latency_beyond_physics": _set(max_latency_ms=0.001)}
 IMPOSSIBLE: Final[dict[str, dict[str, Spoil]]] = {
@@ -78,7 +78,7 @@ IMPOSSIBLE: Final[dict[str, dict[str, Spoil]]] = {
     "bitcoin_mining": _TIME
     | {
         "more_hashrate_than_there_is": _set(hashrate_th_per_s=HUGE_TH_PER_S),
-        "pays_nothing": _set(max_price_usd_per_ph_day=0.0001, budget_usd=0.000001),
+        "pays_nothing": _set(max_usd_per_ph_day=0.0001, budget_usd=0.000001),
     },
 }
 

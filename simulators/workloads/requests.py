@@ -65,11 +65,9 @@ class Requests:
         specs = zip(*spec.values(), strict=True)
         stated, labels = self._stated(random, who), self._labels(who, sizes, price)
         for customer, kind, values, label in zip(who.tolist(), stated, specs, labels, strict=True):
-            request: dict[str, Any] = {"customer_id": self._customers.ids[customer]}
-            if kind is not None:
-                request["workload_type"] = kind
-            request["spec"] = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-            yield request, label
+            stated_first = {} if kind is None else {"workload_type": kind}
+            known = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+            yield {"customer_id": self._customers.ids[customer], "spec": stated_first | known}, label
 
     def _price(self, who: IntArray, sizes: Sizes) -> FloatArray:
         """Dollars that the customer pays, a GPU-hour; of mining a PH/s-day."""
@@ -143,7 +141,7 @@ class Requests:
 
     def _caps(self, random: np.random.Generator, sizes: Sizes, price: FloatArray) -> dict[str, Column]:
         """What a customer will not go beyond: of the whole, and of the price."""
-        unit = "max_price_usd_per_ph_day" if self._name == MINING else "max_price_usd_per_gpu_hour"
+        unit = "max_usd_per_ph_day" if self._name == MINING else "max_usd_per_gpu_hour"
         columns: dict[str, Column] = {}
         for name, of, digits in (("budget_usd", self._worth(sizes, price), 6), (unit, price, 4)):
             chance, median, sigma = CAPS["budget_usd" if name == "budget_usd" else "max_price"]

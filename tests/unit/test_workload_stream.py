@@ -65,14 +65,14 @@ def test_families_come_in_their_shares_and_in_order(flat):
 
 def test_labels_stand_beside_requests_and_not_in_them(flat):
     members = {name for each in flat for name in each.request}
-    assert members == {"customer_id", "workload_type", "spec"}
+    assert members == {"customer_id", "spec"}
     hidden = {"family", "tier", "duration_s", "value_usd", "ambiguity", "defect", "value_usd_per_gpu_hour"}
     assert not hidden & {name for each in sound(flat) for name in each.request["spec"]}
 
 
 def test_a_stated_class_is_seldom_wrong(flat):
-    stated = [each for each in sound(flat) if "workload_type" in each.request]
-    wrong = sum(each.request["workload_type"] != each.label["workload_type"] for each in stated)
+    stated = [each for each in sound(flat) if "workload_type" in each.request["spec"]]
+    wrong = sum(each.request["spec"]["workload_type"] != each.label["workload_type"] for each in stated)
     assert 0.25 < len(stated) / len(flat) < 0.5
     assert wrong / len(stated) == pytest.approx(ASSUMED.habits.states_wrong_type, abs=0.006)
 
@@ -94,7 +94,7 @@ def told_by_rules(spec):
 def test_ambiguous_ones_fool_these_rules_often_and_state_no_class(flat):
     blurred = [each for each in flat if each.label["ambiguity"]]
     assert len(blurred) / len(flat) == pytest.approx(0.04, rel=0.1)
-    assert not any("workload_type" in each.request for each in blurred)
+    assert not any("workload_type" in each.request["spec"] for each in blurred)
     fooled = [told_by_rules(each.request["spec"]) != each.label["workload_type"] for each in blurred]
     assert 0.3 < np.mean(fooled) < 0.95
     assert {each.label["ambiguity"] for each in blurred} >= {"latency_between", "training_short", "batch_in_a_hurry"}
@@ -115,7 +115,7 @@ def is_well_formed(request):
     spec = request.get("spec")
     if not isinstance(spec, dict) or not isinstance(request.get("customer_id"), str):
         return False
-    if request.get("workload_type", "model_training") not in {k.workload_type for k in ASSUMED.families.values()}:
+    if spec.get("workload_type", "model_training") not in {k.workload_type for k in ASSUMED.families.values()}:
         return False
     gpus, name = spec.get("gpu_count", 1), spec.get("model_name", "")
     try:
@@ -143,8 +143,8 @@ def can_be_served(each):
         and spec.get("gpu_count", 0) <= 50_000
         and spec.get("hashrate_th_per_s", 0) < 1e9
         and spec.get("max_latency_ms", 1) >= 1
-        and spec.get("max_price_usd_per_gpu_hour", 1) > 0.01
-        and spec.get("max_price_usd_per_ph_day", 1) > 0.01
+        and spec.get("max_usd_per_gpu_hour", 1) > 0.01
+        and spec.get("max_usd_per_ph_day", 1) > 0.01
     )
 
 
