@@ -26,6 +26,7 @@ from simulators.fault_log import FaultLog
 from simulators.fleet import Fleet
 from simulators.http import Services
 from simulators.listeners import bound
+from simulators.patience import PatientHttp
 from simulators.power_plant.attach import Plants
 from simulators.power_plant.frequency import GridFrequency
 from simulators.protocols import Protocols
@@ -68,7 +69,7 @@ class _Process:
             config.exogenous_log, self._world, self._clock.simulated_at_s, self._fleet.schedules
         )
         self._bulk = BulkServer(config.bulk_socket, self._fleet, self._transitions, self._clock)
-        self._protocols = Protocols(config, self._fleet, self._transitions, self._clock)
+        self._protocols = Protocols(config, self._fleet, self._transitions, self._clock, self._world.latest_blocks)
         self._problem = ""
         self._devices = self._fleet.devices
         self._stop = asyncio.Event()
@@ -92,6 +93,7 @@ class _Process:
                 log_config=None,
                 access_log=False,
                 lifespan="off",
+                http=PatientHttp,
                 limit_concurrency=256,
                 timeout_keep_alive=60,
                 timeout_graceful_shutdown=2,

@@ -23,7 +23,13 @@ MAX_PAGE_SIZE = 100_000
 MAX_WINDOW_DAYS = 400
 _DAM_PUBLISHED_AFTER_S = 13.5 * 3600
 _PAGING = ("page", "size", "sort", "dir", "subscription-key")
+_SHOWN = 40  # characters of what a client sent, in a message
 _TYPES = {"HB": "HU", "LZ": "LZ"}
+
+
+def shown(text: str) -> str:
+    """What a client sent, as far as a message needs it."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
 
 
 class BadRequestError(Exception):
@@ -131,7 +137,7 @@ def _refuse_unknown(report: Report, query: Mapping[str, str]) -> None:
         allowed |= {column.name, f"{column.name}From", f"{column.name}To"} if column.has_range else {column.name}
     for key in query:
         if key not in allowed:
-            message = f"Unknown parameter {key}; {report.path} takes {', '.join(sorted(allowed))}"
+            message = f"Unknown parameter {shown(key)}; {report.path} takes {', '.join(sorted(allowed))}"
             raise BadRequestError(message)
 
 
@@ -144,7 +150,7 @@ def _integer(query: Mapping[str, str], key: str, default: int, low: int, high: i
     except ValueError:
         value = low - 1
     if not low <= value <= high:
-        message = f"{key} must be an integer from {low} to {high}, is {text!r}"
+        message = f"{key} must be an integer from {low} to {high}, is {shown(text)!r}"
         raise BadRequestError(message)
     return value
 
@@ -153,7 +159,7 @@ def _day(text: str, key: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        message = f"{key} must be a date yyyy-MM-dd, is {text!r}"
+        message = f"{key} must be a date yyyy-MM-dd, is {shown(text)!r}"
         raise BadRequestError(message) from None
 
 
@@ -163,14 +169,14 @@ def _reading(text: str, key: str) -> datetime:
     except ValueError:
         reading = None
     if reading is None or reading.tzinfo is not None:
-        message = f"{key} must be Central time yyyy-MM-ddTHH:mm:ss without an offset, is {text!r}"
+        message = f"{key} must be Central time yyyy-MM-ddTHH:mm:ss without an offset, is {shown(text)!r}"
         raise BadRequestError(message)
     return reading
 
 
 def _boolean(text: str, key: str) -> bool:
     if text.lower() not in {"true", "false"}:
-        message = f"{key} must be true or false, is {text!r}"
+        message = f"{key} must be true or false, is {shown(text)!r}"
         raise BadRequestError(message)
     return text.lower() == "true"
 
@@ -189,7 +195,7 @@ def _comparable(column: Column, text: str, key: str) -> object:
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            message = f"{key} must be a number, is {text!r}"
+            message = f"{key} must be a number, is {shown(text)!r}"
             raise BadRequestError(message)
         return number
     return text
@@ -211,11 +217,11 @@ def _selected(report: Report, rows: Rows, query: Mapping[str, str]) -> BoolArray
 def _sorted(report: Report, rows: Rows, chosen: IntArray, query: Mapping[str, str]) -> IntArray:
     by, direction = query.get("sort"), query.get("dir", "asc").lower()
     if direction not in {"asc", "desc"}:
-        message = f"dir must be asc or desc, is {direction!r}"
+        message = f"dir must be asc or desc, is {shown(direction)!r}"
         raise BadRequestError(message)
     if by is not None:
         if by not in {column.name for column in report.columns}:
-            message = f"sort must name a column of {report.path}, is {by!r}"
+            message = f"sort must name a column of {report.path}, is {shown(by)!r}"
             raise BadRequestError(message)
         chosen = chosen[np.argsort(rows.keys[by][chosen], kind="stable")]
     return chosen[::-1] if direction == "desc" else chosen

@@ -24,7 +24,6 @@ MAX_CANDLES = 300
 MAX_BLOCKS = 2016
 _BLOCKS_PER_PAGE = 15
 _HEIGHT_MAX = 999_999_999
-_SHOWN = 40  # characters of what a client sent, in a message
 
 
 class Health(Protocol):
@@ -271,8 +270,7 @@ def _bounded(query: Mapping[str, str], key: str, default: int, high: int) -> int
 def _number(name: str, text: str, low: int, high: int) -> int:
     """An integer within bounds; what may be thousands of digits long is never converted."""
     if not text.isdecimal() or len(text) > len(str(high)) or not low <= int(text) <= high:
-        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
-        message = f"{name} must be an integer from {low} to {high}, is {shown!r}"
+        message = f"{name} must be an integer from {low} to {high}, is {ercot.shown(text)!r}"
         raise _BadQueryError(message)
     return int(text)
 
@@ -280,7 +278,7 @@ def _number(name: str, text: str, low: int, high: int) -> int:
 def _candle_hours(query: Mapping[str, str], now_s: float) -> tuple[int, int]:
     """First and last UTC hour asked for; by default the last 300."""
     if query.get("granularity", "3600") != "3600":
-        message = f"Unsupported granularity {query['granularity']!r}; this world has 3600"
+        message = f"Unsupported granularity {ercot.shown(query['granularity'])!r}; this world has 3600"
         raise _BadQueryError(message)
     end_s = _instant_s(query["end"]) if "end" in query else now_s
     start_s = _instant_s(query["start"]) if "start" in query else end_s - (MAX_CANDLES - 1) * 3600

@@ -36,6 +36,7 @@ END = DAY + timedelta(days=1)
 UNTIL = END + timedelta(hours=4)  # its last corrections are told by then
 POINTS = ["HB_HOUSTON", "HB_HUBAVG", "HB_NORTH"]
 SPEED = 600.0
+OLDEST_S = 920  # three polls of the exchanges at this speed, and what a poll may take: so old may a quote be
 FIVE, QUARTER, HOUR = timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1)
 BADLY = {"from_h": 0, "until_h": 168, "fail_fraction": 0.05, "slow_ms": 0, "oversized_mb": 17}
 PLAN = {
@@ -136,9 +137,9 @@ async def test_nothing_is_lost_nothing_doubled_revisions_are_kept_and_no_limit_e
     consensus = day.values("btc.usd", BITCOIN)
     assert len(consensus) >= 24 * 12 * 0.95
     for at, values in consensus.items():
-        near = [day.market.world.btc_usd(at.timestamp() - back_s).value for back_s in (0, 5)]
+        near = [day.market.world.btc_usd(at.timestamp() - back_s).value for back_s in range(0, OLDEST_S + 1, 5)]
         assert len(values) == 1
-        assert min(near) * 0.999 <= values[0] <= max(near) * 1.001
+        assert min(near) <= values[0] <= max(near)
     heights = [value for values in day.values("btc.network", "height").values() for value in values]
     assert heights == sorted(set(heights)), "each state of the network once"
     assert len(day.values("gpu.spot", "H100")) >= 24 * 12 * 0.9
