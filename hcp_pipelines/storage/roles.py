@@ -13,6 +13,7 @@ class Role(StrEnum):
     API = "hcp_api"
     COLLECTOR = "hcp_collector"
     FLEET = "hcp_fleet"
+    SCHEDULER = "hcp_scheduler"
     DAGSTER = "dagster"
     LAKE_WRITER = "lake_writer"
     LAKE_READER = "lake_reader"

@@ -120,8 +120,7 @@ def workload(database):
     ).fetchone()[0]
 
 
-ALLOWED = {
-    "workloads.status": "queued scheduled running paused completed failed cancelled",
+ALLOWED = {  # workloads.status: test_workload_lifecycle.py
     "workloads.type": "ai_inference_realtime ai_inference_batch bitcoin_mining model_training",
     "customers.tier": "free pro enterprise",
     "resources.status": "available allocated maintenance failed",
