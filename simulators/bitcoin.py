@@ -4,6 +4,7 @@ Anchored at the real figures of 2025-01-01 and walked both ways, block by block,
 made at any time. Recorded candles and network days are in `replay`.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,6 +24,9 @@ _BASE_EPOCH = 435
 _BASE_EPOCH_S = 1_735_498_800.0
 _BASE_DIFFICULTY = 109.78e12
 EPOCH_BLOCKS = 2016
+
+
+Blocks = Callable[[float, int], "list[Block]"]  # so many, the newest first, that were mined by an instant
 
 
 class Candle(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Final, NamedTuple, Protocol
 
+from simulators.bitcoin import Blocks
 from simulators.clock import Clock
 from simulators.durability import TransitionLog
 from simulators.fleet import Fleet
@@ -26,17 +27,18 @@ class ProtocolServer(Protocol):
 
 
 class Part(NamedTuple):
-    """A part: its class as MODULE:NAME, and whether a configuration asks for it."""
+    """A part: its class as MODULE:NAME, whether a configuration asks for it, and whether it works on the bitcoin network."""
 
     server: str
     is_enabled: Callable[[ProtocolsConfig], bool]
+    takes_blocks: bool = False
 
 
 PARTS: Final = (
     Part("simulators.miners.server:MinersServer", lambda config: config.miners.enabled),
     Part("simulators.gpus.server:GpuNodesServer", lambda config: config.gpu_nodes.enabled),
     Part("simulators.power_plant.server:PowerPlantServer", lambda config: config.modbus.enabled),
-    Part("simulators.pool.server:PoolServer", lambda config: config.pool.enabled),
+    Part("simulators.pool.server:PoolServer", lambda config: config.pool.enabled, takes_blocks=True),
     Part("simulators.openadr.server:OpenAdrServer", lambda config: config.openadr.enabled),
 )
 
@@ -44,9 +46,20 @@ PARTS: Final = (
 class Protocols:
     """Every enabled part of one world."""
 
-    def __init__(self, config: WorldConfig, fleet: Fleet, transitions: TransitionLog, clock: Clock) -> None:
-        enabled = [part.server for part in PARTS if part.is_enabled(config.protocols)]
-        self._servers = [_class_of(name)(config, fleet, transitions, clock) for name in enabled]
+    def __init__(
+        self,
+        config: WorldConfig,
+        fleet: Fleet,
+        transitions: TransitionLog,
+        clock: Clock,
+        blocks: Blocks | None = None,
+    ) -> None:
+        """`blocks`: of the world's bitcoin network, recorded ones in a replay."""
+        self._servers: list[ProtocolServer] = []
+        for part in PARTS:
+            if part.is_enabled(config.protocols):
+                more = {"blocks": blocks} if part.takes_blocks else {}
+                self._servers.append(_class_of(part.server)(config, fleet, transitions, clock, **more))
 
     @property
     def urls(self) -> dict[str, str]:
@@ -73,9 +86,7 @@ class Protocols:
             await server.stop()
 
 
-def _class_of(name: str) -> Callable[[WorldConfig, Fleet, TransitionLog, Clock], ProtocolServer]:
+def _class_of(name: str) -> Callable[..., ProtocolServer]:
     module, _, attribute = name.partition(":")
-    made: Callable[[WorldConfig, Fleet, TransitionLog, Clock], ProtocolServer] = getattr(
-        import_module(module), attribute
-    )
+    made: Callable[..., ProtocolServer] = getattr(import_module(module), attribute)
     return made

@@ -141,6 +141,10 @@ class World:
             day -= 1
         return found[:count], RECORDED if all_recorded else GENERATED
 
+    def latest_blocks(self, at_s: float, count: int) -> list[Block]:
+        """The same, without where they are from."""
+        return self.blocks(at_s, count)[0]
+
     def blocks_below(self, height: int, count: int, at_s: float) -> tuple[list[Block], str] | None:
         """The last `count` blocks up to a height, newest first; None where no such block is mined by an instant, or known."""
         tip = self.blocks(at_s, 1)[0][0]

@@ -6,7 +6,7 @@ A job of an older block is stale at once. Of the present block the last few jobs
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-from simulators.bitcoin import BitcoinNetwork, Block
+from simulators.bitcoin import Block, Blocks
 from simulators.clock import Clock
 from simulators.pool.work import Template, bits_of, sha256d, template_of
 
@@ -24,11 +24,11 @@ class Job(NamedTuple):
 class JobBook:
     """The jobs of one pool, all connections share them."""
 
-    def __init__(self, seed: int, clock: Clock, every_s: float) -> None:
+    def __init__(self, seed: int, clock: Clock, every_s: float, blocks: Blocks) -> None:
         self._seed = seed
         self._clock = clock
         self._every_s = every_s
-        self._network = BitcoinNetwork(seed)
+        self._blocks = blocks
         self._jobs: OrderedDict[int, Job] = OrderedDict()
         self._number = 0
         self._made_real_s = 0.0
@@ -45,7 +45,7 @@ class JobBook:
 
     def renew(self) -> Job | None:
         """A new job where a block was found or the last one is old; None: nothing new."""
-        block = self._network.blocks_before(self._clock.now_s(), 1)[-1]
+        block = self._blocks(self._clock.now_s(), 1)[0]
         is_clean = not self._jobs or self.newest.template.height != block.height + 1
         real_s = self._clock.real_s()
         if not is_clean and real_s - self._made_real_s < self._every_s:

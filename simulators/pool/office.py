@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from simulators.bitcoin import Blocks
 from simulators.clock import Clock
 from simulators.pool.config import PoolConfig
 from simulators.pool.jobs import JobBook
@@ -14,10 +15,12 @@ CONNECTION_BYTES = 4  # of the extranonce
 class Office:
     """One pool's. `is_ours` tells whether a worker's name is that of a simulated miner, whose work nobody else may add to."""
 
-    def __init__(self, config: PoolConfig, seed: int, clock: Clock, is_ours: Callable[[str], bool]) -> None:
+    def __init__(
+        self, config: PoolConfig, seed: int, clock: Clock, is_ours: Callable[[str], bool], blocks: Blocks
+    ) -> None:
         self.config = config
         self.clock = clock
-        self.jobs = JobBook(seed, clock, config.job_every_s)
+        self.jobs = JobBook(seed, clock, config.job_every_s, blocks)
         self.outside = OutsideWorkers(None if config.is_open else config.account, clock)
         self._is_ours = is_ours
         self._connections = 0

@@ -1,15 +1,14 @@
 """What the pool pays, and how lucky it is. Nothing of one miner here.
 
 It pays per share, whatever it finds: full pay per share (FPPS), the mean block's subsidy and fees over the network's difficulty,
-less the pool's fee. So luck is the pool's, not the miner's; it is told all the same, as pools do. The network is the generated
-one of the world's seed, in a replay too.
+less the pool's fee. So luck is the pool's, not the miner's; it is told all the same, as pools do.
 """
 
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from simulators.bitcoin import SATOSHI, BitcoinNetwork, Block
+from simulators.bitcoin import SATOSHI, Block, Blocks
 from simulators.pool.config import PoolConfig
 from simulators.pool.ledger import DIFFICULTY, HOUR_S, VALID, SiteLedger
 from simulators.streams import BoolArray, uniforms
@@ -28,19 +27,19 @@ class Found(NamedTuple):
 class Payouts:
     """Rewards and luck."""
 
-    def __init__(self, config: PoolConfig, seed: int) -> None:
+    def __init__(self, config: PoolConfig, seed: int, blocks: Blocks) -> None:
         self._config = config
         self._seed = seed
-        self._network = BitcoinNetwork(seed)
+        self._blocks = blocks
         self._kept: dict[int, float] = {}  # by hour: satoshi for a share of difficulty 1, before the fee
 
     def satoshi_per_difficulty(self, at_s: float) -> float:
         """What a share of difficulty 1 is worth in the hour of an instant, before the pool's fee."""
         hour = int(at_s // HOUR_S)
         if hour not in self._kept:
-            blocks = self._network.blocks_before(hour * HOUR_S, FEE_BLOCKS)
+            blocks = self._blocks(hour * HOUR_S, FEE_BLOCKS)
             mean_sat = sum(block.subsidy_sat + block.fees_sat for block in blocks) / len(blocks)
-            self._kept[hour] = mean_sat / blocks[-1].difficulty
+            self._kept[hour] = mean_sat / blocks[0].difficulty
         return self._kept[hour]
 
     def earned_btc(self, ledgers: list[SiteLedger], day: int) -> float:
@@ -53,7 +52,7 @@ class Payouts:
 
     def found(self, at_s: float, most: int) -> Found:
         """The pool's own blocks until an instant, and its luck with them."""
-        tip = self._network.blocks_before(at_s, 1)[-1].height
+        tip = self._blocks(at_s, 1)[0].height
         heights = np.arange(tip, tip - _LOOK_BACK_BLOCKS, -1)
         ours = heights[self._is_ours(heights)]
         luck = {
@@ -62,7 +61,7 @@ class Payouts:
             if number <= len(ours)
         }
         newest = ours[:most].tolist()
-        known = self._network.blocks_before(at_s, tip - newest[-1] + 1) if newest else []
+        known = self._blocks(at_s, tip - newest[-1] + 1) if newest else []
         by_height = {block.height: block for block in known}
         return Found(tuple(by_height[height] for height in newest if height in by_height), luck)
 

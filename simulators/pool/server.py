@@ -6,6 +6,7 @@ import logging
 from typing import Final
 
 from simulators.addresses import is_loopback
+from simulators.bitcoin import BitcoinNetwork, Blocks
 from simulators.clock import Clock
 from simulators.durability import TransitionLog
 from simulators.fleet import Fleet
@@ -16,6 +17,7 @@ from simulators.pool.ledger import SiteLedger
 from simulators.pool.names import MinerNames
 from simulators.pool.noise import Authority
 from simulators.pool.office import Office
+from simulators.pool.payouts import Payouts
 from simulators.pool.port import Patience
 from simulators.pool.statistics import Statistics
 from simulators.pool.v1_server import V1Server
@@ -38,9 +40,14 @@ class PoolServer:
         _transitions: TransitionLog,
         clock: Clock,
         patience: Patience | None = None,
+        blocks: Blocks | None = None,
     ) -> None:
+        """`blocks`: of the world's network; else those that the seed makes."""
         names = MinerNames(config)
-        self.office = Office(config.protocols.pool, config.seed, clock, lambda name: names.find(name) is not None)
+        blocks = blocks or _generated(config.seed)
+        self.office = Office(
+            config.protocols.pool, config.seed, clock, lambda name: names.find(name) is not None, blocks
+        )
         self.v1 = V1Server(self.office, patience or Patience())
         self.v2 = V2Server(self.office, _authority(config), patience or Patience())
         own = config.protocols.pool
@@ -50,7 +57,7 @@ class PoolServer:
         }
         for ledger in self.ledgers.values():
             ledger.start()
-        statistics = Statistics(own, self.ledgers, self.office.outside, config.seed, clock)
+        statistics = Statistics(own, self.ledgers, self.office.outside, Payouts(own, config.seed, blocks), clock)
         self.api = PoolApi(own, statistics, clock, _token(own))
         self._listener = Listener(self.api.app(), own.api_port, is_loopback, None, label=LABEL)
         self._upkeep: asyncio.Task[None] | None = None
@@ -94,6 +101,11 @@ class PoolServer:
         while True:
             await asyncio.sleep(LOOK_S)
             self.renew()
+
+
+def _generated(seed: int) -> Blocks:
+    network = BitcoinNetwork(seed)
+    return lambda at_s, count: network.blocks_before(at_s, count)[::-1]
 
 
 def _authority(config: WorldConfig) -> Authority:

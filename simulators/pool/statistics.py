@@ -29,12 +29,17 @@ class Statistics:
     """Reads ledgers; changes nothing."""
 
     def __init__(
-        self, config: PoolConfig, ledgers: dict[str, SiteLedger], outside: OutsideWorkers, seed: int, clock: Clock
+        self,
+        config: PoolConfig,
+        ledgers: dict[str, SiteLedger],
+        outside: OutsideWorkers,
+        payouts: Payouts,
+        clock: Clock,
     ) -> None:
         self._config = config
         self._ledgers = ledgers
         self._outside = outside
-        self._payouts = Payouts(config, seed)
+        self._payouts = payouts
         self._clock = clock
 
     @property

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from pyroaring import BitMap
 
+from simulators.bitcoin import Block
 from tests.support.pool import EASY_DIFFICULTY, START_S, PoolWorld
 from tests.support.stratum_v1 import Miner
 
@@ -98,6 +99,23 @@ async def test_a_worker_that_really_hashes_stands_beside_the_miners(tmp_path):
         told = (await world.get("/accounts/workers/json/btc"))["btc"]["workers"]["hcp.rig"]
         assert (told["state"], told["valid_shares"], told["rejected_shares"]) == ("ok", 1, 0)
         assert told["hash_rate_5m"] == pytest.approx(EASY_DIFFICULTY * 2**32 / 60 / 1e9, abs=1e-3)
+
+
+async def test_jobs_and_pay_are_those_of_the_worlds_own_network(tmp_path):
+    """In a replay the blocks are the recorded ones."""
+
+    def recorded(at_s, count):
+        return [Block(800_000 - n, at_s - 600.0 * n, 2.0**40, 12_500_000) for n in range(count)]
+
+    async with Served(tmp_path, blocks=recorded) as world:
+        miner = await Miner.connect(world.v1)
+        await miner.log_on()
+        await miner.close()
+        bits = int(miner.work.bits, 16)
+        assert (bits & 0x7FFFFF) << 8 * ((bits >> 24) - 3) == pytest.approx((0xFFFF << 208) >> 40, rel=1e-4)
+        pool = (await world.get("/stats/json/btc"))["btc"]
+        assert float(pool["fpps_rate"]) == pytest.approx((6.25 + 0.125) / 2**40)
+        assert all(int(height) <= 800_000 for height in pool["blocks"])
 
 
 async def test_other_accounts_work_here_where_the_pool_is_open(tmp_path):

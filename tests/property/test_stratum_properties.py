@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulators.bitcoin import BitcoinNetwork
 from simulators.clock import ManualClock
 from simulators.pool import v1, v2
 from simulators.pool import v2_messages as m
@@ -17,6 +18,7 @@ from simulators.pool.vardiff import Vardiff
 from simulators.pool.work import bits_of, difficulty_of_target, meets, target_of
 
 START_S = 1_735_689_600.0
+NETWORK = BitcoinNetwork(7)
 METHODS = [
     "mining.configure", "mining.subscribe", "mining.authorize", "mining.submit", "mining.extranonce.subscribe",
     "mining.suggest_difficulty", "mining.suggest_target", "mining.ping", "mining.nothing",
@@ -56,9 +58,13 @@ MESSAGES = st.one_of(
 )
 
 
+def blocks(at_s, count):
+    return NETWORK.blocks_before(at_s, count)[::-1]
+
+
 def office():
     return Office(
-        PoolConfig(start_difficulty=1e-6, least_difficulty=1e-9), 7, ManualClock(START_S), lambda _name: False
+        PoolConfig(start_difficulty=1e-6, least_difficulty=1e-9), 7, ManualClock(START_S), lambda _name: False, blocks
     )
 
 

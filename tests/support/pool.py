@@ -18,7 +18,7 @@ EASY = {"start_difficulty": EASY_DIFFICULTY, "least_difficulty": 1e-8}
 class PoolWorld:
     """A site of miners, and the pool that they work for."""
 
-    def __init__(self, folder: Path, *, devices=8, script=None, patience=None, sites=("one",), start=True, **pool):
+    def __init__(self, folder: Path, *, devices=8, script=None, patience=None, sites=("one",), blocks=None, **pool):
         paths = dict.fromkeys(("anchor", "bulk_socket", "ready_file", "exogenous_log"), folder / "unused")
         ports = {"enabled": True, "v1_port": 0, "v2_port": 0, "api_port": 0} | EASY | pool
         document = {
@@ -32,7 +32,7 @@ class PoolWorld:
         self.config = WorldConfig.model_validate(document)
         self.fleet = Fleet(self.config.sites, self.config.seed, START_S, script)
         self.transitions = TransitionLog(self.config.transition_log, self.fleet, self.clock)
-        self.pool = PoolServer(self.config, self.fleet, self.transitions, self.clock, patience or Patience())
+        self.pool = PoolServer(self.config, self.fleet, self.transitions, self.clock, patience or Patience(), blocks)
 
     async def __aenter__(self):
         await self.pool.start()

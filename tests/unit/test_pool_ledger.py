@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 from pyroaring import BitMap
 
+from simulators.bitcoin import BitcoinNetwork
 from simulators.faults import LYING
 from simulators.pool.config import PoolConfig
 from simulators.pool.ledger import DAY_S, HASHES_PER_SHARE, HOUR_S, REJECTED, STALE, VALID, WINDOW_S, SiteLedger
 from simulators.pool.limiter import Limiter
 from simulators.pool.payouts import Payouts
 from tests.support.world import EVERY_MINER, FULL, MINERS, T0, make_site
+
+NETWORK = BitcoinNetwork(7)
+
+
+def blocks(at_s, count):
+    return NETWORK.blocks_before(at_s, count)[::-1]
 
 
 def ledger_of(site, folder, keep_days=8):
@@ -146,21 +153,21 @@ def test_a_day_is_paid_by_its_shares_whatever_the_pool_finds(tmp_path):
     site = working_site()
     ledger = ledger_of(site, tmp_path)
     site.advance(T0 + DAY_S)
-    payouts, day = Payouts(PoolConfig(fee_fraction=0.02), 7), int(T0 // DAY_S)
+    payouts, day = Payouts(PoolConfig(fee_fraction=0.02), 7, blocks), int(T0 // DAY_S)
     ph = site.hashrate_th_per_s(T0 + DAY_S)[:MINERS].sum() / 1000
     earned = payouts.earned_btc([ledger], day)
     per_ph_day = 1e15 * DAY_S / (109.78e12 * 2**32) * 3.2  # 109.78 T, 3.125 BTC and fees
     assert earned == pytest.approx(0.98 * 0.996 * ph * per_ph_day, rel=0.04)
-    free = Payouts(PoolConfig(fee_fraction=0.0), 7)
+    free = Payouts(PoolConfig(fee_fraction=0.0), 7, blocks)
     assert free.earned_btc([ledger], day) == pytest.approx(earned / 0.98)
     assert payouts.earned_btc([ledger], day + 1) == 0.0
 
 
 def test_luck_is_one_on_average_and_never_the_same_for_two_pools():
-    lucks = [Payouts(PoolConfig(network_share=0.05), seed).found(T0, 3).luck for seed in range(20)]
+    lucks = [Payouts(PoolConfig(network_share=0.05), seed, blocks).found(T0, 3).luck for seed in range(20)]
     assert np.mean([luck[250] for luck in lucks]) == pytest.approx(1.0, abs=0.06)
     assert len({luck[10] for luck in lucks}) > 15
-    found = Payouts(PoolConfig(network_share=0.05), 7).found(T0, 3)
+    found = Payouts(PoolConfig(network_share=0.05), 7, blocks).found(T0, 3)
     assert len(found.blocks) == 3
     assert all(block.timestamp_s <= T0 for block in found.blocks)
 
