@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     )
     pool_url: str = Field(
         default="",
-        pattern=r"^$|^world$|^https?://[^/?#@\s]+$",
+        pattern=r"^$|^world$|^https://[^/?#@\s]+$|^http://(127\.[0-9.]+|localhost)(:[0-9]{1,5})?$",
         description="Statistics of the mining pool (docs/pool.md): https://HOST, world for the simulated one; none if unset.",
     )
     pool_token_file: Path | None = Field(default=None, description="A file whose content is their token.")

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 from pyroaring import BitMap
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
@@ -197,6 +198,15 @@ def test_without_a_pool_nobody_is_asked(tmp_path, monkeypatch):
         pool_base_url(Settings(state_dir=tmp_path, pool_url="world"))
     real = Settings(state_dir=tmp_path, pool_url="https://pool.example.com")
     assert (pool_base_url(real), configured(real)) == ("https://pool.example.com", tables.OPTIONAL)
+    for wrong in (
+        "http://pool.example.com",
+        "https://name:secret@pool.example.com",
+        "https://pool.example.com/path",
+        "pool",
+    ):
+        with pytest.raises(ValidationError, match="pool_url"):
+            Settings(state_dir=tmp_path, pool_url=wrong)  # a token is never sent in clear
+    assert Settings(state_dir=tmp_path, pool_url="http://127.0.0.1:3380").pool_url
     assert (_world_pool(none), _world_pool(real)) == ({}, {})
     own = Settings(state_dir=tmp_path, pool_url="world", pool_token_file=tmp_path / "token")
     assert ProtocolsConfig.model_validate(_world_pool(own)).pool.token_file == tmp_path / "token"
