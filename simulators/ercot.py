@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from http import HTTPStatus
 from typing import Literal
 
 import numpy as np
@@ -86,7 +87,7 @@ def answer(world: World, report: Report, query: Mapping[str, str], now_s: float)
         BadRequestError: an unknown parameter or a value out of its domain.
     """
     _refuse_unknown(report, query)
-    page, size = _integer(query, "page", 1, 1, 10**9), _integer(query, "size", DEFAULT_PAGE_SIZE, 1, MAX_PAGE_SIZE)
+    page, size = integer_of(query, "page", 1, 1, 10**9), integer_of(query, "size", DEFAULT_PAGE_SIZE, 1, MAX_PAGE_SIZE)
     rows = report.rows(world, query, now_s)
     chosen = _sorted(report, rows, np.flatnonzero(_selected(report, rows, query)), query)
     pages = math.ceil(len(chosen) / size)
@@ -112,9 +113,10 @@ def answer(world: World, report: Report, query: Mapping[str, str], now_s: float)
     return reply, int((~rows.is_recorded[part]).sum())
 
 
-def bad_request(message: str, now_s: float) -> dict[str, object]:
-    """The body of a 400."""
-    return {"timestamp": iso(now_s), "code": 400, "status": "BAD_REQUEST", "message": message, "data": None}
+def refusal(status: int, message: str, now_s: float) -> dict[str, object]:
+    """The body of a reply that is none: 400, 403 or 404."""
+    phrase = HTTPStatus(status).phrase.upper().replace(" ", "_")
+    return {"timestamp": iso(now_s), "code": status, "status": phrase, "message": message, "data": None}
 
 
 def _links(report: Report, query: Mapping[str, str], page: int, pages: int) -> dict[str, object]:
@@ -141,7 +143,12 @@ def _refuse_unknown(report: Report, query: Mapping[str, str]) -> None:
             raise BadRequestError(message)
 
 
-def _integer(query: Mapping[str, str], key: str, default: int, low: int, high: int) -> int:
+def integer_of(query: Mapping[str, str], key: str, default: int, low: int, high: int) -> int:
+    """A parameter that is an integer within bounds.
+
+    Raises:
+        BadRequestError: it isn't.
+    """
     text = query.get(key)
     if text is None:
         return default
@@ -163,7 +170,12 @@ def _day(text: str, key: str) -> date:
         raise BadRequestError(message) from None
 
 
-def _reading(text: str, key: str) -> datetime:
+def reading_of(text: str, key: str) -> datetime:
+    """A parameter that is a wall-clock reading.
+
+    Raises:
+        BadRequestError: it isn't.
+    """
     try:
         reading = datetime.fromisoformat(text)
     except ValueError:
@@ -188,7 +200,7 @@ def _comparable(column: Column, text: str, key: str) -> object:
     if column.data_type == "DATE":
         return _day(text, key).toordinal()
     if column.data_type == "DATETIME":
-        return int(_reading(text, key).replace(tzinfo=UTC).timestamp())
+        return int(reading_of(text, key).replace(tzinfo=UTC).timestamp())
     if column.data_type in {"DOUBLE", "INTEGER"}:
         try:
             number = float(text)
@@ -296,8 +308,8 @@ def _lmp_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows:
     key = "SCEDTimestamp"
     exact = query.get(key)
     low_text, high_text = exact or query.get(f"{key}From"), exact or query.get(f"{key}To")
-    end_s = int(min(now_s, to_utc_s(_reading(high_text, f"{key}To"), late=True) if high_text else now_s))
-    first_s = to_utc_s(_reading(low_text, f"{key}From")) if low_text else end_s - 86_400
+    end_s = int(min(now_s, to_utc_s(reading_of(high_text, f"{key}To"), late=True) if high_text else now_s))
+    first_s = to_utc_s(reading_of(low_text, f"{key}From")) if low_text else end_s - 86_400
     first_s, end_s = _window_s(first_s, end_s, key)
     starts_s = np.arange(first_s - first_s % 300, end_s + 1, 300, dtype=np.int64)
     stamps_s = starts_s + sced_delays_s(starts_s)

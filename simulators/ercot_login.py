@@ -22,7 +22,7 @@ from simulators.market_config import ErcotLoginConfig
 TOKEN_PATH: Final = "/ercotb2c.onmicrosoft.com/B2C_1_PUBAPI-ROPC-FLOW/oauth2/v2.0/token"  # noqa: S105 - a path
 CLIENT_ID: Final = "fec253ea-0d06-4272-a5e6-b478baeecd70"
 DEFAULT_LIFE_S: Final = 3600.0
-MOST_FORM_BYTES: Final = 8192
+MOST_BODY_BYTES: Final = 32 * 1024
 
 
 class ErcotLogin:
@@ -35,7 +35,7 @@ class ErcotLogin:
 
     async def token(self, request: Request) -> Response:
         """The reply to a POST of the password form."""
-        form: Mapping[str, str] = dict(parse_qsl((await _body(request)).decode("latin-1")))
+        form: Mapping[str, str] = dict(parse_qsl((await body_of(request)).decode("latin-1")))
         if form.get("grant_type") != "password":
             return _refused("unsupported_grant_type", "AADB2C90086: The supplied grant_type is not supported.")
         if form.get("client_id") != CLIENT_ID:
@@ -86,12 +86,12 @@ def _coded(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-async def _body(request: Request) -> bytes:
-    """The form, no more of it than a form is long."""
+async def body_of(request: Request) -> bytes:
+    """What was sent, no more of it than is ever needed; nothing where it is longer."""
     found = bytearray()
     async for chunk in request.stream():
         found += chunk
-        if len(found) > MOST_FORM_BYTES:
+        if len(found) > MOST_BODY_BYTES:
             return b""
     return bytes(found)
 

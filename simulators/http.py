@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from simulators import ercot, ercot_corrections, ercot_system, exchanges, history
+from simulators import ercot, exchanges, history
 from simulators.clock import Clock, epoch_s, iso
 from simulators.cloud.routes import CloudRoutes
 from simulators.documents import block_document, offer_document
-from simulators.ercot_login import TOKEN_PATH, ErcotLogin
+from simulators.ercot_routes import ErcotRoutes
 from simulators.gate import Gate
 from simulators.series import GENERATED, RECORDED, World
 
@@ -49,7 +49,7 @@ class Services:
         self._world = world
         self._clock = clock
         self._health = health
-        self._login = ErcotLogin(world.config.markets.ercot_login, clock)
+        self._ercot = ErcotRoutes(world, clock)
         self._clouds = CloudRoutes(world, clock)
         self._gate: Gate | None = None
 
@@ -62,10 +62,6 @@ class Services:
 
     def routed(self) -> Starlette:
         """What is served, with nothing before it."""
-        reports = [
-            Route(f"/api/public-reports{report.path}", self._report(report), methods=["GET"])
-            for report in (*ercot.REPORTS, *ercot_system.REPORTS, *ercot_corrections.REPORTS)
-        ]
         paths: dict[str, Callable[[Request], Response]] = {
             "/products/BTC-USD/ticker": self.ticker,
             "/products/BTC-USD/candles": self.candles,
@@ -90,25 +86,7 @@ class Services:
             "/healthz": self.healthz,
         }
         plain = [Route(path, handler, methods=["GET"]) for path, handler in paths.items()]
-        return Starlette(
-            routes=[*reports, *plain, *self._clouds.routes(), Route(TOKEN_PATH, self._login.token, methods=["POST"])]
-        )
-
-    def _report(self, report: ercot.Report) -> Callable[[Request], Response]:
-        def handler(request: Request) -> Response:
-            if (refusal := self._login.refusal(request)) is not None:
-                return refusal
-            now_s = self._clock.now_s()
-            troubles = self._world.script.troubles("ercot", now_s)
-            known_s = now_s - 60.0 * max((trouble.late_minutes for trouble, _, _ in troubles), default=0.0)
-            try:
-                reply, generated = ercot.answer(self._world, report, _query(request), known_s)
-            except (ercot.BadRequestError, _BadQueryError, OverflowError) as error:
-                return self._json(ercot.bad_request(str(error), now_s), GENERATED, now_s, status=400)
-            source = GENERATED if generated or self._world.recording is None else RECORDED
-            return self._json(reply, source, now_s, headers={"X-World-Generated-Rows": str(generated)})
-
-        return handler
+        return Starlette(routes=[*plain, *self._ercot.routes(), *self._clouds.routes()])
 
     def _past(
         self, answer: Callable[[World, Mapping[str, str], float], exchanges.Answer]
