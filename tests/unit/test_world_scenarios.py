@@ -42,7 +42,7 @@ from tests.support.world import (
 )  # fmt: skip
 
 NAMES = (
-    "bad-data", "btc-crash", "calm", "exchange-disagreement", "gpu-shortage", "heat-wave", "negative-night", "network-partition",
+    "bad-data", "btc-crash", "calm", "exchange-disagreement", "gpu-shortage", "heat-wave", "lying-miners", "negative-night", "network-partition",
     "price-revision", "winter-storm",
 )  # fmt: skip
 DAY_S = 86_400
