@@ -33,7 +33,7 @@ _PHASE: Mapping[Venue, float] = {"coinbase": 0.0, "kraken": 1.0, "bitstamp": 4.0
 
 def coinbase(world: World, now_s: float) -> tuple[dict[str, object], str]:
     """Coinbase Exchange: last trade and best quotes; prices are strings."""
-    at_s, (price, source) = _last_trade(world, "coinbase", now_s)
+    at_s, (price, source) = last_trade(world, "coinbase", now_s)
     body: dict[str, object] = {
         "trade_id": at_s // TRADE_EVERY_S, "price": f"{price:.2f}", "size": "0.01500000",
         "time": iso(at_s).replace("+00:00", "Z"), "bid": f"{price - 0.01:.2f}", "ask": f"{price + 0.01:.2f}",
@@ -46,14 +46,14 @@ def kraken(world: World, pair: str, now_s: float) -> tuple[dict[str, object], st
     """Kraken's trades and where they come from: `[price, volume, time, side, kind, misc, id]`; prices are strings."""
     if pair not in PAIRS:
         return {"error": ["EQuery:Unknown asset pair"]}, GENERATED
-    at_s, (price, source) = _last_trade(world, "kraken", now_s)
+    at_s, (price, source) = last_trade(world, "kraken", now_s)
     trade = [f"{price:.5f}", "0.01500000", at_s + 0.25, "b", "l", "", at_s // TRADE_EVERY_S]
     return {"error": [], "result": {"XXBTZUSD": [trade], "last": f"{at_s}250000000"}}, source
 
 
 def bitstamp(world: World, now_s: float) -> tuple[dict[str, str], str]:
     """Bitstamp's ticker and where it comes from: everything is a string, the timestamp Unix seconds."""
-    at_s, (price, source) = _last_trade(world, "bitstamp", now_s)
+    at_s, (price, source) = last_trade(world, "bitstamp", now_s)
     told = f"{price:.2f}"
     body = {
         "timestamp": str(at_s), "last": told, "open": told, "high": told, "low": told, "vwap": told, "volume": "1200.00000000",
@@ -84,7 +84,7 @@ def binance_trades(world: World, query: Mapping[str, str], now_s: float) -> Answ
         return binance_refusal(-1130, "Data sent for parameter 'limit' is not valid.")
     rows, sources = [], set()
     for back in range(int(limit) - 1, -1, -1):
-        at_s, (price, source) = _last_trade(world, "binance", now_s - back * TRADE_EVERY_S)
+        at_s, (price, source) = last_trade(world, "binance", now_s - back * TRADE_EVERY_S)
         number = at_s // TRADE_EVERY_S
         row = {"a": number, "p": f"{price:.8f}", "q": "0.01500000", "f": number, "l": number}
         rows.append(row | {"T": at_s * 1000 + 250, "m": True, "M": True})
@@ -96,8 +96,8 @@ def binance_ticker(world: World, query: Mapping[str, str], now_s: float) -> Answ
     """Binance's 24-hour ticker of one symbol."""
     if (refusal := binance_symbol(query)) is not None:
         return refusal
-    at_s, (price, source) = _last_trade(world, "binance", now_s)
-    _, (before, _) = _last_trade(world, "binance", now_s - 86_400)
+    at_s, (price, source) = last_trade(world, "binance", now_s)
+    _, (before, _) = last_trade(world, "binance", now_s - 86_400)
     told, number = f"{price:.8f}", at_s // TRADE_EVERY_S
     body = {
         "symbol": SYMBOL, "priceChange": f"{price - before:.8f}", "priceChangePercent": f"{(price / before - 1) * 100:.3f}",
@@ -123,13 +123,13 @@ def gemini_ticker(world: World, symbol: str, now_s: float) -> Answer:
     """Gemini's ticker; the stamp is that of its volume."""
     if (refusal := gemini_symbol(symbol)) is not None:
         return refusal
-    at_s, (price, source) = _last_trade(world, "gemini", now_s)
+    at_s, (price, source) = last_trade(world, "gemini", now_s)
     volume = {"BTC": "900.00000000", "USD": f"{900 * price:.8f}", "timestamp": at_s * 1000}
     told = {"bid": f"{price - 0.5:.2f}", "ask": f"{price + 0.5:.2f}", "last": f"{price:.2f}"}
     return {**told, "volume": volume}, source, 200
 
 
-def _last_trade(world: World, venue: Venue, now_s: float) -> tuple[int, Quote]:
+def last_trade(world: World, venue: Venue, now_s: float) -> tuple[int, Quote]:
     """The instant of a venue's last trade, Unix seconds, and its price, with what the scenario has wrong there."""
     traded_s, factor, is_stale = now_s, 1.0, False
     for trouble, weight, since_s in world.script.troubles(venue, now_s):

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from simulators import ercot, exchanges, history
+from simulators import ercot, exchanges, history, listings
 from simulators.clock import Clock, epoch_s, iso
 from simulators.cloud.routes import CloudRoutes
 from simulators.documents import block_document, offer_document
@@ -73,6 +73,7 @@ class Services:
             "/api/v3/ticker/24hr": self._past(exchanges.binance_ticker),
             "/api/v3/klines": self._past(history.binance_klines),
             "/v1/pubticker/{symbol}": self.gemini_ticker,
+            "/v1/trades/{symbol}": self.gemini_trades,
             "/v2/candles/{symbol}/{step}": self.gemini_candles,
             "/v1/archive": self._past(history.weather_archive),
             "/api/v1/mining/blocks/timestamp/{timestamp}": self.block_at,
@@ -85,6 +86,7 @@ class Services:
             "/world/time": self.time,
             "/healthz": self.healthz,
         }
+        paths |= {path: self._past(answer) for path, answer in listings.PATHS.items()}
         plain = [Route(path, handler, methods=["GET"]) for path, handler in paths.items()]
         return Starlette(routes=[*plain, *self._ercot.routes(), *self._clouds.routes()])
 
@@ -115,6 +117,12 @@ class Services:
         """Gemini: the ticker of a symbol."""
         now_s = self._clock.now_s()
         body, source, status = exchanges.gemini_ticker(self._world, request.path_params["symbol"], now_s)
+        return self._json(body, source, now_s, status=status)
+
+    def gemini_trades(self, request: Request) -> Response:
+        """Gemini: the last trade of a symbol."""
+        now_s = self._clock.now_s()
+        body, source, status = listings.gemini_trades(self._world, request.path_params["symbol"], now_s)
         return self._json(body, source, now_s, status=status)
 
     def gemini_candles(self, request: Request) -> Response:

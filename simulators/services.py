@@ -36,19 +36,23 @@ class Service(NamedTuple):
 
 SERVICES: Mapping[ServiceName, Service] = {
     "ercot": Service(("/api/public-reports",), 30, 60.0),
-    "coinbase": Service(("/products/",), 10, 1.0),
+    "coinbase": Service(("/products", "/time"), 10, 1.0),
     "kraken": Service(("/0/public/",), 60, 60.0),
     "bitstamp": Service(("/api/v2/",), 400, 1.0),
     "binance": Service(("/api/v3/",), 6000, 60.0),
-    "gemini": Service(("/v1/pubticker/", "/v2/candles/"), 120, 60.0),
-    "mempool": Service(("/api/v1/blocks", "/api/v1/mining/"), 250, 60.0),
+    "gemini": Service(("/v1/pubticker/", "/v1/trades/", "/v1/symbols", "/v2/candles/"), 120, 60.0),
+    "mempool": Service(
+        ("/api/v1/blocks", "/api/v1/mining/", "/api/v1/fees/", "/api/v1/difficulty", "/api/blocks/"), 250, 60.0
+    ),
     "open_meteo": Service(("/v1/archive",), 600, 60.0),
     "primeintellect": Service(("/api/v1/availability/",), 60, 60.0),
     "azure": Service(("/api/retail/", "/subscriptions/"), 60, 60.0),
     "ec2": Service((), 20, 1.0),
 }
 AMAZON = "/"  # all of its services, by what a request says
-_WEIGHTS = {"/api/v3/aggTrades": 4, "/api/v3/ticker/24hr": 2, "/api/v3/klines": 2}
+_WEIGHTS = {
+    "/api/v3/aggTrades": 4, "/api/v3/ticker/24hr": 2, "/api/v3/ticker/price": 2, "/api/v3/klines": 2, "/api/v3/exchangeInfo": 20,
+}  # fmt: skip
 
 
 def service_of(path: str) -> ServiceName | None:

@@ -115,7 +115,8 @@ TOO_MANY = b'{"docIds": [' + b"1," * 1000 + b"1]}"
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[", b"[]", b'{"docIds": []}', b'{"docIds": ["1"]}', b'{"docIds": [1]}', b'{"docIds": [true]}', TOO_MANY, bytes(10**5)],
+    [b"", b"[", b"[]", b'{"docIds": []}', b'{"docIds": ["1"]}', b'{"docIds": [1]}', b'{"docIds": [true]}',
+     TOO_MANY, bytes(10**5)],
 )  # fmt: skip
 async def test_a_wrong_download_is_refused(body):
     client = Client(NOW_S)

@@ -216,6 +216,41 @@ async def test_mempool_blocks_and_reward_stats_agree():
     assert await client.get("/api/v1/blocks/999999999") == blocks, "above the tip: the tip"
 
 
+async def test_exchanges_tell_their_markets_and_one_price_on_every_page():
+    client = Client(START_S + 5000)
+    assert [product["id"] for product in await client.get("/products")] == ["BTC-USD"]
+    assert (await client.get("/time"))["epoch"] == START_S + 5000
+    assert list((await client.get("/0/public/AssetPairs"))["result"]) == ["XXBTZUSD"]
+    ticker = (await client.get("/0/public/Ticker", pair="XBTUSD"))["result"]["XXBTZUSD"]
+    trade = (await client.get("/0/public/Trades", pair="XBTUSD"))["result"]["XXBTZUSD"][0]
+    assert ticker["c"][0] == trade[0]
+    assert "error" in await client.get("/0/public/Ticker", pair="DOGEUSD")
+    assert (await client.get("/api/v2/trading-pairs-info/"))[0]["url_symbol"] == "btcusd"
+    info = await client.get("/api/v3/exchangeInfo", symbol="BTCUSDT")
+    assert (info["symbols"][0]["symbol"], info["rateLimits"][0]["limit"]) == ("BTCUSDT", 6000)
+    assert await client.get("/api/v3/ping") == {}
+    assert (await client.get("/api/v3/time"))["serverTime"] == (START_S + 5000) * 1000
+    price = (await client.get("/api/v3/ticker/price", symbol="BTCUSDT"))["price"]
+    assert price == (await client.get("/api/v3/ticker/24hr", symbol="BTCUSDT"))["lastPrice"]
+    await client.get("/api/v3/ticker/price", expected=400)
+    await client.get("/api/v3/exchangeInfo", expected=400, symbol="X")
+    assert await client.get("/v1/symbols") == ["btcusd"]
+    last = (await client.get("/v1/pubticker/btcusd"))["last"]
+    assert (await client.get("/v1/trades/btcusd"))[0]["price"] == last
+    await client.get("/v1/trades/dogeusd", expected=400)
+
+
+async def test_the_explorer_tells_the_tip_and_how_far_the_epoch_is():
+    client = Client(START_S + 86_400)
+    height = await client.get("/api/blocks/tip/height")
+    assert height == (await client.get("/api/v1/blocks"))[0]["height"]
+    epoch = await client.get("/api/v1/difficulty-adjustment")
+    assert epoch["nextRetargetHeight"] % 2016 == 0
+    assert epoch["nextRetargetHeight"] - height == epoch["remainingBlocks"]
+    assert abs(epoch["difficultyChange"]) < 30
+    assert (await client.get("/api/v1/fees/recommended"))["fastestFee"] > 0
+
+
 async def test_gpu_listings():
     client = Client()
     listing = await client.get("/api/v1/availability/gpus", gpu_type="H100_80GB", gpu_count=8)
