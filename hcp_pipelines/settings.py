@@ -76,6 +76,21 @@ class Settings(BaseSettings):
     tls_dir: Path | None = Field(
         default=None, description="Certificates (`hcp tls init`).  Default: tls of the state directory."
     )
+    api: Literal["off", "on"] = Field(default="off", description="Whether `hcp up` starts the HTTP API (docs/api.md).")
+    api_listen: str = Field(
+        default="",
+        pattern=r"^$|^[^\s:]+:[0-9]{1,5}$",
+        description="HOST:PORT of the API.  Default: 127.0.0.1:8080, or a free port where that is taken.",
+    )
+    api_profile: Literal["demo", "production"] = Field(
+        default="demo", description="`production` refuses plain HTTP and generated passwords that were never changed."
+    )
+    api_certificate_file: Path | None = Field(default=None, description="The API's TLS certificate (PEM, chain).")
+    api_certificate_key_file: Path | None = Field(default=None, description="That certificate's key, mode 0600.")
+    api_cors_origins: str = Field(
+        default="", description="Origins whose pages may call the API, with commas between; none if unset."
+    )
+    api_token_s: float = Field(default=900, ge=60, le=86_400, description="How long a log-in's token is good, seconds.")
     operator: str = Field(default="", description="The operator in whose name commands order; --as says it too.")
     operator_token_file: Path | None = Field(
         default=None, description="Their token, if not in secrets/operators/NAME.token of the state directory."

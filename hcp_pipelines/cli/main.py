@@ -23,6 +23,7 @@ COMMANDS = {
     "discover": ("discover",),
     "alerts": ("alerts",),
     "operator": ("operator",),
+    "users": ("user",),
     "orders": ("stop-all", "override", "curtail", "drain"),
     "preview": ("preview",),
     "explain": ("explain",),

@@ -7,6 +7,7 @@ with other threads is a risk not worth taking.
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,8 +17,12 @@ import psycopg
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.errors import ConfigError, HcpError
+from hcp_pipelines.operators.users import FIRST_ADMIN, add_first_admin
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.bootstrap import bootstrap
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.storage.secrets import create_secret, secrets_dir
 from hcp_pipelines.supervisor.anchor import note_reached, refuse_other_world, write_anchor
 from hcp_pipelines.supervisor.child import State
 from hcp_pipelines.supervisor.children import Children, Report, write_json
@@ -87,6 +92,7 @@ class Platform:
             await self._until_ready(["postgres"])
         bootstrap(self.settings)
         self.report("PostgreSQL and the lake are ready")
+        self._open_api()
         prepare_dagster(self.settings)
         first, later = dagster_specs(self.settings)
         self.children.add(first)
@@ -97,6 +103,21 @@ class Platform:
         world = [] if self.settings.world == "real" else [world_spec(self.settings)]
         self.children.add(world + daemon_specs(self.settings, configuration.gateways) + later)
         self._add_follower(configuration)
+
+    def _open_api(self) -> None:
+        """The API's first account, where there is none: a terminal is told its password once; a log never, but a file."""
+        if self.settings.api == "off":
+            return
+        with connect(self.settings, Role.API) as connection:
+            password = add_first_admin(connection, "hcp up")
+        if password is None:
+            return
+        if sys.stdout.isatty():
+            self.report(f"API: log in as {FIRST_ADMIN} with the password {password} (shown this once, kept nowhere)")
+            return
+        path = secrets_dir(self.settings) / "api_admin_password"
+        create_secret(path, password)
+        self.report(f"API: log in as {FIRST_ADMIN} with the password in {path}; delete the file then")
 
     def _make_anchor(self, begins_at: datetime | None) -> Anchor:
         self.anchor = write_anchor(self.settings, self.start_at, begins_at)

@@ -9,6 +9,7 @@ from hcp_pipelines.supervisor.child import ProcessSpec
 ROOT = Path(__file__).resolve().parents[2]
 ALLOCATORS = ("allocator-a", "allocator-b")
 FLEET = "fleet"
+API = "api"
 BEHIND_SWITCHING = 10  # niceness of what may wait: a tick is decided and switched first, also on two busy cores
 
 
@@ -43,6 +44,11 @@ def fleet_spec(settings: Settings) -> ProcessSpec:
     return python_process(settings, FLEET, "hcp_pipelines.fleet", after=("postgres",), nice=BEHIND_SWITCHING)
 
 
+def api_spec(settings: Settings) -> ProcessSpec:
+    """The HTTP API; only where HCP_API is on."""
+    return python_process(settings, API, "hcp_pipelines.api", after=("postgres",), nice=BEHIND_SWITCHING)
+
+
 def daemon_specs(settings: Settings, gateways: list[str]) -> list[ProcessSpec]:
     """Gateways, feed, allocators, collector: everything of ours but Dagster's part."""
     before = () if settings.world == "real" else ("world",)
@@ -61,4 +67,6 @@ def daemon_specs(settings: Settings, gateways: list[str]) -> list[ProcessSpec]:
         python_process(settings, "collector", "hcp_pipelines.collector", after=("postgres",), nice=BEHIND_SWITCHING)
     )
     specs.append(python_process(settings, "alerts", "hcp_pipelines.alerts", after=("postgres",), nice=BEHIND_SWITCHING))
+    if settings.api == "on":
+        specs.append(api_spec(settings))
     return specs

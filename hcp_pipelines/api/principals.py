@@ -1,0 +1,140 @@
+"""Who asks, and what they may: accounts as requests see them, and the rule that each endpoint has.
+
+An endpoint without a rule makes the app refuse to start (`refuse_unruled`).
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.routing import APIRoute
+
+from hcp_pipelines.api.limits import address_of
+from hcp_pipelines.api.problems import ProblemError
+from hcp_pipelines.api.state import Api, api_of
+from hcp_pipelines.operators.users import UserRole
+
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
+STAFF = frozenset({UserRole.VIEWER, UserRole.OPERATOR, UserRole.ADMIN})
+ACTING = frozenset({UserRole.OPERATOR, UserRole.ADMIN})
+EVERYBODY = frozenset(UserRole)
+ADMINS = frozenset({UserRole.ADMIN})
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An account that has proved to be itself. `user_id` is None for an operator with a token file."""
+
+    account: str
+    name: str
+    role: UserRole
+    tier: str
+    customer_id: UUID | None = None
+    user_id: UUID | None = None
+
+    def own_user(self) -> UUID:
+        """The user's id.
+
+        Raises:
+            ProblemError: an operator's account is kept by `hcp operator`.
+        """
+        if self.user_id is None:
+            raise ProblemError(403, f"{self.name} is an operator with a token file: `hcp operator` keeps that account")
+        return self.user_id
+
+
+class Rule:
+    """Which roles may; None: anybody, without an account. A dependency of each endpoint."""
+
+    def __init__(self, roles: frozenset[UserRole] | None) -> None:
+        self.roles = roles
+
+    async def __call__(self, request: Request) -> Principal | None:
+        """The account that asks.
+
+        Raises:
+            ProblemError: 401 unknown, 403 not in this role, 429 too often.
+        """
+        api, told = api_of(request), request.scope["state"]
+        if self.roles is None:
+            _take(api, request, "address/" + _address(request), "anonymous")
+            return None
+        principal = await _authenticated(api, request)
+        told["account"] = principal.account
+        _take(api, request, principal.account, principal.tier)
+        if principal.role not in self.roles:
+            allowed = ", ".join(sorted(self.roles))
+            raise ProblemError(403, f"this takes the role {allowed}; {principal.name} is {principal.role}")
+        return principal
+
+
+def needs(roles: frozenset[UserRole]) -> Any:
+    """The dependency that gives the account, for a parameter's annotation."""
+    return Depends(Rule(roles))
+
+
+ANYBODY = Depends(Rule(None))
+Everybody = Annotated[Principal, needs(EVERYBODY)]
+Staff = Annotated[Principal, needs(STAFF)]
+Acting = Annotated[Principal, needs(ACTING)]
+Admin = Annotated[Principal, needs(ADMINS)]
+
+
+def rule_of(route: APIRoute) -> Rule | None:
+    """The rule of an endpoint; None where it has none."""
+    calls = (dependency.call for dependency in route.dependant.dependencies)
+    return next((call for call in calls if isinstance(call, Rule)), None)
+
+
+def refuse_unruled(app: FastAPI) -> None:
+    """Raise where an endpoint says nothing of who may."""
+    for route in routes_of(app):
+        if rule_of(route) is None:
+            raise TypeError(f"{sorted(route.methods or ())} {route.path}: an endpoint needs a rule of who may")
+
+
+def routes_of(app: FastAPI) -> list[APIRoute]:
+    """All endpoints."""
+    return [route for route in app.routes if isinstance(route, APIRoute)]
+
+
+async def _authenticated(api: Api, request: Request) -> Principal:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not given:
+        raise _unknown(api, request, "this needs `Authorization: Bearer …`: a key, or a token of /api/v1/auth/login")
+    principal = api.accounts.remembered(given)
+    if principal is None:
+        _refuse_guessing(api, request)
+        principal = await api.accounts.look_up(given)
+    if principal is None:
+        raise _unknown(api, request, "the key or token is not known, has ended, or was revoked")
+    return principal
+
+
+def _unknown(api: Api, request: Request, detail: str) -> ProblemError:
+    """401, counted against the address: who guesses is soon kept waiting."""
+    taken = api.take("guess/" + _address(request), "anonymous")
+    request.scope["state"]["headers"] = taken.headers()
+    return ProblemError(401, detail, CHALLENGE) if taken.is_allowed else _too_often(taken.headers())
+
+
+def _refuse_guessing(api: Api, request: Request) -> None:
+    taken = api.take("guess/" + _address(request), "anonymous", tokens=0)
+    if not taken.is_allowed:
+        raise _too_often(taken.headers())
+
+
+def _take(api: Api, request: Request, name: str, tier: str) -> None:
+    taken = api.take(name, tier)
+    request.scope["state"]["headers"] = taken.headers()
+    if not taken.is_allowed:
+        raise _too_often(taken.headers())
+
+
+def _too_often(headers: dict[str, str]) -> ProblemError:
+    return ProblemError(429, f"try again in {headers['Retry-After']} s", headers)
+
+
+def _address(request: Request) -> str:
+    return address_of(request.client.host if request.client else None)

@@ -1,0 +1,106 @@
+"""What the endpoints of resources answer."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+Kind = Literal["GPU", "ASIC", "CPU"]
+Status = Literal["available", "allocated", "maintenance", "failed"]
+
+
+class Counts(BaseModel):
+    """Devices by what they are booked for; `vanished`, which discovery misses, are in none of the others but their booking."""
+
+    available: int = Field(examples=[96])
+    allocated: int = Field(examples=[16])
+    maintenance: int = Field(examples=[0])
+    failed: int = Field(examples=[1])
+    vanished: int = Field(examples=[0])
+
+
+class Resource(BaseModel):
+    """A group of equal devices, or one device."""
+
+    id: str = Field(examples=["hou-1/h100"])
+    kind: Literal["group", "device"] = Field(examples=["group"])
+    facility_id: str = Field(examples=["hou-1"])
+    type: Kind = Field(examples=["GPU"])
+    subtype: str = Field(examples=["H100 SXM5"], description="The model.")
+    devices: int = Field(examples=[113])
+    status: Counts
+    specifications: dict[str, Any] = Field(examples=[{"memory_gb": 80.0, "max_power_w": 1275.0}])
+    feeder_id: str | None = Field(default=None, examples=["feeder-2"], description="Of groups.")
+    firmware: str | None = Field(default=None, examples=["stock"], description="Of groups.")
+    max_power_kw: float | None = Field(default=None, examples=[1.275], description="IT power of one device at most.")
+    workload_id: str | None = Field(default=None, examples=[None], description="Of devices: what they are booked for.")
+
+
+class Resources(BaseModel):
+    """Groups by facility and name."""
+
+    items: list[Resource]
+    next: str | None = Field(examples=["WyJob3UtMSIsImgxMDAiXQ"])
+
+
+class Devices(BaseModel):
+    """Devices of a group by slot."""
+
+    items: list[Resource]
+    next: str | None = Field(examples=["WzEyN10"])
+
+
+class HealthIssue(BaseModel):
+    """RS-10."""
+
+    severity: Literal["Warning", "Critical"] = Field(examples=["Warning"])
+    issue_type: str = Field(examples=["silent"])
+    message: str = Field(examples=["3 of 113 devices don't answer"])
+
+
+class HealthCheck(BaseModel):
+    """RS-10: what a resource's gateway says now. Temperatures and errors by device are in the lake (docs/telemetry.md)."""
+
+    resource_id: str = Field(examples=["hou-1/h100"])
+    timestamp: str = Field(examples=["2026-01-05T12:00:00+00:00"], description="The world's time.")
+    status: Literal["Healthy", "Warning", "Critical", "Unknown"] = Field(examples=["Warning"])
+    states: dict[str, int] = Field(
+        examples=[{"inference_batch": 110}], description="Devices by what their power shows."
+    )
+    issues: list[HealthIssue]
+
+
+class Availability(BaseModel):
+    """Devices of a model that are free at a facility."""
+
+    facility_id: str = Field(examples=["hou-1"])
+    type: Kind = Field(examples=["GPU"])
+    subtype: str = Field(examples=["H100 SXM5"])
+    total: int = Field(examples=[113])
+    available: int = Field(examples=[96])
+
+
+class Availabilities(BaseModel):
+    """By facility and model."""
+
+    items: list[Availability]
+
+
+class Utilization(BaseModel):
+    """RS-29; percent, 0 to 100. `utilization_percent` is null where the gateway can't be asked."""
+
+    facility_id: str = Field(examples=["hou-1"])
+    type: Kind = Field(examples=["GPU"])
+    total: int = Field(examples=[113])
+    available: int = Field(examples=[96])
+    allocated: int = Field(examples=[16])
+    maintenance: int = Field(examples=[0])
+    failed: int = Field(examples=[1])
+    vanished: int = Field(examples=[0])
+    utilization_percent: float | None = Field(examples=[97.3], description="Devices that do work that earns.")
+    allocation_percent: float = Field(examples=[14.2], description="Devices that are booked.")
+
+
+class Utilizations(BaseModel):
+    """By facility and type."""
+
+    items: list[Utilization]

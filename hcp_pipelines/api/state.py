@@ -1,0 +1,76 @@
+"""What the endpoints share: settings, clock, connections, accounts, limits. Made by the service, held by the app."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from fastapi import Request
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from hcp_pipelines.api.limits import Buckets, Limit, Taken
+from hcp_pipelines.api.seen import Seen
+from hcp_pipelines.api.tokens import SigningKeys
+from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    from hcp_pipelines.api.known import KnownAccounts
+
+_LIMITS = "select tier, per_minute, burst from request_limits"
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class Api:
+    """One for a process."""
+
+    settings: Settings
+    clock: SystemClock
+    log: Any
+    pool: AsyncConnectionPool
+    blocking_pool: ConnectionPool  # for what is written once, for commands and for us
+    keys: SigningKeys
+    accounts: "KnownAccounts"
+    buckets: Buckets = field(default_factory=Buckets)
+    limits: dict[str, Limit] = field(default_factory=dict)
+    seen: Seen = field(default_factory=Seen)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def read_limits(self) -> None:
+        """Take the tiers' limits as they are in Postgres now."""
+        async with self.connection() as connection:
+            rows = await (await connection.execute(_LIMITS)).fetchall()
+        self.limits = {tier: Limit(per_minute, burst) for tier, per_minute, burst in rows}
+
+    def take(self, name: str, tier: str, tokens: int = 1) -> Taken:
+        """Take from a bucket of a tier's size."""
+        return self.buckets.take(name, self.limits[tier], self.clock.monotonic_s(), tokens)
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """A connection of the pool."""
+        async with self.pool.connection() as connection:
+            yield connection
+
+    async def blocking(self, work: Callable[[psycopg.Connection[Any]], Answer]) -> Answer:
+        """Work with a blocking connection, in a thread."""
+
+        def with_connection() -> Answer:
+            with self.blocking_pool.connection() as connection:
+                return work(connection)
+
+        return await asyncio.to_thread(with_connection)
+
+    async def fetch(self, statement: Any, values: Any = ()) -> list[tuple[Any, ...]]:
+        """All rows of a statement that reads."""
+        async with self.connection() as connection:
+            return await (await connection.execute(statement, values)).fetchall()
+
+
+def api_of(request: Request) -> Api:
+    """The one that the app holds."""
+    api: Api = request.app.state.api
+    return api

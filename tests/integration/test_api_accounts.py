@@ -1,0 +1,175 @@
+"""Accounts of the API: logging in and out, keys, who is refused and how soon, and what production refuses to start with."""
+
+import time
+
+import pytest
+
+from hcp_pipelines.api import service
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.operators import accounts as operators
+from hcp_pipelines.operators import users
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.storage.secrets import secrets_dir
+from tests.support.api import PASSWORD, running_api
+
+
+@pytest.fixture
+def api(settings):
+    with running_api(settings) as running:
+        yield running
+
+
+def refused_within(client, seconds):
+    """How long it took until the account was refused."""
+    began = time.monotonic()
+    while time.monotonic() < began + seconds:
+        if client.get("/api/v1/auth/me").status_code == 401:
+            return time.monotonic() - began
+    return None
+
+
+def test_a_log_in_opens_what_the_role_may_and_a_log_out_ends_it(api):
+    session = api.log_in("viewer").json()
+    assert session["role"] == "viewer"
+    with api.client(key=session["access_token"]) as own:
+        assert own.get("/api/v1/auth/me").json()["name"] == "viewer"
+        assert own.get("/api/v1/users").status_code == 403
+        assert own.post("/api/v1/auth/logout").status_code == 200
+        assert refused_within(own, 1.0) is not None
+        refused = own.get("/api/v1/auth/me")
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert refused.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_revoked_key_and_a_disabled_account_are_refused_within_a_second(api):
+    with api.client("customer") as own:
+        made = own.post("/api/v1/auth/keys", json={"name": "batch", "days": 1})
+        assert made.status_code == 201
+        key = made.json()
+        listed = own.get("/api/v1/auth/keys").json()["items"]
+        assert [one["name"] for one in listed] == ["test", "batch"]
+        assert "key" not in listed[1]
+        with api.client(key=key["key"]) as by_key:
+            assert by_key.get("/api/v1/auth/me").json()["tier"] == "pro"
+            assert own.delete(f"/api/v1/auth/keys/{key['id']}").status_code == 200
+            assert refused_within(by_key, 1.0) is not None
+        with api.client("admin") as admin:
+            user_id = api.people["customer"].user_id
+            assert admin.post(f"/api/v1/users/{user_id}/disable").status_code == 200
+            assert admin.post(f"/api/v1/users/{user_id}/disable").status_code == 422
+        assert refused_within(own, 1.0) is not None
+    assert api.log_in("customer").status_code == 401
+
+
+def test_nobody_revokes_anothers_key(api):
+    with api.client("customer") as own, api.client("other") as other:
+        key_id = own.get("/api/v1/auth/keys").json()["items"][0]["id"]
+        assert other.delete(f"/api/v1/auth/keys/{key_id}").status_code == 422
+        assert own.get("/api/v1/auth/me").status_code == 200
+
+
+def test_log_ins_are_limited_by_account_and_an_unknown_name_looks_like_a_wrong_password(api):
+    wrong, unknown = api.log_in("viewer", "x" * 20), api.log_in("nobody", "x" * 20)
+    assert wrong.status_code == unknown.status_code == 401
+    assert wrong.json()["detail"] == unknown.json()["detail"]
+    tries = [api.log_in("viewer", "x" * 20) for _ in range(10)]
+    assert tries[-1].status_code == 429
+    assert int(tries[-1].headers["retry-after"]) > 0
+    assert api.log_in("viewer").status_code == 429, "the right password waits, too: or guessing would go on"
+    assert api.log_in("admin").status_code == 200, "another account does not"
+    with connect(api.settings, Role.ADMIN) as connection:
+        kept = connection.execute("select count(*) from audit_log where action = 'login.refused'").fetchone()
+    assert kept[0] >= 10
+
+
+def test_who_guesses_keys_is_kept_waiting_and_who_has_one_is_not(api):
+    with api.client("viewer") as known, api.client(key="hcp_" + "0" * 12 + "_" + "0" * 32) as guessing:
+        known.get("/api/v1/auth/me")
+        statuses = [guessing.get("/api/v1/auth/me").status_code for _ in range(80)]
+        assert set(statuses) == {401, 429}
+        assert known.get("/api/v1/auth/me").status_code == 200
+
+
+def test_a_key_with_the_right_prefix_and_another_secret_opens_nothing(api):
+    key = api.people["admin"].key
+    other = key[:-1] + ("0" if key[-1] != "0" else "1")
+    with api.client(key=other) as guessing:
+        assert guessing.get("/api/v1/auth/me").status_code == 401
+
+
+def test_forged_and_ended_tokens_open_nothing(api):
+    token = api.log_in("viewer").json()["access_token"]
+    head, body, mark = token.split(".")
+    unsigned = "eyJhbGciOiJub25lIn0." + body + "."
+    for forged in (f"{head}.{body}.{mark[:-2]}xx", unsigned, "x", "a.b.c"):
+        with api.client(key=forged) as client:
+            assert client.get("/api/v1/auth/me").status_code == 401, forged
+
+
+def test_another_password_ends_sessions_and_the_old_password(api):
+    token = api.log_in("operator").json()["access_token"]
+    with api.client(key=token) as own:
+        new = {"password": PASSWORD, "new_password": "another long password"}
+        assert own.put("/api/v1/auth/password", json=new | {"password": "x" * 20}).status_code == 403
+        assert own.put("/api/v1/auth/password", json=new).status_code == 200
+        assert refused_within(own, 1.5) is not None
+    assert api.log_in("operator").status_code == 401
+    assert api.log_in("operator", "another long password").status_code == 200
+
+
+def test_an_operator_logs_in_with_the_token_of_their_file(api):
+    with connect(api.settings, Role.API) as connection:
+        path = operators.add(api.settings, connection, "ann", operators.OperatorRole.OPERATOR, "test")
+        token = path.read_text()
+        session = api.log_in("ann", token).json()
+        assert session["role"] == "operator"
+        with api.client(key=session["access_token"]) as own:
+            assert own.get("/api/v1/facilities").status_code == 200
+            assert own.post("/api/v1/auth/logout").status_code == 403
+            operators.disable(api.settings, connection, "ann", "test")
+            assert own.get("/api/v1/facilities").status_code == 401
+
+
+def test_accounts_and_customers_are_made_once_with_an_idempotency_key(api):
+    with api.client("admin") as admin:
+        body = {"name": "Acme", "email": "ops@acme.example", "tier": "enterprise"}
+        first = admin.post("/api/v1/customers", json=body, headers={"Idempotency-Key": "a"})
+        again = admin.post("/api/v1/customers", json=body, headers={"Idempotency-Key": "a"})
+        assert first.status_code == again.status_code == 201
+        assert first.json() == again.json()
+        assert again.headers["idempotent-replayed"] == "true"
+        other = admin.post("/api/v1/customers", json=body | {"name": "B"}, headers={"Idempotency-Key": "a"})
+        assert other.status_code == 422
+        assert admin.post("/api/v1/customers", json=body).status_code == 422, "the address is taken"
+        wrong = {"name": "bob", "role": "customer", "password": PASSWORD}
+        assert admin.post("/api/v1/users", json=wrong, headers={"Idempotency-Key": "b"}).status_code == 422
+        right = wrong | {"customer_id": first.json()["id"]}
+        assert admin.post("/api/v1/users", json=right, headers={"Idempotency-Key": "b"}).status_code == 201, (
+            "a write that failed frees its key"
+        )
+        noted = admin.get("/api/v1/audit", params={"action": "user.added", "actor": "admin"}).json()["items"]
+        assert [one["subject"] for one in noted] == ["bob"]
+
+
+def test_the_first_admin_is_made_once_and_production_refuses_its_password(settings):
+    with connect(settings, Role.API) as connection:
+        password = users.add_first_admin(connection, "test")
+        assert len(password) >= 20
+        assert users.add_first_admin(connection, "test") is None
+        with pytest.raises(ConfigError, match="admin still has a generated password"):
+            service.refuse_generated_password(connection)
+        users.set_password(connection, users.user_id_of(connection, "admin"), "a password of one's own", "test")
+        service.refuse_generated_password(connection)
+
+
+def test_signing_keys_that_others_may_read_are_refused(settings):
+    with running_api(settings):
+        pass
+    path = secrets_dir(settings) / "api_signing_keys"
+    path.chmod(0o644)
+    try:
+        with pytest.raises(ConfigError, match="others may read the keys"):
+            service.SigningKeys.load(settings)
+    finally:
+        path.chmod(0o600)
