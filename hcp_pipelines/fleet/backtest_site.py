@@ -6,7 +6,7 @@ from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import ResourceType
 from hcp_pipelines.fleet.facility_file import FacilityFile
 from hcp_pipelines.fleet.groups import Group
-from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW, MinerGroup, MixedSite
+from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW, MIXED_AI, MinerGroup, MixedSite
 
 PRESET_GPU_MW = 15.0
 STEP_S = 900.0  # of a settlement interval: what takes less time is not seen
@@ -43,18 +43,7 @@ def mixed_site(document: FacilityFile) -> MixedSite:
     _room(document, "the facility", document.capacity_mw, gpu_mw)
     _refuse_feeder_ramps(document, mw)
     share = gpu_mw / PRESET_GPU_MW
-    return _with_ramps(document, _with_ai(site, share) if share else site)
-
-
-def _with_ai(site: MixedSite, share: float) -> MixedSite:
-    """The site with a share of the preset's AI work."""
-    return replace(
-        site,
-        inference=tuple(replace(each, peak_mw=each.peak_mw * share) for each in MIXED_100MW.inference),
-        training=tuple(
-            replace(j, work_mwh=j.work_mwh * share, most_mw=j.most_mw * share) for j in MIXED_100MW.training
-        ),
-    )
+    return _with_ramps(document, replace(site, ai=MIXED_AI.scaled(share)) if share else site)
 
 
 def _with_ramps(document: FacilityFile, site: MixedSite) -> MixedSite:

@@ -8,8 +8,9 @@ import polars as pl
 
 from hcp_pipelines.forecasting.horizon_features import PowerSeries
 from hcp_pipelines.forecasting.hours import HOUR_US, hours_of, microseconds
+from hcp_pipelines.optimizer.ai_work import DailyJob, InferenceClass, SyntheticWork
 from hcp_pipelines.optimizer.backtest.case import Known
-from hcp_pipelines.optimizer.backtest.mixed.site import DailyJob, InferenceClass, MinerGroup, MixedSite
+from hcp_pipelines.optimizer.backtest.mixed.site import MinerGroup, MixedSite
 from hcp_pipelines.optimizer.backtest.mixed.world import World
 from hcp_pipelines.optimizer.backtest.strategies import AlwaysOn, BreakEven, Hysteresis
 from tests.support.recorded import plain_case, random_prices
@@ -17,8 +18,10 @@ from tests.support.recorded import plain_case, random_prices
 START = datetime(2024, 3, 1, 6, tzinfo=UTC)  # midnight in Texas
 SITE = MixedSite(
     (MinerGroup("one", 30.0, 15.0), MinerGroup("two", 20.0, 29.5)),
-    (InferenceClass(1000.0, 4.0), InferenceClass(100.0, 2.0)),
-    (DailyJob("long", 0, 12.0, 3.0, 900.0), DailyJob("short", 8, 9.0, 3.0, 900.0)),
+    SyntheticWork(
+        (InferenceClass(1000.0, 4.0), InferenceClass(100.0, 2.0)),
+        (DailyJob("long", 0, 12.0, 3.0, 900.0), DailyJob("short", 8, 9.0, 3.0, 900.0)),
+    ),
 )
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from hcp_pipelines.optimizer.ai_work import SyntheticWork, whole_days
 from hcp_pipelines.optimizer.backtest import folder
 from hcp_pipelines.optimizer.backtest.mixed import page, report
 from hcp_pipelines.optimizer.backtest.mixed.foresight import foresee
@@ -81,16 +82,16 @@ def test_the_oracle_is_the_linear_programmes_optimum(seed):
             job.most_mw,
             job.usd_per_mwh,
         )
-        for job in SITE.training
-        for n, d in enumerate(here.whole_days)
+        for job in SITE.ai.daily
+        for n, d in enumerate(whole_days(here.ahead))
     )
     spec = SiteSpec(
         groups, reserves=("best",), gpu_mw=50.0, training_slots=len(jobs),
-        inference_usd_per_mwh=tuple(each.usd_per_mwh for each in SITE.inference),
+        inference_usd_per_mwh=tuple(each.usd_per_mwh for each in SITE.ai.classes),
     )  # fmt: skip
     horizon = Horizon.of(
         here.settled_price, adder_usd_per_mwh=np.repeat(here.charge, 4), mcpc_usd_per_mw_h=np.repeat(here.mcpc, 4)[None],
-        demand_mw=here.demand_mw, training=jobs,
+        demand_mw=here.inference.mw, training=jobs,
     )  # fmt: skip
     plan = SiteProgramme(spec, hours).solve(horizon, Start(np.array([30.0, 20.0])))
     paid = sum(job.work_mwh * job.penalty_usd_per_mwh for job in jobs)
@@ -148,7 +149,7 @@ def test_without_a_source_nothing_is_sold_or_feared():
 
 
 def test_a_site_of_miners_alone_has_no_ai_work():
-    here = replace(world(charges=PEAKS), site=replace(SITE, inference=(), training=()))
+    here = replace(world(charges=PEAKS), site=replace(SITE, ai=SyntheticWork()))
     best = done_by("oracle", here)
     assert best.parts()["training"] == best.parts()["inference"] == best.jobs == 0
     assert all(done_by(name, here).total_usd <= best.total_usd + 1e-6 for name in RULES)

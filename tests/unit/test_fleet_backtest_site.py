@@ -32,15 +32,15 @@ def test_power_is_all_in_and_ai_work_is_in_proportion_to_the_gpus():
     assert site.groups[0].mw == pytest.approx(2000 * 3.5 * 1.05 / 1000)
     assert site.groups[0].efficiency_j_per_th == pytest.approx(17.5 * 1.05)
     gpu_mw = 1000 * 1.3 * 1.05 / 1000
-    assert sum(each.peak_mw for each in site.inference) == pytest.approx(9 * gpu_mw / 15)
-    assert sum(job.most_mw for job in site.training) == pytest.approx(6 * gpu_mw / 15)
+    assert sum(each.peak_mw for each in site.ai.classes) == pytest.approx(9 * gpu_mw / 15)
+    assert sum(job.most_mw for job in site.ai.daily) == pytest.approx(6 * gpu_mw / 15)
     assert site.peaks.usd_per_mw == 16_250
 
 
 def test_without_gpus_there_is_no_ai_work():
     text = "\n".join(line for line in FILE.splitlines() if "h100" not in line)
     site = mixed_site(parse_facility(text))
-    assert site.inference == site.training == ()
+    assert site.ai.classes == site.ai.daily == ()
 
 
 def test_limits_that_bind_are_the_sites():

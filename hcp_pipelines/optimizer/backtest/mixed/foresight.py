@@ -26,8 +26,7 @@ def foresee(world: World) -> Actions:
     charge = np.repeat(world.charge, world.steps)
     cost = world.settled_price + charge
     parts = [_miners(world, case, cost) for case in world.cases]
-    worth = np.array([[each.usd_per_mwh] for each in world.site.inference]).reshape(-1, 1)
-    inference = np.where(worth > cost, world.demand_mw, 0.0)
+    inference = np.where(world.inference.usd_per_mwh[:, None] > cost, world.inference.mw, 0.0)
     power, sold = (np.stack(part) for part in zip(*parts, strict=True))
     full, eco = (np.where(power == level, 1.0, 0.0) for level in (1.0, ECO_POWER))
     return Actions(full, eco, sold, inference, training_mw(world, cost))

@@ -57,12 +57,11 @@ def settle(world: World, done: Actions) -> Ledger:
     load = (mining_mw * done.power).sum(axis=0) + done.inference_mw.sum(axis=0) + done.training_mw.sum(axis=0)
     sold_mw = np.repeat((mining_mw * done.sold).sum(axis=0), world.steps)
     short_mw = np.maximum(sold_mw - (mining_mw * done.power).sum(axis=0) - CRUMB_MW, 0.0)
-    paid = np.array([[job.usd_per_mwh] for job in world.site.training]).reshape(-1, 1)
-    asked = np.array([[each.usd_per_mwh] for each in world.site.inference]).reshape(-1, 1)
+    asked = world.inference
     usd = {
         "mining": hours * (mining_mw * hashing * np.stack([s.revenue_usd_per_mwh for s in settled])).sum(axis=0),
-        "inference": hours * (asked * np.minimum(done.inference_mw, world.demand_mw)).sum(axis=0),
-        "training": hours * (paid * done.training_mw).sum(axis=0),
+        "inference": hours * (asked.usd_per_mwh[:, None] * np.minimum(done.inference_mw, asked.mw)).sum(axis=0),
+        "training": hours * (_paid(world) * done.training_mw).sum(axis=0),
         "energy": -hours * load * world.settled_price,
         "switching": -(mining_mw * wakes * np.stack([s.wake_usd for s in settled])).sum(axis=0),
         "reserves": hours * sold_mw * np.repeat(world.mcpc, world.steps),
@@ -77,11 +76,20 @@ def settle(world: World, done: Actions) -> Ledger:
     return Ledger(usd, load, float((mining_mw * wakes).sum()), per_day, curtailed, jobs, missed, peaks)
 
 
+def _paid(world: World) -> Floats:
+    """[j, t] $/MWh of the job that each slot has in an interval; 0 where it has none."""
+    paid = np.zeros((len(world.jobs), len(world)))
+    for row, jobs in zip(paid, world.jobs, strict=True):
+        for job in jobs:
+            row[job.release : job.deadline] = job.penalty_usd_per_mwh
+    return paid
+
+
 def _missed(world: World, done: Actions) -> tuple[int, int]:
     """(jobs that were not done by their deadline, jobs)."""
-    missed, jobs = 0, 0
-    for day in world.whole_days:
-        for job, mw in zip(world.site.training, done.training_mw, strict=True):
-            work = float(mw[day.start * world.steps : day.stop * world.steps].sum()) * world.step_h
-            missed, jobs = missed + (work < job.work_mwh - DONE_MWH), jobs + 1
-    return missed, jobs
+    missed = [
+        float(mw[job.release : job.deadline].sum()) * world.step_h < job.work_mwh - DONE_MWH
+        for jobs, mw in zip(world.jobs, done.training_mw, strict=True)
+        for job in jobs
+    ]
+    return sum(missed), len(missed)

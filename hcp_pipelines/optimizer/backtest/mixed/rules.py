@@ -11,10 +11,11 @@ import numpy as np
 from hcp_pipelines.optimizer.backtest.case import Case
 from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
 from hcp_pipelines.optimizer.backtest.mixed.limits import FULL_OVER_ECO_WORTH
-from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH, ECO_POWER, DailyJob
+from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH, ECO_POWER
 from hcp_pipelines.optimizer.backtest.mixed.world import Actions, Bools, World
 from hcp_pipelines.optimizer.backtest.series import Floats, Ints
 from hcp_pipelines.optimizer.backtest.simulate import Strikes, simulate
+from hcp_pipelines.optimizer.programme.spec import Training
 
 NEVER_USD_PER_MWH = 1e6
 
@@ -83,8 +84,8 @@ def _within_limits(
     inference_mw, training_mw = (each.sum(axis=0) for each in ai)
     ai_mw = inference_mw + training_mw
     if is_ramped:
-        spare_mw = sum(each.peak_mw for each in site.inference) if rules.is_clever else 0.0  # it gives up what is dear
-        sold = ramps.prepared(site, sold, world.demand_mw.sum(axis=0) + training_mw, world.step_h, spare_mw)
+        spare_mw = site.ai.most_inference_mw if rules.is_clever else 0.0  # it gives up what is dear
+        sold = ramps.prepared(site, sold, world.inference.mw.sum(axis=0) + training_mw, world.step_h, spare_mw)
         wanted = ramps.with_needed(*wanted, sold, has_eco=has_eco)
     if limits.binds(site):
         wanted = limits.fitted(site, site.limit_mw - ai_mw, *wanted, sold, has_eco=has_eco)
@@ -145,10 +146,9 @@ def _must_run(strikes: Strikes, sold: Floats) -> Strikes:
 def _inference(world: World, rules: Rules, charge: Floats) -> Floats:
     """[k, t] MW: all that is asked for; the clever one gives up what is worth less than its power."""
     if not rules.is_clever:
-        return world.demand_mw
+        return world.inference.mw
     price = np.nan_to_num(world.cases[0].known.price_usd_per_mwh) + charge
-    worth = np.array([[each.usd_per_mwh] for each in world.site.inference]).reshape(-1, 1)
-    return np.where(worth > price, world.demand_mw, 0.0)
+    return np.where(world.inference.usd_per_mwh[:, None] > price, world.inference.mw, 0.0)
 
 
 def _training(world: World, rules: Rules) -> Floats:
@@ -159,17 +159,16 @@ def _training(world: World, rules: Rules) -> Floats:
 
 
 def training_mw(world: World, rank: Floats) -> Floats:
-    """[j, ·] MW of every daily job; `rank` has a value an hour, or an interval."""
-    return np.array([job_mw(world, job, rank) for job in world.site.training]).reshape(-1, len(rank))
+    """[j, ·] MW of every slot's jobs; `rank` has a value an hour, or an interval."""
+    return np.array([jobs_mw(world, jobs, rank) for jobs in world.jobs]).reshape(-1, len(rank))
 
 
-def job_mw(world: World, job: DailyJob, rank: Floats) -> Floats:
-    """MW of a daily job where the rank is lowest between its release and midnight; `rank` has a value an hour, or an interval."""
+def jobs_mw(world: World, jobs: tuple[Training, ...], rank: Floats) -> Floats:
+    """MW of jobs that follow one another, each where the rank is lowest in its time; a value an hour, or an interval."""
     mw, slots = np.zeros(len(rank)), len(rank) // len(world.mcpc)
-    hour = np.repeat(world.local_hour, slots)
-    for day in world.whole_days:
-        rows = np.arange(day.start * slots, day.stop * slots)
-        rows = rows[hour[rows] >= job.release_hour]
+    of_a_value = world.steps // slots  # intervals
+    for job in jobs:
+        rows = np.arange(-(-job.release // of_a_value), job.deadline // of_a_value)
         order = rows[np.argsort(rank[rows], kind="stable")]
         left = np.maximum(job.work_mwh * slots - job.most_mw * np.arange(len(order)), 0.0)
         mw[order] = np.minimum(left, job.most_mw)

@@ -1,4 +1,4 @@
-"""What a mixed facility is: groups of miners, inference by class of value, daily training, and what its load is charged for.
+"""What a mixed facility is: groups of miners, AI work, and what its load is charged for.
 
 MW are all-in, PUE 1. Limits of the site and of its feeders are infinite where nothing takes power from another.
 """
@@ -6,6 +6,8 @@ MW are all-in, PUE 1. Limits of the site and of its feeders are infinite where n
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from hcp_pipelines.optimizer.ai_work import NO_WORK, AiWork, DailyJob, InferenceClass, SyntheticWork
 
 ECO_POWER = 0.8  # of a miner's full power and hashrate in its eco profile (OPTIMIZER §2)
 ECO_HASH = 0.86
@@ -20,25 +22,6 @@ class MinerGroup:
     mw: float
     efficiency_j_per_th: float
     feeder: str = ""
-
-
-@dataclass(frozen=True)
-class InferenceClass:
-    """Requests of one value: so many MW at the height of the day, by night a third of that less."""
-
-    usd_per_mwh: float
-    peak_mw: float
-
-
-@dataclass(frozen=True)
-class DailyJob:
-    """Training that may run from an hour of each local day until midnight; what is not done by then is not paid."""
-
-    name: str
-    release_hour: int
-    work_mwh: float
-    most_mw: float
-    usd_per_mwh: float
 
 
 @dataclass(frozen=True)
@@ -59,8 +42,7 @@ class MixedSite:
     """A facility as it is back-tested."""
 
     groups: tuple[MinerGroup, ...]
-    inference: tuple[InferenceClass, ...] = ()
-    training: tuple[DailyJob, ...] = ()
+    ai: AiWork = NO_WORK
     peaks: FourPeaks = FourPeaks()
     limit_mw: float = math.inf  # of all load
     feeder_limits_mw: Mapping[str, float] = field(default_factory=dict)  # of the miners behind a feeder
@@ -70,11 +52,13 @@ class MixedSite:
     @property
     def most_ai_mw(self) -> float:
         """Of inference and training together."""
-        return sum(each.peak_mw for each in self.inference) + sum(job.most_mw for job in self.training)
+        return self.ai.most_inference_mw + self.ai.most_training_mw
 
 
+MIXED_AI = SyntheticWork(
+    (InferenceClass(2000.0, 4.0), InferenceClass(1200.0, 3.0), InferenceClass(770.0, 2.0)),
+    (DailyJob("long", 0, 36.0, 3.0, 900.0), DailyJob("short", 8, 30.0, 3.0, 900.0)),
+)
 MIXED_100MW = MixedSite(
-    groups=(MinerGroup("hydro", 30.0, 15.0), MinerGroup("air", 40.0, 17.5), MinerGroup("old", 20.0, 29.5)),
-    inference=(InferenceClass(2000.0, 4.0), InferenceClass(1200.0, 3.0), InferenceClass(770.0, 2.0)),
-    training=(DailyJob("long", 0, 36.0, 3.0, 900.0), DailyJob("short", 8, 30.0, 3.0, 900.0)),
+    (MinerGroup("hydro", 30.0, 15.0), MinerGroup("air", 40.0, 17.5), MinerGroup("old", 20.0, 29.5)), MIXED_AI
 )

@@ -1,10 +1,12 @@
 """Perfect foresight of a mixed facility whose limits or ramps bind: one linear programme of all load, window by window.
 
-Where nothing binds `foresight.py` is exact and needs no solver. Windows end with a local day, so that no job lies across two; of
-four days three are kept. A share of a group may run: thousands of devices are no integers.
+Where nothing binds `foresight.py` is exact and needs no solver. Windows end with a local day, so that no daily job lies across
+two; of four days three are kept, and a job that lies in no window is not planned. A share of a group may run: thousands of
+devices are no integers.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,10 +30,11 @@ def foresee_together(world: World) -> Actions:
     mw = np.array([[group.mw] for group in world.site.groups])
     groups, n = len(world.site.groups), len(world)
     devices, sold = np.zeros((2 * groups, n)), np.zeros(len(world.mcpc))
-    inference, training = np.zeros_like(world.demand_mw), np.zeros((len(world.site.training), n))
+    inference, training = np.zeros_like(world.inference.mw), np.zeros((len(world.jobs), n))
     start = Start(limits.starting(world.site) * mw[:, 0])  # what comes before the first interval bounds no ramp
     for hours, kept in _windows(world):
-        rows, jobs = _rows(world, hours), _jobs(world, hours)
+        rows = _rows(world, hours)
+        jobs = _jobs(world, rows)
         plan = _solved(world, rows, jobs, start)
         steps = _rows(world, kept)
         own = slice(0, steps.stop - steps.start)
@@ -60,26 +63,15 @@ def _rows(world: World, hours: slice) -> slice:
     return slice(hours.start * world.steps, hours.stop * world.steps)
 
 
-def _jobs(world: World, hours: slice) -> list[tuple[int, Training]]:
-    """Jobs of the local days that lie wholly in a window, by which daily job each is."""
-    return [
-        (
-            j,
-            Training(
-                f"{job.name}-{day.start}", job.work_mwh, _released(world, day, job.release_hour, hours),
-                (day.stop - hours.start) * world.steps, job.most_mw, job.usd_per_mwh,
-            ),
-        )
-        for day in world.whole_days
-        if hours.start <= day.start and day.stop <= hours.stop
-        for j, job in enumerate(world.site.training)
-    ]  # fmt: skip
-
-
-def _released(world: World, day: slice, release_hour: int, hours: slice) -> int:
-    """The window's interval from which a day's job may run."""
-    into_h = int(np.argmax(world.local_hour[day] >= release_hour))
-    return int(day.start + into_h - hours.start) * world.steps
+def _jobs(world: World, rows: slice) -> list[tuple[int, Training]]:
+    """Jobs whose time lies wholly in a window, in its intervals, by deadline; with the slot of each."""
+    inside = [
+        (j, replace(job, release=job.release - rows.start, deadline=job.deadline - rows.start))
+        for j, jobs in enumerate(world.jobs)
+        for job in jobs
+        if rows.start <= job.release and job.deadline <= rows.stop
+    ]
+    return sorted(inside, key=lambda each: each[1].deadline)
 
 
 def _solved(world: World, rows: slice, jobs: list[tuple[int, Training]], start: Start) -> Plan:
@@ -91,7 +83,7 @@ def _solved(world: World, rows: slice, jobs: list[tuple[int, Training]], start: 
         ramp_down_mw_per_h=world.site.ramp_down_mw_per_h,
         reserves=("best",),
         gpu_mw=world.site.most_ai_mw,
-        inference_usd_per_mwh=tuple(each.usd_per_mwh for each in world.site.inference),
+        inference_usd_per_mwh=tuple(world.inference.usd_per_mwh.tolist()),
         training_slots=len(jobs),
     )
     hours = np.full(rows.stop - rows.start, world.step_h)
@@ -102,7 +94,7 @@ def _solved(world: World, rows: slice, jobs: list[tuple[int, Training]], start: 
         adder_usd_per_mwh=np.repeat(world.charge, world.steps)[rows],
         indices={f"g{g}": case.settled.revenue_usd_per_mwh[rows] for g, case in enumerate(world.cases)},
         mcpc_usd_per_mw_h=np.repeat(world.mcpc, world.steps)[None, rows],
-        demand_mw=world.demand_mw[:, rows],
+        demand_mw=world.inference.mw[:, rows],
         training=tuple(job for _, job in jobs),
     )
     return SiteProgramme(spec, hours).solve(horizon, start)

@@ -5,14 +5,17 @@ Strategies read `known` courses, `mcpc`, and what the models say; `charge` and s
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from hcp_pipelines.optimizer.ai_work import Ahead, Inference
 from hcp_pipelines.optimizer.backtest.case import Case
 from hcp_pipelines.optimizer.backtest.mixed.site import ECO_POWER, MixedSite
 from hcp_pipelines.optimizer.backtest.series import Floats, Ints
 from hcp_pipelines.optimizer.backtest.simulate import Strikes
+from hcp_pipelines.optimizer.programme.spec import Training
 
 Bools = npt.NDArray[np.bool_]
 
@@ -49,20 +52,20 @@ class World:
         """$/MWh by interval."""
         return self.cases[0].settled.price_usd_per_mwh
 
-    @property
-    def demand_mw(self) -> Floats:
-        """[k, t] of inference by class: three steps a local day."""
-        level = np.select([(self.local_hour < 7), (self.local_hour < 17)], [2 / 3, 5 / 6], 1.0)
-        hourly = np.array([[each.peak_mw] for each in self.site.inference]).reshape(-1, 1) * level
-        return np.repeat(hourly, self.steps, axis=1)
+    @cached_property
+    def ahead(self) -> Ahead:
+        """The window's hours, as AI work is asked about them."""
+        return Ahead(self.cases[0].starts_us[:: self.steps], self.local_hour, self.day, self.steps)
 
-    @property
-    def whole_days(self) -> list[slice]:
-        """Hours of each local day that lies wholly in the window."""
-        days, first, counts = np.unique(self.day, return_index=True, return_counts=True)
-        ends = first + counts
-        keep = [n for n in range(len(days)) if self.local_hour[first[n]] == 0 and self.local_hour[ends[n] - 1] == 23]
-        return [slice(int(first[n]), int(ends[n])) for n in keep]
+    @cached_property
+    def inference(self) -> Inference:
+        """Demand for inference by class."""
+        return self.site.ai.inference(self.ahead)
+
+    @cached_property
+    def jobs(self) -> tuple[tuple[Training, ...], ...]:
+        """Training jobs by slot."""
+        return self.site.ai.jobs(self.ahead)
 
     def without(self, *, reserves: bool = False, peaks: bool = False) -> "World":
         """The same without one source of value: reserves that pay nothing, or peaks that charge nothing."""
@@ -88,7 +91,7 @@ class Actions:
     eco: Floats  # [g, t]
     sold: Floats  # [g, h] share of the group's full power
     inference_mw: Floats  # [k, t]
-    training_mw: Floats  # [j, t]
+    training_mw: Floats  # [j, t] by slot
 
     @property
     def power(self) -> Floats:
