@@ -14,7 +14,7 @@ from hcp_pipelines.domain.modes import DispatchRegime
 from hcp_pipelines.feed.enrolment import Programme
 from hcp_pipelines.feed.event_rows import Judged, Kept
 from hcp_pipelines.fleet.inventory import FacilityInventory
-from hcp_pipelines.markets.openadr_events import GridEvent, Interval
+from hcp_pipelines.markets.openadr_events import Answer, GridEvent, Interval
 from hcp_pipelines.operators.accounts import Operator
 from hcp_pipelines.operators.availability import CountedOn
 from hcp_pipelines.operators.grid import Award, award
@@ -35,10 +35,14 @@ class CannotBeMetError(Exception):
 
 @dataclass(frozen=True)
 class ThereIs:
-    """The facilities of a programme, and what can be counted on of each where that matters."""
+    """The facilities of a programme, and what can be counted on of each where that matters.
+
+    `silent`: those whose gateways did not answer; they are judged by the books alone, as for an award.
+    """
 
     inventories: Mapping[str, FacilityInventory]
     counted: Mapping[str, CountedOn]
+    silent: Sequence[str] = ()
 
     def of(self, facility_id: str) -> FacilityInventory:
         """The facility.
@@ -113,7 +117,9 @@ def take_response(case: Case, judged: Judged) -> Judged:
         inventory, counted = case.there_is.of(facility_id), case.there_is.counted[facility_id]
         reason = f"event {case.event.event_id}"
         numbers.append(award(case.connection, case.actor, inventory, asked, counted, case.now, reason))
-    return judged.but(obligations=numbers, deploy_at=calls_at, end_at=end_at)
+    silent = ", ".join(facility_id for facility_id in case.facilities if facility_id in case.there_is.silent)
+    answer = Answer(True, f"{silent}: no answer of its gateway, devices are taken for well and on" if silent else "")
+    return judged.but(answer=answer, obligations=numbers, deploy_at=calls_at, end_at=end_at)
 
 
 def keep_response(case: Case, judged: Judged, before: Kept) -> Judged | None:

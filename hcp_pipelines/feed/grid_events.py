@@ -178,15 +178,16 @@ class EventDesk:
         inventories = load_inventories(connection)
         portfolio_mw = sum(each.capacity_mw for each in inventories)
         wanted = {each.facility_id: each for each in inventories if each.facility_id in programme.facilities}
-        counted = {}
+        counted, silent = {}, []
         for facility_id, inventory in wanted.items() if programme.means == "response" else ():
             try:
                 state = read_gateway(self.settings, connection, facility_id)
             except HcpError:
-                state = None  # judged by the books alone, as an award is
+                state = None
+                silent.append(facility_id)
             share = inventory.capacity_mw / portfolio_mw
             counted[facility_id] = counted_on(connection, inventory, state, self.clock.now(), share)
-        return ThereIs(wanted, counted)
+        return ThereIs(wanted, counted, silent)
 
     def _take_back(self, connection: Connection, before: Kept | None, event: GridEvent) -> None:
         """End what an event that was changed or cancelled had set going; what is armed stays so, and is not called."""
