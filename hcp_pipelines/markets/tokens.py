@@ -54,7 +54,7 @@ class TokenAuth(httpx.Auth):
         response = yield request
         if response.status_code != httpx.codes.UNAUTHORIZED:
             return
-        await response.aclose()
+        await _body(str(request.url.copy_with(query=None)), response)
         async with self._lock:
             if self._token == token:  # nobody else has been there yet
                 await self._take((yield self._login()))
@@ -86,20 +86,31 @@ class TokenAuth(httpx.Auth):
         self._ends_s = self._clock.monotonic_s() + max(life_s - EARLY_S, life_s / 2)
 
 
-async def _document(where: str, response: httpx.Response) -> dict[str, object]:
-    """The JSON object of a reply, read no further than a token is long.
+async def _body(where: str, response: httpx.Response) -> bytes:
+    """The body of a reply that is not handed on, read no further than a token or a refusal is long.
 
     Raises:
-        MarketError: it is none.
+        MarketError: it is longer.
     """
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > MAX_TOKEN_BYTES:
             raise MarketError(f"{where}: more than {MAX_TOKEN_BYTES} bytes, which is no token.")
-    response._content = bytes(body)  # httpx reads every reply of an auth flow itself, and would find the stream consumed
+    response._content = bytes(
+        body
+    )  # httpx reads every reply of an auth flow itself, and would find the stream consumed
+    return response._content
+
+
+async def _document(where: str, response: httpx.Response) -> dict[str, object]:
+    """The JSON object of a reply, read no further than a token is long.
+
+    Raises:
+        MarketError: it is none.
+    """
     try:
-        found = json.loads(body)
+        found = json.loads(await _body(where, response))
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
