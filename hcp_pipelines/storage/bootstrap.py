@@ -20,8 +20,15 @@ from hcp_pipelines.storage.secrets import password
 OWNER = {Database.HCP: Role.ADMIN, Database.DAGSTER: Role.DAGSTER, Database.LAKE: Role.LAKE_WRITER}
 USERS = {
     Database.HCP: (
-        Role.ADMIN, Role.FEED, Role.CONTROL, Role.ALLOCATOR, Role.API, Role.COLLECTOR, Role.FLEET, Role.SCHEDULER,
-    ),  # fmt: skip
+        Role.ADMIN,
+        Role.FEED,
+        Role.CONTROL,
+        Role.ALLOCATOR,
+        Role.API,
+        Role.COLLECTOR,
+        Role.FLEET,
+        Role.SCHEDULER,
+    ),
     Database.DAGSTER: (Role.ADMIN, Role.DAGSTER),
     Database.LAKE: (Role.ADMIN, Role.LAKE_WRITER, Role.LAKE_READER),
 }

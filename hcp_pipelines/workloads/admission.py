@@ -1,0 +1,227 @@
+"""Taking work in, or saying at once and why not: quotas, limits of the queue, and what the fleet could never run.
+
+Submissions of one customer come one after the other (an advisory lock), so that its quota is exact and a repeat under the same
+idempotency key finds the first. Limits of the queue as a whole are looked at without a lock: submissions at the same instant
+may exceed them by their number.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from hcp_pipelines.domain.workloads import Tier, WorkloadState, WorkloadType
+from hcp_pipelines.workloads.errors import KeyReusedError, NotAdmittedError, QueueFullError, QuotaError
+from hcp_pipelines.workloads.spec import Classified, Requirements, WorkloadSpec, priority_of, requirements_of
+
+Connection = psycopg.AsyncConnection[Any]
+SUBMIT_LOCK = 4_852_045
+RETRY_AT_MOST_S = 60
+_ROOM_FRACTION = 0.01  # of a full level: who was refused comes back when so much of it will have gone
+
+_REPEAT = """
+    select id, status, priority, spec from workloads where customer_id = %s and idempotency_key = %s"""
+_BOOKS = """
+    select coalesce(c.max_waiting, t.max_waiting) as quota_waiting, coalesce(c.max_gpus, t.max_gpus) as quota_gpus,
+           coalesce(c.max_retries, t.max_retries) as retries, coalesce(c.refused_because, '') as refused_because,
+           coalesce(q.waiting, 0) as own_waiting, r.max_waiting, l.max_waiting as level_max_waiting,
+           r.level_after_s, r.highest_level, r.hold_after_s,
+           (select coalesce(sum(waiting), 0)::bigint from queue_flows where waiting > 0) as waiting,
+           (select coalesce(sum(waiting), 0)::bigint from queue_flows where waiting > 0 and level = l.level) as level_waiting,
+           (select coalesce(sum(waiting), 0)::bigint from queue_flows where waiting > 0 and level <= l.level) as ahead
+    from tier_quotas t cross join queue_rules r
+    join queue_levels l on l.level = %(priority)s
+    left join customer_quotas c on c.customer_id = %(customer)s
+    left join queue_customers q on q.customer_id = %(customer)s
+    where t.tier = %(tier)s"""
+_FLEET = """
+    select g.facility_id, sum(g.devices)::bigint,
+           max((select (r.specifications ->> 'memory_gb')::float8 from resources r
+                where r.facility_id = g.facility_id and r.slot = g.first_slot))
+    from device_groups g
+    join inventory_generations i on i.facility_id = g.facility_id and i.generation = g.generation and i.is_current
+    join facilities f on f.id = g.facility_id and f.status = 'active'
+    where g.type = %(type)s and (%(wanted)s in (g.model, g.specifications ->> 'gpu_type') or %(wanted)s = g.type)
+    group by g.facility_id"""
+_INSERT = """
+    insert into workloads (
+        customer_id, type, priority, level, requirements, sla_parameters, tier, spec, classification, is_flagged, idempotency_key,
+        gpu_type, gpu_count, memory_gb, estimated_duration_s, is_interruptible, deadline_at, submitted_at, ages_at, start_by,
+        retries_left, actor)
+    values (
+        %(customer)s, %(type)s, %(priority)s, %(priority)s, %(requirements)s, %(sla)s, %(tier)s, %(spec)s, %(classification)s,
+        %(is_flagged)s, %(key)s, %(gpu_type)s, %(gpu_count)s, %(memory_gb)s, %(duration_s)s, %(is_interruptible)s,
+        %(deadline_at)s, %(now)s, %(ages_at)s, %(start_by)s, %(retries)s, %(actor)s)
+    returning id"""
+_LEFT_LATELY = """
+    select count(*) from (select new_status, recorded_at from workload_events order by id desc limit 5000) newest
+    where new_status = 'scheduled' and recorded_at > now() - interval '60 seconds'"""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """Work in the queue: `queue_position` counts what waits at its priority or above it, itself included; of a repeat it is 0."""
+
+    workload_id: UUID
+    status: WorkloadState
+    priority: int
+    queue_position: int
+    is_repeat: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Books:
+    quota_waiting: int
+    quota_gpus: int
+    retries: int
+    refused_because: str
+    own_waiting: int
+    max_waiting: int
+    level_max_waiting: int
+    level_after_s: float
+    highest_level: int
+    hold_after_s: float
+    waiting: int
+    level_waiting: int
+    ahead: int
+
+
+async def submit(
+    connection: Connection,
+    customer_id: UUID,
+    tier: Tier,
+    spec: WorkloadSpec,
+    classified: Classified,
+    idempotency_key: str | None = None,
+    *,
+    now: datetime,
+    actor: str = "",
+) -> Submitted:
+    """Take work into the queue; `now` is world time. The same key again gives the first one's answer, as it is by now.
+
+    Raises:
+        KeyReusedError: the key came with another specification.
+        NotAdmittedError: this fleet could never run it, or not by its deadline, or nothing is taken of this customer.
+        QuotaError: the customer has as much in the queue as it may, or asks for more GPUs than it may hold.
+        QueueFullError: the queue, or its level, is full.
+    """
+    priority = priority_of(classified, tier)
+    async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock(%s, hashtext(%s))", (SUBMIT_LOCK, str(customer_id)))
+        if idempotency_key is not None:
+            repeat = await _repeat(connection, customer_id, idempotency_key, spec)
+            if repeat is not None:
+                return repeat
+        needs = requirements_of(spec, classified.type)
+        books = await _books(connection, customer_id, tier, priority)
+        _check_quota(books, needs)
+        _check_deadline(spec, needs, now)
+        await _check_fleet(connection, classified.type, needs)
+        await _check_room(connection, books, priority)
+        values = _row(spec, classified, needs, books, priority, now)
+        values |= {"customer": customer_id, "tier": tier, "key": idempotency_key, "actor": actor}
+        row = await (await connection.execute(_INSERT, values)).fetchone()
+        assert row is not None
+    return Submitted(row[0], WorkloadState.QUEUED, priority, books.ahead + 1, is_repeat=False)
+
+
+async def _repeat(connection: Connection, customer_id: UUID, key: str, spec: WorkloadSpec) -> Submitted | None:
+    row = await (await connection.execute(_REPEAT, (customer_id, key))).fetchone()
+    if row is None:
+        return None
+    if row[3] != _plain(spec):
+        raise KeyReusedError(f"idempotency key {key[:40]!r} came with another request before: take a new one")
+    return Submitted(row[0], WorkloadState(row[1]), row[2], 0, is_repeat=True)
+
+
+async def _books(connection: Connection, customer_id: UUID, tier: Tier, priority: int) -> _Books:
+    async with connection.cursor(row_factory=class_row(_Books)) as cursor:
+        await cursor.execute(_BOOKS, {"customer": customer_id, "tier": tier, "priority": priority}, prepare=True)
+        found = await cursor.fetchone()
+    assert found is not None  # each tier and level has its row, by the migration
+    return found
+
+
+def _check_quota(books: _Books, needs: Requirements) -> None:
+    if books.refused_because:
+        raise NotAdmittedError(f"nothing is taken of this customer: {books.refused_because}")
+    if needs.gpu_count > books.quota_gpus:
+        raise QuotaError(f"{needs.gpu_count} GPUs are asked for, this customer may hold {books.quota_gpus} at a time")
+    if books.own_waiting >= books.quota_waiting:
+        raise QuotaError(
+            f"{books.own_waiting} pieces of work of this customer wait, the limit is {books.quota_waiting}"
+        )
+
+
+def _check_deadline(spec: WorkloadSpec, needs: Requirements, now: datetime) -> None:
+    if spec.deadline_at is not None and now + timedelta(seconds=needs.estimated_duration_s) > spec.deadline_at:
+        raise NotAdmittedError(
+            f"deadline {spec.deadline_at:%Y-%m-%d %H:%M:%S%z} can't be met: it is {now:%Y-%m-%d %H:%M:%S%z}, "
+            f"and the work takes {needs.estimated_duration_s:g} s"
+        )
+
+
+async def _check_fleet(connection: Connection, workload_type: WorkloadType, needs: Requirements) -> None:
+    kind = "ASIC" if workload_type is WorkloadType.BITCOIN_MINING else "GPU"
+    cursor = await connection.execute(_FLEET, {"type": kind, "wanted": needs.gpu_type}, prepare=True)
+    sites = await cursor.fetchall()
+    if not sites:
+        raise NotAdmittedError(f"no facility has {needs.gpu_type}")
+    if needs.gpu_count > max(devices for _, devices, _ in sites):
+        most = max(devices for _, devices, _ in sites)
+        raise NotAdmittedError(
+            f"{needs.gpu_count} {needs.gpu_type} at one facility are asked for, the largest has {most}"
+        )
+    known = [memory_gb for _, _, memory_gb in sites if memory_gb]
+    if needs.memory_gb is not None and known and needs.memory_gb > max(known):
+        raise NotAdmittedError(f"{needs.memory_gb:g} GB a GPU are asked for, {needs.gpu_type} has {max(known):g}")
+
+
+async def _check_room(connection: Connection, books: _Books, priority: int) -> None:
+    """WL-14: a full queue refuses, and says when to come again, by how fast it has been emptied lately."""
+    full = [
+        (
+            f"the queue holds {books.waiting} of {books.max_waiting}",
+            books.waiting >= books.max_waiting,
+            books.max_waiting,
+        ),
+        (
+            f"priority {priority} holds {books.level_waiting} of {books.level_max_waiting}",
+            books.level_waiting >= books.level_max_waiting,
+            books.level_max_waiting,
+        ),
+    ]
+    for what, is_full, limit in full:
+        if is_full:
+            row = await (await connection.execute(_LEFT_LATELY)).fetchone()
+            left_per_s = row[0] / 60 if row else 0.0
+            wait_s = ceil(limit * _ROOM_FRACTION / left_per_s) if left_per_s else RETRY_AT_MOST_S
+            raise QueueFullError(f"queue is full: {what}", min(max(wait_s, 1), RETRY_AT_MOST_S))
+
+
+def _row(
+    spec: WorkloadSpec, classified: Classified, needs: Requirements, books: _Books, priority: int, now: datetime
+) -> dict[str, Any]:
+    duration = timedelta(seconds=needs.estimated_duration_s)
+    start_by = now + timedelta(seconds=books.hold_after_s)
+    if spec.deadline_at is not None:
+        start_by = min(start_by, spec.deadline_at - duration)
+    return {
+        "type": classified.type, "priority": priority, "requirements": Jsonb(asdict(needs)), "spec": Jsonb(_plain(spec)),
+        "sla": Jsonb(dict(spec.sla_parameters)),
+        "classification": Jsonb({"confidence": classified.confidence, "reasons": list(classified.reasons)}),
+        "is_flagged": classified.is_flagged, "gpu_type": needs.gpu_type, "gpu_count": needs.gpu_count,
+        "memory_gb": needs.memory_gb, "duration_s": needs.estimated_duration_s, "is_interruptible": needs.is_interruptible,
+        "deadline_at": spec.deadline_at, "now": now, "start_by": start_by, "retries": books.retries,
+        "ages_at": now + timedelta(seconds=books.level_after_s) if priority > books.highest_level else None,
+    }  # fmt: skip
+
+
+def _plain(spec: WorkloadSpec) -> dict[str, Any]:
+    """As it is stored and compared: only what was said."""
+    return spec.model_dump(mode="json", exclude_unset=True)

@@ -1,0 +1,39 @@
+"""The queue's whole face: what the API and the scheduler call, on a connection in autocommit mode. What does it is beside this.
+
+Every function is a transaction of its own. `now` is world time, always given; leases and what a caller waits for are real time.
+"""
+
+from hcp_pipelines.workloads.admission import Submitted, submit
+from hcp_pipelines.workloads.claiming import Claimed, age, claim, unclaim
+from hcp_pipelines.workloads.errors import (
+    KeyReusedError,
+    LeaseLostError,
+    NotAdmittedError,
+    QueueError,
+    QueueFullError,
+    QuotaError,
+    TransitionError,
+    UnknownWorkloadError,
+)
+from hcp_pipelines.workloads.lifecycle import (
+    Binding,
+    Reaped,
+    cancel,
+    complete,
+    fail,
+    pause,
+    reap,
+    renew,
+    requeue,
+    resume,
+    schedule,
+    start,
+)
+from hcp_pipelines.workloads.reading import Event, Filters, Workload, depths, events_after, last_event, listed, read
+
+__all__ = [
+    "Binding", "Claimed", "Event", "Filters", "KeyReusedError", "LeaseLostError", "NotAdmittedError", "QueueError",
+    "QueueFullError", "QuotaError", "Reaped", "Submitted", "TransitionError", "UnknownWorkloadError", "Workload", "age", "cancel",
+    "claim", "complete", "depths", "events_after", "fail", "last_event", "listed", "pause", "read", "reap", "renew", "requeue",
+    "resume", "schedule", "start", "submit", "unclaim",
+]  # fmt: skip
