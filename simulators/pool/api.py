@@ -37,7 +37,11 @@ class _RefusedError(Exception):
 class PoolApi:
     """Every path of the statistics."""
 
-    def __init__(self, config: PoolConfig, statistics: Statistics, clock: Clock, token: str) -> None:
+    def __init__(
+        self, config: PoolConfig, statistics: Statistics, clock: Clock, token: str, seen: Callable[[], Document]
+    ) -> None:
+        """`seen`: what the ports have counted."""
+        self._seen = seen
         self._statistics = statistics
         self._clock = clock
         self._token = token
@@ -57,13 +61,12 @@ class PoolApi:
                 COIN: self._statistics.hash_rate_daily(self._days(asked))
             },
         }
-        return Starlette(
-            routes=[
-                Route(path + end, self._answer(make), methods=["GET"])
-                for path, make in handlers.items()
-                for end in ("", "/")
-            ]
-        )
+        routes = [
+            Route(path + end, self._answer(make), methods=["GET"])
+            for path, make in handlers.items()
+            for end in ("", "/")
+        ]
+        return Starlette(routes=[*routes, Route("/world/pool", self._world, methods=["GET"])])
 
     def _answer(self, make: Callable[[Request], Document]) -> Callable[[Request], Response]:
         def handler(request: Request) -> Response:
@@ -84,6 +87,12 @@ class PoolApi:
             return Response(orjson.dumps(body), status, headers, media_type="application/json")
 
         return handler
+
+    def _world(self, _request: Request) -> Response:
+        """What no real pool tells: who was refused, and why. Open, as all of `/world`."""
+        return Response(
+            orjson.dumps(self._seen() | {"limit_exceeded": self.limiter.refused}), media_type="application/json"
+        )
 
     def _profile(self, _request: Request) -> Document:
         return {"username": self._account, COIN: self._statistics.profile()}

@@ -72,10 +72,6 @@ class SiteLedger:
         self._ring_began_s = max(self.began_s, self.at_s)
         self._site.calls.add((self.window + 1) * WINDOW_S, self._close)
 
-    def find(self, slot: int) -> int:
-        """Where a slot's miner stands among the others."""
-        return int(np.searchsorted(self.slots, slot))
-
     def figures(self, first: int, end: int) -> Figures:
         """What some miners, by their places, have been credited."""
         part = slice(first, end)

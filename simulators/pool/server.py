@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import logging
-from typing import Final
+from typing import Any, Final
 
 from simulators.addresses import is_loopback
 from simulators.bitcoin import BitcoinNetwork, Blocks
@@ -58,7 +58,7 @@ class PoolServer:
         for ledger in self.ledgers.values():
             ledger.start()
         statistics = Statistics(own, self.ledgers, self.office.outside, Payouts(own, config.seed, blocks), clock)
-        self.api = PoolApi(own, statistics, clock, _token(own))
+        self.api = PoolApi(own, statistics, clock, _token(own), self._seen)
         self._listener = Listener(self.api.app(), own.api_port, is_loopback, None, label=LABEL)
         self._upkeep: asyncio.Task[None] | None = None
 
@@ -70,6 +70,11 @@ class PoolServer:
             "pool-v2": self.v2.url,
             "pool-api": f"http://127.0.0.1:{self._listener.port}",
         }
+
+    def _seen(self) -> dict[str, Any]:
+        ports = {"v1": self.v1.port, "v2": self.v2.port}
+        told: dict[str, Any] = {name: {"connected": port.connections, **port.counts} for name, port in ports.items()}
+        return told | {"statistics": dict(self._listener.troubles), "jobs": self.office.jobs.newest.number}
 
     async def start(self) -> None:
         """Answer from now on.

@@ -166,6 +166,8 @@ class Statistics:
             "last_share": int(last_s or 0),
             "hash_rate_unit": UNIT,
             **{f"hash_rate_{span}": _gh(worker.hashes_per_s(seconds, now_s)) for span, seconds in SPANS.items()},
+            "total_shares": worker.difficulty_sum,
+            "claimed_hash_rate": _gh(worker.claimed_hashes_per_s),
             "valid_shares": worker.valid,
             "stale_shares": worker.stale,
             "rejected_shares": worker.rejected,

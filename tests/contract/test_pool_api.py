@@ -101,6 +101,21 @@ async def test_a_worker_that_really_hashes_stands_beside_the_miners(tmp_path):
         assert told["hash_rate_5m"] == pytest.approx(EASY_DIFFICULTY * 2**32 / 60 / 1e9, abs=1e-3)
 
 
+async def test_the_world_tells_what_its_ports_have_seen(tmp_path):
+    async with Served(tmp_path, requests_per_minute=1) as world:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.v1)
+        writer.write(b"no request\n")
+        await reader.readline()
+        for _ in range(3):
+            await world.client.get("/stats/json/btc")
+        seen = (await world.client.get("/world/pool", headers={"Pool-Auth-Token": ""})).json()
+        assert seen == {
+            "v1": {"connected": 1, "connections": 1, "malformed": 1}, "v2": {"connected": 0}, "statistics": {}, "jobs": 1,
+            "limit_exceeded": 2,
+        }  # fmt: skip
+        writer.close()
+
+
 async def test_jobs_and_pay_are_those_of_the_worlds_own_network(tmp_path):
     """In a replay the blocks are the recorded ones."""
 
