@@ -50,12 +50,17 @@ class Data(Fitted):
 
 
 class Kind(Fitted):
-    """A family of work. `share` of all requests; `models` by billions of parameters."""
+    """A family of work. `share` of all requests; `models` by billions of parameters, `batch` sizes by share.
+
+    `tokens_of`: the family whose fitted tokens its items have.
+    """
 
     workload_type: WorkloadType
     share: float = Field(ge=0, le=1)
     weekend: Positive
     models: dict[str, Positive] = Field(default_factory=dict)
+    batch: dict[int, float] = Field(default_factory=lambda: {1: 1.0}, min_length=1)
+    tokens_of: str | None = None
     latency_ms: Latency | None = None
     interruptible: Chance
     deadline: Sometimes | None = None
@@ -64,8 +69,9 @@ class Kind(Fitted):
 
 
 class Gpu(Fitted):
-    """A type of GPU."""
+    """A type of GPU, by the name that fleets have for it; `priced_as`: by which listings have it."""
 
+    priced_as: str
     memory_gb: Positive
     liked: Chance
 
@@ -83,6 +89,7 @@ class Habits(Fitted):
     active_in_family: Positive
     favourite_model: Chance
     leaves_gpu_open: Chance
+    states_tokens: Chance
     states_type: Chance
     states_wrong_type: Chance
     price_sigma: float = Field(ge=0, le=2)
@@ -100,7 +107,9 @@ class Mining(Fitted):
     """Orders for hashrate."""
 
     duration_h: Lognormal
-    hashrate_th_per_s: Lognormal
+    miners: Lognormal
+    most_miners: int = Field(ge=1)
+    th_per_s_of_a_miner: Positive
 
 
 class Assumed(Fitted):
@@ -115,7 +124,6 @@ class Assumed(Fitted):
     decode_tokens_per_s: Positive
     prefill_tokens_per_s: Positive
     gangs: Gangs
-    images_per_request: dict[int, float]
     tiers: Tiers
     habits: Habits
     mining: Mining
@@ -129,6 +137,9 @@ class Assumed(Fitted):
         for name, parts in shares.items():
             if abs(sum(parts) - 1.0) > 1e-6:
                 raise ValueError(f"{name} add up to {sum(parts):g}, not to 1")
+        lost = [str(kind.tokens_of) for kind in self.families.values() if kind.tokens_of not in (None, *self.families)]
+        if lost:
+            raise ValueError(f"tokens_of names families that are not there: {', '.join(lost)}")
         bare = [name for name, kind in self.families.items() if name != MINING and not kind.models]
         if bare:
             raise ValueError(f"families without models: {', '.join(bare)}")

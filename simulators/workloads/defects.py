@@ -5,15 +5,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from simulators.workloads.requests import iso
+from simulators.workloads.specifications import iso
 
 Request = dict[str, Any]
 Spoil = Callable[[Request, float], None]
 
 LONG_NAME: Final = 20_000
-HUGE_GPUS: Final = 1_000_000
-HUGE_MEMORY_GB: Final = 100_000.0
-HUGE_TH_PER_S: Final = 1e12  # a thousand times what the whole network has
+HUGE_GPUS: Final = 60_000  # a form takes it, no fleet has it
+HUGE_MEMORY_GB: Final = 4000.0
 
 
 def _set(**members: Any) -> Spoil:
@@ -68,18 +67,14 @@ _GPUS: Final[dict[str, Spoil]] = {
     "more_gpus_than_there_are": _set(gpu_count=HUGE_GPUS),
     "more_memory_than_a_gpu_has": _set(memory_gb=HUGE_MEMORY_GB),
     "unknown_gpu": _set(gpu_type="ABACUS_9000"),
-    "pays_nothing": _set(max_usd_per_gpu_hour=0.0001, budget_usd=0.000001),
+    "pays_nothing": _set(max_usd_per_gpu_hour=0.0001),
 }
 _LATENCY: Final[dict[str, Spoil]] = {"latency_beyond_physics": _set(max_latency_ms=0.001)}
 IMPOSSIBLE: Final[dict[str, dict[str, Spoil]]] = {
     "ai_inference_realtime": _TIME | _GPUS | _LATENCY,
     "ai_inference_batch": _TIME | _GPUS | _LATENCY,
     "model_training": _TIME | _GPUS,
-    "bitcoin_mining": _TIME
-    | {
-        "more_hashrate_than_there_is": _set(hashrate_th_per_s=HUGE_TH_PER_S),
-        "pays_nothing": _set(max_usd_per_ph_day=0.0001, budget_usd=0.000001),
-    },
+    "bitcoin_mining": _TIME,
 }
 
 

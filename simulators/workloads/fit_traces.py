@@ -9,11 +9,11 @@ import polars as pl
 
 from simulators.streams import FloatArray
 from simulators.workloads.fitted import Quantity
+from simulators.workloads.sizes import LONGEST_S
 
 DENSE_FROM_S: Final = 10.1e6  # of the tasks' trace: before it stand only those that outlived the months in between
 INPUT_MOST: Final = 131_072.0  # a context
 OUTPUT_MOST: Final = 16_384.0
-LONGEST_S: Final = 30 * 86_400.0
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,17 @@
 """Requests as customers would send them; beside each the label that no classifier may see: true class, duration, worth."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from simulators.streams import FloatArray, IntArray
-from simulators.workloads.assumed import MINING, Assumed, Sometimes
+from simulators.workloads.assumed import MINING, Assumed
 from simulators.workloads.customers import TIERS, Customers
 from simulators.workloads.fitted import FittedNumbers
-from simulators.workloads.sizes import Sizes, Sizing, lognormal
+from simulators.workloads.sizes import Sizes, Sizing
+from simulators.workloads.specifications import Column, Specifications, iso
 
-Column = list[Any]
 WORKLOAD_TYPES: Final = ("ai_inference_realtime", "ai_inference_batch", "model_training", "bitcoin_mining")
 COARSE_S: Final = 60.0  # people state durations above it in whole minutes
 CAPS: Final = {
@@ -47,9 +46,9 @@ class Requests:
         self._name, self._assumed, self._fitted, self._customers = name, assumed, fitted, customers
         self._kind = assumed.families[name]
         self._sizing = Sizing(name, assumed, fitted, customers)
-        self._gpus, self._models, self._regions = list(assumed.gpus), list(self._kind.models), list(assumed.regions)
+        self._specifications = Specifications(name, assumed, customers)
         prices = fitted.prices
-        self._gpu_price = np.array([prices.on_demand_usd_per_gpu_hour[gpu] for gpu in self._gpus])
+        self._gpu_price = np.array([prices.on_demand_usd_per_gpu_hour[gpu.priced_as] for gpu in assumed.gpus.values()])
         self._tier_share = np.array([prices.share_by_tier[tier] for tier in TIERS])
         self._last = -1
 
@@ -60,14 +59,16 @@ class Requests:
         self._last = int(who[-1])
         sizes = self._sizing.draw(random, who)
         price = self._price(who, sizes)
-        spec = self._spec(random, times, who, sizes, price)
-        names = list(spec)
-        specs = zip(*spec.values(), strict=True)
-        stated, labels = self._stated(random, who), self._labels(who, sizes, price)
-        for customer, kind, values, label in zip(who.tolist(), stated, specs, labels, strict=True):
-            stated_first = {} if kind is None else {"workload_type": kind}
-            known = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-            yield {"customer_id": self._customers.ids[customer], "spec": stated_first | known}, label
+        columns = self._specifications.columns(random, times, who, sizes, price, self._worth(sizes, price))
+        rows = zip(
+            who.tolist(), self._stated(random, who), self._labels(who, sizes, price), *map(_rows, columns), strict=True
+        )
+        for customer, stated, label, spec, sla_parameters, labels in rows:
+            known = {"workload_type": stated} | spec if stated else spec
+            for name, members in (("sla_parameters", sla_parameters), ("labels", labels)):
+                if members:
+                    known[name] = members
+            yield {"customer_id": self._customers.ids[customer], "spec": known}, label
 
     def _price(self, who: IntArray, sizes: Sizes) -> FloatArray:
         """Dollars that the customer pays, a GPU-hour; of mining a PH/s-day."""
@@ -84,74 +85,11 @@ class Requests:
             return np.asarray(price * sizes.hashrate_th_per_s / 1000.0 * sizes.duration_s / 86_400.0)
         return np.asarray(price * sizes.gpu_count * sizes.duration_s / 3600.0)
 
-    def _spec(
-        self, random: np.random.Generator, times: FloatArray, who: IntArray, sizes: Sizes, price: FloatArray
-    ) -> dict[str, Column]:
-        """Columns of a specification, None where a request has no such member."""
-        n, kind = len(times), self._kind
-        expected = self._expected(random, who, sizes)
-        columns: dict[str, Column] = {}
-        if self._name == MINING:
-            columns["hashrate_th_per_s"] = sizes.hashrate_th_per_s.tolist()
-        else:
-            is_open = self._customers.leaves_gpu_open[who].tolist()
-            columns |= {
-                "model_name": [self._models[each] for each in sizes.model.tolist()],
-                "model_parameters_billion": sizes.parameters_billion.tolist(),
-                "gpu_type": [
-                    None if skip else self._gpus[each] for each, skip in zip(sizes.gpu.tolist(), is_open, strict=True)
-                ],
-                "gpu_count": sizes.gpu_count.astype(np.int64).tolist(),
-                "memory_gb": sizes.memory_gb.tolist(),
-                "batch_size": sizes.batch.tolist(),
-                "input_tokens": _whole(sizes.input_tokens),
-                "output_tokens": _whole(sizes.output_tokens),
-            }
-        if kind.workload_type == "model_training":
-            columns["is_training"] = [True] * n
-        if kind.latency_ms is not None:
-            latency = np.clip(lognormal(random, kind.latency_ms, n), kind.latency_ms.least, kind.latency_ms.most - 1.0)
-            columns["max_latency_ms"] = _some(random, np.round(latency), kind.latency_ms.chance)
-        columns["estimated_duration_s"] = expected.tolist()
-        columns["interruptible"] = (random.random(n) < kind.interruptible).tolist()
-        if kind.deadline is not None:
-            columns["deadline_at"] = self._deadlines(random, times, expected, kind.deadline)
-        if kind.checkpoint_s is not None:
-            chosen = _sometimes(random, kind.checkpoint_s, n)
-            columns["checkpoint_interval_s"] = chosen
-        if kind.data is not None:
-            gb = np.round(kind.data.median_gb * np.exp(kind.data.sigma * random.standard_normal(n)), 1)
-            columns["data_gb"] = _some(random, gb, kind.data.chance)
-            home = self._customers.region[who].tolist()
-            columns["data_region"] = [
-                None if each is None else self._regions[region]
-                for each, region in zip(columns["data_gb"], home, strict=True)
-            ]
-        return columns | self._caps(random, sizes, price)
-
-    def _expected(self, random: np.random.Generator, who: IntArray, sizes: Sizes) -> FloatArray:
-        """Seconds that the customer thinks it takes."""
-        sigma = self._assumed.habits.estimate_sigma / 2
-        guess = sizes.duration_s * self._customers.expects[who] * np.exp(sigma * random.standard_normal(len(who)))
-        return np.where(guess > COARSE_S, np.ceil(guess / COARSE_S) * COARSE_S, np.maximum(np.round(guess, 3), 0.001))
-
-    def _deadlines(self, random: np.random.Generator, times: FloatArray, expected: FloatArray, of: Sometimes) -> Column:
-        ends = times + expected * (1.0 + lognormal(random, of, len(times)))
-        return [None if each is None else iso(each) for each in _some(random, np.ceil(ends), of.chance)]
-
-    def _caps(self, random: np.random.Generator, sizes: Sizes, price: FloatArray) -> dict[str, Column]:
-        """What a customer will not go beyond: of the whole, and of the price."""
-        unit = "max_usd_per_ph_day" if self._name == MINING else "max_usd_per_gpu_hour"
-        columns: dict[str, Column] = {}
-        for name, of, digits in (("budget_usd", self._worth(sizes, price), 6), (unit, price, 4)):
-            chance, median, sigma = CAPS["budget_usd" if name == "budget_usd" else "max_price"]
-            most = of * median * np.exp(sigma * random.standard_normal(len(of)))
-            columns[name] = _some(random, np.maximum(np.round(most, digits), _LEAST_USD), chance)
-        return columns
-
     def _stated(self, random: np.random.Generator, who: IntArray) -> Column:
         """The class that a request says it is of; seldom a wrong one."""
         n, habits = len(who), self._assumed.habits
+        if self._name == MINING:  # nothing else would tell an order for hashrate
+            return [self._kind.workload_type] * n
         says = random.random(n) < self._customers.states_type[who]
         right = WORKLOAD_TYPES.index(self._kind.workload_type)
         wrong = (right + random.integers(1, len(WORKLOAD_TYPES), n)) % len(WORKLOAD_TYPES)
@@ -171,21 +109,8 @@ class Requests:
             }  # fmt: skip
 
 
-def iso(at_s: float) -> str:
-    """An instant with microseconds and Z."""
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
-
-
-def _whole(values: FloatArray) -> Column:
-    return [None] * len(values) if np.isnan(values).any() else values.astype(np.int64).tolist()
-
-
-def _some(random: np.random.Generator, values: FloatArray, chance: float) -> Column:
-    """The values of a share of rows, None for the rest."""
-    return [
-        value if yes else None for value, yes in zip(values.tolist(), random.random(len(values)) < chance, strict=True)
-    ]
-
-
-def _sometimes(random: np.random.Generator, of: Sometimes, count: int) -> Column:
-    return _some(random, np.ceil(lognormal(random, of, count)), of.chance)
+def _rows(columns: dict[str, Column]) -> Iterator[dict[str, Any]]:
+    """A row a request, without what it does not state."""
+    names = list(columns)
+    for values in zip(*columns.values(), strict=True):
+        yield {name: value for name, value in zip(names, values, strict=True) if value is not None}

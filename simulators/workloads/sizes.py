@@ -1,4 +1,4 @@
-"""How big requests of a family are: tokens, true seconds, GPUs and their memory, hashrate. A column each, NaN for none."""
+"""How big requests are: tokens, true seconds, GPUs (of mining: miners), their memory, hashrate; a column each, NaN for none."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +15,7 @@ FILLED: Final = 0.9  # of a GPU's memory that a model may take
 MOST_GPUS: Final = 8.0  # of a model that serves: one node
 PARAMETERS_8B: Final = 8.0
 LEAST_S: Final = 0.001
+LONGEST_S: Final = 30 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,16 @@ class Sizing:
         gpu = self._customers.gpu[who]
         if self._name == MINING:
             mining = self._assumed.mining
-            hours = lognormal(random, mining.duration_h, n)
-            hashes = np.ceil(lognormal(random, mining.hashrate_th_per_s, n) / 100.0) * 100.0
-            batch = np.ones(n, dtype=np.int64)
-            return Sizes(model, gpu, none, batch, none, none, 3600.0 * hours, none, none, hashes)
+            seconds = np.minimum(3600.0 * lognormal(random, mining.duration_h, n), LONGEST_S)
+            miners = np.clip(np.ceil(lognormal(random, mining.miners, n)), 1, mining.most_miners)
+            batch, hashes = np.ones(n, dtype=np.int64), miners * mining.th_per_s_of_a_miner
+            return Sizes(model, gpu, none, batch, none, none, seconds, miners, none, hashes)
         parameters = self._parameters[model]
         sizes = self._fitted.families[self._name].sizes
-        tokens = [sizes[each].draw(random.random(n)) if each in sizes else none for each in TOKENS]
+        spoken = self._fitted.families[self._kind.tokens_of or self._name].sizes
+        tokens = [spoken[each].draw(random.random(n)) if each in spoken else none for each in TOKENS]
         read, written = (np.maximum(np.round(each), 1.0) for each in tokens)
-        batch = (
-            _chosen(random, self._assumed.images_per_request, n)
-            if self._name == "images"
-            else np.ones(n, dtype=np.int64)
-        )
+        batch = _chosen(random, self._kind.batch, n)
         drawn = (
             sizes["duration_s"].draw(random.random(n))
             if "duration_s" in sizes

@@ -27,7 +27,8 @@ WORDS = ("--from", "2025-06-01T00:00Z", "--to", "2025-06-02T00:00Z", "--rate", "
 class Api:
     """Takes what is sound, once a key; the first `failures` answers to each key are `status`."""
 
-    def __init__(self, failures=0, status=503, headers=None, holds_s=0.0):
+    def __init__(self, failures=0, status=503, headers=None, holds_s=0.0, is_bare=False):
+        self.is_bare = is_bare
         self.failures, self.status, self.headers, self.holds_s = failures, status, headers or {}, holds_s
         self.tried, self.taken, self.who = Counter(), {}, {}
         self.now, self.most, self.at = 0, 0, []
@@ -47,11 +48,15 @@ class Api:
         self.tried[key] += 1
         if self.tried[key] <= self.failures:
             return Response(status_code=self.status, headers=self.headers)
-        spec = body.get("spec")
-        if not isinstance(spec, dict) or "customer_id" not in body or not isinstance(spec.get("gpu_count", 1), int):
+        spec = body if self.is_bare else body.get("spec")
+        if (
+            not isinstance(spec, dict)
+            or not (self.is_bare or "customer_id" in body)
+            or not isinstance(spec.get("gpu_count", 1), int)
+        ):
             return JSONResponse({"title": "malformed"}, 422)
         assert self.taken.setdefault(key, body) == body
-        self.who[body["customer_id"]] = headers["authorization"]
+        self.who[body.get("customer_id")] = headers["authorization"]
         return JSONResponse({"workload_id": key, "status": "queued", "priority": 5, "queue_position": 1}, 202)
 
 
@@ -86,6 +91,12 @@ async def test_everything_arrives_once_as_it_was_made():
     assert tally.report() | {"by_status": {"202": 100}, "accepted": 100, "refused": 0, "given_up": 0} == tally.report()
     assert api.taken == {each.idempotency_key: each.request for each in work}
     assert 0 < tally.latency_ms(0.5) <= tally.latency_ms(0.99)
+
+
+async def test_a_specification_can_be_sent_alone():
+    api, work = Api(is_bare=True), stream(20, malformed=0.0)
+    await sent(api, work, is_bare=True)
+    assert api.taken == {each.idempotency_key: each.request["spec"] for each in work}
 
 
 @pytest.mark.parametrize("status", [429, 503, 500])
