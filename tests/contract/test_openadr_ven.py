@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from openleadr.utils import certificate_fingerprint
 
-from hcp_pipelines.domain.errors import MarketError
-from hcp_pipelines.markets.openadr import Ven
+from hcp_pipelines.domain.errors import ConfigError, MarketError
+from hcp_pipelines.markets.openadr import Credentials, Ven
 from hcp_pipelines.markets.openadr_events import Answer, event_of
 from simulators.openadr.events import Event as WorldEvent
+from tests.support.certificates import Authority
 from tests.support.openadr import SIMULATED_S, until, vtn
 from tests.support.stock_vtn import free_port, stock_server
 
@@ -39,8 +42,8 @@ async def watts():
 
 
 @contextlib.asynccontextmanager
-async def registered(url, heard, meters=None):
-    ven = Ven("hcp", url, heard, meters or {}, report_s=1)
+async def registered(url, heard, meters=None, credentials=None):
+    ven = Ven("hcp", url, heard, meters or {}, credentials, report_s=1)
     try:
         await ven.register()
         yield ven
@@ -105,6 +108,44 @@ async def test_a_server_that_has_forgotten_it_is_told_from_one_that_is_away(tmp_
                 with pytest.raises(MarketError, match="no answer"):
                     await again.poll()
                 assert again.is_lost == (failures == 3)
+
+
+async def test_over_tls_both_show_certificates_sign_and_know_each_others_fingerprints(tmp_path):
+    authority = Authority(tmp_path)
+    (vtn_crt, vtn_key), (ven_crt, ven_key) = authority.issue("vtn"), authority.issue("ven")
+    fingerprint = certificate_fingerprint(ven_crt.read_text())
+
+    async def known(ven_id):
+        return fingerprint
+
+    secure = {"cert": vtn_crt, "key": vtn_key, "http_cert": vtn_crt, "http_key": vtn_key}
+    async with stock_server(**secure, http_ca_file=authority.certificate, fingerprint_lookup=known) as stock:
+        stock.ask()
+        ours = Credentials(
+            ven_crt, ven_key, ca=authority.certificate, vtn_fingerprint=certificate_fingerprint(vtn_crt.read_text())
+        )
+        heard = Heard()
+        async with registered(stock.url, heard, credentials=ours):
+            assert ([event.event_id for event in heard], stock.opts) == (["ev-1"], {"ev-1": "optIn"})
+        (tmp_path / "other").mkdir()
+        strangers = Authority(tmp_path / "other")
+        for wrong in (
+            replace(ours, ca=strangers.certificate),
+            replace(ours, vtn_fingerprint="00:" * 9 + "00"),
+            Credentials(*strangers.issue("ven"), ca=authority.certificate),
+            Credentials(ca=authority.certificate),
+        ):
+            with pytest.raises(MarketError, match="no answer"):
+                async with registered(stock.url, Heard(), credentials=wrong):
+                    pass
+
+
+async def test_certificates_that_are_none_are_a_wrong_setting(tmp_path):
+    (tmp_path / "x").write_text("no certificate")
+    for wrong in (Credentials(tmp_path / "none", tmp_path / "none"), Credentials(ca=tmp_path / "x")):
+        with pytest.raises(ConfigError):
+            async with registered("https://127.0.0.1:1/x", Heard(), credentials=wrong):
+                pass
 
 
 async def test_a_handler_that_fails_says_neither_in_nor_out_and_a_new_node_is_asked_again():

@@ -16,13 +16,15 @@ def free_port():
 class StockServer:
     """`opts` by event; `watts` as (instant, value); who has registered."""
 
-    def __init__(self, port):
+    def __init__(self, port, **secure):
         self.opts, self.watts, self.registered = {}, [], []
-        self.server = OpenADRServer("STOCK-VTN", http_port=port, http_host="127.0.0.1")
+        self.server = OpenADRServer(
+            "STOCK-VTN", http_port=port, http_host="127.0.0.1", show_fingerprint=False, **secure
+        )
         self.server.services["registration_service"].poll_freq = timedelta(seconds=1)
         self.server.add_handler("on_create_party_registration", self._register)
         self.server.add_handler("on_register_report", self._report)
-        self.url = f"http://127.0.0.1:{port}/OpenADR2/Simple/2.0b"
+        self.url = f"{'https' if secure else 'http'}://127.0.0.1:{port}/OpenADR2/Simple/2.0b"
 
     async def _register(self, info):
         self.registered.append(info["ven_name"])
@@ -60,8 +62,8 @@ class StockServer:
 
 
 @contextlib.asynccontextmanager
-async def stock_server(port=None):
-    stock = StockServer(port or free_port())
+async def stock_server(port=None, **secure):
+    stock = StockServer(port or free_port(), **secure)
     await stock.server.run()
     try:
         yield stock
