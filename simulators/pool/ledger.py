@@ -6,6 +6,8 @@ Files: one of hours a UTC day, and one of what the next window begins from, repl
 killed in between.
 """
 
+import logging
+import os
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from zipfile import BadZipFile
@@ -28,6 +30,8 @@ DIFFICULTY: Final = SHARE_DIFFICULTY  # nominal, of every simulated miner
 HASHES_PER_SHARE: Final = TH_PER_SHARE * 1e12
 
 Counts = npt.NDArray[np.uint16]
+
+log = logging.getLogger("world.pool")
 
 
 class Figures(NamedTuple):
@@ -123,14 +127,26 @@ class SiteLedger:
         self._done_th = done_th
         hour = self.window * WINDOW_S // HOUR_S
         self.window += 1
-        file = self._file(hour // 24, is_new=True)
-        if file is not None:
-            file[hour % 24] = self._hour
-        if self.window % WINDOWS == 0:
-            self._hour = np.zeros_like(self._hour)
-            self._forget(hour // 24)
-        self._save()
+        self._keep(hour)
         self._site.calls.add(at_s + WINDOW_S, self._close)
+
+    def _keep(self, hour: int) -> None:
+        """Write what was counted; a disk that takes nothing costs the files, and neither the counting nor the site."""
+        is_over = self.window % WINDOWS == 0
+        try:
+            file = self._file(hour // 24, is_new=True)
+            if file is not None:
+                file[hour % 24] = self._hour
+            if is_over:
+                self._forget(hour // 24)
+        except OSError as error:
+            log.error("the pool can't keep the shares of %s: %s", self._folder.name, error)
+        if is_over:
+            self._hour = np.zeros_like(self._hour)
+        try:
+            self._save()
+        except OSError as error:
+            log.error("a restart of the pool would count %s anew: %s", self._folder.name, error)
 
     def _draw(self, expected: FloatArray) -> Counts:
         """Shares by kind, of so many on average: Poisson, since each hash is as likely as any other to find one."""
@@ -145,7 +161,9 @@ class SiteLedger:
             is_whole = path.exists() and path.stat().st_size == 2 * int(np.prod(shape))
             if not (is_new or is_whole) or not shape[2]:
                 return None
-            self._days[day] = np.memmap(path, np.uint16, "r+" if is_whole else "w+", shape=shape)
+            if not is_whole:
+                _make_room(path, 2 * int(np.prod(shape)))
+            self._days[day] = np.memmap(path, np.uint16, "r+", shape=shape)
         return self._days[day]
 
     def _path(self, day: int) -> Path:
@@ -185,3 +203,9 @@ class SiteLedger:
         except (OSError, ValueError, KeyError, BadZipFile):
             return False
         return True
+
+
+def _make_room(path: Path, size: int) -> None:
+    """A file of zeros that is all there: a write into a mapped one that the disk has no room for would end the process."""
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)

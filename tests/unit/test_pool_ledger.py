@@ -140,6 +140,22 @@ def test_damaged_files_are_a_new_beginning(tmp_path):
     assert ledger.window == second.window - 2
 
 
+def test_a_disk_that_takes_nothing_stops_neither_the_site_nor_the_counting(tmp_path, caplog):
+    site = working_site()
+    ledger = ledger_of(site, tmp_path)
+    (folder,) = tmp_path.iterdir()
+    folder.rmdir()
+    folder.write_text("in the way")
+    site.advance(T0 + HOUR_S - 1)
+    assert ledger.figures(0, MINERS).shares[VALID].sum() > 0
+    assert "can't keep the shares" in caplog.text
+    folder.unlink()
+    folder.mkdir()
+    site.advance(T0 + 2 * HOUR_S)
+    done = site.hashed_th(T0 + 2 * HOUR_S)[:MINERS].sum() * 1e12 / HASHES_PER_SHARE
+    assert ledger.figures(0, MINERS).shares[VALID].sum() == pytest.approx(0.996 * done, rel=0.01), "written later"
+
+
 def test_old_days_are_forgotten(tmp_path):
     site = make_site()
     ledger_of(site, tmp_path, keep_days=2)
