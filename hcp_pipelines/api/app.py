@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from hcp_pipelines.api import problems
 from hcp_pipelines.api.frame import Frame
 from hcp_pipelines.api.principals import refuse_unruled, routes_of, rule_of
-from hcp_pipelines.api.routes import accounts, auth, economic, facilities, health, prices, resources
+from hcp_pipelines.api.routes import accounts, auth, economic, events, facilities, health, prices, resources, workloads
 from hcp_pipelines.api.state import Api
 
 SUMMARY = "What runs where and why, what it earns, and work for it."
@@ -23,6 +23,8 @@ ROUTERS = (
     prices.router,
     economic.router,
     facilities.router,
+    events.router,
+    workloads.router,
 )
 _PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 
@@ -81,7 +83,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     for route in routes_of(app):
         rule = rule_of(route)
         for method in route.methods or ():
-            operation = document["paths"].get(route.path_format, {}).get(method.lower())
+            operation = document["paths"].get(route.path_format or "", {}).get(method.lower())
             if operation is not None and rule is not None and rule.roles is not None:
                 operation["security"] = [{"bearer": []}]
                 operation["x-roles"] = sorted(rule.roles)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hcp_pipelines.api import metrics
@@ -53,12 +54,13 @@ class _Course:
         await self.send(message)
 
 
-class _TooLargeError(Exception):
-    """More bytes than a body may have."""
+# FastAPI makes a 400 of whatever a body's arrival raises, but of an HTTPException.
+def _too_large() -> HTTPException:
+    return HTTPException(413, f"a body has at most {BODY_MAX_BYTES} bytes")
 
 
-class _TooSlowError(Exception):
-    """A body that does not arrive."""
+def _too_slow() -> HTTPException:
+    return HTTPException(408, f"a body has to arrive within {ARRIVE_WITHIN_S:.0f} s")
 
 
 class Frame:
@@ -94,10 +96,8 @@ class Frame:
             _refuse_large(scope)
             async with asyncio.timeout(within_s):
                 await self._app(scope, _bounded(course, receive), course.send_on)
-        except _TooLargeError:
-            await _answer(course, 413, f"a body has at most {BODY_MAX_BYTES} bytes")
-        except _TooSlowError:
-            await _answer(course, 408, f"a body has to arrive within {ARRIVE_WITHIN_S:.0f} s")
+        except HTTPException as refused:
+            await _answer(course, refused.status_code, refused.detail)
         except TimeoutError:
             await _answer(course, 503, f"no answer within {ANSWER_WITHIN_S:.0f} s", {"Retry-After": "5"})
         except Exception as defect:  # noqa: BLE001 - the last line: whoever asks gets an answer
@@ -128,7 +128,7 @@ def _request_id(scope: Scope) -> str:
 def _refuse_large(scope: Scope) -> None:
     length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
     if length.isdigit() and int(length) > BODY_MAX_BYTES:
-        raise _TooLargeError
+        raise _too_large()
 
 
 def _bounded(course: _Course, receive: Receive) -> Receive:
@@ -141,10 +141,10 @@ def _bounded(course: _Course, receive: Receive) -> Receive:
             async with asyncio.timeout(ARRIVE_WITHIN_S):
                 message = await receive()
         except TimeoutError:
-            raise _TooSlowError from None
+            raise _too_slow() from None
         course.received_bytes += len(message.get("body", b""))
         if course.received_bytes > BODY_MAX_BYTES:
-            raise _TooLargeError
+            raise _too_large()
         return message
 
     return receive_bounded

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, FastAPI, Request
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 
 from hcp_pipelines.api.limits import address_of
 from hcp_pipelines.api.problems import ProblemError
@@ -17,7 +17,7 @@ from hcp_pipelines.operators.users import UserRole
 
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 STAFF = frozenset({UserRole.VIEWER, UserRole.OPERATOR, UserRole.ADMIN})
-ACTING = frozenset({UserRole.OPERATOR, UserRole.ADMIN})
+SUBMITTING = frozenset({UserRole.CUSTOMER, UserRole.OPERATOR, UserRole.ADMIN})
 EVERYBODY = frozenset(UserRole)
 ADMINS = frozenset({UserRole.ADMIN})
 
@@ -77,11 +77,11 @@ def needs(roles: frozenset[UserRole]) -> Any:
 ANYBODY = Depends(Rule(None))
 Everybody = Annotated[Principal, needs(EVERYBODY)]
 Staff = Annotated[Principal, needs(STAFF)]
-Acting = Annotated[Principal, needs(ACTING)]
+Submitting = Annotated[Principal, needs(SUBMITTING)]
 Admin = Annotated[Principal, needs(ADMINS)]
 
 
-def rule_of(route: APIRoute) -> Rule | None:
+def rule_of(route: RouteContext) -> Rule | None:
     """The rule of an endpoint; None where it has none."""
     calls = (dependency.call for dependency in route.dependant.dependencies)
     return next((call for call in calls if isinstance(call, Rule)), None)
@@ -89,14 +89,17 @@ def rule_of(route: APIRoute) -> Rule | None:
 
 def refuse_unruled(app: FastAPI) -> None:
     """Raise where an endpoint says nothing of who may."""
-    for route in routes_of(app):
+    routes = routes_of(app)
+    if not routes:
+        raise TypeError("no endpoint is found: nobody knows then whether each has a rule")
+    for route in routes:
         if rule_of(route) is None:
             raise TypeError(f"{sorted(route.methods or ())} {route.path}: an endpoint needs a rule of who may")
 
 
-def routes_of(app: FastAPI) -> list[APIRoute]:
-    """All endpoints."""
-    return [route for route in app.routes if isinstance(route, APIRoute)]
+def routes_of(app: FastAPI) -> list[RouteContext]:
+    """All endpoints, as they stand in the app."""
+    return [one for one in iter_route_contexts(app.routes) if isinstance(one.original_route, APIRoute)]
 
 
 async def _authenticated(api: Api, request: Request) -> Principal:

@@ -12,9 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from hcp_pipelines.domain.errors import ConfigError, NotPermittedError, StorageError
+from hcp_pipelines.workloads.errors import QueueError, QueueFullError, QuotaError, TransitionError, UnknownWorkloadError
 
 MEDIA_TYPE = "application/problem+json"
 AWAY_RETRY_S = 2
+QUOTA_RETRY_S = 30  # work has to end first
 TITLES = {
     400: "The request is not as it must be",
     401: "Who you are is not known",
@@ -96,6 +98,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(ConfigError, _of_wrong)
     app.add_exception_handler(NotPermittedError, _of_forbidden)
+    app.add_exception_handler(QueueError, _of_queue)
     for kind in (StorageError, OperationalError, PoolTimeout):
         app.add_exception_handler(kind, _of_storage)
     app.add_exception_handler(DataError, _of_value)
@@ -119,14 +122,16 @@ async def _of_validation(request: Request, error: Exception) -> JSONResponse:
 async def _of_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     headers = {"Allow": error.headers["Allow"]} if error.headers and "Allow" in error.headers else None
-    return answer(request, error.status_code, _said(error.status_code, request), headers)
+    return answer(request, error.status_code, _said(error, request), headers)
 
 
-def _said(status: int, request: Request) -> str:
+def _said(error: HTTPException, request: Request) -> str:
     path = request.url.path
-    return {404: f"nothing at {path}: /openapi.json lists what there is", 405: f"{path} takes other methods"}.get(
-        status, "the body is not valid JSON" if status == 400 else TITLES.get(status, "refused")
-    )
+    if error.status_code == 404:
+        return f"nothing at {path}: /openapi.json lists what there is"
+    if error.status_code == 405:
+        return f"{path} takes other methods"
+    return "the body is not valid JSON" if error.status_code == 400 else error.detail
 
 
 async def _of_wrong(request: Request, error: Exception) -> JSONResponse:
@@ -135,6 +140,16 @@ async def _of_wrong(request: Request, error: Exception) -> JSONResponse:
 
 async def _of_forbidden(request: Request, error: Exception) -> JSONResponse:
     return answer(request, 403, str(error))
+
+
+async def _of_queue(request: Request, error: Exception) -> JSONResponse:
+    """What the queue refuses, by what the caller will do."""
+    if isinstance(error, QueueFullError):
+        return answer(request, 503, str(error), {"Retry-After": str(error.retry_after_s)})
+    if isinstance(error, QuotaError):
+        return answer(request, 429, str(error), {"Retry-After": str(QUOTA_RETRY_S)})
+    status = 404 if isinstance(error, UnknownWorkloadError) else 409 if isinstance(error, TransitionError) else 422
+    return answer(request, status, str(error))
 
 
 async def _of_storage(request: Request, error: Exception) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from hcp_pipelines.api.limits import Buckets, Limit, Taken
 from hcp_pipelines.api.seen import Seen
 from hcp_pipelines.api.tokens import SigningKeys
+from hcp_pipelines.api.wakeups import Wakeups
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.settings import Settings
 
@@ -34,8 +36,10 @@ class Api:
     blocking_pool: ConnectionPool  # for what is written once, for commands and for us
     keys: SigningKeys
     accounts: "KnownAccounts"
+    wakeups: Wakeups
     buckets: Buckets = field(default_factory=Buckets)
     limits: dict[str, Limit] = field(default_factory=dict)
+    streams: Counter[str] = field(default_factory=Counter)
     seen: Seen = field(default_factory=Seen)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -37,6 +37,12 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 @pytest.fixture
 def settings(postgres: Settings) -> Settings:
     """Settings whose database `hcp` is freshly migrated and empty; the state directory is the session's."""
+    fresh_database(postgres)
+    return postgres
+
+
+def fresh_database(postgres: Settings) -> None:
+    """Put a freshly migrated, empty `hcp` in place of the one that is there."""
     server = EmbeddedPostgres(postgres)
     with psycopg.connect(server.admin_dsn(), autocommit=True) as connection:
         connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = 'hcp'")
@@ -45,7 +51,6 @@ def settings(postgres: Settings) -> Settings:
         connection.execute("revoke all on database hcp from public")
         for role in USERS[Database.HCP]:
             connection.execute(sql.SQL("grant connect on database hcp to {}").format(sql.Identifier(role.value)))
-    return postgres
 
 
 @pytest.fixture

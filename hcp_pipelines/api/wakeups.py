@@ -1,0 +1,39 @@
+"""One LISTEN for all streams of events: whoever waits is woken when a workload changes, and looks into the table by itself."""
+
+import asyncio
+import contextlib
+
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.notify import Listener
+from hcp_pipelines.storage.roles import Role
+
+CHANNEL = "hcp_workload"
+
+
+class Wakeups:
+    """Take `next()` before looking, and `wait` for it afterwards: what comes in between is not missed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._next = asyncio.Event()
+
+    def next(self) -> asyncio.Event:
+        """What the next notification sets."""
+        return self._next
+
+    async def wait(self, event: asyncio.Event, within_s: float) -> None:
+        """Until it is set, or so long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), within_s)
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Wake whoever waits at each notification, until told to stop; at the end, too."""
+        async with Listener(self._settings, Role.API, [CHANNEL]) as listener:
+            while not stop.is_set():
+                if await listener.wait():
+                    self._wake()
+        self._wake()
+
+    def _wake(self) -> None:
+        woken, self._next = self._next, asyncio.Event()
+        woken.set()
