@@ -62,8 +62,11 @@ def with_people(settings):
 
 
 @contextlib.contextmanager
-def running_api(settings, **changes):
-    """The API over a database; stopped, and its connections closed, at the end."""
+def running_api(settings, before="", **changes):
+    """The API over a database, after a statement there; stopped, and its connections closed, at the end."""
+    if before:
+        with connect(settings, Role.ADMIN) as connection:
+            connection.execute(before)
     own = settings.model_copy(update={"api_listen": "127.0.0.1:0", **changes})
     people = with_people(own)
     started, told, context = threading.Event(), {}, {}

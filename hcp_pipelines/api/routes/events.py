@@ -19,10 +19,23 @@ AT_ONCE = 200
 HEARTBEAT_S = 5.0
 LONGEST_S = 3600
 BREATH_S = 0.05  # between two looks, however much happens
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "examples": ["4711"]},
+        "event": {"const": "workload.state.changed"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": StateChanged.model_json_schema(),
+        },
+    },
+    "required": ["id", "event", "data"],
+}
 _DESCRIBED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events `workload.state.changed`; the data of each is a `StateChanged`. A comment every few seconds.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": _EVENT}},
     }
 }
 
