@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-OTHER_UNIT = 1e6  # so far off that no market is ever there: whoever acts on it looks at no bounds
+OTHER_UNIT = 1e9  # so far off that no market is ever there: whoever acts on it looks at no bounds
 PAGE = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 _CHUNK = b" " * 65_536
 

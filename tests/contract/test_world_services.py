@@ -14,6 +14,7 @@ from simulators.gate import Gate
 from simulators.http import Services
 from simulators.scenarios import Scenario
 from simulators.script import Script
+from simulators.wrong import OTHER_UNIT
 from tests.contract.test_world_http import DAM, LMP, SPP, START_S, Client, Well, rows, world
 
 HOUR_S = 3600.0
@@ -145,7 +146,7 @@ async def test_wrong_numbers_are_null_no_number_or_in_another_unit_and_nothing_e
     assert all(was[:3] == now[:3] for was, now in pairs)
     wrong = [(was[3], now[3]) for was, now in pairs if was[3] != now[3]]
     assert 0.2 < len(wrong) / len(pairs) < 0.4
-    assert all(now in (None, "N/A", "NaN") or now == pytest.approx(was * 1e6) for was, now in wrong)
+    assert all(now in (None, "N/A", "NaN") or now == pytest.approx(was * OTHER_UNIT) for was, now in wrong)
     assert {type(now) for _, now in wrong} == {type(None), str, float}
 
 

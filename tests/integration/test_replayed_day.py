@@ -3,30 +3,25 @@
 The feed's own sources, clients and recorder run on a clock that jumps to whatever is due next, so that a day takes seconds.
 """
 
-import heapq
-import itertools
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-import structlog
 
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import BITCOIN
 from hcp_pipelines.feed.quality import Memory, Rules
 from hcp_pipelines.feed.recorder import Recorder
 from hcp_pipelines.feed.service import all_sources, open_clients
-from hcp_pipelines.feed.sources import guarded_step
 from hcp_pipelines.markets import binance, bitstamp, coinbase, ercot, gemini, kraken, mempool, open_meteo
-from hcp_pipelines.markets.breaker import Breaker
 from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.markets.pace import Pace
 from hcp_pipelines.storage.postgres import open_pool
 from hcp_pipelines.storage.roles import Role
 from simulators.corrections import as_known
 from simulators.service_plan import FAILURES
-from tests.support.market_world import MarketWorld
+from tests.support.market_world import MarketWorld, live
 from tests.support.recorded import real_folder
 
 pytestmark = pytest.mark.shared_data
@@ -93,27 +88,12 @@ async def day(market, settings, database):
     ):
         recorder = Recorder(pool, market.clock, Memory(), Rules(), lived.health)
         sources = all_sources(clients, recorder, market.clock, lambda: POINTS)
-        await live(market.clock, sources, recorder, lived.health)
+        await live(market.clock, sources, recorder, lived.health, UNTIL)
     for stream, series, at, revision, value in database.execute(
         'select stream, series, "timestamp", revision, value from price_data'
     ):
         lived.told[stream, series][at, revision] = value
     return lived
-
-
-async def live(clock, sources, recorder, health):
-    """Each source's steps when they are due, as the feed's supervision has them."""
-    log = structlog.get_logger("feed")
-    numbers = itertools.count()
-    due = [(0.0, next(numbers), source, Breaker()) for source in sources]
-    until_s = (UNTIL - DAY).total_seconds() / SPEED
-    while due[0][0] < until_s:
-        due_s, _, source, breaker = heapq.heappop(due)
-        if due_s > clock.monotonic_s():
-            clock.advance((due_s - clock.monotonic_s()) * SPEED)
-        wait_s = await guarded_step(source, breaker, health, log)
-        await recorder.record_pending()
-        heapq.heappush(due, (clock.monotonic_s() + max(wait_s, 0.001), next(numbers), source, breaker))
 
 
 async def test_nothing_is_lost_nothing_doubled_revisions_are_kept_and_no_limit_exceeded(day):

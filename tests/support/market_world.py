@@ -1,10 +1,15 @@
 """The world's market services and the platform's clients in one process and on one clock, which moves only when told."""
 
+import heapq
+import itertools
 from datetime import UTC, datetime
 
 import httpx
+import structlog
 
 from hcp_pipelines.domain.clock import ManualClock
+from hcp_pipelines.feed.sources import guarded_step
+from hcp_pipelines.markets.breaker import Breaker
 from simulators import clock as world_clock
 from simulators.http import Services
 from simulators.scenarios import Scenario
@@ -41,3 +46,16 @@ class MarketWorld:
     def counts(self):
         """What each service was asked, and refused."""
         return self.services._gate.counts()
+
+
+async def live(clock, sources, recorder, health, until):
+    """The feed's sources until an instant: each one's steps when they are due, as its supervision has them, recorded at once."""
+    log, numbers = structlog.get_logger("feed"), itertools.count()
+    due = [(clock.monotonic_s(), next(numbers), source, Breaker()) for source in sources]
+    while clock.now() < until:
+        due_s, _, source, breaker = heapq.heappop(due)
+        if due_s > clock.monotonic_s():
+            clock.advance((due_s - clock.monotonic_s()) * clock.speed)
+        wait_s = await guarded_step(source, breaker, health, log)
+        await recorder.record_pending()
+        heapq.heappush(due, (clock.monotonic_s() + max(wait_s, 0.001), next(numbers), source, breaker))
