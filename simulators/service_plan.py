@@ -11,6 +11,7 @@ from simulators.spans import Span, Strict
 
 ServiceName = Literal[
     "ercot", "coinbase", "kraken", "bitstamp", "binance", "gemini", "mempool", "open_meteo", "primeintellect", "ec2", "azure",
+    "openadr",
 ]  # fmt: skip
 Failure = Literal["error", "throttled", "torn", "truncated", "not_json", "oversized", "slow"]
 FAILURES: tuple[Failure, ...] = get_args(Failure)

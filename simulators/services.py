@@ -2,7 +2,7 @@
 
 Limits count in the world's seconds, as everything of the market does. Sources: the services' own pages on rate limits (ERCOT's
 public API, Coinbase Exchange, Kraken, Bitstamp, Binance Spot, Gemini, Open-Meteo, Amazon EC2); those of mempool.space, Prime
-Intellect and Azure's price list are not published and are ours.
+Intellect, Azure's price list and OpenADR servers are not published and are ours.
 """
 
 from collections import deque
@@ -48,6 +48,7 @@ SERVICES: Mapping[ServiceName, Service] = {
     "primeintellect": Service(("/api/v1/availability/",), 60, 60.0),
     "azure": Service(("/api/retail/", "/subscriptions/"), 60, 60.0),
     "ec2": Service((), 20, 1.0),
+    "openadr": Service(("/OpenADR2/", "/openadr3/"), 600, 60.0),
 }
 AMAZON = "/"  # all of its services, by what a request says
 _WEIGHTS = {
@@ -105,7 +106,7 @@ def refusal(name: ServiceName, wait_s: float, window: Window, at_s: float) -> Re
         return Refusal(503, body.encode(), media_type="text/xml")
     if name == "mempool":
         return Refusal(429, b"Too Many Requests", {"Retry-After": str(round(wait_s))}, "text/plain")
-    headers = {"Retry-After": str(round(wait_s))} if name in ("azure", "primeintellect", "gemini") else {}
+    headers = {"Retry-After": str(round(wait_s))} if name in ("azure", "primeintellect", "gemini", "openadr") else {}
     return Refusal(200 if name == "kraken" else 429, orjson.dumps(_BODIES[name]), headers)
 
 
@@ -128,4 +129,5 @@ _BODIES: Mapping[ServiceName, object] = {
     "open_meteo": {"error": True, "reason": "Minutely API request limit exceeded. Please try again in one minute."},
     "primeintellect": {"detail": "Rate limit exceeded"},
     "azure": {"Error": {"Code": "429", "Message": "Too Many Requests"}},
+    "openadr": {"type": "about:blank", "title": "Too Many Requests", "status": 429},
 }

@@ -16,7 +16,7 @@ import structlog
 from pydantic import SecretStr
 
 from hcp_pipelines.domain.clock import SystemClock
-from hcp_pipelines.domain.errors import ConfigError, MarketError
+from hcp_pipelines.domain.errors import ConfigError, HcpError, MarketError
 from hcp_pipelines.markets.http import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, MarketHttp
 from hcp_pipelines.markets.openadr3_events import UnreadableError, grid_event, rest_event
 from hcp_pipelines.markets.openadr_events import Answer, GridEvent, Interval
@@ -46,6 +46,7 @@ class _Known:
 
     event: GridEvent
     is_in: bool
+    wants_reports: bool = False
     reported_at_s: float = float("-inf")
 
 
@@ -102,11 +103,11 @@ class RestVen:
         """
         try:
             await self._hear()
-            await self._report()
         except MarketError:
             self._failures += 1
             raise
         self._failures = 0
+        await self._report()
 
     async def close(self) -> None:
         """Let go of everything. Idempotent."""
@@ -142,10 +143,10 @@ class RestVen:
         event = grid_event(read, await self._programme(read.programID), now, list(self._meters))
         known = self._known.get(event.event_id)
         if known is not None and known.event.modification == event.modification:
-            known.event = event
+            known.event, known.wants_reports = event, bool(read.reportDescriptors)
         elif event.end_at is None or event.end_at > now:
             answer = await self._on_event(event)
-            self._known[event.event_id] = _Known(event, answer.is_in)
+            self._known[event.event_id] = _Known(event, answer.is_in, bool(read.reportDescriptors))
 
     async def _programme(self, programme_id: str) -> str:
         """A programme's name."""
@@ -158,12 +159,18 @@ class RestVen:
         return self._programmes[programme_id]
 
     async def _report(self) -> None:
+        """On events that ask for it; what is not taken is sent again with the next poll, and costs nothing else."""
         now_s, now = self._clock.monotonic_s(), self._clock.real_now()
         for known in self._known.values():
             event = known.event
             lasts = event.start_at <= now and (event.end_at is None or now < event.end_at)
-            if known.is_in and lasts and now_s - known.reported_at_s >= self._report_s:
-                await self._post("/reports", await self._usage(event, now))
+            is_asked = known.is_in and known.wants_reports and lasts
+            if is_asked and now_s - known.reported_at_s >= self._report_s:
+                try:
+                    await self._post("/reports", await self._usage(event, now))
+                except HcpError as error:
+                    _log.warning("report_not_taken", event_id=event.event_id, error=str(error))
+                    return
                 known.reported_at_s = now_s
 
     async def _usage(self, event: GridEvent, now: datetime) -> dict[str, Any]:

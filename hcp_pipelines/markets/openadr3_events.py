@@ -70,6 +70,7 @@ class RestEvent(BaseModel):
     modificationDateTime: datetime  # noqa: N815
     targets: list[str] | None = Field(default=None, max_length=MAX_RESOURCES)
     payloadDescriptors: list[_Descriptor] | None = None  # noqa: N815
+    reportDescriptors: list[_Descriptor] | None = None  # noqa: N815
     intervalPeriod: _Period | None = None  # noqa: N815
     intervals: list[_Interval] = Field(min_length=1, max_length=MAX_INTERVALS)
 

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from simulators.clock import Clock, iso
 from simulators.durability import TransitionLog
 from simulators.fleet import Fleet
+from simulators.gate import Gate
 from simulators.gpus.serving import REQUEST_WITHIN_S, Listener
 from simulators.openadr.events import EventBook
 from simulators.openadr.reading import TooLargeError, read_body
@@ -46,7 +47,9 @@ class OpenAdrServer:
         self._clock = clock
         self._refused: Counter[str] = Counter()
         self.rest = RestVtn(own, self.book, wall, self._note)
-        self._listener = Listener(self._app(), own.port, lambda host: host.startswith("127."), None, within_s, LABEL)
+        limits = None if config.markets.limits == "scenario" else config.markets.limits
+        self._gate = Gate(self._app(), fleet.script, config.seed, clock, limits)
+        self._listener = Listener(self._gate, own.port, lambda host: host.startswith("127."), None, within_s, LABEL)
 
     @property
     def port(self) -> int:
@@ -139,4 +142,5 @@ class OpenAdrServer:
             for ven in self.vtn.vens
         }
         seen = {"simulated_at": iso(now_s), "events": events, "vens": vens, "troubles": dict(self.troubles)}
+        seen["requests"] = self._gate.counts()[LABEL]
         return JSONResponse(seen)

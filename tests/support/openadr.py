@@ -26,13 +26,13 @@ def site(name, devices=100):
     return {"site": name, "settlement_point": "HB_NORTH", "pue": 1.1, "groups": [group]}
 
 
-def script_of(*calls, hours_ago=0.0):
-    scenario = Scenario(name="called", description="what the grid asks for", grid=calls)
+def script_of(*calls, hours_ago=0.0, services=None):
+    scenario = Scenario(name="called", description="what the grid asks for", grid=calls, services=services or {})
     return Script(scenario, SIMULATED_S - hours_ago * 3600.0)
 
 
 @contextlib.asynccontextmanager
-async def vtn(folder, *calls, speed=SPEED, within_s=10.0, sites=("one", "two"), **openadr):
+async def vtn(folder, *calls, speed=SPEED, within_s=10.0, sites=("one", "two"), services=None, **openadr):
     """The server, with the script's hours counted from the world's noon of now."""
     clock = AnchorClock(time.time(), SIMULATED_S, speed)
     config = WorldConfig.model_validate(
@@ -42,7 +42,7 @@ async def vtn(folder, *calls, speed=SPEED, within_s=10.0, sites=("one", "two"), 
             "protocols": {"openadr": {"enabled": True, "port": 0, "poll_s": 1, "report_s": 1} | openadr},
         }
     )  # fmt: skip
-    fleet = Fleet(config.sites, 7, clock.now_s(), script_of(*calls))
+    fleet = Fleet(config.sites, 7, clock.now_s(), script_of(*calls, services=services))
     server = OpenAdrServer(config, fleet, None, clock, within_s)
     server.clock = clock
     await server.start()
