@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-Request = dict[str, Any]
-Blur = Callable[[dict[str, Any], np.random.Generator], None]  # of a specification
+Spec = dict[str, Any]
+Blur = Callable[[Spec, np.random.Generator], None]
 
 BETWEEN_MS: Final = (700.0, 4000.0)  # latencies that either kind of inference states
 ALIKE_SHARE: Final = 0.5
@@ -22,24 +22,24 @@ BATCHES: Final = {"realtime_or_batch": (1, 1, 1, 4, 8), "batch_or_training": (8,
 ESTIMATE_SIGMA: Final = 0.3  # of the truth, around what is said
 
 
-def _latency_unstated(spec: dict[str, Any], _: np.random.Generator) -> None:
+def _latency_unstated(spec: Spec, _: np.random.Generator) -> None:
     spec.pop("max_latency_ms", None)
 
 
-def _latency_between(spec: dict[str, Any], random: np.random.Generator) -> None:
+def _latency_between(spec: Spec, random: np.random.Generator) -> None:
     spec["max_latency_ms"] = float(round(random.uniform(*BETWEEN_MS)))
     spec["interruptible"] = bool(random.random() < 0.5)
 
 
-def _training_unstated(spec: dict[str, Any], _: np.random.Generator) -> None:
+def _training_unstated(spec: Spec, _: np.random.Generator) -> None:
     spec.pop("is_training", None)
 
 
-def _batch_that_checkpoints(spec: dict[str, Any], random: np.random.Generator) -> None:
+def _batch_that_checkpoints(spec: Spec, random: np.random.Generator) -> None:
     spec["checkpoint_interval_s"] = float(round(random.uniform(300.0, 3600.0)))
 
 
-def _batch_in_a_hurry(spec: dict[str, Any], random: np.random.Generator) -> None:
+def _batch_in_a_hurry(spec: Spec, random: np.random.Generator) -> None:
     """An evening's batch whose owner watches: few seconds, and it may not be interrupted."""
     spec |= {"max_latency_ms": float(round(random.uniform(*BETWEEN_MS))), "interruptible": False}
 
@@ -60,23 +60,23 @@ ALIKE: Final = {
 }
 
 
-def blur(request: Request, label: dict[str, Any], random: np.random.Generator) -> None:
-    """Make a request ambiguous, in place; an order for hashrate is none and stays as it is."""
+def blurred(spec: Spec, label: dict[str, Any], random: np.random.Generator) -> Spec:
+    """An ambiguous specification for one; an order for hashrate is none and stays as it is."""
     true = label["workload_type"]
     if true not in ALIKE:
-        return
-    spec = request["spec"]
+        return spec
     spec.pop("workload_type", None)
     if random.random() < ALIKE_SHARE:
         label["ambiguity"] = _one_of(ALIKE[true], random)
-        request["spec"] = _alike(label["ambiguity"], spec, random)
-        _tell(label, request["spec"], random)
+        spec = _alike(label["ambiguity"], spec, random)
+        _tell(label, spec, random)
     else:
         label["ambiguity"] = _one_of(tuple(MISLEADING[true]), random)
         MISLEADING[true][label["ambiguity"]](spec, random)
+    return spec
 
 
-def _alike(pair: str, spec: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:
+def _alike(pair: str, spec: Spec, random: np.random.Generator) -> Spec:
     """A specification whose every member is drawn as for the other class; the customer's GPU and price limit stay."""
     median, sigma = SECONDS[pair]
     model = _one_of(tuple(ALIKE_MODELS), random)
@@ -95,7 +95,7 @@ def _alike(pair: str, spec: dict[str, Any], random: np.random.Generator) -> dict
     return alike
 
 
-def _tell(label: dict[str, Any], spec: dict[str, Any], random: np.random.Generator) -> None:
+def _tell(label: dict[str, Any], spec: Spec, random: np.random.Generator) -> None:
     """The truth about a request that was drawn anew."""
     seconds = spec["estimated_duration_s"] * float(np.exp(ESTIMATE_SIGMA * random.standard_normal()))
     label["duration_s"] = round(seconds, 3)

@@ -8,16 +8,16 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from simulators.streams import stream
-from simulators.workloads.ambiguity import blur
+from simulators.workloads.ambiguity import blurred
 from simulators.workloads.arrivals import HOUR_S, Calendar, Process
 from simulators.workloads.assumed import MINING, Assumed, Kind
 from simulators.workloads.customers import Customers
-from simulators.workloads.defects import spoil
+from simulators.workloads.defects import spoilt
 from simulators.workloads.distributions import Gaps
 from simulators.workloads.fitted import Arrivals, FittedNumbers
 from simulators.workloads.requests import Requests, Submission
@@ -86,14 +86,15 @@ def _family(
     for times in process.times(plan.from_s):
         chance = random.random(len(times))
         rows = requests.rows(random, times)
-        for at_s, luck, (request, label) in zip(times.tolist(), chance.tolist(), rows, strict=True):
+        for at_s, luck, (customer, plain, label) in zip(times.tolist(), chance.tolist(), rows, strict=True):
             if at_s >= plan.to_s:
                 return
+            spec: Any = plain
             if luck < plan.malformed + plan.impossible:
-                spoil(request, label, at_s, random, is_malformed=luck < plan.malformed)
+                spec = spoilt(plain, label, at_s, random, is_malformed=luck < plan.malformed)
             elif luck > 1.0 - plan.ambiguous:
-                blur(request, label, random)
-            yield Submission(at_s, f"{prefix}{number:x}", request, label)
+                spec = blurred(plain, label, random)
+            yield Submission(at_s, f"{prefix}{number:x}", customer, spec, label)
             number += 1
 
 

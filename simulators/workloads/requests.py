@@ -22,11 +22,12 @@ _LEAST_USD: Final = 1e-6
 
 
 class Submission(NamedTuple):
-    """One request and when it is sent. `label` is the truth about it, not part of what is sent."""
+    """A customer's specification and when it is sent; a malformed one may be anything. `label` is the truth, which isn't sent."""
 
     at_s: float
     idempotency_key: str
-    request: dict[str, Any]
+    customer_id: str
+    spec: Any
     label: dict[str, Any]
 
     def line(self) -> dict[str, Any]:
@@ -34,7 +35,8 @@ class Submission(NamedTuple):
         return {
             "submitted_at": iso(self.at_s),
             "idempotency_key": self.idempotency_key,
-            "request": self.request,
+            "customer_id": self.customer_id,
+            "spec": self.spec,
             "label": self.label,
         }
 
@@ -52,8 +54,10 @@ class Requests:
         self._tier_share = np.array([prices.share_by_tier[tier] for tier in TIERS])
         self._last = -1
 
-    def rows(self, random: np.random.Generator, times: FloatArray) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """(request, label) of each arrival."""
+    def rows(
+        self, random: np.random.Generator, times: FloatArray
+    ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+        """(customer, specification, label) of each arrival."""
         again = self._fitted.customers.asks_again
         who = self._customers.draw(self._name, random, len(times), again, self._last)
         self._last = int(who[-1])
@@ -68,7 +72,7 @@ class Requests:
             for name, members in (("sla_parameters", sla_parameters), ("labels", labels)):
                 if members:
                     known[name] = members
-            yield {"customer_id": self._customers.ids[customer], "spec": known}, label
+            yield self._customers.ids[customer], known, label
 
     def _price(self, who: IntArray, sizes: Sizes) -> FloatArray:
         """Dollars that the customer pays, a GPU-hour; of mining a PH/s-day."""

@@ -65,16 +65,15 @@ def test_families_come_in_their_shares_and_in_order(flat):
 
 
 def test_labels_stand_beside_requests_and_not_in_them(flat):
-    members = {name for each in flat for name in each.request}
-    assert members == {"customer_id", "spec"}
+    assert set(flat[0].line()) == {"submitted_at", "idempotency_key", "customer_id", "spec", "label"}
     hidden = {"family", "tier", "duration_s", "value_usd", "ambiguity", "defect", "value_usd_per_gpu_hour"}
-    assert not hidden & {name for each in sound(flat) for name in each.request["spec"]}
+    assert not hidden & {name for each in sound(flat) for name in each.spec}
 
 
 def test_a_stated_class_is_seldom_wrong(flat):
     of_gpus = [each for each in sound(flat) if each.label["family"] != "mining"]  # orders for hashrate say it always
-    stated = [each for each in of_gpus if "workload_type" in each.request["spec"]]
-    wrong = sum(each.request["spec"]["workload_type"] != each.label["workload_type"] for each in stated)
+    stated = [each for each in of_gpus if "workload_type" in each.spec]
+    wrong = sum(each.spec["workload_type"] != each.label["workload_type"] for each in stated)
     assert 0.25 < len(stated) / len(flat) < 0.5
     assert wrong / len(stated) == pytest.approx(ASSUMED.habits.states_wrong_type, abs=0.006)
 
@@ -82,7 +81,7 @@ def test_a_stated_class_is_seldom_wrong(flat):
 def test_what_is_not_ambiguous_can_be_told_by_plain_rules(flat):
     for each in sound(flat):
         if each.label["ambiguity"] is None:
-            assert told_by_rules(each.request["spec"]) == each.label["workload_type"], each
+            assert told_by_rules(each.spec) == each.label["workload_type"], each
 
 
 def told_by_rules(spec):
@@ -96,8 +95,8 @@ def told_by_rules(spec):
 def test_ambiguous_ones_fool_these_rules_often_and_state_no_class(flat):
     blurred = [each for each in flat if each.label["ambiguity"]]
     assert len(blurred) / len(flat) == pytest.approx(0.04, rel=0.1)
-    assert not any("workload_type" in each.request["spec"] for each in blurred)
-    fooled = [told_by_rules(each.request["spec"]) != each.label["workload_type"] for each in blurred]
+    assert not any("workload_type" in each.spec for each in blurred)
+    fooled = [told_by_rules(each.spec) != each.label["workload_type"] for each in blurred]
     assert 0.3 < np.mean(fooled) < 0.95
     assert {each.label["ambiguity"] for each in blurred} >= {"latency_between", "batch_in_a_hurry", *ALIKE_PAIRS}
 
@@ -108,7 +107,7 @@ def test_some_are_drawn_alike_for_both_classes(pair):
     alike = [each for each in stream if each.label["ambiguity"] == pair]
     by_class = {}
     for each in alike:
-        by_class.setdefault(each.label["workload_type"], []).append(each.request["spec"])
+        by_class.setdefault(each.label["workload_type"], []).append(each.spec)
     assert len(by_class) == 2
     one, other = by_class.values()
     bound = 1.7 * np.sqrt(1 / len(one) + 1 / len(other))
@@ -128,14 +127,13 @@ def test_wrong_ones_are_marked_and_wrong(flat):
     assert wrong["impossible"] / len(flat) == pytest.approx(0.04, rel=0.1)
     for each in flat:
         kind, _, _ = str(each.label["defect"]).partition(":")
-        assert is_well_formed(each.request) is (kind != "malformed"), each
+        assert is_well_formed(each.spec) is (kind != "malformed"), each
         if kind != "malformed":
             assert can_be_served(each) is (kind == "None"), each
 
 
-def is_well_formed(request):
-    spec = request.get("spec")
-    if not isinstance(spec, dict) or not isinstance(request.get("customer_id"), str):
+def is_well_formed(spec):
+    if not isinstance(spec, dict) or "gpus" in spec:
         return False
     if spec.get("workload_type", "model_training") not in {k.workload_type for k in ASSUMED.families.values()}:
         return False
@@ -154,7 +152,7 @@ def is_well_formed(request):
 
 
 def can_be_served(each):
-    spec = each.request["spec"]
+    spec = each.spec
     deadline = spec.get("deadline_at")
     left_s = datetime.fromisoformat(deadline).timestamp() - each.at_s if deadline else np.inf
     gpu = ASSUMED.gpus.get(spec.get("gpu_type", "B200"))
@@ -194,7 +192,7 @@ def test_training_is_heavy_tailed_and_worth_is_price_times_time(flat):
         e for e in flat if e.label["family"] == "training" and e.label["defect"] is None and not e.label["ambiguity"]
     )
     label = each.label
-    hours = label["duration_s"] / 3600 * each.request["spec"]["gpu_count"]
+    hours = label["duration_s"] / 3600 * each.spec["gpu_count"]
     assert label["value_usd"] == pytest.approx(label["value_usd_per_gpu_hour"] * hours, rel=1e-3)
 
 
@@ -205,17 +203,17 @@ def test_training_is_heavy_tailed_and_worth_is_price_times_time(flat):
 def test_sizes_in_the_stream_are_the_fitted_ones(flat, family, quantity):
     of_family = [each for each in sound(flat) if each.label["family"] == family]
     if quantity != "duration_s":
-        of_family = [each for each in of_family if quantity in each.request["spec"]["labels"]]
+        of_family = [each for each in of_family if quantity in each.spec["labels"]]
     where = "label" if quantity == "duration_s" else "request"
     values = np.array(
-        [float((each.label if where == "label" else each.request["spec"]["labels"])[quantity]) for each in of_family]
+        [float((each.label if where == "label" else each.spec["labels"])[quantity]) for each in of_family]
     )
     fit = FITTED.families[family].sizes[quantity].draw(np.random.default_rng(1).random(20_000))
     assert ks_distance(values, fit if where == "label" else np.maximum(np.round(fit), 1)) < 1.7 / np.sqrt(len(values))
 
 
 def test_few_customers_ask_most_and_ask_again(flat):
-    who = [each.request.get("customer_id") for each in flat if each.label["family"] == "chat"]
+    who = [each.customer_id for each in flat if each.label["family"] == "chat"]
     counts = np.sort(list(Counter(who).values()))[::-1]
     assert len(counts) > 300
     assert counts[: len(counts) // 10].sum() > 0.35 * counts.sum()
@@ -226,7 +224,7 @@ def test_few_customers_ask_most_and_ask_again(flat):
 
 def test_customers_keep_their_habits_whenever_they_are_met():
     by_time = [made(3000, from_s=START_S + n * DAY_S, to_s=START_S + (n + 1) * DAY_S) for n in range(2)]
-    tiers = [{e.request["customer_id"]: e.label["tier"] for e in sound(stream)} for stream in by_time]
+    tiers = [{e.customer_id: e.label["tier"] for e in sound(stream)} for stream in by_time]
     both = set(tiers[0]) & set(tiers[1])
     assert len(both) > 100
     assert all(tiers[0][each] == tiers[1][each] for each in both)
@@ -236,7 +234,7 @@ def test_customers_keep_their_habits_whenever_they_are_met():
 
 
 def test_one_customer_alone_asks_for_everything():
-    assert {e.request["customer_id"] for e in sound(made(500, customers=1))} == {"c000000"}
+    assert {e.customer_id for e in sound(made(500, customers=1))} == {"c000000"}
 
 
 def arrivals_of(name, days, shape="steady", rate=0.05, calendar=None):
