@@ -30,6 +30,7 @@ class Programme(_Strict):
         name: of the obligations, as `hcp grid award --programme`.
         facilities: those enrolled; an event may name fewer by its targets.
         notice_s: a response has to be told so long before it begins, simulated; less where the event's own ramp is longer.
+        most_mw: an event that asks for more, all facilities together, is answered out; None: what can be met is the limit.
         mw_by_level: what levels of a response mean, all facilities together.
         calls: programmes that an alert calls, by the least level that does.
     """
@@ -41,6 +42,7 @@ class Programme(_Strict):
     recovery_s: float = Field(default=0.0, ge=0, le=86_400)
     penalty_usd_per_mwh: float = Field(default=15_000.0, ge=0, le=1e6)
     tranche: str = Field(default="all", min_length=1, max_length=40)
+    most_mw: float | None = Field(default=None, gt=0, le=1e6)
     mw_by_level: dict[int, float] = Field(default_factory=dict)
     calls: dict[str, int] = Field(default_factory=dict)
 

@@ -180,13 +180,19 @@ def asked_mw(event: GridEvent, programme: Programme) -> float:
     """MW that are to go, all facilities together: the most that any interval asks for.
 
     Raises:
-        CannotBeMetError: nothing is to go, or nobody knows how much.
+        CannotBeMetError: nothing is to go, nobody knows how much, or more than was agreed on.
     """
+    mw = _told_mw(event, programme)
+    if mw <= 0:
+        raise CannotBeMetError("it asks for more load, not less")
+    if programme.most_mw is not None and mw > programme.most_mw:
+        raise CannotBeMetError(f"it asks for {mw:g} MW, {programme.most_mw:g} MW are agreed on (most_mw)")
+    return mw
+
+
+def _told_mw(event: GridEvent, programme: Programme) -> float:
     if event.signal == "power_change":
-        mw = -min(each.value for each in event.intervals)
-        if mw <= 0:
-            raise CannotBeMetError("it asks for more load, not less")
-        return mw
+        return -min(each.value for each in event.intervals)
     if event.signal == "level":
         level = round(max(each.value for each in event.intervals))
         if level not in programme.mw_by_level:

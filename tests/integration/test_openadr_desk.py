@@ -37,7 +37,7 @@ BY_THE_BOOKS = Answer(True, "hou-1: no answer of its gateway, devices are taken 
 ENROLMENT = {
     "version": 1, "vtn_url": "http://127.0.0.1:1/x", "resources": {"METER-1": "hou-1"},
     "programmes": {
-        DR: {"means": "response", "facilities": ["hou-1", "nor-1"], "notice_s": 900, "mw_by_level": {1: 0.1}},
+        DR: {"means": "response", "facilities": ["hou-1", "nor-1"], "notice_s": 900, "most_mw": 50, "mw_by_level": {1: 0.1}},
         ECRS: {"means": "deployment", "name": "ECRS", "facilities": ["hou-1"]},
         EEA: {"means": "alert", "facilities": ["hou-1"], "calls": {"ERS": 1, "ECRS": 2}},
         POINTS: {"means": "base_point", "facilities": ["hou-1", "nor-1"]},
@@ -49,6 +49,7 @@ OUT = [
     ({"programme": "http://u/else"}, "not enrolled in http://u/else"),
     ({"resources": ("METER-9",)}, "METER-9: not enrolled"),
     ({"value": 0.2}, "asks for more load"),
+    ({"value": -51.0}, "51 MW, 50 MW are agreed on"),
     ({"value": 0.0}, "asks for nothing"),
     ({"lasts": None}, "has no end"),
     ({"signal": "level", "value": 3.0}, "level 3 has no MW"),
