@@ -1,4 +1,4 @@
-"""One LISTEN for all streams of events: whoever waits is woken when a workload changes, and looks into the table by itself."""
+"""One LISTEN for all streams of events: whoever waits is woken when a workload or an account changes, and looks by itself."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.notify import Listener
 from hcp_pipelines.storage.roles import Role
 
-CHANNEL = "hcp_workload"
+WORKLOADS, ACCOUNTS = "hcp_workload", "hcp_account"
 
 
 class Wakeups:
@@ -16,6 +16,7 @@ class Wakeups:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._next = asyncio.Event()
+        self.account_changes = 0
 
     def next(self) -> asyncio.Event:
         """What the next notification sets."""
@@ -28,9 +29,10 @@ class Wakeups:
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Wake whoever waits at each notification, until told to stop; at the end, too."""
-        async with Listener(self._settings, Role.API, [CHANNEL]) as listener:
+        async with Listener(self._settings, Role.API, [WORKLOADS, ACCOUNTS]) as listener:
             while not stop.is_set():
-                if await listener.wait():
+                if told := await listener.wait():
+                    self.account_changes += any(one.channel == ACCOUNTS for one in told)
                     self._wake()
         self._wake()
 

@@ -67,7 +67,7 @@ async def events(
 async def _stream(api: Api, principal: Principal, given: str, after: int, within_s: float) -> AsyncIterator[str]:
     api.streams[principal.account] += 1
     ends_s = api.clock.monotonic_s() + within_s
-    asked_s = api.clock.monotonic_s()
+    asked_s, changes = api.clock.monotonic_s(), api.wakeups.account_changes
     try:
         yield ": from here on\n\n"
         while not api.stop.is_set():
@@ -80,10 +80,10 @@ async def _stream(api: Api, principal: Principal, given: str, after: int, within
             now_s = api.clock.monotonic_s()
             if now_s >= ends_s:
                 return
-            if now_s >= asked_s + HEARTBEAT_S:
+            if now_s >= asked_s + HEARTBEAT_S or changes != api.wakeups.account_changes:
+                asked_s, changes = now_s, api.wakeups.account_changes
                 if await api.accounts.look_up(given) is None:
                     return  # the key was revoked, or the session has ended
-                asked_s = now_s
                 yield ": still here\n\n"
             if len(found) < AT_ONCE:
                 await api.wakeups.wait(woken, min(ends_s - now_s, HEARTBEAT_S))

@@ -1,0 +1,147 @@
+"""The API's parts without a database: limits, tokens, pages, passwords, what it refuses to start with."""
+
+import contextlib
+import socket
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hcp_pipelines.api.instants import LONGEST, window
+from hcp_pipelines.api.limits import Buckets, Limit
+from hcp_pipelines.api.paging import cursor_of, key_of, page
+from hcp_pipelines.api.problems import ProblemError
+from hcp_pipelines.api.service import BY_DEFAULT, listening, refuse_open, where
+from hcp_pipelines.api.tokens import Claims, SigningKeys
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.operators.api_keys import digest, prefix_of
+from hcp_pipelines.operators.passwords import SHORTEST, generated, hashed, is_right
+from hcp_pipelines.settings import Settings
+
+NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+@given(st.lists(st.floats(0, 30), max_size=60))
+def test_a_bucket_gives_no_more_than_its_burst_and_what_time_has_filled(pauses):
+    buckets, limit, now_s, taken = Buckets(), Limit(60, 5), 0.0, 0
+    for pause in pauses:
+        now_s += pause
+        taken += buckets.take("a", limit, now_s).is_allowed
+        assert taken <= limit.burst + now_s * limit.per_minute / 60 + 1e-6
+
+
+def test_who_was_refused_and_waits_as_told_is_let_in():
+    buckets, limit = Buckets(), Limit(10, 2)
+    assert [buckets.take("a", limit, 0.0).is_allowed for _ in range(3)] == [True, True, False]
+    refused = buckets.take("a", limit, 0.0)
+    assert refused.headers()["Retry-After"] == "6"
+    assert buckets.take("a", limit, float(refused.retry_after_s)).is_allowed
+    assert buckets.take("b", limit, 0.0).is_allowed, "another account's bucket is another one"
+
+
+def test_the_number_of_buckets_is_bounded():
+    buckets = Buckets(most=3)
+    for n in range(10):
+        buckets.take(str(n), Limit(60, 1), 0.0)
+    assert not buckets.take("9", Limit(60, 1), 0.0).is_allowed
+    assert buckets.take("0", Limit(60, 1), 0.0).is_allowed
+
+
+def test_a_token_says_whose_it_is_until_it_ends():
+    keys = SigningKeys(["k" * 64])
+    token = keys.issue(Claims("user/1", 3), NOON, 60)
+    assert keys.read(token, NOON) == Claims("user/1", 3)
+    assert keys.read(token, NOON + timedelta(seconds=60)) is None
+    assert SigningKeys(["l" * 64]).read(token, NOON) is None
+
+
+def test_the_key_that_signs_can_be_changed_without_ending_sessions():
+    before = SigningKeys(["k" * 64])
+    token = before.issue(Claims("user/1", 1), NOON, 60)
+    after = SigningKeys(["l" * 64, "k" * 64])
+    assert after.read(token, NOON) == Claims("user/1", 1)
+    assert before.read(after.issue(Claims("user/1", 1), NOON, 60), NOON) is None
+
+
+@given(st.text(st.characters(exclude_characters="\x00"), max_size=50), st.integers(-(2**63) + 1, 2**63 - 1))
+def test_a_cursor_leads_back_to_its_key(text, number):
+    assert key_of(cursor_of([text, number]), (str, int)) == (text, number)
+
+
+@given(st.text(max_size=60))
+def test_any_other_cursor_is_refused_and_nothing_worse(text):
+    with contextlib.suppress(ProblemError):
+        assert len(key_of(text, (str, int))) == 2
+
+
+def test_a_cursor_of_another_list_is_refused():
+    with pytest.raises(ProblemError):
+        key_of(cursor_of(["a"]), (int,))
+    with pytest.raises(ProblemError):
+        key_of(cursor_of([2**80]), (int,))
+
+
+def test_the_last_page_has_no_next():
+    assert page([1, 2], 2, lambda n: [n]) == ([1, 2], None)
+    assert page([1, 2, 3], 2, lambda n: [n]) == ([1, 2], cursor_of([2]))
+
+
+def test_windows_are_half_open_bounded_and_end_now_unless_said():
+    assert window(NOON, None, None, timedelta(days=1)) == (NOON - timedelta(days=1), NOON)
+    for start, end in (
+        (NOON, NOON),
+        (NOON - LONGEST - timedelta(days=1), NOON),
+        (datetime.max.replace(tzinfo=UTC), NOON),
+    ):
+        with pytest.raises(ProblemError):
+            window(NOON, start, end, timedelta(days=1))
+
+
+def test_passwords():
+    kept = hashed("correct horse battery")
+    assert kept.startswith("$argon2id$")
+    assert is_right(kept, "correct horse battery")
+    assert not is_right(kept, "correct horse batterx")
+    assert not is_right(None, "correct horse battery")
+    assert generated() != generated()
+    with pytest.raises(ConfigError, match="12 to 200"):
+        hashed("x" * (SHORTEST - 1))
+
+
+def test_a_keys_digest_is_of_no_use_without_the_pepper():
+    key = "hcp_0123456789ab_" + "0" * 32
+    assert prefix_of(key) == "0123456789ab"
+    assert prefix_of(key + "0") is None
+    assert digest(key, b"a") != digest(key, b"b")
+
+
+def test_tokens_never_go_over_a_network_in_the_clear(tmp_path):
+    file = tmp_path / "x.pem"
+    file.touch()
+    both = {"api_certificate_file": file, "api_certificate_key_file": file}
+    refuse_open(Settings(), "127.0.0.1")
+    refuse_open(Settings(**both, api_profile="production"), "0.0.0.0")
+    for settings, host, words in (
+        (Settings(), "0.0.0.0", "beyond loopback the API needs TLS"),
+        (Settings(api_profile="production"), "127.0.0.1", "takes no plain HTTP"),
+        (Settings(api_certificate_file=file), "127.0.0.1", "go together"),
+        (Settings(**both | {"api_certificate_key_file": tmp_path / "none"}), "127.0.0.1", "no such file"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            refuse_open(settings, host)
+
+
+def test_a_taken_default_port_gives_a_free_one_and_a_taken_chosen_port_is_said():
+    assert where(Settings()) == BY_DEFAULT
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with listening("127.0.0.1", port, is_by_default=True) as own:
+            assert own.getsockname()[1] != port
+        with (
+            pytest.raises(ConfigError, match=f"HCP_API_LISTEN=127.0.0.1:{port}"),
+            listening("127.0.0.1", port, is_by_default=False),
+        ):
+            raise AssertionError("it listens")
