@@ -32,8 +32,8 @@ from hcp_pipelines.workloads.fair import (
 
 Connection = psycopg.AsyncConnection[Any]
 QUEUE_LOCK = 4_852_044
-READ_AHEAD = 8  # pieces of work of each customer and level at least, so that one that doesn't fit hides few
-FIRST_CUSTOMERS = 32
+READ_AHEAD = 4  # pieces of work of each customer and level at least, so that one that doesn't fit hides few
+FIRST_CUSTOMERS = 4  # of whom work is read at least, for each that is to be picked a quarter of one
 USAGE_ROWS = 5_000
 
 _AGE = """
@@ -49,20 +49,20 @@ _USAGE = """
     delete from queue_usage where id in (select id from queue_usage order by id limit %s) returning customer_id, level, gpu_s"""
 _CUSTOMERS = """
     select q.customer_id, coalesce(o.weight, t.weight), coalesce(o.max_gpus, t.max_gpus) - q.gpus, q.used, q.is_backlogged,
-           q.left_at
+           q.left_at, q.waiting
     from queue_customers q join customers c on c.id = q.customer_id join tier_quotas t on t.tier = c.tier
     left join customer_quotas o on o.customer_id = q.customer_id
     where q.waiting > 0 or q.is_backlogged or q.customer_id = any(%s)"""
 _FLOWS = "select customer_id, level, used, is_backlogged, left_at, waiting from queue_flows where customer_id = any(%s)"
 _CANDIDATES = """
-    select c.customer_id, j.* from unnest(%(customers)s::uuid[]) as c (customer_id)
-    cross join (select level from queue_levels) l
+    select f.customer_id, j.* from queue_flows f
     cross join lateral (
         select w.id, w.level, w.gpu_type, w.gpu_count, w.gpu_count * w.estimated_duration_s - w.used_gpu_s, w.queued_at
         from workloads w
-        where w.customer_id = c.customer_id and w.level = l.level and w.queued_at is not null and w.lease_owner is null
+        where w.customer_id = f.customer_id and w.level = f.level and w.queued_at is not null and w.lease_owner is null
             and w.lease_expires_at <= now() and w.gpu_type = any(%(types)s)
-        order by w.start_by, w.number limit %(depth)s) j"""
+        order by w.start_by, w.number limit %(depth)s) j
+    where f.customer_id = any(%(customers)s) and f.waiting > 0"""
 _LOCK = """
     select id from workloads where id = any(%s) and queued_at is not null and lease_owner is null for update skip locked"""
 _TAKE = """
@@ -109,18 +109,12 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class _Books:
-    """What a claim starts from, so that a round can be played again with more read."""
+    """What a claim starts from, so that a round can be played again with more read: rows as they were."""
 
     rules: Rules
     usage: Sequence[tuple[UUID, int, float]]
     customers: Sequence[tuple[Any, ...]]
-    flows: Sequence[tuple[Any, ...]]
-
-
-@dataclass
-class _Read:
-    """Candidates by customer and level, and how deep was read."""
-
+    flows: list[tuple[Any, ...]]  # of whom usage is settled, or work was read
     depth: int
     found: dict[UUID, dict[int, list[Candidate]]]
 
@@ -149,22 +143,22 @@ async def claim(
     """
     async with connection.transaction():
         await lock_queue(connection)
-        books = await _load(connection)
-        read = _Read(depth=max(READ_AHEAD, ceil(2 * limit / max(len(books.customers), 1))), found={})
-        most = gpus_most if gpus_most is not None else gpus_free
+        books = await _load(connection, limit)
+        types = [kind for kind, free in gpus_free.items() if free > 0]
+        room = gpus_free, gpus_most if gpus_most is not None else gpus_free
         lost: set[UUID] = set()
         while True:
-            customers, picked = _play(books, read, lost, (gpus_free, most), limit, now)
+            customers, picked = _play(books, lost, room, limit, now)
             if picked.unread:
-                await _read_more(connection, customers, read, [kind for kind, free in gpus_free.items() if free > 0])
+                await _read_more(connection, customers, books, types, max(FIRST_CUSTOMERS, limit // 4))
                 continue
             wanted = [candidate.workload_id for _, candidate in picked.chosen]
-            locked = {row[0] for row in await (await connection.execute(_LOCK, (wanted,))).fetchall()}
+            locked = {row[0] for row in await (await connection.execute(_LOCK, (wanted,), prepare=True)).fetchall()}
             if len(locked) == len(wanted):
                 break
             lost |= set(wanted) - locked  # cancelled, or being cancelled: the round is played without them
         claimed = await _take(connection, scheduler, picked, lease_s)
-        await _write(connection, customers)
+        await _write(connection, customers, books)
     return claimed
 
 
@@ -183,35 +177,29 @@ async def lock_queue(connection: Connection) -> None:
     await connection.execute("select pg_advisory_xact_lock(%s)", (QUEUE_LOCK,))
 
 
-async def _load(connection: Connection) -> _Books:
+async def _load(connection: Connection, limit: int) -> _Books:
     row = await (await connection.execute(_RULES, prepare=True)).fetchone()
     assert row is not None  # one row, by the migration
     rules = Rules({int(level): float(weight) for level, weight in row[2].items()}, row[0], row[1])
     usage = await (await connection.execute(_USAGE, (USAGE_ROWS,), prepare=True)).fetchall()
     used_by = list({row[0] for row in usage})
     customers = await (await connection.execute(_CUSTOMERS, (used_by,), prepare=True)).fetchall()
-    ids = [row[0] for row in customers]
-    flows = await (await connection.execute(_FLOWS, (ids,), prepare=True)).fetchall()
-    return _Books(rules, usage, customers, flows)
+    flows = await (await connection.execute(_FLOWS, (used_by,), prepare=True)).fetchall() if used_by else []
+    return _Books(rules, usage, customers, flows, max(READ_AHEAD, ceil(2 * limit / max(len(customers), 1))), {})
 
 
 def _play(
-    books: _Books,
-    read: _Read,
-    lost: Collection[UUID],
-    room: tuple[Mapping[str, int], Mapping[str, int]],
-    limit: int,
-    now: datetime,
+    books: _Books, lost: Collection[UUID], room: tuple[Mapping[str, int], Mapping[str, int]], limit: int, now: datetime
 ) -> tuple[list[Customer], Picked]:
     """One round from the books as they were read, and the customers as it leaves them."""
     customers = _customers(books, now)
     for customer in customers:
-        found = read.found.get(customer.customer_id)
+        found = books.found.get(customer.customer_id)
         if found is not None:
             customer.candidates = {
                 level: [c for c in kept if c.workload_id not in lost] for level, kept in found.items()
             }
-            customer.has_more = any(len(kept) >= read.depth for kept in found.values())
+            customer.has_more = any(len(kept) >= books.depth for kept in found.values())
     return customers, Round(customers, books.rules, room[0], room[1], now).pick(limit)
 
 
@@ -228,25 +216,38 @@ def _customers(books: _Books, now: datetime) -> list[Customer]:
             leave(share, now)
     for customer_id, level, gpu_s in books.usage:
         charge(by_id[customer_id], level, gpu_s, books.rules)
-    for customer in by_id.values():
-        if not waits[customer.customer_id]:
-            leave(customer.share, now)
-        join(waits[customer.customer_id], list(customer.levels.values()), now, half_life_s)
-    shares = [customer.share for customer in by_id.values()]
-    join([by_id[i].share for i, found in waits.items() if found], shares, now, half_life_s)
+    for customer_id, shares in waits.items():
+        join(shares, list(by_id[customer_id].levels.values()), now, half_life_s)
+    there = []
+    for row in books.customers:
+        share = by_id[row[0]].share
+        if row[6]:
+            there.append(share)
+        else:
+            leave(share, now)
+    join(there, [customer.share for customer in by_id.values()], now, half_life_s)
     return list(by_id.values())
 
 
-async def _read_more(connection: Connection, customers: Sequence[Customer], read: _Read, types: Sequence[str]) -> None:
-    """Twice as many customers as before, those first whose turn comes first."""
-    unread = sorted((c for c in customers if c.candidates is None), key=lambda c: (c.share.used, str(c.customer_id)))
-    ids = [c.customer_id for c in unread[: max(FIRST_CUSTOMERS, len(read.found))]]
-    read.found |= {customer_id: defaultdict(list) for customer_id in ids}
-    values = {"customers": ids, "types": list(types), "depth": read.depth}
+async def _read_more(
+    connection: Connection, customers: Sequence[Customer], books: _Books, types: Sequence[str], at_least: int
+) -> None:
+    """Work and levels of some customers, then of twice as many: those first whose turn comes first."""
+    unread = [c for c in customers if c.candidates is None and c.share.is_backlogged]
+    unread.sort(key=lambda c: (c.share.used, str(c.customer_id)))
+    ids = [c.customer_id for c in unread[: max(at_least, len(books.found))]]
+    books.found.update({customer_id: defaultdict(list) for customer_id in ids})
+    have_levels = {row[0] for row in books.flows}
+    new = [customer_id for customer_id in ids if customer_id not in have_levels]
+    books.flows.extend(await (await connection.execute(_FLOWS, (new,), prepare=True)).fetchall())
+    known = {row[:2] for row in books.flows}
+    values = {"customers": ids, "types": list(types), "depth": books.depth}
     for row in await (await connection.execute(_CANDIDATES, values, prepare=True)).fetchall():
         customer_id, workload_id, level, gpu_type, gpu_count, gpu_s, since = row
+        if (customer_id, level) not in known:
+            continue  # its first work at this level, submitted since: the next claim's
         candidate = Candidate(workload_id, level, gpu_type, gpu_count, max(gpu_s, LEAST_CHARGE_GPU_S), since)
-        read.found[customer_id][level].append(candidate)
+        books.found[customer_id][level].append(candidate)
 
 
 async def _take(connection: Connection, scheduler: str, picked: Picked, lease_s: float) -> list[Claimed]:
@@ -265,16 +266,20 @@ async def _take(connection: Connection, scheduler: str, picked: Picked, lease_s:
     ]
 
 
-async def _write(connection: Connection, customers: Sequence[Customer]) -> None:
-    """Customers before their levels, the order in which the trigger of `workloads` locks them."""
-    shares = [(c.customer_id, c.share) for c in customers]
-    columns = (
-        [i for i, _ in shares], [s.used for _, s in shares], [s.is_backlogged for _, s in shares], [s.left_at for _, s in shares],
-    )  # fmt: skip
-    await connection.execute(_WRITE_CUSTOMERS, columns, prepare=True)
+async def _write(connection: Connection, customers: Sequence[Customer], books: _Books) -> None:
+    """What has changed; customers before their levels, the order in which the trigger of `workloads` locks them."""
+    was = {row[0]: Share(*row[3:6]) for row in books.customers}
+    changed = [(c.customer_id, c.share) for c in customers if c.share != was[c.customer_id]]
+    if changed:
+        ids, shares = zip(*changed, strict=True)
+        await connection.execute(_WRITE_CUSTOMERS, (list(ids), *_columns(shares)), prepare=True)
+    were = {row[:2]: Share(*row[2:5]) for row in books.flows}
     flows = [(c.customer_id, level, share) for c in customers for level, share in c.levels.items()]
-    columns_of_flows = (
-        [i for i, _, _ in flows], [level for _, level, _ in flows], [s.used for _, _, s in flows],
-        [s.is_backlogged for _, _, s in flows], [s.left_at for _, _, s in flows],
-    )  # fmt: skip
-    await connection.execute(_WRITE_FLOWS, columns_of_flows, prepare=True)
+    moved = [flow for flow in flows if flow[2] != were[flow[:2]]]
+    if moved:
+        ids, levels, shares = zip(*moved, strict=True)
+        await connection.execute(_WRITE_FLOWS, (list(ids), list(levels), *_columns(shares)), prepare=True)
+
+
+def _columns(shares: Sequence[Share]) -> tuple[list[float], list[bool], list[datetime | None]]:
+    return [s.used for s in shares], [s.is_backlogged for s in shares], [s.left_at for s in shares]

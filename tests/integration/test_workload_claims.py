@@ -72,6 +72,38 @@ async def test_twenty_claimers_lose_nothing_and_take_nothing_twice(settings, api
     assert held == (0, 4 * (200 - len(gone)))
 
 
+async def test_claims_beside_submissions_of_new_customers_and_levels_take_each_once(settings, api, customer, fleet):
+    others = [add_customer(fleet, f"c{n}") for n in range(10)]
+
+    async def fill(connection, mine):
+        for priority in range(5, 11):
+            for owner in mine:
+                await submit(connection, owner, WorkloadSpec(is_training=True, priority=priority))
+        return []
+
+    async def drain(connection):
+        taken = []
+        while len(taken) < 30 or sum((await store.depths(connection)).values()):
+            claims = await store.claim(connection, "s", {"H100": 100_000}, 5, now=NOON)
+            bindings = [store.Binding(c.workload_id, c.epoch, "n") for c in claims]
+            taken += await store.schedule(connection, bindings, now=NOON, actor="s")
+        return taken
+
+    async with connections(settings, Role.API, 2) as filling, connections(settings, Role.SCHEDULER, 1) as (draining,):
+        fills = (fill(connection, others[n::2]) for n, connection in enumerate(filling))
+        *_, taken = await asyncio.gather(*fills, drain(draining))
+        taken += await drain_rest(draining)
+    assert len(taken) == len(set(taken)) == 60
+    assert fleet.execute("select sum(waiting) from queue_flows").fetchone() == (0,)
+
+
+async def drain_rest(scheduler):
+    claims = await store.claim(scheduler, "s", {"H100": 100_000}, 100, now=NOON)
+    return await store.schedule(
+        scheduler, [store.Binding(c.workload_id, c.epoch, "n") for c in claims], now=NOON, actor="s"
+    )
+
+
 async def test_a_claimer_that_dies_in_mid_transaction_holds_nothing(settings, api, scheduler, customer, fleet):
     await submitted(api, customer, 3)
 
