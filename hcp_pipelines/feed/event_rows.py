@@ -17,6 +17,7 @@ from hcp_pipelines.markets.openadr_events import Answer, GridEvent
 AHEAD_S = 5.0  # real: so long before it takes effect a deployment is written, for owners look as soon as it does
 POINT_EVERY_S = 300.0  # simulated: a base point is good for fifteen minutes
 PATIENCE = timedelta(days=1)  # simulated: what is older is not looked at any more
+UNUSABLE = (psycopg.DataError, psycopg.IntegrityError, ValueError, KeyError, TypeError)  # one row, not the database
 Connection = psycopg.Connection[Any]
 Point = tuple[str, str, str | None, float]  # facility, from, until, MW
 
@@ -113,17 +114,30 @@ def pass_on(
 
 
 def pass_due(connection: Connection, source: str, now: datetime, speed: float) -> None:
-    """Pass on what is due of the events that stand; what was passed on is not passed on again."""
+    """Pass on what is due of the events that stand; what was passed on is not passed on again.
+
+    Raises:
+        UNUSABLE: of the first event whose row can't be used, after all others.
+    """
     ahead = now + timedelta(seconds=AHEAD_S * speed)
+    wrong: Exception | None = None
     for row in connection.execute(_CURRENT, (source, now - PATIENCE)).fetchall():
-        kept = _kept(row)
-        if not kept.answer.is_in:
-            continue
-        if kept.deploy_at is not None and kept.obligations:
-            _pass_calls(connection, source, kept, now, ahead)
-        for facility_id, at, mw in _points_due(kept, now):
-            name = f"{kept.row_name}/point/{facility_id}/{at:%Y%m%dT%H%M%S}"
-            connection.execute(_SIGNAL, ("base_point", "", facility_id, Jsonb({"mw": mw}), source, name, at, None, now))
+        try:
+            _pass_event(connection, source, _kept(row), now, ahead)
+        except UNUSABLE as error:
+            wrong = wrong or error
+    if wrong is not None:
+        raise wrong
+
+
+def _pass_event(connection: Connection, source: str, kept: Kept, now: datetime, ahead: datetime) -> None:
+    if not kept.answer.is_in:
+        return
+    if kept.deploy_at is not None and kept.obligations:
+        _pass_calls(connection, source, kept, now, ahead)
+    for facility_id, at, mw in _points_due(kept, now):
+        name = f"{kept.row_name}/point/{facility_id}/{at:%Y%m%dT%H%M%S}"
+        connection.execute(_SIGNAL, ("base_point", "", facility_id, Jsonb({"mw": mw}), source, name, at, None, now))
 
 
 def _pass_calls(connection: Connection, source: str, kept: Kept, now: datetime, ahead: datetime) -> None:

@@ -16,7 +16,7 @@ import psycopg
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError, HcpError
 from hcp_pipelines.feed.enrolment import Enrolment, Programme
-from hcp_pipelines.feed.event_rows import Judged, Kept, keep, kept_event, pass_due, pass_on, standing_events
+from hcp_pipelines.feed.event_rows import UNUSABLE, Judged, Kept, keep, kept_event, pass_due, pass_on, standing_events
 from hcp_pipelines.feed.event_taking import TAKERS, CannotBeMetError, Case, ThereIs, keep_response
 from hcp_pipelines.fleet.inventory import load_inventories
 from hcp_pipelines.markets.openadr_events import Answer, GridEvent, Interval
@@ -80,7 +80,8 @@ class EventDesk:
                 about = {"programme": event.programme, "modification": event.modification}
                 action = "event.opted_in" if judged.answer.is_in else "event.opted_out"
                 note(connection, SOURCE, action, f"event/{event.event_id}", reason=judged.answer.reason, **about)
-            pass_due(connection, SOURCE, self.clock.now(), self.clock.speed)
+            with contextlib.suppress(*UNUSABLE):  # another event's row, which `pass_due` tells of in a moment
+                pass_due(connection, SOURCE, self.clock.now(), self.clock.speed)
         return judged.answer
 
     def pass_due(self) -> None:

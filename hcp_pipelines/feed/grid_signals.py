@@ -187,9 +187,9 @@ class GridSignals:
                 async with self._one_at_a_time:
                     await asyncio.to_thread(self.desk.pass_due)
                 is_told = False
-            except (HcpError, psycopg.Error) as error:
+            except Exception as error:  # noqa: BLE001 - nor must one in here
                 if not is_told:
-                    self._log.error("due_not_passed_on", error=str(error))
+                    self._log.error("due_not_passed_on", error=repr(error))
                 is_told = True
             await asyncio.sleep(DUE_EVERY_S)
 

@@ -188,6 +188,19 @@ def test_without_targets_it_is_shared_by_capacity_and_taken_on_by_all_or_none(de
     assert [programme for _, programme, *_ in desk.obligations()] == ["DR", "DR", "ECRS"]
 
 
+def test_a_row_that_is_none_is_told_and_costs_the_others_nothing(desk, fleet):
+    sell(fleet)
+    fleet.execute(
+        """insert into grid_signals (kind, payload, source, source_event_id, effective_at, ends_at, received_at)
+           values ('event', '{"event_id": "x"}', 'openadr', 'x', %s, %s, %s)""",
+        (NOON, NOON + HOUR, NOON),
+    )
+    assert desk.answer(programme=ECRS, signal="level", value=1.0, start=NOON).is_in
+    with pytest.raises(KeyError):
+        desk.at().pass_due()
+    assert [kind for kind, *_ in desk.signals("deploy")] == ["deploy"]
+
+
 def test_the_command_shows_the_newest_word_of_each_event(desk, hcp, settings):
     def shown(*options):
         done = hcp("grid", "events", *options, "--state-dir", settings.state_dir)
