@@ -9,12 +9,11 @@ import httpx
 import structlog
 
 from hcp_pipelines.api import service
-from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.operators import api_keys, users
 from hcp_pipelines.operators.users import UserRole
-from hcp_pipelines.runtime.process import ProcessContext
+from hcp_pipelines.runtime.process import ProcessContext, read_clock
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 
@@ -72,7 +71,7 @@ def running_api(settings, before="", **changes):
     started, told, context = threading.Event(), {}, {}
 
     async def serve():
-        one = Ready("api", own, SystemClock(), structlog.get_logger())
+        one = Ready("api", own, read_clock(own), structlog.get_logger())
         one.told, one.started = told, started
         context["one"], context["loop"] = one, asyncio.get_running_loop()
         await service.run_api(one)
