@@ -38,6 +38,7 @@ COMMANDS = {
     "bench": ("bench",),
     "backtest": ("backtest",),
     "backfill": ("backfill",),
+    "capacity": ("capacity",),
     "forecast": ("forecast",),
     "model": ("model",),
 }
