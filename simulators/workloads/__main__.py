@@ -66,7 +66,7 @@ def _submit(stream: Iterator[Submission], arguments: argparse.Namespace) -> int:
         raise SubmitError("--submit needs --key-file")
     target = Target(
         arguments.submit, Keys.read(arguments.key_file), arguments.speed, arguments.concurrency,
-        arguments.timeout_s, arguments.attempts,
+        arguments.timeout_s, arguments.attempts, arguments.patience_s,
     )  # fmt: skip
     tally = Tally()
     try:
@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--concurrency", type=_whole(1), default=64)
     add("--timeout-s", type=_number(0.01, 600), default=10.0)
     add("--attempts", type=_whole(1), default=8)
+    add("--patience-s", type=_number(0, 86_400), default=120.0, help="of one submission, waits included")
     return parser
 
 

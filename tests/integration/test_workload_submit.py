@@ -107,6 +107,11 @@ async def test_what_is_never_taken_is_given_up_and_said():
     assert (tally.counts["given_up"], tally.by_status["503"]) == (3, 6)
 
 
+async def test_a_wait_beyond_all_patience_is_not_begun():
+    tally = await sent(Api(failures=9, headers={"Retry-After": "3600"}), stream(1, malformed=0.0))
+    assert (tally.counts["given_up"], tally.counts["retried"]) == (1, 0)
+
+
 async def test_refusals_are_not_repeated_and_told_apart_by_labels():
     api, work = Api(), stream(80, malformed=0.3, impossible=0.0)
     tally = await sent(api, work)
