@@ -42,13 +42,13 @@ _GROUPS = """
       and (%(of_facility)s::text is null or d.facility_id = %(of_facility)s)
       and (%(of_group)s::text is null or d.group_id = %(of_group)s) and (%(kind)s::text is null or d.type = %(kind)s)
     order by d.facility_id, d.group_id limit %(limit)s"""
-_COUNTS = """
-    select r.facility_id, r.group_id, count(*) filter (where status = 'available' and not vanished),
-           count(*) filter (where status = 'allocated'), count(*) filter (where status = 'maintenance'),
-           count(*) filter (where status = 'failed'), count(*) filter (where vanished)
-    from (select facility_id, group_id, status, coalesce(metadata ->> 'presence' = 'vanished', false) as vanished
-          from resources where facility_id = any(%s)) r
-    group by r.facility_id, r.group_id"""
+_NOT_FREE = """
+    select facility_id, group_id, count(*) filter (where status = 'allocated'),
+           count(*) filter (where status = 'maintenance'), count(*) filter (where status = 'failed'),
+           count(*) filter (where metadata ->> 'presence' = 'vanished'), count(*)
+    from resources
+    where facility_id = any(%s) and (status <> 'available' or metadata ->> 'presence' = 'vanished')
+    group by facility_id, group_id"""
 _DEVICES = """
     select r.id, r.type, r.subtype, r.status, r.slot, a.workload_id, r.specifications, r.metadata
     from resources r left join allocations a on a.resource_id = r.id and a.released_at is null
@@ -140,12 +140,13 @@ async def _groups(
 ) -> list[Resource]:
     names = {"facility": after[0], "group": after[1], "of_facility": facility, "of_group": group, "kind": kind}
     rows = await api.fetch(_GROUPS, names | {"limit": limit})
-    counted = await api.fetch(_COUNTS, (sorted({row[0] for row in rows}),)) if rows else []
-    counts = {(row[0], row[1]): row[2:] for row in counted}
-    return [_group(row, counts.get((row[0], row[1]), (0, 0, 0, 0, 0))) for row in rows]
+    counted = await api.fetch(_NOT_FREE, (sorted({row[0] for row in rows}),)) if rows else []
+    not_free = {(row[0], row[1]): row[2:] for row in counted}
+    return [_group(row, not_free.get((row[0], row[1]), (0, 0, 0, 0, 0))) for row in rows]
 
 
-def _group(row: tuple[Any, ...], counts: tuple[int, ...]) -> Resource:
+def _group(row: tuple[Any, ...], not_free: tuple[int, ...]) -> Resource:
+    allocated, maintenance, failed, vanished, all_of_them = not_free
     return Resource(
         id=f"{row[0]}/{row[1]}",
         kind="group",
@@ -155,7 +156,13 @@ def _group(row: tuple[Any, ...], counts: tuple[int, ...]) -> Resource:
         firmware=row[4],
         feeder_id=row[6],
         devices=row[7],
-        status=Counts(**dict(zip(Counts.model_fields, counts, strict=True))),
+        status=Counts(
+            available=row[7] - all_of_them,
+            allocated=allocated,
+            maintenance=maintenance,
+            failed=failed,
+            vanished=vanished,
+        ),
         specifications=row[9],
         max_power_kw=max((step["power_kw"] for step in row[10]), default=0.0),
     )
