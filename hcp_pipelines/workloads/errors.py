@@ -7,6 +7,7 @@ QueueError
 ├── KeyReusedError        the idempotency key was another request's (422)
 ├── UnknownWorkloadError  no such workload, or another customer's (404)
 ├── TransitionError       it is in another state (409)
+├── AllocationError       devices are not to be had, or were let go already: route anew
 └── LeaseLostError        somebody else has it by now: stop working on it (409)
 """
 
@@ -47,6 +48,10 @@ class UnknownWorkloadError(QueueError):
 
 class TransitionError(QueueError):
     """The state that it is in does not lead there."""
+
+
+class AllocationError(QueueError):
+    """These devices can't be allocated, or released."""
 
 
 class LeaseLostError(QueueError):

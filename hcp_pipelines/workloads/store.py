@@ -4,8 +4,18 @@ Every function is a transaction of its own. `now` is world time, always given; l
 """
 
 from hcp_pipelines.workloads.admission import Submitted, submit
+from hcp_pipelines.workloads.allocations import (
+    Allocation,
+    Checkpoint,
+    allocate,
+    allocations_of,
+    checkpoint,
+    last_checkpoint,
+    release,
+)
 from hcp_pipelines.workloads.claiming import Claimed, age, claim, unclaim
 from hcp_pipelines.workloads.errors import (
+    AllocationError,
     KeyReusedError,
     LeaseLostError,
     NotAdmittedError,
@@ -32,8 +42,9 @@ from hcp_pipelines.workloads.lifecycle import (
 from hcp_pipelines.workloads.reading import Event, Filters, Workload, depths, events_after, last_event, listed, read
 
 __all__ = [
-    "Binding", "Claimed", "Event", "Filters", "KeyReusedError", "LeaseLostError", "NotAdmittedError", "QueueError",
-    "QueueFullError", "QuotaError", "Reaped", "Submitted", "TransitionError", "UnknownWorkloadError", "Workload", "age", "cancel",
-    "claim", "complete", "depths", "events_after", "fail", "last_event", "listed", "pause", "read", "reap", "renew", "requeue",
-    "resume", "schedule", "start", "submit", "unclaim",
+    "Allocation", "AllocationError", "Binding", "Checkpoint", "Claimed", "Event", "Filters", "KeyReusedError", "LeaseLostError",
+    "NotAdmittedError", "QueueError", "QueueFullError", "QuotaError", "Reaped", "Submitted", "TransitionError",
+    "UnknownWorkloadError", "Workload", "age", "allocate", "allocations_of", "cancel", "checkpoint", "claim", "complete",
+    "depths", "events_after", "fail", "last_checkpoint", "last_event", "listed", "pause", "read", "reap", "release", "renew",
+    "requeue", "resume", "schedule", "start", "submit", "unclaim",
 ]  # fmt: skip

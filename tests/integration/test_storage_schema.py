@@ -158,6 +158,12 @@ def test_an_email_belongs_to_one_customer(database, workload):
 
 
 def allocate(database, workload):
+    """The first device, to another workload of the same customer each time."""
+    workload = database.execute(
+        """insert into workloads (customer_id, type, priority, requirements)
+           select customer_id, type, priority, requirements from workloads where id = %s returning id""",
+        (workload,),
+    ).fetchone()[0]
     header = database.execute("insert into allocation_headers (workload_id) values (%s) returning id", (workload,))
     database.execute(
         """insert into allocations (header_id, workload_id, resource_id)
