@@ -42,8 +42,8 @@ from tests.support.world import (
 )  # fmt: skip
 
 NAMES = (
-    "bad-data", "btc-crash", "calm", "exchange-disagreement", "gpu-shortage", "heat-wave", "lying-miners", "negative-night", "network-partition",
-    "price-revision", "winter-storm",
+    "bad-data", "btc-crash", "calm", "exchange-disagreement", "gpu-shortage", "heat-wave", "lying-miners",
+    "negative-night", "network-partition", "price-revision", "winter-storm",
 )  # fmt: skip
 DAY_S = 86_400
 
