@@ -19,6 +19,7 @@ from hcp_pipelines.api.problems import MEDIA_TYPE, problem_body
 from hcp_pipelines.domain.clock import SystemClock
 
 BODY_MAX_BYTES = 64 * 1024
+MOST_UNDER_WAY = 2000  # requests; more would only wait for the same few connections to Postgres, and fill the memory
 ANSWER_WITHIN_S = 15.0
 ARRIVE_WITHIN_S = 10.0
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -68,6 +69,7 @@ class Frame:
 
     def __init__(self, app: ASGIApp, clock: SystemClock, log: Any, is_tls: bool) -> None:
         self._app, self._clock, self._log = app, clock, log
+        self._under_way = 0
         self._always = SAFE | (HSTS if is_tls else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,17 +81,22 @@ class Frame:
         scope["state"] = state
         course = _Course(scope, send, self._always, state=state)
         began_s = self._clock.monotonic_s()
-        metrics.UNDER_WAY.inc()
+        self._under_way += 1
+        metrics.UNDER_WAY.set(self._under_way)
         try:
             await self._serve(course, receive)
         finally:
-            metrics.UNDER_WAY.dec()
+            self._under_way -= 1
+            metrics.UNDER_WAY.set(self._under_way)
             self._note(course, self._clock.monotonic_s() - began_s)
 
     async def _serve(self, course: _Course, receive: Receive) -> None:
         scope = course.scope
         if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
             await _answer(course, 400, "NUL in the address")
+            return
+        if self._under_way > MOST_UNDER_WAY:
+            await _answer(course, 503, f"{MOST_UNDER_WAY} requests are under way", {"Retry-After": "1"})
             return
         within_s = None if STREAMED.search(scope["path"]) else ANSWER_WITHIN_S
         try:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hcp_pipelines.api.known import KnownAccounts
 
 _LIMITS = "select tier, per_minute, burst from request_limits"
+CONNECTION_WITHIN_S = 10.0
 Answer = TypeVar("Answer")
 
 
@@ -54,9 +55,9 @@ class Api:
         return self.buckets.take(name, self.limits[tier], self.clock.monotonic_s(), tokens)
 
     @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """A connection of the pool."""
-        async with self.pool.connection() as connection:
+    async def connection(self, within_s: float = CONNECTION_WITHIN_S) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """A connection of the pool; PoolTimeout where none is free, or to be had, within so long."""
+        async with self.pool.connection(within_s) as connection:
             yield connection
 
     async def blocking(self, work: Callable[[psycopg.Connection[Any]], Answer]) -> Answer:

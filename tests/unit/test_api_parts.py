@@ -1,19 +1,26 @@
 """The API's parts without a database: limits, tokens, pages, passwords, what it refuses to start with."""
 
+import asyncio
 import contextlib
+import json
 import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from hcp_pipelines.api import frame
+from hcp_pipelines.api.frame import Frame
 from hcp_pipelines.api.instants import LONGEST, window
 from hcp_pipelines.api.limits import Buckets, Limit
 from hcp_pipelines.api.paging import cursor_of, key_of, page
 from hcp_pipelines.api.problems import ProblemError
 from hcp_pipelines.api.service import BY_DEFAULT, listening, refuse_open, where
 from hcp_pipelines.api.tokens import Claims, SigningKeys
+from hcp_pipelines.domain.clock import ManualClock
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.operators.api_keys import digest, prefix_of
 from hcp_pipelines.operators.passwords import SHORTEST, generated, hashed, is_right
@@ -130,6 +137,87 @@ def test_tokens_never_go_over_a_network_in_the_clear(tmp_path):
     ):
         with pytest.raises(ConfigError, match=words):
             refuse_open(settings, host)
+
+
+async def told_by(one, path="/x", headers=(), body=b""):
+    """Status, headers and body that a frame answers a request with."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "GET", "path": path, "query_string": b"", "headers": list(headers), "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    await one(scope, receive, send)
+    head = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
+    return sent[0]["status"], head, json.loads(sent[1]["body"])
+
+
+def framed(app):
+    return Frame(app, ManualClock(NOON), structlog.get_logger(), is_tls=True)
+
+
+async def test_a_defect_is_answered_and_tells_nothing_of_itself():
+    async def app(*_):
+        raise RuntimeError("secret")
+
+    with capture_logs() as logs:
+        status, head, body = await told_by(framed(app))
+    assert (status, body["status"], body["request_id"]) == (500, 500, head["x-request-id"])
+    assert "secret" not in json.dumps(body)
+    assert "secret" in repr(logs[0]["exc_info"])
+    assert head["strict-transport-security"]
+
+
+async def test_an_answer_that_takes_too_long_is_cut_off_with_when_to_come_back(monkeypatch):
+    async def app(*_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(frame, "ANSWER_WITHIN_S", 0.01)
+    status, head, _ = await told_by(framed(app))
+    assert (status, head["retry-after"]) == (503, "5")
+
+
+async def test_no_more_requests_are_under_way_than_there_may_be(monkeypatch):
+    is_in, go_on = asyncio.Event(), asyncio.Event()
+
+    async def app(_, __, send):
+        is_in.set()
+        await go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    monkeypatch.setattr(frame, "MOST_UNDER_WAY", 1)
+    one = framed(app)
+    first = asyncio.create_task(told_by(one))
+    await is_in.wait()
+    status, head, _ = await told_by(one)
+    assert (status, head["retry-after"]) == (503, "1")
+    go_on.set()
+    assert (await first)[0] == 200
+    assert (await told_by(one))[0] == 200, "the place is free again"
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(monkeypatch):
+    async def app(_, receive, __):
+        await receive()
+
+    async def never():
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(frame, "ARRIVE_WITHIN_S", 0.01)
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "headers": []}
+    await framed(app)(scope, never, send)
+    assert sent[0]["status"] == 408
 
 
 def test_a_taken_default_port_gives_a_free_one_and_a_taken_chosen_port_is_said():

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from hcp_pipelines.api.principals import ANYBODY
 from hcp_pipelines.api.state import api_of
 
+READY_WITHIN_S = 2.0
 router = APIRouter(tags=["health"], dependencies=[ANYBODY])
 
 
@@ -26,5 +27,6 @@ async def health() -> Health:
 @router.get("/ready")
 async def ready(request: Request) -> Health:
     """The process answers and reaches Postgres; else 503."""
-    await api_of(request).fetch("select 1")
+    async with api_of(request).connection(READY_WITHIN_S) as connection:
+        await connection.execute("select 1")
     return Health(status="ok")
