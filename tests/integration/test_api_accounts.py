@@ -173,3 +173,14 @@ def test_signing_keys_that_others_may_read_are_refused(settings):
             service.SigningKeys.load(settings)
     finally:
         path.chmod(0o600)
+
+
+def test_pages_of_a_named_origin_may_call_and_others_may_not(settings):
+    with running_api(settings, api_cors_origins="https://portal.example") as api, api.client("viewer") as client:
+        asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
+        allowed = client.options("/api/v1/facilities", headers=asked | {"Origin": "https://portal.example"})
+        assert allowed.headers["access-control-allow-origin"] == "https://portal.example"
+        other = client.options("/api/v1/facilities", headers=asked | {"Origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
+        reply = client.get("/api/v1/facilities", headers={"Origin": "https://portal.example"})
+        assert "RateLimit-Remaining" in reply.headers["access-control-expose-headers"]

@@ -1,0 +1,86 @@
+"""`hcp user`, and the account that `hcp up` makes: the API's people, made where the state directory is."""
+
+import re
+import sys
+
+import pytest
+
+from hcp_pipelines.operators import users
+from hcp_pipelines.operators.passwords import is_right
+from hcp_pipelines.storage.secrets import secrets_dir
+from hcp_pipelines.supervisor.platform import Platform
+from tests.support.cli import hcp
+
+__all__ = ["hcp"]
+
+
+@pytest.fixture
+def run(hcp, settings):
+    return lambda *arguments, **environment: hcp(*arguments, "--state-dir", settings.state_dir, **environment)
+
+
+def kept(database, name):
+    return database.execute(
+        "select password_hash, is_password_generated, session_version, disabled_at from users where name = %s", (name,)
+    ).fetchone()
+
+
+def test_an_account_is_made_with_a_password_that_is_shown_once(run, database):
+    done = run("user", "add", "ann", "--role", "operator")
+    shown = re.search(r"shown this once: (\S+)", done.out)[1]
+    assert is_right(kept(database, "ann")[0], shown)
+    assert kept(database, "ann")[1] is True
+    assert shown not in run("user", "list").out
+    assert "password generated" in run("user", "list").out
+    again = run("user", "add", "ann", "--role", "viewer")
+    assert (again.code, "exists already" in again.err) == (2, True)
+
+
+def test_a_password_from_a_file_ends_sessions_and_counts_as_ones_own(run, database, tmp_path):
+    run("user", "add", "ann", "--role", "operator")
+    file = tmp_path / "password"
+    file.write_text("a password of one's own\n")
+    assert run("user", "password", "ann", "--password-file", file).out == "ann: changed\n"
+    password_hash, is_generated, version, _ = kept(database, "ann")
+    assert is_right(password_hash, "a password of one's own")
+    assert (is_generated, version) == (False, 2)
+    file.write_text("short")
+    assert run("user", "password", "ann", "--password-file", file).code == 2
+    assert run("user", "disable", "ann").code == 0
+    assert kept(database, "ann")[3] is not None
+    assert run("user", "disable", "nobody").code == 2
+
+
+def test_a_customers_account_needs_its_customer(run, database):
+    assert run("user", "add", "c", "--role", "customer").code == 2
+    assert run("user", "add", "c", "--role", "customer", "--customer", "ops@acme.example").code == 2
+    assert run("user", "add", "c", "--role", "customer", "--customer", "ops@acme.example", "--tier", "pro").code == 0
+    assert run("user", "add", "d", "--role", "customer", "--customer", "ops@acme.example").code == 0
+    tiers = database.execute("select c.tier from users u join customers c on c.id = u.customer_id order by u.name")
+    assert tiers.fetchall() == [("pro",), ("pro",)]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_the_first_admins_password_is_told_to_a_terminal_or_kept_in_a_file_never_in_a_log(
+    settings, database, monkeypatch, is_terminal
+):
+    told = []
+    file = secrets_dir(settings) / "api_admin_password"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    platform = Platform(settings.model_copy(update={"api": "on"}), report=told.append)
+    platform._open_api()
+    platform._open_api()  # at the next start
+    ((words),) = told
+    try:
+        password = re.search(r"password (\S+) \(", words)[1] if is_terminal else file.read_text()
+        assert is_right(kept(database, users.FIRST_ADMIN)[0], password)
+        assert file.exists() != is_terminal
+        assert is_terminal or password not in words
+        assert is_terminal or file.stat().st_mode & 0o077 == 0
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def test_without_the_api_there_is_no_account(settings, database):
+    Platform(settings)._open_api()
+    assert database.execute("select count(*) from users").fetchone() == (0,)
