@@ -31,6 +31,7 @@ _BOOKS = """
            coalesce(c.max_retries, t.max_retries) as retries, coalesce(c.refused_because, '') as refused_because,
            coalesce(q.waiting, 0) as own_waiting, r.max_waiting, l.max_waiting as level_max_waiting,
            r.level_after_s, r.highest_level, r.hold_after_s,
+           exists (select from customers where id = %(customer)s) as is_known,
            (select coalesce(sum(waiting), 0)::bigint from queue_flows where waiting > 0) as waiting,
            (select coalesce(sum(waiting), 0)::bigint from queue_flows where waiting > 0 and level = l.level) as level_waiting,
            (select coalesce(sum(waiting), 0)::bigint from queue_flows where waiting > 0 and level <= l.level) as ahead
@@ -86,6 +87,7 @@ class _Books:
     level_after_s: float
     highest_level: int
     hold_after_s: float
+    is_known: bool
     waiting: int
     level_waiting: int
     ahead: int
@@ -119,6 +121,8 @@ async def submit(
                 return repeat
         needs = requirements_of(spec, classified.type)
         books = await _books(connection, customer_id, tier, priority)
+        if not books.is_known:
+            raise NotAdmittedError(f"there is no customer {customer_id}")
         _check_quota(books, needs)
         _check_deadline(spec, needs, now)
         await _check_fleet(connection, classified.type, needs)

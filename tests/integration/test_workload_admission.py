@@ -4,12 +4,14 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from uuid import UUID
 
 import psycopg
 import pytest
 
 from hcp_pipelines.domain.workloads import Tier, WorkloadState, WorkloadType
-from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.storage.postgres import dsn
+from hcp_pipelines.storage.roles import Database, Role
 from hcp_pipelines.workloads import store
 from hcp_pipelines.workloads.spec import WorkloadSpec
 from tests.support.queued import (
@@ -125,6 +127,11 @@ async def test_what_can_never_run_here_is_refused_at_once(api, customer, spec, w
     assert refused.value.reason
 
 
+async def test_a_customer_that_is_not_there_is_told_so(api, fleet):
+    with pytest.raises(store.NotAdmittedError, match="there is no customer"):
+        await submit(api, UUID(int=1))
+
+
 async def test_memory_and_deadline_that_can_be_had_are_taken(api, customer):
     await submit(api, customer, WorkloadSpec(memory_gb=80, deadline_at=after(3600), estimated_duration_s=3600))
     await submit(api, customer, WorkloadSpec(gpu_type="H100 SXM5"))
@@ -160,6 +167,14 @@ async def test_no_event_is_lost_whichever_transaction_ends_first(settings, api, 
         rest = await submit(late, customer)
         assert [e.workload_id for e in await store.events_after(api, told[-1].id, None, 10)] == [rest.workload_id]
         assert await store.events_after(api, await store.last_event(api), None, 10) == []
+
+
+async def test_writers_of_other_databases_hold_no_event_back(settings, api, customer):
+    with psycopg.connect(dsn(settings, Role.LAKE_WRITER, Database.LAKE)) as elsewhere:
+        elsewhere.execute("create table under_way ()")  # and no commit
+        one = await submit(api, customer)
+        assert [e.workload_id for e in await store.events_after(api, 0, None, 10)] == [one.workload_id]
+        elsewhere.rollback()
 
 
 async def test_transitions_wake_who_listens(api, scheduler, customer):

@@ -1,0 +1,195 @@
+"""`hcp bench queue`: submissions, claims, steps and reads of the queue of work, in Postgres alone; no API, nothing that runs.
+
+A server of its own, 100 customers of all tiers, work of three classes and ten levels that waits. Submissions come one after the
+other, then from eight connections; decisions are claims of 500 with a place for each, as a scheduler makes them.
+"""
+
+import argparse
+import asyncio
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from benchmarks.common import about, load_average, percentile, print_figures, rounded, say
+from hcp_pipelines.domain.workloads import Tier, WorkloadType
+from hcp_pipelines.fleet.apply import apply
+from hcp_pipelines.fleet.demo import demo_facilities
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.bootstrap import bootstrap
+from hcp_pipelines.storage.embedded import EmbeddedPostgres
+from hcp_pipelines.storage.postgres import connect, connect_async
+from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.workloads import store
+from hcp_pipelines.workloads.claiming import Connection
+from hcp_pipelines.workloads.spec import WorkloadSpec, classify_by_rules
+
+TARGET = "operations < 10 ms, >= 1,000 scheduling decisions a second with 50,000 GPUs and 20,000 that wait (WL-41)"
+NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
+CUSTOMERS, WAITING, QUICK_WAITING, GPUS, BATCH, SEED = 100, 20_000, 4_000, 50_000, 500, 7
+CLASSES = (WorkloadType.AI_INFERENCE_REALTIME, WorkloadType.AI_INFERENCE_BATCH, WorkloadType.MODEL_TRAINING)
+
+Customers = Sequence[tuple[UUID, Tier]]
+_ADD_CUSTOMERS = """
+    insert into customers (name, email, tier)
+    select 'c' || n, 'c' || n || '@example.com', (array['free', 'pro', 'enterprise'])[1 + mod(n, 3)] from generate_series(1, %s) n
+    returning id, tier"""
+_FILL = """
+    insert into workloads (
+        customer_id, type, priority, requirements, tier, gpu_type, gpu_count, estimated_duration_s, submitted_at, start_by)
+    select c.id, 'model_training', 1 + mod(n * 7 + c.place::integer, 10), '{}', c.tier, 'H100',
+           (array[1, 1, 2, 4, 8])[1 + mod(n, 5)], 600, %(now)s, %(until)s
+    from generate_series(1, %(each)s) n, (select id, tier, row_number() over () as place from customers) c"""
+
+
+def prepare(settings: Settings, waiting: int) -> Customers:
+    """A fleet, customers without quotas that would end the measurement, and work that waits."""
+    with connect(settings, Role.ADMIN) as database:
+        apply(database, demo_facilities(1, 600)[0], "bench")
+        customers = [(row[0], Tier(row[1])) for row in database.execute(_ADD_CUSTOMERS, (CUSTOMERS,)).fetchall()]
+        database.execute("update tier_quotas set max_waiting = 1000000, max_gpus = 1000000")
+        values = {"now": NOON, "until": NOON + timedelta(hours=1), "each": waiting // CUSTOMERS}
+        database.execute(_FILL, values)
+        database.execute("analyze")
+    return customers
+
+
+async def submit_some(
+    connection: Connection, customers: Customers, count: int, random_source: random.Random
+) -> list[float]:
+    """Milliseconds of each submission."""
+    took_ms = []
+    for _ in range(count):
+        customer_id, tier = random_source.choice(customers)
+        spec = WorkloadSpec(
+            workload_type=random_source.choice(CLASSES),
+            gpu_count=random_source.choice((1, 2, 4, 8)),
+            estimated_duration_s=600,
+        )
+        began_s = time.perf_counter()
+        await store.submit(connection, customer_id, tier, spec, classify_by_rules(spec), str(uuid4()), now=NOON)
+        took_ms.append((time.perf_counter() - began_s) * 1e3)
+    return took_ms
+
+
+async def decide(connection: Connection, limit: int) -> list[store.Claimed]:
+    """Work claimed and given a place."""
+    claims = await store.claim(connection, "bench", {"H100": GPUS}, limit, now=NOON, lease_s=3600)
+    bindings = [store.Binding(c.workload_id, c.epoch, "node", usd_per_gpu_hour=2.0) for c in claims]
+    await store.schedule(connection, bindings, now=NOON, actor="bench", lease_s=3600)
+    return claims
+
+
+async def timed_ms(count: int, call: Callable[[int], Awaitable[object]]) -> list[float]:
+    """Milliseconds of each of so many calls."""
+    took_ms = []
+    for n in range(count):
+        began_s = time.perf_counter()
+        await call(n)
+        took_ms.append((time.perf_counter() - began_s) * 1e3)
+    return took_ms
+
+
+@asynccontextmanager
+async def connections(settings: Settings, role: Role, count: int) -> AsyncIterator[list[Connection]]:
+    """So many at a time."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(await connect_async(settings, role)) for _ in range(count)]
+
+
+async def measure_submissions(settings: Settings, customers: Customers, count: int) -> dict[str, Any]:
+    """One after the other, then eight at a time."""
+    source = random.Random(SEED)  # noqa: S311 - a choice of customers
+    async with connections(settings, Role.API, 8) as many:
+        alone_ms = await submit_some(many[0], customers, count, source)
+        began_s = time.perf_counter()
+        parts = await asyncio.gather(*(submit_some(c, customers, count // 4, source) for c in many))
+        seconds = time.perf_counter() - began_s
+    together_ms = [each for part in parts for each in part]
+    return {
+        "submit_p50_ms": rounded(percentile(alone_ms, 0.5)), "submit_p95_ms": rounded(percentile(alone_ms, 0.95)),
+        "submit_8_p95_ms": rounded(percentile(together_ms, 0.95)), "submit_8_per_s": rounded(len(together_ms) / seconds, 0),
+    }  # fmt: skip
+
+
+async def measure_decisions(settings: Settings, batches: int) -> dict[str, Any]:
+    """Batches as a busy scheduler makes them, single claims as an idle one does, and the steps of what was claimed."""
+    async with connections(settings, Role.SCHEDULER, 1) as (scheduler,):
+        claimed: list[store.Claimed] = []
+        began_s = time.perf_counter()
+        for _ in range(batches):
+            claimed += await decide(scheduler, BATCH)
+        seconds = time.perf_counter() - began_s
+        single_ms = await timed_ms(20, lambda _: store.claim(scheduler, "one", {"H100": GPUS}, 1, now=NOON))
+        some = claimed[: min(100, len(claimed))]
+        start_ms = await timed_ms(
+            len(some), lambda n: store.start(scheduler, some[n].workload_id, some[n].epoch, now=NOON)
+        )
+        complete_ms = await timed_ms(
+            len(some), lambda n: store.complete(scheduler, some[n].workload_id, some[n].epoch, now=NOON)
+        )
+    return {
+        "decisions_per_s": rounded(len(claimed) / seconds, 0), "decided": len(claimed), "batch": BATCH,
+        "claim_one_p50_ms": rounded(percentile(single_ms, 0.5)), "start_p50_ms": rounded(percentile(start_ms, 0.5)),
+        "complete_p50_ms": rounded(percentile(complete_ms, 0.5)), "complete_p95_ms": rounded(percentile(complete_ms, 0.95)),
+    }  # fmt: skip
+
+
+async def measure_reads(settings: Settings, customers: Customers) -> dict[str, Any]:
+    """What the API asks for."""
+    async with connections(settings, Role.API, 1) as (api,):
+        page = await store.listed(api, store.Filters(), None, 100)
+        last = await store.last_event(api)
+        figures = {
+            "read": await timed_ms(100, lambda n: store.read(api, page[n % len(page)].workload_id, None)),
+            "list_20": await timed_ms(20, lambda n: store.listed(api, store.Filters(customers[n][0]), None, 20)),
+            "depths": await timed_ms(20, lambda _: store.depths(api)),
+            "events": await timed_ms(20, lambda n: store.events_after(api, last, customers[n][0], 100)),
+        }
+    return {f"{name}_p50_ms": rounded(percentile(took_ms, 0.5)) for name, took_ms in figures.items()}
+
+
+async def measure(settings: Settings, waiting: int) -> dict[str, Any]:
+    """All figures, on a database that is empty before."""
+    say(f"{waiting} that wait")
+    customers = prepare(settings, waiting)
+    figures = await measure_submissions(settings, customers, 200)
+    figures |= await measure_decisions(settings, max(waiting // 4 // BATCH, 1))
+    return (
+        figures | await measure_reads(settings, customers) | {"waiting": waiting, "customers": CUSTOMERS, "gpus": GPUS}
+    )
+
+
+def main() -> int:
+    """Run it; the exit code is 0 whatever the figures are."""
+    parser = argparse.ArgumentParser(prog="hcp bench queue", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_WAITING} that wait in place of {WAITING}")
+    parser.add_argument("--json", action="store_true", help="one object on the last line")
+    options = parser.parse_args()
+    began_s, folder = time.monotonic(), Path(tempfile.mkdtemp(prefix="hcp-queue-"))
+    settings = Settings(state_dir=folder / "state")
+    server = EmbeddedPostgres(settings)
+    server.prepare()
+    server.spawn()
+    try:
+        server.wait_ready()
+        bootstrap(settings)
+        figures = asyncio.run(measure(settings, QUICK_WAITING if options.quick else WAITING))
+    finally:
+        server.stop()
+        shutil.rmtree(server.data_dir.parent, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    figures |= {"load_average": load_average()} | about(quick=options.quick, target=TARGET, began_s=began_s)
+    print_figures(figures, as_json=options.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
