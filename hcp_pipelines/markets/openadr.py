@@ -70,6 +70,7 @@ class Ven:
         self._credentials = credentials or Credentials()
         self._code = 0
         self._is_answered = False
+        self._moved = ""
         self._failures = 0
         self._defect: Exception | None = None
         self._client = self._made(name)
@@ -165,8 +166,19 @@ class Ven:
             headers={"content-type": "application/xml"},
             timeout=aiohttp.ClientTimeout(total=REPLY_WITHIN_S, sock_connect=CONNECT_WITHIN_S),
             response_class=_BoundedResponse,
+            middlewares=(self._stay,),
             trust_env=False,
         )
+
+    async def _stay(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        """Go nowhere else: what we say, and our certificate, are for this server alone."""
+        response = await handler(request)
+        if 300 <= response.status < 400:
+            response.close()
+            where = response.headers.get("location", "")[:MAX_REASON_CHARS]
+            self._moved = f"status {response.status}, and a redirect ({where!r}) is not followed: set vtn_url anew"
+            raise MarketError(self._moved)
+        return response
 
     def _report(self, resource: str, meter: Meter, report_s: float) -> None:
         most = timedelta(hours=1)
@@ -182,13 +194,13 @@ class Ven:
         )
 
     async def _asked(self, step: Awaitable[object], what: str) -> None:
-        self._is_answered, self._code = False, 0
+        self._is_answered, self._code, self._moved = False, 0, ""
         try:
             await step
         except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:  # what it makes of a wrong reply
             raise MarketError(f"{self._vtn_url}: {what}: unusable reply ({type(error).__name__}: {error})") from error
         if not self._is_answered:
-            raise MarketError(f"{self._vtn_url}: {what}: no answer, or none that is valid")
+            raise MarketError(f"{self._vtn_url}: {what}: {self._moved or 'no answer, or none that is valid'}")
         if self._code in _FORGOTTEN:
             raise MarketError(f"{self._vtn_url}: {what}: {self._code}, it does not know us")
 

@@ -207,6 +207,29 @@ async def test_replies_that_are_none_are_market_errors(kind, monkeypatch):
         await served.wait()
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 300, 399])
+async def test_no_redirect_is_followed_and_the_other_host_hears_nothing(status):
+    connections = []
+
+    async def elsewhere(reader, writer):
+        connections.append(await reader.read(1))
+        writer.close()
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status} Moved\r\nlocation: {there}\r\ncontent-length: 0\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    other, server = [await asyncio.start_server(each, "127.0.0.1", 0) for each in (elsewhere, serve)]
+    there, here = [f"http://127.0.0.1:{each.sockets[0].getsockname()[1]}/x" for each in (other, server)]
+    async with other, server:
+        with pytest.raises(MarketError, match=f"status {status}, and a redirect .*{there}.* is not followed"):
+            async with registered(here, Heard()):
+                pass
+    assert connections == []
+
+
 BEGINS = datetime(2025, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
