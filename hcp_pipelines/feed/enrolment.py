@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.markets.openadr_events import is_confidential
 
 WORLD = "world"
 TEXT_MAX_CHARS = 200_000
@@ -51,7 +52,7 @@ class Enrolment(_Strict):
     """The whole file.
 
     Attributes:
-        vtn_url: `world`: the simulated world's.
+        vtn_url: `world`: the simulated world's. A plain `http://` on this machine only.
         poll_s: real seconds between polls at least; a server may ask for more.
         report_s: real seconds between samples of reported power at least.
         resources: what the server calls our facilities, where it is not by their own names.
@@ -76,6 +77,10 @@ class Enrolment(_Strict):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
+        if self.vtn_url != WORLD and not is_confidential(self.vtn_url):
+            raise ValueError(
+                f"vtn_url {self.vtn_url}: secrets and events would go in clear: https://, or http://127.0.0.1"
+            )
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key belong together")
         if self.protocol == "3.1" and self.client_secret_file is None:

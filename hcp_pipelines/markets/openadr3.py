@@ -19,7 +19,7 @@ from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError, HcpError, MarketError
 from hcp_pipelines.markets.http import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, MarketHttp
 from hcp_pipelines.markets.openadr3_events import UnreadableError, grid_event, rest_event
-from hcp_pipelines.markets.openadr_events import Answer, GridEvent, Interval
+from hcp_pipelines.markets.openadr_events import Answer, GridEvent, Interval, is_confidential
 from hcp_pipelines.markets.tokens import TokenAuth
 
 PAGE: Final = 50
@@ -85,8 +85,10 @@ class RestVen:
 
         Raises:
             MarketError: the server does not answer, or does not take us.
-            ConfigError: the authorities' file can't be used.
+            ConfigError: the authorities' file can't be used, or the server's address is a plain one.
         """
+        if not is_confidential(self._base_url):
+            raise ConfigError(f"{self._base_url}: a secret would go in clear: https://, or http://127.0.0.1")
         auth = TokenAuth(await self._token_url(), self._form(), self._clock)
         self._http = MarketHttp(self._base_url, auth=auth, transport=self._transport())
         timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
@@ -233,16 +235,20 @@ class RestVen:
             raise MarketError(f"{url}: status {status}, what was sent was not taken")
 
     async def _token_url(self) -> str:
-        """Where a token is handed out; never a plain address where the server has a certificate."""
+        """Where a token is handed out: over TLS, or, by a server on this machine, there.
+
+        Raises:
+            MarketError: the server says none, or one that a secret may not be sent to.
+        """
         http = MarketHttp(self._base_url, transport=self._transport())
         try:
             body = (await http.get_json("/auth/server")).body
         finally:
             await http.close()
         url = body.get("tokenURL") if isinstance(body, dict) else None
-        is_safe = isinstance(url, str) and url.startswith(("https://", self._base_url.partition("://")[0] + "://"))
-        if not isinstance(url, str) or not is_safe:
-            raise MarketError(f"{self._base_url}/auth/server: no tokenURL that a secret may be sent to")
+        is_local = self._base_url.startswith("http://")
+        if not isinstance(url, str) or not is_confidential(url) or (url.startswith("http://") and not is_local):
+            raise MarketError(f"{self._base_url}/auth/server: no tokenURL that a secret may be sent to: {url!s:.200}")
         return url
 
     def _form(self) -> dict[str, str | SecretStr]:

@@ -4,6 +4,7 @@ Instants are of the clock on the wall. What is made of an event is the feed's bu
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ MAX_ID_CHARS = 200
 MAX_INTERVALS = 500
 MAX_RESOURCES = 200
 W_PER_MW = 1e6
+_CONFIDENTIAL = re.compile(r"https://[^\s/]\S*|http://(127\.[0-9.]+|localhost)(:[0-9]{1,5})?(/\S*)?")
 _SCALES = {"none": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "m": 1e-3}
 
 Signal = Literal["power_change", "power_limit", "level", "other"]
@@ -131,6 +133,15 @@ def _scale_of(signal: Mapping[str, Any]) -> float:
     """Watts for each unit; watts are what is meant where nothing is said."""
     measured = signal.get("measurement") or {}
     return _SCALES[str(measured.get("scale") or "none")]
+
+
+def is_confidential(url: str) -> bool:
+    """Whether what is sent there is read by nobody else: TLS, or this machine.
+
+    >>> is_confidential("https://vtn.example/x"), is_confidential("http://127.0.0.1:8081/x"), is_confidential("http://vtn.example")
+    (True, True, False)
+    """
+    return _CONFIDENTIAL.fullmatch(url) is not None
 
 
 def checked_id(value: object) -> str:

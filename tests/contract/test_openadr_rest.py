@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from hcp_pipelines.domain.errors import MarketError
+from hcp_pipelines.domain.errors import ConfigError, MarketError
 from hcp_pipelines.markets.openadr3 import Client, RestVen
 from hcp_pipelines.markets.openadr3_events import UnreadableError, grid_event, rest_event
 from hcp_pipelines.markets.openadr_events import Answer, GridEvent, Interval
@@ -255,6 +255,20 @@ async def test_replies_that_are_none_are_market_errors(replies):
         with pytest.raises(MarketError):
             async with node(base, Heard()):
                 pass
+
+
+@pytest.mark.parametrize("host", ["tokens.example", "127.0.0.1.tokens.example", "127.0.0.1@tokens.example"])
+async def test_a_secret_is_sent_to_no_plain_address_that_a_server_tells(host):
+    async with scripted(**{"auth/server": {"tokenURL": f"http://{host}/token"}}) as base:
+        with pytest.raises(MarketError, match=f"no tokenURL that a secret may be sent to: http://{host}"):
+            async with node(base, Heard()):
+                pass
+
+
+async def test_a_secret_is_sent_to_no_plain_address():
+    ven = RestVen("hcp", "http://vtn.example", Heard(), {}, Client("me", SecretStr("s")))
+    with pytest.raises(ConfigError, match="in clear"):
+        await ven.register()
 
 
 async def test_one_event_that_cant_be_read_is_told_once_and_costs_the_others_nothing():

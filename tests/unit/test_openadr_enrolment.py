@@ -36,6 +36,10 @@ def test_facilities_and_what_the_server_calls_them(tmp_path):
     ("changes", "said"),
     [
         ({"vtn_url": "ftp://x"}, "vtn_url"),
+        ({"vtn_url": "http://vtn.example/x"}, "in clear"),
+        ({"vtn_url": "http://127.0.0.1.vtn.example/x"}, "in clear"),
+        ({"vtn_url": "http://127.0.0.1:80@vtn.example/x"}, "in clear"),
+        ({"vtn_url": "http://localhost.vtn.example/x"}, "in clear"),
         ({"certificate": "/a.crt"}, "certificate and key belong together"),
         ({"protocol": "3.1"}, "3.1 needs client_secret_file"),
         ({"programmes": {}}, "programmes"),
@@ -50,6 +54,11 @@ def test_a_wrong_field_is_named(tmp_path, changes, said):
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize("url", ["https://vtn.example/x", "http://127.0.0.1:8081/x", "http://localhost/x", "world"])
+def test_a_server_is_asked_over_tls_or_on_this_machine(tmp_path, url):
+    assert load_enrolment(written(tmp_path, vtn_url=url)).vtn_url == url
+
+
 @pytest.mark.parametrize("text", ["[1", "- 1\n", "[" * 5000, ""])
 def test_what_is_no_enrolment_is_refused(tmp_path, text):
     path = tmp_path / "openadr.yaml"
@@ -62,6 +71,6 @@ def test_what_is_no_enrolment_is_refused(tmp_path, text):
 
 def test_the_world_has_a_server_only_where_the_platform_is_enrolled_with_it(tmp_path):
     assert _grid_server(Settings(state_dir=tmp_path)) == {}
-    assert _grid_server(Settings(state_dir=tmp_path, openadr_file=written(tmp_path, vtn_url="http://x/y"))) == {}
+    assert _grid_server(Settings(state_dir=tmp_path, openadr_file=written(tmp_path, vtn_url="https://x/y"))) == {}
     server = _grid_server(Settings(state_dir=tmp_path, openadr_file=written(tmp_path)))
     assert server == {"openadr": {"enabled": True, "port": 0}}
