@@ -45,6 +45,10 @@ class Pace:
         """The service's seconds since some instant; a world that is slower than real time counts as real."""
         return self.clock.monotonic_s() * self._speed
 
+    def keep(self, limit: Limit) -> None:
+        """Keep to another limit from now on."""
+        self._limit = limit
+
     def wait_s(self) -> float:
         """Real seconds until a request may go; 0: now."""
         now_s = self.now_s()

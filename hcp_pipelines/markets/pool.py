@@ -15,14 +15,15 @@ from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.markets.pace import Limit
 
-LIMIT = Limit(60, 60.0)  # not published: ours
+LIMIT = Limit(1, 5.0)  # published as safe; who asks far more often is banned by address
+TOLD_LIMIT = Limit(60, 60.0)  # of a pool that tells in its headers what is left
 TOKEN_HEADER = "Pool-Auth-Token"  # noqa: S105 - its name
 SOURCE = "pool"
 STATS = "/stats/json/btc"
 WORKERS = "/accounts/workers/json/btc"
 WORKERS_DAILY = "/accounts/workers_daily/json/btc"
 REWARDS = "/accounts/rewards/json/btc"
-DAYS_KEPT, PAGES = "workers_daily", "pages"  # names in `extensions`
+DAYS_KEPT, PAGES, LIMIT_TOLD = "workers_daily", "pages", "rate_limit_headers"  # names in `extensions`
 PAGE_SIZE = 1000
 MAX_PAGES = 1000
 FRESH = timedelta(hours=2)  # after a day its last 24 hours are the day, nearly: 2 of 24 hours may be others
@@ -88,6 +89,11 @@ class PoolTerms(NamedTuple):
     luck: dict[int, float]
     extensions: frozenset[str]
 
+    @property
+    def limit(self) -> Limit:
+        """How often this pool may be asked."""
+        return TOLD_LIMIT if LIMIT_TOLD in self.extensions else LIMIT
+
 
 class Device(NamedTuple):
     """Whose worker a worker is."""
@@ -125,13 +131,13 @@ class PoolClient:
         luck = {blocks: value for blocks, value in lucks.items() if value is not None}
         return PoolTerms(told.pool_fee, luck, frozenset(told.extensions))
 
-    async def credits(self, day: date, now: datetime) -> list[Credit]:
-        """What each worker was credited on a UTC day that is over.
+    async def credits(self, day: date, now: datetime, terms: PoolTerms) -> list[Credit]:
+        """What each worker was credited on a UTC day that is over, by a pool of such terms.
 
         Raises:
             MarketError: no reply, one of another shape, or a day that the pool can't tell, or not yet.
         """
-        extensions = (await self.terms()).extensions
+        extensions = terms.extensions
         if DAYS_KEPT in extensions:
             return await self._paged(WORKERS_DAILY, {"date": day.isoformat()}, day, is_paged=PAGES in extensions)
         over = now - _midnight(day + timedelta(days=1))

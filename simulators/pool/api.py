@@ -20,7 +20,8 @@ from simulators.pool.ledger import DAY_S
 from simulators.pool.limiter import Limiter
 from simulators.pool.statistics import Document, Statistics
 
-TOKEN_HEADERS: Final = ("Pool-Auth-Token", "SlushPool-Auth-Token")
+TOKEN_HEADERS: Final = ("Pool-Auth-Token", "X-Pool-Auth-Token", "SlushPool-Auth-Token", "X-SlushPool-Auth-Token")
+GROUPS: Final = ("group", "user")  # of daily hashrates: one account is its own group here
 PAGE_SIZE: Final = 1000
 MOST_DAYS: Final = 92
 COIN: Final = "btc"
@@ -57,8 +58,10 @@ class PoolApi:
             f"/accounts/workers/json/{COIN}": self._workers,
             f"/accounts/workers_daily/json/{COIN}": self._workers_daily,
             f"/accounts/rewards/json/{COIN}": lambda asked: {COIN: self._statistics.rewards(self._days(asked))},
-            f"/accounts/hash_rate_daily/json/{self._account}/{COIN}": lambda asked: {
-                COIN: self._statistics.hash_rate_daily(self._days(asked))
+            f"/accounts/payouts/json/{COIN}": lambda _: self._statistics.payouts(),
+            **{
+                f"/accounts/hash_rate_daily/json/{group}/{COIN}": self._hash_rate_daily
+                for group in (*GROUPS, self._account)
             },
         }
         routes = [
@@ -79,7 +82,7 @@ class PoolApi:
                         429, f"more than {allowance.limit} requests a minute; wait {allowance.reset_s} s"
                     )
                 if self._token and not hmac.compare_digest(given.encode(), self._token.encode()):
-                    raise _RefusedError(401, f"the header {TOKEN_HEADERS[0]} holds no token of this account")
+                    raise _RefusedError(403, f"the header {TOKEN_HEADERS[0]} holds no token of this account")
                 status, body = 200, make(request)
             except _RefusedError as error:
                 status, body = error.status, {"error": str(error)}
@@ -96,6 +99,9 @@ class PoolApi:
 
     def _profile(self, _request: Request) -> Document:
         return {"username": self._account, COIN: self._statistics.profile()}
+
+    def _hash_rate_daily(self, request: Request) -> Document:
+        return {COIN: self._statistics.hash_rate_daily(self._days(request))}
 
     def _workers(self, request: Request) -> Document:
         first, end, pages = self._page(request)

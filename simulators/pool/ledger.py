@@ -8,6 +8,7 @@ killed in between.
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from zipfile import BadZipFile
@@ -35,9 +36,10 @@ log = logging.getLogger("world.pool")
 
 
 class Figures(NamedTuple):
-    """Some miners at the last window's end: hashes a second over three spans, shares of the last 24 hours by kind."""
+    """Some miners at the last window's end: hashes a second and valid shares over three spans, shares of 24 hours by kind."""
 
     hashes_per_s: dict[str, FloatArray]
+    valid: dict[str, npt.NDArray[Any]]
     shares: npt.NDArray[np.int64]  # (3, miners)
     last_share_s: FloatArray  # 0: none yet
 
@@ -45,7 +47,11 @@ class Figures(NamedTuple):
 class SiteLedger:
     """The credits of one site's miners, in the order of their slots."""
 
-    def __init__(self, site: Site, seed: int, folder: Path, keep_days: int) -> None:
+    def __init__(
+        self, site: Site, seed: int, folder: Path, keep_days: int, satoshi_per_difficulty: Callable[[float], float]
+    ) -> None:
+        """`satoshi_per_difficulty`: what a share of difficulty 1 is worth at an instant, before the pool's fee."""
+        self._satoshi_per_difficulty = satoshi_per_difficulty
         self._site = site
         self._seed = seed
         self._folder = folder / f"{site.config.site}-{site.digest}"
@@ -55,6 +61,7 @@ class SiteLedger:
         size = len(self.slots)
         self.window = 0  # number of the one that is running, counted from 1970
         self.began_s = self._ring_began_s = 0.0
+        self.earned_sat = 0.0  # of all windows ever, before the pool's fee
         self.last_share_s = np.zeros(size)
         self._done_th = np.zeros(size)  # hashes until the running window's begin
         self._hour: Counts = np.zeros((3, size), dtype=np.uint16)
@@ -89,11 +96,8 @@ class SiteLedger:
             "24h": (shares[VALID], self.at_s - (hours - 23) * HOUR_S, self.began_s),
         }
         rates = {name: self._rate(*span) for name, span in spans.items()}
-        return Figures(rates, shares, self.last_share_s[part])
-
-    def total_hashes_per_s(self) -> dict[str, float]:
-        """Of all miners together."""
-        return {name: float(rates.sum()) for name, rates in self.figures(0, len(self.slots)).hashes_per_s.items()}
+        valid = {name: counts for name, (counts, _, _) in spans.items()}
+        return Figures(rates, valid, shares, self.last_share_s[part])
 
     def day(self, day: int, first: int, end: int) -> npt.NDArray[np.int64]:
         """(3, miners) shares of a UTC day, counted from 1970."""
@@ -123,6 +127,8 @@ class SiteLedger:
         drawn = self._draw(np.maximum(done_th - self._done_th, 0.0) / TH_PER_SHARE)
         self._ring[self.window % WINDOWS] = drawn[VALID]
         self._hour = self._hour + drawn
+        difficulty = int(drawn[VALID].sum(dtype=np.int64)) * DIFFICULTY
+        self.earned_sat += difficulty * self._satoshi_per_difficulty(self.at_s)
         self.last_share_s[drawn[VALID] > 0] = at_s
         self._done_th = done_th
         hour = self.window * WINDOW_S // HOUR_S
@@ -181,7 +187,7 @@ class SiteLedger:
         with fresh.open("wb") as file:
             np.savez(
                 file, window=self.window, began_s=self.began_s, done_th=self._done_th, hour=self._hour,
-                last_share_s=self.last_share_s,
+                last_share_s=self.last_share_s, earned_sat=self.earned_sat,
             )  # fmt: skip
         fresh.replace(path)
 
@@ -193,7 +199,7 @@ class SiteLedger:
         try:
             with np.load(self._folder / "running.npz", allow_pickle=False) as kept:
                 found = {name: kept[name] for name in kept.files}
-            window = int(found["window"])
+            window, self.earned_sat = int(found["window"]), float(found.get("earned_sat", 0.0))
             if running - window > WINDOWS or found["hour"].shape != self._hour.shape:
                 return False
             self.window, self.began_s = max(window, running), float(found["began_s"])

@@ -46,9 +46,13 @@ class Worker:
     def hashes_per_s(self, span_s: float, now_s: float) -> float:
         """Credited work of the last span, in whole minutes, or of the worker's whole life where that is shorter."""
         first = int((now_s - span_s) // _BUCKET_S)
-        work = sum(difficulty for number, difficulty in self._buckets if number >= first)
         elapsed_s = min(now_s - first * _BUCKET_S, now_s - self.began_s)
-        return work * HASHES_PER_DIFFICULTY / max(elapsed_s, 1.0)
+        return self.difficulty_of(span_s, now_s) * HASHES_PER_DIFFICULTY / max(elapsed_s, 1.0)
+
+    def difficulty_of(self, span_s: float, now_s: float) -> float:
+        """Difficulty of the valid shares of the last span, in whole minutes."""
+        first = int((now_s - span_s) // _BUCKET_S)
+        return sum(difficulty for number, difficulty in self._buckets if number >= first)
 
 
 class OutsideWorkers:

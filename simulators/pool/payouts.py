@@ -11,6 +11,7 @@ import numpy as np
 from simulators.bitcoin import SATOSHI, Block, Blocks
 from simulators.pool.config import PoolConfig
 from simulators.pool.ledger import DIFFICULTY, HOUR_S, VALID, SiteLedger
+from simulators.pool.work import HASHES_PER_DIFFICULTY
 from simulators.streams import BoolArray, uniforms
 
 FEE_BLOCKS: Final = 144  # whose mean reward is paid
@@ -49,6 +50,15 @@ class Payouts:
             shares = sum(int(ledger.hour(hour)[VALID].sum(dtype=np.int64)) for ledger in ledgers)
             satoshi += shares * DIFFICULTY * self.satoshi_per_difficulty(hour * HOUR_S) if shares else 0.0
         return satoshi * (1.0 - self._config.fee_fraction) / SATOSHI
+
+    def all_time_btc(self, ledgers: list[SiteLedger]) -> float:
+        """What the account has ever been paid for."""
+        return sum(ledger.earned_sat for ledger in ledgers) * (1.0 - self._config.fee_fraction) / SATOSHI
+
+    def estimated_btc(self, hashes_per_s: float, at_s: float, span_s: float) -> float:
+        """What a hashrate is paid for a span from an instant on."""
+        difficulty = hashes_per_s * span_s / HASHES_PER_DIFFICULTY
+        return difficulty * self.satoshi_per_difficulty(at_s) * (1.0 - self._config.fee_fraction) / SATOSHI
 
     def found(self, at_s: float, most: int) -> Found:
         """The pool's own blocks until an instant, and its luck with them."""

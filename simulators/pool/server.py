@@ -51,13 +51,14 @@ class PoolServer:
         self.v1 = V1Server(self.office, patience or Patience())
         self.v2 = V2Server(self.office, _authority(config), patience or Patience())
         own = config.protocols.pool
-        folder = config.transition_log.with_name("pool")
+        folder, payouts = config.transition_log.with_name("pool"), Payouts(own, config.seed, blocks)
         self.ledgers = {
-            name: SiteLedger(site, config.seed, folder, own.keep_days) for name, site in fleet.sites.items()
+            name: SiteLedger(site, config.seed, folder, own.keep_days, payouts.satoshi_per_difficulty)
+            for name, site in fleet.sites.items()
         }
         for ledger in self.ledgers.values():
             ledger.start()
-        statistics = Statistics(own, self.ledgers, self.office.outside, Payouts(own, config.seed, blocks), clock)
+        statistics = Statistics(own, self.ledgers, self.office.outside, payouts, clock)
         self.api = PoolApi(own, statistics, clock, _token(own), self._seen)
         self._listener = Listener(self.api.app(), own.api_port, is_loopback, None, label=LABEL)
         self._upkeep: asyncio.Task[None] | None = None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from simulators.bitcoin import Block
 from tests.support.pool import EASY_DIFFICULTY, START_S, PoolWorld
 from tests.support.stratum_v1 import Miner
 
-FULL, DAY_S = 3, 86_400
+FULL, ASLEEP, DAY_S = 3, 0, 86_400
 TOKEN = "a-token-of-the-account"
 
 
@@ -64,7 +65,8 @@ async def test_workers_are_told_page_by_page(tmp_path):
         assert one["shares_24h"] == one["valid_shares"] * 131_072
         assert found["hcp.two.5"] == {
             "state": "off", "last_share": 0, "hash_rate_unit": "Gh/s", "hash_rate_5m": 0.0, "hash_rate_60m": 0.0,
-            "hash_rate_24h": 0.0, "shares_24h": 0, "valid_shares": 0, "stale_shares": 0, "rejected_shares": 0,
+            "hash_rate_24h": 0.0, "shares_5m": 0, "shares_60m": 0, "shares_24h": 0,
+            "valid_shares": 0, "stale_shares": 0, "rejected_shares": 0,
         }  # fmt: skip
 
 
@@ -89,6 +91,49 @@ async def test_days_rewards_and_rates_agree(tmp_path):
         assert running["is_final"] is False
 
 
+async def test_daily_hashrates_are_told_of_the_group_of_the_user_and_of_nobody_else(tmp_path):
+    async with Served(tmp_path) as world:
+        world.mine()
+        world.pass_time(DAY_S + 600)
+        told = [await world.get(f"/accounts/hash_rate_daily/json/{group}/btc") for group in ("group", "user", "hcp")]
+        assert told[0]["btc"][-1]["hash_rate_24h"] > 0
+        assert told[0] == told[1] == told[2]
+        assert (await world.client.get("/accounts/hash_rate_daily/json/somebody/btc")).status_code == 404
+
+
+async def test_the_profile_counts_each_state_and_adds_up(tmp_path):
+    async with Served(tmp_path, sites=("one", "two"), devices=8) as world:
+        world.mine(range(5))
+        world.pass_time(DAY_S + 4 * 3600)
+        site = world.fleet.sites["two"]
+        world.transitions.set_state(site, bytes(16), 0, ASLEEP, BitMap(range(3)))  # low, as long as they are not off
+        world.clock.at_s += 600
+        site.advance(world.clock.at_s)
+        world.fleet.sites["one"].advance(world.clock.at_s)
+        workers = (await world.get("/accounts/workers/json/btc"))["btc"]["workers"].values()
+        profile = (await world.get("/accounts/profile/json/btc"))["btc"]
+        counted = Counter(one["state"] for one in workers)
+        assert counted == {"ok": 7, "low": 3, "off": 6}
+        assert {state: profile[f"{state}_workers"] for state in ("ok", "low", "off", "dis")} == counted | {"dis": 0}
+        for span in ("5m", "60m", "24h"):
+            assert profile[f"shares_{span}"] == sum(one[f"shares_{span}"] for one in workers) > 0
+        assert profile["shares_5m"] * 2**32 / 300 / 1e9 == pytest.approx(profile["hash_rate_5m"], rel=1e-6)
+        (daily,) = (await world.get("/accounts/hash_rate_daily/json/user/btc", **{"from": "2025-01-01"}))["btc"]
+        assert (profile["hash_rate_yesterday"], profile["shares_yesterday"]) == (
+            daily["hash_rate_24h"],
+            daily["total_shares"],
+        )
+        (reward,) = (await world.get("/accounts/rewards/json/btc", **{"from": "2025-01-01"}))["btc"]["daily_rewards"]
+        assert float(reward["bos_plus_reward"]) == 0.0
+        earned = float(reward["total_reward"]) + float(profile["today_reward"])
+        assert float(profile["all_time_reward"]) == pytest.approx(earned, abs=2e-8)
+        assert profile["current_balance"] == profile["all_time_reward"]
+        pool = (await world.get("/stats/json/btc"))["btc"]
+        ten_minutes = 2 * profile["shares_5m"] * float(pool["fpps_rate"]) * 0.98
+        assert float(profile["estimated_reward"]) == pytest.approx(ten_minutes, rel=0.01, abs=1e-8)
+        assert await world.get("/accounts/payouts/json/btc") == {"onchain": [], "lightning": []}
+
+
 async def test_a_worker_that_really_hashes_stands_beside_the_miners(tmp_path):
     async with Served(tmp_path) as world:
         miner = await Miner.connect(world.v1)
@@ -99,6 +144,10 @@ async def test_a_worker_that_really_hashes_stands_beside_the_miners(tmp_path):
         told = (await world.get("/accounts/workers/json/btc"))["btc"]["workers"]["hcp.rig"]
         assert (told["state"], told["valid_shares"], told["rejected_shares"]) == ("ok", 1, 0)
         assert told["hash_rate_5m"] == pytest.approx(EASY_DIFFICULTY * 2**32 / 60 / 1e9, abs=1e-3)
+        assert (told["shares_5m"], told["shares_24h"]) == (EASY_DIFFICULTY, EASY_DIFFICULTY)
+        profile = (await world.get("/accounts/profile/json/btc"))["btc"]
+        assert (profile["ok_workers"], profile["off_workers"]) == (1, 8)
+        assert profile["shares_60m"] == EASY_DIFFICULTY
 
 
 async def test_the_world_tells_what_its_ports_have_seen(tmp_path):
@@ -152,7 +201,7 @@ async def test_other_accounts_work_here_where_the_pool_is_open(tmp_path):
 async def test_only_who_has_the_token_is_answered_and_none_too_often(tmp_path):
     async with Served(tmp_path, requests_per_minute=3) as world:
         stranger = await world.client.get("/stats/json/btc", headers={"Pool-Auth-Token": "no"})
-        assert (stranger.status_code, stranger.json()["error"].split()[-1]) == (401, "account")
+        assert (stranger.status_code, stranger.json()["error"].split()[-1]) == (403, "account")
         older = await world.client.get(
             "/stats/json/btc", headers={"Pool-Auth-Token": "", "SlushPool-Auth-Token": TOKEN}
         )
@@ -164,6 +213,16 @@ async def test_only_who_has_the_token_is_answered_and_none_too_often(tmp_path):
         world.clock.at_s += 60
         assert (await world.client.get("/stats/json/btc")).status_code == 200
         assert world.pool.api.limiter.refused == 1
+
+
+@pytest.mark.parametrize(
+    "header", ["Pool-Auth-Token", "X-Pool-Auth-Token", "SlushPool-Auth-Token", "X-SlushPool-Auth-Token"]
+)
+async def test_each_documented_header_carries_the_token(tmp_path, header):
+    async with Served(tmp_path) as world:
+        for token, status in ((TOKEN, 200), ("no", 403)):
+            reply = await world.client.get("/stats/json/btc", headers={"Pool-Auth-Token": "", header: token})
+            assert reply.status_code == status
 
 
 @pytest.mark.parametrize(

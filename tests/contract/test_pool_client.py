@@ -2,17 +2,33 @@
 
 import random
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import httpx
 import pytest
 
+from hcp_pipelines.domain.clock import ManualClock
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.markets.http import MarketHttp
-from hcp_pipelines.markets.pool import REWARDS, STATS, TOKEN_HEADER, WORKERS, WORKERS_DAILY, PoolClient, device_of
+from hcp_pipelines.markets.pace import Pace
+from hcp_pipelines.markets.pool import (
+    LIMIT,
+    REWARDS,
+    STATS,
+    TOKEN_HEADER,
+    TOLD_LIMIT,
+    WORKERS,
+    WORKERS_DAILY,
+    PoolClient,
+    PoolTerms,
+    device_of,
+)
+from hcp_pipelines.orchestration.history.pool import read_credits
 from tests.contract.test_pool_api import TOKEN, Served
 from tests.support.pool import START_S
 
 DAY = date(2025, 1, 1)
+TERMS = PoolTerms(None, {}, frozenset())
 JUST_OVER = datetime(2025, 1, 2, 0, 10, tzinfo=UTC)
 REAL_STATS = {
     "btc": {
@@ -45,16 +61,21 @@ class Service:
         answer = answer(dict(request.url.params)) if callable(answer) else answer
         return httpx.Response(200, json=answer)
 
-    def client(self):
-        headers = {TOKEN_HEADER: TOKEN}
-        return PoolClient(
-            MarketHttp("http://pool", headers=headers, transport=httpx.MockTransport(self), retry_wait_s=0.0)
-        )
+    def client(self, **options):
+        return PoolClient(self.http(**options))
+
+    def http(self, **options):
+        headers, transport = {TOKEN_HEADER: TOKEN}, httpx.MockTransport(self)
+        return MarketHttp("http://pool", headers=headers, transport=transport, retry_wait_s=0.0, **options)
+
+    async def credits(self):
+        client = self.client()
+        return await client.credits(DAY, JUST_OVER, await client.terms())
 
 
 async def test_the_real_pool_tells_the_day_that_has_just_ended():
     service = Service({STATS: REAL_STATS, WORKERS: REAL_WORKERS})
-    found = await service.client().credits(DAY, JUST_OVER)
+    found = await service.credits()
     assert [(one.worker, one.hashrate_th_per_s, one.valid_shares) for one in found] == [
         ("acct.tx-1.5", 201.5, None),
         ("acct.shed", 0.0, None),
@@ -68,7 +89,7 @@ async def test_the_real_pool_tells_the_day_that_has_just_ended():
 async def test_the_real_pool_is_not_taken_for_another_day(now):
     service = Service({STATS: REAL_STATS, WORKERS: REAL_WORKERS})
     with pytest.raises(MarketError, match="2025-01-01 can be asked for within 2 hours"):
-        await service.client().credits(DAY, now)
+        await service.client().credits(DAY, now, TERMS)
 
 
 async def test_rewards_by_day():
@@ -102,7 +123,7 @@ KEEPS_DAYS = {"btc": {"extensions": ["workers_daily", "pages"]}}
 async def test_what_a_pool_would_not_say_is_an_error(answer, why, monkeypatch):
     monkeypatch.setattr("hcp_pipelines.markets.pool.MAX_PAGES", 3)
     with pytest.raises(MarketError, match=why):
-        await Service({STATS: KEEPS_DAYS, WORKERS_DAILY: answer}).client().credits(DAY, JUST_OVER)
+        await Service({STATS: KEEPS_DAYS, WORKERS_DAILY: answer}).credits()
 
 
 async def test_pages_are_read_to_the_last_and_each_worker_counts_once():
@@ -110,12 +131,44 @@ async def test_pages_are_read_to_the_last_and_each_worker_counts_once():
         worker = {"hash_rate_unit": "Ph/s", "hash_rate_24h": 0.2}
         return daily(workers={f"a.b.{asked['page']}": worker, "a.b.1": worker}, pagination={"page_count": 3})
 
-    found = await Service({STATS: KEEPS_DAYS, WORKERS_DAILY: page}).client().credits(DAY, JUST_OVER)
+    found = await Service({STATS: KEEPS_DAYS, WORKERS_DAILY: page}).credits()
     assert [(one.worker, one.hashrate_th_per_s) for one in found] == [
         ("a.b.1", 200.0),
         ("a.b.2", 200.0),
         ("a.b.3", 200.0),
     ]
+
+
+async def asked_at(answers):
+    """The instants (seconds) at which a pool is asked for a day."""
+    clock, instants = ManualClock(JUST_OVER), []
+    pace = Pace(clock, LIMIT)
+
+    class Timed(Service):
+        async def __call__(self, request):
+            instants.append(clock.monotonic_s())
+            return await super().__call__(request)
+
+    window = (JUST_OVER.replace(minute=0) - timedelta(days=1), JUST_OVER.replace(minute=0))
+    found = await read_credits(Timed(answers).http(pace=pace, patience_s=180), pace, window, JUST_OVER)
+    assert len(found.rows) >= 1
+    return instants
+
+
+REWARDED = {"btc": {"daily_rewards": []}}
+
+
+async def test_the_real_pool_is_asked_no_more_often_than_once_in_five_seconds():
+    instants = await asked_at({STATS: REAL_STATS, WORKERS: REAL_WORKERS, REWARDS: REWARDED})
+    assert len(instants) == 3
+    assert min(later - sooner for sooner, later in pairwise(instants)) >= 5.0
+
+
+async def test_a_pool_that_tells_its_limit_is_asked_as_often_as_that():
+    told = {"btc": {"extensions": ["workers_daily", "pages", "rate_limit_headers"]}}
+    instants = await asked_at({STATS: told, WORKERS_DAILY: daily(pagination={"page_count": 40}), REWARDS: REWARDED})
+    assert len(instants) == 42
+    assert instants[-1] - instants[0] < 1.0
 
 
 async def test_the_simulated_pool_tells_each_miners_day(tmp_path, monkeypatch):
@@ -125,11 +178,11 @@ async def test_the_simulated_pool_tells_each_miners_day(tmp_path, monkeypatch):
         world.pass_time(86_400 + 600)
         http = MarketHttp(world.pool.urls["pool-api"], headers={TOKEN_HEADER: TOKEN})
         client = PoolClient(http)
-        found = {device_of(one.worker).slot: one for one in await client.credits(DAY, JUST_OVER)}
         terms = await client.terms()
+        found = {device_of(one.worker).slot: one for one in await client.credits(DAY, JUST_OVER, terms)}
         rewards = await client.rewards_btc(DAY, DAY)
         with pytest.raises(MarketError, match="not settled yet"):
-            await client.credits(DAY + timedelta(days=1), JUST_OVER)
+            await client.credits(DAY + timedelta(days=1), JUST_OVER, terms)
         await http.close()
         done = world.fleet.sites["one"].hashed_th(world.clock.at_s)[:8] / (86_400 + 600)
     assert sorted(found) == list(range(8))
@@ -138,6 +191,7 @@ async def test_the_simulated_pool_tells_each_miners_day(tmp_path, monkeypatch):
         assert found[slot].valid_shares > 25_000
     assert found[5].hashrate_th_per_s == 0.0
     assert terms.fee_fraction == 0.02
+    assert terms.limit == TOLD_LIMIT
     assert set(terms.luck) == {10, 50, 250}
     assert rewards[DAY] > 0
 
@@ -172,7 +226,8 @@ async def test_with_one_request_in_twenty_failing_nothing_is_lost_or_doubled(tmp
         http = MarketHttp(
             world.pool.urls["pool-api"], headers={TOKEN_HEADER: TOKEN}, transport=flaky, retry_wait_s=0.001
         )
-        found = await PoolClient(http).credits(DAY, JUST_OVER)
+        client = PoolClient(http)
+        found = await client.credits(DAY, JUST_OVER, await client.terms())
         await http.close()
         ledger = world.pool.ledgers["one"]
         assert flaky.failed >= 4

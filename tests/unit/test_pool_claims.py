@@ -45,7 +45,7 @@ class Day:
 def test_liars_are_found_among_miners_that_break_and_sleep(tmp_path):
     site = make_site(typical(60.0), config=site_config(miners=MINERS, gpus=0))
     site.set_state(FULL, BitMap(range(MINERS)), T0)
-    ledger = SiteLedger(site, 7, tmp_path, 8)
+    ledger = SiteLedger(site, 7, tmp_path, 8, lambda _at_s: 1.0)
     ledger.start()
     day = Day(site)
     shares = ledger.day(int(T0 // DAY_S), 0, MINERS)[VALID]

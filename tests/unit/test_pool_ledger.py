@@ -20,7 +20,7 @@ def blocks(at_s, count):
 
 
 def ledger_of(site, folder, keep_days=8):
-    made = SiteLedger(site, 7, folder, keep_days)
+    made = SiteLedger(site, 7, folder, keep_days, Payouts(PoolConfig(), 7, blocks).satoshi_per_difficulty)
     made.start()
     return made
 
@@ -177,6 +177,20 @@ def test_a_day_is_paid_by_its_shares_whatever_the_pool_finds(tmp_path):
     free = Payouts(PoolConfig(fee_fraction=0.0), 7, blocks)
     assert free.earned_btc([ledger], day) == pytest.approx(earned / 0.98)
     assert payouts.earned_btc([ledger], day + 1) == 0.0
+
+
+def test_what_was_ever_earned_outlasts_the_days_that_are_kept_and_restarts(tmp_path):
+    site = working_site()
+    ledger, payouts, day = ledger_of(site, tmp_path, keep_days=2), Payouts(PoolConfig(), 7, blocks), int(T0 // DAY_S)
+    earned = 0.0
+    for passed in range(1, 4):
+        site.advance(T0 + passed * DAY_S)
+        earned += payouts.earned_btc([ledger], day + passed - 1)
+    assert payouts.earned_btc([ledger], day) == 0.0  # no longer kept
+    assert payouts.all_time_btc([ledger]) == pytest.approx(earned)
+    site.calls = type(site.calls)()
+    site.advance(T0 + 3 * DAY_S + 6 * HOUR_S)  # longer than a window is waited for
+    assert payouts.all_time_btc([ledger_of(site, tmp_path, keep_days=2)]) == pytest.approx(earned)
 
 
 def test_luck_is_one_on_average_and_never_the_same_for_two_pools():

@@ -127,13 +127,24 @@ async def _asked(settings: Settings, window: Window, now: datetime) -> Fetched:
     pace = Pace(read_clock(settings), LIMIT)
     http = MarketHttp(pool_base_url(settings), headers=headers, pace=pace, patience_s=PATIENCE_S)
     try:
-        client = PoolClient(http)
-        rows = [(at, *_row(one)) for at in _days(window) for one in await client.credits(at.date(), now)]
-        frame = pl.DataFrame(rows, schema=dict(tables.POOL_CREDITS.model.columns), orient="row")
-        earned = await client.rewards_btc(window[0].date(), (window[1] - DAY).date())
-        return Fetched(frame, earned, await client.terms())
+        return await read_credits(http, pace, window, now)
     finally:
         await http.close()
+
+
+async def read_credits(http: MarketHttp, pace: Pace, window: Window, now: datetime) -> Fetched:
+    """As `credits_of`, of a pool that is asked as often as its terms allow; the pace is that of its `http`.
+
+    Raises:
+        MarketError: it does not tell these days.
+    """
+    client = PoolClient(http)
+    terms = await client.terms()
+    pace.keep(terms.limit)
+    rows = [(at, *_row(one)) for at in _days(window) for one in await client.credits(at.date(), now, terms)]
+    frame = pl.DataFrame(rows, schema=dict(tables.POOL_CREDITS.model.columns), orient="row")
+    earned = await client.rewards_btc(window[0].date(), (window[1] - DAY).date())
+    return Fetched(frame, earned, terms)
 
 
 def _row(credit: Credit) -> tuple[str, str | None, int | None, float, int | None, int | None, int | None, str]:
