@@ -226,7 +226,8 @@ def _polling_node(enrolment: Enrolment) -> Callable[[GridSignals], Awaitable[Nod
 
 
 def _rest_node(enrolment: Enrolment) -> Callable[[GridSignals], Awaitable[Node]]:
-    from hcp_pipelines.markets.openadr3 import Client, RestVen
+    from hcp_pipelines.markets.openadr3 import RestVen
+    from hcp_pipelines.markets.openadr3_server import Client
 
     path = enrolment.client_secret_file
     client_id, _, secret = _read(path).partition(":") if path else ("", "", "")
@@ -241,6 +242,7 @@ def _rest_node(enrolment: Enrolment) -> Callable[[GridSignals], Awaitable[Node]]
             signals.vtn_url(),
             signals.on_event,
             signals.meters(),
+            enrolment.programmes,
             client,
             standing,
             enrolment.report_s,

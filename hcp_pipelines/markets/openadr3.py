@@ -1,43 +1,37 @@
 """A VEN of OpenADR 3.1: polls events over REST with a token, and reports what meters read while an event lasts.
 
 3.1 knows no in or out: an event that can't be met is told by nothing but our books. A changed event has another
-`modificationDateTime`; one that is cancelled is gone.
+`modificationDateTime`; one that is cancelled is gone, which the server is asked: a list that lacks it says nothing.
 """
 
-import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
-import httpx
 import structlog
-from pydantic import SecretStr
 
 from hcp_pipelines.domain.clock import SystemClock
-from hcp_pipelines.domain.errors import ConfigError, HcpError, MarketError
-from hcp_pipelines.markets.http import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, MarketHttp
-from hcp_pipelines.markets.openadr3_events import UnreadableError, grid_event, rest_event
-from hcp_pipelines.markets.openadr_events import Answer, GridEvent, Interval, is_confidential
-from hcp_pipelines.markets.tokens import TokenAuth
+from hcp_pipelines.domain.errors import HcpError, MarketError
+from hcp_pipelines.markets.openadr3_events import (
+    RestEvent,
+    UnreadableError,
+    grid_event,
+    meant_resources,
+    programme_of,
+    rest_event,
+)
+from hcp_pipelines.markets.openadr3_server import Client, RestServer
+from hcp_pipelines.markets.openadr_events import Answer, GridEvent, Interval
 
-PAGE: Final = 50
-MAX_PAGES: Final = 20
 LOST_AFTER: Final = 3
+READ_AT_ONCE: Final = 3
 W_PER_KW: Final = 1000.0
 _log = structlog.get_logger("markets.openadr3")
 OnEvent = Callable[[GridEvent], Awaitable[Answer]]
 Meter = Callable[[], Awaitable[float]]
-
-
-@dataclass(frozen=True)
-class Client:
-    """Who we are there: id and secret, and who signed the server's certificate (else the system's authorities)."""
-
-    client_id: str
-    secret: SecretStr
-    ca: Path | None = None
 
 
 @dataclass
@@ -49,9 +43,18 @@ class _Known:
     wants_reports: bool = False
     reported_at_s: float = float("-inf")
 
+    def is_due(self, now: datetime, now_s: float, report_s: float) -> bool:
+        """Whether a report on it is to be sent."""
+        lasts = self.event.start_at <= now and (self.event.end_at is None or now < self.event.end_at)
+        return self.is_in and self.wants_reports and lasts and now_s - self.reported_at_s >= report_s
+
 
 class RestVen:
-    """One end node. `standing`: the events that were answered before and are not over, so that one that has gone is noticed."""
+    """One end node, of `programmes` by name.
+
+    `meters`: watts by resource. `standing`: the events that were answered before and are not over, so that one that has gone is
+    noticed.
+    """
 
     def __init__(
         self,
@@ -59,19 +62,22 @@ class RestVen:
         base_url: str,
         on_event: OnEvent,
         meters: Mapping[str, Meter],
+        programmes: Collection[str],
         client: Client,
         standing: Iterable[GridEvent] = (),
         report_s: float = 10.0,
     ) -> None:
-        self._name, self._base_url = name, base_url.rstrip("/")
-        self._on_event, self._meters, self._client = on_event, meters, client
+        self._name = name
+        self._on_event, self._meters, self._programmes = on_event, meters, programmes
         self._known = {event.event_id: _Known(event, is_in=True) for event in standing}
         self._report_s = report_s
         self._clock = SystemClock()  # the wall's: a server tells its times
-        self._programmes: dict[str, str] = {}
-        self._unreadable: set[str] = set()
-        self._http: MarketHttp | None = None
-        self._poster: httpx.AsyncClient | None = None
+        self._server = RestServer(base_url, client, self._clock)
+        self._groups = frozenset({name})
+        self._troubles: set[tuple[str, str]] = set()
+        self._told_of: set[tuple[str, str]] = set()
+        self._silent: set[str] = set()
+        self._reading = asyncio.Semaphore(READ_AT_ONCE)
         self._failures = 0
         self.poll_s = 0.0  # the server says nothing of it
 
@@ -87,14 +93,13 @@ class RestVen:
             MarketError: the server does not answer, or does not take us.
             ConfigError: the authorities' file can't be used, or the server's address is a plain one.
         """
-        if not is_confidential(self._base_url):
-            raise ConfigError(f"{self._base_url}: a secret would go in clear: https://, or http://127.0.0.1")
-        auth = TokenAuth(await self._token_url(), self._form(), self._clock)
-        self._http = MarketHttp(self._base_url, auth=auth, transport=self._transport())
-        timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        self._poster = httpx.AsyncClient(auth=auth, timeout=timeout, transport=self._transport(), trust_env=False)
-        if not await self._listed("/vens", {"venName": self._name}):
-            await self._post("/vens", {"objectType": "VEN_VEN_REQUEST", "venName": self._name})
+        await self._server.log_in()
+        listed = await self._server.listed("/vens", {"venName": self._name})
+        own = [each for each in listed if isinstance(each, dict) and each.get("venName") == self._name]
+        if not own:
+            await self._server.post("/vens", {"objectType": "VEN_VEN_REQUEST", "venName": self._name})
+        groups = [group for each in own for group in each.get("targets") or () if isinstance(group, str)]
+        self._groups = frozenset({self._name, *groups})
         await self.poll()
 
     async def poll(self) -> None:
@@ -103,6 +108,7 @@ class RestVen:
         Raises:
             MarketError: no usable answer.
         """
+        self._told_of, self._troubles = self._troubles, set()
         try:
             await self._hear()
         except MarketError:
@@ -113,36 +119,66 @@ class RestVen:
 
     async def close(self) -> None:
         """Let go of everything. Idempotent."""
-        if self._http is not None:
-            await self._http.close()
-        if self._poster is not None:
-            await self._poster.aclose()
+        await self._server.close()
 
     async def _hear(self) -> None:
-        now, told = self._clock.real_now(), {}
-        for resource in self._meters:
-            for each in await self._listed("/events", {"targets": resource}):
-                told[str(each.get("id")) if isinstance(each, dict) else ""] = each
+        now = self._clock.real_now()
+        programmes = await self._enrolled()
+        told, unheard = await self._told(programmes)
         for event_id, each in told.items():
             try:
-                await self._take(each, now)
+                await self._take(rest_event(each), programmes, now)
             except UnreadableError as error:
-                if event_id not in self._unreadable:
-                    _log.warning("event_unreadable", event_id=event_id[:128], error=str(error))
-                self._unreadable.add(event_id)
-        self._unreadable &= told.keys()
+                self._trouble("event_unreadable", event_id, error)
         for event_id, known in list(self._known.items()):
             ends_at = known.event.end_at
             if ends_at is not None and ends_at <= now:
                 del self._known[event_id]
-            elif event_id not in told:
-                await self._on_event(_gone(known.event, now))
-                del self._known[event_id]
+            elif event_id not in told and known.event.programme not in unheard and await self._has_gone(event_id):
+                await self._end(event_id, now)
 
-    async def _take(self, told: object, now: datetime) -> None:
-        """One event of a list: answered where it is new or changed and not over."""
-        read = rest_event(told)
-        event = grid_event(read, await self._programme(read.programID), now, list(self._meters))
+    async def _enrolled(self) -> dict[str, str]:
+        """Names of the programmes that are ours and that there are now, by id."""
+        found = {}
+        for each in await self._server.listed("/programs", {}):
+            try:
+                programme_id, name = programme_of(each)
+            except UnreadableError as error:
+                self._trouble("programme_unreadable", _id_of(each), error)
+            else:
+                if name in self._programmes:
+                    found[programme_id] = name
+        return found
+
+    async def _told(self, programmes: Mapping[str, str]) -> tuple[dict[str, object], set[str]]:
+        """Events by id; and the programmes, by name, whose events could not be had, which costs the others nothing.
+
+        Raises:
+            MarketError: none could be.
+        """
+        told: dict[str, object] = {}
+        unheard, failed = set(), 0
+        for programme_id, name in programmes.items():
+            try:
+                for each in await self._server.listed("/events", {"programID": programme_id}):
+                    told[_id_of(each)] = each
+            except MarketError as error:
+                self._trouble("programme_unheard", programme_id, error)
+                unheard.add(name)
+                failed += 1
+                if failed == len(programmes):
+                    raise
+        return told, unheard
+
+    async def _take(self, read: RestEvent, programmes: Mapping[str, str], now: datetime) -> None:
+        """One event of a list: answered where it is ours, new or changed, and not over."""
+        programme = programmes.get(read.programID)
+        resources = meant_resources(read, self._meters, self._groups) if programme is not None else None
+        if programme is None or resources is None:
+            if read.id in self._known:
+                await self._end(read.id, now)
+            return
+        event = grid_event(read, programme, now, resources)
         known = self._known.get(event.event_id)
         if known is not None and known.event.modification == event.modification:
             known.event, known.wants_reports = event, bool(read.reportDescriptors)
@@ -150,39 +186,68 @@ class RestVen:
             answer = await self._on_event(event)
             self._known[event.event_id] = _Known(event, answer.is_in, bool(read.reportDescriptors))
 
-    async def _programme(self, programme_id: str) -> str:
-        """A programme's name."""
-        if programme_id not in self._programmes:
-            reply = await self._get(f"/programs/{programme_id}", {})
-            name = reply.get("programName") if isinstance(reply, dict) else None
-            if not isinstance(name, str):
-                raise MarketError(f"{self._base_url}: program {programme_id[:60]} has no programName")
-            self._programmes[programme_id] = name
-        return self._programmes[programme_id]
+    async def _has_gone(self, event_id: str) -> bool:
+        """Whether the server says that there is no such event; as long as it says nothing, there is."""
+        try:
+            return not await self._server.is_there(f"/events/{quote(event_id, safe='')}")
+        except MarketError as error:
+            self._trouble("event_unheard", event_id, error)
+            return False
+
+    async def _end(self, event_id: str, now: datetime) -> None:
+        await self._on_event(_gone(self._known[event_id].event, now))
+        del self._known[event_id]
+
+    def _trouble(self, what: str, whose: str, error: MarketError) -> None:
+        """Tell it, once as long as it lasts."""
+        if (what, whose) not in self._told_of | self._troubles:
+            _log.warning(what, id=ascii(whose[:128]), error=str(error))
+        self._troubles.add((what, whose))
 
     async def _report(self) -> None:
         """On events that ask for it; what is not taken is sent again with the next poll, and costs nothing else."""
         now_s, now = self._clock.monotonic_s(), self._clock.real_now()
-        for known in self._known.values():
-            event = known.event
-            lasts = event.start_at <= now and (event.end_at is None or now < event.end_at)
-            is_asked = known.is_in and known.wants_reports and lasts
-            if is_asked and now_s - known.reported_at_s >= self._report_s:
-                try:
-                    await self._post("/reports", await self._usage(event, now))
-                except HcpError as error:
-                    _log.warning("report_not_taken", event_id=event.event_id, error=str(error))
-                    return
+        due = [known for known in self._known.values() if known.is_due(now, now_s, self._report_s)]
+        read_kw = await self._read_kw({resource for known in due for resource in self._resources(known.event)})
+        for known in due:
+            shares_kw = {name: read_kw[name] for name in self._resources(known.event) if name in read_kw}
+            if not shares_kw:
+                continue
+            try:
+                await self._server.post("/reports", self._usage(known.event, shares_kw, now))
+            except MarketError as error:
+                _log.warning("report_not_taken", event_id=known.event.event_id, error=str(error))
+            else:
                 known.reported_at_s = now_s
 
-    async def _usage(self, event: GridEvent, now: datetime) -> dict[str, Any]:
-        """What the meters of an event's resources read now, kW."""
-        wanted = event.resources or tuple(self._meters)
+    def _resources(self, event: GridEvent) -> Sequence[str]:
+        return event.resources or tuple(self._meters)
+
+    async def _read_kw(self, resources: Collection[str]) -> dict[str, float]:
+        """What meters read now, by resource; one that is silent is left out, and told once."""
+
+        async def read(resource: str) -> float | None:
+            try:
+                async with self._reading:
+                    kw = await self._meters[resource]() / W_PER_KW
+            except HcpError as error:
+                if resource not in self._silent:
+                    _log.warning("meter_silent", resource=resource, error=str(error))
+                self._silent.add(resource)
+                return None
+            self._silent.discard(resource)
+            return kw
+
+        named = sorted(resources)
+        found = zip(named, await asyncio.gather(*map(read, named)), strict=True)
+        return {resource: kw for resource, kw in found if kw is not None}
+
+    def _usage(self, event: GridEvent, shares_kw: Mapping[str, float], now: datetime) -> dict[str, Any]:
+        """A report of kW by resource."""
         period = {"start": now.isoformat(), "duration": f"PT{round(self._report_s)}S"}
         resources = []
-        for resource in wanted:
-            payload = {"type": "DEMAND", "values": [await self._meters[resource]() / W_PER_KW]}
-            intervals = [{"id": 0, "payloads": [payload]}]
+        for resource, kw in shares_kw.items():
+            intervals = [{"id": 0, "payloads": [{"type": "DEMAND", "values": [kw]}]}]
             resources.append({"resourceName": resource, "intervalPeriod": period, "intervals": intervals})
         descriptor = {
             "objectType": "REPORT_PAYLOAD_DESCRIPTOR",
@@ -198,68 +263,10 @@ class RestVen:
             "resources": resources,
         }
 
-    async def _listed(self, path: str, query: Mapping[str, str]) -> list[Any]:
-        """All objects of a list, page by page.
 
-        Raises:
-            MarketError: a page is no list, or there is no end to them.
-        """
-        found: list[Any] = []
-        for page in range(MAX_PAGES):
-            body = await self._get(path, {**query, "skip": page * PAGE, "limit": PAGE})
-            if not isinstance(body, list):
-                raise MarketError(f"{self._base_url}{path}: not a list")
-            found += body
-            if len(body) < PAGE:
-                return found
-        raise MarketError(f"{self._base_url}{path}: more than {MAX_PAGES * PAGE} objects")
-
-    async def _get(self, path: str, query: Mapping[str, str | int]) -> Any:
-        assert self._http is not None
-        return (await self._http.get_json(path, query)).body
-
-    async def _post(self, path: str, body: dict[str, Any]) -> None:
-        """Send an object.
-
-        Raises:
-            MarketError: it was not taken.
-        """
-        assert self._poster is not None
-        url = self._base_url + path
-        try:
-            async with self._poster.stream("POST", url, json=body) as response:
-                status = response.status_code
-        except httpx.HTTPError as error:
-            raise MarketError(f"{url}: {type(error).__name__}: {error}") from error
-        if status not in (httpx.codes.CREATED, httpx.codes.OK):
-            raise MarketError(f"{url}: status {status}, what was sent was not taken")
-
-    async def _token_url(self) -> str:
-        """Where a token is handed out: over TLS, or, by a server on this machine, there.
-
-        Raises:
-            MarketError: the server says none, or one that a secret may not be sent to.
-        """
-        http = MarketHttp(self._base_url, transport=self._transport())
-        try:
-            body = (await http.get_json("/auth/server")).body
-        finally:
-            await http.close()
-        url = body.get("tokenURL") if isinstance(body, dict) else None
-        is_local = self._base_url.startswith("http://")
-        if not isinstance(url, str) or not is_confidential(url) or (url.startswith("http://") and not is_local):
-            raise MarketError(f"{self._base_url}/auth/server: no tokenURL that a secret may be sent to: {url!s:.200}")
-        return url
-
-    def _form(self) -> dict[str, str | SecretStr]:
-        who = self._client
-        return {"grant_type": "client_credentials", "client_id": who.client_id, "client_secret": who.secret}
-
-    def _transport(self) -> httpx.AsyncHTTPTransport:
-        try:
-            return httpx.AsyncHTTPTransport(verify=ssl.create_default_context(cafile=_text(self._client.ca)))
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"OpenADR: authorities {self._client.ca} can't be used: {error}") from error
+def _id_of(told: object) -> str:
+    """What an object of a list calls itself; empty where it does not."""
+    return str(told.get("id")) if isinstance(told, dict) else ""
 
 
 def _gone(event: GridEvent, now: datetime) -> GridEvent:
@@ -270,7 +277,3 @@ def _gone(event: GridEvent, now: datetime) -> GridEvent:
     return GridEvent(
         event.event_id, number, event.programme, event.signal, (interval,), event.resources, is_cancelled=True
     )
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

@@ -5,7 +5,7 @@ is now, a duration of 9999 years has no end, an interval's own period goes befor
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -65,7 +65,7 @@ class _Descriptor(BaseModel):
 class RestEvent(BaseModel):
     """An event as the server tells it; what is not used here may be anything."""
 
-    id: str = Field(min_length=1, max_length=128)
+    id: str = Field(min_length=1, max_length=128, pattern=r"[^.]")  # dots alone are a path's own
     programID: str = Field(min_length=1, max_length=128)  # noqa: N815
     modificationDateTime: datetime  # noqa: N815
     targets: list[str] | None = Field(default=None, max_length=MAX_RESOURCES)
@@ -94,8 +94,32 @@ def rest_event(told: object) -> RestEvent:
         raise UnreadableError(f"an event can't be read: {where}: {first['msg']}") from error
 
 
-def grid_event(event: RestEvent, programme: str, now: datetime, resources: Sequence[str]) -> GridEvent:
-    """The event, of a programme by name; targets that are none of our resources are its groups, and no resources.
+def programme_of(told: object) -> tuple[str, str]:
+    """Id and name of the programme in a reply.
+
+    Raises:
+        UnreadableError: it is none.
+    """
+    try:
+        if isinstance(told, dict):
+            return checked_id(told.get("id")), checked_id(told.get("programName"))
+    except ValueError as error:
+        raise UnreadableError(f"a programme can't be read: {error}") from error
+    raise UnreadableError("a programme can't be read: it is no object")
+
+
+def meant_resources(event: RestEvent, ours: Container[str], groups: Container[str]) -> tuple[str, ...] | None:
+    """Those of `ours` that an event names; none of them: all; None: it is not for us.
+
+    Without targets it is for everybody in its programme; one of `groups`, as we are called as a whole, is all of ours.
+    """
+    if not event.targets or any(target in groups for target in event.targets):
+        return ()
+    return tuple(dict.fromkeys(target for target in event.targets if target in ours)) or None
+
+
+def grid_event(event: RestEvent, programme: str, now: datetime, resources: tuple[str, ...]) -> GridEvent:
+    """The event, of a programme by name, for resources (`meant_resources`).
 
     Raises:
         UnreadableError: something in it is none of what it should be.
@@ -103,14 +127,13 @@ def grid_event(event: RestEvent, programme: str, now: datetime, resources: Seque
     try:
         kind = _kind_of(event)
         intervals = tuple(_intervals(event, kind, now))
-        targets = tuple(target for target in event.targets or () if target in resources)
         return GridEvent(
             checked_id(event.id),
             event.modification,
             checked_id(programme),
             _SIGNALS.get(kind, "other"),
             intervals,
-            targets,
+            resources,
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UnreadableError(f"event {event.id} can't be read: {type(error).__name__}: {str(error)[:200]}") from error

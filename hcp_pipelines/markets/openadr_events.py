@@ -148,11 +148,13 @@ def checked_id(value: object) -> str:
     """An id as text; openleadr reads what looks like a number as one.
 
     Raises:
-        ValueError: it is empty, or too long.
+        ValueError: it is empty, too long, or has characters that can't be printed.
     """
     text = str(value)
     if value is None or not 0 < len(text) <= MAX_ID_CHARS:
         raise ValueError(f"an id of {len(text)} characters, there are 1 to {MAX_ID_CHARS}")
+    if not text.isprintable():
+        raise ValueError(f"an id with characters that can't be printed: {text!a}")
     return text
 
 

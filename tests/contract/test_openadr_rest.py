@@ -11,8 +11,9 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from hcp_pipelines.domain.errors import ConfigError, MarketError
-from hcp_pipelines.markets.openadr3 import Client, RestVen
-from hcp_pipelines.markets.openadr3_events import UnreadableError, grid_event, rest_event
+from hcp_pipelines.markets.openadr3 import RestVen
+from hcp_pipelines.markets.openadr3_events import UnreadableError, grid_event, meant_resources, rest_event
+from hcp_pipelines.markets.openadr3_server import Client
 from hcp_pipelines.markets.openadr_events import Answer, GridEvent, Interval
 from simulators.openadr.events import Event
 from tests.support.openadr import SIMULATED_S, vtn
@@ -147,9 +148,11 @@ async def watts():
 
 
 @contextlib.asynccontextmanager
-async def node(base, heard, secret="secret-1", **changes):
+async def node(base, heard, secret="secret-1", meters=None, **changes):
     client = Client("me", SecretStr(secret))
-    ven = RestVen("hcp", base, heard, {"one": watts}, client, **{"report_s": 0.01} | changes)
+    ven = RestVen(
+        "hcp", base, heard, meters or {"one": watts}, ("response", "dr"), client, **{"report_s": 0.01} | changes
+    )
     try:
         await ven.register()
         yield ven
@@ -233,7 +236,7 @@ class Scripted:
 
 @contextlib.asynccontextmanager
 async def scripted(**replies):
-    paths = {"/vens": [{}], "/programs/p": {"programName": "dr"}, "/events": []}
+    paths = {"/vens": [{"venName": "hcp"}], "/programs": [{"id": "p", "programName": "dr"}], "/events": []}
     server = await asyncio.start_server(Scripted(paths | {f"/{k}": v for k, v in replies.items()}), "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -266,7 +269,7 @@ async def test_a_secret_is_sent_to_no_plain_address_that_a_server_tells(host):
 
 
 async def test_a_secret_is_sent_to_no_plain_address():
-    ven = RestVen("hcp", "http://vtn.example", Heard(), {}, Client("me", SecretStr("s")))
+    ven = RestVen("hcp", "http://vtn.example", Heard(), {}, (), Client("me", SecretStr("s")))
     with pytest.raises(ConfigError, match="in clear"):
         await ven.register()
 
@@ -298,7 +301,8 @@ MIDNIGHT, HOUR = NOW - timedelta(hours=12), timedelta(hours=1)
 
 
 def read(**changes):
-    return grid_event(rest_event(recorded(**changes)), "dr", NOW, ["one"])
+    event = rest_event(recorded(**changes))
+    return grid_event(event, "dr", NOW, meant_resources(event, ["one"], ["hcp"]))
 
 
 def test_the_documents_simple_event_is_read():
@@ -341,6 +345,9 @@ def test_units_are_the_descriptors_and_a_limit_is_one():
         {"intervals": [{"payloads": [{"type": "SIMPLE", "values": []}]}]},
         {"modificationDateTime": "never"},
         {"id": "x" * 300},
+        {"id": ".."},
+        {"id": "a\x00b"},
+        {"id": "a\ud800b"},
     ],
 )
 def test_an_event_that_is_none_can_not_be_read(changes):
