@@ -1,8 +1,8 @@
-"""Last trades of five bitcoin exchanges, each in its own shape: Coinbase, Kraken, Bitstamp, Binance and Gemini.
+"""Prices and tickers of five bitcoin exchanges, each in its own shape: Coinbase, Kraken, Bitstamp, Binance and Gemini.
 
 Their last trades lie a few hundredths of a percent off the world's price, as exchanges do; recorded ones are as they were.
-Sources: Coinbase Exchange, product ticker; Kraken Spot REST API, Get Recent Trades; Bitstamp HTTP API v2, Ticker; Binance Spot
-REST API, market data endpoints; Gemini REST API, v1 Ticker.
+Lists of trades are in `trades`. Sources: Coinbase Exchange, product ticker; Bitstamp HTTP API v2, Ticker; Binance Spot REST API,
+market data endpoints; Gemini REST API, v1 Ticker.
 """
 
 import math
@@ -19,7 +19,7 @@ PAIRS = frozenset({"XBTUSD", "XXBTZUSD"})
 SYMBOL = "BTCUSDT"
 GEMINI_SYMBOL = "btcusd"
 TRADE_EVERY_S = 5
-MAX_TRADES = 1000
+VOLUME_EVERY_S = 300  # Gemini's volume of a day
 _OFF = 2e-4  # at most; recorded spot and perpetual prices are 0.045 % apart (standard deviation)
 _PERIOD_S: Mapping[Venue, float] = {
     "coinbase": math.inf,
@@ -40,15 +40,6 @@ def coinbase(world: World, now_s: float) -> tuple[dict[str, object], str]:
         "volume": "9500.00000000",
     }  # fmt: skip
     return body, source
-
-
-def kraken(world: World, pair: str, now_s: float) -> tuple[dict[str, object], str]:
-    """Kraken's trades and where they come from: `[price, volume, time, side, kind, misc, id]`; prices are strings."""
-    if pair not in PAIRS:
-        return {"error": ["EQuery:Unknown asset pair"]}, GENERATED
-    at_s, (price, source) = last_trade(world, "kraken", now_s)
-    trade = [f"{price:.5f}", "0.01500000", at_s + 0.25, "b", "l", "", at_s // TRADE_EVERY_S]
-    return {"error": [], "result": {"XXBTZUSD": [trade], "last": f"{at_s}250000000"}}, source
 
 
 def bitstamp(world: World, now_s: float) -> tuple[dict[str, str], str]:
@@ -73,23 +64,6 @@ def binance_symbol(query: Mapping[str, str]) -> Answer | None:
     if "symbol" not in query:
         return binance_refusal(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
     return None if query["symbol"] == SYMBOL else binance_refusal(-1121, "Invalid symbol.")
-
-
-def binance_trades(world: World, query: Mapping[str, str], now_s: float) -> Answer:
-    """Binance's aggregate trades, oldest first: the newest `limit`."""
-    limit = query.get("limit", "500")
-    if (refusal := binance_symbol(query)) is not None:
-        return refusal
-    if not limit.isdecimal() or len(limit) > 6 or not 1 <= int(limit) <= MAX_TRADES:
-        return binance_refusal(-1130, "Data sent for parameter 'limit' is not valid.")
-    rows, sources = [], set()
-    for back in range(int(limit) - 1, -1, -1):
-        at_s, (price, source) = last_trade(world, "binance", now_s - back * TRADE_EVERY_S)
-        number = at_s // TRADE_EVERY_S
-        row = {"a": number, "p": f"{price:.8f}", "q": "0.01500000", "f": number, "l": number}
-        rows.append(row | {"T": at_s * 1000 + 250, "m": True, "M": True})
-        sources.add(source)
-    return rows, RECORDED if sources == {RECORDED} else GENERATED, 200
 
 
 def binance_ticker(world: World, query: Mapping[str, str], now_s: float) -> Answer:
@@ -120,11 +94,11 @@ def gemini_symbol(symbol: str) -> Answer | None:
 
 
 def gemini_ticker(world: World, symbol: str, now_s: float) -> Answer:
-    """Gemini's ticker; the stamp is that of its volume."""
+    """Gemini's ticker; the stamp is that of its volume, which moves every five minutes."""
     if (refusal := gemini_symbol(symbol)) is not None:
         return refusal
     at_s, (price, source) = last_trade(world, "gemini", now_s)
-    volume = {"BTC": "900.00000000", "USD": f"{900 * price:.8f}", "timestamp": at_s * 1000}
+    volume = {"BTC": "900.00000000", "USD": f"{900 * price:.8f}", "timestamp": (at_s - at_s % VOLUME_EVERY_S) * 1000}
     told = {"bid": f"{price - 0.5:.2f}", "ask": f"{price + 0.5:.2f}", "last": f"{price:.2f}"}
     return {**told, "volume": volume}, source, 200
 

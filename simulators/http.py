@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from simulators import ercot, exchanges, history, listings
+from simulators import ercot, exchanges, history, listings, trades
 from simulators.clock import Clock, epoch_s, iso
 from simulators.cloud.routes import CloudRoutes
 from simulators.documents import block_document, offer_document
@@ -65,11 +65,13 @@ class Services:
         paths: dict[str, Callable[[Request], Response]] = {
             "/products/BTC-USD/ticker": self.ticker,
             "/products/BTC-USD/candles": self.candles,
-            "/0/public/Trades": self.kraken_trades,
+            "/products/BTC-USD/trades": self._past(trades.coinbase_trades),
+            "/0/public/Trades": self._past(trades.kraken_trades),
             "/0/public/OHLC": self._past(history.kraken_ohlc),
             "/api/v2/ticker/btcusd/": self.bitstamp_ticker,
+            "/api/v2/transactions/btcusd/": self._past(trades.bitstamp_transactions),
             "/api/v2/ohlc/btcusd/": self._past(history.bitstamp_ohlc),
-            "/api/v3/aggTrades": self._past(exchanges.binance_trades),
+            "/api/v3/aggTrades": self._past(trades.binance_trades),
             "/api/v3/ticker/24hr": self._past(exchanges.binance_ticker),
             "/api/v3/klines": self._past(history.binance_klines),
             "/v1/pubticker/{symbol}": self.gemini_ticker,
@@ -104,11 +106,6 @@ class Services:
         """Coinbase Exchange: last trade and best quotes; prices are strings."""
         return self._json(*exchanges.coinbase(self._world, now_s := self._clock.now_s()), now_s)
 
-    def kraken_trades(self, request: Request) -> Response:
-        """Kraken: the last trade; errors in a list, with status 200."""
-        now_s = self._clock.now_s()
-        return self._json(*exchanges.kraken(self._world, request.query_params.get("pair", ""), now_s), now_s)
-
     def bitstamp_ticker(self, _request: Request) -> Response:
         """Bitstamp: the ticker of BTC/USD."""
         return self._json(*exchanges.bitstamp(self._world, now_s := self._clock.now_s()), now_s)
@@ -120,9 +117,9 @@ class Services:
         return self._json(body, source, now_s, status=status)
 
     def gemini_trades(self, request: Request) -> Response:
-        """Gemini: the last trade of a symbol."""
-        now_s = self._clock.now_s()
-        body, source, status = listings.gemini_trades(self._world, request.path_params["symbol"], now_s)
+        """Gemini: the last trades of a symbol."""
+        now_s, query = self._clock.now_s(), dict(request.query_params)
+        body, source, status = trades.gemini_trades(self._world, request.path_params["symbol"], query, now_s)
         return self._json(body, source, now_s, status=status)
 
     def gemini_candles(self, request: Request) -> Response:

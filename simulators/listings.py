@@ -10,7 +10,7 @@ from typing import Final
 
 from simulators.bitcoin import EPOCH_BLOCKS
 from simulators.clock import iso
-from simulators.exchanges import GEMINI_SYMBOL, PAIRS, SYMBOL, Answer, binance_symbol, gemini_symbol, last_trade
+from simulators.exchanges import GEMINI_SYMBOL, PAIRS, SYMBOL, Answer, binance_symbol, last_trade
 from simulators.series import GENERATED, World
 
 BLOCK_S: Final = 600.0
@@ -37,6 +37,21 @@ def coinbase_products(_world: World, _query: Mapping[str, str], _now_s: float) -
         "auction_mode": False,
     }
     return [product], GENERATED, 200
+
+
+def coinbase_currencies(_world: World, _query: Mapping[str, str], _now_s: float) -> Answer:
+    """The two currencies of the product."""
+    rows = [
+        {
+            "id": name, "name": full, "min_size": smallest, "status": "online", "message": "", "max_precision": smallest,
+            "convertible_to": [], "details": {"type": kind, "symbol": None, "network_confirmations": 2, "sort_order": 1},
+            "default_network": network, "supported_networks": [], "display_name": full,
+        }
+        for name, full, smallest, kind, network in (
+            ("BTC", "Bitcoin", "0.00000001", "crypto", "bitcoin"), ("USD", "United States Dollar", "0.01", "fiat", ""),
+        )
+    ]  # fmt: skip
+    return rows, GENERATED, 200
 
 
 def coinbase_time(_world: World, _query: Mapping[str, str], now_s: float) -> Answer:
@@ -79,6 +94,21 @@ def kraken_pairs(_world: World, query: Mapping[str, str], _now_s: float) -> Answ
     return {"error": [], "result": {"XXBTZUSD": pair}}, GENERATED, 200
 
 
+def kraken_assets(_world: World, _query: Mapping[str, str], _now_s: float) -> Answer:
+    """The two assets of the pair, under their full names."""
+    made = {
+        full: {
+            "aclass": "currency",
+            "altname": short,
+            "decimals": decimals,
+            "display_decimals": shown,
+            "status": "enabled",
+        }
+        for full, short, decimals, shown in (("XXBT", "XBT", 10, 5), ("ZUSD", "USD", 4, 2))
+    }
+    return {"error": [], "result": made}, GENERATED, 200
+
+
 def kraken_ticker(world: World, query: Mapping[str, str], now_s: float) -> Answer:
     """The ticker of the pair; `c` is the last trade."""
     if query.get("pair", "XBTUSD") not in PAIRS:
@@ -114,6 +144,28 @@ def bitstamp_pairs(_world: World, _query: Mapping[str, str], _now_s: float) -> A
         "description": "Bitcoin / U.S. dollar",
     }
     return [pair], GENERATED, 200
+
+
+def bitstamp_markets(_world: World, _query: Mapping[str, str], _now_s: float) -> Answer:
+    """The one market, as the newer listing has it."""
+    market = {
+        "name": "BTC/USD", "market_symbol": "btcusd", "base_currency": "BTC", "base_decimals": 8, "counter_currency": "USD",
+        "counter_decimals": 0, "minimum_order_value": "10", "trading": "Enabled", "instant_order_counter_decimals": 2,
+        "instant_and_market_orders": "Enabled", "description": "Bitcoin / U.S. dollar", "market_type": "SPOT",
+    }  # fmt: skip
+    return [market], GENERATED, 200
+
+
+def bitstamp_currencies(_world: World, _query: Mapping[str, str], _now_s: float) -> Answer:
+    """The two currencies of the market."""
+    rows = [
+        {"name": name, "currency": short, "type": kind, "symbol": symbol, "decimals": decimals, "available_supply": "",
+         "deposit": "Enabled", "withdrawal": "Enabled", "networks": []}
+        for name, short, kind, symbol, decimals in (
+            ("Bitcoin", "BTC", "crypto", "₿", 8), ("U.S. dollar", "USD", "fiat", "$", 2),
+        )
+    ]  # fmt: skip
+    return rows, GENERATED, 200
 
 
 def binance_ping(_world: World, _query: Mapping[str, str], _now_s: float) -> Answer:
@@ -181,21 +233,6 @@ def gemini_symbols(_world: World, _query: Mapping[str, str], _now_s: float) -> A
     return [GEMINI_SYMBOL], GENERATED, 200
 
 
-def gemini_trades(world: World, symbol: str, now_s: float) -> Answer:
-    """The last trade."""
-    if (refusal := gemini_symbol(symbol)) is not None:
-        return refusal
-    at_s, (price, source) = last_trade(world, "gemini", now_s)
-    trade = {
-        "timestamp": at_s,
-        "timestampms": at_s * 1000 + 250,
-        "tid": at_s,
-        "price": f"{price:.2f}",
-        "amount": "0.015",
-    }
-    return [trade | {"exchange": "gemini", "type": "buy"}], source, 200
-
-
 def fees(_world: World, _query: Mapping[str, str], _now_s: float) -> Answer:
     """Fee rates that are recommended, satoshi per virtual byte: in this world they don't move."""
     return _FEES, GENERATED, 200
@@ -231,11 +268,15 @@ def tip_height(world: World, _query: Mapping[str, str], now_s: float) -> Answer:
 
 PATHS: Final[Mapping[str, Callable[[World, Mapping[str, str], float], Answer]]] = {
     "/products": coinbase_products,
+    "/currencies": coinbase_currencies,
     "/time": coinbase_time,
     "/0/public/Time": kraken_time,
+    "/0/public/Assets": kraken_assets,
     "/0/public/AssetPairs": kraken_pairs,
     "/0/public/Ticker": kraken_ticker,
     "/api/v2/trading-pairs-info/": bitstamp_pairs,
+    "/api/v2/markets/": bitstamp_markets,
+    "/api/v2/currencies/": bitstamp_currencies,
     "/api/v3/ping": binance_ping,
     "/api/v3/time": binance_time,
     "/api/v3/exchangeInfo": binance_info,

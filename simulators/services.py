@@ -36,7 +36,7 @@ class Service(NamedTuple):
 
 SERVICES: Mapping[ServiceName, Service] = {
     "ercot": Service(("/api/public-reports",), 30, 60.0),
-    "coinbase": Service(("/products", "/time"), 10, 1.0),
+    "coinbase": Service(("/products", "/currencies", "/time"), 10, 1.0),
     "kraken": Service(("/0/public/",), 60, 60.0),
     "bitstamp": Service(("/api/v2/",), 400, 1.0),
     "binance": Service(("/api/v3/",), 6000, 60.0),

@@ -1,7 +1,7 @@
-"""Gemini: the last BTC/USD price as a tick of `btc.usd`, and the hourly candles that it still keeps.
+"""Gemini: the last BTC/USD trade as a tick of `btc.usd`, and the hourly candles that it still keeps.
 
-The ticker has no time of its last trade, only the end of the day that its volume is of: whether it stands still is judged by
-its price (`markets.consensus`). Source: Gemini REST API, v1 Ticker and v2 Candles.
+Its ticker is not read: that has no time of its last trade, only one of the volume of a day, minutes old.
+Source: Gemini REST API, v1 Trade History and v2 Candles.
 """
 
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ REAL_BASE_URL = "https://api.gemini.com"
 LIMIT = Limit(120, 60.0)  # of public endpoints, by address
 CANDLES = "/v2/candles/btcusd/1hr"
 CANDLE_S = 3600
-TICKER = "/v1/pubticker/btcusd"
+TRADES = "/v1/trades/btcusd"
 SERIES = "gemini"
 
 
@@ -28,18 +28,18 @@ class GeminiClient:
         self._http = http
 
     async def ticker(self) -> Tick:
-        """The last price: USD per bitcoin, holding from the ticker's own time.
+        """The last trade: USD per bitcoin, holding from the trade's own time.
 
         Raises:
             MarketError: no reply, or one of another shape.
         """
-        reply = await self._http.get_json(TICKER)
+        reply = await self._http.get_json(TRADES, {"limit_trades": 1})
         try:
-            price, told_ms = reply.body["last"], int(reply.body["volume"]["timestamp"])
-            told_at = datetime.fromtimestamp(told_ms / 1000, UTC)
-        except (KeyError, OSError, OverflowError, TypeError, ValueError) as error:
-            raise MarketError(f"{TICKER}: not a ticker: {reply.body!r:.200}.") from error
-        return Tick(Stream.BTC_USD, SERIES, told_at, number(price), "USD", SERIES, metadata=reply.provenance())
+            newest = reply.body[0]
+            price, traded_at = newest["price"], datetime.fromtimestamp(int(newest["timestampms"]) / 1000, UTC)
+        except (IndexError, KeyError, OSError, OverflowError, TypeError, ValueError) as error:
+            raise MarketError(f"{TRADES}: not trades: {reply.body!r:.200}.") from error
+        return Tick(Stream.BTC_USD, SERIES, traded_at, number(price), "USD", SERIES, metadata=reply.provenance())
 
     async def candles(self, start: datetime, end: datetime) -> list[Candle]:
         """Hourly candles that start in [start, end), oldest first; it takes no range, and what it no longer keeps is missing.

@@ -247,12 +247,16 @@ async def test_binance_s_last_trade_is_read_with_its_own_time():
     assert service.asked == [("/api/v3/aggTrades", {"symbol": "BTCUSDT", "limit": "1"})]
 
 
-async def test_gemini_s_ticker_has_the_time_of_its_volume():
-    volume = {"BTC": "898.1", "USD": "86330000.0", "timestamp": 1735732805000}
-    body = {"bid": "96123.40", "ask": "96123.50", "volume": volume, "last": "96123.45"}
-    tick = await GeminiClient(Service({"/v1/pubticker/btcusd": body}).http()).ticker()
+async def test_gemini_s_last_trade_is_read_with_its_own_time_not_that_of_a_day_s_volume():
+    trade = {
+        "timestamp": 1735732805, "timestampms": 1735732805250, "tid": 2, "price": "96123.45", "amount": "0.1",
+        "exchange": "gemini", "type": "buy",
+    }  # fmt: skip
+    service = Service({"/v1/trades/btcusd": [trade, trade | {"timestampms": 1735732800000, "price": "1.0"}]})
+    tick = await GeminiClient(service.http()).ticker()
     assert (tick.stream, tick.series, tick.value, tick.unit) == (Stream.BTC_USD, "gemini", 96123.45, "USD")
-    assert tick.source_at == utc("2025-01-01T12:00:05")
+    assert tick.source_at == utc("2025-01-01T12:00:05.250")
+    assert service.asked == [("/v1/trades/btcusd", {"limit_trades": "1"})]
 
 
 @pytest.mark.parametrize(
@@ -261,9 +265,10 @@ async def test_gemini_s_ticker_has_the_time_of_its_volume():
         (BinanceClient, "/api/v3/aggTrades", {"code": -1121, "msg": "Invalid symbol."}),
         (BinanceClient, "/api/v3/aggTrades", []),
         (BinanceClient, "/api/v3/aggTrades", [{"p": "1.0", "T": 1e30}]),
-        (GeminiClient, "/v1/pubticker/btcusd", {"last": "1.0"}),
-        (GeminiClient, "/v1/pubticker/btcusd", {"last": "1.0", "volume": {"timestamp": "soon"}}),
-        (GeminiClient, "/v1/pubticker/btcusd", {"result": "error", "reason": "Bad Request", "message": "no"}),
+        (GeminiClient, "/v1/trades/btcusd", []),
+        (GeminiClient, "/v1/trades/btcusd", [{"price": "1.0"}]),
+        (GeminiClient, "/v1/trades/btcusd", [{"price": "1.0", "timestampms": "soon"}]),
+        (GeminiClient, "/v1/trades/btcusd", {"result": "error", "reason": "Bad Request", "message": "no"}),
     ],
 )
 async def test_what_is_no_trade_of_theirs_is_an_error(client, path, body):

@@ -196,6 +196,38 @@ async def test_three_exchanges_tell_nearly_the_same_price_each_in_its_own_shape(
     assert (await client.get("/0/public/Trades", pair="DOGEUSD"))["error"] == ["EQuery:Unknown asset pair"]
 
 
+async def test_gemini_s_ticker_is_stamped_as_its_volume_and_its_trades_with_their_own_times():
+    client = Client(START_S + 1234)
+    ticker = await client.get("/v1/pubticker/btcusd")
+    assert ticker["volume"]["timestamp"] == (START_S + 1200) * 1000
+    trades = await client.get("/v1/trades/btcusd", limit_trades=3)
+    assert [trade["timestampms"] / 1000 - START_S for trade in trades] == [1229.75, 1224.75, 1219.75]
+    assert trades[0]["price"] == ticker["last"]
+    client.clock.at_s = START_S + 1230
+    assert (await client.get("/v1/trades/btcusd", limit_trades=3)) == trades, "none is from the future"
+    since = trades[1]["timestampms"]
+    assert await client.get("/v1/trades/btcusd", limit_trades=50, timestamp=since) == trades[:2]
+    for bad in ({"limit_trades": 501}, {"limit_trades": 0}, {"timestamp": "soon"}):
+        assert (await client.get("/v1/trades/btcusd", expected=400, **bad))["reason"] == "Bad Request"
+
+
+async def test_trades_go_back_page_by_page_and_from_an_instant_on():
+    client = Client(START_S + 1234)
+    first = await client.get("/products/BTC-USD/trades", limit=4)
+    assert await client.get("/products/BTC-USD/trades", limit=2, after=first[1]["trade_id"]) == first[2:]
+    asked = {"pair": "XBTUSD", "since": int((START_S + 100) * 1e9), "count": 3}
+    rows = (await client.get("/0/public/Trades", **asked))["result"]["XXBTZUSD"]
+    assert [row[2] - START_S for row in rows] == [104.75, 109.75, 114.75]
+    minute = await client.get("/api/v2/transactions/btcusd/", time="minute")
+    assert [int(row["date"]) - START_S for row in minute] == [1230 - 5 * n for n in range(12)]
+    for path, asked in (
+        ("/products/BTC-USD/trades", {"limit": 1001}), ("/products/BTC-USD/trades", {"after": "x" * 5000}),
+        ("/api/v2/transactions/btcusd/", {"time": "year"}),
+    ):  # fmt: skip
+        await client.get(path, expected=400, **asked)
+    assert (await client.get("/0/public/Trades", pair="XBTUSD", count=0))["error"] == ["EGeneral:Invalid arguments"]
+
+
 async def test_mempool_blocks_and_reward_stats_agree():
     client = Client(START_S + 86_400)
     blocks = await client.get("/api/v1/blocks")
@@ -222,7 +254,7 @@ async def test_exchanges_tell_their_markets_and_one_price_on_every_page():
     assert (await client.get("/time"))["epoch"] == START_S + 5000
     assert list((await client.get("/0/public/AssetPairs"))["result"]) == ["XXBTZUSD"]
     ticker = (await client.get("/0/public/Ticker", pair="XBTUSD"))["result"]["XXBTZUSD"]
-    trade = (await client.get("/0/public/Trades", pair="XBTUSD"))["result"]["XXBTZUSD"][0]
+    trade = (await client.get("/0/public/Trades", pair="XBTUSD"))["result"]["XXBTZUSD"][-1]
     assert ticker["c"][0] == trade[0]
     assert "error" in await client.get("/0/public/Ticker", pair="DOGEUSD")
     assert (await client.get("/api/v2/trading-pairs-info/"))[0]["url_symbol"] == "btcusd"

@@ -19,8 +19,8 @@ from tests.contract.test_world_http import DAM, LMP, SPP, START_S, Client, Well,
 
 HOUR_S = 3600.0
 TICKER = {
-    "coinbase": "/products/BTC-USD/ticker", "kraken": "/0/public/Trades?pair=XBTUSD", "bitstamp": "/api/v2/ticker/btcusd/",
-    "binance": "/api/v3/aggTrades?symbol=BTCUSDT&limit=1", "gemini": "/v1/pubticker/btcusd",
+    "coinbase": "/products/BTC-USD/ticker", "kraken": "/0/public/Trades?pair=XBTUSD&count=1",
+    "bitstamp": "/api/v2/ticker/btcusd/", "binance": "/api/v3/aggTrades?symbol=BTCUSDT&limit=1", "gemini": "/v1/pubticker/btcusd",
 }  # fmt: skip
 RT_CORRECTIONS = "/api/public-reports/np4-197-m/rtm_price_corrections_spp"
 
