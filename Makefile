@@ -37,7 +37,7 @@ stop: ## Stop the platform started by run or start
 
 .PHONY: test
 test: setup lint ## Everything CI runs: lint, then all tests
-	@$(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+	@$(PY) -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, the import layers, both code locations
@@ -76,6 +76,18 @@ scale-out: setup ## Postgres, lake and runs elsewhere: what that costs (RUNS=8)
 .PHONY: docs
 docs: setup ## Regenerate what is derived from the code (settings and command pages, wire code)
 	@$(PY) -m tests.regenerate_docs
+
+CLASSES := .hcp/classes
+HELD_OUT := agency laboratory
+.PHONY: classifier
+classifier: setup ## Learn the classifier of workloads anew, from generated specifications, and score it (half a minute)
+	@mkdir -p $(CLASSES)
+	@$(PY) -m simulators.workloads.lessons --out $(CLASSES)/lessons.ndjson
+	@for name in $(HELD_OUT); do $(PY) -m simulators.workloads --seed 3 --from 2025-06-01T00:00Z --to 2025-08-01T00:00Z --flat \
+		--count 4000 --assumed simulators/workloads/held_out/$$name.yaml --out $(CLASSES)/$$name.ndjson; done
+	@$(VENV)/bin/hcp model learn-classes $(CLASSES)/lessons.ndjson $(HELD_OUT:%=--held-out $(CLASSES)/%.ndjson) \
+		--out hcp_pipelines/workloads/classifier/shipped.npz
+	@$(VENV)/bin/hcp model score-classes $(HELD_OUT:%=$(CLASSES)/%.ndjson)
 
 .PHONY: lock
 lock: setup ## Resolve requirements/*.in anew into the lock with hashes
