@@ -9,7 +9,7 @@ import hmac
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
@@ -26,7 +26,9 @@ from hcp_pipelines.storage.roles import Role
 CHANNEL = "hcp_account"
 OPERATOR = "operator/"
 REMEMBERED_S = 10.0
+TOKEN_REMEMBERED_S = 1.0  # its end is in itself
 MOST = 10_000
+Kept = TypeVar("Kept")
 _OF_KEY = """
     select u.id, u.name, u.role, u.customer_id, c.tier, k.digest, k.expires_at
     from api_keys k join users u on u.id = k.user_id left join customers c on c.id = u.customer_id
@@ -53,6 +55,7 @@ class KnownAccounts:
         self._clock, self._pool, self._keys, self._pepper = clock, pool, keys, pepper
         self._listener = Listener(settings, Role.API, [CHANNEL])
         self._held: OrderedDict[str, _Remembered] = OrderedDict()
+        self._familiar: OrderedDict[str, None] = OrderedDict()
         self._changes = 0
 
     async def follow(self, stop: asyncio.Event) -> None:
@@ -74,6 +77,10 @@ class KnownAccounts:
             return None
         return held.principal
 
+    def is_familiar(self, given: str) -> bool:
+        """Whether it is no guess, revoked or not: a token that we have signed, or a key that has once opened something."""
+        return given in self._familiar or self._keys.read(given, self._clock.real_now()) is not None
+
     async def look_up(self, given: str) -> Principal | None:
         """Whose it is; None where it opens nothing."""
         changes = self._changes
@@ -82,15 +89,12 @@ class KnownAccounts:
             found, ends_at = await self._of_key(given, prefix)
         else:
             found, ends_at = await self._of_token(given), None
+        if found is not None and prefix is not None:
+            _keep(self._familiar, given, None)
         if found is not None and changes == self._changes and found.user_id is not None:
-            self._held[given] = _Remembered(found, self._clock.monotonic_s() + self._remember_s(given), ends_at)
-            while len(self._held) > MOST:
-                self._held.popitem(last=False)
+            until_s = self._clock.monotonic_s() + (REMEMBERED_S if prefix else TOKEN_REMEMBERED_S)
+            _keep(self._held, given, _Remembered(found, until_s, ends_at))
         return found
-
-    def _remember_s(self, given: str) -> float:
-        """A key as long as any; a token is checked anew each second, for its end is its own."""
-        return REMEMBERED_S if prefix_of(given) else 1.0
 
     async def _of_key(self, given: str, prefix: str) -> tuple[Principal | None, datetime | None]:
         row = await self._row(_OF_KEY, prefix)
@@ -118,6 +122,13 @@ class KnownAccounts:
     async def _row(self, statement: Any, value: object) -> tuple[Any, ...] | None:
         async with self._pool.connection() as connection:
             return await (await connection.execute(statement, (value,))).fetchone()
+
+
+def _keep(held: OrderedDict[str, Kept], name: str, value: Kept) -> None:
+    held[name] = value
+    held.move_to_end(name)
+    while len(held) > MOST:
+        held.popitem(last=False)
 
 
 def _principal(row: tuple[Any, ...]) -> Principal:

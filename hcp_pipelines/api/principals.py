@@ -108,7 +108,8 @@ async def _authenticated(api: Api, request: Request) -> Principal:
         raise _unknown(api, request, "this needs `Authorization: Bearer …`: a key, or a token of /api/v1/auth/login")
     principal = api.accounts.remembered(given)
     if principal is None:
-        _refuse_guessing(api, request)
+        if not api.accounts.is_familiar(given):
+            _refuse_guessing(api, request)
         principal = await api.accounts.look_up(given)
     if principal is None:
         raise _unknown(api, request, "the key or token is not known, has ended, or was revoked")

@@ -1,6 +1,7 @@
 """Accounts of the API: logging in and out, keys, who is refused and how soon, and what production refuses to start with."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -84,11 +85,20 @@ def test_log_ins_are_limited_by_account_and_an_unknown_name_looks_like_a_wrong_p
 
 
 def test_who_guesses_keys_is_kept_waiting_and_who_has_one_is_not(api):
-    with api.client("viewer") as known, api.client(key="hcp_" + "0" * 12 + "_" + "0" * 32) as guessing:
+    session = api.log_in("admin").json()["access_token"]
+    with (
+        api.client("viewer") as known,
+        api.client(key=session) as logged_in,
+        api.client(key="hcp_" + "0" * 12 + "_" + "0" * 32) as guessing,
+    ):
         known.get("/api/v1/auth/me")
+        with connect(api.settings, Role.ADMIN) as connection:  # what is remembered is forgotten
+            connection.execute("update users set session_version = session_version where name = 'other'")
         statuses = [guessing.get("/api/v1/auth/me").status_code for _ in range(80)]
         assert set(statuses) == {401, 429}
-        assert known.get("/api/v1/auth/me").status_code == 200
+        assert known.get("/api/v1/auth/me").status_code == 200, "a key that has opened before is no guess"
+        assert logged_in.get("/api/v1/auth/me").status_code == 200, "nor is a token that we have signed"
+        assert guessing.get("/api/v1/auth/me").status_code == 429
 
 
 def test_a_key_with_the_right_prefix_and_another_secret_opens_nothing(api):
@@ -150,6 +160,44 @@ def test_accounts_and_customers_are_made_once_with_an_idempotency_key(api):
         )
         noted = admin.get("/api/v1/audit", params={"action": "user.added", "actor": "admin"}).json()["items"]
         assert [one["subject"] for one in noted] == ["bob"]
+
+
+def test_of_the_same_write_many_times_at_once_one_is_done(api):
+    body = {"name": "Acme", "email": "ops@acme.example", "tier": "pro"}
+
+    def ask(_):
+        with api.client("admin") as admin:
+            return admin.post("/api/v1/customers", json=body, headers={"Idempotency-Key": "once"})
+
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(ask, range(8)))
+    assert {reply.status_code for reply in replies} <= {201, 409}
+    assert len({reply.json()["id"] for reply in replies if reply.status_code == 201}) == 1
+    assert all(reply.headers["retry-after"] for reply in replies if reply.status_code == 409)
+    assert ask(0).headers["idempotent-replayed"] == "true"
+
+
+def test_nobody_gets_the_reply_of_anothers_key(api):
+    body = {"name": "Acme", "email": "ops@acme.example", "tier": "pro"}
+    with connect(api.settings, Role.API) as connection:
+        users.add_user(connection, "root2", users.UserRole.ADMIN, PASSWORD, "test")
+    with api.client("admin") as one, api.client(key=api.log_in("root2").json()["access_token"]) as two:
+        key = {"Idempotency-Key": "same"}
+        assert one.post("/api/v1/customers", json=body, headers=key).status_code == 201
+        assert two.post("/api/v1/customers", json=body, headers=key).status_code == 422, (
+            "done anew, and the address is taken"
+        )
+
+
+def test_a_write_that_a_crash_cut_off_frees_its_key(api):
+    body = {"name": "Acme", "email": "ops@acme.example", "tier": "pro"}
+    with connect(api.settings, Role.ADMIN) as connection, api.client("admin") as admin:
+        assert admin.post("/api/v1/customers", json=body, headers={"Idempotency-Key": "a"}).status_code == 201
+        connection.execute("update idempotent_replies set status = null, reply = null")
+        waiting = admin.post("/api/v1/customers", json=body, headers={"Idempotency-Key": "a"})
+        assert (waiting.status_code, waiting.headers["retry-after"]) == (409, "1")
+        connection.execute("update idempotent_replies set created_at = now() - interval '2 minutes'")
+        assert admin.post("/api/v1/customers", json=body, headers={"Idempotency-Key": "a"}).status_code == 422
 
 
 def test_the_first_admin_is_made_once_and_production_refuses_its_password(settings):
