@@ -9,6 +9,7 @@ from simulators.pool.work import Header, meets, merkle_root, target_of
 TIME_AHEAD_S: Final = 7200  # that a header may be ahead of its job's time
 MOST_SHARES_PER_JOB: Final = 4096
 MOST_GIVEN: Final = 32  # jobs of one connection that count at a time
+_ALL_BITS: Final = 0xFFFF_FFFF
 VERSION_MASK: Final = 0x1FFF_E000  # BIP 320: the bits that are free for hashing
 
 
@@ -66,10 +67,10 @@ class Shares:
         self._given[self._number] = _Given(job, difficulty, version_mask, seen)
         return self._number
 
-    def version_of(self, number: int) -> int:
-        """The version that a job went out with; 0 of an unknown one."""
+    def version_of(self, number: int) -> tuple[int, int]:
+        """The version that a job went out with, and the mask of what may be rolled of it; of an unknown one anything."""
         given = self._given.get(number)
-        return given.job.template.version if given else 0
+        return (given.job.template.version, given.version_mask) if given else (0, _ALL_BITS)
 
     def rule(self, share: Submission) -> Ruling:
         """Judge a share; a valid one is remembered, so that it counts once."""

@@ -71,7 +71,7 @@ class Session:
 
     def answer(self, request: Request) -> list[bytes]:
         """What a request is answered with, and what follows from it."""
-        was_working, difficulty = self.is_working, self._vardiff.difficulty
+        was_working, before = self.is_working, (self._vardiff.difficulty, self._version_mask)
         method = self._methods.get(request.method)
         try:
             if method is None:
@@ -81,7 +81,7 @@ class Session:
             said = [refusal(request.id, refused.code, str(refused))]
         if self.is_working and not was_working:
             said += self.work(self._office.jobs.newest, is_clean=True)
-        elif self.is_working and self._vardiff.difficulty != difficulty:
+        elif self.is_working and (self._vardiff.difficulty, self._version_mask) != before:
             said += self.work(self._office.jobs.newest, is_clean=False)
         return said
 
@@ -103,16 +103,17 @@ class Session:
         extensions = params[0] if params and isinstance(params[0], list) else []
         options = params[1] if len(params) > 1 and isinstance(params[1], dict) else {}
         granted: dict[str, Any] = {}
+        least = 0.0
         for name in extensions[:16]:
             if name == "version-rolling":
                 granted |= self._roll_versions(options)
             elif name == "minimum-difficulty":
-                least = options.get("minimum-difficulty.value", 0.0)
-                granted[name] = _is_difficulty(least)
-                if granted[name]:
-                    self._vardiff.raise_least(float(least))
+                asked = options.get("minimum-difficulty.value", 0.0)
+                granted[name] = _is_difficulty(asked)
+                least = float(asked) if granted[name] else 0.0
             elif isinstance(name, str):
                 granted[name] = name in ("subscribe-extranonce", "info")
+        self._vardiff.raise_least(least)
         return granted
 
     def _roll_versions(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -138,8 +139,9 @@ class Session:
         self._workers.add(name)
         self._office.outside.enter(name)
         password = params[1] if len(params) > 1 and isinstance(params[1], str) else ""
-        if wanted := _PASSWORD_DIFFICULTY.search(password):
-            self._suggest(_number(wanted[1]))
+        wanted = _PASSWORD_DIFFICULTY.search(password)
+        if wanted and _is_difficulty(number := _number(wanted[1])):  # what is none is a password like any other
+            self._suggest(number)
         return True
 
     def _submit(self, params: list[Any]) -> bool:
@@ -163,12 +165,12 @@ class Session:
         time_s, nonce = (
             int.from_bytes(hex_bytes(*each, 4), "big") for each in (("ntime", params[3]), ("nonce", params[4]))
         )
-        version = self._shares.version_of(number)
+        version, mask = self._shares.version_of(number)
         if len(params) > 5 and params[5] is not None:
             bits = int.from_bytes(hex_bytes("version bits", params[5], 4), "big")
-            if bits & ~self._version_mask:
+            if bits & ~mask:
                 raise RefusedError(*_REFUSALS[Verdict.VERSION])
-            version = (version & ~self._version_mask) | bits
+            version = (version & ~mask) | bits
         return Submission(number, self._extranonce1 + extranonce2, time_s, nonce, version)
 
     def _suggest_difficulty(self, params: list[Any]) -> bool:

@@ -107,6 +107,62 @@ async def test_versions_are_rolled_within_the_mask_alone(world):
         assert (await miner.submit(miner.hash(), version_bits="00002000"))["error"][0] == 20
 
 
+async def test_a_mask_that_changes_while_working_brings_a_job_that_has_it(world):
+    async with miner_of(world) as miner:
+        before = miner.work
+        miner.mask = 0x1FFFE000
+        said = await miner.ask("mining.configure", ["version-rolling"], {"version-rolling.mask": "1fffe000"})
+        assert said["result"]["version-rolling"] is True
+        work = await miner.next_work()
+        assert (work.clean, work.job != before.job) == (False, True)
+        rolled = miner.hash(version_bits="00002000")
+        assert (await miner.submit(rolled, version_bits="00002000"))["result"] is True
+        plain = miner.hash(before)
+        assert (await miner.submit(plain, work=before))["result"] is True
+        await miner.ask("mining.configure", ["version-rolling"], {"version-rolling.mask": "00002000"})
+        wide = miner.hash(work, version_bits="00ffe000")
+        assert (await miner.submit(wide, work=work, version_bits="00ffe000"))["result"] is True
+        narrow = miner.work
+        assert narrow.job != work.job
+        miner.mask = 0x00002000
+        assert (await miner.submit(miner.hash(), version_bits="00004000"))["error"][0] == 20
+        await miner.ask("mining.configure", ["version-rolling"], {"version-rolling.mask": "00002000"})
+        await miner.ask("mining.ping")
+        assert miner.work is narrow, "the same mask again brings no job"
+        world.to(3 * 3600)
+        await miner.next_work()
+        assert (await miner.submit(wide, work=narrow, version_bits="00002000"))["error"][0] == 21
+    assert (world.worker().valid, world.worker().stale) == (3, 1)
+
+
+@pytest.mark.parametrize("password", ["d=0", "x,d=1e999", "d=-5", "d=..", "d=1e30", "x"])
+async def test_a_password_that_asks_for_no_difficulty_is_a_password(world, password):
+    async with miner_of(world, password=password) as miner:
+        assert miner.difficulty == EASY_DIFFICULTY
+        assert (await miner.submit(miner.hash()))["result"] is True
+
+
+async def test_a_configure_that_is_refused_changes_nothing(world):
+    miner = await Miner.connect(world.v1)
+    options = {"minimum-difficulty.value": 0.5, "version-rolling.mask": "zz"}
+    said = await miner.ask("mining.configure", ["minimum-difficulty", "version-rolling"], options)
+    assert said["error"][0] == 20
+    await miner.log_on()
+    assert miner.difficulty == EASY_DIFFICULTY
+    await miner.close()
+
+
+async def test_whoever_is_refused_gets_no_work(world):
+    miner = await Miner.connect(world.v1)
+    await miner.ask("mining.subscribe", "test/1")
+    assert (await miner.ask("mining.authorize", "hcp.one.3", "x,d=0.01"))["error"][0] == 24
+    await miner.ask("mining.ping")
+    assert (miner.work, miner.difficulty) == (None, 1.0)
+    said = await miner.ask("mining.submit", "hcp.one.3", "1", "0" * 16, "0" * 8, "0" * 8)
+    assert said["error"][0] == 24
+    await miner.close()
+
+
 async def test_configure_answers_every_extension(world):
     miner = await Miner.connect(world.v1)
     asked = ["version-rolling", "minimum-difficulty", "subscribe-extranonce", "fast-food"]
