@@ -42,13 +42,13 @@ def program_object(name: str, created: str) -> Json:
     return metadata | {"programName": name, "targets": None}
 
 
-def event_object(event: Event, wall: Wall, report_s: int) -> Json:
+def event_object(event: Event, wall: Wall) -> Json:
     """An event; kW and levels as its payload's descriptor says."""
     payload, factor = _PAYLOADS[event.kind]
     is_power = payload != "SIMPLE"
     value = round(event.value * factor, 6) if is_power else int(event.value)
     descriptor: Json = {"objectType": "EVENT_PAYLOAD_DESCRIPTOR", "payloadType": payload}
-    frequency = {"payloadType": "DEMAND", "units": "KW", "frequency": 1, "historical": True, "repeat": -1}
+    report: Json = {"payloadType": "DEMAND", "units": "KW", "historical": True, "repeat": -1}
     return {
         "id": event.event_id,
         "createdDateTime": stamp(wall.of(event.told_at_s)),
@@ -59,7 +59,7 @@ def event_object(event: Event, wall: Wall, report_s: int) -> Json:
         "priority": 0 if event.kind == "alert" else 1,
         "targets": list(event.sites),
         "payloadDescriptors": [descriptor | ({"units": "KW"} if is_power else {})],
-        "reportDescriptors": [frequency | {"reportIntervals": f"PT{report_s}S"}] if is_power else None,
+        "reportDescriptors": [report | {"frequency": 1, "reportIntervals": "SUB_INTERVALS"}] if is_power else None,
         "intervalPeriod": {
             "start": stamp(wall.of(event.start_s)),
             "duration": period(wall.length_s(event.duration_s)),

@@ -10,9 +10,7 @@ import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -20,6 +18,7 @@ from starlette.routing import Route
 
 from simulators.openadr.config import MAX_VENS, OpenAdrConfig
 from simulators.openadr.events import EventBook
+from simulators.openadr.logins import NoTokenError, clients_in, credentials
 from simulators.openadr.objects import (
     Json,
     WrongObjectError,
@@ -32,7 +31,6 @@ from simulators.openadr.objects import (
 from simulators.openadr.reading import TooLargeError, read_body
 from simulators.openadr.times import Wall, stamp
 from simulators.openadr.vens import Sample
-from simulators.settings import WorldConfigError
 
 BASE: Final = "/openadr3/3.1.0"
 TOKEN_LIFE_S: Final = 3600
@@ -59,7 +57,7 @@ class RestVtn:
         self._book = book
         self._wall = wall
         self._count = count
-        self._secrets = _clients(config.client_file)
+        self._secrets = clients_in(config.client_file)
         self._tokens: dict[str, tuple[str, float]] = {}
         self._vens: dict[str, Json] = {}  # by client
         self._reports: deque[tuple[str, Json]] = deque(maxlen=MAX_REPORTS)
@@ -116,19 +114,15 @@ class RestVtn:
         return JSONResponse({"tokenURL": f"{request.url.scheme}://{request.url.netloc}{BASE}/auth/token"})
 
     async def _token(self, request: Request) -> Response:
-        """OAuth 2 client credentials (RFC 6749, 4.4), in the form's fields."""
+        """OAuth 2 client credentials (RFC 6749, 4.4)."""
         try:
-            form = parse_qs((await read_body(request)).decode("ascii"), max_num_fields=20)
-        except (TooLargeError, ValueError):
-            return self._no_token("invalid_request", HTTPStatus.BAD_REQUEST)
+            client = self._who(request.headers.get("authorization"), await read_body(request))
+        except NoTokenError as refusal:
+            return self._no_token(refusal.error)
+        except TooLargeError:
+            return self._no_token("invalid_request")
         except ClientDisconnect:
             return Response()
-        said = {key: values[0] for key, values in form.items() if len(values) == 1}
-        if said.get("grant_type") != "client_credentials":
-            return self._no_token("unsupported_grant_type", HTTPStatus.BAD_REQUEST)
-        client, secret = said.get("client_id", ""), said.get("client_secret", "")
-        if not hmac.compare_digest(self._secrets.get(client, "").encode(), secret.encode()) or not secret:
-            return self._no_token("invalid_client", HTTPStatus.UNAUTHORIZED)
         now_s = self._wall.now_s()
         self._tokens = {token: kept for token, kept in self._tokens.items() if now_s < kept[1]}
         while len(self._tokens) >= MAX_TOKENS:
@@ -138,9 +132,24 @@ class RestVtn:
         reply = {"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFE_S, "scope": "read_targets"}
         return JSONResponse(reply, headers={"Cache-Control": "no-store"})
 
-    def _no_token(self, error: str, status: HTTPStatus) -> Response:
+    def _who(self, authorization: str | None, form: bytes) -> str:
+        """The client that says its secret.
+
+        Raises:
+            NoTokenError: none does.
+        """
+        for client, secret in credentials(authorization, form):
+            if secret and hmac.compare_digest(self._secrets.get(client, "").encode(), secret.encode()):
+                return client
+        raise NoTokenError("invalid_client")
+
+    def _no_token(self, error: str) -> Response:
         self._count(error)
-        return JSONResponse({"error": error}, int(status))
+        if error != "invalid_client":
+            return JSONResponse({"error": error}, int(HTTPStatus.BAD_REQUEST))
+        return JSONResponse(
+            {"error": error}, int(HTTPStatus.UNAUTHORIZED), {"WWW-Authenticate": 'Basic realm="openadr"'}
+        )
 
     async def _forbidden(self, _request: Request) -> Response:
         return self._problem(HTTPStatus.FORBIDDEN, "programs and events are not a VEN's to write")
@@ -156,7 +165,7 @@ class RestVtn:
         found = [
             event
             for event in self._events()
-            if program in (None, event["programID"]) and (not targets or targets & set(event["targets"]))
+            if program in (None, event["programID"]) and targets <= set(event["targets"])
         ]
         return _page(request, found)
 
@@ -200,7 +209,7 @@ class RestVtn:
 
     def _events(self) -> list[Json]:
         standing = [event for event in self._book.standing() if not event.is_cancelled]
-        return [event_object(event, self._wall, self._config.report_s) for event in standing]
+        return [event_object(event, self._wall) for event in standing]
 
     def _made(self, kind: str) -> Json:
         now = stamp(self._wall.now_s())
@@ -242,23 +251,3 @@ async def _object(request: Request) -> Json:
     if not isinstance(body, dict):
         raise ProblemError(HTTPStatus.BAD_REQUEST, "the body is to be a JSON object")
     return body
-
-
-def _clients(path: Path | None) -> dict[str, str]:
-    """Secrets by client id.
-
-    Raises:
-        WorldConfigError: the file can't be read, or a line is no `CLIENT_ID:SECRET`.
-    """
-    if path is None:
-        return {}
-    try:
-        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"openadr: client_file {path} can't be read ({error})"
-        raise WorldConfigError(message) from error
-    pairs = [line.partition(":") for line in lines]
-    if not pairs or not all(client and secret for client, _, secret in pairs):
-        message = f"openadr: client_file {path}: lines CLIENT_ID:SECRET are needed"
-        raise WorldConfigError(message)
-    return {client: secret for client, _, secret in pairs}

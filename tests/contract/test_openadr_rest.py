@@ -1,6 +1,7 @@
 """OpenADR 3.1: the world's server by bare requests, our node against it, and events as the standard's own documents show them."""
 
 import asyncio
+import base64
 import contextlib
 import json
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ EVENT = Event("ev-a", "response", "", ("one",), SIMULATED_S + 7200, 3600, 0.1)
 
 @contextlib.asynccontextmanager
 async def served(folder, *calls):
-    (folder / "clients").write_text("me:secret-1\nother:secret-2\n")
+    (folder / "clients").write_text("me:secret-1\nother:secret-2\nodd one:a+b%20:c\n")
     async with vtn(folder, *calls, client_file=folder / "clients") as server:
         yield server
 
@@ -74,11 +75,16 @@ async def test_events_are_objects_of_their_programmes_for_who_has_a_token(raw):
     payload = {"type": "DISPATCH_SETPOINT_RELATIVE", "values": [-100.0]}
     assert response["intervals"] == [{"id": 0, "payloads": [payload]}]
     assert response["intervalPeriod"]["duration"] == "PT1M"
+    (report,) = response["reportDescriptors"]
+    assert report["reportIntervals"] in ("INTERVALS", "SUB_INTERVALS", "OPEN_INTERVALS")
+    assert alert["reportDescriptors"] is None
     assert alert["intervals"][0]["payloads"] == [{"type": "SIMPLE", "values": [2]}]
     assert [p["programName"] for p in (await raw.get("/programs")).json()] == ["alert", "response"]
     assert (await raw.get("/events/ev-a")).json() == response
     assert [e["id"] for e in (await raw.get("/events", programID="alert")).json()] == ["ev-b"]
     assert [e["id"] for e in (await raw.get("/events", targets="two")).json()] == ["ev-b"]
+    assert [e["id"] for e in (await raw.get("/events", targets=["one", "two"])).json()] == ["ev-b"]
+    assert (await raw.get("/events", targets=["one", "nowhere"])).json() == []
     assert [e["id"] for e in (await raw.get("/events", skip=1, limit=1)).json()] == ["ev-a"]
     raw.server.book.cancel("ev-a")
     assert (await raw.get("/events/ev-a")).status_code == 404
@@ -105,6 +111,37 @@ async def test_what_is_wrong_is_a_problem_that_says_so_and_is_counted(raw):
     assert (await raw.get("/events", skip="x")).status_code == 400
     assert raw.server.troubles["400"] == 7
     assert (await raw.get("/events")).json() == []
+
+
+GRANT = {"grant_type": "client_credentials"}
+
+
+def basic(text):
+    return {"authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "form", "status"),
+    [
+        (basic("me:secret-1"), {}, 200),
+        (basic("me:secret-1"), {"client_id": "me"}, 200),
+        (basic("odd+one:a%2Bb%2520%3Ac"), {}, 200),  # by the letter of the standard
+        (basic("odd one:a+b%20:c"), {}, 200),  # as most clients do it
+        (basic("me:secret-2"), {}, 401),
+        (basic("me:"), {}, 401),
+        (basic("nobody:"), {}, 401),
+        (basic("me"), {}, 401),
+        ({"authorization": "Basic !!"}, {}, 401),
+        ({"authorization": "Basic /w=="}, {}, 401),
+        ({"authorization": "Bearer me:secret-1"}, {}, 401),
+        (basic("me:secret-1"), {"client_secret": "secret-1"}, 400),
+        (basic("me:secret-1"), {"grant_type": "password"}, 400),
+    ],
+)
+async def test_a_client_may_say_its_secret_by_http_basic(raw, headers, form, status):
+    reply = await raw.http.post(f"{raw.base}/auth/token", data=GRANT | form, headers=headers)
+    assert (reply.status_code, "access_token" in reply.json()) == (status, status == 200)
+    assert ("www-authenticate" in reply.headers) == (status == 401)
 
 
 async def test_reports_and_vens_are_their_clients_own(raw):
