@@ -6,7 +6,7 @@ GetSpotPlacementScores); AWS Price List Query API (GetProducts).
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, fromstring
@@ -27,6 +27,7 @@ LINUX = "Linux/UNIX"
 FAMILIES = ("p4*", "p5*", "p6*", "g6*")  # setting: machines with GPUs that overflow work may be sent to
 MAX_PAGES = 100
 LEAST_SCORE = 3  # of 10: below it a request for spot capacity is likely to fail
+LEAST_TYPES = 3  # to choose from: by EC2's documentation the score of fewer is always low, whatever there is
 PROVIDER = "aws"
 
 
@@ -50,9 +51,8 @@ class AwsClient:
         newest: dict[tuple[str, str], CloudOffer] = {}
         for offer in spot:
             newest[offer.machine, offer.zone] = offer
-        zones = await self._zones()
-        scores = {machine.name: await self._scores(machine, zones) for machine in machines}
-        stocked = [o._replace(is_available=scores[o.machine].get(o.zone)) for o in newest.values()]
+        empty = await self._empty_zones(machines)
+        stocked = [o._replace(is_available=False if o.zone in empty else None) for o in newest.values()]
         return sorted([*(await self._on_demand(machines)), *stocked])
 
     async def machines(self) -> list[Machine]:
@@ -100,14 +100,21 @@ class AwsClient:
         items = self._items(where, "availabilityZoneInfo", {})
         return {_text(where, item, "zoneId"): _text(where, item, "zoneName") async for item in items}
 
-    async def _scores(self, machine: Machine, zones: Mapping[str, str]) -> dict[str, bool]:
-        """By zone, whether spot capacity is likely to be had."""
-        query = {"InstanceType.1": machine.name, "TargetCapacity": "1", "SingleAvailabilityZone": "true"}
-        where, found = "GetSpotPlacementScores", {}
-        async for item in self._items(where, "spotPlacementScoreSet", query | {"RegionName.1": self._region}):
-            zone = zones.get(_text(where, item, "availabilityZoneId"), "")
-            found[zone] = integer(where, _text(where, item, "score")) >= LEAST_SCORE
-        return found
+    async def _empty_zones(self, machines: Sequence[Machine]) -> set[str]:
+        """The zones where no spot capacity of any of these types is likely to be had.
+
+        A zone's score is one for all types that EC2 may choose from: a high one doesn't say which of them there is.
+        """
+        if len(machines) < LEAST_TYPES:
+            return set()
+        zones, where = await self._zones(), "GetSpotPlacementScores"
+        query = {f"InstanceType.{n}": machine.name for n, machine in enumerate(machines, start=1)}
+        query |= {"TargetCapacity": "1", "SingleAvailabilityZone": "true", "RegionName.1": self._region}
+        return {
+            zones.get(_text(where, item, "availabilityZoneId"), "")
+            async for item in self._items(where, "spotPlacementScoreSet", query)
+            if integer(where, _text(where, item, "score")) < LEAST_SCORE
+        }
 
     async def _on_demand(self, machines: Sequence[Machine]) -> list[CloudOffer]:
         """List prices of the region."""

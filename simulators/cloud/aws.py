@@ -23,6 +23,8 @@ XMLNS: Final = "http://ec2.amazonaws.com/doc/2016-11-15/"
 LIST_TARGET: Final = "AWSPriceListService.GetProducts"
 MOST_ROWS: Final = 1000
 PRODUCT: Final = "Linux/UNIX"
+LEAST_TYPES: Final = 3  # that a score wants to choose from
+LOW_SCORE: Final = 2  # the most it is where there are fewer
 _SIGNED_FOR = re.compile(r"Credential=[^/]+/\d{8}/([a-z0-9-]+)/")
 DEFAULT_REGION: Final = "us-east-1"
 
@@ -114,7 +116,10 @@ def _offerings(_market: CloudMarket, query: Query, region: str, _now_s: float) -
 
 
 def _placement_scores(market: CloudMarket, query: Query, region: str, now_s: float) -> str:
-    """How likely spot capacity is to be had, 1 to 10, by zone: 1 where it is sold out."""
+    """How likely spot capacity of any of the types is to be had, 1 to 10, by zone: 1 where all are sold out.
+
+    Of fewer than three types it is always low.
+    """
     kinds = _wanted(query)
     if "TargetCapacity" not in query or not _listed(query, "InstanceType"):
         raise RefusedError(
@@ -124,7 +129,8 @@ def _placement_scores(market: CloudMarket, query: Query, region: str, now_s: flo
     for zone in ZONES["aws"][region]:
         free = sum(not market.is_sold_out(kind, zone, now_s) for kind in kinds) / max(1, len(kinds))
         place = f"<region>{region}</region><availabilityZoneId>{_zone_id(zone)}</availabilityZoneId>"
-        items.append(f"{place}<score>{1 + round(8 * free)}</score>")
+        score = 1 + round(8 * free)
+        items.append(f"{place}<score>{score if len(kinds) >= LEAST_TYPES else min(score, LOW_SCORE)}</score>")
     return _paged("spotPlacementScoreSet", items, query)
 
 

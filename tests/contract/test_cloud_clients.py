@@ -40,23 +40,31 @@ class Amazon:
         self.answers = {
             "DescribeInstanceTypes": xml(
                 "DescribeInstanceTypes",
-                "<instanceTypeSet><item><instanceType>p5.48xlarge</instanceType><gpuInfo><gpus><item><name>H100</name>"
-                "<manufacturer>NVIDIA</manufacturer><count>8</count><memoryInfo><sizeInMiB>81920</sizeInMiB></memoryInfo></item>"
-                "</gpus></gpuInfo></item><item><instanceType>p9.metal</instanceType></item></instanceTypeSet>",
+                f"<instanceTypeSet>{self.machine('p5.48xlarge')}<item><instanceType>p9.metal</instanceType></item>"
+                "</instanceTypeSet>",
             ),
             "DescribeAvailabilityZones": xml(
                 "DescribeAvailabilityZones",
                 "<availabilityZoneInfo><item><zoneName>us-east-1a</zoneName><zoneId>use1-az6</zoneId></item></availabilityZoneInfo>",
             ),
-            "GetSpotPlacementScores": xml(
-                "GetSpotPlacementScores",
-                "<spotPlacementScoreSet><item><region>us-east-1</region><availabilityZoneId>use1-az6</availabilityZoneId>"
-                "<score>2</score></item></spotPlacementScoreSet>",
-            ),
+            "GetSpotPlacementScores": self.score(2),
             "DescribeSpotPriceHistory": xml(
                 "DescribeSpotPriceHistory", self.spot("57.7618", "2025-01-10T07:10:46.000Z")
             ),
         } | answers
+
+    @staticmethod
+    def machine(name):
+        return (
+            f"<item><instanceType>{name}</instanceType><gpuInfo><gpus><item><name>H100</name><manufacturer>NVIDIA</manufacturer>"
+            "<count>8</count><memoryInfo><sizeInMiB>81920</sizeInMiB></memoryInfo></item></gpus></gpuInfo></item>"
+        )
+
+    @staticmethod
+    def score(score):
+        place = "<region>us-east-1</region><availabilityZoneId>use1-az6</availabilityZoneId>"
+        item = f"<item>{place}<score>{score}</score></item>"
+        return xml("GetSpotPlacementScores", f"<spotPlacementScoreSet>{item}</spotPlacementScoreSet>")
 
     @staticmethod
     def spot(price, at, token="", name="p5.48xlarge"):
@@ -89,7 +97,9 @@ async def test_amazon_s_machines_are_divided_by_their_gpus():
     amazon = Amazon()
     spot, listed = sorted(await amazon.client().offers(NOW), key=lambda offer: offer.way, reverse=True)
     told = ("aws", "us-east-1", "us-east-1a", "p5.48xlarge", "H100", 8, Way.SPOT)
-    assert spot == CloudOffer(*told, 57.7618 / 8, datetime(2025, 1, 10, 7, 10, 46, tzinfo=UTC), False)
+    assert spot == CloudOffer(*told, 57.7618 / 8, datetime(2025, 1, 10, 7, 10, 46, tzinfo=UTC), None)
+    actions = [each.get("Action") for each in amazon.asked]
+    assert "GetSpotPlacementScores" not in actions, "the score of one type is always low"
     assert (listed.way, listed.usd_per_gpu_hour, listed.zone) == (Way.ON_DEMAND, 12.29, "")
     asked = next(each for each in amazon.asked if each.get("Action") == "DescribeSpotPriceHistory")
     assert (asked["ProductDescription.1"], asked["InstanceType.1"], asked["Version"]) == (
@@ -97,6 +107,18 @@ async def test_amazon_s_machines_are_divided_by_their_gpus():
         "p5.48xlarge",
         "2016-11-15",
     )
+
+
+@pytest.mark.parametrize(("score", "is_available"), [(1, False), (2, False), (3, None), (10, None)])
+async def test_amazon_s_score_is_asked_of_all_types_at_once_and_tells_only_where_none_is_to_be_had(score, is_available):
+    names = ("p5.48xlarge", "p5e.48xlarge", "p5en.48xlarge")
+    types = xml("x", f"<instanceTypeSet>{''.join(map(Amazon.machine, names))}</instanceTypeSet>")
+    amazon = Amazon(DescribeInstanceTypes=types, GetSpotPlacementScores=Amazon.score(score))
+    found = await amazon.client().offers(NOW)
+    assert [offer.is_available for offer in found if offer.way is Way.SPOT] == [is_available]
+    (asked,) = (each for each in amazon.asked if each.get("Action") == "GetSpotPlacementScores")
+    assert {asked[f"InstanceType.{n}"] for n in (1, 2, 3)} == set(names)
+    assert asked["TargetCapacity"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -247,9 +269,28 @@ async def test_the_world_s_clouds_are_read_by_both_and_normalised_to_a_gpu_hour(
     assert prices["azure", "Standard_ND96isr_H100_v5", Way.ON_DEMAND] == 11.061
     assert prices["azure", "Standard_NC40ads_H100_v5", Way.ON_DEMAND] == 6.98
     assert {o.gpu_type for o in offers} == {"A100", "H100", "H200", "L4"}
-    assert {o.is_available for o in offers if o.way is Way.SPOT} == {True, False}
+    stock = {
+        provider: {o.is_available for o in offers if (o.provider, o.way) == (provider, Way.SPOT)}
+        for provider in ("aws", "azure")
+    }
+    assert stock == {"aws": {None}, "azure": {True}}
     best = cheapest(offers)
     assert best["H100", Way.SPOT].usd_per_gpu_hour < best["H100", Way.ON_DEMAND].usd_per_gpu_hour == 6.98
+
+
+async def test_where_all_the_world_s_machines_are_sold_out_amazon_says_so():
+    market = MarketWorld(
+        START + timedelta(days=40),
+        plan={
+            "repeat_h": 24,
+            "gpus": [{"from_h": 0, "until_h": 24, "rise_h": 0.1, "sold_out_fraction": 1.0, "rate_factor": 2.0}],
+        },
+    )
+    market.clock.advance(3600)
+    amazon, _ = world_clients(market)
+    spot = [offer for offer in await amazon.offers(market.clock.now()) if offer.way is Way.SPOT]
+    assert {offer.is_available for offer in spot} == {False}
+    assert cheapest(spot) == {}
 
 
 async def test_the_history_of_spot_prices_is_told_once_whatever_its_window():
