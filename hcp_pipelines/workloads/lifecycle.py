@@ -44,13 +44,16 @@ _TO_QUEUE = """
         and (not %(is_failure)s or w.retries_left > 0 or w.status = 'paused')
     returning w.status"""
 _RENEW = """
-    update workloads set lease_expires_at = now() + make_interval(secs => %(lease_s)s),
-        charged_gpu_s = greatest(charged_gpu_s,
-            used_gpu_s + coalesce(greatest(extract(epoch from %(now)s - running_since), 0) * gpu_count, 0))
-    where lease_owner = %(holder)s and queued_at is null returning id, lease_epoch"""
+    with held as (
+        select id from workloads where lease_owner = %(holder)s and queued_at is null order by id for no key update)
+    update workloads w set lease_expires_at = now() + make_interval(secs => %(lease_s)s),
+        charged_gpu_s = greatest(w.charged_gpu_s,
+            w.used_gpu_s + coalesce(greatest(extract(epoch from %(now)s - w.running_since), 0) * w.gpu_count, 0))
+    from held where w.id = held.id returning w.id, w.lease_epoch"""
 _EXPIRED = """
     select id, lease_epoch, lease_owner, queued_at is not null from workloads
     where lease_owner is not null and lease_expires_at <= now() order by lease_expires_at limit %s for update skip locked"""
+_NOT_IN_TABLE = "invalid state transition"
 _LOOK = "select status, lease_epoch, lease_owner from workloads where id = %s"
 _DROP_CLAIM = "update workloads set lease_owner = null where id = %s and lease_epoch = %s"
 
@@ -171,6 +174,8 @@ async def cancel(
     try:
         row = await (await connection.execute("select cancel_workload(%s, %s, %s, %s, %s)", values)).fetchone()
     except psycopg.errors.CheckViolation as error:
+        if not _is_of_table(error):
+            raise
         raise TransitionError(f"{error.diag.message_primary}: workload {workload_id}") from error
     if row is None or not row[0]:
         raise UnknownWorkloadError(f"there is no workload {workload_id}")
@@ -237,6 +242,8 @@ async def _move(
     try:
         row = await (await connection.execute(_MOVE, values)).fetchone()
     except psycopg.errors.CheckViolation as error:
+        if not _is_of_table(error):
+            raise
         raise TransitionError(f"{error.diag.message_primary}: workload {workload_id}") from error
     if row is None:
         raise await _refusal(connection, workload_id, epoch, to)
@@ -247,6 +254,11 @@ async def _look(connection: Connection, workload_id: UUID) -> tuple[WorkloadStat
     if row is None:
         raise UnknownWorkloadError(f"there is no workload {workload_id}")
     return WorkloadState(row[0]), row[1], row[2]
+
+
+def _is_of_table(error: psycopg.errors.CheckViolation) -> bool:
+    """Whether it is the table of transitions that refused; any other check that fails is our own fault, and stays what it is."""
+    return (error.diag.message_primary or "").startswith(_NOT_IN_TABLE)
 
 
 async def _refusal(
