@@ -24,6 +24,7 @@ from simulators.openadr.xml import BadXmlError, read
 from simulators.settings import WorldConfig
 
 PATH: Final = "/OpenADR2/Simple/2.0b"
+XML_TYPES: Final = ("application/xml", "text/xml")
 LABEL: Final = "openadr"
 
 log = logging.getLogger("world.openadr")
@@ -88,8 +89,9 @@ class OpenAdrServer:
         service = str(request.path_params["service"])
         if service not in self.vtn.service_names:
             return self._refuse("path", HTTPStatus.NOT_FOUND, f"services here: {', '.join(self.vtn.service_names)}")
-        if not request.headers.get("content-type", "").lower().startswith("application/xml"):
-            return self._refuse("type", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the content type is to be application/xml")
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in XML_TYPES:
+            told = f"the content type is to be {' or '.join(XML_TYPES)}"
+            return self._refuse("type", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, told)
         try:
             message = read(await read_body(request))
         except TooLargeError as error:

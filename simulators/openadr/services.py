@@ -200,6 +200,7 @@ class Vtn:
         if ven is None:
             self.vens.call_back(ven_id)
             return messages.request_reregistration(ven_id)
+        self.vens.polled(ven)
         if not all(ven.has_answered(event) for event in self._book.standing()):
             return self._distribute("")
         if ven.waiting:

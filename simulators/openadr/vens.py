@@ -45,8 +45,9 @@ class Ven:
     """One registered VEN."""
 
     name: str
-    ven_id: str
+    ven_id: str = field(default_factory=lambda: f"VEN-{uuid.uuid4()}")
     registration_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    last_poll: int = 0  # a number that rises with each poll of anybody; 0: none yet
     answers: dict[str, Opt] = field(default_factory=dict)
     opts: dict[str, Opt] = field(default_factory=dict)
     asked: dict[str, Asked] = field(default_factory=dict)
@@ -71,10 +72,11 @@ class Ven:
 
 
 class Vens:
-    """All of them. Who registers again under its name is the same VEN."""
+    """All of them. Who registers again with its registration is the same VEN; a name alone is nobody's."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, Ven] = {}
+        self._polls = 0
         self._called: deque[str] = deque(maxlen=MAX_VENS)
 
     def __iter__(self) -> Iterator[Ven]:
@@ -85,23 +87,34 @@ class Vens:
         self._called.append(ven_id)
 
     def register(self, name: str, registration_id: str = "", ven_id: str = "") -> Ven:
-        """The VEN of that name, from now on registered.
+        """The VEN of that registration, or a new one; where there are too many another has to go.
 
         Raises:
-            Refusal: it has no name, its registration is none of here, or there are too many.
+            Refusal: it has no name, or its registration is none of here.
         """
-        is_stale = registration_id and ven_id not in self._called
-        if is_stale and not any(ven.registration_id == registration_id for ven in self._by_id.values()):
-            raise Refusal(452, "no such registrationID: register without one")
         if not name:
             raise Refusal(454, "oadrVenName is needed")
-        known = next((ven for ven in self._by_id.values() if ven.name == name), None)
-        if known is None:
-            if len(self._by_id) >= MAX_VENS:
-                raise Refusal(451, f"at most {MAX_VENS} VENs")
-            known = Ven(name, f"VEN-{uuid.uuid5(uuid.NAMESPACE_URL, name)}")
-            self._by_id[known.ven_id] = known
-        return known
+        known = next((ven for ven in self._by_id.values() if ven.registration_id == registration_id), None)
+        if known is not None:
+            known.name = name
+            return known
+        if registration_id and ven_id not in self._called:
+            raise Refusal(452, "no such registrationID: register without one")
+        if len(self._by_id) >= MAX_VENS:
+            self._evict()
+        made = Ven(name)
+        self._by_id[made.ven_id] = made
+        return made
+
+    def polled(self, ven: Ven) -> None:
+        """It has asked for what is new."""
+        self._polls += 1
+        ven.last_poll = self._polls
+
+    def _evict(self) -> None:
+        """Forget the VEN that is longest without a poll: first of those that never have, the earliest."""
+        longest = min(self._by_id.values(), key=lambda ven: ven.last_poll)
+        del self._by_id[longest.ven_id]
 
     def get(self, ven_id: str) -> Ven | None:
         """The VEN of that id."""

@@ -9,6 +9,7 @@ import pytest
 from openleadr.messaging import create_message, validate_xml_schema
 
 from simulators.clock import iso
+from simulators.openadr.config import MAX_VENS
 from simulators.openadr.events import Event
 from tests.support.openadr import SIMULATED_S, SPEED, stock_ven, until, vtn
 
@@ -146,6 +147,12 @@ class Raw:
         assert reply.status_code == 200
         return validate_xml_schema(reply.content)
 
+    async def register(self, name, **more):
+        """Its ids: of the VEN and of the registration."""
+        asked = REGISTRATION | {"ven_name": name, **more}
+        tree = await self.say("EiRegisterParty", "oadrCreatePartyRegistration", **asked)
+        return tree.findtext(".//{*}venID"), tree.findtext(".//{*}registrationID")
+
     async def code(self, service, name, **payload):
         tree = await self.say(service, name, **payload)
         return tree.findtext(".//{*}responseCode")
@@ -222,6 +229,44 @@ async def test_other_services_types_and_methods_are_refused(raw):
     assert (await raw.post("EiNothing", b"")).status_code == 404
     assert (await raw.post("OadrPoll", b"", **{"content-type": "text/plain"})).status_code == 415
     assert (await raw._client.get(f"{raw._base}/OadrPoll")).status_code == 405
+
+
+@pytest.mark.parametrize("kind", ["text/xml", "text/xml; charset=utf-8", "Application/XML;charset=UTF-8"])
+async def test_both_types_of_xml_are_taken(raw, kind):
+    query = create_message("oadrQueryRegistration", request_id="r1")
+    assert (await raw.post("EiRegisterParty", query, **{"content-type": kind})).status_code == 200
+
+
+async def test_strangers_lock_nobody_out_who_polls_and_who_is_evicted_registers_again(raw):
+    poller, idle = await raw.register("poller"), await raw.register("idle")
+    await raw.say("OadrPoll", "oadrPoll", ven_id=poller[0])
+    strangers = [await raw.register(f"stranger-{number}") for number in range(MAX_VENS)]
+    late = await raw.register("late")
+    known = {ven.ven_id for ven in raw.server.vtn.vens}
+    assert len(known) == MAX_VENS
+    assert {poller[0], late[0], strangers[-1][0]} < known
+    assert not {idle[0], strangers[0][0]} & known
+    told = await raw.say("OadrPoll", "oadrPoll", ven_id=idle[0])
+    assert told.findtext(".//{*}oadrRequestReregistration/{*}venID") == idle[0]
+    again = await raw.register("idle", registration_id=idle[1], ven_id=idle[0])
+    assert raw.server.vtn.vens.get(again[0]).name == "idle"
+
+
+async def test_of_those_that_poll_the_one_that_has_not_for_longest_is_evicted(raw):
+    vens = [await raw.register(f"ven-{number}") for number in range(MAX_VENS)]
+    for ven_id, _ in (*vens, vens[0]):
+        await raw.say("OadrPoll", "oadrPoll", ven_id=ven_id)
+    late = await raw.register("late")
+    assert {ven.ven_id for ven in raw.server.vtn.vens} == {late[0], *(ven_id for ven_id, _ in vens)} - {vens[1][0]}
+
+
+async def test_a_name_alone_is_nobodys_registration(raw):
+    first = await raw.register("raw")
+    other = await raw.register("raw")
+    assert (first[0] != other[0], first[1] != other[1]) == (True, True)
+    assert await raw.register("raw", registration_id=first[1], ven_id=first[0]) == first
+    assert await raw.register("renamed", registration_id=other[1], ven_id=other[0]) == other
+    assert [ven.name for ven in raw.server.vtn.vens] == ["raw", "renamed"]
 
 
 async def test_slow_and_half_closed_requests_are_cut_off_or_answered_and_others_go_on(raw):
