@@ -16,13 +16,14 @@ from hcp_pipelines.api.known import KnownAccounts
 from hcp_pipelines.api.state import Api
 from hcp_pipelines.api.tokens import SigningKeys
 from hcp_pipelines.api.wakeups import Wakeups
-from hcp_pipelines.domain.errors import ConfigError, StorageError
+from hcp_pipelines.domain.errors import ConfigError, ModelError, StorageError
 from hcp_pipelines.operators.api_keys import pepper
 from hcp_pipelines.operators.users import with_generated_password
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import dsn, open_pool
 from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.workloads.classifier.model import Classifier, shipped
 
 BY_DEFAULT = ("127.0.0.1", 8080)
 CONNECTIONS, BLOCKING_CONNECTIONS = 8, 4
@@ -149,14 +150,24 @@ async def opened(context: ProcessContext) -> AsyncIterator[Api]:
     await asyncio.to_thread(blocking.open)
     accounts = KnownAccounts(settings, context.clock, pool, keys, pepper(settings))
     api = Api(
-        settings, context.clock, context.log, pool, blocking, keys, accounts, Wakeups(settings), stop=context.stop
-    )
+        settings, context.clock, context.log, pool, blocking, keys, accounts, Wakeups(settings), _classifier(context),
+        stop=context.stop,
+    )  # fmt: skip
     try:
         await api.read_limits()
         yield api
     finally:
         await pool.close()
         await asyncio.to_thread(blocking.close)
+
+
+def _classifier(context: ProcessContext) -> Classifier | None:
+    """The classifier that comes with the package; none where it can't be used, which costs no submission."""
+    try:
+        return shipped()
+    except ModelError as error:
+        context.log.error("the classifier can't be used: rules serve", error=str(error))
+        return None
 
 
 async def _serve(context: ProcessContext, api: Api, own: socket.socket) -> None:

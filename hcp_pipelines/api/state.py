@@ -17,6 +17,7 @@ from hcp_pipelines.api.tokens import SigningKeys
 from hcp_pipelines.api.wakeups import Wakeups
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.settings import Settings
+from hcp_pipelines.workloads.classifier.model import Classifier
 
 if TYPE_CHECKING:
     from hcp_pipelines.api.known import KnownAccounts
@@ -38,6 +39,7 @@ class Api:
     keys: SigningKeys
     accounts: "KnownAccounts"
     wakeups: Wakeups
+    classifier: Classifier | None = None  # rules serve without one
     buckets: Buckets = field(default_factory=Buckets)
     limits: dict[str, Limit] = field(default_factory=dict)
     streams: Counter[str] = field(default_factory=Counter)

@@ -1,10 +1,14 @@
-"""`hcp model list`: what has been learnt, version by version, and which one serves. Promotion is a Dagster job's."""
+"""`hcp model list`: what has been learnt, version by version, and which one serves. Promotion is a Dagster job's.
+
+The classifier of workloads comes with the package; how it is learnt and scored is in `model_classes`.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
+from hcp_pipelines.cli import model_classes
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.storage import models
 from hcp_pipelines.storage.postgres import connect
@@ -16,7 +20,7 @@ NONE_YET = "No model has been made yet: policies have the plain band. waiting_mo
 
 @click.group("model")
 def model() -> None:
-    """Look at the models that policies ask."""
+    """Look at the models that policies and the queue ask."""
 
 
 @model.command("list")
@@ -27,12 +31,14 @@ def list_models(context: click.Context, as_json: bool, own_state_dir: Path | Non
     """Show versions, newest first, the one that serves, and the evidence on which each was promoted or not."""
     with connect(settings_of(context, own_state_dir), Role.API) as connection:
         versions = models.listed(connection)
+    classes = model_classes.listed()
     if as_json:
-        print_json({"models": versions})
-    elif not versions:
+        print_json({"models": versions, "shipped": [classes]})
+        return
+    rows = [*map(_row, versions), tuple(classes.values())]
+    print_table("Models; instants are the world's", COLUMNS, rows)
+    if not versions:
         click.echo(NONE_YET)
-    else:
-        print_table("Models; instants are the world's", COLUMNS, [_row(version) for version in versions])
 
 
 def _row(version: dict[str, Any]) -> tuple[str, ...]:
@@ -50,4 +56,6 @@ def _row(version: dict[str, Any]) -> tuple[str, ...]:
 
 def register(group: click.Group) -> None:
     """Add the command."""
+    for command in (model_classes.learn_classes, model_classes.score_classes):
+        model.add_command(command)
     group.add_command(model)

@@ -51,11 +51,7 @@ class Artefact:
             "format": FORMAT, "name": self.name, "trained_until": self.trained_until.isoformat(), "baseline": trees.baseline,
             "columns": self.columns, "step_minutes": self.step_minutes, "delay": self.delay, "told": self.told,
         }  # fmt: skip
-        text = json.dumps(about, sort_keys=True, allow_nan=False).encode()
-        arrays = {name: getattr(trees, name).astype(kind) for name, kind in ARRAYS.items()}
-        kept = io.BytesIO()
-        np.savez(kept, about=np.frombuffer(text, dtype=np.uint8), **arrays)
-        return kept.getvalue()
+        return packed(about, {name: getattr(trees, name).astype(kind) for name, kind in ARRAYS.items()})
 
     @classmethod
     def from_bytes(cls, kept: bytes, digest: str) -> Self:
@@ -64,12 +60,8 @@ class Artefact:
         Raises:
             ModelError: other bytes than were kept, too many, or not this format.
         """
-        found = digest_of(kept)
-        if found != digest:
-            raise ModelError(f"its digest is {found[:12]}…, {digest[:12]}… was kept: it is not what was promoted")
+        about, arrays = unpacked(kept, digest, ARRAYS)
         try:
-            arrays = _read(kept)
-            about = json.loads(arrays["about"].tobytes())
             if about["format"] != FORMAT:
                 raise ModelError(f"it has format {about['format']}: this version reads {FORMAT}")
             trees = Trees(len(about["columns"]), float(about["baseline"]), *(arrays[name] for name in ARRAYS))
@@ -86,15 +78,40 @@ def digest_of(kept: bytes) -> str:
     return hashlib.sha256(kept).hexdigest()
 
 
-def _read(kept: bytes) -> dict[str, np.ndarray]:
+def packed(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Metadata and plain arrays as bytes; the same give the same."""
+    text = json.dumps(about, sort_keys=True, allow_nan=False).encode()
+    named = {"about": np.frombuffer(text, dtype=np.uint8), **arrays}
+    kept = io.BytesIO()
+    np.savez(kept, **named)  # type: ignore[arg-type]
+    return kept.getvalue()
+
+
+def unpacked(kept: bytes, digest: str, kinds: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Metadata and arrays of some bytes that have a SHA-256 digest, each array of its kind.
+
+    Raises:
+        ModelError: other bytes than were kept, too many, or no such arrays.
+    """
+    found = digest_of(kept)
+    if found != digest:
+        raise ModelError(f"its digest is {found[:12]}…, {digest[:12]}… was kept: it is not what was promoted")
+    try:
+        arrays = _read(kept, kinds)
+        return json.loads(arrays["about"].tobytes()), arrays
+    except UNREADABLE as error:
+        raise ModelError(f"it can't be read as a model: {type(error).__name__}: {error}") from error
+
+
+def _read(kept: bytes, kinds: Mapping[str, str]) -> dict[str, np.ndarray]:
     """The arrays, each of the kind it must have; nothing is unpacked that says it is too large."""
     _refuse_large(len(kept))
     with zipfile.ZipFile(io.BytesIO(kept)) as packed:
         _refuse_large(sum(each.file_size for each in packed.infolist()))
     with np.load(io.BytesIO(kept), allow_pickle=False) as packed_arrays:
-        arrays = {name: packed_arrays[name] for name in ("about", *ARRAYS)}
+        arrays = {name: packed_arrays[name] for name in ("about", *kinds)}
     for name, array in arrays.items():
-        kind = np.dtype(ARRAYS.get(name, "|u1"))
+        kind = np.dtype(kinds.get(name, "|u1"))
         if array.dtype != kind or array.ndim != 1:
             raise ModelError(f"{name} is {array.dtype} of {array.ndim} dimensions: must be {kind} of one")
     return arrays

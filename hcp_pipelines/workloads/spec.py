@@ -1,10 +1,10 @@
 """What a customer asks for, within limits, and which class of work it is by rules.
 
-Nothing of the fleet and no clock: whether it can be had is admission's to say. A learnt classifier answers with the same
-`Classified`.
+Nothing of the fleet and no clock: whether it can be had is admission's to say. A learnt classifier (`classifier/`) answers with
+the same `Classified`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -14,8 +14,8 @@ from hcp_pipelines.domain.clock import FIRST_YEAR, LAST_YEAR
 from hcp_pipelines.domain.workloads import Tier, WorkloadState, WorkloadType
 
 __all__ = [
-    "Classified", "Requirements", "Tier", "WorkloadSpec", "WorkloadState", "WorkloadType", "classify_by_rules", "priority_of",
-    "requirements_of",
+    "Classified", "Requirements", "Tier", "WorkloadSpec", "WorkloadState", "WorkloadType", "classified_as", "classify_by_rules",
+    "priority_of", "requirements_of",
 ]  # fmt: skip
 
 MOST_ENTRIES: Final = 32
@@ -76,7 +76,10 @@ class Requirements:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """A class with why. A rule's `confidence` (0–1) is its weight, no measured frequency; flagged ones want a look."""
+    """A class with why. `confidence` (0–1) of a rule is its weight, no measured frequency, of a model's a calibrated chance.
+
+    Flagged ones want a look.
+    """
 
     type: WorkloadType
     priority: int
@@ -138,12 +141,18 @@ def classify_by_rules(spec: WorkloadSpec) -> Classified:
     else:
         found = _inference(spec)
     workload_type, confidence, reasons = found
+    return classified_as(spec, workload_type, confidence, reasons, is_flagged=confidence < FLAG_BELOW)
+
+
+def classified_as(
+    spec: WorkloadSpec, workload_type: WorkloadType, confidence: float, reasons: Sequence[str], *, is_flagged: bool
+) -> Classified:
+    """A class with the priority that it begins at, or a less urgent one that was asked for."""
     base = _CLASSES[workload_type].base_priority
+    why = list(reasons)
     if spec.priority is not None and spec.priority < base:
-        reasons.append(f"priority {spec.priority} was asked for, {workload_type} begins at {base}: it is not moved up")
-    return Classified(
-        workload_type, max(base, spec.priority or base), confidence, tuple(reasons), confidence < FLAG_BELOW
-    )
+        why.append(f"priority {spec.priority} was asked for, {workload_type} begins at {base}: it is not moved up")
+    return Classified(workload_type, max(base, spec.priority or base), confidence, tuple(why), is_flagged)
 
 
 def _stated(spec: WorkloadSpec, stated: WorkloadType) -> tuple[WorkloadType, float, list[str]]:

@@ -25,7 +25,8 @@ from hcp_pipelines.api.routes.workload_shapes import (
 from hcp_pipelines.api.state import Api, api_of
 from hcp_pipelines.domain.workloads import Tier
 from hcp_pipelines.workloads import store
-from hcp_pipelines.workloads.spec import WorkloadSpec, classify_by_rules
+from hcp_pipelines.workloads.classifier.classify import classify
+from hcp_pipelines.workloads.spec import WorkloadSpec
 
 router = APIRouter(prefix="/api/v1/workloads", tags=["workloads"])
 WorkloadId = Annotated[UUID, Path(examples=["9d3c1b0a-7f5e-4d2c-8b1a-0f9e8d7c6b5a"])]
@@ -51,7 +52,7 @@ async def submit(
     """
     api = api_of(request)
     customer, tier = await _on_behalf(api, principal, customer_id)
-    classified = classify_by_rules(body)
+    classified = classify(body, api.classifier)
     async with api.connection() as connection:
         made = await store.submit(
             connection, customer, tier, body, classified, key, now=api.clock.now(), actor=principal.name
