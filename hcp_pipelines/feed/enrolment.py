@@ -31,7 +31,11 @@ class Programme(_Strict):
         name: of the obligations, as `hcp grid award --programme`.
         facilities: those enrolled; an event may name fewer by its targets.
         notice_s: a response has to be told so long before it begins, simulated; less where the event's own ramp is longer.
-        most_mw: an event that asks for more, all facilities together, is answered out; None: what can be met is the limit.
+        most_mw: a response that asks for more, all facilities together, is answered out.
+        most_hours: simulated; a response that lasts longer is answered out, any other is over for us by then.
+        most_days_ahead: simulated; an event that begins later is answered out.
+        most_events_a_day: simulated; what is told beyond that, changes included, is answered out. Cancellations are heard.
+        least_fraction: of the facilities' capacity; a base point below is answered out.
         mw_by_level: what levels of a response mean, all facilities together.
         calls: programmes that an alert calls, by the least level that does.
     """
@@ -43,7 +47,11 @@ class Programme(_Strict):
     recovery_s: float = Field(default=0.0, ge=0, le=86_400)
     penalty_usd_per_mwh: float = Field(default=15_000.0, ge=0, le=1e6)
     tranche: str = Field(default="all", min_length=1, max_length=40)
-    most_mw: float | None = Field(default=None, gt=0, le=1e6)
+    most_mw: float = Field(default=25.0, gt=0, le=1e6)
+    most_hours: float = Field(default=24.0, gt=0, le=8784)
+    most_days_ahead: float = Field(default=14.0, gt=0, le=400)
+    most_events_a_day: int = Field(default=100, ge=1, le=10_000)
+    least_fraction: float = Field(default=0.25, ge=0, le=1)
     mw_by_level: dict[int, float] = Field(default_factory=dict)
     calls: dict[str, int] = Field(default_factory=dict)
 

@@ -1,12 +1,11 @@
 """Answered grid events in Postgres: one `grid_signals` row of kind `event` a modification, and the signals that follow from it.
 
-What falls due of an event is read from its row, so that it needs no memory: deployments a little ahead, recalls and base points
-at their time.
+What follows, and when, is in `event_passing`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -14,28 +13,25 @@ from psycopg.types.json import Jsonb
 
 from hcp_pipelines.markets.openadr_events import Answer, GridEvent
 
-AHEAD_S = 5.0  # real: so long before it takes effect a deployment is written, for owners look as soon as it does
-POINT_EVERY_S = 300.0  # simulated: a base point is good for fifteen minutes
-PATIENCE = timedelta(days=1)  # simulated: what is older is not looked at any more
 UNUSABLE = (psycopg.DataError, psycopg.IntegrityError, ValueError, KeyError, TypeError)  # one row, not the database
 Connection = psycopg.Connection[Any]
 Point = tuple[str, str, str | None, float]  # facility, from, until, MW
 
 _KEPT = """
-    select source_event_id, payload, effective_at, ends_at from grid_signals
+    select source_event_id, payload, effective_at, ends_at, id from grid_signals
     where kind = 'event' and source = %s and payload ->> 'event_id' = %s
     order by id desc limit 1"""
 _CURRENT = """
-    select source_event_id, payload, effective_at, ends_at from grid_signals e
-    where kind = 'event' and source = %s and (ends_at is null or ends_at > %s)
-      and not exists (
-        select from grid_signals n
-        where n.kind = 'event' and n.source = e.source and n.payload ->> 'event_id' = e.payload ->> 'event_id' and n.id > e.id)
+    select source_event_id, payload, effective_at, ends_at, id from grid_signals e
+    where kind = 'event' and source = %s and (ends_at is null or ends_at > %s) and payload ->> 'opt' is distinct from 'optOut'
+      and e.id = (
+        select n.id from grid_signals n
+        where n.kind = 'event' and n.source = e.source and n.payload ->> 'event_id' = e.payload ->> 'event_id'
+        order by n.id desc limit 1)
     order by id"""
 _SIGNAL = """
     insert into grid_signals (kind, level, facility_id, payload, source, source_event_id, effective_at, ends_at, received_at)
     values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (source, source_event_id) do nothing"""
-_FACILITIES = "select id, facility_id from grid_obligations where id = any(%s) order by id"
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,7 @@ class Kept:
     """An event's newest row."""
 
     row_name: str
+    row_id: int
     event_id: str
     programme: str
     modification: int
@@ -71,9 +68,31 @@ class Kept:
     obligations: Sequence[int] = ()
     deploy_at: datetime | None = None
     points: Sequence[Point] = field(default_factory=tuple)
+    cancels: int = 0  # the modification that a cancellation took back
+
+    @property
+    def stands(self) -> bool:
+        """Whether we are in, and it was not cancelled."""
+        return self.answer.is_in and self.means != "cancelled"
+
+    def calls(self, number: int, at: datetime) -> bool:
+        """Whether it has an obligation called at an instant."""
+        is_called = self.stands and self.deploy_at is not None and self.deploy_at <= at and number in self.obligations
+        return is_called and (self.end_at is None or at < self.end_at)
+
+    def limits(self, facility_id: str, at: datetime) -> bool:
+        """Whether it has a base point for a facility at an instant."""
+        return self.stands and holds(self.points, facility_id, at)
 
 
-def keep(connection: Connection, source: str, event: GridEvent, judged: Judged, now: datetime) -> None:
+def holds(points: Sequence[Point], facility_id: str, at: datetime) -> bool:
+    """Whether one of these base points is for a facility and an instant."""
+    return any(where == facility_id and _lasts(start, end, at) for where, start, end, _ in points)
+
+
+def keep(
+    connection: Connection, source: str, event: GridEvent, judged: Judged, before: Kept | None, now: datetime
+) -> None:
     """The event's row; that of an alert is also the grid's own word, of kind `eea`."""
     payload = {
         "event_id": event.event_id,
@@ -86,7 +105,11 @@ def keep(connection: Connection, source: str, event: GridEvent, judged: Judged, 
         "deploy_at": judged.deploy_at.isoformat() if judged.deploy_at else None,
         "points": list(judged.points),
     }
+    if event.is_cancelled and before is not None:
+        payload["cancels"] = before.modification
     name = f"{event.event_id}/{event.modification}" + ("/cancelled" if event.is_cancelled else "")
+    if before is not None:
+        name += f"/after/{before.row_id}"  # a modification may come more than once: cancelled, told again, cancelled
     spans = (judged.start_at, judged.end_at, now)
     connection.execute(_SIGNAL, ("event", judged.level, None, Jsonb(payload), source, name, *spans))
     if judged.means == "alert":
@@ -99,73 +122,53 @@ def kept_event(connection: Connection, source: str, event_id: str) -> Kept | Non
     return _kept(row) if row else None
 
 
-def standing_events(connection: Connection, source: str, now: datetime) -> list[Kept]:
-    """Events that we are in, and that are neither cancelled nor over."""
-    kept = [_kept(row) for row in connection.execute(_CURRENT, (source, now)).fetchall()]
-    return [event for event in kept if event.answer.is_in and event.means != "cancelled"]
+def current_events(connection: Connection, source: str, since: datetime) -> tuple[list[Kept], Exception | None]:
+    """Events that we are in and that were not over at an instant; and why the first row of them that can't be used can't be."""
+    kept: list[Kept] = []
+    wrong: Exception | None = None
+    for row in connection.execute(_CURRENT, (source, since)).fetchall():
+        try:
+            kept.append(_kept(row))
+        except UNUSABLE as error:
+            wrong = wrong or error
+    return [each for each in kept if each.stands], wrong
+
+
+def is_called_elsewhere(events: Collection[Kept], event_id: str, number: int, at: datetime) -> bool:
+    """Whether another event has an obligation called at an instant."""
+    return any(each.event_id != event_id and each.calls(number, at) for each in events)
 
 
 def pass_on(
-    connection: Connection, source: str, kind: str, facility_id: str, name: str, at: datetime, number: int
+    connection: Connection,
+    source: str,
+    kind: str,
+    facility_id: str,
+    name: str,
+    at: datetime,
+    payload: dict[str, Any],
+    now: datetime,
 ) -> None:
-    """Tell a facility's owner that an obligation is deployed, or recalled; once a name."""
-    payload = Jsonb({"obligation_id": number})
-    connection.execute(_SIGNAL, (kind, "", facility_id, payload, source, name, at, None, at))
+    """Tell a facility's owner: that an obligation is deployed, or recalled, or a base point; once a name."""
+    connection.execute(_SIGNAL, (kind, "", facility_id, Jsonb(payload), source, name, at, None, now))
 
 
-def pass_due(connection: Connection, source: str, now: datetime, speed: float) -> None:
-    """Pass on what is due of the events that stand; what was passed on is not passed on again.
-
-    Raises:
-        UNUSABLE: of the first event whose row can't be used, after all others.
-    """
-    ahead = now + timedelta(seconds=AHEAD_S * speed)
-    wrong: Exception | None = None
-    for row in connection.execute(_CURRENT, (source, now - PATIENCE)).fetchall():
-        try:
-            _pass_event(connection, source, _kept(row), now, ahead)
-        except UNUSABLE as error:
-            wrong = wrong or error
-    if wrong is not None:
-        raise wrong
+def lasted(start: str, end: str | None) -> tuple[datetime, datetime | None]:
+    """A base point's span."""
+    return datetime.fromisoformat(start), datetime.fromisoformat(end) if end else None
 
 
-def _pass_event(connection: Connection, source: str, kept: Kept, now: datetime, ahead: datetime) -> None:
-    if not kept.answer.is_in:
-        return
-    if kept.deploy_at is not None and kept.obligations:
-        _pass_calls(connection, source, kept, now, ahead)
-    for facility_id, at, mw in _points_due(kept, now):
-        name = f"{kept.row_name}/point/{facility_id}/{at:%Y%m%dT%H%M%S}"
-        connection.execute(_SIGNAL, ("base_point", "", facility_id, Jsonb({"mw": mw}), source, name, at, None, now))
-
-
-def _pass_calls(connection: Connection, source: str, kept: Kept, now: datetime, ahead: datetime) -> None:
-    """Deployments a little ahead; recalls when the event is over."""
-    is_over = kept.end_at is not None and kept.end_at <= now
-    if kept.deploy_at is None or kept.deploy_at > ahead:
-        return
-    for number, facility_id in connection.execute(_FACILITIES, (list(kept.obligations),)).fetchall():
-        pass_on(connection, source, "deploy", facility_id, f"{kept.row_name}/deploy/{number}", kept.deploy_at, number)
-        if is_over and kept.end_at is not None:
-            at = max(kept.end_at, kept.deploy_at)
-            pass_on(connection, source, "recall", facility_id, f"{kept.row_name}/recall/{number}", at, number)
-
-
-def _points_due(kept: Kept, now: datetime) -> Iterator[tuple[str, datetime, float]]:
-    """The base points that hold now, each with the instant that it is told of: every five minutes the same one anew."""
-    for facility_id, start, end, mw in kept.points:
-        start_at, end_at = datetime.fromisoformat(start), datetime.fromisoformat(end) if end else None
-        if start_at <= now and (end_at is None or now < end_at):
-            told = int((now - start_at).total_seconds() // POINT_EVERY_S)
-            yield facility_id, start_at + timedelta(seconds=told * POINT_EVERY_S), mw
+def _lasts(start: str, end: str | None, at: datetime) -> bool:
+    start_at, end_at = lasted(start, end)
+    return start_at <= at and (end_at is None or at < end_at)
 
 
 def _kept(row: Sequence[Any]) -> Kept:
-    name, payload, start_at, end_at = row
+    name, payload, start_at, end_at, row_id = row
     deploy_at = payload["deploy_at"]
     return Kept(
         row_name=name,
+        row_id=row_id,
         event_id=payload["event_id"],
         programme=payload["programme"],
         modification=int(payload["modification"]),
@@ -176,4 +179,5 @@ def _kept(row: Sequence[Any]) -> Kept:
         obligations=payload["obligations"],
         deploy_at=datetime.fromisoformat(deploy_at).astimezone(UTC) if deploy_at else None,
         points=[(facility_id, start, end, float(mw)) for facility_id, start, end, mw in payload["points"]],
+        cancels=int(payload.get("cancels", 0)),
     )

@@ -12,6 +12,7 @@ import psycopg
 
 from hcp_pipelines.domain.modes import DispatchRegime
 from hcp_pipelines.feed.enrolment import Programme
+from hcp_pipelines.feed.event_limits import CannotBeMetError
 from hcp_pipelines.feed.event_rows import Judged, Kept
 from hcp_pipelines.fleet.inventory import FacilityInventory
 from hcp_pipelines.markets.openadr_events import Answer, GridEvent, Interval
@@ -21,16 +22,13 @@ from hcp_pipelines.operators.grid import Award, award
 
 _STANDING = """
     select id from grid_obligations
-    where facility_id = any(%s) and programme = any(%s) and status in ('awarded', 'armed') and during @> %s::timestamptz
+    where facility_id = any(%s) and programme = any(%s) and status in ('awarded', 'armed', 'deployed', 'recovering')
+      and during && tstzrange(%s, %s)
     order by id"""
 _TAKEN = """
     select facility_id, status, mw, lower(during), upper(during) from grid_obligations where id = any(%s) order by id"""
 _FITS_MW = 1e-9
 _FITS = timedelta(seconds=1)  # a server that tells the same anew may round it otherwise
-
-
-class CannotBeMetError(Exception):
-    """Why an event is answered with out."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def take_response(case: Case, judged: Judged) -> Judged:
 
 
 def keep_response(case: Case, judged: Judged, before: Kept) -> Judged | None:
-    """A changed response whose new terms lie within what was taken on for it; None where they don't."""
+    """A response that was changed, or cancelled and told anew, within what was taken on for it; None where it is not."""
     start_at, end_at = case.span()
     shares = case.shares(asked_mw(case.event, case.programme))
     rows = case.connection.execute(_TAKEN, (list(before.obligations),)).fetchall()
@@ -137,18 +135,18 @@ def keep_response(case: Case, judged: Judged, before: Kept) -> Judged | None:
     }
     if not rows or fits != set(shares):
         return None
-    is_called = any(status == "deployed" for _, status, *_ in rows)
+    is_called = before.stands and any(status == "deployed" for _, status, *_ in rows)
     calls_at = before.deploy_at if is_called else max(case.calls_at(start_at), *(row[3] for row in rows))
     return judged.but(obligations=before.obligations, deploy_at=calls_at, end_at=end_at)
 
 
 def take_deployment(case: Case, judged: Judged) -> Judged:
-    """What was sold in the programme goes."""
+    """What is sold in the programme while it lasts goes, each from when it is."""
     numbers = _standing(case, [case.programme.name])
     if not numbers:
         where = ", ".join(case.facilities)
         raise CannotBeMetError(
-            f"nothing of {case.programme.name} is sold of {where} at {case.from_now_on:%m-%d %H:%M}Z"
+            f"nothing of {case.programme.name} is sold of {where} from {case.from_now_on:%m-%d %H:%M}Z on"
         )
     return judged.but(obligations=numbers, deploy_at=case.from_now_on)
 
@@ -161,15 +159,21 @@ def take_alert(case: Case, judged: Judged) -> Judged:
 
 
 def take_base_point(case: Case, judged: Judged) -> Judged:
-    """Limits, told while they last."""
-    if case.event.signal != "power_limit" or min(each.value for each in case.intervals) < 0:
+    """Limits, told while they last, from now on."""
+    least_mw = min(each.value for each in case.intervals)
+    if case.event.signal != "power_limit" or least_mw < 0:
         raise CannotBeMetError("a base point is a load set point, 0 or more")
     for facility_id in case.facilities:
         regime = case.there_is.of(facility_id).dispatch_regime
         if regime is not DispatchRegime.CLR_BASE_POINT:
             raise CannotBeMetError(f"{facility_id} is dispatched by {regime}, not by base points")
+    floor_mw = case.programme.least_fraction * sum(case.there_is.of(each).capacity_mw for each in case.facilities)
+    if least_mw < floor_mw - _FITS_MW:
+        raise CannotBeMetError(
+            f"a base point of {least_mw:g} MW: {floor_mw:g} MW are the least agreed on (least_fraction)"
+        )
     points = [
-        (facility_id, each.start_at.isoformat(), each.end_at.isoformat() if each.end_at else None, mw)
+        (facility_id, max(each.start_at, case.now).isoformat(), each.end_at.isoformat() if each.end_at else None, mw)
         for each in case.intervals
         for facility_id, mw in case.shares(each.value).items()
     ]
@@ -185,7 +189,7 @@ def asked_mw(event: GridEvent, programme: Programme) -> float:
     mw = _told_mw(event, programme)
     if mw <= 0:
         raise CannotBeMetError("it asks for more load, not less")
-    if programme.most_mw is not None and mw > programme.most_mw:
+    if mw > programme.most_mw:
         raise CannotBeMetError(f"it asks for {mw:g} MW, {programme.most_mw:g} MW are agreed on (most_mw)")
     return mw
 
@@ -202,7 +206,11 @@ def _told_mw(event: GridEvent, programme: Programme) -> float:
 
 
 def _standing(case: Case, programmes: Sequence[str]) -> list[int]:
-    asked = (list(case.facilities), list(programmes), case.from_now_on)
+    """Obligations from the event's beginning, or now, to its end; none where it is over."""
+    end_at = case.intervals[-1].end_at
+    if end_at is not None and end_at <= case.from_now_on:
+        return []
+    asked = (list(case.facilities), list(programmes), case.from_now_on, end_at)
     return [number for (number,) in case.connection.execute(_STANDING, asked).fetchall()]
 
 

@@ -6,8 +6,8 @@ clock on the wall.
 """
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,15 +16,25 @@ import psycopg
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError, HcpError
 from hcp_pipelines.feed.enrolment import Enrolment, Programme
-from hcp_pipelines.feed.event_rows import UNUSABLE, Judged, Kept, keep, kept_event, pass_due, pass_on, standing_events
-from hcp_pipelines.feed.event_taking import TAKERS, CannotBeMetError, Case, ThereIs, keep_response
+from hcp_pipelines.feed.event_limits import (
+    STRANGERS_A_DAY,
+    CannotBeMetError,
+    bounded,
+    is_newer,
+    simulated,
+    too_many,
+    unwritable,
+)
+from hcp_pipelines.feed.event_passing import pass_due
+from hcp_pipelines.feed.event_rows import UNUSABLE, Judged, Kept, current_events, keep, kept_event
+from hcp_pipelines.feed.event_taking import TAKERS, Case, ThereIs, keep_response
+from hcp_pipelines.feed.event_undoing import Undoing
 from hcp_pipelines.fleet.inventory import load_inventories
 from hcp_pipelines.markets.openadr_events import Answer, GridEvent, Interval
 from hcp_pipelines.operators.accounts import Operator, OperatorRole
 from hcp_pipelines.operators.audit import note
 from hcp_pipelines.operators.availability import counted_on
-from hcp_pipelines.operators.grid import withdraw
-from hcp_pipelines.operators.progress import meter_mw, read_gateway
+from hcp_pipelines.operators.progress import gateway_addresses, meter_mw, read_gateway, read_gateways
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -32,9 +42,7 @@ from hcp_pipelines.storage.roles import Role
 SOURCE = "openadr"
 TEST = "a test event: nothing is moved"
 W_PER_MW = 1e6
-_STATUSES = "select id, facility_id, status from grid_obligations where id = any(%s) order by id"
-_CALLED = """
-    select max(effective_at) from grid_signals where kind = 'deploy' and (payload ->> 'obligation_id')::bigint = %s"""
+_ACTOR = Operator(SOURCE, OperatorRole.OPERATOR)
 Connection = psycopg.Connection[Any]
 
 
@@ -63,25 +71,45 @@ class EventDesk:
             self._kept.close()
             raise
 
-    def answer(self, event: GridEvent) -> Answer:
+    def look(self, event: GridEvent) -> ThereIs:
+        """What a new event will be judged by; gateways are asked, so this has a connection of its own and locks nothing.
+
+        Raises:
+            HcpError: Postgres is away.
+        """
+        programme = self.enrolment.programmes.get(event.programme)
+        if programme is None or event.is_cancelled or unwritable(event):
+            return ThereIs({}, {})
+        with connect(self.settings, Role.FEED) as connection:
+            before = kept_event(connection, SOURCE, event.event_id)
+            if before is not None and not is_newer(event, before):
+                return ThereIs({}, {})
+            return self._there_is(connection, event, programme)
+
+    def answer(self, event: GridEvent, there_is: ThereIs | None = None) -> Answer:
         """In or out; the same again for an event that was answered before, or has been changed since.
 
         Raises:
             HcpError: Postgres is away.
         """
+        if reason := unwritable(event):
+            return Answer(False, reason)
+        there_is = there_is or self.look(event)
         with self._connected() as connection:
             before = kept_event(connection, SOURCE, event.event_id)
-            if before is not None and not _is_newer(event, before):
+            if before is not None and not is_newer(event, before):
                 return before.answer
-            there_is = self._there_is(connection, event)
+            now, stands = self.clock.now(), before is not None and before.stands
+            if not event.is_cancelled and (reason := self._too_many(connection, event, now)) and not stands:
+                return Answer(False, reason)  # not even kept: that is what there is too much of
             with connection.transaction():
-                judged = self._judged(connection, event, before, there_is)
-                keep(connection, SOURCE, event, judged, self.clock.now())
+                judged = self._judged(connection, event, before, there_is, now, reason)
+                keep(connection, SOURCE, event, judged, before, now)
                 about = {"programme": event.programme, "modification": event.modification}
                 action = "event.opted_in" if judged.answer.is_in else "event.opted_out"
                 note(connection, SOURCE, action, f"event/{event.event_id}", reason=judged.answer.reason, **about)
             with contextlib.suppress(*UNUSABLE):  # another event's row, which `pass_due` tells of in a moment
-                pass_due(connection, SOURCE, self.clock.now(), self.clock.speed)
+                pass_due(connection, SOURCE, now, self.clock.speed)
         return judged.answer
 
     def pass_due(self) -> None:
@@ -100,7 +128,7 @@ class EventDesk:
             HcpError: Postgres is away.
         """
         with self._connected() as connection:
-            kept = standing_events(connection, SOURCE, self.clock.now())
+            kept, _ = current_events(connection, SOURCE, self.clock.now())
         return [
             GridEvent(
                 each.event_id,
@@ -121,41 +149,64 @@ class EventDesk:
         with connect(self.settings, Role.FEED) as connection:
             return meter_mw(read_gateway(self.settings, connection, facility_id)) * W_PER_MW
 
-    def _judged(self, connection: Connection, event: GridEvent, before: Kept | None, there_is: ThereIs) -> Judged:
-        intervals = [self._simulated(each) for each in event.intervals]
-        judged = Judged(Answer(True), intervals[0].start_at, intervals[-1].end_at)
-        stands = before if before is not None and before.answer.is_in else None
+    def _too_many(self, connection: Connection, event: GridEvent, now: datetime) -> str:
+        programmes = self.enrolment.programmes
+        most = programmes[event.programme].most_events_a_day if event.programme in programmes else STRANGERS_A_DAY
+        return too_many(connection, SOURCE, event, programmes, most, now)
+
+    def _judged(
+        self,
+        connection: Connection,
+        event: GridEvent,
+        before: Kept | None,
+        there_is: ThereIs,
+        now: datetime,
+        refusal: str,
+    ) -> Judged:
+        """What is made of it; what it had set going and this does not keep is taken back. `refusal`: it is out anyway."""
+        undoing = Undoing(connection, _ACTOR, before, now) if before is not None and before.stands else None
+        judged = Judged(Answer(True), now, now)
         try:
-            if event.is_cancelled or event.is_test:
-                self._take_back(connection, stands, event)
-                reason = TEST if event.is_test else ""
-                return judged.but(answer=Answer(True, reason), means="test" if event.is_test else "cancelled")
-            programme = self._programme_of(event)
-            case = Case(
-                connection,
-                Operator(SOURCE, OperatorRole.OPERATOR),
-                event,
-                programme,
-                self._facilities_of(event, programme),
-                there_is,
-                intervals,
-                event.ramp_up * self.clock.speed,
-                self.clock.now(),
-            )
-            judged = judged.but(means=programme.means)
-            if (
-                stands
-                and stands.means == programme.means == "response"
-                and (kept := keep_response(case, judged, stands))
-            ):
-                return kept
-            self._take_back(connection, stands, event)
-            stands = None
-            with connection.transaction():  # all facilities or none
-                return TAKERS[programme.means](case, judged)
+            if event.is_cancelled:
+                judged = judged.but(means="cancelled")
+            else:
+                intervals = simulated(event, self.clock)
+                judged = judged.but(start_at=intervals[0].start_at, end_at=intervals[-1].end_at)
+                if refusal:
+                    raise CannotBeMetError(refusal)
+                if event.is_test:
+                    judged = judged.but(answer=Answer(True, TEST), means="test")
+                else:
+                    case = self._case(connection, event, there_is, intervals, now)
+                    judged = _taken(case, judged.but(end_at=case.intervals[-1].end_at), before, undoing)
         except (CannotBeMetError, ConfigError) as error:
-            self._take_back(connection, stands, event)
-            return judged.but(answer=Answer(False, str(error)), means="refused")
+            judged = judged.but(answer=Answer(False, str(error)), means="refused")
+        if undoing is not None:
+            undoing.take_back(judged, _why(event))
+        if event.is_cancelled and before is not None:
+            return judged.but(obligations=before.obligations)  # those that can't be given back serve if it is told anew
+        return judged
+
+    def _case(
+        self,
+        connection: Connection,
+        event: GridEvent,
+        there_is: ThereIs,
+        intervals: Sequence[Interval],
+        now: datetime,
+    ) -> Case:
+        programme = self._programme_of(event)
+        return Case(
+            connection,
+            _ACTOR,
+            event,
+            programme,
+            self._facilities_of(event, programme),
+            there_is,
+            bounded(intervals, programme, now),
+            event.ramp_up * self.clock.speed,
+            now,
+        )
 
     def _programme_of(self, event: GridEvent) -> Programme:
         programme = self.enrolment.programmes.get(event.programme)
@@ -171,49 +222,42 @@ class EventDesk:
             raise CannotBeMetError(f"{', '.join(strangers)}: not enrolled in {event.programme}")
         return named or sorted(programme.facilities)
 
-    def _there_is(self, connection: Connection, event: GridEvent) -> ThereIs:
-        """What is judged by; for a response gateways are asked, before anything is locked."""
-        programme = self.enrolment.programmes.get(event.programme)
-        if programme is None or event.is_cancelled:
-            return ThereIs({}, {})
+    def _there_is(self, connection: Connection, event: GridEvent, programme: Programme) -> ThereIs:
+        """The facilities that it names; for a response their gateways are asked, side by side."""
         inventories = load_inventories(connection)
         portfolio_mw = sum(each.capacity_mw for each in inventories)
-        wanted = {each.facility_id: each for each in inventories if each.facility_id in programme.facilities}
-        counted, silent = {}, []
-        for facility_id, inventory in wanted.items() if programme.means == "response" else ():
-            try:
-                state = read_gateway(self.settings, connection, facility_id)
-            except HcpError:
-                state = None
-                silent.append(facility_id)
-            share = inventory.capacity_mw / portfolio_mw
-            counted[facility_id] = counted_on(connection, inventory, state, self.clock.now(), share)
-        return ThereIs(wanted, counted, silent)
-
-    def _take_back(self, connection: Connection, before: Kept | None, event: GridEvent) -> None:
-        """End what an event that was changed or cancelled had set going; what is armed stays so, and is not called."""
-        actor = Operator(SOURCE, OperatorRole.OPERATOR)
-        reason = f"event {event.event_id} was {'cancelled' if event.is_cancelled else 'changed'}"
-        rows = connection.execute(_STATUSES, (list(before.obligations),)).fetchall() if before else []
-        for number, facility_id, status in rows:
-            if before is not None and before.means == "response" and status in ("offered", "awarded"):
-                withdraw(connection, actor, number, reason)
-                continue
-            called = connection.execute(_CALLED, (number,)).fetchone()
-            if before is not None and called and called[0] is not None and status in ("awarded", "armed", "deployed"):
-                name, at = f"{before.row_name}/recall/{number}", max(self.clock.now(), called[0])
-                pass_on(connection, SOURCE, "recall", facility_id, name, at, number)
+        named = {self.enrolment.facility_of.get(resource, resource) for resource in event.resources}
+        asked = set(programme.facilities) & named if named else set(programme.facilities)
+        wanted = {each.facility_id: each for each in inventories if each.facility_id in asked}
+        if programme.means != "response":
+            return ThereIs(wanted, {})
+        told = read_gateways(self.settings, gateway_addresses(connection), list(wanted))
+        states = {facility_id: None if isinstance(state, HcpError) else state for facility_id, state in told.items()}
+        counted = {
+            facility_id: counted_on(
+                connection, each, states[facility_id], self.clock.now(), each.capacity_mw / portfolio_mw
+            )
+            for facility_id, each in wanted.items()
+        }
+        return ThereIs(wanted, counted, [facility_id for facility_id, state in states.items() if state is None])
 
     def _on_the_wall(self, simulated_at: datetime) -> datetime:
         return self.clock.real_now() + (simulated_at - self.clock.now()) / self.clock.speed
 
-    def _simulated(self, interval: Interval) -> Interval:
-        """The interval on the platform's clock."""
-        end_at = None if interval.end_at is None else self.clock.to_simulated(interval.end_at)
-        return replace(interval, start_at=self.clock.to_simulated(interval.start_at), end_at=end_at)
+
+def _taken(case: Case, judged: Judged, before: Kept | None, undoing: Undoing | None) -> Judged:
+    """The event taken on, by all facilities or none; a response's former one is kept where it fits, and given back first else."""
+    means = case.programme.means
+    judged = judged.but(means=means)
+    if means == "response" and before is not None and before.means in ("response", "cancelled"):
+        kept = keep_response(case, judged, before)
+        if kept is not None:
+            return kept
+    if undoing is not None and means == "response":
+        undoing.take_back(judged, _why(case.event))
+    with case.connection.transaction():
+        return TAKERS[means](case, judged)
 
 
-def _is_newer(event: GridEvent, before: Kept) -> bool:
-    """Whether it says more than what was answered last; some servers cancel without counting."""
-    is_cancelled_now = event.is_cancelled and before.means != "cancelled"
-    return event.modification > before.modification or (event.modification == before.modification and is_cancelled_now)
+def _why(event: GridEvent) -> str:
+    return f"event {event.event_id} was {'cancelled' if event.is_cancelled else 'changed'}"

@@ -55,6 +55,49 @@ def test_the_feed_records_ticks_and_nothing_else(settings, fleet):
     refused(settings, Role.FEED, "select * from switch_journal", "select * from customers", "create table mine ()")
 
 
+SOLD = """
+    insert into grid_obligations (facility_id, programme, status, mw, tranche, during, baseline_rule, notice_s, duration_s,
+                                  recovery_s {more})
+    values ('hou-1', 'DR', '{status}', 1, '{tranche}', {during}, 'x', 1, 1, 1 {value})"""
+SPAN = "tstzrange(now(), now() + interval '1 hour')"
+
+
+def sold(status="awarded", during=SPAN, tranche="a", more="", value=""):
+    return SOLD.format(status=status, during=during, tranche=tranche, more=more, value=value)
+
+
+def test_the_feed_takes_obligations_on_and_gives_back_its_own_before_they_are_armed(settings, fleet):
+    fleet.execute(sold(tranche="operators"))
+    give_back = "update grid_obligations set status = 'withdrawn' where tranche = '{}'".format
+    with connect(settings, Role.FEED) as feed:
+        for tranche in ("a", "b"):
+            feed.execute(sold(tranche=tranche, more=", taken_by", value=", 'hcp_admin'"))
+        feed.execute(give_back("a"))
+    refused(settings, Role.FEED, give_back("operators"), "update grid_obligations set status = 'settled'")
+    refused(settings, Role.FEED, "update grid_obligations set reason = 'x' where tranche = 'b'")
+    refused(settings, Role.FEED, sold("deployed", tranche="c"), sold(during="tstzrange(now(), null)", tranche="c"))
+    refused(settings, Role.FEED, sold(during="tstzrange(now(), 'infinity')", tranche="c"))
+    refused(settings, Role.FEED, sold(tranche="c", more=", baseline_mw", value=", 9"))
+    fleet.execute("update grid_obligations set status = 'armed' where tranche = 'b'")
+    refused(settings, Role.FEED, give_back("b"))
+    rows = fleet.execute("select tranche, status, taken_by from grid_obligations order by id").fetchall()
+    expected = [("operators", "awarded", "hcp_admin"), ("a", "withdrawn", "hcp_feed"), ("b", "armed", "hcp_feed")]
+    assert rows == expected
+
+
+def test_the_feed_speaks_in_its_own_name_alone(settings, fleet):
+    line = "insert into audit_log (actor, action, subject) values ('{}', 'override.approved', 'override/1')".format
+    signal = """
+        insert into grid_signals (kind, source, source_event_id, effective_at, received_at)
+        values ('deploy', '{}', 'x', now(), now())""".format
+    with connect(settings, Role.FEED) as feed:
+        feed.execute(line("openadr"))
+        feed.execute(signal("openadr"))
+    refused(settings, Role.FEED, line("ann"), signal("operator/ann"))
+    refused(settings, Role.FEED, "update facilities set obligations_version = 1000000")
+    refused(settings, Role.FEED, "update facilities set obligations_version = obligations_version - 1")
+
+
 def test_control_publishes_policies_and_commands_nothing(settings, fleet):
     fleet.execute(TICK)
     with connect(settings, Role.CONTROL) as control:
