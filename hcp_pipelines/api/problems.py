@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from psycopg import DataError, OperationalError
+from psycopg import DataError, InterfaceError, OperationalError
 from psycopg_pool import PoolTimeout
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
@@ -99,7 +99,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ConfigError, _of_wrong)
     app.add_exception_handler(NotPermittedError, _of_forbidden)
     app.add_exception_handler(QueueError, _of_queue)
-    for kind in (StorageError, OperationalError, PoolTimeout):
+    for kind in (StorageError, OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(kind, _of_storage)
     app.add_exception_handler(DataError, _of_value)
     app.add_exception_handler(Exception, _of_defect)
@@ -154,6 +154,8 @@ async def _of_queue(request: Request, error: Exception) -> JSONResponse:
 
 async def _of_storage(request: Request, error: Exception) -> JSONResponse:
     _log(request).warning("storage", error=str(error).strip())
+    if isinstance(error, OperationalError | InterfaceError):
+        request.app.state.api.let_go_of_dead()
     return answer(request, 503, "the database does not answer at the moment", {"Retry-After": str(AWAY_RETRY_S)})
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import uvicorn
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from hcp_pipelines.api.app import build_app, framed
 from hcp_pipelines.api.idempotency import FORGET, KEPT_H
@@ -21,7 +21,7 @@ from hcp_pipelines.operators.api_keys import pepper
 from hcp_pipelines.operators.users import with_generated_password
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.postgres import dsn, open_pool
+from hcp_pipelines.storage.postgres import dsn
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.workloads.classifier.model import Classifier, shipped
 
@@ -137,7 +137,11 @@ def listening(host: str, port: int, *, is_by_default: bool) -> Iterator[socket.s
 async def opened(context: ProcessContext) -> AsyncIterator[Api]:
     """What the endpoints share, with its connections open and its limits read."""
     settings, keys = context.settings, SigningKeys.load(context.settings)
-    pool = await open_pool(settings, Role.API, max_size=CONNECTIONS)
+    # Not checked when they are handed out: that is a third of a submission. Those that are dead are let go at the first error.
+    pool = AsyncConnectionPool(
+        dsn(settings, Role.API), min_size=2, max_size=CONNECTIONS, kwargs={"autocommit": True}, open=False
+    )
+    await pool.open(wait=False)
     blocking = ConnectionPool(
         dsn(settings, Role.API),
         min_size=1,

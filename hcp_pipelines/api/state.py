@@ -44,6 +44,7 @@ class Api:
     limits: dict[str, Limit] = field(default_factory=dict)
     streams: Counter[str] = field(default_factory=Counter)
     seen: Seen = field(default_factory=Seen)
+    _checking: asyncio.Task[None] | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def read_limits(self) -> None:
@@ -61,6 +62,11 @@ class Api:
         """A connection of the pool; PoolTimeout where none is free, or to be had, within so long."""
         async with self.pool.connection(within_s) as connection:
             yield connection
+
+    def let_go_of_dead(self) -> None:
+        """One connection was dead: the others probably are, after Postgres was started anew."""
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self.pool.check())
 
     async def blocking(self, work: Callable[[psycopg.Connection[Any]], Answer]) -> Answer:
         """Work with a blocking connection, in a thread."""

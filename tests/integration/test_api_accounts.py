@@ -200,6 +200,20 @@ def test_a_write_that_a_crash_cut_off_frees_its_key(api):
         assert admin.post("/api/v1/customers", json=body, headers={"Idempotency-Key": "a"}).status_code == 422
 
 
+def test_when_postgres_has_dropped_all_connections_requests_are_soon_answered_again(api):
+    with api.client("viewer") as client, connect(api.settings, Role.ADMIN) as connection:
+        dropped = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'hcp_api'"
+        for _ in range(3):
+            assert connection.execute(dropped).fetchall()
+            began, statuses = time.monotonic(), []
+            while statuses[-3:] != [200, 200, 200]:
+                reply = client.get("/api/v1/facilities")
+                statuses.append(reply.status_code)
+                assert reply.status_code == 200 or reply.headers["retry-after"]
+                assert time.monotonic() < began + 3, statuses
+            assert set(statuses) <= {200, 503}
+
+
 def test_the_first_admin_is_made_once_and_production_refuses_its_password(settings):
     with connect(settings, Role.API) as connection:
         password = users.add_first_admin(connection, "test")
