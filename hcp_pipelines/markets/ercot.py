@@ -6,8 +6,9 @@ Source: ERCOT public API specification, reports NP6-788-CD, NP6-905-CD, NP4-190-
 """
 
 import math
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import product
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,7 +26,6 @@ REPORTS = "/api/public-reports"
 RT_LMP = f"{REPORTS}/np6-788-cd/lmp_node_zone_hub"
 RT_SPP = f"{REPORTS}/np6-905-cd/spp_node_zone_hub"
 DA_SPP = f"{REPORTS}/np4-190-cd/dam_stlmnt_pnt_prices"
-
 DA_CAPACITY = f"{REPORTS}/np4-188-cd/dam_clear_price_for_cap"
 ZONE_LOAD = f"{REPORTS}/np6-345-cd/act_sys_load_by_wzn"
 RT_CORRECTIONS = f"{REPORTS}/np4-197-m/rtm_price_corrections_spp"
@@ -34,9 +34,11 @@ ZONES = ("coast", "east", "farWest", "north", "northC", "southern", "southC", "w
 
 SCED_INTERVAL = timedelta(minutes=5)
 SETTLEMENT_INTERVAL = timedelta(minutes=15)
-PAGE_SIZE = 1000
+DAY_AHEAD_INTERVAL = timedelta(hours=1)
+PAGE_SIZE = 10_000  # half a megabyte; field clients ask for ten times as many
 MAX_PAGES = 100
-# Below this many points a long window is asked for point by point: the full report has a thousand rows a run.
+REPORT_POINTS = 1000  # about as many are in a report of prices, each interval
+# Up to so many points a window of more than a page is asked for point by point, to spare what nobody wants.
 FILTERED_POINTS = 16
 SOURCE = "ERCOT"
 UNIT = "USD/MWh"
@@ -105,7 +107,8 @@ class ErcotClient:
         window = {"SCEDTimestampFrom": first.strftime(LOCAL_FORMAT), "SCEDTimestampTo": last.strftime(LOCAL_FORMAT)}
         needed = ("SCEDTimestamp", "repeatHourFlag", "settlementPoint", "LMP")
         ticks: list[Tick] = []
-        async for row, reply in self._rows(RT_LMP, points, window, needed, is_long=end - start > SETTLEMENT_INTERVAL):
+        runs = _runs(start, end, SCED_INTERVAL)
+        async for row, reply in self._rows(RT_LMP, points, [window], needed, runs):
             local = instant_or_error(RT_LMP, row["SCEDTimestamp"])
             sced_at = from_local(local, is_set(row["repeatHourFlag"]))
             about = {"sced_at": sced_at.isoformat(), **reply.provenance()}
@@ -116,16 +119,12 @@ class ErcotClient:
 
     async def rt_spp(self, points: Collection[str], start: datetime, end: datetime) -> list[Tick]:
         """Real-time settlement point prices of the 15-minute intervals that start in the window, USD/MWh."""
-        needed = (
-            "deliveryDate",
-            "deliveryHour",
-            "deliveryInterval",
-            "settlementPoint",
-            "settlementPointPrice",
-            "DSTFlag",
-        )
+        names = ("deliveryDate", "deliveryHour", "deliveryInterval", "settlementPoint")
+        needed = (*names, "settlementPointPrice", "DSTFlag")
         ticks: list[Tick] = []
-        async for row, reply in self._rows(RT_SPP, points, _delivery_dates(start, end), needed, is_long=True):
+        runs = _runs(start, end, SETTLEMENT_INTERVAL)
+        windows = [_delivery_dates(start, end)] if _pages(runs) > 1 else _delivery_hours(start, end)
+        async for row, reply in self._rows(RT_SPP, points, windows, needed, runs):
             day = instant_or_error(RT_SPP, row["deliveryDate"]).date()
             hour_start = hour_ending(day, integer(RT_SPP, row["deliveryHour"]), is_set(row["DSTFlag"]))
             starts_at = hour_start + SETTLEMENT_INTERVAL * (integer(RT_SPP, row["deliveryInterval"]) - 1)
@@ -137,7 +136,8 @@ class ErcotClient:
         """Day-ahead settlement point prices of the hours that start in the window, USD/MWh."""
         needed = ("deliveryDate", "hourEnding", "settlementPoint", "settlementPointPrice", "DSTFlag")
         ticks: list[Tick] = []
-        async for row, reply in self._rows(DA_SPP, points, _delivery_dates(start, end), needed, is_long=True):
+        runs = _runs(start, end, DAY_AHEAD_INTERVAL)
+        async for row, reply in self._rows(DA_SPP, points, [_delivery_dates(start, end)], needed, runs):
             starts_at = _hour_start(DA_SPP, row, "deliveryDate")
             price = row["settlementPointPrice"]
             ticks.append(_tick(Stream.POWER_DA_SPP, row["settlementPoint"], starts_at, price, reply.provenance()))
@@ -147,7 +147,7 @@ class ErcotClient:
         """Day-ahead clearing prices of capacity in the hours that start in the window, one a product."""
         needed = ("deliveryDate", "hourEnding", "ancillaryType", "MCPC", "DSTFlag")
         found: list[CapacityPrice] = []
-        async for row, _ in self._rows(DA_CAPACITY, (), _delivery_dates(start, end), needed, is_long=True):
+        async for row, _ in self._rows(DA_CAPACITY, (), [_delivery_dates(start, end)], needed):
             starts_at = _hour_start(DA_CAPACITY, row, "deliveryDate")
             found.append(CapacityPrice(starts_at, str(row["ancillaryType"]).upper(), number(row["MCPC"])))
         return sorted(one for one in found if start <= one.start_at < end)
@@ -157,7 +157,7 @@ class ErcotClient:
         window = _delivery_dates(start, end, "operatingDay")
         needed = ("operatingDay", "hourEnding", *ZONES, "DSTFlag")
         found: list[ZoneLoad] = []
-        async for row, _ in self._rows(ZONE_LOAD, (), window, needed, is_long=True):
+        async for row, _ in self._rows(ZONE_LOAD, (), [window], needed):
             starts_at = _hour_start(ZONE_LOAD, row, "operatingDay")
             found += [ZoneLoad(starts_at, zone, number(row[zone])) for zone in ZONES]
         return sorted(one for one in found if start <= one.start_at < end)
@@ -176,7 +176,7 @@ class ErcotClient:
     async def _corrected(self, path: str, stream: Stream, window: Mapping[str, str]) -> AsyncIterator[Tick]:
         names = ("deliveryDate", "deliveryHour", "settlementPointName", "SPPOriginal", "SPPCorrected")
         needed = (*names, "priceCorrectionTime", "DSTFlag")
-        async for row, reply in self._rows(path, (), window, needed, is_long=True):
+        async for row, reply in self._rows(path, (), [window], needed):
             day = instant_or_error(path, row["deliveryDate"]).date()
             starts_at = hour_ending(day, integer(path, row["deliveryHour"]), is_set(row["DSTFlag"]))
             if stream is Stream.POWER_RT_SPP:
@@ -188,27 +188,41 @@ class ErcotClient:
             yield _tick(stream, row["settlementPointName"], starts_at, row["SPPCorrected"], about | reply.provenance())
 
     async def _rows(
-        self, path: str, points: Collection[str], window: Mapping[str, str], needed: Collection[str], *, is_long: bool
+        self,
+        path: str,
+        points: Collection[str],
+        windows: Sequence[Mapping[str, str]],
+        needed: Collection[str],
+        runs: int = 0,
     ) -> AsyncIterator[tuple[dict[str, Any], Reply]]:
-        """Every row of every page, with the reply it came in; reports of the whole system are asked for without points."""
-        by_point = len(points) == 1 or (is_long and 0 < len(points) <= FILTERED_POINTS)
+        """Every row of every page of every window, with the reply it came in; what is of the whole system has no points.
+
+        `runs`: how many intervals the windows have together, which decides whether points are asked for one by one.
+        """
+        pages = _pages(runs)
+        by_point = len(points) == 1 or (pages > 1 and 0 < len(points) <= max(FILTERED_POINTS, pages))
         asked: list[str | None] = [*sorted(points)] if by_point else [None]
-        for point in asked:
+        for window, point in product(windows, asked):
             query: dict[str, str | int] = {**window, "size": PAGE_SIZE}
             if point is not None:
                 query["settlementPoint"] = point
-            page, pages = 1, 1
-            while page <= pages:
-                reply = await self._http.get_json(path, {**query, "page": page})
-                report = _report(path, reply)
-                if report.meta.current_page != page and report.meta.total_pages:
-                    raise MarketError(f"{path}: page {report.meta.current_page} in place of page {page}: ask again.")
-                pages = report.meta.total_pages
-                if pages > MAX_PAGES:
-                    raise MarketError(f"{path}: {pages} pages, the limit is {MAX_PAGES}: ask for a shorter window.")
+            async for report, reply in self._pages_of(path, query):
                 for row in report.rows(path, needed):
                     yield row, reply
-                page += 1
+
+    async def _pages_of(self, path: str, query: Mapping[str, str | int]) -> AsyncIterator[tuple[_Report, Reply]]:
+        """The pages of one query, in their order."""
+        page, pages = 1, 1
+        while page <= pages:
+            reply = await self._http.get_json(path, {**query, "page": page})
+            report = _report(path, reply)
+            if report.meta.current_page != page and report.meta.total_pages:
+                raise MarketError(f"{path}: page {report.meta.current_page} in place of page {page}: ask again.")
+            pages = report.meta.total_pages
+            if pages > MAX_PAGES:
+                raise MarketError(f"{path}: {pages} pages, the limit is {MAX_PAGES}: ask for a shorter window.")
+            yield report, reply
+            page += 1
 
 
 def floor_to(instant: datetime, step: timedelta) -> datetime:
@@ -224,6 +238,35 @@ def floor_to(instant: datetime, step: timedelta) -> datetime:
 def _delivery_dates(start: datetime, end: datetime, name: str = "deliveryDate") -> dict[str, str]:
     first, last = local_window(start, end - timedelta(seconds=1))
     return {f"{name}From": first.date().isoformat(), f"{name}To": last.date().isoformat()}
+
+
+def _delivery_hours(start: datetime, end: datetime) -> list[dict[str, str]]:
+    """The delivery hours of a short window: those of each local day it touches.
+
+    >>> start, end = datetime.fromisoformat("2024-07-02T04:45Z"), datetime.fromisoformat("2024-07-02T06:00Z")
+    >>> [(each["deliveryDateTo"], each["deliveryHourFrom"], each["deliveryHourTo"]) for each in _delivery_hours(start, end)]
+    [('2024-07-01', '24', '24'), ('2024-07-02', '1', '1')]
+    """
+    first, last = local_window(start, end - timedelta(seconds=1))
+    days = [first.date() + timedelta(days=n) for n in range((last.date() - first.date()).days + 1)]
+    return [
+        {
+            "deliveryDateFrom": day.isoformat(), "deliveryDateTo": day.isoformat(),
+            "deliveryHourFrom": str(first.hour + 1 if day == first.date() else 1),
+            "deliveryHourTo": str(last.hour + 1 if day == last.date() else 24),
+        }
+        for day in days
+    ]  # fmt: skip
+
+
+def _runs(start: datetime, end: datetime, interval: timedelta) -> int:
+    """How many intervals there are in a window."""
+    return math.ceil((end - start) / interval)
+
+
+def _pages(runs: int) -> int:
+    """How many pages a report of prices of so many intervals has, about."""
+    return math.ceil(runs * REPORT_POINTS / PAGE_SIZE)
 
 
 def _hour_start(path: str, row: Mapping[str, Any], day_column: str) -> datetime:

@@ -7,6 +7,7 @@ import math
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import numpy as np
 import pytest
 
 from hcp_pipelines.domain.clock import ManualClock
@@ -23,6 +24,7 @@ from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.markets.kraken import KrakenClient
 from hcp_pipelines.markets.mempool import MempoolClient
 from hcp_pipelines.markets.pace import Pace
+from tests.support.market_world import MarketWorld
 
 LMP_FIELDS = ("SCEDTimestamp", "repeatHourFlag", "settlementPoint", "LMP")
 SPP_FIELDS = (
@@ -107,6 +109,61 @@ async def test_other_points_are_left_out_and_what_is_no_number_stays_visible():
     assert {t.series for t in ticks} == {"HB_NORTH", "HB_HOUSTON"}
     assert math.isnan(next(t.value for t in ticks if t.series == "HB_NORTH"))
     assert next(t.value for t in ticks if t.series == "HB_HOUSTON") == 31.25
+
+
+MANY = [f"RN_{number:02}" for number in range(20)]
+SPP_PATH = "/api/public-reports/np6-905-cd/spp_node_zone_hub"
+LMP_PATH = "/api/public-reports/np6-788-cd/lmp_node_zone_hub"
+
+
+async def asked_of(path, fields, ask):
+    service = Service({path: report(fields, [])})
+    await ask(ErcotClient(service.http()))
+    return [query for _, query in service.asked]
+
+
+async def test_a_short_window_of_many_points_is_one_request_of_its_hours():
+    (query,) = await asked_of(
+        SPP_PATH, SPP_FIELDS, lambda c: c.rt_spp(MANY, utc("2024-07-01T17:15"), utc("2024-07-01T17:30"))
+    )
+    assert query == {
+        "deliveryDateFrom": "2024-07-01", "deliveryDateTo": "2024-07-01", "deliveryHourFrom": "13", "deliveryHourTo": "13",
+        "size": "10000", "page": "1",
+    }  # fmt: skip
+    over_midnight = await asked_of(
+        SPP_PATH, SPP_FIELDS, lambda c: c.rt_spp(MANY, utc("2024-07-02T03:30"), utc("2024-07-02T05:30"))
+    )
+    assert [(each["deliveryDateTo"], each["deliveryHourFrom"], each["deliveryHourTo"]) for each in over_midnight] == [
+        ("2024-07-01", "23", "24"), ("2024-07-02", "1", "1"),
+    ]  # fmt: skip
+    runs = await asked_of(
+        LMP_PATH, LMP_FIELDS, lambda c: c.rt_lmp(MANY, utc("2024-07-01T17:00"), utc("2024-07-01T17:45"))
+    )
+    assert [query.get("settlementPoint") for query in runs] == [None]
+
+
+@pytest.mark.parametrize(
+    ("points", "days", "asked"),
+    [(MANY, 1, [None]), (MANY[:16], 1, MANY[:16]), (MANY, 10, MANY), (MANY[:1], 1, MANY[:1])],
+)
+async def test_a_long_window_is_asked_for_whole_or_by_point_as_takes_fewer_requests(points, days, asked):
+    start = utc("2024-07-01T05:00")
+    found = await asked_of(SPP_PATH, SPP_FIELDS, lambda c: c.rt_spp(points, start, start + timedelta(days=days)))
+    assert [query.get("settlementPoint") for query in found] == asked
+    assert all("deliveryHourFrom" not in query for query in found)
+
+
+async def test_the_hours_of_a_clock_change_are_told_whole_by_the_world():
+    market = MarketWorld(utc("2024-11-03T12:00"), settlement_points=MANY)
+    client = ErcotClient(MarketHttp("http://world", transport=market.transport))
+    for start in (utc("2024-11-03T05:45"), utc("2024-11-03T06:30"), utc("2024-03-10T07:15"), utc("2024-07-02T04:00")):
+        ticks = await client.rt_spp(MANY, start, start + timedelta(hours=2, minutes=15))
+        expected = [(start + n * timedelta(minutes=15), point) for n in range(9) for point in MANY]
+        assert [(tick.source_at, tick.series) for tick in ticks] == expected
+        values = {
+            point: market.world.spp(point, np.array([start.timestamp()], dtype=np.int64)).values[0] for point in MANY
+        }
+        assert {tick.series: tick.value for tick in ticks if tick.source_at == start} == values
 
 
 async def test_every_page_is_read():
