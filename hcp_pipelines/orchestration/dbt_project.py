@@ -7,8 +7,10 @@ Imports neither dagster nor dbt.
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
+import yaml
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hcp_pipelines.domain.errors import ConfigError
@@ -19,6 +21,12 @@ from hcp_pipelines.storage.roles import Database, Role
 
 PROJECT = Path(__file__).resolve().parents[2] / "dbt"
 PARSE_TIMEOUT_S = 180.0
+
+
+@cache
+def project_number(name: str) -> float:
+    """A number among the project's `vars`, which Python judges by as the models do."""
+    return float(yaml.safe_load((PROJECT / "dbt_project.yml").read_text())["vars"][name])
 
 
 def target_dir(settings: Settings) -> Path:

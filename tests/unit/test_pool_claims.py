@@ -1,17 +1,22 @@
 """Who lies is found among miners that break, sleep and wake as the world has it, and no honest one is taken for a liar."""
 
 from datetime import UTC, datetime
+from itertools import product
 
+import duckdb
+import jinja2
 import numpy as np
 import polars as pl
 from pyroaring import BitMap
 
-from hcp_pipelines.orchestration.history.pool import LEAST_HOURS, claimed_as_credited
+from hcp_pipelines.orchestration.dbt_project import PROJECT, project_number
+from hcp_pipelines.orchestration.history.pool import claimed_as_credited
 from simulators.faults import LYING
 from simulators.pool.ledger import DAY_S, HASHES_PER_SHARE, HOUR_S, VALID, SiteLedger
 from tests.support.world import ASLEEP, FULL, T0, make_site, site_config, typical
 
 MINERS, SAMPLE_S = 3000, 600
+LEAST_HOURS = project_number("claims_least_hours")
 SLEEPERS = BitMap(range(0, MINERS, 3))  # from 05:30 to 12:30
 
 
@@ -67,3 +72,24 @@ def test_liars_are_found_among_miners_that_break_and_sleep(tmp_path):
     assert always <= found
     assert found <= ever, "no honest miner is taken for a liar"
     assert len(devices) > 0.9 * MINERS
+
+
+def test_the_mart_and_the_check_judge_alike():
+    """Miners on both sides of each threshold, through the mart's own expression in DuckDB."""
+    shares, credited = (None, 0, 1, 100, 10_000, 30_000), (0.0, 0.5, 100.0)
+    factors = (0.9, 1.0499, 1.0501, 1.0729, 1.0732, 1.0899, 1.0901, 1.4499, 1.4501, 5.0499, 5.0501)
+    rows = [(c, s, c * f if c else f - 0.1) for c, s, f in product(credited, shares, factors)]
+    devices = pl.DataFrame(
+        rows,
+        schema={"credited_th_per_s": pl.Float64, "valid_shares": pl.Int64, "reported_th_per_s": pl.Float64},
+        orient="row",
+    ).with_row_index("slot")
+    macro = jinja2.Environment(autoescape=False).from_string(
+        (PROJECT / "macros" / "is_overclaiming.sql").read_text(), {"var": project_number}
+    )
+    rule = macro.module.is_overclaiming("reported_th_per_s", "credited_th_per_s", "valid_shares", "24")
+    named = duckdb.sql(f"select slot from devices where {rule} order by slot").fetchall()
+    found = claimed_as_credited(devices).told["liars"]["slot"].to_list()
+    assert found == [slot for (slot,) in named]
+    assert 20 < len(found) < len(devices) - 20
+    assert duckdb.sql(f"select {macro.module.is_overclaiming('9', '1', '100', LEAST_HOURS - 1)}").fetchone() == (False,)

@@ -26,7 +26,6 @@ select
     c.stale_shares,
     c.rejected_shares,
     t.reported_th_per_s / nullif(c.hashrate_th_per_s, 0) as reported_fraction,
-    t.hours_told >= 23 and t.reported_th_per_s >= 1
-    and t.reported_th_per_s > c.hashrate_th_per_s * (1.05 + 4 / sqrt(greatest(coalesce(c.valid_shares, 10000), 1))) as is_overclaiming
+    {{ is_overclaiming('t.reported_th_per_s', 'c.hashrate_th_per_s', 'c.valid_shares', 't.hours_told') }} as is_overclaiming
 from {{ source('raw', 'pool__credits') }} as c
 inner join told as t on c.facility_id = t.facility_id and c.slot = t.slot and {{ utc_day('c.start_at') }} = t.day

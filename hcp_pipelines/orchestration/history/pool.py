@@ -15,6 +15,7 @@ from hcp_pipelines.domain.errors import ConfigError, NotRunningError
 from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.markets.pace import Pace
 from hcp_pipelines.markets.pool import LIMIT, SOURCE, TOKEN_HEADER, Credit, PoolClient, PoolTerms, device_of
+from hcp_pipelines.orchestration.dbt_project import project_number
 from hcp_pipelines.orchestration.history import tables
 from hcp_pipelines.orchestration.history.fetch import PATIENCE_S, Window
 from hcp_pipelines.orchestration.history.reading import Reader
@@ -25,12 +26,6 @@ from hcp_pipelines.settings import Settings
 
 WORLD: Final = "world"
 DAY: Final = timedelta(days=1)
-LEAST_HOURS: Final = 23  # of a day's, in which a miner has told its hashrate
-TOLERATED: Final = (
-    1.05  # reported over credited: stale and rejected shares are 0.4 %, who lies claims 8 % more and above
-)
-SIGMAS: Final = 4.0  # of the luck of a day's shares
-LEAST_TH_PER_S: Final = 1.0  # reported: less than that is nothing to lie about
 SHOWN: Final = 10
 # Hours in which nothing was told count as nothing: an honest miner is never taken for a liar for want of telemetry.
 CLAIMS_SQL = f"""
@@ -88,14 +83,18 @@ def judge_claims(reader: Reader) -> Judged:
     """Whether any miner reported more on the newest credited day than the pool credited it."""
     if not reader.has(tables.POOL_CREDITS.name, "core.telemetry_1h"):
         return Judged(True, "no credits yet", {"devices": 0})
-    return claimed_as_credited(reader.rows(CLAIMS_SQL, [LEAST_HOURS]))
+    return claimed_as_credited(reader.rows(CLAIMS_SQL, [project_number("claims_least_hours")]))
 
 
 def claimed_as_credited(devices: pl.DataFrame) -> Judged:
-    """Whether no device's `reported_th_per_s` is above its `credited_th_per_s` beyond what the luck of its shares explains."""
-    shares = pl.col("valid_shares").cast(pl.Float64).clip(1.0).fill_null(1e4)
-    most = pl.col("credited_th_per_s") * (TOLERATED + SIGMAS / shares.sqrt())
-    off = devices.filter((pl.col("reported_th_per_s") > most) & (pl.col("reported_th_per_s") >= LEAST_TH_PER_S))
+    """Whether no device's `reported_th_per_s` is above its `credited_th_per_s` beyond what the luck of its shares explains.
+
+    As the mart `fct_device_credits` has it, by the same thresholds, for devices that have told theirs in enough hours.
+    """
+    reported, shares = pl.col("reported_th_per_s"), pl.col("valid_shares").cast(pl.Float64)
+    luck = project_number("claims_sigmas") / shares.fill_null(project_number("claims_shares_untold")).clip(1.0).sqrt()
+    most = pl.col("credited_th_per_s") * (project_number("claims_tolerated") + luck)
+    off = devices.filter((reported > most) & (reported >= project_number("claims_least_th_per_s")))
     told = {"devices": len(devices), "off": len(off), "sample": off.head(SHOWN)}
     if devices.is_empty():
         return Judged(True, "of no miner are both telemetry and credits of a whole day there yet", told)
