@@ -148,6 +148,10 @@ class RestVen:
             else:
                 if name in self._programmes:
                     found[programme_id] = name
+        for name in sorted(set(self._programmes) - set(found.values())):
+            self._trouble(
+                "programme_not_there", name, MarketError(f"the server has no programme {name}: nothing is heard")
+            )
         return found
 
     async def _told(self, programmes: Mapping[str, str]) -> tuple[dict[str, object], set[str]]:

@@ -95,6 +95,11 @@ class EventBook:
         now_s = self._now_s()
         return sorted((e for e in self._events.values() if now_s < e.end_s), key=lambda e: (e.start_s, e.event_id))
 
+    def programmes(self) -> set[tuple[str, str]]:
+        """Kind and programme of all that is told now, or will be by the script."""
+        called = {(call.kind, call.programme) for call in self._script.scenario.grid}
+        return called | {(event.kind, event.programme) for event in self.standing()}
+
     def catch_up(self) -> None:
         """Publish, cancel and forget what is due by the script and the clock."""
         now_s = self._now_s()

@@ -11,7 +11,6 @@ from simulators.openadr.events import Event
 from simulators.openadr.times import Wall, from_period, from_stamp, period, stamp
 
 Json = dict[str, Any]
-KINDS: Final = ("response", "deployment", "alert", "base_point")
 MAX_NAME: Final = 128
 MAX_RESOURCES: Final = 200
 MAX_INTERVALS: Final = 1000
@@ -27,13 +26,13 @@ class WrongObjectError(Exception):
     """A client's object is none of what it should be; the message says why."""
 
 
-def program_name(event: Event) -> str:
-    """The program that an event is of.
+def program_name(kind: str, programme: str) -> str:
+    """The program that such events are of.
 
-    >>> program_name(Event("e", "deployment", "ECRS", (), 0, 60, 1))
+    >>> program_name("deployment", "ECRS")
     'deployment-ECRS'
     """
-    return "-".join(part for part in (event.kind, event.programme) if part)
+    return "-".join(part for part in (kind, programme) if part)
 
 
 def program_object(name: str, created: str) -> Json:
@@ -54,7 +53,7 @@ def event_object(event: Event, wall: Wall) -> Json:
         "createdDateTime": stamp(wall.of(event.told_at_s)),
         "modificationDateTime": stamp(wall.of(event.changed_at_s)),
         "objectType": "EVENT",
-        "programID": program_name(event),
+        "programID": program_name(event.kind, event.programme),
         "eventName": event.event_id,
         "priority": 0 if event.kind == "alert" else 1,
         "targets": list(event.sites),

@@ -203,7 +203,7 @@ class RestVtn:
         return JSONResponse(made, int(HTTPStatus.CREATED))
 
     def _programs(self) -> list[Json]:
-        names = sorted({program_name(event) for event in self._book.standing()})
+        names = sorted(program_name(kind, programme) for kind, programme in self._book.programmes())
         created = stamp(self._wall.now_s() // 86_400 * 86_400)
         return [program_object(name, created) for name in names]
 

@@ -90,6 +90,15 @@ async def test_events_are_objects_of_their_programmes_for_who_has_a_token(raw):
     assert (await raw.get("/events/ev-a")).status_code == 404
 
 
+async def test_programs_are_there_before_their_events(tmp_path):
+    call = {"kind": "deployment", "programme": "ECRS", "at_h": 5.0, "minutes": 60}
+    async with served(tmp_path, call) as server, httpx.AsyncClient(trust_env=False) as http:
+        raw = Raw(http, server.urls["openadr3"])
+        await raw.login()
+        assert [p["programName"] for p in (await raw.get("/programs")).json()] == ["deployment-ECRS"]
+        assert (await raw.get("/events")).json() == []
+
+
 async def test_what_is_wrong_is_a_problem_that_says_so_and_is_counted(raw):
     assert (await raw.login(secret="guess")).json() == {"error": "invalid_client"}
     assert (await raw.login(client="nobody", secret="")).status_code == 401

@@ -188,6 +188,16 @@ async def test_a_programme_whose_events_cant_be_had_is_told_once_and_costs_neith
             await ven.poll()
 
 
+async def test_a_programme_that_the_server_does_not_have_is_told_once_until_it_has(server):
+    with capture_logs() as logs:
+        async with node(server, Heard(), ("dr", "misspelt")) as ven:
+            await ven.poll()
+            server.programmes.append({"id": "q", "programName": "misspelt"})
+            await ven.poll()
+    assert [(entry["event"], entry["id"]) for entry in logs] == [("programme_not_there", "'misspelt'")]
+    assert server.asked[-1][1]["programID"] == ["q"]
+
+
 @pytest.mark.parametrize(
     "wrong", [{"id": "a\x01b", "programName": "dr"}, {"id": "q"}, {"id": "a\ud800b", "programName": "dr"}, 5]
 )
