@@ -97,15 +97,16 @@ def mining_lines(hours: pl.DataFrame, pool_fee_fraction: float) -> pl.DataFrame:
 
 
 def deviation_lines(deviations: pl.DataFrame, pool_fee_fraction: float) -> pl.DataFrame:
-    """Hashes that miners told beyond those of `mining_lines` and `wake_lines`, at the same hashprice, and the pool's share.
+    """Hashes beyond those of `mining_lines` and `wake_lines`, at the same hashprice, and the pool's share.
 
     Args:
-        deviations: a row an interval and group with `start_at`, `group_id`, `ph_days` and `hashprice_usd_per_ph_day`.
+        deviations: a row an interval and group with `start_at`, `group_id`, `ph_days`, `basis` (who has them so: 'told' by
+            miners or 'credited' by the pool; the lines' `detail`) and `hashprice_usd_per_ph_day`.
         pool_fee_fraction: the pool's share.
     """
     check(pool_fee_fraction=pool_fee_fraction)
     ph_days, price = pl.col("ph_days"), pl.col("hashprice_usd_per_ph_day")
-    of = {"group": pl.col("group_id"), "detail": pl.lit("told")}
+    of = {"group": pl.col("group_id"), "detail": pl.col("basis")}
     earned = _lines(deviations, "hash_deviation", ph_days, "PH-day", price, **of)
     return pl.concat([earned, _lines(deviations, "pool_fee", ph_days, "PH-day", -price * pool_fee_fraction, **of)])
 

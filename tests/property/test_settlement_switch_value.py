@@ -37,7 +37,7 @@ def a_day(draw):
     prices = draw(st.lists(st.floats(-200.0, 5000.0), min_size=INTERVALS, max_size=INTERVALS))
     event = [(START + timedelta(minutes=30), "DR-1", 0.25, 0.15, 0.1, 0.02, 250.0)]
     meter = [(START + timedelta(minutes=15), draw(st.floats(0.0, 0.1)), "metered")]
-    hashed = [(START + timedelta(minutes=30), FLEET.groups[0].group_id, draw(st.floats(0.0, 0.1)))]
+    hashed = [(START + timedelta(minutes=30), FLEET.groups[0].group_id, draw(st.floats(0.0, 0.1)), "told")]
     return day_of(prices, terms=TERMS, peaks=(4, 5, 6, 7), events=event, meter=meter, hashed=hashed)
 
 

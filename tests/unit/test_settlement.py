@@ -115,7 +115,11 @@ def test_what_miners_told_is_what_they_are_paid_for_but_for_a_wakes_wear():
         switch("off", 15, range(FIRST, FIRST + 4), (TOP, LOW)),
         switch("on", 30, range(FIRST, FIRST + 4), (LOW, TOP)),
     ]
-    done, hashed = spells_of(told, 4), [(START + n * 15 * MINUTE, GROUP.group_id, 0.01 * n) for n in range(4)]
+    rests_on = ("told", "told", "credited", "told")
+    done, hashed = (
+        spells_of(told, 4),
+        [(START + n * 15 * MINUTE, GROUP.group_id, 0.01 * n, basis) for n, basis in enumerate(rests_on)],
+    )
     day, plain = day_of([50.0] * 4, hashed=hashed), day_of([50.0] * 4)
     lines, without = settle(day, done), settle(plain, done)
     fee, wear = FLEET.site.pool_fee_fraction, FLEET.wake_usd[0] * 4
@@ -124,7 +128,9 @@ def test_what_miners_told_is_what_they_are_paid_for_but_for_a_wakes_wear():
     )
     assert float(of_group["usd"].sum()) == pytest.approx(0.06 * 55.0 * (1 - fee) - wear, abs=1e-4)
     assert usd(lines, "mining") == usd(without, "mining")
-    assert lines.filter(kind="hash_deviation")["unit"].unique().to_list() == ["PH-day"]
+    deviation = lines.filter(kind="hash_deviation")
+    assert deviation["unit"].unique().to_list() == ["PH-day"]
+    assert tuple(deviation["detail"]) == rests_on
     counterfactual = usd(settle_stayed(day, done), "hash_deviation")
     assert counterfactual == usd(lines, "hash_deviation")
     values = [float(switch_values(each, done)["realised_usd"].sum()) for each in (day, plain)]

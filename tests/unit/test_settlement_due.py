@@ -57,6 +57,18 @@ def test_a_day_is_due_when_it_is_over_and_until_it_is_settled_to_its_end(lake):
     assert due_days(lake, NOW + DAY) == [FIRST + 3 * DAY]
 
 
+def test_a_day_whose_credits_came_after_it_was_settled_is_due_once(lake):
+    settled_at = FIRST + DAY
+    published(lake, FIRST, 0, settled_at + HOUR, table="raw.pool__credits")
+    assert due_days(lake) == [FIRST]
+    settled(lake, FIRST, at=settled_at + 2 * HOUR)
+    assert due_days(lake) == []
+    published(lake, FIRST, 0, settled_at + 3 * HOUR, table="raw.pool__credits")
+    assert due_days(lake) == [], "the same credits again change nothing"
+    published(lake, FIRST, 1, settled_at + 4 * HOUR, table="raw.pool__credits")
+    assert due_days(lake) == [FIRST]
+
+
 def test_what_was_corrected_since_is_due_again_and_what_was_before_is_not(lake):
     published(lake, FIRST, 2, FIRST + DAY - HOUR)
     published(lake, FIRST + DAY, 2, NOW)

@@ -122,7 +122,7 @@ def hashes(start, end, seed):
     rng = np.random.default_rng(seed + 1)
     starts = [start + n * timedelta(minutes=15) for n in range((end - start) // timedelta(minutes=15))]
     group = INVENTORY.groups[0].group_id
-    rows = [(at, group, round(float(rng.uniform(0.0, 0.04)), 6)) for at in starts if at.day % 3 == 0]
+    rows = [(at, group, round(float(rng.uniform(0.0, 0.04)), 6), "told") for at in starts if at.day % 3 == 0]
     return pl.DataFrame(rows, schema=HASHED, orient="row")
 
 

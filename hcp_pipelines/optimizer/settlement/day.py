@@ -31,7 +31,8 @@ MISSED: dict[str, Any] = {
     "start_at": INSTANT, "programme": pl.String, "missed_mwh": pl.Float64, "penalty_usd_per_mwh": pl.Float64,
 }  # fmt: skip
 METERED: dict[str, Any] = {"start_at": INSTANT, "energy_mwh": pl.Float64, "basis": pl.String}
-HASHED: dict[str, Any] = {"start_at": INSTANT, "group_id": pl.String, "ph_days": pl.Float64}
+TOLD, CREDITED = "told", "credited"  # what hashes rest on: miners, or the pool
+HASHED: dict[str, Any] = {"start_at": INSTANT, "group_id": pl.String, "ph_days": pl.Float64, "basis": pl.String}
 RATES: dict[str, Any] = {"start_at": INSTANT, "gpu_type": pl.String, "rate_usd_per_gpu_hour": pl.Float64}
 
 
@@ -50,7 +51,7 @@ class Day:
 
     `intervals` has a row each 15 minutes: `start_at`, `price_usd_per_mwh`, `hashprice_usd_per_ph_day`, `is_peak`; unknown values
     are null. `gpu_rates` (RATES), `meter` (METERED; intervals may be absent), `promises`, `events`, `missed` as above; `hashed`
-    (HASHED) is what miners told, of the groups and intervals of which it is known.
+    (HASHED) is what miners told, or the pool credited, of the groups and intervals of which it is known.
     """
 
     fleet: Fleet
@@ -119,9 +120,9 @@ def revenue_lines(day: Day, device_hours: Floats) -> list[pl.DataFrame]:
 
 
 def deviation_lines(day: Day, done: Spells) -> pl.DataFrame:
-    """What miners told that they hashed, less what their states say but for what each wake is taken to lose.
+    """What miners told that they hashed, or were credited, less what their states say but for what each wake is taken to lose.
 
-    So `mining`, `wakes` (without their wear) and this come to what was told.
+    So `mining`, `wakes` (without their wear) and this come to what was told or credited.
     """
     fleet = day.fleet
     lost = fleet.wake_usd_per_index / (1 - fleet.site.pool_fee_fraction)  # [g] PH-days a wake of a miner

@@ -13,6 +13,7 @@ from hcp_pipelines.orchestration.history.tables import (
     BLOCKS,
     DA_CAPACITY,
     EXCHANGES,
+    POOL_CREDITS,
     RT_SPP,
     ZONE_LOAD,
 )
@@ -24,7 +25,7 @@ from hcp_pipelines.settings import Settings
 
 MOST_DAYS = 7  # asked for at once
 LOOKS_BACK = timedelta(days=60)  # corrections of older days are settled by whoever asks for them
-SETTLED_BY = tuple(table.name for table in (RT_SPP, DA_CAPACITY, ZONE_LOAD, *EXCHANGES, BLOCKS))
+SETTLED_BY = tuple(table.name for table in (RT_SPP, DA_CAPACITY, ZONE_LOAD, *EXCHANGES, BLOCKS, POOL_CREDITS))
 _UNKNOWN = f"""
 select facility_id, kind, count(*) as lines, min(start_at) as first_at from lake.{LINES}
 where start_at >= ? and start_at < ? and usd is null group by all order by all"""  # noqa: S608 - our constants
@@ -38,7 +39,9 @@ _NEWEST = f"""
 select day_at, min(until_at), max(settled_at), sum(unknown)::bigint from lake.{DAYS}
 group by day_at, run_id qualify row_number() over (partition by day_at order by max(settled_at) desc) = 1"""  # noqa: S608
 _TOLD = f"""
-select day_at, max(published_at), max(published_at) filter (revised + withdrawn > 0) from lake.{PUBLISHED}
+select day_at, max(published_at), greatest(
+    max(published_at) filter (revised + withdrawn > 0), min(published_at) filter ("table" = '{POOL_CREDITS.name}'))
+from lake.{PUBLISHED}
 where "table" in ({", ".join(f"'{name}'" for name in SETTLED_BY)}) group by 1"""  # noqa: S608
 _CHARGED = f"""
 select distinct date_trunc('hour', start_at) from lake.{LINES}
@@ -86,7 +89,8 @@ def days_to_settle(settings: Settings, now: datetime) -> list[datetime]:
 def due(reader: Reader, now: datetime) -> Iterator[datetime]:
     """Days that are over and not settled to their end, or settled otherwise than what is known by now; oldest first.
 
-    That is: a price of theirs was corrected since, or came where there was none, or another hour is their month's peak.
+    That is: a price of theirs was corrected since, or came where there was none, another hour is their month's peak, or the
+    pool's credits have come, which it tells once a day is over.
     """
     first = reader.rows(_FIRST).item() if reader.has(JOURNAL) else None
     if first is None:
