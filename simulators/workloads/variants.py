@@ -71,6 +71,8 @@ def _family(name: str, ours: dict[str, Any], pool: dict[str, float], random: np.
         most = float(np.exp(random.uniform(*np.log(WIDEST_MS))))
         median = float(np.exp(random.uniform(*np.log(LATENCY_MS[name]))))
         drawn["latency_ms"] = {"chance": random.uniform(0.7, 1.0), "median": median, "sigma": 0.5, "most": most}
+        gathers = random.uniform(0.0, 0.3)  # servers that gather requests for a few milliseconds
+        drawn["batch"] = {1: 1.0 - gathers, 4: gathers / 2, 16: gathers / 3, 64: gathers / 6}
         return drawn | {"interruptible": random.uniform(0.0, 0.15)}
     drawn["interruptible"] = random.uniform(0.6, 1.0)
     drawn["deadline"] = ours["deadline"] | {"chance": random.uniform(0.2, 0.9)}

@@ -54,6 +54,15 @@ def test_a_submission_is_taken_once_and_can_be_followed_and_cancelled(api):
         assert own.put(f"{path}/cancel").status_code == 200, "a PUT again changes nothing"
 
 
+def test_a_class_is_learnt_where_rules_would_err_and_its_reasons_are_told(api):
+    chat = {"model_name": "concierge-9b", "max_latency_ms": 1500, "interruptible": False, "batch_size": 1}
+    with api.client("customer") as own:
+        told = own.post(SUBMIT, json=chat).json()
+    assert (told["workload_type"], told["is_flagged"]) == ("ai_inference_realtime", False)
+    assert 0.8 <= told["confidence"] <= 1
+    assert "it may not be interrupted" in told["reasons"]
+
+
 def test_what_is_over_is_not_cancelled(api):
     with api.client("customer") as own, connect(api.settings, Role.ADMIN) as connection:
         path = f"/api/v1/workloads/{own.post(SUBMIT, json=BATCH).json()['workload_id']}"

@@ -8,8 +8,10 @@ from hcp_pipelines.domain.workloads import WorkloadType
 from hcp_pipelines.forecasting.trees import Floats
 from hcp_pipelines.workloads.classifier.evidence import Evidence, evidence_of
 from hcp_pipelines.workloads.classifier.model import CLASSES, Classifier
-from hcp_pipelines.workloads.spec import FLAG_BELOW, Classified, WorkloadSpec, classified_as, classify_by_rules
+from hcp_pipelines.workloads.spec import Classified, WorkloadSpec, classified_as, classify_by_rules
 
+SURE_FROM: Final = 0.8  # below it four of five would be right, and rules at least are told beforehand
+LEAST_TOLD: Final = 2  # parts; one alone is for rules
 MOST_REASONS: Final = 4
 LEAST_WEIGHT: Final = 0.1  # of log odds; what changes less is no reason
 CONTRADICTED_BELOW: Final = 0.02  # chance of the stated class by all else that is said,
@@ -20,7 +22,7 @@ def classify(spec: WorkloadSpec, model: Classifier | None = None) -> Classified:
     """The class of a specification; rules alone without a model.
 
     A stated class is honoured, and flagged where the model all but rules it out and is sure of another. Where the model's best
-    class has a chance below `FLAG_BELOW`, rules decide, the work is flagged, and `confidence` is the model's chance of what the
+    class has a chance below `SURE_FROM`, rules decide, the work is flagged, and `confidence` is the model's chance of what the
     rules say.
     """
     by_rules = classify_by_rules(spec)
@@ -30,8 +32,10 @@ def classify(spec: WorkloadSpec, model: Classifier | None = None) -> Classified:
     chances = model.probabilities(evidence.row[None, :])[0]
     if spec.workload_type is not None:
         return _held_against(by_rules, chances)
+    if len(evidence.told) < LEAST_TOLD:
+        return by_rules
     best = int(chances.argmax())
-    if chances[best] < FLAG_BELOW:
+    if chances[best] < SURE_FROM:
         return _unsure(spec, by_rules, chances)
     confidence = float(chances[best])
     return classified_as(spec, CLASSES[best], confidence, _reasons(evidence, model, best), is_flagged=False)

@@ -25,9 +25,11 @@ TREES: Final[dict[str, Any]] = {
     "l2_regularization": 2.0, "early_stopping": False,
 }  # fmt: skip
 CALIBRATED_ON: Final = 0.25  # of the settings
-LEAST_OF_A_CLASS: Final = 50
+LEAST_OF_A_CLASS: Final = 20
 MOST_THINNED: Final = 0.8  # of the parts of a copy
+SELDOM_THINNED: Final = {"is_training": 0.25}  # of that: it is there to be set, and who trains seldom forgets it
 THINNED_WEIGHT: Final = 0.3
+MOST_CLASS_WEIGHT: Final = 2.0  # of the rarest class: a few specifications shall not count as many
 TEMPERATURES: Final = np.geomspace(0.25, 8.0, 201)
 
 
@@ -82,7 +84,7 @@ def _with_thinned(lessons: Sequence[Lesson], random: np.random.Generator) -> _Ro
     """Each specification as it is, and once more without some of what it says."""
     rows = rows_of(lessons)
     classes = np.array([CLASSES.index(each.workload_type) for each in lessons])
-    weights = np.ones(len(rows))
+    weights = _balance(classes)
     return _Rows(
         np.concatenate([rows, _thinned(rows, random)]),
         np.concatenate([classes, classes]),
@@ -90,11 +92,18 @@ def _with_thinned(lessons: Sequence[Lesson], random: np.random.Generator) -> _Ro
     )
 
 
+def _balance(classes: Ints) -> Floats:
+    """Weights under which classes count alike: how often each comes is the lessons' habit, and presumed of nobody's work."""
+    counts = np.bincount(classes, minlength=len(CLASSES))
+    by_class = np.minimum(len(classes) / (len(CLASSES) * np.maximum(counts, 1)), MOST_CLASS_WEIGHT)
+    return np.asarray(by_class[classes])
+
+
 def _thinned(rows: Matrix, random: np.random.Generator) -> Matrix:
     """Without parts at random, but words of mining: an order for hashrate that doesn't say so would be none."""
     share = random.uniform(0.0, MOST_THINNED, len(rows))
     parts = dict.fromkeys(part for part, _ in COLUMNS.values() if part != "words of mining")
-    is_gone = {part: random.random(len(rows)) < share for part in parts}
+    is_gone = {part: random.random(len(rows)) < share * SELDOM_THINNED.get(part, 1.0) for part in parts}
     thin = rows.copy()
     for place, (part, empty) in enumerate(COLUMNS.values()):
         if part in is_gone:
