@@ -4,7 +4,7 @@ import sys
 
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.feed.service import run_feed
-from hcp_pipelines.feed.world import refuse_real_world
+from hcp_pipelines.markets.real import services_of
 from hcp_pipelines.runtime.process import run_process
 from hcp_pipelines.settings import Settings
 
@@ -13,7 +13,7 @@ def main() -> int:
     """The exit code: 0 stopped as asked, 2 a wrong setting, 1 anything else."""
     try:
         settings = Settings.load()
-        refuse_real_world(settings)
+        services_of(settings.world, settings.markets_file)
     except HcpError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -27,6 +27,7 @@ SOURCE = "openadr"
 DUE_EVERY_S = 0.5
 _WORLD_NAMES = {"2.0b": "openadr", "3.1": "openadr3"}
 HEALTH_FAILURES = 5
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError)  # Postgres: the same again may go well
 
 
 class Node(Protocol):
@@ -112,12 +113,18 @@ class GridSignals:
             return await asyncio.to_thread(self.desk.standing)
 
     async def _kept_answer(self, event: GridEvent) -> Answer:
+        """The desk's; again while Postgres is away, and never again for what lies in the event: others wait behind it."""
         while True:
             try:
+                there_is = await asyncio.to_thread(self.desk.look, event)
                 async with self._one_at_a_time:
-                    return await asyncio.to_thread(self.desk.answer, event)
-            except (HcpError, psycopg.Error) as error:
+                    return await asyncio.to_thread(self.desk.answer, event, there_is)
+            except (HcpError, *AWAY) as error:
                 await self._failed(error)
+            except Exception as error:  # noqa: BLE001 - it is told to who asked, and counted
+                self._log.exception("event_unusable", event_id=event.event_id)
+                metrics.GRID_EVENTS.labels("unusable").inc()
+                return Answer(False, f"it can't be used: {type(error).__name__}")
 
     def meters(self) -> dict[str, Callable[[], Awaitable[float]]]:
         """Watts at each enrolled facility's meter, by what the server calls it."""

@@ -26,6 +26,8 @@ SOURCE_AGE_SECONDS = Gauge(
 BREAKER_OPEN = Gauge("hcp_feed_breaker_open", "1 while a failing source is left alone for a while.", ["source"])
 BUFFERED_TICKS = Gauge("hcp_feed_buffered_ticks", "Ticks waiting to be recorded.")
 GRID_EVENTS = Counter(
-    "hcp_feed_grid_events_total", "Events of the demand response server by our answer: in, out.", ["answer"]
+    "hcp_feed_grid_events_total",
+    "Events of the demand response server by our answer: in, out; of those out, unusable: what could not even be judged.",
+    ["answer"],
 )
 GRID_SERVER_UP = Gauge("hcp_feed_grid_server_up", "1 while we are registered there and it answers.")

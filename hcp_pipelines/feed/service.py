@@ -23,13 +23,14 @@ from hcp_pipelines.feed.bitcoin import Bitcoin, Venue
 from hcp_pipelines.feed.quality import MarketRule, Memory, Rules
 from hcp_pipelines.feed.recorder import Pool, Recorder
 from hcp_pipelines.feed.sources import IntervalSource, PeriodicSource, Source, supervise
-from hcp_pipelines.feed.world import WorldAddress, refuse_real_world, wait_for_world
+from hcp_pipelines.feed.world import WorldAddress, wait_for_world
 from hcp_pipelines.markets import binance, bitstamp, coinbase, ercot, gemini, gpu_listings, kraken, mempool
 from hcp_pipelines.markets.ercot import SCED_INTERVAL, SETTLEMENT_INTERVAL, ErcotClient
 from hcp_pipelines.markets.gpu_listings import GpuListingsClient
 from hcp_pipelines.markets.http import PATIENCE_S, MarketHttp
 from hcp_pipelines.markets.mempool import MempoolClient
 from hcp_pipelines.markets.pace import Limit, Pace
+from hcp_pipelines.markets.real import Access, RealServices, services_of
 from hcp_pipelines.runtime.endless import endless
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.storage.postgres import open_pool
@@ -73,21 +74,24 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Clients:
-    """One client a source, each with its own kept connections."""
+    """One client a source, each with its own kept connections; None: a real one that wants an account and has none."""
 
-    ercot: ErcotClient
-    day_ahead: ErcotClient
+    ercot: ErcotClient | None
+    day_ahead: ErcotClient | None
     bitcoin: Mapping[str, Venue]
     mempool: MempoolClient
-    gpu: GpuListingsClient
+    gpu: GpuListingsClient | None
 
 
 async def run_feed(context: ProcessContext) -> None:
     """Run until `context.stop` is set."""
-    refuse_real_world(context.settings)
+    real = services_of(context.settings.world, context.settings.markets_file)
     listening = _to_the_grid(context)
     address = WorldAddress(context.settings.at("run", "world.json"))
-    await wait_for_world(address, context.stop)
+    if real is None:
+        await wait_for_world(address, context.stop)
+    elif missing := real.missing():
+        context.log.warning("services_not_asked", missing=missing, remedy="add their accounts to HCP_MARKETS_FILE")
     async with AsyncExitStack() as stack:
         pool = await open_pool(context.settings, Role.FEED, min_size=1, max_size=2)
         stack.push_async_callback(pool.close)
@@ -95,7 +99,7 @@ async def run_feed(context: ProcessContext) -> None:
         await catalogue.refresh_points()
         await catalogue.refresh_rules()
         recorder = Recorder(pool, context.clock, await restored_memory(pool), catalogue.rules, context.health)
-        clients = await stack.enter_async_context(open_clients(address, context.clock))
+        clients = await stack.enter_async_context(open_clients(address, context.clock, real=real))
         sources = all_sources(clients, recorder, context.clock, lambda: catalogue.points)
         context.ready()
         await _run_until_stopped(context, catalogue, recorder, sources, listening)
@@ -145,32 +149,43 @@ async def restored_memory(pool: Pool) -> Memory:
 
 @asynccontextmanager
 async def open_clients(
-    base_url: Callable[[], str] | str, clock: Clock, transport: httpx.AsyncBaseTransport | None = None
+    base_url: Callable[[], str] | str,
+    clock: Clock,
+    transport: httpx.AsyncBaseTransport | None = None,
+    real: RealServices | None = None,
 ) -> AsyncIterator[Clients]:
-    """The clients of one base URL, each at its service's pace; their connections are closed at the end.
+    """The clients of one base URL, or of the real services, each at its pace; their connections are closed at the end.
 
     Of ERCOT's one limit real-time prices have two thirds, so that what can wait never holds them up.
     """
     async with AsyncExitStack() as stack:
 
-        def http(limit: Limit, patience_s: float = PATIENCE_S) -> MarketHttp:
-            made = MarketHttp(base_url, pace=Pace(clock, limit), patience_s=patience_s, transport=transport)
+        def access(name: str) -> Access | None:
+            return Access(base_url) if real is None else real.market(name, clock)
+
+        def http(where: Access, limit: Limit, patience_s: float = PATIENCE_S) -> MarketHttp:
+            url, auth = where
+            made = MarketHttp(url, auth=auth, pace=Pace(clock, limit), patience_s=patience_s, transport=transport)
             stack.push_async_callback(made.close)
             return made
 
+        def public(name: str, limit: Limit) -> MarketHttp:
+            return http(Access(base_url) if real is None else real.anybody(name), limit)
+
         rest = ercot.LIMIT.requests // 3
+        power, gpus = access("ercot"), access("gpu_listings")
         yield Clients(
-            ercot=ErcotClient(http(ercot.LIMIT._replace(requests=ercot.LIMIT.requests - rest))),
-            day_ahead=ErcotClient(http(ercot.LIMIT._replace(requests=rest), DAY_AHEAD_PATIENCE_S)),
+            ercot=power and ErcotClient(http(power, ercot.LIMIT._replace(requests=ercot.LIMIT.requests - rest))),
+            day_ahead=power and ErcotClient(http(power, ercot.LIMIT._replace(requests=rest), DAY_AHEAD_PATIENCE_S)),
             bitcoin={
-                "coinbase": coinbase.CoinbaseClient(http(coinbase.LIMIT)),
-                "kraken": kraken.KrakenClient(http(kraken.LIMIT)),
-                "bitstamp": bitstamp.BitstampClient(http(bitstamp.LIMIT)),
-                "binance": binance.BinanceClient(http(binance.LIMIT)),
-                "gemini": gemini.GeminiClient(http(gemini.LIMIT)),
+                "coinbase": coinbase.CoinbaseClient(public("coinbase", coinbase.LIMIT)),
+                "kraken": kraken.KrakenClient(public("kraken", kraken.LIMIT)),
+                "bitstamp": bitstamp.BitstampClient(public("bitstamp", bitstamp.LIMIT)),
+                "binance": binance.BinanceClient(public("binance", binance.LIMIT)),
+                "gemini": gemini.GeminiClient(public("gemini", gemini.LIMIT)),
             },
-            mempool=MempoolClient(http(mempool.LIMIT)),
-            gpu=GpuListingsClient(http(gpu_listings.LIMIT)),
+            mempool=MempoolClient(public("mempool", mempool.LIMIT)),
+            gpu=gpus and GpuListingsClient(http(gpus, gpu_listings.LIMIT)),
         )
 
 
@@ -179,24 +194,34 @@ def all_sources(
 ) -> list[Source]:
     """Every source the feed asks, with its cadence."""
     bitcoin = Bitcoin(clients.bitcoin, clock, max(BTC_PERIOD_S, BTC_FLOOR_S * clock.speed))
+    sources: list[Source] = [
+        PeriodicSource("bitcoin", bitcoin.ticks, recorder, clock, BTC_PERIOD_S, BTC_FLOOR_S),
+        PeriodicSource("mempool", clients.mempool.network, recorder, clock, NETWORK_PERIOD_S),
+    ]
+    if clients.ercot is not None and clients.day_ahead is not None:
+        sources += _power_sources(clients.ercot, clients.day_ahead, recorder, clock, points)
+    if (listings := clients.gpu) is not None:
+        sources.append(
+            PeriodicSource("gpu_listings", lambda: listings.spot(clock.now()), recorder, clock, GPU_PERIOD_S)
+        )
+    return sources
 
-    async def gpu() -> Sequence[Tick]:
-        return await clients.gpu.spot(clock.now())
+
+def _power_sources(
+    real_time: ErcotClient, rest: ErcotClient, recorder: Recorder, clock: Clock, points: Callable[[], Sequence[str]]
+) -> list[Source]:
+    """What ERCOT is asked; `rest`: what can wait."""
 
     async def day_ahead() -> Sequence[Tick] | None:
         now, wanted = clock.now(), list(points())
-        return await clients.day_ahead.da_spp(wanted, now - DAY_AHEAD_BACK, now + DAY_AHEAD_FORWARD) if wanted else None
+        return await rest.da_spp(wanted, now - DAY_AHEAD_BACK, now + DAY_AHEAD_FORWARD) if wanted else None
 
     async def corrections() -> Sequence[Tick] | None:
         wanted = list(points())
-        return await clients.day_ahead.corrections(wanted, clock.now() - CORRECTIONS_BACK) if wanted else None
+        return await rest.corrections(wanted, clock.now() - CORRECTIONS_BACK) if wanted else None
 
     def power(name: str, stream: Stream, length: timedelta, lag: timedelta) -> IntervalSource:
-        async def fetch(wanted: Sequence[str], start: datetime, end: datetime) -> Sequence[Tick]:
-            if stream is Stream.POWER_RT_LMP:
-                return await clients.ercot.rt_lmp(wanted, start, end)
-            return await clients.day_ahead.rt_spp(wanted, start, end)
-
+        fetch = real_time.rt_lmp if stream is Stream.POWER_RT_LMP else rest.rt_spp
         return IntervalSource(name, stream, fetch, recorder, recorder.memory, clock, points, length, lag)
 
     return [
@@ -204,9 +229,6 @@ def all_sources(
         power("ercot_rt_spp", Stream.POWER_RT_SPP, SETTLEMENT_INTERVAL, SETTLEMENT_INTERVAL),
         PeriodicSource("ercot_da_spp", day_ahead, recorder, clock, DAY_AHEAD_PERIOD_S),
         PeriodicSource("ercot_corrections", corrections, recorder, clock, CORRECTIONS_PERIOD_S),
-        PeriodicSource("bitcoin", bitcoin.ticks, recorder, clock, BTC_PERIOD_S, BTC_FLOOR_S),
-        PeriodicSource("mempool", clients.mempool.network, recorder, clock, NETWORK_PERIOD_S),
-        PeriodicSource("gpu_listings", gpu, recorder, clock, GPU_PERIOD_S),
     ]
 
 

@@ -1,24 +1,13 @@
-"""Where the outside world is: the simulated one's address from run/world.json, or why the real one can't be used yet."""
+"""Where the simulated world is: its address from run/world.json."""
 
 import asyncio
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hcp_pipelines.domain.errors import ConfigError, MarketError
-from hcp_pipelines.settings import Settings
+from hcp_pipelines.domain.errors import MarketError
 
 START_TIMEOUT_S = 60.0
-
-
-def refuse_real_world(settings: Settings) -> None:
-    """Raise ConfigError for HCP_WORLD=real, naming what the real services want and no setting carries yet."""
-    if settings.world == "real":
-        raise ConfigError(
-            "HCP_WORLD='real': the feed has no credentials for the real services. Missing: ERCOT's subscription key and "
-            "its bearer token (api.ercot.com wants both on every call), and Prime Intellect's API key. There are no "
-            "settings for them yet: use HCP_WORLD=sim or replay:DIR."
-        )
 
 
 @dataclass
