@@ -39,6 +39,9 @@ class Settings(BaseSettings):
         default=None, description="Recorded series for Dagster's back-tests.  Default: DIR of replay:DIR."
     )
     scenario: str = Field(default="calm", description="Scenario of the simulated world.")
+    markets_file: Path | None = Field(
+        default=None, description="Accounts at the outside services of a real world (docs/markets.md)."
+    )
     openadr_file: Path | None = Field(
         default=None,
         description="Where the platform is enrolled for demand response (docs/openadr.md); nowhere if unset.",
@@ -150,7 +153,7 @@ class Settings(BaseSettings):
     )
     alert_heartbeat_s: float = Field(default=60, ge=1, description="Real seconds between two heartbeats.")
 
-    @field_validator("recorded_dir", "openadr_file")
+    @field_validator("recorded_dir", "markets_file", "openadr_file")
     @classmethod
     def _from_where_hcp_is_called(cls, value: Path | None) -> Path | None:
         return value.resolve() if value else None

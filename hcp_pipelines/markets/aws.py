@@ -19,8 +19,9 @@ from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.markets.pace import Limit
 from hcp_pipelines.markets.values import instant_or_error, integer, number
 
-REAL_BASE_URL = "https://ec2.us-east-1.amazonaws.com"
+REGION_URL = "https://ec2.{}.amazonaws.com"
 REAL_PRICING_URL = "https://api.pricing.us-east-1.amazonaws.com"
+PRICING_REGION = "us-east-1"  # that the price list is signed for, whatever region is asked about
 LIMIT = Limit(20, 1.0)  # of calls that change nothing, by account and region
 VERSION = "2016-11-15"
 LINUX = "Linux/UNIX"

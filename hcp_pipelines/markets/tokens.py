@@ -7,7 +7,7 @@ service's own error code is told. Source: RFC 6749 (token endpoint), RFC 6750 (B
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 
 import httpx
 from pydantic import SecretStr
@@ -84,6 +84,18 @@ class TokenAuth(httpx.Auth):
         self._token = token
         life_s = _seconds(reply.get("expires_in")) / max(1.0, self._clock.speed)
         self._ends_s = self._clock.monotonic_s() + max(life_s - EARLY_S, life_s / 2)
+
+
+class KeyAuth(httpx.Auth):
+    """A key that a service has handed out for good, as a bearer token."""
+
+    def __init__(self, key: SecretStr) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Put the key into the headers."""
+        request.headers["authorization"] = f"Bearer {self._key.get_secret_value()}"
+        yield request
 
 
 async def _body(where: str, response: httpx.Response) -> bytes:

@@ -51,4 +51,18 @@ def test_without_a_world_and_for_the_real_one_it_says_what_is_missing(hcp, state
     done = hcp("capacity", "--state-dir", state)
     assert (done.code, "Start `hcp up` first" in done.err) == (1, True)
     real = hcp("capacity", "--state-dir", state, HCP_WORLD="real")
-    assert (real.code, "an access key of Amazon's" in real.err) == (2, True)
+    assert (real.code, "HCP_MARKETS_FILE is unset" in real.err) == (2, True)
+
+
+def test_the_real_clouds_are_asked_by_the_file_of_accounts_and_who_has_none_is_named(hcp, state, tmp_path):  # noqa: F811
+    (tmp_path / "key").write_text("hush")
+    accounts = tmp_path / "markets.yaml"
+    with served_world(Settings(state_dir=state), NOW):
+        url = json.loads((state / "run" / "world.json").read_text())["urls"]["http"]
+        accounts.write_text(
+            f"version: 1\naws: {{key_id: AKID, secret_key_file: key, base_url: '{url}', pricing_url: '{url}'}}\n"
+        )
+        done = hcp("capacity", "--json", "--state-dir", state, HCP_WORLD="real", HCP_MARKETS_FILE=str(accounts))
+    found = json.loads(done.out)
+    assert (done.code, {offer["provider"] for offer in found["offers"]}) == (0, {"aws"})
+    assert found["failures"] == ["azure: HCP_MARKETS_FILE has no account there (docs/markets.md)"]

@@ -6,12 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hcp_pipelines.domain.clock import ManualClock
-from hcp_pipelines.domain.errors import ConfigError, MarketError
+from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.feed.quality import Memory
 from hcp_pipelines.feed.sources import CATCH_UP, IntervalSource, PeriodicSource, supervise
-from hcp_pipelines.feed.world import WorldAddress, refuse_real_world
-from hcp_pipelines.settings import Settings
+from hcp_pipelines.feed.world import WorldAddress
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 FIVE = timedelta(minutes=5)
@@ -198,12 +197,6 @@ async def test_one_failing_source_does_not_stop_the_others(error):
     assert counting.steps == 20
     assert 1 <= failing.steps <= 3
     assert health["counting"] == ""
-
-
-def test_the_real_world_is_refused_by_name_of_what_is_missing(tmp_path):
-    with pytest.raises(ConfigError, match=r"subscription key.*bearer token"):
-        refuse_real_world(Settings(state_dir=tmp_path, world="real"))
-    refuse_real_world(Settings(state_dir=tmp_path, world="sim"))
 
 
 def test_a_restarted_worlds_new_address_is_picked_up(tmp_path):

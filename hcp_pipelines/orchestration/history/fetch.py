@@ -12,12 +12,14 @@ from typing import Any, Protocol, TypeVar
 import polars as pl
 import psycopg
 
-from hcp_pipelines.domain.errors import MarketError, NotRunningError
+from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.domain.errors import ConfigError, MarketError, NotRunningError
 from hcp_pipelines.domain.ticks import Tick
 from hcp_pipelines.markets import binance, bitstamp, coinbase, ercot, gemini, kraken, mempool, open_meteo
 from hcp_pipelines.markets.candles import Candle
 from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.markets.pace import Limit, Pace
+from hcp_pipelines.markets.real import Access, services_of
 from hcp_pipelines.orchestration.history import tables
 from hcp_pipelines.orchestration.history.tables import START, HistoryTable
 from hcp_pipelines.runtime.process import read_clock
@@ -45,7 +47,7 @@ class Exchange(Protocol):
 class _Source(Protocol):
     """The module of a service."""
 
-    REAL_BASE_URL: str
+    __name__: str
     LIMIT: Limit
 
 
@@ -138,14 +140,25 @@ def over(table: HistoryTable, frame: pl.DataFrame, now: datetime) -> pl.DataFram
     return frame.filter(pl.col(START) + (table.step or timedelta()) <= now)
 
 
-def market_base_url(settings: Settings, real: str) -> str:
-    """Where a market answers: the real service, or the simulated world of this platform.
+def market_access(settings: Settings, name: str, clock: Clock) -> Access:
+    """Where a market answers, by the name of its module: the real service, or the simulated world of this platform.
 
     Raises:
-        NotRunningError: the world has not announced itself.
+        ConfigError: the real one wants an account, and there is none. NotRunningError: the world has not announced itself.
     """
-    if settings.world == "real":
-        return real
+    if (real := services_of(settings.world, settings.markets_file)) is None:
+        return Access(world_base_url(settings))
+    if (access := real.market(name, clock)) is None:
+        raise ConfigError(f"{name}: HCP_MARKETS_FILE={settings.markets_file} has no account there (docs/markets.md).")
+    return access
+
+
+def world_base_url(settings: Settings) -> str:
+    """Where the simulated world of this platform answers.
+
+    Raises:
+        NotRunningError: it has not announced itself.
+    """
     path = settings.at("run", "world.json")
     try:
         return str(json.loads(path.read_text())["urls"]["http"])
@@ -177,7 +190,8 @@ def _ask(settings: Settings, source: _Source, ask: Callable[[MarketHttp], Awaita
 
     async def asked() -> T:
         pace = Pace(read_clock(settings), source.LIMIT)
-        http = MarketHttp(market_base_url(settings, source.REAL_BASE_URL), pace=pace, patience_s=PATIENCE_S)
+        url, auth = market_access(settings, source.__name__.rpartition(".")[2], pace.clock)
+        http = MarketHttp(url, auth=auth, pace=pace, patience_s=PATIENCE_S)
         try:
             return await ask(http)
         finally:
