@@ -123,7 +123,7 @@ class _Process:
         is_more_due = False
         while True:
             try:
-                self._fleet.catch_up(self._clock.now_s())
+                await self._fleet.catch_up(self._clock.now_s())
                 await self._transitions.save()
                 is_more_due = await asyncio.to_thread(self._exogenous.write_until, self._clock.now_s())
                 self._problem = ""

@@ -1,5 +1,6 @@
 """All sites of the world, with what the scenario and the seed bring upon each. What a site is, is in `site`."""
 
+import asyncio
 from collections.abc import Sequence
 
 from simulators.devices import BOOT_S
@@ -40,11 +41,15 @@ class Fleet:
             for config, schedule in zip(configs, schedules, strict=True)
         }
 
-    def catch_up(self, now_s: float) -> None:
-        """Let happen at each site what has come due by itself, so that the devices' own log has it though nobody looks."""
+    async def catch_up(self, now_s: float) -> None:
+        """Let happen at each site what has come due by itself, so that the devices' own log has it though nobody looks.
+
+        Whoever else waits has a turn after each site: the pool counts each site's shares at once, all sites' at one instant.
+        """
         for site in self.sites.values():
             if site.calls.next_s <= now_s:
                 site.advance(now_s)
+                await asyncio.sleep(0)
 
     @property
     def devices(self) -> int:

@@ -1,5 +1,6 @@
 """The agent through our driver, over real sockets: what is accepted, how long it takes, what the site does, what is mended."""
 
+import asyncio
 import base64
 import json
 from datetime import datetime
@@ -16,7 +17,6 @@ from hcp_pipelines.domain.modes import DeviceState
 from simulators import faults
 from simulators.devices import BOOT_S
 from simulators.gpus.timings import TIMINGS
-from tests.support.edge import until
 from tests.support.gpus import FIRST_GPU, START_S, TOKEN, fresh_id, gpu_world, plain_http
 
 BATCH, REALTIME, TRAINING = DeviceState.INFERENCE_BATCH, DeviceState.INFERENCE_REALTIME, DeviceState.TRAINING
@@ -110,11 +110,10 @@ async def test_operations_end_by_themselves_in_simulated_time(tmp_path):
         await node.set_state(BATCH, ALL, fresh_id())
         assert commanded(world) == [1] * 8
 
-        def is_loaded():
-            world.fleet.catch_up(world.clock.now_s())
-            return commanded(world) == [5] * 8
-
-        await until(is_loaded, "the workload is loaded, though nobody asks its agent", 5)
+        async with asyncio.timeout(5):  # the workload is loaded, though nobody asks its agent
+            while commanded(world) != [5] * 8:
+                await world.fleet.catch_up(world.clock.now_s())
+                await asyncio.sleep(0.01)
         async with plain_http() as http:
             reply = await http.get(f"http://{world.at()}:{world.agent_port}/v1/operations")
     due, ended = (reply.json()["operations"][0][name] for name in ("expected_end_at", "ended_at"))

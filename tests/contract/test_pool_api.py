@@ -134,6 +134,20 @@ async def test_the_profile_counts_each_state_and_adds_up(tmp_path):
         assert await world.get("/accounts/payouts/json/btc") == {"onchain": [], "lightning": []}
 
 
+async def test_all_sites_count_at_one_instant_and_others_have_their_turn_in_between(tmp_path):
+    async with PoolWorld(tmp_path, sites=("one", "two", "three")) as world:
+        seen = []
+
+        async def watch():
+            while len(seen) < 2:
+                seen.append([ledger.at_s > START_S for ledger in world.pool.ledgers.values()])
+                await asyncio.sleep(0)
+
+        await asyncio.gather(world.fleet.catch_up(START_S + 300), watch())
+        assert seen == [[True, False, False], [True, True, False]]
+        assert {ledger.at_s for ledger in world.pool.ledgers.values()} == {START_S + 300}
+
+
 async def test_a_worker_that_really_hashes_stands_beside_the_miners(tmp_path):
     async with Served(tmp_path) as world:
         miner = await Miner.connect(world.v1)

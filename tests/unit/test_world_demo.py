@@ -1,5 +1,6 @@
 """What scenarios do to the demo fleet's own sites, with every device in its highest state: relay, breakers, cooling."""
 
+import asyncio
 import json
 
 import pytest
@@ -42,7 +43,7 @@ class Demo:
 
     def to(self, hours):
         at_s = self.begins_s + hours * 3600
-        self.fleet.catch_up(at_s)
+        asyncio.run(self.fleet.catch_up(at_s))
         for site in self.fleet.sites.values():
             site.advance(at_s)
         return self.states()
