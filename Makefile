@@ -80,7 +80,7 @@ docs: setup ## Regenerate what is derived from the code (settings and command pa
 CLASSES := .hcp/classes
 HELD_OUT := agency laboratory
 .PHONY: classifier
-classifier: setup ## Learn the classifier of workloads anew, from generated specifications, and score it (half a minute)
+classifier: setup ## Learn the classifier of workloads anew and score it (a minute)
 	@mkdir -p $(CLASSES)
 	@$(PY) -m simulators.workloads.lessons --out $(CLASSES)/lessons.ndjson
 	@for name in $(HELD_OUT); do $(PY) -m simulators.workloads --seed 3 --from 2025-06-01T00:00Z --to 2025-08-01T00:00Z --flat \
