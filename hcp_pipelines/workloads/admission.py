@@ -108,8 +108,9 @@ async def submit(
 
     Raises:
         KeyReusedError: the key came with another specification.
-        NotAdmittedError: this fleet could never run it, or not by its deadline, or nothing is taken of this customer.
-        QuotaError: the customer has as much in the queue as it may, or asks for more GPUs than it may hold.
+        NotAdmittedError: this fleet could never run it, or not by its deadline, nothing is taken of this customer, or it asks
+            for more GPUs than it may hold: no waiting helps.
+        QuotaError: the customer has as much in the queue as it may.
         QueueFullError: the queue, or its level, is full.
     """
     priority = priority_of(classified, tier)
@@ -155,7 +156,9 @@ def _check_quota(books: _Books, needs: Requirements) -> None:
     if books.refused_because:
         raise NotAdmittedError(f"nothing is taken of this customer: {books.refused_because}")
     if needs.gpu_count > books.quota_gpus:
-        raise QuotaError(f"{needs.gpu_count} GPUs are asked for, this customer may hold {books.quota_gpus} at a time")
+        raise NotAdmittedError(
+            f"{needs.gpu_count} GPUs are asked for, this customer may hold {books.quota_gpus} at a time: ask for fewer"
+        )
     if books.own_waiting >= books.quota_waiting:
         raise QuotaError(
             f"{books.own_waiting} pieces of work of this customer wait, the limit is {books.quota_waiting}"

@@ -108,6 +108,9 @@ def test_what_could_never_run_and_what_is_above_the_quota_is_said_at_once(api):
         never = own.post(SUBMIT, json=BATCH | {"gpu_type": "B9000"})
         assert never.status_code == 422
         assert "B9000" in never.json()["detail"]
+        too_many = own.post(SUBMIT, json=BATCH | {"gpu_count": 60_000})
+        assert (too_many.status_code, "retry-after" in too_many.headers) == (422, False), "no waiting helps"
+        assert "60000 GPUs are asked for, this customer may hold" in too_many.json()["detail"]
         with connect(api.settings, Role.ADMIN) as connection:
             connection.execute("update tier_quotas set max_waiting = 1")
         assert own.post(SUBMIT, json=BATCH).status_code == 202

@@ -84,7 +84,7 @@ async def test_a_customers_own_quota_stands_before_the_tiers(api, customer, flee
         "insert into customer_quotas (customer_id, max_waiting, max_gpus, updated_by) values (%s, 1, 3, 'test')",
         (customer,),
     )
-    with pytest.raises(store.QuotaError, match="may hold 3 at a time"):
+    with pytest.raises(store.NotAdmittedError, match="may hold 3 at a time: ask for fewer"):
         await submit(api, customer)
     await submit(api, customer, WorkloadSpec(gpu_count=3))
     with pytest.raises(store.QuotaError, match="the limit is 1"):
