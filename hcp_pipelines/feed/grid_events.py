@@ -100,7 +100,7 @@ class EventDesk:
             if before is not None and not is_newer(event, before):
                 return before.answer
             now, stands = self.clock.now(), before is not None and before.stands
-            if not event.is_cancelled and (reason := self._too_many(connection, event, now)) and not stands:
+            if (reason := self._too_many(connection, event, now)) and not stands:
                 return Answer(False, reason)  # not even kept: that is what there is too much of
             with connection.transaction():
                 judged = self._judged(connection, event, before, there_is, now, reason)
@@ -163,7 +163,7 @@ class EventDesk:
         now: datetime,
         refusal: str,
     ) -> Judged:
-        """What is made of it; what it had set going and this does not keep is taken back. `refusal`: it is out anyway."""
+        """What is made of it; what it had set going and this does not keep is taken back. `refusal` is for all but cancellations."""
         undoing = Undoing(connection, _ACTOR, before, now) if before is not None and before.stands else None
         judged = Judged(Answer(True), now, now)
         try:

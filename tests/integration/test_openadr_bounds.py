@@ -219,8 +219,11 @@ def test_events_beyond_those_agreed_on_in_a_day_are_out_and_leave_no_rows_but_ca
     assert told.answer(desk.event(is_cancelled=True, modification=1)).is_in
     assert desk.statuses() == [("hou-1", "withdrawn")]
     for number in range(2, 5):
-        assert not told.answer(desk.event(modification=number)).is_in
+        told.answer(desk.event(modification=number))
+        told.answer(desk.event(modification=number, is_cancelled=True))
+        told.answer(desk.event(event_id=f"never-{number}", is_cancelled=True))
     assert len(desk.signals("event")) == 4
+    assert desk.statuses() == [("hou-1", "withdrawn")]
     told.close()
 
 
