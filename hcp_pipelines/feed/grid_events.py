@@ -163,7 +163,7 @@ class EventDesk:
         now: datetime,
         refusal: str,
     ) -> Judged:
-        """What is made of it; what it had set going and this does not keep is taken back. `refusal` is for all but cancellations."""
+        """What is made of it; what it had set going and this does not keep goes. `refusal`: of any but a cancellation."""
         undoing = Undoing(connection, _ACTOR, before, now) if before is not None and before.stands else None
         judged = Judged(Answer(True), now, now)
         try:
