@@ -4,10 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
+from hcp_pipelines.api import service
+from hcp_pipelines.cli import model_classes
 from hcp_pipelines.domain.errors import ConfigError, ModelError
 from hcp_pipelines.domain.workloads import WorkloadType
 from hcp_pipelines.workloads.classifier import model as model_of
@@ -59,6 +64,20 @@ def test_a_model_of_other_columns_or_classes_is_refused(shipped, monkeypatch):
     monkeypatch.setattr(model_of, "NAMES", NAMES[:-1])
     with pytest.raises(ModelError, match="other classes or columns"):
         Classifier.from_bytes(kept, digest_of(kept))
+
+
+def test_it_is_listed_with_what_it_scored_and_where_it_is_unfit_rules_serve(shipped, monkeypatch, tmp_path):
+    row = model_classes.listed()
+    assert (row["name"], row["status"], row["digest"]) == ("workload_class", "serves", shipped.digest[:12])
+    assert "agency 9" in row["reason"]
+    monkeypatch.setattr(model_of, "SHIPPED", tmp_path / "none.npz")
+    row = model_classes.listed()
+    assert row["status"] == "unfit: rules serve"
+    assert "none.npz" in row["reason"]
+    with capture_logs() as told:
+        context = SimpleNamespace(log=structlog.get_logger())
+        assert service._classifier(context) is None
+    assert [(each["log_level"], "rules serve" in each["event"]) for each in told] == [("error", True)]
 
 
 def test_reading_and_asking_needs_no_scikit_learn():
