@@ -1,4 +1,4 @@
-"""What outside services keep of the past, in their own shapes: candles of four exchanges, a block by time, hourly weather.
+"""What outside services keep of the past, in their own shapes: candles of five exchanges, a block by time, hourly weather.
 
 Each function answers body, source and HTTP status for a query at an instant. What they serve of now is in `exchanges` and `http`.
 Sources: Kraken Spot REST API, Get OHLC Data; Bitstamp HTTP API v2, OHLC data; Binance Spot REST API, Kline/Candlestick data;
@@ -8,18 +8,28 @@ Gemini REST API, v2 Candles; mempool.space REST API, Get Block Timestamp; Open-M
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
-from simulators.bitcoin import HOUR_S, Candle
+import numpy as np
+
+from simulators.bitcoin import FINE_STEP_S, HOUR_S, Candle
 from simulators.exchanges import PAIRS, Answer, binance_refusal, binance_symbol, gemini_symbol
 from simulators.series import GENERATED, RECORDED, World
 from simulators.streams import DAY_S
 
 KRAKEN_CANDLES = 720  # it keeps no more of any interval
-KRAKEN_MINUTES = (60, 240, 1440)
+KRAKEN_MINUTES = (1, 5, 15, 30, 60, 240, 1440)
 BITSTAMP_CANDLES = 1000
-BITSTAMP_STEPS_S = (3600, 14_400, 86_400)
+BITSTAMP_STEPS_S = (60, 180, 300, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
 BINANCE_CANDLES = 1000
-BINANCE_STEPS_S = {"1h": 3600, "4h": 14_400, "1d": 86_400}
-GEMINI_STEPS = {"1hr": (3600, 1440), "6hr": (21_600, 240), "1day": (86_400, 365)}  # seconds, and how many are kept
+BINANCE_STEPS_S = {
+    "1m": 60, "3m": 180, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "2h": 7200, "4h": 14_400, "6h": 21_600, "8h": 28_800,
+    "12h": 43_200, "1d": 86_400,
+}  # fmt: skip
+COINBASE_STEPS_S = (60, 300, 900, 3600, 21_600, 86_400)
+# Seconds, and how many are kept.
+GEMINI_STEPS = {
+    "1m": (60, 1440), "5m": (300, 2016), "15m": (900, 1344), "30m": (1800, 1440), "1hr": (3600, 1440), "6hr": (21_600, 240),
+    "1day": (86_400, 365),
+}  # fmt: skip
 MAX_WEATHER_DAYS = 400
 WEATHER = "temperature_2m"
 # Where the climates of `weather` are: a place is served by the nearest.
@@ -41,7 +51,7 @@ def kraken_ohlc(world: World, query: Mapping[str, str], now_s: float) -> Answer:
     step_s = minutes * 60
     last = int(now_s) // step_s
     first = max(last - KRAKEN_CANDLES + 1, since_s // step_s + 1)
-    made, source = _candles(world, range(first, last + 1), step_s, now_s)
+    made, source = candles_of(world, range(first, last + 1), step_s, now_s)
     rows = [
         [
             one.start_s,
@@ -68,7 +78,7 @@ def bitstamp_ohlc(world: World, query: Mapping[str, str], now_s: float) -> Answe
         return {"code": 400, "errors": errors}, GENERATED, 400
     first = max(-(-(start_s or 0) // step_s), (int(now_s) // step_s) - limit + 1 if not start_s else 0)
     last = min((end_s or 0) // step_s, int(now_s) // step_s, first + limit - 1)
-    made, source = _candles(world, range(first, last + 1), step_s, now_s)
+    made, source = candles_of(world, range(first, last + 1), step_s, now_s)
     rows = [
         {
             "timestamp": str(one.start_s), "open": f"{one.open:.2f}", "high": f"{one.high:.2f}", "low": f"{one.low:.2f}",
@@ -91,7 +101,7 @@ def binance_klines(world: World, query: Mapping[str, str], now_s: float) -> Answ
         return binance_refusal(-1130, "Data sent for parameter 'limit', 'startTime' or 'endTime' is not valid.")
     last = min(end_ms // 1000, int(now_s)) // step_s
     first = -(-start_ms // 1000 // step_s) if start_ms else last - limit + 1
-    made, source = _candles(world, range(first, min(last, first + limit - 1) + 1), step_s, now_s)
+    made, source = candles_of(world, range(first, min(last, first + limit - 1) + 1), step_s, now_s)
     return [_kline(one, step_s) for one in made], source, 200
 
 
@@ -121,7 +131,7 @@ def gemini_candles(world: World, symbol: str, step: str, now_s: float) -> Answer
         return {"result": "error", "reason": "Bad Request", "message": message}, GENERATED, 400
     step_s, kept = GEMINI_STEPS[step]
     last = int(now_s) // step_s
-    made, source = _candles(world, range(last - kept + 1, last + 1), step_s, now_s)
+    made, source = candles_of(world, range(last - kept + 1, last + 1), step_s, now_s)
     rows = [[one.start_s * 1000, one.open, one.high, one.low, one.close, one.volume] for one in reversed(made)]
     return rows, source, 200
 
@@ -163,16 +173,30 @@ def weather_archive(world: World, query: Mapping[str, str], now_s: float) -> Ans
     return body, source, 200
 
 
-def _candles(world: World, steps: range, step_s: int, now_s: float) -> tuple[list[Candle], str]:
-    """Candles of whole steps of hours, the running one partial."""
+def candles_of(world: World, steps: range, step_s: int, now_s: float) -> tuple[list[Candle], str]:
+    """Candles of whole hours, or of parts of one, the running one partial."""
     made, is_recorded = [], True
     for step in steps:
         hours = range(step * step_s // HOUR_S, (step + 1) * step_s // HOUR_S)
-        parts = [world.candle(hour, now_s) for hour in hours if hour * HOUR_S < now_s]
+        if step_s < HOUR_S:
+            parts = [_within_hour(world, step * step_s, step_s, now_s)] if step * step_s < now_s else []
+        else:
+            parts = [world.candle(hour, now_s) for hour in hours if hour * HOUR_S < now_s]
         if parts:
             is_recorded &= all(source == RECORDED for _, source in parts)
             made.append(_joined([candle for candle, _ in parts]))
     return made, RECORDED if made and is_recorded else GENERATED
+
+
+def _within_hour(world: World, start_s: int, step_s: int, now_s: float) -> tuple[Candle, str]:
+    """The candle of a part of an hour, as far as it is known, with its share of the hour's volume."""
+    hour, offset_s = divmod(start_s, HOUR_S)
+    path, source = world.path(hour)
+    known_s = min(step_s, int(now_s - start_s))
+    prices = np.round(path[offset_s // FINE_STEP_S : (offset_s + known_s) // FINE_STEP_S + 1], 2)
+    volume = world.candle(hour, (hour + 1.0) * HOUR_S)[0].volume * known_s / HOUR_S
+    low, high = float(prices.min()), float(prices.max())
+    return Candle(start_s, low, high, float(prices[0]), float(prices[-1]), round(volume, 8)), source
 
 
 def _joined(parts: list[Candle]) -> Candle:

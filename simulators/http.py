@@ -130,16 +130,14 @@ class Services:
         return self._json(body, source, now_s, status=status)
 
     def candles(self, request: Request) -> Response:
-        """Coinbase Exchange: [time, low, high, open, close, volume] newest first, at most 300; hours only."""
+        """Coinbase Exchange: [time, low, high, open, close, volume] newest first, at most 300."""
         now_s = self._clock.now_s()
         try:
-            query = _query(request)
-            first, last = _candle_hours(query, now_s)
+            steps, step_s = _candle_steps(_query(request), now_s)
         except (_BadQueryError, ValueError, OverflowError) as error:
             return self._json({"message": str(error)}, GENERATED, now_s, status=400)
-        made = [self._world.candle(hour, now_s) for hour in range(last, first - 1, -1) if hour * 3600 < now_s]
-        rows = [[one.start_s, one.low, one.high, one.open, one.close, one.volume] for one, _ in made]
-        source = RECORDED if made and all(origin == RECORDED for _, origin in made) else GENERATED
+        made, source = history.candles_of(self._world, steps, step_s, now_s)
+        rows = [[one.start_s, one.low, one.high, one.open, one.close, one.volume] for one in reversed(made)]
         return self._json(rows, source, now_s)
 
     def blocks(self, request: Request) -> Response:
@@ -258,18 +256,22 @@ def _number(name: str, text: str, low: int, high: int) -> int:
     return int(text)
 
 
-def _candle_hours(query: Mapping[str, str], now_s: float) -> tuple[int, int]:
-    """First and last UTC hour asked for; by default the last 300."""
-    if query.get("granularity", "3600") != "3600":
-        message = f"Unsupported granularity {ercot.shown(query['granularity'])!r}; this world has 3600"
+def _candle_steps(query: Mapping[str, str], now_s: float) -> tuple[range, int]:
+    """The steps asked for, counted from 1970, and their length; by default the last 300."""
+    text = query.get("granularity", "3600")
+    if text not in map(str, history.COINBASE_STEPS_S):
+        message = (
+            f"Unsupported granularity {ercot.shown(text)!r}; there are {', '.join(map(str, history.COINBASE_STEPS_S))}"
+        )
         raise _BadQueryError(message)
+    step_s = int(text)
     end_s = _instant_s(query["end"]) if "end" in query else now_s
-    start_s = _instant_s(query["start"]) if "start" in query else end_s - (MAX_CANDLES - 1) * 3600
-    first, last = -int(-start_s // 3600), int(end_s // 3600)
+    start_s = _instant_s(query["start"]) if "start" in query else end_s - (MAX_CANDLES - 1) * step_s
+    first, last = -int(-start_s // step_s), int(end_s // step_s)
     if last - first >= MAX_CANDLES:
         message = f"granularity too small for the requested time range; count of aggregations exceeds {MAX_CANDLES}"
         raise _BadQueryError(message)
-    return first, last
+    return range(first, last + 1), step_s
 
 
 def _instant_s(text: str) -> float:

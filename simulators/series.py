@@ -114,7 +114,7 @@ class World:
     def btc_usd(self, at_s: float) -> Quote:
         """The bitcoin price at an instant, USD."""
         hour, offset_s = divmod(at_s, HOUR_S)
-        path, source = self._path(int(hour))
+        path, source = self.path(int(hour))
         return Quote(round(float(path[int(offset_s // FINE_STEP_S)]), 2), source)
 
     def candle(self, hour: int, until_s: float) -> tuple[Candle, str]:
@@ -122,7 +122,7 @@ class World:
         recorded = self.recording.candles.get(hour * HOUR_S) if self.recording else None
         if recorded and (hour + 1) * HOUR_S <= until_s:
             return recorded, RECORDED
-        path, source = self._path(hour)
+        path, source = self.path(hour)
         share = min(1.0, max(0.0, (until_s - hour * HOUR_S) / HOUR_S))
         known = np.round(path[: int(share * (len(path) - 1)) + 1], 2)
         volume = recorded.volume if recorded else self._price.volume(hour)
@@ -214,7 +214,7 @@ class World:
             recorded.values[missing] = generate(starts_s[missing])
         return recorded
 
-    def _path(self, hour: int) -> tuple[FloatArray, str]:
+    def path(self, hour: int) -> tuple[FloatArray, str]:
         """The price through an hour, one value per 5 s; a recorded hour is bridged from open to close in its range."""
         candle = self.recording.candles.get(hour * HOUR_S) if self.recording else None
         if candle is None:

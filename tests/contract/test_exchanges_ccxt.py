@@ -78,3 +78,12 @@ def test_ccxt_reads_markets_prices_trades_and_candles(venue):
         assert low <= min(first, last) <= max(first, last) <= high
         assert last == pytest.approx(made.btc_usd(at_ms / 1000 + 3599).value, rel=5e-4)
         assert volume > 0
+
+    minutes = exchange.fetch_ohlcv(symbol, since=since + HOUR_MS, limit=60)
+    assert [candle[0] for candle in minutes] == [since + HOUR_MS + n * 60_000 for n in range(60)]
+    _, first, high, low, last, volume = candles[1]
+    assert (minutes[0][1], minutes[-1][4]) == pytest.approx((first, last), abs=0.06)
+    assert max(candle[2] for candle in minutes) == pytest.approx(high, abs=0.06)
+    assert min(candle[3] for candle in minutes) == pytest.approx(low, abs=0.06)
+    assert sum(candle[5] for candle in minutes) == pytest.approx(volume, rel=1e-3)
+    assert len(exchange.fetch_ohlcv(symbol)) > 200, "what a client asks for that says nothing"

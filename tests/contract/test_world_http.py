@@ -177,7 +177,7 @@ async def test_coinbase_ticker_and_candles_agree():
     assert float(ticker["price"]) == candles[0][4]
     assert all(low <= min(first, last) and high >= max(first, last) for _, low, high, first, last, _ in candles)
     assert candles[2][4] == candles[1][3]
-    await client.get("/products/BTC-USD/candles", expected=400, granularity=60)
+    await client.get("/products/BTC-USD/candles", expected=400, granularity=61)
     await client.get("/products/BTC-USD/candles", expected=400, start="2020-01-01", end="2025-01-01")
 
 
