@@ -21,6 +21,7 @@ from hcp_pipelines.markets.consensus import MAX_AGE_S, Consensus, NoConsensusErr
 SOURCE = "aggregate"
 ANSWER_WITHIN_S = 2.0  # real: a venue that is slower is silent, and holds the others up no longer
 RECORDED_EVERY = timedelta(seconds=60)
+CLOCKS_APART = timedelta(seconds=2)  # setting: a trade may be stamped so far ahead of our clock, and is from now
 LEAP_POLLS = 3  # with newer trades each: so often a leap must be seen before it is published
 
 
@@ -59,8 +60,10 @@ class Bitcoin:
         heard = [answer for answer in answers if isinstance(answer, Tick)]
         if not heard:
             raise MarketError("; ".join(str(answer) for answer in answers))
+        now = self.clock.now()
         for tick in heard:
-            self.quotes[tick.series] = quoted(tick.series, tick.source_at, tick.value, self.quotes.get(tick.series))
+            at = now if now < tick.source_at <= now + CLOCKS_APART else tick.source_at
+            self.quotes[tick.series] = quoted(tick.series, at, tick.value, self.quotes.get(tick.series))
         due = [tick for tick in heard if self._is_due(tick)]
         try:
             return [*due, self._agreed(heard)]

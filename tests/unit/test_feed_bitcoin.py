@@ -87,6 +87,17 @@ async def test_one_that_is_stuck_is_left_out_after_two_minutes_and_the_price_nev
     assert found.metadata["rejected"] == {"bitstamp": "last trade 141 s ago"}
 
 
+@pytest.mark.parametrize(
+    ("ahead_s", "venues"), [(0.3, ["bitstamp", "coinbase", "kraken"]), (60.0, ["bitstamp", "kraken"])]
+)
+async def test_a_trade_of_just_now_counts_though_our_clock_is_a_little_behind(ahead_s, venues):
+    clock, exchanges, bitcoin = rig(93_500.0, 93_510.0, 93_480.0)
+    exchanges["coinbase"].at = clock.now() + timedelta(seconds=ahead_s)
+    found = by_series(await bitcoin.ticks())["consensus"]
+    assert found.metadata["venues"] == venues
+    assert found.source_at <= clock.now()
+
+
 @pytest.mark.parametrize("broken", [MarketError("down"), None])
 async def test_one_that_fails_or_is_mute_holds_nobody_up(broken, monkeypatch):
     monkeypatch.setattr(module, "ANSWER_WITHIN_S", 0.02)
