@@ -94,6 +94,12 @@ class Settings(BaseSettings):
         default="", description="Origins whose pages may call the API, with commas between; none if unset."
     )
     api_token_s: float = Field(default=900, ge=60, le=86_400, description="How long a log-in's token is good, seconds.")
+    api_url: str = Field(
+        default="", description="Where `hcp workload` finds the API: https://HOST[:PORT].  Default: that of `hcp up`."
+    )
+    api_key_file: Path | None = Field(
+        default=None, description="A file (0600) whose content is the API key that `hcp workload` asks with."
+    )
     operator: str = Field(default="", description="The operator in whose name commands order; --as says it too.")
     operator_token_file: Path | None = Field(
         default=None, description="Their token, if not in secrets/operators/NAME.token of the state directory."

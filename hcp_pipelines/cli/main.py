@@ -41,6 +41,7 @@ COMMANDS = {
     "capacity": ("capacity",),
     "forecast": ("forecast",),
     "model": ("model",),
+    "workload": ("workload",),
 }
 _MODULE_OF = {name: module for module, names in COMMANDS.items() for name in names}
 

@@ -1,0 +1,23 @@
+"""A typed client of the HTTP API (docs/api.md), for programs that submit work and follow it. Synchronous.
+
+Retries, idempotency keys, pages and broken streams are its business. It shares no code with the server: what both mean by a
+workload is held together by tests against `/openapi.json`.
+"""
+
+from hcp_pipelines.client.client import Client, read_key
+from hcp_pipelines.client.errors import ApiError, ApiReplyError, ApiUnreachableError, ClientError
+from hcp_pipelines.client.shapes import (
+    Depth,
+    Depths,
+    FieldProblem,
+    StateChanged,
+    Status,
+    Submission,
+    Workload,
+    WorkloadSpec,
+)
+
+__all__ = [
+    "ApiError", "ApiReplyError", "ApiUnreachableError", "Client", "ClientError", "Depth", "Depths", "FieldProblem",
+    "StateChanged", "Status", "Submission", "Workload", "WorkloadSpec", "read_key",
+]  # fmt: skip
