@@ -1,5 +1,6 @@
 """The client itself: work submitted once, read, listed, cancelled, watched; and any other list of the API, page by page."""
 
+import re
 import stat
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from hcp_pipelines.domain.workloads import WorkloadState, WorkloadType
 WORKLOADS = "/api/v1/workloads"
 PATIENCE_S = 30.0
 PAGE = 100
+_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 Shape = TypeVar("Shape", bound=Answer)
 
 
@@ -71,13 +73,19 @@ class Client:
         """Have work taken into the queue, once however often it has to be said.
 
         The key is made here, one a call; give one of your own to call again after an error without having it done twice.
+
+        Raises:
+            ConfigError: that key is none.
         """
+        key = uuid.uuid4().hex if idempotency_key is None else idempotency_key
+        if _IDEMPOTENCY_KEY.fullmatch(key) is None:
+            raise ConfigError(f"idempotency key {key!r}: 1 to 200 visible ASCII characters, no spaces")
         reply = self._transport.ask(
             "POST",
             f"{WORKLOADS}/submit",
             params={} if customer_id is None else {"customer_id": str(customer_id)},
             body=spec.model_dump(mode="json", exclude_unset=True),
-            headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
+            headers={"Idempotency-Key": key},
         )
         is_repeat = reply.headers.get("idempotent-replayed") == "true"
         return _shaped(Submission, reply).model_copy(update={"is_repeat": is_repeat})

@@ -30,22 +30,28 @@ def follow(transport: Transport, after: int | None) -> Iterator[Opened | StateCh
     """
     patience = transport.patience()
     while True:
+        has_stood = False
         try:
             with transport.stream(EVENTS, {} if after is None else {"Last-Event-ID": str(after)}) as told:
+                has_stood = True
                 yield Opened(after)
                 for event in events_in(told):
-                    patience = transport.patience()
                     after = event.event_id
                     yield event
-            # It ends after an hour, when the API stops, and when the key does; that the next try is told.
-            patience, ended = transport.patience(), ApiUnreachableError(f"{transport.base_url}: the stream ended")
-            ended.retry_after_s = AGAIN_AFTER_S
+            ended_by = _ended(transport)
         except ClientError as error:
             ended_by = error
-        else:
-            ended_by = ended
+        if has_stood:
+            patience = transport.patience()  # from the break on
         if not patience.outlasts(ended_by):
             raise ended_by
+
+
+def _ended(transport: Transport) -> ClientError:
+    """The API ends a stream after an hour, when it stops, and when the key does: which of them, the next try is told."""
+    ended = ApiUnreachableError(f"{transport.base_url}: the stream ended")
+    ended.retry_after_s = AGAIN_AFTER_S
+    return ended
 
 
 def events_in(told: Iterable[bytes]) -> Iterator[StateChanged]:

@@ -15,7 +15,7 @@ from hcp_pipelines.domain.workloads import WorkloadState, WorkloadType
 class WorkloadSpec(BaseModel):
     """One piece of work. What isn't said takes the default of its class, which the API infers where none is stated."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     workload_type: WorkloadType | None = None
     gpu_type: str | None = None

@@ -65,8 +65,12 @@ def test_work_is_submitted_listed_shown_and_cancelled(run, tmp_path):
 def test_what_is_wrong_is_one_line_with_the_remedy(run, tmp_path):
     wrong = tmp_path / "spec.json"
     wrong.write_text('{"gpus": 2}')
+    infinite = tmp_path / "infinite.json"
+    infinite.write_text('{"max_latency_ms": Infinity}')
     for arguments, environment, code, said in (
         (("submit", "--file", wrong), {}, 2, "spec.json: gpus: Extra inputs"),
+        (("submit", "--file", infinite), {}, 2, "max_latency_ms: Input should be a finite number"),
+        (("submit", "--idempotency-key", "ä b"), {}, 2, "visible ASCII"),
         (("submit", "--label", "x"), {}, 2, "--label x: NAME=VALUE"),
         (("submit", "--gpu-type", "B9000"), {}, 1, "B9000"),
         (("submit", "--gpus", "0"), {}, 2, "body.gpu_count"),
