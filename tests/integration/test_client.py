@@ -81,7 +81,7 @@ def test_a_submission_whose_answer_was_lost_is_made_once_and_nobody_there_is_sai
         again = [client.submit(BATCH, idempotency_key="mine").workload_id for _ in range(2)]
         assert again[0] == again[1]
     assert rows(api, "select count(*) from workloads") == [(3,)]
-    with client_of(api, base_url=relay.base_url, patience_s=1.0) as client:
+    with client_of(api, base_url=relay.base_url, patience_s=0.6) as client:
         before, relay.replies_to_lose = relay.connections, 100
         with pytest.raises(ApiUnreachableError, match="no answer"):
             client.queue_depths()
