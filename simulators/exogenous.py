@@ -64,7 +64,13 @@ class ExogenousLog:
         ]:
             entry["grid.frequency"] = dips
         if calls := [
-            {"from": iso(s), "kind": call.kind, "programme": call.programme, "level": call.level, "minutes": call.minutes}
+            {
+                "from": iso(s),
+                "kind": call.kind,
+                "programme": call.programme,
+                "level": call.level,
+                "minutes": call.minutes,
+            }
             for _, call, s in self._world.script.calls_between(at_s - STEP_S, at_s)
         ]:
             entry["grid.calls"] = calls

@@ -2,7 +2,20 @@
 
 import dagster as dg
 
-from assets import bitcoin, checks, ercot, forecasts, grid, joined, models, pool, published, reports, settlement, weather
+from assets import (
+    bitcoin,
+    checks,
+    ercot,
+    forecasts,
+    grid,
+    joined,
+    models,
+    pool,
+    published,
+    reports,
+    settlement,
+    weather,
+)
 from assets.backtests import raw_hcp__backtests, raw_hcp__replays
 from assets.explanations import core_hcp__explanations
 from assets.switches import dbt_cli, switch_models

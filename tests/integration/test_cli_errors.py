@@ -36,7 +36,10 @@ def test_status_as_json_where_nothing_runs(hcp, tmp_path):
 def test_up_with_an_unknown_scenario_starts_nothing_and_leaves_nothing(hcp, tmp_path, how):
     done = hcp("up", *how, "--state-dir", tmp_path / "state")
     assert (done.code, done.out) == (2, "")
-    assert "scenario 'winter-strom' is unknown; did you mean winter-storm? there are bad-data, btc-crash, calm, " in done.err
+    assert (
+        "scenario 'winter-strom' is unknown; did you mean winter-storm? there are bad-data, btc-crash, calm, "
+        in done.err
+    )
     assert list(tmp_path.iterdir()) == []
 
 
