@@ -1,4 +1,7 @@
-"""Fixtures for all tests, and how they are shared out when several processes run them (`make test`: three, since one of them mostly waits for platforms)."""
+"""Fixtures for all tests, and how they are shared out when several processes run them.
+
+`make test`: three, since one of them mostly waits for platforms.
+"""
 
 from collections.abc import Iterator
 
