@@ -16,7 +16,7 @@ def write(tmp_path, **settings):
 def test_an_unknown_scenario_is_refused_and_the_known_ones_are_named(tmp_path):
     path = write(tmp_path)
     before = path.read_text()
-    with pytest.raises(ConfigError, match=r"HCP_WORLD=sim: .*'nonsense' is unknown; there are calm"):
+    with pytest.raises(ConfigError, match=r"HCP_WORLD=sim: .*'nonsense' is unknown; there are bad-data, .*calm"):
         write(tmp_path, scenario="nonsense")
     assert path.read_text() == before
 
