@@ -37,7 +37,7 @@ stop: ## Stop the platform started by run or start
 
 .PHONY: test
 test: setup lint ## Everything CI runs: lint, then all tests
-	@$(PY) -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, the import layers, both code locations

@@ -1,6 +1,6 @@
 """Fixtures for all tests, and how they are shared out when several processes run them.
 
-`make test`: three, since one of them mostly waits for platforms.
+`make test`: two. A third makes platforms start so late that replayed prices have passed.
 """
 
 from collections.abc import Iterator
