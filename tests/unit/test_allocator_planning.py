@@ -1,4 +1,4 @@
-"""A round of planning: waves leave in small commits while others are planned, and nothing leaves that may not."""
+"""A round of planning: all waves are one commit, and nothing leaves that may not."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -9,14 +9,14 @@ import structlog
 
 from hcp_pipelines.allocator.late_commits import LateCommits
 from hcp_pipelines.allocator.market import MarketBook
-from hcp_pipelines.allocator.planning import LEAVE_TOGETHER, Planner
+from hcp_pipelines.allocator.planning import Planner
 from hcp_pipelines.allocator.writer import JournalWriter
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.settings import Settings
 
-NAMES = [f"f{n}" for n in range(2 * LEAVE_TOGETHER + 1)]
+NAMES = [f"f{n}" for n in range(7)]
 
 
 @dataclass(eq=False)
@@ -90,37 +90,30 @@ def a_round(tmp_path):
     return made
 
 
-async def test_the_first_waves_are_journalled_and_sent_before_the_last_is_planned(a_round):
-    found = a_round()
+async def test_all_waves_of_a_round_are_one_commit_and_leave_behind_it(a_round):
+    found = a_round(f3={"has_wave": False})
     await found.planner.plan()
-    assert found.commits == [NAMES[:3], NAMES[3:6], NAMES[6:]]
-    assert sorted(found.said("sent")) == NAMES
-    assert found.log.index(("commit", "f0")) < found.log.index(("planned", NAMES[-1]))
-    assert found.log.index(("sent", "f0")) < found.log.index(("planned", NAMES[-1]))
-    for name in NAMES:
-        assert found.log.index(("planned", name)) < found.log.index(("sent", name))
+    with_waves = [name for name in NAMES if name != "f3"]
+    assert found.commits == [with_waves]
+    assert found.said("sent") == with_waves
+    assert found.log.index(("commit", "f0")) < found.log.index(("sent", "f0"))
 
 
-async def test_few_waves_are_one_commit(a_round):
-    found = a_round(**{name: {"has_wave": False} for name in NAMES[2:]})
+async def test_without_a_wave_nothing_is_journalled(a_round):
+    found = a_round(**{name: {"has_wave": False} for name in NAMES})
     await found.planner.plan()
-    assert found.commits == [["f0", "f1"]]
+    assert found.commits == []
 
 
-async def test_a_commit_that_fails_costs_the_others_nothing(a_round):
+async def test_nothing_leaves_where_the_journal_can_not_be_written(a_round):
     found = a_round(refuses=("f4",))
     await found.planner.plan()
-    assert found.said("given up") == ["f3", "f4", "f5"]
-    assert sorted(found.said("sent")) == ["f0", "f1", "f2", "f6"]
+    assert found.said("given up") == NAMES
+    assert found.said("sent") == []
 
 
-async def test_what_is_lost_while_another_is_journalled_is_neither_planned_nor_sent(a_round):
-    def lose():
-        found.controls.pop("f1", None)  # planned, and being journalled
-        found.controls.pop(NAMES[-1], None)  # not planned yet
-
-    found = a_round(during=lose, f2={"follows": False}, f4={"holds": False})
+async def test_what_is_lost_while_it_is_journalled_is_not_sent(a_round):
+    found = a_round(during=lambda: found.controls.pop("f1"), f2={"follows": False}, f4={"holds": False})
     await found.planner.plan()
     assert found.said("given up") == ["f1", "f2"]
-    assert NAMES[-1] not in found.said("planned")
     assert "f4" not in found.said("planned")
