@@ -16,6 +16,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from simulators.bodies import body_within
 from simulators.clock import Clock
 from simulators.market_config import ErcotLoginConfig
 
@@ -35,7 +36,7 @@ class ErcotLogin:
 
     async def token(self, request: Request) -> Response:
         """The reply to a POST of the password form."""
-        form: Mapping[str, str] = dict(parse_qsl((await body_of(request)).decode("latin-1")))
+        form: Mapping[str, str] = dict(parse_qsl((await body_within(request, MOST_BODY_BYTES)).decode("latin-1")))
         if form.get("grant_type") != "password":
             return _refused("unsupported_grant_type", "AADB2C90086: The supplied grant_type is not supported.")
         if form.get("client_id") != CLIENT_ID:
@@ -84,16 +85,6 @@ class ErcotLogin:
 
 def _coded(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-async def body_of(request: Request) -> bytes:
-    """What was sent, no more of it than is ever needed; nothing where it is longer."""
-    found = bytearray()
-    async for chunk in request.stream():
-        found += chunk
-        if len(found) > MOST_BODY_BYTES:
-            return b""
-    return bytes(found)
 
 
 def _refused(error: str, description: str) -> Response:

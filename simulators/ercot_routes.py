@@ -10,9 +10,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from simulators import ercot, ercot_archive, ercot_corrections, ercot_system
+from simulators.bodies import body_within
 from simulators.clock import Clock, iso
 from simulators.ercot_archive import ROOT, Product
-from simulators.ercot_login import TOKEN_PATH, ErcotLogin, body_of
+from simulators.ercot_login import MOST_BODY_BYTES, TOKEN_PATH, ErcotLogin
 from simulators.series import GENERATED, RECORDED, World
 
 REPORTS: Final = (*ercot.REPORTS, *ercot_system.REPORTS, *ercot_corrections.REPORTS)
@@ -91,7 +92,7 @@ class ErcotRoutes:
         if (product := self._product(request)) is None:
             return self._refused(404, "There is no such product")
         try:
-            asked = orjson.loads(await body_of(request))
+            asked = orjson.loads(await body_within(request, MOST_BODY_BYTES))
             doc_ids = asked.get("docIds") if isinstance(asked, dict) else None
             now_s = self._known_s(self._clock.now_s())
             return self._zip(await run_in_threadpool(ercot_archive.bundle, self._world, product, doc_ids, now_s))

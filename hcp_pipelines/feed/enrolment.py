@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.markets.config_file import ConfigFile, read_config
 from hcp_pipelines.markets.openadr_events import is_confidential
 
 WORLD = "world"
-TEXT_MAX_CHARS = 200_000
-_HELP = "docs/openadr.md describes the file."
+_FILE = ConfigFile("HCP_OPENADR_FILE", 200_000, "docs/openadr.md describes the file.")
 
 
 class _Strict(BaseModel):
@@ -116,17 +114,4 @@ def load_enrolment(path: Path) -> Enrolment:
     Raises:
         ConfigError: it can't be read, is not YAML, or a field is wrong.
     """
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"HCP_OPENADR_FILE={path}: can't be read ({type(error).__name__}). {_HELP}") from error
-    if len(text) > TEXT_MAX_CHARS:
-        raise ConfigError(f"{path}: {len(text)} characters; the limit is {TEXT_MAX_CHARS}. {_HELP}")
-    try:
-        return Enrolment.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: not YAML: {str(error)[:200]}. {_HELP}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(f"{path}: {where}: {first['msg']}. {_HELP}") from error
+    return read_config(_FILE, path, Enrolment.model_validate)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import httpx
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import ConfigError
@@ -28,12 +27,13 @@ from hcp_pipelines.markets import (
     open_meteo,
 )
 from hcp_pipelines.markets.aws_signing import AwsAuth
+from hcp_pipelines.markets.config_file import ConfigFile, read_config
 from hcp_pipelines.markets.ercot_login import REAL_LOGIN_URL, ercot_auth
 from hcp_pipelines.markets.tokens import KeyAuth, TokenAuth
 
-TEXT_MAX_CHARS = 100_000
 AZURE_LOGIN_URL = "https://login.microsoftonline.com"
 _HELP = "docs/markets.md describes the file."
+_FILE = ConfigFile("HCP_MARKETS_FILE", 100_000, _HELP)
 # Secrets go in clear over plain HTTP: to this machine only.
 Url = Annotated[str, Field(pattern=r"^https://[^/?#@\s]+$|^http://(127\.[0-9.]+|localhost)(:[0-9]{1,5})?$")]
 
@@ -188,20 +188,7 @@ def load_services(path: Path) -> RealServices:
     Raises:
         ConfigError: it can't be read, is not YAML, or a field is wrong.
     """
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"HCP_MARKETS_FILE={path}: can't be read ({type(error).__name__}). {_HELP}") from error
-    if len(text) > TEXT_MAX_CHARS:
-        raise ConfigError(f"{path}: {len(text)} characters; the limit is {TEXT_MAX_CHARS}. {_HELP}")
-    try:
-        return RealServices.model_validate(_beside(path.parent, yaml.safe_load(text)))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: not YAML: {str(error)[:200]}. {_HELP}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(f"{path}: {where}: {first['msg']}. {_HELP}") from error
+    return read_config(_FILE, path, lambda told: RealServices.model_validate(_beside(path.parent, told)))
 
 
 def read_secret(name: str, path: Path) -> SecretStr:

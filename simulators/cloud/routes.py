@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from simulators.bodies import body_within
 from simulators.clock import Clock, iso
 from simulators.cloud import aws, azure
 from simulators.cloud.market import CloudMarket
@@ -36,7 +37,7 @@ class CloudRoutes:
     async def amazon(self, request: Request) -> Response:
         """EC2's actions and the price list: by the target's header, else by the action."""
         now_s = self._clock.now_s()
-        body = await _body(request)
+        body = await body_within(request, MOST_BODY_BYTES)
         if request.headers.get("x-amz-target") == aws.LIST_TARGET:
             status, told = await run_in_threadpool(aws.get_products, body, now_s)
             return self._reply(told, status, "application/x-amz-json-1.1", now_s)
@@ -63,13 +64,3 @@ class CloudRoutes:
     def _reply(body: bytes, status: int, media_type: str, now_s: float) -> Response:
         stamps = {"X-World-Source": GENERATED, "X-World-Time": iso(now_s)}
         return Response(body, status_code=status, headers=stamps, media_type=media_type)
-
-
-async def _body(request: Request) -> bytes:
-    """What was sent, no more of it than a request is long."""
-    found = bytearray()
-    async for chunk in request.stream():
-        found += chunk
-        if len(found) > MOST_BODY_BYTES:
-            return b""
-    return bytes(found)

@@ -7,11 +7,11 @@ from simulators.durability import TransitionLog
 from simulators.fleet import Fleet
 from simulators.gpus.agent import AgentApi
 from simulators.gpus.agents import Agents
-from simulators.gpus.config import GpuNodesConfig
 from simulators.gpus.exporter import Exporter
 from simulators.gpus.nodes import Nodes
 from simulators.gpus.serving import REQUEST_WITHIN_S, Listener
-from simulators.settings import WorldConfig, WorldConfigError
+from simulators.settings import WorldConfig
+from simulators.token_file import read_token
 from simulators.wires import Wires
 
 
@@ -29,7 +29,7 @@ class GpuNodesServer:
         own = config.protocols.gpu_nodes
         self._agents = Agents(Nodes(fleet, config.seed), config.seed, transitions, clock)
         exporter = Exporter(own, self._agents, clock).app()
-        agent = AgentApi(self._agents, clock, _token(own)).app()
+        agent = AgentApi(self._agents, clock, read_token("GPU nodes", own.token_file)).app()
         wires = Wires(fleet.network, clock)
         self._exporter = Listener(exporter, own.exporter_port, self._agents.answers, wires, within_s)
         self._agent = Listener(agent, own.agent_port, self._agents.answers, wires, within_s)
@@ -52,22 +52,3 @@ class GpuNodesServer:
     async def stop(self) -> None:
         """Close both ports; idempotent."""
         await asyncio.gather(self._exporter.stop(), self._agent.stop())
-
-
-def _token(config: GpuNodesConfig) -> str:
-    """The bearer token, or nothing where there is none: then writes are refused.
-
-    Raises:
-        WorldConfigError: the file can't be read or is empty.
-    """
-    if config.token_file is None:
-        return ""
-    try:
-        token = config.token_file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"GPU nodes: token_file {config.token_file} can't be read ({error}); write a token into it"
-        raise WorldConfigError(message) from error
-    if not token:
-        message = f"GPU nodes: token_file {config.token_file} is empty; write a token into it"
-        raise WorldConfigError(message)
-    return token

@@ -12,7 +12,6 @@ from simulators.durability import TransitionLog
 from simulators.fleet import Fleet
 from simulators.gpus.serving import Listener
 from simulators.pool.api import PoolApi
-from simulators.pool.config import PoolConfig
 from simulators.pool.ledger import SiteLedger
 from simulators.pool.names import MinerNames
 from simulators.pool.noise import Authority
@@ -23,6 +22,7 @@ from simulators.pool.statistics import Statistics
 from simulators.pool.v1_server import V1Server
 from simulators.pool.v2_server import V2Server
 from simulators.settings import WorldConfig, WorldConfigError
+from simulators.token_file import read_token
 
 LOOK_S: Final = 0.2  # real: how late a new job may be
 LABEL: Final = "pool statistics"
@@ -59,7 +59,7 @@ class PoolServer:
         for ledger in self.ledgers.values():
             ledger.start()
         statistics = Statistics(own, self.ledgers, self.office.outside, payouts, clock)
-        self.api = PoolApi(own, statistics, clock, _token(own), self._seen)
+        self.api = PoolApi(own, statistics, clock, read_token("pool", own.token_file), self._seen)
         self._listener = Listener(self.api.app(), own.api_port, is_loopback, None, label=LABEL)
         self._upkeep: asyncio.Task[None] | None = None
 
@@ -128,22 +128,3 @@ def _authority(config: WorldConfig) -> Authority:
     except (OSError, UnicodeDecodeError, ValueError) as error:
         message = f"pool: authority_key_file {path} holds no secp256k1 secret ({error}); write 64 hex digits into it"
         raise WorldConfigError(message) from error
-
-
-def _token(config: PoolConfig) -> str:
-    """What the statistics ask for; empty where they are open.
-
-    Raises:
-        WorldConfigError: the file can't be read or is empty.
-    """
-    if config.token_file is None:
-        return ""
-    try:
-        token = config.token_file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"pool: token_file {config.token_file} can't be read ({error}); write a token into it"
-        raise WorldConfigError(message) from error
-    if not token:
-        message = f"pool: token_file {config.token_file} is empty; write a token into it"
-        raise WorldConfigError(message)
-    return token

@@ -1,59 +1,25 @@
 """The world as a process with its pool: found by its ready file, and what it has credited outlives kill -9."""
 
 import asyncio
-import json
 import signal
-import subprocess
-import sys
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
 from tests.support.miners import group
 from tests.support.pool import EASY
 from tests.support.stratum_v1 import Miner
+from tests.support.world_process import WorldProcess
 
-ROOT = Path(__file__).parents[2]
 SPEED = 3600.0  # five simulated minutes, a window of the pool's, in a twelfth of a second
-
-
-class WorldProcess:
-    def __init__(self, folder):
-        self.folder = folder
-        anchor = {"real_at": datetime.now(UTC).isoformat(), "simulated_at": "2025-01-01T00:00:00+00:00", "speed": SPEED}
-        (folder / "clock.json").write_text(json.dumps(anchor))
-        files = {"anchor": "clock.json", "bulk_socket": "b.sock", "ready_file": "world.json"}
-        logs = {"transition_log": "transitions.jsonl", "exogenous_log": "exogenous.jsonl"}
-        paths = {key: str(folder / name) for key, name in (files | logs).items()}
-        site = {"site": "one", "settlement_point": "HB_NORTH", "groups": [group("whatsminer", 0, 8)]}
-        ports = {"enabled": True, "v1_port": 0, "v2_port": 0, "api_port": 0, "requests_per_minute": 100_000} | EASY
-        document = {"version": 1, "sites": [site], "protocols": {"pool": ports}, **paths}
-        (folder / "world.yaml").write_text(yaml.safe_dump(document))
-
-    def start(self):
-        ready = self.folder / "world.json"
-        ready.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "simulators", "--config", str(self.folder / "world.yaml")]
-        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 20
-        while not ready.exists():
-            assert self.process.poll() is None, "the world died at start"
-            assert time.monotonic() < until, "the world did not get ready"
-            time.sleep(0.02)
-        return json.loads(ready.read_text())["urls"]
-
-    def end(self, number):
-        self.process.send_signal(number)
-        return self.process.wait(timeout=15)
 
 
 @pytest.fixture
 def world(tmp_path):
-    one = WorldProcess(tmp_path)
+    site = {"site": "one", "settlement_point": "HB_NORTH", "groups": [group("whatsminer", 0, 8)]}
+    ports = {"enabled": True, "v1_port": 0, "v2_port": 0, "api_port": 0, "requests_per_minute": 100_000} | EASY
+    one = WorldProcess(tmp_path, SPEED, site, {"pool": ports})
     yield one
     if one.process.poll() is None:
         one.end(signal.SIGKILL)

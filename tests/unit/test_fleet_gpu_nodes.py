@@ -15,8 +15,8 @@ from hcp_pipelines.fleet.facility_file import dump_facility, parse_facility
 from hcp_pipelines.fleet.site_export import world_protocols
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor import configuration
-from simulators.gpus.server import _token
 from simulators.settings import load_config
+from simulators.token_file import read_token
 from tests.support.fleet import inventory_of
 from tests.support.miner_site import document
 
@@ -119,7 +119,7 @@ def test_hcp_up_enables_what_the_file_asks_for(settings, tmp_path):
     assert [(n.address, n.first_slot, n.gpus) for n in nodes.fleet.nodes] == [
         ("127.16.0.4", 3, 8), ("127.16.0.12", 11, 8), ("127.16.0.20", 19, 4),
     ]  # fmt: skip
-    assert nodes._options.token.get_secret_value() == _token(own)
+    assert nodes._options.token.get_secret_value() == read_token("GPU nodes", own.token_file)
 
 
 def test_the_token_is_generated_once_and_closed(settings):
