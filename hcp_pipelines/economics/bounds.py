@@ -62,6 +62,11 @@ LIMITS = {
     "utilization": Limit(0.0, 1.0, "(a fraction)"),
     "revenue_usd_per_hour": Limit(0.0, 1e8, "$/h"),
     "switch_usd": Limit(0.0, 1e8, "$"),
+    "lost_progress_gpu_s": Limit(0.0, 1e12, "GPU-seconds"),
+    "usd_per_gpu_hour": Limit(0.0, 10_000.0, "$/GPU-hour"),
+    "reload_s": Limit(0.0, 1e6, "s"),
+    "sla_penalty_usd": Limit(0.0, 1e9, "$"),
+    "gpu_count": Limit(0.0, 1e6, "GPUs"),
     "dwell_h": Limit(0.0, 10_000.0, "h", is_above_low=True),
     "confidence_factor": Limit(0.0, 1.0, ""),
 }
