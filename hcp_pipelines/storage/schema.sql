@@ -1025,7 +1025,19 @@ create table workload_events (
     actor text not null,
     occurred_at timestamptz not null,         -- world time
     recorded_at timestamptz not null default clock_timestamp(),
-    transaction_id xid8 not null default pg_current_xact_id()
+    transaction_id xid8 not null default pg_current_xact_id(),
+    -- what it is billed by, as things stood then
+    type text not null,
+    tier text not null,
+    priority integer not null,
+    gpu_type text not null,
+    gpu_count integer not null,
+    estimated_duration_s double precision not null,
+    deadline_at timestamptz,
+    facility_id text,
+    usd_per_gpu_hour numeric(12, 6),
+    retries_left integer not null,
+    used_gpu_s double precision not null
 );
 create index workload_events_order on workload_events (transaction_id, id);
 create index workload_events_of_customer on workload_events (customer_id, transaction_id, id);
@@ -1227,7 +1239,9 @@ create table allocation_events (
     event text not null check (event in ('allocation.created', 'allocation.released', 'allocation.failed')),
     resources integer not null,
     reason text not null,
-    recorded_at timestamptz not null default clock_timestamp()
+    recorded_at timestamptz not null default clock_timestamp(),
+    lease_epoch bigint not null,
+    devices jsonb                             -- which, at its creation: [{"facility_id", "group_id", "slots"}], slots being the facility's
 );
 create index allocation_events_of_workload on allocation_events (workload_id, id);
 create trigger append_only before update or delete or truncate on allocation_events
@@ -1465,3 +1479,33 @@ grant insert (facility_id, group_id, state, slots, generation, priority, reason,
 grant update (valid_until, superseded_by) on desired_state to hcp_scheduler;
 grant select on desired_outcomes to hcp_control, hcp_allocator, hcp_api, hcp_collector;
 grant insert on desired_outcomes to hcp_allocator;
+
+-- What work is billed by, on its events: `workloads` says only how things stand now, and a run's place and rate are the next run's.
+create function devices_of_allocation(allocation uuid) returns jsonb language sql stable as $$
+    select jsonb_agg(jsonb_build_object('facility_id', g.facility_id, 'group_id', g.group_id, 'slots', g.slots)
+                     order by g.facility_id, g.group_id)
+    from (select r.facility_id, r.group_id, jsonb_agg(r.slot order by r.slot) as slots
+          from allocations a join resources r on r.id = a.resource_id
+          where a.header_id = allocation group by r.facility_id, r.group_id) g
+$$;
+revoke execute on function devices_of_allocation from public;
+
+create function tell_work() returns trigger language plpgsql as $$
+begin
+    select w.type, w.tier, w.priority, w.gpu_type, w.gpu_count, w.estimated_duration_s, w.deadline_at, w.facility_id,
+           w.usd_per_gpu_hour, w.retries_left, w.used_gpu_s
+        into new.type, new.tier, new.priority, new.gpu_type, new.gpu_count, new.estimated_duration_s, new.deadline_at,
+             new.facility_id, new.usd_per_gpu_hour, new.retries_left, new.used_gpu_s
+        from workloads w where w.id = new.workload_id;
+    return new;
+end $$;
+create function tell_devices() returns trigger language plpgsql as $$
+begin
+    new.lease_epoch := (select lease_epoch from allocation_headers where id = new.allocation_id);
+    if new.event = 'allocation.created' then
+        new.devices := devices_of_allocation(new.allocation_id);
+    end if;
+    return new;
+end $$;
+create trigger tell before insert on workload_events for each row execute function tell_work();
+create trigger tell before insert on allocation_events for each row execute function tell_devices();
