@@ -131,11 +131,16 @@ class RestVen:
             except UnreadableError as error:
                 self._trouble("event_unreadable", event_id, error)
         for event_id, known in list(self._known.items()):
-            ends_at = known.event.end_at
-            if ends_at is not None and ends_at <= now:
+            is_missed = event_id not in told and known.event.programme not in unheard
+            if is_missed and not self._is_over(known) and await self._has_gone(event_id) and not self._is_over(known):
+                await self._end(event_id, self._clock.real_now())
+            elif self._is_over(known):
                 del self._known[event_id]
-            elif event_id not in told and known.event.programme not in unheard and await self._has_gone(event_id):
-                await self._end(event_id, now)
+
+    def _is_over(self, known: _Known) -> bool:
+        """By now: what ends while a server is asked is told no more, and was not cancelled."""
+        ends_at = known.event.end_at
+        return ends_at is not None and ends_at <= self._clock.real_now()
 
     async def _enrolled(self) -> dict[str, str]:
         """Names of the programmes that are ours and that there are now, by id."""
