@@ -1,0 +1,95 @@
+"""What there is and what is left of it: groups as columns, their free devices, and how many may work in each state."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from hcp_pipelines.domain.modes import STATE_COUNT, DeviceState, ResourceType
+from hcp_pipelines.workloads.routing.packing import Bools, Free, Ints, Topology
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """A group of devices as its facility file has it. `power_kw` is all-in, by state; `closed` says why nothing goes there."""
+
+    facility_id: str
+    group_id: str
+    kind: ResourceType
+    names: frozenset[str]  # what customers may call its devices
+    memory_gb: float
+    topology: Topology
+    devices: int
+    first_slot: int
+    generation: int
+    power_kw: Mapping[int, float]
+    settlement_point: str
+    latitude: float
+    longitude: float
+    regions: frozenset[str]
+    rate_fraction: Mapping[str, float] = field(default_factory=dict)
+    closed: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What names it."""
+        return self.facility_id, self.group_id
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What the router is told of prices and policies, a row a group.
+
+    `bounds` are the devices that its policy lets work in each state, `why_none` why it lets none; `revenue_usd_per_hour` is of
+    one device by state, NaN where nothing is known.
+    """
+
+    price_usd_per_mwh: Floats  # [g], NaN: none
+    revenue_usd_per_hour: Floats  # [g, s]
+    bounds: Ints  # [g, s]
+    why_none: tuple[str, ...]
+
+
+class Room:
+    """The free devices of all groups, and how many work in which state by our own doing."""
+
+    def __init__(self, groups: Sequence[GroupFacts], free: Sequence[Bools]) -> None:
+        self.groups = tuple(groups)
+        self.index = {group.key: g for g, group in enumerate(groups)}
+        self.of = [Free(mask, group.topology) for mask, group in zip(free, groups, strict=True)]
+        self.devices: Ints = np.array([group.devices for group in groups], dtype=np.int64)
+        self.free: Ints = np.array([one.count for one in self.of], dtype=np.int64)
+        self.working: Ints = np.zeros((len(groups), STATE_COUNT), dtype=np.int64)
+        self.serves_realtime: Bools = np.array(
+            [DeviceState.INFERENCE_REALTIME in group.power_kw for group in groups], dtype=bool
+        )
+
+    def take(self, g: int, slots: Ints, state: int) -> None:
+        """Devices begin to work for somebody."""
+        self.of[g].take(slots)
+        self.free[g] = self.of[g].count
+        self.working[g, state] += len(slots)
+
+    def give(self, g: int, slots: Ints, state: int, usable: Bools | None = None) -> None:
+        """They are let go of; those that aren't `usable` (failed, vanished) stay away."""
+        self.of[g].give(slots if usable is None else slots[usable])
+        self.free[g] = self.of[g].count
+        self.working[g, state] -= len(slots)
+
+    def left(self, market: Market, state: int) -> Ints:
+        """[g] devices that may still begin to work in a state: free ones, and not above the bound."""
+        left: Ints = np.maximum(np.minimum(self.free, market.bounds[:, state] - self.working[:, state]), 0)
+        return left
+
+    def by_name(self, market: Market, *, most: bool = False) -> dict[str, int]:
+        """Devices to be had (`most`: that could ever be) under each name that work may ask for."""
+        every = np.max(np.stack([self.left(market, s) for s in range(STATE_COUNT)]), axis=0)
+        found: dict[str, int] = {}
+        for group, now, all_of_it in zip(self.groups, every.tolist(), self.devices.tolist(), strict=True):
+            if not group.closed:
+                for name in group.names:
+                    found[name] = found.get(name, 0) + (all_of_it if most else now)
+        return found
