@@ -11,7 +11,7 @@ from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
 from hcp_pipelines.economics.gpu import DEFAULT_UTILIZATION
 from hcp_pipelines.economics.mining import HASHPRICE
-from hcp_pipelines.policy.schema import Adder, StrikesFrom
+from hcp_pipelines.policy.schema import Adder, Affine, StrikesFrom, Unplaced
 
 StepKey = tuple[str, DeviceState]  # a group, and the state that a step of its ladder leads to
 RESOLVE_RELATIVE = 0.10  # strikes are affine within ± 10 % of an index (OPTIMIZER §3.5)
@@ -32,7 +32,7 @@ class StateInputs:
 
 @dataclass(frozen=True, slots=True)
 class GroupInputs:
-    """A group: its ladder rises in power; `devices` are those in good health."""
+    """A group: its ladder rises in power; `devices` are those in good health. Of a scheduled one the queue says the worth."""
 
     group_id: str
     feeder_id: str
@@ -40,6 +40,9 @@ class GroupInputs:
     devices: int
     ladder: tuple[StateInputs, ...]
     gpu_type: str = ""
+    model: str = ""
+    memory_gb: float | None = None
+    is_scheduled: bool = False
 
     @property
     def index(self) -> str:
@@ -85,12 +88,30 @@ class SiteInputs:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkStep:
+    """Work of the queue that is worth about the same, for so many GPUs of one group in one state.
+
+    `worth`, `on` and `off` are $/MWh of the all-in power from rest up to the state, affine in the group's index: what it pays, and
+    where it is let in and turned down. `stop_usd_per_mw`: what turning it down costs.
+    """
+
+    state: DeviceState
+    gpus: int
+    worth: Affine
+    on: Affine
+    off: Affine
+    stop_usd_per_mw: float
+    usd_per_gpu_hour: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class FacilityInputs:
     """One solve: the site, the values it is solved at, and what the devices do now.
 
     `present` is group → state → devices; a group left out is taken to be in its lowest state. `worth_wakes` is what being on
     when the interval ends is worth, E[D] in wakes, of steps of which a model says it; the others have the plain band.
-    `adders` is what may come on top of the price, by hour.
+    `adders` is what may come on top of the price, by hour. `work`: of scheduled groups, what the queue asks of them.
     """
 
     site: SiteInputs
@@ -107,3 +128,5 @@ class FacilityInputs:
     worth_wakes: Mapping[StepKey, float] = field(default_factory=dict)
     strikes_from: StrikesFrom | None = None
     adders: tuple[Adder, ...] = ()
+    work: Mapping[str, tuple[WorkStep, ...]] = field(default_factory=dict)
+    unplaced: tuple[Unplaced, ...] = ()

@@ -39,6 +39,8 @@ class CompiledPolicy:
     on_slope: Floats
     on_offset: Floats
     wake_cost_usd_per_mw: Floats
+    worth_slope: Floats  # $/MWh of the work behind a block, in its index; NaN where its states' revenues hold
+    worth_offset: Floats
     cap_mw: float
     floor_mw: float
     adder_start_s: Floats
@@ -76,6 +78,8 @@ class PlainPolicy:
     feeder_of_group: tuple[int, ...]
     feeder_caps_mw: tuple[float, ...]
     is_sheddable: tuple[bool, ...]
+    has_work: tuple[bool, ...]  # [g] its blocks count what the queue asks for, however many devices there are
+    block_begin: tuple[int, ...]  # devices of its step in the blocks before it
 
 
 def compile_policy(policy: Policy) -> CompiledPolicy:
@@ -118,6 +122,8 @@ def compile_policy(policy: Policy) -> CompiledPolicy:
         on_slope=np.array([b.on.slope for b in blocks]),
         on_offset=np.array([b.on.offset for b in blocks]),
         wake_cost_usd_per_mw=np.array([b.wake_cost_usd_per_mw for b in blocks]),
+        worth_slope=np.array([b.work.worth.slope if b.work else math.nan for b in blocks]),
+        worth_offset=np.array([b.work.worth.offset if b.work else math.nan for b in blocks]),
         cap_mw=couplings.cap_mw,
         floor_mw=couplings.floor_mw,
         adder_start_s=np.array([a.start.timestamp() for a in policy.adders]),
@@ -157,4 +163,9 @@ def _plain(
         feeder_of_group=tuple(feeders.index(g.feeder_id) for g in groups),
         feeder_caps_mw=tuple(caps.get(f, math.inf) for f in feeders),
         is_sheddable=tuple(g.group_id in sheddable for g in groups),
+        has_work=tuple(any(b.work for b in blocks if b.group_id == g.group_id) for g in groups),
+        block_begin=tuple(
+            sum(b.devices for b, there in zip(blocks[:n], places, strict=False) if there == place)
+            for n, place in enumerate(places)
+        ),
     )

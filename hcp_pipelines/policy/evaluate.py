@@ -79,11 +79,12 @@ def _settled(compiled: CompiledPolicy, present: Ints, levels: list[list[int]], s
 
 
 def margins_of(compiled: CompiledPolicy, values: Floats, price: float) -> Floats:
-    """$/MWh that each block earns above the price, from the ladder's revenues."""
+    """$/MWh that each block earns above the price: by the work behind it, else by the ladder's revenues."""
     revenue = compiled.revenue_slope * values[compiled.revenue_index] + compiled.revenue_offset
     high, low = (revenue[compiled.block_group, s] for s in (compiled.block_to_state, compiled.block_from_state))
     margins = (high - low) / np.maximum(compiled.block_mw_per_device, 1e-12) - price
-    return _pooled(compiled, margins.tolist())
+    worth = compiled.worth_slope * values[compiled.block_index] + compiled.worth_offset
+    return np.where(np.isnan(worth), _pooled(compiled, margins.tolist()), worth - price)
 
 
 def _pooled(compiled: CompiledPolicy, margins: list[float]) -> Floats:
@@ -107,9 +108,15 @@ def _pooled(compiled: CompiledPolicy, margins: list[float]) -> Floats:
 
 
 def _share_on(compiled: CompiledPolicy, levels: list[list[int]]) -> Floats:
-    """Per block, the share of its step's devices that are on."""
-    places = zip(compiled.block_group.tolist(), compiled.block_step.tolist(), strict=True)
-    return np.array([levels[g][k] / max(levels[g][0], 1) for g, k in places], dtype=np.float64)
+    """Per block, the share of its step's devices that are on; of work, of its own: the first ones are the first block's."""
+    plain, shares = compiled.plain, []
+    for b, (g, k) in enumerate(zip(compiled.block_group.tolist(), compiled.block_step.tolist(), strict=True)):
+        if plain.has_work[g]:
+            on = levels[g][k] - plain.block_begin[b]
+            shares.append(min(max(on / plain.block_devices[b], 0.0), 1.0))
+        else:
+            shares.append(levels[g][k] / max(levels[g][0], 1))
+    return np.array(shares, dtype=np.float64)
 
 
 def _moved(compiled: CompiledPolicy, indices: Mapping[str, float]) -> tuple[str, ...]:

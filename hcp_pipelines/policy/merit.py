@@ -96,7 +96,7 @@ def _parts(compiled: CompiledPolicy, levels: Sequence[Sequence[int]], strikes: S
     for g, row in enumerate(levels):
         if row[0] == 0:
             continue
-        scale = row[0] / max(compiled.plain.group_devices[g], 1)
+        scale = 1.0 if compiled.plain.has_work[g] else row[0] / max(compiled.plain.group_devices[g], 1)
         below = [_Run(row[0], math.inf, False, 0, True)]
         for k in range(1, len(row)):
             below = _upon(below, _own_runs(compiled, g, k, (row[k], row[0]), scale, lists))

@@ -73,6 +73,13 @@ class PolicyGroup(_Frozen):
         return self
 
 
+class BlockWork(_Frozen):
+    """Work of the queue behind a block: what it pays in $/MWh of the block's power, in its index, and whose it is in words."""
+
+    worth: Affine
+    words: str = ""
+
+
 class Block(_Frozen):
     """One ladder step of one group for `devices` devices, with its two strikes in $/MWh of all-in power.
 
@@ -90,6 +97,10 @@ class Block(_Frozen):
     off: Affine
     on: Affine
     wake_cost_usd_per_mw: float = Field(default=0.0, ge=0, description="The guard's account c: cost of one wake.")
+    work: BlockWork | None = Field(
+        default=None,
+        description="Of a scheduled group: its devices are as many as the work asks for, and bound the scheduler.",
+    )
 
 
 class Adder(_Frozen):
@@ -146,6 +157,20 @@ class Anchor(_Frozen):
     target_by_state: dict[str, dict[str, int]] = Field(description="What it asks for at the anchor.")
 
 
+class Unplaced(_Frozen):
+    """Waiting work of the whole queue that no group has GPUs for.
+
+    `served_above_usd_per_gpu_hour`: what the least valuable pays that has some; null: no group could ever run it.
+    """
+
+    workload_type: str
+    gpu_type: str
+    jobs: int = Field(gt=0)
+    gpus: int = Field(gt=0)
+    usd_per_gpu_hour: float
+    served_above_usd_per_gpu_hour: float | None = None
+
+
 class PlanEntry(_Frozen):
     """A scheduled piece of training; empty until there is a queue."""
 
@@ -193,6 +218,7 @@ class Policy(_Frozen):
     resolve: ResolveBounds = ResolveBounds()
     anchor: Anchor
     strikes_from: StrikesFrom | None = None  # policies from before there were models don't say
+    unplaced: tuple[Unplaced, ...] = ()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -218,9 +244,17 @@ class Policy(_Frozen):
         return self
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON (keys sorted: jsonb does not keep their order), without the run that made it."""
-        unsaid = {"strikes_from"} if self.strikes_from is None else set()
-        document = self.model_dump(mode="json", exclude={"run_id"} | unsaid)
+        """SHA-256 of the canonical JSON (keys sorted: jsonb does not keep their order), without the run that made it.
+
+        What older policies do not say is left out where it is empty, so that they keep theirs.
+        """
+        document = self.model_dump(mode="json", exclude={"run_id"})
+        for name in ("strikes_from", "unplaced"):
+            if not document[name]:
+                del document[name]
+        for block in document["blocks"]:
+            if block["work"] is None:
+                del block["work"]
         return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def is_expired(self, now: datetime) -> bool:

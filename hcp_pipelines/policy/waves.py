@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from hcp_pipelines.domain.modes import STATE_COUNT
 from hcp_pipelines.policy.arrays import Bools, Floats, Ints
+from hcp_pipelines.policy.assigned import Assigned, Want, changes
+from hcp_pipelines.policy.assigned import Slots as Slots
+from hcp_pipelines.policy.assigned import States as States
 from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO, Headroom
 
-States = npt.NDArray[np.uint8]
-Slots = npt.NDArray[np.uint32]
 _FITS = 1e-9
 _NOT_FREE = 255  # a state code that no device has: not eligible, or taken by this wave already
 
@@ -106,6 +106,7 @@ class Move:
     to_state: int
     slots: Slots
     mw_delta: float
+    is_work: bool = False  # the scheduler's word, not the policy's
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Pool:
-    """The slots of a facility that can be commanded now (`eligible`), and the state that each was told last."""
+    """The slots of a facility that can be commanded now (`eligible`), and the state that each was told last.
+
+    In groups where work is scheduled `assigned` says which slots do what.
+    """
 
     shape: FacilityShape
     states: States
     eligible: Bools
+    assigned: Assigned | None = None
 
     @cached_property
     def counts(self) -> Ints:
@@ -154,21 +159,24 @@ def plan_wave(
     by headroom nor by a minimum up time. A slot that is `locked` counts in its state but is not drawn in that direction.
     """
     surplus, shape = pool.counts - targets, pool.shape
-    if not surplus.any():
+    told = [] if pool.assigned is None else _told(pool, pool.assigned, surplus)
+    if not surplus.any() and not told:
         return Plan()
     wave = _Wave(shape, _free(pool.states, pool.eligible), headroom, rng, is_down_exempt, locked)
     wanted = [w for g in range(len(shape.group_ids)) if surplus[g].any() for w in _pairs(shape, surplus, g)]
-    for group, from_state, to_state, devices in sorted(wanted, key=lambda w: _delta(shape, w) > 0):
-        wave.move(group, from_state, to_state, devices)
+    for want in sorted([*wanted, *told], key=lambda w: _delta(shape, w) > 0):
+        wave.move(want)
     return wave.plan()
 
 
-Want = tuple[int, int, int, int]
+def _told(pool: Pool, assigned: Assigned, surplus: Ints) -> list[Want]:
+    """What is wanted of groups where work is scheduled: numbers mean nothing there, and are struck off `surplus`."""
+    surplus[list(assigned.groups)] = 0
+    return list(changes(assigned, pool.shape.members, pool.shape.power_mw, pool.states, pool.eligible))
 
 
 def _delta(shape: FacilityShape, want: Want) -> float:
-    group, from_state, to_state, _ = want
-    return float(shape.power_mw[group, to_state] - shape.power_mw[group, from_state])
+    return float(shape.power_mw[want.group_index, want.to_state] - shape.power_mw[want.group_index, want.from_state])
 
 
 def _pairs(shape: FacilityShape, surplus: Ints, group: int) -> Iterator[Want]:
@@ -180,7 +188,7 @@ def _pairs(shape: FacilityShape, surplus: Ints, group: int) -> Iterator[Want]:
     while givers and takers:
         giver, taker = givers[0], takers[0]
         devices = int(min(extra[giver], -extra[taker]))
-        yield group, giver, taker, devices
+        yield Want(group, giver, taker, devices)
         extra[giver] -= devices
         extra[taker] += devices
         if extra[giver] == 0:
@@ -209,18 +217,21 @@ class _Wave:
         self._deferred, self._deferred_up, self._deferred_down = 0, 0.0, 0.0
         self._locked_devices = 0
 
-    def move(self, group: int, from_state: int, to_state: int, devices: int) -> None:
-        """Move as many of `devices` as fit and are not locked."""
-        each = float(self._shape.power_mw[group, to_state] - self._shape.power_mw[group, from_state])
+    def move(self, want: Want) -> None:
+        """Move as many devices as fit and are not locked."""
+        each, group = _delta(self._shape, want), want.group_index
         feeder_id = self._shape.feeder_of_group[group]
-        fitting = self._fitting(feeder_id, each, devices)
-        slots = self._draw(group, from_state, each, fitting)
+        fitting = self._fitting(feeder_id, each, want.devices)
+        if want.slots is None:
+            slots = self._draw(group, want.from_state, each, fitting)
+        else:
+            slots = self._first(want.slots, each, fitting)
         self._locked_devices += fitting - len(slots)
         if len(slots):
             mw = len(slots) * each
             self._use(feeder_id, mw)
-            self._moves.append(Move(group, from_state, to_state, slots, mw))
-        waiting = devices - len(slots)
+            self._moves.append(Move(group, want.from_state, want.to_state, slots, mw, want.is_work))
+        waiting = want.devices - len(slots)
         self._deferred += waiting
         self._deferred_up += max(waiting * each, 0.0)
         self._deferred_down += max(-waiting * each, 0.0)
@@ -260,6 +271,13 @@ class _Wave:
         slots = (found + mine.start if isinstance(mine, slice) else mine[found]).astype(np.uint32)
         self._free[slots] = _NOT_FREE
         return slots
+
+    def _first(self, slots: Slots, each_mw: float, devices: int) -> Slots:
+        """So many of some slots, in their order, but rising in the wave; fewer where locks leave fewer."""
+        lock = self._lock(each_mw)
+        taken = np.sort((slots if lock is None else slots[~lock[slots]])[:devices])
+        self._free[taken] = _NOT_FREE
+        return taken
 
     def _lock(self, each_mw: float) -> Bools | None:
         if self._locked is None or each_mw == 0 or (each_mw < 0 and self._is_down_exempt):
