@@ -93,6 +93,10 @@ class Settings(BaseSettings):
     api_cors_origins: str = Field(
         default="", description="Origins whose pages may call the API, with commas between; none if unset."
     )
+    api_trusted_proxies: str = Field(
+        default="",
+        description="Networks, with commas between, whose X-Forwarded-For and Forwarded tell who asks the API; none if unset.",
+    )
     api_token_s: float = Field(default=900, ge=60, le=86_400, description="How long a log-in's token is good, seconds.")
     api_url: str = Field(
         default="", description="Where `hcp workload` finds the API: https://HOST[:PORT].  Default: that of `hcp up`."

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from hcp_pipelines.api import problems
 from hcp_pipelines.api.frame import Frame
 from hcp_pipelines.api.principals import refuse_unruled, routes_of, rule_of
+from hcp_pipelines.api.proxies import Proxies, networks
 from hcp_pipelines.api.routes import accounts, auth, economic, events, facilities, health, prices, resources, workloads
 from hcp_pipelines.api.state import Api
 
@@ -62,7 +63,8 @@ def build_app(api: Api) -> FastAPI:
 def framed(app: FastAPI, is_tls: bool) -> ASGIApp:
     """The application as it is served."""
     api: Api = app.state.api
-    return Frame(app, api.clock, api.log, is_tls)
+    proxies = Proxies(networks(api.settings.api_trusted_proxies))
+    return Frame(app, api.clock, api.log, is_tls, api.accounts.caller_of, proxies)
 
 
 def _problem(description: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Around every request: its id, size and time limits, headers, access log, metrics, and the answer where a defect gave none.
+"""Around every request: its id, who asks, limits of size and time, headers, access log, metrics, an answer after a defect.
 
 Plain ASGI, outermost: nothing that an endpoint or a library does escapes it.
 """
@@ -7,21 +7,23 @@ import asyncio
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hcp_pipelines.api import metrics
+from hcp_pipelines.api.arriving import Arriving, GoneError, RefusedError, given
+from hcp_pipelines.api.connections import EXTENSION
+from hcp_pipelines.api.limits import address_of
 from hcp_pipelines.api.problems import MEDIA_TYPE, problem_body
+from hcp_pipelines.api.proxies import Proxies
+from hcp_pipelines.api.under_way import Stay, UnderWay
 from hcp_pipelines.domain.clock import SystemClock
 
-BODY_MAX_BYTES = 64 * 1024
-MOST_UNDER_WAY = 2000  # requests; more would only wait for the same few connections to Postgres, and fill the memory
 ANSWER_WITHIN_S = 15.0
-ARRIVE_WITHIN_S = 10.0
+TAKEN_WITHIN_S = 15.0  # a part of an answer by who reads it
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 STREAMED = re.compile(r"/api/v1/workloads/events$")
 SAFE = {
@@ -40,76 +42,98 @@ class _Course:
     scope: Scope
     send: Send
     always: Mapping[str, str]
+    address: str
     status: int = 0
-    received_bytes: int = 0
+    is_answered: bool = False
     state: dict[str, Any] = field(default_factory=dict)
 
     async def send_on(self, message: Message) -> None:
-        """The app's message, with our headers."""
+        """The app's message, with our headers; whoever does not take it in time is left."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             own = {**self.always, **self.state["headers"], "X-Request-ID": self.state["request_id"]}
             named = {name.lower() for name, _ in message["headers"]}
             added = [(k.lower().encode(), v.encode()) for k, v in own.items()]
             message["headers"] = [*message["headers"], *(pair for pair in added if pair[0] not in named)]
-        await self.send(message)
+        async with asyncio.timeout(TAKEN_WITHIN_S):
+            await self.send(message)
+        self.is_answered = message["type"] == "http.response.body" and not message.get("more_body", False)
 
-
-# FastAPI makes a 400 of whatever a body's arrival raises, but of an HTTPException.
-def _too_large() -> HTTPException:
-    return HTTPException(413, f"a body has at most {BODY_MAX_BYTES} bytes")
-
-
-def _too_slow() -> HTTPException:
-    return HTTPException(408, f"a body has to arrive within {ARRIVE_WITHIN_S:.0f} s")
+    @property
+    def connection(self) -> Any:
+        """The connection, where the server tells it (`connections`)."""
+        return self.scope.get("extensions", {}).get(EXTENSION)
 
 
 class Frame:
-    """The app with all of it around."""
+    """The app with all of it around. `known` tells whose an `Authorization` is, as far as that takes no asking."""
 
-    def __init__(self, app: ASGIApp, clock: SystemClock, log: Any, is_tls: bool) -> None:
-        self._app, self._clock, self._log = app, clock, log
-        self._under_way = 0
+    def __init__(
+        self,
+        app: ASGIApp,
+        clock: SystemClock,
+        log: Any,
+        is_tls: bool,
+        known: Callable[[str], str | None],
+        proxies: Proxies,
+    ) -> None:
+        self._app, self._clock, self._log, self._known, self._proxies = app, clock, log, known, proxies
         self._always = SAFE | (HSTS if is_tls else {})
+        self._arriving = Arriving()
+        self._under_way = UnderWay()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["client"] = self._proxies.client_of(scope)
         state: dict[str, Any] = {"request_id": _request_id(scope), "headers": {}, "account": ""}
         scope["state"] = state
-        course = _Course(scope, send, self._always, state=state)
+        course = _Course(scope, send, self._always, address_of(scope["client"] and scope["client"][0]), state=state)
         began_s = self._clock.monotonic_s()
-        self._under_way += 1
-        metrics.UNDER_WAY.set(self._under_way)
         try:
             await self._serve(course, receive)
         finally:
-            self._under_way -= 1
-            metrics.UNDER_WAY.set(self._under_way)
             self._note(course, self._clock.monotonic_s() - began_s)
 
     async def _serve(self, course: _Course, receive: Receive) -> None:
-        scope = course.scope
-        if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
-            await _answer(course, 400, "NUL in the address")
-            return
-        if self._under_way > MOST_UNDER_WAY:
-            await _answer(course, 503, f"{MOST_UNDER_WAY} requests are under way", {"Retry-After": "1"})
-            return
-        within_s = None if STREAMED.search(scope["path"]) else ANSWER_WITHIN_S
         try:
-            _refuse_large(scope)
-            async with asyncio.timeout(within_s):
-                await self._app(scope, _bounded(course, receive), course.send_on)
-        except HTTPException as refused:
-            await _answer(course, refused.status_code, refused.detail)
+            await self._let_in(course, receive)
+        except GoneError:
+            return
+        except RefusedError as refused:
+            await _answer(course, refused.status, str(refused), refused.headers)
         except TimeoutError:
             await _answer(course, 503, f"no answer within {ANSWER_WITHIN_S:.0f} s", {"Retry-After": "5"})
         except Exception as defect:  # noqa: BLE001 - the last line: whoever asks gets an answer
-            self._log.error("a defect", request_id=course.state["request_id"], path=scope["path"], exc_info=defect)
+            path = course.scope["path"]
+            self._log.error("a defect", request_id=course.state["request_id"], path=path, exc_info=defect)
             await _answer(course, 500, "the log of the API has it under this request_id")
+        if not course.is_answered and course.connection is not None:
+            course.connection.abort()  # half an answer: the rest would wait for whoever doesn't read it
+
+    async def _let_in(self, course: _Course, receive: Receive) -> None:
+        scope = course.scope
+        if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
+            raise RefusedError(400, "NUL in the address")
+        caller = self._known(_header(scope, b"authorization"))
+        body = await self._arriving.whole(scope, receive, caller, course.address)
+        stay = Stay(self._under_way, course.address)
+        if not stay.enter(is_known=caller is not None):
+            raise RefusedError(503, "as many requests as may are under way", 1)
+        course.state["recognised"] = lambda: self._recognised(course, stay)
+        try:
+            async with asyncio.timeout(None if STREAMED.search(scope["path"]) else ANSWER_WITHIN_S):
+                await self._app(scope, given(body, receive), course.send_on)
+        finally:
+            stay.leave()
+
+    def _recognised(self, course: _Course, stay: Stay) -> bool:
+        """The app knows who asks; False where as many of those as may are under way."""
+        if course.connection is not None:
+            course.connection.known()
+        return stay.recognise()
 
     def _note(self, course: _Course, took_s: float) -> None:
         scope = course.scope
@@ -123,38 +147,17 @@ class Frame:
             status=course.status,
             ms=round(took_s * 1000, 2),
             account=course.state["account"],
-            address=scope["client"][0] if scope.get("client") else "",
+            address=scope["client"][0] if scope["client"] else "",
         )
 
 
+def _header(scope: Scope, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
 def _request_id(scope: Scope) -> str:
-    given = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"x-request-id"), "")
-    return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-
-
-def _refuse_large(scope: Scope) -> None:
-    length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
-    if length.isdigit() and int(length) > BODY_MAX_BYTES:
-        raise _too_large()
-
-
-def _bounded(course: _Course, receive: Receive) -> Receive:
-    """The body as it comes, up to the limits; after the response has begun only the client's end comes."""
-
-    async def receive_bounded() -> Message:
-        if course.status:
-            return await receive()
-        try:
-            async with asyncio.timeout(ARRIVE_WITHIN_S):
-                message = await receive()
-        except TimeoutError:
-            raise _too_slow() from None
-        course.received_bytes += len(message.get("body", b""))
-        if course.received_bytes > BODY_MAX_BYTES:
-            raise _too_large()
-        return message
-
-    return receive_bounded
+    asked = _header(scope, b"x-request-id")
+    return asked if REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
 
 
 async def _answer(course: _Course, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
@@ -165,4 +168,4 @@ async def _answer(course: _Course, status: int, detail: str, headers: Mapping[st
     told = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **(headers or {})}
     encoded = [(k.lower().encode(), v.encode()) for k, v in told.items()]
     await course.send_on({"type": "http.response.start", "status": status, "headers": encoded})
-    await course.send({"type": "http.response.body", "body": body})
+    await course.send_on({"type": "http.response.body", "body": body})

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from hcp_pipelines.api.principals import Principal
+from hcp_pipelines.api.principals import Principal, bearer_of
 from hcp_pipelines.api.tokens import Claims, SigningKeys
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.operators.api_keys import digest, prefix_of
@@ -76,6 +76,14 @@ class KnownAccounts:
             del self._held[given]
             return None
         return held.principal
+
+    def caller_of(self, authorization: str) -> str | None:
+        """Whose an `Authorization` is as far as that takes no asking: an account, or what was given; None: nobody known."""
+        given = bearer_of(authorization)
+        held = self.remembered(given) if given else None
+        if held is not None:
+            return held.account
+        return given if given and self.is_familiar(given) else None
 
     def is_familiar(self, given: str) -> bool:
         """Whether it is no guess, revoked or not: a token that we have signed, or a key that has once opened something."""

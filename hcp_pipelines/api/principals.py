@@ -62,6 +62,8 @@ class Rule:
             return None
         principal = await _authenticated(api, request)
         told["account"] = principal.account
+        if not told["recognised"]():
+            raise ProblemError(503, "as many requests as may are under way", {"Retry-After": "1"})
         _take(api, request, principal.account, principal.tier)
         if principal.role not in self.roles:
             allowed = ", ".join(sorted(self.roles))
@@ -79,6 +81,12 @@ Everybody = Annotated[Principal, needs(EVERYBODY)]
 Staff = Annotated[Principal, needs(STAFF)]
 Submitting = Annotated[Principal, needs(SUBMITTING)]
 Admin = Annotated[Principal, needs(ADMINS)]
+
+
+def bearer_of(authorization: str) -> str | None:
+    """The key or token of an `Authorization: Bearer …`; None where it is none."""
+    scheme, _, given = authorization.partition(" ")
+    return given or None if scheme.lower() == "bearer" else None
 
 
 def rule_of(route: RouteContext) -> Rule | None:
@@ -103,8 +111,8 @@ def routes_of(app: FastAPI) -> list[RouteContext]:
 
 
 async def _authenticated(api: Api, request: Request) -> Principal:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not given:
+    given = bearer_of(request.headers.get("authorization", ""))
+    if given is None:
         raise _unknown(api, request, "this needs `Authorization: Bearer …`: a key, or a token of /api/v1/auth/login")
     principal = api.accounts.remembered(given)
     if principal is None:

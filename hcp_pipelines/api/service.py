@@ -11,15 +11,17 @@ import uvicorn
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from hcp_pipelines.api.app import build_app, framed
+from hcp_pipelines.api.connections import guarded
 from hcp_pipelines.api.idempotency import FORGET, KEPT_H
 from hcp_pipelines.api.known import KnownAccounts
+from hcp_pipelines.api.proxies import networks
 from hcp_pipelines.api.state import Api
 from hcp_pipelines.api.tokens import SigningKeys
 from hcp_pipelines.api.wakeups import Wakeups
 from hcp_pipelines.domain.errors import ConfigError, ModelError, StorageError
 from hcp_pipelines.operators.api_keys import pepper
 from hcp_pipelines.operators.users import with_generated_password
-from hcp_pipelines.runtime.process import ProcessContext
+from hcp_pipelines.runtime.process import ProcessContext, allow_files
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import dsn
 from hcp_pipelines.storage.roles import Role
@@ -29,6 +31,7 @@ BY_DEFAULT = ("127.0.0.1", 8080)
 CONNECTIONS, BLOCKING_CONNECTIONS = 8, 4
 BACKLOG = 4096
 KEEP_ALIVE_S = 30
+OTHER_FILES, LEAST_CONNECTIONS = 200, 100  # beside connections: Postgres', logs, what is loaded
 FINISH_WITHIN_S = 5
 HOUSEKEEPING_S = 30.0
 
@@ -51,6 +54,7 @@ async def run_api(context: ProcessContext) -> None:
     settings = context.settings
     host, port = where(settings)
     refuse_open(settings, host)
+    refuse_unread(settings)
     with listening(host, port, is_by_default=not settings.api_listen) as own:
         async with opened(context) as api:
             if settings.api_profile == "production":
@@ -84,6 +88,20 @@ def refuse_open(settings: Settings, host: str) -> None:
         raise ConfigError(
             f"HCP_API_LISTEN={settings.api_listen}: beyond loopback the API needs TLS: HCP_API_CERTIFICATE_FILE and …_KEY_FILE"
         )
+
+
+def refuse_unread(settings: Settings) -> None:
+    """Raise where the trusted proxies can't be read.
+
+    Raises:
+        ConfigError: one is no network.
+    """
+    try:
+        networks(settings.api_trusted_proxies)
+    except ValueError as error:
+        raise ConfigError(
+            f"HCP_API_TRUSTED_PROXIES: {error}; addresses or networks such as 10.1.0.0/16, with commas between"
+        ) from None
 
 
 def refuse_generated_password(connection: "psycopg.Connection[tuple[object, ...]]") -> None:
@@ -185,7 +203,7 @@ async def _serve(context: ProcessContext, api: Api, own: socket.socket) -> None:
             server_header=False,
             proxy_headers=False,
             lifespan="off",
-            http="httptools",
+            http=guarded(max(LEAST_CONNECTIONS, allow_files() - OTHER_FILES)),
             ws="none",
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_S,

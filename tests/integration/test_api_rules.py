@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from hcp_pipelines.api.app import ROUTERS
-from hcp_pipelines.api.frame import BODY_MAX_BYTES
+from hcp_pipelines.api.arriving import BODY_MAX_BYTES
 from hcp_pipelines.api.principals import refuse_unruled, routes_of, rule_of
 from hcp_pipelines.operators.users import UserRole
 from tests.support.api import running_api, with_fleet

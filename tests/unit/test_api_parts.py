@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from hcp_pipelines.api import frame
+from hcp_pipelines.api import arriving, frame, under_way
 from hcp_pipelines.api.frame import Frame
 from hcp_pipelines.api.instants import LONGEST, window
 from hcp_pipelines.api.limits import Buckets, Limit
 from hcp_pipelines.api.paging import cursor_of, key_of, page
 from hcp_pipelines.api.problems import ProblemError
-from hcp_pipelines.api.service import BY_DEFAULT, listening, refuse_open, where
+from hcp_pipelines.api.proxies import Proxies, networks
+from hcp_pipelines.api.service import BY_DEFAULT, listening, refuse_open, refuse_unread, where
 from hcp_pipelines.api.tokens import Claims, SigningKeys
 from hcp_pipelines.domain.clock import ManualClock
 from hcp_pipelines.domain.errors import ConfigError
@@ -158,7 +159,7 @@ async def told_by(one, path="/x", headers=(), body=b""):
 
 
 def framed(app):
-    return Frame(app, ManualClock(NOON), structlog.get_logger(), is_tls=True)
+    return Frame(app, ManualClock(NOON), structlog.get_logger(), True, lambda _: None, Proxies())
 
 
 async def test_a_defect_is_answered_and_tells_nothing_of_itself():
@@ -191,7 +192,7 @@ async def test_no_more_requests_are_under_way_than_there_may_be(monkeypatch):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
 
-    monkeypatch.setattr(frame, "MOST_UNDER_WAY", 1)
+    monkeypatch.setattr(under_way, "STRANGERS_OF_ONE", 1)
     one = framed(app)
     first = asyncio.create_task(told_by(one))
     await is_in.wait()
@@ -209,7 +210,7 @@ async def test_a_body_that_does_not_arrive_is_given_up(monkeypatch):
     async def never():
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(frame, "ARRIVE_WITHIN_S", 0.01)
+    monkeypatch.setattr(arriving, "ARRIVE_WITHIN_S", 0.01)
     sent = []
 
     async def send(message):
@@ -233,3 +234,33 @@ def test_a_taken_default_port_gives_a_free_one_and_a_taken_chosen_port_is_said()
             listening("127.0.0.1", port, is_by_default=False),
         ):
             raise AssertionError("it listens")
+
+
+TRUSTED = Proxies(networks("10.0.0.0/8, 2001:db8::/32"))
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "client"),
+    [
+        ("192.0.2.1", {"x-forwarded-for": "203.0.113.5"}, "192.0.2.1"),
+        ("10.1.1.1", {}, "10.1.1.1"),
+        ("10.1.1.1", {"x-forwarded-for": "203.0.113.5"}, "203.0.113.5"),
+        ("10.1.1.1", {"x-forwarded-for": "1.1.1.1, 203.0.113.5, 10.2.2.2"}, "203.0.113.5"),
+        ("10.1.1.1", {"x-forwarded-for": "unknown"}, "10.1.1.1"),
+        ("10.1.1.1", {"x-forwarded-for": "203.0.113.5:4711"}, "203.0.113.5"),
+        ("10.1.1.1", {"forwarded": 'for=1.1.1.1, by=x;For="[2001:db9::7]:80";proto=https'}, "2001:db9::7"),
+        ("10.1.1.1", {"forwarded": "for=_hidden"}, "10.1.1.1"),
+        ("10.1.1.1", {"forwarded": "for=1.1.1.1", "x-forwarded-for": "203.0.113.5"}, "10.1.1.1"),
+        ("10.1.1.1", {"forwarded": "for=203.0.113.5", "x-forwarded-for": "203.0.113.5"}, "203.0.113.5"),
+        ("::ffff:10.1.1.1", {"x-forwarded-for": "203.0.113.5"}, "203.0.113.5"),
+    ],
+)
+def test_only_named_proxies_tell_who_asks_and_the_last_stranger_counts(peer, headers, client):
+    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+    assert TRUSTED.client_of({"client": (peer, 1), "headers": encoded})[0] == client
+    assert Proxies().client_of({"client": (peer, 1), "headers": encoded}) == (peer, 1)
+
+
+def test_proxies_that_are_no_network_are_said():
+    with pytest.raises(ConfigError, match="HCP_API_TRUSTED_PROXIES"):
+        refuse_unread(Settings(api_trusted_proxies="10.0.0.1/8"))
