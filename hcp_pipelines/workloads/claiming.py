@@ -42,7 +42,7 @@ _AGE = """
     from queue_rules r
     where w.id in (
         select id from workloads where queued_at is not null and ages_at <= %s and lease_owner is null
-        order by ages_at limit %s for update skip locked)
+        order by ages_at limit %s for no key update skip locked)
     returning w.id"""
 _RULES = "select hold_after_s, half_life_s, (select jsonb_object_agg(level, weight) from queue_levels) from queue_rules"
 _USAGE = """
@@ -64,7 +64,8 @@ _CANDIDATES = """
         order by w.start_by, w.number limit %(depth)s) j
     where f.customer_id = any(%(customers)s) and f.waiting > 0"""
 _LOCK = """
-    select id from workloads where id = any(%s) and queued_at is not null and lease_owner is null for update skip locked"""
+    select id from workloads where id = any(%s) and queued_at is not null and lease_owner is null
+    for no key update skip locked"""
 _TAKE = """
     update workloads w set lease_owner = %(scheduler)s, lease_epoch = w.lease_epoch + 1,
         lease_expires_at = now() + make_interval(secs => %(lease_s)s), charged_gpu_s = w.used_gpu_s + t.gpu_s

@@ -52,7 +52,8 @@ _RENEW = """
     from held where w.id = held.id returning w.id, w.lease_epoch"""
 _EXPIRED = """
     select id, lease_epoch, lease_owner, queued_at is not null from workloads
-    where lease_owner is not null and lease_expires_at <= now() order by lease_expires_at limit %s for update skip locked"""
+    where lease_owner is not null and lease_expires_at <= now() order by lease_expires_at limit %s
+    for no key update skip locked"""
 _NOT_IN_TABLE = "invalid state transition"
 _LOOK = "select status, lease_epoch, lease_owner from workloads where id = %s"
 _DROP_CLAIM = "update workloads set lease_owner = null where id = %s and lease_epoch = %s"

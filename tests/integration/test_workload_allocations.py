@@ -145,3 +145,32 @@ async def test_nobody_but_the_scheduler_allocates_and_nobody_rewrites_what_was(a
         await scheduler.execute("update allocation_headers set status = 'pending' where id = %s", (allocation,))
     other = await submit(api, add_customer(fleet, "other"), now=NOON)
     assert await store.allocations_of(api, other.workload_id) == []
+
+
+async def test_a_release_and_the_reaper_wait_for_each_other_in_one_order(
+    settings, api, scheduler, customer, fleet, gpus
+):
+    """The release is held up by a device, and has yet to write its event, which refers to the work that the reaper has locked."""
+    await submit(api, customer)
+    workload_id, epoch = await running(scheduler, holder="dead")
+    allocation = await store.allocate(scheduler, workload_id, epoch, gpus[:4])
+    await store.renew(scheduler, "dead", now=after(1), lease_s=0)
+    async with connections(settings, Role.SCHEDULER, 2) as (releasing, reaping):
+        async with scheduler.transaction():
+            await scheduler.execute("select id from resources where id = %s for no key update", (gpus[0],))
+            release = asyncio.create_task(store.release(releasing, allocation))
+            await until_waiting(fleet, 1)
+            reap = asyncio.create_task(store.reap(reaping, now=after(60)))
+            await until_waiting(fleet, 2)
+        released, reaped = await asyncio.gather(release, reap, return_exceptions=True)
+    assert released is None
+    assert [(r.workload_id, r.status) for r in reaped] == [(workload_id, WorkloadState.PAUSED)]
+    assert statuses(fleet, gpus[:4]) == ["available"] * 4
+
+
+async def until_waiting(database, count):
+    """So many sessions of this database wait for a lock."""
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    async with asyncio.timeout(20):
+        while database.execute(waiting).fetchone()[0] < count:
+            await asyncio.sleep(0.01)
