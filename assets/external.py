@@ -50,6 +50,20 @@ external_assets = [
         {"ducklake"},
         ["core_hcp__profitability_scores"],
     ),
+    _written_by("scheduler", "hcp__workload_events", "Each step of customers' work.", {"postgres"}),
+    _written_by("collector", "raw_hcp__workload_events", "The same, copied.", {"ducklake"}, ["hcp__workload_events"]),
+    _written_by("collector", "raw_hcp__allocation_events", "Which devices work had, and until when.", {"ducklake"}),
+    _written_by("collector", "raw_hcp__workload_checkpoints", "Where work could go on from.", {"ducklake"}),
+    _written_by(
+        "collector", "raw_hcp__desired_state", "Which devices the scheduler wanted in which state.", {"ducklake"}
+    ),
+    _written_by(
+        "collector",
+        "raw_hcp__desired_outcomes",
+        "What became of that, by the owner.",
+        {"ducklake"},
+        ["raw_hcp__desired_state"],
+    ),
     _written_by(
         "collector", "raw_hcp__telemetry", "A row a device and sample, from the gateways.", {"ducklake", "parquet"}
     ),

@@ -1,9 +1,9 @@
 """Which tables are copied, with which columns and types. How they are read and written is in source and sink.
 
-Appended tables are copied once a row, by id: what changes in a row later does not reach the lake, and of these only
-`allocation_history.actual_profit` does change (settlement fills it; its copy stays null, what was earned is in
-`core.hcp__settlement`). Replaced tables are small and are copied whole whenever their content differs. The SELECT of a table
-follows from its columns.
+Appended tables are copied once a row, by id: what changes in a row later does not reach the lake. Of these only two change:
+settlement fills `allocation_history.actual_profit` (its copy stays null, what was earned is in `core.hcp__settlement`), and how long
+a row of `desired_state` is in force is not copied. Replaced tables are small and are copied whole whenever their content differs.
+The SELECT of a table follows from its columns.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 _ARROW_TYPES: dict[str, Any] = {
+    "bool": pa.bool_(),
     "int2": pa.int16(),
     "int4": pa.int32(),
     "int8": pa.int64(),
@@ -119,6 +120,54 @@ APPENDED = (
             recommendation text, created_at timestamptz"""
         ),
         "created_at",
+    ),
+    Table(
+        "workload_events",
+        "raw.workload_events",
+        _columns(
+            """id int8, workload_id uuid, customer_id uuid, old_status text, new_status text, is_waiting bool,
+            lease_epoch int8, reason text, actor text, occurred_at timestamptz, recorded_at timestamptz, type text,
+            tier text, priority int4, gpu_type text, gpu_count int4, estimated_duration_s float8,
+            deadline_at timestamptz, facility_id text, usd_per_gpu_hour numeric, retries_left int4, used_gpu_s float8"""
+        ),
+        "recorded_at",
+    ),
+    Table(
+        "allocation_events",
+        "raw.allocation_events",
+        _columns(
+            """id int8, allocation_id uuid, workload_id uuid, event text, resources int4, reason text,
+            recorded_at timestamptz, lease_epoch int8, devices jsonb"""
+        ),
+        "recorded_at",
+    ),
+    Table(
+        "workload_checkpoints",
+        "raw.workload_checkpoints",
+        _columns(
+            """id int8, workload_id uuid, lease_epoch int8, location text, progress_s float8, detail jsonb,
+            taken_at timestamptz, recorded_at timestamptz"""
+        ),
+        "recorded_at",
+    ),
+    Table(
+        "desired_state",
+        "raw.desired_state",
+        _columns(
+            """id int8, facility_id text, group_id text, state int2, slots bytea, generation int8, priority int2,
+            reason text, actor text, valid_from timestamptz, created_at timestamptz, workload_id uuid, lease_epoch int8,
+            order_index int4"""
+        ),
+        "created_at",
+    ),
+    Table(
+        "desired_outcomes",
+        "raw.desired_outcomes",
+        _columns(
+            """id int8, desired_state_id int8, facility_id text, owner_epoch int8, state text, reason text,
+            simulated_at timestamptz, recorded_at timestamptz"""
+        ),
+        "recorded_at",
     ),
 )
 

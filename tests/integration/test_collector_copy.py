@@ -21,7 +21,12 @@ from hcp_pipelines.storage.postgres import connect, dsn
 from hcp_pipelines.storage.roles import Database, Role
 
 AT = datetime(2025, 1, 1, 12, tzinfo=UTC)
-LEFT_OUT = {"policies": {"body"}, "facilities": {"lockouts_version"}}
+LEFT_OUT = {
+    "policies": {"body"},
+    "facilities": {"lockouts_version"},
+    "workload_events": {"transaction_id"},
+    "desired_state": {"valid_until", "superseded_by"},
+}
 JOURNAL = """
 insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, to_state,
     devices, slots, reason, steps_ms, simulated_at)

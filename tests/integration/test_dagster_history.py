@@ -301,6 +301,8 @@ def test_each_daemon_table_s_rows_are_judged(table):
     row |= {"quality": "good"} if "quality" in row else {}
     row |= {"kind": "energy"} if "kind" in row else {}
     row |= {"expires_at": DAY + HOUR} if "expires_at" in row else {}
+    row |= {"type": "model_training", "new_status": "running"} if "new_status" in row else {}
+    row |= {"state": "settled"} if "desired_state_id" in row else {}
     frame = pl.DataFrame([row], schema=dict(table.model.columns))
     assert watch.judge_rows(table.model, frame).passed
     first = next(name for name in table.model.columns if name not in table.model.nullable)

@@ -13,6 +13,7 @@ from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.domain.ticks import Quality, Stream
 from hcp_pipelines.economics.settlement import KINDS
 from hcp_pipelines.orchestration.history.model import Model
+from hcp_pipelines.orchestration.history.work_models import WORK
 
 STATES = (0, max(DeviceState))
 
@@ -112,6 +113,7 @@ ALL = (
             bounds={"score": (0.0, 100.0), "expected_revenue": (0.0, 1e7)},
         ),
     ),
+    *(_table(*of_work) for of_work in WORK),
     _table(
         "meter_readings",
         "read_at",
