@@ -12,7 +12,7 @@ import numpy as np
 
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.policy.arrays import Bools, Ints
-from hcp_pipelines.policy.assigned import NOBODY, Assigned, Slots, States
+from hcp_pipelines.policy.assigned import NOBODY, Assigned, Slots
 from hcp_pipelines.policy.waves import FacilityShape, Pool
 
 _AT_REST = (int(DeviceState.CURTAILED), int(DeviceState.IDLE))
@@ -46,7 +46,8 @@ class DesiredRows:
         )
 
 
-NO_ROWS = DesiredRows(*(np.zeros(0, dtype=np.int64) for _ in range(4)), np.zeros(0, dtype=np.uint32))
+_NONE = np.zeros(0, dtype=np.int64)
+NO_ROWS = DesiredRows(_NONE, _NONE, _NONE, _NONE, np.zeros(0, dtype=np.uint32))
 
 
 def resting_state(ladder: Sequence[int]) -> int:
@@ -80,7 +81,7 @@ def granted(shape: FacilityShape, rows: DesiredRows, bound: Ints, may_run: Bools
 
 
 def _fitting(sizes: Ints, steps: Ints, room: Ints) -> Ints:
-    """Which of the rows fit, one after the other, into `room[k]` devices at a step or above; a row that doesn't is passed over."""
+    """Which rows fit, one after the other, into `room[k]` devices at a step or above; one that doesn't is passed over."""
     rest, taken = np.arange(len(sizes)), [np.zeros(0, dtype=np.int64)]
     above = steps[:, None] >= np.arange(len(room))  # [r, k] the steps that a row counts on
     while True:
@@ -130,7 +131,7 @@ def counts_of(assigned: Assigned, pool: Pool, bound: Ints) -> Ints:
 def bent(assigned: Assigned, pool: Pool, counts: Ints) -> Assigned:
     """The same slots with `counts[g, s]`, which somebody may have changed since: an order, a curtailment, the grid.
 
-    Whoever gives way is nobody's or last in line. Among equals it is those that are in the wanted state already.
+    Down goes first whoever is nobody's, or last in line, up whoever is first; among equals those that are there already.
     """
     goal = assigned.goal
     for g in assigned.groups:
@@ -144,7 +145,9 @@ def bent(assigned: Assigned, pool: Pool, counts: Ints) -> Assigned:
         for giver, taker, devices in _exchanges(ladder, have - counts[g]):
             able = np.flatnonzero(free & (own == giver))
             is_elsewhere = pool.states[mine][able] != taker
-            order = np.lexsort((able, is_elsewhere, -assigned.rank[mine][able]))
+            is_rise = pool.shape.power_mw[g, taker] > pool.shape.power_mw[g, giver]
+            place = assigned.row[mine][able] if is_rise else -assigned.rank[mine][able]
+            order = np.lexsort((able, is_elsewhere, place))
             own[able[order[:devices]]] = taker
         goal[mine] = own
     return assigned if goal is assigned.goal else Assigned(assigned.groups, goal, assigned.row, assigned.is_granted)
@@ -166,6 +169,9 @@ def _exchanges(ladder: Sequence[int], surplus: Ints) -> list[tuple[int, int, int
 
 def at_once(assigned: Assigned, pool: Pool, counts: Ints) -> Assigned:
     """What leaves without delay: from what the slots do now to `counts[g, s]`; first those that are to go in any case."""
-    stays = assigned.is_granted & (pool.states == assigned.goal)
-    now = Assigned(assigned.groups, pool.states, assigned.row, stays)
-    return bent(now, pool, counts)
+    stays, power_mw = assigned.is_granted.copy(), pool.shape.power_mw
+    for g in assigned.groups:
+        mine = pool.shape.members[g]
+        own = np.minimum(pool.states[mine], power_mw.shape[1] - 1)  # of what is not known nothing can be commanded
+        stays[mine] &= power_mw[g, assigned.goal[mine]] >= power_mw[g, own]
+    return bent(Assigned(assigned.groups, pool.states, assigned.row, stays), pool, counts)

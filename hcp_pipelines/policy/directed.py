@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hcp_pipelines.policy.arrays import Bools, Ints
+from hcp_pipelines.policy.desired import at_once
 from hcp_pipelines.policy.directives import Directed, Directive
 from hcp_pipelines.policy.floors import held_above
 from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO, UNLIMITED, Headroom
@@ -17,13 +18,13 @@ from hcp_pipelines.policy.waves import DwellLocks, FacilityShape, Move, Plan, Po
 
 @dataclass(frozen=True)
 class DirectedPlan:
-    """A wave, and for each of its moves whose word it is: a directive's, a lock's, or (None) the policy's."""
+    """A wave, and for each of its moves whose word it is: a directive's, a lock's, the scheduler's, or (None) the policy's."""
 
     plan: Plan
     words: tuple["Directive | str | None", ...]
 
 
-LOCK = "lock"
+LOCK, WORK = "lock", "work"
 
 
 def plan_directed(
@@ -38,7 +39,7 @@ def plan_directed(
     shape, once = pool.shape, Plan()
     locks = tuple(_lock_moves(shape, pool.states, locked_out)) if locked_out.any() else ()
     if directed.exempt_by_group:
-        once = plan_wave(pool, directed.at_once, UNLIMITED, rng, is_down_exempt=True)
+        once = plan_wave(_leaving(pool, directed.at_once), directed.at_once, UNLIMITED, rng, is_down_exempt=True)
     targets, left = directed.targets, headroom
     if once.moves:
         targets = targets.copy()
@@ -54,7 +55,7 @@ def plan_directed(
     words = (
         *(LOCK for _ in locks),
         *(directed.exempt_by_group.get(move.group_index) for move in once.moves),
-        *(directed.by_group.get(move.group_index) for move in rest.moves),
+        *(directed.by_group.get(move.group_index, WORK if move.is_work else None) for move in rest.moves),
     )
     return DirectedPlan(_joined(shape, (*locks, *once.moves, *rest.moves), rest), words)
 
@@ -77,7 +78,12 @@ def _without(pool: Pool, moves: Iterable[Move]) -> Pool:
     free = pool.eligible.copy()
     for move in moves:
         free[move.slots] = False
-    return Pool(pool.shape, pool.states, free)
+    return replace(pool, eligible=free)
+
+
+def _leaving(pool: Pool, counts: Ints) -> Pool:
+    """The pool with the slots of scheduled groups that leave at once."""
+    return pool if pool.assigned is None else replace(pool, assigned=at_once(pool.assigned, pool, counts))
 
 
 def _less(headroom: Headroom, shape: FacilityShape, moves: Iterable[Move]) -> Headroom:
