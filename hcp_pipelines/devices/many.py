@@ -9,6 +9,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.site import DeviceSite, Evidence, OnReading, Reading, Sent
 from hcp_pipelines.wire.slots import EMPTY, Slots, decode_slots, encode_slots
 
@@ -69,7 +70,9 @@ class ManySites:
         for part in self._parts:
             await part.site.close()
 
-    def send_state(self, ref: UUID, assignment: int, state: int, slots: bytes) -> Sent:
+    def send_state(
+        self, ref: UUID, assignment: int, state: int, slots: bytes, work: WorkloadSpec | None = None
+    ) -> Sent:
         """Hand each part its own slots.
 
         Raises:
@@ -80,7 +83,7 @@ class ManySites:
         for part in self._parts:
             own = wanted[part.is_own[wanted]]
             if len(own):
-                sent.append((part.site, part.site.send_state(ref, assignment, state, encode_slots(own))))
+                sent.append((part.site, part.site.send_state(ref, assignment, state, encode_slots(own), work)))
         return asyncio.ensure_future(_finish(sent))
 
     async def finish_state(self, sent: Sent) -> tuple[Slots, Slots]:
@@ -122,7 +125,16 @@ class ManySites:
         at_s = min(reading.simulated_at_s for _, reading in told)
         issues = sum((Counter(reading.issues) for _, reading in told), Counter[tuple[str, str]]())
         hot = _joined([reading.hot[part.is_own[reading.hot]] for part, reading in told])
-        self._on_reading(Reading(at_s, power_w, evidence, issues, hot, **columns))
+        self._on_reading(Reading(at_s, power_w, evidence, issues, hot, **columns, warm=self._warm(told)))
+
+    def _warm(self, told: Sequence[tuple[_Part, Reading]]) -> npt.NDArray[np.uint8] | None:
+        """What sleeps where, of those parts that tell; None where none does."""
+        warm = np.full(self._slots, UNKNOWN_STATE, dtype=np.uint8)
+        telling = [(part, reading.warm) for part, reading in told if reading.warm is not None]
+        for part, own_warm in telling:
+            own = np.flatnonzero(part.is_own)
+            warm[own] = own_warm[own]
+        return warm if telling else None
 
     def _column(self, name: str, told: Sequence[tuple[_Part, Reading]]) -> npt.NDArray[np.float32] | None:
         """A column of those parts that have it; None where none has."""

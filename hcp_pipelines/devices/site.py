@@ -13,6 +13,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.issues import Counts
 from hcp_pipelines.wire.slots import EMPTY, Slots
 
@@ -42,6 +43,7 @@ class Reading:
     hot: Slots = field(default_factory=lambda: EMPTY)  # above the temperature at which their model has to stop
     hashrate_th_per_s: npt.NDArray[np.float32] | None = None
     temperature_celsius: npt.NDArray[np.float32] | None = None
+    warm: npt.NDArray[np.uint8] | None = None  # the state for which something sleeps there; 255 nothing, or not known
 
 
 OnReading = Callable[[Reading], None]
@@ -68,8 +70,12 @@ class DeviceSite(Protocol):
     async def close(self) -> None:
         """Let go of the devices; idempotent."""
 
-    def send_state(self, ref: UUID, assignment: int, state: int, slots: bytes) -> Sent:
+    def send_state(
+        self, ref: UUID, assignment: int, state: int, slots: bytes, work: WorkloadSpec | None = None
+    ) -> Sent:
         """Hand an absolute state over now; `slots` as `wire.slots.encode_slots` gives them.
+
+        `work`: what is to run there; None, and for devices that run nothing of their own choice: as the driver is set up.
 
         Raises:
             DeviceUnreachableError: not connected.

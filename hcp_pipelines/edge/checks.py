@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.domain.fencing import highest_taken
 from hcp_pipelines.domain.modes import STATE_COUNT, RefusalCode
 from hcp_pipelines.edge.bars import Bars, States
 from hcp_pipelines.edge.recovery import SLOTS_ON_THE_WIRE, is_local
 from hcp_pipelines.edge.shape import SiteShape
+from hcp_pipelines.edge.switches import check_work, work_in
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots, decode_slots, encode_slots
 
@@ -29,6 +31,7 @@ class Taken:
     state: int
     slots: Slots
     bitmap: bytes  # the same slots as on the wire
+    work: WorkloadSpec | None = None  # what is to run there; None: the driver's own
 
 
 Accepted = list[Taken]
@@ -73,7 +76,8 @@ def _check_form(command: pb.Command) -> tuple[str, str]:
         return bad, "no assignment, or a state that does not exist"
     if len(set(indices)) < len(indices) or max(indices) >= ASSIGNMENTS_MAX:
         return bad, f"an assignment's index twice, or above {ASSIGNMENTS_MAX - 1}"
-    return "", ""
+    wrong = next((said for a in command.assignments if a.HasField("work") and (said := check_work(a.work))), "")
+    return (bad, wrong) if wrong else ("", "")
 
 
 def judge(
@@ -107,7 +111,7 @@ def judge(
         good, payload = (slots[left], encode_slots(slots[left])) if refused else (slots, assignment.slots)
         if is_ready:
             out.accepted = payload
-            accepted.append(Taken(assignment.index, assignment.state, good, payload))
+            accepted.append(Taken(assignment.index, assignment.state, good, payload, work_in(assignment)))
         else:
             out.deferred = payload
     return ack, accepted

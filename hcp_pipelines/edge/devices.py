@@ -54,11 +54,12 @@ class Devices:
         self._log, self._clock, self._period_ms, self._tasks = log, clock, period_ms, tasks
         self._driver = driver
         self.power_kw = np.zeros(shape.slots, dtype=np.float32)
+        self._warm: npt.NDArray[np.uint8] | None = None
         self._is_power_known = self._is_adopting = False
         self._newest, self._last_number = known.newest, known.last_number
         self._under_way = UnderWay(
             shape, clock, period_ms,
-            (Told(c, n, u.state, u.slots, u.number) for (c, n), u in known.unfinished.items()),
+            (Told(c, n, u.state, u.slots, u.number, work=u.work) for (c, n), u in known.unfinished.items()),
         )  # fmt: skip
         self._storing = 0
         self.turn = asyncio.Lock()  # who changes what devices should do holds it from the check to the handing over
@@ -130,8 +131,9 @@ class Devices:
             self.states[moved], self._newest[moved] = state, self._last_number
             told = self._reachable(moved)
             bitmap = taken.bitmap if len(told) == len(slots) else encode_slots(told)
-            finish = self._driver.hand_over(command_id, taken.index, state, bitmap)
-            self._under_way.note(Told(command_id, taken.index, state, slots, self._last_number, now_s, finish))
+            finish = self._driver.hand_over(command_id, taken.index, state, bitmap, taken.work)
+            told_now = Told(command_id, taken.index, state, slots, self._last_number, now_s, taken.work, finish)
+            self._under_way.note(told_now)
             self.book.note(now_s, moved, before, state)
         asyncio.get_running_loop().call_later(BOOK_AFTER_S, self._book)
 
@@ -146,6 +148,8 @@ class Devices:
         there = np.flatnonzero(self.shape.is_there & np.isfinite(self.power_kw) & ~self.bars.dark).astype(np.uint32)
         state.states, state.observed = self.states.tobytes(), observed.tobytes()
         state.power_kw = state.devices_kw = self.shape.meter_kw(self.power_kw)
+        if self.is_ready and self._warm is not None:
+            state.warm = self._warm[: self.shape.slots].tobytes()
         state.dark = encode_slots(np.flatnonzero(self.bars.dark).astype(np.uint32))
         state.unfinished_command_ids.extend(self._under_way.command_ids())
         state.reachable = encode_slots(there) if self.is_ready else b""
@@ -163,7 +167,7 @@ class Devices:
 
     def _take_power(self, reading: Reading) -> None:
         self.power_kw = (reading.values[: self.shape.slots] / 1000.0).astype(np.float32)
-        self._is_power_known = True
+        self._is_power_known, self._warm = True, reading.warm
         self._tell_metrics(reading)
         if not self._is_adopting and self._unknown_but_seen().any():
             self._is_adopting = True
@@ -261,7 +265,8 @@ class Devices:
         left = self._reachable(slots[self._newest[slots] == pending.number])
         for _, mask in self.bars.refusals(left, pending.state, self._lowest_of(left), self.shape) if len(left) else ():
             left = left[~mask]
-        finish = self._driver.hand_over(pending.command_id, pending.index, pending.state, encode_slots(left))
+        bitmap = encode_slots(left)
+        finish = self._driver.hand_over(pending.command_id, pending.index, pending.state, bitmap, pending.work)
         if finish is not None:
             pending.hold()
             finish()

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from hcp_pipelines.devices.gpu_node.values import GPUS_PER_NODE
+from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Phase
 from hcp_pipelines.domain.modes import DeviceState
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -51,6 +52,15 @@ class Workload(Strict):
     gpus_each: int = Field(default=1, ge=1, le=GPUS_PER_NODE)
 
 
+class PhaseDeadlines(Strict):
+    """Within how many seconds a phase of a switch must be done, in the devices' time."""
+
+    pause: float = Field(default=PHASE_WITHIN_S[Phase.PAUSE], ge=0.1, le=3600)
+    checkpoint: float = Field(default=PHASE_WITHIN_S[Phase.CHECKPOINT], ge=0.1, le=3600)
+    switch: float = Field(default=PHASE_WITHIN_S[Phase.SWITCH], ge=0.1, le=3600)
+    start: float = Field(default=PHASE_WITHIN_S[Phase.START], ge=0.1, le=3600)
+
+
 class GpuNodeDriver(Strict):
     """GPU nodes at their own addresses: exporter and agent (docs/devices.md, docs/gpu-agent.md)."""
 
@@ -67,6 +77,7 @@ class GpuNodeDriver(Strict):
     board_idle_w: float | None = Field(default=None, gt=0, le=5_000)
     board_busy_w: float | None = Field(default=None, gt=0, le=5_000)
     workloads: dict[GpuWork, Workload] = Field(default_factory=dict)
+    phase_within_s: PhaseDeadlines = PhaseDeadlines()
 
     def period_ms(self, speed: float) -> int:
         """Real milliseconds between two readings: as polled, but never oftener than there is something new to read.

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from hcp_pipelines.devices.many import MakeSite, ManySites
 from hcp_pipelines.devices.site import DeviceSite, OnReading
+from hcp_pipelines.devices.switches import Phase, SwitchBook
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.edge.config import FacilityConfig, GroupConfig
@@ -30,8 +31,17 @@ SHOWN = 5
 MakeDevices = Callable[[FacilityConfig, Path, Clock, int, OnReading], DeviceSite]
 
 
-def make_site(config: FacilityConfig, folder: Path, clock: Clock, period_ms: int, on_reading: OnReading) -> DeviceSite:
+def make_site(
+    config: FacilityConfig,
+    folder: Path,
+    clock: Clock,
+    period_ms: int,
+    on_reading: OnReading,
+    switches: SwitchBook | None = None,
+) -> DeviceSite:
     """The facility's devices; one site if all groups have the same driver, else several behind one face.
+
+    `switches`: the book in which switches of what runs are kept.
 
     Raises:
         ConfigError: a passwords file or a token that can't be read.
@@ -39,7 +49,7 @@ def make_site(config: FacilityConfig, folder: Path, clock: Clock, period_ms: int
     groups: dict[str, list[GroupConfig]] = {}
     for group in config.groups:
         groups.setdefault(config.driver_of(group).model_dump_json(), []).append(group)
-    parts = [_part(config, own, folder, clock, period_ms) for own in groups.values()]
+    parts = [_part(config, own, folder, clock, period_ms, switches or SwitchBook()) for own in groups.values()]
     if len(parts) == 1:
         return parts[0][0](on_reading)
     return ManySites(parts, config.slots, on_reading)
@@ -61,7 +71,12 @@ def _period_ms(driver: DriverConfig, default_ms: int, speed: float) -> int:
 
 
 def _part(
-    config: FacilityConfig, groups: Sequence[GroupConfig], folder: Path, clock: Clock, default_ms: int
+    config: FacilityConfig,
+    groups: Sequence[GroupConfig],
+    folder: Path,
+    clock: Clock,
+    default_ms: int,
+    switches: SwitchBook,
 ) -> tuple[MakeSite, npt.NDArray[np.bool_], int]:
     driver = config.driver_of(groups[0])
     is_own = np.zeros(config.slots, dtype=np.bool_)
@@ -73,7 +88,7 @@ def _part(
         case MinerApiDriver():
             make = _miners(driver, groups, config, folder, clock)
         case GpuNodeDriver():
-            make = _gpu_nodes(driver, groups, config.slots, folder, clock)
+            make = _gpu_nodes(driver, groups, config.slots, folder, clock, switches)
         case _:
             assert_never(driver)
     return make, is_own, _period_ms(driver, default_ms, clock.speed)
@@ -130,7 +145,12 @@ def miner_options(driver: MinerApiDriver) -> "MinerOptions":
 
 
 def _gpu_nodes(
-    driver: GpuNodeDriver, groups: Sequence[GroupConfig], slots: int, folder: Path, clock: Clock
+    driver: GpuNodeDriver,
+    groups: Sequence[GroupConfig],
+    slots: int,
+    folder: Path,
+    clock: Clock,
+    switches: SwitchBook,
 ) -> MakeSite:
     from hcp_pipelines.devices.gpu_node.boards import BoardPower, Level
     from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, GpuNodeOptions
@@ -159,8 +179,9 @@ def _gpu_nodes(
         xid_actions=driver.xid_actions,
         workloads={state: WorkloadSpec(**work.model_dump()) for state, work in driver.work_in().items()},
         boards=BoardPower(driver.board_idle_w, driver.board_busy_w),
+        phase_within_s={phase: getattr(driver.phase_within_s, phase.value) for phase in Phase},
     )
-    return lambda on_reading: GpuNodeSite(nodes, slots, options, folder, clock, on_reading)
+    return lambda on_reading: GpuNodeSite(nodes, slots, options, folder, clock, on_reading, switches)
 
 
 def _tokens(path: Path | None, addresses: Sequence[str]) -> tuple[SecretStr | None, dict[str, SecretStr]]:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import structlog
 
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.site import DeviceSite, Reading, Sent
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError, HcpError
@@ -82,7 +83,9 @@ class SiteDriver:
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, RECONNECT_LAST_S)
 
-    def hand_over(self, command_id: str, index: int, state: int, slots: bytes) -> Callable[[], object] | None:
+    def hand_over(
+        self, command_id: str, index: int, state: int, slots: bytes, work: WorkloadSpec | None = None
+    ) -> Callable[[], object] | None:
         """Hand an absolute state to the devices. What comes back begins the wait for their answer, which `told` then says.
 
         None where they can't be told now: that is driven again by `ready`.
@@ -90,7 +93,7 @@ class SiteDriver:
         if not self.is_ready or not slots:
             return None
         try:
-            sent = self.site.send_state(UUID(command_id), index, state, slots)
+            sent = self.site.send_state(UUID(command_id), index, state, slots, work)
         except DeviceUnreachableError:
             return None
         self._handed_over += 1

@@ -7,6 +7,7 @@ do in `devices.py`, what is done without anybody's word in `cutoff.py` and `safe
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -35,6 +36,7 @@ from hcp_pipelines.edge.recovery import expired_in, recover
 from hcp_pipelines.edge.safety import Safety
 from hcp_pipelines.edge.shape import SiteShape
 from hcp_pipelines.edge.standing import Standing
+from hcp_pipelines.edge.switches import LoggedSwitches, switch_message
 from hcp_pipelines.edge.tasks import Tasks
 from hcp_pipelines.runtime.endless import endless
 from hcp_pipelines.wire import edge_v1_pb2 as pb
@@ -51,8 +53,9 @@ class FacilityGateway:
         log: FacilityLog,
         clock: SystemClock,
         power_period_ms: int,
-        make: MakeDevices = make_site,
+        make: MakeDevices | None = None,
     ) -> None:
+        """`make`: makes the devices; None: as the configuration says."""
         self._config, self._log, self._clock = config, log, clock
         self.shape = SiteShape.of(config)
         self._log_line = structlog.get_logger("edge").bind(facility_id=config.facility_id)
@@ -61,6 +64,8 @@ class FacilityGateway:
         expired, book = expired_in(log.entries(after_seq)), RampBook(config, self.shape)
         known = recover(log.entries(after_seq), self.shape, expired, book_of(book, clock))
         period_ms = period_of(config, power_period_ms, clock.speed)
+        self.switches = LoggedSwitches(log, clock, known.switches)
+        make = make or partial(make_site, switches=self.switches)
         driver = SiteDriver(config, self.shape.slots, log.folder, period_ms, clock, self._tasks, make)
         self.devices = Devices(driver, self.shape, book, log, clock, period_ms, self._tasks, known)
         self.owners = Owners(self.shape, log, known, expired)
@@ -170,7 +175,7 @@ class FacilityGateway:
     async def quiet(self) -> AsyncIterator[bool]:
         """Nobody announces and nothing changes meanwhile; whether nothing is under way to the log either."""
         async with self.owners.announcing, self.devices.turn:
-            yield not self.devices.is_storing
+            yield not (self.devices.is_storing or self.switches.is_storing)
 
     def snapshot(self) -> pb.Snapshot:
         """All that a restart has to know; nothing may be under way to the log."""
@@ -182,8 +187,9 @@ class FacilityGateway:
             orders=self._standing.orders,
             policy=self._policies.stored,
             floors=self._floors.told,
+            switches=[switch_message(switch) for switch in self.switches],
         )
-        for field in ("observed", "reachable", "unfinished_command_ids"):
+        for field in ("observed", "reachable", "unfinished_command_ids", "warm"):
             snapshot.state.ClearField(field)
         return snapshot
 

@@ -9,10 +9,13 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
+from hcp_pipelines.devices.switches import SwitchBook
 from hcp_pipelines.edge.acks import Acks, Orders
 from hcp_pipelines.edge.bars import Bars, States
 from hcp_pipelines.edge.settling import Numbers
 from hcp_pipelines.edge.shape import UNKNOWN_STATE, SiteShape
+from hcp_pipelines.edge.switches import switch_of, work_in
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots, decode_slots
 
@@ -43,6 +46,7 @@ class Unfinished(NamedTuple):
     state: int
     slots: Slots
     number: int
+    work: WorkloadSpec | None = None  # as commanded
 
 
 @dataclass
@@ -61,6 +65,7 @@ class Known:
     orders: Orders = field(default_factory=Orders)
     policy: pb.SetPolicy | None = None
     floors: pb.Floors | None = None
+    switches: SwitchBook = field(default_factory=SwitchBook)
     journalled_seq: int = 0  # what an owner last said that the journal has
 
 
@@ -120,7 +125,7 @@ class _Reading:
         match entry.kind:
             case "local":
                 event = pb.LocalEvent.FromString(entry.payload)
-                self._commanded(local_id(event.seq), 0, event.state, event.slots)
+                self._commanded((local_id(event.seq), 0), event.state, event.slots)
             case "locks":
                 locks = pb.SetLocks.FromString(entry.payload)
                 known.locks_version, known.bars.locked = locks.version, mask_of(locks.slots, self._shape)
@@ -130,6 +135,8 @@ class _Reading:
                 known.bars.held = np.full(self._shape.slots, not order.release) & self._shape.is_there
             case "policy":
                 known.policy = pb.SetPolicy.FromString(entry.payload)
+            case "switch":
+                self._switches([pb.Switch.FromString(entry.payload)])
             case "floors":
                 known.floors = pb.Floors.FromString(entry.payload)
             case "snapshot":
@@ -142,6 +149,7 @@ class _Reading:
         layout = baseline.layout or f"generation {baseline.generation}"
         if layout != self._layout:
             self.known.unfinished.clear()
+            self.known.switches.forget()
         self._layout, self.known.states = layout, self._nothing()
         self._is_ours = layout == self._shape.layout or baseline.generation == self._shape.generation
         if self._is_ours:
@@ -166,7 +174,14 @@ class _Reading:
         for command in snapshot.unfinished if self._is_ours else ():
             for assignment in command.assignments:
                 slots = decode_slots(assignment.slots, self._shape.slots)
-                self._begin((command.command_id, assignment.index), assignment.state, slots)
+                self._begin((command.command_id, assignment.index), assignment.state, slots, work_in(assignment))
+        known.switches.forget()
+        self._switches(snapshot.switches)
+
+    def _switches(self, switches: Iterable[pb.Switch]) -> None:
+        """How they stand; those of another layout are nobody's."""
+        for switch in switches if self._is_ours else ():
+            self.known.switches.take(switch_of(switch, self._shape.slots))
 
     def _ack(self, ack: pb.Ack, payload: bytes) -> None:
         command = self._commands.pop(ack.command_id, None)
@@ -176,9 +191,10 @@ class _Reading:
         if command is None:
             return
         for assignment, answer in zip(command.assignments, ack.assignments, strict=True):
-            self._commanded(command.command_id, assignment.index, assignment.state, answer.accepted)
+            place, work = (command.command_id, assignment.index), work_in(assignment)
+            self._commanded(place, assignment.state, answer.accepted, work)
 
-    def _commanded(self, command_id: str, index: int, state: int, payload: bytes) -> None:
+    def _commanded(self, place: tuple[str, int], state: int, payload: bytes, work: WorkloadSpec | None = None) -> None:
         if not self._is_ours:
             return
         slots = decode_slots(payload, self._shape.slots)
@@ -186,15 +202,15 @@ class _Reading:
             if self._on_change is not None:
                 self._on_change(self._stored_at, slots, self.known.states[slots], state)
             self.known.states[slots] = state
-            self._begin((command_id, index), state, slots)
+            self._begin(place, state, slots, work)
 
-    def _begin(self, key: tuple[str, int], state: int, slots: Slots) -> None:
+    def _begin(self, key: tuple[str, int], state: int, slots: Slots, work: WorkloadSpec | None) -> None:
         known = self.known
         known.last_number += 1
         known.newest[slots[known.states[slots] == state]] = (
             known.last_number
         )  # others were held back, or had a newer order
-        known.unfinished[key] = Unfinished(state, slots, known.last_number)
+        known.unfinished[key] = Unfinished(state, slots, known.last_number, work)
 
 
 def mask_of(payload: bytes, shape: SiteShape) -> npt.NDArray[np.bool_]:

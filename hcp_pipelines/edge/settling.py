@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.wire.slots import EMPTY, Slots
 
 TOLERANCE_FRACTION = 0.08  # of the state's power: below half the distance between eco and full
@@ -32,6 +33,7 @@ class Pending:
     settled: list[Slots] = field(default_factory=list)
     superseded: list[Slots] = field(default_factory=list)
     failed: Slots = field(default_factory=lambda: EMPTY)
+    work: WorkloadSpec | None = None  # as commanded, for when it is told once more
 
     def begin(self, now_s: float) -> None:
         """The devices have been told; also after an interruption, when they are told once more."""

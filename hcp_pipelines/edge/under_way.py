@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.edge.settling import Floats, Numbers, Pending
 from hcp_pipelines.edge.shape import SiteShape
+from hcp_pipelines.edge.switches import work_message
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots, encode_slots
 
@@ -26,6 +28,7 @@ class Told:
     slots: Slots
     number: int
     at_s: float = float("-inf")  # simulated Unix seconds; before the gateway's start where that is not known
+    work: WorkloadSpec | None = None  # as commanded
     finish: Callable[[], object] | None = None  # begins the wait for the devices' answer; None: they could not be told
 
 
@@ -90,7 +93,14 @@ class UnderWay:
         return [
             pb.Command(
                 command_id=p.command_id,
-                assignments=[pb.Assignment(index=p.index, state=p.state, slots=encode_slots(p.waiting))],
+                assignments=[
+                    pb.Assignment(
+                        index=p.index,
+                        state=p.state,
+                        slots=encode_slots(p.waiting),
+                        work=None if p.work is None else work_message(p.work),
+                    )
+                ],
             )
             for p in self.pending
         ]
@@ -101,4 +111,7 @@ class UnderWay:
         # two real samples may lie between the order and its first effect, whatever the clock's speed
         slack_s = 2 * self._period_ms / 1000 * self._clock.speed
         wanted_kw: npt.NDArray[np.float32] = there.power_kw[told.slots]
-        return Pending(told.command_id, told.index, told.state, told.slots, wanted_kw, settle_s + slack_s, told.number)
+        allowed_s = settle_s + slack_s
+        return Pending(
+            told.command_id, told.index, told.state, told.slots, wanted_kw, allowed_s, told.number, work=told.work
+        )

@@ -67,7 +67,7 @@ class AnnounceReply(_message.Message):
     def __init__(self, accepted: _Optional[bool] = ..., refusal: _Optional[str] = ..., highest_epoch: _Optional[int] = ..., state: _Optional[_Union[FacilityState, _Mapping]] = ...) -> None: ...
 
 class FacilityState(_message.Message):
-    __slots__ = ("facility_id", "generation", "states", "observed", "power_kw", "last_seq", "highest_epoch", "unfinished_command_ids", "reachable", "simulated_at", "locked", "locks_version", "held", "policy_id", "layout", "dark", "is_metered", "devices_kw")
+    __slots__ = ("facility_id", "generation", "states", "observed", "power_kw", "last_seq", "highest_epoch", "unfinished_command_ids", "reachable", "simulated_at", "locked", "locks_version", "held", "policy_id", "layout", "dark", "is_metered", "devices_kw", "warm")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STATES_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +86,7 @@ class FacilityState(_message.Message):
     DARK_FIELD_NUMBER: _ClassVar[int]
     IS_METERED_FIELD_NUMBER: _ClassVar[int]
     DEVICES_KW_FIELD_NUMBER: _ClassVar[int]
+    WARM_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     generation: int
     states: bytes
@@ -104,7 +105,8 @@ class FacilityState(_message.Message):
     dark: bytes
     is_metered: bool
     devices_kw: float
-    def __init__(self, facility_id: _Optional[str] = ..., generation: _Optional[int] = ..., states: _Optional[bytes] = ..., observed: _Optional[bytes] = ..., power_kw: _Optional[float] = ..., last_seq: _Optional[int] = ..., highest_epoch: _Optional[int] = ..., unfinished_command_ids: _Optional[_Iterable[str]] = ..., reachable: _Optional[bytes] = ..., simulated_at: _Optional[str] = ..., locked: _Optional[bytes] = ..., locks_version: _Optional[int] = ..., held: _Optional[bytes] = ..., policy_id: _Optional[int] = ..., layout: _Optional[str] = ..., dark: _Optional[bytes] = ..., is_metered: _Optional[bool] = ..., devices_kw: _Optional[float] = ...) -> None: ...
+    warm: bytes
+    def __init__(self, facility_id: _Optional[str] = ..., generation: _Optional[int] = ..., states: _Optional[bytes] = ..., observed: _Optional[bytes] = ..., power_kw: _Optional[float] = ..., last_seq: _Optional[int] = ..., highest_epoch: _Optional[int] = ..., unfinished_command_ids: _Optional[_Iterable[str]] = ..., reachable: _Optional[bytes] = ..., simulated_at: _Optional[str] = ..., locked: _Optional[bytes] = ..., locks_version: _Optional[int] = ..., held: _Optional[bytes] = ..., policy_id: _Optional[int] = ..., layout: _Optional[str] = ..., dark: _Optional[bytes] = ..., is_metered: _Optional[bool] = ..., devices_kw: _Optional[float] = ..., warm: _Optional[bytes] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
     __slots__ = ("facility_id",)
@@ -149,14 +151,32 @@ class Command(_message.Message):
     def __init__(self, command_id: _Optional[str] = ..., facility_id: _Optional[str] = ..., epoch: _Optional[int] = ..., generation: _Optional[int] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., deadline_ms: _Optional[int] = ..., tick_id: _Optional[int] = ..., policy_id: _Optional[int] = ..., reason: _Optional[str] = ..., wave: _Optional[int] = ..., session: _Optional[int] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("index", "state", "slots")
+    __slots__ = ("index", "state", "slots", "work")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
     index: int
     state: int
     slots: bytes
-    def __init__(self, index: _Optional[int] = ..., state: _Optional[int] = ..., slots: _Optional[bytes] = ...) -> None: ...
+    work: Work
+    def __init__(self, index: _Optional[int] = ..., state: _Optional[int] = ..., slots: _Optional[bytes] = ..., work: _Optional[_Union[Work, _Mapping]] = ...) -> None: ...
+
+class Work(_message.Message):
+    __slots__ = ("workload_id", "model", "weights_gib", "gpus_each", "load", "checkpoint")
+    WORKLOAD_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_GIB_FIELD_NUMBER: _ClassVar[int]
+    GPUS_EACH_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    workload_id: str
+    model: str
+    weights_gib: float
+    gpus_each: int
+    load: str
+    checkpoint: str
+    def __init__(self, workload_id: _Optional[str] = ..., model: _Optional[str] = ..., weights_gib: _Optional[float] = ..., gpus_each: _Optional[int] = ..., load: _Optional[str] = ..., checkpoint: _Optional[str] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("command_id", "seq", "assignments", "refusal", "duplicate", "detail")
@@ -419,6 +439,56 @@ class Floor(_message.Message):
     sheddable: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, mw: _Optional[float] = ..., start_s: _Optional[float] = ..., end_s: _Optional[float] = ..., sheddable: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class Switch(_message.Message):
+    __slots__ = ("command_id", "index", "node", "slots", "from_state", "before", "before_slots", "to_state", "work", "stage", "outcome", "success", "total_duration_ms", "phases", "device", "problem", "simulated_at")
+    COMMAND_ID_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    FROM_STATE_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_SLOTS_FIELD_NUMBER: _ClassVar[int]
+    TO_STATE_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    PHASES_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    SIMULATED_AT_FIELD_NUMBER: _ClassVar[int]
+    command_id: str
+    index: int
+    node: str
+    slots: bytes
+    from_state: int
+    before: Work
+    before_slots: bytes
+    to_state: int
+    work: Work
+    stage: str
+    outcome: str
+    success: bool
+    total_duration_ms: float
+    phases: SwitchPhases
+    device: SwitchPhases
+    problem: str
+    simulated_at: str
+    def __init__(self, command_id: _Optional[str] = ..., index: _Optional[int] = ..., node: _Optional[str] = ..., slots: _Optional[bytes] = ..., from_state: _Optional[int] = ..., before: _Optional[_Union[Work, _Mapping]] = ..., before_slots: _Optional[bytes] = ..., to_state: _Optional[int] = ..., work: _Optional[_Union[Work, _Mapping]] = ..., stage: _Optional[str] = ..., outcome: _Optional[str] = ..., success: _Optional[bool] = ..., total_duration_ms: _Optional[float] = ..., phases: _Optional[_Union[SwitchPhases, _Mapping]] = ..., device: _Optional[_Union[SwitchPhases, _Mapping]] = ..., problem: _Optional[str] = ..., simulated_at: _Optional[str] = ...) -> None: ...
+
+class SwitchPhases(_message.Message):
+    __slots__ = ("pause_ms", "checkpoint_ms", "switch_ms", "start_ms")
+    PAUSE_MS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_MS_FIELD_NUMBER: _ClassVar[int]
+    SWITCH_MS_FIELD_NUMBER: _ClassVar[int]
+    START_MS_FIELD_NUMBER: _ClassVar[int]
+    pause_ms: float
+    checkpoint_ms: float
+    switch_ms: float
+    start_ms: float
+    def __init__(self, pause_ms: _Optional[float] = ..., checkpoint_ms: _Optional[float] = ..., switch_ms: _Optional[float] = ..., start_ms: _Optional[float] = ...) -> None: ...
+
 class LogEntry(_message.Message):
     __slots__ = ("seq", "kind", "payload", "stored_at")
     SEQ_FIELD_NUMBER: _ClassVar[int]
@@ -432,7 +502,7 @@ class LogEntry(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., kind: _Optional[str] = ..., payload: _Optional[bytes] = ..., stored_at: _Optional[str] = ...) -> None: ...
 
 class Snapshot(_message.Message):
-    __slots__ = ("state", "owner", "acks", "unfinished", "orders", "policy", "floors")
+    __slots__ = ("state", "owner", "acks", "unfinished", "orders", "policy", "floors", "switches")
     STATE_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     ACKS_FIELD_NUMBER: _ClassVar[int]
@@ -440,6 +510,7 @@ class Snapshot(_message.Message):
     ORDERS_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     FLOORS_FIELD_NUMBER: _ClassVar[int]
+    SWITCHES_FIELD_NUMBER: _ClassVar[int]
     state: FacilityState
     owner: str
     acks: _containers.RepeatedCompositeFieldContainer[Ack]
@@ -447,4 +518,5 @@ class Snapshot(_message.Message):
     orders: _containers.RepeatedCompositeFieldContainer[DirectOrder]
     policy: SetPolicy
     floors: Floors
-    def __init__(self, state: _Optional[_Union[FacilityState, _Mapping]] = ..., owner: _Optional[str] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., unfinished: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., orders: _Optional[_Iterable[_Union[DirectOrder, _Mapping]]] = ..., policy: _Optional[_Union[SetPolicy, _Mapping]] = ..., floors: _Optional[_Union[Floors, _Mapping]] = ...) -> None: ...
+    switches: _containers.RepeatedCompositeFieldContainer[Switch]
+    def __init__(self, state: _Optional[_Union[FacilityState, _Mapping]] = ..., owner: _Optional[str] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., unfinished: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., orders: _Optional[_Iterable[_Union[DirectOrder, _Mapping]]] = ..., policy: _Optional[_Union[SetPolicy, _Mapping]] = ..., floors: _Optional[_Union[Floors, _Mapping]] = ..., switches: _Optional[_Iterable[_Union[Switch, _Mapping]]] = ...) -> None: ...

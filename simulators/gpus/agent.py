@@ -4,6 +4,7 @@ Only what HTTP is about: routes, bodies and their bounds, tokens, problem docume
 """
 
 import asyncio
+import contextlib
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
@@ -19,11 +20,14 @@ from starlette.routing import Route
 from simulators.clock import Clock
 from simulators.gpus.agents import Agents
 from simulators.gpus.documents import gpu_document, node_document
-from simulators.gpus.problems import ProblemError
+from simulators.gpus.problems import ProblemError, bad_request
 from simulators.gpus.requests import SCHEMAS, parse
+from simulators.gpus.workloads import Operation
 
 MAX_BODY_BYTES = 16 * 1024
 BODY_WITHIN_S = 5.0  # real seconds
+MAX_WAIT_S = 30.0  # real: so long an answer about an operation may wait for its end
+LEAST_WAIT_S = 0.001
 PATHS = {
     "start": "/v1/workloads/start",
     "pause": "/v1/workloads/pause",
@@ -85,7 +89,24 @@ class AgentApi:
         operation = agent.operations.get(request.path_params["identity"])
         if operation is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, "no-such-operation", "unknown, or ended long ago")
+        await self._wait(request, operation)
         return _json(operation.document())
+
+    async def _wait(self, request: Request, operation: Operation) -> None:
+        """Until an operation has ended, or as long as the caller waits."""
+        try:
+            wait_s = min(float(request.query_params.get("wait_s", "0")), MAX_WAIT_S)
+        except ValueError:
+            raise bad_request("wait_s: a number of seconds is expected") from None
+        if not wait_s > 0:
+            return
+        until_s = asyncio.get_running_loop().time() + wait_s
+        while operation.state == "running" and (left_s := until_s - asyncio.get_running_loop().time()) > 0:
+            due_s = max((operation.due_s - self._clock.now_s()) / self._clock.speed, LEAST_WAIT_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, due_s)):
+                    await operation.is_over.wait()
+            self._agents.at(request.scope["server"][0])  # its site has come to the present
 
     def _write(self, kind: str) -> Handler:
         async def handler(request: Request) -> Response:

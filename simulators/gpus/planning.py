@@ -106,6 +106,7 @@ class Planner:
         name = f"wl-{uuid5(NAMESPACE_URL, f'{self._node.hostname}/{request.request_id}').hex[:12]}"
         is_large = request.weights_gib > LARGE_GIB
         fresh = Workload(name, request.workload_class, request.model, gpus, is_large, Phase.LOADING, at_s)
+        fresh.work, fresh.checkpoint = request.work, request.checkpoint
         self._check_state(fresh.state)
         for old in before:
             old.enter(Phase.STOPPED, at_s, f"replaced by {name}")

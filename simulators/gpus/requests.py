@@ -43,6 +43,8 @@ class Start(OnGpus):
     weights_gib: float = Field(default=16.0, gt=0, le=10_000)
     load: Literal["cold", "streamed"] = "cold"
     replace: bool = False
+    work: str = Field(default="", max_length=128, pattern=r"^[A-Za-z0-9._:-]*$")
+    checkpoint: str = Field(default="", max_length=500)
 
 
 class Pause(Parking):

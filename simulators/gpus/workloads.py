@@ -1,7 +1,8 @@
 """What the agent keeps of a workload and of an operation: plain records and their JSON. What changes them is in `node_agent`."""
 
+import asyncio
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -46,6 +47,8 @@ class Workload:
     level: int = 0  # of vLLM's sleep
     method: str = ""  # of the checkpoint: cuda, application
     reason: str = ""
+    work: str = ""  # whose it is
+    checkpoint: str = ""  # where it went on from
 
     @property
     def state(self) -> int:
@@ -76,6 +79,8 @@ class Workload:
             "since": iso(self.since_s),
             "sleep_level": self.level if self.phase is Phase.PAUSED else None,
             "reason": self.reason,
+            "work": self.work,
+            "checkpoint": self.checkpoint,
         }
 
 
@@ -93,6 +98,7 @@ class Operation:
     state: str = "running"
     ended_s: float | None = None
     problem: dict[str, object] | None = None
+    is_over: asyncio.Event = field(default_factory=asyncio.Event, repr=False, compare=False)
 
     def record(self) -> Json:
         """All of it, to be kept; `operation_of` reads it."""
@@ -104,6 +110,7 @@ class Operation:
         """It has succeeded, or failed with a problem."""
         self.state = "failed" if problem else "succeeded"
         self.ended_s, self.problem = at_s, problem
+        self.is_over.set()
 
     def document(self) -> dict[str, object]:
         """As JSON."""

@@ -159,9 +159,12 @@ async def test_training_is_checkpointed_not_lost(tmp_path):
         assert commanded(world) == [6] * 8
 
 
-async def test_other_work_replaces_what_runs_and_rests_meanwhile(tmp_path):
+async def test_other_work_replaces_what_sleeps_and_nothing_that_runs(tmp_path):
     async with gpu_world(tmp_path) as world, world.driver() as node:
         await run(world, node, BATCH)
+        outcome = await node.set_state(TRAINING, ALL, fresh_id())
+        assert (set(outcome.at_work), outcome.accepted, commanded(world)) == (set(ALL), {}, [5] * 8)
+        await run(world, node, IDLE, row="pause/1")
         outcome = await node.set_state(TRAINING, ALL, fresh_id())
         assert commanded(world) == [1] * 8
         await finish(world, node, outcome.accepted[0], "start/training")

@@ -129,7 +129,7 @@ class HallSite:
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
-    def send_state(self, ref: UUID, assignment: int, state: int, slots: bytes) -> Sent:
+    def send_state(self, ref: UUID, assignment: int, state: int, slots: bytes, _work: object = None) -> Sent:
         """In order, one behind the other."""
         hall = self._hall
         if self not in hall.sites:

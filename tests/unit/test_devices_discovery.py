@@ -77,7 +77,7 @@ class FakeSite:
     async def close(self):
         self.is_open = False
 
-    def send_state(self, ref, assignment, state, slots):
+    def send_state(self, ref, assignment, state, slots, _work=None):
         if not self.is_open:
             raise DeviceUnreachableError("closed")
         self.told.append((state, slots))

@@ -46,7 +46,7 @@ class Site:
     async def close(self):
         """Nothing is open."""
 
-    def send_state(self, ref, assignment, state, payload):
+    def send_state(self, ref, assignment, state, payload, _work=None):
         self.told.append((str(ref), state, decode_slots(payload, 6).tolist()))
         sent = asyncio.get_running_loop().create_future()
         sent.set_result(None)

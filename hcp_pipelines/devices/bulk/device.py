@@ -15,6 +15,7 @@ import numpy.typing as npt
 from hcp_pipelines.devices.bulk import codec
 from hcp_pipelines.devices.bulk.codec import Metered, Welcome
 from hcp_pipelines.devices.bulk.transport import REPLY_WITHIN_S, BulkTransport
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.site import OnReading, Reading
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
 from hcp_pipelines.wire.slots import Slots
@@ -68,7 +69,14 @@ class BulkSite:
         """Close the connection."""
         await self._transport.close()
 
-    def send_state(self, ref: UUID, assignment: int, state: int, slots: bytes) -> "asyncio.Future[tuple[int, bytes]]":
+    def send_state(
+        self,
+        ref: UUID,
+        assignment: int,
+        state: int,
+        slots: bytes,
+        work: WorkloadSpec | None = None,  # noqa: ARG002 - the channel has no word for it
+    ) -> "asyncio.Future[tuple[int, bytes]]":
         """Hand a SET over now; `finish_state` reads the reply.
 
         Raises:

@@ -5,6 +5,7 @@ A refusal comes as a problem document: 401 and 403 and most conflicts are *refus
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -50,6 +51,8 @@ class _Workload(BaseModel):
     workload_class: str = Field(alias="class")
     phase: str
     gpus: list[int] = Field(max_length=64)
+    model: Text = ""
+    work: str = Field(default="", max_length=128)
 
 
 class _Gpu(BaseModel):
@@ -86,6 +89,8 @@ class _Operation(BaseModel):
     gpus: list[int] = Field(max_length=64)
     state: Literal["running", "succeeded", "failed"]
     problem: dict[str, Any] | None = None
+    begun_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 def decode_gpus(answer: Answer, address: str) -> tuple[GpuStatus, ...]:
@@ -113,7 +118,8 @@ def decode_operation(answer: Answer, address: str) -> Operation:
     """The reply to a write, or `GET /v1/operations/…`."""
     said = _checked(answer, _Operation, address)
     problem = str((said.problem or {}).get("detail", ""))
-    return Operation(said.identity, said.kind, tuple(said.gpus), said.state, problem)
+    took_s = (said.ended_at - said.begun_at).total_seconds() if said.begun_at and said.ended_at else 0.0
+    return Operation(said.identity, said.kind, tuple(said.gpus), said.state, problem, max(took_s, 0.0))
 
 
 def encode_write(request_id: str, gpus: tuple[int, ...] | None = None, **members: object) -> bytes:
@@ -127,7 +133,8 @@ def encode_write(request_id: str, gpus: tuple[int, ...] | None = None, **members
 
 
 def encode_start(request_id: str, gpus: tuple[int, ...], state: DeviceState, spec: WorkloadSpec) -> bytes:
-    """The body of a start: what ran there before is replaced."""
+    """The body of a start: what was there before is replaced. Whose work it is is named only where it is somebody's."""
+    named = {"work": spec.workload_id, "checkpoint": spec.checkpoint}
     return encode_write(
         request_id,
         gpus,
@@ -136,6 +143,7 @@ def encode_start(request_id: str, gpus: tuple[int, ...], state: DeviceState, spe
         weights_gib=spec.weights_gib,
         load=spec.load,
         replace=True,
+        **{name: value for name, value in named.items() if value},
     )
 
 
@@ -153,6 +161,8 @@ def _status(gpu: _Gpu) -> GpuStatus:
         workload.workload_class if workload else None,
         workload.phase if workload else None,
         tuple(workload.gpus) if workload else (),
+        workload.model if workload else "",
+        workload.work if workload else "",
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hcp_pipelines.devices.gpu_node import agent_codec as codec
 from hcp_pipelines.devices.gpu_node.exporter_codec import decode_metrics
 from hcp_pipelines.devices.gpu_node.limits import draws_like
-from hcp_pipelines.devices.gpu_node.steps import NOTHING, START, Gpus, Step, steps_to
+from hcp_pipelines.devices.gpu_node.steps import AT_WORK, NOTHING, RESUME, START, Gpus, Step, steps_to
 from hcp_pipelines.devices.gpu_node.transport import Answer, NodeTransport
 from hcp_pipelines.devices.gpu_node.values import (
     GpuStatus,
@@ -34,6 +34,7 @@ class _Asked:
     state: DeviceState
     request_id: str
     spec: WorkloadSpec
+    status: dict[int, GpuStatus]
     outcome: StateOutcome = field(default_factory=StateOutcome)
 
 
@@ -64,13 +65,31 @@ class GpuNode:
         """What the agent says of each GPU now."""
         return codec.decode_gpus(await self._transport.get("/v1/gpus"), self._address)
 
-    async def read_operation(self, operation_id: str) -> Operation:
-        """How far an accepted write is.
+    async def read_operation(self, operation_id: str, wait_s: float = 0.0) -> Operation:
+        """How far an accepted write is; the agent may take so many real seconds for the answer, until it has ended.
 
         Raises:
             DeviceRefusedError: the agent doesn't know it (any more).
         """
-        return codec.decode_operation(await self._transport.get(f"/v1/operations/{operation_id}"), self._address)
+        waiting = f"?wait_s={wait_s:g}" if wait_s else ""
+        answer = await self._transport.get(f"/v1/operations/{operation_id}{waiting}")
+        return codec.decode_operation(answer, self._address)
+
+    async def sleep(self, kind: str, gpus: Gpus, request_id: str) -> Operation:
+        """Pause or checkpoint what runs on GPUs, which are idle then."""
+        return await self._write(f"/v1/workloads/{kind}", codec.encode_write(request_id, gpus, park=False))
+
+    async def resume(self, gpus: Gpus, request_id: str) -> Operation:
+        """Wake what sleeps on GPUs."""
+        return await self._write("/v1/workloads/resume", codec.encode_write(request_id, gpus))
+
+    async def stop(self, gpus: Gpus, request_id: str, *, park: bool = False) -> Operation:
+        """End what is on GPUs."""
+        return await self._write("/v1/workloads/stop", codec.encode_write(request_id, gpus, park=park))
+
+    async def start(self, state: DeviceState, gpus: Gpus, spec: WorkloadSpec, request_id: str) -> Operation:
+        """Load one copy over GPUs."""
+        return await self._write("/v1/workloads/start", codec.encode_start(request_id, gpus, state, spec))
 
     async def set_state(
         self, state: DeviceState, gpus: Collection[int], request_id: str, spec: WorkloadSpec | None = None
@@ -83,13 +102,13 @@ class GpuNode:
         if state not in codec.STATE_OF_NAME.values():
             message = f"a GPU has no state {state.label}"
             raise ValueError(message)
-        asked = _Asked(state, request_id, spec or WorkloadSpec())
         status = {one.index: one for one in await self.read_status()}
+        asked = _Asked(state, request_id, spec or WorkloadSpec(), status)
         for index in gpus:
             if index not in status:
                 asked.outcome.refused[index] = f"{self._address}: no GPU {index}"
         there = [status[index] for index in gpus if index in status]
-        for step in steps_to(state, there, asked.spec.gpus_each):
+        for step in steps_to(state, there, asked.spec.gpus_each, asked.spec.workload_id):
             await self._take_step(step, asked)
         return asked.outcome
 
@@ -154,6 +173,9 @@ class GpuNode:
         if step.name == NOTHING:
             asked.outcome.accepted.update(dict.fromkeys(step.gpus, ""))
             return
+        if step.name == AT_WORK:
+            asked.outcome.at_work.update({gpu: asked.status[gpu] for gpu in step.gpus})
+            return
         if len(step.parts) > 1 and step.name != START:
             whole = StateOutcome()
             await self._ask_for(step.name, step.gpus, asked, whole)
@@ -167,7 +189,7 @@ class GpuNode:
         own_id = f"{asked.request_id}.{step}.{'-'.join(map(str, gpus))}"
         if step == START:
             body = codec.encode_start(own_id, gpus, asked.state, asked.spec)
-        elif step == "resume":
+        elif step == RESUME:
             body = codec.encode_write(own_id, gpus)
         else:
             body = codec.encode_write(own_id, gpus, park=asked.state is DeviceState.CURTAILED)

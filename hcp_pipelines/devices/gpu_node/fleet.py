@@ -12,9 +12,11 @@ from pydantic import SecretStr
 from hcp_pipelines.devices.gpu_node.boards import BoardPower, Level, slot_watts
 from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.limits import issues_of
+from hcp_pipelines.devices.gpu_node.steps import warm_state
 from hcp_pipelines.devices.gpu_node.values import GPUS_PER_NODE, GpuStatus, NodeTelemetry, WorkloadSpec
 from hcp_pipelines.devices.issues import DeviceIssue, is_too_hot
 from hcp_pipelines.devices.site import Evidence
+from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Phase
 from hcp_pipelines.devices.work import rounds_to_wait
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.wire.slots import Slots
@@ -54,6 +56,7 @@ class GpuNodeOptions:
     xid_actions: Literal["observe", "act"] = "observe"
     workloads: Mapping[DeviceState, WorkloadSpec] = field(default_factory=dict)
     boards: BoardPower = field(default_factory=BoardPower)
+    phase_within_s: Mapping[Phase, float] = field(default_factory=lambda: PHASE_WITHIN_S)  # simulated
 
     def token_of(self, address: str) -> SecretStr | None:
         """The token of a node's agent; None: it can be read, and not commanded."""
@@ -174,6 +177,15 @@ class NodeFleet:
             if gpu.index < node.gpus and is_too_hot(issues_of(gpu, None))
         ]
         return np.array(sorted(hot), dtype=np.uint32)
+
+    def warm(self) -> npt.NDArray[np.uint8]:
+        """[n] the state for which something sleeps there, by the agents' last word; 255 where nothing does."""
+        warm = np.full(self.slots, UNKNOWN_STATE, dtype=np.uint8)
+        for node in self.nodes:
+            for gpu, status in node.status.items():
+                if gpu < node.gpus and (state := warm_state(status)) is not None:
+                    warm[node.first_slot + gpu] = state
+        return warm
 
     def states(self) -> npt.NDArray[np.uint8]:
         """[n] the state that the agents say; 255 where a GPU is lost or its node silent."""

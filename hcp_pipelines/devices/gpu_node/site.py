@@ -21,17 +21,19 @@ from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, GpuNodeOptions, Node,
 from hcp_pipelines.devices.gpu_node.repairs import Repairs
 from hcp_pipelines.devices.gpu_node.telling import Teller
 from hcp_pipelines.devices.gpu_node.transport import NodeTransport, new_client
-from hcp_pipelines.devices.gpu_node.values import NodeTelemetry
+from hcp_pipelines.devices.gpu_node.values import NodeTelemetry, WorkloadSpec
 from hcp_pipelines.devices.gpu_node.watching import watch
 from hcp_pipelines.devices.gpu_node.xid_record import XidRecord
 from hcp_pipelines.devices.issues import counted
 from hcp_pipelines.devices.site import OnReading, Reading, Sent
+from hcp_pipelines.devices.switches import SwitchBook
 from hcp_pipelines.devices.work import kind_of, one_devices, one_turn, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError, HcpError
 from hcp_pipelines.wire.slots import Slots, decode_slots
 
 LOOK_WITHIN_S = 1.0  # real: so long a round waits for an agent
+WAITING_MAX = 512  # connections on which the end of an operation is waited for
 
 
 class GpuNodeSite:
@@ -45,9 +47,12 @@ class GpuNodeSite:
         folder: Path,
         clock: Clock,
         on_reading: OnReading,
+        switches: SwitchBook | None = None,
     ) -> None:
+        """`switches`: the book of switches, if it is to outlive the process."""
         self.fleet = NodeFleet(groups, slots, options.boards)
         self._options, self._clock, self._on_reading = options, clock, on_reading
+        self._switches = switches or SwitchBook()
         self._repairs = Repairs(options, XidRecord(folder), clock)
         self._client: httpx.AsyncClient | None = None
         self._teller: Teller | None = None
@@ -67,8 +72,8 @@ class GpuNodeSite:
             DeviceUnreachableError: none of them answers.
         """
         await self.close()
-        self._client = new_client(2 * self._options.concurrency)
-        self._teller = Teller(self.fleet, self._options, self._clock)
+        self._client = new_client(2 * self._options.concurrency + min(len(self.fleet.place_of), WAITING_MAX))
+        self._teller = Teller(self.fleet, self._options, self._clock, self._switches)
         for node in self.fleet.nodes:
             node.device, node.failures, node.next_round = self._device(node.address, self._client), 0, 0
             node.agent_failures, node.next_look, node.is_status_old = 0, 0, True
@@ -103,7 +108,9 @@ class GpuNodeSite:
         if client is not None:
             await client.aclose()
 
-    def send_state(self, ref: UUID, assignment: int, state: int, slots: bytes) -> Sent:
+    def send_state(
+        self, ref: UUID, assignment: int, state: int, slots: bytes, work: WorkloadSpec | None = None
+    ) -> Sent:
         """Begin to tell the nodes; a command that comes later for the same GPU goes before.
 
         Raises:
@@ -111,7 +118,7 @@ class GpuNodeSite:
         """
         if self._teller is None or self._polling is None:
             raise DeviceUnreachableError("the GPU nodes are not connected")
-        return self._teller.tell(ref, assignment, state, decode_slots(slots, self.fleet.slots))
+        return self._teller.tell(ref, assignment, state, decode_slots(slots, self.fleet.slots), work)
 
     async def finish_state(self, sent: Sent) -> tuple[Slots, Slots]:
         """(accepted, refused) once every node was told, or could not be."""
@@ -167,7 +174,8 @@ class GpuNodeSite:
             metrics.CALLS.labels("poll", result).inc(times)
         power_w, evidence = self.fleet.power()
         issues, hot = counted(self.fleet.issues()), self.fleet.hot()
-        return Reading(at_s, power_w, evidence, issues, hot, temperature_celsius=self.fleet.temperature())
+        hottest, warm = self.fleet.temperature(), self.fleet.warm()
+        return Reading(at_s, power_w, evidence, issues, hot, temperature_celsius=hottest, warm=warm)
 
     async def _ask(self, node: Node, device: GpuNode) -> str:
         try:

@@ -15,8 +15,12 @@ import numpy as np
 import structlog
 
 from hcp_pipelines.devices.gpu_node import metrics
+from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import GpuNodeOptions, Node, NodeFleet, UnderWay
-from hcp_pipelines.devices.gpu_node.values import StateOutcome
+from hcp_pipelines.devices.gpu_node.switches import Asked, Switches
+from hcp_pipelines.devices.gpu_node.switching import Order
+from hcp_pipelines.devices.gpu_node.values import StateOutcome, WorkloadSpec
+from hcp_pipelines.devices.switches import SwitchBook
 from hcp_pipelines.devices.work import kind_of, one_devices, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError, HcpError
@@ -40,6 +44,8 @@ class _Told:
     assignment: int
     state: DeviceState
     ticket: int
+    work: WorkloadSpec | None = None
+    orders: list[Order] = field(default_factory=list)
     refused: dict[int, HcpError] = field(default_factory=dict)
     busy: dict[int, HcpError] = field(default_factory=dict)
 
@@ -56,16 +62,17 @@ class _Told:
 class Teller:
     """The commands under way of one site; `close` ends them."""
 
-    def __init__(self, fleet: NodeFleet, options: GpuNodeOptions, clock: Clock) -> None:
+    def __init__(self, fleet: NodeFleet, options: GpuNodeOptions, clock: Clock, book: SwitchBook) -> None:
         self._fleet, self._options, self._clock = fleet, options, clock
+        self._switches = Switches(options, clock, book)
         self._running: set[_Task] = set()
         self._at_once = asyncio.Semaphore(options.concurrency)
         self._log = structlog.get_logger("devices.gpu_node")
 
-    def tell(self, ref: UUID, assignment: int, state: int, wanted: Slots) -> _Task:
+    def tell(self, ref: UUID, assignment: int, state: int, wanted: Slots, work: WorkloadSpec | None = None) -> _Task:
         """Begin; the task gives (accepted, refused) once every node was told, or could not be."""
         ticket = self._fleet.give_ticket(state, wanted.tolist(), self._clock.now().timestamp())
-        told = _Told(ref, assignment, DeviceState(state), ticket)
+        told = _Told(ref, assignment, DeviceState(state), ticket, work)
         return self._keep(asyncio.create_task(self._tell_all(told, wanted)))
 
     async def close(self) -> None:
@@ -74,11 +81,13 @@ class Teller:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        await self._switches.close()
 
     async def _tell_all(self, told: _Told, wanted: Slots) -> tuple[Slots, Slots]:
         strangers = self._strangers(told.state, wanted)
         await self._tell(told, self._fleet.of(wanted[~np.isin(wanted, list(strangers))]))
         await self._wait_for_busy(told)
+        await _started(told)
         told.refused |= strangers | told.busy
         self._report(told)
         refused = np.isin(wanted, np.array(sorted(told.refused), dtype=np.uint32))
@@ -111,6 +120,7 @@ class Teller:
             is_over = tries >= len(RETRY_AFTER_S)
             if not told.busy and (is_over or not any(_may_pass(error) for error in told.refused.values())):
                 break
+        await _started(told)
         self._report(told)
         return EMPTY, EMPTY
 
@@ -133,17 +143,31 @@ class Teller:
         gpus = tuple(gpu for gpu in gpus if node.tickets[gpu] == told.ticket)
         if not gpus:
             return
-        spec = self._options.workloads.get(told.state)
+        spec = told.work or self._options.workloads.get(told.state)
         try:
             if node.device is None:
                 raise DeviceUnreachableError(f"{node.address}: not connected")
+            gpus = self._go_on(told, node, node.device, gpus)
+            if not gpus:
+                return
             telling = node.device.set_state(told.state, gpus, told.request_id(node), spec)
             outcome = await one_devices(telling, node.address)
+            asked = Asked(str(told.ref), told.assignment, told.state, told.ticket, told.request_id(node), told.work)
+            told.orders += self._switches.begin(asked, node, node.device, outcome.at_work)
         except (DeviceUnreachableError, DeviceReplyError, DeviceRefusedError) as error:
             metrics.CALLS.labels("command", kind_of(error)).inc(len(gpus))
             told.refused |= {node.first_slot + gpu: error for gpu in gpus}
         else:
             self._note(told, node, outcome)
+
+    def _go_on(self, told: _Told, node: Node, device: GpuNode, gpus: tuple[int, ...]) -> tuple[int, ...]:
+        """Go on with this command's switches at a node that are in the book; the GPUs that have none. What failed is refused."""
+        asked = Asked(str(told.ref), told.assignment, told.state, told.ticket, told.request_id(node), told.work)
+        orders, failed = self._switches.go_on(asked, node, device, gpus)
+        told.orders += orders
+        told.refused |= {node.first_slot + gpu: error for gpu, error in failed.items()}
+        taken = set(failed) | {gpu for order in orders for gpu in order.gpus}
+        return tuple(gpu for gpu in gpus if gpu not in taken)
 
     def _note(self, told: _Told, node: Node, outcome: StateOutcome) -> None:
         for name, answers in (("ok", outcome.accepted), ("busy", outcome.busy), ("refused", outcome.refused)):
@@ -165,6 +189,15 @@ class Teller:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
+
+
+async def _started(told: _Told) -> None:
+    """Wait until every switch has had its last phase accepted, or is over; what was not is refused."""
+    orders, told.orders = told.orders, []
+    for order in orders:
+        await order.started.wait()
+        if order.error is not None:
+            told.refused |= dict.fromkeys(order.switch.slots, order.error)
 
 
 class _BusyGpuError(DeviceRefusedError):

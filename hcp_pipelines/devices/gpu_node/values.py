@@ -99,6 +99,8 @@ class GpuStatus:
     workload_class: str | None
     workload_phase: str | None
     workload_gpus: tuple[int, ...] = ()
+    model: str = ""
+    work: str = ""  # the owner's id of the workload, where it has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Operation:
     gpus: tuple[int, ...]
     state: str  # running, succeeded, failed
     problem: str = ""
+    took_s: float = 0.0  # from its beginning to its end, by the agent's clock; 0 until then
 
     @property
     def is_running(self) -> bool:
@@ -125,19 +128,22 @@ class WorkloadSpec:
     weights_gib: float = 16.0
     load: str = "cold"
     gpus_each: int = GPUS_PER_NODE
+    workload_id: str = ""  # the owner's; empty: nobody's in particular
+    checkpoint: str = ""  # where it goes on from, as its engine names it
 
 
 @dataclass(frozen=True, slots=True)
 class StateOutcome:
-    """What became of a wanted state, GPU by GPU; the three add up to what was asked for.
+    """What became of a wanted state, GPU by GPU; the four add up to what was asked for.
 
     `accepted` names the operation that is under way (empty: it was so already), `busy` GPUs can be asked again later, `refused`
-    ones will not for the reason given.
+    ones will not for the reason given, and in `at_work` something else runs, which is to be switched in phases (`switching`).
     """
 
     accepted: dict[int, str] = field(default_factory=dict)
     busy: dict[int, str] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    at_work: dict[int, GpuStatus] = field(default_factory=dict)
 
 
 class Verdict(StrEnum):

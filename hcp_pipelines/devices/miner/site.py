@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.issues import counted
 from hcp_pipelines.devices.miner import metrics
 from hcp_pipelines.devices.miner.evidence import square_with_meters
@@ -108,7 +109,14 @@ class MinerApiSite:
         if self._meters is not None:
             await self._meters.close()
 
-    def send_state(self, ref: UUID, assignment: int, state: int, slots: bytes) -> Sent:
+    def send_state(
+        self,
+        ref: UUID,
+        assignment: int,
+        state: int,
+        slots: bytes,
+        work: WorkloadSpec | None = None,  # noqa: ARG002 - a miner mines
+    ) -> Sent:
         """Begin to tell the miners; a command that comes later for the same miner goes before.
 
         Raises:

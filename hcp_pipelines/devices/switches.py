@@ -1,0 +1,126 @@
+"""A switch of devices that run something: its phases, its record, and the book that records are kept in.
+
+Who carries a switch out is each driver's own; a gateway keeps the book in its durable log (`edge.switches`).
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
+from hcp_pipelines.domain.modes import DeviceState
+
+BAD_ONES_KEPT = 4_096  # that went wrong, so that the same command is not tried again where it has failed
+
+
+class Phase(StrEnum):
+    """What a switch asks for, in this order."""
+
+    PAUSE = "pause"
+    CHECKPOINT = "checkpoint"
+    SWITCH = "switch"
+    START = "start"
+
+
+PHASE_WITHIN_S: Mapping[Phase, float] = {  # simulated: twice the usual and half a minute, as devices settle
+    Phase.PAUSE: 36.0,
+    Phase.CHECKPOINT: 210.0,
+    Phase.SWITCH: 40.0,
+    Phase.START: 390.0,
+}
+
+
+class Stage(StrEnum):
+    """Where a switch stands."""
+
+    FORWARD = "forward"
+    ROLL_BACK = "roll_back"
+    OVER = "over"
+
+
+class Outcome(StrEnum):
+    """What became of a switch that is over."""
+
+    SWITCHED = "switched"
+    ROLLED_BACK = "rolled_back"  # what ran before runs again
+    RESTED = "rested"  # nothing runs
+    STUCK = "stuck"  # nobody knows what runs: the node does not answer, or does neither
+    SUPERSEDED = "superseded"  # a newer command has taken over
+
+
+Key = tuple[str, int, str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """One switch of the devices that one workload ran on; real milliseconds, but for `device_ms`, which are the devices'."""
+
+    command_id: str
+    index: int
+    node: str
+    slots: tuple[int, ...]
+    from_state: DeviceState
+    before: WorkloadSpec
+    before_slots: tuple[int, ...]  # on which of them that ran
+    to_state: DeviceState
+    work: WorkloadSpec | None = None  # as commanded; None: the driver's own
+    stage: Stage = Stage.FORWARD
+    outcome: Outcome | None = None
+    phases_ms: Mapping[Phase, float] = field(default_factory=dict)  # asked to accepted
+    device_ms: Mapping[Phase, float] = field(default_factory=dict)  # accepted to done
+    total_ms: float = 0.0  # all of it, without the devices' own time
+    problem: str = ""
+
+    @property
+    def key(self) -> Key:
+        """What makes it the same switch, however often its command is told."""
+        return self.command_id, self.index, self.node, self.slots
+
+    @property
+    def is_success(self) -> bool:
+        """Whether what was wanted runs."""
+        return self.outcome is Outcome.SWITCHED
+
+
+class SwitchBook:
+    """Switches under way, and those that went wrong; in memory. `keep` is where a book that lasts writes."""
+
+    def __init__(self) -> None:
+        self._open: dict[Key, Switch] = {}
+        self._bad: OrderedDict[Key, Switch] = OrderedDict()
+
+    def __iter__(self) -> Iterator[Switch]:
+        yield from self._bad.values()
+        yield from self._open.values()
+
+    def find(self, key: Key) -> Switch | None:
+        """A switch that is under way, or went wrong."""
+        return self._open.get(key) or self._bad.get(key)
+
+    def of(self, command_id: str, index: int, node: str) -> list[Switch]:
+        """A command's switches at a node."""
+        return [one for one in self if (one.command_id, one.index, one.node) == (command_id, index, node)]
+
+    async def keep(self, switch: Switch) -> None:
+        """Remember how a switch stands.
+
+        Raises:
+            StorageError: it could not be stored; nothing has changed.
+        """
+        self.take(switch)
+
+    def take(self, switch: Switch) -> None:
+        """How a switch stands from now on."""
+        self._open.pop(switch.key, None)
+        if switch.stage is not Stage.OVER:
+            self._open[switch.key] = switch
+        elif switch.outcome in (Outcome.ROLLED_BACK, Outcome.RESTED, Outcome.STUCK):
+            self._bad[switch.key] = switch
+            while len(self._bad) > BAD_ONES_KEPT:
+                self._bad.popitem(last=False)
+
+    def forget(self) -> None:
+        """Slots are others now."""
+        self._open.clear()
+        self._bad.clear()
