@@ -7,6 +7,8 @@ SYSTEM_PYTHON ?= python3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DAGSTER_DISABLE_TELEMETRY := 1
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
+# Where it is set, each of a platform's twenty processes compiles all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## Show this help
@@ -16,7 +18,7 @@ $(VENV)/.installed: requirements/dev.txt requirements/uv.txt pyproject.toml
 	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "HCP needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": set SYSTEM_PYTHON=/path/to/python3.11")'
 	@test -x $(PY) || $(SYSTEM_PYTHON) -m venv $(VENV)
 	@test -x $(VENV)/bin/uv || $(PY) -m pip install --quiet --require-hashes -r requirements/uv.txt
-	$(VENV)/bin/uv pip install --quiet --python $(PY) --require-hashes -r requirements/dev.txt
+	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r requirements/dev.txt
 	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation -e .
 	@touch $@
 
