@@ -39,6 +39,7 @@ class Site:
     ramps: tuple[RampLimit, ...]
     address: str  # gRPC target of the gateway
     staleness: Staleness  # its own limits for old prices
+    scheduled: tuple[int, ...]  # groups in which desired rows say what devices do
 
     @property
     def ramp_window_s(self) -> float:
@@ -83,4 +84,5 @@ def site_of(inventory: FacilityInventory, portfolio_mw: float, address: str) -> 
         ramps=ramp_limits(inventory.ramps, inventory.capacity_mw / portfolio_mw),
         address=address,
         staleness=inventory.staleness,
+        scheduled=tuple(n for n, group in enumerate(groups) if group.group_id in inventory.scheduled),
     )

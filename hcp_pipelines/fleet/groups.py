@@ -15,6 +15,8 @@ from hcp_pipelines.fleet.models import MODELS, ResolvedGroup, StateSpec, gpu_tim
 from hcp_pipelines.fleet.parts import ID_PATTERN, Part, StateLabel
 from hcp_pipelines.fleet.reach import DriverKind
 
+AI_STATES = frozenset({DeviceState.INFERENCE_REALTIME, DeviceState.INFERENCE_BATCH, DeviceState.TRAINING})
+
 
 class StateOverride(Part):
     """A state's measured figures in place of the model table's; what is left out stays as shipped."""
@@ -38,6 +40,7 @@ class Group(Part):
     states: tuple[StateOverride, ...] = ()
     driver: DriverKind | None = None
     addresses: tuple[str, ...] = ()
+    scheduled: bool = False  # the scheduler says which devices work; the policy, how many at most
 
     def resolved(self, weights_gib: Mapping[DeviceState, float] | None = None) -> ResolvedGroup:
         """Ladder (rising in IT power) and specifications. `weights_gib`: of what GPUs load for a state, where it is known.
@@ -78,7 +81,13 @@ class Group(Part):
             raise ValueError(
                 f"firmware {self.firmware!r} is not known for {self.model!r}: use one of {', '.join(shipped.firmware)}"
             )
-        self.resolved()
+        ladder = self.resolved().ladder
+        if self.scheduled and (self.type != ResourceType.GPU or not any(step.state in AI_STATES for step in ladder)):
+            states = ", ".join(step.state.label for step in ladder)
+            raise ValueError(
+                f"group {self.group_id} is scheduled, but {self.type}s with the states {states} run no customers' work: "
+                "leave out `scheduled`, or write out GPUs' `states` with inference_realtime, inference_batch or training"
+            )
         return self
 
 

@@ -115,6 +115,7 @@ class FacilityInventory:
     fallback: Mapping[str, DeviceState]
     document: FacilityFile = field(repr=False)
     staleness: Staleness = field(default_factory=Staleness)  # its own limits for old prices
+    scheduled: frozenset[str] = frozenset()  # groups whose devices work for the scheduler alone
 
     @property
     def devices(self) -> int:
@@ -222,6 +223,7 @@ def _facility(row: Row, groups: tuple[GroupInventory, ...], ramp_rows: Sequence[
         fallback={g.group_id: document.fallback_state(g) for g in document.groups},
         document=document,
         staleness=document.staleness,
+        scheduled=frozenset(g.group_id for g in document.groups if g.scheduled),
     )
 
 

@@ -117,6 +117,15 @@ def test_a_grown_group_makes_a_generation_and_the_others_keep_their_slots(databa
     assert count(database, "select count(*) from device_groups where facility_id = 'hou-1'") == 8
 
 
+def test_a_group_that_is_scheduled_from_now_on_keeps_its_generation(database, demo):
+    groups = tuple(g.model_copy(update={"scheduled": g.type == "GPU"}) for g in demo[0].groups)
+    done = apply(database, demo[0].model_copy(update={"groups": groups}), "tester")
+    assert (done.changed, done.generation, done.version) == (True, 1, 2)
+    gpus = {g.group_id for g in demo[0].groups if g.type == "GPU"}
+    assert gpus
+    assert load_inventory(database, "hou-1").scheduled == gpus
+
+
 def test_a_change_of_limits_keeps_the_generation(database, demo):
     wider = demo[0].model_copy(update={"capacity_mw": demo[0].capacity_mw + 1})
     assert (apply(database, wider, "tester").generation, load_inventory(database, "hou-1").capacity_mw) == (

@@ -48,6 +48,7 @@ def inventory_of(document):
         document.pue.value, document.control_mode, DispatchRegime.SELF, 0, "active",
         {f.feeder_id: f.limit_mw for f in document.feeders}, tuple(groups), (),
         {g.group_id: document.fallback_state(g) for g in document.groups}, document, document.staleness,
+        frozenset(g.group_id for g in document.groups if g.scheduled),
     )  # fmt: skip
 
 
