@@ -114,6 +114,10 @@ class Settings(BaseSettings):
         description="Changes above this need a second person; it is that of `hcp up`, whoever types an order.",
     )
     max_policy_jump_mw: float = Field(default=1e9, gt=0, description="Largest change a new policy may make at once.")
+    bill_energy: Literal["charged", "included"] = Field(
+        default="charged",
+        description="Whether customers pay energy beside GPU rates, or have it in them (docs/billing.md).",
+    )
     policy_expires_s: float = Field(default=6 * 3600, gt=0, description="Life of a policy, simulated seconds.")
     policy_refresh_s: float = Field(default=3600, gt=0, description="A policy older than this asks for a re-solve.")
     price_staleness_s: float = Field(default=900, gt=0, description="Newest power price older than this: hold.")
