@@ -30,6 +30,7 @@ from hcp_pipelines.domain.errors import (
 from hcp_pipelines.domain.modes import DeviceState
 
 ASK_AGAIN_S = (0.05, 0.1, 0.25, 0.5, 1.0)  # real; of an agent that is away, busy, or answers before the end
+LEAST_WAIT_S = 0.01
 UNKNOWN_STATE = 255
 
 Ask = Callable[[], Awaitable[Operation]]
@@ -155,11 +156,13 @@ class Run:
         while operation.is_running:
             self._check_newest()
             asked_s, why = self._clock.monotonic_s(), "not done"
+            left_s = (until_s - self._clock.now().timestamp()) / self._clock.speed
+            wait_s = min(self._wait_s, max(left_s, LEAST_WAIT_S))
             try:
-                operation = await self._order.device.read_operation(operation.operation_id, self._wait_s)
+                operation = await self._order.device.read_operation(operation.operation_id, wait_s)
             except (DeviceUnreachableError, DeviceReplyError) as error:
                 why = str(error)
-            has_waited = self._clock.monotonic_s() - asked_s > self._wait_s / 2
+            has_waited = self._clock.monotonic_s() - asked_s > wait_s / 2
             if operation.is_running:
                 await self._again(phase, until_s, 0 if has_waited else tries, why)
                 tries = 0 if has_waited else tries + 1

@@ -1,0 +1,248 @@
+"""A switch of GPUs that run something, phase by phase over real sockets: what is asked, rolled back, measured and kept."""
+
+import asyncio
+import uuid
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from prometheus_client import REGISTRY
+
+from hcp_pipelines.devices.gpu_node import switching
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
+from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Outcome, Phase, Stage, SwitchBook
+from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.wire.slots import encode_slots
+from simulators import faults
+from tests.support.edge import until
+from tests.support.gpus import FIRST_GPU, GpuRig, gpu_rig
+
+IDLE, REALTIME, BATCH, TRAINING = (
+    DeviceState.IDLE,
+    DeviceState.INFERENCE_REALTIME,
+    DeviceState.INFERENCE_BATCH,
+    DeviceState.TRAINING,
+)
+
+
+class Kept(SwitchBook):
+    """A book that remembers every word; what is `broken` is refused."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.broken = [], set()
+
+    async def keep(self, switch):
+        if switch.stage in self.broken:
+            raise StorageError("no space left on device")
+        self.words.append(switch)
+        await super().keep(switch)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(switching, "ASK_AGAIN_S", (0.01, 0.02))
+
+
+@asynccontextmanager
+async def switching_rig(folder, gpus=8, **options):
+    """A rig with its book."""
+    async with gpu_rig(folder, gpus, **options) as rig:
+        book = Kept()
+        await rig.site.close()
+        rig.site._switches = book
+        await rig.site.connect(5)
+        yield rig, book
+
+
+async def asked(rig: GpuRig, kind: str, times: int = 1, node: int = 0) -> None:
+    """Wait until a kind of write has been accepted so often; time passes meanwhile."""
+    async with asyncio.timeout(10):
+        while (await rig.operations(node)).count(kind) < times:
+            rig.world.pass_time(0.2)
+            await asyncio.sleep(0.005)
+
+
+async def over(rig: GpuRig, book: Kept, number: int = 1) -> list:
+    """Wait until so many switches are over; time passes meanwhile."""
+    async with asyncio.timeout(15):
+        while len(ended := [one for one in book.words if one.stage is Stage.OVER]) < number:
+            rig.world.pass_time(2.0)
+            await asyncio.sleep(0.005)
+    return ended
+
+
+async def test_what_runs_is_paused_let_go_of_and_only_then_something_else_is_started(tmp_path):
+    async with switching_rig(tmp_path) as (rig, book):
+        await rig.run(BATCH, [0, 1])
+        sent = rig.send(TRAINING, [0, 1])
+        await asked(rig, "pause", 2)
+        assert not sent.done(), "the settling deadline begins with the start's yes"
+        await asked(rig, "start", 4)
+        assert [slots.tolist() for slots in await rig.site.finish_state(sent)] == [[FIRST_GPU, FIRST_GPU + 1], []]
+        first, second = await over(rig, book, 2)
+        assert sorted(await rig.operations()) == sorted(["start"] * 4 + ["pause"] * 2 + ["stop"] * 2)
+        assert {first.outcome, second.outcome} == {Outcome.SWITCHED}
+        assert set(first.phases_ms) == set(first.device_ms) == {Phase.PAUSE, Phase.SWITCH, Phase.START}
+        assert 60_000 <= first.device_ms[Phase.START] <= 180_000, "as the table of timings has it"
+        assert all(0 < took_ms < 5_000 for took_ms in first.phases_ms.values())
+        assert (first.from_state, first.to_state, first.before.model) == (BATCH, TRAINING, "unnamed")
+        assert list(book) == [], "what went well is not remembered"
+        assert rig.commanded()[:3] == [TRAINING, TRAINING, IDLE]
+
+
+async def test_training_is_checkpointed_first(tmp_path):
+    async with switching_rig(tmp_path) as (rig, book):
+        await rig.run(TRAINING, [0])
+        rig.send(REALTIME, [0])
+        (one,) = await over(rig, book)
+        assert await rig.operations() == ["start", "checkpoint", "stop", "start"]
+        assert set(one.phases_ms) == {Phase.CHECKPOINT, Phase.SWITCH, Phase.START}
+        assert 20_000 <= one.device_ms[Phase.CHECKPOINT] <= 90_000
+
+
+async def test_a_start_that_is_refused_brings_back_what_ran_and_is_not_tried_again(tmp_path):
+    ref = uuid.uuid4()
+    async with switching_rig(tmp_path) as (rig, book):
+        await rig.run(BATCH, [0])
+        before = REGISTRY.get_sample_value("hcp_gpu_switches_total", {"outcome": "rolled_back"}) or 0.0
+        too_long = WorkloadSpec(model="m" * 101, gpus_each=1)  # more than an agent takes
+        sent = rig.site.send_state(ref, 0, int(TRAINING), _one(0), too_long)
+        (one,) = await over(rig, book)
+        accepted, refused = await rig.site.finish_state(sent)
+        assert (accepted.tolist(), refused.tolist()) == ([], [FIRST_GPU])
+        assert (one.outcome, one.is_success) == (Outcome.ROLLED_BACK, False)
+        assert "model" in one.problem
+        assert await rig.operations() == ["start", "pause", "stop", "stop", "start"], "it was gone: it is loaded anew"
+        assert rig.commanded()[0] == BATCH
+        assert [word.stage for word in book.words] == [Stage.FORWARD, Stage.ROLL_BACK, Stage.OVER]
+        assert REGISTRY.get_sample_value("hcp_gpu_switches_total", {"outcome": "rolled_back"}) == before + 1
+        again = rig.site.send_state(ref, 0, int(TRAINING), _one(0), too_long)
+        assert (await rig.site.finish_state(again))[1].tolist() == [FIRST_GPU]
+        assert len(await rig.operations()) == 5, "the same command, told once more"
+
+
+async def test_a_phase_that_is_late_is_rolled_back_and_what_sleeps_is_woken(tmp_path):
+    within = {**PHASE_WITHIN_S, Phase.PAUSE: 0.1}
+    async with switching_rig(tmp_path, phase_within_s=within) as (rig, book):
+        await rig.run(BATCH, [0])
+        rig.send(TRAINING, [0])
+        await until(lambda: book.words, "it has begun")
+        rig.world.pass_time(0.2)
+        await until(lambda: book.words[-1].stage is Stage.ROLL_BACK, "its time is over")
+        (one,) = await over(rig, book)
+        assert one.outcome is Outcome.ROLLED_BACK
+        assert "0.1 s" in one.problem
+        assert (await rig.operations())[1:] == ["pause", "resume"]
+        assert rig.commanded()[0] == BATCH
+
+
+async def test_where_going_back_fails_too_it_rests_and_says_so(tmp_path):
+    async with switching_rig(tmp_path) as (rig, book):
+        await rig.run(BATCH, [0])
+        rig.send(TRAINING, [0])
+        await asked(rig, "stop")
+        rig.world.impose(faults.FALLEN_OFF_BUS, 0)
+        (one,) = await over(rig, book)
+        assert one.outcome is Outcome.RESTED
+        assert "back" in one.problem
+        assert (await rig.operations())[-1] == "stop"
+        assert rig.site.fleet.nodes[0].wanted[0] == IDLE, "who mends an XID starts nothing there"
+
+
+async def test_a_node_that_answers_nothing_any_more_leaves_it_stuck(tmp_path):
+    async with switching_rig(tmp_path) as (rig, book):
+        await rig.run(BATCH, [0])
+        rig.send(TRAINING, [0])
+        await asked(rig, "pause")
+        await rig.world.server.stop()
+        (one,) = await over(rig, book)
+        assert one.outcome is Outcome.STUCK
+        assert "to rest" in one.problem
+
+
+async def test_a_newer_command_takes_over_in_the_middle(tmp_path):
+    async with switching_rig(tmp_path) as (rig, book):
+        await rig.run(BATCH, [0])
+        rig.send(TRAINING, [0])
+        await asked(rig, "pause")
+        rig.send(BATCH, [0])
+        (one,) = await over(rig, book)
+        assert one.outcome is Outcome.SUPERSEDED
+        await asked(rig, "resume")
+        assert await rig.operations() == ["start", "pause", "resume"], "it was asleep: nothing was lost"
+
+
+async def test_a_drained_node_is_left_alone(tmp_path):
+    async with switching_rig(tmp_path) as (rig, book):
+        await rig.run(BATCH, [0])
+        await rig.world.post("/v1/node/drain", {"request_id": "drained-1"})
+        assert await rig.tell(TRAINING, [0]) == ([], [0])
+        assert await rig.operations() == ["start", "drain"]
+        assert book.words == []
+
+
+async def test_what_can_not_be_stored_is_not_begun_and_what_has_begun_goes_on(tmp_path):
+    async with switching_rig(tmp_path) as (rig, book):
+        await rig.run(BATCH, [0])
+        book.broken = {Stage.FORWARD}
+        assert await rig.tell(TRAINING, [0]) == ([], [0])
+        assert await rig.operations() == ["start"]
+        book.broken = {Stage.OVER}
+        rig.send(TRAINING, [0])
+        await asked(rig, "start", 2)
+
+
+async def test_copies_over_several_gpus_are_switched_whole(tmp_path):
+    async with switching_rig(tmp_path, gpus_each=4) as (rig, book):
+        await rig.run(BATCH, [0, 1, 2, 3])
+        rig.send(TRAINING, range(8))
+        (one,) = await over(rig, book)
+        assert len(one.slots) == 8
+        assert len(one.before_slots) == 4, "what was free goes along"
+        assert await rig.operations() == ["start", "pause", "stop", "start", "start"]
+
+
+async def test_work_that_a_command_names_reaches_the_agent_and_another_ones_is_switched(tmp_path):
+    async with switching_rig(tmp_path) as (rig, book):
+        for name in ("job-1", "job-2"):
+            spec = WorkloadSpec("llama", 16.0, "streamed", 1, name, f"s3://ckpt/{name}")
+            rig.site.send_state(uuid.uuid4(), 0, int(BATCH), _one(0), spec)
+            await asked(rig, "start", 1 if name == "job-1" else 2)
+            await asyncio.sleep(0.05)
+            rig.world.pass_time(60)
+            await rig.rounds(2)
+        (one,) = await over(rig, book)
+        assert (one.before.workload_id, one.work.workload_id) == ("job-1", "job-2")
+        (gpu, *_) = await rig.site.fleet.nodes[0].device.read_status()
+        assert (gpu.work, gpu.model, gpu.workload_phase) == ("job-2", "llama", "running")
+
+
+async def test_what_only_has_to_be_woken_is_shown_and_asked_for_first(tmp_path):
+    async with switching_rig(tmp_path) as (rig, _):
+        await rig.run(BATCH, [5])
+        await rig.run(IDLE, [5])
+        await rig.rounds(1)
+        warm = rig.readings[-1].warm[FIRST_GPU:]
+        assert warm.tolist() == [255] * 5 + [BATCH] + [255] * 2
+        await rig.tell(BATCH, [0, 5])
+        assert (await rig.operations())[-2:] == ["resume", "start"]
+
+
+async def test_a_lost_connection_goes_on_where_it_was(tmp_path):
+    ref = uuid.uuid4()
+    async with switching_rig(tmp_path) as (rig, book):
+        await rig.run(BATCH, [0])
+        rig.send(TRAINING, [0], ref=ref)
+        await asked(rig, "pause")
+        await rig.site.close()
+        await rig.site.connect(5)
+        rig.send(TRAINING, [0], ref=ref)
+        (one,) = await over(rig, book)
+        assert one.outcome is Outcome.SWITCHED
+        assert await rig.operations() == ["start", "pause", "stop", "start"], "each phase once"
+
+
+def _one(gpu: int) -> bytes:
+    return encode_slots(np.array([FIRST_GPU + gpu], dtype=np.uint32))
