@@ -1,9 +1,9 @@
 """Which tables are copied, with which columns and types. How they are read and written is in source and sink.
 
 Appended tables are copied once a row, by id: what changes in a row later does not reach the lake. Of these only two change:
-settlement fills `allocation_history.actual_profit` (its copy stays null, what was earned is in `core.hcp__settlement`), and how long
-a row of `desired_state` is in force is not copied. Replaced tables are small and are copied whole whenever their content differs.
-The SELECT of a table follows from its columns.
+settlement fills `allocation_history.actual_profit` (its copy stays null, what was earned is in `core.hcp__settlement`), and how
+long a row of `desired_state` is in force is not copied. Replaced tables are small and are copied whole whenever their content
+differs. The SELECT of a table follows from its columns.
 """
 
 from dataclasses import dataclass
