@@ -3,14 +3,15 @@
 from importlib import metadata
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from hcp_pipelines.api import problems
 from hcp_pipelines.api.frame import Frame
-from hcp_pipelines.api.principals import refuse_unruled, routes_of, rule_of
+from hcp_pipelines.api.principals import ANYBODY, refuse_unruled, routes_of, rule_of
 from hcp_pipelines.api.proxies import Proxies, networks
 from hcp_pipelines.api.routes import accounts, auth, economic, events, facilities, health, prices, resources, workloads
 from hcp_pipelines.api.state import Api
@@ -38,13 +39,14 @@ def build_app(api: Api) -> FastAPI:
         summary=SUMMARY,
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
-        openapi_url="/openapi.json",
+        openapi_url=None,  # `_describe`: with a limit as everything has
         responses={"4XX": _problem("What was wrong with the request."), "5XX": _problem("What was wrong here.")},
         redirect_slashes=False,
     )
     app.state.api = api
     for router in ROUTERS:
         app.include_router(router)
+    app.add_api_route("/openapi.json", _describe, dependencies=[ANYBODY], include_in_schema=False)
     problems.install(app)
     refuse_unruled(app)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
@@ -65,6 +67,10 @@ def framed(app: FastAPI, is_tls: bool) -> ASGIApp:
     api: Api = app.state.api
     proxies = Proxies(networks(api.settings.api_trusted_proxies))
     return Frame(app, api.clock, api.log, is_tls, api.accounts.caller_of, proxies)
+
+
+async def _describe(request: Request) -> JSONResponse:
+    return JSONResponse(request.app.openapi())
 
 
 def _problem(description: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ nothing is while the announcements can't be heard.
 import asyncio
 import hmac
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -30,7 +30,7 @@ TOKEN_REMEMBERED_S = 1.0  # its end is in itself
 MOST = 10_000
 Kept = TypeVar("Kept")
 _OF_KEY = """
-    select u.id, u.name, u.role, u.customer_id, c.tier, k.digest, k.expires_at
+    select u.id, u.name, u.role, u.customer_id, c.tier, k.digest, k.expires_at, k.id
     from api_keys k join users u on u.id = k.user_id left join customers c on c.id = u.customer_id
     where k.prefix = %s and k.revoked_at is null and u.disabled_at is null"""
 _OF_USER = """
@@ -108,7 +108,9 @@ class KnownAccounts:
         row = await self._row(_OF_KEY, prefix)
         if row is None or not hmac.compare_digest(bytes(row[5]), digest(given, self._pepper)):
             return None, None
-        return (None, None) if _is_past(row[6], self._clock.real_now()) else (_principal(row), row[6])
+        if _is_past(row[6], self._clock.real_now()):
+            return None, None
+        return replace(_principal(row), key_id=row[7]), row[6]
 
     async def _of_token(self, given: str) -> Principal | None:
         claims = self._keys.read(given, self._clock.real_now())

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -11,6 +12,7 @@ from fastapi import Query
 from hcp_pipelines.api.problems import ProblemError
 
 MOST = 200
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON may say one; nothing can keep it
 Row = TypeVar("Row")
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Rows of a page.", examples=[50])]
 After = Annotated[
@@ -46,7 +48,7 @@ def key_of(cursor: str, kinds: Sequence[type]) -> tuple[Any, ...]:
 def _is_a(value: Any, kind: type) -> bool:
     if kind is int:
         return type(value) is int and abs(value) < 2**63
-    return isinstance(value, str) and "\x00" not in value
+    return isinstance(value, str) and "\x00" not in value and not _LONE_SURROGATE.search(value)
 
 
 def page(rows: Sequence[Row], limit: int, key: Callable[[Row], Sequence[Any]]) -> tuple[list[Row], str | None]:

@@ -32,6 +32,7 @@ class Principal:
     tier: str
     customer_id: UUID | None = None
     user_id: UUID | None = None
+    key_id: UUID | None = None  # where it asks with a key
 
     def own_user(self) -> UUID:
         """The user's id.

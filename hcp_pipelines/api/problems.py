@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from hcp_pipelines.domain.errors import ConfigError, NotPermittedError, StorageError
+from hcp_pipelines.domain.errors import ConfigError, NotPermittedError, NotThereError, StorageError, TakenError
 from hcp_pipelines.workloads.errors import QueueError, QueueFullError, QuotaError, TransitionError, UnknownWorkloadError
 
 MEDIA_TYPE = "application/problem+json"
@@ -97,6 +97,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(ConfigError, _of_wrong)
+    app.add_exception_handler(NotThereError, _of_wrong)
+    app.add_exception_handler(TakenError, _of_wrong)
     app.add_exception_handler(NotPermittedError, _of_forbidden)
     app.add_exception_handler(QueueError, _of_queue)
     for kind in (StorageError, OperationalError, InterfaceError, PoolTimeout):
@@ -135,7 +137,8 @@ def _said(error: HTTPException, request: Request) -> str:
 
 
 async def _of_wrong(request: Request, error: Exception) -> JSONResponse:
-    return answer(request, 422, str(error))
+    status = 404 if isinstance(error, NotThereError) else 409 if isinstance(error, TakenError) else 422
+    return answer(request, status, str(error))
 
 
 async def _of_forbidden(request: Request, error: Exception) -> JSONResponse:

@@ -154,7 +154,7 @@ def listening(host: str, port: int, *, is_by_default: bool) -> Iterator[socket.s
 @contextlib.asynccontextmanager
 async def opened(context: ProcessContext) -> AsyncIterator[Api]:
     """What the endpoints share, with its connections open and its limits read."""
-    settings, keys = context.settings, SigningKeys.load(context.settings)
+    settings, keys, under = context.settings, SigningKeys.load(context.settings), pepper(context.settings)
     # Not checked when they are handed out: that is a third of a submission. Those that are dead are let go at the first error.
     pool = AsyncConnectionPool(
         dsn(settings, Role.API), min_size=2, max_size=CONNECTIONS, kwargs={"autocommit": True}, open=False
@@ -170,9 +170,9 @@ async def opened(context: ProcessContext) -> AsyncIterator[Api]:
         timeout=10.0,
     )
     await asyncio.to_thread(blocking.open)
-    accounts = KnownAccounts(settings, context.clock, pool, keys, pepper(settings))
+    accounts = KnownAccounts(settings, context.clock, pool, keys, under)
     api = Api(
-        settings, context.clock, context.log, pool, blocking, keys, accounts, Wakeups(settings), _classifier(context),
+        settings, context.clock, context.log, pool, blocking, keys, under, accounts, Wakeups(settings), _classifier(context),
         stop=context.stop,
     )  # fmt: skip
     try:

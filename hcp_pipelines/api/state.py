@@ -12,6 +12,7 @@ from fastapi import Request
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from hcp_pipelines.api.limits import Buckets, Limit, Taken
+from hcp_pipelines.api.log_ins import LogIns
 from hcp_pipelines.api.seen import Seen
 from hcp_pipelines.api.tokens import SigningKeys
 from hcp_pipelines.api.wakeups import Wakeups
@@ -37,6 +38,7 @@ class Api:
     pool: AsyncConnectionPool
     blocking_pool: ConnectionPool  # for what is written once, for commands and for us
     keys: SigningKeys
+    pepper: bytes  # under which digests are made of what nobody may guess
     accounts: "KnownAccounts"
     wakeups: Wakeups
     classifier: Classifier | None = None  # rules serve without one
@@ -44,8 +46,13 @@ class Api:
     limits: dict[str, Limit] = field(default_factory=dict)
     streams: Counter[str] = field(default_factory=Counter)
     seen: Seen = field(default_factory=Seen)
+    log_ins: LogIns = field(init=False)
     _checking: asyncio.Task[None] | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        """What counts in the same buckets."""
+        self.log_ins = LogIns(self.buckets)
 
     async def read_limits(self) -> None:
         """Take the tiers' limits as they are in Postgres now."""

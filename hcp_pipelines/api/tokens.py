@@ -14,7 +14,7 @@ import jwt
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.secrets import create_secret, secrets_dir
+from hcp_pipelines.storage.secrets import create_secret, read_private, secrets_dir
 
 ISSUER = "hcp"
 SHORTEST = 32  # characters of a key
@@ -41,14 +41,12 @@ class SigningKeys:
         """The keys of the file, which is made at first use.
 
         Raises:
-            ConfigError: others may read the file, or a key is too short.
+            ConfigError: others may read the file, it is a link, or a key is too short.
         """
         path = secrets_dir(settings) / "api_signing_keys"
-        if not path.exists():
+        if not path.is_symlink() and not path.exists():
             create_secret(path, secrets.token_hex(32))
-        if path.stat().st_mode & 0o077:
-            raise ConfigError(f"{path}: others may read the keys that sign log-ins: chmod 600 {path}")
-        keys = path.read_text().split()
+        keys = read_private(path).split()
         if not keys or min(map(len, keys)) < SHORTEST:
             raise ConfigError(
                 f"{path}: a key a line, of at least {SHORTEST} characters each; delete it for a fresh one"

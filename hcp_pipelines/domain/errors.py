@@ -2,6 +2,8 @@
 
 HcpError
 ├── ConfigError            fix a file, a setting or an argument (exit code 2)
+│   ├── NotThereError      name one that there is
+│   └── TakenError         take another name
 ├── NotRunningError        start the platform first
 ├── NotPermittedError      ask somebody who may
 ├── AlreadyRunningError    another platform owns this state directory or port
@@ -25,6 +27,14 @@ class ConfigError(HcpError):
     """A file, setting or argument is wrong; the message says which and what would be right."""
 
     exit_code = 2
+
+
+class NotThereError(ConfigError):
+    """What is named is not there, or is over."""
+
+
+class TakenError(ConfigError):
+    """The name is somebody's already."""
 
 
 class NotRunningError(HcpError):

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import psycopg
 
-from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.domain.errors import ConfigError, NotThereError, TakenError
 from hcp_pipelines.operators.audit import note
 from hcp_pipelines.operators.passwords import generated, hashed
 
@@ -85,7 +85,8 @@ def add_user(
     """Make an account; its id.
 
     Raises:
-        ConfigError: the name is taken or is none, the password is too short, or role and customer don't go together.
+        TakenError: the name is another account's.
+        ConfigError: the name is none, the password is too short, or role and customer don't go together.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
@@ -101,7 +102,7 @@ def add_user(
         except psycopg.errors.ForeignKeyViolation:
             raise ConfigError(f"user {name!r}: there is no customer {customer_id}") from None
         if row is None:
-            raise ConfigError(f"user {name!r} exists already, or did: take another name")
+            raise TakenError(f"user {name!r} exists already, or did: take another name")
         note(connection, by, "user.added", name, role=role.value, customer_id=str(customer_id) if customer_id else None)
     user_id: UUID = row[0]
     return user_id
@@ -124,7 +125,8 @@ def set_password(
     """Another password; all sessions end.
 
     Raises:
-        ConfigError: it is too short, or there is no such user, or it is disabled.
+        ConfigError: it is too short.
+        NotThereError: there is no such user, or it is disabled.
     """
     with connection.transaction():
         note(connection, by, "user.password", _changed(connection, _CHANGE, (hashed(password), is_generated, user_id)))
@@ -134,7 +136,7 @@ def disable_user(connection: psycopg.Connection[Any], user_id: UUID, by: str) ->
     """Neither password, sessions nor keys open anything from now on.
 
     Raises:
-        ConfigError: there is no such user, or it is disabled already.
+        NotThereError: there is no such user, or it is disabled already.
     """
     with connection.transaction():
         note(connection, by, "user.disabled", _changed(connection, _DISABLE, (user_id,)))
@@ -144,7 +146,7 @@ def end_sessions(connection: psycopg.Connection[Any], user_id: UUID, by: str) ->
     """Tokens given out until now open nothing; keys go on.
 
     Raises:
-        ConfigError: there is no such user.
+        NotThereError: there is no such user.
     """
     with connection.transaction():
         note(connection, by, "user.sessions_ended", _changed(connection, _END_SESSIONS, (user_id,)))
@@ -154,11 +156,11 @@ def user_id_of(connection: psycopg.Connection[Any], name: str) -> UUID:
     """The id of a name.
 
     Raises:
-        ConfigError: there is no such user.
+        NotThereError: there is no such user.
     """
     row = connection.execute(_ID, (name,)).fetchone()
     if row is None:
-        raise ConfigError(f"no user {name!r}; `hcp user list` shows those there are")
+        raise NotThereError(f"no user {name!r}; `hcp user list` shows those there are")
     user_id: UUID = row[0]
     return user_id
 
@@ -167,14 +169,15 @@ def add_customer(connection: psycopg.Connection[Any], name: str, email: str, tie
     """Make a customer; its id.
 
     Raises:
-        ConfigError: the e-mail address is another customer's, or there is no such tier.
+        TakenError: the e-mail address is another customer's.
+        ConfigError: there is no such tier.
     """
     if tier not in TIERS:
         raise ConfigError(f"tier {tier!r}: there are {', '.join(TIERS)}")
     with connection.transaction():
         row = connection.execute(_CUSTOMER, (name, email, tier)).fetchone()
         if row is None:
-            raise ConfigError(f"{email} is another customer's: an e-mail address belongs to one")
+            raise TakenError(f"{email} is another customer's: an e-mail address belongs to one")
         note(connection, by, "customer.added", email, tier=tier)
     customer_id: UUID = row[0]
     return customer_id
@@ -184,11 +187,11 @@ def customer_id_of(connection: psycopg.Connection[Any], email: str) -> UUID:
     """The id of a customer by e-mail address.
 
     Raises:
-        ConfigError: there is none.
+        NotThereError: there is none.
     """
     row = connection.execute(_CUSTOMER_ID, (email,)).fetchone()
     if row is None:
-        raise ConfigError(f"no customer with the address {email}")
+        raise NotThereError(f"no customer with the address {email}")
     customer_id: UUID = row[0]
     return customer_id
 
@@ -213,5 +216,5 @@ def with_generated_password(connection: psycopg.Connection[Any]) -> str | None:
 def _changed(connection: psycopg.Connection[Any], statement: Any, values: tuple[object, ...]) -> str:
     row = connection.execute(statement, values).fetchone()
     if row is None:
-        raise ConfigError(f"no user {values[-1]} that is not disabled")
+        raise NotThereError(f"no user {values[-1]} that is not disabled")
     return str(row[0])

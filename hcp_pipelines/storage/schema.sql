@@ -1546,3 +1546,7 @@ update tier_quotas set credit_fraction = case tier when 'enterprise' then 0.25 w
 alter table queue_rules add column spare_gpu_fraction double precision not null default 0.05
     check (spare_gpu_fraction >= 0 and spare_gpu_fraction <= 1);
 grant select on workloads, workload_checkpoints, desired_state, queue_rules to hcp_control;
+
+-- A key that was made with another one is its child: it ends with it, and is revoked with it.
+alter table api_keys add column parent_id uuid references api_keys (id);
+create index api_keys_of_parent on api_keys (parent_id) where parent_id is not null;

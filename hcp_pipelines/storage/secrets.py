@@ -2,10 +2,11 @@
 
 import os
 import secrets
+import stat
 import tempfile
 from pathlib import Path
 
-from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.domain.errors import ConfigError, StorageError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.roles import Role
 
@@ -39,6 +40,24 @@ def gpu_agents_token_file(settings: Settings) -> Path:
     if not path.exists():
         create_secret(path, secrets.token_urlsafe(32))
     return path
+
+
+def read_private(path: Path) -> str:
+    """The text of a secret's file.
+
+    Raises:
+        ConfigError: it is a link or no file, others may read it, or it is no text.
+    """
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW)) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise ConfigError(f"{path}: this is no file")
+            if mode & 0o077:
+                raise ConfigError(f"{path}: others may read this secret: chmod 600 {path}")
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: a secret is a file of text, and no link to one: {error}") from None
 
 
 def create_secret(path: Path, value: str) -> None:

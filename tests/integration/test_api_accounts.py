@@ -1,17 +1,24 @@
 """Accounts of the API: logging in and out, keys, who is refused and how soon, and what production refuses to start with."""
 
+import hashlib
+import hmac
+import inspect
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hcp_pipelines.api import service
+from hcp_pipelines.api import log_ins, service
+from hcp_pipelines.api.limits import Limit
+from hcp_pipelines.api.routes import auth
+from hcp_pipelines.api.routes.accounts import NewUser
+from hcp_pipelines.api.tokens import SigningKeys
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.operators import accounts as operators
 from hcp_pipelines.operators import users
+from hcp_pipelines.operators.api_keys import pepper
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
-from hcp_pipelines.storage.secrets import secrets_dir
 from tests.support.api import PASSWORD, running_api
 
 
@@ -58,7 +65,7 @@ def test_a_revoked_key_and_a_disabled_account_are_refused_within_a_second(api):
         with api.client("admin") as admin:
             user_id = api.people["customer"].user_id
             assert admin.post(f"/api/v1/users/{user_id}/disable").status_code == 200
-            assert admin.post(f"/api/v1/users/{user_id}/disable").status_code == 422
+            assert admin.post(f"/api/v1/users/{user_id}/disable").status_code == 404
         assert refused_within(own, 1.0) is not None
     assert api.log_in("customer").status_code == 401
 
@@ -66,22 +73,45 @@ def test_a_revoked_key_and_a_disabled_account_are_refused_within_a_second(api):
 def test_nobody_revokes_anothers_key(api):
     with api.client("customer") as own, api.client("other") as other:
         key_id = own.get("/api/v1/auth/keys").json()["items"][0]["id"]
-        assert other.delete(f"/api/v1/auth/keys/{key_id}").status_code == 422
+        assert other.delete(f"/api/v1/auth/keys/{key_id}").status_code == 404
         assert own.get("/api/v1/auth/me").status_code == 200
 
 
-def test_log_ins_are_limited_by_account_and_an_unknown_name_looks_like_a_wrong_password(api):
+def test_log_ins_are_limited_by_address_and_account_and_an_unknown_name_looks_like_a_wrong_password(api):
     wrong, unknown = api.log_in("viewer", "x" * 20), api.log_in("nobody", "x" * 20)
     assert wrong.status_code == unknown.status_code == 401
     assert wrong.json()["detail"] == unknown.json()["detail"]
     tries = [api.log_in("viewer", "x" * 20) for _ in range(10)]
     assert tries[-1].status_code == 429
     assert int(tries[-1].headers["retry-after"]) > 0
-    assert api.log_in("viewer").status_code == 429, "the right password waits, too: or guessing would go on"
+    assert api.log_in("viewer").status_code == 429, "from there the right password waits, too: or guessing would go on"
     assert api.log_in("admin").status_code == 200, "another account does not"
     with connect(api.settings, Role.ADMIN) as connection:
         kept = connection.execute("select count(*) from audit_log where action = 'login.refused'").fetchone()
     assert kept[0] >= 10
+
+
+def test_who_tries_an_account_from_elsewhere_shuts_it_for_nobody(settings, monkeypatch):
+    monkeypatch.setattr(log_ins, "OF_ACCOUNT", Limit(1, 3))
+    monkeypatch.setattr(log_ins, "SLOWED_S", 0.5)
+    with running_api(settings, api_trusted_proxies="127.0.0.1/32") as api:
+
+        def tried(password, address):
+            asked = {"name": "viewer", "password": password}
+            with api.client() as nobody:
+                return nobody.post("/api/v1/auth/login", json=asked, headers={"X-Forwarded-For": address})
+
+        assert tried(PASSWORD, "192.0.2.1").status_code == 200
+        told = [tried("x" * 20, f"198.51.100.{n}").status_code for n in range(4)]
+        assert set(told) == {401}, "no address is beyond its own limit; the account is slowed by now"
+        told = [tried("x" * 20, "192.0.2.1").status_code for n in range(3)]
+        assert set(told) == {401}
+        began = time.monotonic()
+        assert tried(PASSWORD, "192.0.2.1").status_code == 200
+        assert time.monotonic() - began < 0.5, "where it is known it is not even slow"
+        began = time.monotonic()
+        assert tried(PASSWORD, "203.0.113.1").status_code == 200, "elsewhere it is slow, and never shut"
+        assert time.monotonic() - began >= 0.5
 
 
 def test_who_guesses_keys_is_kept_waiting_and_who_has_one_is_not(api):
@@ -151,7 +181,7 @@ def test_accounts_and_customers_are_made_once_with_an_idempotency_key(api):
         assert again.headers["idempotent-replayed"] == "true"
         other = admin.post("/api/v1/customers", json=body | {"name": "B"}, headers={"Idempotency-Key": "a"})
         assert other.status_code == 422
-        assert admin.post("/api/v1/customers", json=body).status_code == 422, "the address is taken"
+        assert admin.post("/api/v1/customers", json=body).status_code == 409, "the address is taken"
         wrong = {"name": "bob", "role": "customer", "password": PASSWORD}
         assert admin.post("/api/v1/users", json=wrong, headers={"Idempotency-Key": "b"}).status_code == 422
         right = wrong | {"customer_id": first.json()["id"]}
@@ -184,20 +214,79 @@ def test_nobody_gets_the_reply_of_anothers_key(api):
     with api.client("admin") as one, api.client(key=api.log_in("root2").json()["access_token"]) as two:
         key = {"Idempotency-Key": "same"}
         assert one.post("/api/v1/customers", json=body, headers=key).status_code == 201
-        assert two.post("/api/v1/customers", json=body, headers=key).status_code == 422, (
+        assert two.post("/api/v1/customers", json=body, headers=key).status_code == 409, (
             "done anew, and the address is taken"
         )
 
 
-def test_a_write_that_a_crash_cut_off_frees_its_key(api):
+def test_a_write_whose_reply_cannot_be_kept_is_not_done_and_frees_its_key(api):
     body = {"name": "Acme", "email": "ops@acme.example", "tier": "pro"}
     with connect(api.settings, Role.ADMIN) as connection, api.client("admin") as admin:
+        connection.execute(
+            "alter table idempotent_replies add constraint refused check (status is null or status <> 201)"
+        )
+        failed = admin.post("/api/v1/customers", json=body, headers={"Idempotency-Key": "a"})
+        assert failed.status_code >= 500
+        found = connection.execute("select count(*) from customers where email = %s", (body["email"],)).fetchone()
+        assert found == (0,)
+        connection.execute("alter table idempotent_replies drop constraint refused")
         assert admin.post("/api/v1/customers", json=body, headers={"Idempotency-Key": "a"}).status_code == 201
-        connection.execute("update idempotent_replies set status = null, reply = null")
-        waiting = admin.post("/api/v1/customers", json=body, headers={"Idempotency-Key": "a"})
-        assert (waiting.status_code, waiting.headers["retry-after"]) == (409, "1")
-        connection.execute("update idempotent_replies set created_at = now() - interval '2 minutes'")
-        assert admin.post("/api/v1/customers", json=body, headers={"Idempotency-Key": "a"}).status_code == 422
+
+
+def test_while_the_first_is_at_work_the_second_is_told_when_to_come_back(api):
+    body = {"name": "Acme", "email": "ops@acme.example", "tier": "pro"}
+    with connect(api.settings, Role.ADMIN) as connection, api.client("admin") as admin:
+        account = f"user/{api.people['admin'].user_id}"
+        with connection.transaction():
+            connection.execute(
+                "insert into idempotent_replies (owner, key, request_digest) values (%s, 'a', %s)", (account, bytes(32))
+            )
+            waiting = admin.post("/api/v1/customers", json=body, headers={"Idempotency-Key": "a"})
+            assert (waiting.status_code, waiting.headers["retry-after"]) == (409, "1")
+
+
+def test_what_is_kept_of_a_request_tells_nothing_of_its_password(api):
+    body = {"name": "new", "role": "viewer", "password": "a long password 1"}
+    with connect(api.settings, Role.ADMIN) as connection, api.client("admin") as admin:
+        assert admin.post("/api/v1/users", json=body, headers={"Idempotency-Key": "a"}).status_code == 201
+        row = connection.execute("select request_digest from idempotent_replies").fetchone()
+    said = "NewUser " + NewUser.model_validate(body).model_dump_json()
+    assert bytes(row[0]) != hashlib.sha256(said.encode()).digest()
+    assert bytes(row[0]) == hmac.digest(pepper(api.settings), said.encode(), hashlib.sha256)
+    assert not any("idempotency" in name.lower() for name in inspect.signature(auth.log_in).parameters)
+    assert not any("idempotency" in name.lower() for name in inspect.signature(auth.change_password).parameters)
+
+
+def test_a_key_of_a_key_ends_with_it_and_lives_no_longer(api):
+    with api.client("customer") as own:
+        parent = own.post("/api/v1/auth/keys", json={"name": "parent", "days": 2}).json()
+        with api.client(key=parent["key"]) as by_parent:
+            refused = by_parent.post("/api/v1/auth/keys", json={"name": "longer", "days": 3})
+            assert refused.status_code == 403
+            assert "outlives" in refused.json()["detail"]
+            child = by_parent.post("/api/v1/auth/keys", json={"name": "child"}).json()
+            assert child["expires_at"] == parent["expires_at"], "asked for no end, it has its parent's"
+            assert child["parent_id"] == parent["id"]
+        with api.client(key=child["key"]) as by_child:
+            grandchild = by_child.post("/api/v1/auth/keys", json={"name": "grandchild", "days": 1}).json()
+        with api.client(key=grandchild["key"]) as by_grandchild:
+            assert by_grandchild.get("/api/v1/auth/me").status_code == 200
+            assert own.delete(f"/api/v1/auth/keys/{parent['id']}").status_code == 200
+            assert refused_within(by_grandchild, 1.0) is not None
+        assert own.get("/api/v1/auth/me").status_code == 200, "the key that made the parent goes on"
+        revoked = [one["name"] for one in own.get("/api/v1/auth/keys").json()["items"] if one["revoked_at"]]
+    assert sorted(revoked) == ["child", "grandchild", "parent"]
+
+
+def test_another_password_revokes_all_keys_where_that_is_asked_for(api):
+    token = api.log_in("viewer").json()["access_token"]
+    new = {"password": PASSWORD, "new_password": "another long password"}
+    with api.client(key=token) as own, api.client("viewer") as by_key:
+        assert own.put("/api/v1/auth/password", json=new).status_code == 200
+        assert by_key.get("/api/v1/auth/me").status_code == 200, "unasked, programs go on"
+        back = {"password": new["new_password"], "new_password": PASSWORD, "revoke_keys": True}
+        assert by_key.put("/api/v1/auth/password", json=back).status_code == 200
+        assert refused_within(by_key, 1.0) is not None
 
 
 def test_when_postgres_has_dropped_all_connections_requests_are_soon_answered_again(api):
@@ -225,16 +314,25 @@ def test_the_first_admin_is_made_once_and_production_refuses_its_password(settin
         service.refuse_generated_password(connection)
 
 
-def test_signing_keys_that_others_may_read_are_refused(settings):
-    with running_api(settings):
-        pass
-    path = secrets_dir(settings) / "api_signing_keys"
-    path.chmod(0o644)
-    try:
-        with pytest.raises(ConfigError, match="others may read the keys"):
-            service.SigningKeys.load(settings)
-    finally:
-        path.chmod(0o600)
+@pytest.mark.parametrize(("name", "load"), [("api_signing_keys", SigningKeys.load), ("api_keys_pepper", pepper)])
+def test_secrets_that_others_may_read_that_are_links_or_too_short_are_refused(settings, tmp_path, name, load):
+    own = settings.model_copy(update={"secrets_dir": tmp_path / "secrets"})
+    load(own)
+    path = own.secrets_dir / name
+    path.chmod(0o640)
+    with pytest.raises(ConfigError, match="others may read"):
+        load(own)
+    path.chmod(0o600)
+    load(own)
+    kept = path.read_text()
+    path.write_text(kept[:-40])
+    with pytest.raises(ConfigError, match=name):
+        load(own)
+    path.write_text(kept)
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="no link"):
+        load(own)
 
 
 def test_pages_of_a_named_origin_may_call_and_others_may_not(settings):

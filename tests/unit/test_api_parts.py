@@ -1,6 +1,7 @@
 """The API's parts without a database: limits, tokens, pages, passwords, what it refuses to start with."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import socket
@@ -81,6 +82,12 @@ def test_a_cursor_leads_back_to_its_key(text, number):
 def test_any_other_cursor_is_refused_and_nothing_worse(text):
     with contextlib.suppress(ProblemError):
         assert len(key_of(text, (str, int))) == 2
+
+
+def test_a_cursor_that_nothing_can_keep_is_refused():
+    forged = base64.urlsafe_b64encode(b'["\\ud800", 1]').decode()
+    with pytest.raises(ProblemError, match=r"query\.after"):
+        key_of(forged, (str, int))
 
 
 def test_a_cursor_of_another_list_is_refused():

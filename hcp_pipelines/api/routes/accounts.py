@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
-from hcp_pipelines.api.idempotency import IdempotencyKey, once
+from hcp_pipelines.api.idempotency import Connection, IdempotencyKey, once
 from hcp_pipelines.api.paging import After, Limit, key_of, page
 from hcp_pipelines.api.principals import Admin
 from hcp_pipelines.api.routes.auth import Done
@@ -107,15 +107,12 @@ class Audit(BaseModel):
 @router.post("/users", status_code=201, response_model=Made)
 async def make_user(body: NewUser, principal: Admin, request: Request, key: IdempotencyKey = None) -> JSONResponse:
     """Make an account; with role customer, of a customer."""
-    api = api_of(request)
 
-    async def do() -> Made:
-        made = await api.blocking(
-            lambda c: users.add_user(c, body.name, body.role, body.password, principal.name, body.customer_id)
-        )
+    def do(connection: Connection) -> Made:
+        made = users.add_user(connection, body.name, body.role, body.password, principal.name, body.customer_id)
         return Made(id=made)
 
-    return await once(api, principal, key, body, 201, do)
+    return await once(api_of(request), principal, key, body, 201, do)
 
 
 @router.get("/users")
@@ -139,13 +136,11 @@ async def make_customer(
     body: NewCustomer, principal: Admin, request: Request, key: IdempotencyKey = None
 ) -> JSONResponse:
     """Make a customer; their accounts are made with `POST /users`."""
-    api = api_of(request)
 
-    async def do() -> Made:
-        made = await api.blocking(lambda c: users.add_customer(c, body.name, body.email, body.tier, principal.name))
-        return Made(id=made)
+    def do(connection: Connection) -> Made:
+        return Made(id=users.add_customer(connection, body.name, body.email, body.tier, principal.name))
 
-    return await once(api, principal, key, body, 201, do)
+    return await once(api_of(request), principal, key, body, 201, do)
 
 
 @router.get("/customers")

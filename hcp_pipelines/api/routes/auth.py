@@ -1,5 +1,6 @@
 """Logging in and out, one's own account, password and API keys."""
 
+import asyncio
 import hashlib
 import hmac
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from hcp_pipelines.api import metrics
 from hcp_pipelines.api.known import OPERATOR
-from hcp_pipelines.api.limits import Limit, address_of
+from hcp_pipelines.api.limits import address_of
 from hcp_pipelines.api.principals import ANYBODY, Everybody
 from hcp_pipelines.api.problems import ProblemError
 from hcp_pipelines.api.state import Api, api_of
@@ -24,7 +25,6 @@ from hcp_pipelines.operators.passwords import LONGEST, SHORTEST, is_right
 from hcp_pipelines.operators.users import UserRole
 
 router = APIRouter(prefix="/api/v1/auth", tags=["auth"])
-OF_ACCOUNT, OF_ADDRESS = Limit(6, 10), Limit(30, 30)  # log-ins that may be tried
 _USER = "select id, password_hash, session_version, role from users where name = %s and disabled_at is null"
 _OPERATOR = "select token_sha256, role from operators where name = %s and disabled_at is null"
 
@@ -58,6 +58,7 @@ class NewPassword(BaseModel):
     """The old password and the new one."""
 
     password: str = Field(min_length=1, max_length=LONGEST, examples=["correct horse battery staple"])
+    revoke_keys: bool = Field(default=False, examples=[True], description="Whether all keys are revoked, too.")
     new_password: str = Field(min_length=SHORTEST, max_length=LONGEST, examples=["staple battery horse correct"])
 
 
@@ -77,6 +78,7 @@ class Key(BaseModel):
     created_at: datetime = Field(examples=["2026-01-05T12:00:00Z"])
     expires_at: datetime | None = Field(examples=["2026-04-05T12:00:00Z"])
     revoked_at: datetime | None = Field(examples=[None])
+    parent_id: UUID | None = Field(examples=[None], description="The key that it was made with.")
 
 
 class MadeKey(Key):
@@ -107,20 +109,17 @@ class _Found:
 async def log_in(body: LogIn, request: Request) -> Session:
     """A short-lived token for name and password.
 
-    Tries are limited by account and by address; an unknown name costs the same work as a wrong password.
+    Tries are limited by address and account, and by address; many from everywhere slow those of where the account is not known.
+    An unknown name costs the same work as a wrong password.
     """
-    api, now_s = api_of(request), api_of(request).clock.monotonic_s()
-    address = address_of(request.client.host if request.client else None)
-    for bucket, limit in ((f"log-in of {body.name}", OF_ACCOUNT), (f"log-in from {address}", OF_ADDRESS)):
-        taken = api.buckets.take(bucket, limit, now_s)
-        if not taken.is_allowed:
-            metrics.LOG_INS.labels("too_often").inc()
-            raise ProblemError(429, f"too many log-ins: try again in {taken.retry_after_s} s", taken.headers())
+    api, address = api_of(request), address_of(request.client.host if request.client else None)
+    await asyncio.sleep(api.log_ins.tried(body.name, address, api.clock.monotonic_s()))
     found = await api.blocking(lambda connection: _proved(connection, body.name, body.password, address))
     if found is None:
         metrics.LOG_INS.labels("wrong").inc()
         raise ProblemError(401, "no such account, or another password", {"WWW-Authenticate": "Bearer"})
     metrics.LOG_INS.labels("ok").inc()
+    api.log_ins.was_right(body.name, address)
     return _session(api, found)
 
 
@@ -140,14 +139,12 @@ async def me(principal: Everybody) -> Own:
 
 @router.put("/password")
 async def change_password(body: NewPassword, principal: Everybody, request: Request) -> Done:
-    """Another password; all sessions end."""
+    """Another password; all sessions end, and keys where that is asked for."""
     api, own = api_of(request), principal.own_user()
-    taken = api.buckets.take(f"log-in of {principal.name}", OF_ACCOUNT, api.clock.monotonic_s())
-    if not taken.is_allowed:
-        raise ProblemError(429, f"too many tries: again in {taken.retry_after_s} s", taken.headers())
+    api.log_ins.password_tried(principal.account, api.clock.monotonic_s())
     if await api.blocking(lambda c: _proved(c, principal.name, body.password, "own session")) is None:
         raise ProblemError(403, "the present password is another one")
-    await api.blocking(lambda c: users.set_password(c, own, body.new_password, principal.name))
+    await api.blocking(lambda c: _change(c, own, body, principal.name))
     return Done()
 
 
@@ -161,16 +158,17 @@ async def list_keys(principal: Everybody, request: Request) -> Keys:
 
 @router.post("/keys", status_code=201)
 async def make_key(body: NewKey, principal: Everybody, request: Request) -> MadeKey:
-    """A key that acts as this account; it is shown this once."""
+    """A key that acts as this account; it is shown this once. Made with a key it ends with that one, or before."""
     api, own = api_of(request), principal.own_user()
-    pepper = api_keys.pepper(api.settings)
-    key, made = await api.blocking(lambda c: api_keys.add_key(c, pepper, own, body.name, body.days, principal.name))
+    key, made = await api.blocking(
+        lambda c: api_keys.add_key(c, api.pepper, own, body.name, body.days, principal.name, principal.key_id)
+    )
     return MadeKey(key=key, **Key.model_validate(made, from_attributes=True).model_dump())
 
 
 @router.delete("/keys/{key_id}")
 async def revoke_key(key_id: Annotated[UUID, Path()], principal: Everybody, request: Request) -> Done:
-    """The key opens nothing from now on."""
+    """The key opens nothing from now on, nor do those that were made with it."""
     own = principal.own_user()
     await api_of(request).blocking(lambda c: api_keys.revoke_key(c, key_id, own, principal.name))
     return Done()
@@ -187,6 +185,13 @@ def _proved(connection: psycopg.Connection[Any], name: str, password: str, addre
         return _Found(Claims(OPERATOR + name, 0), UserRole(operator[1]))
     note(connection, "api", "login.refused", name, address=address)
     return None
+
+
+def _change(connection: psycopg.Connection[Any], user_id: UUID, body: NewPassword, by: str) -> None:
+    with connection.transaction():
+        users.set_password(connection, user_id, body.new_password, by)
+        if body.revoke_keys:
+            api_keys.revoke_keys(connection, user_id, by)
 
 
 def _session(api: Api, found: _Found) -> Session:
