@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import psycopg
 
 from hcp_pipelines.fleet.inventory import FacilityInventory, GroupInventory, load_inventories
+from hcp_pipelines.fleet.models import MODELS
 from hcp_pipelines.optimizer.inputs import GroupInputs, RampInputs, SiteInputs, StateInputs
 
 
@@ -22,7 +23,7 @@ def site_inputs(inventory: FacilityInventory) -> SiteInputs:
         generation=inventory.generation,
         obligations_version=inventory.obligations_version,
         capacity_mw=inventory.capacity_mw,
-        groups=tuple(_group(g, inventory.pue) for g in inventory.groups),
+        groups=tuple(_group(g, inventory) for g in inventory.groups),
         feeder_caps_mw=dict(inventory.feeder_limits_mw),
         ramps=tuple(
             RampInputs(r.scope_id if r.scope == "feeder" else "facility", r.up_mw, r.down_mw, r.window_s)
@@ -40,13 +41,19 @@ def site_inputs(inventory: FacilityInventory) -> SiteInputs:
     )
 
 
-def _group(group: GroupInventory, pue: float) -> GroupInputs:
+def _group(group: GroupInventory, inventory: FacilityInventory) -> GroupInputs:
+    shipped = MODELS.get(group.model)
     rates = group.specifications.get("hash_rate_by_state_th_per_s", {})
     return GroupInputs(
         group_id=group.group_id,
         feeder_id=group.feeder_id,
         type=group.type,
         devices=group.devices,
-        ladder=tuple(StateInputs(s.state, s.power_kw * pue, rates.get(s.state.label, 0.0)) for s in group.ladder),
+        ladder=tuple(
+            StateInputs(s.state, s.power_kw * inventory.pue, rates.get(s.state.label, 0.0)) for s in group.ladder
+        ),
         gpu_type=str(group.specifications.get("gpu_type", "")),
+        model=group.model,
+        memory_gb=(shipped.memory_gb or None) if shipped else None,
+        is_scheduled=group.group_id in inventory.scheduled,
     )

@@ -91,8 +91,8 @@ class SiteInputs:
 class WorkStep:
     """Work of the queue that is worth about the same, for so many GPUs of one group in one state.
 
-    `worth`, `on` and `off` are $/MWh of the all-in power from rest up to the state, affine in the group's index: what it pays, and
-    where it is let in and turned down. `stop_usd_per_mw`: what turning it down costs.
+    `worth`, `on` and `off` are $/MWh of the all-in power from rest up to the state, affine in the group's index: what it pays,
+    and where it is let in and turned down. `stop_usd_per_mw`: what turning it down costs.
     """
 
     state: DeviceState

@@ -4,7 +4,7 @@ Merit order under the site's limit. What the champion says comes with the inputs
 `publish.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import numpy as np
@@ -17,7 +17,9 @@ from hcp_pipelines.optimizer.inputs import (
     GroupInputs,
     InputsNotReadyError,
     SiteInputs,
+    WorkStep,
 )
+from hcp_pipelines.optimizer.queue.blocks import WorkPiece, pieces, work_ladder
 from hcp_pipelines.optimizer.steps import Step, revenue_per_index, steps_of
 from hcp_pipelines.policy.arrays import compile_policy
 from hcp_pipelines.policy.evaluate import evaluate
@@ -48,10 +50,10 @@ def solve_facility(inputs: FacilityInputs) -> Policy:
     missing = [name for name in site.indices if name not in inputs.indices]
     if missing:
         raise InputsNotReadyError(f"{site.facility_id}: no value of {', '.join(missing)} yet; is the feed running?")
-    steps = merit_order(site, inputs.indices)
+    steps = merit_order(site, inputs.indices, inputs.work)
     blocks = tuple(_block(step, rank, inputs) for rank, step in enumerate(steps))
-    groups = tuple(_group(g, site) for g in site.groups)
-    couplings = _couplings(site, inputs.floor_mw)
+    groups = tuple(_group(g, site, inputs.work.get(g.group_id)) for g in site.groups)
+    couplings = _couplings(site, inputs.floor_mw, inputs.work)
     present = {g.group_id: _present(g, inputs) for g in site.groups}
     policy = Policy(
         facility_id=site.facility_id,
@@ -76,6 +78,7 @@ def solve_facility(inputs: FacilityInputs) -> Policy:
         ),
         adders=inputs.adders,
         strikes_from=inputs.strikes_from,
+        unplaced=inputs.unplaced,
     )
     return _with_target(policy, present)
 
@@ -96,17 +99,31 @@ def _with_target(policy: Policy, present: Mapping[str, Mapping[DeviceState, int]
     return policy.model_copy(update={"anchor": anchor.model_copy(update={"target_by_state": by_state})})
 
 
-def merit_order(site: SiteInputs, indices: Mapping[str, float]) -> list[Step]:
-    """All steps of a site, most $/MWh first; a group's lower step always before its higher one."""
+def merit_order(
+    site: SiteInputs, indices: Mapping[str, float], work: Mapping[str, Sequence[WorkStep]] | None = None
+) -> list[Step | WorkPiece]:
+    """All steps of a site, most $/MWh first; a group's lower step always before its higher one.
+
+    Of groups in `work` what the queue asks for, piece by piece.
+    """
     ranked = [
-        (-step.value.at(indices[group.index]), n, group.feeder_id, group.group_id, step)
+        (-step.worth_at(indices[group.index]), n, group.feeder_id, group.group_id, step)
         for group in site.groups
-        for n, step in enumerate(steps_of(group, site, indices[group.index]))
+        for n, step in enumerate(_steps(group, site, indices[group.index], work or {}))
     ]
     return [entry[-1] for entry in sorted(ranked, key=lambda e: e[:-1])]
 
 
-def _block(step: Step, rank: int, inputs: FacilityInputs) -> Block:
+def _steps(
+    group: GroupInputs, site: SiteInputs, index: float, work: Mapping[str, Sequence[WorkStep]]
+) -> Sequence[Step | WorkPiece]:
+    asked = work.get(group.group_id)
+    return steps_of(group, site, index) if asked is None else pieces(group, asked, index)
+
+
+def _block(step: Step | WorkPiece, rank: int, inputs: FacilityInputs) -> Block:
+    if isinstance(step, WorkPiece):
+        return step.block(rank)
     worth = inputs.worth_wakes.get((step.group.group_id, step.to_state))
     on, off = step.strikes(rank, PLAIN if worth is None else Band.of_worth(worth))
     return Block(
@@ -123,26 +140,32 @@ def _block(step: Step, rank: int, inputs: FacilityInputs) -> Block:
     )
 
 
-def _group(group: GroupInputs, site: SiteInputs) -> PolicyGroup:
+def _group(group: GroupInputs, site: SiteInputs, work: Sequence[WorkStep] | None) -> PolicyGroup:
     """The group's ladder; the contract's adders are taken off revenue, as they are off the strikes."""
-    ladder = tuple(
-        LadderStep(
-            state=s.state,
-            power_kw=s.power_kw,
-            index=group.index,
-            revenue_usd_per_device_hour=Affine(
-                slope=revenue_per_index(group, s, site), offset=0.0 - site.adders_usd_per_mwh * s.power_kw / 1000
-            ),
+    ladder = (
+        tuple(
+            LadderStep(
+                state=s.state,
+                power_kw=s.power_kw,
+                index=group.index,
+                revenue_usd_per_device_hour=Affine(
+                    slope=revenue_per_index(group, s, site), offset=0.0 - site.adders_usd_per_mwh * s.power_kw / 1000
+                ),
+            )
+            for s in group.ladder
         )
-        for s in group.ladder
+        if work is None
+        else work_ladder(group, work, site)
     )
     return PolicyGroup(group_id=group.group_id, feeder_id=group.feeder_id, devices=group.devices, ladder=ladder)
 
 
-def _couplings(site: SiteInputs, floor_mw: float) -> Couplings:
+def _couplings(site: SiteInputs, floor_mw: float, work: Mapping[str, Sequence[WorkStep]]) -> Couplings:
+    """What the queue may use is no load that is on: a floor rests on the other groups, where there are any."""
     return Couplings(
         cap_mw=site.capacity_mw,
         floor_mw=floor_mw,
+        sheddable=tuple(g.group_id for g in site.groups if g.group_id not in work) if work else (),
         feeder_caps_mw=dict(site.feeder_caps_mw),
         ramps=tuple(
             RampLimit(scope=r.scope, up_mw=r.up_mw, down_mw=r.down_mw, window_s=r.window_s) for r in site.ramps

@@ -33,6 +33,10 @@ class Step:
         """MW of the step for the whole group."""
         return self.kw * self.group.devices / 1000
 
+    def worth_at(self, index: float) -> float:
+        """$/MWh, for the merit order."""
+        return self.value.at(index)
+
     def strikes(self, rank: int, band: Band[float] = PLAIN) -> tuple[Affine, Affine]:
         """(on, off) strikes in $/MWh; `rank` is the merit order, best first.
 

@@ -19,6 +19,7 @@ from hcp_pipelines.optimizer.learnt import with_learnt
 from hcp_pipelines.optimizer.load import load_inputs, load_markets
 from hcp_pipelines.optimizer.peaks import with_peaks
 from hcp_pipelines.optimizer.publish import PublishResult, Status, publish_all, write_scores
+from hcp_pipelines.optimizer.queue.live import with_queue
 from hcp_pipelines.optimizer.scores import score_facilities
 from hcp_pipelines.optimizer.solve import solve_facility
 from hcp_pipelines.orchestration.alerts import SOLVE_FAILED, record_alert
@@ -125,7 +126,7 @@ def publish_policies(
     inputs, failed = _inputs(connection, context, options)
     policies: list[Policy] = []
     learnt = with_learnt(connection, inputs, context.now, context.tick_id)
-    for each in with_peaks(connection, learnt, context.now):
+    for each in with_queue(connection, with_peaks(connection, learnt, context.now), context.now):
         try:
             policies.append(solve_facility(each))
         except Exception as error:  # noqa: BLE001 - whatever it is, the others get their policies

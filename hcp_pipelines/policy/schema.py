@@ -160,7 +160,7 @@ class Anchor(_Frozen):
 class Unplaced(_Frozen):
     """Waiting work of the whole queue that no group has GPUs for.
 
-    `served_above_usd_per_gpu_hour`: what the least valuable pays that has some; null: no group could ever run it.
+    `least_served_usd_per_gpu_hour`: what the least valuable work with such GPUs pays; null: no group could ever run this.
     """
 
     workload_type: str
@@ -168,7 +168,7 @@ class Unplaced(_Frozen):
     jobs: int = Field(gt=0)
     gpus: int = Field(gt=0)
     usd_per_gpu_hour: float
-    served_above_usd_per_gpu_hour: float | None = None
+    least_served_usd_per_gpu_hour: float | None = None
 
 
 class PlanEntry(_Frozen):
