@@ -12,17 +12,18 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from hcp_pipelines.api.app import build_app, framed
 from hcp_pipelines.api.connections import guarded
+from hcp_pipelines.api.fanout import ACCOUNTS, WORKLOADS
 from hcp_pipelines.api.idempotency import FORGET, KEPT_H
 from hcp_pipelines.api.known import KnownAccounts
 from hcp_pipelines.api.proxies import networks
 from hcp_pipelines.api.state import Api
 from hcp_pipelines.api.tokens import SigningKeys
-from hcp_pipelines.api.wakeups import Wakeups
 from hcp_pipelines.domain.errors import ConfigError, ModelError, StorageError
 from hcp_pipelines.operators.api_keys import pepper
 from hcp_pipelines.operators.users import with_generated_password
 from hcp_pipelines.runtime.process import ProcessContext, allow_files
 from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.notify import Listener
 from hcp_pipelines.storage.postgres import dsn
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.workloads.classifier.model import Classifier, shipped
@@ -172,7 +173,7 @@ async def opened(context: ProcessContext) -> AsyncIterator[Api]:
     await asyncio.to_thread(blocking.open)
     accounts = KnownAccounts(settings, context.clock, pool, keys, under)
     api = Api(
-        settings, context.clock, context.log, pool, blocking, keys, under, accounts, Wakeups(settings), _classifier(context),
+        settings, context.clock, context.log, pool, blocking, keys, under, accounts, _classifier(context),
         stop=context.stop,
     )  # fmt: skip
     try:
@@ -221,7 +222,11 @@ async def _serve(context: ProcessContext, api: Api, own: socket.socket) -> None:
     async with asyncio.TaskGroup() as tasks:
         beside = [
             tasks.create_task(work)
-            for work in (api.accounts.follow(context.stop), api.wakeups.follow(context.stop), _keep_house(context, api))
+            for work in (
+                api.accounts.follow(context.stop),
+                api.fanout.follow(Listener(settings, Role.API, [WORKLOADS, ACCOUNTS]), context.stop),
+                _keep_house(context, api),
+            )
         ]
         serving = tasks.create_task(server.serve(sockets=[own]))
         context.ready(api=base_url)

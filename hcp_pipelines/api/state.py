@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,13 +10,15 @@ import psycopg
 from fastapi import Request
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from hcp_pipelines.api.fanout import AT_ONCE, Fanout
 from hcp_pipelines.api.limits import Buckets, Limit, Taken
 from hcp_pipelines.api.log_ins import LogIns
+from hcp_pipelines.api.places import Places
 from hcp_pipelines.api.seen import Seen
 from hcp_pipelines.api.tokens import SigningKeys
-from hcp_pipelines.api.wakeups import Wakeups
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.settings import Settings
+from hcp_pipelines.workloads import store
 from hcp_pipelines.workloads.classifier.model import Classifier
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _LIMITS = "select tier, per_minute, burst from request_limits"
 CONNECTION_WITHIN_S = 10.0
+MOST_STREAMS, MOST_STREAMS_OF_ONE = 500, 10
 Answer = TypeVar("Answer")
 
 
@@ -40,19 +42,20 @@ class Api:
     keys: SigningKeys
     pepper: bytes  # under which digests are made of what nobody may guess
     accounts: "KnownAccounts"
-    wakeups: Wakeups
     classifier: Classifier | None = None  # rules serve without one
     buckets: Buckets = field(default_factory=Buckets)
     limits: dict[str, Limit] = field(default_factory=dict)
-    streams: Counter[str] = field(default_factory=Counter)
+    streams: Places = field(default_factory=lambda: Places(MOST_STREAMS, MOST_STREAMS_OF_ONE))
     seen: Seen = field(default_factory=Seen)
     log_ins: LogIns = field(init=False)
+    fanout: Fanout = field(init=False)
     _checking: asyncio.Task[None] | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        """What counts in the same buckets."""
+        """What stands on the rest of it."""
         self.log_ins = LogIns(self.buckets)
+        self.fanout = Fanout(self._events_after, self.last_event, self.log)
 
     async def read_limits(self) -> None:
         """Take the tiers' limits as they are in Postgres now."""
@@ -83,6 +86,15 @@ class Api:
                 return work(connection)
 
         return await asyncio.to_thread(with_connection)
+
+    async def last_event(self) -> int:
+        """The id behind which events of workloads are yet to come."""
+        async with self.connection() as connection:
+            return await store.last_event(connection)
+
+    async def _events_after(self, event_id: int) -> list[store.Event]:
+        async with self.connection() as connection:
+            return await store.events_after(connection, event_id, None, AT_ONCE)
 
     async def fetch(self, statement: Any, values: Any = ()) -> list[tuple[Any, ...]]:
         """All rows of a statement that reads."""

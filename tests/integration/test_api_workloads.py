@@ -1,12 +1,17 @@
 """Workloads over the API: taken in once, seen by their own customer alone, cancelled, told as events of which none is missing."""
 
+import contextlib
 import json
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
 
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.workloads import store
 from tests.support.api import running_api, with_fleet
 
 BATCH = {"model_name": "llama-3-70b", "gpu_count": 2, "estimated_duration_s": 600}
@@ -172,16 +177,64 @@ def test_a_stream_of_a_revoked_key_ends(api):
         assert not any(line.startswith("event: ") for line in rest)
 
 
-def test_streams_of_an_account_are_few(api):
-    open_streams = []
+def test_streams_of_an_account_are_few_though_many_are_opened_at_once(api):
+    with api.client("customer") as own, contextlib.ExitStack() as stack, ThreadPoolExecutor(30) as pool:
+        many = [stack.enter_context(api.client("customer")) for _ in range(30)]
+        asked = [one.build_request("GET", "/api/v1/workloads/events") for one in many]
+        replies = list(pool.map(lambda one, request: one.send(request, stream=True), many, asked))
+        for reply in replies:
+            stack.callback(reply.close)
+        assert Counter(reply.status_code for reply in replies) == {200: 10, 429: 20}
+        assert own.get("/api/v1/workloads/events").status_code == 429
+        next(reply for reply in replies if reply.status_code == 200).close()
+        began = time.monotonic()
+        while (status := own.get("/api/v1/workloads/events", params={"within_s": 0}).status_code) != 200:
+            assert time.monotonic() < began + 5, status
+
+
+def test_a_stream_begins_with_where_it_stands_so_that_who_hears_nothing_may_go_on(api):
     with api.client("customer") as own:
-        try:
-            for _ in range(10):
-                stream = httpx.stream("GET", f"{api.base_url}/api/v1/workloads/events", headers=own.headers)
-                lines = stream.__enter__().iter_lines()
-                open_streams.append((stream, lines))
-                next(lines)
-            assert own.get("/api/v1/workloads/events").status_code == 429
-        finally:
-            for stream, _ in open_streams:
-                stream.__exit__(None, None, None)
+        own.post(SUBMIT, json=BATCH)
+        with own.stream("GET", "/api/v1/workloads/events") as stream:
+            lines = stream.iter_lines()
+            began = [next(lines) for _ in range(3)]
+        assert (began[0], began[2]) == (": from here on", "")
+        own.post(SUBMIT, json=BATCH)
+        behind = events_of(own, last=int(began[1].removeprefix("id: ")), within_s=0)
+        assert len(behind) == 1, "what came while nobody listened"
+
+
+def test_many_streams_cost_one_look_and_miss_nothing_in_the_order_of_commits(api, monkeypatch):
+    looks, number = Counter(), 40
+    events_after = store.events_after
+
+    async def counted(connection, event_id, customer_id, limit):
+        looks[customer_id] += 1
+        return await events_after(connection, event_id, customer_id, limit)
+
+    monkeypatch.setattr(store, "events_after", counted)
+    heard = {}
+
+    def listen(n):
+        found = []
+        with api.client("customer") as one, one.stream("GET", "/api/v1/workloads/events", timeout=20) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            ready.release()
+            for line in lines:
+                if line.startswith("data: "):
+                    found.append(json.loads(line[6:])["workload_id"])
+                if len(found) == number:
+                    break
+        heard[n] = found
+
+    ready = threading.Semaphore(0)
+    with ThreadPoolExecutor(9) as pool, api.client("customer") as own:
+        listening = [pool.submit(listen, n) for n in range(8)]
+        for _ in range(8):
+            assert ready.acquire(timeout=10)
+        made = [own.post(SUBMIT, json=BATCH).json()["workload_id"] for _ in range(number)]
+        for one in listening:
+            one.result(20)
+    assert all(found == made for found in heard.values())
+    assert looks[api.people["customer"].customer_id] == 16, "two pages of each at its beginning"

@@ -1,24 +1,22 @@
 """State changes of workloads as server-sent events; `Last-Event-ID` goes on where a connection broke, and loses none."""
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from hcp_pipelines.api.principals import Everybody, Principal
+from hcp_pipelines.api.principals import Everybody, bearer_of
 from hcp_pipelines.api.problems import ProblemError
 from hcp_pipelines.api.routes.workload_shapes import StateChanged
-from hcp_pipelines.api.state import Api, api_of
-from hcp_pipelines.workloads import store
+from hcp_pipelines.api.state import MOST_STREAMS as MOST
+from hcp_pipelines.api.state import MOST_STREAMS_OF_ONE as MOST_OF_ONE
+from hcp_pipelines.api.state import api_of
+from hcp_pipelines.api.streams import Stream
 
 router = APIRouter(prefix="/api/v1/workloads", tags=["workloads"])
-MOST, MOST_OF_ONE = 500, 10
-AT_ONCE = 200
-HEARTBEAT_S = 5.0
 LONGEST_S = 3600
-BREATH_S = 0.05  # between two looks, however much happens
 _EVENT = {
     "type": "object",
     "properties": {
@@ -53,53 +51,31 @@ async def events(
 ) -> StreamingResponse:
     """What happens from now on, or from behind `Last-Event-ID`; a customer's own."""
     api = api_of(request)
-    if api.streams.total() >= MOST or api.streams[principal.account] >= MOST_OF_ONE:
+    if not api.streams.take(principal.account):
         raise ProblemError(
             429, f"an account has at most {MOST_OF_ONE} streams, all together {MOST}", {"Retry-After": "5"}
         )
-    if last_event_id is None:
-        async with api.connection() as connection:
-            last_event_id = await store.last_event(connection)
-    given = request.headers["authorization"].partition(" ")[2]
-    return StreamingResponse(_stream(api, principal, given, last_event_id, within_s), media_type="text/event-stream")
-
-
-async def _stream(api: Api, principal: Principal, given: str, after: int, within_s: float) -> AsyncIterator[str]:
-    api.streams[principal.account] += 1
-    ends_s = api.clock.monotonic_s() + within_s
-    asked_s, changes = api.clock.monotonic_s(), api.wakeups.account_changes
     try:
-        yield ": from here on\n\n"
-        while not api.stop.is_set():
-            woken = api.wakeups.next()
-            async with api.connection() as connection:
-                found = await store.events_after(connection, after, principal.customer_id, AT_ONCE)
-            if found:
-                after = found[-1].id
-                yield "".join(map(_said, found))
-            now_s = api.clock.monotonic_s()
-            if now_s >= ends_s:
-                return
-            if now_s >= asked_s + HEARTBEAT_S or changes != api.wakeups.account_changes:
-                asked_s, changes = now_s, api.wakeups.account_changes
-                if await api.accounts.look_up(given) is None:
-                    return  # the key was revoked, or the session has ended
-                yield ": still here\n\n"
-            if len(found) < AT_ONCE:
-                await api.wakeups.wait(woken, min(ends_s - now_s, HEARTBEAT_S))
-            await asyncio.sleep(BREATH_S)
-    finally:
-        api.streams[principal.account] -= 1
+        after = last_event_id if last_event_id is not None else await api.last_event()
+    except BaseException:
+        api.streams.give_back(principal.account)
+        raise
+    given = bearer_of(request.headers["authorization"]) or ""
+    stream = Stream(api, principal, given, after, within_s)
+    return _Placed(stream, lambda: api.streams.give_back(principal.account))
 
 
-def _said(event: store.Event) -> str:
-    body = StateChanged(
-        workload_id=event.workload_id,
-        old_state=event.old_status,
-        new_state=event.new_status,
-        is_waiting=event.is_waiting,
-        reason=event.reason,
-        actor=event.actor,
-        timestamp=event.occurred_at,
-    )
-    return f"id: {event.id}\nevent: workload.state.changed\ndata: {body.model_dump_json()}\n\n"
+class _Placed(StreamingResponse):
+    """A stream that gives its place back however it ends, begun or not."""
+
+    def __init__(self, stream: Stream, give_back: Callable[[], None]) -> None:
+        self._told, self._give_back = stream.told(), give_back
+        super().__init__(self._told, media_type="text/event-stream")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._give_back()
+            await self._told.aclose()
