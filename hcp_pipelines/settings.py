@@ -104,6 +104,33 @@ class Settings(BaseSettings):
     api_key_file: Path | None = Field(
         default=None, description="A file (0600) whose content is the API key that `hcp workload` asks with."
     )
+    scheduler: Literal["off", "on"] = Field(
+        default="off", description="Whether `hcp up` starts the scheduler of customers' work (docs/scheduler.md)."
+    )
+    scheduler_start_within_s: float = Field(
+        default=3600,
+        gt=0,
+        description="Work whose devices are not ready so soon is retried elsewhere, simulated seconds.",
+    )
+    scheduler_urgent_slack_s: float = Field(
+        default=900,
+        ge=0,
+        description="Others give way to work that would miss its deadline within this, simulated seconds.",
+    )
+    routing_weights: str = Field(
+        default="0.3,0.3,0.2,0.2",
+        pattern=r"^(0|0?\.[0-9]+|1(\.0*)?)(,(0|0?\.[0-9]+|1(\.0*)?)){3}$",
+        description="What latency, cost, availability and profitability weigh in a place's score, 0-1 each.",
+    )
+    routing_base_latency_ms: float = Field(default=5.0, ge=0, description="Round trip to a facility next door.")
+    routing_realtime_spare: float = Field(
+        default=0.05, ge=0, le=1, description="Share of a group that serves real time which nothing else gets."
+    )
+    routing_cloud_start_s: float = Field(
+        default=900,
+        ge=0,
+        description="Until rented GPUs of a cloud work, simulated seconds; overflow is only recorded.",
+    )
     operator: str = Field(default="", description="The operator in whose name commands order; --as says it too.")
     operator_token_file: Path | None = Field(
         default=None, description="Their token, if not in secrets/operators/NAME.token of the state directory."

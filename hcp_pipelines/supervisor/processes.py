@@ -69,4 +69,10 @@ def daemon_specs(settings: Settings, gateways: list[str]) -> list[ProcessSpec]:
     specs.append(python_process(settings, "alerts", "hcp_pipelines.alerts", after=("postgres",), nice=BEHIND_SWITCHING))
     if settings.api == "on":
         specs.append(api_spec(settings))
+    if settings.scheduler == "on":
+        specs.append(
+            python_process(
+                settings, "scheduler", "hcp_pipelines.workloads.scheduler", after=("postgres",), nice=BEHIND_SWITCHING
+            )
+        )
     return specs

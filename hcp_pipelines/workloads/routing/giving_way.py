@@ -85,9 +85,11 @@ def _freed(router: Router, need: Need, g: int, weaker: Sequence[Candidate]) -> G
 
 def _fits(router: Router, need: Need, g: int, chosen: Sequence[Candidate]) -> bool:
     """Whether the work fits once these have gone: near enough, and within what may work in its state."""
-    state = int(need.place.state)
-    working = int(router.room.working[g, state]) - sum(len(one.slots) for one in chosen if one.state == state)
-    if working + need.place.gpu_count > int(router.market.bounds[g, state]):
+    steps = router.room.reach[g]
+    own, working = steps[need.place.state], router.room.working[g].copy()
+    for one in chosen:
+        working -= len(one.slots) * steps[one.state]
+    if (working + need.place.gpu_count > router.market.bounds[g])[own].any():
         return False
     room: Free = router.room.of[g].copy()
     for one in chosen:

@@ -10,6 +10,7 @@ from hcp_pipelines.domain.modes import STATE_COUNT, DeviceState, ResourceType
 from hcp_pipelines.workloads.routing.packing import Bools, Free, Ints, Topology
 
 Floats = npt.NDArray[np.float64]
+MANY = 2**40  # more devices than there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class GroupFacts:
     latitude: float
     longitude: float
     regions: frozenset[str]
+    gpu_type: str = ""  # as the market prices it
     rate_fraction: Mapping[str, float] = field(default_factory=dict)
     closed: str = ""
 
@@ -43,14 +45,24 @@ class GroupFacts:
 class Market:
     """What the router is told of prices and policies, a row a group.
 
-    `bounds` are the devices that its policy lets work in each state, `why_none` why it lets none; `revenue_usd_per_hour` is of
-    one device by state, NaN where nothing is known.
+    `bounds` are the devices that its policy lets work in each state of the ladder *or one above it*, `why_none` why it lets none:
+    who draws less may take the place of who draws more (docs/desired-state.md). `revenue_usd_per_hour` is of one device by state,
+    NaN where nothing is known.
     """
 
     price_usd_per_mwh: Floats  # [g], NaN: none
     revenue_usd_per_hour: Floats  # [g, s]
     bounds: Ints  # [g, s]
     why_none: tuple[str, ...]
+
+
+def _reach(group: GroupFacts) -> Bools:
+    """[state, step]: the steps of the ladder that a device in a state counts at: its own and those below, but the lowest."""
+    found = np.zeros((STATE_COUNT, STATE_COUNT), dtype=bool)
+    ladder = sorted(group.power_kw, key=lambda state: group.power_kw[state])
+    for n, state in enumerate(ladder):
+        found[state, ladder[1 : n + 1]] = True
+    return found
 
 
 class Room:
@@ -62,7 +74,11 @@ class Room:
         self.of = [Free(mask, group.topology) for mask, group in zip(free, groups, strict=True)]
         self.devices: Ints = np.array([group.devices for group in groups], dtype=np.int64)
         self.free: Ints = np.array([one.count for one in self.of], dtype=np.int64)
-        self.working: Ints = np.zeros((len(groups), STATE_COUNT), dtype=np.int64)
+        self.reach = (
+            np.stack([_reach(group) for group in groups]) if groups else np.zeros((0, STATE_COUNT, STATE_COUNT), bool)
+        )
+        self.working: Ints = np.zeros((len(groups), STATE_COUNT), dtype=np.int64)  # in each state or one above it
+        self.given_back = 0  # how often something came free
         self.serves_realtime: Bools = np.array(
             [DeviceState.INFERENCE_REALTIME in group.power_kw for group in groups], dtype=bool
         )
@@ -71,17 +87,25 @@ class Room:
         """Devices begin to work for somebody."""
         self.of[g].take(slots)
         self.free[g] = self.of[g].count
-        self.working[g, state] += len(slots)
+        self.working[g] += len(slots) * self.reach[g, state]
 
-    def give(self, g: int, slots: Ints, state: int, usable: Bools | None = None) -> None:
-        """They are let go of; those that aren't `usable` (failed, vanished) stay away."""
-        self.of[g].give(slots if usable is None else slots[usable])
+    def give(self, g: int, slots: Ints, state: int) -> None:
+        """They are let go of."""
+        self.of[g].give(slots)
+        self.given_back += 1
         self.free[g] = self.of[g].count
-        self.working[g, state] -= len(slots)
+        self.working[g] -= len(slots) * self.reach[g, state]
+
+    def close(self, g: int, slots: Ints) -> None:
+        """Free devices that nothing is to get for now."""
+        self.of[g].take(slots)
+        self.free[g] = self.of[g].count
 
     def left(self, market: Market, state: int) -> Ints:
-        """[g] devices that may still begin to work in a state: free ones, and not above the bound."""
-        left: Ints = np.maximum(np.minimum(self.free, market.bounds[:, state] - self.working[:, state]), 0)
+        """[g] devices that may still begin to work in a state: free ones, within the bounds of its step and of those below it."""
+        steps = self.reach[:, state, :]
+        within = np.where(steps, market.bounds - self.working, MANY).min(axis=1, initial=MANY)
+        left: Ints = np.where(steps.any(axis=1), np.clip(np.minimum(self.free, within), 0, None), 0)
         return left
 
     def by_name(self, market: Market, *, most: bool = False) -> dict[str, int]:

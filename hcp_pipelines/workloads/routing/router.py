@@ -12,7 +12,7 @@ from hcp_pipelines.domain.modes import DeviceState, ResourceType
 from hcp_pipelines.workloads.routing.filters import why_not
 from hcp_pipelines.workloads.routing.needs import Need, Place
 from hcp_pipelines.workloads.routing.packing import Bools, Ints, pack
-from hcp_pipelines.workloads.routing.room import Floats, Market, Room
+from hcp_pipelines.workloads.routing.room import MANY, Floats, Market, Room
 from hcp_pipelines.workloads.routing.scoring import (
     Estimates,
     Weights,
@@ -138,9 +138,11 @@ class Router:
         return score
 
     def _scarce(self, place: Place, g: int) -> str:
-        bound = int(self.market.bounds[g, place.state])
-        if bound - int(self.room.working[g, place.state]) < int(self.room.free[g]):
-            return self.market.why_none[g] or f"the policy lets {bound} work as {place.state.label}"
+        bounds = np.where(self.room.reach[g, place.state], self.market.bounds[g], MANY)
+        step = int((bounds - self.room.working[g]).argmin())
+        if bounds[step] - self.room.working[g, step] < self.room.free[g]:
+            most = f"the policy lets {bounds[step]} work as {DeviceState(step).label} or above"
+            return self.market.why_none[g] or f"{most}, {self.room.working[g, step]} do"
         return f"{int(self.room.free[g])} of {int(self.room.devices[g])} are free"
 
     def _why(self, kind: Kind) -> str:

@@ -1,0 +1,73 @@
+"""The record of routing decisions (WL-24): written by the scheduler, read by people who ask why. Deciding is in `routing/`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from hcp_pipelines.workloads.claiming import Connection
+
+_DECIDE = """
+    insert into routing_decisions (
+        workload_id, lease_epoch, outcome, facility_id, group_id, devices, cost_usd_per_hour, latency_ms, score, confidence,
+        reason, explanation, decided_at)
+    select d.*, %s from unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::integer[], %s::float8[],
+                               %s::float8[], %s::float8[], %s::float8[], %s::text[], %s::jsonb[]) as d"""
+_READ = """
+    select workload_id, lease_epoch as epoch, outcome, facility_id, group_id, devices, cost_usd_per_hour, latency_ms, score,
+           confidence, reason, explanation, decided_at
+    from routing_decisions where workload_id = %s order by id desc limit %s"""
+_DEVICES = """
+    select coalesce(array_agg(a.resource_id order by a.resource_id), '{}') from allocations a
+    join allocation_headers h on h.id = a.header_id where a.workload_id = %s and h.lease_epoch = %s"""
+_PLAIN = (
+    "workload_id", "epoch", "outcome", "facility_id", "group_id", "devices", "cost_usd_per_hour", "latency_ms", "score",
+    "confidence", "reason",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A routing decision: outcome `placed`, `none` or `overflow`; `explanation` has a score or the reason against it by group.
+
+    `cost_usd_per_hour` is the energy that all devices draw, or what a cloud would ask.
+    """
+
+    workload_id: UUID
+    epoch: int
+    outcome: str
+    facility_id: str | None
+    group_id: str | None
+    devices: int
+    cost_usd_per_hour: float | None
+    latency_ms: float | None
+    score: float | None
+    confidence: float | None
+    reason: str
+    explanation: Sequence[Sequence[float | str]]
+    decided_at: datetime
+
+
+async def record(connection: Connection, decisions: Sequence[Decision], now: datetime) -> None:
+    """Write decisions down, as made `now` (world time)."""
+    if not decisions:
+        return
+    columns = [[getattr(d, name) for d in decisions] for name in _PLAIN]
+    explanations = [Jsonb(d.explanation) for d in decisions]
+    await connection.execute(_DECIDE, (now, *columns, explanations), prepare=True)
+
+
+async def decisions_of(connection: Connection, workload_id: UUID, limit: int = 10) -> list[Decision]:
+    """A workload's decisions, newest first."""
+    async with connection.cursor(row_factory=class_row(Decision)) as cursor:
+        await cursor.execute(_READ, (workload_id, limit))
+        return await cursor.fetchall()
+
+
+async def devices_of(connection: Connection, decision: Decision) -> list[str]:
+    """The devices that it came to (`TargetResources`): those allocated under its epoch."""
+    row = await (await connection.execute(_DEVICES, (decision.workload_id, decision.epoch))).fetchone()
+    return list(row[0]) if row else []

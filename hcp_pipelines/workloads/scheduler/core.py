@@ -1,0 +1,198 @@
+"""The scheduler's round: hear owners, finish what is due, hold on to the rest, place what waits. Postgres in, Postgres out.
+
+It starts from Postgres alone (`begin`), and does so again whenever the two may differ.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.domain.workloads import WorkloadState
+from hcp_pipelines.markets.cloud import CloudOffer, Way
+from hcp_pipelines.workloads.binding import ACTOR, take_back
+from hcp_pipelines.workloads.claiming import Connection, age, unclaim
+from hcp_pipelines.workloads.lifecycle import reap
+from hcp_pipelines.workloads.routing.room import GroupFacts, Market, Room
+from hcp_pipelines.workloads.routing.router import Router, Rules
+from hcp_pipelines.workloads.scheduler import metrics
+from hcp_pipelines.workloads.scheduler.following import Follower
+from hcp_pipelines.workloads.scheduler.held import Book, read_broken, read_held
+from hcp_pipelines.workloads.scheduler.inventory import read_free, read_groups
+from hcp_pipelines.workloads.scheduler.market import PolicyShelf, Prices, market_of, read_prices
+from hcp_pipelines.workloads.scheduler.outcomes import claims_of, last_word, stray_rows, urgent_waits, words_on
+from hcp_pipelines.workloads.scheduler.placing import Placer, Terms
+
+ALL_AGAIN_S = 60.0  # real: so often everything is read anew, whatever was heard
+PRICES_AGAIN_S = 5.0
+UPKEEP_S = 2.0  # ageing, reaping, what others did
+URGENT_S = 1.0
+PLACING_MOST_S = 1.0  # of a round, so that what is due doesn't wait for a long queue
+BARREN_S = 1.0  # what found no place is not looked at again at each turn
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The settings of a scheduler: `start_within_s` and what is in `terms.urgent_slack_s` are world time."""
+
+    terms: Terms
+    rules: Rules
+    renew_s: float
+    start_within_s: float
+    price_staleness_s: float
+
+
+class Scheduler:
+    """One scheduler at work; every call on the same connection, in autocommit mode."""
+
+    def __init__(self, plan: Plan, clock: Clock) -> None:
+        self._plan, self._clock = plan, clock
+        self.book = Book()
+        self.follower = Follower(self.book, clock, plan.terms.holder)
+        self.placer = Placer(plan.terms, clock, self.book)
+        self._shelf, self._prices = PolicyShelf(), Prices({}, {})
+        self.room = Room((), ())
+        self._router: Router | None = None
+        self._due_s: dict[str, float] = {}
+        self._is_begun = False
+        self._barren = (0, -1)  # router and room in which nothing more found a place
+
+    async def round(self, connection: Connection, heard: frozenset[str] = frozenset()) -> bool:
+        """One round after some notifications; whether there is more to do at once."""
+        with metrics.ROUND_SECONDS.time():
+            if self._wants_all(heard):
+                await self.begin(connection)
+            done = await self.follower.hear(connection, self.room)
+            done += await self.follower.finish(connection, self.room)
+            await self._keep_up(connection, heard)
+            placed, has_more = await self._place(connection)
+        for state in (WorkloadState.SCHEDULED, WorkloadState.RUNNING):
+            metrics.HELD.labels(state.value).set(len(self.book.with_status(state)))
+        return has_more or bool(done and placed)
+
+    async def begin(self, connection: Connection) -> None:
+        """Read everything: what there is, what is held, what became of it; mend what was left half done."""
+        holder = self._plan.terms.holder
+        self.follower.last_word = await last_word(connection)
+        await unclaim(connection, await claims_of(connection, holder), reason="claimed by a scheduler that has ended")
+        stray = await stray_rows(connection, ACTOR, holder)
+        if stray:
+            await take_back(connection, stray)
+        groups = await read_groups(connection)
+        await self._read_room(connection, groups)
+        self._read_is_done()
+        await self._mend(connection)
+        words = await words_on(connection, list(self.book.by_row))
+        await self.follower.take(connection, self.room, words)
+        await self._read_market(connection)
+
+    async def _read_room(self, connection: Connection, groups: list[GroupFacts]) -> None:
+        held = await read_held(connection, self._plan.terms.holder)
+        self.room = Room(groups, await read_free(connection, groups))
+        self.book.clear()
+        for one in held:
+            self.book.put(one)
+            g = self.room.index.get((one.facility_id, one.group_id))
+            if g is not None and len(one.slots):
+                self.room.take(g, one.slots[one.slots < self.room.devices[g]], one.state)
+        now_s = self._clock.monotonic_s()
+        self.follower.avoided = [avoided for avoided in self.follower.avoided if avoided[0] > now_s]
+        for _, key, slots in self.follower.avoided:
+            if key in self.room.index:
+                g = self.room.index[key]
+                self.room.close(g, slots[slots < self.room.devices[g]])
+
+    async def _mend(self, connection: Connection) -> None:
+        """What was being given back when its scheduler ended, has lost its devices, or has broken ones."""
+        lapsed = [one for one in self.book.held.values() if one.desired_id is None]
+        paused = [one for one in self.book.with_status(WorkloadState.PAUSED) if one.desired_id is not None]
+        words = "its lease on its devices ran out while no scheduler worked"
+        await self.follower.give_back(connection, self.room, [(one, words) for one in lapsed])
+        await self.follower.give_back(connection, self.room, [(one, "pre-empted") for one in paused])
+        broken = await read_broken(connection, self.book.held)
+        await self.follower.fail_broken(connection, self.room, broken)
+
+    async def _read_market(self, connection: Connection) -> None:
+        facilities = sorted({group.facility_id for group in self.room.groups if not group.closed})
+        points = sorted({group.settlement_point for group in self.room.groups if not group.closed})
+        await self._shelf.load(connection, facilities)
+        before, self._prices = self._prices, await read_prices(connection, points)
+        if before != self._prices:
+            self.follower.turned_down.clear()
+        self._look_at_market()
+        self._due_s["prices"] = self._clock.monotonic_s() + PRICES_AGAIN_S
+
+    def _look_at_market(self) -> None:
+        market = market_of(self.room, self._shelf, self._prices, self._clock.now(), self._plan.price_staleness_s)
+        self._router = Router(self.room, market, self._plan.rules)
+        self._cut(market)
+
+    def _cut(self, market: Market) -> None:
+        """Where an owner has turned work down nothing more begins, until prices or policies are others."""
+        for key, state in self.follower.turned_down:
+            g = self.room.index.get(key)
+            if g is not None:
+                market.bounds[g, state] = min(market.bounds[g, state], self.room.working[g, state])
+
+    async def _keep_up(self, connection: Connection, heard: frozenset[str]) -> None:
+        """What has its own pace, in real time."""
+        if self._is_due("renewal", self._plan.renew_s):
+            await self.follower.hold_on(connection, self.room, self._plan.terms.lease_s)
+        if self._is_due("upkeep", UPKEEP_S):
+            now = self._clock.now()
+            await age(connection, now=now)
+            await reap(connection, now=now)
+            await self.follower.let_go_of_lost(connection, self.room)
+            await self.follower.look_for_late(connection, self.room, self._plan.start_within_s)
+        if heard & {"hcp_policy", "hcp_tick"} or self._is_due("prices", PRICES_AGAIN_S):
+            await self._read_market(connection)
+
+    async def _place(self, connection: Connection) -> tuple[int, bool]:
+        """Batches, until none finds a place or the round has taken long; how many were placed, and whether more may be."""
+        router = self._router
+        if router is None or all(group.closed for group in self.room.groups):
+            return 0, False
+        self._cut(router.market)
+        if self._barren == (id(router), self.room.given_back) and not self._is_due("barren", BARREN_S):
+            return 0, False
+        placed, until_s = 0, self._clock.monotonic_s() + PLACING_MOST_S
+        offers = self._offers()
+        while self._clock.monotonic_s() < until_s:
+            if not (now_placed := await self.placer.place(connection, router, offers, {})):
+                self._barren = id(router), self.room.given_back
+                self._due_s["barren"] = self._clock.monotonic_s() + BARREN_S
+                await self._place_all_the_same(connection, router, offers)
+                return placed, False
+            placed += now_placed
+        return placed, True
+
+    async def _place_all_the_same(self, connection: Connection, router: Router, offers: list[CloudOffer]) -> None:
+        """Urgent work for which others would have to make room; now and then whatever is next, to be told why it waits."""
+        slack_s = self._plan.terms.urgent_slack_s
+        is_urgent = self._is_due("urgent", URGENT_S) and await urgent_waits(connection, self._clock.now(), slack_s)
+        if is_urgent or self._is_due("telling", ALL_AGAIN_S):
+            await self.placer.place(connection, router, offers, self.room.by_name(router.market, most=True))
+
+    def _offers(self) -> list[CloudOffer]:
+        """The market's rates of GPUs as the feed has them: what a cloud would ask."""
+        since = self._clock.now()
+        return [
+            CloudOffer("market", "any", "", "", model, 1, Way.ON_DEMAND, usd, since)
+            for model, usd in self._prices.gpu.items()
+            if np.isfinite(usd) and usd > 0
+        ]
+
+    def _wants_all(self, heard: frozenset[str]) -> bool:
+        wants = not self._is_begun or self.placer.is_doubtful or bool(heard & {"hcp_facility", "hcp_directive"})
+        return wants or self._is_due("all", ALL_AGAIN_S)
+
+    def _read_is_done(self) -> None:
+        self._is_begun, self.placer.is_doubtful = True, False
+        self._due_s["all"] = self._clock.monotonic_s() + ALL_AGAIN_S
+
+    def _is_due(self, what: str, every_s: float) -> bool:
+        now_s = self._clock.monotonic_s()
+        if now_s < self._due_s.get(what, 0.0):
+            return False
+        self._due_s[what] = now_s + every_s
+        return True

@@ -1,0 +1,169 @@
+"""Following held work: what owners say of its devices, what comes due, what others did to it, and holding on to it.
+
+Each function of `Follower` makes some steps in Postgres and then the same in the book and the room.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.domain.workloads import WorkloadState
+from hcp_pipelines.workloads.binding import Placement, desire_anew, renew_desired
+from hcp_pipelines.workloads.claiming import Connection
+from hcp_pipelines.workloads.lifecycle import renew
+from hcp_pipelines.workloads.routing.packing import Ints
+from hcp_pipelines.workloads.routing.room import Room
+from hcp_pipelines.workloads.scheduler import metrics, steps
+from hcp_pipelines.workloads.scheduler.held import Book, Held
+from hcp_pipelines.workloads.scheduler.outcomes import OwnersWord, no_longer_held, words_after
+
+RETRY_AFTER_S = 5.0  # real: of work whose devices were refused
+AVOIDED_S = 600.0  # real: devices that did not come up are left alone for so long
+WEIGHS_OTHERWISE = 10  # of 100: less is not worth a new row
+REWEIGHED_MOST = 500  # at a time
+
+
+class Follower:
+    """What is held, and where it stands in the room."""
+
+    def __init__(self, book: Book, clock: Clock, holder: str) -> None:
+        self.book, self._clock, self._holder = book, clock, holder
+        self.avoided: list[tuple[float, tuple[str, str], Ints]] = []
+        self.turned_down: set[tuple[tuple[str, str], int]] = set()  # group and state, until prices or policies change
+        self.last_word = 0
+        self._log = structlog.get_logger("scheduler")
+
+    async def hear(self, connection: Connection, room: Room) -> int:
+        """Take the owners' words since the last time; how many meant something."""
+        words = await words_after(connection, self.last_word)
+        self.last_word = max([self.last_word, *(word.key[1] for word in words)])
+        return await self.take(connection, room, words)
+
+    async def take(self, connection: Connection, room: Room, words: Iterable[OwnersWord]) -> int:
+        """Settled: it runs. Turned down: it is saved and waits again. Refused: it waits for a retry."""
+        newest: dict[UUID, tuple[Held, OwnersWord]] = {}
+        for word in words:
+            one = self.book.of_row(word.desired_id)
+            if one is not None and word.key > one.heard:
+                one.heard = word.key
+                newest[one.workload_id] = one, word
+        by_state: dict[str, list[tuple[Held, OwnersWord]]] = {}
+        for one, word in newest.values():
+            by_state.setdefault(word.state, []).append((one, word))
+        await self._settled(connection, room, by_state.get("settled", ()))
+        await self._turned_down(connection, room, by_state.get("turned_down", ()))
+        await self._refused(connection, room, by_state.get("refused", ()))
+        return len(newest)
+
+    async def finish(self, connection: Connection, room: Room) -> int:
+        """Save what is to be saved, end what has run its time; how many."""
+        now = self._clock.now()
+        to_save = list(self.book.checkpoints(now))
+        if to_save:
+            outcome = await steps.save_all(connection, to_save, now)
+            for one in outcome.done:
+                self.book.saved(one, min(one.progress_s(now), one.duration_s))
+            self._gone(room, outcome.lost)
+            metrics.STEPS.labels("saved").inc(len(outcome.done))
+        done = list(self.book.done(now))
+        if done:
+            outcome = await steps.end_all(connection, done)
+            self._gone(room, (*outcome.done, *outcome.lost))
+            metrics.STEPS.labels("completed").inc(len(outcome.done))
+        return len(to_save) + len(done)
+
+    async def look_for_late(self, connection: Connection, room: Room, within_s: float) -> None:
+        """Work whose devices are not ready within so much world time is given a retry elsewhere."""
+        since = self._clock.now() - timedelta(seconds=within_s)
+        late = [one for one in self.book.with_status(WorkloadState.SCHEDULED) if one.since < since]
+        await self._fail(connection, room, [(one, f"its devices were not ready within {within_s:g} s") for one in late])
+
+    async def let_go_of_lost(self, connection: Connection, room: Room) -> None:
+        """What was cancelled, or taken back by others, needs its devices no more."""
+        gone = await no_longer_held(connection, list(self.book.held), self._holder)
+        lost = [self.book.held[workload_id] for workload_id in gone]
+        if lost:
+            await steps.let_go(connection, lost)
+            self._gone(room, lost)
+
+    async def hold_on(self, connection: Connection, room: Room, lease_s: float) -> None:
+        """Renew the leases of work and of what it desires, and desire as much as it weighs by now."""
+        await renew(connection, self._holder, now=self._clock.now(), lease_s=lease_s)
+        rows = [one.desired_id for one in self.book.held.values() if one.desired_id is not None]
+        stand = await renew_desired(connection, rows, lease_s)
+        lapsed = [one for one in self.book.held.values() if one.desired_id not in stand]
+        await self.give_back(connection, room, [(one, "its lease on its devices ran out") for one in lapsed])
+        await self._reweigh(connection, room, lease_s)
+
+    async def give_back(self, connection: Connection, room: Room, works: Sequence[tuple[Held, str]]) -> None:
+        """Save it, let its devices go, and have it wait again at no cost."""
+        if works:
+            outcome = await steps.give_back_all(connection, works, self._clock.now())
+            self._gone(room, (*outcome.done, *outcome.lost))
+            metrics.STEPS.labels("returned").inc(len(outcome.done))
+
+    async def fail_broken(self, connection: Connection, room: Room, broken: dict[UUID, str]) -> None:
+        """Work of whose devices one has failed goes on elsewhere, from its last checkpoint."""
+        works = [(self.book.held[workload_id], f"{device} has failed") for workload_id, device in broken.items()]
+        await self._fail(connection, room, works)
+
+    async def _settled(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
+        ready = [(one, word.at) for one, word in words if one.status is WorkloadState.SCHEDULED]
+        if not ready:
+            return
+        outcome = await steps.start_all(connection, ready)
+        since = {one.workload_id: at for one, at in ready}
+        for one in outcome.done:
+            one.status, one.since = WorkloadState.RUNNING, max(since[one.workload_id], one.since)
+            self.book.put(one)
+        self._gone(room, outcome.lost)
+        metrics.STEPS.labels("started").inc(len(outcome.done))
+
+    async def _turned_down(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
+        if words:
+            self.turned_down |= {((one.facility_id, one.group_id), one.state) for one, _ in words}
+            metrics.PREEMPTED.labels("policy").inc(len(words))
+            await self.give_back(connection, room, [(one, f"turned down: {word.reason}") for one, word in words])
+
+    async def _refused(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
+        for one, word in words:
+            self._log.warning("devices refused", workload_id=str(one.workload_id), reason=word.reason)
+        await self._fail(connection, room, [(one, f"its devices were refused: {word.reason}") for one, word in words])
+
+    async def _fail(self, connection: Connection, room: Room, works: Sequence[tuple[Held, str]]) -> None:
+        if not works:
+            return
+        await steps.fail_all(connection, works, self._clock.now(), RETRY_AFTER_S)
+        until_s = self._clock.monotonic_s() + AVOIDED_S
+        for one, _ in works:
+            self.avoided.append((until_s, (one.facility_id, one.group_id), one.slots))
+        self._gone(room, [one for one, _ in works], are_free=False)
+        metrics.STEPS.labels("failed").inc(len(works))
+
+    async def _reweigh(self, connection: Connection, room: Room, lease_s: float) -> None:
+        now, changes = self._clock.now(), list[tuple[int, Placement]]()
+        for one in self.book.with_status(WorkloadState.RUNNING):
+            if len(changes) == REWEIGHED_MOST:
+                break
+            g, weight = room.index.get((one.facility_id, one.group_id)), one.weight(now)
+            if g is not None and one.desired_id is not None and abs(weight - one.desired_priority) >= WEIGHS_OTHERWISE:
+                group = room.groups[g]
+                one.desired_priority = weight
+                changes.append((one.desired_id, Placement(
+                    one.workload_id, one.epoch, one.facility_id, one.group_id, group.first_slot, group.generation, one.slots,
+                    one.state, weight, None, "",
+                )))  # fmt: skip
+        if changes:
+            self.book.put_rows(await desire_anew(connection, changes, lease_s))
+
+    def _gone(self, room: Room, works: Iterable[Held], *, are_free: bool = True) -> None:
+        for one in works:
+            self.book.drop(one.workload_id)
+            g = room.index.get((one.facility_id, one.group_id))
+            if g is not None and len(one.slots):
+                room.give(g, one.slots, one.state)
+                if not are_free:
+                    room.close(g, one.slots)

@@ -1,0 +1,216 @@
+"""What the scheduler holds: work with a place, from its desired devices to its end, and when something is due for each.
+
+Everything here can be read again from Postgres (`read_held`), so that whoever takes over goes on where the other was.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from hcp_pipelines.domain.workloads import WorkloadState, WorkloadType
+from hcp_pipelines.economics.preemption import lost_progress_gpu_s, preemption_cost_usd, reload_s
+from hcp_pipelines.workloads.binding import slots_of_bytes
+from hcp_pipelines.workloads.claiming import Connection
+from hcp_pipelines.workloads.routing.giving_way import Candidate
+from hcp_pipelines.workloads.routing.packing import Ints
+from hcp_pipelines.workloads.scheduler.priority import priority_of
+
+_HELD = """
+    select w.id, w.lease_epoch, w.status, w.type, w.priority, w.gpu_count, w.is_interruptible, w.deadline_at,
+           coalesce(w.usd_per_gpu_hour, 0)::float8, w.estimated_duration_s, (w.spec ->> 'checkpoint_interval_s')::float8,
+           w.spec -> 'sla_parameters' ->> 'penalty_usd', coalesce(w.running_since, w.scheduled_at), coalesce(c.progress_s, 0),
+           coalesce(b.progress_s, 0),
+           w.facility_id, w.placement ->> 'group_id', d.id, d.slots, d.state, d.priority
+    from workloads w
+    left join lateral (
+        select id, slots, state, priority from desired_state where workload_id = w.id and lease_epoch = w.lease_epoch
+            and superseded_by is null and valid_until > clock_timestamp() order by id desc limit 1) d on true
+    left join lateral (
+        select progress_s from workload_checkpoints where workload_id = w.id order by id desc limit 1) c on true
+    left join lateral (
+        select progress_s from workload_checkpoints where workload_id = w.id and lease_epoch < w.lease_epoch
+            order by id desc limit 1) b on true
+    where w.lease_owner = %s and w.queued_at is null"""
+_BROKEN = """
+    select a.workload_id, min(r.id) from allocations a join resources r on r.id = a.resource_id
+    where a.released_at is null and (r.status <> 'allocated' or r.metadata ->> 'presence' = 'vanished')
+        and a.workload_id = any(%s)
+    group by a.workload_id"""
+
+
+@dataclass(slots=True)
+class Held:
+    """One piece of work with a place. `saved_s` is what its last checkpoint holds, and where its present run began from."""
+
+    workload_id: UUID
+    epoch: int
+    status: WorkloadState
+    type: WorkloadType
+    priority: int
+    gpu_count: int
+    is_interruptible: bool
+    deadline_at: datetime | None
+    usd_per_gpu_hour: float
+    duration_s: float
+    interval_s: float | None
+    penalty_usd: float
+    since: datetime  # it runs, or was scheduled; world time
+    saved_s: float
+    facility_id: str
+    group_id: str
+    desired_id: int | None
+    slots: Ints
+    state: int
+    desired_priority: int
+    began_s: float = 0.0  # progress with which the present run began
+    heard: tuple[int, int] = (0, 0)  # of the owner: its epoch and the outcome's id
+
+    def progress_s(self, now: datetime) -> float:
+        """Seconds of running so far that count; what a lost run had beyond its checkpoint doesn't."""
+        if self.status is not WorkloadState.RUNNING:
+            return self.began_s
+        return self.began_s + max((now - self.since).total_seconds(), 0.0)
+
+    @property
+    def due_at(self) -> datetime:
+        """When it is done if it goes on running."""
+        return self.since + timedelta(seconds=max(self.duration_s - self.began_s, 0.0))
+
+    def checkpoint_at(self) -> datetime | None:
+        """When the next checkpoint is due; None: it takes none before its end."""
+        if not self.interval_s:
+            return None
+        at = self.since + timedelta(seconds=self.saved_s + self.interval_s - self.began_s)
+        return at if at < self.due_at else None
+
+    def preemption_usd(self, now: datetime) -> float:
+        """What it costs to take its devices away now."""
+        reload = reload_s(self.type)
+        done_at = now + timedelta(seconds=max(self.duration_s - self.progress_s(now), 0.0) + reload)
+        owes = not self.is_interruptible or (self.deadline_at is not None and done_at > self.deadline_at)
+        lost = lost_progress_gpu_s(self.progress_s(now), self.saved_s, self.gpu_count)
+        penalty = self.penalty_usd if owes else 0.0
+        return preemption_cost_usd(lost, self.usd_per_gpu_hour, reload, penalty, self.gpu_count)
+
+    def weight(self, now: datetime) -> int:
+        """The priority with which its devices are desired."""
+        usd = self.preemption_usd(now) / self.gpu_count
+        return priority_of(usd, is_interruptible=self.is_interruptible)
+
+    def candidate(self, now: datetime) -> Candidate:
+        """As one that might give way."""
+        return Candidate(self.workload_id, self.priority, self.state, self.slots, self.preemption_usd(now))
+
+
+@dataclass
+class Book:
+    """All that is held, by workload and by desired row; what is due comes off two heaps, of which entries may be outdated."""
+
+    held: dict[UUID, Held] = field(default_factory=dict)
+    by_row: dict[int, UUID] = field(default_factory=dict)
+    _due: list[tuple[datetime, int, UUID]] = field(default_factory=list)
+    _checkpoints: list[tuple[datetime, int, UUID]] = field(default_factory=list)
+
+    def put(self, one: Held) -> None:
+        """Begin to hold, or note that it has changed."""
+        self.held[one.workload_id] = one
+        if one.desired_id is not None:
+            self.by_row[one.desired_id] = one.workload_id
+        if one.status is WorkloadState.RUNNING:
+            heapq.heappush(self._due, (one.due_at, one.epoch, one.workload_id))
+            self._await_checkpoint(one)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.held.clear()
+        self.by_row.clear()
+        self._due.clear()
+        self._checkpoints.clear()
+
+    def drop(self, workload_id: UUID) -> Held | None:
+        """Let go of it."""
+        one = self.held.pop(workload_id, None)
+        if one is not None and one.desired_id is not None:
+            self.by_row.pop(one.desired_id, None)
+        return one
+
+    def put_rows(self, rows: Mapping[UUID, int]) -> None:
+        """Other rows desire the same from now on."""
+        for workload_id, row in rows.items():
+            one = self.held[workload_id]
+            if one.desired_id is not None:
+                self.by_row.pop(one.desired_id, None)
+            one.desired_id, self.by_row[row] = row, workload_id
+
+    def of_row(self, desired_id: int) -> Held | None:
+        """Whose desired row it is; None: nobody's any more."""
+        workload_id = self.by_row.get(desired_id)
+        return None if workload_id is None else self.held.get(workload_id)
+
+    def done(self, now: datetime) -> Iterator[Held]:
+        """Whose time is over; each once."""
+        yield from self._come_due(self._due, now)
+
+    def checkpoints(self, now: datetime) -> Iterator[Held]:
+        """Who is to be saved; `saved` has to be told what came of it, else it is not asked for again."""
+        yield from self._come_due(self._checkpoints, now)
+
+    def saved(self, one: Held, progress_s: float) -> None:
+        """A checkpoint holds so many seconds."""
+        one.saved_s = progress_s
+        self._await_checkpoint(one)
+
+    def with_status(self, status: WorkloadState) -> list[Held]:
+        """All in one state."""
+        return [one for one in self.held.values() if one.status is status]
+
+    def next_at(self) -> datetime | None:
+        """When something comes due next, if nothing changes."""
+        return min((heap[0][0] for heap in (self._due, self._checkpoints) if heap), default=None)
+
+    def _await_checkpoint(self, one: Held) -> None:
+        at = one.checkpoint_at()
+        if at is not None:
+            heapq.heappush(self._checkpoints, (at, one.epoch, one.workload_id))
+
+    def _come_due(self, heap: list[tuple[datetime, int, UUID]], now: datetime) -> Iterator[Held]:
+        while heap and heap[0][0] <= now:
+            _, epoch, workload_id = heapq.heappop(heap)
+            one = self.held.get(workload_id)
+            if one is not None and one.epoch == epoch and one.status is WorkloadState.RUNNING:
+                yield one
+
+
+async def read_held(connection: Connection, holder: str) -> list[Held]:
+    """All that a holder has; without a desired row where that has run out, and then without slots."""
+    found = []
+    for row in await (await connection.execute(_HELD, (holder,))).fetchall():
+        (workload_id, epoch, status, kind, priority, gpus, is_interruptible, deadline_at, rate, duration_s, interval_s, penalty,
+         since, saved_s, began_s, facility_id, group_id, desired_id, slots, state, weight) = row  # fmt: skip
+        one = Held(
+            workload_id, epoch, WorkloadState(status), WorkloadType(kind), priority, gpus, is_interruptible, deadline_at,
+            rate, duration_s, interval_s, penalty_of(penalty), since, saved_s, facility_id, group_id, desired_id,
+            slots_of_bytes(slots or b""), state or 0, weight or 0, began_s=began_s,
+        )  # fmt: skip
+        found.append(one)
+    return found
+
+
+async def read_broken(connection: Connection, held: Iterable[UUID]) -> dict[UUID, str]:
+    """Whose devices have failed or vanished since they were allocated, with the first of them."""
+    return dict(await (await connection.execute(_BROKEN, (list(held),))).fetchall())
+
+
+def penalty_of(said: object) -> float:
+    """Dollars owed by contract for an interruption or a missed deadline (`sla_parameters.penalty_usd`); 0 where it says none.
+
+    >>> penalty_of("12.5"), penalty_of(None), penalty_of("-3"), penalty_of("nan")
+    (12.5, 0.0, 0.0, 0.0)
+    """
+    try:
+        usd = float(str(said))
+    except ValueError:
+        return 0.0
+    return usd if 0 <= usd <= 1e9 else 0.0

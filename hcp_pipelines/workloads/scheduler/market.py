@@ -1,0 +1,148 @@
+"""What prices and policies say now: a bound by group and state, the decision price, and what an hour of a device earns.
+
+The bounds are what the owner of each facility finds from the same policy at the same price; the owner's word is the last one.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import numpy as np
+from pydantic import ValidationError
+
+from hcp_pipelines.domain.modes import STATE_COUNT, DeviceState, ResourceType
+from hcp_pipelines.economics.power import decision_price_of
+from hcp_pipelines.policy.arrays import CompiledPolicy, Floats, Ints, compile_policy
+from hcp_pipelines.policy.evaluate import evaluate
+from hcp_pipelines.policy.guard import GuardState
+from hcp_pipelines.policy.schema import Policy
+from hcp_pipelines.workloads.claiming import Connection
+from hcp_pipelines.workloads.routing.room import GroupFacts, Market, Room
+
+_NEWEST = """
+    select distinct on (facility_id) facility_id, policy_id from policy_admissions
+    where is_admitted and facility_id = any(%s) order by facility_id, policy_id desc"""
+_BODY = "select body from policies where id = %s"
+_LMPS = """
+    select p.point, d."timestamp", d.value from unnest(%s::text[]) as p (point)
+    cross join lateral (
+        select "timestamp", value from price_data where stream = 'power.rt_lmp' and series = p.point
+            and quality in ('good', 'unusual') order by "timestamp" desc, revision desc limit 9) d
+    order by d."timestamp" """
+_GPU = "select series, value from latest_prices where stream = 'gpu.spot'"
+GPU_INDEX = "gpu."
+
+
+@dataclass
+class PolicyShelf:
+    """Policies as compiled once, by facility."""
+
+    compiled: dict[str, tuple[int, CompiledPolicy]] = field(default_factory=dict)
+    _mixes: dict[str, tuple[int, Ints]] = field(default_factory=dict)
+
+    async def load(self, connection: Connection, facilities: Sequence[str]) -> None:
+        """Take the newest admitted ones."""
+        rows = await (await connection.execute(_NEWEST, (list(facilities),), prepare=True)).fetchall()
+        for facility_id, policy_id in rows:
+            if self.compiled.get(facility_id, (0,))[0] != policy_id:
+                row = await (await connection.execute(_BODY, (policy_id,))).fetchone()
+                if row is not None and (compiled := _compiled(row[0])) is not None:
+                    self.compiled[facility_id] = policy_id, compiled
+
+    def targets(self, facility_id: str, price: float, gpu: Mapping[str, float], now: datetime) -> Ints:
+        """[g, s] what the policy asks for; asked about the mix that it would have by itself, as its owner asks it."""
+        policy_id, compiled = self.compiled[facility_id]
+        known_id, mix = self._mixes.get(facility_id, (0, None))
+        if mix is None or known_id != policy_id:
+            mix = _anchored(compiled)
+        indices = {f"{GPU_INDEX}{model}": value for model, value in gpu.items()}
+        found = evaluate(compiled, mix, price, indices, now, GuardState.empty(compiled)).targets
+        self._mixes[facility_id] = policy_id, found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """LMPs by settlement point (instant, $/MWh), oldest first, and what an hour of a GPU costs on the market, by model."""
+
+    lmps: Mapping[str, Sequence[tuple[datetime, float]]]
+    gpu: Mapping[str, float]
+
+
+async def read_prices(connection: Connection, points: Sequence[str]) -> Prices:
+    """The newest ones."""
+    lmps = defaultdict[str, list[tuple[datetime, float]]](list)
+    for point, at, value in await (await connection.execute(_LMPS, (list(points),), prepare=True)).fetchall():
+        if not lmps[point] or lmps[point][-1][0] != at:
+            lmps[point].append((at, value))
+    return Prices(lmps, dict(await (await connection.execute(_GPU, prepare=True)).fetchall()))
+
+
+def market_of(room: Room, shelf: PolicyShelf, prices: Prices, now: datetime, stale_after_s: float) -> Market:
+    """Bounds and prices of all groups at this instant."""
+    groups = room.groups
+    price, bounds = np.full(len(groups), np.nan), np.zeros((len(groups), STATE_COUNT), dtype=np.int64)
+    why = [""] * len(groups)
+    of_facility = defaultdict[str, list[int]](list)
+    for g, group in enumerate(groups):
+        of_facility[group.facility_id].append(g)
+    for facility_id, own in of_facility.items():
+        known = shelf.compiled.get(facility_id)
+        lmps = prices.lmps.get(groups[own[0]].settlement_point, ())
+        words = _unfit(known, lmps, now, stale_after_s)
+        if words or known is None:
+            for g in own:
+                why[g] = words
+            continue
+        rest = known[1].policy.rest_of_interval
+        price[own] = decision_price_of(lmps, rest.slope, rest.offset)
+        targets = shelf.targets(facility_id, float(price[own[0]]), prices.gpu, now)
+        of_group = dict(zip(known[1].group_ids, targets, strict=True))
+        for g in own:
+            asked = of_group.get(groups[g].group_id)
+            bounds[g] = 0 if asked is None else asked @ room.reach[g]
+    return Market(price, _revenue(groups, prices.gpu), bounds, tuple(why))
+
+
+def _unfit(
+    known: tuple[int, CompiledPolicy] | None,
+    lmps: Sequence[tuple[datetime, float]],
+    now: datetime,
+    stale_after_s: float,
+) -> str:
+    if known is None:
+        return "no policy has been admitted there yet"
+    if known[1].policy.is_expired(now):
+        return f"its policy expired at {known[1].policy.expires_at:%Y-%m-%d %H:%M}Z"
+    if not lmps or lmps[-1][0] < now - timedelta(seconds=stale_after_s):
+        return "its power price is old, or there is none"
+    return ""
+
+
+def _anchored(compiled: CompiledPolicy) -> Ints:
+    """What the policy asked for where it was solved."""
+    mix = np.zeros((len(compiled.group_ids), STATE_COUNT), dtype=np.int64)
+    for row, group_id in enumerate(compiled.group_ids):
+        for label, devices in compiled.policy.anchor.target_by_state.get(group_id, {}).items():
+            mix[row, DeviceState[label.upper()]] = devices
+    return mix
+
+
+def _revenue(groups: Sequence[GroupFacts], gpu: Mapping[str, float]) -> Floats:
+    """[g, s] $ per device-hour: of GPUs the market's rate times what the facility sells a class at; of miners not known here."""
+    found = np.full((len(groups), STATE_COUNT), np.nan)
+    for g, group in enumerate(groups):
+        if group.kind is ResourceType.GPU and group.gpu_type in gpu:
+            for state in group.power_kw:
+                fraction = group.rate_fraction.get(DeviceState(state).mode, 1.0)
+                found[g, state] = gpu[group.gpu_type] * float(fraction)
+    return found
+
+
+def _compiled(body: object) -> CompiledPolicy | None:
+    """None where this version doesn't read it: the one before stays."""
+    try:
+        return compile_policy(Policy.model_validate(body))
+    except (ValidationError, ValueError, ArithmeticError, IndexError):
+        return None

@@ -1,0 +1,291 @@
+"""Finding places: claim what comes next, route it, bind it; what finds none goes back with the reason, or has others give way.
+
+The room is in memory and Postgres has the last word: what it refuses makes `is_doubtful` true, and the room is read anew.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.domain.workloads import WorkloadState, WorkloadType
+from hcp_pipelines.markets.cloud import CloudOffer
+from hcp_pipelines.workloads.binding import Placement, bind
+from hcp_pipelines.workloads.claiming import Claimed, Connection, claim, unclaim
+from hcp_pipelines.workloads.decisions import Decision, record
+from hcp_pipelines.workloads.routing.giving_way import NONE_SUITABLE, Candidate, GivesWay, give_way
+from hcp_pipelines.workloads.routing.needs import Need, place_of
+from hcp_pipelines.workloads.routing.overflow import overflow
+from hcp_pipelines.workloads.routing.router import Routed, Router, Unplaced
+from hcp_pipelines.workloads.scheduler import metrics
+from hcp_pipelines.workloads.scheduler.held import Book, Held, penalty_of
+from hcp_pipelines.workloads.scheduler.steps import give_back_all
+
+CLAIM_LEASE_S = 30.0  # real; routing and binding some hundreds takes a second at most
+AGAIN_AFTER_S = 5.0  # real: what found no place is not looked at before
+KEPT_S = 60.0  # real: so long free devices wait for large work, unless it asks again
+TOLD_MOST = 100_000
+_SAVED = """
+    select distinct on (workload_id) workload_id, progress_s from workload_checkpoints where workload_id = any(%s)
+    order by workload_id, id desc"""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How work is held: by whom, for how many real seconds without a word, how many are claimed at once."""
+
+    holder: str
+    lease_s: float
+    batch: int
+    urgent_slack_s: float  # world time: a deadline nearer than this beyond the work's own duration makes it urgent
+    cloud_start_s: float
+
+
+@dataclass
+class Placer:
+    """Places work in a router's room; what is bound goes to the book."""
+
+    terms: Terms
+    clock: Clock
+    book: Book
+    is_doubtful: bool = False
+    _told: dict[UUID, str] = field(default_factory=dict)
+    _kept: dict[tuple[str, str], tuple[UUID, float]] = field(default_factory=dict)
+
+    async def place(
+        self, connection: Connection, router: Router, offers: Sequence[CloudOffer], extra: Mapping[str, int]
+    ) -> int:
+        """One batch; how many pieces of work have a place now. `extra`: devices to be claimed for though others have them."""
+        room, market = router.room, router.market
+        self._keep(router)
+        free = room.by_name(market)
+        claims = await claim(
+            connection, self.terms.holder, {name: n + extra.get(name, 0) for name, n in free.items()}, self.terms.batch,
+            now=self.clock.now(), gpus_most=room.by_name(market, most=True), lease_s=CLAIM_LEASE_S,
+        )  # fmt: skip
+        if not claims:
+            return 0
+        needs = [_need(one) for one in claims]
+        routed, unplaced = self._route(router, needs)
+        if extra:
+            more, unplaced = await self._have_give_way(connection, router, unplaced)
+            routed += more
+        saved = dict(
+            await (await connection.execute(_SAVED, ([c.workload_id for c in claims],), prepare=True)).fetchall()
+        )
+        now = self.clock.now()
+        helds = [_held(router, one, claimed, saved.get(claimed.workload_id, 0.0), now)
+                 for one, claimed in _with_claims(routed, claims)]  # fmt: skip
+        bound = await self._bind(connection, router, routed, helds)
+        await self._give_up(connection, router, unplaced, claims, offers)
+        return bound
+
+    def _route(self, router: Router, needs: Sequence[Need]) -> tuple[list[Routed], list[Unplaced]]:
+        routed, unplaced = list[Routed](), list[Unplaced]()
+        for need in needs:
+            with metrics.ROUTE_SECONDS.time():
+                found = router.route(need)
+            if isinstance(found, Routed):
+                router.room.take(found.group, found.slots, need.place.state)
+                routed.append(found)
+            else:
+                unplaced.append(found)
+        return routed, unplaced
+
+    async def _have_give_way(
+        self, connection: Connection, router: Router, unplaced: Sequence[Unplaced]
+    ) -> tuple[list[Routed], list[Unplaced]]:
+        """Urgent work takes the place of what costs least; what it got is taken in the room at once, so that it is its own."""
+        routed, left = list[Routed](), list[Unplaced]()
+        for one in unplaced:
+            if not self._is_urgent(one.need):
+                left.append(one)
+                continue
+            found = give_way(router, one.need, self._interruptible(router))
+            if found is None:
+                left.append(Unplaced(one.need, f"{one.reason}; {NONE_SUITABLE}", one.explanation))
+                continue
+            await self._pre_empt(connection, router, one.need, found)
+            again, still = self._route(router, [one.need])
+            routed += again
+            left += still
+        return routed, left
+
+    async def _pre_empt(self, connection: Connection, router: Router, need: Need, found: GivesWay) -> None:
+        works = [(self.book.held[victim.workload_id], victim) for victim in found.victims]
+        reasons = [
+            (held, f"pre-empted for workload {need.workload_id} of priority {need.priority} (its own is {held.priority}), "
+                   f"as the cheapest at ${victim.usd:.2f}")
+            for held, victim in works
+        ]  # fmt: skip
+        outcome = await give_back_all(connection, reasons, self.clock.now())
+        for held in (*outcome.done, *outcome.lost):
+            self.release(router, held)
+        metrics.PREEMPTED.labels("urgent work").inc(len(outcome.done))
+        structlog.get_logger("scheduler").info(
+            "work gives way", workload_id=str(need.workload_id), priority=need.priority, usd=round(found.usd, 2),
+            victims=[(str(held.workload_id), held.priority) for held in outcome.done],
+        )  # fmt: skip
+
+    def release(self, router: Router, held: Held) -> None:
+        """What work had is free again."""
+        self.book.drop(held.workload_id)
+        g = router.room.index.get((held.facility_id, held.group_id))
+        if g is not None and len(held.slots):
+            router.room.give(g, held.slots, held.state)
+
+    def _interruptible(self, router: Router) -> dict[int, list[Candidate]]:
+        now, found = self.clock.now(), dict[int, list[Candidate]]()
+        for held in self.book.held.values():
+            g = router.room.index.get((held.facility_id, held.group_id))
+            if held.is_interruptible and g is not None and len(held.slots):
+                found.setdefault(g, []).append(held.candidate(now))
+        return found
+
+    def _is_urgent(self, need: Need) -> bool:
+        """Real time, and what would miss its deadline soon: for these others give way."""
+        if need.place.type is WorkloadType.AI_INFERENCE_REALTIME:
+            return True
+        slack = timedelta(seconds=need.duration_s + self.terms.urgent_slack_s)
+        return need.deadline_at is not None and need.deadline_at - self.clock.now() < slack
+
+    async def _bind(
+        self, connection: Connection, router: Router, routed: Sequence[Routed], helds: Sequence[Held]
+    ) -> int:
+        if not routed:
+            return 0
+        placements = [_placement(router, one, held) for one, held in zip(routed, helds, strict=True)]
+        now = self.clock.now()
+        with metrics.BIND_SECONDS.time():
+            rows = await bind(connection, self.terms.holder, placements, now=now, lease_s=self.terms.lease_s)
+        refused = []
+        for one, held in zip(routed, helds, strict=True):
+            held.desired_id = rows.get(held.workload_id)
+            if held.desired_id is None:
+                router.room.give(one.group, one.slots, held.state)
+                refused.append((held.workload_id, held.epoch))
+                continue
+            self.book.put(held)
+            self._told.pop(held.workload_id, None)
+        await record(connection, [_placed(router, one, now) for one in routed if one.need.workload_id in rows], now)
+        metrics.DECISIONS.labels("placed").inc(len(rows))
+        if refused:
+            self.is_doubtful = True
+            await unclaim(connection, refused, reason="its devices were taken meanwhile")
+        return len(rows)
+
+    async def _give_up(
+        self,
+        connection: Connection,
+        router: Router,
+        unplaced: Sequence[Unplaced],
+        claims: Sequence[Claimed],
+        offers: Sequence[CloudOffer],
+    ) -> None:
+        """Back to the queue with the reason; recorded where it is another one than before."""
+        if not unplaced:
+            return
+        now, aged = self.clock.now(), {c.workload_id for c in claims if c.level < c.priority}
+        decisions = []
+        for one in unplaced:
+            decision = self._not_placed(router, one, offers, now)
+            if self._told.get(one.need.workload_id) != decision.reason:
+                decisions.append(decision)
+                self._told[one.need.workload_id] = decision.reason
+            if one.need.workload_id in aged:
+                self._keep_for(router, one.need)
+        if len(self._told) > TOLD_MOST:
+            self._told.clear()
+        await record(connection, decisions, now)
+        metrics.DECISIONS.labels("none").inc(len(unplaced))
+        by_reason = dict[str, list[tuple[UUID, int]]]()
+        for one in unplaced:
+            by_reason.setdefault(one.reason, []).append((one.need.workload_id, one.need.epoch))
+        for reason, given_up in by_reason.items():
+            await unclaim(connection, given_up, wait_s=AGAIN_AFTER_S, reason=reason)
+
+    def _not_placed(self, router: Router, one: Unplaced, offers: Sequence[CloudOffer], now: datetime) -> Decision:
+        need = one.need
+        names = frozenset(
+            g.gpu_type for g in router.room.groups if g.gpu_type and (need.place.gpu_type in g.names | {""})
+        )
+        cloud = overflow(need, names, offers, self.terms.cloud_start_s, now)
+        if cloud is None or need.place.type is WorkloadType.BITCOIN_MINING:
+            return Decision(
+                need.workload_id, need.epoch, "none", None, None, need.place.gpu_count, None, None, None, None, one.reason,
+                one.explanation, now,
+            )  # fmt: skip
+        usd_per_hour = cloud.offer.usd_per_gpu_hour * need.place.gpu_count
+        return Decision(
+            need.workload_id, need.epoch, "overflow", None, None, need.place.gpu_count, usd_per_hour, None, None, None,
+            f"{one.reason}; {cloud.reason}", one.explanation, now,
+        )  # fmt: skip
+
+    def _keep_for(self, router: Router, need: Need) -> None:
+        """Large work that has aged and finds no whole nodes: one group's devices are kept for it as they come free."""
+        kind = router.kind(need.place)
+        would_do = [
+            (int(router.room.free[g]), group.key)
+            for g, group in enumerate(router.room.groups)
+            if kind.open[g] and need.place.gpu_count > 1 and group.key not in self._kept
+            and router.market.bounds[g, need.place.state] >= need.place.gpu_count
+        ]  # fmt: skip
+        own = next((key for key, (owner, _) in self._kept.items() if owner == need.workload_id), None)
+        if own is None and would_do:
+            own = max(would_do)[1]
+        if own is not None:
+            self._kept[own] = need.workload_id, self.clock.monotonic_s() + KEPT_S
+
+    def _keep(self, router: Router) -> None:
+        now_s = self.clock.monotonic_s()
+        self._kept = {key: kept for key, kept in self._kept.items() if kept[1] > now_s}
+        router.kept_for = {
+            router.room.index[key]: owner for key, (owner, _) in self._kept.items() if key in router.room.index
+        }
+
+
+def _need(claimed: Claimed) -> Need:
+    spec, requirements = claimed.spec, claimed.requirements
+    place = place_of(claimed.type, claimed.gpu_type, claimed.gpu_count, claimed.memory_gb, spec, requirements)
+    return Need(
+        claimed.workload_id, claimed.epoch, place, claimed.priority, claimed.is_interruptible, claimed.deadline_at,
+        float(requirements.get("estimated_duration_s") or 0.0), spec.get("checkpoint_interval_s"),
+    )  # fmt: skip
+
+
+def _with_claims(routed: Sequence[Routed], claims: Sequence[Claimed]) -> list[tuple[Routed, Claimed]]:
+    by_id = {one.workload_id: one for one in claims}
+    return [(one, by_id[one.need.workload_id]) for one in routed]
+
+
+def _held(router: Router, one: Routed, claimed: Claimed, saved_s: float, now: datetime) -> Held:
+    group, need = router.room.groups[one.group], one.need
+    penalty = (claimed.spec.get("sla_parameters") or {}).get("penalty_usd")
+    held = Held(
+        need.workload_id, need.epoch, WorkloadState.SCHEDULED, need.place.type, need.priority, need.place.gpu_count,
+        need.is_interruptible, need.deadline_at, one.usd_per_gpu_hour or 0.0, need.duration_s, need.checkpoint_interval_s,
+        penalty_of(penalty), now, saved_s, group.facility_id, group.group_id, None, one.slots, int(need.place.state), 0,
+        began_s=saved_s,
+    )  # fmt: skip
+    held.desired_priority = held.weight(now)
+    return held
+
+
+def _placement(router: Router, one: Routed, held: Held) -> Placement:
+    group = router.room.groups[one.group]
+    return Placement(
+        held.workload_id, held.epoch, group.facility_id, group.group_id, group.first_slot, group.generation, one.slots,
+        held.state, held.desired_priority, one.usd_per_gpu_hour, one.reason,
+    )  # fmt: skip
+
+
+def _placed(router: Router, one: Routed, now: datetime) -> Decision:
+    group, need = router.room.groups[one.group], one.need
+    return Decision(
+        need.workload_id, need.epoch, "placed", group.facility_id, group.group_id, need.place.gpu_count,
+        one.cost_usd_per_hour, one.latency_ms, min(max(one.score, 0.0), 100.0), one.confidence, one.reason,
+        one.explanation, now,
+    )  # fmt: skip

@@ -1,0 +1,123 @@
+"""What is done to held work, many at a time in one transaction: start, save, end, give back, fail. Each alone may have been lost.
+
+A step and what it means for the devices are one transaction: no crash leaves a piece of work without the one or the other.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from hcp_pipelines.domain.workloads import WorkloadState
+from hcp_pipelines.workloads.allocations import checkpoint
+from hcp_pipelines.workloads.binding import take_back
+from hcp_pipelines.workloads.claiming import Connection, lock_queue
+from hcp_pipelines.workloads.errors import LeaseLostError, TransitionError, UnknownWorkloadError
+from hcp_pipelines.workloads.lifecycle import complete, fail, pause, requeue, start
+from hcp_pipelines.workloads.scheduler.held import Held
+
+AT_ONCE = 200  # of a transaction: so many customers' rows are locked no longer than some tens of milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Whose step was made, and who was not ours any more."""
+
+    done: tuple[Held, ...]
+    lost: tuple[Held, ...]
+
+
+async def start_all(connection: Connection, works: Sequence[tuple[Held, datetime]]) -> Outcome:
+    """Their devices are in their states since an instant of world time: scheduled work runs."""
+    since = {one.workload_id: at for one, at in works}
+
+    async def step(one: Held) -> None:
+        await start(connection, one.workload_id, one.epoch, now=since[one.workload_id], reason="its devices are ready")
+
+    return await _each(connection, [one for one, _ in works], step, ends=False)
+
+
+async def end_all(connection: Connection, works: Sequence[Held]) -> Outcome:
+    """They have run for as long as they take: completed, as of the instant at which that was."""
+
+    async def step(one: Held) -> None:
+        result = {"progress_s": one.duration_s}
+        await complete(connection, one.workload_id, one.epoch, now=max(one.due_at, one.since), result=result)
+
+    return await _each(connection, works, step, ends=True)
+
+
+async def save_all(connection: Connection, works: Sequence[Held], now: datetime) -> Outcome:
+    """Note a checkpoint of running work."""
+
+    async def step(one: Held) -> None:
+        await _save(connection, one, now)
+
+    return await _each(connection, works, step, ends=False)
+
+
+async def give_back_all(connection: Connection, works: Sequence[tuple[Held, str]], now: datetime) -> Outcome:
+    """Pre-empted: it stands still, is saved as it stands, lets its devices go and waits again, at no cost to its retries.
+
+    In this order nothing is lost (EX-22, ER-44): what runs until the pause is in the checkpoint.
+    """
+    why = {one.workload_id: reason for one, reason in works}
+
+    async def step(one: Held) -> None:
+        reason = why[one.workload_id]
+        if one.status is WorkloadState.RUNNING:
+            await pause(connection, one.workload_id, one.epoch, now=now, reason=reason)
+            await _save(connection, one, now)
+        await requeue(connection, one.workload_id, one.epoch, now=now, reason=reason)
+
+    return await _each(connection, [one for one, _ in works], step, ends=True)
+
+
+async def fail_all(
+    connection: Connection, works: Sequence[tuple[Held, str]], now: datetime, wait_s: float = 0.0
+) -> Outcome:
+    """It could not start, or its devices are gone: back to the queue for a retry while it has some; what was saved is kept."""
+    why = {one.workload_id: reason for one, reason in works}
+
+    async def step(one: Held) -> None:
+        await fail(connection, one.workload_id, one.epoch, now=now, reason=why[one.workload_id], wait_s=wait_s)
+
+    return await _each(connection, [one for one, _ in works], step, ends=True)
+
+
+async def let_go(connection: Connection, works: Iterable[Held]) -> None:
+    """What they desired is desired no longer: they were cancelled, or are somebody else's."""
+    rows = [one.desired_id for one in works if one.desired_id is not None]
+    if rows:
+        await take_back(connection, rows)
+
+
+async def _save(connection: Connection, one: Held, now: datetime) -> None:
+    progress_s = min(one.progress_s(now), one.duration_s)
+    location = f"{one.facility_id}/{one.group_id}/{one.workload_id}/{one.epoch}"
+    await checkpoint(connection, one.workload_id, one.epoch, now=now, location=location, progress_s=progress_s)
+
+
+async def _each(
+    connection: Connection, works: Sequence[Held], step: Callable[[Held], Awaitable[None]], *, ends: bool
+) -> Outcome:
+    done, lost = list[Held](), list[Held]()
+    for first in range(0, len(works), AT_ONCE):
+        async with connection.transaction():
+            await lock_queue(connection)
+            some = works[first : first + AT_ONCE]
+            made = [await _try(connection, one, step) for one in some]
+            done += [one for one, is_made in zip(some, made, strict=True) if is_made]
+            lost += [one for one, is_made in zip(some, made, strict=True) if not is_made]
+            gone = some if ends else [one for one, is_made in zip(some, made, strict=True) if not is_made]
+            await let_go(connection, gone)
+    return Outcome(tuple(done), tuple(lost))
+
+
+async def _try(connection: Connection, one: Held, step: Callable[[Held], Awaitable[None]]) -> bool:
+    """Whether the step was made; in a savepoint, so that one that was not does not undo the others'."""
+    try:
+        async with connection.transaction():
+            await step(one)
+    except (LeaseLostError, TransitionError, UnknownWorkloadError):
+        return False
+    return True

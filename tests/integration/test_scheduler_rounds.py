@@ -1,0 +1,285 @@
+"""The scheduler's rounds on a real Postgres: from the queue to devices, to an end, back to the queue, and to more urgent work."""
+
+import psycopg
+import pytest
+
+from hcp_pipelines.domain.workloads import WorkloadState
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.workloads import store
+from hcp_pipelines.workloads.decisions import decisions_of, devices_of
+from hcp_pipelines.workloads.spec import WorkloadSpec, WorkloadType
+from tests.support.queued import NOON, add_customer, after, api, scheduler, submit
+from tests.support.scheduled import (
+    FACILITY,
+    as_owner,
+    open_rows,
+    place,
+    say,
+    scheduler_at,
+    settle,
+    tell_policy,
+    tell_price,
+)
+
+__all__ = ["api", "scheduler"]
+HOUR = 3600.0
+
+
+def spec(gpus=8, kind=WorkloadType.MODEL_TRAINING, **more):
+    return WorkloadSpec(workload_type=kind, gpu_count=gpus, gpu_type="H100", estimated_duration_s=HOUR, **more)
+
+
+@pytest.fixture
+def owner(settings, database):
+    with as_owner(settings) as connection:
+        yield connection
+
+
+@pytest.fixture
+def customer(database):
+    place(database)
+    return add_customer(database, "one")
+
+
+async def status(connection, workload_id):
+    found = await store.read(connection, workload_id, None)
+    return found.status, found.is_waiting
+
+
+def look_again(database):
+    """What found no place, or failed, is not claimed again for some real seconds: they are over."""
+    database.execute(
+        "update workloads set lease_expires_at = '-infinity' where lease_owner is null and queued_at is not null"
+    )
+
+
+async def test_work_gets_whole_nodes_runs_for_its_time_and_is_done_once(api, scheduler, owner, customer):
+    one, clock = scheduler_at()
+    big = (await submit(api, customer, spec(16))).workload_id
+    small = (await submit(api, customer, spec(3))).workload_id
+    await one.round(scheduler)
+    rows = {row[1]: row for row in open_rows(owner)}
+    assert rows[big][2:4] == (6, list(range(16)))
+    assert len({slot // 8 for slot in rows[small][3]}) == 1
+    assert await status(api, big) == (WorkloadState.SCHEDULED, False)
+
+    settle(owner, after(100))
+    clock.advance(120)
+    await one.round(scheduler)
+    assert await status(api, big) == (WorkloadState.RUNNING, False)
+    clock.advance(HOUR)
+    await one.round(scheduler)
+    done = await store.read(api, big, None)
+    assert done.status is WorkloadState.COMPLETED
+    assert done.completed_at == after(100 + HOUR)
+    assert done.used_gpu_s == 16 * HOUR
+    assert open_rows(owner) == []
+    assert owner.execute("select count(*) from resources where status <> 'available'").fetchone() == (0,)
+
+
+async def test_a_decision_says_why_here_and_why_not_there(api, scheduler, database, customer):
+    place(database, number=1)
+    one, _ = scheduler_at()
+    near_houston = {"client_lat": 29.8, "client_lon": -95.3}
+    asked = spec(1, WorkloadType.AI_INFERENCE_REALTIME, max_latency_ms=8, sla_parameters=near_houston)
+    here = (await submit(api, customer, asked)).workload_id
+    await one.round(scheduler)
+    [decision] = await decisions_of(scheduler, here)
+    assert (decision.outcome, decision.facility_id, decision.group_id) == ("placed", FACILITY, "h100")
+    assert decision.reason.startswith("Latency: 5ms, Cost: $0.0")
+    assert 0 < decision.confidence <= 1
+    words = dict(decision.explanation)
+    assert words["hou-1/h100"] == pytest.approx(decision.score, abs=0.01)
+    assert words["nor-1/h100"].endswith("ms away, 8.0 ms are allowed")
+    taken = database.execute("select id from resources where status = 'allocated'").fetchall()
+    assert await devices_of(scheduler, decision) == [row[0] for row in taken]
+
+
+async def test_what_is_turned_down_is_saved_and_goes_on_where_it_stood_at_no_cost_to_its_retries(
+    api, scheduler, owner, database, customer
+):
+    one, clock = scheduler_at()
+    work = (await submit(api, customer, spec(8))).workload_id
+    await one.round(scheduler)
+    settle(owner, after(0))
+    await one.round(scheduler)
+    clock.advance(1000)
+    before = await store.read(api, work, None)
+    say(owner, [open_rows(owner)[0][0]], "turned_down", after(1000), "tick 7")
+    await one.round(scheduler)
+    assert await status(api, work) == (WorkloadState.PAUSED, True)
+    stood = await store.read(api, work, None)
+    assert stood.retries_left == before.retries_left
+    events = await store.events_after(scheduler, 0, None, 100)
+    assert [event.reason for event in events if event.new_status is WorkloadState.PAUSED] == ["turned down: tick 7"] * 2
+    assert (await store.last_checkpoint(api, work)).progress_s == 1000
+    assert open_rows(owner) == []
+
+    clock.advance(500)
+    await one.round(scheduler)
+    assert open_rows(owner) == [], "where an owner turned work down nothing begins before prices change"
+    tell_price(database, 25.0, after(1500))
+    look_again(database)
+    await one.round(scheduler, frozenset({"hcp_tick"}))
+    settle(owner, after(1600))
+    clock.advance(200)
+    await one.round(scheduler)
+    clock.advance(HOUR - 1000)
+    await one.round(scheduler)
+    done = await store.read(api, work, None)
+    assert (done.status, done.completed_at) == (WorkloadState.COMPLETED, after(1600 + HOUR - 1000))
+    assert done.used_gpu_s == pytest.approx(8 * HOUR)
+
+
+async def test_refused_devices_cost_a_retry_and_are_left_alone(api, scheduler, owner, database, customer):
+    one, clock = scheduler_at()
+    work = (await submit(api, customer, spec(8))).workload_id
+    await one.round(scheduler)
+    [(row, *_, slots, _)] = open_rows(owner)
+    before = (await store.read(api, work, None)).retries_left
+    say(owner, [row], "refused", after(0), "slots outside the group")
+    await one.round(scheduler)
+    found = await store.read(api, work, None)
+    assert (found.status, found.retries_left) == (WorkloadState.QUEUED, before - 1)
+    look_again(database)
+    clock.advance(120)
+    await one.round(scheduler)
+    [(_, *_, others, _)] = open_rows(owner)
+    assert not set(slots) & set(others)
+
+
+async def test_checkpoints_come_at_their_interval_and_a_broken_device_costs_no_more_than_that(
+    api, scheduler, owner, database, customer
+):
+    one, clock = scheduler_at()
+    work = (await submit(api, customer, spec(8, checkpoint_interval_s=600))).workload_id
+    await one.round(scheduler)
+    settle(owner, after(0))
+    await one.round(scheduler)
+    for _ in range(2):
+        clock.advance(620)
+        await one.round(scheduler)
+    assert (await store.last_checkpoint(api, work)).progress_s == pytest.approx(1240)
+    broken = database.execute(
+        "update resources set status = 'failed' where id = (select min(resource_id) from allocations) returning id"
+    ).fetchone()[0]
+    clock.advance(100)
+    await one.round(scheduler)
+    found = await store.read(api, work, None)
+    assert (found.status, found.is_waiting, found.reason) == (WorkloadState.PAUSED, True, f"{broken} has failed")
+    assert (await store.last_checkpoint(api, work)).progress_s == pytest.approx(1240)
+
+
+async def test_the_policys_bounds_hold_along_the_ladder(api, scheduler, owner, database, customer):
+    tell_price(database, 31.0, after(1))
+    tell_policy(database, 64, levels=(40, 24, 16))
+    one, _ = scheduler_at(routing_realtime_spare=0.0)
+    for kind in (WorkloadType.MODEL_TRAINING, WorkloadType.AI_INFERENCE_BATCH):
+        for _ in range(5):
+            await submit(api, customer, spec(8, kind))
+    await one.round(scheduler)
+    by_state = {}
+    for _, _, state, slots, _ in open_rows(owner):
+        by_state[state] = by_state.get(state, 0) + len(slots)
+    assert sum(by_state.values()) == 24
+    assert by_state.get(6, 0) <= 16
+
+
+async def test_urgent_work_takes_the_place_of_what_costs_least_and_both_priorities_are_said(
+    api, scheduler, owner, customer
+):
+    one, clock = scheduler_at(routing_realtime_spare=0.0)
+    works = [
+        (await submit(api, customer, spec(8, checkpoint_interval_s=None if n else 60))).workload_id for n in range(8)
+    ]
+    await one.round(scheduler)
+    settle(owner, after(0))
+    await one.round(scheduler)
+    clock.advance(1000)
+    await one.round(scheduler)
+    urgent = (await submit(api, customer, spec(4, WorkloadType.AI_INFERENCE_REALTIME))).workload_id
+    clock.advance(2)
+    await one.round(scheduler)
+    assert await status(api, urgent) == (WorkloadState.SCHEDULED, False)
+    found = {work: await store.read(api, work, None) for work in works}
+    [victim] = [work for work, is_at in found.items() if is_at.status is WorkloadState.PAUSED]
+    assert victim == works[0], "the one with a fresh checkpoint loses least"
+    assert f"for workload {urgent} of priority 2 (its own is 5)" in found[victim].reason
+    assert (await store.last_checkpoint(api, victim)).progress_s == pytest.approx(1002)
+
+
+async def test_where_nothing_may_give_way_that_is_said(api, scheduler, owner, customer):
+    one, clock = scheduler_at(routing_realtime_spare=0.0)
+    for _ in range(8):
+        await submit(api, customer, spec(8, interruptible=False))
+    await one.round(scheduler)
+    urgent = (await submit(api, customer, spec(4, WorkloadType.AI_INFERENCE_REALTIME))).workload_id
+    clock.advance(2)
+    await one.round(scheduler)
+    found = await store.read(api, urgent, None)
+    assert (found.status, found.is_waiting) == (WorkloadState.QUEUED, True)
+    [decision] = await decisions_of(scheduler, urgent)
+    assert decision.outcome == "overflow"
+    assert "not carried out" in decision.reason
+
+
+async def test_cancelled_work_lets_its_devices_go(api, scheduler, owner, customer):
+    one, clock = scheduler_at()
+    work = (await submit(api, customer, spec(8))).workload_id
+    await one.round(scheduler)
+    await store.cancel(api, work, None, now=NOON, actor="c")
+    clock.advance(3)
+    await one.round(scheduler)
+    assert open_rows(owner) == []
+    assert one.book.held == {}
+
+
+async def test_who_takes_over_goes_on_with_what_the_other_held(settings, api, scheduler, owner, database, customer):
+    first, _ = scheduler_at()
+    work = (await submit(api, customer, spec(8, checkpoint_interval_s=600))).workload_id
+    await first.round(scheduler)
+    settle(owner, after(0))
+    await first.round(scheduler)
+    second, clock = scheduler_at()
+    clock.advance(700)
+    await second.round(scheduler)
+    assert (await store.last_checkpoint(api, work)).progress_s == pytest.approx(700)
+    third, clock = scheduler_at()
+    clock.advance(HOUR)
+    await third.round(scheduler)
+    done = await store.read(api, work, None)
+    assert (done.status, done.completed_at) == (WorkloadState.COMPLETED, after(HOUR))
+
+
+async def test_where_its_leases_ran_out_meanwhile_work_waits_again_with_its_retries(
+    api, scheduler, owner, database, customer
+):
+    first, _ = scheduler_at()
+    work = (await submit(api, customer, spec(8))).workload_id
+    await first.round(scheduler)
+    before = (await store.read(api, work, None)).retries_left
+    database.execute("update desired_state set valid_until = clock_timestamp() - interval '1 second'")
+    second, clock = scheduler_at()
+    clock.advance(10)
+    await second.begin(scheduler)
+    found = await store.read(api, work, None)
+    assert (found.status, found.is_waiting, found.retries_left) == (WorkloadState.QUEUED, True, before)
+
+
+async def test_a_group_that_the_file_does_not_leave_to_the_scheduler_gets_nothing(api, scheduler, owner, database):
+    place(database, scheduled=False)
+    work = (await submit(api, add_customer(database, "one"), spec(8))).workload_id
+    one, _ = scheduler_at()
+    await one.round(scheduler)
+    assert open_rows(owner) == []
+    assert await status(api, work) == (WorkloadState.QUEUED, True)
+
+
+def test_the_scheduler_may_not_touch_what_the_owner_writes(settings, database):
+    place(database)
+    statement = """
+        insert into desired_outcomes (desired_state_id, facility_id, owner_epoch, state, reason, simulated_at)
+        values (1, 'hou-1', 1, 'settled', '', now())"""
+    with connect(settings, Role.SCHEDULER) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement)
