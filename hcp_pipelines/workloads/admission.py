@@ -11,15 +11,15 @@ from math import ceil
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from hcp_pipelines.domain.workloads import Tier, WorkloadState, WorkloadType
+from hcp_pipelines.domain.workloads import Tier, WorkloadState
+from hcp_pipelines.workloads.books import Connection
 from hcp_pipelines.workloads.errors import KeyReusedError, NotAdmittedError, QueueFullError, QuotaError
+from hcp_pipelines.workloads.gpu_types import GpuTypes, gpu_types_of
 from hcp_pipelines.workloads.spec import Classified, Requirements, WorkloadSpec, priority_of, requirements_of
 
-Connection = psycopg.AsyncConnection[Any]
 SUBMIT_LOCK = 4_852_045
 RETRY_AT_MOST_S = 60
 _ROOM_FRACTION = 0.01  # of a full level: who was refused comes back when so much of it will have gone
@@ -40,24 +40,15 @@ _BOOKS = """
     left join customer_quotas c on c.customer_id = %(customer)s
     left join queue_customers q on q.customer_id = %(customer)s
     where t.tier = %(tier)s"""
-_FLEET = """
-    select g.facility_id, sum(g.devices)::bigint,
-           max((select (r.specifications ->> 'memory_gb')::float8 from resources r
-                where r.facility_id = g.facility_id and r.slot = g.first_slot))
-    from device_groups g
-    join inventory_generations i on i.facility_id = g.facility_id and i.generation = g.generation and i.is_current
-    join facilities f on f.id = g.facility_id and f.status = 'active'
-    where g.type = %(type)s and (%(wanted)s in (g.model, g.specifications ->> 'gpu_type') or %(wanted)s = g.type)
-    group by g.facility_id"""
 _INSERT = """
     insert into workloads (
         customer_id, type, priority, level, requirements, sla_parameters, tier, spec, classification, is_flagged, idempotency_key,
-        gpu_type, gpu_count, memory_gb, estimated_duration_s, is_interruptible, deadline_at, submitted_at, ages_at, start_by,
-        retries_left, actor)
+        gpu_type, gpu_types, gpu_count, memory_gb, estimated_duration_s, is_interruptible, deadline_at, submitted_at, ages_at,
+        start_by, retries_left, actor)
     values (
         %(customer)s, %(type)s, %(priority)s, %(priority)s, %(requirements)s, %(sla)s, %(tier)s, %(spec)s, %(classification)s,
-        %(is_flagged)s, %(key)s, %(gpu_type)s, %(gpu_count)s, %(memory_gb)s, %(duration_s)s, %(is_interruptible)s,
-        %(deadline_at)s, %(now)s, %(ages_at)s, %(start_by)s, %(retries)s, %(actor)s)
+        %(is_flagged)s, %(key)s, %(gpu_type)s, %(gpu_types)s, %(gpu_count)s, %(memory_gb)s, %(duration_s)s,
+        %(is_interruptible)s, %(deadline_at)s, %(now)s, %(ages_at)s, %(start_by)s, %(retries)s, %(actor)s)
     returning id"""
 _LEFT_LATELY = """
     select count(*) from (select new_status, recorded_at from workload_events order by id desc limit 5000) newest
@@ -126,9 +117,9 @@ async def submit(
             raise NotAdmittedError(f"there is no customer {customer_id}")
         _check_quota(books, needs)
         _check_deadline(spec, needs, now)
-        await _check_fleet(connection, classified.type, needs)
+        gpus = await gpu_types_of(connection, spec, classified.type, needs)
         await _check_room(connection, books, priority)
-        values = _row(spec, classified, needs, books, priority, now)
+        values = _row(spec, classified, needs, gpus, books, priority, now)
         values |= {"customer": customer_id, "tier": tier, "key": idempotency_key, "actor": actor}
         row = await (await connection.execute(_INSERT, values)).fetchone()
         assert row is not None
@@ -173,22 +164,6 @@ def _check_deadline(spec: WorkloadSpec, needs: Requirements, now: datetime) -> N
         )
 
 
-async def _check_fleet(connection: Connection, workload_type: WorkloadType, needs: Requirements) -> None:
-    kind = "ASIC" if workload_type is WorkloadType.BITCOIN_MINING else "GPU"
-    cursor = await connection.execute(_FLEET, {"type": kind, "wanted": needs.gpu_type}, prepare=True)
-    sites = await cursor.fetchall()
-    if not sites:
-        raise NotAdmittedError(f"no facility has {needs.gpu_type}")
-    if needs.gpu_count > max(devices for _, devices, _ in sites):
-        most = max(devices for _, devices, _ in sites)
-        raise NotAdmittedError(
-            f"{needs.gpu_count} {needs.gpu_type} at one facility are asked for, the largest has {most}"
-        )
-    known = [memory_gb for _, _, memory_gb in sites if memory_gb]
-    if needs.memory_gb is not None and known and needs.memory_gb > max(known):
-        raise NotAdmittedError(f"{needs.memory_gb:g} GB a GPU are asked for, {needs.gpu_type} has {max(known):g}")
-
-
 async def _check_room(connection: Connection, books: _Books, priority: int) -> None:
     """WL-14: a full queue refuses, and says when to come again, by how fast it has been emptied lately."""
     full = [
@@ -212,18 +187,25 @@ async def _check_room(connection: Connection, books: _Books, priority: int) -> N
 
 
 def _row(
-    spec: WorkloadSpec, classified: Classified, needs: Requirements, books: _Books, priority: int, now: datetime
+    spec: WorkloadSpec,
+    classified: Classified,
+    needs: Requirements,
+    gpus: GpuTypes,
+    books: _Books,
+    priority: int,
+    now: datetime,
 ) -> dict[str, Any]:
     duration = timedelta(seconds=needs.estimated_duration_s)
     start_by = now + timedelta(seconds=books.hold_after_s)
     if spec.deadline_at is not None:
         start_by = min(start_by, spec.deadline_at - duration)
     return {
-        "type": classified.type, "priority": priority, "requirements": Jsonb(asdict(needs)), "spec": Jsonb(_plain(spec)),
-        "sla": Jsonb(dict(spec.sla_parameters)),
+        "type": classified.type, "priority": priority, "spec": Jsonb(_plain(spec)),
+        "requirements": Jsonb(asdict(needs) | {"gpu_type": gpus.name}), "sla": Jsonb(dict(spec.sla_parameters)),
         "classification": Jsonb({"confidence": classified.confidence, "reasons": list(classified.reasons)}),
-        "is_flagged": classified.is_flagged, "gpu_type": needs.gpu_type, "gpu_count": needs.gpu_count,
-        "memory_gb": needs.memory_gb, "duration_s": needs.estimated_duration_s, "is_interruptible": needs.is_interruptible,
+        "is_flagged": classified.is_flagged, "gpu_type": gpus.name, "gpu_types": gpus.any_of,
+        "gpu_count": needs.gpu_count, "memory_gb": needs.memory_gb, "duration_s": needs.estimated_duration_s,
+        "is_interruptible": needs.is_interruptible,
         "deadline_at": spec.deadline_at, "now": now, "start_by": start_by, "retries": books.retries,
         "ages_at": now + timedelta(seconds=books.level_after_s) if priority > books.highest_level else None,
     }  # fmt: skip

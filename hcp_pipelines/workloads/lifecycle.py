@@ -163,17 +163,24 @@ async def requeue(
 
 
 async def cancel(
-    connection: Connection, workload_id: UUID, customer_id: UUID | None, *, now: datetime, actor: str, reason: str = ""
+    connection: Connection,
+    workload_id: UUID,
+    customer_id: UUID | None,
+    *,
+    now: datetime,
+    actor: str,
+    reason: str = "",
+    request_id: str = "",
 ) -> None:
-    """Cancel whatever is not over; of this customer's alone where one is given.
+    """Cancel whatever is not over; of this customer's alone where one is given. What is cancelled already stays as it was.
 
     Raises:
         UnknownWorkloadError: there is none, or it is another customer's.
         TransitionError: it is over already.
     """
-    values = (workload_id, customer_id, now, actor, reason)
+    values = (workload_id, customer_id, now, actor, reason, request_id)
     try:
-        row = await (await connection.execute("select cancel_workload(%s, %s, %s, %s, %s)", values)).fetchone()
+        row = await (await connection.execute("select cancel_workload(%s, %s, %s, %s, %s, %s)", values)).fetchone()
     except psycopg.errors.CheckViolation as error:
         if not _is_of_table(error):
             raise

@@ -36,7 +36,9 @@ class WorkloadSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     workload_type: WorkloadType | None = Field(None, description="honoured where given; else inferred")
-    gpu_type: _GpuType | None = Field(None, description="as the fleet names it, like H100", examples=["H100"])
+    gpu_type: _GpuType | None = Field(
+        None, description="a type or model of the fleet, like H100; GPU: any", examples=["H100"]
+    )
     gpu_count: int = Field(1, ge=1, le=MOST_GPUS, description="all at once; of mining: miners")
     memory_gb: float | None = Field(None, gt=0, le=4096, description="of each GPU")
     max_latency_ms: float | None = Field(None, gt=0, le=86_400_000)

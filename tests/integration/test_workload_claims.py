@@ -119,7 +119,7 @@ async def test_a_claimer_that_dies_in_mid_transaction_holds_nothing(settings, ap
             await die(dying)
     claims = await asyncio.wait_for(store.claim(scheduler, "s", FREE, 3, now=NOON), 5)
     assert [c.epoch for c in claims] == [1, 1, 1]
-    assert fleet.execute("select used from queue_customers").fetchone()[0] == pytest.approx(3 * 2400 / (4 * 3))
+    assert fleet.execute("select used from queue_shares").fetchone()[0] == pytest.approx(3 * 2400 / (4 * 3))
 
 
 async def test_customers_that_wait_get_equal_gpu_time_whatever_a_third_floods(api, scheduler, customer, fleet):
@@ -183,10 +183,10 @@ async def test_old_debts_fade_while_a_customer_is_away(api, scheduler, customer,
     await submitted(api, other, 30)
     await serve(scheduler, 1)
     await submitted(api, customer, 10)
-    fleet.execute("update queue_customers set used = used + 100000, is_backlogged = false, left_at = %s where customer_id = %s",
+    fleet.execute("update queue_shares set used = used + 100000, is_backlogged = false, left_at = %s where customer_id = %s",
                   (NOON, customer))  # fmt: skip
     await store.claim(scheduler, "s", FREE, 1, now=after(2 * 86_400))
-    rows = dict(fleet.execute("select customer_id, used from queue_customers").fetchall())
+    rows = dict(fleet.execute("select customer_id, used from queue_shares").fetchall())
     assert rows[customer] - rows[other] == pytest.approx(25_000, rel=0.05)  # two half-lives
 
 
@@ -273,7 +273,7 @@ async def test_a_claim_that_is_given_back_costs_nothing_and_rests(api, scheduler
     assert await store.claim(scheduler, "s", FREE, 1, now=NOON) == []
     found = await store.read(api, claimed.workload_id, customer)
     assert (found.status, found.reason) == (WorkloadState.QUEUED, "no rack has 4 together")
-    assert fleet.execute("select used, gpus from queue_customers").fetchone() == (0, 0)
+    assert fleet.execute("select s.used, c.gpus from queue_shares s, queue_customers c").fetchone() == (0, 0)
 
 
 async def test_many_customers_are_read_as_far_as_their_turns_come(api, scheduler, fleet):
@@ -292,3 +292,74 @@ async def test_only_kinds_that_are_free_are_claimed(api, scheduler, customer):
     assert await store.claim(scheduler, "s", {"H100": 0, "A100": 8}, 5, now=NOON) == []
     assert await store.claim(scheduler, "s", {}, 5, now=NOON) == []
     assert len(await store.claim(scheduler, "s", {"H100": 4, "A100": 8}, 5, now=NOON)) == 1
+
+
+@pytest.mark.parametrize("written", ["H100", "h100", "H100 SXM5", "h100-sxm5", "GPU", "gpu", None])
+async def test_work_is_claimed_however_its_gpu_was_written(api, scheduler, customer, written):
+    spec = WorkloadSpec(is_training=True, gpu_type=written)
+    made = await submit(api, customer, spec)
+    [claimed] = await store.claim(scheduler, "s", {"H100": 8}, 5, now=NOON)
+    assert (claimed.workload_id, claimed.gpu_type) == (made.workload_id, "H100")
+    assert (await store.read(api, made.workload_id, customer)).spec.get("gpu_type") == written
+
+
+async def test_work_for_any_type_is_charged_where_it_goes_and_waits_for_any_again(api, scheduler, customer, fleet):
+    fleet.execute(
+        """insert into device_groups select facility_id, generation, 'h200', feeder_id, type, 'H200 NVL', firmware, cooling_class,
+               100000, 8, ladder, jsonb_build_object('gpu_type', 'H200') from device_groups where type = 'GPU' limit 1"""
+    )
+    await submit(api, customer, WorkloadSpec(is_training=True, gpu_type="GPU", estimated_duration_s=400))
+    assert await store.claim(scheduler, "s", {"A100": 8}, 5, now=NOON) == [], "the fleet has none that would do"
+    [claimed] = await store.claim(scheduler, "s", {"H200": 8}, 5, now=NOON)
+    assert claimed.gpu_type == "H200"
+    shares = "select gpu_type, waiting, used from queue_shares where waiting > 0 or used > 0"
+    assert fleet.execute(shares).fetchall() == [("H200", 1, 400 / 4 / 3)]
+    await store.unclaim(scheduler, [(claimed.workload_id, claimed.epoch)])
+    [again] = await store.claim(scheduler, "s", {"H100": 8}, 5, now=NOON)
+    assert (again.workload_id, again.gpu_type) == (claimed.workload_id, "H100")
+    assert fleet.execute(shares).fetchall() == [("H100", 1, 400 / 4 / 3)]
+    await store.schedule(scheduler, [store.Binding(again.workload_id, again.epoch, "n")], now=NOON, actor="s")
+    assert (await store.events_after(api, 0, customer, 10))[-1].new_status is WorkloadState.SCHEDULED
+    assert fleet.execute("select gpu_type from workload_events order by id desc").fetchone() == ("H100",)
+
+
+async def test_miners_are_claimed_by_model_or_as_asics(api, scheduler, customer, fleet):
+    [(model,), *_] = fleet.execute("select model from device_groups where type = 'ASIC' order by 1").fetchall()
+    for free in (model, "ASIC"):
+        await submit(api, customer, WorkloadSpec(workload_type="bitcoin_mining", gpu_count=2))
+        assert await store.claim(scheduler, "s", FREE, 5, now=NOON) == []
+        [claimed] = await store.claim(scheduler, "s", {free: 10}, 5, now=NOON)
+        assert claimed.gpu_type == free
+
+
+async def test_who_ran_longer_than_it_said_is_charged_at_that_ratio_and_an_honest_word_costs_nothing(
+    api, scheduler, customer, fleet
+):
+    liar = add_customer(fleet, "liar")
+    said = WorkloadSpec(is_training=True, gpu_count=1, estimated_duration_s=100)
+    for owner, ran_s in ((liar, 20_000), (customer, 100)):
+        await submit(api, owner, said)
+        one = await running(scheduler)
+        await store.complete(scheduler, *one, now=after(ran_s))
+    for owner in (liar, customer):
+        await submit(api, owner, said)
+    await store.claim(scheduler, "s", FREE, 2, now=after(20_000))
+    charged = dict(
+        fleet.execute("select customer_id, charged_gpu_s from workloads where lease_owner is not null").fetchall()
+    )
+    assert 15_000 < charged[liar] < 20_000
+    assert charged[customer] == pytest.approx(100, rel=0.01)
+
+
+async def test_who_is_not_known_yet_is_charged_what_such_work_takes(api, scheduler, customer, fleet):
+    for n, ran_s in enumerate((100, 3000, 5000)):
+        await submit(api, add_customer(fleet, f"known{n}"))
+        one = await running(scheduler)
+        await store.complete(scheduler, *one, now=after(ran_s))
+    await store.age(scheduler, now=after(5000))
+    assert fleet.execute("select type, run_s from queue_typical").fetchall() == [("model_training", 3000)]
+    await submit(api, customer, WorkloadSpec(is_training=True, gpu_count=2, estimated_duration_s=1))
+    await submit(api, customer, WorkloadSpec(is_training=True, gpu_count=2, estimated_duration_s=9000))
+    await store.claim(scheduler, "s", FREE, 2, now=after(5000))
+    rows = fleet.execute("select charged_gpu_s from workloads where customer_id = %s order by number", (customer,))
+    assert rows.fetchall() == [(6000,), (18_000,)]

@@ -1,0 +1,104 @@
+"""Which of the fleet's types of GPU will do for work, by the fleet's own names: however it was written, as claims match them.
+
+A type is called as the market prices it (H100); a model's name (H100 SXM5), small letters and other signs between them are taken
+for it. Work that names none waits as GPU, or ASIC, with all types that will do beside it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from psycopg.rows import class_row
+
+from hcp_pipelines.domain.workloads import WorkloadType
+from hcp_pipelines.workloads.books import ANY_TYPES, Connection
+from hcp_pipelines.workloads.errors import NotAdmittedError
+from hcp_pipelines.workloads.spec import Requirements, WorkloadSpec
+
+_FLEET = """
+    select coalesce(nullif(g.specifications ->> 'gpu_type', ''), g.model) as name, array_agg(distinct g.model) as models,
+           g.facility_id, sum(g.devices)::bigint as devices,
+           max((select (r.specifications ->> 'memory_gb')::float8 from resources r
+                where r.facility_id = g.facility_id and r.slot = g.first_slot)) as memory_gb
+    from device_groups g
+    join inventory_generations i on i.facility_id = g.facility_id and i.generation = g.generation and i.is_current
+    join facilities f on f.id = g.facility_id and f.status = 'active'
+    where g.type = %s group by 1, g.facility_id order by 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """What one facility has of a type."""
+
+    name: str
+    models: list[str]
+    facility_id: str
+    devices: int
+    memory_gb: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuTypes:
+    """As what work waits: under the name of one type, or as `GPU` or `ASIC` for any of `any_of`."""
+
+    name: str
+    any_of: list[str] | None = None
+
+
+async def gpu_types_of(
+    connection: Connection, spec: WorkloadSpec, workload_type: WorkloadType, needs: Requirements
+) -> GpuTypes:
+    """The types that will do. A class's own type stands before all others where nothing is said and the fleet has it.
+
+    Raises:
+        NotAdmittedError: this fleet has none, not so many at one facility, or none with so much memory.
+    """
+    kind = "ASIC" if workload_type is WorkloadType.BITCOIN_MINING else "GPU"
+    async with connection.cursor(row_factory=class_row(_Site)) as cursor:
+        await cursor.execute(_FLEET, (kind,), prepare=True)
+        sites = await cursor.fetchall()
+    named = [site for site in sites if _is_called(site, needs.gpu_type)]
+    is_any = needs.gpu_type.upper() in ANY_TYPES or (spec.gpu_type is None and not named)
+    if not is_any:
+        return GpuTypes(_fitting(named, needs.gpu_type, needs)[0])
+    if kind == "ASIC":
+        _fitting(_together(sites), kind, needs)
+        return GpuTypes(kind, list(dict.fromkeys(site.name for site in sites)))
+    return GpuTypes(kind, _fitting(sites, kind, needs))
+
+
+def _is_called(site: _Site, wanted: str) -> bool:
+    return _plain(wanted) in {_plain(name) for name in (site.name, *site.models)}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _together(sites: Iterable[_Site]) -> list[_Site]:
+    """Facilities with all that they have: miners work together whatever their models, GPUs of one type alone."""
+    devices: Counter[str] = Counter()
+    for site in sites:
+        devices[site.facility_id] += site.devices
+    return [_Site("", [], facility_id, count, None) for facility_id, count in devices.items()]
+
+
+def _fitting(sites: Iterable[_Site], wanted: str, needs: Requirements) -> list[str]:
+    """The types of which one facility has enough, with enough memory."""
+    there = list(sites)
+    if not there:
+        raise NotAdmittedError(f"no facility has {wanted}")
+    most = max(site.devices for site in there)
+    if needs.gpu_count > most:
+        raise NotAdmittedError(f"{needs.gpu_count} {wanted} at one facility are asked for, the largest has {most}")
+    large = [site for site in there if not needs.memory_gb or not site.memory_gb or site.memory_gb >= needs.memory_gb]
+    if not large:
+        largest_gb = max(site.memory_gb for site in there if site.memory_gb)
+        raise NotAdmittedError(f"{needs.memory_gb:g} GB a GPU are asked for, {wanted} has {largest_gb:g}")
+    enough = [site for site in large if site.devices >= needs.gpu_count]
+    if not enough:
+        raise NotAdmittedError(
+            f"{needs.gpu_count} {wanted} with {needs.memory_gb:g} GB each at one facility are asked for: no facility has them"
+        )
+    return list(dict.fromkeys(site.name for site in enough))
