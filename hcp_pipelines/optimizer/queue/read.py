@@ -70,4 +70,4 @@ def read_queue(connection: "psycopg.Connection[Any]", now: datetime) -> Queue:
 def _parsed(text: bytes) -> pl.DataFrame:
     """Postgres writes booleans as t and f."""
     raw = pl.read_csv(text, schema_overrides=WORK | {"is_interruptible": pl.String})
-    return raw.with_columns(is_interruptible=pl.col("is_interruptible") == "t").select(WORK)
+    return raw.with_columns(is_interruptible=pl.col("is_interruptible") == "t").select(*WORK)
