@@ -102,6 +102,13 @@ class SwitchBook:
         """A command's switches at a node."""
         return [one for one in self if (one.command_id, one.index, one.node) == (command_id, index, node)]
 
+    def failed(self) -> dict[tuple[str, int], list[int]]:
+        """Slots whose switch went wrong, by command and assignment."""
+        slots: dict[tuple[str, int], list[int]] = {}
+        for switch in self._bad.values():
+            slots.setdefault((switch.command_id, switch.index), []).extend(switch.slots)
+        return slots
+
     async def keep(self, switch: Switch) -> None:
         """Remember how a switch stands.
 

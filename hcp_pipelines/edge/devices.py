@@ -52,7 +52,7 @@ class Devices:
     ) -> None:
         self.shape, self.book, self.states, self.bars = shape, book, known.states, known.bars
         self._log, self._clock, self._period_ms, self._tasks = log, clock, period_ms, tasks
-        self._driver = driver
+        self._driver, self._switches = driver, known.switches
         self.power_kw = np.zeros(shape.slots, dtype=np.float32)
         self._warm: npt.NDArray[np.uint8] | None = None
         self._is_power_known = self._is_adopting = False
@@ -172,6 +172,7 @@ class Devices:
         if not self._is_adopting and self._unknown_but_seen().any():
             self._is_adopting = True
             self._tasks.spawn(self._adopt_seen())
+        self._under_way.give_up(self._switches.failed())
         if decided := self._under_way.decided(self.power_kw, self._newest, reading.simulated_at_s):
             self._tasks.spawn(self._report(decided, reading.simulated_at_s))
         for listener in self.listeners:

@@ -64,7 +64,7 @@ class FacilityGateway:
         expired, book = expired_in(log.entries(after_seq)), RampBook(config, self.shape)
         known = recover(log.entries(after_seq), self.shape, expired, book_of(book, clock))
         period_ms = period_of(config, power_period_ms, clock.speed)
-        self.switches = LoggedSwitches(log, clock, known.switches)
+        self.switches = known.switches = LoggedSwitches(log, clock, known.switches)
         make = make or partial(make_site, switches=self.switches)
         driver = SiteDriver(config, self.shape.slots, log.folder, period_ms, clock, self._tasks, make)
         self.devices = Devices(driver, self.shape, book, log, clock, period_ms, self._tasks, known)

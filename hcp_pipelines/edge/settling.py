@@ -6,11 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
+from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.wire.slots import EMPTY, Slots
 
 TOLERANCE_FRACTION = 0.08  # of the state's power: below half the distance between eco and full
 TOLERANCE_KW = 0.06
 SAMPLES_AFTER_DEADLINE = 2
+WORK_STATES = (DeviceState.INFERENCE_REALTIME, DeviceState.INFERENCE_BATCH, DeviceState.TRAINING)
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.uint32]
@@ -34,16 +36,28 @@ class Pending:
     superseded: list[Slots] = field(default_factory=list)
     failed: Slots = field(default_factory=lambda: EMPTY)
     work: WorkloadSpec | None = None  # as commanded, for when it is told once more
+    is_held: bool = False
+    evident_from_s: float = float("-inf")  # what they drew before may be that of other work, which looks alike
 
     def begin(self, now_s: float) -> None:
         """The devices have been told; also after an interruption, when they are told once more."""
         self.deadline_s, self.late_samples = now_s + self.allowed_s, 0
+        if self.is_held and self.state in WORK_STATES:
+            self.evident_from_s = now_s
+        self.is_held = False
         if self.asked_at_s == float("-inf"):
             self.asked_at_s = now_s
 
     def hold(self) -> None:
-        """The devices are being told: nobody is late before the last of them has been."""
-        self.deadline_s = float("inf")
+        """The devices are being told: nobody is late before the last of them has been, nor at work on what is wanted."""
+        self.deadline_s, self.is_held = float("inf"), True
+
+    def give_up(self, slots: Slots) -> None:
+        """Devices that will not get there, whatever they draw."""
+        gone = np.isin(self.waiting, slots)
+        if gone.any():
+            self.failed = joined([self.failed, self.waiting[gone]])
+            self._keep(~gone, settled=np.zeros_like(gone), superseded=np.zeros_like(gone))
 
     def observe(self, power_kw: Floats, newest: Numbers, at_s: float) -> bool:
         """Take a power sample of the whole site; whether the assignment is decided now.
@@ -56,12 +70,14 @@ class Pending:
             near = np.abs(power_kw[self.waiting] - self.wanted_kw) <= np.maximum(
                 self.wanted_kw * TOLERANCE_FRACTION, TOLERANCE_KW
             )
-            near &= at_s >= self.asked_at_s
+            near &= at_s >= max(self.asked_at_s, self.evident_from_s)
+            if self.is_held and self.state in WORK_STATES:
+                near[:] = False
             self._keep(~(moved | near), settled=near & ~moved, superseded=moved)
         if len(self.waiting) and at_s >= self.deadline_s:
             self.late_samples += 1
             if self.late_samples >= SAMPLES_AFTER_DEADLINE:
-                self.failed, self.waiting = self.waiting, EMPTY
+                self.failed, self.waiting = joined([self.failed, self.waiting]), EMPTY
         return len(self.waiting) == 0
 
     def _keep(

@@ -1,6 +1,6 @@
 """What devices were told and have not settled into yet. Judged by their power in `settling.py`, reported by `devices.py`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +73,12 @@ class UnderWay:
             (found if pending.observe(power_kw, newest, at_s) else still).append(pending)
         self._pending = still
         return found
+
+    def give_up(self, failed: Mapping[tuple[str, int], Iterable[int]]) -> None:
+        """Slots, by command and assignment, that will not get where they were told to go."""
+        for pending in self.pending if failed else ():
+            if slots := failed.get((pending.command_id, pending.index)):
+                pending.give_up(np.array(sorted(slots), dtype=np.uint32))
 
     def put_back(self, decided: Iterable[Pending]) -> None:
         """What was decided could not be stored: it is decided again with the next sample."""
