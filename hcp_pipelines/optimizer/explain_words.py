@@ -1,6 +1,7 @@
 """An explanation as cells and lines, for a terminal, a page and a materialization."""
 
 from hcp_pipelines.policy.explaining import BlockWord, Change, Explanation
+from hcp_pipelines.policy.explaining_work import Served
 
 COLUMNS = ("group", "step", "MW", "on now", "on then", "on below", "off above", "worth", "margin", "why")
 
@@ -8,10 +9,11 @@ COLUMNS = ("group", "step", "MW", "on now", "on then", "on below", "off above", 
 def row_of(block: BlockWord) -> tuple[str, ...]:
     """A block's cells."""
     guard = ", distrusted: goes by ski rental alone" if block.is_distrusted else ""
+    work = f"{block.work}; " if block.work else ""
     return (
         block.group_id, f"{block.from_state} → {block.to_state}", f"{block.mw:.2f}", f"{block.on_now}/{block.devices}",
         f"{block.on_then}/{block.devices}", f"{block.on_usd_per_mwh:.2f}", f"{block.off_usd_per_mwh:.2f}",
-        f"{block.worth_usd_per_mwh:.2f}", f"{block.margin_usd_per_mwh:+.2f}", block.word + guard,
+        f"{block.worth_usd_per_mwh:.2f}", f"{block.margin_usd_per_mwh:+.2f}", work + block.word + guard,
     )  # fmt: skip
 
 
@@ -29,11 +31,38 @@ def lines_of(one: Explanation) -> list[str]:
         _change("rises", one.rises_at, "falls to"),
         _change("falls", one.falls_at, "rises to"),
     ]  # fmt: skip
+    lines += _of_work(one.work) if one.work else []
     if one.strikes_from:
         lines.append(f"strikes from {one.strikes_from}")
     if one.needs_resolve:
         lines.append(
             f"{', '.join(one.needs_resolve)} left the band in which the strikes hold: a new policy is asked for"
+        )
+    return lines
+
+
+def _of_work(work: Served) -> list[str]:
+    lines = [f"customers' work asks for {work.asked_gpus} GPUs: {work.running_gpus} may run at this price"]
+    for left in work.unserved:
+        first, last = left.first_below_usd_per_mwh, left.all_below_usd_per_mwh
+        if first is None or last is None:
+            lines.append(
+                f"{left.workload_type}: {left.gpus} GPUs are worth the price and find no room under the limits"
+            )
+            continue
+        then = f" and all of them below {last:.2f}" if last < first else ""
+        lines.append(
+            f"{left.workload_type}: {left.gpus} GPUs are not served; they would be, the first below {first:.2f} $/MWh{then}"
+        )
+    for waits in work.unplaced:
+        least = waits.least_served_usd_per_gpu_hour
+        why = (
+            "no group can run it" if least is None else
+            f"all such GPUs are taken, by work that pays {least:.2f} or more"
+        )  # fmt: skip
+        lines.append(
+            f"{waits.workload_type} on {waits.gpu_type}: {waits.jobs} in the whole queue, for {waits.gpus} GPUs at "
+            f"{waits.usd_per_gpu_hour:.2f} $/GPU-hour, have no place: {why}"
         )
     return lines
 

@@ -102,6 +102,7 @@ class WorkStep:
     off: Affine
     stop_usd_per_mw: float
     usd_per_gpu_hour: float
+    workload_type: str  # empty: room for work to come
     words: str
 
 

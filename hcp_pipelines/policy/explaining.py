@@ -15,6 +15,7 @@ import numpy as np
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.policy.arrays import CompiledPolicy, Floats, Ints
 from hcp_pipelines.policy.evaluate import Evaluation, evaluate, margins_of
+from hcp_pipelines.policy.explaining_work import Served, served
 from hcp_pipelines.policy.guard import GuardState
 from hcp_pipelines.policy.merit import on_by_block
 
@@ -43,6 +44,8 @@ class BlockWord:
     lost_usd_per_mw: float
     wake_usd_per_mw: float
     is_distrusted: bool
+    workload_type: str = ""
+    work: str = ""  # of the queue, in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Explanation:
     expires_at: datetime
     input_age_s: Mapping[str, float]
     strikes_from: str
+    work: Served | None = None  # of the queue, where it says what groups are worth
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -124,6 +128,7 @@ def explain(
         expires_at=policy.expires_at,
         input_age_s=dict(policy.input_age_s),
         strikes_from=policy.strikes_from.words if policy.strikes_from else "",
+        work=served(policy, words, price, adder),
     )
 
 
@@ -149,9 +154,10 @@ def _words(
     now, then, wanted = (on_by_block(compiled, counts) for counts in (present, found.targets, free.targets))
     accounts = guard.carried_to(compiled)
     feeder_of = [compiled.feeder_ids[f] for f in compiled.plain.feeder_of_group]
-    words = []
+    words, blocks = [], sorted(compiled.policy.blocks, key=lambda block: block.order)
     for b, g in enumerate(compiled.block_group.tolist()):
         devices = min(compiled.plain.block_devices[b], int(present[g].sum()))
+        work = blocks[b].work
         words.append(
             BlockWord(
                 group_id=compiled.group_ids[g],
@@ -171,6 +177,8 @@ def _words(
                 lost_usd_per_mw=float(accounts["lost_usd_per_mw"][b]),
                 wake_usd_per_mw=float(compiled.wake_cost_usd_per_mw[b]),
                 is_distrusted=bool(accounts["is_distrusted"][b]),
+                workload_type=work.workload_type if work else "",
+                work=work.words if work else "",
             )
         )
     return tuple(words)

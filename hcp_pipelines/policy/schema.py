@@ -74,9 +74,13 @@ class PolicyGroup(_Frozen):
 
 
 class BlockWork(_Frozen):
-    """Work of the queue behind a block: what it pays in $/MWh of the block's power, in its index, and whose it is in words."""
+    """Work of the queue behind a block: what it pays in $/MWh of the block's power, in its index, and whose it is in words.
+
+    `workload_type` is empty where room is kept for work to come.
+    """
 
     worth: Affine
+    workload_type: str = ""
     words: str = ""
 
 

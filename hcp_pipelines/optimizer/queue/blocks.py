@@ -47,7 +47,7 @@ class WorkPiece:
             on=_nudged(self.let_in.on, nudge),
             off=_nudged(self.stays.off, nudge),
             wake_cost_usd_per_mw=self.counts.stop_usd_per_mw,
-            work=BlockWork(worth=self.counts.worth, words=self.words),
+            work=BlockWork(worth=self.counts.worth, workload_type=self.counts.workload_type, words=self.words),
         )
 
     @property

@@ -43,6 +43,7 @@ def steps_by_place(work: pl.DataFrame) -> dict[int, tuple[WorkStep, ...]]:
                 off=Affine(slope=row["worth_slope"], offset=row["off_offset"]),
                 stop_usd_per_mw=row["stop_usd_per_mw"],
                 usd_per_gpu_hour=row["usd_per_gpu_hour"],
+                workload_type=row["type"],
                 words=_words(row),
             )
         )
@@ -67,7 +68,7 @@ def spare_step(place: Place, taken: int, fraction: float) -> tuple[WorkStep, ...
     words = f"room for work to come, {rate:.2f} $/GPU-hour by the share of hours sold"
     step = WorkStep(
         STATE_OF[kind], gpus, Affine(slope=slope, offset=offset), Affine(slope=slope, offset=on),
-        Affine(slope=slope, offset=off), load_usd_per_mw, rate, words,
+        Affine(slope=slope, offset=off), load_usd_per_mw, rate, "", words,
     )  # fmt: skip
     return (step,)
 

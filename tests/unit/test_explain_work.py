@@ -1,0 +1,76 @@
+"""An explanation says which work stands behind a block, how much is not served, and what would serve it."""
+
+import dataclasses
+import json
+
+from hcp_pipelines.optimizer.explain_page import page
+from hcp_pipelines.optimizer.explain_words import lines_of, row_of
+from hcp_pipelines.policy.arrays import compile_policy
+from hcp_pipelines.policy.explaining import at_anchor
+from tests.support.work import CLASSES, asked, gpus, held, inputs, job, miners, queue, site, solve_facility
+
+
+def explained(work, price=30.0, groups=None, **more):
+    [found] = asked([inputs(site(groups or [gpus(), miners()], **more), price)], work)
+    return at_anchor(compile_policy(solve_facility(found)))
+
+
+WORK = queue(
+    held(1, kind=CLASSES[0], gpu_count=10, agreed=3.0),
+    held(2, kind=CLASSES[2], gpu_count=40, agreed=1.5),
+    job(3, kind=CLASSES[2], gpu_count=8, limit_usd_per_gpu_hour=0.5),
+    job(4, kind=CLASSES[2], gpu_count=16, limit_usd_per_gpu_hour=0.4),
+    job(5, kind=CLASSES[1], gpu_count=64, limit_usd_per_gpu_hour=1.0),
+    job(6, kind=CLASSES[1], gpu_count=8, gpu_type="B200"),
+    spare=0.1,
+)
+
+
+def test_at_a_low_price_all_that_has_a_place_may_run_and_the_rest_has_none():
+    found = explained(WORK)
+    assert (found.work.asked_gpus, found.work.running_gpus, found.work.unserved) == (74, 74, ())
+    lines = lines_of(found)
+    assert "customers' work asks for 74 GPUs: 74 may run at this price" in lines
+    assert (
+        "ai_inference_batch on H100: 1 in the whole queue, for 64 GPUs at 1.00 $/GPU-hour, have no place: all such GPUs are "
+        "taken, by work that pays 0.40 or more"
+    ) in lines
+    assert any("ai_inference_batch on B200: 1" in line and line.endswith("no group can run it") for line in lines)
+
+
+def test_at_a_high_price_it_says_below_which_one_the_rest_would_be_served():
+    found = explained(WORK, 600.0)
+    [left] = found.work.unserved
+    assert (left.workload_type, left.gpus) == ("model_training", 24)
+    assert 480 < left.first_below_usd_per_mwh < 500 > 400 > left.all_below_usd_per_mwh > 380
+    words = next(line for line in lines_of(found) if line.startswith("model_training: 24 GPUs"))
+    assert f"the first below {left.first_below_usd_per_mwh:.2f} $/MWh" in words
+    served = explained(WORK, left.all_below_usd_per_mwh - 0.1)
+    assert served.work.unserved == ()
+
+
+def test_what_is_worth_the_price_and_finds_no_room_is_told_apart():
+    found = explained(queue(job(1, gpu_count=50)), groups=[gpus()], capacity_mw=0.060)
+    [left] = found.work.unserved
+    assert (left.first_below_usd_per_mwh, left.gpus) == (None, 50 - found.work.running_gpus)
+    assert found.work.running_gpus < 50
+    assert any("find no room under the limits" in line for line in lines_of(found))
+
+
+def test_blocks_say_whose_work_they_are_and_what_must_run_now():
+    work = queue(job(1, due_in_s=3700.0, credit_fraction=0.25), held(2, gpu_count=4, agreed=2.5))
+    found = explained(work)
+    whys = [row_of(block)[-1] for block in found.blocks if block.group_id == "h100"]
+    assert any("1 waiting, 2.00 $/GPU-hour, must run now for their deadlines" in why for why in whys)
+    assert any("model_training: 1 running, 2.50 $/GPU-hour" in why for why in whys)
+    assert all(block.worth_usd_per_mwh > 1000 for block in found.blocks if block.group_id == "h100")
+    assert row_of(next(b for b in found.blocks if b.group_id == "s21"))[-1].startswith("on: the price is below")
+    assert "must run now" in page(found)
+    assert json.loads(json.dumps(found.as_dict(), default=str))["work"]["asked_gpus"] == 12
+
+
+def test_a_facility_without_work_says_nothing_of_it():
+    found = explained(queue(), groups=[gpus(is_scheduled=False), miners()])
+    assert found.work is None
+    assert not any("customers' work" in line for line in lines_of(found))
+    assert dataclasses.asdict(found)["work"] is None
