@@ -1787,3 +1787,7 @@ revoke select on operators, alerts, alert_deliveries, grid_signals, paper_plans,
 revoke select (id, name, version, status, digest, trained_until, metadata, actor, reason, created_at, recorded_at)
     on models from hcp_api;
 grant select (name, role, token_sha256, disabled_at) on operators to hcp_api;
+
+-- Events of allocations tell their devices also once those were let go of: without this index each event reads all there ever were.
+drop index allocations_of_header;
+create index allocations_of_header on allocations (header_id);
