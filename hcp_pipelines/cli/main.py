@@ -29,6 +29,7 @@ COMMANDS = {
     "explain": ("explain",),
     "observed": ("observed",),
     "settle": ("settle",),
+    "bill": ("bill",),
     "report": ("report",),
     "locks": ("lock", "unlock", "release", "approve"),
     "directives": ("directives",),

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets import (
+    billing,
     bitcoin,
     checks,
     ercot,
@@ -31,6 +32,7 @@ from jobs.analytics import (
     reports_job,
     reports_schedule,
 )
+from jobs.billing import billing_job, billing_schedule
 from jobs.forecasts import forecasts_check_job, forecasts_check_schedule, forecasts_job, forecasts_schedule
 from jobs.history import history_job, lake_checks_job, lake_checks_schedule
 from jobs.lake import lake_maintenance_job, lake_maintenance_schedule
@@ -46,11 +48,11 @@ defs = dg.Definitions(
         raw_hcp__backtests,
         raw_hcp__replays,
         *dg.load_assets_from_modules(
-            [forecasts, models, ercot, weather, bitcoin, pool, grid, joined, settlement, published, reports]
+            [forecasts, models, ercot, weather, bitcoin, pool, grid, joined, settlement, billing, published, reports]
         ),
     ],
     asset_checks=[
-        *dg.load_asset_checks_from_modules([forecasts, models, settlement, pool]),
+        *dg.load_asset_checks_from_modules([forecasts, models, settlement, billing, pool]),
         *checks.all_checks,
     ],
     jobs=[
@@ -65,6 +67,7 @@ defs = dg.Definitions(
         lake_checks_job,
         lake_maintenance_job,
         settlement_job,
+        billing_job,
         reports_job,
     ],
     schedules=[
@@ -76,6 +79,7 @@ defs = dg.Definitions(
         waiting_model_schedule,
         lake_maintenance_schedule,
         settlement_schedule,
+        billing_schedule,
         reports_schedule,
     ],
     sensors=[first_marts_sensor, history_gaps_sensor, daemon_tables_sensor],

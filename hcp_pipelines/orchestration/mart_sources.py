@@ -10,6 +10,8 @@ import polars as pl
 from hcp_pipelines.collector.tables import APPENDED, REPLACED
 from hcp_pipelines.forecasting.quantile_scores import empty_scores
 from hcp_pipelines.optimizer.backtest import record
+from hcp_pipelines.orchestration.billing import publish as billing
+from hcp_pipelines.orchestration.billing.days import BILLING
 from hcp_pipelines.orchestration.history.joined import MADE
 from hcp_pipelines.orchestration.history.tables import DA_CAPACITY, DA_SPP, OBLIGATIONS, POOL_CREDITS
 from hcp_pipelines.orchestration.lake_state import has_tables
@@ -39,6 +41,8 @@ def columns() -> dict[str, dict[str, Any]]:
         settlement.DAYS: SETTLED_DAYS | settlement.STAMP,
         settlement.SWITCH_VALUE: SWITCHES,
         settlement.REGRETS: REGRET,
+        billing.LINES: BILLING,
+        billing.DAYS: billing.BILLED_DAYS,
     }
 
 

@@ -1,15 +1,16 @@
 """What work used in dollars, by hand: rates agreed and the market's, metered and modelled energy, unknown prices, devices."""
 
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import polars as pl
 import pytest
 
 from hcp_pipelines.economics.settlement import MONEY
+from hcp_pipelines.orchestration.billing.days import booked
 from hcp_pipelines.workloads.billing.lines import FRACTION, POWER, TERMS, Places, lines_of
 from hcp_pipelines.workloads.billing.runs import parts_of, slices_of
-from hcp_pipelines.workloads.billing.use import DEVICES, ENERGY, TOLD, energy_of, held_at, places_of, used_of
+from hcp_pipelines.workloads.billing.use import DEVICES, FREE, TOLD, energy_of, held_at, places_of, used_of
 from tests.support.billed import AT, checkpoints, events
 
 QUARTER, DAY = timedelta(minutes=15), timedelta(days=1)
@@ -44,18 +45,20 @@ def devices(*rows):
 
 
 def told(*rows):
-    return pl.DataFrame([(AT + n * QUARTER, *row) for n in range(4) for row in rows], schema=TOLD, orient="row")
+    return pl.DataFrame(
+        [(AT + n * QUARTER, "hou-1", *row) for n in range(4) for row in rows], schema=TOLD, orient="row"
+    )
 
 
-def billed(told_of=(), having=(), given=HOUR, price=None, is_energy_charged=True, **of):
+def billed(told_of=None, having=(), given=HOUR, price=None, is_energy_charged=True, **of):
     parts = parts_of(events(given, **of), checkpoints([]), AT + DAY)
     places = places_of(parts, devices(*having))
-    used = used_of(parts, slices_of(parts, (AT, AT + DAY), QUARTER), places, told_of)
+    used = used_of(parts, slices_of(parts, (AT, AT + DAY), QUARTER), places, told() if told_of is None else told_of)
     return lines_of(used, PLACES, rates(), prices() if price is None else price, is_energy_charged=is_energy_charged)
 
 
 def test_an_hour_of_four_gpus_at_the_agreed_rate_and_metered_energy():
-    lines = billed([told(("a", 0, 4.0, 3.6))], [("hou-1", "a", [0, 1, 2, 3])])
+    lines = billed(told(("a", 0, 4.0, 3.6)), [("hou-1", "a", [0, 1, 2, 3])])
     assert lines["gpu_s"].sum() == 4 * 3600
     assert lines["gpu_usd"].sum() == Decimal("8.000000")
     assert lines["device_mwh"].sum() == pytest.approx(3.6 / 1000)
@@ -73,7 +76,7 @@ def test_without_an_agreed_rate_the_market_s_at_the_class_s_fraction():
 
 
 def test_devices_that_told_nothing_draw_what_their_model_does():
-    partly = billed([told(("a", 0, 1.0, 0.7))], [("hou-1", "a", [0, 1, 2, 3])])
+    partly = billed(told(("a", 0, 1.0, 0.7)), [("hou-1", "a", [0, 1, 2, 3])])
     assert partly["device_mwh"].sum() == pytest.approx((0.7 + 3 * 1.0) / 1000)
     assert set(partly["energy_basis"]) == {"partly"}
     nobody_knows_which = billed()
@@ -111,6 +114,23 @@ def test_work_on_two_groups_is_charged_once():
     assert lines["device_mwh"].sum() == pytest.approx((3 * 1.0 + 1 * 2.0) / 1000)
 
 
+@pytest.mark.parametrize(
+    ("first", "day", "intervals"),
+    [
+        (datetime(2025, 3, 8, tzinfo=UTC), date(2025, 3, 9), 92),
+        (datetime(2025, 11, 1, tzinfo=UTC), date(2025, 11, 2), 100),
+    ],
+)
+def test_an_operating_day_has_23_or_25_hours_when_clocks_change(first, day, intervals):
+    start = (first - AT).total_seconds()
+    parts = parts_of(events([(start, "running"), (start + 4 * 86_400, "completed")]), checkpoints([]), first + 4 * DAY)
+    slices = slices_of(parts, (first, first + 4 * DAY), QUARTER)
+    used = used_of(parts, slices, places_of(parts, devices()), told())
+    lines = booked(lines_of(used, PLACES, rates(), prices(), is_energy_charged=True)).filter(operating_day=day)
+    assert len(lines) == lines["start_at"].n_unique() == intervals
+    assert lines["gpu_s"].sum() == pytest.approx(intervals * 900 * 4)
+
+
 def test_slots_are_held_from_when_to_when():
     parts = parts_of(events(HOUR), checkpoints([]), AT + DAY)
     places = places_of(parts, devices(("hou-1", "a", [5, 6]), ("elsewhere", "a", [5])))
@@ -120,10 +140,8 @@ def test_slots_are_held_from_when_to_when():
 
 
 def test_energy_of_a_group_is_what_work_used_and_what_the_rest_drew():
-    lines = billed([told(("a", 0, 4.0, 3.6))], [("hou-1", "a", [0, 1, 2, 3])])
-    keys = [(AT + n * QUARTER, "hou-1", "a") for n in range(4)]
-    free = pl.DataFrame([(*key, 0.001) for key in keys], schema=[*list(ENERGY)[:3], "free_mwh"], orient="row")
-    groups = free.select(*list(ENERGY)[:3], group_mwh=pl.lit(0.0019))
-    kinds = {"start_at": pl.Datetime("us", "UTC")}
-    found = energy_of(lines, free.cast(kinds), groups.cast(kinds))
+    lines = billed(told(("a", 0, 4.0, 3.6)), [("hou-1", "a", [0, 1, 2, 3])])
+    free = pl.DataFrame([(AT + n * QUARTER, "hou-1", "a", 0.001) for n in range(4)], schema=FREE, orient="row")
+    groups = free.rename({"free_mwh": "group_mwh"}).with_columns(group_mwh=0.0019)
+    found = energy_of(lines, free, groups)
     assert (found["work_mwh"] + found["free_mwh"]).to_list() == pytest.approx([0.0019] * 4)

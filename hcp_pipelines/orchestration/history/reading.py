@@ -25,8 +25,10 @@ class Reader:
         """Whether all of these are there."""
         return self._there.issuperset(tables)
 
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
-        """What a query answers.
+    def rows(
+        self, sql: str, parameters: Sequence[Any] = (), frames: Mapping[str, pl.DataFrame] | None = None
+    ) -> pl.DataFrame:
+        """What a query answers; `frames` are tables for it alone, by name.
 
         Raises:
             StorageError: the lake refuses, or can't be reached.
@@ -35,10 +37,16 @@ class Reader:
 
         from hcp_pipelines.storage.lake import without_secrets
 
+        given = frames or {}
         try:
+            for name, frame in given.items():
+                self._connection.register(name, frame.to_arrow())
             return self._connection.execute(sql, list(parameters)).pl()
         except duckdb.Error as error:
             raise StorageError(f"the lake can't be read: {without_secrets(error)}") from error
+        finally:
+            for name in given:
+                self._connection.unregister(name)
 
     def columns(self, table: str) -> frozenset[str]:
         """The columns of a table that is there."""

@@ -21,6 +21,7 @@ STATE_OF_TYPE = {
     "bitcoin_mining": DeviceState.MINING_FULL,
 }
 METERED, PARTLY, MODEL, UNKNOWN = "metered", "partly", "model", "unknown"  # what a line's energy rests on
+DIGITS = 9  # of MWh: sums over devices differ in their last bits from one reading to the next, and the same bill must come twice
 AGREED, MARKET = "agreed", "market"  # whose rate it is
 _F, _S = pl.Float64, pl.String
 USED: dict[str, Any] = {  # a row an interval, part and group
@@ -98,7 +99,7 @@ def _with_energy(placed: pl.DataFrame, power: pl.DataFrame) -> pl.DataFrame:
     )
     untold = pl.col("devices") - pl.col("told")
     by_model = pl.when(untold > 0).then(untold * pl.col("hours") * pl.coalesce("group_kw", "type_kw")).otherwise(0.0)
-    mwh = (pl.col("told_kwh") + by_model) / 1000
+    mwh = ((pl.col("told_kwh") + by_model) / 1000).round(DIGITS)
     basis = (
         pl.when(mwh.is_null())
         .then(pl.lit(UNKNOWN))

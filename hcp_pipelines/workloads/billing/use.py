@@ -1,6 +1,5 @@
-"""Which devices a part of a run had, and what they told of their power in it: rows for `lines`; and energy by group beside that."""
+"""Which devices a part of a run had, and what they told of their power in it: rows for `lines`; energy by group beside that."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,12 @@ PLACE: dict[str, Any] = {
     "slots": pl.List(pl.Int32),
 }
 HELD: dict[str, Any] = {"part": _P, "slot": pl.Int32, "from_at": INSTANT, "until_at": INSTANT}
-TOLD: dict[str, Any] = {"start_at": INSTANT, "group_id": _S, "part": _P, "told": _F, "kw": _F}
-ENERGY: dict[str, Any] = {
-    "start_at": INSTANT, "facility_id": _S, "group_id": _S, "work_mwh": _F, "free_mwh": _F, "group_mwh": _F,
+TOLD: dict[str, Any] = {  # devices that told their power in a part, and their mean power together
+    "start_at": INSTANT, "facility_id": _S, "group_id": _S, "part": _P, "told": _F, "kw": _F,
 }  # fmt: skip
+FREE: dict[str, Any] = {"start_at": INSTANT, "facility_id": _S, "group_id": _S, "free_mwh": _F}
+GROUP: dict[str, Any] = {"start_at": INSTANT, "facility_id": _S, "group_id": _S, "group_mwh": _F}
+ENERGY: dict[str, Any] = GROUP | {"work_mwh": _F, "free_mwh": _F}
 _WORK = ["workload_id", "lease_epoch"]
 
 
@@ -62,16 +63,13 @@ def held_at(parts: pl.DataFrame, places: pl.DataFrame, facility_id: str) -> pl.D
     return joined.select(pl.col(name).cast(kind) for name, kind in HELD.items()).sort("slot", "from_at")
 
 
-def used_of(
-    parts: pl.DataFrame, slices: pl.DataFrame, places: pl.DataFrame, told: Iterable[pl.DataFrame]
-) -> pl.DataFrame:
-    """What work had in each interval (USED), with what its devices told of it (TOLD, of each facility)."""
-    power = pl.concat([pl.DataFrame(schema=TOLD), *(frame.select(*TOLD) for frame in told)]).drop_nulls("part")
+def used_of(parts: pl.DataFrame, slices: pl.DataFrame, places: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
+    """What work had in each interval (USED), with what its devices told of it (TOLD)."""
     about = parts.with_row_index("part").drop("facility_id")
     rows = (
         slices.join(about, on="part", maintain_order="left")
         .join(places.drop("slots"), on="part", maintain_order="left")
-        .join(power, on=["start_at", "group_id", "part"], how="left", maintain_order="left")
+        .join(told, on=["start_at", "facility_id", "group_id", "part"], how="left", maintain_order="left")
     )
     kwh = (pl.col("kw") * pl.col("hours")).fill_null(0.0)
     known = rows.with_columns(told=pl.col("told").fill_null(0.0), told_kwh=kwh)
@@ -83,8 +81,8 @@ def energy_of(lines: pl.DataFrame, free: pl.DataFrame, groups: pl.DataFrame) -> 
 
     Args:
         lines: as of `lines_of`.
-        free: `free_mwh` by `start_at`, `facility_id` and `group_id`, as each device told it.
-        groups: `group_mwh`, the same keys, of groups' minutes.
+        free: as each device told it (FREE).
+        groups: of groups' minutes (GROUP).
     """
     key = ["start_at", "facility_id", "group_id"]
     work = lines.group_by(key).agg(work_mwh=pl.col("device_mwh").sum())
