@@ -302,6 +302,7 @@ def test_each_daemon_table_s_rows_are_judged(table):
     row |= {"kind": "energy"} if "kind" in row else {}
     row |= {"expires_at": DAY + HOUR} if "expires_at" in row else {}
     row |= {"type": "model_training", "new_status": "running"} if "new_status" in row else {}
+    row |= {"treatment": "billed"} if "treatment" in row else {}
     row |= {"state": "settled"} if "desired_state_id" in row else {}
     frame = pl.DataFrame([row], schema=dict(table.model.columns))
     assert watch.judge_rows(table.model, frame).passed

@@ -13,7 +13,7 @@ from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.domain.ticks import Quality, Stream
 from hcp_pipelines.economics.settlement import KINDS
 from hcp_pipelines.orchestration.history.model import Model
-from hcp_pipelines.orchestration.history.work_models import WORK
+from hcp_pipelines.orchestration.history.work_models import BILLED_ROWS, WORK
 
 STATES = (0, max(DeviceState))
 
@@ -212,6 +212,7 @@ SETTLED = (
         ),
         timedelta(days=2),
     ),
+    DaemonTable("core_hcp__billing", "core.hcp__billing", "start_at", BILLED_ROWS, timedelta(days=2)),
     DaemonTable(
         "core_hcp__switch_value",
         "core.hcp__switch_value",

@@ -1,10 +1,11 @@
-"""What a good row is in the copies of customers' work: its steps, devices and checkpoints, and what became of desired states."""
+"""What a good row is of customers' work: its steps, devices and checkpoints as copied, what became of desired states, bills."""
 
 import polars as pl
 
 from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.workloads import WorkloadState, WorkloadType
 from hcp_pipelines.orchestration.history.model import Model
+from hcp_pipelines.workloads.billing.runs import BILLED, TREATMENTS
 
 OUTCOMES = ("holding", "turned_down", "refused", "settled")  # of `desired_outcomes`
 WORK: tuple[tuple[str, str, Model], ...] = (  # table, the column that what is newest goes by, rows
@@ -66,4 +67,16 @@ WORK: tuple[tuple[str, str, Model], ...] = (  # table, the column that what is n
             rules={"a known outcome": pl.col("state").is_in(OUTCOMES)},
         ),
     ),
+)  # fmt: skip
+BILLED_ROWS = Model(
+    {
+        "start_at": INSTANT, "customer_id": pl.String, "workload_id": pl.String, "treatment": pl.String, "gpu_s": pl.Float64,
+        "energy_mwh": pl.Float64, "usd": pl.Float64,
+    },
+    nullable=frozenset({"energy_mwh", "usd"}),
+    bounds={"gpu_s": (0.0, 1e9), "energy_mwh": (0.0, 1e4), "usd": (-1e9, 1e9)},
+    rules={
+        "a known treatment": pl.col("treatment").is_in(TREATMENTS),
+        "what is not billed costs nothing": (pl.col("treatment") == BILLED) | (pl.col("usd") == 0),
+    },
 )  # fmt: skip
