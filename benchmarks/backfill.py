@@ -104,7 +104,7 @@ def _kill(settings: Settings, name: str) -> int:
 
 
 def _ticks(settings: Settings) -> int:
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         row = connection.execute("select count(*) from price_data").fetchone()
     return int(row[0]) if row else 0
 

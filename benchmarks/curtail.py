@@ -211,7 +211,7 @@ class Bench:
         return Curtailed(case, before_mw, seconds, command_s, after_mw, self._told(case), placed["name"])
 
     def _told(self, case: Case) -> int:
-        with connect(self.settings, Role.API) as connection:
+        with connect(self.settings, Role.OPERATOR) as connection:
             row = connection.execute(DEVICES_SQL, (case.facility_id,)).fetchone()
             return int(row[0]) if row else 0
 
@@ -234,7 +234,7 @@ async def measure(
         await market.connection.close()
         publish_policies(settings, stack.clock.now())
         await until_admitted(settings, len(ALLOCATORS), ADMITTED_WITHIN_S)
-        with connect(settings, Role.API) as connection:
+        with connect(settings, Role.OPERATOR) as connection:
             add(settings, connection, OPERATOR, OperatorRole.OPERATOR, "bench")
         meters = await opened.enter_async_context(Meters(settings, [d.facility_id for d in documents]))
         bench = Bench(settings, meters)

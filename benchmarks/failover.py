@@ -141,12 +141,12 @@ async def _until_acked(settings: Settings, tick: Sent, facilities: Sequence[str]
 
 
 def _owned(settings: Settings, name: str) -> list[str]:
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         return [row[0] for row in connection.execute(OWNED_SQL, (name,)).fetchall()]
 
 
 def _takeover(settings: Settings, victim: str, owned: list[str], killed_at: datetime, tick: Sent) -> Takeover:
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         row = connection.execute(WAVES_SQL, (list(tick.row_ids), owned, victim)).fetchone()
     return Takeover(victim, len(owned), *((at - killed_at).total_seconds() for at in row or ()))
 

@@ -213,7 +213,7 @@ async def measure(settings: Settings, ticks: int) -> dict[str, Any]:
     bursts: list[float] = []
     pause = random.Random(11)  # noqa: S311
     feed = await psycopg.AsyncConnection.connect(dsn(settings, Role.FEED), autocommit=True)
-    listener = await psycopg.AsyncConnection.connect(dsn(settings, Role.API), autocommit=True)
+    listener = await psycopg.AsyncConnection.connect(dsn(settings, Role.OPERATOR), autocommit=True)
     async with feed, listener:
         await listener.execute("listen hcp_policy")
         await market.write_first(feed)
@@ -233,7 +233,7 @@ async def measure(settings: Settings, ticks: int) -> dict[str, Any]:
 
 async def check_runs(settings: Settings) -> dict[str, int]:
     """How many runs made the policies, and how many of them Dagster records as runs of tick_job in `control`."""
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         run_ids = [row[0] for row in connection.execute(RUNS_SQL).fetchall()]
     recorded = succeeded = 0
     async with httpx.AsyncClient() as client:

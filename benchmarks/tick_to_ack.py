@@ -74,7 +74,7 @@ async def _send(market: Market, path: list[list[float]], label: str) -> None:
 
 
 def _durability(settings: Settings) -> dict[str, Any]:
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         names = ("fsync", "synchronous_commit")
         rows = [connection.execute("select current_setting(%s)", (name,)).fetchone() for name in names]
     return {name: row[0] for name, row in zip(names, rows, strict=True) if row}
@@ -112,7 +112,7 @@ def _use(stack: Stack, before: _Used, after: _Used) -> dict[str, Any]:
 async def _until_settled(settings: Settings) -> None:
     """Until every command is answered and judged by the devices' own power; what never is shows in the verdict."""
     deadline_s = time.monotonic() + SETTLED_WITHIN_S
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         while time.monotonic() < deadline_s:
             await asyncio.sleep(0.5)
             row = connection.execute(UNSETTLED_SQL).fetchone()

@@ -70,7 +70,7 @@ def read_ticks(settings: Settings, sent: Sequence[Sent]) -> Ticks:
     """The measured ticks' first waves, out of the journal."""
     number_of_row = {row_id: tick.number for tick in sent for row_id in tick.row_ids}
     ticks = Ticks(settings.facilities, len(sent))
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         for tick_id, facility_id, owner, wave, devices, steps in connection.execute(_WAVES):
             number = number_of_row.get(tick_id)
             if number is not None:

@@ -142,7 +142,7 @@ class Market:
 
 async def open_market(settings: Settings, clock: SystemClock, first_usd_per_mwh: float = USUAL_USD_PER_MWH) -> Market:
     """A market on a connection of its own."""
-    with connect(settings, Role.API) as reader:
+    with connect(settings, Role.OPERATOR) as reader:
         points = [row[0] for row in reader.execute(POINTS_SQL).fetchall()]
     connection = await psycopg.AsyncConnection.connect(dsn(settings, Role.FEED), autocommit=True)
     market = Market(settings, clock, connection, points, interval_start(clock.now(), STEP_MINUTES))
@@ -173,7 +173,7 @@ async def until_row(
         TimeoutError: not within so many seconds; the message says `what` it was last.
     """
     deadline_s = time.monotonic() + within_s
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         while (found := connection.execute(query, parameters).fetchone()) != wanted:
             if time.monotonic() > deadline_s:
                 raise TimeoutError(f"{what} = {found}, not {wanted}, within {within_s:g} s")

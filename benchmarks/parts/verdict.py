@@ -104,7 +104,7 @@ def compare(journals: dict[str, Journal], edge: Path, transitions: Path) -> Verd
 def read_journal(settings: Settings) -> dict[str, Journal]:
     """The switch journal, by facility."""
     journals: dict[str, Journal] = {}
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         for facility_id, command_id, assignment, commanded, devices, event in connection.execute(_JOURNAL):
             journal, key = journals.setdefault(facility_id, Journal()), (command_id, assignment)
             journal.commanded.add(key)

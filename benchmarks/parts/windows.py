@@ -71,7 +71,7 @@ def scopes_of(documents: Iterable[FacilityFile]) -> list[Scope]:
 
 def read_changes(settings: Settings) -> list[Change]:
     """What the journal has, in order of time."""
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         return [Change(*row) for row in connection.execute(_CHANGES).fetchall()]
 
 

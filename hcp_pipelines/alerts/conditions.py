@@ -118,7 +118,7 @@ def _database(settings: Settings) -> Iterator[Condition]:
     if loop.get("error"):
         raise StorageError(str(loop["error"]))
     yield from _of_findings(examine_loop(loop, settings))
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         yield from _unowned(connection)
         yield from _refused(connection)
         yield from _solves(connection, world_clock(settings).now())

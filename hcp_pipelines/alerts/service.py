@@ -114,7 +114,7 @@ class Alerter:
         return [c for c in found if c.severity == "critical" or self._seen[c.key] >= LOOKS_TO_OPEN]
 
     def _sync(self, found: list[Condition]) -> int:
-        with connect(self._settings, Role.API) as connection:
+        with connect(self._settings, Role.OPERATOR) as connection:
             return store.sync(connection, found, [sink.name for sink in self._sinks], self._settings.alert_repeat_s)
 
     async def _tell(self, sink: Sink) -> None:
@@ -151,11 +151,11 @@ class Alerter:
             await self._try(sink, notice)
 
     def _due(self, sink: str) -> list[store.Notice]:
-        with connect(self._settings, Role.API) as connection:
+        with connect(self._settings, Role.OPERATOR) as connection:
             return store.due(connection, sink)
 
     def _note(self, notice: store.Notice, error: str) -> None:
-        with connect(self._settings, Role.API) as connection:
+        with connect(self._settings, Role.OPERATOR) as connection:
             _note(connection, notice, error)
 
 

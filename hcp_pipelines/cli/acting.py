@@ -82,7 +82,7 @@ def acting(context: click.Context, own_state_dir: Path | None, name: str | None)
         raise ConfigError(
             "who orders this? `hcp operator add NAME --role operator` makes an operator, then `--as NAME` or HCP_OPERATOR=NAME"
         )
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         operator = authenticate(connection, chosen, read_token(settings, chosen))
         yield Acting(settings, connection, world_clock(settings), operator)
 

@@ -42,7 +42,7 @@ def list_(context: click.Context, with_resolved: bool, as_json: bool, own_state_
     """List open alerts, newest first."""
     from hcp_pipelines.alerts.store import list_alerts
 
-    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+    with connect(settings_of(context, own_state_dir), Role.OPERATOR) as connection:
         rows = list_alerts(connection, with_resolved=with_resolved)
     if as_json:
         print_json({"alerts": [dict(zip(_COLUMNS, row, strict=True)) for row in rows]})
@@ -64,7 +64,7 @@ def ack(context: click.Context, alert_id: int, reason: str, own_state_dir: Path 
     """Say that ALERT_ID is in hand: it is not repeated any more."""
     from hcp_pipelines.alerts.store import acknowledge
 
-    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+    with connect(settings_of(context, own_state_dir), Role.OPERATOR) as connection:
         key = acknowledge(connection, alert_id, getpass.getuser(), reason)
     click.echo(f"{key}: acknowledged")
 

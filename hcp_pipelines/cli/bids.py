@@ -54,13 +54,13 @@ def curve_of(situation: Situation) -> list[BidPoint]:
 
 
 def _situation(settings: Settings, facility_id: str) -> Situation:
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         inventory = load_inventory(connection, facility_id)
         state = read_gateway(settings, connection, facility_id)
     site, now = site_of(inventory, inventory.capacity_mw, ""), world_clock(settings).now()
 
     async def load() -> Situation:
-        async with reading(settings, Role.API) as connection:
+        async with reading(settings, Role.OPERATOR) as connection:
             return await load_situation(connection, site, state, now)
 
     return asyncio.run(load())

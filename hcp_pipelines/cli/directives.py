@@ -18,7 +18,7 @@ from hcp_pipelines.supervisor.status import world_clock
 def directives(context: click.Context, as_json: bool, own_state_dir: Path | None) -> None:
     """Show what stands: overrides, curtailments, stops, locks, and what waits for approval. Times are simulated."""
     settings = settings_of(context, own_state_dir)
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         stands = what_stands(connection, world_clock(settings).now())
     if as_json:
         print_json(stands.as_dict())

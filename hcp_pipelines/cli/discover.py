@@ -75,7 +75,7 @@ def discover(
         found = uvloop.run(_scan(addresses, kind, options, on_progress, log_on))
     changes, generation = None, None
     if facility_id is not None:
-        with connect(settings, Role.FLEET if is_applied else Role.API) as connection:
+        with connect(settings, Role.FLEET if is_applied else Role.OPERATOR) as connection:
             if is_applied:
                 result = apply_scan(connection, facility_id, found, environment_value("USER") or "operator")
                 changes, generation = result.reconciliation, result.generation
@@ -92,7 +92,7 @@ def _expected(settings: Settings, facility_id: str | None) -> set[str]:
     """Where a facility's inventory has devices: strangers elsewhere are shown no password."""
     if facility_id is None:
         return set()
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         return {address for group in load_inventory(connection, facility_id).groups for _, address in places(group)}
 
 

@@ -56,7 +56,7 @@ def diff(context: click.Context, file: Path, own_state_dir: Path | None) -> None
     """Show what applying FILE would change."""
     document = _load(file)
     settings = settings_of(context, own_state_dir)
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         if settings.world != "real":
             refuse_foreign_addresses(connection, [document])
         lines = diff_file(connection, document)
@@ -71,7 +71,7 @@ def diff(context: click.Context, file: Path, own_state_dir: Path | None) -> None
 @click.pass_context
 def export(context: click.Context, facility_id: str, file: Path | None, own_state_dir: Path | None) -> None:
     """Write the facility as a file (to standard output if none is named)."""
-    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+    with connect(settings_of(context, own_state_dir), Role.OPERATOR) as connection:
         text = dump_facility(export_facility(connection, facility_id))
     if file is None:
         click.echo(text, nl=False)
@@ -86,7 +86,7 @@ def export(context: click.Context, facility_id: str, file: Path | None, own_stat
 def list_(context: click.Context, own_state_dir: Path | None) -> None:
     """List the facilities; a simulated one with its site number k, and where its devices' addresses begin."""
     settings = settings_of(context, own_state_dir)
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         rows = connection.execute(_LIST).fetchall()
     columns = ["facility", "settlement point", "MW", "control mode", "regime", "version", "generation", "devices"]
     if settings.world != "real":
@@ -100,7 +100,7 @@ def list_(context: click.Context, own_state_dir: Path | None) -> None:
 @click.pass_context
 def discovery(context: click.Context, own_state_dir: Path | None) -> None:
     """Show what the scans of the facilities' gateways last changed, would change, or why they are held."""
-    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+    with connect(settings_of(context, own_state_dir), Role.OPERATOR) as connection:
         found = newest_findings(connection)
     rows = [(f.facility_id, f.kind, f.said, f.unplaced or "", f.actor, f"{f.at:%Y-%m-%d %H:%M:%S}") for f in found]
     print_table("", ("facility", "scan", "what", "without a slot", "by", "at (UTC)"), rows)

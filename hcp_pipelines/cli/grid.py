@@ -148,7 +148,7 @@ def base_point(act: Acting, said: Said, facility: str, mw: float) -> None:
 @click.pass_context
 def list_(context: click.Context, facility: str | None, limit: int, as_json: bool, own_state_dir: Path | None) -> None:
     """Show the obligations (of FACILITY): status, baseline, what was delivered, why. Times are simulated."""
-    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+    with connect(settings_of(context, own_state_dir), Role.OPERATOR) as connection:
         found = books.list_obligations(connection, facility, limit)
     if as_json:
         print_json({"obligations": [one.as_dict() for one in found]})
@@ -178,7 +178,7 @@ def list_(context: click.Context, facility: str | None, limit: int, as_json: boo
 @click.pass_context
 def events(context: click.Context, limit: int, as_json: bool, own_state_dir: Path | None) -> None:
     """Show what demand response servers asked, and how it was answered (docs/openadr.md). Times are simulated."""
-    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+    with connect(settings_of(context, own_state_dir), Role.OPERATOR) as connection:
         found = list_events(connection, limit)
     if as_json:
         print_json({"events": [one.as_dict() for one in found]})

@@ -71,7 +71,7 @@ def policy() -> None:
 @click.pass_context
 def show(context: click.Context, facility: str | None, as_json: bool, own_state_dir: Path | None) -> None:
     """Show the newest live policy of FACILITY (of each, if none is named): blocks in merit order with their strikes."""
-    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+    with connect(settings_of(context, own_state_dir), Role.OPERATOR) as connection:
         rows = connection.execute(_NEWEST_POLICIES, {"facility": facility}).fetchall()
     if not rows:
         raise HcpError(

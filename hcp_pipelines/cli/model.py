@@ -29,7 +29,7 @@ def model() -> None:
 @click.pass_context
 def list_models(context: click.Context, as_json: bool, own_state_dir: Path | None) -> None:
     """Show versions, newest first, the one that serves, and the evidence on which each was promoted or not."""
-    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+    with connect(settings_of(context, own_state_dir), Role.OPERATOR) as connection:
         versions = models.listed(connection)
     classes = model_classes.listed()
     if as_json:

@@ -36,7 +36,7 @@ def observed(
     """
     settings = settings_of(context, own_state_dir)
     since = world_clock(settings).now() - (last or DEFAULT)
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         cursor = connection.execute(_BY_DAY, (since, facility, facility))
         names = [column.name for column in cursor.description or ()]
         days = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

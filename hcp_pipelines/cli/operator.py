@@ -25,7 +25,7 @@ def operator() -> None:
 def add(context: click.Context, name: str, role: str, own_state_dir: Path | None) -> None:
     """Make the operator NAME with a token in a file of their own; the token itself is never shown."""
     settings = settings_of(context, own_state_dir)
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         path = accounts.add(settings, connection, name, accounts.OperatorRole(role), getpass.getuser())
     click.echo(f"{name}: {role}; token in {path}. Commands take --as {name}, or HCP_OPERATOR={name}.")
 
@@ -36,7 +36,7 @@ def add(context: click.Context, name: str, role: str, own_state_dir: Path | None
 @click.pass_context
 def list_(context: click.Context, as_json: bool, own_state_dir: Path | None) -> None:
     """List the operators."""
-    with connect(settings_of(context, own_state_dir), Role.API) as connection:
+    with connect(settings_of(context, own_state_dir), Role.OPERATOR) as connection:
         found = accounts.list_operators(connection)
     if as_json:
         print_json({"operators": [asdict(one) for one in found]})
@@ -57,7 +57,7 @@ def list_(context: click.Context, as_json: bool, own_state_dir: Path | None) -> 
 def disable(context: click.Context, name: str, own_state_dir: Path | None) -> None:
     """Take NAME's rights away; what they ordered stands until somebody releases it."""
     settings = settings_of(context, own_state_dir)
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         accounts.disable(settings, connection, name, getpass.getuser())
     click.echo(f"{name}: disabled")
 

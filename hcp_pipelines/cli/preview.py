@@ -78,7 +78,7 @@ def lock(
 def stop_all(context: click.Context, facilities: tuple[str, ...], as_json: bool, own_state_dir: Path | None) -> None:
     """A stop of FACILITIES, of all if none is named."""
     settings = settings_of(context, own_state_dir)
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         names = facilities or [i.facility_id for i in load_inventories(connection)]
     _show([_preview(settings, name, lambda i, s: _ordered(s, building.stop(i, WHY, s.now))) for name in names], as_json)
 
@@ -108,7 +108,7 @@ def curtail(
 ) -> None:
     """A curtailment of FACILITY."""
     settings = settings_of(context, own_state_dir)
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         cap_mw = limit_mw(settings, connection, facility, mw, to_mw)
     _show(
         [
@@ -131,7 +131,7 @@ def policy(context: click.Context, policy_id: int, as_json: bool, own_state_dir:
 
 
 async def _policy(settings: Settings, policy_id: int) -> Any:
-    async with reading(settings, Role.API) as connection:
+    async with reading(settings, Role.OPERATOR) as connection:
         return await load_policy(connection, policy_id)
 
 

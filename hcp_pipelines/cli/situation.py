@@ -19,14 +19,14 @@ def situation_of(settings: Settings, facility_id: str) -> tuple[FacilityInventor
     Raises:
         HcpError: Postgres or the gateway can't be asked, or there is no such facility.
     """
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         inventory = load_inventory(connection, facility_id)
         portfolio_mw = sum(i.capacity_mw for i in load_inventories(connection))
         state = read_gateway(settings, connection, facility_id)
     site = site_of(inventory, portfolio_mw, "")
 
     async def load() -> Situation:
-        async with reading(settings, Role.API) as connection:
+        async with reading(settings, Role.OPERATOR) as connection:
             return await load_situation(connection, site, state, world_clock(settings).now())
 
     return inventory, asyncio.run(load())

@@ -25,6 +25,7 @@ USERS = {
         Role.CONTROL,
         Role.ALLOCATOR,
         Role.API,
+        Role.OPERATOR,
         Role.COLLECTOR,
         Role.FLEET,
         Role.SCHEDULER,

@@ -11,6 +11,7 @@ class Role(StrEnum):
     CONTROL = "hcp_control"
     ALLOCATOR = "hcp_allocator"
     API = "hcp_api"
+    OPERATOR = "hcp_operator"  # commands that order or look, and the alerts
     COLLECTOR = "hcp_collector"
     FLEET = "hcp_fleet"
     SCHEDULER = "hcp_scheduler"

@@ -92,7 +92,7 @@ def fleet_digest(settings: Settings) -> str:
     query = """select f.id, f.document_version, f.document_digest, g.generation from facilities f
                left join inventory_generations g on g.facility_id = f.id and g.is_current order by f.id"""
     try:
-        with connect(settings, Role.API) as connection:
+        with connect(settings, Role.OPERATOR) as connection:
             rows = connection.execute(query).fetchall()
     except (psycopg.Error, OSError) as error:
         raise StorageError(f"the facilities can't be read: {error}") from error

@@ -80,7 +80,7 @@ def read_contacts(settings: Settings) -> "list[Contact]":
     from hcp_pipelines.operators.contact import contacts  # brings gRPC: not for every process that looks
 
     try:
-        with connect(settings, Role.API) as connection:
+        with connect(settings, Role.OPERATOR) as connection:
             return contacts(settings, connection)
     except (psycopg.Error, StorageError, OSError):
         return []
@@ -89,7 +89,7 @@ def read_contacts(settings: Settings) -> "list[Contact]":
 def read_loop(settings: Settings) -> Status:
     """Ticks, policies, switches and latency from Postgres; `error` where it can't be asked."""
     try:
-        with connect(settings, Role.API) as connection:
+        with connect(settings, Role.OPERATOR) as connection:
             return _read_loop(connection, world_clock(settings)) | {"telemetry": read_telemetry(settings)}
     except (psycopg.Error, StorageError, OSError) as error:
         return {"ticks": {}, "policies": {}, "switches": {}, "latency_ms": {}, "error": f"Postgres: {error}"}

@@ -251,7 +251,7 @@ def test_by_how_much_needs_the_meter(run):
 
 def test_who_is_disabled_while_another_is_added_is_in_no_list_afterwards(settings, fleet):
     waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
-    with connect(settings, Role.API) as one, connect(settings, Role.API) as other:
+    with connect(settings, Role.OPERATOR) as one, connect(settings, Role.OPERATOR) as other:
         with one.transaction():
             add(settings, one, "amy", OperatorRole.OPERATOR, "test")
             disabling = threading.Thread(target=disable, args=(settings, other, "bob", "test"))
@@ -386,7 +386,7 @@ def test_no_statement_of_the_orders_own_role_makes_an_override_stand(settings, r
                                                status, created_at)
                values ('hou-1', 'override', %s, '{"state": "curtailed"}', 0, 'ann', 'bob', 'x', now(), 'standing', '2001-01-01')
                returning status, approved_by"""
-    with connect(settings, Role.API) as api:
+    with connect(settings, Role.OPERATOR) as api:
         assert api.execute(place, (Jsonb({"group_id": group}),)).fetchone() == ("pending", None)
         for statement in (
             "update operator_overrides set status = 'standing'",
@@ -488,7 +488,7 @@ def test_each_role_does_its_part_and_no_other(settings, fleet, run):
         ),
         Role.FEED: ("select * from operators", "select * from approvals"),
         Role.COLLECTOR: ("select * from operators", ask),
-        Role.API: (
+        Role.OPERATOR: (
             "update operator_overrides set actor = 'bob'",
             "update operator_overrides set value = '{}'",
             "update approval_limit set mw = 1e9",

@@ -85,7 +85,7 @@ def explain(settings, instance) -> dg.ExecuteInProcessResult:
 
 
 def policies(settings) -> list[tuple]:
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         return connection.execute(
             "select facility_id, status, basis_tick_id, run_id from policies order by facility_id, id"
         ).fetchall()
@@ -111,7 +111,7 @@ def test_a_tick_becomes_a_live_policy_of_each_facility(fleet):
 
 def test_a_run_shows_what_operators_have_ordered(fleet):
     store(fleet, *power(0, 40.0))
-    with connect(fleet, Role.API) as connection:
+    with connect(fleet, Role.OPERATOR) as connection:
         connection.execute(
             """insert into operator_overrides (facility_id, kind, scope, value, actor, reason, valid_from)
                values ('hou-1', 'stop_all', '{}', '{}', 'ann', 'fire drill', now())"""

@@ -30,7 +30,7 @@ def wrong(settings):
 
 def newest(settings):
     """By facility the tick that its newest live policy rests on: what an owner looks at first."""
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         rows = connection.execute(
             "select facility_id, max(basis_tick_id) from policies where status = 'live' group by 1"
         )

@@ -177,14 +177,14 @@ def test_what_gpus_draw_and_what_miners_draw_asleep_is_no_load_that_can_be_shed(
 
 
 def test_apply_announces_the_facility(database, settings):
-    with connect(settings, Role.API) as listener:
+    with connect(settings, Role.OPERATOR) as listener:
         listener.execute("listen hcp_facility")
         apply(database, demo_facilities(1, 10)[0], "tester")
         assert [n.payload for n in listener.notifies(timeout=5, stop_after=1)] == ["hou-1"]
 
 
 def test_least_rights_readers_can_read_and_only_read(database, demo, settings):
-    for role in (Role.API, Role.CONTROL, Role.ALLOCATOR):
+    for role in (Role.OPERATOR, Role.CONTROL, Role.ALLOCATOR):
         with connect(settings, role) as connection:
             assert len(load_inventories(connection)) == 3
             assert export(connection, "hou-1") == demo[0]

@@ -127,7 +127,7 @@ def test_a_swapped_device_of_another_model_takes_the_slot_with_its_own_specifica
 
 
 def test_a_preview_says_the_same_and_writes_nothing(site, settings):
-    with connect(settings, Role.API) as reader:
+    with connect(settings, Role.OPERATOR) as reader:
         assert preview_scan(reader, FACILITY, scan(*EVERYBODY)).summary == "10 discovered"
     assert load_inventory(site, FACILITY).generation == 1
 

@@ -57,7 +57,7 @@ async def awarded(site, mw, notice_s=150):
 
 
 def status(site, number):
-    with connect(site.settings, Role.API) as connection:
+    with connect(site.settings, Role.OPERATOR) as connection:
         return connection.execute(
             "select status, reason, delivered_fraction, baseline_mw from grid_obligations where id = %s", (number,)
         ).fetchone()

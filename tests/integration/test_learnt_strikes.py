@@ -113,7 +113,7 @@ def solve(settings, instance, minutes, price=40.0):
     """By settlement point the policy that a tick's run published."""
     tick = max(store(settings, *power(minutes, price)))
     assert run_tick_job(settings, instance, **{"hcp/tick_id": str(tick)}).success
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         rows = connection.execute("select body from policies where basis_tick_id > %s", (tick - 3,)).fetchall()
     policies = [Policy.model_validate(body) for (body,) in rows]
     assert len(policies) == 3

@@ -70,7 +70,7 @@ async def listening(site, folder, url):
 
 
 def obligations(site):
-    with connect(site.settings, Role.API) as connection:
+    with connect(site.settings, Role.OPERATOR) as connection:
         return connection.execute(
             "select status, reason, delivered_fraction, mw, upper(during) from grid_obligations order by id"
         ).fetchall()

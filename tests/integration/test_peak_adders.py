@@ -53,7 +53,7 @@ def keep(settings, known_at, **chances):
 
 
 def published(settings):
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         rows = connection.execute("select body::text from policies where status = 'live' order by id").fetchall()
     return {policy.facility_id: policy for policy in (Policy.model_validate_json(body) for (body,) in rows)}
 

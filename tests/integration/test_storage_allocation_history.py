@@ -37,7 +37,7 @@ def first(database):
 
 
 def test_one_facility_over_a_half_open_window_ascending(first, settings):
-    with connect(settings, Role.API) as reader:
+    with connect(settings, Role.OPERATOR) as reader:
         found = get_optimal_allocation_history(reader, first, NOON, NOON + timedelta(hours=1))
     assert found[0] == Allocated(
         NOON, f"{first}/s21", "ASIC", "bitcoin_mining", "bitcoin_mining", 100, 12.5, 11.0, 7, 3
@@ -50,7 +50,7 @@ def test_one_facility_over_a_half_open_window_ascending(first, settings):
 def test_a_history_beyond_the_limit_is_refused_rather_than_cut(first, settings, monkeypatch):
     monkeypatch.setattr(statements, "HISTORY_ROW_LIMIT", 1)
     with (
-        connect(settings, Role.API) as reader,
+        connect(settings, Role.OPERATOR) as reader,
         pytest.raises(ValueError, match=f"more than 1 rows of {first}: read a shorter window"),
     ):
         get_optimal_allocation_history(reader, first, NOON, NOON + timedelta(hours=1))

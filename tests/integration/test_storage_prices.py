@@ -40,7 +40,7 @@ async def feed(settings):
 
 @pytest.fixture
 def reader(settings):
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         yield connection
 
 

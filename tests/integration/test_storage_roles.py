@@ -128,8 +128,10 @@ def test_control_keeps_models_and_never_rewrites_one(settings, database):
 
 
 def test_only_who_checks_tokens_reads_their_digests(settings, database):
-    with connect(settings, Role.API) as api:
-        api.execute("select token_sha256 from operators")
+    for role in (Role.API, Role.OPERATOR):
+        with connect(settings, role) as connection:
+            connection.execute("select token_sha256 from operators")
+    refused(settings, Role.API, "select created_by from operators")
     for role in (Role.FEED, Role.CONTROL, Role.ALLOCATOR, Role.COLLECTOR, Role.FLEET):
         refused(settings, role, "select token_sha256 from operators", "select to_jsonb(o) from operators o")
 
@@ -165,7 +167,7 @@ def test_history_is_append_only_for_its_owner_too(fleet, table):
     assert fleet.execute(f"select count(*) from {table}").fetchone() == (1,)
 
 
-@pytest.mark.parametrize("role", [Role.API, Role.COLLECTOR])
+@pytest.mark.parametrize("role", [Role.API, Role.OPERATOR, Role.COLLECTOR])
 def test_readers_read(settings, fleet, role):
     with connect(settings, role) as connection:
         assert connection.execute("select id from facilities").fetchone() == ("hou-1",)

@@ -82,7 +82,7 @@ class RunningPlatform:
         return self.output.read_text(errors="replace")[-2000:] if self.output.exists() else ""
 
     def query(self, sql: str, *parameters: object) -> list[tuple]:
-        with connect(self.settings, Role.API) as connection:
+        with connect(self.settings, Role.OPERATOR) as connection:
             return connection.execute(sql, parameters).fetchall()
 
     def kill9(self, name: str) -> None:

@@ -122,7 +122,7 @@ def test_every_process_of_the_platform_has_a_service():
 @pytest.mark.parametrize("name", ["feed", "alerts", "allocator-a", "collector", "gateway-1"])
 def test_a_daemon_has_the_passwords_of_its_own_role_alone(name):
     roles = secrets_of(SERVICES[name]) & {role.value for role in Role}
-    wanted = {"feed": {"hcp_feed"}, "alerts": {"hcp_api"}, "allocator-a": {"hcp_allocator"}, "gateway-1": set()}
+    wanted = {"feed": {"hcp_feed"}, "alerts": {"hcp_operator"}, "allocator-a": {"hcp_allocator"}, "gateway-1": set()}
     assert roles == wanted.get(name, {"hcp_collector", "lake_writer"})
 
 

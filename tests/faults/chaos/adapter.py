@@ -29,7 +29,7 @@ _JOURNAL = """
 
 def collect(settings: Settings, speed: float, skew_s: float, ends_s: float) -> Run:
     """All that the checker can be told of a platform."""
-    with connect(settings, Role.API) as connection:
+    with connect(settings, Role.OPERATOR) as connection:
         inventories = load_inventories(connection)
         journal = [_journal(row) for row in connection.execute(_JOURNAL)]
     total_mw = sum(i.capacity_mw for i in inventories)

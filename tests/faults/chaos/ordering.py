@@ -30,14 +30,14 @@ class Operator:
         self._clock = SystemClock(Anchor.load(stage.anchor))
         self._who = accounts.Operator(NAME, accounts.OperatorRole.ADMIN)
         self.done: Counter[str] = Counter()
-        with connect(self._settings, Role.API) as connection:
+        with connect(self._settings, Role.OPERATOR) as connection:
             if NAME not in {one.name for one in accounts.list_operators(connection)}:
                 accounts.add(self._settings, connection, NAME, accounts.OperatorRole.ADMIN, NAME)
 
     def order(self, what: str, facility_id: str, amount: float) -> None:
         """Do one of `plan.ORDERS`; `amount` in 0 … 1 says how far."""
         try:
-            with connect(self._settings, Role.API) as connection:
+            with connect(self._settings, Role.OPERATOR) as connection:
                 getattr(self, f"_{what}")(connection, load_inventory(connection, facility_id), amount)
             self.done[what] += 1
         except (psycopg.Error, OSError, StorageError):
@@ -47,7 +47,7 @@ class Operator:
 
     def end_all(self) -> None:
         """Release and unlock everything, recall and give back what was promised."""
-        with connect(self._settings, Role.API) as connection:
+        with connect(self._settings, Role.OPERATOR) as connection:
             orders.release(connection, self._who, self._clock.now(), None, "chaos")
             for number, _ in connection.execute("select id, 0 from lockouts where removed_at is null").fetchall():
                 orders.unlock(connection, self._who, number)

@@ -167,7 +167,7 @@ class Stage:
         return found
 
     def _final(self, facility_id: str) -> Final:
-        with connect(self.settings, Role.API) as connection:
+        with connect(self.settings, Role.OPERATOR) as connection:
             state = read_gateway(self.settings, connection, facility_id)
         return Final(facility_id, tuple(state.states), self.meters.told(facility_id), ())
 
