@@ -1,10 +1,11 @@
 """Taking work in, or saying at once and why not: quotas, limits of the queue, and what the fleet could never run.
 
-Submissions of one customer come one after the other (an advisory lock), so that its quota is exact and a repeat under the same
+Submissions of one customer come one after the other (`turns.py`), so that its quota is exact and a repeat under the same
 idempotency key finds the first. Limits of the queue as a whole are looked at without a lock: submissions at the same instant
 may exceed them by their number.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -13,19 +14,22 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
+from pydantic import ValidationError
 
-from hcp_pipelines.domain.workloads import Tier, WorkloadState
+from hcp_pipelines.domain.workloads import Tier, WorkloadState, WorkloadType
 from hcp_pipelines.workloads.books import Connection
 from hcp_pipelines.workloads.errors import KeyReusedError, NotAdmittedError, QueueFullError, QuotaError
 from hcp_pipelines.workloads.gpu_types import GpuTypes, gpu_types_of
 from hcp_pipelines.workloads.spec import Classified, Requirements, WorkloadSpec, priority_of, requirements_of
+from hcp_pipelines.workloads.turns import turn_of
 
-SUBMIT_LOCK = 4_852_045
 RETRY_AT_MOST_S = 60
 _ROOM_FRACTION = 0.01  # of a full level: who was refused comes back when so much of it will have gone
 
 _REPEAT = """
-    select id, status, priority, spec from workloads where customer_id = %s and idempotency_key = %s"""
+    select w.id, w.status, w.priority, w.type, w.classification, w.is_flagged, w.spec from workloads w cross join queue_rules r
+    where w.customer_id = %s and w.idempotency_key = %s and w.created_at > now() - make_interval(secs => r.key_kept_s)
+    order by w.number desc limit 1"""
 _BOOKS = """
     select coalesce(c.max_waiting, t.max_waiting) as quota_waiting, coalesce(c.max_gpus, t.max_gpus) as quota_gpus,
            coalesce(c.max_retries, t.max_retries) as retries, coalesce(c.refused_because, '') as refused_because,
@@ -41,7 +45,7 @@ _BOOKS = """
     left join queue_customers q on q.customer_id = %(customer)s
     where t.tier = %(tier)s"""
 _INSERT = """
-    insert into workloads (
+    with made as (insert into workloads (
         customer_id, type, priority, level, requirements, sla_parameters, tier, spec, classification, is_flagged, idempotency_key,
         gpu_type, gpu_types, gpu_count, memory_gb, estimated_duration_s, is_interruptible, deadline_at, submitted_at, ages_at,
         start_by, retries_left, actor)
@@ -49,21 +53,43 @@ _INSERT = """
         %(customer)s, %(type)s, %(priority)s, %(priority)s, %(requirements)s, %(sla)s, %(tier)s, %(spec)s, %(classification)s,
         %(is_flagged)s, %(key)s, %(gpu_type)s, %(gpu_types)s, %(gpu_count)s, %(memory_gb)s, %(duration_s)s,
         %(is_interruptible)s, %(deadline_at)s, %(now)s, %(ages_at)s, %(start_by)s, %(retries)s, %(actor)s)
-    returning id"""
+    returning id),
+    noted as (insert into audit_log (actor, action, subject, detail)
+        select %(actor)s, 'workload.submit', 'workload/' || id,
+               jsonb_build_object('customer_id', %(customer)s::uuid, 'request_id', %(request_id)s::text) from made)
+    select id from made"""
 _LEFT_LATELY = """
     select count(*) from (select new_status, recorded_at from workload_events order by id desc limit 5000) newest
     where new_status = 'scheduled' and recorded_at > now() - interval '60 seconds'"""
 
 
 @dataclass(frozen=True, slots=True)
+class By:
+    """Who asks, and by which request, for the audit log."""
+
+    actor: str = ""
+    request_id: str = ""
+
+
+NOBODY = By()
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
-    """Work in the queue: `queue_position` counts what waits at its priority or above it, itself included; of a repeat it is 0."""
+    """Work in the queue: `queue_position` counts what waits at its priority or above it, itself included; of a repeat it is 0.
+
+    Its class is that under which it was taken, of a repeat the first one's.
+    """
 
     workload_id: UUID
     status: WorkloadState
     priority: int
     queue_position: int
     is_repeat: bool
+    type: WorkloadType
+    confidence: float
+    reasons: tuple[str, ...]
+    is_flagged: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +119,21 @@ async def submit(
     idempotency_key: str | None = None,
     *,
     now: datetime,
-    actor: str = "",
+    by: By = NOBODY,
 ) -> Submitted:
     """Take work into the queue; `now` is world time. The same key again gives the first one's answer, as it is by now.
+
+    A key is kept for `key_kept_s` of `queue_rules`, real time; then it is as good as new.
 
     Raises:
         KeyReusedError: the key came with another specification.
         NotAdmittedError: this fleet could never run it, or not by its deadline, nothing is taken of this customer, or it asks
             for more GPUs than it may hold: no waiting helps.
         QuotaError: the customer has as much in the queue as it may.
-        QueueFullError: the queue, or its level, is full.
+        QueueFullError: the queue, or its level, is full, or too many submissions of this customer are under way.
     """
     priority = priority_of(classified, tier)
-    async with connection.transaction():
-        await connection.execute("select pg_advisory_xact_lock(%s, hashtext(%s))", (SUBMIT_LOCK, str(customer_id)))
+    async with turn_of(connection, customer_id):
         if idempotency_key is not None:
             repeat = await _repeat(connection, customer_id, idempotency_key, spec)
             if repeat is not None:
@@ -120,19 +147,36 @@ async def submit(
         gpus = await gpu_types_of(connection, spec, classified.type, needs)
         await _check_room(connection, books, priority)
         values = _row(spec, classified, needs, gpus, books, priority, now)
-        values |= {"customer": customer_id, "tier": tier, "key": idempotency_key, "actor": actor}
+        values |= {
+            "customer": customer_id,
+            "tier": tier,
+            "key": idempotency_key,
+            "actor": by.actor,
+            "request_id": by.request_id,
+        }
         row = await (await connection.execute(_INSERT, values)).fetchone()
         assert row is not None
-    return Submitted(row[0], WorkloadState.QUEUED, priority, books.ahead + 1, is_repeat=False)
+    what = classified.type, classified.confidence, classified.reasons, classified.is_flagged
+    return Submitted(row[0], WorkloadState.QUEUED, priority, books.ahead + 1, False, *what)
 
 
 async def _repeat(connection: Connection, customer_id: UUID, key: str, spec: WorkloadSpec) -> Submitted | None:
     row = await (await connection.execute(_REPEAT, (customer_id, key))).fetchone()
     if row is None:
         return None
-    if row[3] != _plain(spec):
+    workload_id, status, priority, kind, found, is_flagged, stored = row
+    if not _is_same(stored, spec):
         raise KeyReusedError(f"idempotency key {key[:40]!r} came with another request before: take a new one")
-    return Submitted(row[0], WorkloadState(row[1]), row[2], 0, is_repeat=True)
+    what = WorkloadType(kind), float(found["confidence"]), tuple(found["reasons"]), is_flagged
+    return Submitted(workload_id, WorkloadState(status), priority, 0, True, *what)
+
+
+def _is_same(stored: Mapping[str, Any], spec: WorkloadSpec) -> bool:
+    """Whether a stored specification says the same, read as one: JSON of the database writes numbers in its own way."""
+    try:
+        return _plain(WorkloadSpec.model_validate(stored)) == _plain(spec)
+    except ValidationError:
+        return False
 
 
 async def _books(connection: Connection, customer_id: UUID, tier: Tier, priority: int) -> _Books:

@@ -5,7 +5,7 @@ the same `Classified`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator
@@ -14,8 +14,8 @@ from hcp_pipelines.domain.clock import FIRST_YEAR, LAST_YEAR
 from hcp_pipelines.domain.workloads import Tier, WorkloadState, WorkloadType
 
 __all__ = [
-    "Classified", "Requirements", "Tier", "WorkloadSpec", "WorkloadState", "WorkloadType", "classified_as", "classify_by_rules",
-    "priority_of", "requirements_of",
+    "Classified", "Requirements", "Tier", "WorkloadSpec", "WorkloadState", "WorkloadType", "as_doubted", "base_priority_of",
+    "classified_as", "classify_by_rules", "priority_of", "requirements_of",
 ]  # fmt: skip
 
 MOST_ENTRIES: Final = 32
@@ -134,15 +134,26 @@ def priority_of(classified: Classified, tier: Tier) -> int:
     return min(max(classified.priority + _TIER_STEP[tier], MOST_URGENT), LEAST_URGENT)
 
 
+def base_priority_of(workload_type: WorkloadType) -> int:
+    """What a class begins at, before tiers."""
+    return _CLASSES[workload_type].base_priority
+
+
+def as_doubted(stated: Classified, likelier: WorkloadType) -> Classified:
+    """A stated class that all else contradicts: honoured, at the less urgent priority of both."""
+    priority = base_priority_of(likelier)
+    if priority <= stated.priority:
+        return stated
+    why = f"it waits as {likelier}, the less urgent of both"
+    return replace(stated, priority=priority, reasons=(*stated.reasons, why))
+
+
 def classify_by_rules(spec: WorkloadSpec) -> Classified:
     """The class by what the specification says (WL-04…WL-06); training is asked before the model's name (ER-16)."""
     if spec.workload_type is not None:
-        found = _stated(spec, spec.workload_type)
-    elif spec.is_training:
-        found = WorkloadType.MODEL_TRAINING, 0.95, ["is_training is set"]
-    else:
-        found = _inference(spec)
-    workload_type, confidence, reasons = found
+        return _stated(spec, spec.workload_type)
+    training = WorkloadType.MODEL_TRAINING, 0.95, ["is_training is set"]
+    workload_type, confidence, reasons = training if spec.is_training else _inference(spec)
     return classified_as(spec, workload_type, confidence, reasons, is_flagged=confidence < FLAG_BELOW)
 
 
@@ -150,24 +161,28 @@ def classified_as(
     spec: WorkloadSpec, workload_type: WorkloadType, confidence: float, reasons: Sequence[str], *, is_flagged: bool
 ) -> Classified:
     """A class with the priority that it begins at, or a less urgent one that was asked for."""
-    base = _CLASSES[workload_type].base_priority
+    base = base_priority_of(workload_type)
     why = list(reasons)
     if spec.priority is not None and spec.priority < base:
         why.append(f"priority {spec.priority} was asked for, {workload_type} begins at {base}: it is not moved up")
     return Classified(workload_type, max(base, spec.priority or base), confidence, tuple(why), is_flagged)
 
 
-def _stated(spec: WorkloadSpec, stated: WorkloadType) -> tuple[WorkloadType, float, list[str]]:
+def _stated(spec: WorkloadSpec, stated: WorkloadType) -> Classified:
     """The customer's word; doubted, and honoured, where the rest says otherwise."""
-    reasons = [f"workload_type says {stated}"]
-    doubts = []
+    doubts: list[tuple[str, WorkloadType]] = []
     if spec.is_training and stated is not WorkloadType.MODEL_TRAINING:
-        doubts.append("is_training is set")
+        doubts.append(("is_training is set", WorkloadType.MODEL_TRAINING))
     if stated is WorkloadType.AI_INFERENCE_REALTIME and (spec.max_latency_ms or 0.0) >= REALTIME_BELOW_MS:
-        doubts.append(f"max_latency_ms is {spec.max_latency_ms:g}, real time is below {REALTIME_BELOW_MS:g}")
+        slow = f"max_latency_ms is {spec.max_latency_ms:g}, real time is below {REALTIME_BELOW_MS:g}"
+        doubts.append((slow, WorkloadType.AI_INFERENCE_BATCH))
     if stated is WorkloadType.BITCOIN_MINING and spec.model_name:
-        doubts.append(f"a model is named, {spec.model_name}")
-    return stated, 0.6 if doubts else 1.0, reasons + [f"in doubt: {doubt}" for doubt in doubts]
+        doubts.append((f"a model is named, {spec.model_name}", WorkloadType.AI_INFERENCE_BATCH))
+    reasons = [f"workload_type says {stated}", *(f"in doubt: {doubt}" for doubt, _ in doubts)]
+    found = classified_as(spec, stated, 0.6 if doubts else 1.0, reasons, is_flagged=bool(doubts))
+    for _, likelier in doubts:
+        found = as_doubted(found, likelier)
+    return found
 
 
 def _inference(spec: WorkloadSpec) -> tuple[WorkloadType, float, list[str]]:

@@ -3,7 +3,7 @@
 Every function is a transaction of its own. `now` is world time, always given; leases and what a caller waits for are real time.
 """
 
-from hcp_pipelines.workloads.admission import Submitted, submit
+from hcp_pipelines.workloads.admission import By, Submitted, submit
 from hcp_pipelines.workloads.allocations import (
     Allocation,
     Checkpoint,
@@ -42,8 +42,8 @@ from hcp_pipelines.workloads.lifecycle import (
 from hcp_pipelines.workloads.reading import Event, Filters, Workload, depths, events_after, last_event, listed, read
 
 __all__ = [
-    "Allocation", "AllocationError", "Binding", "Checkpoint", "Claimed", "Event", "Filters", "KeyReusedError", "LeaseLostError",
-    "NotAdmittedError", "QueueError", "QueueFullError", "QuotaError", "Reaped", "Submitted", "TransitionError",
+    "Allocation", "AllocationError", "Binding", "By", "Checkpoint", "Claimed", "Event", "Filters", "KeyReusedError",
+    "LeaseLostError", "NotAdmittedError", "QueueError", "QueueFullError", "QuotaError", "Reaped", "Submitted", "TransitionError",
     "UnknownWorkloadError", "Workload", "age", "allocate", "allocations_of", "cancel", "checkpoint", "claim", "complete",
     "depths", "events_after", "fail", "last_checkpoint", "last_event", "listed", "pause", "read", "reap", "release", "renew",
     "requeue", "resume", "schedule", "start", "submit", "unclaim",

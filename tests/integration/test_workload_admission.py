@@ -8,14 +8,16 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg_pool import AsyncConnectionPool
 
 from hcp_pipelines.domain.workloads import Tier, WorkloadState, WorkloadType
 from hcp_pipelines.storage.postgres import dsn
 from hcp_pipelines.storage.roles import Database, Role
 from hcp_pipelines.workloads import store
-from hcp_pipelines.workloads.spec import WorkloadSpec
+from hcp_pipelines.workloads.spec import Classified, WorkloadSpec, classify_by_rules
 from tests.support.queued import (
     NOON,
+    TRAINING,
     add_customer,
     after,
     api,
@@ -36,6 +38,15 @@ def limit(database, table, **values):
     assert database.execute(f"update {table} set {assignments}", list(values.values())).rowcount >= 1
 
 
+async def patiently(connection, owner, **given):
+    """As clients do: again where too many submissions of the customer were under way."""
+    while True:
+        try:
+            return await submit(connection, owner, **given)
+        except store.QueueFullError:
+            await asyncio.sleep(0.01)
+
+
 async def test_what_is_submitted_is_queued_with_its_priority_and_position(api, customer, fleet):
     first = await submit(api, customer)
     assert (first.status, first.priority, first.queue_position, first.is_repeat) == (WorkloadState.QUEUED, 5, 1, False)
@@ -53,7 +64,7 @@ async def test_what_is_submitted_is_queued_with_its_priority_and_position(api, c
 
 async def test_one_key_takes_work_in_once_however_many_ask_at_a_time(settings, api, customer, fleet):
     async with connections(settings, Role.API, 12) as many:
-        answers = await asyncio.gather(*(submit(c, customer, key="once") for c in many))
+        answers = await asyncio.gather(*(patiently(c, customer, key="once") for c in many))
     assert len({a.workload_id for a in answers}) == 1
     assert Counter(a.is_repeat for a in answers) == {True: 11, False: 1}
     assert fleet.execute("select count(*) from workloads").fetchone() == (1,)
@@ -74,7 +85,7 @@ async def test_a_repeat_tells_the_first_one_as_it_is_by_now_and_costs_no_quota(a
 async def test_a_quota_is_exact_under_concurrency(settings, customer, fleet):
     limit(fleet, "tier_quotas", max_waiting=7)
     async with connections(settings, Role.API, 20) as many:
-        answers = await asyncio.gather(*(submit(c, customer) for c in many), return_exceptions=True)
+        answers = await asyncio.gather(*(patiently(c, customer) for c in many), return_exceptions=True)
     assert Counter(type(a) for a in answers) == {store.Submitted: 7, store.QuotaError: 13}
     assert fleet.execute("select waiting from queue_customers").fetchone() == (7,)
 
@@ -198,3 +209,83 @@ async def test_a_client_that_dies_before_its_commit_leaves_nothing_and_holds_nob
     answer = await asyncio.wait_for(submit(api, customer, key="k"), 5)
     assert not answer.is_repeat
     assert fleet.execute("select count(*), sum(waiting) from queue_customers").fetchone() == (1, 1)
+
+
+async def test_a_key_is_free_again_after_its_day(api, customer, fleet):
+    first = await submit(api, customer, key="nightly")
+    assert (await submit(api, customer, key="nightly")).is_repeat
+    limit(fleet, "queue_rules", key_kept_s=1e-6)
+    again = await submit(api, customer, WorkloadSpec(gpu_count=3), key="nightly")
+    assert (again.is_repeat, again.workload_id == first.workload_id) == (False, False)
+    limit(fleet, "queue_rules", key_kept_s=86_400)
+    repeat = await submit(api, customer, WorkloadSpec(gpu_count=3), key="nightly")
+    assert (repeat.is_repeat, repeat.workload_id) == (True, again.workload_id), "the newest holds the key"
+
+
+async def test_a_repeat_is_known_whatever_its_numbers(api, customer):
+    for number in (0.1, 1e-5, 5e-324, 1.7976931348623157e308, 1e22, -0.0, 12345678.9):
+        spec = WorkloadSpec(sla_parameters={"n": number}, estimated_duration_s=0.1)
+        assert not (await submit(api, customer, spec, key=str(number))).is_repeat
+        assert (await submit(api, customer, spec, key=str(number))).is_repeat
+
+
+async def test_a_repeat_is_of_the_class_under_which_the_first_was_taken(api, customer):
+    spec = WorkloadSpec(model_name="ours")
+    first = await submit(api, customer, spec, key="k")
+    other = Classified(WorkloadType.MODEL_TRAINING, 5, 0.9, ("learnt anew since",), is_flagged=False)
+    again = await store.submit(api, customer, Tier.PRO, spec, other, "k", now=NOON)
+    assert (again.type, again.confidence, again.reasons, again.is_flagged) == (
+        first.type, first.confidence, first.reasons, True,
+    )  # fmt: skip
+    assert first.type is WorkloadType.AI_INFERENCE_BATCH
+
+
+async def test_one_customers_submissions_at_once_leave_connections_to_the_others(settings, customer, fleet):
+    """A pool like the API's, while something holds up the first of fifty: the one of another customer goes by."""
+    other = add_customer(fleet, "other")
+    pool = AsyncConnectionPool(dsn(settings, Role.API), min_size=8, max_size=8, kwargs={"autocommit": True}, open=False)
+
+    async def ask(owner):
+        async with pool.connection() as connection:
+            return await submit(connection, owner)
+
+    async with pool:
+        await pool.wait()
+        with fleet.transaction():
+            fleet.execute("insert into queue_customers (customer_id) values (%s)", (customer,))
+            many = [asyncio.create_task(ask(customer)) for _ in range(50)]
+            assert await asyncio.wait_for(ask(other), 20)
+            refused = [task.exception() for task in many if task.done()]
+        assert {(type(answer), answer.retry_after_s) for answer in refused} == {(store.QueueFullError, 1)}
+        answers = await asyncio.gather(*many, return_exceptions=True)
+        assert {type(answer) for answer in answers} <= {store.QueueFullError, store.Submitted}
+
+
+async def test_who_submitted_and_cancelled_by_which_request_is_in_the_audit_log(api, customer, fleet):
+    made = await store.submit(
+        api, customer, Tier.PRO, TRAINING, classify_by_rules(TRAINING), now=NOON, by=store.By("ann", "r-1")
+    )
+    for request_id in ("r-2", "r-3"):
+        await store.cancel(
+            api, made.workload_id, customer, now=after(1), actor="bob", reason="too late", request_id=request_id
+        )
+    with pytest.raises(store.NotAdmittedError):
+        await submit(api, customer, WorkloadSpec(gpu_type="B9000"))
+    rows = fleet.execute(
+        "select actor, action, subject, detail from audit_log where action like 'workload.%' order by id"
+    )
+    subject = f"workload/{made.workload_id}"
+    assert rows.fetchall() == [
+        ("ann", "workload.submit", subject, {"customer_id": str(customer), "request_id": "r-1"}),
+        ("bob", "workload.cancel", subject, {"reason": "too late", "request_id": "r-2"}),
+    ]
+
+
+async def test_a_second_cancel_changes_nothing(api, customer, fleet):
+    made = await submit(api, customer)
+    for second, actor in enumerate(("ann", "bob"), 1):
+        await store.cancel(api, made.workload_id, customer, now=after(second), actor=actor, reason=f"by {actor}")
+    found = await store.read(api, made.workload_id, None)
+    assert (found.actor, found.reason, found.changed_at, found.completed_at) == ("ann", "by ann", after(1), after(1))
+    with pytest.raises(store.UnknownWorkloadError):
+        await store.cancel(api, made.workload_id, add_customer(fleet, "other"), now=after(3), actor="eve")

@@ -129,7 +129,10 @@ def test_a_reason_is_something_without_which_the_class_would_be_less_likely(ship
 def test_a_stated_class_is_honoured_and_flagged_where_all_else_speaks_for_another(shipped):
     wrong = classify(WorkloadSpec.model_validate(RUN | {"workload_type": REALTIME}), shipped)
     assert (wrong.type, wrong.is_flagged) == (REALTIME, True)
-    assert wrong.reasons[-1].startswith("in doubt: all else speaks for model_training")
+    assert wrong.reasons[-2].startswith("in doubt: all else speaks for model_training")
+    assert (wrong.priority, wrong.reasons[-1]) == (5, "it waits as model_training, the less urgent of both")
+    urgent = classify(WorkloadSpec.model_validate(CHAT | {"workload_type": TRAINING}), shipped)
+    assert (urgent.is_flagged, urgent.priority) == (True, 5), "nor does a doubt move anything up"
     right = classify(WorkloadSpec.model_validate(RUN | {"workload_type": TRAINING}), shipped)
     assert (right.type, right.confidence, right.is_flagged) == (TRAINING, 1.0, False)
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from hcp_pipelines.api.idempotency import IdempotencyKey
 from hcp_pipelines.api.paging import key_of, page
 from hcp_pipelines.api.principals import Everybody, Principal, Submitting
-from hcp_pipelines.api.problems import ProblemError, not_found
+from hcp_pipelines.api.problems import ProblemError, not_found, request_id_of
 from hcp_pipelines.api.routes.workload_shapes import (
     Asked,
     Depth,
@@ -52,11 +52,9 @@ async def submit(
     """
     api = api_of(request)
     customer, tier = await _on_behalf(api, principal, customer_id)
-    classified = classify(body, api.classifier)
+    classified, by = classify(body, api.classifier), store.By(principal.name, request_id_of(request))
     async with api.connection() as connection:
-        made = await store.submit(
-            connection, customer, tier, body, classified, key, now=api.clock.now(), actor=principal.name
-        )
+        made = await store.submit(connection, customer, tier, body, classified, key, now=api.clock.now(), by=by)
     if made.is_repeat:
         response.headers["Idempotent-Replayed"] = "true"
     return Submission(
@@ -64,10 +62,10 @@ async def submit(
         status=made.status,
         priority=made.priority,
         queue_position=made.queue_position,
-        workload_type=classified.type,
-        confidence=classified.confidence,
-        reasons=list(classified.reasons),
-        is_flagged=classified.is_flagged,
+        workload_type=made.type,
+        confidence=made.confidence,
+        reasons=list(made.reasons),
+        is_flagged=made.is_flagged,
     )
 
 
@@ -118,6 +116,7 @@ async def cancel(workload_id: WorkloadId, principal: Submitting, request: Reques
             now=api.clock.now(),
             actor=principal.name,
             reason="by the API",
+            request_id=request_id_of(request),
         )
     return Status.of(await _read(api, workload_id, principal))
 

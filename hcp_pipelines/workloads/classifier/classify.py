@@ -1,5 +1,6 @@
 """A specification's class: stated, learnt, or by rules where nothing has been learnt or the model isn't sure."""
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -8,7 +9,7 @@ from hcp_pipelines.domain.workloads import WorkloadType
 from hcp_pipelines.forecasting.trees import Floats
 from hcp_pipelines.workloads.classifier.evidence import Evidence, evidence_of
 from hcp_pipelines.workloads.classifier.model import CLASSES, Classifier
-from hcp_pipelines.workloads.spec import Classified, WorkloadSpec, classified_as, classify_by_rules
+from hcp_pipelines.workloads.spec import Classified, WorkloadSpec, as_doubted, classified_as, classify_by_rules
 
 SURE_FROM: Final = 0.8  # below it four of five would be right, and rules at least are told beforehand
 LEAST_TOLD: Final = 2  # parts; one alone is for rules
@@ -21,7 +22,8 @@ CONTRADICTED_BY: Final = 0.9  # and of the likeliest one
 def classify(spec: WorkloadSpec, model: Classifier | None = None) -> Classified:
     """The class of a specification; rules alone without a model.
 
-    A stated class is honoured, and flagged where the model all but rules it out and is sure of another. Where the model's best
+    A stated class is honoured, and flagged where the model all but rules it out and is sure of another; then it waits at the less
+    urgent priority of both. Where the model's best
     class has a chance below `SURE_FROM`, rules decide, the work is flagged, and `confidence` is the model's chance of what the
     rules say.
     """
@@ -47,9 +49,8 @@ def _held_against(stated: Classified, chances: Floats) -> Classified:
     if chance >= CONTRADICTED_BELOW or chances[best] < CONTRADICTED_BY:
         return stated
     doubt = f"in doubt: all else speaks for {_told(chances, CLASSES[best])}"
-    return Classified(
-        stated.type, stated.priority, min(stated.confidence, 0.6), (*stated.reasons, doubt), is_flagged=True
-    )
+    doubted = replace(stated, confidence=min(stated.confidence, 0.6), reasons=(*stated.reasons, doubt), is_flagged=True)
+    return as_doubted(doubted, CLASSES[best])
 
 
 def _unsure(spec: WorkloadSpec, by_rules: Classified, chances: Floats) -> Classified:
