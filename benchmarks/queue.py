@@ -1,7 +1,8 @@
 """`hcp bench queue`: submissions, claims, steps and reads of the queue of work, in Postgres alone; no API, nothing that runs.
 
 A server of its own, 100 customers of all tiers, work of three classes and ten levels that waits. Submissions come one after the
-other, then from eight connections; decisions are claims of 500 with a place for each, as a scheduler makes them.
+other, then from eight connections; claims are of 500 with a name of a place for each; decisions are the scheduler's own, with
+devices for each (`parts/scheduling.py`).
 """
 
 import argparse
@@ -19,9 +20,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from benchmarks.common import about, load_average, percentile, print_figures, rounded, say
+from benchmarks.parts.scheduling import add_gpus, measure_scheduling
 from hcp_pipelines.domain.workloads import Tier, WorkloadType
-from hcp_pipelines.fleet.apply import apply
-from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.bootstrap import bootstrap
 from hcp_pipelines.storage.embedded import EmbeddedPostgres
@@ -33,7 +33,7 @@ from hcp_pipelines.workloads.spec import WorkloadSpec, classify_by_rules
 
 TARGET = "operations < 10 ms, >= 1,000 scheduling decisions a second with 50,000 GPUs and 20,000 that wait (WL-41)"
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
-CUSTOMERS, WAITING, QUICK_WAITING, GPUS, BATCH, SEED = 100, 20_000, 4_000, 50_000, 500, 7
+CUSTOMERS, WAITING, QUICK_WAITING, GPUS, QUICK_GPUS, BATCH, SEED = 100, 20_000, 4_000, 50_000, 10_000, 500, 7
 CLASSES = (WorkloadType.AI_INFERENCE_REALTIME, WorkloadType.AI_INFERENCE_BATCH, WorkloadType.MODEL_TRAINING)
 
 Customers = Sequence[tuple[UUID, Tier]]
@@ -49,10 +49,10 @@ _FILL = """
     from generate_series(1, %(each)s) n, (select id, tier, row_number() over () as place from customers) c"""
 
 
-def prepare(settings: Settings, waiting: int) -> Customers:
-    """A fleet, customers without quotas that would end the measurement, and work that waits."""
+def prepare(settings: Settings, waiting: int, gpus: int) -> Customers:
+    """A fleet of GPUs, customers without quotas that would end the measurement, and work that waits."""
     with connect(settings, Role.ADMIN) as database:
-        apply(database, demo_facilities(1, 600)[0], "bench")
+        add_gpus(database, gpus)
         customers = [(row[0], Tier(row[1])) for row in database.execute(_ADD_CUSTOMERS, (CUSTOMERS,)).fetchall()]
         database.execute("update tier_quotas set max_waiting = 1000000, max_gpus = 1000000")
         values = {"now": NOON, "until": NOON + timedelta(hours=1), "each": waiting // CUSTOMERS}
@@ -119,7 +119,7 @@ async def measure_submissions(settings: Settings, customers: Customers, count: i
     }  # fmt: skip
 
 
-async def measure_decisions(settings: Settings, batches: int) -> dict[str, Any]:
+async def measure_claims(settings: Settings, batches: int) -> dict[str, Any]:
     """Batches as a busy scheduler makes them, single claims as an idle one does, and the steps of what was claimed."""
     async with connections(settings, Role.SCHEDULER, 1) as (scheduler,):
         claimed: list[store.Claimed] = []
@@ -136,7 +136,7 @@ async def measure_decisions(settings: Settings, batches: int) -> dict[str, Any]:
             len(some), lambda n: store.complete(scheduler, some[n].workload_id, some[n].epoch, now=NOON)
         )
     return {
-        "decisions_per_s": rounded(len(claimed) / seconds, 0), "decided": len(claimed), "batch": BATCH,
+        "claims_per_s": rounded(len(claimed) / seconds, 0), "claimed": len(claimed), "batch": BATCH,
         "claim_one_p50_ms": rounded(percentile(single_ms, 0.5)), "start_p50_ms": rounded(percentile(start_ms, 0.5)),
         "complete_p50_ms": rounded(percentile(complete_ms, 0.5)), "complete_p95_ms": rounded(percentile(complete_ms, 0.95)),
     }  # fmt: skip
@@ -156,21 +156,23 @@ async def measure_reads(settings: Settings, customers: Customers) -> dict[str, A
     return {f"{name}_p50_ms": rounded(percentile(took_ms, 0.5)) for name, took_ms in figures.items()}
 
 
-async def measure(settings: Settings, waiting: int) -> dict[str, Any]:
+async def measure(settings: Settings, waiting: int, gpus: int) -> dict[str, Any]:
     """All figures, on a database that is empty before."""
-    say(f"{waiting} that wait")
-    customers = prepare(settings, waiting)
+    say(f"{waiting} that wait, {gpus} GPUs")
+    customers = prepare(settings, waiting, gpus)
     figures = await measure_submissions(settings, customers, 200)
-    figures |= await measure_decisions(settings, max(waiting // 4 // BATCH, 1))
+    figures |= await measure_claims(settings, max(waiting // 4 // BATCH, 1))
+    async with connections(settings, Role.SCHEDULER, 1) as (scheduler,):
+        figures |= await measure_scheduling(scheduler, NOON, waiting // 2)
     return (
-        figures | await measure_reads(settings, customers) | {"waiting": waiting, "customers": CUSTOMERS, "gpus": GPUS}
+        figures | await measure_reads(settings, customers) | {"waiting": waiting, "customers": CUSTOMERS, "gpus": gpus}
     )
 
 
 def main() -> int:
     """Run it; the exit code is 0 whatever the figures are."""
     parser = argparse.ArgumentParser(prog="hcp bench queue", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_WAITING} that wait in place of {WAITING}")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_WAITING} that wait for {QUICK_GPUS} GPUs")
     parser.add_argument("--json", action="store_true", help="one object on the last line")
     options = parser.parse_args()
     began_s, folder = time.monotonic(), Path(tempfile.mkdtemp(prefix="hcp-queue-"))
@@ -181,7 +183,8 @@ def main() -> int:
     try:
         server.wait_ready()
         bootstrap(settings)
-        figures = asyncio.run(measure(settings, QUICK_WAITING if options.quick else WAITING))
+        sizes = (QUICK_WAITING, QUICK_GPUS) if options.quick else (WAITING, GPUS)
+        figures = asyncio.run(measure(settings, *sizes))
     finally:
         server.stop()
         shutil.rmtree(server.data_dir.parent, ignore_errors=True)

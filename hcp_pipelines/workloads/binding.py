@@ -20,26 +20,26 @@ Slots = npt.NDArray[np.int64]
 ACTOR = "scheduler"
 
 _STANDING = """
-    select w.id from workloads w join unnest(%s::uuid[], %s::bigint[]) as t (id, epoch) on w.id = t.id
+    select w.id from workloads w join unnest(%b::uuid[], %b::bigint[]) as t (id, epoch) on w.id = t.id
     where w.lease_epoch = t.epoch and w.lease_owner is not null and w.queued_at is not null
     order by w.id for no key update of w skip locked"""
 _AVAILABLE = """
-    select id from resources where id = any(%s) and status = 'available' and coalesce(metadata ->> 'presence', '') <> 'vanished'
+    select id from resources where id = any(%b) and status = 'available' and coalesce(metadata ->> 'presence', '') <> 'vanished'
     order by id for no key update skip locked"""
 _HEADERS = """
-    insert into allocation_headers (workload_id, lease_epoch) select * from unnest(%s::uuid[], %s::bigint[])
+    insert into allocation_headers (workload_id, lease_epoch) select * from unnest(%b::uuid[], %b::bigint[])
     returning workload_id, id"""
 _LINES = """
-    insert into allocations (header_id, workload_id, resource_id) select * from unnest(%s::uuid[], %s::uuid[], %s::text[])"""
-_MARK = "update resources set status = 'allocated', updated_at = now() where id = any(%s)"
-_ACTIVATE = "update allocation_headers set status = 'active' where id = any(%s)"
+    insert into allocations (header_id, workload_id, resource_id) select * from unnest(%b::uuid[], %b::uuid[], %b::text[])"""
+_MARK = "update resources set status = 'allocated', updated_at = now() where id = any(%b)"
+_ACTIVATE = "update allocation_headers set status = 'active' where id = any(%b)"
 _DESIRE = """
     insert into desired_state (
         facility_id, group_id, state, slots, generation, priority, reason, actor, workload_id, lease_epoch, order_index,
         valid_until)
     select d.*, clock_timestamp() + make_interval(secs => %s)
-    from unnest(%s::text[], %s::text[], %s::smallint[], %s::bytea[], %s::bigint[], %s::smallint[], %s::text[], %s::text[],
-                %s::uuid[], %s::bigint[], %s::integer[]) as d
+    from unnest(%b::text[], %b::text[], %b::smallint[], %b::bytea[], %b::bigint[], %b::smallint[], %b::text[], %b::text[],
+                %b::uuid[], %b::bigint[], %b::integer[]) as d
     returning id, workload_id"""
 _RENEW = """
     update desired_state set valid_until = clock_timestamp() + make_interval(secs => %s)

@@ -1,12 +1,12 @@
 """The record of routing decisions (WL-24): written by the scheduler, read by people who ask why. Deciding is in `routing/`."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
 from hcp_pipelines.workloads.claiming import Connection
 
@@ -14,8 +14,12 @@ _DECIDE = """
     insert into routing_decisions (
         workload_id, lease_epoch, outcome, facility_id, group_id, devices, cost_usd_per_hour, latency_ms, score, confidence,
         reason, explanation, decided_at)
-    select d.*, %s from unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::integer[], %s::float8[],
-                               %s::float8[], %s::float8[], %s::float8[], %s::text[], %s::jsonb[]) as d"""
+    select d.workload_id, d.epoch, d.outcome, d.facility_id, d.group_id, d.devices, d.cost, d.latency, d.score, d.confidence,
+           d.reason, d.explanation::jsonb, %s
+    from unnest(%b::uuid[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::integer[], %b::float8[], %b::float8[],
+                %b::float8[], %b::float8[], %b::text[], %b::text[])
+        as d (workload_id, epoch, outcome, facility_id, group_id, devices, cost, latency, score, confidence, reason,
+              explanation)"""
 _READ = """
     select workload_id, lease_epoch as epoch, outcome, facility_id, group_id, devices, cost_usd_per_hour, latency_ms, score,
            confidence, reason, explanation, decided_at
@@ -56,7 +60,9 @@ async def record(connection: Connection, decisions: Sequence[Decision], now: dat
     if not decisions:
         return
     columns = [[getattr(d, name) for d in decisions] for name in _PLAIN]
-    explanations = [Jsonb(d.explanation) for d in decisions]
+    different = {id(d.explanation): d.explanation for d in decisions}  # many of a batch share one
+    as_text = {key: json.dumps(explanation) for key, explanation in different.items()}
+    explanations = [as_text[id(d.explanation)] for d in decisions]
     await connection.execute(_DECIDE, (now, *columns, explanations), prepare=True)
 
 

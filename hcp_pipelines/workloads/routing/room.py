@@ -105,7 +105,7 @@ class Room:
         """[g] devices that may still begin to work in a state: free ones, within the bounds of its step and of those below it."""
         steps = self.reach[:, state, :]
         within = np.where(steps, market.bounds - self.working, MANY).min(axis=1, initial=MANY)
-        left: Ints = np.where(steps.any(axis=1), np.clip(np.minimum(self.free, within), 0, None), 0)
+        left: Ints = np.where(steps.any(axis=1), np.maximum(np.minimum(self.free, within), 0), 0)
         return left
 
     def by_name(self, market: Market, *, most: bool = False) -> dict[str, int]:

@@ -24,6 +24,7 @@ from hcp_pipelines.workloads.routing.scoring import (
 
 NO_RESOURCES = "no suitable resources available"
 WORDS_MOST = 1_000
+Explanation = tuple[tuple[str, float | str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Routed:
     utilization: float
     usd_per_gpu_hour: float | None
     confidence: float
-    explanation: tuple[tuple[str, float | str], ...]
+    explanation: Explanation
 
     @property
     def reason(self) -> str:
@@ -68,7 +69,7 @@ class Unplaced:
 
     need: Need
     reason: str
-    explanation: tuple[tuple[str, float | str], ...]
+    explanation: Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class Router:
     def __init__(self, room: Room, market: Market, rules: Rules) -> None:
         self.room, self.market, self._rules = room, market, rules
         self._kinds: dict[Place, Kind] = {}
+        self._explained: dict[Place, Explanation] = {}
         spare = np.ceil(rules.realtime_spare_fraction * room.devices).astype(np.int64)
         self._spare: Ints = np.where(room.serves_realtime, spare, 0)
         self.kept_for: dict[int, UUID] = {}  # groups whose free devices wait for one large piece of work
@@ -109,6 +111,10 @@ class Router:
                     return self._routed(need, kind, g, slots, total)
         return Unplaced(need, self._why(kind), self.explain(need, kind))
 
+    def begin_batch(self) -> None:
+        """From now on explanations say how things are now; within a batch those of one kind of work are the first one's."""
+        self._explained.clear()
+
     def kind(self, place: Place) -> Kind:
         """What holds for this kind of work."""
         found = self._kinds.get(place)
@@ -116,7 +122,13 @@ class Router:
             found = self._kinds[place] = self._look(place)
         return found
 
-    def explain(self, need: Need, kind: Kind, chosen: int | None = None) -> tuple[tuple[str, float | str], ...]:
+    def _explain_once(self, need: Need, kind: Kind, chosen: int) -> Explanation:
+        found = self._explained.get(need.place)
+        if found is None:
+            found = self._explained[need.place] = self.explain(need, kind, chosen)
+        return found
+
+    def explain(self, need: Need, kind: Kind, chosen: int | None = None) -> Explanation:
         """Of each group its score, or why it is none: `facility/group`, then number or words."""
         left, total = self._left(need.place).tolist(), self._total(kind).tolist()
         return tuple(
@@ -173,7 +185,7 @@ class Router:
             utilization=1 - float(self.room.free[g]) / max(float(self.room.devices[g]), 1.0),
             usd_per_gpu_hour=None if np.isnan(rate) else rate,
             confidence=kind.confidence,
-            explanation=self.explain(need, kind, g),
+            explanation=self._explain_once(need, kind, g),
         )
 
     def _look(self, place: Place) -> Kind:

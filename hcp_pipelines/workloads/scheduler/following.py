@@ -17,7 +17,7 @@ from hcp_pipelines.workloads.lifecycle import renew
 from hcp_pipelines.workloads.routing.packing import Ints
 from hcp_pipelines.workloads.routing.room import Room
 from hcp_pipelines.workloads.scheduler import metrics, steps
-from hcp_pipelines.workloads.scheduler.held import Book, Held
+from hcp_pipelines.workloads.scheduler.held import Book, Held, weights
 from hcp_pipelines.workloads.scheduler.outcomes import OwnersWord, no_longer_held, words_after
 
 RETRY_AFTER_S = 5.0  # real: of work whose devices were refused
@@ -145,10 +145,11 @@ class Follower:
 
     async def _reweigh(self, connection: Connection, room: Room, lease_s: float) -> None:
         now, changes = self._clock.now(), list[tuple[int, Placement]]()
-        for one in self.book.with_status(WorkloadState.RUNNING):
+        running = self.book.with_status(WorkloadState.RUNNING)
+        for one, weight in zip(running, weights(running, now), strict=True):
             if len(changes) == REWEIGHED_MOST:
                 break
-            g, weight = room.index.get((one.facility_id, one.group_id)), one.weight(now)
+            g = room.index.get((one.facility_id, one.group_id))
             if g is not None and one.desired_id is not None and abs(weight - one.desired_priority) >= WEIGHS_OTHERWISE:
                 group = room.groups[g]
                 one.desired_priority = weight

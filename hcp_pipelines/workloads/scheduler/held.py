@@ -4,10 +4,12 @@ Everything here can be read again from Postgres (`read_held`), so that whoever t
 """
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
+
+import numpy as np
 
 from hcp_pipelines.domain.workloads import WorkloadState, WorkloadType
 from hcp_pipelines.economics.preemption import lost_progress_gpu_s, preemption_cost_usd, reload_s
@@ -85,23 +87,43 @@ class Held:
         at = self.since + timedelta(seconds=self.saved_s + self.interval_s - self.began_s)
         return at if at < self.due_at else None
 
-    def preemption_usd(self, now: datetime) -> float:
-        """What it costs to take its devices away now."""
-        reload = reload_s(self.type)
-        done_at = now + timedelta(seconds=max(self.duration_s - self.progress_s(now), 0.0) + reload)
+    def owes_usd(self, now: datetime) -> float:
+        """What its contract asks for if its devices are taken away now: it may not be interrupted, or misses its deadline so."""
+        done_at = now + timedelta(seconds=max(self.duration_s - self.progress_s(now), 0.0) + reload_s(self.type))
         owes = not self.is_interruptible or (self.deadline_at is not None and done_at > self.deadline_at)
-        lost = lost_progress_gpu_s(self.progress_s(now), self.saved_s, self.gpu_count)
-        penalty = self.penalty_usd if owes else 0.0
-        return preemption_cost_usd(lost, self.usd_per_gpu_hour, reload, penalty, self.gpu_count)
+        return self.penalty_usd if owes else 0.0
 
-    def weight(self, now: datetime) -> int:
-        """The priority with which its devices are desired."""
-        usd = self.preemption_usd(now) / self.gpu_count
-        return priority_of(usd, is_interruptible=self.is_interruptible)
 
-    def candidate(self, now: datetime) -> Candidate:
-        """As one that might give way."""
-        return Candidate(self.workload_id, self.priority, self.state, self.slots, self.preemption_usd(now))
+def preemption_usd(works: Sequence[Held], now: datetime) -> list[float]:
+    """What it costs to take each one's devices away now."""
+    columns = [
+        (
+            lost_progress_gpu_s(one.progress_s(now), one.saved_s, one.gpu_count), one.usd_per_gpu_hour, reload_s(one.type),
+            one.owes_usd(now), float(one.gpu_count),
+        )
+        for one in works
+    ]  # fmt: skip
+    if not columns:
+        return []
+    lost, rate, reload, owed, gpus = np.array(columns).T
+    found: list[float] = preemption_cost_usd(lost, rate, reload, owed, gpus).tolist()
+    return found
+
+
+def weights(works: Sequence[Held], now: datetime) -> list[int]:
+    """The priority with which each one's devices are desired."""
+    return [
+        priority_of(usd / one.gpu_count, is_interruptible=one.is_interruptible)
+        for one, usd in zip(works, preemption_usd(works, now), strict=True)
+    ]
+
+
+def candidates(works: Sequence[Held], now: datetime) -> list[Candidate]:
+    """As those that might give way."""
+    return [
+        Candidate(one.workload_id, one.priority, one.state, one.slots, usd)
+        for one, usd in zip(works, preemption_usd(works, now), strict=True)
+    ]
 
 
 @dataclass

@@ -21,7 +21,7 @@ from hcp_pipelines.workloads.routing.needs import Need, place_of
 from hcp_pipelines.workloads.routing.overflow import overflow
 from hcp_pipelines.workloads.routing.router import Routed, Router, Unplaced
 from hcp_pipelines.workloads.scheduler import metrics
-from hcp_pipelines.workloads.scheduler.held import Book, Held, penalty_of
+from hcp_pipelines.workloads.scheduler.held import Book, Held, candidates, penalty_of, weights
 from hcp_pipelines.workloads.scheduler.steps import give_back_all
 
 CLAIM_LEASE_S = 30.0  # real; routing and binding some hundreds takes a second at most
@@ -61,6 +61,7 @@ class Placer:
         """One batch; how many pieces of work have a place now. `extra`: devices to be claimed for though others have them."""
         room, market = router.room, router.market
         self._keep(router)
+        router.begin_batch()
         free = room.by_name(market)
         claims = await claim(
             connection, self.terms.holder, {name: n + extra.get(name, 0) for name, n in free.items()}, self.terms.batch,
@@ -138,11 +139,13 @@ class Placer:
             router.room.give(g, held.slots, held.state)
 
     def _interruptible(self, router: Router) -> dict[int, list[Candidate]]:
-        now, found = self.clock.now(), dict[int, list[Candidate]]()
-        for held in self.book.held.values():
-            g = router.room.index.get((held.facility_id, held.group_id))
-            if held.is_interruptible and g is not None and len(held.slots):
-                found.setdefault(g, []).append(held.candidate(now))
+        index, found = router.room.index, dict[int, list[Candidate]]()
+        works = [
+            held for held in self.book.held.values()
+            if held.is_interruptible and (held.facility_id, held.group_id) in index and len(held.slots)
+        ]  # fmt: skip
+        for held, candidate in zip(works, candidates(works, self.clock.now()), strict=True):
+            found.setdefault(index[held.facility_id, held.group_id], []).append(candidate)
         return found
 
     def _is_urgent(self, need: Need) -> bool:
@@ -157,8 +160,10 @@ class Placer:
     ) -> int:
         if not routed:
             return 0
-        placements = [_placement(router, one, held) for one, held in zip(routed, helds, strict=True)]
         now = self.clock.now()
+        for held, weight in zip(helds, weights(helds, now), strict=True):
+            held.desired_priority = weight
+        placements = [_placement(router, one, held) for one, held in zip(routed, helds, strict=True)]
         with metrics.BIND_SECONDS.time():
             rows = await bind(connection, self.terms.holder, placements, now=now, lease_s=self.terms.lease_s)
         refused = []
@@ -264,14 +269,12 @@ def _with_claims(routed: Sequence[Routed], claims: Sequence[Claimed]) -> list[tu
 def _held(router: Router, one: Routed, claimed: Claimed, saved_s: float, now: datetime) -> Held:
     group, need = router.room.groups[one.group], one.need
     penalty = (claimed.spec.get("sla_parameters") or {}).get("penalty_usd")
-    held = Held(
+    return Held(
         need.workload_id, need.epoch, WorkloadState.SCHEDULED, need.place.type, need.priority, need.place.gpu_count,
         need.is_interruptible, need.deadline_at, one.usd_per_gpu_hour or 0.0, need.duration_s, need.checkpoint_interval_s,
         penalty_of(penalty), now, saved_s, group.facility_id, group.group_id, None, one.slots, int(need.place.state), 0,
         began_s=saved_s,
     )  # fmt: skip
-    held.desired_priority = held.weight(now)
-    return held
 
 
 def _placement(router: Router, one: Routed, held: Held) -> Placement:
