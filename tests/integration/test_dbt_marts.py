@@ -282,6 +282,56 @@ def check_grid(settings) -> None:
     ]
 
 
+def check_work(settings) -> None:
+    """By hand, of the lives in mart_rows."""
+    work = query(
+        settings,
+        """select workload_id, status, first_wait_s / 60, waited_s / 60, ran_s / 60, paused_s / 60, preemptions, retries,
+                  billed_gpu_s, lost_gpu_s, is_deadline_met, cast(earned_usd as double), lines_without_price
+           from lake.marts.fct_workloads where workload_id < 'w9' order by 1""",
+    )
+    assert work == [
+        ("w1", "completed", 11.0, 10.0 + 9 + 9, 60.0 + 30 + 15 + 15, 5.0, 1, 1, 7200.0, 7200.0, True, 4.5, 0),
+        ("w2", "failed", 31.0, 30.0, 30.0, 0.0, 0, 0, 7200.0, 0.0, False, None, 1),
+        ("w3", "queued", None, 105.0, 0.0, 0.0, 0, 0, 0.0, 0.0, False, None, 0),
+        ("w4", "cancelled", None, 5.0, 0.0, 0.0, 0, 0, 0.0, 0.0, None, None, 0),
+    ]
+    levels = query(
+        settings,
+        """select type, cast(day as varchar), submitted, started, completed, failed, cancelled, wait_p50_s / 60, wait_p95_s / 60,
+                  deadlines, deadline_hit_rate, completion_rate, preemptions, retries, cast(earned_usd as double)
+           from lake.marts.fct_service_levels""",
+    )
+    of = (
+        "model_training",
+        "2025-01-01",
+        4,
+        2,
+        1,
+        1,
+        1,
+        21.0,
+        pytest.approx(30.0),
+        3,
+        pytest.approx(1 / 3),
+        0.5,
+        1,
+        1,
+        4.5,
+    )
+    assert levels == [of]
+    bills = query(
+        settings,
+        """select customer_id, cast(operating_day as varchar), workloads, gpu_hours, unbilled_gpu_hours, cast(gpu_usd as double),
+                  energy_mwh, cast(usd as double), metered_fraction, lines_without_price
+           from lake.marts.fct_billing order by 1""",
+    )
+    assert bills == [
+        ("c1", "2025-01-01", 2, 4.0, 2.0, 8.0, 0.02, 4.5, pytest.approx(2 / 3), 1),
+        ("c2", "2025-01-02", 1, 2.0, 0.0, 3.0, 0.01, 3.5, 1.0, 0),
+    ]
+
+
 def check_published(settings) -> None:
     """The questions of the guide, on the lake and in the published file; who has the old file open goes on with it."""
     done = publish_marts(settings)
@@ -289,7 +339,7 @@ def check_published(settings) -> None:
     before = done.path.stat().st_ino
     with duckdb.connect(str(done.path), read_only=True) as old, lake.attach(settings, read_only=True) as connection:
         connection.execute("use lake")
-        assert len(QUESTIONS) == 10
+        assert len(QUESTIONS) == 13
         for title, question in QUESTIONS.items():
             found = connection.execute(question).fetchall()
             assert found, title
@@ -391,6 +441,7 @@ def test_marts_are_built_and_as_fresh_as_the_copied_rows(built_lake):
     check_profit(built_lake)
     check_fleet(built_lake)
     check_grid(built_lake)
+    check_work(built_lake)
     check_published(built_lake)
     check_reports(built_lake)
     check_incremental_is_a_full_refresh(built_lake)

@@ -79,9 +79,60 @@ def tables() -> dict[str, list[dict[str, Any]]]:
         "core.hcp__settled_days": [settled_day(FIRST)],
         "core.hcp__switch_value": list(_switch_values()),
         "core.hcp__regret": [_regret(facility, n) for facility in POINTS for n in range(2)],
+        "raw.workload_events": list(_workload_events()),
+        "core.hcp__billing": list(_billing()),
+        "core.hcp__billed_days": [
+            {"day_at": FIRST, "until_at": FIRST + 24 * HOUR, "lines": 3, "unknown": 1, "gpu_s": 21600.0, "usd": 8,
+             "run_id": "r", "billed_at": FIRST + 25 * HOUR}
+        ],
         "core.telemetry_group_1min": list(_group_minutes()),
         "core.telemetry_1h": list(_device_hours()),
     }  # fmt: skip
+
+
+def _workload_events() -> Iterator[dict[str, Any]]:
+    """w1: pre-empted, lost by a node, done in time. w2: fails. w3 waits. Minutes from noon, state, waits, retries left."""
+    lives = {
+        "w1": [(0, "queued", True, 3), (10, "scheduled", False, 3), (11, "running", False, 3), (71, "paused", True, 3),
+               (80, "scheduled", False, 3), (81, "running", False, 3), (111, "paused", True, 2),
+               (120, "running", False, 2), (135, "paused", False, 2), (140, "running", False, 2), (155, "completed", False, 2)],
+        "w2": [(0, "queued", True, 0), (30, "scheduled", False, 0), (31, "running", False, 0), (61, "failed", False, 0)],
+        "w3": [(60, "queued", True, 3)],
+        "w4": [(160, "queued", True, 3), (165, "cancelled", False, 3)],
+    }  # fmt: skip
+    number = 0
+    for name, steps in lives.items():
+        for before, (minute, status, is_waiting, retries) in zip(
+            [None, *(step[1] for step in steps)], steps, strict=False
+        ):
+            number += 1
+            at = FIRST + 12 * HOUR + minute * MINUTE
+            yield {
+                "id": number, "workload_id": name, "customer_id": "c1", "old_status": before, "new_status": status,
+                "is_waiting": is_waiting, "lease_epoch": 1, "reason": "", "actor": "", "occurred_at": at, "recorded_at": at,
+                "type": "model_training", "tier": "pro", "priority": 4, "gpu_type": "H100", "gpu_count": 2,
+                "estimated_duration_s": 7200.0, "deadline_at": None if name == "w4" else FIRST + 14 * HOUR + 40 * MINUTE,
+                "facility_id": None if status == "queued" else "hou-1", "usd_per_gpu_hour": 2.0, "retries_left": retries,
+                "used_gpu_s": 0.0,
+            }  # fmt: skip
+
+
+def _billing() -> Iterator[dict[str, Any]]:
+    """An hour of two GPUs that is billed, one that is lost, one without a price; a day later one of another customer."""
+    told = (
+        ("c1", "w1", "billed", 12, 4.5, 0.5),
+        ("c1", "w1", "lost", 13, 0, 0.5),
+        ("c1", "w2", "billed", 14, None, None),
+    )
+    for customer, work, treatment, hour, usd, energy_usd in (*told, ("c2", "w9", "billed", 30, 3.5, 0.5)):
+        at = FIRST + hour * HOUR
+        yield {
+            "start_at": at, "operating_day": (at - 6 * HOUR).date(), "customer_id": customer, "workload_id": work, "run": 1,
+            "treatment": treatment, "facility_id": "hou-1", "group_id": "h100", "type": "model_training", "gpu_s": 7200.0,
+            "rate_usd_per_gpu_hour": 2.0, "rate_basis": "agreed", "gpu_usd": 4 if customer == "c1" else 3, "device_mwh": 0.008,
+            "energy_mwh": 0.01, "energy_basis": "metered" if treatment == "billed" else "model", "price_usd_per_mwh": 40.0,
+            "adders_usd_per_mwh": 10.0, "energy_usd": energy_usd, "usd": usd,
+        }  # fmt: skip
 
 
 def _frame(name: str, rows: list[dict[str, Any]]) -> pl.DataFrame:

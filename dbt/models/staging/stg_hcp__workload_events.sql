@@ -1,0 +1,25 @@
+{# One row a step of customers' work, until when it held, and the retries that it cost. Nothing is dropped here. #}
+select
+    id as event_id,
+    workload_id,
+    customer_id,
+    type,
+    tier,
+    priority,
+    gpu_type,
+    gpu_count,
+    estimated_duration_s,
+    deadline_at,
+    old_status,
+    new_status,
+    is_waiting,
+    lease_epoch,
+    facility_id,
+    usd_per_gpu_hour,
+    used_gpu_s,
+    reason,
+    actor,
+    occurred_at,
+    lead(occurred_at) over (partition by workload_id order by id) as until_at,
+    greatest(lag(retries_left) over (partition by workload_id order by id) - retries_left, 0) as retries
+from {{ source('raw', 'workload_events') }}
