@@ -14,6 +14,7 @@ import structlog
 from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.approvals import Approved
 from hcp_pipelines.allocator.decide import InForce, Limits
+from hcp_pipelines.allocator.desired_table import StoredRows
 from hcp_pipelines.allocator.incoming import check
 from hcp_pipelines.allocator.journal import MemoryRow, Outcome
 from hcp_pipelines.allocator.leases import Lease
@@ -158,6 +159,12 @@ class FacilityControl:
             self.owner.ask()
             self._wiring.wake()
 
+    def desire(self, stored: StoredRows) -> None:
+        """What the scheduler wants of the facility is this now."""
+        if self.owner.desire(stored):
+            self.owner.ask()
+            self._wiring.wake()
+
     def stand(self, standing: Standing) -> None:
         """What stands over the facility is this now; the gateway is told of the locks before anything that follows from them."""
         if standing == self.owner.standing:
@@ -177,13 +184,8 @@ class FacilityControl:
         """What the gateway holds of locks that is not in the books; told to people."""
         ahead = self._locks.ahead(self.owner.standing.version, self.owner.locked)
         if ahead is not None:
-            self._wiring.alert(
-                self.site.facility_id,
-                "locks_behind",
-                version=ahead.books_version,
-                held=ahead.version,
-                devices=ahead.devices,
-            )
+            said = {"version": ahead.books_version, "held": ahead.version, "devices": ahead.devices}
+            self._wiring.alert(self.site.facility_id, "locks_behind", **said)
         return ahead
 
     # -- session ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.domain.modes import STATE_COUNT
-from hcp_pipelines.policy.arrays import Bools, Floats
+from hcp_pipelines.policy.arrays import Bools, Floats, Ints
 from hcp_pipelines.policy.starts import Starts, lowest_of_slot
 from hcp_pipelines.policy.waves import Move, Slots, States
 from hcp_pipelines.wire.slots import decode_slots
@@ -56,6 +56,7 @@ class Devices:
         self._starts, self._lowest = Starts(n), lowest_of_slot(site.shape.group_of_slot, site.shape.ladders)
         self._was: States = self.states.copy()  # before the last change
         self._held: States = self.states.copy()  # what the gateway is known to have taken on
+        self._is_asked: Bools = np.zeros(n, dtype=bool)  # told something that the gateway has not answered yet
         self._due_at_s: Floats = np.full(n, -np.inf)  # simulated: by then the device has arrived
         self._blocked_until_s: Floats = np.full(n, -np.inf)  # real monotonic: refused or deferred just now
         self._some_blocked_until_s = -np.inf  # the last of them
@@ -69,10 +70,20 @@ class Devices:
         """Whether there are devices of which nobody has said yet what they do."""
         return bool((self._is_there & (self.states == UNKNOWN)).any())
 
+    def usable(self) -> Bools:
+        """Devices that can be commanded, now or in a moment."""
+        can: Bools = self._is_there & ~self.dark & (self.states != UNKNOWN) & (self._failures < FAILURES_TO_QUARANTINE)
+        return can
+
     def eligible(self, monotonic_s: float) -> Bools:
         """Devices that can be commanded now."""
-        can: Bools = self._is_there & ~self.dark & (self.states != UNKNOWN) & (self._failures < FAILURES_TO_QUARANTINE)
+        can = self.usable()
         return can & (self._blocked_until_s <= monotonic_s) if monotonic_s < self._some_blocked_until_s else can
+
+    def is_in(self, slots: Slots, states: Ints) -> Bools:
+        """[k] whether each of some slots was told the state, and the gateway has taken it on."""
+        found: Bools = (self.states[slots] == states) & (self._held[slots] == states) & ~self._is_asked[slots]
+        return found
 
     @property
     def quarantined(self) -> dict[str, int]:
@@ -86,13 +97,14 @@ class Devices:
         told, seen = self._sized(commanded), self._sized(observed)
         self.states, self._told = np.where(told != UNKNOWN, told, seen), told
         self._held = self.states.copy()
+        self._is_asked[:] = False
         self._due_at_s = now_s + self._settle_s(np.arange(len(self.states), dtype=np.uint32))
 
     def take(self, move: Move, now_s: float) -> None:
         """A move leaves."""
         settle_s = self._site.settle_s[move.group_index, move.to_state] * SETTLE_FACTOR + self._slack_s
         self._was[move.slots] = move.from_state
-        self.states[move.slots] = move.to_state
+        self.states[move.slots], self._is_asked[move.slots] = move.to_state, True
         self._due_at_s[move.slots] = now_s + settle_s
         self._note(move.slots, move.from_state, move.mw_delta, now_s)
 
@@ -126,7 +138,7 @@ class Devices:
 
     def taken_on(self, slots: Slots, state: int) -> None:
         """The gateway has taken a command on for devices."""
-        self._held[slots] = state
+        self._held[slots], self._is_asked[slots] = state, False
 
     def put_back(self, slots: Slots, state: int, monotonic_s: float, pause_s: float) -> None:
         """Devices that were not taken into a state: as the gateway holds them, and left alone for a moment.
@@ -136,13 +148,14 @@ class Devices:
         self._blocked_until_s[slots] = monotonic_s + pause_s
         self._some_blocked_until_s = max(self._some_blocked_until_s, monotonic_s + pause_s)
         slots = slots[self.states[slots] == state]
-        self.states[slots] = self._held[slots]
+        self.states[slots], self._is_asked[slots] = self._held[slots], False
         self.changed_at_s[slots] = -np.inf
         self._starts.forget(slots[self.rose[slots] & (self._lowest[slots] == self.states[slots])])
 
     def set_local(self, slots: Slots, state: int, now_s: float) -> None:
         """The gateway changed devices by itself."""
         self.states[slots] = self._held[slots] = state
+        self._is_asked[slots] = False
         self._due_at_s[slots] = now_s + self._settle_s(slots)
 
     def settled(self, slots: Slots) -> None:
@@ -166,6 +179,7 @@ class Devices:
         is_first = self._is_there & ~self.dark & (self.states == UNKNOWN) & (told != UNKNOWN)  # nothing is under way
         adopted = (arrived & is_news & (told != self.states)) | is_first
         self.states[adopted] = self._held[adopted] = told[adopted]
+        self._is_asked[adopted] = False
         self._told = told
         different = np.flatnonzero(arrived & (seen != UNKNOWN) & (self.states != UNKNOWN) & (seen != self.states))
         wrong = different[self._is_other_power(different, seen)]

@@ -47,7 +47,7 @@ def explained(situation: Situation, price_usd_per_mwh: float | None = None) -> E
         )
     owner = owner_in(situation, ManualClock(situation.now))
     guard = owner.following.guard or GuardState.empty(in_force.compiled)
-    found = explain(in_force.compiled, owner.present(), price, situation.book.indices, situation.now, guard)
+    found = explain(in_force.compiled, owner.mix(), price, situation.book.indices, situation.now, guard)
     return Explained(
         in_force.policy_id, site.control_mode.value, tuple(_over_it(situation, owner.obligations.floor_mw())), found
     )
@@ -60,6 +60,11 @@ def _over_it(situation: Situation, floor_mw: float) -> list[str]:
     words += [f"lockout/{lock.lockout_id} ({lock.scope}) by {lock.holder}: {lock.reason}" for lock in standing.lockouts]
     if floor_mw > 0:
         words.append(f"armed obligations: {floor_mw:.2f} MW of load stay on")
+    if site.scheduled:
+        names = ", ".join(site.shape.group_ids[g] for g in site.scheduled)
+        words.append(
+            f"{len(situation.desired.ids)} desired rows say which devices of {names} work, the policy how many at most"
+        )
     if site.control_mode is not ControlMode.AUTO:
         words.append(f"control mode {site.control_mode.value}: the policy {_OF_MODE[site.control_mode]}")
     if site.dispatch_regime is not DispatchRegime.SELF:

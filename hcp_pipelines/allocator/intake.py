@@ -24,7 +24,7 @@ from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.prices import recent_ticks
 from hcp_pipelines.storage.roles import Role
 
-CHANNELS = ("hcp_tick", "hcp_policy", "hcp_facility", "hcp_directive")
+CHANNELS = ("hcp_tick", "hcp_policy", "hcp_facility", "hcp_directive", "hcp_desired")
 POLL_S = 1.0
 LOOK_BACK_IDS = 500  # a slow poll looks at these again: ids are given out before they are committed
 ROWS_AT_ONCE = 5_000

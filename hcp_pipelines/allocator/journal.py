@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
+from hcp_pipelines.allocator.desired_table import DesiredOutcome, write_desired
 from hcp_pipelines.allocator.on_paper import PaperRow
 
 Connection = psycopg.AsyncConnection[Any]
@@ -203,12 +204,13 @@ class Batch:
     observations: list[Observation] = field(default_factory=list)
     history: list[HistoryRow] = field(default_factory=list)
     papers: list[PaperRow] = field(default_factory=list)
+    desired: list[DesiredOutcome] = field(default_factory=list)
     audits: list[AuditRow] = field(default_factory=list)
     memories: dict[str, MemoryRow] = field(default_factory=dict)
     cursors: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        parts = (self.outcomes, self.observations, self.history, self.papers, self.audits, self.memories)
+        parts = (self.outcomes, self.observations, self.history, self.papers, self.desired, self.audits, self.memories)
         return sum(len(part) for part in parts)
 
     def note_seq(self, facility_id: str, seq: int) -> None:
@@ -247,6 +249,8 @@ async def write_batch(connection: Connection, batch: Batch) -> None:
             await connection.execute(_HISTORY, _history_columns(batch.history))
         for paper in batch.papers:
             await connection.execute(_PAPER, astuple(paper))
+        if batch.desired:
+            await write_desired(connection, batch.desired)
         for a in batch.audits:
             await connection.execute(_AUDIT, (a.actor, a.action, a.subject, _jsonb(a.detail)))
         for m in batch.memories.values():

@@ -15,7 +15,6 @@ from hcp_pipelines.allocator.approvals import Approved, Question, wave_question
 from hcp_pipelines.allocator.decide import NO_POLICY, InForce, LastPolicy, Limits, Wanted
 from hcp_pipelines.allocator.following import Following
 from hcp_pipelines.allocator.journal import HistoryRow
-from hcp_pipelines.allocator.known import Known
 from hcp_pipelines.allocator.market import Latest, MarketBook
 from hcp_pipelines.allocator.memory import Memory
 from hcp_pipelines.allocator.on_paper import OnPaper, PaperRow
@@ -24,6 +23,7 @@ from hcp_pipelines.allocator.room import barred, fixed_mw, resting, under_limits
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.allocator.standing import Standing
 from hcp_pipelines.allocator.wave import Decision, Wave, history_of, make_wave
+from hcp_pipelines.allocator.working import Occasion, Working, with_targets
 from hcp_pipelines.allocator.would_be import would_be
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.modes import ControlMode, DeviceState, ReasonCode
@@ -38,12 +38,11 @@ from hcp_pipelines.policy.waves import DwellLocks, Pool
 RESTING = "changed too lately, or started as often within the hour as the facility's dwell limits let them"
 
 
-class Owner(Known):
+class Owner(Working):
     """Decisions of one owned facility."""
 
     def __init__(self, site: Site, epoch: int, clock: Clock, limits: Limits) -> None:
-        super().__init__(site, clock)
-        self.epoch = epoch
+        super().__init__(site, epoch, clock)
         self.following, self.pace = Following(limits), Pace(clock)
         self.is_ready = False  # the gateway follows us and has told us its state
         self.approved = Approved()
@@ -93,7 +92,7 @@ class Owner(Known):
         if price is None:
             return None
         guard = GuardState.empty(in_force.compiled)
-        return evaluate(in_force.compiled, self.present(), price, book.indices, now, guard)
+        return evaluate(in_force.compiled, self.mix(), price, book.indices, now, guard)
 
     # -- plan ---------------------------------------------------------------------------------------------------------
 
@@ -115,23 +114,25 @@ class Owner(Known):
         now, monotonic_s = self._clock.now(), self._clock.monotonic_s()
         pool = self.pool()
         present = pool.counts
-        mix = self._shadow.over(present)  # as it would be without directives
+        mix = self._mix(present)  # as it would be without directives and desired rows
         wanted = self.following.want(self.site, book, mix, now)
         is_told = (
             wanted is not None or self.in_force is not None
         )  # else nobody says that the mix of before is still good
-        base = self._allowed(wanted, mix) if wanted is not None else mix if is_told else present
+        bound = mix if wanted is None else wanted.targets
+        served = self._serve(pool, mix, bound) if is_told else None
+        before, after = (mix, bound) if served is None else (served.before, served.after)
+        base = self._base(wanted, before, after) if is_told else present
         revenue = self.following.revenue(self.site, book)
-        if new_tick is not None and wanted is not None and base is mix:
-            self._would_be += would_be(self.site, wanted, mix, revenue, now, new_tick.tick_id, self.in_force)
+        if new_tick is not None and wanted is not None and base is before:
+            asked = with_targets(wanted, after)
+            self._would_be += would_be(self.site, asked, before, revenue, now, new_tick.tick_id, self.in_force)
         if new_tick is not None and wanted is not None:
             self._go_on_paper(wanted, mix, book, now, new_tick.tick_id)
         directed = self._direct(base, present, revenue, wanted, now)
-        bent = {*directed.by_group, *directed.exempt_by_group}
-        if is_told:
-            self._shadow.note(base, present, bent, self._groups_of(self.devices.dark))
-        else:
-            self._shadow.keep(present, bent)
+        if served is not None:
+            pool = self._assign(pool, served, directed, Occasion(self.pace.tick_id, wanted, base is after), now)
+        self._note_shadow(base, present, directed, served if base is after else None, is_told=is_told)
         planned = self._carry_out(directed, pool, wanted, now.timestamp(), monotonic_s)
         if planned is None:
             return None
@@ -146,17 +147,18 @@ class Owner(Known):
     def _wait_for_room(self, now_s: float) -> None:
         self.pace.wait_for_room(self.ledger.next_release_at(now_s))
 
-    def _allowed(self, wanted: Wanted, present: Ints) -> Ints:
-        """`auto` acts on what policy and fallback plan want, `approve` if somebody agrees, `observe` never."""
-        self.question = None
+    def _base(self, wanted: Wanted | None, before: Ints, after: Ints) -> Ints:
+        """`auto` acts on what policy, fallback plan and rows want, `approve` if somebody agrees, `observe` never."""
+        if wanted is not None:
+            self.question = None
         if self.site.control_mode is ControlMode.AUTO:
-            return wanted.targets
-        if self.site.control_mode is ControlMode.APPROVE:
-            question = wave_question(self.site.shape, present, wanted.targets, self.following.limits.unasked_mw)
+            return after
+        if self.site.control_mode is ControlMode.APPROVE and wanted is not None:
+            question = wave_question(self.site.shape, before, after, self.following.limits.unasked_mw)
             if question is None or self.approved.covers(question):
-                return wanted.targets
+                return after
             self.question = question
-        return present
+        return before
 
     def _direct(self, base: Ints, present: Ints, revenue: Floats, wanted: Wanted | None, now: datetime) -> Directed:
         directives = [*self.standing.at(now), *self.obligations.directives(now.timestamp())]
@@ -179,6 +181,7 @@ class Owner(Known):
     ) -> DirectedPlan | None:
         """The plan; None where there is nothing to do."""
         is_same = np.array_equal(directed.targets, pool.counts) and not directed.exempt_by_group
+        is_same = is_same and self._is_assigned(pool)
         some_locked = self.locked.any()
         if is_same and not some_locked:
             self._note_resting(0)
@@ -210,7 +213,8 @@ class Owner(Known):
         """Minimum up and down times, and the limit on starts: for the policy, not for the fallback plan."""
         if self.in_force is None or wanted is None or wanted.guard is None:
             return None
-        return resting(self.devices, self.site.shape, self.in_force.policy.couplings, directed.by_group, now_s)
+        couplings, ordered = self.in_force.policy.couplings, directed.by_group
+        return resting(self.devices, self.site.shape, couplings, ordered, self.work.groups, now_s)
 
     def _may_not_rise(self) -> Bools:
         """Nothing rises that a direct order holds down, and nothing at all while a feeder that nobody locked has no power.
@@ -244,6 +248,7 @@ class Owner(Known):
             present=present,
             revenue=revenue,
             lock_words=self.standing.lock_words(),
+            work_words=self.work_words,
             now=now,
             new_tick=new_tick,
             tick_id=self.pace.tick_id,

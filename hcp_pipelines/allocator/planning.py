@@ -41,7 +41,8 @@ class Planner:
         controls = [control for control in self._controls.values() if self._is_owned(control)]
         waves = [(control, wave) for control in controls if (wave := control.plan(self._book)) is not None]
         not_done = [row for control in controls for row in control.owner.take_would_be()]
-        self._writer.note(not_done, [row for control in controls for row in control.owner.take_paper()])
+        paper = [row for control in controls for row in control.owner.take_paper()]
+        self._writer.note(not_done, paper, [row for control in controls for row in control.owner.take_work_news()])
         if waves:
             await self._leave(waves)
 

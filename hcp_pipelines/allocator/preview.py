@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from hcp_pipelines.allocator.decide import InForce, Limits
+from hcp_pipelines.allocator.desired_table import NOTHING_STORED, StoredRows
 from hcp_pipelines.allocator.devices import Switched
 from hcp_pipelines.allocator.market import MarketBook
 from hcp_pipelines.allocator.memory import Memory
@@ -46,6 +47,7 @@ class Situation:
     switches: Sequence[Switched]  # of the last hour: what dwell limits count
     memory: Memory
     now: datetime
+    desired: StoredRows = NOTHING_STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,8 @@ def owner_in(situation: Situation, clock: ManualClock) -> Owner:
     if situation.in_force is not None:
         owner.follow(_lasting(situation.in_force, situation.now))
     owner.stand(_frozen(situation.standing, situation.now))
+    without_end = [math.inf] * len(situation.desired.ids)
+    owner.desire(dataclasses.replace(situation.desired, ends_at_s=without_end))
     owner.is_ready = True
     return owner
 

@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 
 from hcp_pipelines.allocator.decide import InForce
+from hcp_pipelines.allocator.desired_table import read_desired
 from hcp_pipelines.allocator.market import MarketBook, TickRow
 from hcp_pipelines.allocator.obligation_table import read_obligations
 from hcp_pipelines.allocator.predecessors import read_bookings, read_memory, read_switches
@@ -48,6 +49,7 @@ async def load_situation(connection: Connection, site: Site, state: pb.FacilityS
         switches=await read_switches(connection, site.facility_id, site.generation, now, timedelta()),
         memory=await read_memory(connection, site.facility_id),
         now=now,
+        desired=(await read_desired(connection, one, 0.0))[site.facility_id],
     )
 
 

@@ -22,6 +22,7 @@ _KINDS = (
     "observations",
     "history",
     "papers",
+    "desired",
     "audits",
     "memories",
 )  # in the order in which they are written

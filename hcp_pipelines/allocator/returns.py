@@ -78,6 +78,8 @@ class Returns:
             self._wiring.writer.batch.outcomes.append(self._outcome(ack, answer, len(accepted), steps))
             if flight is not None:
                 self._note_answer(answer, accepted, flight.wave.plan.moves[answer.index])
+        self._owner.settle_work()
+        self._wiring.writer.note(desired=self._owner.take_work_news())
         self._wiring.writer.batch.note_seq(self._owner.site.facility_id, ack.seq)
 
     def _accepted(self, answer: pb.AssignmentAck, flight: InFlight | None) -> Slots:

@@ -43,14 +43,25 @@ def under_limits(
 
 
 def resting(
-    devices: Devices, shape: FacilityShape, couplings: Couplings, ordered: Collection[int], now_s: float
+    devices: Devices,
+    shape: FacilityShape,
+    couplings: Couplings,
+    ordered: Collection[int],
+    scheduled: Collection[int],
+    now_s: float,
 ) -> DwellLocks | None:
-    """Minimum up and down times; and devices started often enough within the hour, but for groups that somebody `ordered`."""
+    """Minimum up and down times; and devices started often enough within the hour, but for groups that somebody `ordered`.
+
+    Nothing of it holds where work is `scheduled`: it comes and goes by the scheduler, and a gang is never held in parts.
+    """
     locks = dwell_locks(devices.changed_at_s, devices.rose, now_s, couplings.min_up_s, couplings.min_down_s)
+    if locks is not None:
+        for g in scheduled:
+            locks.may_not_rise[shape.members[g]] = locks.may_not_fall[shape.members[g]] = False
     if couplings.starts_per_hour is None:
         return locks
     worn = devices.worn(couplings.starts_per_hour, now_s)
-    for g in ordered:
+    for g in (*ordered, *scheduled):
         worn[shape.members[g]] = False
     return barred(locks, worn)
 

@@ -11,6 +11,7 @@ from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.approvals import limit_in_approve_mw
 from hcp_pipelines.allocator.control import FacilityControl, Hooks
 from hcp_pipelines.allocator.decide import Limits
+from hcp_pipelines.allocator.desired_desk import DesiredDesk
 from hcp_pipelines.allocator.holdings import Holdings
 from hcp_pipelines.allocator.late_commits import LateCommits
 from hcp_pipelines.allocator.leases import Lease, LeaseKeeper
@@ -57,6 +58,7 @@ class Allocator:
         hooks = Hooks(limits, dial, client_tls(settings, "allocator"), self._announce, self._resumed, self._outdated)
         self._held = Holdings(self._intake, Wiring(name, clock, self._writer, self._work.set), hooks)
         self._controls = self._held.controls
+        self._desired = DesiredDesk(self._store, self._controls)
         self._planner = Planner(context, name, self._store, self._book, self._controls, self._writer, self._late)
         self._keeper = LeaseKeeper(self._store.leases, name, clock, self._held.gain, self._held.lose)
 
@@ -66,7 +68,7 @@ class Allocator:
         await self._held.load_sites(self._keeper.held)
         jobs = (
             self._keeper.run, self._keeper.watch, self._listen, self._policy_loop, self._plan_loop, self._writer.run,
-            self._beat, self._reconcile_loop, self._oblige_loop,
+            self._beat, self._reconcile_loop, self._oblige_loop, self._desired.run,
         )  # fmt: skip
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(endless(job())) for job in jobs]
@@ -112,6 +114,7 @@ class Allocator:
             control.stand(legacy.standing)
             is_behind = await self._catch_up_with_locks(control)
             control.owner.obligations.take(legacy.obligations)
+            control.desire(legacy.desired)
         except (*STORE_ERRORS, TimeoutError) as error:
             self._context.log.warning("old commands not closed", error=str(error).strip())
             return False
@@ -147,6 +150,9 @@ class Allocator:
                 if looks_back:
                     next_look_s, self._held.wants_standing = now_s + LATE_POLL_S, True
                 channels = {n.channel for n in batch}
+                self._desired.hear(n.payload for n in batch if n.channel == "hcp_desired")
+                if channels == {"hcp_desired"} and not looks_back:
+                    continue
                 self._held.wants_sites |= "hcp_facility" in channels
                 self._held.wants_standing |= "hcp_directive" in channels
                 await self._take_in(looks_back or not batch)

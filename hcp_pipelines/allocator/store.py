@@ -16,6 +16,7 @@ import psycopg
 
 from hcp_pipelines.allocator.approvals import Approved, Question
 from hcp_pipelines.allocator.decide import LastPolicy
+from hcp_pipelines.allocator.desired_table import StoredRows, read_desired
 from hcp_pipelines.allocator.devices import Switched
 from hcp_pipelines.allocator.intake import CHANNELS, POLL_S, Intake, PolicyRow
 from hcp_pipelines.allocator.journal import (
@@ -69,6 +70,7 @@ class Legacy:
     switches: Sequence[Switched]
     standing: Standing
     obligations: Rows
+    desired: StoredRows
 
 
 class Incoming(Protocol):
@@ -135,6 +137,9 @@ class Store(Protocol):
     async def write_obligation(self, owner: str, epoch: int, before: Status, after: Obligation) -> bool:
         """Write what became of an obligation, under a lease that stands; whether it was written."""
 
+    async def read_desired(self, facility_ids: Sequence[str]) -> dict[str, StoredRows]:
+        """The desired rows in force of some facilities."""
+
     async def read_usage(self, facility_id: str, since: datetime) -> Usage:
         """What a successor has to know before it announces."""
 
@@ -152,10 +157,10 @@ class Store(Protocol):
 
 
 class PostgresStore:
-    """The store in Postgres: one connection for commands, one for outcomes, one for what comes in, one for leases."""
+    """The store in Postgres: a connection each for commands, outcomes, desired rows, what comes in, and leases."""
 
     def __init__(self, settings: Settings, clock: SystemClock) -> None:
-        self._settings = settings
+        self._settings, self._clock = settings, clock
         self._leaves_within = timedelta(seconds=COMMIT_WITHIN_S * clock.speed)  # simulated, from its plan on
         self._connections: dict[str, psycopg.AsyncConnection[Any]] = {}
         self._connecting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -178,6 +183,11 @@ class PostgresStore:
         async with await self._connect() as connection:
             return await write_obligation(connection, owner, epoch, before, after)
 
+    async def read_desired(self, facility_ids: Sequence[str]) -> dict[str, StoredRows]:
+        """See `desired_table.read_desired`."""
+        connection = await self._connected("desired")
+        return await read_desired(connection, facility_ids, self._clock.monotonic_s())
+
     async def read_usage(self, facility_id: str, since: datetime) -> Usage:
         """Both on one fresh connection: a takeover must not wait behind anything."""
         async with await self._connect() as connection:
@@ -195,7 +205,9 @@ class PostgresStore:
             switches = await read_switches(connection, facility_id, generation, now, self._leaves_within)
             standing = await read_standing(connection, [facility_id], now)
             obligations = await read_obligations(connection, [facility_id])
-        return Legacy(closed, memory, last_policy, switches, standing[facility_id], obligations[facility_id])
+            desired = await read_desired(connection, [facility_id], self._clock.monotonic_s())
+        stands, obliged = standing[facility_id], obligations[facility_id]
+        return Legacy(closed, memory, last_policy, switches, stands, obliged, desired[facility_id])
 
     async def close_unsent(self, facility_id: str, now: datetime, older_than: timedelta) -> int:
         """See `journal.expire`."""

@@ -13,7 +13,7 @@ from hcp_pipelines.allocator.market import Latest
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.domain.modes import DeviceState, ReasonCode
 from hcp_pipelines.policy.arrays import Floats, Ints
-from hcp_pipelines.policy.directed import LOCK, DirectedPlan
+from hcp_pipelines.policy.directed import LOCK, WORK, DirectedPlan
 from hcp_pipelines.policy.directives import Directive
 from hcp_pipelines.policy.waves import Move, Plan
 from hcp_pipelines.wire import edge_v1_pb2 as pb
@@ -22,6 +22,7 @@ from hcp_pipelines.wire.slots import encode_slots
 ACK_DEADLINE_MS = 5_000
 COMMIT_WITHIN_S = 5.0  # real: a wave that took longer to journal is of the past
 FALLBACK_ACTOR = "facility file"  # whose static plan it is
+SCHEDULER = "scheduler"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Decision:
     present: Ints
     revenue: Floats  # [g, s] $/h of one device
     lock_words: tuple[str, str]  # actor and detail of the locks
+    work_words: str  # how many desired rows run
     now: datetime
     new_tick: Latest | None
     tick_id: int
@@ -166,6 +168,8 @@ def _attribution(decision: Decision, move: Move, word: Directive | str | None) -
     if word == LOCK:
         actor, detail = decision.lock_words
         return ReasonCode.LOCKOUT, detail, actor
+    if word == WORK:
+        return ReasonCode.WORKLOAD, decision.work_words, SCHEDULER
     if isinstance(word, Directive):
         return word.kind.reason, f"{word.directive_id}: {word.detail}"[:500], word.actor
     reason = ReasonCode.RAMP_CONTINUATION if decision.is_continuation else decision.reasons[move.group_index]

@@ -10,6 +10,7 @@ import psycopg
 import structlog
 
 from hcp_pipelines.allocator import metrics
+from hcp_pipelines.allocator.desired_table import DesiredOutcome
 from hcp_pipelines.allocator.journal import Batch, HistoryRow
 from hcp_pipelines.allocator.on_paper import PaperRow
 from hcp_pipelines.allocator.refused import TEXT_MAX, UNFIT, Pieces
@@ -40,11 +41,17 @@ class JournalWriter:
         self._is_idle.clear()
         self._has_work.set()
 
-    def note(self, history: Sequence[HistoryRow], papers: Sequence[PaperRow] = ()) -> None:
-        """Rows for `allocation_history`, and of what was earned on paper."""
-        if history or papers:
+    def note(
+        self,
+        history: Sequence[HistoryRow] = (),
+        papers: Sequence[PaperRow] = (),
+        desired: Sequence[DesiredOutcome] = (),
+    ) -> None:
+        """Rows for `allocation_history`, of what was earned on paper, and of what became of desired rows."""
+        if history or papers or desired:
             self.batch.history += history
             self.batch.papers += papers
+            self.batch.desired += desired
             self.wake()
 
     async def drained(self) -> None:

@@ -89,6 +89,7 @@ class ReasonCode(StrEnum):
     POLICY_EXPIRED = "policy_expired"
     RAMP_CONTINUATION = "ramp_continuation"
     RECONCILE = "reconcile"
+    WORKLOAD = "workload"
     RE_DRIVE = "re_drive"
     OPERATOR_OVERRIDE = "operator_override"
     OPERATOR_CURTAILMENT = "operator_curtailment"

@@ -46,6 +46,11 @@ class Want(NamedTuple):
     is_work: bool = False
 
 
+def is_done(assigned: Assigned, members: Sequence["slice | Ints"], states: States, eligible: Bools) -> bool:
+    """Whether every device that can be commanded is as it is to be."""
+    return not any(((states[m] != assigned.goal[m]) & eligible[m]).any() for m in (members[g] for g in assigned.groups))
+
+
 def changes(
     assigned: Assigned, members: Sequence["slice | Ints"], power_mw: Floats, states: States, eligible: Bools
 ) -> Iterator[Want]:

@@ -83,7 +83,7 @@ def _without(pool: Pool, moves: Iterable[Move]) -> Pool:
 
 def _leaving(pool: Pool, counts: Ints) -> Pool:
     """The pool with the slots of scheduled groups that leave at once."""
-    return pool if pool.assigned is None else replace(pool, assigned=at_once(pool.assigned, pool, counts))
+    return pool if pool.assigned is None else pool.with_assigned(at_once(pool.assigned, pool, counts))
 
 
 def _less(headroom: Headroom, shape: FacilityShape, moves: Iterable[Move]) -> Headroom:

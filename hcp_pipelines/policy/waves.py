@@ -143,6 +143,12 @@ class Pool:
         """[g, s] those that can be commanded, by their state; counted once."""
         return self.shape.counts(self.states, self.eligible)
 
+    def with_assigned(self, assigned: Assigned) -> "Pool":
+        """The same devices, counted as before."""
+        pool = Pool(self.shape, self.states, self.eligible, assigned)
+        pool.__dict__["counts"] = self.counts
+        return pool
+
 
 def plan_wave(
     pool: Pool,

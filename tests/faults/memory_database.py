@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 
+from hcp_pipelines.allocator.desired_table import NOTHING_STORED, StoredRows
 from hcp_pipelines.allocator.devices import Switched
 from hcp_pipelines.allocator.intake import POLICIES_LOOKED_AT, PolicyRow
 from hcp_pipelines.allocator.journal import Batch, CommandRow, Observation, Outcome
@@ -59,6 +60,10 @@ class Database(Server):
         self.admissions: list[Admission] = []
         self._armed_s: dict[int, float] = {}
         self.owner_of: dict[str, str] = {}
+
+    def desired_of(self, facility_ids: Iterable[str]) -> dict[str, StoredRows]:
+        """The desired rows in force."""
+        return dict.fromkeys(facility_ids, NOTHING_STORED)
 
     # -- leases -------------------------------------------------------------------------------------------------------
 

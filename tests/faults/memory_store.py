@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from hcp_pipelines.allocator.approvals import Approved, Question
 from hcp_pipelines.allocator.decide import NO_POLICY, LastPolicy
+from hcp_pipelines.allocator.desired_table import StoredRows
 from hcp_pipelines.allocator.intake import LOOK_BACK_IDS, POLL_S, RECENT_PER_SERIES, PolicyRow
 from hcp_pipelines.allocator.journal import Batch, CommandRow
 from hcp_pipelines.allocator.locks import Ahead
@@ -194,6 +195,10 @@ class MemoryStore:
         """One statement."""
         return await self._db.run(lambda: self._db.write_obligation(owner, epoch, before, after))
 
+    async def read_desired(self, facility_ids: Sequence[str]) -> dict[str, StoredRows]:
+        """One statement."""
+        return await self._db.run(lambda: self._db.desired_of(facility_ids))
+
     async def read_usage(self, facility_id: str, since: datetime) -> Usage:
         """Two statements, in the order of the real ones."""
         journalled_seq = await self._db.run(lambda: self._db.cursors.get(facility_id, 0))
@@ -207,8 +212,10 @@ class MemoryStore:
         last = LastPolicy(taken[-1].basis_tick_id, simulated_s(taken[-1].expires_s)) if taken else NO_POLICY
         switches = await self._db.run(lambda: self._db.switches(facility_id, generation, now - SWITCHES_COUNT))
         standing = await self._db.run(lambda: self._db.standing_of([facility_id], now)[facility_id])
-        obligations = await self._db.run(lambda: self._db.rows_of([facility_id])[facility_id])
-        return Legacy(closed, memory, last, switches, standing, obligations)
+        obligations, desired = await self._db.run(
+            lambda: (self._db.rows_of([facility_id])[facility_id], self._db.desired_of([facility_id])[facility_id])
+        )
+        return Legacy(closed, memory, last, switches, standing, obligations, desired)
 
     async def close_unsent(self, facility_id: str, now: datetime, older_than: timedelta) -> int:
         """One statement."""

@@ -33,7 +33,7 @@ class Facility:
     def __post_init__(self):
         self.site = SimpleNamespace(facility_id=self.name)
         self.lease = SimpleNamespace(holds=lambda now_s: self.holds)
-        self.owner = SimpleNamespace(take_would_be=list, take_paper=list, history=lambda wave: [])
+        self.owner = SimpleNamespace(take_would_be=list, take_paper=list, take_work_news=list, history=lambda wave: [])
 
     def plan(self, book):
         self.log.append(("planned", self.name))

@@ -1,0 +1,167 @@
+"""Desired work at one facility: the rows in force, which of them run under the policy's bound, and what is said of them.
+
+Which slots change is planned in `policy.waves`; when to look is the owner's to say. No SQL here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hcp_pipelines.allocator.desired_rows import compile_rows
+from hcp_pipelines.allocator.desired_table import NOTHING_STORED, StoredRows
+from hcp_pipelines.allocator.devices import Devices
+from hcp_pipelines.allocator.site import Site
+from hcp_pipelines.policy.arrays import Bools, Floats, Ints
+from hcp_pipelines.policy.assigned import Assigned
+from hcp_pipelines.policy.desired import NO_ROWS, DesiredRows, assigned_to, counts_of, granted
+from hcp_pipelines.policy.waves import Pool
+
+_UNSAID, _DOWN, _HOLDING, _SETTLED, _REFUSED = range(5)
+_STATES = ("", "turned_down", "holding", "settled", "refused")
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the rows make of a policy's `bound[g, s]`; `before` is the mix as it is, `after` as it is to be."""
+
+    rows: DesiredRows
+    bound: Ints
+    before: Ints
+    after: Ints
+    assigned: Assigned
+    is_granted: Bools  # [r]
+    is_whole: Bools  # [r] nothing keeps its devices from working
+
+    def as_it_is(self, pool: Pool) -> Assigned:
+        """No slot changes for its row; who has one is behind those that nobody wants, should some have to go."""
+        wanted = np.zeros(pool.shape.slots, dtype=bool)
+        wanted[self.rows.slots] = True
+        return replace(self.assigned, goal=pool.states, is_granted=wanted)
+
+    def policys(self, counts: Ints) -> Ints:
+        """Counts `[g, s]` in which the groups where work is scheduled are as the policy would have them."""
+        return _put(counts, self.assigned.groups, self.bound)
+
+    def words(self) -> str:
+        """How many rows run."""
+        return f"{int(self.is_granted.sum())} of {len(self.rows.ids)} desired rows run"
+
+
+class Work:
+    """The rows of one owned facility."""
+
+    def __init__(self, site: Site) -> None:
+        self._site, self.groups = site, site.scheduled
+        self.rows = NO_ROWS  # in force now
+        self._stored, self._all = NOTHING_STORED, NO_ROWS
+        self._places: Ints = np.zeros(0, dtype=np.int64)
+        self._ends_at_s: Floats = np.zeros(0)
+        self._next_end_s = float("inf")
+        self._said: dict[int, int] = {}  # by row id, of those in force and those refused
+        self._status: Ints = np.zeros(0, dtype=np.int64)  # [r] the same of the rows in force
+        self._news: list[tuple[int, str, str]] = []  # row id, state, reason
+        self._last: tuple[Bools, Assigned] | None = None
+        self._last_bound: Ints = np.zeros((0, 0), dtype=np.int64)
+        self._last_whole: Bools = np.zeros(0, dtype=bool)
+
+    def take(self, stored: StoredRows, now_s: float) -> bool:
+        """What Postgres says stands; whether it is anything new. `now_s` is real and monotonic."""
+        is_same = (stored.ids, stored.is_outdated) == (self._stored.ids, self._stored.is_outdated)
+        self._stored = stored
+        if not is_same:
+            compiled = compile_rows(stored, self._site)
+            self._all, self._places = compiled.rows, compiled.places
+            self._refuse(compiled.refused)
+        self._ends_at_s = np.array(stored.ends_at_s, dtype=np.float64)[self._places]
+        self._keep_lasting(now_s, is_new=not is_same)
+        return not is_same
+
+    def _refuse(self, why: dict[int, str]) -> None:
+        before = {i for i, said in self._said.items() if said == _REFUSED}
+        self._news += [(i, _STATES[_REFUSED], reason) for i, reason in why.items() if i not in before]
+        others = {i: said for i, said in self._said.items() if said != _REFUSED}
+        self._said = others | dict.fromkeys(why, _REFUSED)
+
+    def expire(self, now_s: float) -> None:
+        """A row whose lease has ended is absent."""
+        if now_s >= self._next_end_s:
+            self._keep_lasting(now_s, is_new=False)
+
+    def _keep_lasting(self, now_s: float, *, is_new: bool) -> None:
+        lasting = self._ends_at_s > now_s
+        self._next_end_s = float(self._ends_at_s[lasting].min(initial=np.inf))
+        if not is_new and np.array_equal(self._all.ids[lasting], self.rows.ids):
+            return
+        self.rows, self._last = self._all.only(lasting), None
+        there = set(self.rows.ids.tolist())
+        self._said = {i: said for i, said in self._said.items() if i in there or said == _REFUSED}
+        self._status = np.array([self._said.get(i, _UNSAID) for i in self.rows.ids.tolist()], dtype=np.int64)
+
+    def whole(self, present: Ints, devices: Devices, locked: Bools) -> Ints:
+        """[g, s] the mix to ask the policy about: with devices that are left alone for a moment, where rows want these."""
+        if not self.groups:
+            return present
+        usable, mix = devices.usable() & ~locked, present.copy()
+        for g in self.groups:
+            mine = self._site.shape.members[g]
+            mix[g] = np.bincount(devices.states[mine][usable[mine]], minlength=mix.shape[1])
+        return mix
+
+    def serve(self, pool: Pool, mix: Ints, bound: Ints, out: Bools) -> Served:
+        """What the rows make of a bound, without the slots that are `out[n]` of work."""
+        is_whole, groups = ~self.rows.with_any(out), list(self.groups)
+        if self._last is None or not (
+            np.array_equal(bound[groups], self._last_bound) and np.array_equal(is_whole, self._last_whole)
+        ):
+            runs = granted(pool.shape, self.rows, bound, is_whole)
+            self._last = runs, assigned_to(pool.shape, self.groups, self.rows, runs)
+            self._last_bound, self._last_whole = bound[groups].copy(), is_whole
+        runs, assigned = self._last
+        before, after = _put(mix, self.groups, pool.counts), counts_of(assigned, pool, bound)
+        return Served(self.rows, bound, before, after, assigned, runs, is_whole)
+
+    # -- what is said of them -----------------------------------------------------------------------------------------
+
+    def note(self, assigned: Assigned, devices: Devices, why_not: Callable[[int], str]) -> None:
+        """What becomes of each row by what its slots are to do; of those turned down `why_not` says the reason."""
+        rows, row_of = self.rows, self.rows.row_of
+        runs = ~self._any(assigned.goal[rows.slots] != rows.states[row_of])
+        is_there = ~self._any(~devices.is_in(rows.slots, rows.states[row_of]))
+        self._say(np.where(runs, np.where(is_there, _SETTLED, _HOLDING), _DOWN), why_not)
+
+    def note_none(self, why_not: str) -> None:
+        """No row is carried out."""
+        self._say(np.full(len(self.rows.ids), _DOWN), lambda _: why_not)
+
+    def settle(self, devices: Devices) -> None:
+        """Devices may have been acknowledged just now: rows that wait for nothing else are settled."""
+        holding = self._status == _HOLDING
+        if holding.any():
+            is_there = ~self._any(~devices.is_in(self.rows.slots, self.rows.states[self.rows.row_of]))
+            self._say(np.where(holding & is_there, _SETTLED, self._status), lambda _: "")
+
+    def take_news(self) -> list[tuple[int, str, str]]:
+        """(row id, state, reason) of what has changed since the last call."""
+        news, self._news = self._news, []
+        return news
+
+    def _any(self, of_slot: Bools) -> Bools:
+        """[r] rows of which some slot, [k], is so."""
+        found = np.zeros(len(self.rows.ids), dtype=bool)
+        found[self.rows.row_of[of_slot]] = True
+        return found
+
+    def _say(self, status: Ints, why_not: Callable[[int], str]) -> None:
+        for r in np.flatnonzero(status != self._status).tolist():
+            row_id, now = int(self.rows.ids[r]), int(status[r])
+            self._said[row_id] = now
+            self._news.append((row_id, _STATES[now], why_not(r) if now == _DOWN else ""))
+        self._status = status
+
+
+def _put(counts: Ints, groups: tuple[int, ...], others: Ints) -> Ints:
+    """The counts with some groups' from elsewhere."""
+    mixed = counts.copy()
+    mixed[list(groups)] = others[list(groups)]
+    return mixed

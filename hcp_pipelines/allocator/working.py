@@ -1,0 +1,153 @@
+"""An owner's desired work: what the rows make of the policy's numbers, and what is said of each. Pure.
+
+The rows themselves are in `work.py`, which slots run them in `policy.desired`. Where no group is scheduled all of it is skipped.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from hcp_pipelines.allocator.decide import Wanted
+from hcp_pipelines.allocator.desired_table import DesiredOutcome, StoredRows
+from hcp_pipelines.allocator.known import Known
+from hcp_pipelines.allocator.site import Site
+from hcp_pipelines.allocator.work import Served, Work
+from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.domain.modes import ControlMode, DeviceState
+from hcp_pipelines.policy.arrays import Bools, Ints
+from hcp_pipelines.policy.assigned import is_done
+from hcp_pipelines.policy.desired import bent
+from hcp_pipelines.policy.directives import Directed
+from hcp_pipelines.policy.waves import Pool
+
+_NOT_DONE = {
+    ControlMode.OBSERVE: "control mode observe: nothing is carried out",
+    ControlMode.APPROVE: "control mode approve: it waits for somebody to agree",
+}
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """What a decision about rows rests on, for the words of it."""
+
+    tick_id: int
+    wanted: Wanted | None
+    is_acted_on: bool
+
+
+class Working(Known):
+    """What is known of a facility, and the work that is desired there."""
+
+    def __init__(self, site: Site, epoch: int, clock: Clock) -> None:
+        super().__init__(site, clock)
+        self.epoch, self.work = epoch, Work(site)
+        self.work_words = ""  # how many rows ran, as of the last plan
+        self._work_news: list[DesiredOutcome] = []
+
+    def desire(self, stored: StoredRows) -> bool:
+        """What the scheduler wants is this now; whether it is anything new."""
+        is_new = self.work.take(stored, self._clock.monotonic_s())
+        self._tell(self._clock.now())
+        return is_new
+
+    def mix(self) -> Ints:
+        """[g, s] the devices as the policy is asked about them: where somebody else has the last word, as it would have them."""
+        return self._mix(self.present())
+
+    def settle_work(self) -> None:
+        """Devices have been acknowledged."""
+        if self.work.groups:
+            self.work.settle(self.devices)
+            self._tell(self._clock.now())
+
+    def take_work_news(self) -> list[DesiredOutcome]:
+        """What became of rows since the last call, for `desired_outcomes`."""
+        news, self._work_news = self._work_news, []
+        return news
+
+    def _mix(self, present: Ints) -> Ints:
+        return self._shadow.over(self.work.whole(present, self.devices, self.locked))
+
+    def _serve(self, pool: Pool, mix: Ints, bound: Ints) -> Served | None:
+        """What the rows make of the policy's numbers; None where no group is scheduled."""
+        if not self.work.groups:
+            return None
+        self.work.expire(self._clock.monotonic_s())
+        return self.work.serve(pool, mix, bound, ~self.devices.usable() | self.locked | self.held)
+
+    def _assign(self, pool: Pool, served: Served, directed: Directed, occasion: Occasion, now: datetime) -> Pool:
+        """The pool with what each slot is to do, everybody's word counted; what that means for the rows is said."""
+        assigned = served.assigned if occasion.is_acted_on else served.as_it_is(pool)
+        assigned = bent(assigned, pool, directed.targets)
+        if occasion.is_acted_on:
+            self.work.note(assigned, self.devices, lambda r: self._why_not(r, served, directed, occasion))
+        else:
+            self.work.note_none(_NOT_DONE[self.site.control_mode])
+        self._tell(now)
+        self.work_words = served.words()
+        return pool.with_assigned(assigned)
+
+    def _note_shadow(
+        self, base: Ints, present: Ints, directed: Directed, acted_on: Served | None, *, is_told: bool
+    ) -> None:
+        """What the policy wants of groups in which others have the last word; `acted_on`: rows that are carried out."""
+        others, counts = {*directed.by_group, *directed.exempt_by_group}, base
+        if acted_on is not None:
+            others |= set(self.work.groups)
+            counts = acted_on.policys(base)
+        if is_told:
+            self._shadow.note(counts, present, others, self._groups_of(self.devices.dark))
+        else:
+            self._shadow.keep(present, others)
+
+    def _is_assigned(self, pool: Pool) -> bool:
+        """Whether no slot is to change for the rows' sake."""
+        shape = self.site.shape
+        return pool.assigned is None or is_done(pool.assigned, shape.members, pool.states, pool.eligible)
+
+    def _why_not(self, r: int, served: Served, directed: Directed, occasion: Occasion) -> str:
+        """Why a row doesn't run, in words."""
+        g, slots = int(served.rows.groups[r]), served.rows.slots[served.rows.row_of == r]
+        if not served.is_whole[r]:
+            for what, mask in self._kept_out().items():
+                if mask[slots].any():
+                    return f"{int(mask[slots].sum())} of its {len(slots)} devices {what}"
+        if served.is_granted[r]:
+            directive = directed.by_group.get(g) or directed.exempt_by_group.get(g)
+            return f"{directive.directive_id}: {directive.detail}"[:500] if directive else "other devices come first"
+        ladder, state = self.site.shape.ladders[g], int(served.rows.states[r])
+        places = int(served.bound[g, list(ladder[ladder.index(state) :])].sum())
+        return (
+            f"{_said_by(occasion)} {places} devices of {self.site.shape.group_ids[g]} be in {DeviceState(state).label} or more; "
+            f"beside what is before it in line there is no room for its {len(slots)}"
+        )
+
+    def _kept_out(self) -> dict[str, Bools]:
+        """By reason, [n] devices that can't work for anybody."""
+        usable = self.devices.usable()
+        return {
+            "are locked out": self.locked,
+            "are held down by a direct order": self.held,
+            "have no power": self.devices.dark,
+            "do not answer, or are in quarantine": ~usable,
+        }
+
+    def _tell(self, now: datetime) -> None:
+        self._work_news += [
+            DesiredOutcome(row_id, self.site.facility_id, self.epoch, state, reason, now)
+            for row_id, state, reason in self.work.take_news()
+        ]
+
+
+def _said_by(occasion: Occasion) -> str:
+    wanted = occasion.wanted
+    if wanted is None:
+        return "prices are stale, and the policy's last word lets"
+    if wanted.guard is None:
+        return "the fallback plan lets"
+    at = "" if wanted.price is None else f" at {wanted.price:.2f} $/MWh"
+    return f"tick {occasion.tick_id}{at}: the policy lets"
+
+
+def with_targets(wanted: Wanted, targets: Ints) -> Wanted:
+    """The same with other targets; itself where they are its own."""
+    return wanted if targets is wanted.targets else replace(wanted, targets=targets)
