@@ -44,7 +44,7 @@ class Place:
             self.is_late = True
             self.events.clear()
         else:
-            self.events.append(event)
+            self.events.append(event if self.customer_id is None else event.for_customer())
         self.wake()
 
     def wake(self) -> None:

@@ -210,7 +210,7 @@ async def reap(connection: Connection, *, now: datetime, limit: int = 500) -> li
                 status = found[0]
             else:
                 status = await fail(
-                    connection, workload_id, epoch, now=now, reason=f"{holder} was not heard of any more"
+                    connection, workload_id, epoch, now=now, reason="its holder was not heard of any more"
                 )
             reaped.append(Reaped(workload_id, holder, is_claim, status))
     return reaped

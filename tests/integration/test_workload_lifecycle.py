@@ -6,11 +6,24 @@ import itertools
 import psycopg
 import pytest
 
-from hcp_pipelines.domain.workloads import TRANSITIONS, WorkloadState
+from hcp_pipelines.domain.workloads import TRANSITIONS, Tier, WorkloadState
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.workloads import store
-from tests.support.queued import NOON, after, api, customer, fleet, running, scheduled, scheduler, submit, submitted
+from hcp_pipelines.workloads.spec import classify_by_rules
+from tests.support.queued import (
+    NOON,
+    TRAINING,
+    after,
+    api,
+    customer,
+    fleet,
+    running,
+    scheduled,
+    scheduler,
+    submit,
+    submitted,
+)
 
 __all__ = ["api", "customer", "fleet", "scheduler"]
 
@@ -248,3 +261,39 @@ async def test_cancelling_races_completion_and_one_of_them_wins(settings, api, s
         assert [e.new_status for e in ends if e.new_status.is_final] == [status]
         outcomes.append(status)
     assert len(outcomes) == 15
+
+
+async def test_customers_are_told_no_names_but_their_own(api, scheduler, customer, fleet):
+    fleet.execute(
+        """insert into users (name, role, customer_id, password_hash, created_by)
+           values ('own', 'customer', %s, '$argon2id$x', 't'), ('bob.staff', 'operator', null, '$argon2id$x', 't')""",
+        (customer,),
+    )
+
+    async def told(workload_id):
+        found = await store.read(api, workload_id, customer)
+        [listed] = [
+            w for w in await store.listed(api, store.Filters(customer), None, 9) if w.workload_id == workload_id
+        ]
+        assert (listed.actor, listed.holder) == (found.actor, found.holder)
+        return found.actor, found.holder
+
+    by_own, by_staff = [
+        await store.submit(api, customer, Tier.PRO, TRAINING, classify_by_rules(TRAINING), now=NOON, by=store.By(name))
+        for name in ("own", "bob.staff")
+    ]
+    assert await told(by_own.workload_id) == ("own", None)
+    assert await told(by_staff.workload_id) == ("operator", None)
+    workload_id, _ = await running(scheduler, holder="gateway-hou-1.internal")
+    assert await told(workload_id) == ("node", "node")
+    await store.renew(scheduler, "gateway-hou-1.internal", now=after(1), lease_s=0)
+    await store.reap(scheduler, now=after(2))
+    await store.cancel(api, by_staff.workload_id, None, now=after(3), actor="bob.staff")
+    assert await told(by_staff.workload_id) == ("operator", None)
+    events = await store.events_after(api, 0, customer, 100)
+    assert [e.actor for e in events] == ["own", "operator", "scheduler", "node", "node", "operator"]
+    assert not [e for e in events if "gateway" in e.reason or "bob" in e.reason]
+    staff = await store.events_after(api, 0, None, 100)
+    assert [e.actor for e in staff][-2:] == ["gateway-hou-1.internal", "bob.staff"]
+    assert [e.for_customer().actor for e in staff] == [e.actor for e in events]
+    assert (await store.read(api, by_staff.workload_id, None)).actor == "bob.staff"
