@@ -167,9 +167,8 @@ def floors(site: Site) -> Iterator[Violation]:
 
 
 def _heard_s(site: Site, at_s: float) -> float:
-    """Until when a gateway that acts alone has heard an owner for sure."""
-    silent = [s for s in site.run.spans if s.what in ("alone", "out of reach") and s.facility_id == site.id]
-    spans = [s for s in silent if s.from_s <= at_s]
+    """Until when a gateway that acts alone has heard an owner for sure; a restart meanwhile is none."""
+    spans = [s for s in site.run.spans if s.what == "alone" and s.facility_id == site.id and s.from_s <= at_s]
     orders = [o.at_s for o in site.orders if o.epoch and o.at_s <= at_s]
     since_s = max(orders, default=0.0)
     return min((s.from_s for s in spans if s.from_s >= since_s), default=since_s)

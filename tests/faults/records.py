@@ -135,8 +135,7 @@ class Span:
     """Something that held from one instant to another: `lease` (owner, epoch), and those that follow.
 
     `obligation`: while armed; `mw` is its floor. `stale`: no good price. `alone`: no owner was heard at the gateway while it ran;
-    `unheard`: the same, announcements not counted. `out of reach`: nothing passed, whether or not the gateway ran.
-    `override`: an operator's stood.
+    `unheard`: the same, announcements not counted. `override`: an operator's stood.
     """
 
     what: str

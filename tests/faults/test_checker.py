@@ -165,15 +165,6 @@ def test_who_begins_when_an_owner_had_the_time_is_excused_by_what_is_sold_then(w
     assert "hold then fallback" not in {v.invariant for v in check(sold)}
 
 
-def test_a_gateway_that_was_out_of_reach_since_before_a_sale_cannot_know_of_its_floor(well):
-    end_s = well.ends_s
-    sold = Span("obligation", SITE, end_s - 30, end_s + 10, mw=1.0)
-    run = more(fallback_by_itself(well), "spans", sold, Span("alone", SITE, end_s - 10, end_s))
-    assert "floors" in {v.invariant for v in check(run)}
-    cut = more(run, "spans", Span("out of reach", SITE, end_s - 35, end_s))
-    assert "floors" not in {v.invariant for v in check(cut)}
-
-
 def test_the_checker_loads_no_code_of_the_platform():
     code = "import sys, tests.faults.checker; sys.exit(any(m.split('.')[0] == 'hcp_pipelines' for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

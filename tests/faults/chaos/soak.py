@@ -111,8 +111,7 @@ def _judged(
         switches = judge_switches(platform)
     skew_s = max((abs(d.fault.amount) for d in done if d.fault.kind == "skew"), default=0.0)
     run = collect(platform.settings, platform.settings.clock_speed, skew_s, time.time())
-    run.finals = stage.finals()
-    run.spans = [*stage.watch.armed, *_alone(stage, done), *_out_of_reach(stage, done)]
+    run.finals, run.spans = stage.finals(), stage.watch.armed + list(_alone(stage, done))
     samples: list[Sample] = stage.meters.samples
     if keep is not None:
         (keep / "meters.ndjson").write_text("".join(f"{json.dumps(sample)}\n" for sample in samples))
@@ -133,14 +132,6 @@ def _alone(stage: Stage, done: list[Done]) -> Iterator[Span]:
         was_stopped = any(d.fault.target == name and d.real_s < until_s and d.ended_s > from_s for d in stopped)
         if one.fault.kind == "cut" and not was_stopped and stage.watch.ran_through(name, from_s, until_s):
             yield from (Span("alone", facility_id, from_s, until_s) for facility_id in stage.facilities_of(name))
-
-
-def _out_of_reach(stage: Stage, done: list[Done]) -> Iterator[Span]:
-    """Gateways whose line let nothing pass, whatever became of them meanwhile."""
-    for one in done:
-        if one.fault.kind in ("cut", "hole"):
-            facilities = stage.facilities_of(one.fault.target)
-            yield from (Span("out of reach", name, one.real_s, one.ended_s) for name in facilities)
 
 
 def _recoveries(stage: Stage, done: list[Done]) -> list[float]:

@@ -17,6 +17,7 @@ import yaml
 
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.operators.progress import read_gateway
+from hcp_pipelines.runtime.process import read_clock
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from tests.faults.chaos.plan import ALLOCATORS
@@ -68,8 +69,12 @@ class Watch(threading.Thread):
         self.join(10)
 
     def _note_armed(self) -> None:
-        """Obligations that have become armed, or ended; when Postgres is away nothing becomes either."""
-        now_s, armed = time.time(), set(self._platform.query(_ARMED))
+        """Obligations that have become armed, or ended; when Postgres is away nothing becomes either.
+
+        One whose interval is over has ended, though nobody may own the facility who could write it.
+        """
+        now = read_clock(self._platform.settings).now()
+        now_s, armed = time.time(), set(self._platform.query(_ARMED, now))
         for key in armed - self._armed_since_s.keys():
             self._armed_since_s[key] = now_s
         for key in self._armed_since_s.keys() - armed:
@@ -196,7 +201,7 @@ class Stage:
             time.sleep(WATCH_EACH_S)
 
 
-_ARMED = "select id, facility_id, mw from grid_obligations where status = 'armed'"
+_ARMED = "select id, facility_id, mw from grid_obligations where status = 'armed' and upper(during) > %s"
 _ADDRESS = "update gateway_endpoints set address = %s where facility_id = %s"
 _OPEN = """
     select count(*) from switch_journal c
