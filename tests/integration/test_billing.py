@@ -1,5 +1,6 @@
 """Bills from the queue's own rows to dollars: the copy, devices, telemetry, prices, corrections, checks, the command."""
 
+import asyncio
 import json
 import uuid
 import warnings
@@ -219,7 +220,7 @@ async def test_work_over_midnight_with_a_pause_is_billed_by_interval_and_agrees(
     # energy that somebody else counted otherwise is alerted, and so are GPU-seconds that are missing
     with lake.attach(billed_lake) as connection:
         connection.execute(f"update lake.{GROUPS} set power_kw = power_kw * 1.1")
-    dagster_run(billed_lake, fleet)
+    await asyncio.to_thread(dagster_run, billed_lake, fleet)  # which has event loops of its own
 
 
 def shows(settings, hcp, customer, workload_id, usd):

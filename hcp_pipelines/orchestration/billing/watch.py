@@ -135,7 +135,7 @@ def _judged(groups: pl.DataFrame) -> Judged:
     told = {"told_mwh": groups["told_mwh"].sum(), "group_mwh": groups["group_mwh"].sum()}
     off = groups.filter(~(pl.col("off").abs() <= ENERGY_OFF))
     if off.is_empty():
-        return Judged(True, f"{told['told_mwh']:.3f} MWh of devices, {told['group_mwh']:.3f} of their groups", told)
+        return Judged(True, f"{told['told_mwh']:.4g} MWh of devices, {told['group_mwh']:.4g} of their groups", told)
     worst = off.row(0, named=True)
-    why = f"{worst['group_id']}: work and the rest {worst['told_mwh']:.3f} MWh, its own minutes {worst['group_mwh']:.3f} MWh"
+    why = f"{worst['group_id']}: work and the rest {worst['told_mwh']:.4g} MWh, its own minutes {worst['group_mwh']:.4g} MWh"
     return Judged(False, why, told)
