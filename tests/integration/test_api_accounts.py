@@ -159,7 +159,7 @@ def test_another_password_ends_sessions_and_the_old_password(api):
 
 
 def test_an_operator_logs_in_with_the_token_of_their_file(api):
-    with connect(api.settings, Role.API) as connection:
+    with connect(api.settings, Role.OPERATOR) as connection:
         path = operators.add(api.settings, connection, "ann", operators.OperatorRole.OPERATOR, "test")
         token = path.read_text()
         session = api.log_in("ann", token).json()
