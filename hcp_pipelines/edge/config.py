@@ -10,7 +10,14 @@ from pydantic import Field, ValidationError, model_validator
 from hcp_pipelines.devices.discovery.ranges import expand
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import DeviceState
-from hcp_pipelines.edge.driver_config import BulkDriver, DriverConfig, GpuNodeDriver, MinerApiDriver, Strict
+from hcp_pipelines.edge.driver_config import (
+    BulkDriver,
+    DriverConfig,
+    GpuNodeDriver,
+    KubernetesDriver,
+    MinerApiDriver,
+    Strict,
+)
 
 MINING = (DeviceState.MINING_ECO, DeviceState.MINING_FULL)
 
@@ -125,7 +132,7 @@ class FacilityConfig(Strict):
     def _there_is_something_to_scan(self) -> Self:
         if self.discovery is not None:
             _ = self.discovery.addresses  # a range that is none is an error here, not at the first scan
-            if all(isinstance(self.driver_of(group), BulkDriver) for group in self.groups):
+            if all(isinstance(self.driver_of(group), BulkDriver | KubernetesDriver) for group in self.groups):
                 raise ValueError("discovery: no group has a driver with addresses (miner_api, gpu_node)")
         return self
 
@@ -150,9 +157,9 @@ def _check_addresses(group: GroupConfig, driver: DriverConfig, addresses: int) -
     match driver:
         case MinerApiDriver() if addresses != group.devices:
             raise ValueError(f"group {group.group_id} has {group.devices} devices and {addresses} addresses")
-        case GpuNodeDriver() if mining := [s for s in group.ladder if s.state in MINING]:
+        case GpuNodeDriver() | KubernetesDriver() if mining := [s for s in group.ladder if s.state in MINING]:
             raise ValueError(f"group {group.group_id}: a GPU node has no state {mining[0].state.label}")
-        case GpuNodeDriver() if addresses != driver.addresses_for(group.devices):
+        case GpuNodeDriver() | KubernetesDriver() if addresses != driver.addresses_for(group.devices):
             nodes = driver.addresses_for(group.devices)
             raise ValueError(
                 f"group {group.group_id} has {group.devices} GPUs in {nodes} nodes and {addresses} addresses"

@@ -18,7 +18,7 @@ from hcp_pipelines.devices.discovery.ranges import compress
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.config import DiscoveryConfig, FacilityConfig
-from hcp_pipelines.edge.driver_config import BulkDriver, DriverConfig, GpuNodeDriver, MinerApiDriver
+from hcp_pipelines.edge.driver_config import BulkDriver, DriverConfig, GpuNodeDriver, KubernetesDriver, MinerApiDriver
 from hcp_pipelines.edge.drivers import miner_options
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
@@ -88,7 +88,7 @@ class Discovery:
                 return await self._sweep_miners(driver, addresses)
             case GpuNodeDriver():
                 return await self._sweep_nodes(driver, addresses)
-            case BulkDriver():
+            case BulkDriver() | KubernetesDriver():
                 return Scan(addresses)
             case _:
                 assert_never(driver)
@@ -146,7 +146,7 @@ def sweeps(config: FacilityConfig, own: DiscoveryConfig) -> list[tuple[DriverCon
     found: dict[str, tuple[DriverConfig, list[str]]] = {}
     for group in config.groups:
         driver = config.driver_of(group)
-        if not isinstance(driver, BulkDriver):
+        if not isinstance(driver, BulkDriver | KubernetesDriver):
             addresses = found.setdefault(driver.model_dump_json(), (driver, list(own.addresses)))[1]
             addresses += () if own.ranges else group.address_of_each
     return list(found.values())

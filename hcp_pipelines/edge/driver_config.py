@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hcp_pipelines.devices.gpu_node.values import GPUS_PER_NODE
 from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Phase
@@ -96,4 +96,47 @@ class GpuNodeDriver(Strict):
         return -(-gpus // GPUS_PER_NODE)
 
 
-DriverConfig = Annotated[BulkDriver | MinerApiDriver | GpuNodeDriver, Field(discriminator="kind")]
+class ImageConfig(Strict):
+    """What a pod runs where a GPU is in a state."""
+
+    image: str = Field(min_length=1, max_length=500, pattern=r"^[A-Za-z0-9][^\s]*$")
+    command: tuple[str, ...] = ()
+    grace_s: int = Field(default=120, ge=0, le=3600, description="From the signal to end to the kill.")
+
+
+class KubernetesDriver(Strict):
+    """GPU nodes of a Kubernetes cluster: Jobs that are suspended and resumed (docs/devices.md)."""
+
+    kind: Literal["kubernetes"]
+    api: str = Field(pattern=r"^https://[^\s/]+$")
+    ca_file: Path | None = Field(default=None, description="Who signed the API server's certificate.")
+    token_file: Path
+    namespace: str = Field(default="hcp", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    images: dict[GpuWork, ImageConfig] = Field(min_length=1)
+    workloads: dict[GpuWork, Workload] = Field(default_factory=dict)
+    poll_period_ms: int = Field(default=5_000, ge=200, le=60_000)
+    exporter_interval_s: float = Field(default=30.0, ge=0.1, le=3600)
+    concurrency: int = Field(default=32, ge=1, le=512)
+    deadline_ms: int = Field(default=5_000, ge=100, le=30_000)
+    exporter_port: Port = 9400
+    board_idle_w: float | None = Field(default=None, gt=0, le=5_000)
+    board_busy_w: float | None = Field(default=None, gt=0, le=5_000)
+    phase_within_s: PhaseDeadlines = PhaseDeadlines()
+
+    def period_ms(self, speed: float) -> int:
+        """Real milliseconds between two readings: as polled, but never oftener than there is something new to read."""
+        return max(self.poll_period_ms, round(self.exporter_interval_s * 1000 / speed))
+
+    def addresses_for(self, gpus: int) -> int:
+        """How many nodes so many GPUs fill."""
+        return -(-gpus // GPUS_PER_NODE)
+
+    @field_validator("workloads")
+    @classmethod
+    def _one_gpu_each(cls, workloads: dict[GpuWork, Workload]) -> dict[GpuWork, Workload]:
+        if any(work.gpus_each != 1 for work in workloads.values()):
+            raise ValueError("workloads: a Job has one GPU here: gpus_each is 1")
+        return workloads
+
+
+DriverConfig = Annotated[BulkDriver | MinerApiDriver | GpuNodeDriver | KubernetesDriver, Field(discriminator="kind")]

@@ -19,14 +19,22 @@ from hcp_pipelines.devices.switches import Phase, SwitchBook
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.edge.config import FacilityConfig, GroupConfig
-from hcp_pipelines.edge.driver_config import BulkDriver, DriverConfig, GpuNodeDriver, MinerApiDriver
+from hcp_pipelines.edge.driver_config import (
+    BulkDriver,
+    DriverConfig,
+    GpuNodeDriver,
+    KubernetesDriver,
+    MinerApiDriver,
+)
 
 if TYPE_CHECKING:
+    from hcp_pipelines.devices.gpu_node.fleet import GpuGroup
     from hcp_pipelines.devices.miner.telemetry import MinerOptions
 
 
 PLACE = "{address}"  # in the name of a token's file
 SHOWN = 5
+WATCHES = 4  # connections of a cluster beside those for commands
 
 MakeDevices = Callable[[FacilityConfig, Path, Clock, int, OnReading], DeviceSite]
 
@@ -66,7 +74,7 @@ def _period_ms(driver: DriverConfig, default_ms: int, speed: float) -> int:
             return default_ms
         case MinerApiDriver():
             return driver.poll_period_ms
-        case GpuNodeDriver():
+        case GpuNodeDriver() | KubernetesDriver():
             return driver.period_ms(speed)
 
 
@@ -89,6 +97,8 @@ def _part(
             make = _miners(driver, groups, config, folder, clock)
         case GpuNodeDriver():
             make = _gpu_nodes(driver, groups, config.slots, folder, clock, switches)
+        case KubernetesDriver():
+            make = _kubernetes(driver, groups, config, clock, switches)
         case _:
             assert_never(driver)
     return make, is_own, _period_ms(driver, default_ms, clock.speed)
@@ -152,20 +162,12 @@ def _gpu_nodes(
     clock: Clock,
     switches: SwitchBook,
 ) -> MakeSite:
-    from hcp_pipelines.devices.gpu_node.boards import BoardPower, Level
-    from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, GpuNodeOptions
+    from hcp_pipelines.devices.gpu_node.boards import BoardPower
+    from hcp_pipelines.devices.gpu_node.fleet import GpuNodeOptions
     from hcp_pipelines.devices.gpu_node.site import GpuNodeSite
     from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 
-    nodes = [
-        GpuGroup(
-            first_slot=group.first_slot,
-            devices=group.devices,
-            addresses=group.address_of_each,
-            levels=tuple(Level(step.state, step.power_kw * 1000) for step in group.ladder),
-        )
-        for group in groups
-    ]
+    nodes = _gpu_groups(groups)
     token, tokens = _tokens(driver.token_file, [address for group in nodes for address in group.addresses])
     options = GpuNodeOptions(
         exporter_port=driver.exporter_port,
@@ -182,6 +184,57 @@ def _gpu_nodes(
         phase_within_s={phase: getattr(driver.phase_within_s, phase.value) for phase in Phase},
     )
     return lambda on_reading: GpuNodeSite(nodes, slots, options, folder, clock, on_reading, switches)
+
+
+def _kubernetes(
+    driver: KubernetesDriver,
+    groups: Sequence[GroupConfig],
+    config: FacilityConfig,
+    clock: Clock,
+    switches: SwitchBook,
+) -> MakeSite:
+    from hcp_pipelines.devices.gpu_node.boards import BoardPower
+    from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
+    from hcp_pipelines.devices.kubernetes.codec import Image
+    from hcp_pipelines.devices.kubernetes.site import KubernetesOptions, KubernetesSite
+    from hcp_pipelines.devices.kubernetes.slots import Cluster
+    from hcp_pipelines.devices.kubernetes.transport import ApiTransport, TokenFile
+
+    _read_closed("token_file", driver.token_file)
+    within_s = driver.deadline_ms / 1000
+    connections = driver.concurrency + WATCHES
+    transport = ApiTransport(driver.api, driver.ca_file, TokenFile(driver.token_file), within_s, connections)
+    options = KubernetesOptions(
+        cluster=Cluster(
+            config.facility_id,
+            driver.namespace,
+            {state: Image(one.image, one.command, one.grace_s) for state, one in driver.images.items()},
+        ),
+        exporter_port=driver.exporter_port,
+        deadline_s=within_s,
+        concurrency=driver.concurrency,
+        exporter_interval_s=driver.exporter_interval_s,
+        workloads={state: WorkloadSpec(**work.model_dump()) for state, work in driver.workloads.items()},
+        boards=BoardPower(driver.board_idle_w, driver.board_busy_w),
+        phase_within_s={phase: getattr(driver.phase_within_s, phase.value) for phase in Phase},
+    )
+    nodes = _gpu_groups(groups)
+    return lambda on_reading: KubernetesSite(nodes, config.slots, options, transport, clock, on_reading, switches)
+
+
+def _gpu_groups(groups: Sequence[GroupConfig]) -> "list[GpuGroup]":
+    from hcp_pipelines.devices.gpu_node.boards import Level
+    from hcp_pipelines.devices.gpu_node.fleet import GpuGroup
+
+    return [
+        GpuGroup(
+            first_slot=group.first_slot,
+            devices=group.devices,
+            addresses=group.address_of_each,
+            levels=tuple(Level(step.state, step.power_kw * 1000) for step in group.ladder),
+        )
+        for group in groups
+    ]
 
 
 def _tokens(path: Path | None, addresses: Sequence[str]) -> tuple[SecretStr | None, dict[str, SecretStr]]:

@@ -1,0 +1,129 @@
+"""A kind of object of the cluster as it is now: listed once, then watched, and listed anew where the watch has lost its place.
+
+A watch that ends is begun again where it was, at the version of the last event or bookmark; 410 says that the server has
+forgotten that one. Nothing is taken for current before the first whole list.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+import structlog
+
+from hcp_pipelines.devices.kubernetes import metrics
+from hcp_pipelines.devices.kubernetes.codec import Json, decode_page, version_of
+from hcp_pipelines.devices.kubernetes.transport import ApiTransport
+from hcp_pipelines.devices.work import kind_of
+from hcp_pipelines.domain.errors import DeviceReplyError, HcpError
+
+PAGE = 500
+WATCH_S = 300  # real: then the server ends a watch, and it is begun again
+SILENT_S = 360.0
+AGAIN_S = (0.1, 0.5, 1.0, 2.0, 5.0)  # real
+GONE = 410
+
+T = TypeVar("T")
+
+
+class _GoneError(DeviceReplyError):
+    """The server has forgotten the version from which it was to tell."""
+
+
+class Mirror(Generic[T]):
+    """Objects by name; `changed` is set at each change, by whoever waits for one cleared."""
+
+    def __init__(
+        self, transport: ApiTransport, path: str, selector: Mapping[str, str], decode: Callable[[Json], T | None]
+    ) -> None:
+        self._transport, self._path, self._decode = transport, path, decode
+        self._selector = ",".join(f"{name}={value}" for name, value in selector.items())
+        self.objects: dict[str, T] = {}
+        self.changed = asyncio.Condition()
+        self._version = ""
+        self._log = structlog.get_logger("devices.kubernetes").bind(path=path)
+
+    async def load(self) -> None:
+        """List all of them, page by page.
+
+        Raises:
+            HcpError: as the transport.
+        """
+        found: dict[str, T] = {}
+        more = ""
+        while True:
+            params = {"limit": str(PAGE)} | ({"labelSelector": self._selector} if self._selector else {})
+            answer = await self._transport.call("GET", self._path, params=params | ({"continue": more} if more else {}))
+            if answer.status == GONE:  # the pages were of a version that is gone: once more from the first
+                found, more = {}, ""
+                continue
+            if answer.status >= 400:
+                raise DeviceReplyError(f"GET {self._path}: status {answer.status}")
+            items, version, more = decode_page(answer.body)
+            for item in items:
+                self._put(found, item)
+            if not more:
+                break
+        self.objects, self._version = found, version
+        await self._tell()
+
+    async def follow(self) -> None:
+        """Watch on and on; what goes wrong is tried again."""
+        tries = 0
+        while True:
+            try:
+                await self._watch()
+                tries = 0
+            except _GoneError:
+                metrics.WATCHES.labels("gone").inc()
+                self._version = ""
+            except HcpError as error:
+                metrics.WATCHES.labels(kind_of(error)).inc()
+                if not tries:
+                    self._log.info("a watch has ended", error=str(error))
+                await asyncio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)])
+                tries += 1
+
+    def take(self, body: Json) -> T | None:
+        """What a write was answered with is how the object is now."""
+        return self._put(self.objects, body)
+
+    async def _watch(self) -> None:
+        if not self._version:
+            await self.load()
+        params = {
+            "resourceVersion": self._version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_S),
+        } | ({"labelSelector": self._selector} if self._selector else {})
+        events = 0
+        async for event in self._transport.watch(self._path, params, SILENT_S):
+            events += 1
+            await self._event(str(event.get("type")), event.get("object"))
+        metrics.WATCHES.labels("ended").inc()
+        if not events:
+            await asyncio.sleep(AGAIN_S[0])  # a server that ends each at once is not to be hammered
+
+    async def _event(self, kind: str, body: object) -> None:
+        if not isinstance(body, dict):
+            raise DeviceReplyError(f"watch {self._path}: an event without an object")
+        if kind == "ERROR":
+            gone = body.get("code") == GONE
+            raise (_GoneError if gone else DeviceReplyError)(f"watch {self._path}: {str(body.get('message'))[:200]}")
+        self._version = version_of(body)
+        if kind == "BOOKMARK":
+            return
+        if kind == "DELETED":
+            self.objects.pop(str(body["metadata"].get("name")), None)
+        else:
+            self._put(self.objects, body)
+        await self._tell()
+
+    def _put(self, objects: dict[str, T], body: Json) -> T | None:
+        made = self._decode(body)
+        if made is not None:
+            objects[str(body["metadata"]["name"])] = made
+        return made
+
+    async def _tell(self) -> None:
+        async with self.changed:
+            self.changed.notify_all()

@@ -1,0 +1,300 @@
+"""A facility's GPU nodes in a Kubernetes cluster as one `devices.site.DeviceSite`: Jobs and Nodes are mirrored, exporters polled.
+
+The cluster gives a pod any of its node's GPUs, so that slots of a node are alike: what its exporter measures is dealt out to them
+by what they should draw, most to most. Telling a slot is in `switching`.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from hcp_pipelines.devices.gpu_node.boards import BoardPower, slot_watts
+from hcp_pipelines.devices.gpu_node.exporter_codec import decode_metrics
+from hcp_pipelines.devices.gpu_node.fleet import GpuGroup
+from hcp_pipelines.devices.gpu_node.transport import NodeTransport, new_client
+from hcp_pipelines.devices.gpu_node.values import GPUS_PER_NODE, WorkloadSpec
+from hcp_pipelines.devices.kubernetes import metrics
+from hcp_pipelines.devices.kubernetes.codec import FACILITY, Job, KubeNode, decode_job, decode_node
+from hcp_pipelines.devices.kubernetes.mirror import Mirror
+from hcp_pipelines.devices.kubernetes.slots import Cluster, SlotJobs
+from hcp_pipelines.devices.kubernetes.switching import RESTING, SlotOrder, SlotSwitcher
+from hcp_pipelines.devices.kubernetes.transport import ApiTransport
+from hcp_pipelines.devices.site import Evidence, OnReading, Reading, Sent
+from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Phase, SwitchBook
+from hcp_pipelines.devices.work import kind_of, one_devices, one_turn, spread
+from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError, HcpError
+from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.wire.slots import Slots, decode_slots
+
+UNKNOWN_STATE = 255
+NODES_PATH = "/api/v1/nodes"
+EXAMPLES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesOptions:
+    """How a site's cluster is spoken to."""
+
+    cluster: Cluster
+    exporter_port: int = 9400
+    deadline_s: float = 5.0
+    concurrency: int = 64
+    exporter_interval_s: float = 30.0  # simulated
+    workloads: Mapping[DeviceState, WorkloadSpec] = field(default_factory=dict)
+    boards: BoardPower = field(default_factory=BoardPower)
+    phase_within_s: Mapping[Phase, float] = field(default_factory=lambda: PHASE_WITHIN_S)
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """A node's slots."""
+
+    address: str
+    group: GpuGroup
+    slots: range
+    boards_w: list[float] | None = None  # as its exporter told last, on the ladder's scale; None: it does not answer
+
+
+class KubernetesSite:
+    """GPUs by slot."""
+
+    def __init__(
+        self,
+        groups: Sequence[GpuGroup],
+        slots: int,
+        options: KubernetesOptions,
+        transport: ApiTransport,
+        clock: Clock,
+        on_reading: OnReading,
+        book: SwitchBook,
+    ) -> None:
+        self._slots, self._options, self._transport = slots, options, transport
+        self._clock, self._on_reading = clock, on_reading
+        self._places = [place for group in groups for place in _places(group)]
+        self._place_of = {slot: place for place in self._places for slot in place.slots}
+        jobs = Mirror(transport, options.cluster.jobs_path, {FACILITY: options.cluster.facility_id}, decode_job)
+        self._jobs: Mirror[Job] = jobs
+        self._nodes: Mirror[KubeNode] = Mirror(transport, NODES_PATH, {}, decode_node)
+        self._slot_jobs = SlotJobs(options.cluster, transport, jobs)
+        self._switcher = SlotSwitcher(self._slot_jobs, options.phase_within_s, clock, book)
+        self._exporters: httpx.AsyncClient | None = None
+        self._running: set[asyncio.Task[Any]] = set()
+        self._loops: list[asyncio.Task[None]] = []
+        self._tickets: dict[int, int] = {}
+        self._locks: dict[int, asyncio.Lock] = {}
+        self._last_ticket = 0
+        self._log = structlog.get_logger("devices.kubernetes")
+
+    @property
+    def devices(self) -> int:
+        """Number of slots."""
+        return self._slots if self._loops else 0
+
+    async def connect(self, power_period_ms: int) -> None:
+        """List Jobs and Nodes and read every exporter once; then follow them.
+
+        Raises:
+            DeviceUnreachableError, DeviceRefusedError, DeviceReplyError: of the API server; or no exporter answers.
+        """
+        await self.close()
+        self._transport.open()
+        await asyncio.gather(self._jobs.load(), self._nodes.load())
+        self._exporters = new_client(2 * self._options.concurrency)
+        reading = await self._poll(self._exporters)
+        if all(place.boards_w is None for place in self._places):
+            await self.close()
+            raise DeviceUnreachableError(f"none of {len(self._places)} exporters answers")
+        loops = (self._jobs.follow(), self._nodes.follow(), self._poll_on(self._exporters, power_period_ms / 1000))
+        self._loops = [asyncio.create_task(loop) for loop in loops]
+        self._on_reading(reading)
+
+    async def closed(self) -> None:
+        """Following ends only by a defect, or by `close`."""
+        if self._loops:
+            done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if not task.cancelled() and task.exception() is not None:
+                    self._log.error("a loop has a defect", exc_info=task.exception())
+
+    async def close(self) -> None:
+        """Stop following, and commands under way."""
+        ending = [*self._loops, *self._running]
+        self._loops = []
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        if self._exporters is not None:
+            await self._exporters.aclose()
+            self._exporters = None
+        await self._transport.close()
+
+    def send_state(
+        self, ref: UUID, assignment: int, state: int, slots: bytes, work: WorkloadSpec | None = None
+    ) -> Sent:
+        """Begin to tell the cluster; a command that comes later for the same slot goes before.
+
+        Raises:
+            DeviceUnreachableError: not connected.
+        """
+        if not self._loops:
+            raise DeviceUnreachableError("the cluster is not connected")
+        wanted = decode_slots(slots, self._slots)
+        self._last_ticket += 1
+        self._tickets.update(dict.fromkeys(wanted.tolist(), self._last_ticket))
+        return self._spawn(self._tell_all(ref, assignment, DeviceState(state), wanted, work))
+
+    async def finish_state(self, sent: Sent) -> tuple[Slots, Slots]:
+        """(accepted, refused) once every slot was told, or could not be."""
+        try:
+            told: tuple[Slots, Slots] = await sent
+        except asyncio.CancelledError:
+            if not sent.cancelled():
+                raise
+            raise DeviceUnreachableError("the cluster was let go of before all were told") from None
+        return told
+
+    async def read_states(self) -> npt.NDArray[np.uint8]:
+        """The state of each slot by its Job; 255 where the cluster has no such node."""
+        states = np.full(self._slots, UNKNOWN_STATE, dtype=np.uint8)
+        jobs, known = self._slot_jobs.by_slot(), self._by_address()
+        for place in self._places:
+            rest = DeviceState.IDLE if place.group.has(DeviceState.IDLE) else DeviceState.CURTAILED
+            for slot in place.slots if place.address in known else ():
+                states[slot] = jobs[slot].state if slot in jobs else rest
+        return states
+
+    # -- telling ------------------------------------------------------------------------------------------------------
+
+    async def _tell_all(
+        self, ref: UUID, assignment: int, state: DeviceState, wanted: Slots, work: WorkloadSpec | None
+    ) -> tuple[Slots, Slots]:
+        ticket, refused = self._last_ticket, dict[int, HcpError]()
+        spec = work or self._options.workloads.get(state, WorkloadSpec(gpus_each=1))
+
+        async def tell(slot: int) -> None:
+            def newest() -> bool:
+                return self._tickets.get(slot) == ticket
+
+            try:
+                node = self._node_of(slot, state)
+                order = SlotOrder(str(ref), assignment, slot, node, state, work, spec, newest)
+                async with self._locks.setdefault(slot, asyncio.Lock()):
+                    if newest():
+                        await one_devices(self._tell(order), f"slot {slot}")
+                metrics.CALLS.labels("command", "ok").inc()
+            except HcpError as error:
+                metrics.CALLS.labels("command", kind_of(error)).inc()
+                refused[slot] = error
+
+        await spread(wanted.tolist(), self._options.concurrency, tell)
+        if refused:
+            examples = [f"{slot}: {error}" for slot, error in list(refused.items())[:EXAMPLES_SHOWN]]
+            self._log.warning("GPUs were not told", command=str(ref), slots=len(refused), examples=examples)
+        is_refused = np.isin(wanted, np.array(sorted(refused), dtype=np.uint32))
+        return wanted[~is_refused], wanted[is_refused]
+
+    async def _tell(self, order: SlotOrder) -> None:
+        switch = await self._switcher.tell(order)
+        if switch is not None and switch.outcome is None:
+            self._spawn(self._switcher.watch(order, switch))
+
+    def _node_of(self, slot: int, state: DeviceState) -> str:
+        """The node's name.
+
+        Raises:
+            DeviceRefusedError: no such slot or state, or the node takes no new work.
+            DeviceUnreachableError: the cluster has no such node now.
+        """
+        place = self._place_of.get(slot)
+        if place is None or not place.group.has(state):
+            raise DeviceRefusedError(f"slot {slot}: no GPU, or not with state {state.label}")
+        node = self._by_address().get(place.address)
+        if node is None or (not node.is_ready and state not in RESTING):
+            raise DeviceUnreachableError(f"slot {slot}: no node with the address {place.address} is ready")
+        if node.is_cordoned and state not in RESTING:
+            raise DeviceRefusedError(f"slot {slot}: node {node.name} is cordoned: it takes no new work")
+        return node.name
+
+    def _by_address(self) -> dict[str, KubeNode]:
+        return {address: node for node in self._nodes.objects.values() for address in node.addresses}
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    # -- polling ------------------------------------------------------------------------------------------------------
+
+    async def _poll_on(self, client: httpx.AsyncClient, period_s: float) -> None:
+        while True:
+            began_s = self._clock.monotonic_s()
+            self._on_reading(await self._poll(client))
+            await asyncio.sleep(max(period_s - (self._clock.monotonic_s() - began_s), 0.0))
+
+    async def _poll(self, client: httpx.AsyncClient) -> Reading:
+        at_s = self._clock.now().timestamp() - self._options.exporter_interval_s
+        found: Counter[str] = Counter()
+
+        async def ask(place: _Place) -> None:
+            found[await self._ask(place, client)] += 1
+
+        await spread(self._places, self._options.concurrency, ask)
+        for result, times in found.items():
+            metrics.CALLS.labels("poll", result).inc(times)
+        power = np.zeros(self._slots, dtype=np.float32)
+        evidence = np.zeros(self._slots, dtype=np.uint8)
+        jobs = self._slot_jobs.by_slot()
+        for place in self._places:
+            power[place.slots.start : place.slots.stop] = _dealt(place, jobs)
+        evidence[np.isfinite(power) & (power > 0)] = Evidence.MEASURED
+        return Reading(at_s, power, evidence)
+
+    async def _ask(self, place: _Place, client: httpx.AsyncClient) -> str:
+        transport = NodeTransport(
+            place.address,
+            exporter_port=self._options.exporter_port,
+            within_s=self._options.deadline_s,
+            client=client,
+        )
+        try:
+            answer = await one_turn(transport.metrics(), place.address, self._options.deadline_s)
+            if answer.status != httpx.codes.OK:
+                raise DeviceReplyError(f"{place.address}: the exporter answers with status {answer.status}")
+            gpus = decode_metrics(answer.body, place.address).gpus
+        except HcpError as error:
+            place.boards_w = None
+            return kind_of(error)
+        ladder, boards = place.group.levels, self._options.boards
+        place.boards_w = [slot_watts(g.power_w, g.model, ladder, boards) for g in gpus if g.power_w is not None]
+        return "ok"
+
+
+def _dealt(place: _Place, jobs: Mapping[int, Job]) -> npt.NDArray[np.float32]:
+    """[slots of the node] watts: the most to the slot that should draw most; NaN where there are fewer boards than slots."""
+    should_w = {one.state: one.power_w for one in place.group.levels}
+    rest_w = min(should_w.values())
+    expected = [should_w.get(jobs[slot].state, rest_w) if slot in jobs else rest_w for slot in place.slots]
+    dealt = np.full(len(expected), np.nan, dtype=np.float32)
+    order = sorted(range(len(expected)), key=lambda place: -expected[place])
+    for at, watts in zip(order, sorted(place.boards_w or (), reverse=True), strict=False):
+        dealt[at] = watts
+    return dealt
+
+
+def _places(group: GpuGroup) -> list[_Place]:
+    last = group.first_slot + group.devices
+    firsts = range(group.first_slot, last, GPUS_PER_NODE)
+    return [
+        _Place(address, group, range(first, min(first + GPUS_PER_NODE, last)))
+        for address, first in zip(group.addresses, firsts, strict=True)
+    ]

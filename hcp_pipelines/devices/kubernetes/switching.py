@@ -1,0 +1,187 @@
+"""One slot told a state: suspend what runs, start what is wanted, wait until it is ready; back to what ran if that fails.
+
+The phases and the record are those of `devices.switches`. A pod that ends has its grace period to write its checkpoint in, so
+that pause and checkpoint are one request here.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import structlog
+
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
+from hcp_pipelines.devices.kubernetes.codec import Job
+from hcp_pipelines.devices.kubernetes.slots import SlotJobs
+from hcp_pipelines.devices.switches import Outcome, Phase, Stage, Switch, SwitchBook
+from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.domain.errors import (
+    DeviceRefusedError,
+    DeviceReplyError,
+    DeviceUnreachableError,
+    StorageError,
+)
+from hcp_pipelines.domain.modes import DeviceState
+
+RESTING = (DeviceState.IDLE, DeviceState.CURTAILED)
+TRIES = 4  # of a request that may pass
+AGAIN_S = (0.1, 0.3, 1.0)  # real
+_FAILURES = (DeviceRefusedError, DeviceUnreachableError, DeviceReplyError)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotOrder:
+    """A state for a slot; `is_newest` says whether nobody wants something else since."""
+
+    command_id: str
+    index: int
+    slot: int
+    node: str
+    state: DeviceState
+    work: WorkloadSpec | None
+    spec: WorkloadSpec
+    is_newest: Callable[[], bool]
+
+
+class SlotSwitcher:
+    """Tells slots of one site."""
+
+    def __init__(self, slots: SlotJobs, within_s: Mapping[Phase, float], clock: Clock, book: SwitchBook) -> None:
+        self._slots, self._within_s, self._clock, self._book = slots, within_s, clock, book
+        self._log = structlog.get_logger("devices.kubernetes")
+
+    async def tell(self, order: SlotOrder) -> Switch | None:
+        """Have a slot go into a state; a switch of what runs, whose end `watch` waits for; None: nothing is left to do.
+
+        Raises:
+            DeviceRefusedError, DeviceUnreachableError, DeviceReplyError: it was not told; what ran before runs on.
+        """
+        found = self._book.find((order.command_id, order.index, order.node, (order.slot,)))
+        if found is not None and found.stage is not Stage.FORWARD:
+            if found.stage is Stage.ROLL_BACK:
+                await self._back(order, found, found.problem)
+            raise DeviceRefusedError(f"slot {order.slot}: {found.outcome or Outcome.ROLLED_BACK}: {found.problem}")
+        running = self._slots.running(order.slot)
+        if order.state in RESTING:
+            for job in running:
+                await _again(partial(self._slots.suspend, job.name))
+            return None
+        name = self._slots.name_of(order.slot, order.state, order.spec)
+        others = [job for job in running if job.name != name]
+        if not others and found is None:
+            if not running:
+                await _again(lambda: self._start(order))
+            return None
+        return await self._switch(order, found or self._begun(order, others[0]), others)
+
+    async def watch(self, order: SlotOrder, switch: Switch) -> None:
+        """Wait until what was started is ready; else back."""
+        name, began_s = self._slots.name_of(order.slot, order.state, order.spec), self._clock.now().timestamp()
+        is_ready = await self._is_ready(order, name, began_s + self._within_s[Phase.START])
+        took_ms = (self._clock.now().timestamp() - began_s) * 1000
+        if not order.is_newest():
+            await self._end(switch, Outcome.SUPERSEDED)
+        elif is_ready:
+            await self._end(replace(switch, device_ms={Phase.START: took_ms}), Outcome.SWITCHED)
+        else:
+            problem = f"start: Job {name} not ready within {self._within_s[Phase.START]:g} s"
+            await self._back(order, switch, problem)
+
+    def _begun(self, order: SlotOrder, job: Job) -> Switch:
+        before = WorkloadSpec(gpus_each=1, workload_id=job.work)
+        slots = (order.slot,)
+        return Switch(
+            order.command_id, order.index, order.node, slots, job.state, before, slots, order.state, order.work
+        )
+
+    async def _switch(self, order: SlotOrder, switch: Switch, others: list[Job]) -> Switch:
+        await self._check(order)
+        await self._book.keep(switch)
+        began_s = self._clock.monotonic_s()
+        try:
+            for job in others:
+                await _again(partial(self._slots.suspend, job.name))
+            paused_s = self._clock.monotonic_s()
+            if not order.is_newest():
+                return await self._end(switch, Outcome.SUPERSEDED)
+            await _again(lambda: self._start(order))
+        except _FAILURES as error:
+            await self._back(order, switch, str(error))
+            raise DeviceRefusedError(f"slot {order.slot}: rolled back: {error}") from error
+        now_s = self._clock.monotonic_s()
+        took = {Phase.PAUSE: (paused_s - began_s) * 1000, Phase.START: (now_s - paused_s) * 1000}
+        return replace(switch, phases_ms=took, total_ms=(now_s - began_s) * 1000)
+
+    async def _check(self, order: SlotOrder) -> None:
+        await _again(lambda: self._slots.check(order.slot, order.state, order.node, order.spec))
+
+    async def _start(self, order: SlotOrder) -> None:
+        await self._slots.start(order.slot, order.state, order.node, order.spec)
+
+    async def _back(self, order: SlotOrder, switch: Switch, problem: str) -> None:
+        """What ran before runs again; else nothing, and else it is said that nobody knows."""
+        switch = replace(switch, stage=Stage.ROLL_BACK, problem=problem[:500])
+        await self._keep(switch)
+        wanted = self._slots.name_of(order.slot, order.state, order.spec)
+        before = self._slots.name_of(order.slot, switch.from_state, switch.before)
+        try:
+            await _again(lambda: self._slots.suspend(wanted))
+        except _FAILURES as error:
+            await self._end(replace(switch, problem=f"{problem}; and to rest: {error}"[:500]), Outcome.STUCK)
+            return
+        if not order.is_newest():
+            await self._end(switch, Outcome.SUPERSEDED)
+            return
+        try:
+            await _again(lambda: self._slots.resume(before))
+        except _FAILURES as error:
+            await self._end(replace(switch, problem=f"{problem}; and back: {error}"[:500]), Outcome.RESTED)
+            return
+        await self._end(switch, Outcome.ROLLED_BACK)
+
+    async def _is_ready(self, order: SlotOrder, name: str, until_s: float) -> bool:
+        jobs = self._slots.jobs
+        while (left_s := (until_s - self._clock.now().timestamp()) / self._clock.speed) > 0 and order.is_newest():
+            job = jobs.objects.get(name)
+            if job is not None and job.ready > 0:
+                return True
+            if job is None or job.ended == "Failed":
+                return False
+            try:
+                async with asyncio.timeout(min(left_s, 1.0)), jobs.changed:
+                    await jobs.changed.wait()
+            except TimeoutError:
+                continue
+        return False
+
+    async def _end(self, switch: Switch, outcome: Outcome) -> Switch:
+        ended = replace(switch, stage=Stage.OVER, outcome=outcome)
+        if outcome not in (Outcome.SWITCHED, Outcome.SUPERSEDED):
+            self._log.error("a switch is over", outcome=outcome.value, slot=switch.slots[0], problem=switch.problem)
+        await self._keep(ended)
+        return ended
+
+    async def _keep(self, switch: Switch) -> None:
+        """Devices come first: what can't be stored is done all the same, and said."""
+        try:
+            await self._book.keep(switch)
+        except StorageError as error:
+            self._log.error("how a switch stands could not be stored", error=str(error))
+
+
+async def _again(ask: Callable[[], Awaitable[None]]) -> None:
+    """Ask, and again what may pass.
+
+    Raises:
+        HcpError: as the last try.
+    """
+    for tries in range(TRIES):
+        try:
+            await ask()
+        except (DeviceUnreachableError, DeviceReplyError):
+            if tries == TRIES - 1:
+                raise
+            await asyncio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)])
+        else:
+            return

@@ -1,0 +1,280 @@
+"""GPU nodes of a Kubernetes cluster under the gateway's driver: over TLS, with a server that is as bad as real ones get."""
+
+import asyncio
+import uuid
+
+import numpy as np
+import pytest
+
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
+from hcp_pipelines.devices.kubernetes import codec
+from hcp_pipelines.devices.site import Evidence
+from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Outcome, Phase
+from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
+from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.wire.certificates import make_authority
+from tests.support.edge import until
+from tests.support.gpus import FIRST_GPU
+from tests.support.kubernetes import kube_rig
+
+IDLE, BATCH, TRAINING = DeviceState.IDLE, DeviceState.INFERENCE_BATCH, DeviceState.TRAINING
+
+
+@pytest.fixture
+def rig(tmp_path, monkeypatch):
+    """Makes a rig whose retries do not take a test's time."""
+    return lambda *own, **options: kube_rig(tmp_path, *own, monkeypatch=monkeypatch, **options)
+
+
+async def test_slots_are_jobs_that_are_suspended_and_resumed(rig):
+    async with rig() as one:
+        assert one.site.devices == FIRST_GPU + 8
+        assert (await one.site.read_states())[FIRST_GPU:].tolist() == [IDLE] * 8
+        assert await one.tell(BATCH, [0, 1]) == ([0, 1], [])
+        await one.settle(BATCH, BATCH, *[IDLE] * 6)
+        assert await one.tell(IDLE, [0]) == ([0], [])
+        await one.settle(BATCH, *[IDLE] * 7)
+        assert await one.tell(BATCH, [0]) == ([0], [])
+        await one.settle(BATCH, BATCH, *[IDLE] * 6)
+        assert one.writes() == ["POST", "POST", "PATCH", "PATCH"], "what was there is resumed, not made again"
+        states = await one.site.read_states()
+        assert (states[FIRST_GPU:].tolist(), set(states[:FIRST_GPU])) == ([BATCH, BATCH, *[IDLE] * 6], {255})
+
+
+async def test_power_is_dealt_out_to_the_slots_whose_jobs_should_draw_it(rig):
+    async with rig() as one:
+        await one.tell(BATCH, [2, 5])
+        await one.settle(BATCH, BATCH, *[IDLE] * 6)
+        one.world.pass_time(30)
+        await one.rounds(2)
+        reading = one.readings[-1]
+        power = reading.values[FIRST_GPU:]
+        assert np.flatnonzero(power > 1000).tolist() == [2, 5], "whichever boards the cluster took"
+        assert set(reading.evidence[FIRST_GPU:].tolist()) == {Evidence.MEASURED}
+        assert reading.simulated_at_s == one.world.clock.now_s() - 1.0
+
+
+async def test_what_runs_is_switched_in_phases_that_are_measured_and_kept(rig):
+    async with rig() as one:
+        await one.tell(BATCH, [0])
+        await one.settle(BATCH, *[IDLE] * 7)
+        assert await one.tell(TRAINING, [0]) == ([0], [])
+        await one.settle(TRAINING, *[IDLE] * 7)
+        await until(lambda: one.book.outcomes() == [Outcome.SWITCHED], "it is over")
+        last = one.book.words[-1]
+        assert set(last.phases_ms) == {Phase.PAUSE, Phase.START}
+        assert last.device_ms[Phase.START] > 1000
+        assert sorted(one.jobs()[0]) == [(BATCH, True), (TRAINING, False)]
+
+
+async def test_a_start_that_is_forbidden_touches_nothing_that_runs(rig):
+    async with rig() as one:
+        await one.tell(BATCH, [0])
+        await one.settle(BATCH, *[IDLE] * 7)
+        one.server.troubles.refuse_starts = True
+        assert await one.tell(TRAINING, [0]) == ([], [0])
+        assert one.jobs()[0] == [(BATCH, False)]
+        assert one.book.words == []
+
+
+@pytest.mark.parametrize("trouble", ["never_ready", "fails"])
+async def test_what_does_not_become_ready_is_rolled_back_and_not_tried_again(rig, trouble):
+    ref = uuid.uuid4()
+    within = {**PHASE_WITHIN_S, Phase.START: 120.0}
+    async with rig(phase_within_s=within) as one:
+        await one.tell(BATCH, [0])
+        await one.settle(BATCH, *[IDLE] * 7)
+        getattr(one.server.troubles, trouble).add("training")
+        assert await one.tell(TRAINING, [0], ref=ref) == ([0], []), "told; whether it comes is seen later"
+        await one.until(lambda: Outcome.ROLLED_BACK in one.book.outcomes(), "it is rolled back")
+        await one.settle(BATCH, *[IDLE] * 7)
+        writes = len(one.writes())
+        assert await one.tell(TRAINING, [0], ref=ref) == ([], [0])
+        assert len(one.writes()) == writes
+
+
+async def test_a_newer_command_takes_over(rig):
+    async with rig() as one:
+        await one.tell(BATCH, [0])
+        await one.settle(BATCH, *[IDLE] * 7)
+        await one.tell(TRAINING, [0])
+        await one.tell(BATCH, [0])
+        await one.until(lambda: Outcome.SUPERSEDED in one.book.outcomes(), "the older one is over")
+        await one.settle(BATCH, *[IDLE] * 7)
+
+
+async def test_conflicts_and_servers_that_fail_now_and_then_are_tried_again(rig):
+    async with rig() as one:
+        await one.tell(BATCH, [0])
+        await one.settle(BATCH, *[IDLE] * 7)
+        one.server.troubles.conflict_next = 2
+        assert await one.tell(IDLE, [0]) == ([0], [])
+        one.server.troubles.fail_next = [500, 503, 429]
+        assert await one.tell(BATCH, [0]) == ([0], [])
+        await one.settle(BATCH, *[IDLE] * 7)
+
+
+async def test_a_token_that_has_expired_is_refused_until_the_file_has_another(rig):
+    async with rig() as one:
+        one.server.api.tokens = {"service-account-token-2"}
+        assert await one.tell(BATCH, [0]) == ([], [0])
+        one.token_file.write_text("service-account-token-2\n")
+        assert await one.tell(BATCH, [0]) == ([0], [])
+
+
+async def test_a_watch_that_is_cut_or_has_lost_its_place_goes_on(rig):
+    async with rig() as one:
+        one.server.troubles.cut_watches_after = 1
+        one.server.troubles.has_bookmarks = False
+        await one.tell(BATCH, [0, 1])
+        await one.settle(BATCH, BATCH, *[IDLE] * 6)
+        await until(lambda: sum(job.ready for job in one.site._jobs.objects.values()) == 2, "both are seen ready")
+        one.server.troubles.cut_watches_after = 0
+        lists = one.server.api.calls.count(("GET", "/apis/batch/v1/namespaces/hcp/jobs"))
+        one.server.store.compact()
+        one.server.cluster.set_node("node-0", is_cordoned=True)
+        one.server.store.compact()
+        await until(lambda: one.site._nodes.objects["node-0"].is_cordoned, "listed anew")
+        await until(
+            lambda: one.server.api.calls.count(("GET", "/apis/batch/v1/namespaces/hcp/jobs")) > lists, "and Jobs, too"
+        )
+        assert await one.tell(BATCH, [2]) == ([], [2]), "it takes no new work"
+        assert await one.tell(IDLE, [0]) == ([0], []), "and may rest"
+
+
+async def test_a_node_that_is_not_ready_is_unreachable_and_a_job_that_failed_makes_way(rig):
+    async with rig() as one:
+        one.server.cluster.set_node("node-0", is_ready=False)
+        await until(lambda: not one.site._nodes.objects["node-0"].is_ready, "it is seen")
+        assert await one.tell(BATCH, [0]) == ([], [0])
+        one.server.cluster.set_node("node-0")
+        await until(lambda: one.site._nodes.objects["node-0"].is_ready, "it is back")
+        one.server.troubles.fails.add("batch")
+        await one.tell(BATCH, [0])
+        await one.until(lambda: any(j.ended == "Failed" for j in one.site._jobs.objects.values()), "it has failed")
+        one.server.troubles.fails.clear()
+        assert await one.tell(BATCH, [0]) == ([0], [])
+        await one.settle(BATCH, *[IDLE] * 7)
+        assert "DELETE" in one.writes()
+
+
+async def test_work_that_a_command_names_is_a_job_of_its_own(rig):
+    async with rig() as one:
+        await one.tell(BATCH, [0], work=WorkloadSpec("llama", 16.0, "cold", 1, "job-1", "s3://ckpt/1"))
+        await one.settle(BATCH, *[IDLE] * 7)
+        (job,) = one.server.store.all("jobs")
+        container = job["spec"]["template"]["spec"]["containers"][0]
+        assert {"name": "HCP_CHECKPOINT", "value": "s3://ckpt/1"} in container["env"]
+        assert container["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
+        await one.tell(BATCH, [0], work=WorkloadSpec("llama", 16.0, "cold", 1, "job-2"))
+        await one.until(lambda: one.book.outcomes() == [Outcome.SWITCHED], "another one's")
+        assert sorted(one.jobs()[0]) == [(BATCH, False), (BATCH, True)]
+
+
+async def test_a_server_that_nobody_vouches_for_gets_no_token(rig, tmp_path):
+    (tmp_path / "other").mkdir()
+    make_authority(tmp_path / "other")
+    async with rig(is_connected=False, trusts="other/ca.crt") as one:
+        with pytest.raises(DeviceUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
+            await one.site.connect(20)
+        assert one.server.api.calls == []
+
+
+async def test_a_lost_connection_is_taken_up_again_with_what_runs(rig):
+    async with rig() as one:
+        await one.tell(BATCH, [3])
+        await one.settle(BATCH, *[IDLE] * 7)
+        await one.site.close()
+        assert one.site.devices == 0
+        with pytest.raises(DeviceUnreachableError, match="not connected"):
+            one.send(IDLE, [3])
+        await one.site.connect(20)
+        assert (await one.site.read_states())[FIRST_GPU + 3] == BATCH
+
+
+# -- shapes, as the API reference describes them ------------------------------------------------------------------------
+
+JOB = {
+    "apiVersion": "batch/v1",
+    "kind": "Job",
+    "metadata": {
+        "name": "hcp-7-training-0a1b2c3d", "namespace": "hcp", "uid": "1c9d", "resourceVersion": "90211", "generation": 3,
+        "creationTimestamp": "2026-01-02T03:04:05Z",
+        "labels": {"hcp.local/facility": "nor-1", "hcp.local/slot": "7", "hcp.local/state": "6"},
+        "annotations": {"hcp.local/work": "job-1"},
+        "managedFields": [{"manager": "hcp-edge", "operation": "Update"}],
+    },
+    "spec": {
+        "parallelism": 1, "completions": 1, "backoffLimit": 6, "completionMode": "NonIndexed", "suspend": True,
+        "podReplacementPolicy": "TerminatingOrFailed", "selector": {"matchLabels": {"controller-uid": "1c9d"}},
+        "template": {"metadata": {}, "spec": {"containers": []}},
+    },
+    "status": {
+        "conditions": [{
+            "type": "Suspended", "status": "True", "lastProbeTime": "2026-01-02T03:05:00Z",
+            "lastTransitionTime": "2026-01-02T03:05:00Z", "reason": "JobSuspended", "message": "Job suspended",
+        }],
+        "terminating": 1, "uncountedTerminatedPods": {},
+    },
+}  # fmt: skip
+
+
+def with_(body, **status):
+    return body | {"status": status}
+
+
+def test_jobs_as_the_reference_has_them():
+    job = codec.decode_job(JOB)
+    assert (job.slot, job.state, job.is_suspended, job.is_running, job.work) == (7, TRAINING, True, False, "job-1")
+    running = with_(JOB, active=1, ready=1, startTime="2026-01-02T03:06:00Z") | {"spec": {"suspend": False}}
+    assert (codec.decode_job(running).ready, codec.decode_job(running).is_running) == (1, True)
+    failed = with_(
+        running, failed=7, conditions=[{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]
+    )
+    assert (codec.decode_job(failed).ended, codec.decode_job(failed).is_running) == ("Failed", False)
+    assert codec.decode_job(JOB | {"metadata": JOB["metadata"] | {"labels": {"app": "somebody-elses"}}}) is None
+
+
+def test_nodes_as_the_reference_has_them():
+    node = {
+        "metadata": {"name": "gpu-1", "resourceVersion": "7", "labels": {"nvidia.com/gpu.product": "H100"}},
+        "spec": {"podCIDR": "10.1.0.0/24", "unschedulable": True, "taints": [{"key": "x", "effect": "NoSchedule"}]},
+        "status": {
+            "addresses": [{"type": "Hostname", "address": "gpu-1"}, {"type": "InternalIP", "address": "10.0.0.7"}],
+            "conditions": [{"type": "DiskPressure", "status": "False"}, {"type": "Ready", "status": "True"}],
+        },
+    }
+    assert codec.decode_node(node) == codec.KubeNode("gpu-1", ("10.0.0.7",), is_ready=True, is_cordoned=True)
+    assert not codec.decode_node({"metadata": node["metadata"]}).is_ready
+
+
+@pytest.mark.parametrize(
+    ("decode", "body"),
+    [
+        (codec.decode_job, {"metadata": {"name": "a"}, "spec": {}}),
+        (codec.decode_job, JOB | {"spec": {"suspend": "yes, please"}}),
+        (codec.decode_job, {}),
+        (codec.decode_node, {"metadata": 3}),
+        (codec.decode_page, {"items": []}),
+        (codec.version_of, {"metadata": {}}),
+        (codec.version_of, {"metadata": []}),
+    ],
+)
+def test_what_makes_no_sense_is_reported(decode, body):
+    with pytest.raises(DeviceReplyError):
+        decode(body)
+
+
+def test_a_slot_that_is_no_number_is_nobodys():
+    for wrong in ("", "x", "-1", "9" * 40, "²"):
+        labels = JOB["metadata"]["labels"] | {"hcp.local/slot": wrong}
+        assert codec.decode_job(JOB | {"metadata": JOB["metadata"] | {"labels": labels}}) is None
+
+
+async def test_a_server_that_hangs_is_given_up(rig):
+    async with rig() as one:
+        one.site._transport._within_s, one.server.troubles.latency_s = 0.2, 30.0
+        began_s = asyncio.get_running_loop().time()
+        assert await one.tell(BATCH, [0]) == ([], [0])
+        assert asyncio.get_running_loop().time() - began_s < 5, "each call has its deadline"
+        one.server.troubles.latency_s = 0.0
