@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hcp_pipelines.policy.schema import Policy, Unplaced
+from hcp_pipelines.policy.schema import Policy
 
 
 class WorkWord(Protocol):
@@ -58,13 +58,25 @@ class Unserved:
 
 
 @dataclass(frozen=True, slots=True)
+class Placeless:
+    """As `schema.Unplaced`, in plain values."""
+
+    workload_type: str
+    gpu_type: str
+    jobs: int
+    gpus: int
+    usd_per_gpu_hour: float
+    least_served_usd_per_gpu_hour: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """GPUs that the queue asks this facility for, those that may run, and what is left, here and of the whole queue."""
 
     asked_gpus: int
     running_gpus: int
     unserved: tuple[Unserved, ...]
-    unplaced: tuple[Unplaced, ...]
+    unplaced: tuple[Placeless, ...]
 
 
 def served(
@@ -81,7 +93,8 @@ def served(
             strikes = short.setdefault(word.workload_type, [])
             strikes.append((word.on_usd_per_mwh - adder_usd_per_mwh, word.devices - word.on_then))
     asked, running = sum(w.devices for w in mine), sum(w.on_then for w in mine)
-    return Served(asked, running, tuple(_unserved(short, price_usd_per_mwh)), policy.unplaced)
+    placeless = tuple(Placeless(**each.model_dump()) for each in policy.unplaced)
+    return Served(asked, running, tuple(_unserved(short, price_usd_per_mwh)), placeless)
 
 
 def _unserved(short: Mapping[str, Sequence[tuple[float, int]]], price: float) -> list[Unserved]:

@@ -36,6 +36,9 @@ def test_at_a_low_price_all_that_has_a_place_may_run_and_the_rest_has_none():
         "taken, by work that pays 0.40 or more"
     ) in lines
     assert any("ai_inference_batch on B200: 1" in line and line.endswith("no group can run it") for line in lines)
+    plain = found.as_dict()["work"]
+    assert json.loads(json.dumps(plain)) == plain | {"unserved": [], "unplaced": list(plain["unplaced"])}
+    assert [each["gpus"] for each in plain["unplaced"]] == [8, 64]
 
 
 def test_at_a_high_price_it_says_below_which_one_the_rest_would_be_served():
@@ -66,7 +69,6 @@ def test_blocks_say_whose_work_they_are_and_what_must_run_now():
     assert all(block.worth_usd_per_mwh > 1000 for block in found.blocks if block.group_id == "h100")
     assert row_of(next(b for b in found.blocks if b.group_id == "s21"))[-1].startswith("on: the price is below")
     assert "must run now" in page(found)
-    assert json.loads(json.dumps(found.as_dict(), default=str))["work"]["asked_gpus"] == 12
 
 
 def test_a_facility_without_work_says_nothing_of_it():

@@ -53,13 +53,13 @@ def steps_by_place(work: pl.DataFrame) -> dict[int, tuple[WorkStep, ...]]:
 def spare_step(place: Place, taken: int, fraction: float) -> tuple[WorkStep, ...]:
     """Room for work that comes before the next solve: a share of the group's GPUs, as far as they are free.
 
-    At the market's rate times the share of hours that is sold, for the first class of work that the group can do.
+    At the market's rate times the share of hours that is sold; in the state that draws most, whose places any work may take.
     """
     gpus = min(math.ceil(fraction * place.group.devices), place.group.devices - taken)
     kinds = [(each, kw) for each in GPU_WORK if (kw := place.climb_kw(each)) is not None]
     if gpus <= 0 or not kinds:
         return ()
-    kind, kw = kinds[0]
+    kind, kw = max(kinds, key=lambda each: each[1])
     fraction_sold = place.rate_fraction(kind) * place.site.gpu_utilization
     rate = fraction_sold * place.usd_per_gpu_hour
     load_usd_per_mw = preemption_cost_usd(0.0, rate, reload_s(kind), 0.0) * 1000 / kw
