@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.modes import ControlMode, DeviceState
 from hcp_pipelines.fleet.document import FacilityFile, Feeder, Location, Pue
-from hcp_pipelines.fleet.groups import Group
+from hcp_pipelines.fleet.groups import Group, StateOverride
 from hcp_pipelines.fleet.models import MODELS
 
 FEEDER_MW = 25.0  # a feeder is planned for so much up to 20 °C; its limit is for the hottest hour, and a little above
@@ -53,8 +53,13 @@ _LINES = (
 )
 
 
-def demo_facilities(facilities: int, devices: int) -> list[FacilityFile]:
+_WORKING_KW = {"inference_batch": 1.1, "inference_realtime": 1.2, "training": 1.3}  # settings; training draws all there is
+
+
+def demo_facilities(facilities: int, devices: int, *, scheduled: bool = False) -> list[FacilityFile]:
     """Facility files of a demo fleet: about 5/6 miners of three models and 1/6 GPUs, `control_mode: auto`.
+
+    With `scheduled` its GPUs do customers' work of every class, and nothing else.
 
     Raises:
         ConfigError: fewer devices than facilities.
@@ -67,17 +72,17 @@ def demo_facilities(facilities: int, devices: int) -> list[FacilityFile]:
     if facilities < 1 or devices < facilities:
         raise ConfigError(f"{devices} devices in {facilities} facilities: each facility needs at least one device")
     share, rest = divmod(devices, facilities)
-    return [_facility(n, share + (n < rest)) for n in range(facilities)]
+    return [_facility(n, share + (n < rest), scheduled) for n in range(facilities)]
 
 
-def _facility(n: int, devices: int) -> FacilityFile:
+def _facility(n: int, devices: int, scheduled: bool) -> FacilityFile:
     place, number = _PLACES[n % len(_PLACES)], n // len(_PLACES) + 1
     full_mw = {line.name: _full_mw(line.model, count) for line, count in _split(devices)}
     is_small = sum(full_mw.values()) <= FEEDER_MW
     groups: list[Group] = []
     for line, count in _split(devices):
         parts = 1 if is_small else min(MAX_GROUPS_PER_MODEL, math.ceil(full_mw[line.name] / FEEDER_MW))
-        groups.extend(_groups(line, count, parts, is_small))
+        groups.extend(_groups(line, count, parts, is_small, scheduled))
     feeders = _feeders(groups)
     return FacilityFile(
         facility_id=f"{place.prefix}-{number}",
@@ -101,8 +106,10 @@ def _split(devices: int) -> list[tuple[_Line, int]]:
     return [(line, count) for line, count in zip(_LINES, counts, strict=True) if count]
 
 
-def _groups(line: _Line, devices: int, parts: int, is_small: bool) -> Iterator[Group]:
+def _groups(line: _Line, devices: int, parts: int, is_small: bool, scheduled: bool) -> Iterator[Group]:
     share, rest = divmod(devices, parts)
+    works = scheduled and line.type == "GPU"
+    states = tuple(StateOverride.model_validate({"state": s, "power_kw": kw}) for s, kw in _WORKING_KW.items())
     for n in range(parts):
         name = line.name if parts == 1 else f"{line.name}-{n + 1}"
         yield Group(
@@ -113,6 +120,8 @@ def _groups(line: _Line, devices: int, parts: int, is_small: bool) -> Iterator[G
             cooling_class=line.cooling_class,
             feeder_id=SMALL_FEEDERS[line.type] if is_small else f"feeder-{name}",
             devices=share + (n < rest),
+            states=states if works else (),
+            scheduled=works,
         )
 
 

@@ -119,7 +119,7 @@ def _apply_demo(settings: Settings, connection: psycopg.Connection) -> None:
         )
     folder = settings.at("facilities")
     folder.mkdir(parents=True, exist_ok=True)
-    for document in demo_facilities(settings.facilities, settings.devices):
+    for document in demo_facilities(settings.facilities, settings.devices, scheduled=settings.scheduler == "on"):
         (folder / f"{document.facility_id}.yaml").write_text(dump_facility(document))
         apply(connection, document, "hcp up")
 
