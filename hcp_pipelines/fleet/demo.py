@@ -53,7 +53,7 @@ _LINES = (
 )
 
 
-_WORKING_KW = {"inference_batch": 1.1, "inference_realtime": 1.2, "training": 1.3}  # settings; training draws all there is
+_WORKING_KW = {"inference_batch": 1.1, "inference_realtime": 1.2, "training": 1.3}  # settings; training draws most
 
 
 def demo_facilities(facilities: int, devices: int, *, scheduled: bool = False) -> list[FacilityFile]:
