@@ -30,10 +30,10 @@ MINERS, GPUS = 60, 8
 OPERATORS = (("ann", "operator"), ("bob", "operator"), ("root", "admin"))
 
 
-def document(ramp_mw=75.0, control_mode="auto") -> FacilityFile:
+def document(ramp_mw=75.0, control_mode="auto", **gpus) -> FacilityFile:
     groups = (
         Group(group_id="s21", type="ASIC", model="S21", firmware="luxos", feeder_id="f1", devices=MINERS),
-        Group(group_id="h100", type="GPU", model="H100 SXM5", feeder_id="f2", devices=GPUS),
+        Group(group_id="h100", type="GPU", model="H100 SXM5", feeder_id="f2", devices=GPUS, **gpus),
     )
     return FacilityFile(
         facility_id=FACILITY, name="West 1", location=Location(lat=31.8, lon=-102.4), settlement_point=POINT,
