@@ -14,6 +14,8 @@ from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Database, Role
 
 TEMPLATE = "hcp_template"
+# Half of the time of a fresh database. A killed server loses nothing by it; a machine would, and no test ends one.
+DURABILITY = ("fsync", "full_page_writes")
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +29,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         server.wait_ready()
         bootstrap(own)
         with psycopg.connect(server.admin_dsn(), autocommit=True) as connection:
+            for name in DURABILITY:
+                connection.execute(sql.SQL("alter system set {} = off").format(sql.Identifier(name)))
+            connection.execute("select pg_reload_conf()")
             connection.execute(sql.SQL("create database {} template hcp").format(sql.Identifier(TEMPLATE)))
         yield own
     finally:
@@ -47,10 +52,12 @@ def fresh_database(postgres: Settings) -> None:
     with psycopg.connect(server.admin_dsn(), autocommit=True) as connection:
         connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = 'hcp'")
         connection.execute("drop database if exists hcp with (force)")
-        connection.execute(sql.SQL("create database hcp template {}").format(sql.Identifier(TEMPLATE)))
+        connection.execute(
+            sql.SQL("create database hcp template {} strategy file_copy").format(sql.Identifier(TEMPLATE))
+        )
         connection.execute("revoke all on database hcp from public")
-        for role in USERS[Database.HCP]:
-            connection.execute(sql.SQL("grant connect on database hcp to {}").format(sql.Identifier(role.value)))
+        roles = sql.SQL(", ").join(sql.Identifier(role.value) for role in USERS[Database.HCP])
+        connection.execute(sql.SQL("grant connect on database hcp to {}").format(roles))
 
 
 @pytest.fixture
