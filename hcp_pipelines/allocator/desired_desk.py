@@ -66,3 +66,4 @@ class DesiredDesk:
         for facility_id in facility_ids:
             if (control := self._controls.get(facility_id)) is not None:
                 control.desire(found[facility_id])
+                await asyncio.sleep(0)  # a tick goes first

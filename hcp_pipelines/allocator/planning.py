@@ -41,10 +41,10 @@ class Planner:
         controls = [control for control in self._controls.values() if self._is_owned(control)]
         waves = [(control, wave) for control in controls if (wave := control.plan(self._book)) is not None]
         not_done = [row for control in controls for row in control.owner.take_would_be()]
-        paper = [row for control in controls for row in control.owner.take_paper()]
-        self._writer.note(not_done, paper, [row for control in controls for row in control.owner.take_work_news()])
+        self._writer.note(not_done, [row for control in controls for row in control.owner.take_paper()])
         if waves:
             await self._leave(waves)
+        self._writer.note(desired=[row for control in controls for row in control.owner.take_work_news()])
 
     def note_history(self) -> None:
         """What was sent since the last call goes to the history."""

@@ -22,6 +22,16 @@ _STATES = ("", "turned_down", "holding", "settled", "refused")
 
 
 @dataclass(frozen=True)
+class _News:
+    """Rows that have become something else; `why` says the reason by the place of each. Words are made once nobody waits."""
+
+    ids: Ints
+    status: Ints
+    places: Ints
+    why: Callable[[int], str]
+
+
+@dataclass(frozen=True)
 class Served:
     """What the rows make of a policy's `bound[g, s]`; `before` is the mix as it is, `after` as it is to be."""
 
@@ -58,9 +68,9 @@ class Work:
         self._places: Ints = np.zeros(0, dtype=np.int64)
         self._ends_at_s: Floats = np.zeros(0)
         self._next_end_s = float("inf")
-        self._said: dict[int, int] = {}  # by row id, of those in force and those refused
-        self._status: Ints = np.zeros(0, dtype=np.int64)  # [r] the same of the rows in force
-        self._news: list[tuple[int, str, str]] = []  # row id, state, reason
+        self._status: Ints = np.zeros(0, dtype=np.int64)  # [r] as it was said last
+        self._refused = set[int]()  # row ids
+        self._news: list[_News] = []
         self._last: tuple[Bools, Assigned] | None = None
         self._last_bound: Ints = np.zeros((0, 0), dtype=np.int64)
         self._last_whole: Bools = np.zeros(0, dtype=bool)
@@ -78,10 +88,11 @@ class Work:
         return not is_same
 
     def _refuse(self, why: dict[int, str]) -> None:
-        before = {i for i, said in self._said.items() if said == _REFUSED}
-        self._news += [(i, _STATES[_REFUSED], reason) for i, reason in why.items() if i not in before]
-        others = {i: said for i, said in self._said.items() if said != _REFUSED}
-        self._said = others | dict.fromkeys(why, _REFUSED)
+        ids = [i for i in why if i not in self._refused]
+        self._refused = set(why)
+        if ids:
+            news = np.array(ids), np.full(len(ids), _REFUSED), np.arange(len(ids))
+            self._news.append(_News(*news, lambda n: why[ids[n]]))
 
     def expire(self, now_s: float) -> None:
         """A row whose lease has ended is absent."""
@@ -93,10 +104,9 @@ class Work:
         self._next_end_s = float(self._ends_at_s[lasting].min(initial=np.inf))
         if not is_new and np.array_equal(self._all.ids[lasting], self.rows.ids):
             return
+        said = dict(zip(self.rows.ids.tolist(), self._status.tolist(), strict=True))
         self.rows, self._last = self._all.only(lasting), None
-        there = set(self.rows.ids.tolist())
-        self._said = {i: said for i, said in self._said.items() if i in there or said == _REFUSED}
-        self._status = np.array([self._said.get(i, _UNSAID) for i in self.rows.ids.tolist()], dtype=np.int64)
+        self._status = np.array([said.get(i, _UNSAID) for i in self.rows.ids.tolist()], dtype=np.int64)
 
     def whole(self, present: Ints, devices: Devices, locked: Bools) -> Ints:
         """[g, s] the mix to ask the policy about: with devices that are left alone for a moment, where rows want these."""
@@ -144,7 +154,11 @@ class Work:
     def take_news(self) -> list[tuple[int, str, str]]:
         """(row id, state, reason) of what has changed since the last call."""
         news, self._news = self._news, []
-        return news
+        return [
+            (row_id, _STATES[status], one.why(place) if status in (_DOWN, _REFUSED) else "")
+            for one in news
+            for row_id, status, place in zip(one.ids.tolist(), one.status.tolist(), one.places.tolist(), strict=True)
+        ]
 
     def _any(self, of_slot: Bools) -> Bools:
         """[r] rows of which some slot, [k], is so."""
@@ -153,11 +167,10 @@ class Work:
         return found
 
     def _say(self, status: Ints, why_not: Callable[[int], str]) -> None:
-        for r in np.flatnonzero(status != self._status).tolist():
-            row_id, now = int(self.rows.ids[r]), int(status[r])
-            self._said[row_id] = now
-            self._news.append((row_id, _STATES[now], why_not(r) if now == _DOWN else ""))
-        self._status = status
+        changed = np.flatnonzero(status != self._status)
+        if len(changed):
+            self._news.append(_News(self.rows.ids[changed], status[changed], changed, why_not))
+            self._status = status
 
 
 def _put(counts: Ints, groups: tuple[int, ...], others: Ints) -> Ints:

@@ -3,8 +3,8 @@
 The rows themselves are in `work.py`, which slots run them in `policy.desired`. Where no group is scheduled all of it is skipped.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from hcp_pipelines.allocator.decide import Wanted
 from hcp_pipelines.allocator.desired_table import DesiredOutcome, StoredRows
@@ -41,13 +41,10 @@ class Working(Known):
         super().__init__(site, clock)
         self.epoch, self.work = epoch, Work(site)
         self.work_words = ""  # how many rows ran, as of the last plan
-        self._work_news: list[DesiredOutcome] = []
 
     def desire(self, stored: StoredRows) -> bool:
         """What the scheduler wants is this now; whether it is anything new."""
-        is_new = self.work.take(stored, self._clock.monotonic_s())
-        self._tell(self._clock.now())
-        return is_new
+        return self.work.take(stored, self._clock.monotonic_s())
 
     def mix(self) -> Ints:
         """[g, s] the devices as the policy is asked about them: where somebody else has the last word, as it would have them."""
@@ -57,12 +54,13 @@ class Working(Known):
         """Devices have been acknowledged."""
         if self.work.groups:
             self.work.settle(self.devices)
-            self._tell(self._clock.now())
 
     def take_work_news(self) -> list[DesiredOutcome]:
         """What became of rows since the last call, for `desired_outcomes`."""
-        news, self._work_news = self._work_news, []
-        return news
+        return [
+            DesiredOutcome(row_id, self.site.facility_id, self.epoch, state, reason, self._clock.now())
+            for row_id, state, reason in self.work.take_news()
+        ]
 
     def _mix(self, present: Ints) -> Ints:
         return self._shadow.over(self.work.whole(present, self.devices, self.locked))
@@ -74,15 +72,15 @@ class Working(Known):
         self.work.expire(self._clock.monotonic_s())
         return self.work.serve(pool, mix, bound, ~self.devices.usable() | self.locked | self.held)
 
-    def _assign(self, pool: Pool, served: Served, directed: Directed, occasion: Occasion, now: datetime) -> Pool:
+    def _assign(self, pool: Pool, served: Served, directed: Directed, occasion: Occasion) -> Pool:
         """The pool with what each slot is to do, everybody's word counted; what that means for the rows is said."""
         assigned = served.assigned if occasion.is_acted_on else served.as_it_is(pool)
         assigned = bent(assigned, pool, directed.targets)
         if occasion.is_acted_on:
-            self.work.note(assigned, self.devices, lambda r: self._why_not(r, served, directed, occasion))
+            kept_out = {} if served.is_whole.all() else self._kept_out()
+            self.work.note(assigned, self.devices, lambda r: self._why_not(r, served, directed, occasion, kept_out))
         else:
             self.work.note_none(_NOT_DONE[self.site.control_mode])
-        self._tell(now)
         self.work_words = served.words()
         return pool.with_assigned(assigned)
 
@@ -104,13 +102,15 @@ class Working(Known):
         shape = self.site.shape
         return pool.assigned is None or is_done(pool.assigned, shape.members, pool.states, pool.eligible)
 
-    def _why_not(self, r: int, served: Served, directed: Directed, occasion: Occasion) -> str:
+    def _why_not(
+        self, r: int, served: Served, directed: Directed, occasion: Occasion, kept_out: Mapping[str, Bools]
+    ) -> str:
         """Why a row doesn't run, in words."""
-        g, slots = int(served.rows.groups[r]), served.rows.slots[served.rows.row_of == r]
+        g, size = int(served.rows.groups[r]), int(served.rows.sizes[r])
         if not served.is_whole[r]:
-            for what, mask in self._kept_out().items():
-                if mask[slots].any():
-                    return f"{int(mask[slots].sum())} of its {len(slots)} devices {what}"
+            slots = served.rows.slots[served.rows.row_of == r]
+            what, mask = next((what, mask) for what, mask in kept_out.items() if mask[slots].any())
+            return f"{int(mask[slots].sum())} of its {size} devices {what}"
         if served.is_granted[r]:
             directive = directed.by_group.get(g) or directed.exempt_by_group.get(g)
             return f"{directive.directive_id}: {directive.detail}"[:500] if directive else "other devices come first"
@@ -118,7 +118,7 @@ class Working(Known):
         places = int(served.bound[g, list(ladder[ladder.index(state) :])].sum())
         return (
             f"{_said_by(occasion)} {places} devices of {self.site.shape.group_ids[g]} be in {DeviceState(state).label} or more; "
-            f"beside what is before it in line there is no room for its {len(slots)}"
+            f"beside what is before it in line there is no room for its {size}"
         )
 
     def _kept_out(self) -> dict[str, Bools]:
@@ -127,15 +127,9 @@ class Working(Known):
         return {
             "are locked out": self.locked,
             "are held down by a direct order": self.held,
-            "have no power": self.devices.dark,
+            "have no power": self.devices.dark.copy(),
             "do not answer, or are in quarantine": ~usable,
         }
-
-    def _tell(self, now: datetime) -> None:
-        self._work_news += [
-            DesiredOutcome(row_id, self.site.facility_id, self.epoch, state, reason, now)
-            for row_id, state, reason in self.work.take_news()
-        ]
 
 
 def _said_by(occasion: Occasion) -> str:
