@@ -13,7 +13,18 @@ from hcp_pipelines.api import problems
 from hcp_pipelines.api.frame import Frame
 from hcp_pipelines.api.principals import ANYBODY, refuse_unruled, routes_of, rule_of
 from hcp_pipelines.api.proxies import Proxies, networks
-from hcp_pipelines.api.routes import accounts, auth, economic, events, facilities, health, prices, resources, workloads
+from hcp_pipelines.api.routes import (
+    accounts,
+    allocations,
+    auth,
+    economic,
+    events,
+    facilities,
+    health,
+    prices,
+    resources,
+    workloads,
+)
 from hcp_pipelines.api.state import Api
 
 SUMMARY = "What runs where and why, what it earns, and work for it."
@@ -21,6 +32,7 @@ ROUTERS = (
     health.router,
     auth.router,
     accounts.router,
+    allocations.router,  # before what takes any name there
     resources.router,
     prices.router,
     economic.router,

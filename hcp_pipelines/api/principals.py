@@ -19,6 +19,7 @@ CHALLENGE = {"WWW-Authenticate": "Bearer"}
 STAFF = frozenset({UserRole.VIEWER, UserRole.OPERATOR, UserRole.ADMIN})
 SUBMITTING = frozenset({UserRole.CUSTOMER, UserRole.OPERATOR, UserRole.ADMIN})
 EVERYBODY = frozenset(UserRole)
+ORDERING = frozenset({UserRole.OPERATOR, UserRole.ADMIN})
 ADMINS = frozenset({UserRole.ADMIN})
 
 
@@ -81,6 +82,7 @@ ANYBODY = Depends(Rule(None))
 Everybody = Annotated[Principal, needs(EVERYBODY)]
 Staff = Annotated[Principal, needs(STAFF)]
 Submitting = Annotated[Principal, needs(SUBMITTING)]
+Ordering = Annotated[Principal, needs(ORDERING)]
 Admin = Annotated[Principal, needs(ADMINS)]
 
 

@@ -12,7 +12,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from hcp_pipelines.domain.errors import ConfigError, NotPermittedError, NotThereError, StorageError, TakenError
-from hcp_pipelines.workloads.errors import QueueError, QueueFullError, QuotaError, TransitionError, UnknownWorkloadError
+from hcp_pipelines.workloads.errors import (
+    AllocationError,
+    LeaseLostError,
+    QueueError,
+    QueueFullError,
+    QuotaError,
+    TransitionError,
+    UnknownWorkloadError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 AWAY_RETRY_S = 2
@@ -151,7 +159,8 @@ async def _of_queue(request: Request, error: Exception) -> JSONResponse:
         return answer(request, 503, str(error), {"Retry-After": str(error.retry_after_s)})
     if isinstance(error, QuotaError):
         return answer(request, 429, str(error), {"Retry-After": str(QUOTA_RETRY_S)})
-    status = 404 if isinstance(error, UnknownWorkloadError) else 409 if isinstance(error, TransitionError) else 422
+    is_over = isinstance(error, TransitionError | AllocationError | LeaseLostError)
+    status = 404 if isinstance(error, UnknownWorkloadError) else 409 if is_over else 422
     return answer(request, status, str(error))
 
 

@@ -18,6 +18,8 @@ from hcp_pipelines.api.seen import Seen
 from hcp_pipelines.api.tokens import SigningKeys
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.postgres import connect_async
+from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.workloads import store
 from hcp_pipelines.workloads.classifier.model import Classifier
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _LIMITS = "select tier, per_minute, burst from request_limits"
 CONNECTION_WITHIN_S = 10.0
+MOST_BOOKING = 2
 MOST_STREAMS, MOST_STREAMS_OF_ONE = 500, 10
 Answer = TypeVar("Answer")
 
@@ -49,6 +52,7 @@ class Api:
     seen: Seen = field(default_factory=Seen)
     log_ins: LogIns = field(init=False)
     fanout: Fanout = field(init=False)
+    _booking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_BOOKING))
     _checking: asyncio.Task[None] | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -86,6 +90,12 @@ class Api:
                 return work(connection)
 
         return await asyncio.to_thread(with_connection)
+
+    @contextlib.asynccontextmanager
+    async def as_scheduler(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """A connection that may book devices: for what operators do by hand, few at a time."""
+        async with self._booking, await connect_async(self.settings, Role.SCHEDULER) as connection:
+            yield connection
 
     async def last_event(self) -> int:
         """The id behind which events of workloads are yet to come."""

@@ -27,6 +27,8 @@ MAY = {
     "/api/v1/customers": {"admin"},
     "/api/v1/audit": {"admin"},
     "/api/v1/resources": STAFF,
+    "/api/v1/resources/allocate": {"operator", "admin"},
+    "/api/v1/resources/release": {"operator", "admin"},
     "/api/v1/resources/availability": STAFF | {"customer"},
     "/api/v1/economic": STAFF,
     "/api/v1/economic/prices": STAFF | {"customer"},

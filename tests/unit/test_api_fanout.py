@@ -28,7 +28,7 @@ class Told:
         for _ in range(number):
             n = len(self.events) + 1
             self.events.append(
-                Event(n, UUID(int=n), customer, None, WorkloadState.QUEUED, True, "", "test", NOON, NOON)
+                Event(n, UUID(int=n), customer, None, WorkloadState.QUEUED, True, "", "ann", NOON, NOON, "operator")
             )
 
     async def after(self, event_id):
@@ -58,6 +58,7 @@ async def test_of_many_who_listen_each_hears_their_own_and_one_look_is_taken(tol
     assert told.looks == 1
     assert all(ids(place) == [6, 7] for place in staff), "nothing of before"
     assert ids(own) == [7]
+    assert (staff[0].events[-1].actor, own.events[-1].actor) == ("ann", "operator"), "customers are not told our names"
 
 
 async def test_more_than_one_look_gives_comes_in_order(told):

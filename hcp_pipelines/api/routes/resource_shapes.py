@@ -1,5 +1,6 @@
 """What the endpoints of resources answer."""
 
+import datetime as dt
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -104,3 +105,23 @@ class Utilizations(BaseModel):
     """By facility and type."""
 
     items: list[Utilization]
+
+
+class Forecast(BaseModel):
+    """RS-20: one day of a facility's devices of a type."""
+
+    facility_id: str = Field(examples=["hou-1"])
+    type: Kind = Field(examples=["GPU"])
+    date: dt.date = Field(examples=["2026-01-06"], description="The world's, UTC.")
+    predicted_utilization: float = Field(
+        ge=0, le=1, examples=[0.83], description="The share of the devices in use, 0 to 1."
+    )
+    recommended_capacity: int = Field(ge=0, examples=[119], description="Devices, a safety buffer among them.")
+    model: str = Field(examples=["capacity/4"], description="Name and version of what foretold it.")
+    made_at: dt.datetime = Field(examples=["2026-01-05T06:00:00Z"], description="World time: nothing later was known.")
+
+
+class CapacityForecast(BaseModel):
+    """By facility, type and day: the newest forecast of each."""
+
+    items: list[Forecast]
