@@ -31,6 +31,7 @@ _MOVE = """
     update workloads set status = %(to)s, changed_at = %(now)s, reason = %(reason)s, actor = coalesce(lease_owner, actor),
         result = coalesce(%(result)s, result)
     where id = %(id)s and lease_epoch = %(epoch)s and lease_owner is not null and (queued_at is null or status = 'queued')
+        and status <> %(to)s
     returning id"""
 _TO_QUEUE = """
     update workloads w set
@@ -98,7 +99,7 @@ async def schedule(
 
 
 async def start(connection: Connection, workload_id: UUID, epoch: int, *, now: datetime, reason: str = "") -> None:
-    """Scheduled work runs.
+    """Scheduled work runs. Saying so again changes nothing, as with every step of a holder.
 
     Raises:
         UnknownWorkloadError, TransitionError, LeaseLostError: as every step of a holder.
@@ -254,7 +255,9 @@ async def _move(
             raise
         raise TransitionError(f"{error.diag.message_primary}: workload {workload_id}") from error
     if row is None:
-        raise await _refusal(connection, workload_id, epoch, to)
+        status, current, holder = await _look(connection, workload_id)
+        if (status, current) != (to, epoch) or holder is None:
+            raise await _refusal(connection, workload_id, epoch, to)
 
 
 async def _look(connection: Connection, workload_id: UUID) -> tuple[WorkloadState, int, str | None]:

@@ -297,3 +297,14 @@ async def test_customers_are_told_no_names_but_their_own(api, scheduler, custome
     assert [e.actor for e in staff][-2:] == ["gateway-hou-1.internal", "bob.staff"]
     assert [e.for_customer().actor for e in staff] == [e.actor for e in events]
     assert (await store.read(api, by_staff.workload_id, None)).actor == "bob.staff"
+
+
+async def test_a_step_that_is_said_again_is_answered_and_changes_nothing(api, scheduler, customer):
+    await submit(api, customer)
+    workload_id, epoch = await running(scheduler)
+    await store.start(scheduler, workload_id, epoch, now=after(50), reason="again")
+    await store.pause(scheduler, workload_id, epoch, now=after(60), reason="spike")
+    await store.pause(scheduler, workload_id, epoch, now=after(70), reason="again")
+    found = await store.read(api, workload_id, None)
+    assert (found.changed_at, found.reason, found.started_at) == (after(60), "spike", NOON)
+    assert [e.reason for e in await store.events_after(api, 0, None, 9)] == ["", "", "", "spike"]
