@@ -25,6 +25,7 @@ from hcp_pipelines.cli.common import (
     settings_of,
     state_dir_option,
 )
+from hcp_pipelines.cli.workload_explain import explain
 from hcp_pipelines.client import Client, StateChanged, Workload, WorkloadSpec, read_key
 from hcp_pipelines.domain.errors import ConfigError, NotRunningError
 from hcp_pipelines.domain.workloads import WorkloadState, WorkloadType
@@ -265,4 +266,5 @@ def _row(one: Workload) -> tuple[object, ...]:
 
 def register(group: click.Group) -> None:
     """Add the commands."""
+    workload.add_command(explain)
     group.add_command(workload)

@@ -111,14 +111,16 @@ async def test_what_is_turned_down_is_saved_and_goes_on_where_it_stood_at_no_cos
     assert await status(api, work) == (WorkloadState.PAUSED, True)
     stood = await store.read(api, work, None)
     assert stood.retries_left == before.retries_left
-    events = await store.events_after(scheduler, 0, None, 100)
+    events = await store.events_after(api, 0, None, 100)
     assert [event.reason for event in events if event.new_status is WorkloadState.PAUSED] == ["turned down: tick 7"] * 2
     assert (await store.last_checkpoint(api, work)).progress_s == 1000
     assert open_rows(owner) == []
 
-    clock.advance(500)
+    look_again(database)
+    clock.advance(20)
     await one.round(scheduler)
     assert open_rows(owner) == [], "where an owner turned work down nothing begins before prices change"
+    clock.advance(480)
     tell_price(database, 25.0, after(1500))
     look_again(database)
     await one.round(scheduler, frozenset({"hcp_tick"}))

@@ -128,10 +128,11 @@ class Scheduler:
         self._cut(market)
 
     def _cut(self, market: Market) -> None:
-        """Where an owner has turned work down nothing more begins, until prices or policies are others."""
-        for key, state in self.follower.turned_down:
+        """Where an owner has turned work down nothing more begins for a while."""
+        now_s = self._clock.monotonic_s()
+        for (key, state), until_s in self.follower.turned_down.items():
             g = self.room.index.get(key)
-            if g is not None:
+            if g is not None and now_s < until_s:
                 market.bounds[g, state] = min(market.bounds[g, state], self.room.working[g, state])
 
     async def _keep_up(self, connection: Connection, heard: frozenset[str]) -> None:

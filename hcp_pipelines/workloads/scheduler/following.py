@@ -22,6 +22,7 @@ from hcp_pipelines.workloads.scheduler.outcomes import OwnersWord, no_longer_hel
 
 RETRY_AFTER_S = 5.0  # real: of work whose devices were refused
 AVOIDED_S = 600.0  # real: devices that did not come up are left alone for so long
+TURNED_DOWN_S = 30.0  # real: nothing more begins where an owner has turned work down, unless prices change before
 WEIGHS_OTHERWISE = 10  # of 100: less is not worth a new row
 REWEIGHED_MOST = 500  # at a time
 
@@ -32,7 +33,7 @@ class Follower:
     def __init__(self, book: Book, clock: Clock, holder: str) -> None:
         self.book, self._clock, self._holder = book, clock, holder
         self.avoided: list[tuple[float, tuple[str, str], Ints]] = []
-        self.turned_down: set[tuple[tuple[str, str], int]] = set()  # group and state, until prices or policies change
+        self.turned_down: dict[tuple[tuple[str, str], int], float] = {}  # group and state, until when
         self.last_word = 0
         self._log = structlog.get_logger("scheduler")
 
@@ -124,7 +125,8 @@ class Follower:
 
     async def _turned_down(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
         if words:
-            self.turned_down |= {((one.facility_id, one.group_id), one.state) for one, _ in words}
+            until_s = self._clock.monotonic_s() + TURNED_DOWN_S
+            self.turned_down |= {((one.facility_id, one.group_id), one.state): until_s for one, _ in words}
             metrics.PREEMPTED.labels("policy").inc(len(words))
             await self.give_back(connection, room, [(one, f"turned down: {word.reason}") for one, word in words])
 

@@ -1,0 +1,180 @@
+"""A scheduler may end at any statement, and another goes on: each piece of work ends once, with the time that it was to run."""
+
+import asyncio
+import contextlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+
+from hcp_pipelines.domain.clock import Anchor
+from hcp_pipelines.settings import child_environment
+from hcp_pipelines.storage.postgres import connect_async
+from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.workloads.spec import WorkloadSpec, WorkloadType
+from tests.support.queued import NOON, add_customer, after, api, submit
+from tests.support.scheduled import OPEN, as_owner, open_rows, place, say, scheduler_at
+
+__all__ = ["api"]
+DURATION_S = 600.0
+KINDS = (WorkloadType.MODEL_TRAINING, WorkloadType.AI_INFERENCE_BATCH)
+
+
+class KilledError(Exception):
+    """The process is no more."""
+
+
+def doomed(connection, statements):
+    """A connection whose user is killed after so many statements: none of its later ones is sent."""
+    execute, left = connection.execute, [statements]
+
+    async def until_then(*given, **named):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KilledError
+        return await execute(*given, **named)
+
+    connection.execute = until_then
+    return connection
+
+
+@pytest.fixture
+def owner(settings, database):
+    place(database)
+    with as_owner(settings) as connection:
+        yield connection
+
+
+async def submit_many(api, database, count, rng, duration_s=DURATION_S):
+    customers = [add_customer(database, f"c{n}") for n in range(3)]
+    for _ in range(count):
+        spec = WorkloadSpec(
+            workload_type=rng.choice(KINDS), gpu_type="H100", gpu_count=rng.choice((1, 2, 4, 8, 16)),
+            estimated_duration_s=duration_s, checkpoint_interval_s=rng.choice((None, 200)),
+        )  # fmt: skip
+        await submit(api, rng.choice(customers), spec)
+
+
+def answer(owner, at, rng, *, settled=0.9):
+    """The owner's word on whatever has none: mostly that it is settled."""
+    answered = {row[0] for row in owner.execute("select desired_state_id from desired_outcomes").fetchall()}
+    for row in owner.execute(OPEN).fetchall():
+        if row[0] not in answered:
+            say(owner, [row[0]], "settled" if rng.random() < settled else "turned_down", at)
+
+
+def finals(database):
+    """Final events by workload."""
+    statement = "select workload_id from workload_events where new_status in ('completed', 'failed', 'cancelled')"
+    return Counter(row[0] for row in database.execute(statement).fetchall())
+
+
+def check_all_is_over(database, owner, count, duration_s=DURATION_S):
+    statuses = dict(database.execute("select status, count(*) from workloads group by status").fetchall())
+    assert statuses == {"completed": count}
+    assert set(finals(database).values()) == {1}
+    short = database.execute("select id from workloads where actual_duration_s < %s", (duration_s - 1e-3,)).fetchall()
+    assert short == []
+    assert open_rows(owner) == []
+    assert database.execute("select count(*) from resources where status <> 'available'").fetchone() == (0,)
+    assert database.execute(
+        "select coalesce(sum(gpus), 0), coalesce(sum(waiting), 0) from queue_customers"
+    ).fetchone() == (0, 0)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_killed_after_any_statement_each_piece_of_work_ends_once(settings, api, database, owner, seed):
+    rng, count = random.Random(seed), 120
+    await submit_many(api, database, count, rng)
+    at_s, kills = 0.0, 0
+    for _ in range(400):
+        one, clock = scheduler_at(after(at_s), routing_realtime_spare=0.0)
+        async with await connect_async(settings, Role.SCHEDULER) as connection:
+            dies = doomed(connection, rng.randrange(1, 150))
+            with contextlib.suppress(KilledError):
+                for _ in range(rng.randrange(1, 6)):
+                    await one.round(dies)
+                    answer(owner, clock.now(), rng)
+                    step_s = rng.uniform(10, 250)
+                    clock.advance(step_s)
+                    at_s += step_s
+                kills -= 1
+            kills += 1
+        at_s += rng.uniform(1, 30)
+        database.execute(
+            "update workloads set lease_expires_at = '-infinity' where lease_owner is null and queued_at is not null"
+        )
+        if sum(finals(database).values()) == count:
+            break
+    assert kills > 10
+    check_all_is_over(database, owner, count)
+
+
+@pytest.fixture
+def clock_file(settings):
+    """World time for processes of this test: a minute a second, from noon on."""
+    path = settings.at("run", "clock.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    anchor = Anchor(datetime.now(UTC), NOON, 60.0)
+    path.write_text(anchor.dump())
+    yield anchor
+    path.unlink()
+
+
+class Processes:
+    """Schedulers as processes of their own."""
+
+    def __init__(self, settings, folder):
+        self._env = child_environment(settings, HCP_PRICE_STALENESS_S="1e6", HCP_ROUTING_REALTIME_SPARE="0")
+        self._folder, self.running = folder, []
+
+    def start(self):
+        argv = [sys.executable, "-m", "hcp_pipelines.workloads.scheduler"]
+        with (self._folder / f"scheduler-{time.monotonic_ns()}.log").open("wb") as log:
+            self.running.append(subprocess.Popen(argv, env=self._env, stdout=log, stderr=log))
+
+    def kill(self, process):
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.running.remove(process)
+
+    def stop(self):
+        for process in self.running:
+            process.terminate()
+        return [process.wait(timeout=30) for process in self.running]
+
+
+async def test_two_processes_killed_in_turn_and_postgres_hanging_up_lose_nothing(
+    settings, api, database, owner, clock_file, tmp_path
+):
+    rng, count, duration_s = random.Random(3), 60, 60.0
+    await submit_many(api, database, count, rng, duration_s)
+    processes = Processes(settings, tmp_path)
+    try:
+        processes.start()
+        processes.start()
+        deadline_s, events = time.monotonic() + 200, ["kill", "hang up", "kill"]
+        while sum(finals(database).values()) < count:
+            assert time.monotonic() < deadline_s, [path.read_text()[-800:] for path in tmp_path.glob("*.log")]
+            real_s = (datetime.now(UTC) - clock_file.real_at).total_seconds()
+            answer(owner, after(60 * real_s), rng, settled=1.0)
+            done = sum(finals(database).values())
+            if events and done >= (4 - len(events)) * count // 5:
+                if events.pop(0) == "kill":
+                    processes.kill(processes.running[rng.randrange(2)])
+                    processes.start()
+                else:
+                    database.execute(
+                        "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'hcp_scheduler'"
+                    )
+            await asyncio.sleep(0.05)
+        assert events == []
+    finally:
+        codes = processes.stop()
+    assert set(codes) <= {0, -signal.SIGTERM}  # who was started last may still be at its beginning
+    check_all_is_over(database, owner, count, duration_s)
