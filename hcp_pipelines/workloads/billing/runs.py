@@ -40,12 +40,10 @@ def parts_of(events: pl.DataFrame, checkpoints: pl.DataFrame, until: datetime) -
     """
     ordered = events.sort(_OF_WORK, "id").with_columns(
         run=(pl.col("new_status") == WorkloadState.RUNNING).cum_sum().over(_OF_WORK).cast(pl.Int64),
-        ended_at=pl.col("occurred_at").shift(-1).over(_OF_WORK),
+        ended_at=pl.when(pl.col(_OF_WORK) == pl.col(_OF_WORK).shift(-1)).then(pl.col("occurred_at").shift(-1)),
     )
-    runs = _runs(ordered, until).join(
-        _kept(ordered, checkpoints), on=[_OF_WORK, "run"], how="left", maintain_order="left"
-    )
-    billed = _billed(runs).join(_failed(ordered), on=_OF_WORK, how="left", maintain_order="left")
+    runs = _billed(_runs(ordered, until), _kept(ordered, checkpoints))
+    billed = runs.join(_failed(ordered), on=_OF_WORK, how="left", maintain_order="left")
     kept_until = pl.col("from_at") + pl.duration(microseconds=(pl.col("billed_s") * 1e6).round().cast(pl.Int64))
     told = pl.when(pl.col("is_failed")).then(pl.lit(FAILED))
     both = [
@@ -97,16 +95,19 @@ def _failed(ordered: pl.DataFrame) -> pl.DataFrame:
     return last.select(_OF_WORK, is_failed=(pl.col("new_status") == WorkloadState.FAILED) & ours)
 
 
-def _billed(runs: pl.DataFrame) -> pl.DataFrame:
+def _billed(runs: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
     """`billed_s` of each run: the progress that it made and that no return to the queue, then or later, took back.
 
     With S the running time before a run and C what the return after a run left of it, progress before run k is
     P(k) = S(k) + min(0, C(j) − S(j + 1) over j < k), and what is left of run k ends at the least C from it on.
     """
+    whole = runs.join(kept, on=_OF_WORK, how="anti").with_columns(billed_s="run_s")  # nearly all, and cheap
+    returned = (
+        runs.join(kept, on=_OF_WORK, how="semi").join(kept, on=[_OF_WORK, "run"], how="left").sort(_OF_WORK, "run")
+    )
     left, after = pl.col("kept_s").fill_null(_NEVER), pl.col("run_s").cum_sum().over(_OF_WORK)
     gone = (left - after).cum_min().shift(1).over(_OF_WORK).fill_null(0.0).clip(upper_bound=0.0)
     begun_s = after - pl.col("run_s") + gone
     least = left.cum_min(reverse=True).over(_OF_WORK)
-    return runs.sort(_OF_WORK, "run").with_columns(
-        billed_s=pl.min_horizontal((least - begun_s).clip(0.0), pl.col("run_s"))
-    )
+    billed = returned.with_columns(billed_s=pl.min_horizontal((least - begun_s).clip(0.0), pl.col("run_s")))
+    return pl.concat([whole, billed.select(whole.columns)])
