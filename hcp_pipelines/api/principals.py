@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from hcp_pipelines.api.limits import address_of
 from hcp_pipelines.api.problems import ProblemError
 from hcp_pipelines.api.state import Api, api_of
+from hcp_pipelines.operators.audit import comes_by
 from hcp_pipelines.operators.users import UserRole
 
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
@@ -59,6 +60,7 @@ class Rule:
             ProblemError: 401 unknown, 403 not in this role, 429 too often.
         """
         api, told = api_of(request), request.scope["state"]
+        comes_by(request_id=told["request_id"], address=_address(request))
         if self.roles is None:
             _take(api, request, "address/" + _address(request), "anonymous")
             return None
@@ -70,6 +72,7 @@ class Rule:
         if principal.role not in self.roles:
             allowed = ", ".join(sorted(self.roles))
             raise ProblemError(403, f"this takes the role {allowed}; {principal.name} is {principal.role}")
+        comes_by(request_id=told["request_id"], address=_address(request), by_role=principal.role.value)
         return principal
 
 

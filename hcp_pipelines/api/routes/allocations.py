@@ -16,6 +16,7 @@ from hcp_pipelines.api.principals import Ordering, Staff
 from hcp_pipelines.api.problems import not_found
 from hcp_pipelines.api.routes.resource_shapes import CapacityForecast, Forecast, Kind
 from hcp_pipelines.api.state import api_of
+from hcp_pipelines.operators.audit import note_async
 from hcp_pipelines.workloads import store
 
 router = APIRouter(prefix="/api/v1/resources", tags=["resources"])
@@ -66,25 +67,37 @@ class Allocation(BaseModel):
 
 
 @router.post("/allocate", status_code=201)
-async def allocate(body: Allocating, _: Ordering, request: Request) -> Allocation:
+async def allocate(body: Allocating, principal: Ordering, request: Request) -> Allocation:
     """Give devices to work that is held. 404: no such work; 409: it isn't held, has devices, or some of these aren't free."""
     async with api_of(request).as_scheduler() as connection:
         epoch = body.lease_epoch
         if epoch is None:
             epoch = (await store.read(connection, body.workload_id, None)).epoch
-        await store.allocate(connection, body.workload_id, epoch, body.resource_ids)
+        async with connection.transaction():
+            made = await store.allocate(connection, body.workload_id, epoch, body.resource_ids)
+            await note_async(
+                connection, principal.name, "allocation.made", f"workload/{body.workload_id}", allocation_id=str(made)
+            )
         return await _newest(connection, body.workload_id)
 
 
 @router.post("/release")
-async def release(body: Releasing, _: Ordering, request: Request) -> Allocation:
+async def release(body: Releasing, principal: Ordering, request: Request) -> Allocation:
     """Make an allocation's devices available again. 404: there is none; 409: it is over already."""
     api = api_of(request)
     rows = await api.fetch(_OF, (body.allocation_id,))
     if not rows:
         raise not_found(f"allocation {body.allocation_id}", "POST /api/v1/resources/allocate tells the id of each")
     async with api.as_scheduler() as connection:
-        await store.release(connection, body.allocation_id, reason=body.reason)
+        async with connection.transaction():
+            await store.release(connection, body.allocation_id, reason=body.reason)
+            await note_async(
+                connection,
+                principal.name,
+                "allocation.released",
+                f"allocation/{body.allocation_id}",
+                reason=body.reason,
+            )
         return await _newest(connection, rows[0][0])
 
 

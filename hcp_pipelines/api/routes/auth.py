@@ -114,7 +114,7 @@ async def log_in(body: LogIn, request: Request) -> Session:
     """
     api, address = api_of(request), address_of(request.client.host if request.client else None)
     await asyncio.sleep(api.log_ins.tried(body.name, address, api.clock.monotonic_s()))
-    found = await api.blocking(lambda connection: _proved(connection, body.name, body.password, address))
+    found = await api.blocking(lambda connection: _proved(connection, body.name, body.password))
     if found is None:
         metrics.LOG_INS.labels("wrong").inc()
         raise ProblemError(401, "no such account, or another password", {"WWW-Authenticate": "Bearer"})
@@ -142,7 +142,7 @@ async def change_password(body: NewPassword, principal: Everybody, request: Requ
     """Another password; all sessions end, and keys where that is asked for."""
     api, own = api_of(request), principal.own_user()
     api.log_ins.password_tried(principal.account, api.clock.monotonic_s())
-    if await api.blocking(lambda c: _proved(c, principal.name, body.password, "own session")) is None:
+    if await api.blocking(lambda c: _proved(c, principal.name, body.password)) is None:
         raise ProblemError(403, "the present password is another one")
     await api.blocking(lambda c: _change(c, own, body, principal.name))
     return Done()
@@ -174,7 +174,7 @@ async def revoke_key(key_id: Annotated[UUID, Path()], principal: Everybody, requ
     return Done()
 
 
-def _proved(connection: psycopg.Connection[Any], name: str, password: str, address: str) -> _Found | None:
+def _proved(connection: psycopg.Connection[Any], name: str, password: str) -> _Found | None:
     """Who has proved to be this account; a refused try is kept in the audit log."""
     user = connection.execute(_USER, (name,)).fetchone()
     operator = None if user else connection.execute(_OPERATOR, (name,)).fetchone()
@@ -183,7 +183,7 @@ def _proved(connection: psycopg.Connection[Any], name: str, password: str, addre
         return _Found(Claims(f"user/{user[0]}", user[2]), UserRole(user[3]))
     if operator is not None and hmac.compare_digest(operator[0], hashlib.sha256(password.encode()).hexdigest()):
         return _Found(Claims(OPERATOR + name, 0), UserRole(operator[1]))
-    note(connection, "api", "login.refused", name, address=address)
+    note(connection, "api", "login.refused", name)
     return None
 
 
