@@ -57,6 +57,9 @@ def long_queue(pieces: int = PIECES, seed: int = 7) -> Queue:
             "level": random.integers(1, 11, pieces),
             "facility_id": [f if r else None for f, r in zip(facilities, runs, strict=True)],
             "group_id": ["h100" if r else None for r in runs],
+            "in_facility": [None] * pieces,
+            "not_facility": [None] * pieces,
+            "region": [None] * pieces,
         }
     )
     return Queue(frame.select(pl.col(name).cast(kind) for name, kind in WORK.items()), 0.05)

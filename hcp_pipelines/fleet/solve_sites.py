@@ -38,6 +38,7 @@ def site_inputs(inventory: FacilityInventory) -> SiteInputs:
         pool_fee_fraction=document.economics.pool_fee_fraction,
         gpu_utilization=document.economics.gpu_utilization,
         gpu_rate_fraction=dict(document.economics.gpu_rate_fraction),
+        regions=frozenset(name.casefold() for name in (document.location.city, document.location.state) if name),
     )
 
 

@@ -55,11 +55,12 @@ def _of_work(work: Served) -> list[str]:
             f"{left.workload_type}: {left.gpus} GPUs are not served; they would be, the first below {first:.2f} $/MWh{then}"
         )
     for waits in work.unplaced:
-        least = waits.least_served_usd_per_gpu_hour
-        why = (
-            "no group can run it" if least is None else
-            f"all such GPUs are taken, by work that pays {least:.2f} or more"
-        )  # fmt: skip
+        than = waits.than_usd_per_gpu_hour or 0.0
+        why = {
+            "no_group": "no group can run it",
+            "no_gpus": f"all such GPUs are taken, by work that pays {than:.2f} or more",
+            "rate": f"it is sold at {than:.2f}, above what they pay at most",
+        }[waits.why]
         lines.append(
             f"{waits.workload_type} on {waits.gpu_type}: {waits.jobs} in the whole queue, for {waits.gpus} GPUs at "
             f"{waits.usd_per_gpu_hour:.2f} $/GPU-hour, have no place: {why}"

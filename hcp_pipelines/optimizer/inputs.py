@@ -80,6 +80,7 @@ class SiteInputs:
     pool_fee_fraction: float = 0.0
     gpu_utilization: float = DEFAULT_UTILIZATION
     gpu_rate_fraction: Mapping[DeviceState, float] = field(default_factory=dict)  # by class of work; 1 where left out
+    regions: frozenset[str] = frozenset()  # names of where it is, in small letters
 
     @property
     def indices(self) -> list[str]:

@@ -66,7 +66,8 @@ class Placeless:
     jobs: int
     gpus: int
     usd_per_gpu_hour: float
-    least_served_usd_per_gpu_hour: float | None
+    why: str
+    than_usd_per_gpu_hour: float | None
 
 
 @dataclass(frozen=True, slots=True)

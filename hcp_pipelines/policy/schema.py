@@ -162,9 +162,10 @@ class Anchor(_Frozen):
 
 
 class Unplaced(_Frozen):
-    """Waiting work of the whole queue that no group has GPUs for.
+    """Waiting work of the whole queue that has no place in a scheduled group.
 
-    `least_served_usd_per_gpu_hour`: what the least valuable work with such GPUs pays; null: no group could ever run this.
+    `no_group`: none could ever run it. `no_gpus`: all such GPUs are taken, by work that pays `than_usd_per_gpu_hour` or more.
+    `rate`: its limit is below that, the lowest rate at which such work is sold.
     """
 
     workload_type: str
@@ -172,7 +173,8 @@ class Unplaced(_Frozen):
     jobs: int = Field(gt=0)
     gpus: int = Field(gt=0)
     usd_per_gpu_hour: float
-    least_served_usd_per_gpu_hour: float | None = None
+    why: Literal["no_group", "no_gpus", "rate"]
+    than_usd_per_gpu_hour: float | None = None
 
 
 class PlanEntry(_Frozen):

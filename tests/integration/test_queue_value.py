@@ -74,7 +74,17 @@ async def run(scheduler, slots, rate=1.5, now=NOON):
 
 async def test_what_waits_is_read_as_it_was_asked_for(control, api, customer):
     due = NOON + timedelta(hours=5)
-    await submit(api, customer, training(hours=2, deadline_at=due, max_usd_per_gpu_hour=1.25, memory_gb=40))
+    await submit(
+        api,
+        customer,
+        training(
+            hours=2,
+            deadline_at=due,
+            max_usd_per_gpu_hour=1.25,
+            memory_gb=40,
+            sla_parameters={"facility": "hou-1", "region": 7},
+        ),
+    )
     await submit(api, customer, WorkloadSpec(model_name="llama", max_latency_ms=100), tier=Tier.ENTERPRISE)
     queue = read_queue(control, LATER)
     first, second = queue.work.sort("number").to_dicts()
@@ -82,7 +92,7 @@ async def test_what_waits_is_read_as_it_was_asked_for(control, api, customer):
         "number": first["number"], "type": "model_training", "gpu_type": "H100", "gpus": 4, "memory_gb": 40.0,
         "is_interruptible": True, "credit_fraction": 0.1, "limit_usd_per_gpu_hour": 1.25, "agreed_usd_per_gpu_hour": None,
         "estimated_s": 7200.0, "saved_s": 0.0, "unsaved_s": 0.0, "due_in_s": 4.5 * HOUR, "start_in_s": 1800.0,
-        "level": 5, "facility_id": None, "group_id": None,
+        "level": 5, "facility_id": None, "group_id": None, "in_facility": "hou-1", "not_facility": None, "region": None,
     }  # fmt: skip
     assert (second["type"], second["is_interruptible"], second["credit_fraction"]) == (
         "ai_inference_realtime",
@@ -127,7 +137,8 @@ async def test_the_solve_asks_for_the_queues_work_where_groups_are_scheduled_and
 ):
     await submit(api, customer, training(gpu_count=4))
     await run(scheduler, [0, 1, 2, 3])
-    await submit(api, customer, training(gpu_count=2, max_usd_per_gpu_hour=0.1))
+    await submit(api, customer, training(gpu_count=2))
+    await run(scheduler, [4, 5], rate=0.1)
     await submit(api, customer, training(gpu_count=16))
     sites = load_sites(control)
     assert [g.is_scheduled for site in sites for g in site.groups if g.gpu_type] == [True, False]
@@ -135,11 +146,11 @@ async def test_the_solve_asks_for_the_queues_work_where_groups_are_scheduled_and
     hou, nor = with_queue(control, plain, LATER)
     assert nor is plain[1]
     policy = Policy.model_validate_json(solve_facility(hou).model_dump_json())
-    assert policy.anchor.devices_by_state["h100"] == {"training": 4, "idle": 16}
+    assert policy.anchor.devices_by_state["h100"] == {"training": 6, "idle": 14}
     wanted = policy.anchor.target_by_state["h100"]
     assert wanted == {"training": 7, "idle": 13}  # both that have a place, and room for one GPU's work to come
     [left] = policy.unplaced
-    assert (left.jobs, left.gpus, left.least_served_usd_per_gpu_hour) == (1, 16, 0.1)
+    assert (left.jobs, left.gpus, left.than_usd_per_gpu_hour) == (1, 16, 0.1)
     spike = solve_facility(replace(hou, decision_price_usd_per_mwh=1000.0)).anchor.target_by_state["h100"]
     assert spike["training"] == 5  # what pays 0.10 is not worth it
 

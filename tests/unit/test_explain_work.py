@@ -17,11 +17,12 @@ def explained(work, price=30.0, groups=None, **more):
 
 WORK = queue(
     held(1, kind=CLASSES[0], gpu_count=10, agreed=3.0),
-    held(2, kind=CLASSES[2], gpu_count=40, agreed=1.5),
-    job(3, kind=CLASSES[2], gpu_count=8, limit_usd_per_gpu_hour=0.5),
-    job(4, kind=CLASSES[2], gpu_count=16, limit_usd_per_gpu_hour=0.4),
-    job(5, kind=CLASSES[1], gpu_count=64, limit_usd_per_gpu_hour=1.0),
+    held(2, kind=CLASSES[2], gpu_count=32, agreed=1.5),
+    held(3, kind=CLASSES[2], gpu_count=16, agreed=0.5),
+    held(4, kind=CLASSES[2], gpu_count=16, agreed=0.4),
+    job(5, kind=CLASSES[1], gpu_count=64),
     job(6, kind=CLASSES[1], gpu_count=8, gpu_type="B200"),
+    job(7, kind=CLASSES[2], gpu_count=2, limit_usd_per_gpu_hour=1.25),
     spare=0.1,
 )
 
@@ -31,22 +32,27 @@ def test_at_a_low_price_all_that_has_a_place_may_run_and_the_rest_has_none():
     assert (found.work.asked_gpus, found.work.running_gpus, found.work.unserved) == (74, 74, ())
     lines = lines_of(found)
     assert "customers' work asks for 74 GPUs: 74 may run at this price" in lines
-    assert (
-        "ai_inference_batch on H100: 1 in the whole queue, for 64 GPUs at 1.00 $/GPU-hour, have no place: all such GPUs are "
-        "taken, by work that pays 0.40 or more"
-    ) in lines
-    assert any("ai_inference_batch on B200: 1" in line and line.endswith("no group can run it") for line in lines)
+    whys = [line.split("have no place: ")[1] for line in lines if "have no place" in line]
+    assert whys == [
+        "no group can run it",
+        "all such GPUs are taken, by work that pays 0.40 or more",
+        "it is sold at 2.00, above what they pay at most",
+    ]
+    assert any(
+        line.startswith("ai_inference_batch on H100: 1 in the whole queue, for 64 GPUs at 2.00 $/GPU-hour")
+        for line in lines
+    )
     plain = found.as_dict()["work"]
     assert json.loads(json.dumps(plain)) == plain | {"unserved": [], "unplaced": list(plain["unplaced"])}
-    assert [each["gpus"] for each in plain["unplaced"]] == [8, 64]
+    assert [each["gpus"] for each in plain["unplaced"]] == [8, 64, 2]
 
 
 def test_at_a_high_price_it_says_below_which_one_the_rest_would_be_served():
-    found = explained(WORK, 600.0)
+    found = explained(WORK, 900.0)
     [left] = found.work.unserved
-    assert (left.workload_type, left.gpus) == ("model_training", 24)
+    assert (left.workload_type, left.gpus) == ("model_training", 32)
     assert 480 < left.first_below_usd_per_mwh < 500 > 400 > left.all_below_usd_per_mwh > 380
-    words = next(line for line in lines_of(found) if line.startswith("model_training: 24 GPUs"))
+    words = next(line for line in lines_of(found) if line.startswith("model_training: 32 GPUs"))
     assert f"the first below {left.first_below_usd_per_mwh:.2f} $/MWh" in words
     served = explained(WORK, left.all_below_usd_per_mwh - 0.1)
     assert served.work.unserved == ()

@@ -41,13 +41,13 @@ def test_realtime_work_is_demand_for_as_long_as_it_lasts():
 
 def test_classes_of_value_are_the_pieces_own_in_rising_order():
     rates = [0.5, 1.0, 1.5, 1.9]
-    found = work_of(*(job(n, REALTIME, 10, limit_usd_per_gpu_hour=r) for n, r in enumerate(rates))).inference(ahead())
+    found = work_of(*(held(n, kind=REALTIME, gpu_count=10, agreed=r) for n, r in enumerate(rates))).inference(ahead())
     assert found.usd_per_mwh == pytest.approx([r * 1000 / 0.9 for r in rates])
 
 
 def test_jobs_are_due_when_they_said_and_worth_what_they_pay_and_what_is_owed():
     due = job(1, TRAINING, 100, estimated_s=2 * HOUR, due_in_s=5.1 * HOUR, credit_fraction=0.25)
-    open_ended = job(2, BATCH, 50, estimated_s=3 * HOUR, limit_usd_per_gpu_hour=1.0)
+    open_ended = held(2, kind=BATCH, gpu_count=50, estimated_s=3 * HOUR, agreed=1.0)
     beyond = job(3, TRAINING, 10, estimated_s=30 * HOUR, due_in_s=100 * HOUR, credit_fraction=0.25)
     jobs = [one for slot in work_of(due, open_ended, beyond).jobs(ahead()) for one in slot]
     first = next(one for one in jobs if one.name.startswith("due"))
@@ -79,13 +79,13 @@ def test_thousands_of_pieces_are_dozens_of_jobs_of_the_same_work():
     pieces = [
         job(
             n, CLASSES[n % 3], int(random.integers(1, 9)), estimated_s=float(random.uniform(600, 20_000)),
-            limit_usd_per_gpu_hour=float(random.uniform(0.5, 3)), due_in_s=float(random.uniform(2e4, 2e5)) if n % 2 else None,
+            limit_usd_per_gpu_hour=2.0 if n % 5 else None, due_in_s=float(random.uniform(2e4, 2e5)) if n % 2 else None,
         )
         for n in range(4000)
     ]  # fmt: skip
     work = work_of(*pieces)
     jobs = work.jobs(ahead(48))
-    assert 20 < len(jobs) <= 2 * DEADLINE_CLASSES * VALUE_CLASSES
+    assert 10 < len(jobs) <= 2 * DEADLINE_CLASSES * VALUE_CLASSES
     assert sum(one.most_mw for (one,) in jobs) == pytest.approx(work.most_training_mw)
     asked = sum(
         p["gpus"] * p["estimated_s"] / HOUR * {BATCH: 0.8, TRAINING: 1.0}[p["type"]]
@@ -108,8 +108,8 @@ def test_strategies_of_the_back_test_run_on_a_queue_meet_its_deadlines_and_none_
     work = work_of(
         held(1, kind=REALTIME, gpu_count=2000, estimated_s=30 * HOUR, agreed=1.0),
         job(2, TRAINING, 2000, estimated_s=6 * HOUR, due_in_s=20 * HOUR, credit_fraction=0.25),
-        job(3, TRAINING, 1000, estimated_s=4 * HOUR, due_in_s=30 * HOUR, limit_usd_per_gpu_hour=0.4),
-        job(4, BATCH, 500, estimated_s=5 * HOUR, limit_usd_per_gpu_hour=0.3),
+        held(3, gpu_count=1000, estimated_s=4 * HOUR, due_in_s=30 * HOUR, agreed=0.4),
+        held(4, kind=BATCH, gpu_count=500, estimated_s=5 * HOUR, agreed=0.3),
         now=now,
     )  # fmt: skip
     here = replace(plain, site=replace(SITE, ai=work))

@@ -71,10 +71,29 @@ def test_waiting_work_pays_the_market_and_is_let_in_below_it_by_a_share_of_what_
     assert step.stop_usd_per_mw == pytest.approx(LOAD_USD * 1000)
 
 
-def test_a_low_limit_is_what_it_pays_and_a_high_one_buys_nothing():
-    low, high, none = (only(queue(job(limit_usd_per_gpu_hour=limit))) for limit in (1.5, 50.0, None))
-    assert low.worth.at(2.0) == low.worth.at(2.2) == pytest.approx(1500.0)
-    assert high == none
+def test_a_high_limit_buys_nothing_and_one_below_the_rate_waits_for_a_lower_rate():
+    assert only(queue(job(limit_usd_per_gpu_hour=50.0))) == only(queue(job()))
+    [found] = asked([inputs(site([gpus()]))], queue(job(limit_usd_per_gpu_hour=1.99)))
+    assert found.work["h100"] == ()
+    [left] = found.unplaced
+    assert (left.why, left.usd_per_gpu_hour, left.than_usd_per_gpu_hour) == ("rate", 1.99, 2.0)
+    [sold] = asked([inputs(site([gpus()], gpu_rate_fraction={TRAINING: 0.9}))], queue(job(limit_usd_per_gpu_hour=1.99)))
+    assert [step.usd_per_gpu_hour for step in sold.work["h100"]] == [pytest.approx(1.8)]
+
+
+def test_work_goes_where_it_asks_to_be():
+    sites = [
+        inputs(site([gpus()], name, regions=frozenset({"tx", town})), price)
+        for name, town, price in (("a", "waco", 20), ("b", "houston", 90))
+    ]
+    work = queue(
+        job(1, in_facility="b", gpu_count=1), job(2, not_facility="a", gpu_count=2), job(3, region="Houston", gpu_count=4),
+        job(4, region="TX", gpu_count=8), job(5, in_facility="c", gpu_count=16), job(6, region="OH", gpu_count=32),
+    )  # fmt: skip
+    a, b = asked(sites, work)
+    assert sum(step.gpus for step in a.work["h100"]) == 8
+    assert sum(step.gpus for step in b.work["h100"]) == 7
+    assert [(left.gpus, left.why) for left in a.unplaced] == [(48, "no_group")]
 
 
 def test_classes_sell_at_the_sites_fractions_and_the_contracts_adders_are_taken_off():
@@ -130,16 +149,15 @@ def test_pieces_are_placed_whole_where_power_is_cheapest_in_the_queues_order():
     dear, cheap = inputs(site([gpus(16)], "dear"), price=90.0), inputs(site([gpus(12)], "cheap"), price=20.0)
     work = queue(
         job(1, gpu_count=8, level=5),
-        job(2, gpu_count=8, level=3, limit_usd_per_gpu_hour=0.5),
+        job(2, gpu_count=8, level=3),
         job(3, gpu_count=4, level=9),
         job(4, gpu_count=16, level=2),
     )
     at_dear, at_cheap = asked([dear, cheap], work)
     assert sum(step.gpus for step in at_dear.work["h100"]) == 16  # the first in turn fits there alone
     assert sorted(step.gpus for step in at_cheap.work["h100"]) == [4, 8]
-    assert min(step.usd_per_gpu_hour for step in at_cheap.work["h100"]) == 0.5  # level goes before worth
     [left] = at_dear.unplaced
-    assert (left.jobs, left.gpus, left.least_served_usd_per_gpu_hour) == (1, 8, 0.5)
+    assert (left.jobs, left.gpus, left.why, left.than_usd_per_gpu_hour) == (1, 8, "no_gpus", 2.0)
     assert at_cheap.unplaced == at_dear.unplaced
 
 
@@ -164,7 +182,9 @@ def test_work_that_a_group_can_not_do_is_not_its(more, can_run):
     ladder = tuple(s for s in GPU_LADDER if s.state is not REALTIME)
     [found] = asked([inputs(site([gpus(ladder=ladder)]))], queue(job(**more)))
     assert bool(found.work["h100"]) == can_run
-    assert [left.least_served_usd_per_gpu_hour for left in found.unplaced] == ([] if can_run else [None])
+    assert [(left.why, left.than_usd_per_gpu_hour) for left in found.unplaced] == (
+        [] if can_run else [("no_group", None)]
+    )
 
 
 def test_any_gpu_is_any_gpu_and_a_models_name_names_it():
@@ -183,7 +203,7 @@ def test_thousands_of_pieces_make_a_few_steps_that_add_up():
     rates, sizes = random.uniform(0.5, 3, 3000), random.integers(1, 9, 3000)
     work = queue(
         *(
-            job(n, CLASSES[n % 3], int(size), limit_usd_per_gpu_hour=rate)
+            held(n, kind=CLASSES[n % 3], gpu_count=int(size), agreed=rate)
             for n, (rate, size) in enumerate(zip(rates, sizes, strict=True))
         )
     )
@@ -193,7 +213,7 @@ def test_thousands_of_pieces_make_a_few_steps_that_add_up():
     assert sum(step.gpus for step in steps) == sizes.sum()
     total = sum(step.worth.at(2.0) * step.gpus for step in steps if step.state is TRAINING) / 1000 * KW
     mine = np.arange(3000) % 3 == 2
-    assert total == pytest.approx((np.minimum(rates, 2.0) * sizes)[mine].sum())
+    assert total == pytest.approx((rates * sizes)[mine].sum())
 
 
 def test_nothing_is_asked_for_without_work_and_room_for_more_only_as_far_as_the_operator_keeps_some():

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.domain.workloads import WorkloadType
 from hcp_pipelines.economics.preemption import preemption_cost_usd, reload_s
 from hcp_pipelines.optimizer.band import PLAIN
 from hcp_pipelines.optimizer.inputs import WorkStep
@@ -74,7 +75,7 @@ def spare_step(place: Place, taken: int, fraction: float) -> tuple[WorkStep, ...
 
 
 def unplaced(work: pl.DataFrame, served: pl.DataFrame, places: Sequence[Place]) -> tuple[Unplaced, ...]:
-    """Waiting work that has no place, by class and GPU, and what the least valuable pays that has GPUs of its kind.
+    """Waiting work that has no place, by class, GPU and why.
 
     Args:
         work: of `placed`.
@@ -89,17 +90,24 @@ def unplaced(work: pl.DataFrame, served: pl.DataFrame, places: Sequence[Place]) 
     least = dict(served.group_by("gpu_type").agg(pl.col("usd_per_gpu_hour").min()).iter_rows())
     rows = (
         without.with_columns(rate=pl.min_horizontal(market, "limit_usd_per_gpu_hour"))
-        .group_by("type", "gpu_type", "can_run")
+        .group_by("type", "gpu_type", "why")
         .agg(pl.len(), pl.col("gpus").sum(), _mean("rate"))
-        .sort("type", "gpu_type", "can_run")
+        .sort("type", "gpu_type", "why")
     )
     return tuple(
         Unplaced(
-            workload_type=kind, gpu_type=gpu_type, jobs=jobs, gpus=gpus, usd_per_gpu_hour=rate,
-            least_served_usd_per_gpu_hour=least.get(gpu_type) if can_run else None,
+            workload_type=kind, gpu_type=gpu_type, jobs=jobs, gpus=gpus, usd_per_gpu_hour=rate, why=why,
+            than_usd_per_gpu_hour={"no_gpus": least.get(gpu_type), "rate": _sold_at(kind, gpu_type, places)}.get(why),
         )
-        for kind, gpu_type, can_run, jobs, gpus, rate in rows.iter_rows()
+        for kind, gpu_type, why, jobs, gpus, rate in rows.iter_rows()
     )  # fmt: skip
+
+
+def _sold_at(workload_type: str, gpu_type: str, places: Sequence[Place]) -> float | None:
+    """The lowest rate of a class of work on such GPUs."""
+    kind = WorkloadType(workload_type)
+    rates = (p.usd_per_gpu_hour * p.rate_fraction(kind) for p in places if p.takes(kind, gpu_type, None))
+    return min(rates, default=None)
 
 
 def _mean(name: str) -> pl.Expr:

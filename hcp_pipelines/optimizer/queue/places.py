@@ -4,6 +4,7 @@ GPUs are shared out by the queue (what must run now, then levels with their agei
 dollars: what has found a place here may still be priced out by its strikes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from hcp_pipelines.optimizer.inputs import FacilityInputs, GroupInputs, SiteInpu
 STATE_OF = {each: state for each in WorkloadType for state in DeviceState if state.mode.value == each.value}
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
+_KIND = ("type", "gpu_type", "memory_gb", "in_facility", "not_facility", "region")
 GPU_WORK = (WorkloadType.AI_INFERENCE_REALTIME, WorkloadType.AI_INFERENCE_BATCH, WorkloadType.MODEL_TRAINING)
 
 
@@ -47,6 +49,12 @@ class Place:
         has_memory = memory_gb is None or group.memory_gb is None or memory_gb <= group.memory_gb
         return is_named and has_memory and self.climb_kw(workload_type) is not None
 
+    def is_there(self, in_facility: str | None, not_facility: str | None, region: str | None) -> bool:
+        """Whether it is where the work asks to be; nothing said, anywhere."""
+        facility_id = self.site.facility_id
+        is_near = not region or region.casefold() in self.site.regions
+        return is_near and facility_id != not_facility and in_facility in (None, "", facility_id)
+
 
 def places_of(inputs: Sequence[FacilityInputs]) -> list[Place]:
     """The scheduled groups of some facilities, where power is cheapest first."""
@@ -60,7 +68,9 @@ def places_of(inputs: Sequence[FacilityInputs]) -> list[Place]:
 
 
 def placed(work: pl.DataFrame, places: Sequence[Place]) -> pl.DataFrame:
-    """The work with `place`, its number among `places` (null: none), `is_held`, and `can_run`: whether any group could.
+    """The work with `place`, its number among `places` (null: none), `is_held`, and `why` it has none (as `schema.Unplaced`).
+
+    Work whose limit is below the rate of its class waits for a lower one: the scheduler doesn't sell below its rate.
 
     Args:
         work: of `read_queue`, with `is_urgent`.
@@ -74,36 +84,60 @@ def placed(work: pl.DataFrame, places: Sequence[Place]) -> pl.DataFrame:
         if place is not None:
             free[place] -= gpus
     is_held = work["group_id"].is_not_null().to_numpy()
-    can_run = _give_out(work, places, free, found, is_held)
+    why = _give_out(work, places, free, found, is_held)
     return work.with_columns(
-        place=pl.Series(found, dtype=pl.Int64), is_held=pl.Series(is_held), can_run=pl.Series(can_run, dtype=pl.Boolean)
+        place=pl.Series(found, dtype=pl.Int64), is_held=pl.Series(is_held), why=pl.Series(why, dtype=pl.String)
     ).filter(~pl.col("is_held") | pl.col("place").is_not_null())
+
+
+class _Kind:
+    """Work of one class, GPU and memory that asks for the same sites: the places that can do it, and what it is sold at there."""
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        workload_type: str,
+        gpu_type: str,
+        memory_gb: float | None,
+        *where: str | None,
+    ) -> None:
+        kind = WorkloadType(workload_type)
+        self.fitting = [n for n, p in enumerate(places) if p.takes(kind, gpu_type, memory_gb) and p.is_there(*where)]
+        self.rates = {n: places[n].usd_per_gpu_hour * places[n].rate_fraction(kind) for n in self.fitting}
+        self.lowest_rate = min(self.rates.values(), default=math.inf)
+        self.most = max((places[n].group.devices for n in self.fitting), default=0)
+        self.too_many = self.most + 1  # what was free once and isn't now never is again
+
+    def place_for(self, gpus: int, limit_usd_per_gpu_hour: float, free: Sequence[int]) -> tuple[int | None, str]:
+        """The first place with so many free, or why there is none."""
+        if gpus > self.most:
+            return None, "no_group"
+        if gpus >= self.too_many:
+            return None, "no_gpus"
+        if limit_usd_per_gpu_hour >= self.lowest_rate:
+            for n in self.fitting:
+                if free[n] >= gpus and self.rates[n] <= limit_usd_per_gpu_hour:
+                    return n, ""
+        if any(free[n] >= gpus for n in self.fitting):
+            return None, "rate"
+        self.too_many = gpus
+        return None, "no_gpus"
 
 
 def _give_out(
     work: pl.DataFrame, places: Sequence[Place], free: list[int], found: list[int | None], is_held: Bools
-) -> list[bool]:
-    """Give waiting work its places in `found`, out of the `free` GPUs of each; whether each piece could run anywhere."""
-    can_run = [True] * len(work)
-    kinds = list(zip(*(work[name].to_list() for name in ("type", "gpu_type", "memory_gb")), strict=True))
-    fitting = {
-        kind: [n for n, p in enumerate(places) if p.takes(WorkloadType(kind[0]), kind[1], kind[2])]
-        for kind in dict.fromkeys(kinds)
-    }
-    most = {kind: max((places[n].group.devices for n in fits), default=0) for kind, fits in fitting.items()}
-    too_many = {kind: devices + 1 for kind, devices in most.items()}  # what was free once and isn't now never is again
+) -> list[str]:
+    """Give waiting work its places in `found`, out of the `free` GPUs of each; why each piece has none."""
+    why = [""] * len(work)
+    keys = list(zip(*(work[name].to_list() for name in _KIND), strict=True))
+    kinds = {key: _Kind(places, *key) for key in dict.fromkeys(keys)}
+    limits = work["limit_usd_per_gpu_hour"].fill_null(math.inf).to_list()
     gpus, turns = work["gpus"].to_list(), _in_turn(work)
     for row in turns[~is_held[turns]].tolist():
-        kind, wanted = kinds[row], gpus[row]
-        can_run[row] = wanted <= most[kind]
-        if wanted >= too_many[kind]:
-            continue
-        place = next((n for n in fitting[kind] if free[n] >= wanted), None)
-        if place is None:
-            too_many[kind] = wanted
-        else:
-            found[row], free[place] = place, free[place] - wanted
-    return can_run
+        place, why[row] = kinds[keys[row]].place_for(gpus[row], limits[row], free)
+        if place is not None:
+            found[row], free[place] = place, free[place] - gpus[row]
+    return why
 
 
 def _in_turn(work: pl.DataFrame) -> Ints:

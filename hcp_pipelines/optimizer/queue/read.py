@@ -16,6 +16,7 @@ WORK = {
     "is_interruptible": pl.Boolean, "credit_fraction": pl.Float64, "limit_usd_per_gpu_hour": pl.Float64,
     "agreed_usd_per_gpu_hour": pl.Float64, "estimated_s": pl.Float64, "saved_s": pl.Float64, "unsaved_s": pl.Float64,
     "due_in_s": pl.Float64, "start_in_s": pl.Float64, "level": pl.Int64, "facility_id": pl.String, "group_id": pl.String,
+    "in_facility": pl.String, "not_facility": pl.String, "region": pl.String,
 }  # fmt: skip
 
 # By COPY: 20,000 rows in a third of the time of a cursor's.
@@ -30,7 +31,7 @@ copy (
                then greatest(extract(epoch from {now} - greatest(w.running_since, c.taken_at)), 0) else 0 end as unsaved_s,
            extract(epoch from w.deadline_at - {now}) as due_in_s,
            case when isfinite(w.start_by) then extract(epoch from w.start_by - {now}) end as start_in_s,
-           w.level, d.facility_id, d.group_id
+           w.level, d.facility_id, d.group_id, {where}
     from workloads w
     join tier_quotas t on t.tier = w.tier
     left join lateral (
@@ -44,6 +45,7 @@ copy (
     where w.status in ('queued', 'scheduled', 'running', 'paused') and w.type <> 'bitcoin_mining'
         and w.submitted_at <= {now}
 ) to stdout (format csv, header)"""
+_WHERE = {"in_facility": "facility", "not_facility": "not_facility", "region": "region"}  # as the scheduler reads them
 _SPARE_SQL = "select spare_gpu_fraction from queue_rules"
 
 
@@ -60,12 +62,21 @@ class Queue:
 
 def read_queue(connection: "psycopg.Connection[Any]", now: datetime) -> Queue:
     """What waits and runs at a world instant; with the rights of hcp_control."""
-    query = sql.SQL(_WORK_SQL).format(now=sql.Literal(now))
+    query = sql.SQL(_WORK_SQL).format(
+        now=sql.Literal(now), where=sql.SQL(", ").join(_said(*each) for each in _WHERE.items())
+    )
     with connection.cursor() as cursor:
         with cursor.copy(query) as copied:
             text = b"".join(bytes(part) for part in copied)
         row = cursor.execute(_SPARE_SQL).fetchone()
     return Queue(_parsed(text), row[0] if row else 0.0)
+
+
+def _said(column: str, name: str) -> sql.Composed:
+    """A word of the customer's about places; what is no text is none."""
+    template = "case when jsonb_typeof(w.spec #> {path}) = 'string' then w.spec #>> {path} end as {column}"
+    path = sql.Literal(["sla_parameters", name])
+    return sql.SQL(template).format(path=path, column=sql.Identifier(column))
 
 
 def _parsed(text: bytes) -> pl.DataFrame:

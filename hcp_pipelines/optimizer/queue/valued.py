@@ -1,8 +1,8 @@
 """What work with a place is worth: dollars per GPU-hour, per MWh, and of stopping it. Pure, on columns.
 
-Work that waits pays what its class sells at, and never more than it said: naming a high limit buys no precedence that is not paid
-for. Work that holds GPUs pays what was agreed. Work that must run now is worth what is owed if it misses its deadline, over what
-is left of it, and over an hour at most: a spike of prices seldom lasts longer, and what is owed is owed at once.
+Work that waits pays what its class sells at where it was placed, whatever its limit: naming a high one buys no precedence that
+is not paid for. Work that holds GPUs pays what was agreed. Work that must run now is worth what is owed if it misses its
+deadline, over what is left of it, and over an hour at most: spikes of prices seldom last longer.
 """
 
 from collections.abc import Sequence
@@ -52,10 +52,8 @@ def _terms(places: Sequence[Place]) -> pl.DataFrame:
 
 def _paying(here: pl.DataFrame) -> pl.DataFrame:
     """`usd_per_gpu_hour` and what of it follows the index; `owed_usd` if the deadline is missed, `urgent_usd_per_gpu_hour`."""
-    market = pl.col("index") * pl.col("rate_fraction")
-    agreed, limit = pl.col("agreed_usd_per_gpu_hour"), pl.col("limit_usd_per_gpu_hour")
-    is_indexed = agreed.is_null() & (limit.is_null() | (limit >= market))
-    rate = pl.coalesce(agreed, pl.min_horizontal(market, limit))
+    agreed = pl.col("agreed_usd_per_gpu_hour")
+    is_indexed, rate = agreed.is_null(), pl.coalesce(agreed, pl.col("index") * pl.col("rate_fraction"))
     hours = pl.col("estimated_s") / _H
     left_h = (pl.col("left_s") / _H).clip(INTERVAL_H, SPIKE_H)
     return here.with_columns(is_indexed=is_indexed, usd_per_gpu_hour=rate).with_columns(
