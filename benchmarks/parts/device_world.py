@@ -4,7 +4,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -18,6 +21,7 @@ FIRMWARES = ("luxos", "whatsminer", "whatsminer-v3", "stock")  # as many miners 
 OFF, ON, IDLE = DeviceState.CURTAILED, DeviceState.MINING_FULL, DeviceState.IDLE
 STATES = {OFF: (25.0, 0.0), ON: (3500.0, 200.0)}  # watts, TH/s
 SPEED = 60.0  # as `hcp up` has it: what takes a device seconds of its own time is not what is measured
+BEHIND = timedelta(days=2)  # simulated time never passes the wall clock: it would go at its pace from there
 READY_WITHIN_S = 60.0
 _NAMES = ("port_4028", "http_port", "v3_port", "exporter_port", "agent_port")
 
@@ -25,12 +29,23 @@ _NAMES = ("port_4028", "http_port", "v3_port", "exporter_port", "agent_port")
 class DeviceWorld:
     """The simulated devices in a process of their own; miners first, then GPUs, in one site."""
 
-    def __init__(self, folder: Path, miners: int, nodes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        miners: int,
+        nodes: int,
+        gpu_states: Mapping[DeviceState, float] = MappingProxyType({IDLE: 200.0}),
+        token: str = "",
+    ) -> None:
+        """`gpu_states`: the GPUs' ladder, watts; `token`: of the nodes' agents, which without one take no writes."""
         self.each = miners // len(FIRMWARES)
         self.first_gpu, self.nodes, self._folder = self.each * len(FIRMWARES), nodes, folder
         self.ports = dict(zip(_NAMES, _free_ports(len(_NAMES)), strict=True))
+        self._gpu_states, self._token_file = gpu_states, folder / "token"
+        if token:
+            self._token_file.write_text(token)
         now = SystemClock().now()
-        anchor = Anchor(now, now, SPEED)
+        anchor = Anchor(now, now - BEHIND, SPEED)
         self.clock = SystemClock(anchor)
         (folder / "clock.json").write_text(anchor.dump())
         (folder / "world.yaml").write_text(yaml.safe_dump(self._document()))
@@ -47,10 +62,12 @@ class DeviceWorld:
             for n, name in enumerate(FIRMWARES)
         ]  # fmt: skip
         gpu = {"group": "gpus", "kind": "GPU", "model": "H100 SXM5", "first_slot": self.first_gpu}
-        groups.append(gpu | {"devices": 8 * self.nodes, "states": [{"state": int(IDLE), "power_w": 200.0}]})
+        ladder = [{"state": int(state), "power_w": watts} for state, watts in self._gpu_states.items()]
+        groups.append(gpu | {"devices": 8 * self.nodes, "states": ladder})
+        token = {"token_file": str(self._token_file)} if self._token_file.exists() else {}
         protocols = {
             "miners": {"enabled": True} | {name: self.ports[name] for name in _NAMES[:3]},
-            "gpu_nodes": {"enabled": True, "collect_s": 1.0} | {name: self.ports[name] for name in _NAMES[3:]},
+            "gpu_nodes": {"enabled": True, "collect_s": 1.0, **token} | {name: self.ports[name] for name in _NAMES[3:]},
         }
         site = {"site": "one", "settlement_point": "HB_NORTH", "groups": groups}
         anchor = str(self._folder / "clock.json")

@@ -164,7 +164,7 @@ async def test_work_that_a_command_names_is_a_job_of_its_own(rig):
         await one.settle(BATCH, *[IDLE] * 7)
         (job,) = one.server.store.all("jobs")
         container = job["spec"]["template"]["spec"]["containers"][0]
-        assert {"name": "HCP_CHECKPOINT", "value": "s3://ckpt/1"} in container["env"]
+        assert {"name": "WORK_CHECKPOINT", "value": "s3://ckpt/1"} in container["env"]
         assert container["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
         await one.tell(BATCH, [0], work=WorkloadSpec("llama", 16.0, "cold", 1, "job-2"))
         await one.until(lambda: one.book.outcomes() == [Outcome.SWITCHED], "another one's")

@@ -124,18 +124,18 @@ async def test_a_start_that_is_refused_brings_back_what_ran_and_is_not_tried_aga
 
 
 async def test_a_phase_that_is_late_is_rolled_back_and_what_sleeps_is_woken(tmp_path):
-    within = {**PHASE_WITHIN_S, Phase.PAUSE: 0.1}
+    within = {**PHASE_WITHIN_S, Phase.CHECKPOINT: 0.1}
     async with switching_rig(tmp_path, phase_within_s=within) as (rig, book):
-        await rig.run(BATCH, [0])
-        rig.send(TRAINING, [0])
+        await rig.run(TRAINING, [0])
+        rig.send(BATCH, [0])
         await until(lambda: book.words, "it has begun")
-        rig.world.pass_time(0.2)
+        rig.world.pass_time(3.0)  # two exchanges are left to it on top
         await until(lambda: book.words[-1].stage is Stage.ROLL_BACK, "its time is over")
         (one,) = await over(rig, book)
         assert one.outcome is Outcome.ROLLED_BACK
         assert "0.1 s" in one.problem
-        assert (await rig.operations())[1:] == ["pause", "resume"]
-        assert rig.commanded()[0] == BATCH
+        assert (await rig.operations())[1:] == ["checkpoint", "resume"]
+        assert rig.commanded()[0] == TRAINING
 
 
 async def test_where_going_back_fails_too_it_rests_and_says_so(tmp_path):

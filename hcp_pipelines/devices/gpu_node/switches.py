@@ -39,7 +39,6 @@ class Switches:
         self._options, self._clock, self._book = options, clock, book
         self._orders: dict[Key, Order] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._wait_s = min(options.deadline_s / 2, 2.0)
 
     async def close(self) -> None:
         """End what is under way; the devices stay as they are."""
@@ -86,7 +85,7 @@ class Switches:
 
     async def _carry_out(self, order: Order) -> None:
         try:
-            await Run(order, self._options.phase_within_s, self._wait_s, self._clock, self._book).go()
+            await Run(order, self._options.phase_within_s, self._options.deadline_s, self._clock, self._book).go()
         except StorageError as error:
             order.error = DeviceRefusedError(f"{order.node.address}: the switch could not be stored: {error}")
         except Exception as defect:

@@ -30,7 +30,7 @@ from hcp_pipelines.domain.errors import (
 from hcp_pipelines.domain.modes import DeviceState
 
 ASK_AGAIN_S = (0.05, 0.1, 0.25, 0.5, 1.0)  # real; of an agent that is away, busy, or answers before the end
-LEAST_WAIT_S = 0.01
+LEAST_WAIT_S, WAIT_MOST_S = 0.01, 2.0  # real: so long an agent may take to tell of an end
 UNKNOWN_STATE = 255
 
 Ask = Callable[[], Awaitable[Operation]]
@@ -66,10 +66,11 @@ class Run:
     """One switch under way."""
 
     def __init__(
-        self, order: Order, within_s: Mapping[Phase, float], wait_s: float, clock: Clock, book: SwitchBook
+        self, order: Order, within_s: Mapping[Phase, float], call_s: float, clock: Clock, book: SwitchBook
     ) -> None:
-        """`within_s`: simulated; `wait_s`: so many real seconds an agent may take to tell of an end."""
-        self._order, self._within_s, self._wait_s, self._clock, self._book = order, within_s, wait_s, clock, book
+        """`within_s`: simulated; `call_s`: real, the time for one exchange, of which asking and hearing of the end are two."""
+        self._order, self._within_s, self._clock, self._book = order, within_s, clock, book
+        self._wait_s, self._slack_s = min(call_s / 2, WAIT_MOST_S), 2 * call_s * clock.speed
         self._switch = order.switch
         self._began_s = clock.monotonic_s()
         self._device_real_s: dict[Phase, float] = {}
@@ -169,7 +170,7 @@ class Run:
         return operation
 
     def _until_s(self, phase: Phase) -> float:
-        return self._clock.now().timestamp() + self._within_s[phase]
+        return self._clock.now().timestamp() + self._within_s[phase] + self._slack_s
 
     async def _again(self, phase: Phase, until_s: float, tries: int, why: str) -> None:
         if self._clock.now().timestamp() > until_s:

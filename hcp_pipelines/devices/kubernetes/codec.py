@@ -184,7 +184,7 @@ def encode_job(facility: str, slot: int, state: DeviceState, node: str, image: I
     """The manifest of a Job that runs at once, on one node, with one GPU."""
     labels = {FACILITY: facility, SLOT: str(slot), STATE: str(int(state))}
     notes = {WORK: spec.workload_id, CHECKPOINT: spec.checkpoint}
-    told = {"HCP_MODEL": spec.model, "HCP_CHECKPOINT": spec.checkpoint, "HCP_WORKLOAD_ID": spec.workload_id}
+    told = {"WORK_MODEL": spec.model, "WORK_CHECKPOINT": spec.checkpoint, "WORK_ID": spec.workload_id}
     container = {
         "name": "work",
         "image": image.image,

@@ -27,6 +27,7 @@ from hcp_pipelines.domain.modes import DeviceState
 RESTING = (DeviceState.IDLE, DeviceState.CURTAILED)
 TRIES = 4  # of a request that may pass
 AGAIN_S = (0.1, 0.3, 1.0)  # real
+SLACK_S = 10.0  # real: until a watch tells that a pod is ready
 _FAILURES = (DeviceRefusedError, DeviceUnreachableError, DeviceReplyError)
 
 
@@ -78,7 +79,9 @@ class SlotSwitcher:
     async def watch(self, order: SlotOrder, switch: Switch) -> None:
         """Wait until what was started is ready; else back."""
         name, began_s = self._slots.name_of(order.slot, order.state, order.spec), self._clock.now().timestamp()
-        is_ready = await self._is_ready(order, name, began_s + self._within_s[Phase.START])
+        is_ready = await self._is_ready(
+            order, name, began_s + self._within_s[Phase.START] + SLACK_S * self._clock.speed
+        )
         took_ms = (self._clock.now().timestamp() - began_s) * 1000
         if not order.is_newest():
             await self._end(switch, Outcome.SUPERSEDED)
