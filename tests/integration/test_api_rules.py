@@ -154,6 +154,26 @@ def test_every_answer_has_the_safe_headers_and_none_allows_another_origin(api):
     assert "server" not in reply.headers
 
 
+@pytest.mark.parametrize("said", ["\\ud800", "\\u0000", "\\udfff\\ud800"])
+def test_texts_that_nothing_can_keep_are_refused_and_no_defect(api, said):
+    sent = [
+        ("POST", "/api/v1/auth/login", '{"name": "admin", "password": "%s"}'),
+        ("POST", "/api/v1/auth/keys", '{"name": "%s"}'),
+        ("POST", "/api/v1/customers", '{"name": "%s", "email": "a@b.example", "tier": "pro"}'),
+        ("POST", "/api/v1/users", '{"name": "ann", "role": "viewer", "password": "a long password %s"}'),
+        ("POST", "/api/v1/workloads/submit", '{"labels": {"a": "%s"}}'),
+        ("POST", "/api/v1/workloads/submit", '{"labels": {"%s": "a"}}'),
+    ]
+    customer = {"customer_id": str(api.people["customer"].customer_id)}
+    with api.client("admin") as admin:
+        for method, path, body in sent:
+            params = customer if path.endswith("submit") else {}
+            headers = {"Content-Type": "application/json"}
+            reply = admin.request(method, path, params=params, content=body % said, headers=headers)
+            assert reply.status_code < 500, (path, body, reply.text)
+            assert reply.status_code >= 400 or path.endswith("users"), (path, body, reply.text)
+
+
 def test_requests_are_counted_and_too_many_are_told_when_to_come_back(api):
     with api.client() as nobody:
         replies = [nobody.get("/health") for _ in range(70)]
