@@ -149,13 +149,13 @@ def test_pieces_are_placed_whole_where_power_is_cheapest_in_the_queues_order():
     dear, cheap = inputs(site([gpus(16)], "dear"), price=90.0), inputs(site([gpus(12)], "cheap"), price=20.0)
     work = queue(
         job(1, gpu_count=8, level=5),
-        job(2, gpu_count=8, level=3),
+        job(2, CLASSES[1], gpu_count=8, level=3),
         job(3, gpu_count=4, level=9),
         job(4, gpu_count=16, level=2),
     )
     at_dear, at_cheap = asked([dear, cheap], work)
     assert sum(step.gpus for step in at_dear.work["h100"]) == 16  # the first in turn fits there alone
-    assert sorted(step.gpus for step in at_cheap.work["h100"]) == [4, 8]
+    assert {step.state: step.gpus for step in at_cheap.work["h100"]} == {BATCH: 8, TRAINING: 4}  # level 3 before 5
     [left] = at_dear.unplaced
     assert (left.jobs, left.gpus, left.why, left.than_usd_per_gpu_hour) == (1, 8, "no_gpus", 2.0)
     assert at_cheap.unplaced == at_dear.unplaced

@@ -15,7 +15,7 @@ from hcp_pipelines.optimizer.queue.places import GPU_WORK, STATE_OF, Place
 from hcp_pipelines.optimizer.steps import INTERVAL_H
 from hcp_pipelines.policy.schema import Affine, Unplaced
 
-STEPS_EACH = 3  # of one state, held or waiting, urgent or not: by worth, each of about as many GPUs
+STEPS_EACH = 3  # of one state, held or waiting, urgent or not: by off-strike, each of about as many GPUs
 _KIND = ("place", "state", "type", "is_held", "is_urgent")
 _MEANS = ("worth_slope", "worth_offset", "on_offset", "off_offset", "stop_usd_per_mw", "usd_per_gpu_hour")
 
@@ -23,8 +23,10 @@ _MEANS = ("worth_slope", "worth_offset", "on_offset", "off_offset", "stop_usd_pe
 def steps_by_place(work: pl.DataFrame) -> dict[int, tuple[WorkStep, ...]]:
     """The steps of each place, from the work of `valued`; means are by GPUs."""
     share = (pl.col("gpus").cum_sum() - pl.col("gpus") / 2) / pl.col("gpus").sum()
-    cut = work.sort(*_KIND, "worth_usd_per_mwh").with_columns(
-        step=(share.over(_KIND) * STEPS_EACH).floor().cast(pl.Int64)
+    cut = (
+        work.sort(*_KIND, "off_usd_per_mwh")
+        .with_columns(step=(share.over(_KIND) * STEPS_EACH).floor().cast(pl.Int64))
+        .with_columns(step=pl.col("step").min().over(*_KIND, "off_usd_per_mwh"))  # what is worth the same is one step
     )
     each = cut.group_by(*_KIND, "step", maintain_order=True).agg(
         pl.col("gpus").sum(),

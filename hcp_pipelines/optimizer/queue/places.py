@@ -112,12 +112,13 @@ class _Kind:
         """The first place with so many free, or why there is none."""
         if gpus > self.most:
             return None, "no_group"
+        if limit_usd_per_gpu_hour < self.lowest_rate:
+            return None, "rate"
         if gpus >= self.too_many:
             return None, "no_gpus"
-        if limit_usd_per_gpu_hour >= self.lowest_rate:
-            for n in self.fitting:
-                if free[n] >= gpus and self.rates[n] <= limit_usd_per_gpu_hour:
-                    return n, ""
+        for n in self.fitting:
+            if free[n] >= gpus and self.rates[n] <= limit_usd_per_gpu_hour:
+                return n, ""
         if any(free[n] >= gpus for n in self.fitting):
             return None, "rate"
         self.too_many = gpus

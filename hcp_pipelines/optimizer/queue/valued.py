@@ -89,4 +89,5 @@ def _per_mwh(here: pl.DataFrame) -> pl.DataFrame:
         off_offset=offset + PLAIN.sleep_share * stop / INTERVAL_H,
         stop_usd_per_mw=stop,
         worth_usd_per_mwh=slope * pl.col("index") + offset,
+        off_usd_per_mwh=slope * pl.col("index") + offset + PLAIN.sleep_share * stop / INTERVAL_H,
     )
