@@ -75,8 +75,10 @@ class Sink:
         self.connection.execute(f"set temp_directory = '{spill}'")
         self.connection.execute("set preserve_insertion_order = false")
         self.connection.execute(f"call lake.set_option('parquet_row_group_size', '{ROW_GROUP}', schema => 'raw')")
+        self.connection.execute("begin")  # a commit takes longer than a table
         for table in (*APPENDED, *REPLACED):
             self._make(table)
+        self.connection.execute("commit")
 
     def _make(self, table: Table) -> None:
         """The table with all its columns, also those that came with a later migration."""
