@@ -144,7 +144,7 @@ class Client:
     def events(self, after: int | None = None) -> Iterator[StateChanged]:
         """State changes behind an event (0: all), or from now on; without end.
 
-        None is lost while a connection is away, once one was heard or where `after` is given.
+        None is lost while a connection is away, once the stream has stood or where `after` is given.
         """
         for told in follow(self._transport, after):
             if isinstance(told, StateChanged):

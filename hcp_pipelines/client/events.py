@@ -36,8 +36,11 @@ def follow(transport: Transport, after: int | None) -> Iterator[Opened | StateCh
                 has_stood = True
                 yield Opened(after)
                 for event in events_in(told):
-                    after = event.event_id
-                    yield event
+                    if isinstance(event, StateChanged):
+                        after = event.event_id
+                        yield event
+                    else:
+                        after = event
             ended_by = _ended(transport)
         except ClientError as error:
             ended_by = error
@@ -54,8 +57,10 @@ def _ended(transport: Transport) -> ClientError:
     return ended
 
 
-def events_in(told: Iterable[bytes]) -> Iterator[StateChanged]:
-    r"""The state changes of a stream; comments and other events are passed over. Source: WHATWG HTML, server-sent events.
+def events_in(told: Iterable[bytes]) -> Iterator[StateChanged | int]:
+    r"""The state changes of a stream, and ids alone, behind which it goes on; comments and other events are passed over.
+
+    Source: WHATWG HTML, server-sent events.
 
     Raises:
         ApiReplyError: what comes is no such stream.
@@ -69,6 +74,8 @@ def events_in(told: Iterable[bytes]) -> Iterator[StateChanged]:
         elif not line:
             if "data" in fields and fields.get("event") == STATE_CHANGED:
                 yield _state_changed(fields)
+            elif fields.keys() == {"id"} and fields["id"].isdecimal():
+                yield int(fields["id"])
             fields = {}
 
 

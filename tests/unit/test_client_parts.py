@@ -1,12 +1,14 @@
 """Parts of the API's client: the stream's grammar in any pieces, refusals that are no problems, the file of a key."""
 
+import contextlib
 import json
+from typing import ClassVar
 
 import httpx
 import pytest
 
 from hcp_pipelines.client import ApiError, ApiReplyError, read_key
-from hcp_pipelines.client.events import LONGEST_LINE_BYTES, events_in
+from hcp_pipelines.client.events import LONGEST_LINE_BYTES, events_in, follow
 from hcp_pipelines.client.transport import json_of, refuse
 from hcp_pipelines.domain.errors import ConfigError
 
@@ -22,7 +24,7 @@ DATA = {
 }
 SPREAD = "".join(f"data: {line}\n" for line in json.dumps(DATA, indent=1).splitlines())
 STREAM = (
-    ": from here on\r\n\r\n"
+    ": from here on\r\nid: 6\r\n\r\n"
     f"id: 7\nevent: workload.state.changed\ndata: {json.dumps(DATA, ensure_ascii=False)}\n\n"
     "id: 8\nevent: of.another.kind\ndata: x\n\n: still here\n\n"
     f"id: 9\nevent: workload.state.changed\n{SPREAD}\n"
@@ -33,8 +35,39 @@ STREAM = (
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_a_stream_is_read_in_whatever_pieces_it_comes(size):
     found = list(events_in(STREAM[i : i + size] for i in range(0, len(STREAM), size)))
+    assert found.pop(0) == 6, "where it stands before anything was told"
     assert [one.event_id for one in found] == [7, 9]
     assert {one.reason for one in found} == {DATA["reason"]}
+
+
+def test_who_heard_nothing_goes_on_from_where_the_stream_stood():
+    with pytest.raises(EnoughError):
+        list(follow(Twice(), None))
+    assert Twice.asked == [{}, {"Last-Event-ID": "6"}]
+
+
+class EnoughError(Exception):
+    """The second connection is all that is looked at."""
+
+
+class Twice:
+    """A transport whose first connection says where it stands, and breaks."""
+
+    base_url = "http://127.0.0.1"
+    asked: ClassVar = []
+
+    def patience(self):
+        return self
+
+    def outlasts(self, error):
+        return True
+
+    @contextlib.contextmanager
+    def stream(self, path, headers):
+        self.asked.append(headers)
+        if len(self.asked) == 2:
+            raise EnoughError
+        yield [STREAM[: STREAM.index(b"id: 7")]]
 
 
 @pytest.mark.parametrize(
