@@ -20,7 +20,8 @@ class GroupFacts:
     facility_id: str
     group_id: str
     kind: ResourceType
-    names: frozenset[str]  # what customers may call its devices
+    called: str  # its type, as claims name it
+    names: frozenset[str]  # what work may ask for by
     memory_gb: float
     topology: Topology
     devices: int
@@ -108,12 +109,11 @@ class Room:
         left: Ints = np.where(steps.any(axis=1), np.maximum(np.minimum(self.free, within), 0), 0)
         return left
 
-    def by_name(self, market: Market, *, most: bool = False) -> dict[str, int]:
-        """Devices to be had (`most`: that could ever be) under each name that work may ask for."""
+    def by_type(self, market: Market, *, most: bool = False) -> dict[str, int]:
+        """Devices to be had (`most`: that could ever be) of each type."""
         every = np.max(np.stack([self.left(market, s) for s in range(STATE_COUNT)]), axis=0)
         found: dict[str, int] = {}
         for group, now, all_of_it in zip(self.groups, every.tolist(), self.devices.tolist(), strict=True):
             if not group.closed:
-                for name in group.names:
-                    found[name] = found.get(name, 0) + (all_of_it if most else now)
+                found[group.called] = found.get(group.called, 0) + (all_of_it if most else now)
         return found

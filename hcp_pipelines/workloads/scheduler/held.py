@@ -22,10 +22,10 @@ from hcp_pipelines.workloads.scheduler.priority import priority_of
 _HELD = """
     select w.id, w.lease_epoch, w.status, w.type, w.priority, w.gpu_count, w.is_interruptible, w.deadline_at,
            coalesce(w.usd_per_gpu_hour, 0)::float8, w.estimated_duration_s, (w.spec ->> 'checkpoint_interval_s')::float8,
-           w.spec -> 'sla_parameters' ->> 'penalty_usd', coalesce(w.running_since, w.scheduled_at), coalesce(c.progress_s, 0),
+           t.credit_fraction, coalesce(w.running_since, w.scheduled_at), coalesce(c.progress_s, 0),
            coalesce(b.progress_s, 0),
            w.facility_id, w.placement ->> 'group_id', d.id, d.slots, d.state, d.priority
-    from workloads w
+    from workloads w join tier_quotas t on t.tier = w.tier
     left join lateral (
         select id, slots, state, priority from desired_state where workload_id = w.id and lease_epoch = w.lease_epoch
             and superseded_by is null and valid_until > clock_timestamp() order by id desc limit 1) d on true
@@ -40,6 +40,8 @@ _BROKEN = """
     where a.released_at is null and (r.status <> 'allocated' or r.metadata ->> 'presence' = 'vanished')
         and a.workload_id = any(%s)
     group by a.workload_id"""
+
+SHORTEST_INTERVAL_S = 60.0  # world time: checkpoints are not noted more often, whatever is asked for
 
 
 @dataclass(slots=True)
@@ -57,7 +59,7 @@ class Held:
     usd_per_gpu_hour: float
     duration_s: float
     interval_s: float | None
-    penalty_usd: float
+    credit_fraction: float  # of its price, owed where it is interrupted though it may not be, or misses its deadline
     since: datetime  # it runs, or was scheduled; world time
     saved_s: float
     facility_id: str
@@ -84,14 +86,15 @@ class Held:
         """When the next checkpoint is due; None: it takes none before its end."""
         if not self.interval_s:
             return None
-        at = self.since + timedelta(seconds=self.saved_s + self.interval_s - self.began_s)
+        at = self.since + timedelta(seconds=self.saved_s + max(self.interval_s, SHORTEST_INTERVAL_S) - self.began_s)
         return at if at < self.due_at else None
 
     def owes_usd(self, now: datetime) -> float:
         """What its contract asks for if its devices are taken away now: it may not be interrupted, or misses its deadline so."""
         done_at = now + timedelta(seconds=max(self.duration_s - self.progress_s(now), 0.0) + reload_s(self.type))
         owes = not self.is_interruptible or (self.deadline_at is not None and done_at > self.deadline_at)
-        return self.penalty_usd if owes else 0.0
+        price_usd = self.usd_per_gpu_hour * self.gpu_count * self.duration_s / 3600
+        return self.credit_fraction * price_usd if owes else 0.0
 
 
 def preemption_usd(works: Sequence[Held], now: datetime) -> list[float]:
@@ -209,11 +212,11 @@ async def read_held(connection: Connection, holder: str) -> list[Held]:
     """All that a holder has; without a desired row where that has run out, and then without slots."""
     found = []
     for row in await (await connection.execute(_HELD, (holder,))).fetchall():
-        (workload_id, epoch, status, kind, priority, gpus, is_interruptible, deadline_at, rate, duration_s, interval_s, penalty,
+        (workload_id, epoch, status, kind, priority, gpus, is_interruptible, deadline_at, rate, duration_s, interval_s, credit,
          since, saved_s, began_s, facility_id, group_id, desired_id, slots, state, weight) = row  # fmt: skip
         one = Held(
             workload_id, epoch, WorkloadState(status), WorkloadType(kind), priority, gpus, is_interruptible, deadline_at,
-            rate, duration_s, interval_s, penalty_of(penalty), since, saved_s, facility_id, group_id, desired_id,
+            rate, duration_s, interval_s, credit, since, saved_s, facility_id, group_id, desired_id,
             slots_of_bytes(slots or b""), state or 0, weight or 0, began_s=began_s,
         )  # fmt: skip
         found.append(one)
@@ -223,16 +226,3 @@ async def read_held(connection: Connection, holder: str) -> list[Held]:
 async def read_broken(connection: Connection, held: Iterable[UUID]) -> dict[UUID, str]:
     """Whose devices have failed or vanished since they were allocated, with the first of them."""
     return dict(await (await connection.execute(_BROKEN, (list(held),))).fetchall())
-
-
-def penalty_of(said: object) -> float:
-    """Dollars owed by contract for an interruption or a missed deadline (`sla_parameters.penalty_usd`); 0 where it says none.
-
-    >>> penalty_of("12.5"), penalty_of(None), penalty_of("-3"), penalty_of("nan")
-    (12.5, 0.0, 0.0, 0.0)
-    """
-    try:
-        usd = float(str(said))
-    except ValueError:
-        return 0.0
-    return usd if 0 <= usd <= 1e9 else 0.0

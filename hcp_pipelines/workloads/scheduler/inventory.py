@@ -85,6 +85,7 @@ def _group(row: Row, locks: Sequence[Lock]) -> GroupFacts:
         facility_id=facility_id,
         group_id=group_id,
         kind=ResourceType(kind),
+        called=gpu_type or model,
         names=frozenset({model, kind, *((gpu_type,) if gpu_type else ())}),
         memory_gb=memory_gb or 0.0,
         topology=Topology.of(

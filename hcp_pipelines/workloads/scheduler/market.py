@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from hcp_pipelines.domain.modes import STATE_COUNT, DeviceState, ResourceType
+from hcp_pipelines.economics.bounds import LIMITS
 from hcp_pipelines.economics.power import decision_price_of
 from hcp_pipelines.policy.arrays import CompiledPolicy, Floats, Ints, compile_policy
 from hcp_pipelines.policy.evaluate import evaluate
@@ -97,7 +98,12 @@ def market_of(room: Room, shelf: PolicyShelf, prices: Prices, now: datetime, sta
             continue
         rest = known[1].policy.rest_of_interval
         price[own] = decision_price_of(lmps, rest.slope, rest.offset)
-        targets = shelf.targets(facility_id, float(price[own[0]]), prices.gpu, now)
+        try:
+            targets = shelf.targets(facility_id, float(price[own[0]]), prices.gpu, now)
+        except (ArithmeticError, ValueError, IndexError) as error:  # one facility's policy must not end all scheduling
+            for g in own:
+                why[g] = f"its policy can't be evaluated: {error}"
+            continue
         of_group = dict(zip(known[1].group_ids, targets, strict=True))
         for g in own:
             asked = of_group.get(groups[g].group_id)
@@ -135,8 +141,9 @@ def _revenue(groups: Sequence[GroupFacts], gpu: Mapping[str, float]) -> Floats:
     for g, group in enumerate(groups):
         if group.kind is ResourceType.GPU and group.gpu_type in gpu:
             for state in group.power_kw:
-                fraction = group.rate_fraction.get(DeviceState(state).mode, 1.0)
-                found[g, state] = gpu[group.gpu_type] * float(fraction)
+                rate = gpu[group.gpu_type] * float(group.rate_fraction.get(DeviceState(state).mode, 1.0))
+                if LIMITS["usd_per_gpu_hour"].has(rate):
+                    found[g, state] = rate
     return found
 
 

@@ -21,16 +21,18 @@ from hcp_pipelines.workloads.routing.needs import Need, place_of
 from hcp_pipelines.workloads.routing.overflow import overflow
 from hcp_pipelines.workloads.routing.router import Routed, Router, Unplaced
 from hcp_pipelines.workloads.scheduler import metrics
-from hcp_pipelines.workloads.scheduler.held import Book, Held, candidates, penalty_of, weights
+from hcp_pipelines.workloads.scheduler.held import Book, Held, candidates, weights
 from hcp_pipelines.workloads.scheduler.steps import give_back_all
 
 CLAIM_LEASE_S = 30.0  # real; routing and binding some hundreds takes a second at most
 AGAIN_AFTER_S = 5.0  # real: what found no place is not looked at before
 KEPT_S = 60.0  # real: so long free devices wait for large work, unless it asks again
 TOLD_MOST = 100_000
-_SAVED = """
-    select distinct on (workload_id) workload_id, progress_s from workload_checkpoints where workload_id = any(%s)
-    order by workload_id, id desc"""
+_KNOWN = """
+    select w.id, t.credit_fraction, coalesce(c.progress_s, 0) from workloads w join tier_quotas t on t.tier = w.tier
+    left join lateral (
+        select progress_s from workload_checkpoints where workload_id = w.id order by id desc limit 1) c on true
+    where w.id = any(%b)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,10 @@ class Placer:
         room, market = router.room, router.market
         self._keep(router)
         router.begin_batch()
-        free = room.by_name(market)
+        free = room.by_type(market)
         claims = await claim(
             connection, self.terms.holder, {name: n + extra.get(name, 0) for name, n in free.items()}, self.terms.batch,
-            now=self.clock.now(), gpus_most=room.by_name(market, most=True), lease_s=CLAIM_LEASE_S,
+            now=self.clock.now(), gpus_most=room.by_type(market, most=True), lease_s=CLAIM_LEASE_S,
         )  # fmt: skip
         if not claims:
             return 0
@@ -74,12 +76,12 @@ class Placer:
         if extra:
             more, unplaced = await self._have_give_way(connection, router, unplaced)
             routed += more
-        saved = dict(
-            await (await connection.execute(_SAVED, ([c.workload_id for c in claims],), prepare=True)).fetchall()
-        )
+        rows = await (
+            await connection.execute(_KNOWN, ([one.need.workload_id for one in routed],), prepare=True)
+        ).fetchall()
+        known: dict[UUID, tuple[float, float]] = {row[0]: (row[1], row[2]) for row in rows}
         now = self.clock.now()
-        helds = [_held(router, one, claimed, saved.get(claimed.workload_id, 0.0), now)
-                 for one, claimed in _with_claims(routed, claims)]  # fmt: skip
+        helds = [_held(router, one, *known[one.need.workload_id], now) for one in routed]
         bound = await self._bind(connection, router, routed, helds)
         await self._give_up(connection, router, unplaced, claims, offers)
         return bound
@@ -230,7 +232,10 @@ class Placer:
         )  # fmt: skip
 
     def _keep_for(self, router: Router, need: Need) -> None:
-        """Large work that has aged and finds no whole nodes: one group's devices are kept for it as they come free."""
+        """Large work that has aged and finds no whole nodes: one group's devices are kept for it as they come free.
+
+        For one piece of work of a type at a time: else all would wait for all.
+        """
         kind = router.kind(need.place)
         would_do = [
             (int(router.room.free[g]), group.key)
@@ -239,10 +244,12 @@ class Placer:
             and router.market.bounds[g, need.place.state] >= need.place.gpu_count
         ]  # fmt: skip
         own = next((key for key, (owner, _) in self._kept.items() if owner == need.workload_id), None)
-        if own is None and would_do:
+        types = {router.room.groups[g].called for g in router.kept_for}
+        if own is None and would_do and need.place.gpu_type not in types:
             own = max(would_do)[1]
         if own is not None:
             self._kept[own] = need.workload_id, self.clock.monotonic_s() + KEPT_S
+            router.kept_for[router.room.index[own]] = need.workload_id
 
     def _keep(self, router: Router) -> None:
         now_s = self.clock.monotonic_s()
@@ -261,18 +268,12 @@ def _need(claimed: Claimed) -> Need:
     )  # fmt: skip
 
 
-def _with_claims(routed: Sequence[Routed], claims: Sequence[Claimed]) -> list[tuple[Routed, Claimed]]:
-    by_id = {one.workload_id: one for one in claims}
-    return [(one, by_id[one.need.workload_id]) for one in routed]
-
-
-def _held(router: Router, one: Routed, claimed: Claimed, saved_s: float, now: datetime) -> Held:
+def _held(router: Router, one: Routed, credit_fraction: float, saved_s: float, now: datetime) -> Held:
     group, need = router.room.groups[one.group], one.need
-    penalty = (claimed.spec.get("sla_parameters") or {}).get("penalty_usd")
     return Held(
         need.workload_id, need.epoch, WorkloadState.SCHEDULED, need.place.type, need.priority, need.place.gpu_count,
         need.is_interruptible, need.deadline_at, one.usd_per_gpu_hour or 0.0, need.duration_s, need.checkpoint_interval_s,
-        penalty_of(penalty), now, saved_s, group.facility_id, group.group_id, None, one.slots, int(need.place.state), 0,
+        credit_fraction, now, saved_s, group.facility_id, group.group_id, None, one.slots, int(need.place.state), 0,
         began_s=saved_s,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ import contextlib
 
 import psycopg
 
-from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.notify import Listener
@@ -31,7 +31,7 @@ PACE_S = 1.0  # between two rounds if nothing is heard
 LEAST_S = 0.02
 STAND_BY_S = 1.0
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.2, 5.0
-NOT_CONNECTED = "no connection to Postgres: nothing is scheduled"
+NOT_YET = "nothing is scheduled yet"
 
 
 def plan_of(settings: Settings) -> Plan:
@@ -76,23 +76,25 @@ class _Wakening:
 async def run_scheduler(context: ProcessContext) -> None:
     """Schedule, or stand by, until `context.stop` is set; what is held stays held for as long as its lease."""
     plan, wakening = plan_of(context.settings), _Wakening()
-    context.health["postgres"] = NOT_CONNECTED
+    context.health["rounds"] = NOT_YET
     listening = asyncio.ensure_future(wakening.listen(context.settings))
     backoff_s = BACKOFF_FIRST_S
     try:
         while not context.stop.is_set():
+            began_s = context.clock.monotonic_s()
             try:
                 async with await connect_async(context.settings, Role.SCHEDULER) as connection:
-                    backoff_s = BACKOFF_FIRST_S
                     await _work(context, connection, plan, wakening)
-            except (psycopg.Error, StorageError, OSError) as error:
+            except (psycopg.Error, HcpError, OSError) as error:
                 metrics.FAILURES.inc()
                 metrics.IS_LEADER.set(0)
-                context.health["postgres"] = NOT_CONNECTED
-                context.log.warning("round_failed", error=str(error).strip())
+                what = (str(error).strip().splitlines() or [repr(error)])[0]
+                context.health["rounds"] = f"nothing is scheduled: {what}"
+                context.log.warning("round_failed", error=what)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(context.stop.wait(), backoff_s)
-                backoff_s = min(2 * backoff_s, BACKOFF_LAST_S)
+                went_well = context.clock.monotonic_s() - began_s > 2 * BACKOFF_LAST_S
+                backoff_s = BACKOFF_FIRST_S if went_well else min(2 * backoff_s, BACKOFF_LAST_S)
     finally:
         listening.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -103,23 +105,24 @@ async def _work(context: ProcessContext, connection: Connection, plan: Plan, wak
     """Stand by until the lock is ours, then make rounds."""
     while not context.stop.is_set():
         row = await (await connection.execute("select pg_try_advisory_lock(%s)", (LEADER_LOCK,))).fetchone()
-        _say_ready(context)
         if row is not None and row[0]:
             break
+        _say_ready(context)
         await wakening.wait(context.stop, STAND_BY_S)
     scheduler, has_more = Scheduler(plan, context.clock), False
     metrics.IS_LEADER.set(1)
     while not context.stop.is_set():
         heard = wakening.take() if has_more else await wakening.wait(context.stop, _pause_s(context, scheduler))
         has_more = await scheduler.round(connection, heard)
+        _say_ready(context)
         if not has_more:
             await asyncio.sleep(LEAST_S)
 
 
 def _say_ready(context: ProcessContext) -> None:
-    """At the beginning, and whenever Postgres is there again."""
-    if context.health.get("postgres"):
-        context.health["postgres"] = ""
+    """At the beginning, and when rounds go well again."""
+    if context.health.get("rounds"):
+        context.health["rounds"] = ""
         context.ready()
 
 
