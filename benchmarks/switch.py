@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from pydantic import SecretStr
 
-from benchmarks.common import about, load_average, percentile, print_figures, rounded
+from benchmarks.common import about, cpu_s, load_average, percentile, print_figures, rounded
 from benchmarks.parts.device_world import IDLE, DeviceWorld, address_of
 from hcp_pipelines.devices.gpu_node.boards import Level
 from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, GpuNodeOptions
@@ -96,7 +96,7 @@ class _Driver:
         self._read.set()
 
 
-async def measure(world: DeviceWorld, folder: Path, switches: int, rate_per_s: float) -> dict[str, Any]:
+async def measure(world: DeviceWorld, pid: int, folder: Path, switches: int, rate_per_s: float) -> dict[str, Any]:
     """So many switches, each begun at its instant, however long those before it take."""
     ahead = open_ahead(folder, "bench")
     log = DurableLog(folder / "log", ahead)
@@ -106,14 +106,17 @@ async def measure(world: DeviceWorld, folder: Path, switches: int, rate_per_s: f
     try:
         await driver.load_all()
         book.left = switches
+        own_s, world_s = time.process_time(), cpu_s(pid)
         await _arrive(driver, book, 8 * world.nodes, rate_per_s)
         async with asyncio.timeout(WITHIN_S):
             await book.are_all_over.wait()
+        own_s, world_s = time.process_time() - own_s, cpu_s(pid) - world_s
     finally:
         await driver.site.close()
         await log.close()
         await ahead.close()
-    return figures(book.over, rate_per_s)
+    used = {"gateway_cpu_ms_per_switch": own_s, "world_cpu_ms_per_switch": world_s}
+    return figures(book.over, rate_per_s) | {name: rounded(s / switches * 1000, 1) for name, s in used.items()}
 
 
 async def _arrive(driver: _Driver, book: _Book, gpus: int, rate_per_s: float) -> None:
@@ -169,8 +172,8 @@ def main() -> int:
     with TemporaryDirectory(prefix="hcp-bench-") as name:
         world = DeviceWorld(Path(name), 4, nodes, LADDER, TOKEN)
         try:
-            world.start()
-            measured = asyncio.run(measure(world, Path(name), switches, arguments.rate or rate_per_s))
+            pid = world.start()
+            measured = asyncio.run(measure(world, pid, Path(name), switches, arguments.rate or rate_per_s))
         finally:
             world.end()
     measured |= about(quick=arguments.quick, target=TARGET, began_s=began_s) | {"load_average_before": load}

@@ -68,7 +68,7 @@ async def over(rig: GpuRig, book: Kept, number: int = 1) -> list:
     """Wait until so many switches are over; time passes meanwhile."""
     async with asyncio.timeout(15):
         while len(ended := [one for one in book.words if one.stage is Stage.OVER]) < number:
-            rig.world.pass_time(2.0)
+            rig.world.pass_time(5.0)
             await asyncio.sleep(0.005)
     return ended
 

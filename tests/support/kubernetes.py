@@ -82,7 +82,7 @@ class KubeRig:
             told = await self.site.finish_state(self.send(state, gpus, **command))
         return tuple((part.astype(int) - FIRST_GPU).tolist() for part in told)
 
-    async def until(self, condition, what, step_s=1.0):
+    async def until(self, condition, what, step_s=4.0):
         """Let time pass until something holds."""
         async with asyncio.timeout(10):
             while not condition():

@@ -114,6 +114,11 @@ def decode_identity(node: Answer, gpus: tuple[GpuStatus, ...], address: str) -> 
     )
 
 
+def decode_is_drained(node: Answer, address: str) -> bool:
+    """Whether a node takes no new work, by `GET /v1/node`."""
+    return _checked(node, _Node, address).is_drained
+
+
 def decode_operation(answer: Answer, address: str) -> Operation:
     """The reply to a write, or `GET /v1/operations/…`."""
     said = _checked(answer, _Operation, address)

@@ -54,6 +54,10 @@ class GpuNode:
         gpus = await self.read_status()
         return codec.decode_identity(await self._transport.get("/v1/node"), gpus, self._address)
 
+    async def is_drained(self) -> bool:
+        """Whether it takes no new work."""
+        return codec.decode_is_drained(await self._transport.get("/v1/node"), self._address)
+
     async def read_telemetry(self) -> NodeTelemetry:
         """What the exporter collected last: it may be as old as its interval, and a lost GPU is not in it."""
         answer = await self._transport.metrics()

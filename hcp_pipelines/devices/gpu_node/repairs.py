@@ -88,7 +88,7 @@ class Repairs:
         if action is XidAction.REBOOT_NODE and not _is_free(node, self._clock.now().timestamp()):
             return
         if not event.has_begun:
-            was_drained = action in _OPENED_AGAIN and (await device.identify()).is_drained
+            was_drained = action in _OPENED_AGAIN and await device.is_drained()
             event = replace(event, has_begun=True, was_drained=was_drained)
             await self._record.write(name, event)
         operations = await self._carry_out(node, device, gpu, event, action)

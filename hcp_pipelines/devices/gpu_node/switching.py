@@ -91,7 +91,7 @@ class Run:
 
     async def _forward(self) -> None:
         order, switch, device = self._order, self._switch, self._order.device
-        if (await device.identify()).is_drained:
+        if await device.is_drained():
             raise _refused(order, "the node is drained; nothing was touched")
         await self._book.keep(switch)
         is_training = switch.from_state is DeviceState.TRAINING
