@@ -12,7 +12,7 @@ from simulators.workloads.submit import Keys, Tally, Target, send
 from tests.support.api import running_api, with_fleet
 
 START_S = 1_748_736_000.0
-FEW_REQUESTS = "update request_limits set per_minute = 1200, burst = 20"
+FEW_REQUESTS = "update request_limits set per_minute = 1200, burst = 4"
 
 
 @pytest.fixture
