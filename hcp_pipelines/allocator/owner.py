@@ -119,10 +119,11 @@ class Owner(Working):
         is_told = (
             wanted is not None or self.in_force is not None
         )  # else nobody says that the mix of before is still good
-        bound = mix if wanted is None else wanted.targets
-        served = self._serve(pool, mix, bound) if is_told else None
-        before, after = (mix, bound) if served is None else (served.before, served.after)
-        base = self._base(wanted, before, after) if is_told else present
+        start = mix if is_told else present
+        bound = self._last_bound(start, mix) if wanted is None else wanted.targets
+        served = self._serve(pool, start, bound)
+        before, after = (start, bound) if served is None else (served.before, served.after)
+        base = self._base(wanted, before, after)
         revenue = self.following.revenue(self.site, book)
         if new_tick is not None and wanted is not None and base is before:
             asked = with_targets(wanted, after)

@@ -10,7 +10,7 @@ from hcp_pipelines.allocator.decide import Wanted
 from hcp_pipelines.allocator.desired_table import DesiredOutcome, StoredRows
 from hcp_pipelines.allocator.known import Known
 from hcp_pipelines.allocator.site import Site
-from hcp_pipelines.allocator.work import Served, Work
+from hcp_pipelines.allocator.work import Served, Work, put
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.modes import ControlMode, DeviceState
 from hcp_pipelines.policy.arrays import Bools, Ints
@@ -64,6 +64,10 @@ class Working(Known):
 
     def _mix(self, present: Ints) -> Ints:
         return self._shadow.over(self.work.whole(present, self.devices, self.locked))
+
+    def _last_bound(self, counts: Ints, mix: Ints) -> Ints:
+        """Counts `[g, s]` in which the groups where work is scheduled are as somebody let them be last: nobody says more now."""
+        return put(counts, self.work.groups, mix) if self.work.groups else counts
 
     def _serve(self, pool: Pool, mix: Ints, bound: Ints) -> Served | None:
         """What the rows make of the policy's numbers; None where no group is scheduled."""
@@ -135,7 +139,7 @@ class Working(Known):
 def _said_by(occasion: Occasion) -> str:
     wanted = occasion.wanted
     if wanted is None:
-        return "prices are stale, and the policy's last word lets"
+        return "without a good price or a policy it stays as it was, which lets"
     if wanted.guard is None:
         return "the fallback plan lets"
     at = "" if wanted.price is None else f" at {wanted.price:.2f} $/MWh"

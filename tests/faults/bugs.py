@@ -13,6 +13,7 @@ import numpy as np
 from hcp_pipelines.allocator import owner as owner_module
 from hcp_pipelines.allocator import session as session_module
 from hcp_pipelines.allocator.control import FacilityControl
+from hcp_pipelines.allocator.desired_table import StoredRows
 from hcp_pipelines.allocator.following import Following
 from hcp_pipelines.allocator.health import InputAges, InputHealth, Phase, Step
 from hcp_pipelines.allocator.late_commits import LateCommits
@@ -22,6 +23,8 @@ from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.allocator.planning import Planner
 from hcp_pipelines.allocator.returns import Returns
 from hcp_pipelines.allocator.wave import Wave
+from hcp_pipelines.allocator.work import Work
+from hcp_pipelines.allocator.working import Working
 from hcp_pipelines.domain.modes import ReasonCode
 from hcp_pipelines.edge import facility as facility_module
 from hcp_pipelines.edge import owners as owners_module
@@ -235,6 +238,21 @@ def leave_void_unsaid() -> Patches:
     return [patch.object(FacilityGateway, "_say_void_again", again)]
 
 
+def work_for_nobody() -> Patches:
+    """The policy's numbers are carried out in groups where work is scheduled as well."""
+    return [patch.object(Working, "_serve", lambda *_: None)]
+
+
+def keep_withdrawn_rows() -> Patches:
+    """A row stands until its lease ends, whatever becomes of it before."""
+    real = Work.take
+
+    def take(self: Work, stored: StoredRows, now_s: float) -> bool:
+        return bool(set(self._stored.ids) <= set(stored.ids)) and real(self, stored, now_s)
+
+    return [patch.object(Work, "take", take)]
+
+
 BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
     "skip-fencing": (skip_fencing, "one owner"),
     "accept-lower-epoch": (accept_lower_epoch, "one owner"),
@@ -256,6 +274,8 @@ BUGS: dict[str, tuple[Callable[[], Patches], str]] = {
     "hold-anew": (hold_anew, "hold then fallback"),
     "forget-refusals": (forget_refusals, "no lost command"),
     "take-of-any-session": (take_of_any_session, "no lost command"),
+    "work-for-nobody": (work_for_nobody, "work for somebody"),
+    "keep-withdrawn-rows": (keep_withdrawn_rows, "work for somebody"),
     "leave-void-unsaid": (leave_void_unsaid, "no lost command"),
     "end-with-the-channel": (end_with_the_channel, "no defect"),
 }

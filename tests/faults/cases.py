@@ -20,10 +20,12 @@ class Case:
     lasts_s: float
     schedule: tuple[Happening, ...] = ()
     calm_s: float = 15.0
+    is_scheduled: bool = False
 
     def play(self, seed: str = "") -> Outcome:
         """What becomes of it."""
-        return play(seed or str(self.seed), self.lasts_s, list(self.schedule), self.calm_s)
+        seed = seed or str(self.seed)
+        return play(seed, self.lasts_s, list(self.schedule), self.calm_s, is_scheduled=self.is_scheduled)
 
     def search(self, invariant: str) -> Outcome | None:
         """The first of a few universes in which an invariant breaks: what has to coincide does not in each."""
@@ -125,5 +127,7 @@ CASES = {
     "forget-refusals": Case(1, 30, _refused_and_repeated(), calm_s=70.0),
     "take-of-any-session": Case(1, 40, _refused_and_repeated(*GATEWAYS_RESTART), calm_s=70.0),
     "end-with-the-channel": Case(1, 30, _leases_end_while_meters_are_read()),
+    "work-for-nobody": Case(1, 20, calm_s=15.0, is_scheduled=True),
+    "keep-withdrawn-rows": Case(3, 10, _each(3, "desire", 60.0, 0.1), calm_s=90.0, is_scheduled=True),
     "leave-void-unsaid": Case(2, 50, _slow_and_then_full(), calm_s=70.0),
 }  # fmt: skip

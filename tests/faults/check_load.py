@@ -114,7 +114,10 @@ def every_change_is_booked(site: Site) -> Iterator[Violation]:
 
 
 def dwell(site: Site) -> Iterator[Violation]:
-    """For money alone nothing falls within its minimum up time, or rises within its minimum down time, under one owner."""
+    """For money alone nothing falls within its minimum up time, or rises within its minimum down time, under one owner.
+
+    Work comes and goes by the scheduler: it is not held.
+    """
     changed: dict[int, tuple[float, bool, int]] = {}
     for order in site.orders:
         row = site.commanded.get((order.ref, order.assignment))
@@ -123,7 +126,9 @@ def dwell(site: Site) -> Iterator[Violation]:
             continue
         for slot, before in zip(order.slots, order.before, strict=True):
             delta = site.mw(slot, order.state) - site.mw(slot, before)
-            if not delta or slot in site.faulty:  # what those do is not what they were told
+            if (
+                not delta or site.group_of[slot].is_scheduled or slot in site.faulty
+            ):  # what those do is not what they were told
                 continue
             since_s, rose, epoch = changed.get(slot, (-1e9, False, -1))
             least_s = (site.facility.min_up_s if rose else site.facility.min_down_s) / site.run.speed

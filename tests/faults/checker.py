@@ -9,6 +9,7 @@ from uuid import UUID
 
 from tests.faults.check_load import DEVICES_CHECKS, LOAD_CHECKS, check_portfolio
 from tests.faults.check_safety import SAFETY_CHECKS
+from tests.faults.check_work import works_for_somebody
 from tests.faults.evidence import MADE_UP_BELOW, Site, Violation
 from tests.faults.records import Run
 
@@ -216,5 +217,5 @@ def _short(ref: str) -> str:
 CHECKS: tuple[Check, ...] = (
     journal_before_send, closed_never_leaves, ack_after_store, one_owner, within_the_lease, no_lost_command,
     local_actions_are_journalled, effective_once_and_in_order, nothing_is_left_undone, policies_do_not_go_back,
-    *DEVICES_CHECKS, *LOAD_CHECKS, *SAFETY_CHECKS,
+    *DEVICES_CHECKS, *LOAD_CHECKS, *SAFETY_CHECKS, works_for_somebody,
 )  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.faults.checker import check
+from tests.faults.desires import make_desires
 from tests.faults.evidence import Violation
 from tests.faults.records import Run
 from tests.faults.schedule import Happening, make_schedule
@@ -33,11 +34,21 @@ class Outcome:
 
 
 def play(
-    seed: str, lasts_s: float = LASTS_S, schedule: list[Happening] | None = None, calm_s: float = CALM_S
+    seed: str,
+    lasts_s: float = LASTS_S,
+    schedule: list[Happening] | None = None,
+    calm_s: float = CALM_S,
+    *,
+    is_scheduled: bool = False,
 ) -> Outcome:
-    """One universe, judged. A defect (an exception that nobody meant) is a violation as well."""
-    universe = Universe(seed, lasts_s, calm_s)
+    """One universe, judged. A defect (an exception that nobody meant) is a violation as well.
+
+    `is_scheduled`: its GPUs work for desired rows alone.
+    """
+    universe = Universe(seed, lasts_s, calm_s, is_scheduled=is_scheduled)
     happenings = make_schedule(seed, names_of(seed), lasts_s) if schedule is None else schedule
+    if schedule is None and is_scheduled:
+        happenings = sorted([*happenings, *make_desires(seed, names_of(seed), lasts_s)], key=lambda h: h.at_s)
     run = universe.play(happenings)
     defects = [Violation(run.ends_s, "no defect", "platform", text) for text in universe.defects]
     return Outcome(seed, universe.loop.steps, happenings, [*check(run), *defects], run)

@@ -30,8 +30,8 @@ def facility_ids(count: int) -> list[str]:
     return [f"fac-{n}" for n in range(1, count + 1)]
 
 
-def inventory(facility_id: str, rng: random.Random) -> FacilityInventory:
-    """Two to three groups of 8 to 24 devices on two feeders."""
+def inventory(facility_id: str, rng: random.Random, *, is_scheduled: bool = False) -> FacilityInventory:
+    """Two to three groups of 8 to 24 devices on two feeders; the GPUs may be the scheduler's."""
     kinds = ["asic", rng.choice(["hydro", "gpu"])] + (["gpu"] if rng.random() < 0.5 else [])
     groups, first = [], 0
     for n, kind in enumerate(kinds):
@@ -47,9 +47,11 @@ def inventory(facility_id: str, rng: random.Random) -> FacilityInventory:
     ramps += [RampBudget("facility", facility_id, 0.045, 0.05, WINDOW_S)]
     ramps += [RampBudget("portfolio", "all", PORTFOLIO_MW, PORTFOLIO_MW, WINDOW_S)]
     fallback = {g.group_id: g.ladder[0].state for g in groups}
+    scheduled = frozenset(g.group_id for g in groups if is_scheduled and g.type is ResourceType.GPU)
     return FacilityInventory(
         facility_id, facility_id, 1, 1, f"P-{facility_id}", capacity_mw, PUE, ControlMode.AUTO, DispatchRegime.SELF, 0,
         "active", {"f0": capacity_mw, "f1": capacity_mw}, tuple(groups), tuple(ramps), fallback, None,  # type: ignore[arg-type]
+        scheduled=scheduled,
     )  # fmt: skip
 
 
@@ -69,7 +71,7 @@ def facts(made: FacilityInventory, portfolio_mw: float) -> Facility:
         Group(
             g.group_id, g.feeder_id, tuple(range(g.first_slot, g.first_slot + g.devices)),
             {int(s.state): s.power_kw * PUE / 1000 for s in g.ladder}, {int(s.state): s.settle_s for s in g.ladder},
-            g.type is ResourceType.ASIC,
+            g.type is ResourceType.ASIC, g.group_id in made.scheduled,
         )
         for g in made.groups
     )  # fmt: skip

@@ -236,6 +236,23 @@ class Happenings:
         self._u.run.spans.append(Span("override", h.target, h.at_s, h.at_s + h.for_s))
         self._order(h, Directive(number, Kind.OVERRIDE, "ann", "trial", group_id=group.group_id, state=state))
 
+    def _desire(self, h: Happening) -> Callable[[], None] | None:
+        """The scheduler wants some GPUs; it takes them back long before its lease ends, or that runs out."""
+        db, now_s, is_withdrawn = self._u.db, self._u.loop.now_s, h.amount < 0.5
+        lasts_s = h.for_s * 3 if is_withdrawn else h.for_s
+        row = db.desires.desire(self._u.inventories[h.target], self._rng, now_s, lasts_s)
+        if row is None:
+            return None
+        db.notify("hcp_desired")
+        if not is_withdrawn:
+            return None
+
+        def withdraw() -> None:
+            if db.desires.withdraw(row, self._u.loop.now_s):
+                db.notify("hcp_desired")
+
+        return withdraw
+
     def _sell_reserve(self, h: Happening) -> None:
         """Reserve is sold from soon on, and called for in half of the cases."""
         db, hall = self._u.db, self._u.halls[h.target]

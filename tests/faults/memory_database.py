@@ -7,7 +7,6 @@ from typing import Any
 
 import psycopg
 
-from hcp_pipelines.allocator.desired_table import NOTHING_STORED, StoredRows
 from hcp_pipelines.allocator.devices import Switched
 from hcp_pipelines.allocator.intake import POLICIES_LOOKED_AT, PolicyRow
 from hcp_pipelines.allocator.journal import Batch, CommandRow, Observation, Outcome
@@ -20,6 +19,7 @@ from hcp_pipelines.domain.fencing import CATCH_UP_MAX
 from hcp_pipelines.fleet.inventory import FacilityInventory
 from hcp_pipelines.policy.obligations import Obligation, Signals, Status
 from hcp_pipelines.wire.slots import decode_slots
+from tests.faults.desires import DesiredTable
 from tests.faults.memory_server import Server
 from tests.faults.records import Admission, Journal, Span
 from tests.faults.virtual import SPEED, VirtualLoop, real_s
@@ -55,15 +55,12 @@ class Database(Server):
         self.standing: dict[str, Standing] = {i.facility_id: Standing() for i in inventories}
         self.obligations: dict[int, Obligation] = {}
         self.signals: dict[int, Signals] = {}
+        self.desires = DesiredTable()
         self.journal: list[Journal] = []
         self.spans: list[Span] = []
         self.admissions: list[Admission] = []
         self._armed_s: dict[int, float] = {}
         self.owner_of: dict[str, str] = {}
-
-    def desired_of(self, facility_ids: Iterable[str]) -> dict[str, StoredRows]:
-        """The desired rows in force."""
-        return dict.fromkeys(facility_ids, NOTHING_STORED)
 
     # -- leases -------------------------------------------------------------------------------------------------------
 
@@ -127,6 +124,7 @@ class Database(Server):
 
     def finish(self) -> None:
         """The run is over: the leases that stand count as well."""
+        self.spans += self.desires.spans()
         for facility_id in self.leases:
             self._note_lease(facility_id)
         for number in list(self._armed_s):

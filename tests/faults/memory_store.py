@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from hcp_pipelines.allocator.approvals import Approved, Question
@@ -170,7 +171,7 @@ class MemoryStore:
     """`allocator.store.Store` of one allocator process."""
 
     def __init__(self, database: Database, clock: ProcessClock) -> None:
-        self._db = database
+        self._db, self._clock = database, clock
         self.intake, self.leases = MemoryIntake(database, clock), MemoryLeases(database)
 
     @contextlib.asynccontextmanager
@@ -197,7 +198,9 @@ class MemoryStore:
 
     async def read_desired(self, facility_ids: Sequence[str]) -> dict[str, StoredRows]:
         """One statement."""
-        return await self._db.run(lambda: self._db.desired_of(facility_ids))
+        asked_s = self._clock.monotonic_s()
+        found = await self._db.run(lambda: self._db.desires.in_force(facility_ids, self._db.loop.now_s))
+        return {facility_id: _since(rows, asked_s) for facility_id, rows in found.items()}
 
     async def read_usage(self, facility_id: str, since: datetime) -> Usage:
         """Two statements, in the order of the real ones."""
@@ -212,10 +215,14 @@ class MemoryStore:
         last = LastPolicy(taken[-1].basis_tick_id, simulated_s(taken[-1].expires_s)) if taken else NO_POLICY
         switches = await self._db.run(lambda: self._db.switches(facility_id, generation, now - SWITCHES_COUNT))
         standing = await self._db.run(lambda: self._db.standing_of([facility_id], now)[facility_id])
+        asked_s, one = self._clock.monotonic_s(), [facility_id]
         obligations, desired = await self._db.run(
-            lambda: (self._db.rows_of([facility_id])[facility_id], self._db.desired_of([facility_id])[facility_id])
+            lambda: (
+                self._db.rows_of(one)[facility_id],
+                self._db.desires.in_force(one, self._db.loop.now_s)[facility_id],
+            )
         )
-        return Legacy(closed, memory, last, switches, standing, obligations, desired)
+        return Legacy(closed, memory, last, switches, standing, obligations, _since(desired, asked_s))
 
     async def close_unsent(self, facility_id: str, now: datetime, older_than: timedelta) -> int:
         """One statement."""
@@ -227,3 +234,8 @@ class MemoryStore:
 
     async def close(self) -> None:
         """There is no connection."""
+
+
+def _since(rows: StoredRows, asked_s: float) -> StoredRows:
+    """Rows whose leases last from an instant on."""
+    return replace(rows, ends_at_s=[asked_s + s for s in rows.ends_at_s])

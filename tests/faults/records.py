@@ -33,6 +33,7 @@ class Group:
     power_mw: dict[int, float]
     settle_s: dict[int, float]
     is_sheddable: bool
+    is_scheduled: bool = False  # its devices work for desired rows alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ class Span:
 
     `obligation`: while armed; `mw` is its floor. `stale`: no good price. `alone`: no owner was heard at the gateway while it ran;
     `unheard`: the same, announcements not counted. `override`: an operator's stood.
+    `desired`: a row wanted `slots` at work; `owner` says how it ended.
     """
 
     what: str

@@ -26,6 +26,13 @@ def test_the_code_as_it_is_keeps_every_invariant():
     assert {j.event for j in outcome.run.journal} >= {"commanded", "acked", "settled"}
 
 
+def test_where_work_is_scheduled_it_does_too():
+    outcome = play("5", SHORT_S, is_scheduled=True)
+    assert outcome.violations == [], report(outcome, SHORT_S)
+    assert "workload" in {j.reason for j in outcome.run.journal}
+    assert {s.owner for s in outcome.run.spans if s.what == "desired"} == {"ran out", "withdrawn"}
+
+
 def test_a_seed_is_the_same_run_in_another_process_with_another_hash_seed():
     code = "from tests.faults.explore import play; print(play('7', 20, calm_s=10).digest)"
     done = [

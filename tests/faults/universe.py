@@ -53,12 +53,12 @@ def names_of(seed: str) -> Names:
 class Universe:
     """One run. `play` it once."""
 
-    def __init__(self, seed: str, lasts_s: float, calm_s: float = CALM_S) -> None:
+    def __init__(self, seed: str, lasts_s: float, calm_s: float = CALM_S, *, is_scheduled: bool = False) -> None:
         self.seed, self.lasts_s = seed, lasts_s
         self.loop: VirtualLoop = make_loop()
         self.names = names_of(seed)
         rng = random.Random(f"{seed}/fleet")
-        self.inventories = {f: fleet.inventory(f, rng) for f in self.names.facilities}
+        self.inventories = {f: fleet.inventory(f, rng, is_scheduled=is_scheduled) for f in self.names.facilities}
         portfolio_mw = sum(i.capacity_mw for i in self.inventories.values())
         self.gateway_of = {f: GATEWAYS[n % len(GATEWAYS)] for n, f in enumerate(self.names.facilities)}
         self.configs = {f: fleet.site_config(i, portfolio_mw) for f, i in self.inventories.items()}

@@ -85,6 +85,11 @@ class Rig:
             states = tops[self.site.shape.group_of_slot]
         self.owner.devices.adopt(states.tobytes(), states.tobytes(), NOON.timestamp())
         self.owner.is_ready = True
+        self.miners_at_first = self.miners()
+
+    def miners(self):
+        """What they were told."""
+        return self.owner.devices.states[: self.first].tobytes()
 
     @property
     def states(self):

@@ -221,12 +221,18 @@ def test_a_successor_does_nothing_else_and_says_it_again(rig):
     assert second.news() == [(1, "settled"), (2, "settled"), (3, "turned_down")]
 
 
-def test_a_new_owner_touches_nothing_before_it_has_a_policy():
-    rig = Rig()
+def test_an_owner_without_a_policy_lets_go_on_what_is_wanted_and_begins_nothing_beyond_what_ran():
+    states = Rig().owner.devices.states.copy()
+    states[500:][sorted(ALL - slots(FIRST, SECOND))] = IDLE
+    rig = Rig(states=states)
     rig.owner.following.in_force = None
-    assert rig.desire(FIRST) is None
-    assert rig.at(BATCH) == ALL
-    assert rig.news() == []
+    assert rig.desire(FIRST, SECOND, THIRD) is None
+    assert rig.news() == [(1, "settled"), (2, "settled"), (3, "turned_down")]
+    rig.desire(FIRST)
+    assert rig.at(BATCH) == slots(FIRST), "what nobody wants rests"
+    rig.desire(FIRST, THIRD)
+    assert rig.at(BATCH) == slots(FIRST, THIRD), "as many as ran before"
+    assert rig.miners() == rig.miners_at_first
 
 
 def test_observing_is_no_doing():
