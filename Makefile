@@ -37,15 +37,21 @@ start: setup ## Start the whole platform in the background
 stop: ## Stop the platform started by run or start
 	@$(VENV)/bin/hcp down $(ARGS)
 
+WORKERS := 2
 .PHONY: test
 test: setup lint ## Everything CI runs: lint, then all tests
-	@$(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, the import layers, both code locations
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/lint-imports --no-cache
+	@$(MAKE) --no-print-directory -j2 lint-types lint-definitions
+
+.PHONY: lint-types lint-definitions
+lint-types:
 	@$(VENV)/bin/mypy
+lint-definitions:
 	@$(PY) -m tests.validate_definitions
 
 .PHONY: lint-python
