@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from hcp_pipelines.api import fanout
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.workloads import store
@@ -202,6 +203,22 @@ def test_a_stream_begins_with_where_it_stands_so_that_who_hears_nothing_may_go_o
         own.post(SUBMIT, json=BATCH)
         behind = events_of(own, last=int(began[1].removeprefix("id: ")), within_s=0)
         assert len(behind) == 1, "what came while nobody listened"
+
+
+def test_who_reads_too_slowly_is_left_with_a_word_and_goes_on_behind_what_was_heard(api, monkeypatch):
+    monkeypatch.setattr(fanout, "HELD", 3)
+    with api.client("customer") as own, connect(api.settings, Role.ADMIN) as connection:
+        for _ in range(6):
+            own.post(SUBMIT, json=BATCH)
+        with own.stream("GET", "/api/v1/workloads/events") as stream:
+            lines = stream.iter_lines()
+            began = [next(lines) for _ in range(3)]
+            connection.execute("update workloads set status = 'cancelled', queued_at = null")
+            rest = list(lines)
+        assert any(line.startswith(": you read too slowly") for line in rest), rest
+        heard = [int(line[4:]) for line in [*began, *rest] if line.startswith("id: ")]
+        behind = events_of(own, last=heard[-1], within_s=0)
+        assert len(heard) - 1 + len(behind) == 6
 
 
 def test_many_streams_cost_one_look_and_miss_nothing_in_the_order_of_commits(api, monkeypatch):

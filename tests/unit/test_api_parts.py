@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from hcp_pipelines.api import arriving, frame, under_way
+from hcp_pipelines.api.connections import EXTENSION
 from hcp_pipelines.api.frame import Frame
 from hcp_pipelines.api.instants import LONGEST, window
 from hcp_pipelines.api.limits import Buckets, Limit
@@ -226,6 +227,37 @@ async def test_a_body_that_does_not_arrive_is_given_up(monkeypatch):
     scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "headers": []}
     await framed(app)(scope, never, send)
     assert sent[0]["status"] == 408
+
+
+class Connection:
+    """What the server's connection can be told."""
+
+    is_aborted = False
+
+    def abort(self):
+        self.is_aborted = True
+
+
+async def test_who_does_not_take_an_answer_is_left(monkeypatch):
+    async def app(_, __, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+    async def whole():
+        return {"type": "http.request"}
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()  # as a connection whose reader reads nothing
+
+    monkeypatch.setattr(frame, "TAKEN_WITHIN_S", 0.01)
+    connection = Connection()
+    scope = {
+        "type": "http", "method": "GET", "path": "/x", "query_string": b"", "headers": [], "client": None,
+        "extensions": {EXTENSION: connection},
+    }  # fmt: skip
+    await framed(app)(scope, whole, send)
+    assert connection.is_aborted
 
 
 def test_a_taken_default_port_gives_a_free_one_and_a_taken_chosen_port_is_said():
