@@ -67,6 +67,18 @@ _EVENTS = """
       and recorded_at > now() - make_interval(secs => %s)
     group by action, subject"""
 
+_LATE_ROWS = 100_000  # of the newest: where nothing is indexed by time
+_WORK_REFUSED = """
+    select facility_id, count(*), (array_agg(reason order by id desc))[1] from desired_outcomes
+    where id > (select max(id) from desired_outcomes) - %s and state = 'refused' and recorded_at > now() - interval '15 minutes'
+    group by facility_id"""
+_UNSERVED = """
+    select count(distinct d.workload_id), (array_agg(d.reason order by d.id desc))[1] from routing_decisions d
+    join workloads w on w.id = d.workload_id and w.queued_at is not null and w.type = 'ai_inference_realtime'
+    where d.id > (select max(id) from routing_decisions) - %s and d.outcome <> 'placed'
+        and d.recorded_at > now() - interval '15 minutes'
+    having count(*) > 0"""
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -124,6 +136,7 @@ def _database(settings: Settings) -> Iterator[Condition]:
         yield from _solves(connection, world_clock(settings).now())
         yield from _unfit(connection)
         yield from _unsettled(connection)
+        yield from _work(connection)
         yield from _events(connection)
 
 
@@ -188,6 +201,22 @@ def _unsettled(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
             f"unsettled/{facility_id}", "warning", facility_id,
             f"{facility_id}: {failed} switches of {devices} devices did not settle within 15 minutes",
             "see marts.fct_switches; a group that lies or hangs is quarantined by itself",
+        )  # fmt: skip
+
+
+def _work(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
+    """Customers' work that an owner takes no devices for, and real-time work that finds no room."""
+    for facility_id, refused, reason in connection.execute(_WORK_REFUSED, (_LATE_ROWS,)):
+        yield Condition(
+            f"work_refused/{facility_id}", "warning", facility_id,
+            f"{facility_id}: devices of {refused} pieces of work were refused within 15 minutes, the last: {reason}"[:500],
+            "`hcp workload explain ID` has the devices; the inventory and the scheduler see the group differently",
+        )  # fmt: skip
+    for waiting, reason in connection.execute(_UNSERVED, (_LATE_ROWS,)):
+        yield Condition(
+            "work_unserved/realtime", "warning", "realtime",
+            f"{waiting} pieces of real-time work find no room: {reason}"[:500],
+            "`hcp workload explain ID` says why; `hcp capacity` what clouds ask; raise HCP_ROUTING_REALTIME_SPARE",
         )  # fmt: skip
 
 

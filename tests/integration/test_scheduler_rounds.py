@@ -3,6 +3,7 @@
 import psycopg
 import pytest
 
+from hcp_pipelines.alerts.conditions import _work
 from hcp_pipelines.domain.workloads import WorkloadState
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -224,6 +225,25 @@ async def test_where_nothing_may_give_way_that_is_said(api, scheduler, owner, cu
     [decision] = await decisions_of(scheduler, urgent)
     assert decision.outcome == "overflow"
     assert "not carried out" in decision.reason
+
+
+async def test_operators_are_told_of_refused_devices_and_of_real_time_work_without_room(
+    settings, api, scheduler, owner, customer
+):
+    one, clock = scheduler_at(routing_realtime_spare=0.0)
+    for _ in range(8):
+        await submit(api, customer, spec(8, interruptible=False))
+    await one.round(scheduler)
+    say(owner, [open_rows(owner)[0][0]], "refused", after(0), "another generation")
+    await submit(api, customer, spec(64, WorkloadType.AI_INFERENCE_REALTIME))
+    clock.advance(2)
+    await one.round(scheduler)
+    with connect(settings, Role.OPERATOR) as connection:
+        told = {condition.key: condition.summary for condition in _work(connection)}
+    assert told["work_refused/hou-1"].endswith("the last: another generation")
+    assert told["work_unserved/realtime"].startswith(
+        "1 pieces of real-time work find no room: no suitable resources available"
+    )
 
 
 async def test_cancelled_work_lets_its_devices_go(api, scheduler, owner, customer):
