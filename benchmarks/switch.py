@@ -161,6 +161,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK[0]} switches, not {FULL[0]}")
     parser.add_argument("--rate", type=float, help="switches a second")
+    parser.add_argument("--switches", type=int, help="how many")
     return parser.parse_args()
 
 
@@ -173,7 +174,8 @@ def main() -> int:
         world = DeviceWorld(Path(name), 4, nodes, LADDER, TOKEN)
         try:
             pid = world.start()
-            measured = asyncio.run(measure(world, pid, Path(name), switches, arguments.rate or rate_per_s))
+            count, rate_per_s = arguments.switches or switches, arguments.rate or rate_per_s
+            measured = asyncio.run(measure(world, pid, Path(name), count, rate_per_s))
         finally:
             world.end()
     measured |= about(quick=arguments.quick, target=TARGET, began_s=began_s) | {"load_average_before": load}

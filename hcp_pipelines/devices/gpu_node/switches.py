@@ -30,6 +30,7 @@ class Asked:
     ticket: int
     request_id: str
     work: WorkloadSpec | None
+    asked_s: float  # monotonic: when the node's turn came
 
 
 class Switches:
@@ -77,7 +78,9 @@ class Switches:
             return order
         spec = switch.work or self._options.workloads.get(switch.to_state, WorkloadSpec())
         gpus = tuple(slot - node.first_slot for slot in switch.slots)
-        order = self._orders[switch.key] = Order(node, device, asked.ticket, asked.request_id, gpus, switch, spec)
+        order = self._orders[switch.key] = Order(
+            node, device, asked.ticket, asked.request_id, gpus, switch, spec, asked.asked_s
+        )
         task = asyncio.create_task(self._carry_out(order))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -58,6 +58,7 @@ class Order:
     gpus: Gpus
     switch: Switch
     spec: WorkloadSpec  # what is to run
+    asked_s: float  # monotonic
     started: asyncio.Event = field(default_factory=asyncio.Event)
     error: HcpError | None = None  # why it was not
 
@@ -72,7 +73,6 @@ class Run:
         self._order, self._within_s, self._clock, self._book = order, within_s, clock, book
         self._wait_s, self._slack_s = min(call_s / 2, WAIT_MOST_S), 2 * call_s * clock.speed
         self._switch = order.switch
-        self._began_s = clock.monotonic_s()
         self._device_real_s: dict[Phase, float] = {}
         self._log = structlog.get_logger("devices.gpu_node").bind(
             node=order.node.address, gpus=list(order.gpus), command=order.switch.command_id
@@ -91,8 +91,6 @@ class Run:
 
     async def _forward(self) -> None:
         order, switch, device = self._order, self._switch, self._order.device
-        if await device.is_drained():
-            raise _refused(order, "the node is drained; nothing was touched")
         await self._book.keep(switch)
         is_training = switch.from_state is DeviceState.TRAINING
         if is_training:
@@ -280,7 +278,9 @@ class Run:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     async def _end(self, outcome: Outcome) -> None:
-        total_ms = max((self._clock.monotonic_s() - self._began_s - sum(self._device_real_s.values())) * 1000, 0.0)
+        total_ms = max(
+            (self._clock.monotonic_s() - self._order.asked_s - sum(self._device_real_s.values())) * 1000, 0.0
+        )
         self._switch = replace(self._switch, stage=Stage.OVER, outcome=outcome, total_ms=total_ms)
         self._order.switch = self._switch
         self._order.node.is_status_old = True
@@ -297,7 +297,3 @@ class Run:
             await self._book.keep(self._switch)
         except StorageError as error:
             self._log.error("how a switch stands could not be stored", error=str(error))
-
-
-def _refused(order: Order, why: str) -> DeviceRefusedError:
-    return DeviceRefusedError(f"{order.node.address}: {why}")

@@ -147,12 +147,16 @@ class Teller:
         try:
             if node.device is None:
                 raise DeviceUnreachableError(f"{node.address}: not connected")
-            gpus = self._go_on(told, node, node.device, gpus)
+            asked = self._asked(told, node)
+            gpus = self._go_on(told, node, node.device, gpus, asked)
             if not gpus:
                 return
             telling = node.device.set_state(told.state, gpus, told.request_id(node), spec)
             outcome = await one_devices(telling, node.address)
-            asked = Asked(str(told.ref), told.assignment, told.state, told.ticket, told.request_id(node), told.work)
+            if outcome.at_work and await node.device.is_drained():
+                why = f"{node.address}: drained: it takes no new work, and what runs was left alone"
+                outcome.refused.update(dict.fromkeys(outcome.at_work, why))
+                outcome.at_work.clear()
             told.orders += self._switches.begin(asked, node, node.device, outcome.at_work)
         except (DeviceUnreachableError, DeviceReplyError, DeviceRefusedError) as error:
             metrics.CALLS.labels("command", kind_of(error)).inc(len(gpus))
@@ -160,9 +164,12 @@ class Teller:
         else:
             self._note(told, node, outcome)
 
-    def _go_on(self, told: _Told, node: Node, device: GpuNode, gpus: tuple[int, ...]) -> tuple[int, ...]:
+    def _asked(self, told: _Told, node: Node) -> Asked:
+        request_id, now_s = told.request_id(node), self._clock.monotonic_s()
+        return Asked(str(told.ref), told.assignment, told.state, told.ticket, request_id, told.work, now_s)
+
+    def _go_on(self, told: _Told, node: Node, device: GpuNode, gpus: tuple[int, ...], asked: Asked) -> tuple[int, ...]:
         """Go on with this command's switches at a node that are in the book; the GPUs that have none. What failed is refused."""
-        asked = Asked(str(told.ref), told.assignment, told.state, told.ticket, told.request_id(node), told.work)
         orders, failed = self._switches.go_on(asked, node, device, gpus)
         told.orders += orders
         told.refused |= {node.first_slot + gpu: error for gpu, error in failed.items()}
