@@ -61,7 +61,7 @@ async def measure_scheduling(connection: Connection, now: datetime, wanted: int)
     timed = _timed(router, routed_ms)
     while placed < wanted:
         began_s = time.perf_counter()
-        now_placed = await placer.place(connection, timed, [], {})
+        _, now_placed = await placer.place(connection, timed, [], {})
         if not now_placed:
             break
         batch_ms.append((time.perf_counter() - began_s) * 1e3)
@@ -70,7 +70,7 @@ async def measure_scheduling(connection: Connection, now: datetime, wanted: int)
     alone_ms = list[float]()
     for _ in range(ALONE):
         began_s = time.perf_counter()
-        if await one_by_one.place(connection, timed, [], {}):
+        if (await one_by_one.place(connection, timed, [], {}))[1]:
             alone_ms.append((time.perf_counter() - began_s) * 1e3)
     return {
         "decisions_per_s": rounded(placed / max(sum(batch_ms) / 1e3, 1e-9), 0), "decided": placed,

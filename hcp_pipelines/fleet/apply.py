@@ -225,7 +225,7 @@ def _inventory_of(facility: FacilityFile, group: Group) -> dict[str, Any]:
     """What makes a group another one: everything about it but its overrides' wording."""
     resolved = facility.resolved(group)
     ladder = [{"state": int(s.state), "power_kw": s.power_kw, "settle_s": s.settle_s} for s in resolved.ladder]
-    named = group.model_dump(mode="json", exclude={"states", "driver", "addresses", "scheduled"})
+    named = group.model_dump(mode="json", exclude={"states", "driver", "addresses", "scheduled", "topology"})
     reached: dict[str, Any] = {"addresses": list(group.addresses)} if group.addresses else {}
     if facility.driver_of(group) != "bulk":
         reached["driver"] = facility.driver_of(group)

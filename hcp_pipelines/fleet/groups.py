@@ -27,6 +27,20 @@ class StateOverride(Part):
     hash_rate_th_per_s: float | None = Field(default=None, ge=0)
 
 
+class GroupTopology(Part):
+    """How a group's GPUs lie, in the order of its slots: a node's, those of it that are linked directly, a rack's nodes."""
+
+    node: int = Field(ge=1, le=1024)
+    island: int | None = Field(default=None, ge=1, le=1024)
+    rack_nodes: int | None = Field(default=None, ge=1, le=1024)
+
+    @model_validator(mode="after")
+    def _islands_fit(self) -> Self:
+        if self.island is not None and self.node % self.island:
+            raise ValueError(f"topology: islands of {self.island} GPUs don't divide a node of {self.node}")
+        return self
+
+
 class Group(Part):
     """The devices of one model, firmware, cooling class and feeder."""
 
@@ -40,6 +54,7 @@ class Group(Part):
     states: tuple[StateOverride, ...] = ()
     driver: DriverKind | None = None
     addresses: tuple[str, ...] = ()
+    topology: GroupTopology | None = None  # of GPUs; the model's nodes where it is left out
     scheduled: bool = False  # the scheduler says which devices work; the policy, how many at most
 
     def resolved(self, weights_gib: Mapping[DeviceState, float] | None = None) -> ResolvedGroup:
@@ -81,6 +96,8 @@ class Group(Part):
             raise ValueError(
                 f"firmware {self.firmware!r} is not known for {self.model!r}: use one of {', '.join(shipped.firmware)}"
             )
+        if self.topology is not None and self.type != ResourceType.GPU:
+            raise ValueError(f"group {self.group_id}: topology is of GPUs, {self.type}s have none")
         ladder = self.resolved().ladder
         if self.scheduled and (self.type != ResourceType.GPU or not any(step.state in AI_STATES for step in ladder)):
             states = ", ".join(step.state.label for step in ladder)

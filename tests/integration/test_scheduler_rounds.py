@@ -79,6 +79,21 @@ async def test_work_gets_whole_nodes_runs_for_its_time_and_is_done_once(api, sch
     assert owner.execute("select count(*) from resources where status <> 'available'").fetchone() == (0,)
 
 
+async def test_the_facility_files_islands_and_racks_are_what_work_is_packed_by(api, scheduler, owner, database):
+    place(database, topology={"node": 8, "island": 4, "rack_nodes": 2})
+    customer = add_customer(database, "one")
+    one, _ = scheduler_at()
+    for _ in range(2):
+        await submit(api, customer, spec(3))
+        await one.round(scheduler)
+    small = [row[3] for row in open_rows(owner)]
+    assert [{slot // 4 for slot in slots} for slots in small] == [{0}, {1}]
+    await submit(api, customer, spec(16, sla_parameters={"colocation": "rack"}))
+    await one.round(scheduler)
+    [large] = [row[3] for row in open_rows(owner) if len(row[3]) == 16]
+    assert large == list(range(16, 32)), "a rack of its own: of the first one a node is broken"
+
+
 async def test_a_decision_says_why_here_and_why_not_there(api, scheduler, database, customer):
     place(database, number=1)
     one, _ = scheduler_at()

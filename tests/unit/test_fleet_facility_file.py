@@ -58,6 +58,8 @@ def test_what_is_written_reads_back_equal_and_stays_the_same():
         ("devices: 2000", "devices: 2000, addresses: [10.0.0]", r"'10.0.0' is no range of addresses"),
         ("firmware: luxos", "firmware: braiins, driver: miner_api", r"group s21: miner_api drives ASICs with stock, "),
         ("devices: 2000", "devices: 2000, scheduled: true", r"group s21 is scheduled, but ASICs with the states curtailed"),
+        ("devices: 2000", "devices: 2000, topology: {node: 8}", r"group s21: topology is of GPUs, ASICs have none"),
+        ("devices: 2000", "devices: 2000, topology: {node: 8, island: 3}", r"islands of 3 GPUs don't divide a node of 8"),
         ("pue: 1.05", "pue: 1.05\ndriver: telepathy", r"site.yaml:8: driver: 'telepathy'"),
         ("feeder_id: f1, devices", "feeder_id: f2, devices", r"group s21 is on feeder 'f2'; there are \['f1'\]"),
         ("limit_mw: 10", "limit_mw: 10000", r"no feeder can carry more than the site \(is one of them in kW\?\)"),

@@ -159,9 +159,11 @@ class Scheduler:
         placed, until_s = 0, self._clock.monotonic_s() + PLACING_MOST_S
         offers = self._offers()
         while self._clock.monotonic_s() < until_s:
-            if not (now_placed := await self.placer.place(connection, router, offers, {})):
-                self._barren = id(router), self.room.given_back
-                self._due_s["barren"] = self._clock.monotonic_s() + BARREN_S
+            looked_at, now_placed = await self.placer.place(connection, router, offers, {})
+            if not now_placed:
+                if looked_at:
+                    self._barren = id(router), self.room.given_back
+                    self._due_s["barren"] = self._clock.monotonic_s() + BARREN_S
                 await self._place_all_the_same(connection, router, offers)
                 return placed, False
             placed += now_placed

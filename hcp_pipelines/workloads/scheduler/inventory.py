@@ -79,7 +79,7 @@ def _group(row: Row, locks: Sequence[Lock]) -> GroupFacts:
     own: Mapping[str, Any] = next((g for g in document.get("groups", ()) if g.get("group_id") == group_id), {})
     pue = float((document.get("pue") or {}).get("value", 1.0))
     gpu_type = specifications.get("gpu_type") or ""
-    topology = specifications.get("topology") or {}
+    topology: Mapping[str, Any] = own.get("topology") or {}
     regions = {str(location.get(name) or "").casefold() for name in ("city", "state")} - {""}
     return GroupFacts(
         facility_id=facility_id,

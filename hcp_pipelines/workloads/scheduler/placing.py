@@ -59,8 +59,11 @@ class Placer:
 
     async def place(
         self, connection: Connection, router: Router, offers: Sequence[CloudOffer], extra: Mapping[str, int]
-    ) -> int:
-        """One batch; how many pieces of work have a place now. `extra`: devices to be claimed for though others have them."""
+    ) -> tuple[int, int]:
+        """One batch; how many pieces of work were looked at, and how many have a place now.
+
+        `extra`: devices that are claimed for though others have them.
+        """
         room, market = router.room, router.market
         self._keep(router)
         router.begin_batch()
@@ -70,7 +73,7 @@ class Placer:
             now=self.clock.now(), gpus_most=room.by_type(market, most=True), lease_s=CLAIM_LEASE_S,
         )  # fmt: skip
         if not claims:
-            return 0
+            return 0, 0
         needs = [_need(one) for one in claims]
         routed, unplaced = self._route(router, needs)
         if extra:
@@ -84,7 +87,7 @@ class Placer:
         helds = [_held(router, one, *known[one.need.workload_id], now) for one in routed]
         bound = await self._bind(connection, router, routed, helds)
         await self._give_up(connection, router, unplaced, claims, offers)
-        return bound
+        return len(claims), bound
 
     def _route(self, router: Router, needs: Sequence[Need]) -> tuple[list[Routed], list[Unplaced]]:
         routed, unplaced = list[Routed](), list[Unplaced]()
