@@ -1856,3 +1856,7 @@ create table capacity_forecasts (
 );
 grant select on capacity_forecasts to hcp_api, hcp_operator, hcp_control, hcp_collector;
 grant insert on capacity_forecasts to hcp_control;
+
+-- An explanation of a facility rests on the grid's signals and on what is desired of its devices: the API tells it as the command
+-- line does, and gives neither.
+grant select on grid_signals, desired_state to hcp_api;
