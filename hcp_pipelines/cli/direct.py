@@ -76,10 +76,18 @@ def send_orders(
     name = operator or settings.operator
     if not name:
         raise ConfigError("who orders this? `--as NAME`, or HCP_OPERATOR=NAME (docs/operators.md)")
+    return _order(settings, name, reason, chosen_gateways(settings, facilities), **what)
+
+
+def chosen_gateways(settings: Settings, facilities: Sequence[str]) -> dict[str, str]:
+    """Where the gateways of some facilities are (of all, if none is named).
+
+    Raises:
+        ConfigError: a facility has no gateway here.
+    """
     gateways = find_gateways(settings)
     _refuse_unknown(facilities, gateways)
-    chosen = {facility_id: gateways[facility_id] for facility_id in (facilities or sorted(gateways))}
-    return _order(settings, name, reason, chosen, **what)
+    return {facility_id: gateways[facility_id] for facility_id in (facilities or sorted(gateways))}
 
 
 def holding(settings: Settings, connection: psycopg.Connection[Any], facilities: Sequence[str] | None) -> list[Holding]:

@@ -85,6 +85,21 @@ def release(
     tell(send_orders(settings_of(context, own_state_dir), operator, reason, facilities, release=True), as_json=as_json)
 
 
+@edge.command("switches")
+@click.argument("facilities", nargs=-1)
+@click.option("--last", type=click.IntRange(1, 10_000), default=20, show_default=True, help="So many of each facility.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@state_dir_option
+@click.pass_context
+def switches(
+    context: click.Context, facilities: tuple[str, ...], last: int, as_json: bool, own_state_dir: Path | None
+) -> None:
+    """Show the last switches of devices that ran something at FACILITIES (at all, if none is named), with their phases."""
+    from hcp_pipelines.cli.switches import read_switches, tell_switches
+
+    tell_switches(read_switches(settings_of(context, own_state_dir), facilities, last), as_json=as_json)
+
+
 @edge.command("assign")
 @click.argument("gateway")
 @click.argument("address", metavar="HOST:PORT")

@@ -1,13 +1,16 @@
 """A gateway that is killed in the middle of switches: one process, GPUs in every phase at once, kill -9, and a second process."""
 
 import asyncio
+import json
 import shutil
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from hcp_pipelines.cli.main import cli
 from hcp_pipelines.domain.clock import Anchor
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from simulators import faults
@@ -96,9 +99,27 @@ async def test_a_gateway_that_is_killed_in_any_phase_goes_on_or_back_as_its_log_
         try:
             await _all_over(rig)
             await _as_promised(rig, under_way)
+            await asyncio.to_thread(_shown, folder)
         finally:
             await rig.owner.leave()
             rig.gateway.end()
+
+
+def _shown(folder: Path) -> None:
+    """As the command line shows them: each once, as it last stood."""
+    state_dir = folder / "hcp"
+    (state_dir / "edge").mkdir(exist_ok=True)
+    shutil.copy(folder / "edge.yaml", state_dir / "edge" / "gateway-1.yaml")
+    made = CliRunner().invoke(
+        cli, ["--state-dir", str(state_dir), "edge", "switches", "one", "--json"], catch_exceptions=False
+    )
+    found = {row["slots"][0] - FIRST_GPU: row for row in json.loads(made.output)["switches"]}
+    assert len(found) == GPUS
+    assert (found[FAILING]["outcome"], found[FAILING]["success"]) == ("rolled_back", False)
+    assert set(found[PAUSING]["phases"]) == {"pause", "switch", "start"}
+    assert found[CHECKPOINTING]["from_state"] == "training"
+    table = CliRunner().invoke(cli, ["--state-dir", str(state_dir), "edge", "switches"], catch_exceptions=False)
+    assert "rolled_back" in table.output
 
 
 async def _into_every_phase(rig: Rig) -> None:
