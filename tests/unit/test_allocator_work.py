@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from hcp_pipelines.allocator.approvals import Approved
+from hcp_pipelines.allocator.explain import explained
+from hcp_pipelines.allocator.obligation_table import Rows
+from hcp_pipelines.allocator.preview import Situation, preview, with_order
 from hcp_pipelines.allocator.standing import Lockout, Standing, Timed
 from hcp_pipelines.domain.modes import ControlMode, DeviceState
 from hcp_pipelines.policy.directives import Directive, Kind
@@ -291,3 +294,31 @@ def test_stale_prices_hold_the_last_bound_and_then_the_fallback_plan_is_one(rig)
     rig.plan()
     assert rig.site.fallback["h100"] is DeviceState.INFERENCE_BATCH
     assert rig.at(BATCH) == slots(*ROWS) | {98, 99}, "whose word is: all of them"
+
+
+def situation(rig, *rows):
+    return Situation(
+        site=rig.site, commanded=rig.owner.devices.states.tobytes(), observed=rig.owner.devices.states.tobytes(), book=rig.book,
+        in_force=rig.owner.in_force, standing=Standing(), obligations=Rows(), bookings=[], switches=[],
+        memory=rig.owner.memory(), now=rig.clock.now(), desired=stored(*rows),
+    )  # fmt: skip
+
+
+def test_a_preview_knows_the_rows_and_what_an_order_does_to_them(rig):
+    rig.desire(*ROWS)
+    assert preview(situation(rig, *ROWS)).devices == 0
+    rows = (FIRST, replace(SECOND, ends_at_s=rig.clock.monotonic_s() + 1.0), Desired(9, (98, 99)))
+    found = preview(situation(rig, *rows))
+    [gpus] = [g for g in found.groups if g.group_id == "h100"]
+    assert (gpus.now, gpus.then) == ({"idle": 25, "inference_batch": 75}, {"idle": 43, "inference_batch": 57})
+    assert found.reasons == ("workload",)
+    stopped = Timed(Directive("x/0", Kind.STOP, "ann", "smoke", cap_mw=0.0), NOON, None)
+    [gpus] = [g for g in preview(with_order(situation(rig, *ROWS), stopped)).groups if g.group_id == "h100"]
+    assert gpus.then == {"idle": 100}
+
+
+def test_an_explanation_is_of_the_policys_own_mix_and_names_the_rows(rig):
+    found = explained(situation(rig, *ROWS))
+    assert "3 desired rows say which devices of h100 work, the policy how many at most" in found.over_it
+    assert rig.at(IDLE) == ALL
+    assert [b.on_now for b in found.explanation.blocks if b.group_id == "h100"] == [60, 40]
