@@ -10,6 +10,7 @@ import duckdb
 import pytest
 
 from hcp_pipelines.optimizer.backtest.record import REPLAYS, Run, store
+from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.replaying import AskedReplay, run_replay
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -45,7 +46,7 @@ def test_the_loop_runs_to_a_settled_switch(platform):
 
 def marts_are_built(platform):
     """The first build begins soon after the start; chaos before these tests may have ended it, and it begins anew."""
-    return lambda: platform.hcp("sql", "select count(*) from marts.fct_facility_days").returncode == 0
+    return lambda: has_tables(platform.settings, ["marts.fct_facility_days"])
 
 
 def test_every_acked_switch_is_in_the_mart_within_a_minute(platform):
@@ -53,15 +54,12 @@ def test_every_acked_switch_is_in_the_mart_within_a_minute(platform):
     known = {row[0] for row in acked}
     assert known
 
-    def in_mart():
-        query = (
-            "select command_id::varchar || '/' || assignment as key from marts.fct_switches where acked_at is not null"
-        )
-        done = platform.hcp("sql", query, "--format", "json")
-        return done.returncode == 0 and known <= {row["key"] for row in json.loads(done.stdout)}
-
-    platform.wait(marts_are_built(platform), 240, "the first marts")
-    platform.wait(in_mart, 60, "all acked switches in marts.fct_switches")
+    query = "select command_id::varchar || '/' || assignment as key from marts.fct_switches where acked_at is not null"
+    platform.wait(marts_are_built(platform), 240, "the first marts", every_s=1)
+    in_mart = "all acked switches in marts.fct_switches"
+    platform.wait(lambda: known <= {key for (key,) in platform.lake(query)}, 60, in_mart, every_s=1)
+    done = platform.hcp("sql", query, "--format", "json")
+    assert known <= {row["key"] for row in json.loads(done.stdout)}, done.stderr
 
 
 def test_the_readmes_two_lines_work_in_a_plain_session(platform):
@@ -79,7 +77,7 @@ def test_a_second_up_is_refused(platform):
 
 
 def test_doctor_finds_nothing_wrong(platform):
-    platform.wait(lambda: platform.hcp("doctor").returncode == 0, 60, "hcp doctor finds all well")
+    platform.wait(lambda: platform.hcp("doctor").returncode == 0, 60, "hcp doctor finds all well", every_s=2)
 
 
 def test_the_sensor_alone_keeps_policies_coming(platform):
@@ -139,11 +137,7 @@ def test_what_the_platform_recorded_can_be_replayed(platform):
     query = "select strategy, net_usd from marts.fct_backtest where kind = 'replay' and is_newest"
     net = {name: row["net_usd"] for name, row in rows.items()}
 
-    def in_mart():
-        done = platform.hcp("sql", query, "--format", "json")
-        return done.returncode == 0 and {row["strategy"]: row["net_usd"] for row in json.loads(done.stdout)} == net
-
-    platform.wait(in_mart, 90, "the replay in marts.fct_backtest")
+    platform.wait(lambda: dict(platform.lake(query)) == net, 90, "the replay in marts.fct_backtest", every_s=1)
 
 
 def test_killing_the_supervisor_leaves_nothing_and_up_starts_clean(platform):

@@ -18,6 +18,7 @@ from benchmarks.parts.whole_platform import free_port
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.query import run_select
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.guardian import session_members
 
@@ -62,7 +63,8 @@ class RunningPlatform:
             (p for p in self.status()["processes"] if p["name"] == name), {"pid": None, "healthy": False, "restarts": 0}
         )
 
-    def wait(self, condition, seconds: float, what: str) -> None:
+    def wait(self, condition, seconds: float, what: str, every_s: float = 0.25) -> None:
+        """Until it is so. A condition that starts a process says how often: it takes CPU from what it waits for."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.process and self.process.poll() is not None:
@@ -70,7 +72,7 @@ class RunningPlatform:
             with contextlib.suppress(psycopg.Error, StorageError, OSError):
                 if condition():
                     return
-            time.sleep(0.25)
+            time.sleep(every_s)
         raise AssertionError(
             f"{what}: not within {seconds} s\n{json.dumps(self.status(), indent=1)[:3000]}\n{self.tail()}"
         )
@@ -84,6 +86,14 @@ class RunningPlatform:
     def query(self, sql: str, *parameters: object) -> list[tuple]:
         with connect(self.settings, Role.OPERATOR) as connection:
             return connection.execute(sql, parameters).fetchall()
+
+    def lake(self, sql: str) -> list[tuple]:
+        """Rows of the lake, read in this process: to wait by `hcp sql` costs a process of a second's CPU each time.
+
+        Raises:
+            StorageError: there is no such table yet.
+        """
+        return run_select(self.settings, sql).rows
 
     def kill9(self, name: str) -> None:
         """kill -9, then wait until the supervisor has brought it back and it says that it is well."""
