@@ -40,7 +40,7 @@ _FLOWS = "select customer_id, level, used, is_backlogged, left_at, waiting from 
 _CANDIDATES = """
     select f.customer_id, j.* from queue_flows f
     cross join lateral (
-        select w.id, w.level, coalesce(w.gpu_types, '{}') || w.gpu_type, w.gpu_count, w.estimated_duration_s, w.used_gpu_s,
+        select w.id, w.level, w.gpu_type, w.gpu_types, w.gpu_count, w.estimated_duration_s, w.used_gpu_s,
                w.type, w.queued_at
         from workloads w
         where w.customer_id = f.customer_id and w.level = f.level and w.queued_at is not null and w.lease_owner is null
@@ -140,18 +140,19 @@ def _come_and_go_by_level(books: Books, by_id: Mapping[UUID, Customer], now: dat
 
 def _come_and_go_by_type(books: Books, by_id: Mapping[UUID, Customer], now: datetime) -> None:
     """Who names no type waits for each of those to be had."""
-    wanted: dict[UUID, set[str]] = defaultdict(set)
+    wanted: set[tuple[UUID, str]] = set()
     for row in books.shares:
         if row.waiting:
-            wanted[row.customer_id] |= set(books.types) if row.gpu_type in ANY_TYPES else {row.gpu_type}
+            types = books.types if row.gpu_type in ANY_TYPES else (row.gpu_type,)
+            wanted.update((row.customer_id, gpu_type) for gpu_type in types)
     present: dict[str, list[Share]] = defaultdict(list)
     there: dict[str, list[Share]] = defaultdict(list)
+    for customer_id, gpu_type in wanted:
+        there[gpu_type].append(by_id[customer_id].shares.setdefault(gpu_type, Share()))
     for customer in by_id.values():
-        for gpu_type in wanted[customer.customer_id]:
-            there[gpu_type].append(customer.shares.setdefault(gpu_type, Share()))
         for gpu_type, share in customer.shares.items():
             present[gpu_type].append(share)
-            if gpu_type not in wanted[customer.customer_id]:
+            if (customer.customer_id, gpu_type) not in wanted:
                 leave(share, now)
     for gpu_type, shares in there.items():
         join(shares, present[gpu_type], now, books.rules.half_life_s)
@@ -169,14 +170,20 @@ async def read_more(
     new = [customer_id for customer_id in ids if customer_id not in have_levels]
     books.flows.extend(await (await connection.execute(_FLOWS, (new,), prepare=True)).fetchall())
     known = {row[:2] for row in books.flows}
-    words = {row.customer_id: Word(row.said_gpu_s, row.ran_gpu_s, row.judged_at) for row in books.shares}
+    asked = set(ids)
+    words = {
+        row.customer_id: Word(row.said_gpu_s, row.ran_gpu_s, row.judged_at).faded(now, books.rules.half_life_s)
+        for row in books.shares
+        if row.customer_id in asked
+    }
     values = {"customers": ids, "types": list(books.types), "depth": books.depth}
     for row in await (await connection.execute(_CANDIDATES, values, prepare=True)).fetchall():
-        customer_id, workload_id, level, gpu_types, gpu_count, said_s, used_gpu_s, kind, since = row
+        customer_id, workload_id, level, gpu_type, any_of, gpu_count, said_s, used_gpu_s, kind, since = row
         if (customer_id, level) not in known:
             continue  # its first work at this level, submitted since: the next claim's
-        word, typical_s = words[customer_id].faded(now, books.rules.half_life_s), books.typical_s.get(kind, 0.0)
-        gpu_s = charge_of(said_s, gpu_count, used_gpu_s, typical_s, word, books.proof_gpu_s)
+        typical_s = books.typical_s.get(kind, 0.0)
+        gpu_s = charge_of(said_s, gpu_count, used_gpu_s, typical_s, words[customer_id], books.proof_gpu_s)
+        gpu_types = (gpu_type, *any_of) if any_of else (gpu_type,)
         books.found[customer_id][level].append(Candidate(workload_id, level, gpu_types, gpu_count, gpu_s, since))
 
 
