@@ -192,6 +192,20 @@ async def test_a_lost_connection_is_taken_up_again_with_what_runs(rig):
         assert (await one.site.read_states())[FIRST_GPU + 3] == BATCH
 
 
+async def test_a_switch_that_was_interrupted_goes_on_when_its_command_is_told_again(rig):
+    ref = uuid.uuid4()
+    async with rig() as one:
+        await one.tell(BATCH, [0])
+        await one.settle(BATCH, *[IDLE] * 7)
+        assert await one.tell(TRAINING, [0], ref=ref) == ([0], [])
+        await one.site.close()
+        assert [word.stage for word in one.book.words] == ["forward"]
+        await one.site.connect(20)
+        assert await one.tell(TRAINING, [0], ref=ref) == ([0], [])
+        await one.until(lambda: one.book.outcomes() == [Outcome.SWITCHED], "it is over")
+        assert sorted(one.jobs()[0]) == [(BATCH, True), (TRAINING, False)]
+
+
 # -- shapes, as the API reference describes them ------------------------------------------------------------------------
 
 JOB = {

@@ -5,7 +5,7 @@ forgotten that one. Nothing is taken for current before the first whole list.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
 import structlog
@@ -30,14 +30,21 @@ class _GoneError(DeviceReplyError):
 
 
 class Mirror(Generic[T]):
-    """Objects by name; `changed` is set at each change, by whoever waits for one cleared."""
+    """Objects by name, and names by key; who waits for `changed` hears of each change."""
 
     def __init__(
-        self, transport: ApiTransport, path: str, selector: Mapping[str, str], decode: Callable[[Json], T | None]
+        self,
+        transport: ApiTransport,
+        path: str,
+        selector: Mapping[str, str],
+        decode: Callable[[Json], T | None],
+        key: Callable[[T], Hashable],
     ) -> None:
-        self._transport, self._path, self._decode = transport, path, decode
+        """`decode` gives None for what is of no concern; `key`: by what objects are looked for beside their names."""
+        self._transport, self._path, self._decode, self._key = transport, path, decode, key
         self._selector = ",".join(f"{name}={value}" for name, value in selector.items())
         self.objects: dict[str, T] = {}
+        self._names: dict[Hashable, set[str]] = {}
         self.changed = asyncio.Condition()
         self._version = ""
         self._log = structlog.get_logger("devices.kubernetes").bind(path=path)
@@ -48,22 +55,23 @@ class Mirror(Generic[T]):
         Raises:
             HcpError: as the transport.
         """
-        found: dict[str, T] = {}
+        found: list[Json] = []
         more = ""
         while True:
             params = {"limit": str(PAGE)} | ({"labelSelector": self._selector} if self._selector else {})
             answer = await self._transport.call("GET", self._path, params=params | ({"continue": more} if more else {}))
             if answer.status == GONE:  # the pages were of a version that is gone: once more from the first
-                found, more = {}, ""
+                found, more = [], ""
                 continue
             if answer.status >= 400:
                 raise DeviceReplyError(f"GET {self._path}: status {answer.status}")
             items, version, more = decode_page(answer.body)
-            for item in items:
-                self._put(found, item)
+            found += items
             if not more:
                 break
-        self.objects, self._version = found, version
+        self.objects, self._names, self._version = {}, {}, version
+        for item in found:
+            self.take(item)
         await self._tell()
 
     async def follow(self) -> None:
@@ -83,9 +91,23 @@ class Mirror(Generic[T]):
                 await asyncio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)])
                 tries += 1
 
-    def take(self, body: Json) -> T | None:
-        """What a write was answered with is how the object is now."""
-        return self._put(self.objects, body)
+    def take(self, body: Json) -> None:
+        """How an object is now: as a list, an event or the answer to a write has it."""
+        made, name = self._decode(body), str(body["metadata"]["name"])
+        self.drop(name)
+        if made is not None:
+            self.objects[name] = made
+            self._names.setdefault(self._key(made), set()).add(name)
+
+    def drop(self, name: str) -> None:
+        """An object is gone; nothing where it is not known."""
+        gone = self.objects.pop(name, None)
+        if gone is not None:
+            self._names[self._key(gone)].discard(name)
+
+    def with_key(self, key: Hashable) -> list[T]:
+        """Objects with a key, by name."""
+        return [self.objects[name] for name in sorted(self._names.get(key, ()))]
 
     async def _watch(self) -> None:
         if not self._version:
@@ -113,16 +135,10 @@ class Mirror(Generic[T]):
         if kind == "BOOKMARK":
             return
         if kind == "DELETED":
-            self.objects.pop(str(body["metadata"].get("name")), None)
+            self.drop(str(body["metadata"].get("name")))
         else:
-            self._put(self.objects, body)
+            self.take(body)
         await self._tell()
-
-    def _put(self, objects: dict[str, T], body: Json) -> T | None:
-        made = self._decode(body)
-        if made is not None:
-            objects[str(body["metadata"]["name"])] = made
-        return made
 
     async def _tell(self) -> None:
         async with self.changed:

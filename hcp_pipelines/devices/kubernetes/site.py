@@ -81,9 +81,9 @@ class KubernetesSite:
         self._clock, self._on_reading = clock, on_reading
         self._places = [place for group in groups for place in _places(group)]
         self._place_of = {slot: place for place in self._places for slot in place.slots}
-        jobs = Mirror(transport, options.cluster.jobs_path, {FACILITY: options.cluster.facility_id}, decode_job)
-        self._jobs: Mirror[Job] = jobs
-        self._nodes: Mirror[KubeNode] = Mirror(transport, NODES_PATH, {}, decode_node)
+        own = {FACILITY: options.cluster.facility_id}
+        self._jobs = jobs = Mirror(transport, options.cluster.jobs_path, own, decode_job, lambda job: job.slot)
+        self._nodes = Mirror(transport, NODES_PATH, {}, decode_node, lambda node: node.name)
         self._slot_jobs = SlotJobs(options.cluster, transport, jobs)
         self._switcher = SlotSwitcher(self._slot_jobs, options.phase_within_s, clock, book)
         self._exporters: httpx.AsyncClient | None = None

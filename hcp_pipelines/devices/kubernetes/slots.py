@@ -14,7 +14,6 @@ from hcp_pipelines.devices.kubernetes.codec import (
     Image,
     Job,
     Json,
-    decode_job,
     encode_job,
     encode_suspend,
     job_name,
@@ -51,7 +50,7 @@ class SlotJobs:
 
     def running(self, slot: int) -> list[Job]:
         """Jobs that have a slot's GPU, or are to have it."""
-        return [job for job in self.jobs.objects.values() if job.slot == slot and job.is_running]
+        return [job for job in self.jobs.with_key(slot) if job.is_running]
 
     def by_slot(self) -> dict[int, Job]:
         """The Job that runs on each slot; slots that rest are left out."""
@@ -122,7 +121,7 @@ class SlotJobs:
                 content_type=MERGE_PATCH,
             )
             if answer.status == NOT_FOUND:
-                self.jobs.objects.pop(name, None)
+                self.jobs.drop(name)
             elif answer.status == CONFLICT:
                 await asyncio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)])
                 await self._read(name)
@@ -158,6 +157,6 @@ class SlotJobs:
         """How a Job is now."""
         answer = await self._transport.call("GET", f"{self._cluster.jobs_path}/{name}")
         if answer.status == NOT_FOUND:
-            self.jobs.objects.pop(name, None)
-        elif decode_job(answer.body) is not None:
+            self.jobs.drop(name)
+        else:
             self.jobs.take(answer.body)
