@@ -56,5 +56,6 @@ def _group(group: GroupInventory, inventory: FacilityInventory) -> GroupInputs:
         gpu_type=str(group.specifications.get("gpu_type", "")),
         model=group.model,
         memory_gb=(shipped.memory_gb or None) if shipped else None,
+        gpus_per_node=int(group.specifications.get("gpus_per_node", 0)),
         is_scheduled=group.group_id in inventory.scheduled,
     )

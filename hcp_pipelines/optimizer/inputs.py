@@ -42,6 +42,7 @@ class GroupInputs:
     gpu_type: str = ""
     model: str = ""
     memory_gb: float | None = None
+    gpus_per_node: int = 0
     is_scheduled: bool = False
 
     @property

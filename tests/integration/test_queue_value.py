@@ -148,11 +148,11 @@ async def test_the_solve_asks_for_the_queues_work_where_groups_are_scheduled_and
     policy = Policy.model_validate_json(solve_facility(hou).model_dump_json())
     assert policy.anchor.devices_by_state["h100"] == {"training": 6, "idle": 14}
     wanted = policy.anchor.target_by_state["h100"]
-    assert wanted == {"training": 7, "idle": 13}  # both that have a place, and room for one GPU's work to come
+    assert wanted == {"training": 14, "idle": 6}  # both that have a place, and room for a node's work to come
     [left] = policy.unplaced
     assert (left.jobs, left.gpus, left.than_usd_per_gpu_hour) == (1, 16, 0.1)
     spike = solve_facility(replace(hou, decision_price_usd_per_mwh=1000.0)).anchor.target_by_state["h100"]
-    assert spike["training"] == 5  # what pays 0.10 is not worth it
+    assert spike["training"] == 12  # what pays 0.10 is not worth it
 
 
 def _inputs(site):

@@ -1,5 +1,7 @@
 """The queue as a value curve: worth by hand, places for whole pieces, deadlines, and how a spike of prices takes it down."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -220,6 +222,8 @@ def test_nothing_is_asked_for_without_work_and_room_for_more_only_as_far_as_the_
     assert asks(solved(inputs(site([gpus()])), queue()), -50.0) == {IDLE: 100, REALTIME: 0, BATCH: 0, TRAINING: 0}
     kept = solved(inputs(site([gpus()])), queue(held(gpu_count=60), spare=0.05))
     assert asks(kept, 30.0) == {IDLE: 35, REALTIME: 0, BATCH: 0, TRAINING: 65}
+    in_nodes = solved(inputs(site([replace(gpus(), gpus_per_node=8)])), queue(held(gpu_count=60), spare=0.05))
+    assert asks(in_nodes, 30.0)[TRAINING] == 68
     full = solved(inputs(site([gpus()])), queue(held(gpu_count=98), spare=0.05))
     assert asks(full, 30.0) == {IDLE: 0, REALTIME: 0, BATCH: 0, TRAINING: 100}
 

@@ -54,11 +54,13 @@ def steps_by_place(work: pl.DataFrame) -> dict[int, tuple[WorkStep, ...]]:
 
 
 def spare_step(place: Place, taken: int, fraction: float) -> tuple[WorkStep, ...]:
-    """Room for work that comes before the next solve: a share of the group's GPUs, as far as they are free.
+    """Room for work that comes before the next solve: a share of the group's GPUs, a node's at least, as far as they are free.
 
     At the market's rate times the share of hours that is sold; in the state that draws most, whose places any work may take.
     """
-    gpus = min(math.ceil(fraction * place.group.devices), place.group.devices - taken)
+    group = place.group
+    wanted = max(math.ceil(fraction * group.devices), group.gpus_per_node) if fraction > 0 else 0
+    gpus = min(wanted, group.devices - taken)
     kinds = [(each, kw) for each in GPU_WORK if (kw := place.climb_kw(each)) is not None]
     if gpus <= 0 or not kinds:
         return ()
