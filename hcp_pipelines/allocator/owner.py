@@ -132,7 +132,7 @@ class Owner(Working):
             self._go_on_paper(wanted, mix, book, now, new_tick.tick_id)
         directed = self._direct(base, present, revenue, wanted, now)
         if served is not None:
-            pool = self._assign(pool, served, directed, Occasion(self.pace.tick_id, wanted, base is after))
+            pool = self._assign(pool, served, directed, Occasion(self.pace.tick_id, wanted, base is after, is_told))
         self._note_shadow(base, present, directed, served if base is after else None, is_told=is_told)
         planned = self._carry_out(directed, pool, wanted, now.timestamp(), monotonic_s)
         if planned is None:

@@ -133,12 +133,16 @@ class Work:
 
     # -- what is said of them -----------------------------------------------------------------------------------------
 
-    def note(self, assigned: Assigned, devices: Devices, why_not: Callable[[int], str]) -> None:
-        """What becomes of each row by what its slots are to do; of those turned down `why_not` says the reason."""
+    def note(self, assigned: Assigned, devices: Devices, why_not: Callable[[int], str], *, is_final: bool) -> None:
+        """What becomes of each row by what its slots are to do; of those turned down `why_not` says the reason.
+
+        Where that is not final, as before an owner has a policy, nothing is said of rows that only wait.
+        """
         rows, row_of = self.rows, self.rows.row_of
         runs = ~self._any(assigned.goal[rows.slots] != rows.states[row_of])
         is_there = ~self._any(~devices.is_in(rows.slots, rows.states[row_of]))
-        self._say(np.where(runs, np.where(is_there, _SETTLED, _HOLDING), _DOWN), why_not)
+        down = _DOWN if is_final else np.where(self._status == _UNSAID, _UNSAID, _DOWN)
+        self._say(np.where(runs, np.where(is_there, _SETTLED, _HOLDING), down), why_not)
 
     def note_none(self, why_not: str) -> None:
         """No row is carried out."""

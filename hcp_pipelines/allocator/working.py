@@ -5,6 +5,9 @@ The rows themselves are in `work.py`, which slots run them in `policy.desired`. 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
 
 from hcp_pipelines.allocator.decide import Wanted
 from hcp_pipelines.allocator.desired_table import DesiredOutcome, StoredRows
@@ -32,6 +35,7 @@ class Occasion:
     tick_id: int
     wanted: Wanted | None
     is_acted_on: bool
+    is_told: bool  # what stands is the word of a policy or of the fallback plan, if not of this moment
 
 
 class Working(Known):
@@ -66,8 +70,8 @@ class Working(Known):
         return self._shadow.over(self.work.whole(present, self.devices, self.locked))
 
     def _last_bound(self, counts: Ints, mix: Ints) -> Ints:
-        """Counts `[g, s]` in which the groups where work is scheduled are as somebody let them be last: nobody says more now."""
-        return put(counts, self.work.groups, mix) if self.work.groups else counts
+        """Counts `[g, s]`, where work is scheduled as somebody let it be last, and at least what runs: nobody says more now."""
+        return put(counts, self.work.groups, np.maximum(mix, counts)) if self.work.groups else counts
 
     def _serve(self, pool: Pool, mix: Ints, bound: Ints) -> Served | None:
         """What the rows make of the policy's numbers; None where no group is scheduled."""
@@ -82,7 +86,8 @@ class Working(Known):
         assigned = bent(assigned, pool, directed.targets)
         if occasion.is_acted_on:
             kept_out = {} if served.is_whole.all() else self._kept_out()
-            self.work.note(assigned, self.devices, lambda r: self._why_not(r, served, directed, occasion, kept_out))
+            why = partial(self._why_not, served=served, directed=directed, occasion=occasion, kept_out=kept_out)
+            self.work.note(assigned, self.devices, why, is_final=occasion.is_told)
         else:
             self.work.note_none(_NOT_DONE[self.site.control_mode])
         self.work_words = served.words()
@@ -139,7 +144,7 @@ class Working(Known):
 def _said_by(occasion: Occasion) -> str:
     wanted = occasion.wanted
     if wanted is None:
-        return "without a good price or a policy it stays as it was, which lets"
+        return "without a good price it stays as it was, which lets"
     if wanted.guard is None:
         return "the fallback plan lets"
     at = "" if wanted.price is None else f" at {wanted.price:.2f} $/MWh"

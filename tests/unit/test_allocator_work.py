@@ -230,12 +230,27 @@ def test_an_owner_without_a_policy_lets_go_on_what_is_wanted_and_begins_nothing_
     rig = Rig(states=states)
     rig.owner.following.in_force = None
     assert rig.desire(FIRST, SECOND, THIRD) is None
-    assert rig.news() == [(1, "settled"), (2, "settled"), (3, "turned_down")]
+    assert rig.news() == [(1, "settled"), (2, "settled")], (
+        "and nothing of the one that only waits: who has a policy says it"
+    )
     rig.desire(FIRST)
     assert rig.at(BATCH) == slots(FIRST), "what nobody wants rests"
     rig.desire(FIRST, THIRD)
     assert rig.at(BATCH) == slots(FIRST, THIRD), "as many as ran before"
     assert rig.miners() == rig.miners_at_first
+
+
+def test_what_a_successor_remembers_of_a_lower_bound_turns_nothing_down_that_runs():
+    rig = Rig()
+    rig.desire(*ROWS)
+    rig.tick(4_000.0)
+    low = rig.owner.memory()
+    states = Rig().owner.devices.states.copy()
+    states[500:][sorted(ALL - slots(*ROWS))] = IDLE
+    second = Rig(memory=low, states=states, epoch=2)
+    second.owner.following.in_force = None
+    assert second.desire(*ROWS) is None
+    assert second.news() == [(1, "settled"), (2, "settled"), (3, "settled")]
 
 
 def test_observing_is_no_doing():
