@@ -363,3 +363,26 @@ async def test_who_is_not_known_yet_is_charged_what_such_work_takes(api, schedul
     await store.claim(scheduler, "s", FREE, 2, now=after(5000))
     rows = fleet.execute("select charged_gpu_s from workloads where customer_id = %s order by number", (customer,))
     assert rows.fetchall() == [(6000,), (18_000,)]
+
+
+async def test_what_never_fits_neither_lets_a_newcomer_go_first_nor_saves_anything_up(api, scheduler, customer, fleet):
+    sly, late = add_customer(fleet, "sly"), add_customer(fleet, "late")
+    await submit(api, sly, WorkloadSpec(is_training=True, gpu_count=16))
+    await submitted(api, customer, 40)
+
+    async def served(count):
+        had = Counter()
+        for _ in range(count):
+            [claimed] = await store.claim(scheduler, "s", {"H100": 8}, 1, now=NOON)
+            binding = store.Binding(claimed.workload_id, claimed.epoch, "n")
+            await store.schedule(scheduler, [binding], now=NOON, actor="s")
+            had[claimed.customer_id] += 1
+        return had
+
+    assert await served(15) == {customer: 15}
+    await submitted(api, late, 15)
+    had = await served(10)
+    assert abs(had[customer] - had[late]) <= 2
+    await submitted(api, sly, 15)
+    had = await served(15)
+    assert max(had.values()) - min(had[owner] for owner in (customer, late, sly)) <= 2
