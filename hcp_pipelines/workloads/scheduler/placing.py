@@ -202,9 +202,10 @@ class Placer:
         decisions = []
         for one in unplaced:
             decision = self._not_placed(router, one, offers, now)
-            if self._told.get(one.need.workload_id) != decision.reason:
+            told = f"{decision.outcome}: {one.reason}"  # without a cloud's price and instant, which move all the time
+            if self._told.get(one.need.workload_id) != told:
                 decisions.append(decision)
-                self._told[one.need.workload_id] = decision.reason
+                self._told[one.need.workload_id] = told
             if one.need.workload_id in aged:
                 self._keep_for(router, one.need)
         if len(self._told) > TOLD_MOST:
