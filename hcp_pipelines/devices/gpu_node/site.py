@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
-import httpx
 import numpy as np
 import numpy.typing as npt
 import structlog
@@ -20,7 +19,7 @@ from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, GpuNodeOptions, Node, NodeFleet
 from hcp_pipelines.devices.gpu_node.repairs import Repairs
 from hcp_pipelines.devices.gpu_node.telling import Teller
-from hcp_pipelines.devices.gpu_node.transport import NodeTransport, new_client
+from hcp_pipelines.devices.gpu_node.transport import NodeTransport
 from hcp_pipelines.devices.gpu_node.values import NodeTelemetry, WorkloadSpec
 from hcp_pipelines.devices.gpu_node.watching import watch
 from hcp_pipelines.devices.gpu_node.xid_record import XidRecord
@@ -33,7 +32,7 @@ from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
 from hcp_pipelines.wire.slots import Slots, decode_slots
 
 LOOK_WITHIN_S = 1.0  # real: so long a round waits for an agent
-WAITING_MAX = 512  # connections on which the end of an operation is waited for
+EXCHANGES_AT_ONCE = 4  # connections to a node beside those on which the end of each GPU's operation is waited for
 
 
 class GpuNodeSite:
@@ -54,7 +53,7 @@ class GpuNodeSite:
         self._options, self._clock, self._on_reading = options, clock, on_reading
         self._switches = switches or SwitchBook()
         self._repairs = Repairs(options, XidRecord(folder), clock)
-        self._client: httpx.AsyncClient | None = None
+        self._is_open = False
         self._teller: Teller | None = None
         self._polling: asyncio.Task[None] | None = None
         self._round = 0
@@ -63,7 +62,7 @@ class GpuNodeSite:
     @property
     def devices(self) -> int:
         """Number of slots."""
-        return self.fleet.slots if self._client is not None else 0
+        return self.fleet.slots if self._is_open else 0
 
     async def connect(self, power_period_ms: int) -> None:
         """Read every node once, then go on reading them.
@@ -72,10 +71,10 @@ class GpuNodeSite:
             DeviceUnreachableError: none of them answers.
         """
         await self.close()
-        self._client = new_client(2 * self._options.concurrency + min(len(self.fleet.place_of), WAITING_MAX))
+        self._is_open = True
         self._teller = Teller(self.fleet, self._options, self._clock, self._switches)
         for node in self.fleet.nodes:
-            node.device, node.failures, node.next_round = self._device(node.address, self._client), 0, 0
+            node.device, node.failures, node.next_round = self._device(node), 0, 0
             node.agent_failures, node.next_look, node.is_status_old = 0, 0, True
             node.status = {}
         reading = await self._poll()
@@ -94,19 +93,19 @@ class GpuNodeSite:
 
     async def close(self) -> None:
         """Stop reading and commands under way."""
-        polling, teller, client = self._polling, self._teller, self._client
-        self._polling, self._teller, self._client = None, None, None
+        polling, teller = self._polling, self._teller
+        self._polling, self._teller, self._is_open = None, None, False
         looking = [node.looking for node in self.fleet.nodes if node.looking is not None]
         ending = looking if polling is None else [polling, *looking]
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
-        for node in self.fleet.nodes:
-            node.looking = None
         if teller is not None:
             await teller.close()
-        if client is not None:
-            await client.aclose()
+        for node in self.fleet.nodes:
+            device, node.looking, node.device = node.device, None, None
+            if device is not None:
+                await device.close()
 
     def send_state(
         self, ref: UUID, assignment: int, state: int, slots: bytes, work: WorkloadSpec | None = None
@@ -134,8 +133,9 @@ class GpuNodeSite:
         """The state each GPU is in by its agent's word, as last read."""
         return self.fleet.states()
 
-    def _device(self, address: str, client: httpx.AsyncClient) -> GpuNode:
-        options = self._options
+    def _device(self, node: Node) -> GpuNode:
+        """A node's own connections: of a pool that all share each request looks at every one."""
+        options, address = self._options, node.address
         transport = NodeTransport(
             address,
             exporter_port=options.exporter_port,
@@ -143,7 +143,7 @@ class GpuNodeSite:
             token=options.token_of(address),
             token_over_http=options.token_over_http,
             within_s=options.deadline_s,
-            client=client,
+            connections=EXCHANGES_AT_ONCE + node.gpus,
         )
         return GpuNode(transport, address)
 

@@ -65,7 +65,9 @@ class NodeTransport:
         token_over_http: bool = False,
         within_s: float = CALL_WITHIN_S,
         client: httpx.AsyncClient | None = None,
+        connections: int = 4,
     ) -> None:
+        """`client`: shared with others; None: one of its own, with so many connections."""
         self._exporter = f"http://{host}:{exporter_port}"
         self._agent = f"http://{host}:{agent_port}"
         self._host, self._token = host, token
@@ -73,7 +75,7 @@ class NodeTransport:
         self._within_s = within_s
         self._timeout = httpx.Timeout(within_s, connect=min(CONNECT_WITHIN_S, within_s))
         self._is_own = client is None
-        self._client = client or new_client()
+        self._client = client or new_client(connections)
 
     async def close(self) -> None:
         """Close the kept connections; idempotent."""
