@@ -21,7 +21,7 @@ from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.configuration import REGISTER_GATEWAY, gateway_document
 from hcp_pipelines.supervisor.gateway_tls import gateway_files
-from hcp_pipelines.supervisor.processes import ALLOCATORS, API, FLEET, ROOT
+from hcp_pipelines.supervisor.processes import ALLOCATORS, API, FLEET, ROOT, SCHEDULER
 
 OURS = {
     "feed": ("hcp_pipelines.feed",),
@@ -29,6 +29,7 @@ OURS = {
     "alerts": ("hcp_pipelines.alerts",),
     FLEET: ("hcp_pipelines.fleet",),
     API: ("hcp_pipelines.api",),
+    SCHEDULER: ("hcp_pipelines.workloads.scheduler",),
     **{name: ("hcp_pipelines.allocator", "--name", name) for name in ALLOCATORS},
 }
 HEALTHY_WITHIN_S = 5.0

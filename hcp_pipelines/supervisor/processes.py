@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ALLOCATORS = ("allocator-a", "allocator-b")
 FLEET = "fleet"
 API = "api"
+SCHEDULER = "scheduler"
 BEHIND_SWITCHING = 10  # niceness of what may wait: a tick is decided and switched first, also on two busy cores
 
 
@@ -49,6 +50,13 @@ def api_spec(settings: Settings) -> ProcessSpec:
     return python_process(settings, API, "hcp_pipelines.api", after=("postgres",), nice=BEHIND_SWITCHING)
 
 
+def scheduler_spec(settings: Settings) -> ProcessSpec:
+    """Whoever gives customers' work its devices; only where HCP_SCHEDULER is on."""
+    return python_process(
+        settings, SCHEDULER, "hcp_pipelines.workloads.scheduler", after=("postgres",), nice=BEHIND_SWITCHING
+    )
+
+
 def daemon_specs(settings: Settings, gateways: list[str]) -> list[ProcessSpec]:
     """Gateways, feed, allocators, collector: everything of ours but Dagster's part."""
     before = () if settings.world == "real" else ("world",)
@@ -70,9 +78,5 @@ def daemon_specs(settings: Settings, gateways: list[str]) -> list[ProcessSpec]:
     if settings.api == "on":
         specs.append(api_spec(settings))
     if settings.scheduler == "on":
-        specs.append(
-            python_process(
-                settings, "scheduler", "hcp_pipelines.workloads.scheduler", after=("postgres",), nice=BEHIND_SWITCHING
-            )
-        )
+        specs.append(scheduler_spec(settings))
     return specs
