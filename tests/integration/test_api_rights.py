@@ -16,7 +16,7 @@ WRITES = {
     "idempotent_replies": {"INSERT", "UPDATE (reply, status)", "DELETE"},
     "audit_log": {"INSERT"},
 }
-UNREAD = ("alerts", "alert_deliveries", "grid_signals", "paper_plans", "process_cursors", "models")
+UNREAD = ("alerts", "alert_deliveries", "paper_plans", "process_cursors", "models")
 ORDERS = (
     "insert into operators (name, role, token_sha256, created_by) values ('me', 'admin', 'x', 'me')",
     "update operators set disabled_at = null",
