@@ -1860,3 +1860,6 @@ grant insert on capacity_forecasts to hcp_control;
 -- An explanation of a facility rests on the grid's signals and on what is desired of its devices: the API tells it as the command
 -- line does, and gives neither.
 grant select on grid_signals, desired_state to hcp_api;
+
+-- The newest admitted policy of a facility, asked for every few seconds.
+create index policy_admissions_newest on policy_admissions (facility_id, policy_id desc) where is_admitted;

@@ -289,19 +289,28 @@ async def test_who_takes_over_goes_on_with_what_the_other_held(settings, api, sc
     assert (done.status, done.completed_at) == (WorkloadState.COMPLETED, after(HOUR))
 
 
-async def test_where_its_leases_ran_out_meanwhile_work_waits_again_with_its_retries(
+async def test_where_its_lease_ran_out_meanwhile_work_is_done_by_then_or_back_at_its_checkpoint(
     api, scheduler, owner, database, customer
 ):
-    first, _ = scheduler_at()
-    work = (await submit(api, customer, spec(8))).workload_id
+    """Devices whose lease has run out rest: what the clock says since is no progress, and is not charged."""
+    first, clock = scheduler_at()
+    long = (await submit(api, customer, spec(8, checkpoint_interval_s=600))).workload_id
+    short = (await submit(api, customer, spec(8).model_copy(update={"estimated_duration_s": 700.0}))).workload_id
     await first.round(scheduler)
-    before = (await store.read(api, work, None)).retries_left
-    database.execute("update desired_state set valid_until = clock_timestamp() - interval '1 second'")
-    second, clock = scheduler_at()
-    clock.advance(10)
+    settle(owner, after(0))
+    await first.round(scheduler)
+    clock.advance(600)
+    await first.round(scheduler)
+    before = (await store.read(api, long, None)).retries_left
+    database.execute("update desired_state set valid_until = clock_timestamp() - interval '100 seconds'")
+    second, clock = scheduler_at(after(1000))
     await second.begin(scheduler)
-    found = await store.read(api, work, None)
-    assert (found.status, found.is_waiting, found.retries_left) == (WorkloadState.QUEUED, True, before)
+    stopped = await store.read(api, long, None)
+    assert (stopped.status, stopped.is_waiting, stopped.retries_left) == (WorkloadState.PAUSED, True, before)
+    assert stopped.actual_duration_s == pytest.approx(900, abs=5)
+    assert (await store.last_checkpoint(api, long)).progress_s == pytest.approx(600)
+    done = await store.read(api, short, None)
+    assert (done.status, done.completed_at) == (WorkloadState.COMPLETED, after(700))
 
 
 async def test_a_group_that_the_file_does_not_leave_to_the_scheduler_gets_nothing(api, scheduler, owner, database):

@@ -22,6 +22,7 @@ from hcp_pipelines.workloads.scheduler.inventory import read_free, read_groups
 from hcp_pipelines.workloads.scheduler.market import PolicyShelf, Prices, market_of, read_prices
 from hcp_pipelines.workloads.scheduler.outcomes import claims_of, last_word, stray_rows, urgent_waits, words_on
 from hcp_pipelines.workloads.scheduler.placing import Placer, Terms
+from hcp_pipelines.workloads.scheduler.steps import GivenBack
 
 ALL_AGAIN_S = 60.0  # real: so often everything is read anew, whatever was heard
 PRICES_AGAIN_S = 5.0
@@ -75,10 +76,10 @@ class Scheduler:
         holder = self._plan.terms.holder
         self.follower.last_word = await last_word(connection)
         await unclaim(connection, await claims_of(connection, holder), reason="claimed by a scheduler that has ended")
-        stray = await stray_rows(connection, ACTOR, holder)
+        groups = await read_groups(connection)
+        stray = await stray_rows(connection, sorted({group.facility_id for group in groups}), ACTOR, holder)
         if stray:
             await take_back(connection, stray)
-        groups = await read_groups(connection)
         await self._read_room(connection, groups)
         self._read_is_done()
         await self._mend(connection)
@@ -104,19 +105,19 @@ class Scheduler:
 
     async def _mend(self, connection: Connection) -> None:
         """What was being given back when its scheduler ended, has lost its devices, or has broken ones."""
-        lapsed = [one for one in self.book.held.values() if one.desired_id is None]
-        paused = [one for one in self.book.with_status(WorkloadState.PAUSED) if one.desired_id is not None]
-        words = "its lease on its devices ran out while no scheduler worked"
-        await self.follower.give_back(connection, self.room, [(one, words) for one in lapsed])
-        await self.follower.give_back(connection, self.room, [(one, "pre-empted") for one in paused])
+        await self.follower.mend_lapsed(connection, self.room)
+        now = self._clock.now()
+        paused = [GivenBack(one, "pre-empted", now) for one in self.book.with_status(WorkloadState.PAUSED)]
+        await self.follower.give_back(connection, self.room, paused)
         broken = await read_broken(connection, self.book.held)
         await self.follower.fail_broken(connection, self.room, broken)
 
     async def _read_market(self, connection: Connection) -> None:
         facilities = sorted({group.facility_id for group in self.room.groups if not group.closed})
         points = sorted({group.settlement_point for group in self.room.groups if not group.closed})
+        models = sorted({group.gpu_type for group in self.room.groups} - {""})
         await self._shelf.load(connection, facilities)
-        before, self._prices = self._prices, await read_prices(connection, points)
+        before, self._prices = self._prices, await read_prices(connection, points, models)
         if before != self._prices:
             self.follower.turned_down.clear()
         self._look_at_market()
@@ -138,7 +139,8 @@ class Scheduler:
     async def _keep_up(self, connection: Connection, heard: frozenset[str]) -> None:
         """What has its own pace, in real time."""
         if self._is_due("renewal", self._plan.renew_s):
-            await self.follower.hold_on(connection, self.room, self._plan.terms.lease_s)
+            all_stood = await self.follower.hold_on(connection, self.room, self._plan.terms.lease_s)
+            self.placer.is_doubtful |= not all_stood
         if self._is_due("upkeep", UPKEEP_S):
             now = self._clock.now()
             await age(connection, now=now)

@@ -25,6 +25,7 @@ AVOIDED_S = 600.0  # real: devices that did not come up are left alone for so lo
 TURNED_DOWN_S = 30.0  # real: nothing more begins where an owner has turned work down, unless prices change before
 WEIGHS_OTHERWISE = 10  # of 100: less is not worth a new row
 REWEIGHED_MOST = 500  # at a time
+LAPSED = "its lease on its devices ran out while no scheduler worked"
 
 
 class Follower:
@@ -90,19 +91,32 @@ class Follower:
             await steps.let_go(connection, lost)
             self._gone(room, lost)
 
-    async def hold_on(self, connection: Connection, room: Room, lease_s: float) -> None:
-        """Renew the leases of work and of what it desires, and desire as much as it weighs by now."""
+    async def hold_on(self, connection: Connection, room: Room, lease_s: float) -> bool:
+        """Renew the leases of work and of what it desires, and desire as much as it weighs by now; whether all stood."""
         await renew(connection, self._holder, now=self._clock.now(), lease_s=lease_s)
         rows = [one.desired_id for one in self.book.held.values() if one.desired_id is not None]
         stand = await renew_desired(connection, rows, lease_s)
-        lapsed = [one for one in self.book.held.values() if one.desired_id not in stand]
-        await self.give_back(connection, room, [(one, "its lease on its devices ran out") for one in lapsed])
         await self._reweigh(connection, room, lease_s)
+        return all(one.desired_id in stand for one in self.book.held.values())
 
-    async def give_back(self, connection: Connection, room: Room, works: Sequence[tuple[Held, str]]) -> None:
-        """Save it, let its devices go, and have it wait again at no cost."""
+    async def mend_lapsed(self, connection: Connection, room: Room) -> None:
+        """Work whose devices were desired no longer while no scheduler worked: done by then, or back where it was last saved."""
+        now, done, stopped = self._clock.now(), list[Held](), list[steps.GivenBack]()
+        for one in [held for held in self.book.held.values() if held.lapsed_s or held.desired_id is None]:
+            since = now - timedelta(seconds=one.lapsed_s * self._clock.speed)
+            if one.status is WorkloadState.RUNNING and one.due_at <= since:
+                done.append(one)
+            else:
+                stopped.append(steps.GivenBack(one, LAPSED, since, is_saved=False))
+        if done:
+            outcome = await steps.end_all(connection, done)
+            self._gone(room, (*outcome.done, *outcome.lost))
+        await self.give_back(connection, room, stopped)
+
+    async def give_back(self, connection: Connection, room: Room, works: Sequence[steps.GivenBack]) -> None:
+        """Let its devices go, and have it wait again at no cost."""
         if works:
-            outcome = await steps.give_back_all(connection, works, self._clock.now())
+            outcome = await steps.give_back_all(connection, works)
             self._gone(room, (*outcome.done, *outcome.lost))
             metrics.STEPS.labels("returned").inc(len(outcome.done))
 
@@ -128,7 +142,8 @@ class Follower:
             until_s = self._clock.monotonic_s() + TURNED_DOWN_S
             self.turned_down |= {((one.facility_id, one.group_id), one.state): until_s for one, _ in words}
             metrics.PREEMPTED.labels("policy").inc(len(words))
-            await self.give_back(connection, room, [(one, f"turned down: {word.reason}") for one, word in words])
+            works = [steps.GivenBack(one, f"turned down: {word.reason}", word.at) for one, word in words]
+            await self.give_back(connection, room, works)
 
     async def _refused(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
         for one, word in words:

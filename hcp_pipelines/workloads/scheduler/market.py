@@ -22,8 +22,8 @@ from hcp_pipelines.workloads.claiming import Connection
 from hcp_pipelines.workloads.routing.room import GroupFacts, Market, Room
 
 _NEWEST = """
-    select distinct on (facility_id) facility_id, policy_id from policy_admissions
-    where is_admitted and facility_id = any(%s) order by facility_id, policy_id desc"""
+    select f.id, a.policy_id from unnest(%s::text[]) as f (id) cross join lateral (
+        select policy_id from policy_admissions where facility_id = f.id and is_admitted order by policy_id desc limit 1) a"""
 _BODY = "select body from policies where id = %s"
 _LMPS = """
     select p.point, d."timestamp", d.value from unnest(%s::text[]) as p (point)
@@ -31,7 +31,11 @@ _LMPS = """
         select "timestamp", value from price_data where stream = 'power.rt_lmp' and series = p.point
             and quality in ('good', 'unusual') order by "timestamp" desc, revision desc limit 9) d
     order by d."timestamp" """
-_GPU = "select series, value from latest_prices where stream = 'gpu.spot'"
+_GPU = """
+    select m.name, d.value from unnest(%s::text[]) as m (name)
+    cross join lateral (
+        select value from price_data where stream = 'gpu.spot' and series = m.name and quality in ('good', 'unusual')
+            order by "timestamp" desc, revision desc limit 1) d"""
 GPU_INDEX = "gpu."
 
 
@@ -71,13 +75,13 @@ class Prices:
     gpu: Mapping[str, float]
 
 
-async def read_prices(connection: Connection, points: Sequence[str]) -> Prices:
-    """The newest ones."""
+async def read_prices(connection: Connection, points: Sequence[str], models: Sequence[str]) -> Prices:
+    """The newest ones of some settlement points and GPU models."""
     lmps = defaultdict[str, list[tuple[datetime, float]]](list)
     for point, at, value in await (await connection.execute(_LMPS, (list(points),), prepare=True)).fetchall():
         if not lmps[point] or lmps[point][-1][0] != at:
             lmps[point].append((at, value))
-    return Prices(lmps, dict(await (await connection.execute(_GPU, prepare=True)).fetchall()))
+    return Prices(lmps, dict(await (await connection.execute(_GPU, (list(models),), prepare=True)).fetchall()))
 
 
 def market_of(room: Room, shelf: PolicyShelf, prices: Prices, now: datetime, stale_after_s: float) -> Market:

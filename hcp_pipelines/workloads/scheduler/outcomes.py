@@ -20,7 +20,7 @@ _GONE = """
 _CLAIMS = "select id, lease_epoch from workloads where lease_owner = %s and queued_at is not null"
 _STRAY = """
     select d.id from desired_state d join workloads w on w.id = d.workload_id
-    where d.superseded_by is null and d.valid_until > clock_timestamp() and d.actor = %s
+    where d.facility_id = any(%s) and d.superseded_by is null and d.valid_until > clock_timestamp() and d.actor = %s
         and (w.lease_owner is distinct from %s or w.lease_epoch <> d.lease_epoch or w.queued_at is not null)"""
 _URGENT = """
     select exists (
@@ -68,9 +68,9 @@ async def claims_of(connection: Connection, holder: str) -> list[tuple[UUID, int
     return [(row[0], row[1]) for row in await (await connection.execute(_CLAIMS, (holder,))).fetchall()]
 
 
-async def stray_rows(connection: Connection, actor: str, holder: str) -> list[int]:
+async def stray_rows(connection: Connection, facilities: Sequence[str], actor: str, holder: str) -> list[int]:
     """Rows that desire something for work that isn't held any more."""
-    return [row[0] for row in await (await connection.execute(_STRAY, (actor, holder))).fetchall()]
+    return [row[0] for row in await (await connection.execute(_STRAY, (list(facilities), actor, holder))).fetchall()]
 
 
 async def urgent_waits(connection: Connection, now: datetime, slack_s: float) -> bool:

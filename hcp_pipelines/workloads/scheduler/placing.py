@@ -22,7 +22,7 @@ from hcp_pipelines.workloads.routing.overflow import overflow
 from hcp_pipelines.workloads.routing.router import Routed, Router, Unplaced
 from hcp_pipelines.workloads.scheduler import metrics
 from hcp_pipelines.workloads.scheduler.held import Book, Held, candidates, weights
-from hcp_pipelines.workloads.scheduler.steps import give_back_all
+from hcp_pipelines.workloads.scheduler.steps import GivenBack, give_back_all
 
 CLAIM_LEASE_S = 30.0  # real; routing and binding some hundreds takes a second at most
 AGAIN_AFTER_S = 5.0  # real: what found no place is not looked at before
@@ -122,12 +122,13 @@ class Placer:
 
     async def _pre_empt(self, connection: Connection, router: Router, need: Need, found: GivesWay) -> None:
         works = [(self.book.held[victim.workload_id], victim) for victim in found.victims]
-        reasons = [
-            (held, f"pre-empted for workload {need.workload_id} of priority {need.priority} (its own is {held.priority}), "
-                   f"as the cheapest at ${victim.usd:.2f}")
+        now = self.clock.now()
+        given = [
+            GivenBack(held, f"pre-empted for workload {need.workload_id} of priority {need.priority} (its own is "
+                            f"{held.priority}), as the cheapest at ${victim.usd:.2f}", now)
             for held, victim in works
         ]  # fmt: skip
-        outcome = await give_back_all(connection, reasons, self.clock.now())
+        outcome = await give_back_all(connection, given)
         for held in (*outcome.done, *outcome.lost):
             self.release(router, held)
         metrics.PREEMPTED.labels("urgent work").inc(len(outcome.done))

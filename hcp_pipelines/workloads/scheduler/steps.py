@@ -55,21 +55,33 @@ async def save_all(connection: Connection, works: Sequence[Held], now: datetime)
     return await _each(connection, works, step, ends=False)
 
 
-async def give_back_all(connection: Connection, works: Sequence[tuple[Held, str]], now: datetime) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """Who waits again and why; it stood still since an instant of world time, and was saved then or not."""
+
+    held: Held
+    reason: str
+    since: datetime
+    is_saved: bool = True
+
+
+async def give_back_all(connection: Connection, works: Sequence[GivenBack]) -> Outcome:
     """Pre-empted: it stands still, is saved as it stands, lets its devices go and waits again, at no cost to its retries.
 
     In this order nothing is lost (EX-22, ER-44): what runs until the pause is in the checkpoint.
     """
-    why = {one.workload_id: reason for one, reason in works}
+    by_id = {one.held.workload_id: one for one in works}
 
     async def step(one: Held) -> None:
-        reason = why[one.workload_id]
+        given = by_id[one.workload_id]
+        at = max(given.since, one.since)
         if one.status is WorkloadState.RUNNING:
-            await pause(connection, one.workload_id, one.epoch, now=now, reason=reason)
-            await _save(connection, one, now)
-        await requeue(connection, one.workload_id, one.epoch, now=now, reason=reason)
+            await pause(connection, one.workload_id, one.epoch, now=at, reason=given.reason)
+            if given.is_saved:
+                await _save(connection, one, at)
+        await requeue(connection, one.workload_id, one.epoch, now=at, reason=given.reason)
 
-    return await _each(connection, [one for one, _ in works], step, ends=True)
+    return await _each(connection, [one.held for one in works], step, ends=True)
 
 
 async def fail_all(
