@@ -107,6 +107,7 @@ class Planner:
         is_large = request.weights_gib > LARGE_GIB
         fresh = Workload(name, request.workload_class, request.model, gpus, is_large, Phase.LOADING, at_s)
         fresh.work, fresh.checkpoint = request.work, request.checkpoint
+        fresh.weights_gib, fresh.load = request.weights_gib, request.load
         self._check_state(fresh.state)
         for old in before:
             old.enter(Phase.STOPPED, at_s, f"replaced by {name}")

@@ -49,6 +49,8 @@ class Workload:
     reason: str = ""
     work: str = ""  # whose it is
     checkpoint: str = ""  # where it went on from
+    weights_gib: float = 0.0
+    load: str = ""
 
     @property
     def state(self) -> int:
@@ -81,6 +83,8 @@ class Workload:
             "reason": self.reason,
             "work": self.work,
             "checkpoint": self.checkpoint,
+            "weights_gib": self.weights_gib,
+            "load": self.load,
         }
 
 

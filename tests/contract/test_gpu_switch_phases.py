@@ -204,17 +204,35 @@ async def test_copies_over_several_gpus_are_switched_whole(tmp_path):
         assert await rig.operations() == ["start", "pause", "stop", "start", "start"]
 
 
+async def test_where_one_of_several_copies_fails_none_of_them_stays(tmp_path):
+    async with switching_rig(tmp_path) as (rig, book):
+        both = np.array([FIRST_GPU, FIRST_GPU + 1], dtype=np.uint32)
+        rig.site.send_state(uuid.uuid4(), 0, int(BATCH), encode_slots(both), WorkloadSpec("wide", gpus_each=2))
+        await asked(rig, "start")
+        rig.world.pass_time(240.0)
+        await rig.rounds(2)
+        rig.site.send_state(uuid.uuid4(), 0, int(REALTIME), encode_slots(both), WorkloadSpec("narrow", gpus_each=1))
+        await asked(rig, "start", 3)
+        rig.world.impose(faults.FALLEN_OFF_BUS, 1)
+        (one,) = await over(rig, book)
+        assert (one.outcome, one.before.gpus_each) == (Outcome.RESTED, 2)
+        assert rig.commanded()[:2] == [IDLE, IDLE], "the other copy had started"
+
+
 async def test_work_that_a_command_names_reaches_the_agent_and_another_ones_is_switched(tmp_path):
     async with switching_rig(tmp_path) as (rig, book):
         for name in ("job-1", "job-2"):
-            spec = WorkloadSpec("llama", 16.0, "streamed", 1, name, f"s3://ckpt/{name}")
+            spec = WorkloadSpec("llama", 20.0, "streamed", 1, name, f"s3://ckpt/{name}")
             rig.site.send_state(uuid.uuid4(), 0, int(BATCH), _one(0), spec)
             await asked(rig, "start", 1 if name == "job-1" else 2)
             await asyncio.sleep(0.05)
             rig.world.pass_time(60)
             await rig.rounds(2)
         (one,) = await over(rig, book)
-        assert (one.before.workload_id, one.work.workload_id) == ("job-1", "job-2")
+        assert one.before == WorkloadSpec("llama", 20.0, "streamed", 1, "job-1", "s3://ckpt/job-1"), (
+            "to be started again"
+        )
+        assert one.work.workload_id == "job-2"
         (gpu, *_) = await rig.site.fleet.nodes[0].device.read_status()
         assert (gpu.work, gpu.model, gpu.workload_phase) == ("job-2", "llama", "running")
 

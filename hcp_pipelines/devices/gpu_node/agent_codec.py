@@ -53,6 +53,9 @@ class _Workload(BaseModel):
     gpus: list[int] = Field(max_length=64)
     model: Text = ""
     work: str = Field(default="", max_length=128)
+    weights_gib: float = Field(default=0.0, ge=0, le=10_000, allow_inf_nan=False)
+    load: str = Field(default="", max_length=20)
+    checkpoint: str = Field(default="", max_length=500)
 
 
 class _Gpu(BaseModel):
@@ -168,6 +171,9 @@ def _status(gpu: _Gpu) -> GpuStatus:
         tuple(workload.gpus) if workload else (),
         workload.model if workload else "",
         workload.work if workload else "",
+        workload.weights_gib if workload else 0.0,
+        workload.load if workload else "",
+        workload.checkpoint if workload else "",
     )
 
 

@@ -116,7 +116,14 @@ class Switches:
         )
 
     def _before(self, state: DeviceState, status: GpuStatus) -> WorkloadSpec:
-        """What runs on a GPU, as it would be started again; weights, which no agent tells, are as the site's file has them."""
+        """What runs on a GPU, as it would be started again; what its agent does not tell is as the site's file has it."""
         spec = self._options.workloads.get(state, WorkloadSpec())
-        each = max(len(status.workload_gpus), 1)
-        return replace(spec, model=status.model or spec.model, gpus_each=each, workload_id=status.work)
+        return replace(
+            spec,
+            model=status.model or spec.model,
+            weights_gib=status.weights_gib or spec.weights_gib,
+            load=status.load or spec.load,
+            gpus_each=max(len(status.workload_gpus), 1),
+            workload_id=status.work,
+            checkpoint=status.checkpoint,
+        )

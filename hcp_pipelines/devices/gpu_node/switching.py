@@ -92,8 +92,7 @@ class Run:
     async def _forward(self) -> None:
         order, switch, device = self._order, self._switch, self._order.device
         await self._book.keep(switch)
-        is_training = switch.from_state is DeviceState.TRAINING
-        if is_training:
+        if switch.from_state is DeviceState.TRAINING:
             await self._phase(Phase.CHECKPOINT, lambda: device.sleep("checkpoint", order.gpus, self._id("checkpoint")))
         else:
             await self._phase(Phase.PAUSE, lambda: device.sleep("pause", order.gpus, self._id("pause")))
@@ -111,7 +110,9 @@ class Run:
             begun.append(await self._accepted(Phase.START, begin, until_s))
         self._note(Phase.START, (self._clock.monotonic_s() - asked_s) * 1000)
         order.started.set()
-        await asyncio.gather(*(self._done(Phase.START, one, until_s) for one in begun))
+        ended = await asyncio.gather(*(self._done(Phase.START, one, until_s) for one in begun), return_exceptions=True)
+        if failed := next((one for one in ended if one is not None), None):
+            raise failed
 
     # -- phases -------------------------------------------------------------------------------------------------------
 

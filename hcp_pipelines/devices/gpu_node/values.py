@@ -101,6 +101,9 @@ class GpuStatus:
     workload_gpus: tuple[int, ...] = ()
     model: str = ""
     work: str = ""  # the owner's id of the workload, where it has one
+    weights_gib: float = 0.0  # 0: the agent does not tell
+    load: str = ""
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
