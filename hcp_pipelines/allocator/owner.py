@@ -120,7 +120,7 @@ class Owner(Working):
             wanted is not None or self.in_force is not None
         )  # else nobody says that the mix of before is still good
         start = mix if is_told else present
-        bound = self._last_bound(start, mix) if wanted is None else wanted.targets
+        bound = start if wanted is None else wanted.targets
         served = self._serve(pool, start, bound)
         before, after = (start, bound) if served is None else (served.before, served.after)
         base = self._base(wanted, before, after)

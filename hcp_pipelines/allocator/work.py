@@ -51,7 +51,7 @@ class Served:
 
     def policys(self, counts: Ints) -> Ints:
         """Counts `[g, s]` in which the groups where work is scheduled are as the policy would have them."""
-        return put(counts, self.assigned.groups, self.bound)
+        return _put(counts, self.assigned.groups, self.bound)
 
     def words(self) -> str:
         """How many rows run."""
@@ -128,7 +128,7 @@ class Work:
             self._last = runs, assigned_to(pool.shape, self.groups, self.rows, runs)
             self._last_bound, self._last_whole = bound[groups].copy(), is_whole
         runs, assigned = self._last
-        before, after = put(mix, self.groups, pool.counts), counts_of(assigned, pool, bound)
+        before, after = _put(mix, self.groups, pool.counts), counts_of(assigned, pool, bound)
         return Served(self.rows, bound, before, after, assigned, runs, is_whole)
 
     # -- what is said of them -----------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class Work:
             self._status = status
 
 
-def put(counts: Ints, groups: tuple[int, ...], others: Ints) -> Ints:
+def _put(counts: Ints, groups: tuple[int, ...], others: Ints) -> Ints:
     """The counts with some groups' from elsewhere."""
     mixed = counts.copy()
     mixed[list(groups)] = others[list(groups)]

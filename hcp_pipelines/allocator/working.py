@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
-
 from hcp_pipelines.allocator.decide import Wanted
 from hcp_pipelines.allocator.desired_table import DesiredOutcome, StoredRows
 from hcp_pipelines.allocator.known import Known
 from hcp_pipelines.allocator.site import Site
-from hcp_pipelines.allocator.work import Served, Work, put
+from hcp_pipelines.allocator.work import Served, Work
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.modes import ControlMode, DeviceState
 from hcp_pipelines.policy.arrays import Bools, Ints
@@ -68,10 +66,6 @@ class Working(Known):
 
     def _mix(self, present: Ints) -> Ints:
         return self._shadow.over(self.work.whole(present, self.devices, self.locked))
-
-    def _last_bound(self, counts: Ints, mix: Ints) -> Ints:
-        """Counts `[g, s]`, where work is scheduled as somebody let it be last, and at least what runs: nobody says more now."""
-        return put(counts, self.work.groups, np.maximum(mix, counts)) if self.work.groups else counts
 
     def _serve(self, pool: Pool, mix: Ints, bound: Ints) -> Served | None:
         """What the rows make of the policy's numbers; None where no group is scheduled."""

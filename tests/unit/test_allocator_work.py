@@ -236,7 +236,7 @@ def test_an_owner_without_a_policy_lets_go_on_what_is_wanted_and_begins_nothing_
     rig.desire(FIRST)
     assert rig.at(BATCH) == slots(FIRST), "what nobody wants rests"
     rig.desire(FIRST, THIRD)
-    assert rig.at(BATCH) == slots(FIRST, THIRD), "as many as ran before"
+    assert rig.at(BATCH) == slots(FIRST)
     assert rig.miners() == rig.miners_at_first
 
 
@@ -251,6 +251,18 @@ def test_what_a_successor_remembers_of_a_lower_bound_turns_nothing_down_that_run
     second.owner.following.in_force = None
     assert second.desire(*ROWS) is None
     assert second.news() == [(1, "settled"), (2, "settled"), (3, "settled")]
+
+
+def test_what_a_successor_remembers_of_a_higher_bound_begins_nothing_before_it_has_a_policy(rig):
+    rig.desire(*ROWS)
+    high = rig.owner.memory()
+    rig.tick(1_000.0, minutes=15)
+    second = Rig(memory=high, states=rig.owner.devices.states.copy(), clock=rig.clock, epoch=2)
+    in_force, second.owner.following.in_force, second.book = second.owner.in_force, None, rig.book
+    assert second.desire(*ROWS) is None
+    second.owner.follow(in_force)
+    assert second.plan() is None
+    assert second.news() == [(1, "settled"), (2, "settled"), (3, "turned_down")]
 
 
 def test_observing_is_no_doing():
