@@ -152,7 +152,7 @@ class Processes:
 async def test_two_processes_killed_in_turn_and_postgres_hanging_up_lose_nothing(
     settings, api, database, owner, clock_file, tmp_path
 ):
-    rng, count, duration_s = random.Random(3), 60, 60.0
+    rng, count, duration_s = random.Random(3), 40, 60.0
     await submit_many(api, database, count, rng, duration_s)
     processes = Processes(settings, tmp_path)
     try:
