@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
@@ -141,13 +142,19 @@ async def test_a_token_leaves_this_machine_in_clear_text_only_where_the_file_say
         return httpx.Response(202, stream=httpx.ByteStream(b"{}"))
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        writing = site._device("192.0.2.1", client)._transport.post("/v1/node/drain", b"{}")
+
+        def drain(address):
+            transport = site._device(replace(site.fleet.nodes[0], address=address))._transport
+            transport._client = client
+            return transport.post("/v1/node/drain", b"{}")
+
+        writing = drain("192.0.2.1")
         if may:
             await writing
         else:
             with pytest.raises(DeviceRefusedError, match=r"192\.0\.2\.1: .*token_over_http: true"):
                 await writing
-        await site._device("127.0.0.2", client)._transport.post("/v1/node/drain", b"{}")
+        await drain("127.0.0.2")
     assert asked == ["Bearer secret"] * (2 if may else 1)
 
 
