@@ -15,6 +15,10 @@ from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.workloads.decisions import Decision, decisions_of, devices_of
 from hcp_pipelines.workloads.reading import Workload, read
 
+UNDECIDED = (
+    "No decision yet: it has not been its turn, no group of such devices is left to the scheduler (`scheduled: true` in a facility "
+    "file), or none works (HCP_SCHEDULER=on). See docs/scheduler.md"
+)
 _OUTCOMES = {"placed": "placed", "none": "no place", "overflow": "no place; a cloud would do"}
 
 

@@ -88,8 +88,8 @@ def test_counts_follow_what_is_taken_and_given(room, some):
 
 def group(name="g", devices=32, **changes):
     facts = {
-        "facility_id": "f", "group_id": name, "kind": ResourceType.GPU, "called": "H100", "names": frozenset({"H100"}), "memory_gb": 80.0,
-        "topology": Topology.of(8), "devices": devices, "first_slot": 0, "generation": 1, "power_kw": POWER_KW,
+        "facility_id": "f", "group_id": name, "kind": ResourceType.GPU, "called": "H100", "names": frozenset({"H100"}),
+        "memory_gb": 80.0, "topology": Topology.of(8), "devices": devices, "first_slot": 0, "generation": 1, "power_kw": POWER_KW,
         "settlement_point": "HB", "latitude": 30.0, "longitude": -95.0, "regions": frozenset({"tx"}),
     }  # fmt: skip
     return GroupFacts(**(facts | changes))
