@@ -16,8 +16,8 @@ from hcp_pipelines.workloads.decisions import Decision, decisions_of, devices_of
 from hcp_pipelines.workloads.reading import Workload, read
 
 UNDECIDED = (
-    "No decision yet: it has not been its turn, no group of such devices is left to the scheduler (`scheduled: true` in a facility "
-    "file), or none works (HCP_SCHEDULER=on). See docs/scheduler.md"
+    "No decision yet: it has not been its turn, no group of such devices is left to the scheduler (`scheduled: true` in a "
+    "facility file), or none works (HCP_SCHEDULER=on). See docs/scheduler.md"
 )
 _OUTCOMES = {"placed": "placed", "none": "no place", "overflow": "no place; a cloud would do"}
 
@@ -39,9 +39,7 @@ def explain(context: click.Context, workload_id: UUID, limit: int, as_json: bool
     waits = ", waits" if found.is_waiting else ""
     click.echo(plain(f"{workload_id}: {found.status}{waits}{': ' if found.reason else ''}{found.reason}").plain)
     if not decisions:
-        click.echo(
-            "No decision yet: it has not been its turn, or no scheduler works (HCP_SCHEDULER=on, docs/scheduler.md)."
-        )
+        click.echo(UNDECIDED)
     for decision in decisions:
         _show(decision)
 

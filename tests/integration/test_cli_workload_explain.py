@@ -13,7 +13,7 @@ from tests.support.scheduled import place, scheduler_at
 __all__ = ["hcp"]
 
 
-async def submit_and_schedule(settings, customer, *gpus):
+async def submit_and_schedule(settings, customer, *gpus, rounds=1):
     """Training of so many GPUs each, one after the other, and a round of the scheduler; the workloads."""
     async with (
         await connect_async(settings, Role.API) as api,
@@ -21,14 +21,19 @@ async def submit_and_schedule(settings, customer, *gpus):
     ):
         specs = [WorkloadSpec(workload_type=WorkloadType.MODEL_TRAINING, gpu_count=n, gpu_type="H100") for n in gpus]
         works = [(await submit(api, customer, spec)).workload_id for spec in specs]
-        await scheduler_at()[0].round(scheduler)
+        for _ in range(rounds):
+            await scheduler_at()[0].round(scheduler)
         return works
 
 
 def test_a_place_is_told_with_its_score_and_work_without_one_with_each_groups_reason(hcp, settings, database):
     place(database)
     place(database, number=1, scheduled=False)
-    placed, late = asyncio.run(submit_and_schedule(settings, add_customer(database, "one"), 56, 16))
+    customer = add_customer(database, "one")
+    [undecided] = asyncio.run(submit_and_schedule(settings, customer, 1, rounds=0))
+    assert "No decision yet" in hcp("workload", "explain", undecided, "--state-dir", settings.state_dir).out
+    database.execute("select cancel_workload(%s, null, now(), 'c', '')", (undecided,))
+    placed, late = asyncio.run(submit_and_schedule(settings, customer, 56, 16))
 
     told = hcp("workload", "explain", placed, "--state-dir", settings.state_dir)
     assert told.code == 0
