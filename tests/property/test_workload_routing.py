@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hcp_pipelines.domain.modes import STATE_COUNT, DeviceState, ResourceType
 from hcp_pipelines.domain.workloads import WorkloadType
 from hcp_pipelines.workloads.routing.giving_way import Candidate, give_way
-from hcp_pipelines.workloads.routing.needs import Colocation, Need, Place
+from hcp_pipelines.workloads.routing.needs import Colocation, Need, Place, place_of
 from hcp_pipelines.workloads.routing.packing import Free, Topology, pack
 from hcp_pipelines.workloads.routing.room import GroupFacts, Market, Room
 from hcp_pipelines.workloads.routing.router import Routed, Router, Rules
@@ -174,6 +174,14 @@ def test_less_urgent_work_never_makes_more_urgent_work_give_way():
     assert give_way(router, need(2, 4, priority=2), running) is not None
 
 
+def test_nothing_is_kept_for_work_that_no_group_could_ever_hold():
+    """The queue keeps what is free for large work only where there could ever be enough: groups don't add up for that."""
+    groups = [group("a"), group("b", devices=16), group("c", closed="locked out", devices=64)]
+    room = Room(groups, [np.ones(g.devices, dtype=bool) for g in groups])
+    assert room.by_type(market(groups)) == {"H100": 48}
+    assert room.most_by_type() == {"H100": 32}
+
+
 def test_filters_say_what_failed():
     groups = [
         group("small", memory_gb=40.0), group("other", names=frozenset({"A100"})), group("locked", closed="locked out"),
@@ -206,3 +214,24 @@ def test_the_score_is_the_weighted_sum_and_the_reason_reads_as_required():
     assert abs(found.score - expected) < 1e-9
     assert found.reason == "Latency: 5ms, Cost: $1.12/hr, Utilization: 50.0%"
     assert found.confidence == 1.0
+
+
+WORDS = ("colocation", "facility", "not_facility", "region", "client_lat", "client_lon")
+SAID = st.one_of(st.booleans(), st.floats(), st.text(max_size=20), st.sampled_from(("node", "rack", "any", "f", "TX")))
+
+
+@given(st.dictionaries(st.sampled_from(WORDS), SAID), st.sampled_from(WorkloadType), st.integers(1, 40))
+def test_whatever_customers_say_of_their_work_is_routed_or_told_why_not(said, work, gpus):
+    place = place_of(work, "H100", gpus, None, {"sla_parameters": said}, {"max_latency_ms": 50.0})
+    groups = [group(), group("closed", closed="locked out")]
+    room = Room(groups, [np.ones(g.devices, dtype=bool) for g in groups])
+    found = Router(room, market(groups), Rules()).route(Need(UUID(int=1), 1, place, 5, True, None, 60.0, None))
+    if isinstance(found, Routed):
+        assert work is not WorkloadType.BITCOIN_MINING
+        assert len(found.slots) == gpus
+        assert 0 <= found.score <= 100
+        assert 0 <= found.confidence <= 1
+        assert np.isfinite(found.latency_ms)
+    else:
+        assert found.reason.startswith("no suitable resources available")
+    assert [name for name, _ in found.explanation] == ["f/g", "f/closed"]

@@ -109,11 +109,19 @@ class Room:
         left: Ints = np.where(steps.any(axis=1), np.maximum(np.minimum(self.free, within), 0), 0)
         return left
 
-    def by_type(self, market: Market, *, most: bool = False) -> dict[str, int]:
-        """Devices to be had (`most`: that could ever be) of each type."""
+    def by_type(self, market: Market) -> dict[str, int]:
+        """Devices to be had of each type."""
         every = np.max(np.stack([self.left(market, s) for s in range(STATE_COUNT)]), axis=0)
         found: dict[str, int] = {}
-        for group, now, all_of_it in zip(self.groups, every.tolist(), self.devices.tolist(), strict=True):
+        for group, now in zip(self.groups, every.tolist(), strict=True):
             if not group.closed:
-                found[group.called] = found.get(group.called, 0) + (all_of_it if most else now)
+                found[group.called] = found.get(group.called, 0) + now
+        return found
+
+    def most_by_type(self) -> dict[str, int]:
+        """The most devices of each type that one piece of work could ever have: those of the largest group."""
+        found: dict[str, int] = {}
+        for group in self.groups:
+            if not group.closed:
+                found[group.called] = max(found.get(group.called, 0), group.devices)
         return found

@@ -176,7 +176,7 @@ class Scheduler:
         slack_s = self._plan.terms.urgent_slack_s
         is_urgent = self._is_due("urgent", URGENT_S) and await urgent_waits(connection, self._clock.now(), slack_s)
         if is_urgent or self._is_due("telling", ALL_AGAIN_S):
-            await self.placer.place(connection, router, offers, self.room.by_type(router.market, most=True))
+            await self.placer.place(connection, router, offers, self.room.most_by_type())
 
     def _offers(self) -> list[CloudOffer]:
         """The market's rates of GPUs as the feed has them: what a cloud would ask."""

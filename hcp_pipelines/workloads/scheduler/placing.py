@@ -70,7 +70,7 @@ class Placer:
         free = room.by_type(market)
         claims = await claim(
             connection, self.terms.holder, {name: n + extra.get(name, 0) for name, n in free.items()}, self.terms.batch,
-            now=self.clock.now(), gpus_most=room.by_type(market, most=True), lease_s=CLAIM_LEASE_S,
+            now=self.clock.now(), gpus_most=room.most_by_type(), lease_s=CLAIM_LEASE_S,
         )  # fmt: skip
         if not claims:
             return 0, 0
