@@ -12,6 +12,7 @@ import structlog
 from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.control import FacilityControl
 from hcp_pipelines.allocator.store import STORE_ERRORS, Store
+from hcp_pipelines.domain.clock import Clock
 
 READ_EACH_S = 30.0  # real: leases that were renewed wake nobody
 LEAST_APART_S = 0.1
@@ -21,10 +22,11 @@ AGAIN_S = 1.0
 class DesiredDesk:
     """The rows of the facilities of one allocator."""
 
-    def __init__(self, store: Store, controls: Mapping[str, FacilityControl]) -> None:
-        self._store, self._controls = store, controls
+    def __init__(self, store: Store, controls: Mapping[str, FacilityControl], clock: Clock) -> None:
+        self._store, self._controls, self._clock = store, controls, clock
         self._changed = set[str]()
         self._has_changed = asyncio.Event()
+        self._all_at_s = clock.monotonic_s() + READ_EACH_S
         self._log = structlog.get_logger("allocator")
 
     def hear(self, facility_ids: Iterable[str]) -> None:
@@ -36,28 +38,32 @@ class DesiredDesk:
     async def run(self) -> None:
         """Read on and on, until cancelled."""
         while True:
-            heard, wait_s = await self._next(), LEAST_APART_S
+            wanted, wait_s = await self._next(), LEAST_APART_S
             try:
-                await self._read(sorted(heard & self._controls.keys()) if heard else self._scheduled())
+                await self._read(sorted(wanted & self._controls.keys()))
             except STORE_ERRORS as error:
                 metrics.POSTGRES_ERRORS.labels("desired").inc()
                 self._log.warning("desired rows can't be read", error=str(error).strip())
-                self.hear(heard or self._scheduled())
+                self.hear(wanted)
                 wait_s = AGAIN_S
             await asyncio.sleep(wait_s)
 
-    def _scheduled(self) -> list[str]:
-        """Facilities where it can be of interest; rows of others are refused as they come."""
-        return [facility_id for facility_id, control in self._controls.items() if control.site.scheduled]
-
     async def _next(self) -> set[str]:
-        """What was heard of; nothing once all are due."""
+        """Whose rows are to be read: those heard of, and in time all that can be of interest.
+
+        Where no group is scheduled rows are refused as they come.
+        """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(READ_EACH_S):
+            async with asyncio.timeout(max(self._all_at_s - self._clock.monotonic_s(), 0.0)):
                 await self._has_changed.wait()
         self._has_changed.clear()
-        heard, self._changed = self._changed, set()
-        return heard
+        wanted, self._changed = self._changed, set()
+        if (now_s := self._clock.monotonic_s()) >= self._all_at_s:
+            self._all_at_s = (
+                now_s + READ_EACH_S
+            )  # whatever was heard of meanwhile: others' notifications are none for ours
+            wanted |= {facility_id for facility_id, control in self._controls.items() if control.site.scheduled}
+        return wanted
 
     async def _read(self, facility_ids: list[str]) -> None:
         if not facility_ids:

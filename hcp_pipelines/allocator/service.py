@@ -58,7 +58,7 @@ class Allocator:
         hooks = Hooks(limits, dial, client_tls(settings, "allocator"), self._announce, self._resumed, self._outdated)
         self._held = Holdings(self._intake, Wiring(name, clock, self._writer, self._work.set), hooks)
         self._controls = self._held.controls
-        self._desired = DesiredDesk(self._store, self._controls)
+        self._desired = DesiredDesk(self._store, self._controls, clock)
         self._planner = Planner(context, name, self._store, self._book, self._controls, self._writer, self._late)
         self._keeper = LeaseKeeper(self._store.leases, name, clock, self._held.gain, self._held.lose)
 

@@ -18,6 +18,7 @@ def main() -> int:
     )
     parser.add_argument("--lasts", type=float, default=LASTS_S, help="virtual seconds of faults in each")
     parser.add_argument("--bug", default="", help="seed one of the bugs of tests/faults/bugs.py")
+    parser.add_argument("--scheduled", action="store_true", help="GPUs work for desired rows alone")
     arguments = parser.parse_args()
     return _soak(arguments)
 
@@ -29,7 +30,7 @@ def _soak(arguments: argparse.Namespace) -> int:
     with seeded(arguments.bug):
         while steps < arguments.steps:
             seed = arguments.seed if "/" in arguments.seed else f"{arguments.seed}/{number}"
-            outcome = play(seed, arguments.lasts)
+            outcome = play(seed, arguments.lasts, is_scheduled=arguments.scheduled)
             steps, number = steps + outcome.steps, number + 1
             took_s = time.monotonic() - began_s
             if outcome.violations:

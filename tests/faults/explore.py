@@ -26,6 +26,7 @@ class Outcome:
     schedule: list[Happening]
     violations: list[Violation]
     run: Run = field(repr=False)
+    is_scheduled: bool = False
 
     @property
     def digest(self) -> str:
@@ -51,7 +52,7 @@ def play(
         happenings = sorted([*happenings, *make_desires(seed, names_of(seed), lasts_s)], key=lambda h: h.at_s)
     run = universe.play(happenings)
     defects = [Violation(run.ends_s, "no defect", "platform", text) for text in universe.defects]
-    return Outcome(seed, universe.loop.steps, happenings, [*check(run), *defects], run)
+    return Outcome(seed, universe.loop.steps, happenings, [*check(run), *defects], run, is_scheduled)
 
 
 def shrink(
@@ -66,7 +67,7 @@ def shrink(
         for begin in range(0, len(best.schedule), size):
             tries += 1
             left = best.schedule[:begin] + best.schedule[begin + size :]
-            tried = play(found.seed, lasts_s, left, calm_s)
+            tried = play(found.seed, lasts_s, left, calm_s, is_scheduled=found.is_scheduled)
             if wanted & {v.invariant for v in tried.violations}:
                 smaller = tried
                 break

@@ -243,13 +243,13 @@ class Happenings:
         row = db.desires.desire(self._u.inventories[h.target], self._rng, now_s, lasts_s)
         if row is None:
             return None
-        db.notify("hcp_desired")
+        db.notify(f"hcp_desired/{h.target}")
         if not is_withdrawn:
             return None
 
         def withdraw() -> None:
             if db.desires.withdraw(row, self._u.loop.now_s):
-                db.notify("hcp_desired")
+                db.notify(f"hcp_desired/{h.target}")
 
         return withdraw
 

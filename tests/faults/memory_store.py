@@ -164,7 +164,7 @@ class MemoryListener:
             return []
         while not self._queue.empty():
             found.append(self._queue.get_nowait())
-        return [Notification(channel, "") for channel in found]
+        return [Notification(channel, payload) for channel, _, payload in (text.partition("/") for text in found)]
 
 
 class MemoryStore:
