@@ -48,6 +48,15 @@ class Workload(Part):
     gpus_each: int | None = Field(default=None, ge=1, le=GPUS_PER_NODE)
 
 
+class PhaseDeadlines(Part):
+    """Within how many seconds of the devices' time a phase of a switch must be done; left out: the driver's default."""
+
+    pause: float | None = Field(default=None, ge=0.1, le=3600)
+    checkpoint: float | None = Field(default=None, ge=0.1, le=3600)
+    switch: float | None = Field(default=None, ge=0.1, le=3600)
+    start: float | None = Field(default=None, ge=0.1, le=3600)
+
+
 class GpuNodes(Part):
     """How GPU nodes at addresses of their own are spoken to; what is left out is the driver's default."""
 
@@ -62,6 +71,7 @@ class GpuNodes(Part):
     xid_actions: Literal["observe", "act"] | None = None
     board_idle_w: float | None = Field(default=None, gt=0, le=5_000)
     board_busy_w: float | None = Field(default=None, gt=0, le=5_000)
+    phase_within_s: PhaseDeadlines | None = None
     workloads: dict[GpuWork, Workload] = Field(default_factory=dict)
 
     @property

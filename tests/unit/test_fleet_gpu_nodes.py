@@ -138,11 +138,12 @@ def test_the_token_is_generated_once_and_closed(settings):
 def test_what_a_file_says_itself_holds(settings, tmp_path):
     (tmp_path / "mine").write_text("a token of mine")
     (tmp_path / "mine").chmod(0o600)
-    named = {"token_file": str(tmp_path / "mine"), "xid_actions": "observe"}
+    named = {"token_file": str(tmp_path / "mine"), "xid_actions": "observe", "phase_within_s": {"start": 900.0}}
     world, edge = configured(settings, site(gpu_node=named))
     driver = edge.facilities[0].groups[1].driver
     assert world.protocols.gpu_nodes.token_file == driver.token_file == tmp_path / "mine"
     assert driver.xid_actions == "observe"
+    assert (driver.phase_within_s.start, driver.phase_within_s.pause) == (900.0, 36.0)
 
 
 def test_a_real_site_gets_no_token_of_ours_and_observes(tmp_path):
