@@ -5,23 +5,29 @@ The room is in memory and Postgres has the last word: what it refuses makes `is_
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
 
 from hcp_pipelines.domain.clock import Clock
-from hcp_pipelines.domain.workloads import WorkloadState, WorkloadType
+from hcp_pipelines.domain.workloads import WorkloadType
 from hcp_pipelines.markets.cloud import CloudOffer
-from hcp_pipelines.workloads.binding import Placement, bind
+from hcp_pipelines.workloads.binding import bind
 from hcp_pipelines.workloads.claiming import Claimed, Connection, claim, unclaim
-from hcp_pipelines.workloads.decisions import Decision, record
+from hcp_pipelines.workloads.decisions import record
 from hcp_pipelines.workloads.routing.giving_way import NONE_SUITABLE, Candidate, GivesWay, give_way
-from hcp_pipelines.workloads.routing.needs import Need, place_of
-from hcp_pipelines.workloads.routing.overflow import overflow
+from hcp_pipelines.workloads.routing.needs import Need
 from hcp_pipelines.workloads.routing.router import Routed, Router, Unplaced
 from hcp_pipelines.workloads.scheduler import metrics
 from hcp_pipelines.workloads.scheduler.held import Book, Held, candidates, weights
+from hcp_pipelines.workloads.scheduler.records import (
+    decided_against,
+    decided_place,
+    held_of,
+    need_of,
+    placement_of,
+)
 from hcp_pipelines.workloads.scheduler.steps import GivenBack, give_back_all
 
 CLAIM_LEASE_S = 30.0  # real; routing and binding some hundreds takes a second at most
@@ -74,7 +80,7 @@ class Placer:
         )  # fmt: skip
         if not claims:
             return 0, 0
-        needs = [_need(one) for one in claims]
+        needs = [need_of(one) for one in claims]
         routed, unplaced = self._route(router, needs)
         if extra:
             more, unplaced = await self._have_give_way(connection, router, unplaced)
@@ -84,7 +90,7 @@ class Placer:
         ).fetchall()
         known: dict[UUID, tuple[float, float]] = {row[0]: (row[1], row[2]) for row in rows}
         now = self.clock.now()
-        helds = [_held(router, one, *known[one.need.workload_id], now) for one in routed]
+        helds = [held_of(router, one, *known[one.need.workload_id], now) for one in routed]
         bound = await self._bind(connection, router, routed, helds)
         await self._give_up(connection, router, unplaced, claims, offers)
         return len(claims), bound
@@ -169,7 +175,7 @@ class Placer:
         now = self.clock.now()
         for held, weight in zip(helds, weights(helds, now), strict=True):
             held.desired_priority = weight
-        placements = [_placement(router, one, held) for one, held in zip(routed, helds, strict=True)]
+        placements = [placement_of(router, one, held) for one, held in zip(routed, helds, strict=True)]
         with metrics.BIND_SECONDS.time():
             rows = await bind(connection, self.terms.holder, placements, now=now, lease_s=self.terms.lease_s)
         refused = []
@@ -181,7 +187,9 @@ class Placer:
                 continue
             self.book.put(held)
             self._told.pop(held.workload_id, None)
-        await record(connection, [_placed(router, one, now) for one in routed if one.need.workload_id in rows], now)
+        await record(
+            connection, [decided_place(router, one, now) for one in routed if one.need.workload_id in rows], now
+        )
         metrics.DECISIONS.labels("placed").inc(len(rows))
         if refused:
             self.is_doubtful = True
@@ -202,7 +210,7 @@ class Placer:
         now, aged = self.clock.now(), {c.workload_id for c in claims if c.level < c.priority}
         decisions = []
         for one in unplaced:
-            decision = self._not_placed(router, one, offers, now)
+            decision = decided_against(router, one, offers, self.terms.cloud_start_s, now)
             told = f"{decision.outcome}: {one.reason}"  # without a cloud's price and instant, which move all the time
             if self._told.get(one.need.workload_id) != told:
                 decisions.append(decision)
@@ -218,23 +226,6 @@ class Placer:
             by_reason.setdefault(one.reason, []).append((one.need.workload_id, one.need.epoch))
         for reason, given_up in by_reason.items():
             await unclaim(connection, given_up, wait_s=AGAIN_AFTER_S, reason=reason)
-
-    def _not_placed(self, router: Router, one: Unplaced, offers: Sequence[CloudOffer], now: datetime) -> Decision:
-        need = one.need
-        names = frozenset(
-            g.gpu_type for g in router.room.groups if g.gpu_type and (need.place.gpu_type in g.names | {""})
-        )
-        cloud = overflow(need, names, offers, self.terms.cloud_start_s, now)
-        if cloud is None or need.place.type is WorkloadType.BITCOIN_MINING:
-            return Decision(
-                need.workload_id, need.epoch, "none", None, None, need.place.gpu_count, None, None, None, None, one.reason,
-                one.explanation, now,
-            )  # fmt: skip
-        usd_per_hour = cloud.offer.usd_per_gpu_hour * need.place.gpu_count
-        return Decision(
-            need.workload_id, need.epoch, "overflow", None, None, need.place.gpu_count, usd_per_hour, None, None, None,
-            f"{one.reason}; {cloud.reason}", one.explanation, now,
-        )  # fmt: skip
 
     def _keep_for(self, router: Router, need: Need) -> None:
         """Large work that has aged and finds no whole nodes: one group's devices are kept for it as they come free.
@@ -262,39 +253,3 @@ class Placer:
         router.kept_for = {
             router.room.index[key]: owner for key, (owner, _) in self._kept.items() if key in router.room.index
         }
-
-
-def _need(claimed: Claimed) -> Need:
-    spec, requirements = claimed.spec, claimed.requirements
-    place = place_of(claimed.type, claimed.gpu_type, claimed.gpu_count, claimed.memory_gb, spec, requirements)
-    return Need(
-        claimed.workload_id, claimed.epoch, place, claimed.priority, claimed.is_interruptible, claimed.deadline_at,
-        float(requirements.get("estimated_duration_s") or 0.0), spec.get("checkpoint_interval_s"),
-    )  # fmt: skip
-
-
-def _held(router: Router, one: Routed, credit_fraction: float, saved_s: float, now: datetime) -> Held:
-    group, need = router.room.groups[one.group], one.need
-    return Held(
-        need.workload_id, need.epoch, WorkloadState.SCHEDULED, need.place.type, need.priority, need.place.gpu_count,
-        need.is_interruptible, need.deadline_at, one.usd_per_gpu_hour or 0.0, need.duration_s, need.checkpoint_interval_s,
-        credit_fraction, now, saved_s, group.facility_id, group.group_id, None, one.slots, int(need.place.state), 0,
-        began_s=saved_s,
-    )  # fmt: skip
-
-
-def _placement(router: Router, one: Routed, held: Held) -> Placement:
-    group = router.room.groups[one.group]
-    return Placement(
-        held.workload_id, held.epoch, group.facility_id, group.group_id, group.first_slot, group.generation, one.slots,
-        held.state, held.desired_priority, one.usd_per_gpu_hour, one.reason,
-    )  # fmt: skip
-
-
-def _placed(router: Router, one: Routed, now: datetime) -> Decision:
-    group, need = router.room.groups[one.group], one.need
-    return Decision(
-        need.workload_id, need.epoch, "placed", group.facility_id, group.group_id, need.place.gpu_count,
-        one.cost_usd_per_hour, one.latency_ms, min(max(one.score, 0.0), 100.0), one.confidence, one.reason,
-        one.explanation, now,
-    )  # fmt: skip
