@@ -17,7 +17,11 @@ from simulators.workloads.generator import Plan, submissions
 from simulators.workloads.requests import Submission
 
 CUSTOMERS: Final = {"c0": "enterprise", "c1": "enterprise", "c2": "pro", "c3": "pro", "c4": "free", "c5": "free"}
-USD_PER_GPU_HOUR: Final = {"enterprise": 4.5, "pro": 4.0, "free": 3.5}  # above what an H100 is offered at (docs/workloads.md)
+USD_PER_GPU_HOUR: Final = {
+    "enterprise": 4.5,
+    "pro": 4.0,
+    "free": 3.5,
+}  # above what an H100 is offered at (docs/workloads.md)
 READ_PER_S, WRITTEN_PER_S = 20_000.0, 1_500.0  # tokens a second of one GPU that serves many at once: settings
 WINDOW_S: Final = 300
 SHORTEST_S: Final = 120.0
