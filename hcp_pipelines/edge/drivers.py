@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 PLACE = "{address}"  # in the name of a token's file
 SHOWN = 5
-WATCHES = 4  # connections of a cluster beside those for commands
 
 MakeDevices = Callable[[FacilityConfig, Path, Clock, int, OnReading], DeviceSite]
 
@@ -202,8 +201,8 @@ def _kubernetes(
 
     _read_closed("token_file", driver.token_file)
     within_s = driver.deadline_ms / 1000
-    connections = driver.concurrency + WATCHES
-    transport = ApiTransport(driver.api, driver.ca_file, TokenFile(driver.token_file), within_s, connections)
+    token = TokenFile(driver.token_file)
+    transport = ApiTransport(driver.api, driver.ca_file, token, within_s, driver.concurrency)
     options = KubernetesOptions(
         cluster=Cluster(
             config.facility_id,

@@ -36,7 +36,10 @@ async def test_slots_are_jobs_that_are_suspended_and_resumed(rig):
         await one.settle(BATCH, *[IDLE] * 7)
         assert await one.tell(BATCH, [0]) == ([0], [])
         await one.settle(BATCH, BATCH, *[IDLE] * 6)
-        assert one.writes() == ["POST", "POST", "PATCH", "PATCH"], "what was there is resumed, not made again"
+        assert one.writes().count("POST") == 2, "what was there is resumed, not made again"
+        assert set(one.writes()) == {"POST", "PATCH"}, (
+            "a patch may be a conflict with the cluster's own word, and said again"
+        )
         states = await one.site.read_states()
         assert (states[FIRST_GPU:].tolist(), set(states[:FIRST_GPU])) == ([BATCH, BATCH, *[IDLE] * 6], {255})
 
@@ -58,12 +61,15 @@ async def test_what_runs_is_switched_in_phases_that_are_measured_and_kept(rig):
     async with rig() as one:
         await one.tell(BATCH, [0])
         await one.settle(BATCH, *[IDLE] * 7)
-        assert await one.tell(TRAINING, [0]) == ([0], [])
+        sent = one.send(TRAINING, [0])
+        await until(lambda: one.book.words, "it has begun")
+        assert (TRAINING, False) not in one.jobs()[0], "the board is not free yet"
         await one.settle(TRAINING, *[IDLE] * 7)
+        assert [part.tolist() for part in await one.site.finish_state(sent)] == [[FIRST_GPU], []]
         await until(lambda: one.book.outcomes() == [Outcome.SWITCHED], "it is over")
         last = one.book.words[-1]
         assert set(last.phases_ms) == {Phase.PAUSE, Phase.START}
-        assert last.device_ms[Phase.START] > 1000
+        assert min(last.device_ms[Phase.PAUSE], last.device_ms[Phase.START]) > 0
         assert sorted(one.jobs()[0]) == [(BATCH, True), (TRAINING, False)]
 
 

@@ -77,9 +77,10 @@ class KubeRig:
         return self.site.send_state(ref or uuid.uuid4(), 0, int(state), encode_slots(own.astype(np.uint32)), work)
 
     async def tell(self, state, gpus=None, **command):
-        """(accepted, refused) GPUs."""
-        async with asyncio.timeout(10):
-            told = await self.site.finish_state(self.send(state, gpus, **command))
+        """(accepted, refused) GPUs; time passes meanwhile."""
+        sent = self.send(state, gpus, **command)
+        await self.until(sent.done, "it is told", 0.5)
+        told = await self.site.finish_state(sent)
         return tuple((part.astype(int) - FIRST_GPU).tolist() for part in told)
 
     async def until(self, condition, what, step_s=4.0):

@@ -45,6 +45,7 @@ class Job:
     is_going: bool = False  # it is being deleted
     ended: str = ""  # Complete, Failed: it runs no more, and is not resumed
     work: str = ""
+    terminating: int = 0  # pods that have been told to end, and have a GPU until they have
 
     @property
     def is_running(self) -> bool:
@@ -86,6 +87,7 @@ class _JobSpec(_Camel):
 class _JobStatus(_Camel):
     active: int = 0
     ready: int | None = None
+    terminating: int | None = None
     conditions: list[_Condition] = Field(default_factory=list)
 
 
@@ -159,6 +161,7 @@ def decode_job(body: Json) -> Job | None:
         said.metadata.deleted_at is not None,
         ended,
         said.metadata.annotations.get(WORK, ""),
+        said.status.terminating or 0,
     )
 
 

@@ -195,7 +195,7 @@ class KubernetesSite:
                 metrics.CALLS.labels("command", kind_of(error)).inc()
                 refused[slot] = error
 
-        await spread(wanted.tolist(), self._options.concurrency, tell)
+        await asyncio.gather(*(tell(slot) for slot in wanted.tolist()))  # a pod that takes its time holds up no other
         if refused:
             examples = [f"{slot}: {error}" for slot, error in list(refused.items())[:EXAMPLES_SHOWN]]
             self._log.warning("GPUs were not told", command=str(ref), slots=len(refused), examples=examples)

@@ -1,4 +1,4 @@
-"""One slot told a state: suspend what runs, start what is wanted, wait until it is ready; back to what ran if that fails.
+"""One slot told a state: suspend what runs, start what is wanted once that has ended; back to what ran if that fails.
 
 The phases and the record are those of `devices.switches`. A pod that ends has its grace period to write its checkpoint in, so
 that pause and checkpoint are one request here.
@@ -86,7 +86,7 @@ class SlotSwitcher:
         if not order.is_newest():
             await self._end(switch, Outcome.SUPERSEDED)
         elif is_ready:
-            await self._end(replace(switch, device_ms={Phase.START: took_ms}), Outcome.SWITCHED)
+            await self._end(replace(switch, device_ms={**switch.device_ms, Phase.START: took_ms}), Outcome.SWITCHED)
         else:
             problem = f"start: Job {name} not ready within {self._within_s[Phase.START]:g} s"
             await self._back(order, switch, problem)
@@ -106,15 +106,18 @@ class SlotSwitcher:
             for job in others:
                 await _again(partial(self._slots.suspend, job.name))
             paused_s = self._clock.monotonic_s()
+            phase = Phase.CHECKPOINT if switch.from_state is DeviceState.TRAINING else Phase.PAUSE
+            ended_ms = await self._ended(order, [job.name for job in others], phase)
             if not order.is_newest():
                 return await self._end(switch, Outcome.SUPERSEDED)
+            free_s = self._clock.monotonic_s()
             await _again(lambda: self._start(order))
         except _FAILURES as error:
             await self._back(order, switch, str(error))
             raise DeviceRefusedError(f"slot {order.slot}: rolled back: {error}") from error
         now_s = self._clock.monotonic_s()
-        took = {Phase.PAUSE: (paused_s - began_s) * 1000, Phase.START: (now_s - paused_s) * 1000}
-        return replace(switch, phases_ms=took, total_ms=(now_s - began_s) * 1000)
+        took = {phase: (paused_s - began_s) * 1000, Phase.START: (now_s - free_s) * 1000}
+        return replace(switch, phases_ms=took, device_ms={phase: ended_ms}, total_ms=sum(took.values()))
 
     async def _check(self, order: SlotOrder) -> None:
         await _again(lambda: self._slots.check(order.slot, order.state, order.node, order.spec))
@@ -143,6 +146,32 @@ class SlotSwitcher:
             return
         await self._end(switch, Outcome.ROLLED_BACK)
 
+    async def _ended(self, order: SlotOrder, names: list[str], phase: Phase) -> float:
+        """Wait until the pods of suspended Jobs have let go of their GPUs; how long that took, ms of the devices' time.
+
+        Raises:
+            DeviceRefusedError: they have not by the phase's deadline.
+        """
+        began_s, jobs = self._clock.now().timestamp(), self._slots.jobs
+        until_s = began_s + self._within_s[phase] + SLACK_S * self._clock.speed
+        while order.is_newest():
+            left = [job for name in names if (job := jobs.objects.get(name)) and (job.active or job.terminating)]
+            now_s = self._clock.now().timestamp()
+            if not left:
+                return (now_s - began_s) * 1000
+            if now_s > until_s:
+                raise DeviceRefusedError(f"{phase}: Job {left[0].name} not over within {self._within_s[phase]:g} s")
+            await self._wait_for_change((until_s - now_s) / self._clock.speed)
+        return 0.0
+
+    async def _wait_for_change(self, left_s: float) -> None:
+        """Until something is heard of a Job, a second, or so many real seconds."""
+        try:
+            async with asyncio.timeout(min(max(left_s, 0.0), 1.0)), self._slots.jobs.changed:
+                await self._slots.jobs.changed.wait()
+        except TimeoutError:
+            return
+
     async def _is_ready(self, order: SlotOrder, name: str, until_s: float) -> bool:
         jobs = self._slots.jobs
         while (left_s := (until_s - self._clock.now().timestamp()) / self._clock.speed) > 0 and order.is_newest():
@@ -151,11 +180,7 @@ class SlotSwitcher:
                 return True
             if job is None or job.ended == "Failed":
                 return False
-            try:
-                async with asyncio.timeout(min(left_s, 1.0)), jobs.changed:
-                    await jobs.changed.wait()
-            except TimeoutError:
-                continue
+            await self._wait_for_change(left_s)
         return False
 
     async def _end(self, switch: Switch, outcome: Outcome) -> Switch:

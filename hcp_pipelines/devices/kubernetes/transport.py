@@ -21,6 +21,7 @@ from hcp_pipelines.domain.errors import ConfigError, DeviceRefusedError, DeviceR
 
 MAX_REPLY_BYTES = 32 * 1024 * 1024  # a page of 500 Jobs is about 2 MB
 MAX_LINE_BYTES = 1024 * 1024
+WATCHES = 4  # connections beside those for calls
 _ANSWERS = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE)
 Json = dict[str, Any]
 
@@ -57,14 +58,14 @@ class TokenFile:
 class ApiTransport:
     """One API server, between `open` and `close`."""
 
-    def __init__(self, api: str, ca_file: Path | None, token: TokenFile, within_s: float, connections: int) -> None:
-        """`ca_file`: who signed the server's certificate; None: the machine's authorities.
+    def __init__(self, api: str, ca_file: Path | None, token: TokenFile, within_s: float, concurrency: int) -> None:
+        """`ca_file`: who signed the server's certificate; None: the machine's authorities. `concurrency`: calls at once.
 
         Raises:
             ConfigError: the file holds no certificates.
         """
         self._api, self._token, self._within_s = api.rstrip("/"), token, within_s
-        self._connections = connections
+        self._connections, self._at_once = concurrency + WATCHES, asyncio.Semaphore(concurrency)
         try:
             self._trust = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
         except OSError as error:
@@ -112,7 +113,7 @@ class ApiTransport:
         content = None if body is None else json.dumps(body).encode()
         name = f"{method} {path}"
         try:
-            async with asyncio.timeout(self._within_s):
+            async with self._at_once, asyncio.timeout(self._within_s):
                 request = self._client.stream(method, self._api + path, params=params, headers=headers, content=content)
                 async with request as response:
                     whole = await _read(response, name)
