@@ -113,11 +113,13 @@ class Follower:
             self._gone(room, (*outcome.done, *outcome.lost))
         await self.give_back(connection, room, stopped)
 
-    async def give_back(self, connection: Connection, room: Room, works: Sequence[steps.GivenBack]) -> None:
+    async def give_back(
+        self, connection: Connection, room: Room, works: Sequence[steps.GivenBack], *, are_free: bool = True
+    ) -> None:
         """Let its devices go, and have it wait again at no cost."""
         if works:
             outcome = await steps.give_back_all(connection, works)
-            self._gone(room, (*outcome.done, *outcome.lost))
+            self._gone(room, (*outcome.done, *outcome.lost), are_free=are_free)
             metrics.STEPS.labels("returned").inc(len(outcome.done))
 
     async def fail_broken(self, connection: Connection, room: Room, broken: dict[UUID, str]) -> None:
@@ -138,12 +140,18 @@ class Follower:
         metrics.STEPS.labels("started").inc(len(outcome.done))
 
     async def _turned_down(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
-        if words:
-            until_s = self._clock.monotonic_s() + TURNED_DOWN_S
-            self.turned_down |= {((one.facility_id, one.group_id), one.state): until_s for one, _ in words}
-            metrics.PREEMPTED.labels("policy").inc(len(words))
-            works = [steps.GivenBack(one, f"turned down: {word.reason}", word.at) for one, word in words]
-            await self.give_back(connection, room, works)
+        """Dead devices save nothing; those that may not work for now are left alone; else less may work in that group."""
+        broken = [(one, f"turned down: {word.reason}") for one, word in words if word.is_of_broken]
+        await self._fail(connection, room, broken)
+        kept_out = [(one, word) for one, word in words if word.is_of_devices and not word.is_of_broken]
+        self._avoid([one for one, _ in kept_out])
+        rest = [(one, word) for one, word in words if not word.is_of_devices]
+        until_s = self._clock.monotonic_s() + TURNED_DOWN_S
+        self.turned_down |= {((one.facility_id, one.group_id), one.state): until_s for one, _ in rest}
+        metrics.PREEMPTED.labels("policy").inc(len(rest))
+        for some, are_free in ((kept_out, False), (rest, True)):
+            works = [steps.GivenBack(one, f"turned down: {word.reason}", word.at) for one, word in some]
+            await self.give_back(connection, room, works, are_free=are_free)
 
     async def _refused(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
         for one, word in words:
@@ -154,11 +162,13 @@ class Follower:
         if not works:
             return
         await steps.fail_all(connection, works, self._clock.now(), RETRY_AFTER_S)
-        until_s = self._clock.monotonic_s() + AVOIDED_S
-        for one, _ in works:
-            self.avoided.append((until_s, (one.facility_id, one.group_id), one.slots))
+        self._avoid([one for one, _ in works])
         self._gone(room, [one for one, _ in works], are_free=False)
         metrics.STEPS.labels("failed").inc(len(works))
+
+    def _avoid(self, works: Iterable[Held]) -> None:
+        until_s = self._clock.monotonic_s() + AVOIDED_S
+        self.avoided += [(until_s, (one.facility_id, one.group_id), one.slots) for one in works]
 
     async def _reweigh(self, connection: Connection, room: Room, lease_s: float) -> None:
         now, changes = self._clock.now(), list[tuple[int, Placement]]()

@@ -1,5 +1,6 @@
 """What owners say became of desired rows, and what others did to held work. Reading only."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +9,8 @@ from uuid import UUID
 from hcp_pipelines.workloads.claiming import Connection
 
 OVERLAP = 1_000  # ids are drawn before commits: so many are looked at again
+_DEVICES = re.compile(r"\d+ of its \d+ devices (?P<what>.+)", re.DOTALL)  # the owner's words (docs/desired-state.md)
+_BROKEN = frozenset({"have no power", "do not answer, or are in quarantine"})
 
 _AFTER = """
     select desired_state_id, state, reason, simulated_at, owner_epoch, id from desired_outcomes where id > %s order by id"""
@@ -38,6 +41,17 @@ class OwnersWord:
     reason: str
     at: datetime
     key: tuple[int, int]
+
+    @property
+    def is_of_devices(self) -> bool:
+        """Whether the devices themselves are why, not what may work in their group."""
+        return _DEVICES.fullmatch(self.reason) is not None
+
+    @property
+    def is_of_broken(self) -> bool:
+        """Whether some of the devices are dead: what they did since the last checkpoint is gone."""
+        found = _DEVICES.fullmatch(self.reason)
+        return found is not None and found["what"] in _BROKEN
 
 
 async def words_after(connection: Connection, last_id: int) -> list[OwnersWord]:

@@ -1,0 +1,127 @@
+"""What an owner turns down for its devices' sake: who loses what, and where the work goes next."""
+
+import numpy as np
+import pytest
+
+from hcp_pipelines.allocator.working import Working
+from hcp_pipelines.domain.workloads import WorkloadState
+from hcp_pipelines.workloads import store
+from hcp_pipelines.workloads.scheduler.outcomes import OwnersWord
+from hcp_pipelines.workloads.spec import WorkloadSpec, WorkloadType
+from tests.support.queued import NOON, add_customer, after, api, scheduler, submit
+from tests.support.scheduled import as_owner, open_rows, place, say, scheduler_at, settle
+
+__all__ = ["api", "scheduler"]
+DEAD = "1 of its 8 devices do not answer, or are in quarantine"
+
+
+@pytest.fixture
+def owner(settings, database):
+    with as_owner(settings) as connection:
+        yield connection
+
+
+@pytest.fixture
+def customer(database):
+    place(database)
+    return add_customer(database, "one")
+
+
+def spec(**more):
+    kind = WorkloadType.MODEL_TRAINING
+    return WorkloadSpec(workload_type=kind, gpu_count=8, gpu_type="H100", estimated_duration_s=6000.0, **more)
+
+
+def look_again(database):
+    """What found no place, or failed, is not claimed again for some real seconds: they are over."""
+    database.execute(
+        "update workloads set lease_expires_at = '-infinity' where lease_owner is null and queued_at is not null"
+    )
+
+
+async def started(api, scheduler, owner, customer, **more):
+    """A scheduler with one piece of work that runs since noon: (scheduler, clock, id, its slots)."""
+    one, clock = scheduler_at(routing_realtime_spare=0.0)
+    work = (await submit(api, customer, spec(**more))).workload_id
+    await one.round(scheduler)
+    settle(owner, after(0))
+    await one.round(scheduler)
+    return one, clock, work, open_rows(owner)[0][3]
+
+
+@pytest.mark.parametrize("what", ["do not answer, or are in quarantine", "have no power"])
+async def test_dead_devices_save_nothing_and_the_work_goes_elsewhere_at_once(
+    api, scheduler, owner, database, customer, what
+):
+    one, clock, work, slots = await started(api, scheduler, owner, customer, checkpoint_interval_s=600)
+    clock.advance(700)
+    await one.round(scheduler)
+    clock.advance(300)
+    before = (await store.read(api, work, None)).retries_left
+    say(owner, [open_rows(owner)[0][0]], "turned_down", after(1000), f"1 of its 8 devices {what}")
+    await one.round(scheduler)
+    found = await store.read(api, work, None)
+    assert (found.is_waiting, found.retries_left) == (True, before - 1)
+    assert (await store.last_checkpoint(api, work)).progress_s == pytest.approx(700), (
+        "nothing was saved by dead devices"
+    )
+    look_again(database)
+    clock.advance(6)
+    await one.round(scheduler)
+    [(_, again, _, others, _)] = open_rows(owner)
+    assert again == work
+    assert not set(slots) & set(others)
+
+
+async def test_one_silent_device_is_no_livelock(api, scheduler, owner, database, customer):
+    """Three pieces of work, one GPU that is silent: each is given other devices, and the group stays open."""
+    one, clock = scheduler_at(routing_realtime_spare=0.0)
+    for _ in range(3):
+        await submit(api, customer, spec())
+    answered = set[int]()
+    for _ in range(3):
+        await one.round(scheduler)
+        for row, _, _, slots, _ in open_rows(owner):
+            if row not in answered:
+                answered.add(row)
+                say(owner, [row], *(("turned_down", clock.now(), DEAD) if 0 in slots else ("settled", clock.now())))
+        await one.round(scheduler)
+        clock.advance(6)
+        look_again(database)
+    running = database.execute("select count(*) from workloads where status = 'running'").fetchone()[0]
+    assert running == 3
+    assert sum(0 in row[3] for row in open_rows(owner)) == 0
+
+
+async def test_locked_devices_cost_no_retry_and_leave_the_rest_of_their_group_open(
+    api, scheduler, owner, database, customer
+):
+    one, clock, work, slots = await started(api, scheduler, owner, customer)
+    clock.advance(1000)
+    before = (await store.read(api, work, None)).retries_left
+    say(owner, [open_rows(owner)[0][0]], "turned_down", after(1000), "2 of its 8 devices are locked out")
+    await one.round(scheduler)
+    found = await store.read(api, work, None)
+    assert (found.status, found.retries_left) == (WorkloadState.SCHEDULED, before)
+    assert (await store.last_checkpoint(api, work)).progress_s == pytest.approx(1000)
+    [(_, _, _, others, _)] = open_rows(owner)
+    assert not set(slots) & set(others)
+
+
+def test_the_owners_own_words_are_understood():
+    """The allocator's reasons, as it makes them: a change of them there shows here."""
+
+    class Devices:
+        dark = np.zeros(1, dtype=bool)
+
+        def usable(self):
+            return np.ones(1, dtype=bool)
+
+    class Owner:
+        devices, locked, held = Devices(), Devices.dark, Devices.dark
+
+    words = [
+        OwnersWord(1, "turned_down", f"3 of its 8 devices {what}", NOON, (1, 1)) for what in Working._kept_out(Owner())
+    ]
+    assert all(word.is_of_devices for word in words)
+    assert [word.is_of_broken for word in words] == [False, False, True, True]
