@@ -202,6 +202,10 @@ def test_filters_say_what_failed():
     }  # fmt: skip
     dear = router.route(need(2, 8, max_usd_per_gpu_hour=2.0))
     assert "$2.50 a GPU-hour, $2.0 are paid at most" in dear.reason
+    unknown = Router(room, market(groups, revenue=float("nan")), Rules())
+    limited = unknown.route(need(3, 8, max_usd_per_gpu_hour=2.0))
+    assert "what a GPU-hour costs there is not known" in limited.reason
+    assert isinstance(unknown.route(need(3, 8)), Routed), "who sets no limit pays what it comes to"
 
 
 def test_the_score_is_the_weighted_sum_and_the_reason_reads_as_required():

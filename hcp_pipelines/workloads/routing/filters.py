@@ -59,5 +59,7 @@ def _of_moment(
     far = place.max_latency_ms is not None and latency_ms > place.max_latency_ms
     yield far, f"{latency_ms:.0f} ms away, {place.max_latency_ms} ms are allowed"
     yield not np.isfinite(energy_usd), f"no price of {group.settlement_point} is known"
+    is_limited = place.max_usd_per_gpu_hour is not None
+    yield is_limited and not np.isfinite(usd_per_gpu_hour), "what a GPU-hour costs there is not known"
     dear = place.max_usd_per_gpu_hour is not None and usd_per_gpu_hour > place.max_usd_per_gpu_hour
     yield dear, f"${usd_per_gpu_hour:.2f} a GPU-hour, ${place.max_usd_per_gpu_hour} are paid at most"
