@@ -142,8 +142,8 @@ class Settings(BaseSettings):
     )
     max_policy_jump_mw: float = Field(default=1e9, gt=0, description="Largest change a new policy may make at once.")
     bill_energy: Literal["charged", "included"] = Field(
-        default="charged",
-        description="Whether customers pay energy beside GPU rates, or have it in them (docs/billing.md).",
+        default="included",
+        description="Whether customers have energy in their GPU rates, or pay it beside them (docs/billing.md).",
     )
     policy_expires_s: float = Field(default=6 * 3600, gt=0, description="Life of a policy, simulated seconds.")
     policy_refresh_s: float = Field(default=3600, gt=0, description="A policy older than this asks for a re-solve.")

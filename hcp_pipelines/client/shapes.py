@@ -56,7 +56,7 @@ class Submission(Answer):
 
 
 class Workload(Answer):
-    """A workload as it stands; instants are world time, `cost` is USD and None until it has run."""
+    """A workload as it stands; instants are world time, `cost` is an estimate in USD, None until it has run."""
 
     workload_id: UUID
     number: int

@@ -128,6 +128,10 @@ def bill(settings, now, days=2, run="r"):
     return publish(settings, found, window, Run(run, now))
 
 
+def charging(settings):
+    return settings.model_copy(update={"bill_energy": "charged"})
+
+
 def due(settings, now):
     with connect(settings, Role.CONTROL) as connection:
         return days_to_bill(connection, settings, now)
@@ -186,6 +190,13 @@ async def test_work_over_midnight_with_a_pause_is_billed_by_interval_and_agrees(
     [(pue,)] = fleet.execute("select pue from facilities").fetchall()
     assert lines["energy_mwh"].sum() == pytest.approx(4 * 1.5 * BUSY_KW / 1000 * pue)
     assert lines.schema["usd"] == pl.Decimal(18, 6)
+    assert lines["energy_usd"].sum() > 0
+    assert (lines["usd"] == lines["gpu_usd"]).all()  # by default the rate has energy in it
+
+    # who charges energy beside the rate has another bill, and it is told
+    charged = charging(billed_lake)
+    assert len(bill(charged, FIRST + 2 * DAY, run="charged").changes) == 2
+    lines = read(billed_lake, f"from lake.{LINES} order by start_at")
     assert (lines["usd"] == lines["gpu_usd"] + lines["energy_usd"]).all()
 
     # it agrees with the queue and with the groups' meters; where it doesn't it is told
@@ -201,17 +212,17 @@ async def test_work_over_midnight_with_a_pause_is_billed_by_interval_and_agrees(
     assert due(billed_lake, FIRST + 2 * DAY) == []
 
     # again is the same: nothing changed
-    again = bill(billed_lake, FIRST + 2 * DAY, run="again")
+    again = bill(charged, FIRST + 2 * DAY, run="again")
     assert len(again.changes) == 0
     assert read(billed_lake, f"from lake.{LINES} order by start_at").equals(lines)
 
     # a price is corrected: the days are due, and what changed is kept
     prices(billed_lake, 50.0)
     assert due(billed_lake, FIRST + 2 * DAY) == [FIRST, FIRST + DAY]
-    bill(billed_lake, FIRST + 2 * DAY, run="corrected")
-    changes = read(billed_lake, f"from lake.{CHANGES} order by day_at")
+    bill(charged, FIRST + 2 * DAY, run="corrected")
+    changes = read(billed_lake, f"from lake.{CHANGES} where run_id = 'corrected' order by day_at")
     after = read(billed_lake, f"select sum(usd) as usd from lake.{LINES}").item()
-    assert changes["run_id"].to_list() == ["corrected"] * 2
+    assert len(changes) == 2
     assert (changes["is_usd"] - changes["was_usd"]).sum() == after - lines["usd"].sum() > 0
     shows(billed_lake, hcp, customer, workload_id, after)
 

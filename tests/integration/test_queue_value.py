@@ -119,6 +119,17 @@ async def test_what_runs_has_its_group_its_rate_and_what_it_has_not_saved(contro
     assert (saved["saved_s"], saved["unsaved_s"]) == (1500.0, 300.0)
 
 
+async def test_what_ran_and_lost_its_next_place_before_it_began_has_what_it_saved(control, api, scheduler, customer):
+    await submit(api, customer, training())
+    workload_id, epoch = await run(scheduler, [0, 1, 2, 3])
+    await store.checkpoint(scheduler, workload_id, epoch, now=after(1500), location="x", progress_s=1500.0)
+    await store.fail(scheduler, workload_id, epoch, now=after(1600), reason="its node is gone")
+    [again] = await scheduled(scheduler, after(1700))
+    await store.requeue(scheduler, again.workload_id, again.epoch, now=after(1710), reason="its place is gone")
+    [waiting] = read_queue(control, LATER).work.to_dicts()
+    assert (waiting["group_id"], waiting["saved_s"], waiting["unsaved_s"]) == (None, 1500.0, 0.0)
+
+
 async def test_what_is_over_expired_mining_or_not_yet_there_is_no_demand(control, api, scheduler, fleet, customer):
     await submit(api, customer, training(gpu_count=1))
     done, epoch = await run(scheduler, [0])

@@ -61,7 +61,11 @@ class WorkloadShown(BaseModel):
     deadline_at: datetime | None = Field(examples=["2026-01-06T12:00:00Z"])
     actual_duration_s: float = Field(examples=[0.0], description="Of all its runs.")
     used_gpu_s: float = Field(examples=[0.0])
-    cost: float | None = Field(examples=[None], description="USD; null until it has run.")
+    cost: float | None = Field(
+        examples=[None],
+        description="An estimate in USD, no bill: GPU-hours of all runs, lost time too, at their places' rates, 0 where none "
+        "was agreed. Null until it has run.",
+    )
     facility_id: str | None = Field(examples=[None])
     retries_left: int = Field(examples=[3])
     result: dict[str, Any] | None = Field(examples=[None])

@@ -39,7 +39,7 @@ copy (
         where workload_id = w.id and lease_epoch = w.lease_epoch and superseded_by is null and valid_until > clock_timestamp()
     ) d on w.queued_at is null
     left join lateral (
-        select progress_s, taken_at from workload_checkpoints where workload_id = w.id and w.status <> 'queued'
+        select progress_s, taken_at from workload_checkpoints where workload_id = w.id
         order by id desc limit 1
     ) c on true
     where w.status in ('queued', 'scheduled', 'running', 'paused') and w.type <> 'bitcoin_mining'
