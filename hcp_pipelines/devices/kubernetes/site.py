@@ -1,7 +1,7 @@
 """A facility's GPU nodes in a Kubernetes cluster as one `devices.site.DeviceSite`: Jobs and Nodes are mirrored, exporters polled.
 
 The cluster gives a pod any of its node's GPUs, so that slots of a node are alike: what its exporter measures is dealt out to them
-by what they should draw, most to most. Telling a slot is in `switching`.
+by what their pods should draw by now, most to most. Telling a slot is in `switching`.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from hcp_pipelines.devices.gpu_node.fleet import GpuGroup
 from hcp_pipelines.devices.gpu_node.transport import NodeTransport, new_client
 from hcp_pipelines.devices.gpu_node.values import GPUS_PER_NODE, WorkloadSpec
 from hcp_pipelines.devices.kubernetes import metrics
-from hcp_pipelines.devices.kubernetes.codec import FACILITY, Job, KubeNode, decode_job, decode_node
+from hcp_pipelines.devices.kubernetes.codec import FACILITY, KubeNode, decode_job, decode_node
 from hcp_pipelines.devices.kubernetes.mirror import Mirror
 from hcp_pipelines.devices.kubernetes.slots import Cluster, SlotJobs
 from hcp_pipelines.devices.kubernetes.switching import RESTING, SlotOrder, SlotSwitcher
@@ -253,9 +253,9 @@ class KubernetesSite:
             metrics.CALLS.labels("poll", result).inc(times)
         power = np.zeros(self._slots, dtype=np.float32)
         evidence = np.zeros(self._slots, dtype=np.uint8)
-        jobs = self._slot_jobs.by_slot()
+        drawing = self._slot_jobs.drawing()
         for place in self._places:
-            power[place.slots.start : place.slots.stop] = _dealt(place, jobs)
+            power[place.slots.start : place.slots.stop] = _dealt(place, drawing)
         evidence[np.isfinite(power) & (power > 0)] = Evidence.MEASURED
         return Reading(at_s, power, evidence)
 
@@ -279,11 +279,11 @@ class KubernetesSite:
         return "ok"
 
 
-def _dealt(place: _Place, jobs: Mapping[int, Job]) -> npt.NDArray[np.float32]:
+def _dealt(place: _Place, drawing: Mapping[int, DeviceState]) -> npt.NDArray[np.float32]:
     """[slots of the node] watts: the most to the slot that should draw most; NaN where there are fewer boards than slots."""
     should_w = {one.state: one.power_w for one in place.group.levels}
     rest_w = min(should_w.values())
-    expected = [should_w.get(jobs[slot].state, rest_w) if slot in jobs else rest_w for slot in place.slots]
+    expected = [should_w.get(drawing[slot], rest_w) if slot in drawing else rest_w for slot in place.slots]
     dealt = np.full(len(expected), np.nan, dtype=np.float32)
     order = sorted(range(len(expected)), key=lambda place: -expected[place])
     for at, watts in zip(order, sorted(place.boards_w or (), reverse=True), strict=False):

@@ -52,6 +52,12 @@ class SlotJobs:
         """Jobs that have a slot's GPU, or are to have it."""
         return [job for job in self.jobs.with_key(slot) if job.is_running]
 
+    def drawing(self) -> dict[int, DeviceState]:
+        """The state as which each slot's pod should draw by now: one that is ready, or has not ended yet; others rest."""
+        jobs = self.jobs.objects.values()
+        ending = {job.slot: job.state for job in jobs if job.terminating}
+        return ending | {job.slot: job.state for job in jobs if job.is_running and job.ready}
+
     def by_slot(self) -> dict[int, Job]:
         """The Job that runs on each slot; slots that rest are left out."""
         return {job.slot: job for job in self.jobs.objects.values() if job.is_running}
