@@ -149,6 +149,11 @@ class Settings(BaseSettings):
     policy_refresh_s: float = Field(default=3600, gt=0, description="A policy older than this asks for a re-solve.")
     price_staleness_s: float = Field(default=900, gt=0, description="Newest power price older than this: hold.")
     btc_staleness_s: float = Field(default=7200, gt=0, description="Newest bitcoin price older than this: hold.")
+    gpu_staleness_s: float = Field(
+        default=7200,
+        gt=0,
+        description="No work pays the newest rate of a GPU older than this: it is not known, seconds.",
+    )
     hold_s: float = Field(default=1800, gt=0, description="Hold this long, then the static fallback plan.")
     history_gaps: Literal["observe", "request"] = Field(
         default="request", description="Days of history that are missing are requested, or only named (observe)."

@@ -329,3 +329,19 @@ def test_the_scheduler_may_not_touch_what_the_owner_writes(settings, database):
         values (1, 'hou-1', 1, 'settled', '', now())"""
     with connect(settings, Role.SCHEDULER) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(statement)
+
+
+async def test_an_old_rate_of_gpus_is_none(api, scheduler, owner, database, customer):
+    """Work with a limit waits until the rate is known again; who sets none goes at no rate rather than at an old one."""
+    one, clock = scheduler_at(after(7300), gpu_staleness_s=7200)
+    limited = (await submit(api, customer, spec(8, max_usd_per_gpu_hour=5.0))).workload_id
+    free = (await submit(api, customer, spec(8))).workload_id
+    await one.round(scheduler)
+    assert await status(api, limited) == (WorkloadState.QUEUED, True)
+    found = dict(database.execute("select id, usd_per_gpu_hour from workloads where id = %s", (free,)).fetchall())
+    assert found == {free: None}
+    tell_price(database, 30.0, after(7300))
+    look_again(database)
+    clock.advance(6)
+    await one.round(scheduler, frozenset({"hcp_tick"}))
+    assert await status(api, limited) == (WorkloadState.SCHEDULED, False)

@@ -143,7 +143,7 @@ def settle(owner, at):
 def scheduler_at(at=NOON, **changes):
     """A scheduler with a clock that moves when told."""
     clock = ManualClock(at)
-    return Scheduler(plan_of(Settings(**({"price_staleness_s": 1e6} | changes))), clock), clock
+    return Scheduler(plan_of(Settings(**({"price_staleness_s": 1e6, "gpu_staleness_s": 1e6} | changes))), clock), clock
 
 
 def as_owner(settings: Settings):

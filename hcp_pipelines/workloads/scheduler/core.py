@@ -19,7 +19,7 @@ from hcp_pipelines.workloads.scheduler import metrics
 from hcp_pipelines.workloads.scheduler.following import Follower
 from hcp_pipelines.workloads.scheduler.held import Book, read_broken, read_held
 from hcp_pipelines.workloads.scheduler.inventory import read_free, read_groups
-from hcp_pipelines.workloads.scheduler.market import PolicyShelf, Prices, market_of, read_prices
+from hcp_pipelines.workloads.scheduler.market import PolicyShelf, Prices, Staleness, market_of, read_prices
 from hcp_pipelines.workloads.scheduler.outcomes import claims_of, last_word, stray_rows, urgent_waits, words_on
 from hcp_pipelines.workloads.scheduler.placing import Placer, Terms
 from hcp_pipelines.workloads.scheduler.steps import GivenBack
@@ -40,7 +40,7 @@ class Plan:
     rules: Rules
     renew_s: float
     start_within_s: float
-    price_staleness_s: float
+    stale_after: Staleness
 
 
 class Scheduler:
@@ -124,7 +124,7 @@ class Scheduler:
         self._due_s["prices"] = self._clock.monotonic_s() + PRICES_AGAIN_S
 
     def _look_at_market(self) -> None:
-        market = market_of(self.room, self._shelf, self._prices, self._clock.now(), self._plan.price_staleness_s)
+        market = market_of(self.room, self._shelf, self._prices, self._clock.now(), self._plan.stale_after)
         self._router = Router(self.room, market, self._plan.rules)
         self._cut(market)
 
@@ -183,7 +183,7 @@ class Scheduler:
         since = self._clock.now()
         return [
             CloudOffer("market", "any", "", "", model, 1, Way.ON_DEMAND, usd, since)
-            for model, usd in self._prices.gpu.items()
+            for model, usd in self._prices.fresh_gpu(since, self._plan.stale_after.gpu_s).items()
             if np.isfinite(usd) and usd > 0
         ]
 

@@ -32,9 +32,9 @@ _LMPS = """
             and quality in ('good', 'unusual') order by "timestamp" desc, revision desc limit 9) d
     order by d."timestamp" """
 _GPU = """
-    select m.name, d.value from unnest(%s::text[]) as m (name)
+    select m.name, d."timestamp", d.value from unnest(%s::text[]) as m (name)
     cross join lateral (
-        select value from price_data where stream = 'gpu.spot' and series = m.name and quality in ('good', 'unusual')
+        select "timestamp", value from price_data where stream = 'gpu.spot' and series = m.name and quality in ('good', 'unusual')
             order by "timestamp" desc, revision desc limit 1) d"""
 GPU_INDEX = "gpu."
 
@@ -69,10 +69,27 @@ class PolicyShelf:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """LMPs by settlement point (instant, $/MWh), oldest first, and what an hour of a GPU costs on the market, by model."""
+    """LMPs by settlement point (instant, $/MWh), oldest first, and what an hour of a GPU costs on the market, by model.
+
+    `gpu` has the newest rates however old, as owners go by them; what work is to pay is `fresh_gpu`.
+    """
 
     lmps: Mapping[str, Sequence[tuple[datetime, float]]]
     gpu: Mapping[str, float]
+    gpu_at: Mapping[str, datetime] = field(default_factory=dict, compare=False)
+
+    def fresh_gpu(self, now: datetime, stale_after_s: float) -> dict[str, float]:
+        """The rates that are no older than that."""
+        since = now - timedelta(seconds=stale_after_s)
+        return {model: usd for model, usd in self.gpu.items() if self.gpu_at[model] >= since}
+
+
+@dataclass(frozen=True, slots=True)
+class Staleness:
+    """World seconds after which a power price and a GPU's rate count for nothing."""
+
+    power_s: float
+    gpu_s: float
 
 
 async def read_prices(connection: Connection, points: Sequence[str], models: Sequence[str]) -> Prices:
@@ -81,10 +98,11 @@ async def read_prices(connection: Connection, points: Sequence[str], models: Seq
     for point, at, value in await (await connection.execute(_LMPS, (list(points),), prepare=True)).fetchall():
         if not lmps[point] or lmps[point][-1][0] != at:
             lmps[point].append((at, value))
-    return Prices(lmps, dict(await (await connection.execute(_GPU, (list(models),), prepare=True)).fetchall()))
+    rates = await (await connection.execute(_GPU, (list(models),), prepare=True)).fetchall()
+    return Prices(lmps, {model: usd for model, _, usd in rates}, {model: at for model, at, _ in rates})
 
 
-def market_of(room: Room, shelf: PolicyShelf, prices: Prices, now: datetime, stale_after_s: float) -> Market:
+def market_of(room: Room, shelf: PolicyShelf, prices: Prices, now: datetime, stale_after: Staleness) -> Market:
     """Bounds and prices of all groups at this instant."""
     groups = room.groups
     price, bounds = np.full(len(groups), np.nan), np.zeros((len(groups), STATE_COUNT), dtype=np.int64)
@@ -95,7 +113,7 @@ def market_of(room: Room, shelf: PolicyShelf, prices: Prices, now: datetime, sta
     for facility_id, own in of_facility.items():
         known = shelf.compiled.get(facility_id)
         lmps = prices.lmps.get(groups[own[0]].settlement_point, ())
-        words = _unfit(known, lmps, now, stale_after_s)
+        words = _unfit(known, lmps, now, stale_after.power_s)
         if words or known is None:
             for g in own:
                 why[g] = words
@@ -112,7 +130,7 @@ def market_of(room: Room, shelf: PolicyShelf, prices: Prices, now: datetime, sta
         for g in own:
             asked = of_group.get(groups[g].group_id)
             bounds[g] = 0 if asked is None else asked @ room.reach[g]
-    return Market(price, _revenue(groups, prices.gpu), bounds, tuple(why))
+    return Market(price, _revenue(groups, prices.fresh_gpu(now, stale_after.gpu_s)), bounds, tuple(why))
 
 
 def _unfit(

@@ -19,6 +19,7 @@ from hcp_pipelines.workloads.routing.router import Rules
 from hcp_pipelines.workloads.routing.scoring import Estimates, Weights
 from hcp_pipelines.workloads.scheduler import metrics
 from hcp_pipelines.workloads.scheduler.core import Plan, Scheduler
+from hcp_pipelines.workloads.scheduler.market import Staleness
 from hcp_pipelines.workloads.scheduler.placing import Terms
 
 CHANNELS = ("hcp_workload", "hcp_policy", "hcp_tick", "hcp_desired_outcome", "hcp_facility", "hcp_directive")
@@ -42,7 +43,8 @@ def plan_of(settings: Settings) -> Plan:
         settings.routing_realtime_spare,
     )  # fmt: skip
     terms = Terms(HOLDER, LEASE_S, BATCH, settings.scheduler_urgent_slack_s, settings.routing_cloud_start_s)
-    return Plan(terms, rules, RENEW_S, settings.scheduler_start_within_s, settings.price_staleness_s)
+    stale_after = Staleness(settings.price_staleness_s, settings.gpu_staleness_s)
+    return Plan(terms, rules, RENEW_S, settings.scheduler_start_within_s, stale_after)
 
 
 class _Wakening:
