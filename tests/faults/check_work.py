@@ -25,11 +25,11 @@ def works_for_somebody(site: Site) -> Iterator[Violation]:
             yield Violation(row.at_s, "work for somebody", site.id, text)
     wanted = {s for span in desired if _may_be_known(span, site.run.ends_s) for s in span.slots}
     for final in (f for f in site.run.finals if f.facility_id == site.id):
-        idle = [s for s in sorted(scheduled - wanted) if not site.is_lowest(s, final.told[s])]
-        if idle:
-            yield Violation(
-                site.run.ends_s, "work for somebody", site.id, f"slots {idle} work, and no row desires them"
-            )
+        # a device that disobeyed is as its owner has seen it, whatever it was told last
+        busy = [s for s in sorted(scheduled - wanted - site.faulty) if not site.is_lowest(s, final.told[s])]
+        if busy:
+            text = f"slots {busy} work, and no row desires them"
+            yield Violation(site.run.ends_s, "work for somebody", site.id, text)
 
 
 def _may_be_known(span: Span, at_s: float) -> bool:
