@@ -2,6 +2,7 @@
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from hcp_pipelines.alerts.conditions import _work
 from hcp_pipelines.domain.workloads import WorkloadState
@@ -128,7 +129,9 @@ async def test_what_is_turned_down_is_saved_and_goes_on_where_it_stood_at_no_cos
     stood = await store.read(api, work, None)
     assert stood.retries_left == before.retries_left
     events = await store.events_after(api, 0, None, 100)
-    assert [event.reason for event in events if event.new_status is WorkloadState.PAUSED] == ["turned down: tick 7"] * 2
+    assert [event.reason for event in events if event.new_status is WorkloadState.PAUSED] == [
+        "turned down: less may work there for now"
+    ] * 2
     assert (await store.last_checkpoint(api, work)).progress_s == 1000
     assert open_rows(owner) == []
 
@@ -218,12 +221,17 @@ async def test_urgent_work_takes_the_place_of_what_costs_least_and_both_prioriti
     await one.round(scheduler)
     urgent = (await submit(api, customer, spec(4, WorkloadType.AI_INFERENCE_REALTIME))).workload_id
     clock.advance(2)
-    await one.round(scheduler)
+    with capture_logs() as logged:
+        await one.round(scheduler)
     assert await status(api, urgent) == (WorkloadState.SCHEDULED, False)
     found = {work: await store.read(api, work, None) for work in works}
     [victim] = [work for work, is_at in found.items() if is_at.status is WorkloadState.PAUSED]
     assert victim == works[0], "the one with a fresh checkpoint loses least"
-    assert f"for workload {urgent} of priority 2 (its own is 5)" in found[victim].reason
+    assert found[victim].reason == "pre-empted for more urgent work", (
+        "another customer's work is not this one's to know"
+    )
+    [told] = [line for line in logged if line["event"] == "work gives way"]
+    assert (told["workload_id"], told["priority"], told["victims"]) == (str(urgent), 2, [(str(victim), 5)])
     assert (await store.last_checkpoint(api, victim)).progress_s == pytest.approx(1002)
 
 
@@ -345,3 +353,28 @@ async def test_an_old_rate_of_gpus_is_none(api, scheduler, owner, database, cust
     clock.advance(6)
     await one.round(scheduler, frozenset({"hcp_tick"}))
     assert await status(api, limited) == (WorkloadState.SCHEDULED, False)
+
+
+async def test_customers_are_told_no_names_of_staff_nor_prices(api, scheduler, owner, database, customer):
+    """Who locked what out, and at which price less may work, is for operators: decisions, outcomes and the log have it."""
+    place(database, number=1)
+    lock = "insert into lockouts (facility_id, scope, holder, reason) values ('hou-1', 'site', 'jane', 'arc flash')"
+    database.execute(lock)
+    one, clock = scheduler_at()
+    here = (await submit(api, customer, spec(8, sla_parameters={"facility": FACILITY}))).workload_id
+    there = (await submit(api, customer, spec(8))).workload_id
+    await one.round(scheduler)
+    waits = await store.read(api, here, None)
+    assert "locked out (site)" in waits.reason
+    assert "jane" not in waits.reason
+    [decision] = await decisions_of(scheduler, here)
+    assert dict(decision.explanation)["hou-1/h100"] == "locked out (site) by jane: arc flash"
+    say(owner, [open_rows(owner)[0][0]], "turned_down", after(0), "tick 7 at 55.00 $/MWh: the policy lets 8 devices")
+    with capture_logs() as logged:
+        await one.round(scheduler)
+    events = [event.reason for event in await store.events_after(api, 0, None, 100) if event.workload_id == there]
+    assert "turned down: less may work there for now" in events
+    assert not [reason for reason in events if "tick" in reason]
+    assert [line["reason"] for line in logged if line["event"] == "work is turned down"][0].startswith(
+        "tick 7 at 55.00"
+    )

@@ -35,6 +35,7 @@ class GroupFacts:
     gpu_type: str = ""  # as the market prices it
     rate_fraction: Mapping[str, float] = field(default_factory=dict)
     closed: str = ""
+    closed_by: str = ""  # who closed it and why, which is not for customers
 
     @property
     def key(self) -> tuple[str, str]:

@@ -138,7 +138,8 @@ class Router:
 
     def _word(self, need: Need, g: int, kind: Kind, left: int, score: float, chosen: int | None) -> float | str:
         if kind.why_not[g]:
-            return kind.why_not[g]
+            group = self.room.groups[g]
+            return f"{group.closed} {group.closed_by}".strip() if kind.why_not[g] == group.closed else kind.why_not[g]
         if g == chosen:
             return score
         if left < need.place.gpu_count:

@@ -3,6 +3,7 @@
 Each function of `Follower` makes some steps in Postgres and then the same in the book and the room.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -141,7 +142,9 @@ class Follower:
 
     async def _turned_down(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
         """Dead devices save nothing; those that may not work for now are left alone; else less may work in that group."""
-        broken = [(one, f"turned down: {word.reason}") for one, word in words if word.is_of_broken]
+        for reason, pieces in Counter(word.reason for _, word in words).items():
+            self._log.info("work is turned down", pieces=pieces, reason=reason)
+        broken = [(one, f"turned down: {word.to_customer}") for one, word in words if word.is_of_broken]
         await self._fail(connection, room, broken)
         kept_out = [(one, word) for one, word in words if word.is_of_devices and not word.is_of_broken]
         self._avoid([one for one, _ in kept_out])
@@ -150,13 +153,13 @@ class Follower:
         self.turned_down |= {((one.facility_id, one.group_id), one.state): until_s for one, _ in rest}
         metrics.PREEMPTED.labels("policy").inc(len(rest))
         for some, are_free in ((kept_out, False), (rest, True)):
-            works = [steps.GivenBack(one, f"turned down: {word.reason}", word.at) for one, word in some]
+            works = [steps.GivenBack(one, f"turned down: {word.to_customer}", word.at) for one, word in some]
             await self.give_back(connection, room, works, are_free=are_free)
 
     async def _refused(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
         for one, word in words:
             self._log.warning("devices refused", workload_id=str(one.workload_id), reason=word.reason)
-        await self._fail(connection, room, [(one, f"its devices were refused: {word.reason}") for one, word in words])
+        await self._fail(connection, room, [(one, "its devices were refused") for one, _ in words])
 
     async def _fail(self, connection: Connection, room: Room, works: Sequence[tuple[Held, str]]) -> None:
         if not works:

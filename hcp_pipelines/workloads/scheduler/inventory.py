@@ -81,6 +81,7 @@ def _group(row: Row, locks: Sequence[Lock]) -> GroupFacts:
     gpu_type = specifications.get("gpu_type") or ""
     topology: Mapping[str, Any] = own.get("topology") or {}
     regions = {str(location.get(name) or "").casefold() for name in ("city", "state")} - {""}
+    closed, closed_by = _closed(own, status, control_mode, feeder_id, locks)
     return GroupFacts(
         facility_id=facility_id,
         group_id=group_id,
@@ -103,19 +104,22 @@ def _group(row: Row, locks: Sequence[Lock]) -> GroupFacts:
         regions=frozenset(regions),
         gpu_type=gpu_type,
         rate_fraction=(document.get("economics") or {}).get("gpu_rate_fraction") or {},
-        closed=_closed(own, status, control_mode, feeder_id, locks),
+        closed=closed,
+        closed_by=closed_by,
     )
 
 
-def _closed(own: Mapping[str, Any], status: str, control_mode: str, feeder_id: str, locks: Sequence[Lock]) -> str:
-    """Why no work goes to a group, whatever it is; empty: it may."""
+def _closed(
+    own: Mapping[str, Any], status: str, control_mode: str, feeder_id: str, locks: Sequence[Lock]
+) -> tuple[str, str]:
+    """Why no work goes to a group, whatever it is; empty: it may. And what of that customers are not told."""
     if not own.get("scheduled"):
-        return NOT_SCHEDULED
+        return NOT_SCHEDULED, ""
     if status != "active":
-        return f"the facility is {status}"
+        return f"the facility is {status}", ""
     if control_mode != ControlMode.AUTO:
-        return f"control mode {control_mode}: nothing is switched there on the scheduler's word"
+        return f"control mode {control_mode}: nothing is switched there on the scheduler's word", ""
     for _, scope, feeder, _, holder, reason in locks:
         if scope == "site" or (scope == "feeder" and feeder == feeder_id):
-            return f"locked out ({scope}) by {holder}: {reason}"
-    return ""
+            return f"locked out ({scope})", f"by {holder}: {reason}"
+    return "", ""

@@ -53,6 +53,13 @@ class OwnersWord:
         found = _DEVICES.fullmatch(self.reason)
         return found is not None and found["what"] in _BROKEN
 
+    @property
+    def to_customer(self) -> str:
+        """What the work's customer is told: not who ordered what, nor what our policy asks for."""
+        if self.is_of_broken:
+            return "some of its devices do not answer, or have no power"
+        return "its devices may not work for now" if self.is_of_devices else "less may work there for now"
+
 
 async def words_after(connection: Connection, last_id: int) -> list[OwnersWord]:
     """All since an id, and some of before, in case they were committed late."""

@@ -34,6 +34,7 @@ CLAIM_LEASE_S = 30.0  # real; routing and binding some hundreds takes a second a
 AGAIN_AFTER_S = 5.0  # real: what found no place is not looked at before
 KEPT_S = 60.0  # real: so long free devices wait for large work, unless it asks again
 TOLD_MOST = 100_000
+GIVES_WAY = "pre-empted for more urgent work"  # whose, and for how much, is in the log: it is another customer's
 _KNOWN = """
     select w.id, t.credit_fraction, coalesce(c.progress_s, 0) from workloads w join tier_quotas t on t.tier = w.tier
     left join lateral (
@@ -127,13 +128,8 @@ class Placer:
         return routed, left
 
     async def _pre_empt(self, connection: Connection, router: Router, need: Need, found: GivesWay) -> None:
-        works = [(self.book.held[victim.workload_id], victim) for victim in found.victims]
         now = self.clock.now()
-        given = [
-            GivenBack(held, f"pre-empted for workload {need.workload_id} of priority {need.priority} (its own is "
-                            f"{held.priority}), as the cheapest at ${victim.usd:.2f}", now)
-            for held, victim in works
-        ]  # fmt: skip
+        given = [GivenBack(self.book.held[victim.workload_id], GIVES_WAY, now) for victim in found.victims]
         outcome = await give_back_all(connection, given)
         for held in (*outcome.done, *outcome.lost):
             self.release(router, held)
