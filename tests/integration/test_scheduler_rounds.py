@@ -360,7 +360,7 @@ async def test_customers_are_told_no_names_of_staff_nor_prices(api, scheduler, o
     place(database, number=1)
     lock = "insert into lockouts (facility_id, scope, holder, reason) values ('hou-1', 'site', 'jane', 'arc flash')"
     database.execute(lock)
-    one, clock = scheduler_at()
+    one, _ = scheduler_at()
     here = (await submit(api, customer, spec(8, sla_parameters={"facility": FACILITY}))).workload_id
     there = (await submit(api, customer, spec(8))).workload_id
     await one.round(scheduler)
@@ -375,6 +375,5 @@ async def test_customers_are_told_no_names_of_staff_nor_prices(api, scheduler, o
     events = [event.reason for event in await store.events_after(api, 0, None, 100) if event.workload_id == there]
     assert "turned down: less may work there for now" in events
     assert not [reason for reason in events if "tick" in reason]
-    assert [line["reason"] for line in logged if line["event"] == "work is turned down"][0].startswith(
-        "tick 7 at 55.00"
-    )
+    [line] = [line for line in logged if line["event"] == "work is turned down"]
+    assert line["reason"].startswith("tick 7 at 55.00")
