@@ -64,6 +64,7 @@ external_assets = [
         {"ducklake"},
         ["raw_hcp__desired_state"],
     ),
+    _written_by("collector", "raw_hcp__routing_decisions", "Where work was sent, or why nowhere.", {"ducklake"}),
     _written_by(
         "collector", "raw_hcp__telemetry", "A row a device and sample, from the gateways.", {"ducklake", "parquet"}
     ),

@@ -4,7 +4,9 @@ import dagster as dg
 
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.orchestration.housekeeping import purge_tick_runs
+from hcp_pipelines.orchestration.old_work import forget_old_work
 from hcp_pipelines.orchestration.requests import KIND_TAG, KIND_TICK, TICK_JOB
+from hcp_pipelines.orchestration.resources import Platform
 from jobs.regular import regular
 
 TICK_SELECTION = dg.AssetSelection.assets(
@@ -27,10 +29,20 @@ def purge_old_tick_runs(context: dg.OpExecutionContext) -> None:
     context.add_output_metadata({"finished_purged": purged["finished"], "failed_purged": purged["failed"]})
 
 
+@dg.op
+def forget_work_long_over(context: dg.OpExecutionContext, platform: Platform) -> None:
+    """Delete desired rows, their outcomes and routing decisions of work that ended a month ago and is in the lake."""
+    with platform.connection() as connection:
+        context.add_output_metadata(forget_old_work(connection, platform.settings()))
+
+
 @dg.job(tags={KIND_TAG: "housekeeping"}, executor_def=dg.in_process_executor)
 def housekeeping_job() -> None:
-    """Keep Dagster's own storage small."""
+    """Keep Dagster's own storage small, and what Postgres has of work that is long over."""
     purge_old_tick_runs()
+    forget_work_long_over()
 
 
-housekeeping_schedule = regular(housekeeping_job, "17 * * * *", "Hourly: old runs, event logs and ticks of Dagster go.")
+housekeeping_schedule = regular(
+    housekeeping_job, "17 * * * *", "Hourly: old runs and event logs go, and rows of work long over."
+)

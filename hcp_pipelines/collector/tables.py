@@ -169,6 +169,16 @@ APPENDED = (
         ),
         "recorded_at",
     ),
+    Table(
+        "routing_decisions",
+        "raw.routing_decisions",
+        _columns(
+            """id int8, workload_id uuid, lease_epoch int8, outcome text, facility_id text, group_id text, devices int4,
+            cost_usd_per_hour float8, latency_ms float8, score float8, confidence float8, reason text, explanation jsonb,
+            decided_at timestamptz, recorded_at timestamptz"""
+        ),
+        "recorded_at",
+    ),
 )
 
 REPLACED = (

@@ -1,0 +1,125 @@
+"""What Postgres lets go of once work has long been over: only that, only what the lake has, and never the newest row."""
+
+import psycopg
+import pytest
+
+from hcp_pipelines.collector.copier import Copier
+from hcp_pipelines.domain.clock import ManualClock
+from hcp_pipelines.orchestration.old_work import TABLES, forget_old_work
+from hcp_pipelines.storage import lake
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.workloads import store
+from hcp_pipelines.workloads.decisions import Decision, record
+from tests.support.queued import NOON, after, api, customer, fleet, running, scheduler, submit
+
+__all__ = ["api", "customer", "fleet", "scheduler"]
+
+RAW = [f"raw.{table}" for table in TABLES]
+
+
+@pytest.fixture
+def empty_lake(settings):
+    clear(settings)
+    yield settings
+    clear(settings)
+
+
+def clear(settings):
+    with lake.attach(settings) as connection:
+        connection.execute("begin")
+        for table in RAW:
+            connection.execute(f"drop table if exists lake.{table}")
+        there = connection.execute("select table_name from duckdb_tables() where database_name = 'lake'").fetchall()
+        if (lake.BATCHES.partition(".")[2],) in there:
+            connection.execute(f"delete from lake.{lake.BATCHES} where \"table\" like 'raw.%'")
+        connection.execute("commit")
+
+
+@pytest.fixture
+def copier(empty_lake, fleet):
+    made = Copier(empty_lake, ManualClock(NOON))
+    yield made
+    made.close()
+
+
+def copied(copier):
+    while copier.round() == 0.0:
+        pass
+
+
+async def worked(api, scheduler, fleet, customer):
+    """Work that runs where a decision sent it, on devices that are desired and settled: its id and epoch."""
+    await submit(api, customer)
+    work = await running(scheduler, facility_id="hou-1")
+    decision = Decision(*work, "placed", "hou-1", "h100", 4, 1.0, 2.0, 50.0, 0.5, "the cheapest", [], NOON)
+    await record(scheduler, [decision], NOON)
+    [(row,)] = fleet.execute(
+        """insert into desired_state (facility_id, group_id, state, slots, generation, reason, actor, valid_until, workload_id,
+               lease_epoch)
+           values ('hou-1', 'h100', 6, '\\x00000000', 1, 'workload', 'scheduler', clock_timestamp(), %s, %s) returning id""",
+        work,
+    ).fetchall()
+    fleet.execute(
+        """insert into desired_outcomes (desired_state_id, facility_id, owner_epoch, state, reason, simulated_at)
+           values (%s, 'hou-1', 1, 'holding', '', now()), (%s, 'hou-1', 1, 'settled', '', now())""",
+        (row, row),
+    )
+    return work
+
+
+def age(fleet, *works):
+    """Let work have ended 31 days ago."""
+    fleet.execute("alter table workloads disable trigger user")
+    fleet.execute(
+        "update workloads set updated_at = now() - interval '31 days' where id = any(%s)",
+        ([work[0] for work in works],),
+    )
+    fleet.execute("alter table workloads enable trigger user")
+
+
+def forget(settings):
+    with connect(settings, Role.CONTROL) as connection:
+        return forget_old_work(connection, settings)
+
+
+def kept(fleet, table):
+    of = (
+        "desired_state d join desired_outcomes o on o.desired_state_id = d.id" if table == "desired_outcomes" else table
+    )
+    return [row[0] for row in fleet.execute(f"select distinct workload_id from {of} order by 1").fetchall()]
+
+
+async def test_rows_of_work_that_is_long_over_go_once_they_are_copied(
+    api, scheduler, fleet, customer, copier, empty_lake
+):
+    old, young, busy, newest = [await worked(api, scheduler, fleet, customer) for _ in range(4)]
+    for work in (old, young, newest):
+        await store.complete(scheduler, *work, now=after(60), result={})
+    nothing = dict.fromkeys(TABLES, 0)
+    assert forget(empty_lake) == nothing
+    age(fleet, old, busy, newest)
+    assert forget(empty_lake) == nothing, "the lake has none of it"
+    copied(copier)
+    assert forget(empty_lake) == {"desired_outcomes": 2, "desired_state": 1, "routing_decisions": 1}
+    left = sorted(work[0] for work in (young, busy, newest))
+    assert {table: kept(fleet, table) for table in TABLES} == dict.fromkeys(TABLES, left)
+    assert forget(empty_lake) == nothing
+    copied(copier)
+    assert copier.problems()["ahead"] == ""
+    with lake.attach(empty_lake, Role.LAKE_READER, read_only=True) as reader:
+        counts = [reader.execute(f"select count(*) from lake.{table}").fetchone()[0] for table in RAW]
+    assert counts == [8, 4, 4]
+
+
+async def test_what_is_younger_is_refused_to_its_owner_too(api, scheduler, fleet, customer):
+    work = await worked(api, scheduler, fleet, customer)
+    await store.complete(scheduler, *work, now=after(60), result={})
+    for table in TABLES:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match=f"{table} keeps the rows of work"):
+            fleet.execute(f"delete from {table}")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
+            fleet.execute(f"truncate {table} cascade")
+    age(fleet, work)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        await scheduler.execute("delete from routing_decisions")
