@@ -88,16 +88,17 @@ def test_the_scheduler_renews_and_takes_back_and_changes_nothing_else(scheduler,
             desire(other, workloads[0])
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"slots": b""}, {"slots": b"\x00\x00\x00"}, {"slots": packed(*range(1_000_001))}, {"priority": 101}, {"priority": -1},
-        {"state": 7}, {"state": -1}, {"lasts_s": float("inf")},
-    ],
+NONSENSE = (
+    {"slots": b""}, {"slots": b"\x00\x00\x00"}, {"slots": packed(*range(1_000_001))}, {"priority": 101}, {"priority": -1},
+    {"state": 7}, {"state": -1}, {"lasts_s": float("inf")},
 )  # fmt: skip
-def test_what_makes_no_sense_is_not_stored(scheduler, workloads, changes):
-    with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.DatetimeFieldOverflow)):
-        desire(scheduler, workloads[0], **changes)
+
+
+def test_what_makes_no_sense_is_not_stored(scheduler, workloads):
+    for changes in NONSENSE:
+        with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.DatetimeFieldOverflow)):
+            desire(scheduler, workloads[0], **changes)
+    assert scheduler.execute("select count(*) from desired_state").fetchone() == (0,)
 
 
 def heard(connection, timeout_s):
