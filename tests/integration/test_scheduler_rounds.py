@@ -377,3 +377,20 @@ async def test_customers_are_told_no_names_of_staff_nor_prices(api, scheduler, o
     assert not [reason for reason in events if "tick" in reason]
     [line] = [line for line in logged if line["event"] == "work is turned down"]
     assert line["reason"].startswith("tick 7 at 55.00")
+
+
+async def test_work_is_told_why_it_waits_where_every_group_is_closed(api, scheduler, owner, database, customer):
+    lock = "insert into lockouts (facility_id, scope, holder, reason) values ('hou-1', 'site', 'jane', 'arc flash')"
+    database.execute(lock)
+    one, _ = scheduler_at()
+    work = (await submit(api, customer, spec(8))).workload_id
+    await one.round(scheduler)
+    waits = await store.read(api, work, None)
+    assert (waits.status, waits.is_waiting) == (WorkloadState.QUEUED, True)
+    assert waits.reason == "no suitable resources available: locked out (site)"
+    [decision] = await decisions_of(scheduler, work)
+    assert dict(decision.explanation)["hou-1/h100"] == "locked out (site) by jane: arc flash"
+    database.execute("update lockouts set removed_at = now(), removed_by = 'jane'")
+    look_again(database)
+    await one.round(scheduler, frozenset({"hcp_directive"}))
+    assert await status(api, work) == (WorkloadState.SCHEDULED, False)

@@ -119,10 +119,10 @@ class Room:
                 found[group.called] = found.get(group.called, 0) + now
         return found
 
-    def most_by_type(self) -> dict[str, int]:
+    def most_by_type(self, *, with_closed: bool = False) -> dict[str, int]:
         """The most devices of each type that one piece of work could ever have: those of the largest group."""
         found: dict[str, int] = {}
         for group in self.groups:
-            if not group.closed:
+            if with_closed or not group.closed:
                 found[group.called] = max(found.get(group.called, 0), group.devices)
         return found

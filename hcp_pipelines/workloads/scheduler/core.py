@@ -153,7 +153,10 @@ class Scheduler:
     async def _place(self, connection: Connection) -> tuple[int, bool]:
         """Batches, until none finds a place or the round has taken long; how many were placed, and whether more may be."""
         router = self._router
-        if router is None or all(group.closed for group in self.room.groups):
+        if router is None:
+            return 0, False
+        if all(group.closed for group in self.room.groups):
+            await self._tell(connection, router, self._offers())
             return 0, False
         self._cut(router.market)
         if self._barren == (id(router), self.room.given_back) and not self._is_due("barren", BARREN_S):
@@ -172,11 +175,17 @@ class Scheduler:
         return placed, True
 
     async def _place_all_the_same(self, connection: Connection, router: Router, offers: list[CloudOffer]) -> None:
-        """Urgent work for which others would have to make room; now and then whatever is next, to be told why it waits."""
+        """Urgent work for which others would have to make room; all that waits is told why now and then."""
         slack_s = self._plan.terms.urgent_slack_s
         is_urgent = self._is_due("urgent", URGENT_S) and await urgent_waits(connection, self._clock.now(), slack_s)
-        if is_urgent or self._is_due("telling", ALL_AGAIN_S):
+        if is_urgent:
             await self.placer.place(connection, router, offers, self.room.most_by_type())
+        await self._tell(connection, router, offers)
+
+    async def _tell(self, connection: Connection, router: Router, offers: list[CloudOffer]) -> None:
+        """Whatever is next is told why it waits, also where no group is open to it."""
+        if self._is_due("telling", ALL_AGAIN_S):
+            await self.placer.place(connection, router, offers, self.room.most_by_type(with_closed=True))
 
     def _offers(self) -> list[CloudOffer]:
         """The market's rates of GPUs as the feed has them: what a cloud would ask."""

@@ -69,14 +69,15 @@ class Placer:
     ) -> tuple[int, int]:
         """One batch; how many pieces of work were looked at, and how many have a place now.
 
-        `extra`: devices that are claimed for though others have them.
+        `extra`: devices that are claimed for though others have them, or nobody may, so that work is told why it waits.
         """
         room, market = router.room, router.market
         self._keep(router)
         router.begin_batch()
         free = room.by_type(market)
+        wanted: dict[str, int] = {name: free.get(name, 0) + extra.get(name, 0) for name in {**free, **extra}}
         claims = await claim(
-            connection, self.terms.holder, {name: n + extra.get(name, 0) for name, n in free.items()}, self.terms.batch,
+            connection, self.terms.holder, wanted, self.terms.batch,
             now=self.clock.now(), gpus_most=room.most_by_type(), lease_s=CLAIM_LEASE_S,
         )  # fmt: skip
         if not claims:
