@@ -177,7 +177,7 @@ def job_name(facility: str, slot: int, state: DeviceState, work: str) -> str:
     """A Job's name: the same for the same place, state and work, and one that the API allows.
 
     >>> job_name("nor_1", 7, DeviceState.TRAINING, "")
-    'hcp-7-training-64e5b5e1'
+    'hcp-7-training-8e2a3ba4'
     """
     digest = hashlib.sha256(f"{facility}/{slot}/{state.value}/{work}".encode()).hexdigest()[:8]
     return f"hcp-{slot}-{state.label.replace('_', '-')}-{digest}"
