@@ -41,13 +41,20 @@ _DESIRE = """
     from unnest(%b::text[], %b::text[], %b::smallint[], %b::bytea[], %b::bigint[], %b::smallint[], %b::text[], %b::text[],
                 %b::uuid[], %b::bigint[], %b::integer[]) as d
     returning id, workload_id"""
+_STAND = """
+    select id from desired_state where id = any(%b) and superseded_by is null and valid_until > clock_timestamp()
+    order by id for no key update"""
 _RENEW = """
-    update desired_state set valid_until = clock_timestamp() + make_interval(secs => %s)
-    where id = any(%s) and superseded_by is null and valid_until > clock_timestamp() returning id"""
+    with standing as (
+        select id from desired_state where id = any(%b) and superseded_by is null and valid_until > clock_timestamp()
+        order by id for no key update)
+    update desired_state d set valid_until = clock_timestamp() + make_interval(secs => %s)
+    from standing where d.id = standing.id returning d.id"""
 _TAKE_BACK = """
-    update desired_state set valid_until = clock_timestamp()
-    where id = any(%s) and superseded_by is null and valid_until > clock_timestamp()"""
-
+    with standing as (
+        select id from desired_state where id = any(%b) and superseded_by is null and valid_until > clock_timestamp()
+        order by id for no key update)
+    update desired_state d set valid_until = clock_timestamp() from standing where d.id = standing.id"""
 _SUPERSEDE = """
     update desired_state d set superseded_by = t.new from unnest(%s::bigint[], %s::bigint[]) as t (old, new)
     where d.id = t.old and d.superseded_by is null"""
@@ -100,7 +107,7 @@ async def bind(
 
 async def renew_desired(connection: Connection, rows: Iterable[int], lease_s: float) -> set[int]:
     """Hold on to desired rows; those that stood and do so for as long again."""
-    return await _ids(connection, _RENEW, lease_s, list(rows))
+    return await _ids(connection, _RENEW, list(rows), lease_s)
 
 
 async def desire_anew(
@@ -108,8 +115,10 @@ async def desire_anew(
 ) -> dict[UUID, int]:
     """Put rows with another priority in place of those that stand (row, what is desired from now on); the new rows."""
     async with connection.transaction():
-        rows = await _desire(connection, [placement for _, placement in changes], lease_s)
-        old, new = [row for row, _ in changes], [rows[placement.workload_id] for _, placement in changes]
+        standing = await _ids(connection, _STAND, [row for row, _ in changes])
+        kept = [(row, placement) for row, placement in changes if row in standing]
+        rows = await _desire(connection, [placement for _, placement in kept], lease_s)
+        old, new = [row for row, _ in kept], [rows[placement.workload_id] for _, placement in kept]
         await connection.execute(_SUPERSEDE, (old, new), prepare=True)
     return rows
 

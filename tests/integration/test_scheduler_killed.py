@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 
 from hcp_pipelines.domain.clock import Anchor
@@ -112,6 +113,38 @@ async def test_killed_after_any_statement_each_piece_of_work_ends_once(settings,
         if sum(finals(database).values()) == count:
             break
     assert kills > 5
+    check_all_is_over(database, owner, count)
+
+
+async def test_two_at_work_at_once_though_only_one_should_be_end_nothing_twice(settings, api, database, owner):
+    """Should the lock ever fail to keep them apart: Postgres still lets each step be made once."""
+    rng, count = random.Random(4), 80
+    await submit_many(api, database, count, rng)
+    pairs = [scheduler_at(routing_realtime_spare=0.0) for _ in range(2)]
+
+    async def work_on(scheduler, connection):
+        """A round; what Postgres refuses is begun anew, as the daemon does."""
+        try:
+            await scheduler.round(connection)
+        except psycopg.Error:
+            await connection.rollback()
+            await scheduler.begin(connection)
+
+    async with (
+        await connect_async(settings, Role.SCHEDULER) as one,
+        await connect_async(settings, Role.SCHEDULER) as two,
+    ):
+        for _ in range(300):
+            await asyncio.gather(work_on(pairs[0][0], one), work_on(pairs[1][0], two))
+            answer(owner, pairs[0][1].now(), rng)
+            step_s = rng.uniform(10, 250)
+            for _, clock in pairs:
+                clock.advance(step_s)
+            database.execute(
+                "update workloads set lease_expires_at = '-infinity' where lease_owner is null and queued_at is not null"
+            )
+            if sum(finals(database).values()) == count:
+                break
     check_all_is_over(database, owner, count)
 
 

@@ -64,6 +64,8 @@ class Scheduler:
             if self._wants_all(heard):
                 await self.begin(connection)
             done = await self.follower.hear(connection, self.room)
+            if self.follower.is_outdated:
+                await self.begin(connection)
             done += await self.follower.finish(connection, self.room)
             await self._keep_up(connection, heard)
             placed, has_more = await self._place(connection)
@@ -201,7 +203,7 @@ class Scheduler:
         return wants or self._is_due("all", ALL_AGAIN_S)
 
     def _read_is_done(self) -> None:
-        self._is_begun, self.placer.is_doubtful = True, False
+        self._is_begun, self.placer.is_doubtful, self.follower.is_outdated = True, False, False
         self._due_s["all"] = self._clock.monotonic_s() + ALL_AGAIN_S
 
     def _is_due(self, what: str, every_s: float) -> bool:

@@ -26,6 +26,7 @@ AVOIDED_S = 600.0  # real: devices that did not come up are left alone for so lo
 TURNED_DOWN_S = 30.0  # real: nothing more begins where an owner has turned work down, unless prices change before
 WEIGHS_OTHERWISE = 10  # of 100: less is not worth a new row
 REWEIGHED_MOST = 500  # at a time
+INVENTORY_CHANGED = "the inventory of its facility has changed"
 LAPSED = "its lease on its devices ran out while no scheduler worked"
 
 
@@ -37,6 +38,7 @@ class Follower:
         self.avoided: list[tuple[float, tuple[str, str], Ints]] = []
         self.turned_down: dict[tuple[tuple[str, str], int], float] = {}  # group and state, until when
         self.last_word = 0
+        self.is_outdated = False  # an owner has a newer inventory than the room
         self._log = structlog.get_logger("scheduler")
 
     async def hear(self, connection: Connection, room: Room) -> int:
@@ -159,7 +161,11 @@ class Follower:
     async def _refused(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
         for one, word in words:
             self._log.warning("devices refused", workload_id=str(one.workload_id), reason=word.reason)
-        await self._fail(connection, room, [(one, "its devices were refused") for one, _ in words])
+        old = [(one, word) for one, word in words if word.is_of_old_inventory]
+        self.is_outdated |= bool(old)
+        await self.give_back(connection, room, [steps.GivenBack(one, INVENTORY_CHANGED, word.at) for one, word in old])
+        failed = [(one, "its devices were refused") for one, word in words if not word.is_of_old_inventory]
+        await self._fail(connection, room, failed)
 
     async def _fail(self, connection: Connection, room: Room, works: Sequence[tuple[Held, str]]) -> None:
         if not works:

@@ -10,6 +10,7 @@ from hcp_pipelines.workloads.claiming import Connection
 
 OVERLAP = 1_000  # ids are drawn before commits: so many are looked at again
 _DEVICES = re.compile(r"\d+ of its \d+ devices (?P<what>.+)", re.DOTALL)  # the owner's words (docs/desired-state.md)
+_OLD_INVENTORY = "inventory generation "
 _BROKEN = frozenset({"have no power", "do not answer, or are in quarantine"})
 
 _AFTER = """
@@ -52,6 +53,11 @@ class OwnersWord:
         """Whether some of the devices are dead: what they did since the last checkpoint is gone."""
         found = _DEVICES.fullmatch(self.reason)
         return found is not None and found["what"] in _BROKEN
+
+    @property
+    def is_of_old_inventory(self) -> bool:
+        """Whether the facility file has changed since the devices were desired: nothing is wrong with them."""
+        return self.state == "refused" and self.reason.startswith(_OLD_INVENTORY)
 
     @property
     def to_customer(self) -> str:

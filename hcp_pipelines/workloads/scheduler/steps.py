@@ -113,6 +113,9 @@ async def _each(
     connection: Connection, works: Sequence[Held], step: Callable[[Held], Awaitable[None]], *, ends: bool
 ) -> Outcome:
     done, lost = list[Held](), list[Held]()
+    works = sorted(
+        works, key=lambda one: one.workload_id
+    )  # as all do who change many: none waits for another in a circle
     for first in range(0, len(works), AT_ONCE):
         async with connection.transaction():
             await lock_queue(connection)
