@@ -5,11 +5,12 @@ import pytest
 
 from hcp_pipelines.allocator.working import Working
 from hcp_pipelines.domain.workloads import WorkloadState
+from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.workloads import store
 from hcp_pipelines.workloads.scheduler.outcomes import OwnersWord
 from hcp_pipelines.workloads.spec import WorkloadSpec, WorkloadType
 from tests.support.queued import NOON, add_customer, after, api, scheduler, submit
-from tests.support.scheduled import as_owner, open_rows, place, say, scheduler_at, settle
+from tests.support.scheduled import as_owner, facility_file, open_rows, place, say, scheduler_at, settle
 
 __all__ = ["api", "scheduler"]
 DEAD = "1 of its 8 devices do not answer, or are in quarantine"
@@ -125,3 +126,19 @@ def test_the_owners_own_words_are_understood():
     ]
     assert all(word.is_of_devices for word in words)
     assert [word.is_of_broken for word in words] == [False, False, True, True]
+
+
+async def test_a_changed_facility_file_costs_no_retry_and_no_progress(api, scheduler, owner, database, customer):
+    """Its row is refused as of an older inventory: it goes on, on the same devices if they are the best, under the new one."""
+    one, clock, work, slots = await started(api, scheduler, owner, customer)
+    clock.advance(1000)
+    before = (await store.read(api, work, None)).retries_left
+    apply(database, facility_file(72), "test")
+    say(owner, [open_rows(owner)[0][0]], "refused", after(1000), "inventory generation 1; hou-1 has 2")
+    await one.round(scheduler)
+    found = await store.read(api, work, None)
+    assert (found.status, found.retries_left) == (WorkloadState.SCHEDULED, before)
+    assert (await store.last_checkpoint(api, work)).progress_s == pytest.approx(1000)
+    assert open_rows(owner)[0][3] == slots, "nothing is wrong with them"
+    desired = "select generation from desired_state where id = %s"
+    assert owner.execute(desired, (open_rows(owner)[0][0],)).fetchone() == (2,)
