@@ -1,11 +1,10 @@
 """Lets go of what Postgres keeps of work that ended long ago: wanted devices, what became of them, and routing decisions.
 
-How long ago that is says the database (`ended_long_ago`), which refuses to part with anything younger. Rows go once the lake has
-them, those of one piece of work together; the newest of each table stays, since the collector and others read from it how far
-ids have come.
+The database refuses to part with anything younger (`ended_long_ago`). Rows go once the lake has them, those of one piece of work
+together; the newest of each table stays, since the collector and others read from it how far ids have come.
 """
 
-from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from hcp_pipelines.orchestration.history.reading import reading
@@ -15,26 +14,28 @@ if TYPE_CHECKING:
     import psycopg
 
 TABLES = ("desired_outcomes", "desired_state", "routing_decisions")  # in the order in which they go
+KEPT = timedelta(days=30)  # real time, after the end; the database says the same
 BATCH = 500  # pieces of work, in a transaction
-BATCHES = 20
-_ANY = """
-    select exists (select from desired_state where ended_long_ago(workload_id))
-        or exists (select from routing_decisions where ended_long_ago(workload_id))"""
+MOST = 10_000  # of them in a run
+_OVER = """
+    with over as (
+        select w.id from (select workload_id as id from desired_state union select workload_id from routing_decisions) known
+        join workloads w using (id)
+        where w.status in ('completed', 'failed', 'cancelled') and w.updated_at < now() - %(kept)s)"""
+_ANY = f"{_OVER} select exists (select from over)"  # noqa: S608 - our constants
 _COPIED = 'select "table", max(try_cast(batch_id as bigint)) from lake.{} where "table" in ({}) group by 1'
-_CHOSEN = """
-    with upto as (
+_CHOSEN = f"""{_OVER},
+    upto as (
         select least(%(desired_state)s, (select max(id) - 1 from desired_state)) as desired,
                least(%(desired_outcomes)s, (select max(id) - 1 from desired_outcomes)) as outcomes,
-               least(%(routing_decisions)s, (select max(id) - 1 from routing_decisions)) as decisions),
-    works as (select workload_id as id from desired_state union select workload_id from routing_decisions)
-    select w.id from works w cross join upto u
-    where ended_long_ago(w.id)
-        and not exists (select from desired_state d where d.workload_id = w.id and d.id > u.desired)
+               least(%(routing_decisions)s, (select max(id) - 1 from routing_decisions)) as decisions)
+    select w.id from over w cross join upto u
+    where not exists (select from desired_state d where d.workload_id = w.id and d.id > u.desired)
         and not exists (select from routing_decisions r where r.workload_id = w.id and r.id > u.decisions)
         and not exists (
             select from desired_state d join desired_outcomes o on o.desired_state_id = d.id
             where d.workload_id = w.id and o.id > u.outcomes)
-    limit %(most)s"""
+    limit %(most)s"""  # noqa: S608 - our constants
 _FORGET = {
     "desired_outcomes": """
         delete from desired_outcomes o using desired_state d
@@ -51,21 +52,20 @@ def forget_old_work(connection: "psycopg.Connection[Any]", settings: Settings) -
         StorageError: the lake can't be read.
     """
     gone = dict.fromkeys(TABLES, 0)
-    row = connection.execute(_ANY).fetchone()
+    kept: dict[str, Any] = {"kept": KEPT}
+    row = connection.execute(_ANY, kept).fetchone()
     if row is None or not row[0]:
         return gone
-    copied = _copied(settings)
-    for _ in range(BATCHES):
+    asked = kept | _copied(settings) | {"most": MOST}
+    chosen = [id_ for (id_,) in connection.execute(_CHOSEN, asked).fetchall()]
+    for first in range(0, len(chosen), BATCH):
         with connection.transaction():
-            chosen = [id_ for (id_,) in connection.execute(_CHOSEN, {**copied, "most": BATCH}).fetchall()]
-            for table in TABLES if chosen else ():
-                gone[table] += connection.execute(_FORGET[table], (chosen,)).rowcount
-        if len(chosen) < BATCH:
-            break
+            for table in TABLES:
+                gone[table] += connection.execute(_FORGET[table], (chosen[first : first + BATCH],)).rowcount
     return gone
 
 
-def _copied(settings: Settings) -> Mapping[str, int]:
+def _copied(settings: Settings) -> dict[str, int]:
     """By table, the last id that the lake has; 0 before the first."""
     from hcp_pipelines.storage.lake import BATCHES as COPIES
 
