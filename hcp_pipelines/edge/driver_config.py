@@ -102,6 +102,7 @@ class ImageConfig(Strict):
     image: str = Field(min_length=1, max_length=500, pattern=r"^[A-Za-z0-9][^\s]*$")
     command: tuple[str, ...] = ()
     grace_s: int = Field(default=120, ge=0, le=3600, description="From the signal to end to the kill.")
+    user: int | None = Field(default=None, ge=1, le=2**31 - 1, description="As whom it runs; never as root.")
 
 
 class KubernetesDriver(Strict):
@@ -122,6 +123,7 @@ class KubernetesDriver(Strict):
     board_idle_w: float | None = Field(default=None, gt=0, le=5_000)
     board_busy_w: float | None = Field(default=None, gt=0, le=5_000)
     phase_within_s: PhaseDeadlines = PhaseDeadlines()
+    jobs_kept_s: float = Field(default=21_600.0, ge=1, le=30 * 86_400, description="Real; then Jobs at rest go.")
 
     def period_ms(self, speed: float) -> int:
         """Real milliseconds between two readings: as polled, but never oftener than there is something new to read."""

@@ -197,17 +197,18 @@ def _kubernetes(
     from hcp_pipelines.devices.kubernetes.codec import Image
     from hcp_pipelines.devices.kubernetes.site import KubernetesOptions, KubernetesSite
     from hcp_pipelines.devices.kubernetes.slots import Cluster
-    from hcp_pipelines.devices.kubernetes.transport import ApiTransport, TokenFile
+    from hcp_pipelines.devices.kubernetes.token import TokenFile
+    from hcp_pipelines.devices.kubernetes.transport import ApiTransport
 
-    _read_closed("token_file", driver.token_file)
     within_s = driver.deadline_ms / 1000
     token = TokenFile(driver.token_file)
+    token.check()
     transport = ApiTransport(driver.api, driver.ca_file, token, within_s, driver.concurrency)
     options = KubernetesOptions(
         cluster=Cluster(
             config.facility_id,
             driver.namespace,
-            {state: Image(one.image, one.command, one.grace_s) for state, one in driver.images.items()},
+            {state: Image(one.image, one.command, one.grace_s, one.user) for state, one in driver.images.items()},
         ),
         exporter_port=driver.exporter_port,
         deadline_s=within_s,
@@ -216,6 +217,7 @@ def _kubernetes(
         workloads={state: WorkloadSpec(**work.model_dump()) for state, work in driver.workloads.items()},
         boards=BoardPower(driver.board_idle_w, driver.board_busy_w),
         phase_within_s={phase: getattr(driver.phase_within_s, phase.value) for phase in Phase},
+        jobs_kept_s=driver.jobs_kept_s,
     )
     nodes = _gpu_groups(groups)
     return lambda on_reading: KubernetesSite(nodes, config.slots, options, transport, clock, on_reading, switches)

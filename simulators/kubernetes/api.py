@@ -169,17 +169,14 @@ class KubeApi:
         if troubles.conflict_next:
             troubles.conflict_next -= 1
             job = self._cluster.store.put("jobs", job | {})
-        version = patch.get("metadata", {}).get("resourceVersion")
-        if version is not None and version != job["metadata"]["resourceVersion"]:
-            raise StatusError(
-                HTTPStatus.CONFLICT, "Conflict", "the object has been modified; please apply your changes"
-            )
+        _check_version(job, patch.get("metadata", {}).get("resourceVersion"))
         changed = job | {"spec": job["spec"] | patch.get("spec", {})}
         self._check_starts(changed)
         return JSONResponse(self._cluster.store.put("jobs", changed))
 
     async def _delete(self, request: Request) -> Response:
-        job = self._job(request)
+        job, options = self._job(request), await _body(request) if await request.body() else {}
+        _check_version(job, options.get("preconditions", {}).get("resourceVersion"))
         meta = job["metadata"] | {"deletionTimestamp": "2025-01-01T00:00:00Z"}
         return JSONResponse(self._cluster.store.put("jobs", job | {"metadata": meta}))
 
@@ -193,6 +190,11 @@ class KubeApi:
         if job is None:
             raise StatusError(HTTPStatus.NOT_FOUND, "NotFound", f'jobs.batch "{name}" not found')
         return job
+
+
+def _check_version(job: Json, version: str | None) -> None:
+    if version is not None and version != job["metadata"]["resourceVersion"]:
+        raise StatusError(HTTPStatus.CONFLICT, "Conflict", "the object has been modified; please apply your changes")
 
 
 def _line(what: str, body: Json) -> bytes:

@@ -2,12 +2,14 @@
 
 import asyncio
 import uuid
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
-from hcp_pipelines.devices.kubernetes import codec
+from hcp_pipelines.devices.kubernetes import codec, mirror
+from hcp_pipelines.devices.kubernetes.site import NODES_PATH
 from hcp_pipelines.devices.site import Evidence
 from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Outcome, Phase
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
@@ -210,6 +212,76 @@ async def test_a_switch_that_was_interrupted_goes_on_when_its_command_is_told_ag
         assert await one.tell(TRAINING, [0], ref=ref) == ([0], [])
         await one.until(lambda: one.book.outcomes() == [Outcome.SWITCHED], "it is over")
         assert sorted(one.jobs()[0]) == [(BATCH, True), (TRAINING, False)]
+
+
+async def test_a_server_that_forgets_each_list_is_given_up_and_not_hammered(rig):
+    async with rig(is_connected=False) as one:
+        one.server.troubles.fail_lists = [410] * 40
+        with pytest.raises(DeviceReplyError, match="status 410 at each of 5 lists"):
+            await one.site.connect(20)
+        assert len(one.server.api.calls) <= 2 * mirror.LISTS
+        one.server.troubles.fail_lists = [410]
+        await one.site.connect(20)
+
+
+async def test_a_watch_that_is_refused_for_its_age_lists_anew_after_a_pause(rig, monkeypatch):
+    pauses = []
+
+    async def pause(tries):
+        pauses.append(tries)
+        await asyncio.sleep(0)
+
+    async with rig() as one:
+        monkeypatch.setattr(mirror, "_pause", pause)
+        nodes = mirror.Mirror(one.site._transport, NODES_PATH, {}, codec.decode_node, lambda node: node.name)
+        await nodes.load()
+        one.server.cluster.set_node("node-0", is_cordoned=True)
+        one.server.store.compact()
+        following = asyncio.create_task(nodes.follow())
+        await until(lambda: nodes.objects["node-0"].is_cordoned, "listed anew")
+        following.cancel()
+        assert pauses[0] == 0
+
+
+async def test_jobs_at_rest_that_nobody_resumes_are_deleted_and_those_that_run_stay(rig):
+    async with rig(jobs_kept_s=0.2) as one:
+        await one.tell(BATCH, [0, 1])
+        await one.settle(BATCH, BATCH, *[IDLE] * 6)
+        await one.tell(IDLE, [0])
+        await one.until(lambda: 0 not in one.jobs(), "the one at rest is gone")
+        assert one.jobs() == {1: [(BATCH, False)]}
+        await until(lambda: len(one.site._jobs.objects) == 1, "and forgotten")
+        assert await one.tell(BATCH, [0]) == ([0], []), "made anew where it is wanted after all"
+        await one.settle(BATCH, BATCH, *[IDLE] * 6)
+
+
+async def test_what_a_switch_may_go_back_to_is_kept_and_so_is_what_somebody_else_resumed(rig):
+    async with rig(jobs_kept_s=0.05) as one:
+        one.server.troubles.never_ready.add("training")
+        await one.tell(BATCH, [0])
+        await one.settle(BATCH, *[IDLE] * 7)
+        await one.tell(TRAINING, [0])
+        await until(lambda: any(job.is_at_rest for job in one.site._jobs.objects.values()), "its pods have ended")
+        looked = one.site._sweeper._sweep
+        await looked()
+        await asyncio.sleep(0.06)
+        await looked()
+        assert sorted(one.jobs()[0]) == [(BATCH, True), (TRAINING, False)]
+        (resting,) = (job for job in one.site._jobs.objects.values() if job.is_at_rest)
+        assert not await one.site._slot_jobs.delete_at_rest(replace(resting, version="1")), "another version by now"
+        assert (BATCH, True) in one.jobs()[0]
+
+
+def test_a_pod_has_no_rights_in_the_cluster_nor_on_its_node():
+    for image in (codec.Image("registry.local/work:1"), codec.Image("registry.local/work:1", user=1000)):
+        job = codec.encode_job("one", 7, TRAINING, "node-0", image, WorkloadSpec(gpus_each=1))
+        pod = job["spec"]["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        own = {} if image.user is None else {"runAsUser": 1000}
+        seccomp = {"seccompProfile": {"type": "RuntimeDefault"}}
+        assert pod["securityContext"] == {"runAsNonRoot": True, **seccomp, **own}
+        restricted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        assert [one["securityContext"] for one in pod["containers"]] == [restricted]
 
 
 # -- shapes, as the API reference describes them ------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from hcp_pipelines.devices.kubernetes import mirror, slots, switching
 from hcp_pipelines.devices.kubernetes.codec import Image
 from hcp_pipelines.devices.kubernetes.site import KubernetesOptions, KubernetesSite
 from hcp_pipelines.devices.kubernetes.slots import Cluster
-from hcp_pipelines.devices.kubernetes.transport import ApiTransport, TokenFile
+from hcp_pipelines.devices.kubernetes.token import TokenFile
+from hcp_pipelines.devices.kubernetes.transport import ApiTransport
 from hcp_pipelines.devices.switches import SwitchBook
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.wire.certificates import issue, make_authority

@@ -29,6 +29,7 @@ class Image:
     image: str
     command: tuple[str, ...] = ()
     grace_s: int = 120  # between the signal to end and the kill: a checkpoint has to fit
+    user: int | None = None  # as whom it runs; None: as the image says, which then must be a number other than 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,11 @@ class Job:
     def is_running(self) -> bool:
         """Whether it may have a GPU, now or soon."""
         return not self.is_suspended and not self.ended and not self.is_going
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it has no GPU, and gets none unless it is resumed."""
+        return not (self.is_running or self.is_going or self.active or self.terminating)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +190,10 @@ def job_name(facility: str, slot: int, state: DeviceState, work: str) -> str:
 
 
 def encode_job(facility: str, slot: int, state: DeviceState, node: str, image: Image, spec: WorkloadSpec) -> Json:
-    """The manifest of a Job that runs at once, on one node, with one GPU."""
+    """The manifest of a Job that runs at once, on one node, with one GPU, and with no rights in the cluster or on its node.
+
+    Source: the published pod security standards, "restricted".
+    """
     labels = {FACILITY: facility, SLOT: str(slot), STATE: str(int(state))}
     notes = {WORK: spec.workload_id, CHECKPOINT: spec.checkpoint}
     told = {"WORK_MODEL": spec.model, "WORK_CHECKPOINT": spec.checkpoint, "WORK_ID": spec.workload_id}
@@ -194,8 +203,12 @@ def encode_job(facility: str, slot: int, state: DeviceState, node: str, image: I
         **({"command": list(image.command)} if image.command else {}),
         "env": [{"name": name, "value": value} for name, value in told.items() if value],
         "resources": {"limits": {_GPU: "1"}},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
+    user = {} if image.user is None else {"runAsUser": image.user}
     pod = {
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **user},
         "restartPolicy": "OnFailure",
         "nodeSelector": {"kubernetes.io/hostname": node},
         "terminationGracePeriodSeconds": image.grace_s,
@@ -216,6 +229,11 @@ def encode_job(facility: str, slot: int, state: DeviceState, node: str, image: I
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
+
+
+def encode_delete(version: str) -> Json:
+    """Options that have a deletion refused as a conflict where the Job is another version by now."""
+    return {"preconditions": {"resourceVersion": version}}
 
 
 def encode_suspend(version: str, *, is_suspended: bool) -> Json:

@@ -5,6 +5,7 @@ forgotten that one. Nothing is taken for current before the first whole list.
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
@@ -19,7 +20,8 @@ from hcp_pipelines.domain.errors import DeviceReplyError, HcpError
 PAGE = 500
 WATCH_S = 300  # real: then the server ends a watch, and it is begun again
 SILENT_S = 360.0
-AGAIN_S = (0.1, 0.5, 1.0, 2.0, 5.0)  # real
+AGAIN_S = (0.1, 0.5, 1.0, 2.0, 5.0)  # real, and up to as much again, so that gateways do not come back together
+LISTS = 5  # begun anew before it is said that the server forgets faster than it lists
 GONE = 410
 
 T = TypeVar("T")
@@ -53,15 +55,18 @@ class Mirror(Generic[T]):
         """List all of them, page by page.
 
         Raises:
-            HcpError: as the transport.
+            HcpError: as the transport; or the server forgets each list before it is whole.
         """
         found: list[Json] = []
-        more = ""
+        more, lists = "", 0
         while True:
             params = {"limit": str(PAGE)} | ({"labelSelector": self._selector} if self._selector else {})
             answer = await self._transport.call("GET", self._path, params=params | ({"continue": more} if more else {}))
             if answer.status == GONE:  # the pages were of a version that is gone: once more from the first
-                found, more = [], ""
+                found, more, lists = [], "", lists + 1
+                if lists == LISTS:
+                    raise DeviceReplyError(f"GET {self._path}: status {GONE} at each of {LISTS} lists")
+                await _pause(lists - 1)
                 continue
             if answer.status >= 400:
                 raise DeviceReplyError(f"GET {self._path}: status {answer.status}")
@@ -84,11 +89,13 @@ class Mirror(Generic[T]):
             except _GoneError:
                 metrics.WATCHES.labels("gone").inc()
                 self._version = ""
+                await _pause(tries)
+                tries += 1
             except HcpError as error:
                 metrics.WATCHES.labels(kind_of(error)).inc()
                 if not tries:
                     self._log.info("a watch has ended", error=str(error))
-                await asyncio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)])
+                await _pause(tries)
                 tries += 1
 
     def take(self, body: Json) -> None:
@@ -123,7 +130,7 @@ class Mirror(Generic[T]):
             await self._event(str(event.get("type")), event.get("object"))
         metrics.WATCHES.labels("ended").inc()
         if not events:
-            await asyncio.sleep(AGAIN_S[0])  # a server that ends each at once is not to be hammered
+            await _pause(0)  # a server that ends each at once is not to be hammered
 
     async def _event(self, kind: str, body: object) -> None:
         if not isinstance(body, dict):
@@ -143,3 +150,7 @@ class Mirror(Generic[T]):
     async def _tell(self) -> None:
         async with self.changed:
             self.changed.notify_all()
+
+
+async def _pause(tries: int) -> None:
+    await asyncio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)] * random.uniform(1.0, 2.0))  # noqa: S311 - jitter

@@ -20,11 +20,13 @@ from hcp_pipelines.devices.gpu_node.boards import BoardPower, slot_watts
 from hcp_pipelines.devices.gpu_node.exporter_codec import decode_metrics
 from hcp_pipelines.devices.gpu_node.fleet import GpuGroup
 from hcp_pipelines.devices.gpu_node.transport import NodeTransport, new_client
-from hcp_pipelines.devices.gpu_node.values import GPUS_PER_NODE, WorkloadSpec
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.kubernetes import metrics
 from hcp_pipelines.devices.kubernetes.codec import FACILITY, KubeNode, decode_job, decode_node
 from hcp_pipelines.devices.kubernetes.mirror import Mirror
+from hcp_pipelines.devices.kubernetes.places import Place, dealt, places
 from hcp_pipelines.devices.kubernetes.slots import Cluster, SlotJobs
+from hcp_pipelines.devices.kubernetes.sweeping import Sweeper
 from hcp_pipelines.devices.kubernetes.switching import RESTING, SlotOrder, SlotSwitcher
 from hcp_pipelines.devices.kubernetes.transport import ApiTransport
 from hcp_pipelines.devices.site import Evidence, OnReading, Reading, Sent
@@ -52,16 +54,7 @@ class KubernetesOptions:
     workloads: Mapping[DeviceState, WorkloadSpec] = field(default_factory=dict)
     boards: BoardPower = field(default_factory=BoardPower)
     phase_within_s: Mapping[Phase, float] = field(default_factory=lambda: PHASE_WITHIN_S)
-
-
-@dataclass(slots=True, eq=False)
-class _Place:
-    """A node's slots."""
-
-    address: str
-    group: GpuGroup
-    slots: range
-    boards_w: list[float] | None = None  # as its exporter told last, on the ladder's scale; None: it does not answer
+    jobs_kept_s: float = 21_600.0  # real: Jobs at rest are deleted after so long
 
 
 class KubernetesSite:
@@ -79,18 +72,19 @@ class KubernetesSite:
     ) -> None:
         self._slots, self._options, self._transport = slots, options, transport
         self._clock, self._on_reading = clock, on_reading
-        self._places = [place for group in groups for place in _places(group)]
+        self._places = [place for group in groups for place in places(group)]
         self._place_of = {slot: place for place in self._places for slot in place.slots}
         own = {FACILITY: options.cluster.facility_id}
         self._jobs = jobs = Mirror(transport, options.cluster.jobs_path, own, decode_job, lambda job: job.slot)
         self._nodes = Mirror(transport, NODES_PATH, {}, decode_node, lambda node: node.name)
         self._slot_jobs = SlotJobs(options.cluster, transport, jobs)
         self._switcher = SlotSwitcher(self._slot_jobs, options.phase_within_s, clock, book)
+        self._locks: dict[int, asyncio.Lock] = {}
+        self._sweeper = Sweeper(self._slot_jobs, options.jobs_kept_s, clock, book, self._lock)
         self._exporters: httpx.AsyncClient | None = None
         self._running: set[asyncio.Task[Any]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._tickets: dict[int, int] = {}
-        self._locks: dict[int, asyncio.Lock] = {}
         self._last_ticket = 0
         self._log = structlog.get_logger("devices.kubernetes")
 
@@ -113,7 +107,8 @@ class KubernetesSite:
         if all(place.boards_w is None for place in self._places):
             await self.close()
             raise DeviceUnreachableError(f"none of {len(self._places)} exporters answers")
-        loops = (self._jobs.follow(), self._nodes.follow(), self._poll_on(self._exporters, power_period_ms / 1000))
+        polls = self._poll_on(self._exporters, power_period_ms / 1000)
+        loops = (self._jobs.follow(), self._nodes.follow(), polls, self._sweeper.follow())
         self._loops = [asyncio.create_task(loop) for loop in loops]
         self._on_reading(reading)
 
@@ -187,7 +182,7 @@ class KubernetesSite:
             try:
                 node = self._node_of(slot, state)
                 order = SlotOrder(str(ref), assignment, slot, node, state, work, spec, newest)
-                async with self._locks.setdefault(slot, asyncio.Lock()):
+                async with self._lock(slot):
                     if newest():
                         await one_devices(self._tell(order), f"slot {slot}")
                 metrics.CALLS.labels("command", "ok").inc()
@@ -227,6 +222,9 @@ class KubernetesSite:
     def _by_address(self) -> dict[str, KubeNode]:
         return {address: node for node in self._nodes.objects.values() for address in node.addresses}
 
+    def _lock(self, slot: int) -> asyncio.Lock:
+        return self._locks.setdefault(slot, asyncio.Lock())
+
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         task = asyncio.create_task(work)
         self._running.add(task)
@@ -245,7 +243,7 @@ class KubernetesSite:
         at_s = self._clock.now().timestamp() - self._options.exporter_interval_s
         found: Counter[str] = Counter()
 
-        async def ask(place: _Place) -> None:
+        async def ask(place: Place) -> None:
             found[await self._ask(place, client)] += 1
 
         await spread(self._places, self._options.concurrency, ask)
@@ -255,11 +253,11 @@ class KubernetesSite:
         evidence = np.zeros(self._slots, dtype=np.uint8)
         drawing = self._slot_jobs.drawing()
         for place in self._places:
-            power[place.slots.start : place.slots.stop] = _dealt(place, drawing)
+            power[place.slots.start : place.slots.stop] = dealt(place, drawing)
         evidence[np.isfinite(power) & (power > 0)] = Evidence.MEASURED
         return Reading(at_s, power, evidence)
 
-    async def _ask(self, place: _Place, client: httpx.AsyncClient) -> str:
+    async def _ask(self, place: Place, client: httpx.AsyncClient) -> str:
         transport = NodeTransport(
             place.address,
             exporter_port=self._options.exporter_port,
@@ -277,24 +275,3 @@ class KubernetesSite:
         ladder, boards = place.group.levels, self._options.boards
         place.boards_w = [slot_watts(g.power_w, g.model, ladder, boards) for g in gpus if g.power_w is not None]
         return "ok"
-
-
-def _dealt(place: _Place, drawing: Mapping[int, DeviceState]) -> npt.NDArray[np.float32]:
-    """[slots of the node] watts: the most to the slot that should draw most; NaN where there are fewer boards than slots."""
-    should_w = {one.state: one.power_w for one in place.group.levels}
-    rest_w = min(should_w.values())
-    expected = [should_w.get(drawing[slot], rest_w) if slot in drawing else rest_w for slot in place.slots]
-    dealt = np.full(len(expected), np.nan, dtype=np.float32)
-    order = sorted(range(len(expected)), key=lambda place: -expected[place])
-    for at, watts in zip(order, sorted(place.boards_w or (), reverse=True), strict=False):
-        dealt[at] = watts
-    return dealt
-
-
-def _places(group: GpuGroup) -> list[_Place]:
-    last = group.first_slot + group.devices
-    firsts = range(group.first_slot, last, GPUS_PER_NODE)
-    return [
-        _Place(address, group, range(first, min(first + GPUS_PER_NODE, last)))
-        for address, first in zip(group.addresses, firsts, strict=True)
-    ]

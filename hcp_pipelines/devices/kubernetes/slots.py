@@ -14,6 +14,7 @@ from hcp_pipelines.devices.kubernetes.codec import (
     Image,
     Job,
     Json,
+    encode_delete,
     encode_job,
     encode_suspend,
     job_name,
@@ -112,6 +113,14 @@ class SlotJobs:
         if not await self._set_suspended(name, is_suspended=False):
             raise DeviceRefusedError(f"Job {name} is gone")
 
+    async def delete_at_rest(self, job: Job) -> bool:
+        """Delete a Job unless it has changed since it was seen at rest; whether it was deleted.
+
+        Raises:
+            DeviceUnreachableError, DeviceRefusedError, DeviceReplyError: it may be there yet.
+        """
+        return await self._delete(job.name, encode_delete(job.version))
+
     async def _set_suspended(self, name: str, *, is_suspended: bool) -> bool:
         """Whether the Job is there."""
         for tries in range(TRIES):
@@ -155,9 +164,10 @@ class SlotJobs:
             raise DeviceRefusedError(f"POST {self._cluster.jobs_path}: there is no such namespace")
         return None if answer.status == CONFLICT else answer.body
 
-    async def _delete(self, name: str) -> None:
+    async def _delete(self, name: str, options: Json | None = None) -> bool:
         path = f"{self._cluster.jobs_path}/{name}"
-        await self._transport.call("DELETE", path, params={"propagationPolicy": "Background"})
+        answer = await self._transport.call("DELETE", path, params={"propagationPolicy": "Background"}, body=options)
+        return answer.status not in (CONFLICT, NOT_FOUND)
 
     async def _read(self, name: str) -> None:
         """How a Job is now."""

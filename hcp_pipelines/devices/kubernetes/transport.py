@@ -1,4 +1,4 @@
-"""HTTPS to an API server: every exchange under a deadline, every body bounded, the token read again when its file is another.
+"""HTTPS to an API server: every exchange under a deadline, every body bounded, the token read again for each.
 
 Tells apart *unreachable* (nobody answers, not in time, 401, 429, 5xx: may pass), *refused* (the server says no) and *reply* (no
 answer that makes sense). 404, 409 and 410 are answers: what they mean is the caller's. Shapes of bodies are in `codec`.
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from pydantic import SecretStr
 
+from hcp_pipelines.devices.kubernetes.token import TokenFile
 from hcp_pipelines.devices.work import no_cookies
 from hcp_pipelines.domain.errors import ConfigError, DeviceRefusedError, DeviceReplyError, DeviceUnreachableError
 
@@ -32,27 +32,6 @@ class Answer:
 
     status: int
     body: Json
-
-
-class TokenFile:
-    """A service account's token. What mounts it rotates it: the file is read again for each call."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def read(self) -> SecretStr:
-        """The token as it is now.
-
-        Raises:
-            DeviceUnreachableError: it can't be read, or is empty.
-        """
-        try:
-            token = self._path.read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DeviceUnreachableError(f"token_file {self._path}: {error}") from None
-        if not token or not token.isascii() or not token.isprintable():
-            raise DeviceUnreachableError(f"token_file {self._path}: no token in it")
-        return SecretStr(token)
 
 
 class ApiTransport:
@@ -136,7 +115,10 @@ class ApiTransport:
                 "GET", self._api + path, params=dict(params) | {"watch": "1"}, headers=self._headers(), timeout=timeout
             ) as response:
                 if response.status_code != HTTPStatus.OK:
-                    _judged(response.status_code, await _read(response, name), name)
+                    answer = _judged(response.status_code, await _read(response, name), name)
+                    if answer.status == HTTPStatus.GONE:  # said at once instead of by an event
+                        yield {"type": "ERROR", "object": answer.body | {"code": answer.status}}
+                        return
                     raise DeviceRefusedError(f"{name}: status {response.status_code}")
                 async for line in _lines(response, name):
                     yield _object(line, name)
