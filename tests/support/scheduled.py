@@ -46,7 +46,17 @@ def place(database, gpus=64, number=0, price=30.0, **group_changes):
     apply(database, facility, "test")
     tell_price(database, price, point=facility.settlement_point)
     tell_policy(database, gpus, facility=facility)
+    lease(database, facility.facility_id, "infinity")
     return facility
+
+
+def lease(database, facility_id, until):
+    """Somebody commands the facility until an instant, as Postgres reads one."""
+    database.execute(
+        """insert into facility_leases (facility_id, owner, epoch, expires_at) values (%s, 'a', 1, %s)
+           on conflict (facility_id) do update set expires_at = excluded.expires_at""",
+        (facility_id, until),
+    )
 
 
 def tell_price(database, usd_per_mwh, at=NOON, point=POINT):

@@ -3,7 +3,7 @@
 It starts from Postgres alone (`begin`), and does so again whenever the two may differ.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,12 +20,14 @@ from hcp_pipelines.workloads.scheduler.following import Follower
 from hcp_pipelines.workloads.scheduler.held import Book, read_broken, read_held
 from hcp_pipelines.workloads.scheduler.inventory import read_free, read_groups
 from hcp_pipelines.workloads.scheduler.market import PolicyShelf, Prices, Staleness, market_of, read_prices
-from hcp_pipelines.workloads.scheduler.outcomes import claims_of, last_word, stray_rows, urgent_waits, words_on
+from hcp_pipelines.workloads.scheduler.outcomes import claims_of, last_word, stray_rows, unowned, urgent_waits, words_on
 from hcp_pipelines.workloads.scheduler.placing import Placer, Terms
 from hcp_pipelines.workloads.scheduler.steps import GivenBack
 
 ALL_AGAIN_S = 60.0  # real: so often everything is read anew, whatever was heard
 PRICES_AGAIN_S = 5.0
+UNOWNED_S = 5.0  # a lease that changes hands is none for a moment
+NOT_COMMANDED = "nobody commands the facility at present"
 UPKEEP_S = 2.0  # ageing, reaping, what others did
 URGENT_S = 1.0
 PLACING_MOST_S = 1.0  # of a round, so that what is due doesn't wait for a long queue
@@ -40,6 +42,7 @@ class Plan:
     rules: Rules
     renew_s: float
     start_within_s: float
+    hold_s: float  # world time that gateways go on by themselves before they fall back
     stale_after: Staleness
 
 
@@ -79,7 +82,15 @@ class Scheduler:
         self.follower.last_word = await last_word(connection)
         await unclaim(connection, await claims_of(connection, holder), reason="claimed by a scheduler that has ended")
         groups = await read_groups(connection)
-        stray = await stray_rows(connection, sorted({group.facility_id for group in groups}), ACTOR, holder)
+        facilities = sorted({group.facility_id for group in groups})
+        self.follower.unowned = await unowned(connection, facilities, UNOWNED_S)
+        groups = [
+            replace(group, closed=NOT_COMMANDED)
+            if group.facility_id in self.follower.unowned and not group.closed
+            else group
+            for group in groups
+        ]
+        stray = await stray_rows(connection, facilities, ACTOR, holder)
         if stray:
             await take_back(connection, stray)
         await self._read_room(connection, groups)
@@ -148,9 +159,18 @@ class Scheduler:
             await age(connection, now=now)
             await reap(connection, now=now)
             await self.follower.let_go_of_lost(connection, self.room)
+            await self._look_for_owners(connection)
             await self.follower.look_for_late(connection, self.room, self._plan.start_within_s)
         if heard & {"hcp_policy", "hcp_tick"} or self._is_due("prices", PRICES_AGAIN_S):
             await self._read_market(connection)
+
+    async def _look_for_owners(self, connection: Connection) -> None:
+        """Who commands what, and what stands still as nobody has for too long."""
+        found = await unowned(connection, sorted({group.facility_id for group in self.room.groups}), UNOWNED_S)
+        before, self.follower.unowned = self.follower.unowned, found
+        if found.keys() != before.keys():
+            await self.begin(connection)
+        await self.follower.stop_unowned(connection, self.room, self._plan.hold_s)
 
     async def _place(self, connection: Connection) -> tuple[int, bool]:
         """Batches, until none finds a place or the round has taken long; how many were placed, and whether more may be."""

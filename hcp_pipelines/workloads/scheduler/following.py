@@ -27,6 +27,7 @@ TURNED_DOWN_S = 30.0  # real: nothing more begins where an owner has turned work
 WEIGHS_OTHERWISE = 10  # of 100: less is not worth a new row
 REWEIGHED_MOST = 500  # at a time
 INVENTORY_CHANGED = "the inventory of its facility has changed"
+NOBODY_COMMANDS = "nobody has commanded its facility for too long"
 LAPSED = "its lease on its devices ran out while no scheduler worked"
 
 
@@ -38,6 +39,7 @@ class Follower:
         self.avoided: list[tuple[float, tuple[str, str], Ints]] = []
         self.turned_down: dict[tuple[tuple[str, str], int], float] = {}  # group and state, until when
         self.last_word = 0
+        self.unowned: dict[str, float] = {}  # facilities that nobody commands, for how many real seconds
         self.is_outdated = False  # an owner has a newer inventory than the room
         self._log = structlog.get_logger("scheduler")
 
@@ -64,16 +66,19 @@ class Follower:
         return len(newest)
 
     async def finish(self, connection: Connection, room: Room) -> int:
-        """Save what is to be saved, end what has run its time; how many."""
+        """Save what is to be saved, end what has run its time; how many.
+
+        Of what nobody commands neither is known: the next reading of everything has it come due again.
+        """
         now = self._clock.now()
-        to_save = list(self.book.checkpoints(now))
+        to_save = [one for one in self.book.checkpoints(now) if one.facility_id not in self.unowned]
         if to_save:
             outcome = await steps.save_all(connection, to_save, now)
             for one in outcome.done:
                 self.book.saved(one, min(one.progress_s(now), one.duration_s))
             self._gone(room, outcome.lost)
             metrics.STEPS.labels("saved").inc(len(outcome.done))
-        done = list(self.book.done(now))
+        done = [one for one in self.book.done(now) if one.facility_id not in self.unowned]
         if done:
             outcome = await steps.end_all(connection, done)
             self._gone(room, (*outcome.done, *outcome.lost))
@@ -83,7 +88,8 @@ class Follower:
     async def look_for_late(self, connection: Connection, room: Room, within_s: float) -> None:
         """Work whose devices are not ready within so much world time is given a retry elsewhere."""
         since = self._clock.now() - timedelta(seconds=within_s)
-        late = [one for one in self.book.with_status(WorkloadState.SCHEDULED) if one.since < since]
+        waiting = self.book.with_status(WorkloadState.SCHEDULED)
+        late = [one for one in waiting if one.since < since and one.facility_id not in self.unowned]
         await self._fail(connection, room, [(one, f"its devices were not ready within {within_s:g} s") for one in late])
 
     async def let_go_of_lost(self, connection: Connection, room: Room) -> None:
@@ -114,6 +120,16 @@ class Follower:
         if done:
             outcome = await steps.end_all(connection, done)
             self._gone(room, (*outcome.done, *outcome.lost))
+        await self.give_back(connection, room, stopped)
+
+    async def stop_unowned(self, connection: Connection, room: Room, within_s: float) -> None:
+        """Where nobody has commanded for so much world time the fallback plan holds: what ran is back where it was last saved."""
+        now, stopped = self._clock.now(), list[steps.GivenBack]()
+        for one in self.book.held.values():
+            away_s = self.unowned.get(one.facility_id, 0.0) * self._clock.speed
+            if away_s >= within_s:
+                since = now - timedelta(seconds=min(away_s, max((now - one.since).total_seconds(), 0.0)))
+                stopped.append(steps.GivenBack(one, NOBODY_COMMANDS, since, is_saved=False))
         await self.give_back(connection, room, stopped)
 
     async def give_back(

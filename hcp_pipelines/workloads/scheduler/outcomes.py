@@ -22,6 +22,10 @@ _LAST = "select coalesce(max(id), 0) from desired_outcomes"
 _GONE = """
     select id from workloads where id = any(%s) and (lease_owner is distinct from %s or queued_at is not null)"""
 _CLAIMS = "select id, lease_epoch from workloads where lease_owner = %s and queued_at is not null"
+_UNOWNED = """
+    select f.id, extract(epoch from now() - greatest(coalesce(l.expires_at, '-infinity'), now() - interval '1 year'))::float8
+    from unnest(%s::text[]) as f (id) left join facility_leases l on l.facility_id = f.id
+    where coalesce(l.expires_at, '-infinity') < now() - make_interval(secs => %s)"""
 _STRAY = """
     select d.id from desired_state d join workloads w on w.id = d.workload_id
     where d.facility_id = any(%s) and d.superseded_by is null and d.valid_until > clock_timestamp() and d.actor = %s
@@ -93,6 +97,12 @@ async def no_longer_held(connection: Connection, held: Sequence[UUID], holder: s
 async def claims_of(connection: Connection, holder: str) -> list[tuple[UUID, int]]:
     """Claims that were never bound: those of one that was killed in between."""
     return [(row[0], row[1]) for row in await (await connection.execute(_CLAIMS, (holder,))).fetchall()]
+
+
+async def unowned(connection: Connection, facilities: Sequence[str], for_s: float) -> dict[str, float]:
+    """Which of these nobody has commanded for longer than so many real seconds, and for how many."""
+    rows = await (await connection.execute(_UNOWNED, (list(facilities), for_s), prepare=True)).fetchall()
+    return {row[0]: row[1] for row in rows}
 
 
 async def stray_rows(connection: Connection, facilities: Sequence[str], actor: str, holder: str) -> list[int]:

@@ -44,7 +44,7 @@ def plan_of(settings: Settings) -> Plan:
     )  # fmt: skip
     terms = Terms(HOLDER, LEASE_S, BATCH, settings.scheduler_urgent_slack_s, settings.routing_cloud_start_s)
     stale_after = Staleness(settings.price_staleness_s, settings.gpu_staleness_s)
-    return Plan(terms, rules, RENEW_S, settings.scheduler_start_within_s, stale_after)
+    return Plan(terms, rules, RENEW_S, settings.scheduler_start_within_s, settings.hold_s, stale_after)
 
 
 class _Wakening:
