@@ -142,3 +142,16 @@ async def test_a_changed_facility_file_costs_no_retry_and_no_progress(api, sched
     assert open_rows(owner)[0][3] == slots, "nothing is wrong with them"
     desired = "select generation from desired_state where id = %s"
     assert owner.execute(desired, (open_rows(owner)[0][0],)).fetchone() == (2,)
+
+
+async def test_devices_are_left_alone_in_the_worlds_time(api, scheduler, owner, database, customer):
+    """A world that runs sixty times as fast mends them sixty times as fast."""
+    one, clock = scheduler_at(speed=60.0, routing_realtime_spare=0.0)
+    await submit(api, customer, spec())
+    await one.round(scheduler)
+    say(owner, [open_rows(owner)[0][0]], "turned_down", after(0), DEAD)
+    await one.round(scheduler)
+    assert one.room.free[0] == 64 - 8
+    clock.advance(650)
+    await one.begin(scheduler)
+    assert one.room.free[0] == 64

@@ -150,9 +150,9 @@ def settle(owner, at):
     return len(rows)
 
 
-def scheduler_at(at=NOON, **changes):
+def scheduler_at(at=NOON, speed=1.0, **changes):
     """A scheduler with a clock that moves when told."""
-    clock = ManualClock(at)
+    clock = ManualClock(at, speed)
     return Scheduler(plan_of(Settings(**({"price_staleness_s": 1e6, "gpu_staleness_s": 1e6} | changes))), clock), clock
 
 

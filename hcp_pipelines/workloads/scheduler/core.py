@@ -109,8 +109,8 @@ class Scheduler:
             g = self.room.index.get((one.facility_id, one.group_id))
             if g is not None and len(one.slots):
                 self.room.take(g, one.slots[one.slots < self.room.devices[g]], one.state)
-        now_s = self._clock.monotonic_s()
-        self.follower.avoided = [avoided for avoided in self.follower.avoided if avoided[0] > now_s]
+        now = self._clock.now()
+        self.follower.avoided = [avoided for avoided in self.follower.avoided if avoided[0] > now]
         for _, key, slots in self.follower.avoided:
             if key in self.room.index:
                 g = self.room.index[key]

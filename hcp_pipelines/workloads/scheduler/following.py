@@ -5,7 +5,7 @@ Each function of `Follower` makes some steps in Postgres and then the same in th
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -22,7 +22,7 @@ from hcp_pipelines.workloads.scheduler.held import Book, Held, weights
 from hcp_pipelines.workloads.scheduler.outcomes import OwnersWord, no_longer_held, words_after
 
 RETRY_AFTER_S = 5.0  # real: of work whose devices were refused
-AVOIDED_S = 600.0  # real: devices that did not come up are left alone for so long
+AVOIDED_S = 600.0  # world time, as devices come up and are mended in it: devices that did not come up are left alone for so long
 TURNED_DOWN_S = 30.0  # real: nothing more begins where an owner has turned work down, unless prices change before
 WEIGHS_OTHERWISE = 10  # of 100: less is not worth a new row
 REWEIGHED_MOST = 500  # at a time
@@ -36,7 +36,7 @@ class Follower:
 
     def __init__(self, book: Book, clock: Clock, holder: str) -> None:
         self.book, self._clock, self._holder = book, clock, holder
-        self.avoided: list[tuple[float, tuple[str, str], Ints]] = []
+        self.avoided: list[tuple[datetime, tuple[str, str], Ints]] = []
         self.turned_down: dict[tuple[tuple[str, str], int], float] = {}  # group and state, until when
         self.last_word = 0
         self.unowned: dict[str, float] = {}  # facilities that nobody commands, for how many real seconds
@@ -192,8 +192,8 @@ class Follower:
         metrics.STEPS.labels("failed").inc(len(works))
 
     def _avoid(self, works: Iterable[Held]) -> None:
-        until_s = self._clock.monotonic_s() + AVOIDED_S
-        self.avoided += [(until_s, (one.facility_id, one.group_id), one.slots) for one in works]
+        until = self._clock.now() + timedelta(seconds=AVOIDED_S)
+        self.avoided += [(until, (one.facility_id, one.group_id), one.slots) for one in works]
 
     async def _reweigh(self, connection: Connection, room: Room, lease_s: float) -> None:
         now, changes = self._clock.now(), list[tuple[int, Placement]]()
