@@ -52,7 +52,7 @@ async def switching_rig(folder, gpus=8, **options):
         book = Kept()
         await rig.site.close()
         rig.site._switches = book
-        await rig.site.connect(5)
+        await rig.site.connect(20)
         yield rig, book
 
 
@@ -255,7 +255,7 @@ async def test_a_lost_connection_goes_on_where_it_was(tmp_path):
         rig.send(TRAINING, [0], ref=ref)
         await asked(rig, "pause")
         await rig.site.close()
-        await rig.site.connect(5)
+        await rig.site.connect(20)
         rig.send(TRAINING, [0], ref=ref)
         (one,) = await over(rig, book)
         assert one.outcome is Outcome.SWITCHED

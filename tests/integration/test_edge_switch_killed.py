@@ -52,7 +52,7 @@ class Rig:
     """World, gateway process and owner."""
 
     def __init__(self, world, gateway) -> None:
-        self.world, self.gateway, self.owner = world, gateway, None
+        self.world, self.gateway, self.owner, self.http = world, gateway, None, plain_http()
 
     async def own(self, epoch: int) -> None:
         await self.gateway.start()
@@ -69,8 +69,7 @@ class Rig:
 
     async def operations(self, gpu: int) -> list[tuple[str, str]]:
         """(kind, state) of what was done at a GPU, oldest first."""
-        async with plain_http() as http:
-            reply = await http.get(f"http://{self.world.at(0)}:{self.world.agent_port}/v1/operations")
+        reply = await self.http.get(f"http://{self.world.at(0)}:{self.world.agent_port}/v1/operations")
         return [(one["kind"], one["state"]) for one in reversed(reply.json()["operations"]) if gpu in one["gpus"]]
 
     async def come_to(self, gpu: int, *operations: tuple[str, str], step_s=0.25) -> None:
@@ -102,6 +101,7 @@ async def test_a_gateway_that_is_killed_in_any_phase_goes_on_or_back_as_its_log_
             await asyncio.to_thread(_shown, folder)
         finally:
             await rig.owner.leave()
+            await rig.http.aclose()
             rig.gateway.end()
 
 
@@ -129,14 +129,14 @@ async def _into_every_phase(rig: Rig) -> None:
     await until_settled(rig, [BATCH] * 4 + [TRAINING])
     await rig.command((TRAINING, [FAILING]))
     paused, stopped = ("pause", "succeeded"), ("stop", "succeeded")
-    await rig.come_to(FAILING, ran, paused, stopped, ("start", "running"))
+    await rig.come_to(FAILING, ran, paused, stopped, ("start", "running"), step_s=2.0)
     rig.world.impose(faults.FALLEN_OFF_BUS, FAILING)
     await rig.come_to(FAILING, ran, paused, stopped, ("start", "failed"), ("stop", "running"), step_s=2.0)
     rig.world.lift([faults.FALLEN_OFF_BUS], [FAILING])
     back = (ran, paused, stopped, ("start", "failed"), stopped, ("start", "running"))
-    await rig.come_to(FAILING, *back)
+    await rig.come_to(FAILING, *back, step_s=2.0)
     await rig.command((BATCH, [CHECKPOINTING]), (TRAINING, [STARTING]))
-    await rig.come_to(STARTING, ran, paused, stopped, ("start", "running"))
+    await rig.come_to(STARTING, ran, paused, stopped, ("start", "running"), step_s=1.0)
     await rig.command((TRAINING, [STOPPING]))
     await rig.come_to(STOPPING, ran, paused, ("stop", "running"))
     await rig.command((TRAINING, [PAUSING]))
@@ -148,7 +148,7 @@ async def _into_every_phase(rig: Rig) -> None:
 async def until_settled(rig: Rig, states) -> None:
     async with asyncio.timeout(15):
         while rig.world.site.commanded[FIRST_GPU : FIRST_GPU + len(states)].tolist() != states:
-            rig.world.pass_time(2.0)
+            rig.world.pass_time(20.0)
             await asyncio.sleep(0.01)
 
 
@@ -157,7 +157,7 @@ async def _all_over(rig: Rig) -> None:
         while {bits(one.slots)[0] for one in await rig.switches() if one.stage == "over"} != {
             FIRST_GPU + gpu for gpu in range(GPUS)
         }:
-            rig.world.pass_time(1.0)
+            rig.world.pass_time(10.0)
             await asyncio.sleep(0.01)
 
 

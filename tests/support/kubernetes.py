@@ -26,6 +26,8 @@ from simulators.kubernetes.server import KubernetesServer
 from tests.support.gpus import FIRST_GPU, STATES, GpuWorld, WorldClock, gpu_world
 
 TOKEN = "service-account-token-1"
+POLL_MS = 100  # real: few need what exporters say, and asking them takes most of the time
+LOAD_S = 60.0  # simulated: the longest that a pod takes to load
 
 
 class Book(SwitchBook):
@@ -89,12 +91,19 @@ class KubeRig:
         async with asyncio.timeout(10):
             while not condition():
                 self.world.pass_time(step_s)
-                await asyncio.sleep(0.01)
+                self.server.cluster.advance(self.world.clock.now_s())
+                await asyncio.sleep(0.005)
         assert condition(), what
 
-    async def settle(self, *states):
+    async def settle(self, *states, step_s=4.0):
         """Let time pass until the boards do this, in any order."""
-        await self.until(lambda: sorted(self.commanded()) == sorted(states), f"boards do {states}")
+        await self.until(lambda: sorted(self.commanded()) == sorted(states), f"boards do {states}", step_s)
+
+    async def run(self, state, gpus):
+        """Have GPUs of a cluster at rest do something: nothing is switched, so that no deadline runs."""
+        assert await self.tell(state, gpus) == (gpus, [])
+        others = [DeviceState.IDLE] * (self.gpus - len(gpus))
+        await self.settle(*[state] * len(gpus), *others, step_s=LOAD_S)
 
     def commanded(self):
         """What each board does; which is whose is the cluster's choice."""
@@ -133,7 +142,7 @@ async def kube_rig(folder: Path, gpus: int = 8, *, is_connected=True, monkeypatc
         await rig.server.start()
         try:
             if is_connected:
-                await rig.site.connect(20)
+                await rig.site.connect(POLL_MS)
             yield rig
         finally:
             await rig.site.close()
