@@ -231,7 +231,11 @@ def test_two_awards_at_once_do_not_sell_the_same_load_in_two_tranches(settings, 
         asked = Award("ECRS", 0.7 * can_mw, NOON, NOON + timedelta(hours=2), 600.0, 3600.0, 1800.0, 15_000.0, tranche)
         return grid.award(connection, ann, inventory, asked, ALL_ON, NOON, "test")
 
-    with connect(settings, Role.OPERATOR) as first, connect(settings, Role.OPERATOR) as second, ThreadPoolExecutor(1) as pool:
+    with (
+        connect(settings, Role.OPERATOR) as first,
+        connect(settings, Role.OPERATOR) as second,
+        ThreadPoolExecutor(1) as pool,
+    ):
         with first.transaction():
             sell(first, "east")
             other = pool.submit(sell, second, "west")
