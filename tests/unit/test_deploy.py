@@ -32,7 +32,8 @@ SERVICE_WORDS = set(
 )
 of_each = pytest.mark.parametrize("name", SERVICES)
 of_our_own = pytest.mark.parametrize("name", OURS)
-LEFT_OUT = {"fleet", "api", "scheduler"}  # discovery is for gateways of this machine; the API, whose work is scheduled, wants a certificate of one's own
+# Discovery is for gateways of this machine; the API, whose work the scheduler places, wants a certificate of one's own.
+LEFT_OUT = {"fleet", "api", "scheduler"}
 
 
 def secrets_of(service):
