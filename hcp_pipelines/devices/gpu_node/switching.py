@@ -163,17 +163,25 @@ class Run:
             except (DeviceUnreachableError, DeviceReplyError) as error:
                 why = str(error)
             has_waited = self._clock.monotonic_s() - asked_s > wait_s / 2
-            if operation.is_running:
-                await self._again(phase, until_s, 0 if has_waited else tries, why)
-                tries = 0 if has_waited else tries + 1
+            if not operation.is_running:
+                break
+            if has_waited:  # it is asked again at once: its end is told the moment it comes
+                self._check_time(phase, until_s, why)
+                tries = 0
+            else:
+                await self._again(phase, until_s, tries, why)
+                tries += 1
         return operation
 
     def _until_s(self, phase: Phase) -> float:
         return self._clock.now().timestamp() + self._within_s[phase] + self._slack_s
 
-    async def _again(self, phase: Phase, until_s: float, tries: int, why: str) -> None:
+    def _check_time(self, phase: Phase, until_s: float, why: str) -> None:
         if self._clock.now().timestamp() > until_s:
             raise PhaseError(f"{phase}: not done within {self._within_s[phase]:g} s: {why}")
+
+    async def _again(self, phase: Phase, until_s: float, tries: int, why: str) -> None:
+        self._check_time(phase, until_s, why)
         await asyncio.sleep(ASK_AGAIN_S[min(tries, len(ASK_AGAIN_S) - 1)])
 
     def _note(self, phase: Phase, took_ms: float) -> None:
