@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from assets.checks import WARN, told
-from assets.daily import DAILY_UTC, plain_schema
+from assets.daily import DAILY_UTC, day_specs
 from hcp_pipelines.orchestration.alerts import record_alert
 from hcp_pipelines.orchestration.billing.days import BILLING, bill_days
 from hcp_pipelines.orchestration.billing.publish import publish
@@ -30,16 +30,10 @@ SCHEMAS = {"core_hcp__billing": BILLING, "core_hcp__work_energy": ENERGY}
 
 
 @dg.multi_asset(
-    specs=[
-        dg.AssetSpec(
-            name, description=what, group_name=GROUP, owners=OWNERS, kinds={"polars", "ducklake"}, deps=DEPS,
-            partitions_def=DAILY_UTC, metadata=plain_schema(SCHEMAS[name]),
-        )
-        for name, what in DESCRIPTIONS.items()
-    ],
+    specs=day_specs(DESCRIPTIONS, SCHEMAS, GROUP, OWNERS, DEPS),
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool=GROUP,
-)  # fmt: skip
+)
 def billed_days(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[dg.MaterializeResult[Any]]:
     """Bill days at prices and of events as they stand now; a day that was billed before is replaced, and what changed is kept."""
     settings, window, now = platform.settings(), context.partition_time_window, platform.clock().now()

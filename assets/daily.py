@@ -1,6 +1,7 @@
 """What assets by UTC day have in common: the partitions, retries, and how those are made that are fetched from a source."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
 from typing import Any
 
 import dagster as dg
@@ -73,6 +74,30 @@ def column_schema(model: Model, key: Sequence[str]) -> dg.TableSchema:
             for name, kind in model.columns.items()
         ]
     )
+
+
+def day_specs(
+    names: Mapping[str, str],
+    schemas: Mapping[str, Mapping[str, Any]],
+    group: str,
+    owners: Sequence[str],
+    deps: Sequence[str],
+) -> list[dg.AssetSpec]:
+    """Assets that one function makes by UTC day, each with its description and its columns."""
+    return [
+        dg.AssetSpec(
+            name, description=what, group_name=group, owners=owners, kinds={"polars", "ducklake"}, deps=deps,
+            partitions_def=DAILY_UTC, metadata=plain_schema(schemas[name]),
+        )
+        for name, what in names.items()
+    ]  # fmt: skip
+
+
+def requests_of(days: Iterable[date], now: datetime) -> Iterator[dg.RunRequest]:
+    """A run a day, at most once in an hour of the world."""
+    for day in days:
+        key = f"{day:%Y-%m-%d}"
+        yield dg.RunRequest(partition_key=key, run_key=f"{key}/{now:%Y-%m-%dT%H}")
 
 
 def plain_schema(columns: Mapping[str, Any]) -> dict[str, dg.TableSchema]:

@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from assets.checks import WARN, told
-from assets.daily import DAILY_UTC, plain_schema
+from assets.daily import DAILY_UTC, day_specs, plain_schema
 from hcp_pipelines.orchestration.alerts import record_alert
 from hcp_pipelines.orchestration.history.publish import Run
 from hcp_pipelines.orchestration.history.reading import reading
@@ -49,16 +49,10 @@ def core_meter_5min(context: dg.AssetExecutionContext, platform: Platform) -> pl
 
 
 @dg.multi_asset(
-    specs=[
-        dg.AssetSpec(
-            name, description=what, group_name=GROUP, owners=OWNERS, kinds={"polars", "ducklake"}, deps=DEPS,
-            partitions_def=DAILY_UTC, metadata=plain_schema(SCHEMAS[name]),
-        )
-        for name, what in DESCRIPTIONS.items()
-    ],
+    specs=day_specs(DESCRIPTIONS, SCHEMAS, GROUP, OWNERS, DEPS),
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool=GROUP,
-)  # fmt: skip
+)
 def settled_days(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[dg.MaterializeResult[Any]]:
     """Settle days at prices as they stand now; a day that was settled before is replaced, and what changed is kept."""
     settings, window, now = platform.settings(), context.partition_time_window, platform.clock().now()

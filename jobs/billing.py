@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.daily import DAILY_UTC
+from assets.daily import DAILY_UTC, requests_of
 from hcp_pipelines.orchestration.billing.watch import days_to_bill
 from hcp_pipelines.orchestration.resources import Platform
 
@@ -28,6 +28,4 @@ def billing_schedule(platform: Platform) -> Iterator[dg.RunRequest]:
     now = platform.clock().now()
     with platform.connection() as connection:
         days = days_to_bill(connection, platform.settings(), now)
-    for day in days:
-        key = f"{day:%Y-%m-%d}"
-        yield dg.RunRequest(partition_key=key, run_key=f"{key}/{now:%Y-%m-%dT%H}")
+    yield from requests_of(days, now)

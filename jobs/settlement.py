@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.daily import DAILY_UTC
+from assets.daily import DAILY_UTC, requests_of
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.settlement.watch import days_to_settle
 
@@ -27,6 +27,4 @@ settlement_job = dg.define_asset_job(
 def settlement_schedule(platform: Platform) -> Iterator[dg.RunRequest]:
     """Days of the world that are over and not settled, or were corrected since: seven at once at most."""
     now = platform.clock().now()
-    for day in days_to_settle(platform.settings(), now):
-        key = f"{day:%Y-%m-%d}"
-        yield dg.RunRequest(partition_key=key, run_key=f"{key}/{now:%Y-%m-%dT%H}")
+    yield from requests_of(days_to_settle(platform.settings(), now), now)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.issues import Counts
+from hcp_pipelines.domain.errors import DeviceUnreachableError
 from hcp_pipelines.wire.slots import EMPTY, Slots
 
 
@@ -48,6 +49,21 @@ class Reading:
 
 OnReading = Callable[[Reading], None]
 Sent = asyncio.Future[Any]  # what `send_state` gives is for `finish_state` alone
+
+
+async def all_told(sent: Sent, who_was: str) -> tuple[Slots, Slots]:
+    """(accepted, refused) of a command that a task tells, once it has. `who_was`: "the miners were", for the message.
+
+    Raises:
+        DeviceUnreachableError: the driver was closed meanwhile.
+    """
+    try:
+        told: tuple[Slots, Slots] = await sent
+    except asyncio.CancelledError:
+        if not sent.cancelled():
+            raise
+        raise DeviceUnreachableError(f"{who_was} let go of before all were told") from None
+    return told
 
 
 class DeviceSite(Protocol):

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from structlog.testing import capture_logs
 
 from hcp_pipelines.domain.workloads import WorkloadState, WorkloadType
 from hcp_pipelines.settings import Settings
@@ -13,23 +12,13 @@ from hcp_pipelines.workloads import store
 from hcp_pipelines.workloads.scheduler.core import Scheduler
 from hcp_pipelines.workloads.scheduler.service import plan_of
 from hcp_pipelines.workloads.spec import WorkloadSpec
-from tests.integration.test_desired_state import DesiredSite, folder
+from tests.integration.test_desired_state import folder, site
 from tests.support.cli import hcp
 from tests.support.edge import until
 from tests.support.queued import add_customer, api, submit
 
-__all__ = ["api", "folder", "hcp"]
+__all__ = ["api", "folder", "hcp", "site"]
 DURATION_S = 4000.0
-
-
-@pytest.fixture
-async def site(hcp, folder, settings, database):
-    with capture_logs():
-        async with DesiredSite(hcp, folder, settings, database) as opened:
-            await opened.start_allocator()
-            opened.publish_policy()
-            await until(lambda: opened.owner.in_force is not None, "the owner has a policy", 60)
-            yield opened
 
 
 @pytest.fixture

@@ -14,8 +14,10 @@ from hcp_pipelines.workloads.spec import WorkloadSpec, WorkloadType
 from tests.support.queued import NOON, add_customer, after, api, scheduler, submit
 from tests.support.scheduled import (
     FACILITY,
-    as_owner,
+    customer,
+    look_again,
     open_rows,
+    owner,
     place,
     say,
     scheduler_at,
@@ -24,7 +26,7 @@ from tests.support.scheduled import (
     tell_price,
 )
 
-__all__ = ["api", "scheduler"]
+__all__ = ["api", "customer", "owner", "scheduler"]
 HOUR = 3600.0
 
 
@@ -32,28 +34,9 @@ def spec(gpus=8, kind=WorkloadType.MODEL_TRAINING, **more):
     return WorkloadSpec(workload_type=kind, gpu_count=gpus, gpu_type="H100", estimated_duration_s=HOUR, **more)
 
 
-@pytest.fixture
-def owner(settings, database):
-    with as_owner(settings) as connection:
-        yield connection
-
-
-@pytest.fixture
-def customer(database):
-    place(database)
-    return add_customer(database, "one")
-
-
 async def status(connection, workload_id):
     found = await store.read(connection, workload_id, None)
     return found.status, found.is_waiting
-
-
-def look_again(database):
-    """What found no place, or failed, is not claimed again for some real seconds: they are over."""
-    database.execute(
-        "update workloads set lease_expires_at = '-infinity' where lease_owner is null and queued_at is not null"
-    )
 
 
 async def test_work_gets_whole_nodes_runs_for_its_time_and_is_done_once(api, scheduler, owner, customer):

@@ -9,35 +9,16 @@ from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.workloads import store
 from hcp_pipelines.workloads.scheduler.outcomes import OwnersWord
 from hcp_pipelines.workloads.spec import WorkloadSpec, WorkloadType
-from tests.support.queued import NOON, add_customer, after, api, scheduler, submit
-from tests.support.scheduled import as_owner, facility_file, open_rows, place, say, scheduler_at, settle
+from tests.support.queued import NOON, after, api, scheduler, submit
+from tests.support.scheduled import customer, facility_file, look_again, open_rows, owner, say, scheduler_at, settle
 
-__all__ = ["api", "scheduler"]
+__all__ = ["api", "customer", "owner", "scheduler"]
 DEAD = "1 of its 8 devices do not answer, or are in quarantine"
-
-
-@pytest.fixture
-def owner(settings, database):
-    with as_owner(settings) as connection:
-        yield connection
-
-
-@pytest.fixture
-def customer(database):
-    place(database)
-    return add_customer(database, "one")
 
 
 def spec(**more):
     kind = WorkloadType.MODEL_TRAINING
     return WorkloadSpec(workload_type=kind, gpu_count=8, gpu_type="H100", estimated_duration_s=6000.0, **more)
-
-
-def look_again(database):
-    """What found no place, or failed, is not claimed again for some real seconds: they are over."""
-    database.execute(
-        "update workloads set lease_expires_at = '-infinity' where lease_owner is null and queued_at is not null"
-    )
 
 
 async def started(api, scheduler, owner, customer, **more):

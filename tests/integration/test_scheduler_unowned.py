@@ -5,22 +5,10 @@ import pytest
 from hcp_pipelines.domain.workloads import WorkloadState
 from hcp_pipelines.workloads import store
 from hcp_pipelines.workloads.spec import WorkloadSpec, WorkloadType
-from tests.support.queued import add_customer, after, api, scheduler, submit
-from tests.support.scheduled import FACILITY, as_owner, lease, open_rows, place, scheduler_at, settle
+from tests.support.queued import after, api, scheduler, submit
+from tests.support.scheduled import FACILITY, customer, lease, open_rows, owner, scheduler_at, settle
 
-__all__ = ["api", "scheduler"]
-
-
-@pytest.fixture
-def owner(settings, database):
-    with as_owner(settings) as connection:
-        yield connection
-
-
-@pytest.fixture
-def customer(database):
-    place(database)
-    return add_customer(database, "one")
+__all__ = ["api", "customer", "owner", "scheduler"]
 
 
 def spec(duration_s=6000.0, **more):

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from itertools import pairwise
 
+import pytest
 from psycopg.types.json import Jsonb
 
 from hcp_pipelines.domain.clock import ManualClock
@@ -16,7 +17,7 @@ from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.workloads.scheduler.core import Scheduler
 from hcp_pipelines.workloads.scheduler.service import plan_of
-from tests.support.queued import NOON
+from tests.support.queued import NOON, add_customer
 
 POINT, FACILITY = "HB_HOUSTON", "hou-1"
 LADDER = {
@@ -159,3 +160,22 @@ def scheduler_at(at=NOON, speed=1.0, **changes):
 def as_owner(settings: Settings):
     """The allocator's login."""
     return connect(settings, Role.ALLOCATOR)
+
+
+@pytest.fixture
+def owner(settings, database):
+    with as_owner(settings) as connection:
+        yield connection
+
+
+@pytest.fixture
+def customer(database):
+    place(database)
+    return add_customer(database, "one")
+
+
+def look_again(database):
+    """What found no place, or failed, is not claimed again for some real seconds: they are over."""
+    database.execute(
+        "update workloads set lease_expires_at = '-infinity' where lease_owner is null and queued_at is not null"
+    )

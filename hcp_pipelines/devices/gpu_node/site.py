@@ -24,7 +24,7 @@ from hcp_pipelines.devices.gpu_node.values import NodeTelemetry, WorkloadSpec
 from hcp_pipelines.devices.gpu_node.watching import watch
 from hcp_pipelines.devices.gpu_node.xid_record import XidRecord
 from hcp_pipelines.devices.issues import counted
-from hcp_pipelines.devices.site import OnReading, Reading, Sent
+from hcp_pipelines.devices.site import OnReading, Reading, Sent, all_told
 from hcp_pipelines.devices.switches import SwitchBook
 from hcp_pipelines.devices.work import kind_of, one_devices, one_turn, spread
 from hcp_pipelines.domain.clock import Clock
@@ -121,13 +121,7 @@ class GpuNodeSite:
 
     async def finish_state(self, sent: Sent) -> tuple[Slots, Slots]:
         """(accepted, refused) once every node was told, or could not be."""
-        try:
-            told: tuple[Slots, Slots] = await sent
-        except asyncio.CancelledError:
-            if not sent.cancelled():
-                raise
-            raise DeviceUnreachableError("the GPU nodes were let go of before all were told") from None
-        return told
+        return await all_told(sent, "the GPU nodes were")
 
     async def read_states(self) -> npt.NDArray[np.uint8]:
         """The state each GPU is in by its agent's word, as last read."""

@@ -29,7 +29,7 @@ from hcp_pipelines.devices.kubernetes.slots import Cluster, SlotJobs
 from hcp_pipelines.devices.kubernetes.sweeping import Sweeper
 from hcp_pipelines.devices.kubernetes.switching import RESTING, SlotOrder, SlotSwitcher
 from hcp_pipelines.devices.kubernetes.transport import ApiTransport
-from hcp_pipelines.devices.site import Evidence, OnReading, Reading, Sent
+from hcp_pipelines.devices.site import Evidence, OnReading, Reading, Sent, all_told
 from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Phase, SwitchBook
 from hcp_pipelines.devices.work import kind_of, one_devices, one_turn, spread
 from hcp_pipelines.domain.clock import Clock
@@ -149,13 +149,7 @@ class KubernetesSite:
 
     async def finish_state(self, sent: Sent) -> tuple[Slots, Slots]:
         """(accepted, refused) once every slot was told, or could not be."""
-        try:
-            told: tuple[Slots, Slots] = await sent
-        except asyncio.CancelledError:
-            if not sent.cancelled():
-                raise
-            raise DeviceUnreachableError("the cluster was let go of before all were told") from None
-        return told
+        return await all_told(sent, "the cluster was")
 
     async def read_states(self) -> npt.NDArray[np.uint8]:
         """The state of each slot by its Job; 255 where the cluster has no such node."""

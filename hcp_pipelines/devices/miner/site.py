@@ -26,7 +26,7 @@ from hcp_pipelines.devices.miner.make import make_device
 from hcp_pipelines.devices.miner.telemetry import MinerGroup, MinerOptions, Telemetry
 from hcp_pipelines.devices.miner.telling import Teller
 from hcp_pipelines.devices.miner.web import new_client
-from hcp_pipelines.devices.site import OnReading, Reading, Sent
+from hcp_pipelines.devices.site import OnReading, Reading, Sent, all_told
 from hcp_pipelines.devices.work import kind_of, one_turn, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError, HcpError
@@ -128,13 +128,7 @@ class MinerApiSite:
 
     async def finish_state(self, sent: Sent) -> tuple[Slots, Slots]:
         """(accepted, refused) once every miner was told, or could not be."""
-        try:
-            told: tuple[Slots, Slots] = await sent
-        except asyncio.CancelledError:
-            if not sent.cancelled():
-                raise
-            raise DeviceUnreachableError("the miners were let go of before all were told") from None
-        return told
+        return await all_told(sent, "the miners were")
 
     async def read_states(self) -> npt.NDArray[np.uint8]:
         """The state each miner says it is in, of the last round."""
