@@ -1,0 +1,1 @@
+"""Models that anyone can add: examples in, quantiles out, one small protocol."""
