@@ -175,7 +175,8 @@ APPENDED = (
         _columns(
             """id int8, workload_id uuid, lease_epoch int8, outcome text, facility_id text, group_id text, devices int4,
             cost_usd_per_hour float8, latency_ms float8, score float8, confidence float8, reason text, explanation jsonb,
-            decided_at timestamptz, recorded_at timestamptz"""
+            decided_at timestamptz, recorded_at timestamptz, cloud_provider text, cloud_region text, cloud_usd float8,
+            cloud_done_at timestamptz"""
         ),
         "recorded_at",
     ),

@@ -1,6 +1,7 @@
 """From a claim and its route to what is kept of them: need, held work, placement, decision. Plain conversions."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from hcp_pipelines.domain.workloads import WorkloadState
@@ -61,11 +62,14 @@ def decided_against(
     need = one.need
     names = frozenset(g.gpu_type for g in router.room.groups if g.gpu_type and need.place.gpu_type in g.names)
     cloud = overflow(need, names, offers, cloud_start_s, now)
-    outcome, usd_per_hour, reason = "none", None, one.reason
-    if cloud is not None:
-        usd_per_hour = cloud.offer.usd_per_gpu_hour * need.place.gpu_count
-        outcome, reason = "overflow", f"{one.reason}; {cloud.reason}"
-    return Decision(
-        need.workload_id, need.epoch, outcome, None, None, need.place.gpu_count, usd_per_hour, None, None, None, reason,
+    decision = Decision(
+        need.workload_id, need.epoch, "none", None, None, need.place.gpu_count, None, None, None, None, one.reason,
         one.explanation, now,
+    )  # fmt: skip
+    if cloud is None:
+        return decision
+    return replace(
+        decision, outcome="overflow", reason=f"{one.reason}; {cloud.reason}",
+        cost_usd_per_hour=cloud.offer.usd_per_gpu_hour * need.place.gpu_count, cloud_provider=cloud.offer.provider,
+        cloud_region=cloud.offer.region, cloud_usd=cloud.usd, cloud_done_at=cloud.done_at,
     )  # fmt: skip
