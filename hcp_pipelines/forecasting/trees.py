@@ -3,6 +3,7 @@
 Learning is scikit-learn's, elsewhere; as a file: `model_file.py`. Rows are float32, so that thresholds may be.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, Self
@@ -15,9 +16,10 @@ from hcp_pipelines.domain.errors import ModelError
 Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-Masks = npt.NDArray[np.uint16]
+Masks = npt.NDArray[np.unsignedinteger[Any]]
 
-MOST_LEAVES = 16  # of one tree: a bit each
+MOST_LEAVES = 64  # of one tree: a bit each
+FEW_LEAVES = 16  # masks of so many are a quarter as long
 MOST_NODES = 500_000  # of all trees: 4,000 of 31 nodes each are a quarter of it
 LEAF = -1  # in place of a child
 ROWS_AT_ONCE = 16_384  # their columns stay in the cache
@@ -37,7 +39,8 @@ class Trees:
     """A sum of regression trees and a baseline. Nodes of all trees stand one after the other, each tree's root first.
 
     A row goes left where its feature is at most the threshold, and where the feature is missing (NaN) if the node says so.
-    `left` and `right` are nodes, `LEAF` of leaves; `value` counts at leaves alone.
+    `left` and `right` are nodes, `LEAF` of leaves; `value` counts at leaves alone. It may be `[node, k]`: then k values are
+    predicted at once, by the same splits.
     """
 
     features: int
@@ -54,7 +57,7 @@ class Trees:
         """Refuse what no tree can be.
 
         Raises:
-            ModelError: arrays that don't fit each other, children that are none, a tree of more than 16 leaves.
+            ModelError: arrays that don't fit each other, children that are none, a tree of more than 64 leaves.
         """
         nodes, firsts = len(self.feature), self.first_node
         by_node = (self.threshold, self.missing_left, self.left, self.right, self.value)
@@ -89,14 +92,14 @@ class Trees:
         return _Walk.of(self)
 
     def predict(self, rows: Matrix) -> Floats:
-        """The trees' sum for each row of `[rows, features]`.
+        """The trees' sum for each row of `[rows, features]`; `[row, k]` where leaves have k values.
 
         Raises:
             ModelError: another number of features.
         """
         if rows.ndim != 2 or rows.shape[1] != self.features:
             raise ModelError(f"rows of shape {rows.shape}: the model was learnt from {self.features} features")
-        predicted = np.full(len(rows), self.baseline)
+        predicted = np.full((len(rows), *self.value.shape[1:]), self.baseline)
         for start in range(0, len(rows), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
             self._walk.add_to(predicted[part], np.ascontiguousarray(rows[part].T, dtype=np.float32))
@@ -125,6 +128,32 @@ class Trees:
             value=np.where(is_leaf, stacked["value"], 0.0) / len(bag),
         )
 
+    @classmethod
+    def of_forest(cls, forest: Any, values: Sequence[Floats]) -> Self:
+        """A fitted RandomForestRegressor's trees with other values, of each tree `[node, k]`: the mean of its trees."""
+        grown = [each.tree_ for each in forest.estimators_]
+        first = np.cumsum([0, *(tree.node_count for tree in grown)])
+        offset = np.repeat(first[:-1], np.diff(first))
+
+        def every(name: str) -> npt.NDArray[Any]:
+            return np.concatenate([getattr(tree, name) for tree in grown])
+
+        is_leaf = every("children_left") < 0
+        left, right = (
+            np.where(is_leaf, LEAF, every(f"children_{side}") + offset).astype(np.int32) for side in ("left", "right")
+        )
+        return cls(
+            features=int(forest.n_features_in_),
+            baseline=0.0,
+            first_node=first[:-1].astype(np.int32),
+            feature=np.where(is_leaf, 0, every("feature")).astype(np.int16),
+            threshold=np.where(is_leaf, np.float32(0), _not_above(every("threshold"))),
+            missing_left=every("missing_go_to_left").astype(bool) & ~is_leaf,
+            left=left,
+            right=right,
+            value=np.where(is_leaf[:, None], np.concatenate(values), 0.0) / len(grown),
+        )
+
 
 def _not_above(thresholds: Floats) -> npt.NDArray[np.float32]:
     """The largest float32 values that are not above."""
@@ -145,31 +174,33 @@ class _Walk:
     column: Ints  # a value a split: its feature, further `features` on where the missing goes left
     threshold: npt.NDArray[np.float32]
     strikes_out: Masks  # the leaves to its left, as zeros
-    leaves: Floats  # [tree, leaf]
+    leaves: Floats  # [tree, leaf], or [tree, leaf, k]
 
     @classmethod
     def of(cls, trees: Trees) -> Self:
         """The bits of trees.
 
         Raises:
-            ModelError: a tree of more than 16 leaves.
+            ModelError: a tree of more than 64 leaves.
         """
         is_leaf, tree = trees.left == LEAF, trees._tree_of
         leaves, place = _leaves_below(trees, is_leaf)
         if leaves.max() > MOST_LEAVES:
             raise ModelError(f"a tree of {leaves.max()} leaves: at most {MOST_LEAVES}")
-        table = np.zeros((len(trees.first_node), MOST_LEAVES))
+        kind: type[np.unsignedinteger[Any]]
+        kind, bits = (np.uint16, FEW_LEAVES) if leaves.max() <= FEW_LEAVES else (np.uint64, MOST_LEAVES)
+        table = np.zeros((len(trees.first_node), bits, *trees.value.shape[1:]))
         table[tree[is_leaf], place[is_leaf]] = trees.value[is_leaf]
         # a tree of one leaf has a split too, that strikes nothing out
         split = np.flatnonzero(~is_leaf | np.isin(np.arange(len(tree)), trees.first_node))
-        to_the_left = np.where(is_leaf[split], 0, leaves[trees.left[split]])
-        struck = ((1 << to_the_left) - 1) << place[split]
+        to_the_left = np.where(is_leaf[split], 0, leaves[trees.left[split]]).astype(np.uint64)
+        struck = ((np.uint64(1) << to_the_left) - np.uint64(1)) << place[split].astype(np.uint64)
         return cls(
             features=trees.features,
             splits=np.searchsorted(split, trees.first_node),
             column=trees.feature[split] + trees.features * trees.missing_left[split].astype(np.int64),
             threshold=trees.threshold[split],
-            strikes_out=(~struck & 0xFFFF).astype(np.uint16),
+            strikes_out=(~struck).astype(kind),  # the lowest bits
             leaves=table,
         )
 
@@ -178,29 +209,30 @@ class _Walk:
         missing_left = np.where(np.isnan(columns), np.float32(-np.inf), columns)
         columns = np.concatenate([columns, missing_left])
         rows, ends = columns.shape[1], np.r_[self.splits[1:], len(self.column)]
-        trees_at_once = max(1, CELLS_AT_ONCE // (rows * MOST_LEAVES))
+        trees_at_once, nothing = max(1, CELLS_AT_ONCE // (rows * self.leaves.shape[1])), ~self.strikes_out.dtype.type(0)
         for tree in range(0, len(self.splits), trees_at_once):
             trees = slice(tree, tree + trees_at_once)
             first, end = int(self.splits[trees][0]), int(ends[trees][-1])
             stays = columns[self.column[first:end]] <= self.threshold[first:end, None]
-            left = np.where(stays, np.uint16(0xFFFF), self.strikes_out[first:end, None])
+            left = np.where(stays, nothing, self.strikes_out[first:end, None])
             found = _lowest_bit(np.bitwise_and.reduceat(left, self.splits[trees] - first, axis=0))
-            predicted += np.take_along_axis(self.leaves[trees], found, axis=1).sum(axis=0)
+            predicted += self.leaves[trees][np.arange(len(found))[:, None], found].sum(axis=0)
 
 
 def _leaves_below(trees: Trees, is_leaf: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
-    """By node: how many leaves it has, and how many stand to the left of all of them. Level by level, at most 15 of them."""
+    """By node: how many leaves it has, and how many stand to the left of all of them. Level by level."""
     count, place = is_leaf.astype(np.int64), np.zeros(len(is_leaf), dtype=np.int64)
     split = np.flatnonzero(~is_leaf)
-    for _ in range(MOST_LEAVES):
+    levels = min(MOST_LEAVES, int(np.diff(np.r_[trees.first_node, len(is_leaf)]).max()))
+    for _ in range(levels):
         count[split] = count[trees.left[split]] + count[trees.right[split]]
-    for _ in range(MOST_LEAVES):
+    for _ in range(levels):
         place[trees.left[split]] = place[split]
         place[trees.right[split]] = place[split] + count[trees.left[split]]
     return count, place
 
 
 def _lowest_bit(masks: Masks) -> Ints:
-    """Which bit is the lowest that is set, 0 to 15."""
-    alone = (masks & (~masks + np.uint16(1))).astype(np.float32)
+    """Which bit is the lowest that is set, from 0 on; powers of two are exact as floats."""
+    alone = (masks & (~masks + masks.dtype.type(1))).astype(np.float32)
     return np.frexp(alone)[1].astype(np.int64) - 1

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 from threadpoolctl import threadpool_limits
 
 from hcp_pipelines.domain.errors import ModelError
@@ -60,13 +60,37 @@ def test_they_predict_what_scikit_learn_does(bag, seed, missing, n):
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_leaf_nodes": 2}, {"max_iter": 1}, {"min_samples_leaf": 500}, {"max_leaf_nodes": 9}]
+    "options",
+    [
+        {"max_leaf_nodes": 2},
+        {"max_iter": 1},
+        {"min_samples_leaf": 500},
+        {"max_leaf_nodes": 9},
+        {"max_leaf_nodes": 17},
+        {"max_leaf_nodes": 64, "min_samples_leaf": 2},
+    ],
 )
 def test_small_trees_and_trees_of_one_leaf_are_trees(options):
     bag = bag_of(1, **options)
     rows = rows_of(np.random.default_rng(2), 200, 0.3)
     expected = np.mean([each.predict(rows) for each in bag], axis=0)
     np.testing.assert_allclose(Trees.of(*bag).predict(rows), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("leaves", [2, 16, 60])
+def test_a_forests_trees_predict_its_mean_and_several_values_at_once(leaves):
+    random = np.random.default_rng(6)
+    rows = rows_of(random, 500, 0.2)
+    rows[:, 4] = random.normal(size=500)  # never missing as it is learnt
+    came_to = np.nan_to_num(rows[:, 0]) + rows[:, 4] ** 2
+    forest = RandomForestRegressor(n_estimators=7, max_leaf_nodes=leaves, random_state=0, n_jobs=1).fit(rows, came_to)
+    own = [each.tree_.value.reshape(-1, 1) for each in forest.estimators_]
+    found = Trees.of_forest(forest, [np.hstack([each, 2 * each, each - 1]) for each in own])
+    asked = rows_of(random, 300, 0.3)
+    expected = forest.predict(asked)
+    np.testing.assert_allclose(
+        found.predict(asked), np.stack([expected, 2 * expected, expected - 1], 1), rtol=0, atol=1e-9
+    )
 
 
 def test_a_threshold_between_two_float32_values_parts_rows_as_before(bag):
@@ -78,8 +102,8 @@ def test_a_threshold_between_two_float32_values_parts_rows_as_before(bag):
 
 
 def test_more_leaves_than_bits_are_refused():
-    with pytest.raises(ModelError, match="at most 16"):
-        Trees.of(*bag_of(3, max_leaf_nodes=24))
+    with pytest.raises(ModelError, match="at most 64"):
+        Trees.of(*bag_of(3, max_leaf_nodes=80, min_samples_leaf=2))
 
 
 def test_a_file_gives_the_same_model_and_the_same_bytes(artefact):
