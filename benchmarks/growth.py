@@ -30,6 +30,7 @@ ROWS = {
     Database.DAGSTER: ("runs", "event_logs", "job_ticks", "asset_event_tags"),
     Database.LAKE: ("ducklake_snapshot", "ducklake_data_file"),
     Database.HCP: ("switch_journal", "price_data", "policies"),
+    Database.MLFLOW: (),
 }
 POSTGRES = "postgres"  # as root it lies elsewhere: its databases are asked
 MB = 1e6

@@ -8,7 +8,7 @@ umask 077
 mkdir "$dir"
 word() { od -An -tx1 -N24 /dev/urandom | tr -d ' \n'; }
 put() { printf '%s' "$2" > "$dir/$1"; chmod 0444 "$dir/$1"; }
-for role in hcp_admin hcp_feed hcp_control hcp_allocator hcp_api hcp_operator hcp_collector hcp_fleet hcp_scheduler dagster lake_writer lake_reader; do
+for role in hcp_admin hcp_feed hcp_control hcp_allocator hcp_api hcp_operator hcp_collector hcp_fleet hcp_scheduler dagster lake_writer lake_reader hcp_mlflow; do
     put "$role" "$(word)"
 done
 owner=$(word)

@@ -1,4 +1,4 @@
-"""From an empty server to the platform's three databases: roles, passwords, rights, migrations, the lake's catalogue.
+"""From an empty server to the platform's databases: roles, passwords, rights, migrations, the lake's catalogue.
 
 Idempotent, and the same for the embedded server and for `HCP_DATABASE_URL`.
 """
@@ -14,10 +14,15 @@ from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.embedded import EmbeddedPostgres
 from hcp_pipelines.storage.migrate import migrate
 from hcp_pipelines.storage.postgres import connect, external_server
-from hcp_pipelines.storage.roles import Database, Role
+from hcp_pipelines.storage.roles import HOME_DATABASE, Database, Role
 from hcp_pipelines.storage.secrets import password
 
-OWNER = {Database.HCP: Role.ADMIN, Database.DAGSTER: Role.DAGSTER, Database.LAKE: Role.LAKE_WRITER}
+OWNER = {
+    Database.HCP: Role.ADMIN,
+    Database.DAGSTER: Role.DAGSTER,
+    Database.LAKE: Role.LAKE_WRITER,
+    Database.MLFLOW: Role.MLFLOW,
+}
 USERS = {
     Database.HCP: (
         Role.ADMIN,
@@ -32,6 +37,7 @@ USERS = {
     ),
     Database.DAGSTER: (Role.ADMIN, Role.DAGSTER),
     Database.LAKE: (Role.ADMIN, Role.LAKE_WRITER, Role.LAKE_READER),
+    Database.MLFLOW: (Role.ADMIN, Role.MLFLOW),
 }
 READER_CONNECTIONS = (
     60  # of the server's 200: a session of DuckDB opens several, and analysts must leave the platform its own
@@ -61,8 +67,9 @@ def bootstrap(settings: Settings) -> None:
         connection.execute(
             "update approval_limit set mw = %s, updated_at = now() where mw <> %s", 2 * (settings.approval_mw,)
         )
-    with connect(settings, Role.DAGSTER, Database.DAGSTER) as connection:
-        connection.execute("revoke all on schema public from public")
+    for role in (Role.DAGSTER, Role.MLFLOW):
+        with connect(settings, role, HOME_DATABASE[role]) as connection:
+            connection.execute("revoke all on schema public from public")
     with connect(settings, Role.LAKE_WRITER, Database.LAKE) as connection:
         _prepare_lake(connection)
     lake.initialise(settings)

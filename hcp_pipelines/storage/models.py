@@ -1,6 +1,7 @@
 """Learnt models as rows of `models`: versions of a name, of which one is champion and serves. What is in them is not known here.
 
-A promotion, the row that archives the champion before it and the audit row are one transaction.
+At most one version of a name is its challenger: it is asked beside the champion and is in no decision. A promotion, the row that
+archives the champion before it and the audit row are one transaction.
 """
 
 from collections.abc import Mapping
@@ -9,26 +10,39 @@ from datetime import datetime
 from typing import Any, Literal
 
 import psycopg
+from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
-Status = Literal["champion", "archived"]
+from hcp_pipelines.domain.errors import ConfigError, ModelError, NotThereError
 
-_CHAMPION = "select version, digest, trained_until from models where name = %s and status = 'champion'"
+Status = Literal["champion", "challenger", "archived"]
+PROMOTE, CHALLENGE, ARCHIVE, ROLL_BACK = "model.promote", "model.challenge", "model.archive", "model.rollback"
+_ACTIONS: Mapping[Status, str] = {"champion": PROMOTE, "challenger": CHALLENGE, "archived": ARCHIVE}
+
+_WITH_STATUS = "select version, digest, trained_until from models where name = %s and status = %s"
 _ARTEFACT = "select artefact from models where name = %s and version = %s"
 _NEWEST = "select max(created_at) from models where name = %s"
 _NEXT = "select coalesce(max(version), 0) + 1 from models where name = %s"
+_LOCK = "select pg_advisory_xact_lock(hashtext('models/' || %s))"
+_SET = "update models set status = %s where name = %s and version = %s"
 _INSERT = """
     insert into models (name, version, status, digest, trained_until, metadata, artefact, actor, reason, created_at)
     values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 _AUDIT = "insert into audit_log (actor, action, subject, detail) values (%s, %s, %s, %s)"
 _LISTED = """
     select name, version, status, digest, trained_until, created_at, actor, reason, metadata
-    from models order by name, version desc limit %s"""
+    from models where %s::text is null or name = %s order by name, version desc limit %s"""
+_ONE = """
+    select name, version, status, digest, trained_until, created_at, actor, reason, metadata, is_whole
+    from models where name = %s and version = %s"""
+_CAME_AFTER = """
+    select (detail ->> 'before')::integer from audit_log
+    where action = 'model.promote' and subject = %s order by id desc limit 1"""
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The champion of a name, without its content."""
+    """A version that is asked, without its content."""
 
     name: str
     version: int
@@ -48,10 +62,30 @@ class Kept:
     metadata: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version as it is listed; `is_whole`: its bytes are those that were kept. `actor` and `reason` are of its making."""
+
+    name: str
+    version: int
+    status: Status
+    digest: str
+    trained_until: datetime
+    created_at: datetime
+    actor: str
+    reason: str
+    metadata: Mapping[str, Any]
+    is_whole: bool
+
+
 def champion(connection: "psycopg.Connection[Any]", name: str) -> Serving | None:
     """The champion of a name; None where none has been promoted."""
-    row = connection.execute(_CHAMPION, (name,)).fetchone()
-    return None if row is None else Serving(name, *row)
+    return _with_status(connection, name, "champion")
+
+
+def challenger(connection: "psycopg.Connection[Any]", name: str) -> Serving | None:
+    """The version that is asked beside the champion; None where there is none."""
+    return _with_status(connection, name, "challenger")
 
 
 def artefact(connection: "psycopg.Connection[Any]", serving: Serving) -> bytes:
@@ -66,18 +100,27 @@ def newest_at(connection: "psycopg.Connection[Any]", name: str) -> datetime | No
     return None if row is None else row[0]
 
 
+def find(connection: "psycopg.Connection[Any]", name: str, version: int) -> Version:
+    """A version.
+
+    Raises:
+        NotThereError: there is none.
+    """
+    with connection.cursor(row_factory=class_row(Version)) as cursor:
+        found = cursor.execute(_ONE, (name, version)).fetchone()
+    if found is None:
+        raise NotThereError(f"{name} has no version {version}: `hcp model list` shows what there is")
+    return found
+
+
 def keep(connection: "psycopg.Connection[Any]", model: Kept, status: Status, actor: str, reason: str) -> int:
-    """Keep a model as the next version of its name; as champion it takes the place of the one before. The version."""
+    """Keep a model as the next version of its name; champion or challenger, it takes the place of the one before. The version."""
     with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(hashtext('models/' || %s))", (model.name,))
+        connection.execute(_LOCK, (model.name,))
         row = connection.execute(_NEXT, (model.name,)).fetchone()
         assert row is not None
         version = int(row[0])
-        before = champion(connection, model.name) if status == "champion" else None
-        if before is not None:
-            connection.execute(
-                "update models set status = 'archived' where name = %s and version = %s", (model.name, before.version)
-            )
+        before = None if status == "archived" else _vacate(connection, model.name, status)
         connection.execute(
             _INSERT,
             (
@@ -85,14 +128,95 @@ def keep(connection: "psycopg.Connection[Any]", model: Kept, status: Status, act
                 actor, reason, model.created_at,
             ),
         )  # fmt: skip
-        detail = {"digest": model.digest, "reason": reason, "before": before.version if before else None}
-        action = "model.promote" if status == "champion" else "model.archive"
-        connection.execute(_AUDIT, (actor, action, f"{model.name} {version}", Jsonb(detail)))
+        detail = {"digest": model.digest, "reason": reason, "before": before}
+        connection.execute(_AUDIT, (actor, _ACTIONS[status], f"{model.name} {version}", Jsonb(detail)))
     return version
 
 
-def listed(connection: "psycopg.Connection[Any]", limit: int = 50) -> list[dict[str, Any]]:
-    """Versions by name, newest first, without their content."""
-    cursor = connection.execute(_LISTED, (limit,))
-    names = [column.name for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+def promote(
+    connection: "psycopg.Connection[Any]", name: str, version: int, actor: str, reason: str, evidence: Mapping[str, Any]
+) -> int | None:
+    """Make a version the champion; the version whose place it takes, if any.
+
+    Raises:
+        NotThereError: there is no such version.
+        ConfigError: it is the champion already.
+        ModelError: its bytes are not those that were kept.
+    """
+    with connection.transaction():
+        connection.execute(_LOCK, (name,))
+        return _promote(connection, find(connection, name, version), PROMOTE, actor, reason, evidence)
+
+
+def roll_back(connection: "psycopg.Connection[Any]", name: str, actor: str, reason: str) -> tuple[int, int]:
+    """Make the champion again whose place the present one took: the version that went, and the one that serves.
+
+    Done again it goes one further back: what was rolled back from is not come back to.
+
+    Raises:
+        ConfigError: nothing serves, or nothing served before.
+        ModelError: the bytes of the one before are not those that were kept.
+    """
+    with connection.transaction():
+        connection.execute(_LOCK, (name,))
+        serving = champion(connection, name)
+        if serving is None:
+            raise ConfigError(f"no version of {name} serves: there is nothing to go back from")
+        row = connection.execute(_CAME_AFTER, (f"{name} {serving.version}",)).fetchone()
+        if row is None or row[0] is None:
+            raise ConfigError(f"{name} {serving.version} took no other's place: there is nothing to go back to")
+        before = find(connection, name, int(row[0]))
+        _promote(connection, before, ROLL_BACK, actor, reason, {})
+    return serving.version, before.version
+
+
+def archive(connection: "psycopg.Connection[Any]", name: str, version: int, actor: str, reason: str) -> bool:
+    """Ask a challenger no more; whether it was the challenger until now."""
+    with connection.transaction():
+        connection.execute(_LOCK, (name,))
+        found = find(connection, name, version)
+        if found.status != "challenger":
+            return False
+        connection.execute(_SET, ("archived", name, version))
+        connection.execute(_AUDIT, (actor, ARCHIVE, f"{name} {version}", Jsonb({"reason": reason})))
+    return True
+
+
+def listed(connection: "psycopg.Connection[Any]", limit: int = 50, name: str | None = None) -> list[dict[str, Any]]:
+    """Versions by name, newest first, without their content; of one name, if it is given."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(_LISTED, (name, name, limit)).fetchall()
+
+
+def _with_status(connection: "psycopg.Connection[Any]", name: str, status: Status) -> Serving | None:
+    row = connection.execute(_WITH_STATUS, (name, status)).fetchone()
+    return None if row is None else Serving(name, *row)
+
+
+def _promote(
+    connection: "psycopg.Connection[Any]",
+    chosen: Version,
+    action: str,
+    actor: str,
+    reason: str,
+    evidence: Mapping[str, Any],
+) -> int | None:
+    if chosen.status == "champion":
+        raise ConfigError(f"{chosen.name} {chosen.version} is the champion already")
+    if not chosen.is_whole:
+        raise ModelError(
+            f"{chosen.name} {chosen.version} is not what was kept: its bytes have another digest than {chosen.digest[:12]}…"
+        )
+    before = _vacate(connection, chosen.name, "champion")
+    connection.execute(_SET, ("champion", chosen.name, chosen.version))
+    detail = {"digest": chosen.digest, "reason": reason, "before": before, "evidence": dict(evidence)}
+    connection.execute(_AUDIT, (actor, action, f"{chosen.name} {chosen.version}", Jsonb(detail)))
+    return before
+
+
+def _vacate(connection: "psycopg.Connection[Any]", name: str, status: Status) -> int | None:
+    """Archive who holds a place; its version, if anybody did."""
+    before = _with_status(connection, name, status)
+    if before is not None:
+        connection.execute(_SET, ("archived", name, before.version))
+    return None if before is None else before.version

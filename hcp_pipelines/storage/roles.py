@@ -18,18 +18,21 @@ class Role(StrEnum):
     DAGSTER = "dagster"
     LAKE_WRITER = "lake_writer"
     LAKE_READER = "lake_reader"
+    MLFLOW = "hcp_mlflow"  # who records how models were learnt
 
 
 class Database(StrEnum):
-    """The three databases (DESIGN §4)."""
+    """The databases (DESIGN §4), and the record of how models were learnt."""
 
     HCP = "hcp"
     DAGSTER = "dagster"
     LAKE = "lake"
+    MLFLOW = "mlflow"
 
 
 HOME_DATABASE = {
     Role.DAGSTER: Database.DAGSTER,
     Role.LAKE_WRITER: Database.LAKE,
     Role.LAKE_READER: Database.LAKE,
+    Role.MLFLOW: Database.MLFLOW,
 }

@@ -775,7 +775,7 @@ create table models (
     id bigint generated always as identity primary key,
     name text not null,
     version integer not null check (version > 0),
-    status text not null check (status in ('champion', 'archived')),
+    status text not null check (status in ('champion', 'challenger', 'archived')), -- a challenger is asked, and in no decision
     digest text not null,                     -- SHA-256 of the artefact, checked whenever it is read
     trained_until timestamptz not null,       -- world time: nothing that was known later is in it
     metadata jsonb not null default '{}',
@@ -784,9 +784,12 @@ create table models (
     reason text not null,
     created_at timestamptz not null,          -- world time
     recorded_at timestamptz not null default clock_timestamp(),
+    is_whole boolean generated always as (digest = encode(sha256(artefact), 'hex')) stored, -- for who may not read the artefact
     unique (name, version)
 );
 create unique index one_champion on models (name) where status = 'champion';
+create unique index one_challenger on models (name) where status = 'challenger';
+create index audit_log_models on audit_log (subject, id desc) where action in ('model.promote', 'model.rollback');
 grant select, insert on models to hcp_control;
 grant update (status) on models to hcp_control;
 grant select (id, name, version, status, digest, trained_until, metadata, actor, reason, created_at, recorded_at)
@@ -1905,3 +1908,7 @@ alter table routing_decisions
     add column cloud_usd double precision check (cloud_usd >= 0),
     add column cloud_done_at timestamptz,     -- world time
     add constraint routing_decisions_cloud check (outcome = 'overflow' or num_nonnulls(cloud_provider, cloud_region, cloud_usd, cloud_done_at) = 0);
+
+-- Who promotes a model, or takes it back, is a person with a reason: what is in it they need not read.
+grant select (is_whole) on models to hcp_operator;
+grant update (status) on models to hcp_operator;

@@ -123,6 +123,9 @@ def test_control_keeps_models_and_never_rewrites_one(settings, database):
         "delete from models",
     )
     refused(settings, Role.API, "select artefact from models", MODEL, "update models set status = 'champion'")
+    with connect(settings, Role.OPERATOR) as operator:
+        assert operator.execute("update models set status = 'champion' returning is_whole").fetchone() == (False,)
+    refused(settings, Role.OPERATOR, "select artefact from models", MODEL, "update models set reason = 'mine'")
     for role in (Role.FEED, Role.ALLOCATOR, Role.COLLECTOR, Role.FLEET):
         refused(settings, role, "select version from models", MODEL)
 
