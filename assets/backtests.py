@@ -27,6 +27,7 @@ class BacktestConfig(dg.Config):
     point: str = "HB_HUBAVG"
     known: str = "at-start"
     hashprice: str = "previous-day"
+    relearn: str = ""  # or month, quarter
     strategies: list[str] = Field(default_factory=list)
     efficiencies_j_per_th: list[float] = Field(default_factory=list)
 

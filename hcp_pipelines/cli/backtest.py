@@ -34,6 +34,7 @@ from hcp_pipelines.optimizer.backtest.request import (
     LEAST_J_PER_TH,
     MOST_J_PER_TH,
     NAMES,
+    Relearn,
     Request,
 )
 from hcp_pipelines.optimizer.backtest.run import Progress as OnProgress
@@ -66,6 +67,10 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
 @click.option("--point", default="HB_HUBAVG", show_default=True, help="Settlement point.")
 @click.option("--hold-gaps", is_flag=True, help="Carry the last price over gaps of up to two hours.")
 @click.option("--train-until", callback=instant, help="Learn from before this instant.  [default: --from]")
+@click.option(
+    "--relearn", type=click.Choice([each.value for each in Relearn]),
+    help="Learn anew in the window as months turn, as a platform does.  [default: once, before it]",
+)  # fmt: skip
 @click.option(
     "--strategy", "strategies", multiple=True, type=click.Choice(sorted({*NAMES, *MIXED_NAMES})), help="Default: all."
 )
@@ -133,7 +138,7 @@ def _request(
     *, folder: Path | None, rt: Path | None, da: Path | None, network: Path | None, point: str, hold_gaps: bool,
     start: datetime, end: datetime, efficiencies: tuple[float, ...], known: str, hashprice: str,
     strategies: tuple[str, ...], train_until: datetime | None,
-    preset: str,
+    relearn: str | None, preset: str,
 ) -> Request:  # fmt: skip
     """The request of the options."""
     if folder is None and preset == MIXED:
@@ -149,6 +154,7 @@ def _request(
         is_hashprice_same_day=hashprice == "same-day",
         strategies=strategies,
         train_until=train_until,
+        relearn=Relearn(relearn) if relearn else None,
     )
 
 

@@ -19,7 +19,7 @@ from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.finished import ASIC, MIXED, PRESETS, Finished, run_facility, run_single
 from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.record import Run
-from hcp_pipelines.optimizer.backtest.request import GOLDEN_EFFICIENCIES_J_PER_TH, Request
+from hcp_pipelines.optimizer.backtest.request import GOLDEN_EFFICIENCIES_J_PER_TH, Relearn, Request
 from hcp_pipelines.settings import Settings
 
 KEPT_PAGES = 20
@@ -39,6 +39,7 @@ class Asked:
     hashprice: str
     strategies: Sequence[str]
     efficiencies_j_per_th: Sequence[float]
+    relearn: str = ""  # learnt once
 
 
 def run_backtest(connection: "psycopg.Connection[Any]", settings: Settings, asked: Asked, run: Run) -> Finished:
@@ -62,6 +63,7 @@ def request_of(settings: Settings, asked: Asked) -> Request:
     refuse_unknown("preset", asked.preset, PRESETS)
     refuse_unknown("known", asked.known, [each.value for each in Known])
     refuse_unknown("hashprice", asked.hashprice, HASHPRICES)
+    refuse_unknown("relearn", asked.relearn, ["", *(each.value for each in Relearn)])
     if asked.efficiencies_j_per_th and (asked.facility or asked.preset == MIXED):
         raise ConfigError("a mixed facility has miners of its own: leave efficiencies_j_per_th out")
     return Request(
@@ -72,6 +74,7 @@ def request_of(settings: Settings, asked: Asked) -> Request:
         Known(asked.known),
         asked.hashprice == "same-day",
         tuple(asked.strategies),
+        relearn=Relearn(asked.relearn) if asked.relearn else None,
     )
 
 

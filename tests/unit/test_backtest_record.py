@@ -51,6 +51,7 @@ def test_what_is_asked_for_becomes_a_request_on_the_recorded_series_of_the_setti
         ({"preset": "asic"}, "preset: 'asic' is none; there are asic-1mw, mixed-100mw"),
         ({"known": "never"}, "at-start, after"),
         ({"hashprice": "next-day"}, "same-day, previous-day"),
+        ({"relearn": "week"}, "relearn: 'week' is none; there are .*month, quarter"),
         ({"start": "yesterday"}, "start: 'yesterday' is not an instant"),
         ({"start": "0001-01-01T00:00+14:00"}, "start: '0001-01-01T00:00.14:00' is not between the years 2000 and 2200"),
         ({"end": "9999-12-31T23:59-14:00"}, "end: '9999-12-31T23:59-14:00' is not between"),

@@ -42,6 +42,7 @@ def as_dict(report: Report) -> dict[str, object]:
         "point": request.sources.point,
         "known": request.known.value,
         "hashprice": "same-day" if request.is_hashprice_same_day else "previous-day",
+        "relearn": request.relearn.value if request.relearn else None,
         "granularity_min": recorded.prices.step_minutes,
         "files": recorded.files,
         "notes": list(report.notes),

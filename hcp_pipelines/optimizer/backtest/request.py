@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from enum import StrEnum
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.optimizer.backtest import folder, series
@@ -30,6 +31,18 @@ LEAST_J_PER_TH, MOST_J_PER_TH = 1, 1000  # a tenth and a hundred times what is b
 MOST_EFFICIENCIES = 20  # each is a back-test of its own
 
 
+class Relearn(StrEnum):
+    """How often what is learnt is learnt anew inside the window: at midnight UTC, as months turn."""
+
+    MONTH = "month"
+    QUARTER = "quarter"
+
+    @property
+    def months(self) -> int:
+        """Between two times."""
+        return 1 if self is Relearn.MONTH else 3
+
+
 @dataclass(frozen=True)
 class Request:
     """What is back-tested: [start, end) in UTC."""
@@ -42,11 +55,22 @@ class Request:
     is_hashprice_same_day: bool = False
     strategies: tuple[str, ...] = ()  # none named: all that can be run
     train_until: datetime | None = None  # the window's start where nobody says otherwise
+    relearn: Relearn | None = None  # learnt once, before the window
 
     @property
     def trained_until(self) -> datetime:
-        """What is learnt is from before this instant."""
+        """What the window starts with is learnt from before this instant."""
         return self.train_until or self.start
+
+    @property
+    def learnt_at(self) -> tuple[datetime, ...]:
+        """Instants until which is learnt: before the window, and where it learns anew the first midnights of months in it."""
+        if self.relearn is None:
+            return (self.trained_until,)
+        month = self.start.year * 12 + self.start.month - 1
+        months = range(month + self.relearn.months, self.end.year * 12 + self.end.month, self.relearn.months)
+        turns = [datetime(n // 12, n % 12 + 1, 1, tzinfo=UTC) for n in months]
+        return (self.trained_until, *(at for at in turns if at < self.end))
 
     @property
     def names(self) -> list[str]:
@@ -65,6 +89,8 @@ def refuse_unclear(request: Request, names: Sequence[str] = NAMES) -> None:
         raise ConfigError(
             f"{len(request.efficiencies_j_per_th)} efficiencies: at most {MOST_EFFICIENCIES} in one back-test"
         )
+    if request.relearn and request.train_until:
+        raise ConfigError("learnt once until --train-until, or anew as months turn (--relearn): leave one of them out")
     unknown = sorted(set(request.strategies) - set(names))
     if unknown:
         raise ConfigError(f"no strategy {', '.join(unknown)}; there are {', '.join(names)}")

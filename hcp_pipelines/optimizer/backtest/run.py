@@ -17,6 +17,7 @@ from hcp_pipelines.optimizer.backtest.account import Account, GapClosed, account
 from hcp_pipelines.optimizer.backtest.case import Case
 from hcp_pipelines.optimizer.backtest.folder import Recorded
 from hcp_pipelines.optimizer.backtest.mpc import trained
+from hcp_pipelines.optimizer.backtest.relearning import learnt_anew, relearnt_note
 from hcp_pipelines.optimizer.backtest.request import (
     LEARNT,
     Request,
@@ -60,7 +61,11 @@ def run(request: Request, progress: Progress = lambda *_: None) -> Report:
     recorded = folder.load(request.sources, request.start, request.end)
     cases = training_cases(request, recorded) if set(LEARNT) & set(request.names) else []
     names = request.names if cases else [n for n in request.names if n != "mpc" or n in request.strategies]
-    strategies = [strategy_of(name, cases, request.trained_until, partial(progress, "training")) for name in names]
+
+    def learn(training: Sequence[Case], until: datetime) -> list[Strategy]:
+        return [strategy_of(name, training, until, partial(progress, f"training {until:%Y-%m}")) for name in names]
+
+    strategies = learnt_anew(request, recorded, learn)
     results, total = {}, len(request.efficiencies_j_per_th)
     for n, efficiency in enumerate(request.efficiencies_j_per_th):
         progress("back-test", n, total)
@@ -117,6 +122,7 @@ def _notes(request: Request, recorded: Recorded, cases: Sequence[Case]) -> list[
         notes.append(
             f"learnt from {days:,.0f} days of prices before {request.trained_until:%Y-%m-%d}, all points together"
         )
+        notes += relearnt_note(request)
     elif set(LEARNT) & set(request.names):
         notes.append("nothing to learn from before the window: hysteresis has the policy's own band, mpc is left out")
     return notes

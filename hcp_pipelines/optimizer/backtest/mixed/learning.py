@@ -1,9 +1,11 @@
 """The world of a window from recorded series: every model is learnt from before what it is asked about.
 
-Miners' strikes are learnt once, before the window; reserves and peaks anew each month, as an operator would.
+Miners' strikes are learnt once, before the window, unless the request says otherwise; reserves and peaks anew each month.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from hcp_pipelines.forecasting import peaks
 from hcp_pipelines.forecasting.hindsight import refuse_hindsight
 from hcp_pipelines.forecasting.hours import HOUR_US, Hours, instant, microseconds
 from hcp_pipelines.optimizer.backtest import mpc
+from hcp_pipelines.optimizer.backtest.case import Case
 from hcp_pipelines.optimizer.backtest.folder import Recorded
 from hcp_pipelines.optimizer.backtest.mixed import reserves
 from hcp_pipelines.optimizer.backtest.mixed.hours import hourly
@@ -18,7 +21,8 @@ from hcp_pipelines.optimizer.backtest.mixed.limits import ECO_WORTH, FULL_OVER_E
 from hcp_pipelines.optimizer.backtest.mixed.rules import is_plain_peak
 from hcp_pipelines.optimizer.backtest.mixed.site import MixedSite
 from hcp_pipelines.optimizer.backtest.mixed.world import World
-from hcp_pipelines.optimizer.backtest.request import Request, case_of, training_cases
+from hcp_pipelines.optimizer.backtest.relearning import learnt_anew
+from hcp_pipelines.optimizer.backtest.request import Request, case_of
 from hcp_pipelines.optimizer.backtest.run import Progress
 from hcp_pipelines.optimizer.backtest.series import Floats, Ints, SeriesError
 from hcp_pipelines.optimizer.backtest.strategies import AlwaysOn, BreakEven, Strategy, chosen_hysteresis
@@ -83,12 +87,14 @@ def lessons(request: Request, hours: Hours, rows: Ints) -> list[tuple[datetime, 
 
 def _followed(request: Request, recorded: Recorded, progress: Progress) -> list[Strategy]:
     """Whose strikes miners follow; `mpc` takes a minute to learn, and is left out where nobody asked for it."""
-    training = training_cases(request, recorded)
-    found: list[Strategy] = [AlwaysOn(), BreakEven(), chosen_hysteresis(training, request.trained_until)]
-    if not request.strategies or "mpc" in request.strategies:
-        found.append(
-            mpc.trained(training, request.trained_until, lambda done, total: progress("training", done, total))
-        )
+
+    def learn(training: Sequence[Case], until: datetime) -> list[Strategy]:
+        found: list[Strategy] = [AlwaysOn(), BreakEven(), chosen_hysteresis(training, until)]
+        if not request.strategies or "mpc" in request.strategies:
+            found.append(mpc.trained(training, until, partial(progress, f"training {until:%Y-%m}")))
+        return found
+
+    found = learnt_anew(request, recorded, learn)
     for strategy in found:
         refuse_hindsight(strategy.name, strategy.trained_until, request.start)
     return found

@@ -50,6 +50,7 @@ def as_dict(report: MixedReport) -> dict[str, object]:
         "window": {"from": request.start.isoformat(), "to": request.end.isoformat()},
         "point": request.sources.point,
         "known": request.known.value,
+        "relearn": request.relearn.value if request.relearn else None,
         "files": dict(report.files),
         "notes": list(report.notes),
         "strategies": {name: _strategy(report, name) for name in report.ledgers},

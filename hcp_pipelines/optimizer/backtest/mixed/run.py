@@ -16,6 +16,7 @@ from hcp_pipelines.optimizer.backtest.mixed.ledger import Ledger, settle
 from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, Rules, decide
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW, MixedSite
 from hcp_pipelines.optimizer.backtest.mixed.world import Actions, World
+from hcp_pipelines.optimizer.backtest.relearning import relearnt_note
 from hcp_pipelines.optimizer.backtest.request import Request, refuse_unclear
 from hcp_pipelines.optimizer.backtest.run import Progress
 from hcp_pipelines.optimizer.backtest.series import Floats
@@ -78,7 +79,9 @@ def report_of(request: Request, world: World, files: Mapping[str, str]) -> Mixed
         for base in ("break_even", "field")
     )
     sources = _sources(world, deciders, ledgers)
-    return MixedReport(request, world, files, ledgers, gaps, field_gaps, sources, _notes(world, mw))
+    return MixedReport(
+        request, world, files, ledgers, gaps, field_gaps, sources, (*_notes(world, mw), *relearnt_note(request))
+    )
 
 
 def _decider(rules: Rules) -> Decide:
