@@ -17,6 +17,7 @@ from hcp_pipelines.api.routes import (
     accounts,
     allocations,
     auth,
+    decisions,
     economic,
     events,
     facilities,
@@ -39,6 +40,7 @@ ROUTERS = (
     facilities.router,
     events.router,
     workloads.router,
+    decisions.router,
 )
 _PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 

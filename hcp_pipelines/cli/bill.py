@@ -90,7 +90,7 @@ def _customer(settings: Settings, given: str) -> UUID:
     try:
         return UUID(given)
     except ValueError:
-        with connect(settings, Role.API) as connection:
+        with connect(settings, Role.OPERATOR) as connection:
             return customer_id_of(connection, given)
 
 

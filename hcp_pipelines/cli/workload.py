@@ -1,4 +1,4 @@
-"""`hcp workload submit|list|show|watch|cancel`: customers' work over the HTTP API, from this machine or from another.
+"""`hcp workload submit|list|show|explain|watch|cancel`: customers' work over the HTTP API, from this machine or from another.
 
 The key comes from a file (HCP_API_KEY_FILE), never from an argument: those are seen by everybody on the machine.
 """
@@ -15,6 +15,7 @@ from uuid import UUID
 import click
 from pydantic import ValidationError
 
+from hcp_pipelines.cli.asking import client_of
 from hcp_pipelines.cli.common import (
     Finite,
     duration,
@@ -26,13 +27,10 @@ from hcp_pipelines.cli.common import (
     state_dir_option,
 )
 from hcp_pipelines.cli.workload_explain import explain
-from hcp_pipelines.client import Client, StateChanged, Workload, WorkloadSpec, read_key
-from hcp_pipelines.domain.errors import ConfigError, NotRunningError
+from hcp_pipelines.client import Client, StateChanged, Workload, WorkloadSpec
+from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.workloads import WorkloadState, WorkloadType
-from hcp_pipelines.settings import Settings
-from hcp_pipelines.supervisor.lock import owner_pid
 
-PATIENCE_S = 10.0  # somebody sits before it
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _ID = click.argument("workload_id", type=click.UUID)
 _CUSTOMER = click.option(
@@ -85,7 +83,7 @@ def submit(
     if estimated is not None:
         given["estimated_duration_s"] = estimated.total_seconds()
     spec = _spec(file, given, labels)
-    with _client(settings_of(context, own_state_dir)) as client:
+    with client_of(settings_of(context, own_state_dir)) as client:
         made = client.submit(spec, customer_id=customer_id, idempotency_key=idempotency_key)
         if as_json:
             click.echo(made.model_dump_json(indent=None if then_watch else 2))
@@ -123,7 +121,7 @@ def list_(
     own_state_dir: Path | None,
 ) -> None:
     """List workloads, newest first."""
-    with _client(settings_of(context, own_state_dir)) as client:
+    with client_of(settings_of(context, own_state_dir)) as client:
         every = client.workloads(
             status=None if status is None else WorkloadState(status),
             type=None if workload_type is None else WorkloadType(workload_type),
@@ -153,7 +151,7 @@ def list_(
 @click.pass_context
 def show(context: click.Context, workload_id: UUID, as_json: bool, own_state_dir: Path | None) -> None:
     """Show WORKLOAD_ID whole."""
-    with _client(settings_of(context, own_state_dir)) as client:
+    with client_of(settings_of(context, own_state_dir)) as client:
         found = client.workload(workload_id).model_dump(mode="json")
     if as_json:
         print_json(found)
@@ -169,7 +167,7 @@ def show(context: click.Context, workload_id: UUID, as_json: bool, own_state_dir
 @click.pass_context
 def watch(context: click.Context, workload_id: UUID, as_json: bool, own_state_dir: Path | None) -> None:
     """Tell the states of WORKLOAD_ID until it is over; exit code 1 unless it is completed."""
-    with _client(settings_of(context, own_state_dir)) as client:
+    with client_of(settings_of(context, own_state_dir)) as client:
         _watch(client, workload_id, as_json)
 
 
@@ -180,32 +178,12 @@ def watch(context: click.Context, workload_id: UUID, as_json: bool, own_state_di
 @click.pass_context
 def cancel(context: click.Context, workload_id: UUID, as_json: bool, own_state_dir: Path | None) -> None:
     """Cancel WORKLOAD_ID, unless it is over."""
-    with _client(settings_of(context, own_state_dir)) as client:
+    with client_of(settings_of(context, own_state_dir)) as client:
         done = client.cancel(workload_id)
     if as_json:
         print_json(done.model_dump(mode="json"))
     else:
         click.echo(f"{done.workload_id}: {done.status}")
-
-
-def _client(settings: Settings) -> Client:
-    if settings.api_key_file is None:
-        raise ConfigError(
-            "HCP_API_KEY_FILE is not set: a file (0600) with an API key, as POST /api/v1/auth/keys makes one (docs/api.md)"
-        )
-    return Client(settings.api_url or _running(settings), read_key(settings.api_key_file), PATIENCE_S)
-
-
-def _running(settings: Settings) -> str:
-    """Where the API of the platform on this state directory is."""
-    if owner_pid(settings.at("run", "supervisor.lock")) is None:
-        raise NotRunningError(f"No platform runs on {settings.state_dir}: start one, or say HCP_API_URL=https://HOST.")
-    try:
-        return str(json.loads(settings.at("run", "status.json").read_text())["urls"]["api.api"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise NotRunningError(
-            f"The platform on {settings.state_dir} has no API up: HCP_API=on starts it with the platform, `hcp status` shows it."
-        ) from None
 
 
 def _spec(file: TextIO | None, given: dict[str, Any], labels: Iterable[str]) -> WorkloadSpec:

@@ -7,17 +7,21 @@ workload is held together by tests against `/openapi.json`.
 from hcp_pipelines.client.client import Client, read_key
 from hcp_pipelines.client.errors import ApiError, ApiReplyError, ApiUnreachableError, ClientError
 from hcp_pipelines.client.shapes import (
+    Cloud,
+    Decision,
+    Decisions,
     Depth,
     Depths,
     FieldProblem,
     StateChanged,
     Status,
     Submission,
+    Verdict,
     Workload,
     WorkloadSpec,
 )
 
 __all__ = [
-    "ApiError", "ApiReplyError", "ApiUnreachableError", "Client", "ClientError", "Depth", "Depths", "FieldProblem",
-    "StateChanged", "Status", "Submission", "Workload", "WorkloadSpec", "read_key",
+    "ApiError", "ApiReplyError", "ApiUnreachableError", "Client", "ClientError", "Cloud", "Decision", "Decisions", "Depth",
+    "Depths", "FieldProblem", "StateChanged", "Status", "Submission", "Verdict", "Workload", "WorkloadSpec", "read_key",
 ]  # fmt: skip

@@ -14,7 +14,16 @@ from pydantic import ValidationError
 
 from hcp_pipelines.client.errors import ApiReplyError
 from hcp_pipelines.client.events import Opened, follow
-from hcp_pipelines.client.shapes import Answer, Depths, StateChanged, Status, Submission, Workload, WorkloadSpec
+from hcp_pipelines.client.shapes import (
+    Answer,
+    Decisions,
+    Depths,
+    StateChanged,
+    Status,
+    Submission,
+    Workload,
+    WorkloadSpec,
+)
 from hcp_pipelines.client.transport import Transport, json_of
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.workloads import WorkloadState, WorkloadType
@@ -97,6 +106,12 @@ class Client:
     def status(self, workload_id: UUID) -> Status:
         """Its state alone."""
         return _shaped(Status, self._transport.ask("GET", f"{WORKLOADS}/{workload_id}/status"))
+
+    def decisions(self, workload_id: UUID, limit: int = 3) -> Decisions:
+        """Why it is where it is, or nowhere yet: the newest decisions, at most 50."""
+        return _shaped(
+            Decisions, self._transport.ask("GET", f"{WORKLOADS}/{workload_id}/decisions", params={"limit": limit})
+        )
 
     def cancel(self, workload_id: UUID) -> Status:
         """Cancel what is not over."""

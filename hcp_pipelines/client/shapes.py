@@ -92,6 +92,52 @@ class Status(Answer):
     changed_at: datetime
 
 
+class Verdict(Answer):
+    """What was found of one group: a score, or why it would not do."""
+
+    group: str
+    score: float | None
+    why_not: str
+
+
+class Cloud(Answer):
+    """A public cloud that would do; nobody rents it."""
+
+    provider: str
+    region: str
+    usd: float
+    done_at: datetime | None
+
+
+class Decision(Answer):
+    """Why work went where it is, or nowhere: each group's verdict, the best first. Instants are world time."""
+
+    decided_at: datetime
+    outcome: str
+    facility_id: str | None
+    group_id: str | None
+    devices: int
+    target_resources: tuple[str, ...]
+    cost_usd_per_hour: float | None
+    latency_ms: float | None
+    score: float | None
+    confidence: float | None
+    reason: str
+    groups: tuple[Verdict, ...]
+    cloud: Cloud | None
+
+
+class Decisions(Answer):
+    """The decisions on a workload, newest first."""
+
+    workload_id: UUID
+    status: WorkloadState
+    is_waiting: bool
+    reason: str
+    items: tuple[Decision, ...]
+    next: str | None
+
+
 class Depth(Answer):
     """What waits at a priority."""
 

@@ -56,6 +56,10 @@ def test_work_is_submitted_listed_shown_and_cancelled(run, tmp_path):
     assert "There are more than --limit 1." in run("list", "--limit", "1").out
     assert json.loads(of_command(run("show", number, "--json").out))["status"] == "queued"
     assert "llama-3-70b" in run("show", number).out
+    told = run("explain", number)
+    assert f"{number}: queued, waits" in told.out
+    assert "No decision yet" in told.out
+    assert json.loads(of_command(run("explain", number, "--json").out))["items"] == []
     assert f"{number}: cancelled" in run("cancel", number).out
     watched = run("watch", number, "--json")
     assert watched.code == 1  # it was not completed

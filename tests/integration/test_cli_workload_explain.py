@@ -3,6 +3,8 @@
 import asyncio
 import json
 
+import pytest
+
 from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.workloads.spec import WorkloadSpec, WorkloadType
@@ -43,7 +45,11 @@ def test_a_place_is_told_with_its_score_and_work_without_one_with_each_groups_re
     assert "the facility file doesn't leave this group to the scheduler" in told.out
 
     waits = json.loads(hcp("workload", "explain", late, "--json", "--state-dir", settings.state_dir).out)
-    [decision] = waits["decisions"]
+    [decision] = waits["items"]
     assert (waits["status"], decision["outcome"], decision["target_resources"]) == ("queued", "overflow", [])
-    assert dict(decision["explanation"])["hou-1/h100"] == "4 to be had of 16: 8 of 64 are free"
+    assert {one["group"]: one["why_not"] for one in decision["groups"]}[
+        "hou-1/h100"
+    ] == "4 to be had of 16: 8 of 64 are free"
+    assert decision["cloud"]["usd"] == pytest.approx(16 * 2.5 * 8)  # training that said nothing of its duration
+    assert decision["cost_usd_per_hour"] == pytest.approx(16 * 2.5)
     assert hcp("workload", "explain", "no-id", "--state-dir", settings.state_dir).code == 2

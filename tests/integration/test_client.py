@@ -111,7 +111,12 @@ def test_lists_are_whole_over_pages_and_shapes_those_of_the_api(api):
         told = page["components"]["schemas"]
         stream = page["paths"]["/api/v1/workloads/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
         told["StateChanged"] = stream["schema"]["properties"]["data"]["contentSchema"]
-    names = {ours.Workload: "WorkloadShown", ours.FieldProblem: "FieldProblem"}
+    names = {
+        ours.Workload: "WorkloadShown",
+        ours.Decision: "WorkloadDecision",
+        ours.Decisions: "WorkloadDecisions",
+        ours.FieldProblem: "FieldProblem",
+    }
     for shape in (
         ours.WorkloadSpec,
         ours.Submission,
@@ -120,6 +125,10 @@ def test_lists_are_whole_over_pages_and_shapes_those_of_the_api(api):
         ours.Status,
         ours.Depth,
         ours.Depths,
+        ours.Verdict,
+        ours.Cloud,
+        ours.Decision,
+        ours.Decisions,
         ours.FieldProblem,
     ):
         theirs = told[names.get(shape, shape.__name__)]
