@@ -21,6 +21,7 @@ KEPT = "interval 30 minutes"  # of snapshots and replaced files: longer than any
 LOOKED_BACK = (
     "interval 26 hours"  # the first snapshot of each hour of these stays, for whoever asks what stood yesterday
 )
+NO_SNAPSHOT = 2**63 - 1  # where none is to go: the call refuses an empty list, and negative numbers
 _COUNTED = (*(t.target for t in (*APPENDED, *REPLACED)), TABLE, MINUTES, HOURS, GROUP_MINUTES)
 _OURS = ", ".join(f"'{name}'" for name in _COUNTED)
 
@@ -34,7 +35,7 @@ STEPS = {
     "rewrite_files": "call ducklake_rewrite_data_files('lake')",
     "expire_snapshots": f"""
         set variable expired = (
-            select coalesce(list(snapshot_id), [-1::bigint]) from ducklake_snapshots('lake')
+            select coalesce(list(snapshot_id), [{NO_SNAPSHOT}]) from ducklake_snapshots('lake')
             where snapshot_time < now() - {KEPT} and snapshot_id not in (
                 select min(snapshot_id) from ducklake_snapshots('lake')
                 where snapshot_time > now() - {LOOKED_BACK} group by date_trunc('hour', snapshot_time)));

@@ -417,6 +417,12 @@ def test_small_batches_make_no_files_and_upkeep_keeps_few(settings, hcp, reader,
     assert journal_ids(reader) == list(range(1, 20))
 
 
+def test_upkeep_of_a_young_lake_finds_nothing_to_expire_and_fails_nothing(settings, hcp, copier):
+    journal(hcp, 2)
+    caught_up(copier)
+    assert upkeep.keep_up(settings).failed == {}
+
+
 def test_upkeep_keeps_a_snapshot_of_each_hour_for_a_day(settings, hcp, reader, copier):
     journal(hcp, 2)
     caught_up(copier)
