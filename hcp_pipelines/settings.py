@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     markets_file: Path | None = Field(
         default=None, description="Accounts at the outside services of a real world (docs/markets.md)."
     )
+    clouds: str = Field(
+        default="aws:us-east-1,azure:eastus",
+        description="Clouds whose GPU prices and availability the feed reads, PROVIDER:REGION with commas between; empty: none.",
+    )
     openadr_file: Path | None = Field(
         default=None,
         description="Where the platform is enrolled for demand response (docs/openadr.md); nowhere if unset.",
@@ -180,6 +184,11 @@ class Settings(BaseSettings):
     lake_s3_ca_file: Path | None = Field(
         default=None, description="Who signed the store's certificate (PEM).  Default: the system's authorities."
     )
+    mlflow_artifacts: str = Field(
+        default="",
+        pattern=LAKE_URL,
+        description="Files of trained models: s3://BUCKET/PREFIX of the lake's store; `mlflow` of the state directory if unset.",
+    )
 
     alert_platform: str = Field(default="hcp", description="What this platform is called in alerts.")
     alert_webhook_url: SecretStr | None = Field(default=None, description="Alerts are POSTed there as JSON (https).")
@@ -295,3 +304,8 @@ def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
 def environment_value(name: str, default: str = "") -> str:
     """One variable of the environment, for the few libraries configured by it."""
     return os.environ.get(name, default)
+
+
+def keep_mlflow_at_home() -> None:
+    """Tell MLflow, before it is imported, to call nobody: it reads that from the environment alone."""
+    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MLFLOW_LOGGING_LEVEL="WARNING")

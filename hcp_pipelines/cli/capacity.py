@@ -1,28 +1,21 @@
 """`hcp capacity`: what GPUs cost in public clouds now, and where there are any: for work that finds no room at home."""
 
 import asyncio
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
-from pydantic import SecretStr
 
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
-from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import MarketError
 from hcp_pipelines.markets import aws, azure
-from hcp_pipelines.markets.aws_signing import AwsAuth
+from hcp_pipelines.markets.capacity import Place, open_clouds
 from hcp_pipelines.markets.cloud import CloudOffer
-from hcp_pipelines.markets.http import MarketHttp
-from hcp_pipelines.markets.pace import Limit, Pace
-from hcp_pipelines.markets.real import Access, services_of
+from hcp_pipelines.markets.real import services_of
 from hcp_pipelines.orchestration.history.fetch import world_base_url
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor.status import world_clock
 
 PATIENCE_S = 30.0  # real
-SIMULATED = "world"  # subscription and keys at the simulated clouds, which take any
 _STOCK = {True: "yes", False: "no", None: "not said"}
 
 
@@ -70,24 +63,17 @@ async def _ask(settings: Settings, aws_region: str, azure_region: str) -> tuple[
     Raises:
         ConfigError: the real ones are meant, and the file of accounts is wrong. NotRunningError: there is no world yet.
     """
-    clock = world_clock(settings)
-    amazon, microsoft, failures = _accesses(settings, aws_region, clock)
-    async with AsyncExitStack() as stack:
-
-        def http(access: Access, limit: Limit) -> MarketHttp:
-            made = MarketHttp(access.base_url, auth=access.auth, pace=Pace(clock, limit), patience_s=PATIENCE_S)
-            stack.push_async_callback(made.close)
-            return made
-
-        asked = dict[str, Awaitable[list[CloudOffer]]]()
-        if amazon is not None:
-            ec2, prices = (http(access, aws.LIMIT) for access in amazon)
-            asked[aws.PROVIDER] = aws.AwsClient(ec2, prices, aws_region).offers(clock.now())
-        if microsoft is not None:
-            listed, managed, subscription = microsoft
-            prices, sizes = http(listed, azure.LIMIT), http(managed, azure.LIMIT)
-            asked[azure.PROVIDER] = azure.AzureClient(prices, sizes, subscription).offers(azure_region)
-        answers = await asyncio.gather(*asked.values(), return_exceptions=True)
+    real = services_of(settings.world, settings.markets_file)
+    url = world_base_url(settings) if real is None else ""
+    places = [Place(aws.PROVIDER, aws_region), Place(azure.PROVIDER, azure_region)]
+    async with open_clouds(places, url, real, world_clock(settings), PATIENCE_S) as clouds:
+        answers = await asyncio.gather(*(cloud.offers() for cloud in clouds), return_exceptions=True)
+    asked = [cloud.place.provider for cloud in clouds]
+    failures = [
+        f"{place.provider}: HCP_MARKETS_FILE has no account there (docs/markets.md)"
+        for place in places
+        if place.provider not in asked
+    ]
     offers = list[CloudOffer]()
     for provider, answer in zip(asked, answers, strict=True):
         if isinstance(answer, MarketError):
@@ -97,23 +83,6 @@ async def _ask(settings: Settings, aws_region: str, azure_region: str) -> tuple[
         else:
             offers += answer
     return offers, failures
-
-
-def _accesses(
-    settings: Settings, aws_region: str, clock: Clock
-) -> tuple[tuple[Access, Access] | None, tuple[Access, Access, str] | None, list[str]]:
-    """Amazon's access (EC2, price list), Azure's (price list, management, subscription), and which cloud has no account."""
-    real = services_of(settings.world, settings.markets_file)
-    if real is None:
-        url = world_base_url(settings)
-        ec2, prices = (
-            Access(url, AwsAuth(SIMULATED, SecretStr(SIMULATED), region, service, clock))
-            for region, service in ((aws_region, "ec2"), (aws.PRICING_REGION, "pricing"))
-        )
-        return (ec2, prices), (Access(url), Access(url), SIMULATED), []
-    amazon, microsoft = real.amazon(aws_region, clock), real.microsoft(clock)
-    without = [name for name, access in ((aws.PROVIDER, amazon), (azure.PROVIDER, microsoft)) if access is None]
-    return amazon, microsoft, [f"{name}: HCP_MARKETS_FILE has no account there (docs/markets.md)" for name in without]
 
 
 def _row(offer: CloudOffer) -> tuple[str, ...]:

@@ -19,6 +19,9 @@ class Stream(StrEnum):
     WEATHER_TEMPERATURE = "weather.temperature"
 
 
+OFFER_SEPARATOR = (
+    "/"  # in a series of gpu.spot that is one cloud's offer; without it the series is a model's market rate
+)
 BITCOIN = "consensus"  # the series of btc.usd that is acted on: what the exchanges stand for together
 
 

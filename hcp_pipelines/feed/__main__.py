@@ -4,6 +4,7 @@ import sys
 
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.feed.service import run_feed
+from hcp_pipelines.markets.capacity import places_of
 from hcp_pipelines.markets.real import services_of
 from hcp_pipelines.runtime.process import run_process
 from hcp_pipelines.settings import Settings
@@ -14,6 +15,7 @@ def main() -> int:
     try:
         settings = Settings.load()
         services_of(settings.world, settings.markets_file)
+        places_of(settings.clouds)
     except HcpError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -5,10 +5,12 @@ sources.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -20,11 +22,13 @@ from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.feed import metrics
 from hcp_pipelines.feed.bitcoin import Bitcoin, Venue
+from hcp_pipelines.feed.gpu_rates import GpuRates
 from hcp_pipelines.feed.quality import MarketRule, Memory, Rules
 from hcp_pipelines.feed.recorder import Pool, Recorder
 from hcp_pipelines.feed.sources import IntervalSource, PeriodicSource, Source, supervise
 from hcp_pipelines.feed.world import WorldAddress, wait_for_world
 from hcp_pipelines.markets import binance, bitstamp, coinbase, ercot, gemini, gpu_listings, kraken, mempool
+from hcp_pipelines.markets.capacity import Cloud, Place, open_clouds, places_of
 from hcp_pipelines.markets.ercot import SCED_INTERVAL, SETTLEMENT_INTERVAL, ErcotClient
 from hcp_pipelines.markets.gpu_listings import GpuListingsClient
 from hcp_pipelines.markets.http import PATIENCE_S, MarketHttp
@@ -41,6 +45,9 @@ BTC_PERIOD_S = 10.0
 BTC_FLOOR_S = 0.5  # real
 NETWORK_PERIOD_S = 600.0
 GPU_PERIOD_S = 60.0
+CLOUD_PERIOD_S = 300.0
+CLOUD_FLOOR_S = 30.0  # real: a pass over a cloud is a dozen requests
+CLOUD_PATIENCE_S = 30.0  # real
 DAY_AHEAD_PERIOD_S = 3600.0
 DAY_AHEAD_PATIENCE_S = 120.0  # real: ERCOT's minute at real speed, twice
 DAY_AHEAD_BACK = timedelta(hours=24)
@@ -81,6 +88,7 @@ class Clients:
     bitcoin: Mapping[str, Venue]
     mempool: MempoolClient
     gpu: GpuListingsClient | None
+    clouds: Sequence[Cloud] = ()
 
 
 async def run_feed(context: ProcessContext) -> None:
@@ -99,8 +107,10 @@ async def run_feed(context: ProcessContext) -> None:
         await catalogue.refresh_points()
         await catalogue.refresh_rules()
         recorder = Recorder(pool, context.clock, await restored_memory(pool), catalogue.rules, context.health)
-        clients = await stack.enter_async_context(open_clients(address, context.clock, real=real))
-        sources = all_sources(clients, recorder, context.clock, lambda: catalogue.points)
+        places = places_of(context.settings.clouds)
+        clients = await stack.enter_async_context(open_clients(address, context.clock, real=real, places=places))
+        stale_s = context.settings.gpu_staleness_s
+        sources = all_sources(clients, recorder, context.clock, lambda: catalogue.points, stale_s)
         context.ready()
         await _run_until_stopped(context, catalogue, recorder, sources, listening)
 
@@ -153,8 +163,11 @@ async def open_clients(
     clock: Clock,
     transport: httpx.AsyncBaseTransport | None = None,
     real: RealServices | None = None,
+    places: Iterable[Place] = (),
 ) -> AsyncIterator[Clients]:
     """The clients of one base URL, or of the real services, each at its pace; their connections are closed at the end.
+
+    `places`: the clouds to be asked, as far as we have an account there.
 
     Of ERCOT's one limit real-time prices have two thirds, so that what can wait never holds them up.
     """
@@ -174,6 +187,7 @@ async def open_clients(
 
         rest = ercot.LIMIT.requests // 3
         power, gpus = access("ercot"), access("gpu_listings")
+        clouds = open_clouds(places, base_url, real, clock, CLOUD_PATIENCE_S, transport)
         yield Clients(
             ercot=power and ErcotClient(http(power, ercot.LIMIT._replace(requests=ercot.LIMIT.requests - rest))),
             day_ahead=power and ErcotClient(http(power, ercot.LIMIT._replace(requests=rest), DAY_AHEAD_PATIENCE_S)),
@@ -186,13 +200,18 @@ async def open_clients(
             },
             mempool=MempoolClient(public("mempool", mempool.LIMIT)),
             gpu=gpus and GpuListingsClient(http(gpus, gpu_listings.LIMIT)),
+            clouds=await stack.enter_async_context(clouds),
         )
 
 
 def all_sources(
-    clients: Clients, recorder: Recorder, clock: Clock, points: Callable[[], Sequence[str]]
+    clients: Clients,
+    recorder: Recorder,
+    clock: Clock,
+    points: Callable[[], Sequence[str]],
+    gpu_stale_s: float = math.inf,
 ) -> list[Source]:
-    """Every source the feed asks, with its cadence."""
+    """Every source the feed asks, with its cadence; `gpu_stale_s`: so long without a rate, and the clouds' stands in."""
     bitcoin = Bitcoin(clients.bitcoin, clock, max(BTC_PERIOD_S, BTC_FLOOR_S * clock.speed))
     sources: list[Source] = [
         PeriodicSource("bitcoin", bitcoin.ticks, recorder, clock, BTC_PERIOD_S, BTC_FLOOR_S),
@@ -200,10 +219,17 @@ def all_sources(
     ]
     if clients.ercot is not None and clients.day_ahead is not None:
         sources += _power_sources(clients.ercot, clients.day_ahead, recorder, clock, points)
-    if (listings := clients.gpu) is not None:
-        sources.append(
-            PeriodicSource("gpu_listings", lambda: listings.spot(clock.now()), recorder, clock, GPU_PERIOD_S)
-        )
+    return sources + _gpu_sources(clients, GpuRates(clients.gpu, clock, gpu_stale_s), recorder, clock)
+
+
+def _gpu_sources(clients: Clients, rates: GpuRates, recorder: Recorder, clock: Clock) -> list[Source]:
+    """The aggregator and the clouds, of which none holds up another."""
+    sources: list[Source] = []
+    if clients.gpu is not None:
+        sources.append(PeriodicSource("gpu_listings", rates.listed, recorder, clock, GPU_PERIOD_S))
+    for cloud in clients.clouds:
+        fetch, name = partial(rates.of_cloud, cloud), f"cloud_{cloud.place.provider}_{cloud.place.region}"
+        sources.append(PeriodicSource(name, fetch, recorder, clock, CLOUD_PERIOD_S, CLOUD_FLOOR_S))
     return sources
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from hcp_pipelines.domain.columns import INSTANT
-from hcp_pipelines.domain.ticks import ACTIONABLE, Stream
+from hcp_pipelines.domain.ticks import ACTIONABLE, OFFER_SEPARATOR, Stream
 from hcp_pipelines.economics.mining import HASHES_PER_DIFFICULTY, HASHES_PER_TH, SECONDS_PER_DAY, hashprice_columns
 from hcp_pipelines.markets.central import operating_day
 from hcp_pipelines.orchestration.history.model import Model
@@ -109,9 +109,14 @@ def network_days(settings: Settings, window: Window, now: datetime) -> pl.DataFr
 
 
 def rental_rates(settings: Settings, window: Window) -> pl.DataFrame:
-    """GPU rental rates as the feed recorded them, USD per GPU-hour: one row an hour and GPU type. No service tells past ones."""
+    """GPU rental rates as the feed recorded them, USD per GPU-hour: one row an hour and GPU type. No service tells past ones.
+
+    The market's rate alone: a single cloud's offers are series of their own.
+    """
     with reading(settings) as reader:
-        ticks = _ticks(reader, (Stream.GPU_SPOT,), window)
+        ticks = _ticks(reader, (Stream.GPU_SPOT,), window).filter(
+            ~pl.col("series").str.contains(OFFER_SEPARATOR, literal=True)
+        )
     hours = ticks.group_by(
         pl.col("tick_at").dt.truncate("1h").alias("start_at"), pl.col("series").alias("gpu_type")
     ).agg(rate_usd_per_gpu_hour=pl.col("value").median(), ticks=pl.len())

@@ -5,11 +5,9 @@ It starts from Postgres alone (`begin`), and does so again whenever the two may 
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.workloads import WorkloadState
-from hcp_pipelines.markets.cloud import CloudOffer, Way
+from hcp_pipelines.markets.cloud import CloudOffer
 from hcp_pipelines.workloads.binding import ACTOR, take_back
 from hcp_pipelines.workloads.claiming import Connection, age, unclaim
 from hcp_pipelines.workloads.lifecycle import reap
@@ -130,7 +128,8 @@ class Scheduler:
         points = sorted({group.settlement_point for group in self.room.groups if not group.closed})
         models = sorted({group.gpu_type for group in self.room.groups} - {""})
         await self._shelf.load(connection, facilities)
-        before, self._prices = self._prices, await read_prices(connection, points, models)
+        now, gpu_stale_s = self._clock.now(), self._plan.stale_after.gpu_s
+        before, self._prices = self._prices, await read_prices(connection, points, models, now, gpu_stale_s)
         if before != self._prices:
             self.follower.turned_down.clear()
         self._look_at_market()
@@ -210,13 +209,8 @@ class Scheduler:
             await self.placer.place(connection, router, offers, self.room.most_by_type(with_closed=True))
 
     def _offers(self) -> list[CloudOffer]:
-        """The market's rates of GPUs as the feed has them: what a cloud would ask."""
-        since = self._clock.now()
-        return [
-            CloudOffer("market", "any", "", "", model, 1, Way.ON_DEMAND, usd, since)
-            for model, usd in self._prices.fresh_gpu(since, self._plan.stale_after.gpu_s).items()
-            if np.isfinite(usd) and usd > 0
-        ]
+        """What GPUs can be rented at elsewhere, as the feed has it."""
+        return self._prices.offers(self._clock.now(), self._plan.stale_after.gpu_s)
 
     def _wants_all(self, heard: frozenset[str]) -> bool:
         wants = not self._is_begun or self.placer.is_doubtful or bool(heard & {"hcp_facility", "hcp_directive"})

@@ -12,8 +12,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from hcp_pipelines.domain.modes import STATE_COUNT, DeviceState, ResourceType
+from hcp_pipelines.domain.ticks import OFFER_SEPARATOR
 from hcp_pipelines.economics.bounds import LIMITS
 from hcp_pipelines.economics.power import decision_price_of
+from hcp_pipelines.markets.capacity import offer_of
+from hcp_pipelines.markets.cloud import CloudOffer, Way
 from hcp_pipelines.policy.arrays import CompiledPolicy, Floats, Ints, compile_policy
 from hcp_pipelines.policy.evaluate import evaluate
 from hcp_pipelines.policy.guard import GuardState
@@ -36,6 +39,11 @@ _GPU = """
     cross join lateral (
         select "timestamp", value from price_data where stream = 'gpu.spot' and series = m.name and quality in ('good', 'unusual')
             order by "timestamp" desc, revision desc limit 1) d"""
+_CLOUDS = f"""
+    select distinct on (series) metadata, value, "timestamp" from price_data
+    where price_type = 'gpu_spot' and "timestamp" >= %s and "timestamp" <= %s and position('{OFFER_SEPARATOR}' in series) > 0
+        and quality in ('good', 'unusual')
+    order by series, "timestamp" desc, revision desc"""  # noqa: S608 - our constant
 GPU_INDEX = "gpu."
 
 
@@ -77,11 +85,23 @@ class Prices:
     lmps: Mapping[str, Sequence[tuple[datetime, float]]]
     gpu: Mapping[str, float]
     gpu_at: Mapping[str, datetime] = field(default_factory=dict, compare=False)
+    clouds: Sequence[CloudOffer] = field(default=(), compare=False)
 
     def fresh_gpu(self, now: datetime, stale_after_s: float) -> dict[str, float]:
         """The rates that are no older than that."""
         since = now - timedelta(seconds=stale_after_s)
         return {model: usd for model, usd in self.gpu.items() if self.gpu_at[model] >= since}
+
+    def offers(self, now: datetime, stale_after_s: float) -> list[CloudOffer]:
+        """What work that finds no room could be rented elsewhere at: the market's rates, and what clouds were told to have."""
+        since = now - timedelta(seconds=stale_after_s)
+        rates = self.fresh_gpu(now, stale_after_s).items()
+        market = [
+            CloudOffer("market", "any", "", "", model, 1, Way.ON_DEMAND, usd, now)
+            for model, usd in rates
+            if np.isfinite(usd) and usd > 0
+        ]
+        return market + [offer for offer in self.clouds if offer.since >= since]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +112,19 @@ class Staleness:
     gpu_s: float
 
 
-async def read_prices(connection: Connection, points: Sequence[str], models: Sequence[str]) -> Prices:
-    """The newest ones of some settlement points and GPU models."""
+async def read_prices(
+    connection: Connection, points: Sequence[str], models: Sequence[str], now: datetime, gpu_stale_s: float
+) -> Prices:
+    """The newest ones of some settlement points and GPU models, and what clouds offered within so many seconds."""
     lmps = defaultdict[str, list[tuple[datetime, float]]](list)
     for point, at, value in await (await connection.execute(_LMPS, (list(points),), prepare=True)).fetchall():
         if not lmps[point] or lmps[point][-1][0] != at:
             lmps[point].append((at, value))
     rates = await (await connection.execute(_GPU, (list(models),), prepare=True)).fetchall()
-    return Prices(lmps, {model: usd for model, _, usd in rates}, {model: at for model, at, _ in rates})
+    since = now - timedelta(seconds=gpu_stale_s)
+    offers = await (await connection.execute(_CLOUDS, (since, now), prepare=True)).fetchall()
+    clouds = [offer_of(told, usd, at) for told, usd, at in offers]
+    return Prices(lmps, {model: usd for model, _, usd in rates}, {model: at for model, at, _ in rates}, clouds)
 
 
 def market_of(room: Room, shelf: PolicyShelf, prices: Prices, now: datetime, stale_after: Staleness) -> Market:
