@@ -4,6 +4,7 @@ The keys are in a secret of the session's memory, which DuckDB shows to nobody; 
 """
 
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 from hcp_pipelines.domain.errors import ConfigError
@@ -77,6 +78,24 @@ def keys(settings: Settings) -> dict[str, str]:
             f"HCP_LAKE_S3_KEY_ID={settings.lake_s3_key_id!r} has no secret: set HCP_LAKE_S3_SECRET_FILE to a file that holds it."
         )
     return {"key_id": settings.lake_s3_key_id, "secret": secret}
+
+
+def filesystem(settings: Settings) -> Any:
+    """The store as a `pyarrow.fs.FileSystem`, with the lake's keys: for files that are no tables.
+
+    Raises:
+        ConfigError: half of the keys is missing, or their file is.
+    """
+    from pyarrow.fs import S3FileSystem  # it starts AWS's own threads
+
+    where = place(settings)
+    found = keys(settings) if settings.lake_s3_key_id else {}
+    return S3FileSystem(
+        access_key=found.get("key_id"), secret_key=found.get("secret"), region=where["region"],
+        endpoint_override=where["endpoint"] if settings.lake_s3_endpoint else None,
+        scheme="https" if where["use_ssl"] == "true" else "http",
+        tls_ca_file_path=str(settings.lake_s3_ca_file) if settings.lake_s3_ca_file else None,
+    )  # fmt: skip
 
 
 def _quoted(text: str) -> str:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from hcp_pipelines.domain.errors import ConfigError, StorageError
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.roles import Database, Role
+from hcp_pipelines.storage.roles import HOME_DATABASE, Database, Role
 from hcp_pipelines.storage.secrets import password
 
 CONNECT_TIMEOUT_S = 5
@@ -64,12 +64,12 @@ def dsn(settings: Settings, role: Role, database: Database = Database.HCP) -> st
     )
 
 
-def sqlalchemy_url(settings: Settings) -> str:
-    """Dagster's own database as SQLAlchemy wants it (psycopg 2 by name: plain `postgresql://` picks psycopg 3)."""
+def sqlalchemy_url(settings: Settings, role: Role = Role.DAGSTER) -> str:
+    """A role's own database as SQLAlchemy wants it (psycopg 2 by name: plain `postgresql://` picks psycopg 3)."""
     where = address(settings)
-    secret = quote(password(settings, Role.DAGSTER), safe="")
+    secret = quote(password(settings, role), safe="")
     options = "&".join(f"{k}={quote(v, safe='')}" for k, v in where.items())
-    return f"postgresql+psycopg2://{Role.DAGSTER.value}:{secret}@/{Database.DAGSTER.value}?{options}"
+    return f"postgresql+psycopg2://{role.value}:{secret}@/{HOME_DATABASE[role].value}?{options}"
 
 
 def connect(settings: Settings, role: Role, database: Database = Database.HCP) -> psycopg.Connection[tuple[Any, ...]]:

@@ -1,0 +1,86 @@
+"""The record of trainings in MLflow: a run and a model a version, aliases that follow Postgres, nobody outside is called."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from hcp_pipelines.orchestration.training import record
+from hcp_pipelines.storage import models
+from hcp_pipelines.storage.embedded import EmbeddedPostgres
+from tests.support.recording import keep
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS_OWN = ("HCP_", "PYTEST", "CI", "MLFLOW", "DO_NOT_TRACK")
+
+
+def test_a_version_is_recorded_and_its_aliases_follow_and_nobody_is_called(settings, database):
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(TESTS_OWN)}
+    argv = [sys.executable, "-m", "tests.support.recording", str(settings.state_dir)]
+    done = subprocess.run(argv, env=plain, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "imported_early": False,
+        "telemetry": "None",
+        "calls": [],
+        "runs_of_one_version": 1,
+        "status": "FINISHED",
+        "days": "90",
+        "pinball": 0.25,
+        "file": "kept",
+        "followed": [
+            ["aliases: champion is 1, challenger is 2", [["challenger", "2"], ["champion", "1"]]],
+            ["aliases are as they should be", [["challenger", "2"], ["champion", "1"]]],
+            ["aliases: champion is 2, challenger is nobody", [["champion", "2"]]],
+            ["aliases: champion is nobody", []],  # an old version that is still called champion would be a lie
+        ],
+        "stored": "kept there",
+    }
+
+
+def test_without_its_database_it_says_so_and_a_promotion_stands(settings, database):
+    keep(database, "champion", b"one")
+    with psycopg.connect(EmbeddedPostgres(settings).admin_dsn(), autocommit=True) as admin:
+        admin.execute("revoke connect on database mlflow from hcp_mlflow")
+        admin.execute("alter database mlflow owner to hcp_admin")
+        try:
+            told = record.follow_table(settings, database, "sine")
+        finally:
+            admin.execute("alter database mlflow owner to hcp_mlflow")
+            admin.execute("grant connect on database mlflow to hcp_mlflow")
+    assert "aliases do not follow yet" in told
+    assert "permission denied" in told
+    assert models.champion(database, "sine").version == 1
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_promotion_and_return(settings, database, sound):
+    first, second, third = (
+        keep(database, status, text) for status, text in (("champion", b"1"), ("challenger", b"2"), ("archived", b"3"))
+    )
+    if not sound:
+        database.execute("update models set artefact = 'other' where version = 2")
+        with pytest.raises(models.ModelError, match="is not what was kept"):
+            models.promote(database, "sine", 2, "ann", "better", {})
+        assert models.champion(database, "sine").version == first
+        return
+    assert models.promote(database, "sine", second, "ann", "better", {"p_value": 0.01}) == first
+    assert models.promote(database, "sine", third, "ann", "better still", {}) == second
+    with pytest.raises(models.ConfigError, match="is the champion already"):
+        models.promote(database, "sine", third, "ann", "again", {})
+    assert models.roll_back(database, "sine", "ann", "worse") == (third, second)
+    assert models.roll_back(database, "sine", "ann", "worse too") == (second, first)
+    with pytest.raises(models.ConfigError, match="nothing to go back to"):
+        models.roll_back(database, "sine", "ann", "once more")
+    actions = database.execute("select action, subject, detail ->> 'before' from audit_log order by id").fetchall()
+    assert actions[3:] == [
+        ("model.promote", "sine 2", "1"), ("model.promote", "sine 3", "2"), ("model.rollback", "sine 2", "3"),
+        ("model.rollback", "sine 1", "2"),
+    ]  # fmt: skip
+    assert [row["version"] for row in models.listed(database, name="sine")] == [3, 2, 1]
+    with pytest.raises(models.NotThereError, match="no version 9"):
+        models.promote(database, "sine", 9, "ann", "new", {})
