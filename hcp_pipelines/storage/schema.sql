@@ -1912,3 +1912,182 @@ alter table routing_decisions
 -- Who promotes a model, or takes it back, is a person with a reason: what is in it they need not read.
 grant select (is_whole) on models to hcp_operator;
 grant update (status) on models to hcp_operator;
+
+-- What follows from the steps of work is done for all rows of a statement at once: hundreds of pieces are claimed and given places
+-- together, and the counts of one customer were written once for each. Counts are differences of sums over the rows as they are and
+-- as they were, with no join between the two: a plan that Postgres made for one row would take forever for thousands.
+create function follow_new_workloads() returns trigger language plpgsql security definer set search_path = public, pg_temp as $$
+begin
+    insert into queue_customers as c (customer_id, waiting, gpus)
+        select customer_id, count(queued_at), coalesce(sum(gpu_count) filter (where lease_owner is not null), 0)
+        from new_rows group by customer_id order by customer_id
+        on conflict (customer_id) do update set waiting = c.waiting + excluded.waiting, gpus = c.gpus + excluded.gpus;
+    insert into queue_flows as f (customer_id, level, waiting)
+        select customer_id, level, count(*) from new_rows where queued_at is not null group by customer_id, level order by 1, 2
+        on conflict (customer_id, level) do update set waiting = f.waiting + excluded.waiting;
+    insert into queue_shares as s (customer_id, gpu_type, waiting)
+        select customer_id, gpu_type, count(*) from new_rows where queued_at is not null group by customer_id, gpu_type order by 1, 2
+        on conflict (customer_id, gpu_type) do update set waiting = s.waiting + excluded.waiting;
+    insert into workload_events (
+        workload_id, customer_id, new_status, is_waiting, lease_epoch, reason, actor, occurred_at, type, tier, priority, gpu_type,
+        gpu_count, estimated_duration_s, deadline_at, facility_id, usd_per_gpu_hour, retries_left, used_gpu_s)
+        select id, customer_id, status, queued_at is not null, lease_epoch, reason, actor, changed_at, type, tier, priority, gpu_type,
+               gpu_count, estimated_duration_s, deadline_at, facility_id, usd_per_gpu_hour, retries_left, used_gpu_s
+        from new_rows order by number;
+    perform pg_notify('hcp_workload', '') where exists (select from new_rows);
+    return null;
+end $$;
+
+create function follow_workloads() returns trigger language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    told uuid[];          -- of whom there is an event: a step, or a return to the queue
+    were text[];          -- their states before it
+    let_go uuid[];        -- who is held no more
+    moves boolean;        -- whether anything waits, or is held, otherwise than before
+    one record;
+begin
+    select array_agg(id) filter (where is_told), array_agg(was) filter (where is_told),
+           array_agg(id) filter (where was_held and not is_held), bool_or(is_moved)
+        into told, were, let_go, moves
+        from (select id, max(status) filter (where sign < 0) as was, bool_or(is_held) filter (where sign < 0) as was_held,
+                     bool_or(is_held) filter (where sign > 0) as is_held,
+                     min(status) <> max(status) or bool_or(waits) <> bool_and(waits) as is_told,
+                     bool_or(waits) <> bool_and(waits) or bool_or(is_held) <> bool_and(is_held) or min(level) <> max(level)
+                         or min(gpu_type) <> max(gpu_type) as is_moved
+              from (select 1 as sign, id, status, queued_at is not null as waits, lease_owner is not null as is_held, level, gpu_type
+                    from new_rows
+                    union all
+                    select -1, id, status, queued_at is not null, lease_owner is not null, level, gpu_type from old_rows) both_rows
+              group by id) changes
+        where is_told or is_moved;
+    if moves then
+        update queue_customers c set waiting = c.waiting + d.waiting, gpus = c.gpus + d.gpus
+            from (select customer_id, sum(sign * waits::integer) as waiting, sum(sign * gpu_count * is_held::integer) as gpus
+                  from (select 1 as sign, customer_id, queued_at is not null as waits, lease_owner is not null as is_held, gpu_count
+                        from new_rows
+                        union all
+                        select -1, customer_id, queued_at is not null, lease_owner is not null, gpu_count from old_rows) both_rows
+                  group by customer_id) d
+            where c.customer_id = d.customer_id and (d.waiting <> 0 or d.gpus <> 0);
+    end if;
+    for one in select customer_id, changed_at, used_gpu_s, least(used_gpu_s, gpu_count * estimated_duration_s) as said_gpu_s
+        from new_rows where id = any (told) and status in ('completed', 'failed', 'cancelled') and used_gpu_s > 0 order by changed_at
+    loop
+        update queue_customers c set judged_at = greatest(c.judged_at, one.changed_at),
+                said_gpu_s = c.said_gpu_s * a.kept + one.said_gpu_s, ran_gpu_s = c.ran_gpu_s * a.kept + one.used_gpu_s
+            from (select 0.5 ^ least(greatest(extract(epoch from one.changed_at - q.judged_at) / r.half_life_s, 0), 60)::double precision
+                         as kept
+                  from queue_rules r, queue_customers q where q.customer_id = one.customer_id) a
+            where c.customer_id = one.customer_id;
+    end loop;
+    if moves then
+        update queue_flows f set waiting = f.waiting + d.more
+            from (select customer_id, level, sum(sign) as more
+                  from (select 1 as sign, customer_id, level from new_rows where queued_at is not null
+                        union all select -1, customer_id, level from old_rows where queued_at is not null) both_rows
+                  group by customer_id, level) d
+            where f.customer_id = d.customer_id and f.level = d.level and d.more < 0;
+        insert into queue_flows as f (customer_id, level, waiting)
+            select customer_id, level, sum(sign)
+            from (select 1 as sign, customer_id, level from new_rows where queued_at is not null
+                  union all select -1, customer_id, level from old_rows where queued_at is not null) both_rows
+            group by customer_id, level having sum(sign) > 0 order by customer_id, level
+            on conflict (customer_id, level) do update set waiting = f.waiting + excluded.waiting;
+        update queue_shares s set waiting = s.waiting + d.more
+            from (select customer_id, gpu_type, sum(sign) as more
+                  from (select 1 as sign, customer_id, gpu_type from new_rows where queued_at is not null
+                        union all select -1, customer_id, gpu_type from old_rows where queued_at is not null) both_rows
+                  group by customer_id, gpu_type) d
+            where s.customer_id = d.customer_id and s.gpu_type = d.gpu_type and d.more < 0;
+        insert into queue_shares as s (customer_id, gpu_type, waiting)
+            select customer_id, gpu_type, sum(sign)
+            from (select 1 as sign, customer_id, gpu_type from new_rows where queued_at is not null
+                  union all select -1, customer_id, gpu_type from old_rows where queued_at is not null) both_rows
+            group by customer_id, gpu_type having sum(sign) > 0 order by customer_id, gpu_type
+            on conflict (customer_id, gpu_type) do update set waiting = s.waiting + excluded.waiting;
+    end if;
+    if let_go is not null then
+        update allocation_headers h set status = 'released', reason = n.reason
+            from new_rows n where n.id = any (let_go) and h.workload_id = n.id and h.status in ('pending', 'active');
+    end if;
+    insert into queue_usage (customer_id, gpu_type, level, gpu_s)
+        select customer_id, gpu_type, level, more
+        from (select customer_id, max(gpu_type) filter (where sign < 0) as gpu_type, max(level) filter (where sign < 0) as level,
+                     bool_or(is_held) filter (where sign < 0) as was_held, sum(sign * charged_gpu_s) as more
+              from (select 1 as sign, id, customer_id, gpu_type, level, lease_owner is not null as is_held, charged_gpu_s from new_rows
+                    union all
+                    select -1, id, customer_id, gpu_type, level, lease_owner is not null, charged_gpu_s from old_rows) both_rows
+              group by id, customer_id) changes
+        where was_held and more <> 0;
+    if told is not null then
+        insert into workload_events (
+            workload_id, customer_id, old_status, new_status, is_waiting, lease_epoch, reason, actor, occurred_at, type, tier,
+            priority, gpu_type, gpu_count, estimated_duration_s, deadline_at, facility_id, usd_per_gpu_hour, retries_left, used_gpu_s)
+            select n.id, n.customer_id, t.was, n.status, n.queued_at is not null, n.lease_epoch, n.reason, n.actor, n.changed_at, n.type,
+                   n.tier, n.priority, n.gpu_type, n.gpu_count, n.estimated_duration_s, n.deadline_at, n.facility_id,
+                   n.usd_per_gpu_hour, n.retries_left, n.used_gpu_s
+            from unnest(told, were) as t (id, was) join new_rows n using (id);
+        perform pg_notify('hcp_workload', '');
+    end if;
+    return null;
+end $$;
+drop trigger follow_new on workloads;
+drop trigger follow on workloads;
+drop function follow_workload;
+create trigger follow_new after insert on workloads referencing new table as new_rows
+    for each statement execute function follow_new_workloads();
+create trigger follow after update on workloads referencing old table as old_rows new table as new_rows
+    for each statement execute function follow_workloads();
+drop trigger tell on workload_events;
+drop function tell_work;
+
+create function follow_allocations() returns trigger language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    told uuid[] := array(
+        select id from (select id, status from new_rows except select id, status from old_rows) changes);
+begin
+    if told = '{}' then
+        return null;
+    end if;
+    with freed as (
+        update allocations a set released_at = clock_timestamp()
+        from new_rows n where n.id = any (told) and n.status in ('released', 'failed') and a.header_id = n.id and a.released_at is null
+        returning a.header_id, a.resource_id),
+    back as (
+        update resources r set status = 'available', updated_at = now()
+        from freed where r.id = freed.resource_id and r.status = 'allocated')
+    insert into allocation_events (allocation_id, workload_id, event, resources, reason, lease_epoch)
+        select n.id, n.workload_id, 'allocation.' || n.status, count(freed.resource_id), n.reason, n.lease_epoch
+        from new_rows n left join freed on freed.header_id = n.id
+        where n.id = any (told) and n.status in ('released', 'failed')
+        group by n.id, n.workload_id, n.status, n.reason, n.lease_epoch;
+    insert into allocation_events (allocation_id, workload_id, event, resources, reason, lease_epoch, devices)
+        select id, workload_id, 'allocation.created', sum(devices), reason, lease_epoch,
+               jsonb_agg(jsonb_build_object('facility_id', facility_id, 'group_id', group_id, 'slots', slots)
+                         order by facility_id, group_id) filter (where devices > 0)
+        from (select n.id, n.workload_id, n.reason, n.lease_epoch, r.facility_id, r.group_id, count(a.resource_id) as devices,
+                     jsonb_agg(r.slot order by r.slot) as slots
+              from new_rows n left join allocations a on a.header_id = n.id left join resources r on r.id = a.resource_id
+              where n.id = any (told) and n.status = 'active'
+              group by n.id, n.workload_id, n.reason, n.lease_epoch, r.facility_id, r.group_id) parts
+        group by id, workload_id, reason, lease_epoch;
+    perform pg_notify('hcp_allocation', '');
+    return null;
+end $$;
+drop trigger follow on allocation_headers;
+drop function follow_allocation;
+create trigger follow after update on allocation_headers referencing old table as old_rows new table as new_rows
+    for each statement execute function follow_allocations();
+drop trigger tell on allocation_events;
+drop function tell_devices;
+drop function devices_of_allocation;
+
+-- What is to run on a desired row's devices, as a gateway hands it to them: what is not said takes the wire's own defaults. All of it is
+-- what a gateway takes (hcp_pipelines/wire/work.py), so that no row can spoil the command in which it leaves.
+alter table desired_state
+    add column model text not null default '' check (length(model) <= 100 and model ~ '^[ -~]*$'),
+    add column weights_gib double precision not null default 0 check (weights_gib between 0 and 10000),
+    add column gpus_each smallint not null default 1 check (gpus_each between 1 and 8),  -- over how many GPUs of a node one copy goes
+    add column load text not null default 'cold' check (load in ('cold', 'streamed')),
+    add column checkpoint text not null default '' check (length(checkpoint) <= 500 and checkpoint ~ '^[ -~]*$');  -- empty: none
+grant insert (model, weights_gib, gpus_each, load, checkpoint) on desired_state to hcp_scheduler;
