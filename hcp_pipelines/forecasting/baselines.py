@@ -10,12 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
-from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.hindsight import refuse_hindsight
 from hcp_pipelines.forecasting.horizon_features import LONGEST_AHEAD_H, PowerSeries, last_same_hour
 from hcp_pipelines.forecasting.hours import Floats, Ints, instant
+from hcp_pipelines.forecasting.learnable.protocol import LEVELS
 
-LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 NAIVE, PERSISTENCE, DAY_AHEAD, ANCHOR = "naive", "persistence", "day_ahead", "anchor"
 POINT_FORECASTS = (NAIVE, PERSISTENCE, DAY_AHEAD)
 HORIZONS_H = (1, 6, 12, 24, 36, 48)  # ends of the horizons that errors are kept and scores are told by
@@ -23,10 +22,6 @@ ERRORS_OF_HOURS = 56 * 24  # the last eight weeks
 ERRORS_EVERY_H = 5
 LEAST_ERRORS = 60  # of a horizon: below that the errors of all horizons, and below that the assumed ones
 ASSUMED_ERRORS_USD_PER_MWH = (-28.9, -15.9, -6.5, -0.8, 4.7, 14.3, 26.2)  # of the anchor, HB_HUBAVG 2024-01..11
-
-
-class TooShortError(ConfigError):
-    """There is too little history to learn from."""
 
 
 class PowerForecast(Protocol):

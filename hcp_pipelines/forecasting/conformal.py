@@ -5,36 +5,36 @@ quantile is calibrated and not only a band, by how far ahead, and without its co
 Hours of a month are alike, not independent: coverage is what the hours held back had, not a guarantee.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from hcp_pipelines.forecasting.baselines import HORIZONS_H, LEVELS
 from hcp_pipelines.forecasting.hours import Floats, Ints
 
 LEAST_PAIRS = 100  # of a horizon, five of them beyond an outermost level: below that all horizons together
 
 
-def no_shifts() -> Floats:
-    """Zeros, [horizon, level]: quantiles stay as they are."""
-    return np.zeros((len(HORIZONS_H), len(LEVELS)))
-
-
-def conformal_shifts(found: Floats, came_to: Floats, horizon: Ints) -> Floats:
-    """What to add to each level so that as many of these hours lie below it as it says, [horizon, level]; of too few, 0.
+def conformal_shifts(found: Floats, came_to: Floats, horizon: Ints, levels: Sequence[float], horizons: int) -> Floats:
+    """What to add to each level so that as many of these rows lie below it as it says, [horizon, level]; of too few, 0.
 
     Args:
-        found: quantiles, [pair, level of `LEVELS`], rising, of hours that whatever found them did not learn from.
-        came_to: what each hour came to, on the same scale.
-        horizon: of each pair, an index into `HORIZONS_H`; one with too few pairs is moved as all are together.
+        found: quantiles, [row, level], rising, of rows that whatever found them did not learn from.
+        came_to: what each came to, on the same scale.
+        horizon: of each row, below `horizons`; one with too few rows is moved as all are together.
+        levels: of the quantiles.
+        horizons: how many there are.
     """
+    shifts = np.zeros((horizons, len(levels)))
     if len(came_to) < LEAST_PAIRS:
-        return no_shifts()
-    errors, shifts = came_to[:, None] - found, no_shifts()
-    for n in range(len(HORIZONS_H)):
+        return shifts
+    errors = came_to[:, None] - found
+    of_all = _missed(errors, levels)
+    for n in range(horizons):
         of_it = errors[horizon == n]
-        shifts[n] = _missed(of_it if len(of_it) >= LEAST_PAIRS else errors)
+        shifts[n] = _missed(of_it, levels) if len(of_it) >= LEAST_PAIRS else of_all
     return shifts
 
 
-def _missed(errors: Floats) -> Floats:
+def _missed(errors: Floats, levels: Sequence[float]) -> Floats:
     """The quantile of each level's errors that is the level itself."""
-    return np.array([np.quantile(errors[:, n], level) for n, level in enumerate(LEVELS)])
+    return np.array([np.quantile(errors[:, n], level) for n, level in enumerate(levels)])

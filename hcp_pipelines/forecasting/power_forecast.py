@@ -7,16 +7,15 @@ import polars as pl
 
 from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.forecasting.baselines import (
-    LEVELS,
     POINT_FORECASTS,
     PowerForecast,
-    TooShortError,
     learn_baseline,
     pairs,
     point_forecast,
 )
 from hcp_pipelines.forecasting.horizon_features import PowerSeries
 from hcp_pipelines.forecasting.hours import Ints
+from hcp_pipelines.forecasting.learnable.protocol import LEVELS, TooShortError
 from hcp_pipelines.forecasting.quantiles import learn
 
 LEVEL_COLUMNS = tuple(f"p{round(level * 100):02}_usd_per_mwh" for level in LEVELS)

@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 
 from hcp_pipelines.domain.columns import INSTANT
-from hcp_pipelines.forecasting.baselines import HORIZONS_H, LEVELS, POINT_FORECASTS
+from hcp_pipelines.forecasting.baselines import HORIZONS_H, POINT_FORECASTS
+from hcp_pipelines.forecasting.learnable.protocol import LEVELS
 from hcp_pipelines.forecasting.power_forecast import LEVEL_COLUMNS, POINT_COLUMNS
 
 ALL = "all"

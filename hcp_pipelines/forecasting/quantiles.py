@@ -16,17 +16,17 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from hcp_pipelines.forecasting.baselines import (
-    LEVELS,
-    TooShortError,
+    HORIZONS_H,
     anchor,
     horizon_of,
     known_hours,
     pairs,
     refuse_pairs,
 )  # fmt: skip
-from hcp_pipelines.forecasting.conformal import conformal_shifts, no_shifts
+from hcp_pipelines.forecasting.conformal import conformal_shifts
 from hcp_pipelines.forecasting.horizon_features import WEEK_H, PowerSeries, horizon_columns
 from hcp_pipelines.forecasting.hours import Floats, Ints
+from hcp_pipelines.forecasting.learnable.protocol import LEVELS, TooShortError
 
 Matrix = npt.NDArray[np.float32]
 
@@ -60,7 +60,7 @@ class QuantileModel:
     columns: tuple[str, ...]
     trained_until: datetime
     method: str = "boosted_trees"
-    shifts: Floats = field(default_factory=no_shifts)
+    shifts: Floats = field(default_factory=lambda: np.zeros((len(HORIZONS_H), len(LEVELS))))
 
     def predict(self, series: PowerSeries, asked: Ints, wanted: Ints) -> Floats:
         """$/MWh, [pair, level of `LEVELS`], rising along the levels.
@@ -97,7 +97,8 @@ def learn(lessons: Sequence[PowerSeries], until: datetime, seed: int = 0) -> Qua
     """
     found = training_rows(lessons, until, seed)
     trees, held = _trees(found, seed), found.is_held
-    missed = conformal_shifts(_quantiles(trees, found.rows[held]), found.came_to[held], found.horizon[held])
+    quantiles = _quantiles(trees, found.rows[held])
+    missed = conformal_shifts(quantiles, found.came_to[held], found.horizon[held], LEVELS, len(HORIZONS_H))
     return QuantileModel(trees, found.columns, until, shifts=missed)
 
 

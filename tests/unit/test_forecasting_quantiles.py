@@ -23,7 +23,7 @@ from hcp_pipelines.forecasting.baselines import (
     pairs,
     point_forecast,
 )  # fmt: skip
-from hcp_pipelines.forecasting.conformal import conformal_shifts, no_shifts
+from hcp_pipelines.forecasting.conformal import conformal_shifts
 from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.forecasting.power_forecast import COLUMNS, LEVEL_COLUMNS, best_forecast, forecast_table
 from hcp_pipelines.forecasting.quantile_scores import scores, shares_below, skill
@@ -120,7 +120,7 @@ def test_bands_that_are_too_narrow_for_the_last_weeks_are_made_to_cover(small_tr
     series = straying(24 * 120, calm_h=24 * 72)
     model = learn([series], at(series, 100))
     asked = np.arange(24 * 100, 24 * 116, 3)
-    tables = [rolled(each, series, asked) for each in (replace(model, shifts=no_shifts()), model)]
+    tables = [rolled(each, series, asked) for each in (replace(model, shifts=np.zeros_like(model.shifts)), model)]
     before, after = (scores(each).row(-1, named=True) for each in tables)
     assert before["coverage_80"] < 0.6
     assert after["coverage_80"] == pytest.approx(0.8, abs=0.05)
@@ -139,12 +139,12 @@ def test_shifts_are_what_each_level_missed_by_horizon():
     came_to, horizon = random.normal(1.0, 2.0, 6000), np.arange(6000) % 6
     came_to[horizon == 3] += 5
     found = np.zeros((6000, len(LEVELS)))
-    shifts = conformal_shifts(found, came_to, horizon)
+    shifts = conformal_shifts(found, came_to, horizon, LEVELS, 6)
     for n in range(6):
         assert [(came_to[horizon == n] <= shift).mean() for shift in shifts[n]] == pytest.approx(LEVELS, abs=0.01)
-    few = conformal_shifts(found[:400], came_to[:400], horizon[:400])
+    few = conformal_shifts(found[:400], came_to[:400], horizon[:400], LEVELS, 6)
     assert np.ptp(few, axis=0).tolist() == [0.0] * len(LEVELS)  # fewer than 100 each: as all together
-    assert not conformal_shifts(found[:99], came_to[:99], horizon[:99]).any()
+    assert not conformal_shifts(found[:99], came_to[:99], horizon[:99], LEVELS, 6).any()
 
 
 def test_many_points_are_sampled_the_same_again(monkeypatch):

@@ -12,9 +12,19 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hcp_pipelines.forecasting.hours import Floats, Ints, microseconds
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.forecasting.hours import HOUR_US, Floats, Ints, microseconds
 
 Matrix = npt.NDArray[np.float32]
+
+LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+LAST = (
+    "last"  # the feature that every target has: its last value that was known when it was asked, what `Naive` repeats
+)
+
+
+class TooShortError(ConfigError):
+    """There is too little history to learn from."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,9 @@ class Examples:
         known_us: `[n]` when `target` became known; nothing may be learnt from it before.
         naive: `[n]` what the seasonal naive forecast says, known when asked; NaN: it can't say anything.
         scale: `[n]` what the target is measured by (installed GPU-hours, say); 1 where there is no such thing.
+
+    Raises:
+        ConfigError: columns of different lengths, a name too few or twice, an infinite number, an entity that is none.
     """
 
     features: Matrix
@@ -43,9 +56,52 @@ class Examples:
     naive: Floats
     scale: Floats
 
+    def __post_init__(self) -> None:
+        """Refuse what would poison a model or a forecast; NaN alone means that something is not known."""
+        n, k = len(self.target), len(self.names)
+        by_row = {name: getattr(self, name) for name in _BY_ROW}
+        if wrong := [name for name, column in by_row.items() if column.shape != (n,)]:
+            raise ConfigError(f"{', '.join(wrong)}: not one value for each of {n} questions")
+        if self.features.shape != (n, k) or len(set(self.names)) != k:
+            raise ConfigError(f"features of shape {self.features.shape} for {n} questions and {k} names, each once")
+        if n and not 0 <= self.entity.min() <= self.entity.max() < len(self.entities):
+            raise ConfigError(f"entity {self.entity.max()}: there are {len(self.entities)}")
+        if endless := [
+            name for name, column in zip(self.names, self.features.T, strict=True) if np.isinf(column).any()
+        ]:
+            raise ConfigError(f"{', '.join(endless)}: infinite; what is not known is NaN")
+        if endless := [name for name in ("target", "naive", "scale") if np.isinf(by_row[name]).any()]:
+            raise ConfigError(f"{', '.join(endless)}: infinite; what is not known is NaN")
+
     def __len__(self) -> int:
         """How many questions."""
         return len(self.target)
+
+    @property
+    def ahead_h(self) -> Floats:
+        """How far ahead each is asked: 1 for the hour that begins as it is asked."""
+        ahead: Floats = (self.wanted_us - self.asked_us) / HOUR_US + 1
+        return ahead
+
+    def feature(self, name: str) -> Floats:
+        """A feature by name.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        return self.matrix((name,))[:, 0].astype(np.float64)
+
+    def matrix(self, names: Sequence[str]) -> Matrix:
+        """`[n, names]` some of the features, in another order perhaps.
+
+        Raises:
+            ConfigError: some of them are missing: which.
+        """
+        place = {name: n for n, name in enumerate(self.names)}
+        if missing := [name for name in names if name not in place]:
+            raise ConfigError(f"features that the model reads are missing: {', '.join(missing)}")
+        found: Matrix = self.features[:, [place[name] for name in names]]
+        return found
 
     def only(self, kept: npt.NDArray[np.bool_] | Ints) -> "Examples":
         """Some of them."""
@@ -57,6 +113,9 @@ class Examples:
     def known_by(self, until: datetime) -> "Examples":
         """Those whose outcome was known before an instant: what may be learnt from then."""
         return self.only((self.known_us <= microseconds(until)) & np.isfinite(self.target))
+
+
+_BY_ROW = ("target", "entity", "asked_us", "wanted_us", "known_us", "naive", "scale")
 
 
 class Fitted(Protocol):
