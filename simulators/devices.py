@@ -18,7 +18,7 @@ BOOT_S: Final = {"ASIC": 60.0, "GPU": 300.0}  # settings; a miner's port is clos
 THROTTLED_SHARE: Final = 0.6  # of the power above idle that a throttled GPU keeps (setting)
 DEAF: Final = (f.HUNG, f.UNREACHABLE, f.NODE_LOST, f.FALLEN_OFF_BUS)
 _RESTING: Final = (CURTAILED, IDLE)
-_STOPPED: Final = (f.FAN_FAILURE, f.NODE_LOST, f.FALLEN_OFF_BUS)
+STOPPED: Final = (f.FAN_FAILURE, f.NODE_LOST, f.FALLEN_OFF_BUS)
 
 
 class Devices:
@@ -114,7 +114,7 @@ class Devices:
         kept = self._kept(index)
         base_w = np.minimum(np.where(tables.is_gpu[index], tables.idle_w[index], asleep_w), power_w)
         power_w, hashrate = np.where(kept < 1, base_w + (power_w - base_w) * kept, power_w), hashrate * kept
-        stopped = self._faults.any_of(_STOPPED, index) | (self.has_no_pool[index] & (state != CURTAILED))
+        stopped = self._faults.any_of(STOPPED, index) | (self.has_no_pool[index] & (state != CURTAILED))
         stopped |= self.has_no_work[index]
         power_w = np.where(stopped, np.minimum(power_w, tables.idle_w[index]), power_w)
         dark = self.is_dark[index]
