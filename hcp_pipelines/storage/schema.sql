@@ -2091,3 +2091,9 @@ alter table desired_state
     add column load text not null default 'cold' check (load in ('cold', 'streamed')),
     add column checkpoint text not null default '' check (length(checkpoint) <= 500 and checkpoint ~ '^[ -~]*$');  -- empty: none
 grant insert (model, weights_gib, gpus_each, load, checkpoint) on desired_state to hcp_scheduler;
+
+-- A plan is made once and kept, with few rows or with hundreds: rows of large tables are then looked up by index, never joined to all.
+alter function follow_workloads() set enable_hashjoin = off;
+alter function follow_workloads() set enable_mergejoin = off;
+alter function follow_allocations() set enable_hashjoin = off;
+alter function follow_allocations() set enable_mergejoin = off;
