@@ -196,12 +196,10 @@ class FacilityControl:
         return message
 
     def _announced(self, state: pb.FacilityState) -> None:
-        self.owner.devices.adopt(state.states, state.observed, self._now_s())
+        self._returns.adopt(state)
         there = self.site.shape.group_of_slot >= 0
         self._locks.adopt(state.locks_version, self._returns.mask(state.locked) & there)
         self._policy_held = state.policy_id
-        self.owner.held = self._returns.mask(state.held)
-        self.owner.devices.dark = self._returns.mask(state.dark)
 
     def _refused(self, reply: pb.AnnounceReply) -> None:
         """A higher epoch while our lease stands is of somebody who owns nothing, or Postgres was restored."""
@@ -295,6 +293,3 @@ class FacilityControl:
         if had_unknown and not self.owner.devices.has_unknown:
             self.owner.ask()
             self._wiring.wake()
-
-    def _now_s(self) -> float:
-        return self._wiring.clock.now().timestamp()

@@ -13,6 +13,7 @@ from hcp_pipelines.domain.modes import STATE_COUNT, DeviceState
 from hcp_pipelines.policy.arrays import Bools, Ints
 from hcp_pipelines.policy.desired import DesiredRows, can_work
 from hcp_pipelines.policy.waves import Slots
+from hcp_pipelines.wire.work import key_of
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,11 @@ def compile_rows(stored: StoredRows, site: Site) -> Compiled:
     slots = _facility_slots(site, groups, row_of, local, is_good)
     why |= _overlapping(stored, row_of, slots, is_good, site.shape.slots)
     is_good &= np.array([n not in why for n in range(len(sizes))], dtype=bool)
-    kept = DesiredRows(
-        np.array(stored.ids, dtype=np.int64), groups, np.array(stored.states, dtype=np.int64), sizes, slots
-    ).only(is_good)
+    ids, states, works = (
+        np.array(column, dtype=np.int64)
+        for column in (stored.ids, stored.states, [key_of(work.workload_id) for work in stored.works])
+    )
+    kept = DesiredRows(ids, groups, states, sizes, slots, works).only(is_good)
     return Compiled(kept, np.flatnonzero(is_good), {int(stored.ids[n]): reason for n, reason in why.items()})
 
 

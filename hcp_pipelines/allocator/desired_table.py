@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -11,7 +11,8 @@ Connection = psycopg.AsyncConnection[Any]
 
 _READ = """
     with standing as (
-        select d.facility_id, d.id, d.group_id, d.state, d.generation, octet_length(d.slots) / 4 as devices, d.slots,
+        select d.facility_id, d.workload_id::text, d.model, d.weights_gib, d.gpus_each, d.load, d.checkpoint, d.id,
+               d.group_id, d.state, d.generation, octet_length(d.slots) / 4 as devices, d.slots,
                extract(epoch from d.valid_until - clock_timestamp())::float8 as lasts_s,
                row_number() over (partition by d.facility_id order by d.priority desc, d.order_index, d.id) as place,
                exists (select from desired_state n
@@ -21,11 +22,24 @@ _READ = """
           and d.valid_from <= clock_timestamp() and d.valid_until > clock_timestamp())
     select facility_id, array_agg(id order by place), array_agg(group_id order by place), array_agg(state order by place),
            array_agg(generation order by place), array_agg(devices order by place), array_agg(is_outdated order by place),
-           array_agg(lasts_s order by place), string_agg(slots, ''::bytea order by place)
+           array_agg(lasts_s order by place), string_agg(slots, ''::bytea order by place),
+           array_agg(workload_id order by place), array_agg(model order by place), array_agg(weights_gib order by place),
+           array_agg(gpus_each order by place), array_agg(load order by place), array_agg(checkpoint order by place)
     from standing group by facility_id"""
 _TELL = """
     insert into desired_outcomes (desired_state_id, facility_id, owner_epoch, state, reason, simulated_at)
     select * from unnest(%s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[])"""
+
+
+class RowWork(NamedTuple):
+    """What a row's devices are to run, as a command says it."""
+
+    workload_id: str = ""
+    model: str = ""
+    weights_gib: float = 0.0
+    gpus_each: int = 0
+    load: str = ""
+    checkpoint: str = ""  # that it goes on from; empty: from the beginning
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,7 @@ class StoredRows:
     is_outdated: Sequence[bool] = ()  # there is a row of the same workload under a higher epoch
     ends_at_s: Sequence[float] = ()  # real monotonic: until when each is in force
     slots: bytes = b""
+    works: Sequence[RowWork] = ()
 
 
 NOTHING_STORED = StoredRows()
@@ -61,9 +76,12 @@ async def read_desired(connection: Connection, facility_ids: Sequence[str], aske
     """The rows in force of some facilities, each one named; `asked_at_s`: monotonic, just before."""
     found = dict.fromkeys(facility_ids, NOTHING_STORED)
     cursor = await connection.execute(_READ, (list(facility_ids),), prepare=True)
-    for facility_id, ids, group_ids, states, generations, sizes, outdated, lasts_s, slots in await cursor.fetchall():
+    for row in await cursor.fetchall():
+        facility_id, ids, group_ids, states, generations, sizes, outdated, lasts_s, slots, *work = row
         ends_at_s = [asked_at_s + s for s in lasts_s]
-        found[facility_id] = StoredRows(ids, group_ids, states, generations, sizes, outdated, ends_at_s, bytes(slots))
+        works = [RowWork(*one) for one in zip(*work, strict=True)]
+        rows = StoredRows(ids, group_ids, states, generations, sizes, outdated, ends_at_s, bytes(slots), works)
+        found[facility_id] = rows
     return found
 
 

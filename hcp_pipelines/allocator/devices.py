@@ -63,6 +63,10 @@ class Devices:
         self._failures: npt.NDArray[np.uint8] = np.zeros(n, dtype=np.uint8)
         self._is_there: Bools = site.shape.group_of_slot >= 0
         self._told: States = self.states.copy()  # the gateway's last word on what was commanded
+        self.works: Ints = np.zeros(n, dtype=np.int64)  # the key of the work that each was told last to run
+        self._held_works: Ints = self.works.copy()  # as `_held`
+        self._starting: Bools = np.zeros(n, dtype=bool)  # told work that has not settled
+        self._has_work = bool(site.scheduled)
         self.dark: Bools = np.zeros(n, dtype=bool)  # without power: neither commanded nor judged
 
     @property
@@ -80,10 +84,16 @@ class Devices:
         can = self.usable()
         return can & (self._blocked_until_s <= monotonic_s) if monotonic_s < self._some_blocked_until_s else can
 
-    def is_in(self, slots: Slots, states: Ints) -> Bools:
-        """[k] whether each of some slots was told the state, and the gateway has taken it on."""
-        found: Bools = (self.states[slots] == states) & (self._held[slots] == states) & ~self._is_asked[slots]
+    def is_in(self, slots: Slots, states: Ints, works: Ints) -> Bools:
+        """[k] whether each of some slots was told the state and the work, and the gateway has taken both on."""
+        is_state = (self.states[slots] == states) & (self._held[slots] == states) & ~self._is_asked[slots]
+        found: Bools = is_state & (self.works[slots] == works) & (self._held_works[slots] == works)
         return found
+
+    @property
+    def works_starting(self) -> int:
+        """Of how many workloads devices were told to begin and have not said that they do."""
+        return len(np.unique(self.works[self._starting])) if self._has_work and self._starting.any() else 0
 
     @property
     def quarantined(self) -> dict[str, int]:
@@ -92,8 +102,11 @@ class Devices:
         numbers, counts = np.unique(groups, return_counts=True)
         return {self._site.shape.group_ids[g]: n for g, n in zip(numbers.tolist(), counts.tolist(), strict=True)}
 
-    def adopt(self, commanded: bytes, observed: bytes, now_s: float) -> None:
+    def adopt(self, commanded: bytes, observed: bytes, now_s: float, works: Ints | None = None) -> None:
         """Take over what the gateway says; where it was never commanded, what the power says."""
+        if self._has_work:
+            self.works = np.zeros(len(self.states), dtype=np.int64) if works is None else works.copy()
+            self._held_works, self._starting[:] = self.works.copy(), False
         told, seen = self._sized(commanded), self._sized(observed)
         self.states, self._told = np.where(told != UNKNOWN, told, seen), told
         self._held = self.states.copy()
@@ -105,6 +118,8 @@ class Devices:
         settle_s = self._site.settle_s[move.group_index, move.to_state] * SETTLE_FACTOR + self._slack_s
         self._was[move.slots] = move.from_state
         self.states[move.slots], self._is_asked[move.slots] = move.to_state, True
+        if self._has_work:
+            self.works[move.slots], self._starting[move.slots] = move.work, move.work != 0
         self._due_at_s[move.slots] = now_s + settle_s
         self._note(move.slots, move.from_state, move.mw_delta, now_s)
 
@@ -136,34 +151,43 @@ class Devices:
             np.add.at(found, groups, np.maximum(beyond, 0.0))
         return found
 
-    def taken_on(self, slots: Slots, state: int) -> None:
+    def taken_on(self, slots: Slots, state: int, work: int = 0) -> None:
         """The gateway has taken a command on for devices."""
         self._held[slots], self._is_asked[slots] = state, False
+        if self._has_work:
+            self._held_works[slots] = work
 
-    def put_back(self, slots: Slots, state: int, monotonic_s: float, pause_s: float) -> None:
+    def put_back(self, slots: Slots, state: int, monotonic_s: float, pause_s: float, work: int = 0) -> None:
         """Devices that were not taken into a state: as the gateway holds them, and left alone for a moment.
 
         Those that were told another since wait for the answer to that.
         """
         self._blocked_until_s[slots] = monotonic_s + pause_s
         self._some_blocked_until_s = max(self._some_blocked_until_s, monotonic_s + pause_s)
-        slots = slots[self.states[slots] == state]
+        slots = slots[(self.states[slots] == state) & (self.works[slots] == work)]
         self.states[slots], self._is_asked[slots] = self._held[slots], False
+        self.works[slots], self._starting[slots] = self._held_works[slots], False
         self.changed_at_s[slots] = -np.inf
         self._starts.forget(slots[self.rose[slots] & (self._lowest[slots] == self.states[slots])])
 
     def set_local(self, slots: Slots, state: int, now_s: float) -> None:
         """The gateway changed devices by itself."""
         self.states[slots] = self._held[slots] = state
+        self._forget_works(slots)
         self._is_asked[slots] = False
         self._due_at_s[slots] = now_s + self._settle_s(slots)
 
     def settled(self, slots: Slots) -> None:
         """Devices that arrived: earlier failures are forgiven."""
         self._failures[slots] = 0
+        self._starting[slots] = False
 
     def failed(self, slots: Slots) -> None:
-        """Devices that did not arrive in time: their power may be looked at now. Without power nothing arrives."""
+        """Devices that did not arrive in time: their power may be looked at now. Without power nothing arrives.
+
+        What work they run nobody knows, whatever their power says: they are told it again.
+        """
+        self._forget_works(slots)
         slots = slots[~self.dark[slots]]
         self._failures[slots] = np.minimum(self._failures[slots] + 1, FAILURES_TO_QUARANTINE)
         self._due_at_s[slots] = -np.inf
@@ -180,12 +204,20 @@ class Devices:
         adopted = (arrived & is_news & (told != self.states)) | is_first
         self.states[adopted] = self._held[adopted] = told[adopted]
         self._is_asked[adopted] = False
+        self._forget_works(adopted)
         self._told = told
         different = np.flatnonzero(arrived & (seen != UNKNOWN) & (self.states != UNKNOWN) & (seen != self.states))
         wrong = different[self._is_other_power(different, seen)]
         found = self._grouped(wrong.astype(np.uint32), seen)
         self.states[wrong] = self._held[wrong] = seen[wrong]
+        self._forget_works(wrong)
         return found
+
+    def _forget_works(self, slots: "Slots | Bools | npt.NDArray[np.intp]") -> None:
+        """Nobody knows whose work they run, if anybody's."""
+        if self._has_work:
+            self.works[slots] = self._held_works[slots] = 0
+            self._starting[slots] = False
 
     def _is_other_power(self, slots: npt.NDArray[np.intp], seen: States) -> Bools:
         """Whether the two states differ in power: several uses of a GPU draw the same, and can't be told apart."""

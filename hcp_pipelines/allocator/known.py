@@ -18,7 +18,9 @@ from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.policy.arrays import Bools, Ints
 from hcp_pipelines.policy.guard import GuardState
 from hcp_pipelines.policy.ramps import Booking, RampLedger
-from hcp_pipelines.policy.waves import Pool, Slots
+from hcp_pipelines.policy.waves import WORKS_AT_ONCE, Pool, Slots
+
+WORKS_STARTING_MAX = 2_048  # of a facility: a gateway takes twice as many assignments, prices' and orders' among them
 
 
 class Known:
@@ -47,7 +49,11 @@ class Known:
 
     def pool(self) -> Pool:
         """The devices that policies and directives decide about: those that can be commanded and are not locked."""
-        return Pool(self.site.shape, self.devices.states, self.free())
+        if not self.site.scheduled:
+            return Pool(self.site.shape, self.devices.states, self.free())
+        room = max(WORKS_STARTING_MAX - self.devices.works_starting, 0)
+        at_once = min(room, WORKS_AT_ONCE)
+        return Pool(self.site.shape, self.devices.states, self.free(), None, self.devices.works, at_once)
 
     def free(self) -> Bools:
         """[n] devices that policies and directives decide about."""

@@ -30,10 +30,11 @@ from hcp_pipelines.domain.modes import ControlMode, DeviceState, ReasonCode
 from hcp_pipelines.policy.arrays import Bools, Floats, Ints
 from hcp_pipelines.policy.directed import DirectedPlan, nothing_directed, plan_directed
 from hcp_pipelines.policy.directives import Directed, Directive, Kind, Load, direct
+from hcp_pipelines.policy.dwell import DwellLocks
 from hcp_pipelines.policy.evaluate import Evaluation, evaluate
 from hcp_pipelines.policy.guard import GuardState
 from hcp_pipelines.policy.ramps import Headroom
-from hcp_pipelines.policy.waves import DwellLocks, Pool
+from hcp_pipelines.policy.waves import Plan, Pool
 
 RESTING = "changed too lately, or started as often within the hour as the facility's dwell limits let them"
 
@@ -139,14 +140,15 @@ class Owner(Working):
             return None
         was_incomplete, self.pace.is_incomplete = self.pace.is_incomplete, not planned.plan.is_complete
         if not planned.plan.is_complete:
-            self._wait_for_room(now.timestamp())
+            self._wait_for_room(planned.plan, now.timestamp())
         if not planned.plan.moves:
             return None
         decision = self._decision(wanted, directed, present, revenue, now, new_tick, started_ns, was_incomplete)
-        return make_wave(self.site, self.epoch, decision, planned, self._clock.monotonic_ns())
+        return make_wave(self.site, self.epoch, decision, planned, self._clock.monotonic_ns(), self.work.of)
 
-    def _wait_for_room(self, now_s: float) -> None:
-        self.pace.wait_for_room(self.ledger.next_release_at(now_s))
+    def _wait_for_room(self, plan: Plan, now_s: float) -> None:
+        goes_on = plan.has_left and plan.moves  # what one wave had no place for is next
+        self.pace.wait_for_room(now_s if goes_on else self.ledger.next_release_at(now_s))
 
     def _base(self, wanted: Wanted | None, before: Ints, after: Ints) -> Ints:
         """`auto` acts on what policy, fallback plan and rows want, `approve` if somebody agrees, `observe` never."""
@@ -294,6 +296,6 @@ class Owner(Working):
             self.ledger.book(now_s, {self.site.shape.feeder_of_group[move.group_index]: move.mw_delta})
             metrics.SWITCHES.labels(DeviceState(move.to_state).label).inc(len(move.slots))
         if not wave.plan.is_complete:
-            self._wait_for_room(now_s)
+            self._wait_for_room(wave.plan, now_s)
         for reason in {row.reason for row in wave.rows}:
             metrics.WAVES.labels(reason).inc()

@@ -146,6 +146,7 @@ def owner_in(situation: Situation, clock: ManualClock) -> Owner:
     owner.stand(_frozen(situation.standing, situation.now))
     without_end = [math.inf] * len(situation.desired.ids)
     owner.desire(dataclasses.replace(situation.desired, ends_at_s=without_end))
+    owner.presume_work()
     owner.is_ready = True
     return owner
 

@@ -23,6 +23,7 @@ from hcp_pipelines.policy.arrays import Bools
 from hcp_pipelines.policy.waves import Move, Slots
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import decode_slots, encode_slots
+from hcp_pipelines.wire.work import decode_keys
 
 PAUSE_AFTER_REFUSAL_S = 5.0
 HOLDS = {"direct": True, "released": False}  # a direct order holds the whole facility down until it is released
@@ -61,6 +62,12 @@ class Returns:
         self._owner, self._lease, self._wiring = owner, lease, wiring
         self.in_flight: dict[str, InFlight] = {}
         self._log = structlog.get_logger("allocator").bind(facility_id=owner.site.facility_id)
+
+    def adopt(self, state: pb.FacilityState) -> None:
+        """What a gateway that follows us from now on says of its devices."""
+        works = decode_keys(state.at_work, state.work_keys, self._owner.site.shape.slots)
+        self._owner.devices.adopt(state.states, state.observed, self._now_s(), works)
+        self._owner.held, self._owner.devices.dark = self.mask(state.held), self.mask(state.dark)
 
     # -- acks ---------------------------------------------------------------------------------------------------------
 
@@ -112,14 +119,14 @@ class Returns:
         return flight.wave.steps_ms | later
 
     def _note_answer(self, answer: pb.AssignmentAck, accepted: Slots, move: Move) -> None:
-        self._owner.devices.taken_on(accepted, move.to_state)
+        devices = self._owner.devices
+        devices.taken_on(accepted, move.to_state, move.work)
         for what, payloads in (("refused", [r.slots for r in answer.refused]), ("deferred", [answer.deferred])):
             for slots in (self._slots(p) for p in payloads):
                 if len(slots):
                     metrics.UNDONE.labels(what).inc(len(slots))
-                    self._owner.devices.put_back(
-                        slots, move.to_state, self._wiring.clock.monotonic_s(), PAUSE_AFTER_REFUSAL_S
-                    )
+                    now_s = self._wiring.clock.monotonic_s()
+                    devices.put_back(slots, move.to_state, now_s, PAUSE_AFTER_REFUSAL_S, move.work)
 
     def _take_refusal(self, ack: pb.Ack, flight: InFlight | None) -> None:
         self._log.warning("command refused", refusal=ack.refusal, detail=ack.detail, command_id=ack.command_id)
@@ -137,9 +144,8 @@ class Returns:
                 detail=ack.refusal,
             )
             self._wiring.writer.batch.outcomes.append(refused)
-            self._owner.devices.put_back(
-                move.slots, move.to_state, self._wiring.clock.monotonic_s(), PAUSE_AFTER_REFUSAL_S
-            )
+            now_s = self._wiring.clock.monotonic_s()
+            self._owner.devices.put_back(move.slots, move.to_state, now_s, PAUSE_AFTER_REFUSAL_S, move.work)
 
     # -- settling and what the gateway did by itself ------------------------------------------------------------------
 

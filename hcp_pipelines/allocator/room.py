@@ -7,9 +7,10 @@ import numpy as np
 from hcp_pipelines.allocator.devices import UNKNOWN, Devices
 from hcp_pipelines.policy.arrays import Bools, Ints
 from hcp_pipelines.policy.directives import Directive
+from hcp_pipelines.policy.dwell import DwellLocks, dwell_locks
 from hcp_pipelines.policy.ramps import FACILITY, Headroom
 from hcp_pipelines.policy.schema import Couplings
-from hcp_pipelines.policy.waves import DwellLocks, FacilityShape, dwell_locks
+from hcp_pipelines.policy.waves import FacilityShape
 
 
 def fixed_mw(shape: FacilityShape, devices: Devices, free: Bools) -> dict[str, float]:

@@ -1,13 +1,14 @@
 """A planned wave as it leaves: the journal's rows, the gateway's command, who should do what. No decisions here."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
 
 from hcp_pipelines.allocator.decide import InForce
+from hcp_pipelines.allocator.desired_table import RowWork
 from hcp_pipelines.allocator.journal import CommandRow, HistoryRow
 from hcp_pipelines.allocator.market import Latest
 from hcp_pipelines.allocator.site import Site
@@ -62,13 +63,22 @@ class Wave:
     steps_ms: dict[str, float] = field(default_factory=dict)
 
 
-def make_wave(site: Site, epoch: int, decision: Decision, planned: DirectedPlan, planned_ns: int) -> Wave:
-    """The wave of a plan that may leave; the plan was made at `planned_ns`, monotonic."""
+def make_wave(
+    site: Site,
+    epoch: int,
+    decision: Decision,
+    planned: DirectedPlan,
+    planned_ns: int,
+    work_of: Callable[[int], RowWork],
+) -> Wave:
+    """The wave of a plan that may leave; the plan was made at `planned_ns`, monotonic. `work_of` key: what is to run."""
     command_id, tick = uuid.uuid4(), decision.new_tick
     origin_ns = tick.origin_ns if tick is not None and tick.origin_ns else None
     steps = _steps(origin_ns, read=decision.started_ns, plan=planned_ns)
-    moves = zip(planned.plan.moves, planned.words, strict=True)
-    rows = tuple(_row(site, epoch, decision, command_id, n, m, word, steps) for n, (m, word) in enumerate(moves))
+    moves = planned.plan.moves
+    works = [work_of(move.work) if move.work else None for move in moves]
+    words = [_attribution(decision, *one) for one in zip(moves, planned.words, works, strict=True)]
+    rows = tuple(_row(site, epoch, decision, command_id, n, m, words[n], steps) for n, m in enumerate(moves))
     command = pb.Command(
         command_id=str(command_id),
         facility_id=site.facility_id,
@@ -79,7 +89,7 @@ def make_wave(site: Site, epoch: int, decision: Decision, planned: DirectedPlan,
         policy_id=decision.in_force.policy_id if decision.in_force else 0,
         reason=rows[0].reason,
         wave=decision.number,
-        assignments=[pb.Assignment(index=r.assignment, state=r.to_state, slots=r.slots) for r in rows],
+        assignments=[_assignment(row, work) for row, work in zip(rows, works, strict=True)],
     )
     return Wave(site.facility_id, command_id, decision, planned.plan, command, rows, origin_ns, steps)
 
@@ -133,10 +143,10 @@ def _row(
     command_id: uuid.UUID,
     number: int,
     move: Move,
-    word: Directive | str | None,
+    words: tuple[ReasonCode, str, str],
     steps: dict[str, float],
 ) -> CommandRow:
-    reason, detail, actor = _attribution(decision, move, word)
+    reason, detail, actor = words
     return CommandRow(
         facility_id=site.facility_id,
         epoch=epoch,
@@ -163,13 +173,21 @@ def _row(
     )
 
 
-def _attribution(decision: Decision, move: Move, word: Directive | str | None) -> tuple[ReasonCode, str, str]:
+def _assignment(row: CommandRow, work: RowWork | None) -> pb.Assignment:
+    told = None if work is None else pb.Work(**work._asdict())
+    return pb.Assignment(index=row.assignment, state=row.to_state, slots=row.slots, work=told)
+
+
+def _attribution(
+    decision: Decision, move: Move, word: Directive | str | None, work: RowWork | None
+) -> tuple[ReasonCode, str, str]:
     """Why a move is made, in detail, and by whom."""
     if word == LOCK:
         actor, detail = decision.lock_words
         return ReasonCode.LOCKOUT, detail, actor
     if word == WORK:
-        return ReasonCode.WORKLOAD, decision.work_words, SCHEDULER
+        begun = "" if work is None else f"workload {work.workload_id}; "
+        return ReasonCode.WORKLOAD, f"{begun}{decision.work_words}", SCHEDULER
     if isinstance(word, Directive):
         return word.kind.reason, f"{word.directive_id}: {word.detail}"[:500], word.actor
     reason = ReasonCode.RAMP_CONTINUATION if decision.is_continuation else decision.reasons[move.group_index]

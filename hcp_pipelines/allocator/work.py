@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hcp_pipelines.allocator.desired_rows import compile_rows
-from hcp_pipelines.allocator.desired_table import NOTHING_STORED, StoredRows
+from hcp_pipelines.allocator.desired_table import NOTHING_STORED, RowWork, StoredRows
 from hcp_pipelines.allocator.devices import Devices
 from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.policy.arrays import Bools, Floats, Ints
 from hcp_pipelines.policy.assigned import Assigned
-from hcp_pipelines.policy.desired import NO_ROWS, DesiredRows, assigned_to, counts_of, granted
+from hcp_pipelines.policy.desired import NO_ROWS, DesiredRows, assigned_to, counts_of, granted, running
 from hcp_pipelines.policy.waves import Pool
+from hcp_pipelines.wire.work import key_of
 
 _UNSAID, _DOWN, _HOLDING, _SETTLED, _REFUSED = range(5)
 _STATES = ("", "turned_down", "holding", "settled", "refused")
@@ -74,6 +75,11 @@ class Work:
         self._last: tuple[Bools, Assigned] | None = None
         self._last_bound: Ints = np.zeros((0, 0), dtype=np.int64)
         self._last_whole: Bools = np.zeros(0, dtype=bool)
+        self._works: dict[int, RowWork] = {}
+
+    def of(self, key: int) -> RowWork:
+        """What the workload with this key is to run."""
+        return self._works[key]
 
     def take(self, stored: StoredRows, now_s: float) -> bool:
         """What Postgres says stands; whether it is anything new. `now_s` is real and monotonic."""
@@ -82,6 +88,7 @@ class Work:
         if not is_same:
             compiled = compile_rows(stored, self._site)
             self._all, self._places = compiled.rows, compiled.places
+            self._works = {key_of(work.workload_id): work for work in stored.works}
             self._refuse(compiled.refused)
         self._ends_at_s = np.array(stored.ends_at_s, dtype=np.float64)[self._places]
         self._keep_lasting(now_s, is_new=not is_same)
@@ -138,9 +145,7 @@ class Work:
 
         Where that is not final, as before an owner has a policy, nothing is said of rows that only wait.
         """
-        rows, row_of = self.rows, self.rows.row_of
-        runs = ~self._any(assigned.goal[rows.slots] != rows.states[row_of])
-        is_there = ~self._any(~devices.is_in(rows.slots, rows.states[row_of]))
+        runs, is_there = running(assigned, self.rows), self._is_there(devices)
         down = _DOWN if is_final else np.where(self._status == _UNSAID, _UNSAID, _DOWN)
         self._say(np.where(runs, np.where(is_there, _SETTLED, _HOLDING), down), why_not)
 
@@ -152,7 +157,7 @@ class Work:
         """Devices may have been acknowledged just now: rows that wait for nothing else are settled."""
         holding = self._status == _HOLDING
         if holding.any():
-            is_there = ~self._any(~devices.is_in(self.rows.slots, self.rows.states[self.rows.row_of]))
+            is_there = self._is_there(devices)
             self._say(np.where(holding & is_there, _SETTLED, self._status), lambda _: "")
 
     def take_news(self) -> list[tuple[int, str, str]]:
@@ -164,10 +169,11 @@ class Work:
             for row_id, status, place in zip(one.ids.tolist(), one.status.tolist(), one.places.tolist(), strict=True)
         ]
 
-    def _any(self, of_slot: Bools) -> Bools:
-        """[r] rows of which some slot, [k], is so."""
-        found = np.zeros(len(self.rows.ids), dtype=bool)
-        found[self.rows.row_of[of_slot]] = True
+    def _is_there(self, devices: Devices) -> Bools:
+        """[r] rows of which every slot was told its state and its work, and the gateway has taken it on."""
+        rows, row_of = self.rows, self.rows.row_of
+        found = np.ones(len(rows.ids), dtype=bool)
+        found[row_of[~devices.is_in(rows.slots, rows.states[row_of], rows.works[row_of])]] = False
         return found
 
     def _say(self, status: Ints, why_not: Callable[[int], str]) -> None:

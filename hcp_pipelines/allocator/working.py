@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from hcp_pipelines.allocator.decide import Wanted
 from hcp_pipelines.allocator.desired_table import DesiredOutcome, StoredRows
 from hcp_pipelines.allocator.known import Known
@@ -16,7 +18,7 @@ from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.modes import ControlMode, DeviceState
 from hcp_pipelines.policy.arrays import Bools, Ints
 from hcp_pipelines.policy.assigned import is_done
-from hcp_pipelines.policy.desired import bent
+from hcp_pipelines.policy.desired import bent, with_work
 from hcp_pipelines.policy.directives import Directed
 from hcp_pipelines.policy.waves import Pool
 
@@ -47,6 +49,14 @@ class Working(Known):
     def desire(self, stored: StoredRows) -> bool:
         """What the scheduler wants is this now; whether it is anything new."""
         return self.work.take(stored, self._clock.monotonic_s())
+
+    def presume_work(self) -> None:
+        """Where no gateway can be asked: what is in the state of a row runs that row's work."""
+        rows = self.work.rows
+        wanted = rows.works[rows.row_of]
+        self.devices.works[rows.slots] = np.where(
+            self.devices.states[rows.slots] == rows.states[rows.row_of], wanted, self.devices.works[rows.slots]
+        )
 
     def mix(self) -> Ints:
         """[g, s] the devices as the policy is asked about them: where somebody else has the last word, as it would have them."""
@@ -79,6 +89,7 @@ class Working(Known):
         assigned = served.assigned if occasion.is_acted_on else served.as_it_is(pool)
         assigned = bent(assigned, pool, directed.targets)
         if occasion.is_acted_on:
+            assigned = with_work(assigned, served.rows)
             kept_out = {} if served.is_whole.all() else self._kept_out()
             why = partial(self._why_not, served=served, directed=directed, occasion=occasion, kept_out=kept_out)
             self.work.note(assigned, self.devices, why, is_final=occasion.is_told)
@@ -103,7 +114,7 @@ class Working(Known):
     def _is_assigned(self, pool: Pool) -> bool:
         """Whether no slot is to change for the rows' sake."""
         shape = self.site.shape
-        return pool.assigned is None or is_done(pool.assigned, shape.members, pool.states, pool.eligible)
+        return pool.assigned is None or is_done(pool.assigned, shape.members, pool.told)
 
     def _why_not(
         self, r: int, served: Served, directed: Directed, occasion: Occasion, kept_out: Mapping[str, Bools]

@@ -11,9 +11,10 @@ from hcp_pipelines.domain.modes import STATE_COUNT, RefusalCode
 from hcp_pipelines.edge.bars import Bars, States
 from hcp_pipelines.edge.recovery import SLOTS_ON_THE_WIRE, is_local
 from hcp_pipelines.edge.shape import SiteShape
-from hcp_pipelines.edge.switches import check_work, work_in
+from hcp_pipelines.edge.switches import work_in
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots, decode_slots, encode_slots
+from hcp_pipelines.wire.work import check_work
 
 COMMAND_ID_MAX = 100
 OWNER_MAX = 100  # characters of an allocator's name, which is kept for ever

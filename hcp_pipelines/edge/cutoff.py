@@ -26,8 +26,9 @@ from hcp_pipelines.edge.owners import Owners
 from hcp_pipelines.edge.policies import Policies
 from hcp_pipelines.edge.shape import UNKNOWN_STATE
 from hcp_pipelines.policy.arrays import Ints
+from hcp_pipelines.policy.dwell import DwellLocks
 from hcp_pipelines.policy.fallback import fallback_targets
-from hcp_pipelines.policy.waves import DwellLocks, Pool, plan_wave
+from hcp_pipelines.policy.waves import Pool, plan_wave
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.site import DeviceSite, Evidence, Reading
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
@@ -30,6 +31,7 @@ from hcp_pipelines.edge.tasks import Tasks
 from hcp_pipelines.edge.under_way import Told, UnderWay
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots, encode_slots
+from hcp_pipelines.wire.work import NOBODYS, encode_keys, key_of
 
 BOOK_AFTER_S = 0.05  # ramps are counted, and settling begins, when the acks of a tick are out
 
@@ -51,6 +53,7 @@ class Devices:
         known: Known,
     ) -> None:
         self.shape, self.book, self.states, self.bars = shape, book, known.states, known.bars
+        self._works, self._has_works = known.works, bool(known.works.any())
         self._log, self._clock, self._period_ms, self._tasks = log, clock, period_ms, tasks
         self._driver, self._switches = driver, known.switches
         self.power_kw = np.zeros(shape.slots, dtype=np.float32)
@@ -129,6 +132,7 @@ class Devices:
                 self.held_back(np.setdiff1d(slots, moved))
             before = self.states[moved]
             self.states[moved], self._newest[moved] = state, self._last_number
+            self._note_work(moved, taken.work)
             told = self._reachable(moved)
             bitmap = taken.bitmap if len(told) == len(slots) else encode_slots(told)
             finish = self._driver.hand_over(command_id, taken.index, state, bitmap, taken.work)
@@ -136,6 +140,12 @@ class Devices:
             self._under_way.note(told_now)
             self.book.note(now_s, moved, before, state)
         asyncio.get_running_loop().call_later(BOOK_AFTER_S, self._book)
+
+    def _note_work(self, slots: Slots, work: WorkloadSpec | None) -> None:
+        """Whose work they are told to run; where nobody's ever was, as in a hall of miners, nothing is noted."""
+        key = NOBODYS if work is None else key_of(work.workload_id)
+        if key != NOBODYS or self._has_works:
+            self._works[slots], self._has_works = key, True
 
     def drive_again(self, mask: npt.NDArray[np.bool_]) -> None:
         """Tell devices once more what has not settled."""
@@ -150,6 +160,7 @@ class Devices:
         state.power_kw = state.devices_kw = self.shape.meter_kw(self.power_kw)
         if self.is_ready and self._warm is not None:
             state.warm = self._warm[: self.shape.slots].tobytes()
+        state.at_work, state.work_keys = encode_keys(self._works)
         state.dark = encode_slots(np.flatnonzero(self.bars.dark).astype(np.uint32))
         state.unfinished_command_ids.extend(self._under_way.command_ids())
         state.reachable = encode_slots(there) if self.is_ready else b""
@@ -237,6 +248,7 @@ class Devices:
     async def _adopt(self, states: npt.NDArray[np.uint8]) -> None:
         """Log what the devices are doing, and believe it of those of which nothing is known."""
         baseline = pb.FacilityState(generation=self.shape.generation, layout=self.shape.layout, states=states.tobytes())
+        baseline.at_work, baseline.work_keys = encode_keys(self._works)
         await self._log.append([(self._log.reserve(), "baseline", baseline.SerializeToString())])
         still = self.states == UNKNOWN_STATE
         self.states[still] = states[still]

@@ -18,6 +18,7 @@ from hcp_pipelines.edge.shape import UNKNOWN_STATE, SiteShape
 from hcp_pipelines.edge.switches import switch_of, work_in
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots, decode_slots
+from hcp_pipelines.wire.work import NOBODYS, Keys, decode_keys, key_of
 
 SLOTS_ON_THE_WIRE = 1_000_000  # also of all assignments together: a kilobyte of runs can unpack to all of them
 _LOCAL_BELOW = 1 << 64  # a uuid below it is the sequence number of something the gateway did by itself
@@ -56,6 +57,7 @@ class Known:
     states: States  # last commanded
     newest: Numbers  # of the order by which that was
     bars: Bars
+    works: Keys  # whose work each slot was told last to run
     epoch: int = 0
     owner: str = ""
     acks: Acks = field(default_factory=Acks)
@@ -96,7 +98,8 @@ class _Reading:
         self._shape, self._expired, self._on_change = shape, expired, on_change
         self._commands: dict[str, pb.Command] = {}
         self._layout, self._is_ours, self._stored_at = "", False, ""
-        self.known = Known(self._nothing(), np.zeros(shape.slots, dtype=np.uint32), Bars.none(shape.slots))
+        newest, works = np.zeros(shape.slots, dtype=np.uint32), np.zeros(shape.slots, dtype=np.int64)
+        self.known = Known(self._nothing(), newest, Bars.none(shape.slots), works)
 
     def take(self, entry: pb.LogEntry) -> None:
         known, self._stored_at = self.known, entry.stored_at
@@ -151,10 +154,12 @@ class _Reading:
             self.known.unfinished.clear()
             self.known.switches.forget()
         self._layout, self.known.states = layout, self._nothing()
+        self.known.works[:] = NOBODYS
         self._is_ours = layout == self._shape.layout or baseline.generation == self._shape.generation
         if self._is_ours:
             states = np.frombuffer(baseline.states, dtype=np.uint8)[: self._shape.slots]
             self.known.states[: len(states)] = states
+            self.known.works = decode_keys(baseline.at_work, baseline.work_keys, self._shape.slots)
 
     def _snapshot(self, snapshot: pb.Snapshot) -> None:
         state, known = snapshot.state, self.known
@@ -202,6 +207,7 @@ class _Reading:
             if self._on_change is not None:
                 self._on_change(self._stored_at, slots, self.known.states[slots], state)
             self.known.states[slots] = state
+            self.known.works[slots] = NOBODYS if work is None else key_of(work.workload_id)
             self._begin(place, state, slots, work)
 
     def _begin(self, key: tuple[str, int], state: int, slots: Slots, work: WorkloadSpec | None) -> None:

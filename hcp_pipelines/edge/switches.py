@@ -3,25 +3,18 @@
 What a switch is, is in `devices.switches`; who carries it out is its driver.
 """
 
-import math
-import re
 from collections.abc import Mapping
 
 import numpy as np
 
-from hcp_pipelines.devices.gpu_node.values import GPUS_PER_NODE, WorkloadSpec
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.switches import Outcome, Phase, Stage, Switch, SwitchBook
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.edge.log import FacilityLog
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import decode_slots, encode_slots
-
-TEXT_MAX = 500
-MODEL_MAX = 100
-WEIGHTS_MAX_GIB = 10_000.0
-_ID = re.compile(r"[A-Za-z0-9._:-]{0,128}")
-_LOADS = ("", "cold", "streamed")
+from hcp_pipelines.wire.work import TEXT_MAX
 
 
 class LoggedSwitches(SwitchBook):
@@ -52,21 +45,6 @@ class LoggedSwitches(SwitchBook):
         finally:
             self._storing -= 1
         self.take(switch)
-
-
-def check_work(work: pb.Work) -> str:
-    """What is wrong with work that a command names, in words; empty where nothing is."""
-    texts = {"model": (work.model, MODEL_MAX), "checkpoint": (work.checkpoint, TEXT_MAX)}
-    for name, (text, most) in texts.items():
-        if len(text) > most or not (text.isprintable() or not text):
-            return f"work.{name}: {most} printable characters at most"
-    if not _ID.fullmatch(work.workload_id):
-        return f"work.workload_id {work.workload_id[:40]!r}: 128 of A-Z a-z 0-9 . _ : - at most"
-    if not math.isfinite(work.weights_gib) or not 0 <= work.weights_gib <= WEIGHTS_MAX_GIB:
-        return f"work.weights_gib {work.weights_gib}: 0 to {WEIGHTS_MAX_GIB:g}"
-    if work.gpus_each > GPUS_PER_NODE:
-        return f"work.gpus_each {work.gpus_each}: {GPUS_PER_NODE} at most"
-    return "" if work.load in _LOADS else f"work.load {work.load[:40]!r}: cold or streamed"
 
 
 def work_in(assignment: pb.Assignment) -> WorkloadSpec | None:

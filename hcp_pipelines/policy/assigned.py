@@ -25,6 +25,7 @@ class Assigned:
     goal: States  # [n]
     row: Ints  # [n] the place in line of the row that wants the slot, the first one 0; NOBODY
     is_granted: Bools  # [n] whether that row may run
+    work: Ints  # [n] the key of the workload that is to run there; 0: nobody's, or whatever runs
 
     @property
     def rank(self) -> Ints:
@@ -36,6 +37,7 @@ class Want(NamedTuple):
     """Devices of one group that are to change; `slots`, in their order, where it is not left to chance which.
 
     `is_work`: by the scheduler's word, since a row came, went or changed; else the policy's, which may have turned a row down.
+    `work` is the key of what they are to run; the same state twice is other work in the place of what runs.
     """
 
     group_index: int
@@ -44,28 +46,54 @@ class Want(NamedTuple):
     devices: int
     slots: Slots | None = None
     is_work: bool = False
+    work: int = 0
 
 
-def is_done(assigned: Assigned, members: Sequence["slice | Ints"], states: States, eligible: Bools) -> bool:
+class Told(NamedTuple):
+    """[n] what each device was told last: its state, and the key of the work that it was told to run (0: nobody's)."""
+
+    states: States
+    works: Ints
+    eligible: Bools
+
+
+def is_done(assigned: Assigned, members: Sequence["slice | Ints"], told: Told) -> bool:
     """Whether every device that can be commanded is as it is to be."""
-    return not any(((states[m] != assigned.goal[m]) & eligible[m]).any() for m in (members[g] for g in assigned.groups))
+    return not any(_differs(assigned, members[g], told).any() for g in assigned.groups)
 
 
-def changes(
-    assigned: Assigned, members: Sequence["slice | Ints"], power_mw: Floats, states: States, eligible: Bools
-) -> Iterator[Want]:
-    """What differs from the goals, of the devices that can be commanded: rows served first rise first and fall last."""
-    differs = eligible & (states != assigned.goal)
+def _differs(assigned: Assigned, mine: "slice | Ints", told: Told) -> Bools:
+    """Of a group's devices those to be told something: another state, or other work."""
+    work = assigned.work[mine]
+    other = (told.states[mine] != assigned.goal[mine]) | ((work != 0) & (told.works[mine] != work))
+    found: Bools = other & told.eligible[mine]
+    return found
+
+
+def changes(assigned: Assigned, members: Sequence["slice | Ints"], power_mw: Floats, told: Told) -> Iterator[Want]:
+    """What differs from the goals, of the devices that can be commanded: rows served first rise first and fall last.
+
+    Each row's work is a change of its own, what goes to rest is one.
+    """
     for g in assigned.groups:
         mine = members[g]
-        found = np.flatnonzero(differs[mine])
+        found = np.flatnonzero(_differs(assigned, mine, told))
         slots = found + mine.start if isinstance(mine, slice) else mine[found]
-        is_work = assigned.is_granted[slots] | (assigned.row[slots] == NOBODY)
-        kinds = states[slots].astype(np.int64) * 512 + assigned.goal[slots].astype(np.int64) * 2 + is_work
-        for kind in np.unique(kinds).tolist():
-            own = slots[kinds == kind]
-            from_state, to_state = divmod(kind // 2, 256)
+        for own, is_work in _alike(assigned, told, slots):
+            from_state, to_state, work = (int(x[own[0]]) for x in (told.states, assigned.goal, assigned.work))
             order = np.argsort(assigned.row[own], kind="stable")
             if power_mw[g, to_state] < power_mw[g, from_state]:
                 order = order[::-1]
-            yield Want(g, from_state, to_state, len(own), own[order].astype(np.uint32), bool(kind % 2))
+            yield Want(g, from_state, to_state, len(own), own[order].astype(np.uint32), is_work, work)
+
+
+def _alike(assigned: Assigned, told: Told, slots: Ints) -> Iterator[tuple[Ints, bool]]:
+    """Slots that change alike, and whether by the scheduler's word; what runs for somebody in the order of the rows."""
+    is_work = assigned.is_granted[slots] | (assigned.row[slots] == NOBODY)
+    kinds = told.states[slots].astype(np.int64) * 512 + assigned.goal[slots].astype(np.int64) * 2 + is_work
+    place = np.where(assigned.work[slots] != 0, assigned.row[slots], -1)
+    order = np.lexsort((slots, kinds, place))
+    kinds, place = kinds[order], place[order]
+    begins = np.flatnonzero(np.diff(kinds, prepend=-1) | np.diff(place, prepend=-2))
+    for part in np.split(order, begins[1:]) if len(order) else ():
+        yield slots[part], bool(is_work[part[0]])

@@ -5,7 +5,7 @@ many devices may work, no longer which: the rows say that, those of the highest 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +27,7 @@ class DesiredRows:
     states: Ints
     sizes: Ints
     slots: Slots
+    works: Ints  # the key of whose work it is
 
     @cached_property
     def row_of(self) -> Ints:
@@ -41,13 +42,12 @@ class DesiredRows:
 
     def only(self, kept: Bools) -> "DesiredRows":
         """Some of them."""
-        return DesiredRows(
-            self.ids[kept], self.groups[kept], self.states[kept], self.sizes[kept], self.slots[kept[self.row_of]]
-        )
+        ids, groups, states, sizes = (column[kept] for column in (self.ids, self.groups, self.states, self.sizes))
+        return DesiredRows(ids, groups, states, sizes, self.slots[kept[self.row_of]], self.works[kept])
 
 
 _NONE = np.zeros(0, dtype=np.int64)
-NO_ROWS = DesiredRows(_NONE, _NONE, _NONE, _NONE, np.zeros(0, dtype=np.uint32))
+NO_ROWS = DesiredRows(_NONE, _NONE, _NONE, _NONE, np.zeros(0, dtype=np.uint32), _NONE)
 
 
 def resting_state(ladder: Sequence[int]) -> int:
@@ -107,7 +107,21 @@ def assigned_to(shape: FacilityShape, groups: Sequence[int], rows: DesiredRows, 
     running = may[rows.row_of]
     slots = rows.slots[running]
     goal[slots], is_granted[slots] = rows.states[rows.row_of[running]], True
-    return Assigned(tuple(groups), goal, row, is_granted)
+    return Assigned(tuple(groups), goal, row, is_granted, np.zeros(shape.slots, dtype=np.int64))
+
+
+def running(assigned: Assigned, rows: DesiredRows) -> Bools:
+    """[r] the rows of which every slot is to be in the row's state."""
+    found = np.ones(len(rows.ids), dtype=bool)
+    found[rows.row_of[assigned.goal[rows.slots] != rows.states[rows.row_of]]] = False
+    return found
+
+
+def with_work(assigned: Assigned, rows: DesiredRows) -> Assigned:
+    """The same with whose work each slot is to run: that of the rows that run whole, whoever had a word in it."""
+    work, runs = np.zeros(len(assigned.goal), dtype=np.int64), running(assigned, rows)[rows.row_of]
+    work[rows.slots[runs]] = rows.works[rows.row_of[runs]]
+    return replace(assigned, work=work)
 
 
 def counts_of(assigned: Assigned, pool: Pool, bound: Ints) -> Ints:
@@ -150,7 +164,9 @@ def bent(assigned: Assigned, pool: Pool, counts: Ints) -> Assigned:
             order = np.lexsort((able, is_elsewhere, place))
             own[able[order[:devices]]] = taker
         goal[mine] = own
-    return assigned if goal is assigned.goal else Assigned(assigned.groups, goal, assigned.row, assigned.is_granted)
+    if goal is assigned.goal:
+        return assigned
+    return replace(assigned, goal=goal, work=np.where(goal == assigned.goal, assigned.work, 0))
 
 
 def _exchanges(ladder: Sequence[int], surplus: Ints) -> list[tuple[int, int, int]]:
@@ -174,4 +190,5 @@ def at_once(assigned: Assigned, pool: Pool, counts: Ints) -> Assigned:
         mine = pool.shape.members[g]
         own = np.minimum(pool.states[mine], power_mw.shape[1] - 1)  # of what is not known nothing can be commanded
         stays[mine] &= power_mw[g, assigned.goal[mine]] >= power_mw[g, own]
-    return bent(Assigned(assigned.groups, pool.states, assigned.row, stays), pool, counts)
+    stands = Assigned(assigned.groups, pool.states, assigned.row, stays, np.zeros_like(assigned.work))
+    return bent(stands, pool, counts)

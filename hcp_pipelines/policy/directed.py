@@ -11,9 +11,10 @@ import numpy as np
 from hcp_pipelines.policy.arrays import Bools, Ints
 from hcp_pipelines.policy.desired import at_once
 from hcp_pipelines.policy.directives import Directed, Directive
+from hcp_pipelines.policy.dwell import DwellLocks
 from hcp_pipelines.policy.floors import held_above
 from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO, UNLIMITED, Headroom
-from hcp_pipelines.policy.waves import DwellLocks, FacilityShape, Move, Plan, Pool, States, plan_wave
+from hcp_pipelines.policy.waves import FacilityShape, Move, Plan, Pool, States, plan_wave
 
 
 @dataclass(frozen=True)

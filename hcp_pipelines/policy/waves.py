@@ -13,12 +13,17 @@ import numpy as np
 
 from hcp_pipelines.domain.modes import STATE_COUNT
 from hcp_pipelines.policy.arrays import Bools, Floats, Ints
-from hcp_pipelines.policy.assigned import Assigned, Want, changes
+from hcp_pipelines.policy.assigned import Assigned, Told, Want, changes
 from hcp_pipelines.policy.assigned import Slots as Slots
 from hcp_pipelines.policy.assigned import States as States
+from hcp_pipelines.policy.dwell import DwellLocks
 from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO, Headroom
 
 _FITS = 1e-9
+WORKS_AT_ONCE = (
+    256  # of a wave: each is an assignment and a row of the journal, and a gateway takes some thousands under way
+)
+NO_SLOTS: Slots = np.zeros(0, dtype=np.uint32)
 _NOT_FREE = 255  # a state code that no device has: not eligible, or taken by this wave already
 
 
@@ -72,32 +77,6 @@ def _counts(shape: FacilityShape, free: States) -> Ints:
 
 
 @dataclass(frozen=True)
-class DwellLocks:
-    """Over slots: which must wait before their power may rise, or fall, again."""
-
-    may_not_rise: Bools
-    may_not_fall: Bools
-
-
-def dwell_locks(
-    changed_at_s: Floats, rose: Bools, now_s: float, min_up_s: float, min_down_s: float
-) -> DwellLocks | None:
-    """The locks at a simulated Unix instant; None when nothing is locked.
-
-    `changed_at_s` is each slot's last commanded change (-inf: never), `rose` whether that change raised its power. What
-    rose stays up for `min_up_s`, what fell stays down for `min_down_s`; going on in the same direction is free.
-    """
-    if min_up_s <= 0 and min_down_s <= 0:
-        return None
-    since_s = now_s - changed_at_s
-    may_not_fall = rose & (since_s < min_up_s)
-    may_not_rise = ~rose & (since_s < min_down_s)
-    if not may_not_fall.any() and not may_not_rise.any():
-        return None
-    return DwellLocks(may_not_rise, may_not_fall)
-
-
-@dataclass(frozen=True)
 class Move:
     """Devices of one group that change from one state to another."""
 
@@ -107,6 +86,7 @@ class Move:
     slots: Slots
     mw_delta: float
     is_work: bool = False  # the scheduler's word, not the policy's
+    work: int = 0  # the key of what they are to run; 0: nobody's in particular
 
 
 @dataclass(frozen=True)
@@ -119,6 +99,7 @@ class Plan:
     deferred_mw_down: float = 0.0
     locked_devices: int = 0  # of those deferred, the ones that the ramps would have let go
     mw_delta_by_feeder: dict[str, float] = field(default_factory=dict)
+    has_left: bool = False  # some work, which nothing but the size of the wave held back
 
     @property
     def is_complete(self) -> bool:
@@ -130,13 +111,22 @@ class Plan:
 class Pool:
     """The slots of a facility that can be commanded now (`eligible`), and the state that each was told last.
 
-    In groups where work is scheduled `assigned` says which slots do what.
+    In groups where work is scheduled `assigned` says which slots do what, and `works` whose work each was told last; of so
+    many workloads at most the work is begun in a wave.
     """
 
     shape: FacilityShape
     states: States
     eligible: Bools
     assigned: Assigned | None = None
+    works: Ints | None = None
+    works_at_once: int = WORKS_AT_ONCE
+
+    @property
+    def told(self) -> Told:
+        """What each was told last; whose work: nobody's, where nobody said."""
+        works = np.zeros(self.shape.slots, dtype=np.int64) if self.works is None else self.works
+        return Told(self.states, works, self.eligible)
 
     @cached_property
     def counts(self) -> Ints:
@@ -145,7 +135,7 @@ class Pool:
 
     def with_assigned(self, assigned: Assigned) -> "Pool":
         """The same devices, counted as before."""
-        pool = Pool(self.shape, self.states, self.eligible, assigned)
+        pool = Pool(self.shape, self.states, self.eligible, assigned, self.works, self.works_at_once)
         pool.__dict__["counts"] = self.counts
         return pool
 
@@ -168,7 +158,8 @@ def plan_wave(
     told = [] if pool.assigned is None else _told(pool, pool.assigned, surplus)
     if not surplus.any() and not told:
         return Plan()
-    wave = _Wave(shape, _free(pool.states, pool.eligible), headroom, rng, is_down_exempt, locked)
+    free, works = _free(pool.states, pool.eligible), pool.works_at_once
+    wave = _Wave(shape, free, headroom, rng, is_down_exempt, locked, works)
     wanted = [w for g in range(len(shape.group_ids)) if surplus[g].any() for w in _pairs(shape, surplus, g)]
     for want in sorted([*wanted, *told], key=lambda w: _delta(shape, w) > 0):
         wave.move(want)
@@ -178,7 +169,7 @@ def plan_wave(
 def _told(pool: Pool, assigned: Assigned, surplus: Ints) -> list[Want]:
     """What is wanted of groups where work is scheduled: numbers mean nothing there, and are struck off `surplus`."""
     surplus[list(assigned.groups)] = 0
-    return list(changes(assigned, pool.shape.members, pool.shape.power_mw, pool.states, pool.eligible))
+    return list(changes(assigned, pool.shape.members, pool.shape.power_mw, pool.told))
 
 
 def _delta(shape: FacilityShape, want: Want) -> float:
@@ -214,6 +205,7 @@ class _Wave:
         rng: np.random.Generator,
         is_down_exempt: bool,
         locked: DwellLocks | None,
+        works_at_once: int,
     ) -> None:
         self._shape, self._free, self._rng, self._locked = shape, free, rng, locked
         self._up, self._down = dict(headroom.up_mw), dict(headroom.down_mw)
@@ -222,21 +214,23 @@ class _Wave:
         self._by_feeder: dict[str, float] = {}
         self._deferred, self._deferred_up, self._deferred_down = 0, 0.0, 0.0
         self._locked_devices = 0
+        self._works_left, self._has_left = works_at_once, False
 
     def move(self, want: Want) -> None:
-        """Move as many devices as fit and are not locked."""
-        each, group = _delta(self._shape, want), want.group_index
+        """Move as many devices as fit and are not locked; work that is one too many for this wave is left for the next."""
+        each, group, slots = _delta(self._shape, want), want.group_index, NO_SLOTS
         feeder_id = self._shape.feeder_of_group[group]
-        fitting = self._fitting(feeder_id, each, want.devices)
-        if want.slots is None:
-            slots = self._draw(group, want.from_state, each, fitting)
+        if not want.work or self._works_left > 0:
+            fitting = self._fitting(feeder_id, each, want.devices)
+            slots = self._slots(want, each, fitting)
+            self._locked_devices += fitting - len(slots)
         else:
-            slots = self._first(want.slots, each, fitting)
-        self._locked_devices += fitting - len(slots)
+            self._has_left = True
         if len(slots):
             mw = len(slots) * each
             self._use(feeder_id, mw)
-            self._moves.append(Move(group, want.from_state, want.to_state, slots, mw, want.is_work))
+            self._moves.append(Move(group, want.from_state, want.to_state, slots, mw, want.is_work, want.work))
+            self._works_left -= bool(want.work)
         waiting = want.devices - len(slots)
         self._deferred += waiting
         self._deferred_up += max(waiting * each, 0.0)
@@ -245,7 +239,12 @@ class _Wave:
     def plan(self) -> Plan:
         """What was collected."""
         waits = self._deferred, self._deferred_up, self._deferred_down, self._locked_devices
-        return Plan(tuple(self._moves), *waits, self._by_feeder)
+        return Plan(tuple(self._moves), *waits, self._by_feeder, self._has_left)
+
+    def _slots(self, want: Want, each_mw: float, devices: int) -> Slots:
+        if want.slots is None:
+            return self._draw(want.group_index, want.from_state, each_mw, devices)
+        return self._first(want.slots, each_mw, devices)
 
     def _fitting(self, feeder_id: str, each_mw: float, devices: int) -> int:
         if each_mw == 0 or (each_mw < 0 and self._is_down_exempt):
@@ -265,7 +264,7 @@ class _Wave:
     def _draw(self, group: int, from_state: int, each_mw: float, devices: int) -> Slots:
         """So many slots at random, rising; fewer where locks leave fewer."""
         if devices == 0:
-            return np.zeros(0, dtype=np.uint32)
+            return NO_SLOTS
         mine = self._shape.members[group]
         is_candidate = self._free[mine] == from_state
         lock = self._lock(each_mw)

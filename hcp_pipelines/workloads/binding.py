@@ -13,7 +13,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from hcp_pipelines.workloads.claiming import Connection, lock_queue
+from hcp_pipelines.workloads.claiming import Connection
 from hcp_pipelines.workloads.lifecycle import Binding, schedule
 
 Slots = npt.NDArray[np.int64]
@@ -36,10 +36,10 @@ _ACTIVATE = "update allocation_headers set status = 'active' where id = any(%b)"
 _DESIRE = """
     insert into desired_state (
         facility_id, group_id, state, slots, generation, priority, reason, actor, workload_id, lease_epoch, order_index,
-        valid_until)
+        model, weights_gib, gpus_each, load, checkpoint, valid_until)
     select d.*, clock_timestamp() + make_interval(secs => %s)
     from unnest(%b::text[], %b::text[], %b::smallint[], %b::bytea[], %b::bigint[], %b::smallint[], %b::text[], %b::text[],
-                %b::uuid[], %b::bigint[], %b::integer[]) as d
+                %b::uuid[], %b::bigint[], %b::integer[], %b::text[], %b::float8[], %b::smallint[], %b::text[], %b::text[]) as d
     returning id, workload_id"""
 _STAND = """
     select id from desired_state where id = any(%b) and superseded_by is null and valid_until > clock_timestamp()
@@ -61,6 +61,20 @@ _SUPERSEDE = """
 
 
 @dataclass(frozen=True, slots=True)
+class Runs:
+    """What a workload's devices are to run (`records.runs_of`); `checkpoint`: that it goes on from, empty: none."""
+
+    model: str = ""
+    weights_gib: float = 0.0
+    gpus_each: int = 1
+    load: str = "cold"
+    checkpoint: str = ""
+
+
+NOTHING_SAID = Runs()
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """Claimed work with the devices that it gets: `slots` are numbers within the group, ascending; `first_slot` is its first."""
 
@@ -75,6 +89,7 @@ class Placement:
     priority: int  # 0–100: what is desired less is turned down first
     usd_per_gpu_hour: float | None
     reason: str
+    runs: Runs = NOTHING_SAID
 
     @property
     def resource_ids(self) -> list[str]:
@@ -87,10 +102,10 @@ async def bind(
 ) -> dict[UUID, int]:
     """Give claimed work its devices, desire their state and schedule it; the desired row of each that was bound.
 
-    Those are left out whose claim stands no longer, or of whose devices one is not available.
+    Those are left out whose claim stands no longer, or of whose devices one is not available. The queue is locked for the last of
+    it alone (`schedule`): meanwhile others may claim.
     """
     async with connection.transaction():
-        await lock_queue(connection)
         standing = await _ids(connection, _STANDING, [p.workload_id for p in placements], [p.epoch for p in placements])
         there = [(p, p.resource_ids) for p in placements if p.workload_id in standing]
         wanted = [resource_id for _, ids in there for resource_id in ids]
@@ -163,7 +178,9 @@ async def _desire(connection: Connection, bound: Sequence[Placement], lease_s: f
         [p.facility_id for p in bound], [p.group_id for p in bound], [p.state for p in bound],
         [slots_as_bytes(p.slots) for p in bound], [p.generation for p in bound], [p.priority for p in bound],
         [f"workload {p.workload_id}" for p in bound], [ACTOR] * len(bound), [p.workload_id for p in bound],
-        [p.epoch for p in bound], list(range(len(bound))),
+        [p.epoch for p in bound], list(range(len(bound))), [p.runs.model for p in bound],
+        [p.runs.weights_gib for p in bound], [p.runs.gpus_each for p in bound], [p.runs.load for p in bound],
+        [p.runs.checkpoint for p in bound],
     ]  # fmt: skip
     found = await (await connection.execute(_DESIRE, (lease_s, *columns), prepare=True)).fetchall()
     return {row[1]: row[0] for row in found}

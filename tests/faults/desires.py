@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hcp_pipelines.allocator.desired_table import StoredRows
+from hcp_pipelines.allocator.desired_table import RowWork, StoredRows
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.fleet.inventory import FacilityInventory
 from tests.faults.records import Span
@@ -31,6 +31,11 @@ class DesiredRow:
     until_s: float
     is_withdrawn: bool = False
 
+    @property
+    def workload_id(self) -> str:
+        """Whose it is."""
+        return f"work-{self.row_id}"
+
 
 class DesiredTable:
     """The rows, and what the checker is told of them."""
@@ -49,6 +54,7 @@ class DesiredTable:
             [r.row_id for r in rows], [r.group_id for r in rows], [STATE] * len(rows), [1] * len(rows),
             [len(r.slots) for r in rows], [False] * len(rows), [r.until_s - now_s for r in rows],
             b"".join(np.array(r.slots, dtype="<u4").tobytes() for r in rows),
+            [RowWork(r.workload_id, "m", 16.0, 1, "cold") for r in rows],
         )  # fmt: skip
 
     def desire(self, made: FacilityInventory, rng: random.Random, now_s: float, for_s: float) -> DesiredRow | None:

@@ -60,6 +60,7 @@ def lined_up(shape, random, most):
         np.arange(len(found)), np.array(groups, dtype=np.int64), np.array(states, dtype=np.int64),
         np.array([len(x) for x in slots], dtype=np.int64),
         np.concatenate(slots).astype(np.uint32) if slots else np.zeros(0, dtype=np.uint32),
+        1 + np.arange(len(found)),
     )  # fmt: skip
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from hcp_pipelines.allocator.decide import InForce, Limits
-from hcp_pipelines.allocator.desired_table import StoredRows
+from hcp_pipelines.allocator.desired_table import RowWork, StoredRows
 from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.allocator.site import site_of
 from hcp_pipelines.domain.clock import ManualClock
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
 from hcp_pipelines.policy.arrays import compile_policy
 from hcp_pipelines.policy.schema import Affine, BlockWork
+from hcp_pipelines.wire.work import key_of
 from tests.support import fleet
 from tests.support.fleet import NOON, row
 
@@ -34,6 +35,7 @@ class Desired:
     group_id: str = GROUP
     generation: int = 1
     is_outdated: bool = False
+    workload: str = ""  # the row's own, unless it is said
     ends_at_s: float = field(default=math.inf, compare=False)
 
 
@@ -43,8 +45,21 @@ def stored(*rows):
     return StoredRows(
         [r.row_id for r in rows], [r.group_id for r in rows], [r.state for r in rows], [r.generation for r in rows],
         [len(r.slots) for r in rows], [r.is_outdated for r in rows], [r.ends_at_s for r in rows],
-        b"".join(np.array(r.slots, dtype="<u4").tobytes() for r in rows),
+        b"".join(np.array(r.slots, dtype="<u4").tobytes() for r in rows), [work_of(r) for r in rows],
     )  # fmt: skip
+
+
+def work_of(row):
+    """What it is to run."""
+    return RowWork(row.workload or f"work-{row.row_id}", f"model-{row.row_id}", 16.0, 1, "cold", "")
+
+
+def works_of(*rows, first=500, devices=600):
+    """[n] the keys of what the slots of some rows run."""
+    works = np.zeros(devices, dtype=np.int64)
+    for r in rows:
+        works[first + np.array(r.slots)] = key_of(work_of(r).workload_id)
+    return works
 
 
 def inventory(**changes):
@@ -70,26 +85,41 @@ def policy(book, made):
 class Rig:
     """An owner of 500 miners and 100 GPUs that its gateway follows; all of them work at first."""
 
-    def __init__(self, price=30.0, memory=None, states=None, clock=None, epoch=1, **changes):
+    def __init__(self, price=30.0, memory=None, states=None, works=None, clock=None, epoch=1, in_force=None, **changes):
         self.inventory = inventory(**changes)
         self.site = site_of(self.inventory, self.inventory.capacity_mw, "unix:/nowhere.sock")
         self.clock, self.book, self.next_id = clock or ManualClock(NOON), fleet.book(price), 100
         self.owner = Owner(self.site, epoch, self.clock, LIMITS)
         if memory is not None:
             self.owner.inherit(memory)
-        made = policy(self.book, self.inventory)
-        self.owner.follow(InForce(1, made, compile_policy(made)))
+        if in_force is None:
+            made = policy(self.book, self.inventory)
+            in_force = InForce(1, made, compile_policy(made))
+        self.owner.follow(in_force)
         self.first = next(g.first_slot for g in self.inventory.groups if g.type is ResourceType.GPU)
         if states is None:
             tops = np.array([ladder[-1] for ladder in self.site.shape.ladders], dtype=np.uint8)
             states = tops[self.site.shape.group_of_slot]
-        self.owner.devices.adopt(states.tobytes(), states.tobytes(), NOON.timestamp())
+        self.owner.devices.adopt(states.tobytes(), states.tobytes(), NOON.timestamp(), works)
         self.owner.is_ready = True
         self.miners_at_first = self.miners()
 
     def miners(self):
         """What they were told."""
         return self.owner.devices.states[: self.first].tobytes()
+
+    def runs(self, row):
+        """Whether each of a row's slots was told its state and its work, and no other slot that work."""
+        key = key_of(work_of(row).workload_id)
+        return (
+            set(np.flatnonzero(self.owner.devices.works[self.first :] == key).tolist())
+            == set(row.slots)
+            <= self.at(row.state)
+        )
+
+    def told(self):
+        """As a gateway would say it to whoever announces next: states and works."""
+        return {"states": self.owner.devices.states.copy(), "works": self.owner.devices.works.copy()}
 
     @property
     def states(self):
@@ -123,7 +153,7 @@ class Rig:
     def acknowledge(self, wave):
         """The gateway has taken a wave on."""
         for move in wave.plan.moves if wave else ():
-            self.owner.devices.taken_on(move.slots, move.to_state)
+            self.owner.devices.taken_on(move.slots, move.to_state, move.work)
         self.owner.settle_work()
 
     def news(self):

@@ -15,7 +15,7 @@ from hcp_pipelines.domain.modes import ControlMode, DeviceState
 from hcp_pipelines.policy.directives import Directive, Kind
 from hcp_pipelines.wire.slots import decode_slots, encode_slots
 from tests.support import fleet
-from tests.support.desired import BATCH, IDLE, Desired, Rig, stored
+from tests.support.desired import BATCH, IDLE, Desired, Rig, stored, works_of
 from tests.support.fleet import NOON
 
 ALL = set(range(100))
@@ -45,9 +45,18 @@ def test_exactly_the_desired_slots_work_and_the_others_rest(rig):
     wave = rig.desire(*ROWS)
     assert rig.at(BATCH) == slots(*ROWS)
     assert rig.at(IDLE) == ALL - slots(*ROWS)
-    [row] = gpu_rows(wave, rig)
-    assert (row.reason, row.actor, row.reason_detail) == ("workload", "scheduler", "3 of 3 desired rows run")
-    assert set((decode_slots(row.slots, 600) - rig.first).tolist()) == slots(*ROWS)
+    assert all(rig.runs(row) for row in ROWS)
+    by_row = [
+        (row, told) for row, told in zip(wave.rows, wave.command.assignments, strict=True) if told.HasField("work")
+    ]
+    assert [told.work.workload_id for _, told in by_row] == ["work-1", "work-2", "work-3"], (
+        "an assignment a row, in line"
+    )
+    for wanted, (row, told) in zip(ROWS, by_row, strict=True):
+        why = f"workload work-{wanted.row_id}; 3 of 3 desired rows run"
+        assert (row.reason, row.actor, row.reason_detail) == ("workload", "scheduler", why)
+        assert set((decode_slots(told.slots, 600) - rig.first).tolist()) == slots(wanted)
+        assert (told.work.model, told.work.weights_gib, told.work.load) == (f"model-{wanted.row_id}", 16.0, "cold")
 
 
 def test_what_became_of_a_row_is_said_once_and_settled_is_what_the_gateway_has_taken_on(rig):
@@ -194,8 +203,9 @@ def test_a_device_that_is_left_alone_for_a_moment_turns_no_gang_down(rig):
     gang = Desired(1, tuple(range(100)))
     wave = rig.desire(gang)
     some = np.array([rig.first + 3], dtype=np.uint32)
-    rig.owner.devices.taken_on(np.setdiff1d(wave.plan.moves[0].slots, some), BATCH)
-    rig.owner.devices.put_back(some, BATCH, rig.clock.monotonic_s(), 5.0)
+    [move] = wave.plan.moves
+    rig.owner.devices.taken_on(np.setdiff1d(move.slots, some), BATCH, move.work)
+    rig.owner.devices.put_back(some, BATCH, rig.clock.monotonic_s(), 5.0, move.work)
     assert rig.tick(31.0, minutes=0.05) is None
     assert rig.at(BATCH) == ALL - {3}
     rig.tick(32.0)
@@ -215,9 +225,7 @@ def test_a_device_in_quarantine_turns_its_gang_down(rig):
 def test_a_successor_does_nothing_else_and_says_it_again(rig):
     rig.desire(*ROWS)
     rig.tick(1_000.0, minutes=15)
-    second = Rig(
-        price=1_000.0, memory=rig.owner.memory(), states=rig.owner.devices.states.copy(), clock=rig.clock, epoch=2
-    )
+    second = Rig(price=1_000.0, memory=rig.owner.memory(), clock=rig.clock, epoch=2, **rig.told())
     second.book = rig.book
     assert second.desire(*ROWS) is None
     assert second.at(BATCH) == slots(FIRST, SECOND)
@@ -227,7 +235,7 @@ def test_a_successor_does_nothing_else_and_says_it_again(rig):
 def test_an_owner_without_a_policy_lets_go_on_what_is_wanted_and_begins_nothing_beyond_what_ran():
     states = Rig().owner.devices.states.copy()
     states[500:][sorted(ALL - slots(FIRST, SECOND))] = IDLE
-    rig = Rig(states=states)
+    rig = Rig(states=states, works=works_of(FIRST, SECOND))
     rig.owner.following.in_force = None
     assert rig.desire(FIRST, SECOND, THIRD) is None
     assert rig.news() == [(1, "settled"), (2, "settled")], (
@@ -247,7 +255,7 @@ def test_what_a_successor_remembers_of_a_lower_bound_turns_nothing_down_that_run
     low = rig.owner.memory()
     states = Rig().owner.devices.states.copy()
     states[500:][sorted(ALL - slots(*ROWS))] = IDLE
-    second = Rig(memory=low, states=states, epoch=2)
+    second = Rig(memory=low, states=states, works=works_of(*ROWS), epoch=2)
     second.owner.following.in_force = None
     assert second.desire(*ROWS) is None
     assert second.news() == [(1, "settled"), (2, "settled"), (3, "settled")]
@@ -257,7 +265,7 @@ def test_what_a_successor_remembers_of_a_higher_bound_begins_nothing_before_it_h
     rig.desire(*ROWS)
     high = rig.owner.memory()
     rig.tick(1_000.0, minutes=15)
-    second = Rig(memory=high, states=rig.owner.devices.states.copy(), clock=rig.clock, epoch=2)
+    second = Rig(memory=high, clock=rig.clock, epoch=2, **rig.told())
     in_force, second.owner.following.in_force, second.book = second.owner.in_force, None, rig.book
     assert second.desire(*ROWS) is None
     second.owner.follow(in_force)

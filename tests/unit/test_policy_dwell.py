@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from hcp_pipelines.policy.dwell import DwellLocks, dwell_locks
 from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO, UNLIMITED, Headroom
 from hcp_pipelines.policy.starts import HOUR_S, REMEMBERED, Starts
-from hcp_pipelines.policy.waves import DwellLocks, FacilityShape, Pool, dwell_locks, plan_wave
+from hcp_pipelines.policy.waves import FacilityShape, Pool, plan_wave
 
 OFF, ECO, FULL = 0, 2, 3
 NEVER = -np.inf

@@ -207,7 +207,7 @@ class Follower:
                 one.desired_priority = weight
                 changes.append((one.desired_id, Placement(
                     one.workload_id, one.epoch, one.facility_id, one.group_id, group.first_slot, group.generation, one.slots,
-                    one.state, weight, None, "",
+                    one.state, weight, None, "", one.runs,
                 )))  # fmt: skip
         if changes:
             self.book.put_rows(await desire_anew(connection, changes, lease_s))

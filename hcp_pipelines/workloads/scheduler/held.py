@@ -13,7 +13,7 @@ import numpy as np
 
 from hcp_pipelines.domain.workloads import WorkloadState, WorkloadType
 from hcp_pipelines.economics.preemption import lost_progress_gpu_s, preemption_cost_usd, reload_s
-from hcp_pipelines.workloads.binding import slots_of_bytes
+from hcp_pipelines.workloads.binding import NOTHING_SAID, Runs, slots_of_bytes
 from hcp_pipelines.workloads.claiming import Connection
 from hcp_pipelines.workloads.routing.giving_way import Candidate
 from hcp_pipelines.workloads.routing.packing import Ints
@@ -24,10 +24,12 @@ _HELD = """
            coalesce(w.usd_per_gpu_hour, 0)::float8, w.estimated_duration_s, (w.spec ->> 'checkpoint_interval_s')::float8,
            t.credit_fraction, coalesce(w.running_since, w.scheduled_at), coalesce(c.progress_s, 0),
            coalesce(b.progress_s, 0),
-           w.facility_id, w.placement ->> 'group_id', d.id, d.slots, d.state, d.priority, d.lapsed_s
+           w.facility_id, w.placement ->> 'group_id', d.id, d.slots, d.state, d.priority, d.lapsed_s,
+           d.model, d.weights_gib, d.gpus_each, d.load, d.checkpoint
     from workloads w join tier_quotas t on t.tier = w.tier
     left join lateral (
-        select id, slots, state, priority, extract(epoch from clock_timestamp() - valid_until)::float8 as lapsed_s
+        select id, slots, state, priority, extract(epoch from clock_timestamp() - valid_until)::float8 as lapsed_s,
+               model, weights_gib, gpus_each, load, checkpoint
         from desired_state where workload_id = w.id and lease_epoch = w.lease_epoch and superseded_by is null
         order by id desc limit 1) d on true
     left join lateral (
@@ -69,6 +71,7 @@ class Held:
     slots: Ints
     state: int
     desired_priority: int
+    runs: Runs = NOTHING_SAID
     began_s: float = 0.0  # progress with which the present run began
     lapsed_s: float = 0.0  # real seconds since its desired row has run out; 0 while it stands
     heard: tuple[int, int] = (0, 0)  # of the owner: its epoch and the outcome's id
@@ -215,12 +218,12 @@ async def read_held(connection: Connection, holder: str) -> list[Held]:
     found = []
     for row in await (await connection.execute(_HELD, (holder,))).fetchall():
         (workload_id, epoch, status, kind, priority, gpus, is_interruptible, deadline_at, rate, duration_s, interval_s, credit,
-         since, saved_s, began_s, facility_id, group_id, desired_id, slots, state, weight, lapsed_s) = row  # fmt: skip
+         since, saved_s, began_s, facility_id, group_id, desired_id, slots, state, weight, lapsed_s, *runs) = row  # fmt: skip
         one = Held(
             workload_id, epoch, WorkloadState(status), WorkloadType(kind), priority, gpus, is_interruptible, deadline_at,
             rate, duration_s, interval_s, credit, since, saved_s, facility_id, group_id, desired_id,
-            slots_of_bytes(slots or b""), state or 0, weight or 0, began_s=began_s,
-            lapsed_s=max(lapsed_s or 0.0, 0.0),
+            slots_of_bytes(slots or b""), state or 0, weight or 0, NOTHING_SAID if desired_id is None else Runs(*runs),
+            began_s=began_s, lapsed_s=max(lapsed_s or 0.0, 0.0),
         )  # fmt: skip
         found.append(one)
     return found

@@ -3,8 +3,9 @@
 The room is in memory and Postgres has the last word: what it refuses makes `is_doubtful` true, and the room is read anew.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -36,9 +37,10 @@ KEPT_S = 60.0  # real: so long free devices wait for large work, unless it asks 
 TOLD_MOST = 100_000
 GIVES_WAY = "pre-empted for more urgent work"  # whose, and for how much, is in the log: it is another customer's
 _KNOWN = """
-    select w.id, t.credit_fraction, coalesce(c.progress_s, 0) from workloads w join tier_quotas t on t.tier = w.tier
+    select w.id, t.credit_fraction, coalesce(c.progress_s, 0), coalesce(c.location, '') from workloads w
+    join tier_quotas t on t.tier = w.tier
     left join lateral (
-        select progress_s from workload_checkpoints where workload_id = w.id order by id desc limit 1) c on true
+        select progress_s, location from workload_checkpoints where workload_id = w.id order by id desc limit 1) c on true
     where w.id = any(%b)"""
 
 
@@ -51,6 +53,15 @@ class Terms:
     batch: int
     urgent_slack_s: float  # world time: a deadline nearer than this beyond the work's own duration makes it urgent
     cloud_start_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Claims, those of them that have a place in the room, and those that have none."""
+
+    claims: Sequence[Claimed]
+    routed: Sequence[Routed]
+    unplaced: Sequence[Unplaced]
 
 
 @dataclass
@@ -71,6 +82,40 @@ class Placer:
 
         `extra`: devices that are claimed for though others have them, or nobody may, so that work is told why it waits.
         """
+        batch = await self._pick(connection, router, extra)
+        if extra and batch.unplaced:
+            more, unplaced = await self._have_give_way(connection, router, batch.unplaced)
+            batch = replace(batch, routed=[*batch.routed, *more], unplaced=unplaced)
+        return len(batch.claims), await self._settle(connection, router, batch, offers)
+
+    async def place_many(
+        self, connection: Connection, beside: Connection, router: Router, offers: Sequence[CloudOffer], until_s: float
+    ) -> tuple[int, tuple[int, int]]:
+        """Batches until one finds no place, or until an instant; how many were placed, and of the last one as `place`.
+
+        While one is bound the next is claimed on the connection `beside`, which takes a second core; both may be the same one.
+        """
+        placed, batch = 0, await self._pick(beside, router, {})
+        while batch.claims:
+            goes_on = bool(batch.routed) and self.clock.monotonic_s() < until_s
+            ahead = None
+            if goes_on and beside is not connection:
+                ahead = asyncio.ensure_future(self._pick(beside, router, {}))
+            try:
+                now_placed = await self._settle(connection, router, batch, offers)
+            except BaseException:
+                if ahead is not None:
+                    ahead.cancel()
+                    await asyncio.gather(ahead, return_exceptions=True)
+                raise
+            placed += now_placed
+            if not goes_on or (ahead is None and not now_placed):
+                return placed, (len(batch.claims), now_placed)
+            batch = await (ahead or self._pick(connection, router, {}))
+        return placed, (0, 0)
+
+    async def _pick(self, connection: Connection, router: Router, extra: Mapping[str, int]) -> _Batch:
+        """Claim what comes next and look for places; they are taken in the room, and in Postgres nowhere yet."""
         room, market = router.room, router.market
         self._keep(router)
         router.begin_batch()
@@ -80,22 +125,22 @@ class Placer:
             connection, self.terms.holder, wanted, self.terms.batch,
             now=self.clock.now(), gpus_most=room.most_by_type(), lease_s=CLAIM_LEASE_S,
         )  # fmt: skip
-        if not claims:
-            return 0, 0
-        needs = [need_of(one) for one in claims]
-        routed, unplaced = self._route(router, needs)
-        if extra:
-            more, unplaced = await self._have_give_way(connection, router, unplaced)
-            routed += more
+        return _Batch(claims, *self._route(router, [need_of(one) for one in claims]))
+
+    async def _settle(self, connection: Connection, router: Router, batch: _Batch, offers: Sequence[CloudOffer]) -> int:
+        """Bind what has a place, give the rest back; how many are bound."""
         rows = await (
-            await connection.execute(_KNOWN, ([one.need.workload_id for one in routed],), prepare=True)
+            await connection.execute(_KNOWN, ([one.need.workload_id for one in batch.routed],), prepare=True)
         ).fetchall()
-        known: dict[UUID, tuple[float, float]] = {row[0]: (row[1], row[2]) for row in rows}
+        known: dict[UUID, tuple[float, float, str]] = {row[0]: (row[1], row[2], row[3]) for row in rows}
+        specs = {claimed.workload_id: claimed.spec for claimed in batch.claims}
         now = self.clock.now()
-        helds = [held_of(router, one, *known[one.need.workload_id], now) for one in routed]
-        bound = await self._bind(connection, router, routed, helds)
-        await self._give_up(connection, router, unplaced, claims, offers)
-        return len(claims), bound
+        helds = [
+            held_of(router, one, *known[one.need.workload_id], specs[one.need.workload_id], now) for one in batch.routed
+        ]
+        bound = await self._bind(connection, router, batch.routed, helds)
+        await self._give_up(connection, router, batch.unplaced, batch.claims, offers)
+        return bound
 
     def _route(self, router: Router, needs: Sequence[Need]) -> tuple[list[Routed], list[Unplaced]]:
         routed, unplaced = list[Routed](), list[Unplaced]()

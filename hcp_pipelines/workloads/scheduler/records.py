@@ -1,12 +1,14 @@
 """From a claim and its route to what is kept of them: need, held work, placement, decision. Plain conversions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from hcp_pipelines.domain.workloads import WorkloadState
 from hcp_pipelines.markets.cloud import CloudOffer
-from hcp_pipelines.workloads.binding import Placement
+from hcp_pipelines.wire.work import GPUS_EACH_MAX, LOADS, MODEL_MAX, TEXT_MAX, WEIGHTS_MAX_GIB
+from hcp_pipelines.workloads.binding import NOTHING_SAID, Placement, Runs
 from hcp_pipelines.workloads.claiming import Claimed
 from hcp_pipelines.workloads.decisions import Decision
 from hcp_pipelines.workloads.routing.needs import Need, place_of
@@ -25,14 +27,48 @@ def need_of(claimed: Claimed) -> Need:
     )  # fmt: skip
 
 
-def held_of(router: Router, one: Routed, credit_fraction: float, saved_s: float, now: datetime) -> Held:
+def runs_of(spec: Mapping[str, Any], checkpoint: str) -> Runs:
+    """What its devices are to run: the model's name, and `weights_gib`, `gpus_each` and `load` of the `sla_parameters`.
+
+    All of it as a gateway takes it: a name's first hundred characters, those that can't be printed as `?`; a word that makes no
+    sense is none.
+    """
+    said, usual = spec.get("sla_parameters") or {}, NOTHING_SAID
+    return Runs(
+        _plain(spec.get("model_name") or "", MODEL_MAX),
+        _number(said.get("weights_gib"), WEIGHTS_MAX_GIB, usual.weights_gib),
+        int(_number(said.get("gpus_each"), GPUS_EACH_MAX, 0)) or usual.gpus_each,
+        said["load"] if said.get("load") in LOADS else usual.load,
+        _plain(checkpoint, TEXT_MAX),
+    )
+
+
+def _plain(text: str, most: int) -> str:
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:most])
+
+
+def _number(said: object, most: float, usual: float) -> float:
+    if isinstance(said, bool) or not isinstance(said, int | float):
+        return usual
+    return float(said) if 0 < said <= most else usual
+
+
+def held_of(
+    router: Router,
+    one: Routed,
+    credit_fraction: float,
+    saved_s: float,
+    checkpoint: str,
+    spec: Mapping[str, Any],
+    now: datetime,
+) -> Held:
     """Work as it is held once it is bound; its weight and desired row are still to come."""
     group, need = router.room.groups[one.group], one.need
     return Held(
         need.workload_id, need.epoch, WorkloadState.SCHEDULED, need.place.type, need.priority, need.place.gpu_count,
         need.is_interruptible, need.deadline_at, one.usd_per_gpu_hour or 0.0, need.duration_s, need.checkpoint_interval_s,
         credit_fraction, now, saved_s, group.facility_id, group.group_id, None, one.slots, int(need.place.state), 0,
-        began_s=saved_s,
+        began_s=saved_s, runs=runs_of(spec, checkpoint),
     )  # fmt: skip
 
 
@@ -41,7 +77,7 @@ def placement_of(router: Router, one: Routed, held: Held) -> Placement:
     group = router.room.groups[one.group]
     return Placement(
         held.workload_id, held.epoch, group.facility_id, group.group_id, group.first_slot, group.generation, one.slots,
-        held.state, held.desired_priority, one.usd_per_gpu_hour, one.reason,
+        held.state, held.desired_priority, one.usd_per_gpu_hour, one.reason, held.runs,
     )  # fmt: skip
 
 
