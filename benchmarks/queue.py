@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from benchmarks.common import about, load_average, percentile, print_figures, rounded, say
-from benchmarks.parts.scheduling import add_gpus, measure_scheduling
+from benchmarks.parts.scheduling import FOR_S, QUICK_FOR_S, add_gpus, measure_scheduling
 from hcp_pipelines.domain.workloads import Tier, WorkloadType
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.bootstrap import bootstrap
@@ -162,8 +162,8 @@ async def measure(settings: Settings, waiting: int, gpus: int) -> dict[str, Any]
     customers = prepare(settings, waiting, gpus)
     figures = await measure_submissions(settings, customers, 200)
     figures |= await measure_claims(settings, max(waiting // 4 // BATCH, 1))
-    async with connections(settings, Role.SCHEDULER, 1) as (scheduler,):
-        figures |= await measure_scheduling(scheduler, NOON, waiting // 2)
+    async with connections(settings, Role.SCHEDULER, 2) as (scheduler, beside):
+        figures |= await measure_scheduling(scheduler, beside, NOON, FOR_S if waiting == WAITING else QUICK_FOR_S)
     return (
         figures | await measure_reads(settings, customers) | {"waiting": waiting, "customers": CUSTOMERS, "gpus": gpus}
     )

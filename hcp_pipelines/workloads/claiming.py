@@ -42,10 +42,12 @@ _TAKE = """
     returning w.id as workload_id, w.customer_id, w.lease_epoch as epoch, w.status, w.type, w.priority, w.level, w.gpu_type,
         w.gpu_count, w.memory_gb, w.is_interruptible, w.deadline_at, w.requirements, w.spec"""
 _UNCLAIM = """
+    with standing as (
+        select w.id from workloads w join unnest(%(ids)s::uuid[], %(epochs)s::bigint[]) as t (id, epoch) on w.id = t.id
+        where w.lease_epoch = t.epoch and w.lease_owner is not null and w.queued_at is not null
+        order by w.id for no key update of w skip locked)
     update workloads w set lease_owner = null, lease_expires_at = now() + make_interval(secs => %(wait_s)s), reason = %(reason)s
-    from unnest(%(ids)s::uuid[], %(epochs)s::bigint[]) as t (id, epoch)
-    where w.id = t.id and w.lease_epoch = t.epoch and w.lease_owner is not null and w.queued_at is not null
-    returning w.id"""
+    from standing where w.id = standing.id returning w.id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,10 @@ async def claim(
 async def unclaim(
     connection: Connection, claims: Sequence[tuple[UUID, int]], *, wait_s: float = 0.0, reason: str = ""
 ) -> list[UUID]:
-    """Give claims (id, epoch) back uncharged; none of them is claimed within `wait_s` real seconds. Those that still stood."""
+    """Give claims (id, epoch) back uncharged; none of them is claimed within `wait_s` real seconds. Those that still stood.
+
+    What is being bound or cancelled at this moment is let alone: who does that holds the row, and waits for the queue's lock.
+    """
     values = {"ids": [c[0] for c in claims], "epochs": [c[1] for c in claims], "wait_s": wait_s, "reason": reason}
     async with connection.transaction():
         await lock_queue(connection)

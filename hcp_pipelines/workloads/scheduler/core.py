@@ -45,7 +45,7 @@ class Plan:
 
 
 class Scheduler:
-    """One scheduler at work; every call on the same connection, in autocommit mode."""
+    """One scheduler at work; every call on the same connection, in autocommit mode, but for claims where there is one beside."""
 
     def __init__(self, plan: Plan, clock: Clock) -> None:
         self._plan, self._clock = plan, clock
@@ -59,7 +59,9 @@ class Scheduler:
         self._is_begun = False
         self._barren = (0, -1)  # router and room in which nothing more found a place
 
-    async def round(self, connection: Connection, heard: frozenset[str] = frozenset()) -> bool:
+    async def round(
+        self, connection: Connection, heard: frozenset[str] = frozenset(), beside: Connection | None = None
+    ) -> bool:
         """One round after some notifications; whether there is more to do at once."""
         with metrics.ROUND_SECONDS.time():
             if self._wants_all(heard):
@@ -69,7 +71,7 @@ class Scheduler:
                 await self.begin(connection)
             done += await self.follower.finish(connection, self.room)
             await self._keep_up(connection, heard)
-            placed, has_more = await self._place(connection)
+            placed, has_more = await self._place(connection, beside or connection)
         for state in (WorkloadState.SCHEDULED, WorkloadState.RUNNING):
             metrics.HELD.labels(state.value).set(len(self.book.with_status(state)))
         return has_more or bool(done and placed)
@@ -171,7 +173,7 @@ class Scheduler:
             await self.begin(connection)
         await self.follower.stop_unowned(connection, self.room, self._plan.hold_s)
 
-    async def _place(self, connection: Connection) -> tuple[int, bool]:
+    async def _place(self, connection: Connection, beside: Connection) -> tuple[int, bool]:
         """Batches, until none finds a place or the round has taken long; how many were placed, and whether more may be."""
         router = self._router
         if router is None:
@@ -182,18 +184,15 @@ class Scheduler:
         self._cut(router.market)
         if self._barren == (id(router), self.room.given_back) and not self._is_due("barren", BARREN_S):
             return 0, False
-        placed, until_s = 0, self._clock.monotonic_s() + PLACING_MOST_S
-        offers = self._offers()
-        while self._clock.monotonic_s() < until_s:
-            looked_at, now_placed = await self.placer.place(connection, router, offers, {})
-            if not now_placed:
-                if looked_at:
-                    self._barren = id(router), self.room.given_back
-                    self._due_s["barren"] = self._clock.monotonic_s() + BARREN_S
-                await self._place_all_the_same(connection, router, offers)
-                return placed, False
-            placed += now_placed
-        return placed, True
+        offers, until_s = self._offers(), self._clock.monotonic_s() + PLACING_MOST_S
+        placed, (looked_at, now_placed) = await self.placer.place_many(connection, beside, router, offers, until_s)
+        if now_placed:
+            return placed, True
+        if looked_at:
+            self._barren = id(router), self.room.given_back
+            self._due_s["barren"] = self._clock.monotonic_s() + BARREN_S
+        await self._place_all_the_same(connection, router, offers)
+        return placed, False
 
     async def _place_all_the_same(self, connection: Connection, router: Router, offers: list[CloudOffer]) -> None:
         """Urgent work for which others would have to make room; all that waits is told why now and then."""

@@ -1,6 +1,7 @@
 """The scheduler daemon: one at work, others standing by (a session's lock in Postgres), woken by notifications and a pace.
 
 Work, locks and steps are on one connection: who has lost it works no more, and Postgres gives the lock to whoever stands by.
+Claims alone may come on a second one: whoever claimed and could not go on has them no longer than their lease.
 """
 
 import asyncio
@@ -85,8 +86,11 @@ async def run_scheduler(context: ProcessContext) -> None:
         while not context.stop.is_set():
             began_s = context.clock.monotonic_s()
             try:
-                async with await connect_async(context.settings, Role.SCHEDULER) as connection:
-                    await _work(context, connection, plan, wakening)
+                async with (
+                    await connect_async(context.settings, Role.SCHEDULER) as connection,
+                    await connect_async(context.settings, Role.SCHEDULER) as beside,
+                ):
+                    await _work(context, connection, beside, plan, wakening)
             except (psycopg.Error, HcpError, OSError) as error:
                 metrics.FAILURES.inc()
                 metrics.IS_LEADER.set(0)
@@ -103,7 +107,9 @@ async def run_scheduler(context: ProcessContext) -> None:
             await listening
 
 
-async def _work(context: ProcessContext, connection: Connection, plan: Plan, wakening: _Wakening) -> None:
+async def _work(
+    context: ProcessContext, connection: Connection, beside: Connection, plan: Plan, wakening: _Wakening
+) -> None:
     """Stand by until the lock is ours, then make rounds."""
     while not context.stop.is_set():
         row = await (await connection.execute("select pg_try_advisory_lock(%s)", (LEADER_LOCK,))).fetchone()
@@ -115,7 +121,7 @@ async def _work(context: ProcessContext, connection: Connection, plan: Plan, wak
     metrics.IS_LEADER.set(1)
     while not context.stop.is_set():
         heard = wakening.take() if has_more else await wakening.wait(context.stop, _pause_s(context, scheduler))
-        has_more = await scheduler.round(connection, heard)
+        has_more = await scheduler.round(connection, heard, beside)
         _say_ready(context)
         if not has_more:
             await asyncio.sleep(LEAST_S)
