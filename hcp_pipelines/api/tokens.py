@@ -14,7 +14,7 @@ import jwt
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.secrets import create_secret, read_private, secrets_dir
+from hcp_pipelines.storage.secrets import own_secret, secrets_dir
 
 ISSUER = "hcp"
 SHORTEST = 32  # characters of a key
@@ -43,11 +43,9 @@ class SigningKeys:
         Raises:
             ConfigError: others may read the file, it is a link, or a key is too short.
         """
-        path = secrets_dir(settings) / "api_signing_keys"
-        if not path.is_symlink() and not path.exists():
-            create_secret(path, secrets.token_hex(32))
-        keys = read_private(path).split()
+        keys = own_secret(settings, "api_signing_keys", secrets.token_hex(32)).split()
         if not keys or min(map(len, keys)) < SHORTEST:
+            path = secrets_dir(settings) / "api_signing_keys"
             raise ConfigError(
                 f"{path}: a key a line, of at least {SHORTEST} characters each; delete it for a fresh one"
             )

@@ -20,7 +20,7 @@ import psycopg
 from hcp_pipelines.domain.errors import ConfigError, NotPermittedError, NotThereError
 from hcp_pipelines.operators.audit import note
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.secrets import create_secret, read_private, secrets_dir
+from hcp_pipelines.storage.secrets import own_secret, secrets_dir
 
 FORM = re.compile(r"hcp_(?P<prefix>[0-9a-f]{12})_[0-9a-f]{32}")
 MOST_PER_USER = 50
@@ -65,11 +65,9 @@ def pepper(settings: Settings) -> bytes:
     Raises:
         ConfigError: others may read its file, or it is not what was generated.
     """
-    path = secrets_dir(settings) / "api_keys_pepper"
-    if not path.is_symlink() and not path.exists():
-        create_secret(path, secrets.token_hex(PEPPER_BYTES))
-    text = read_private(path)
+    text = own_secret(settings, "api_keys_pepper", secrets.token_hex(PEPPER_BYTES))
     if not re.fullmatch(rf"[0-9a-f]{{{2 * PEPPER_BYTES}}}", text):
+        path = secrets_dir(settings) / "api_keys_pepper"
         raise ConfigError(
             f"{path}: {2 * PEPPER_BYTES} hexadecimal digits are in it, no more; a fresh one opens no key of before"
         )

@@ -42,6 +42,32 @@ def gpu_agents_token_file(settings: Settings) -> Path:
     return path
 
 
+def own_secret(settings: Settings, name: str, fresh: str) -> str:
+    """The text of a secret that is made at first use, as `fresh`.
+
+    In a folder that HCP_SECRETS_DIR names, a container platform has put it: who may read it, and whether it is a link within that
+    folder, is as the platform mounts it.
+
+    Raises:
+        ConfigError: others may read it, it is no text, it lies elsewhere, or it can't be made.
+    """
+    folder = secrets_dir(settings)
+    path = folder / name
+    if not path.is_symlink() and not path.exists():
+        try:
+            create_secret(path, fresh)
+        except OSError as error:
+            raise ConfigError(f"{path} is missing, and can't be made there: {error}") from None
+    if settings.secrets_dir is None:
+        return read_private(path)
+    try:
+        if not path.resolve(strict=True).is_relative_to(folder.resolve()):
+            raise ConfigError(f"{path}: this leads out of HCP_SECRETS_DIR={folder}")
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: a secret is a file of text: {error}") from None
+
+
 def read_private(path: Path) -> str:
     """The text of a secret's file.
 

@@ -320,9 +320,9 @@ def test_the_first_admin_is_made_once_and_production_refuses_its_password(settin
 
 @pytest.mark.parametrize(("name", "load"), [("api_signing_keys", SigningKeys.load), ("api_keys_pepper", pepper)])
 def test_secrets_that_others_may_read_that_are_links_or_too_short_are_refused(settings, tmp_path, name, load):
-    own = settings.model_copy(update={"secrets_dir": tmp_path / "secrets"})
+    own = settings.model_copy(update={"state_dir": tmp_path, "secrets_dir": None})
     load(own)
-    path = own.secrets_dir / name
+    path = tmp_path / "secrets" / name
     path.chmod(0o640)
     with pytest.raises(ConfigError, match="others may read"):
         load(own)

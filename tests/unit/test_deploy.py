@@ -11,6 +11,10 @@ from dagster_k8s.launcher import K8sRunLauncher
 from dagster_k8s.models import k8s_model_from_dict
 from kubernetes import client
 
+from hcp_pipelines.api.service import refuse_open
+from hcp_pipelines.api.tokens import SigningKeys
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.operators.api_keys import pepper
 from hcp_pipelines.settings import Settings, refuse_unknown_names
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor import elsewhere
@@ -32,8 +36,7 @@ SERVICE_WORDS = set(
 )
 of_each = pytest.mark.parametrize("name", SERVICES)
 of_our_own = pytest.mark.parametrize("name", OURS)
-# Discovery is for gateways of this machine; the API, whose work the scheduler places, wants a certificate of one's own.
-LEFT_OUT = {"fleet", "api", "scheduler"}
+LEFT_OUT = {"fleet"}  # discovery is for gateways of this machine
 
 
 def secrets_of(service):
@@ -73,11 +76,43 @@ def test_a_service_has_no_more_rights_than_it_needs(name):
 
 def test_only_the_proxy_is_published_and_to_this_machine_unless_told():
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["proxy"]
-    assert SERVICES["proxy"]["ports"] == ["${UI_ADDRESS:-127.0.0.1:8443}:8443"]
+    assert SERVICES["proxy"]["ports"] == [
+        "${UI_ADDRESS:-127.0.0.1:8443}:8443", "${API_ADDRESS:-127.0.0.1:8444}:8444",
+    ]  # fmt: skip
     assert [name for name, network in COMPOSE["networks"].items() if network == {"internal": True}] == ["data", "sites"]
     assert {name for name in SERVICES if "front" in networks_of(SERVICES[name])} == {
         "proxy", "dagster-webserver", "dagster-daemon", "tick-launcher",
     }  # fmt: skip
+
+
+def test_the_api_has_tls_of_its_own_and_believes_the_proxy_alone():
+    api = Settings(**{k.removeprefix("HCP_").lower(): v for k, v in SERVICES["api"]["environment"].items()})
+    with pytest.raises(ConfigError, match="HCP_API_CERTIFICATE_FILE"):
+        refuse_open(api.model_copy(update={"api_certificate_file": None, "api_certificate_key_file": None}), "0.0.0.0")
+    assert {name for name in SERVICES if "api" in networks_of(SERVICES[name])} == {
+        "api", "proxy", "dagster-webserver", "dagster-daemon", "tick-launcher",
+    }  # fmt: skip
+    assert COMPOSE["networks"]["api"]["ipam"]["config"] == [{"subnet": api.api_trusted_proxies}]
+    caddy = (DEPLOY / "compose" / "Caddyfile").read_text()
+    assert "reverse_proxy https://api:8080" in caddy
+    assert {"/run/secrets/" + name for name in secrets_of(SERVICES["proxy"])} <= set(
+        re.findall(r"/run/secrets/\S+", caddy)
+    )
+
+
+def test_a_secret_is_read_as_container_platforms_mount_it(tmp_path):
+    mounted = tmp_path / "mounted"
+    (mounted / "..data").mkdir(parents=True)
+    for name, load in (("api_signing_keys", SigningKeys.load), ("api_keys_pepper", pepper)):
+        (mounted / "..data" / name).write_text("0" * 64)
+        (mounted / name).symlink_to(Path("..data") / name)
+        settings = Settings(state_dir=tmp_path / "state", secrets_dir=mounted)
+        load(settings)
+        (mounted / name).unlink()
+        (tmp_path / "elsewhere").write_text("0" * 64)
+        (mounted / name).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(ConfigError, match="leads out of HCP_SECRETS_DIR"):
+            load(settings)
 
 
 def test_it_does_not_start_without_secrets_and_holds_none():
@@ -120,10 +155,13 @@ def test_every_process_of_the_platform_has_a_service():
     assert len([1 for service in OURS.values() if service["command"] == ["run", "celery-worker"]]) == 2
 
 
-@pytest.mark.parametrize("name", ["feed", "alerts", "allocator-a", "collector", "gateway-1"])
+@pytest.mark.parametrize("name", ["feed", "alerts", "allocator-a", "collector", "gateway-1", "api", "scheduler-1"])
 def test_a_daemon_has_the_passwords_of_its_own_role_alone(name):
     roles = secrets_of(SERVICES[name]) & {role.value for role in Role}
-    wanted = {"feed": {"hcp_feed"}, "alerts": {"hcp_operator"}, "allocator-a": {"hcp_allocator"}, "gateway-1": set()}
+    wanted = {
+        "feed": {"hcp_feed"}, "alerts": {"hcp_operator"}, "allocator-a": {"hcp_allocator"}, "gateway-1": set(),
+        "scheduler-1": {"hcp_scheduler"}, "api": {"hcp_api", "hcp_scheduler"},
+    }  # fmt: skip
     assert roles == wanted.get(name, {"hcp_collector", "lake_writer"})
 
 
@@ -202,6 +240,28 @@ def test_the_charts_pods_have_no_more_rights_than_they_need():
 def test_the_chart_starts_the_platforms_processes():
     args = [c.get("args", []) for _, spec in pods(rendered(executor="celery")).values() for c in spec["containers"]]
     assert {one[1] for one in args if one[:1] == ["run"]} == set(elsewhere.names()) - LEFT_OUT
+
+
+def test_the_charts_api_is_asked_over_tls_whether_it_lives_and_is_let_at_from_the_ingress_alone():
+    documents = rendered(api=VALUES["api"] | {"from": "doors"})
+    _, spec = pods(documents)["hcp-api"]
+    [container] = spec["containers"]
+    probes = {kind: container[kind]["httpGet"] for kind in ("livenessProbe", "readinessProbe", "startupProbe")}
+    assert {probe["scheme"] for probe in probes.values()} == {"HTTPS"}
+    assert (probes["livenessProbe"]["path"], probes["readinessProbe"]["path"]) == ("/health", "/ready")
+    told = {one["name"]: one["value"] for one in container["env"]}
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {str(Path(told[f"HCP_API_CERTIFICATE{part}_FILE"]).parent) for part in ("", "_KEY")} <= mounts
+    [policy] = [d for d in documents if (d["kind"], d["metadata"]["name"]) == ("NetworkPolicy", "hcp-api")]
+    assert policy["spec"]["ingress"] == [
+        {
+            "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "doors"}}}],
+            "ports": [{"protocol": "TCP", "port": 8080}],
+        }
+    ]
+    projected = next(volume for volume in spec["volumes"] if volume["name"] == "passwords")["projected"]["sources"]
+    keys = {item["key"] for source in projected for item in source["secret"]["items"]}
+    assert keys == {"hcp_api", "hcp_scheduler", "api_signing_keys", "api_keys_pepper"}
 
 
 def test_the_charts_settings_are_settings():
