@@ -159,6 +159,9 @@ class Settings(BaseSettings):
         description="No work pays the newest rate of a GPU older than this: it is not known, seconds.",
     )
     hold_s: float = Field(default=1800, gt=0, description="Hold this long, then the static fallback plan.")
+    reserve_offers: Literal["off", "on"] = Field(
+        default="off", description="Whether reserves to offer are worked out once an hour of the world (docs/decisions.md)."
+    )
     history_gaps: Literal["observe", "request"] = Field(
         default="request", description="Days of history that are missing are requested, or only named (observe)."
     )

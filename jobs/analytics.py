@@ -34,6 +34,13 @@ replay_job = dg.define_asset_job(
     description="What strategies would have earned at a facility on the platform's own recorded history; say which and when.",
 )
 
+reserve_offers_job = dg.define_asset_job(
+    "reserve_offers_job",
+    selection=dg.AssetSelection.groups("offers"),
+    tags={"hcp/kind": "offers"},
+    description="Work out which reserves each facility should offer in the 48 hours ahead. Nobody submits them.",
+)
+
 explanations_schedule = regular(
     explanations_job, "*/10 * * * *", "Every ten minutes: pages of the policies that are newest then."
 )

@@ -1,4 +1,4 @@
-"""`hcp status`, `hcp doctor`, `hcp policy show|bids`: looking, never changing."""
+"""`hcp status`, `hcp doctor`, `hcp policy show|bids|offers`: looking, never changing."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,7 @@ from rich.console import Console
 
 from hcp_pipelines.cli.bids import bids
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
+from hcp_pipelines.cli.offers import offers
 from hcp_pipelines.cli.screen import status_screen
 from hcp_pipelines.domain.errors import HcpError, NotRunningError
 from hcp_pipelines.policy.schema import Policy
@@ -116,5 +117,6 @@ def _print_policy(policy_id: int, body: Policy, run_id: str | None, trigger: str
 def register(group: click.Group) -> None:
     """Add the commands."""
     policy.add_command(bids)
+    policy.add_command(offers)
     for command in (status, doctor, policy):
         group.add_command(command)

@@ -11,6 +11,7 @@ from assets import (
     grid,
     joined,
     models,
+    offers,
     pool,
     published,
     reports,
@@ -31,6 +32,7 @@ from jobs.analytics import (
     replay_job,
     reports_job,
     reports_schedule,
+    reserve_offers_job,
 )
 from jobs.billing import billing_job, billing_schedule
 from jobs.forecasts import forecasts_check_job, forecasts_check_schedule, forecasts_job, forecasts_schedule
@@ -38,7 +40,7 @@ from jobs.history import history_job, lake_checks_job, lake_checks_schedule
 from jobs.lake import lake_maintenance_job, lake_maintenance_schedule
 from jobs.models import waiting_model_job, waiting_model_schedule
 from jobs.settlement import settlement_job, settlement_schedule
-from sensors.analytics import first_marts_sensor
+from sensors.analytics import first_marts_sensor, reserve_offers_sensor
 from sensors.history import daemon_tables_sensor, history_gaps_sensor
 
 defs = dg.Definitions(
@@ -48,7 +50,21 @@ defs = dg.Definitions(
         raw_hcp__backtests,
         raw_hcp__replays,
         *dg.load_assets_from_modules(
-            [forecasts, models, ercot, weather, bitcoin, pool, grid, joined, settlement, billing, published, reports]
+            [
+                forecasts,
+                models,
+                offers,
+                ercot,
+                weather,
+                bitcoin,
+                pool,
+                grid,
+                joined,
+                settlement,
+                billing,
+                published,
+                reports,
+            ]
         ),
     ],
     asset_checks=[
@@ -69,6 +85,7 @@ defs = dg.Definitions(
         settlement_job,
         billing_job,
         reports_job,
+        reserve_offers_job,
     ],
     schedules=[
         lake_checks_schedule,
@@ -82,7 +99,7 @@ defs = dg.Definitions(
         billing_schedule,
         reports_schedule,
     ],
-    sensors=[first_marts_sensor, history_gaps_sensor, daemon_tables_sensor],
+    sensors=[first_marts_sensor, reserve_offers_sensor, history_gaps_sensor, daemon_tables_sensor],
     resources={
         "dbt": fixed(dbt_cli),
         "platform": fixed(Platform()),

@@ -115,7 +115,7 @@ def load_inputs(
         InputsNotReadyError: a series that a site needs has no value yet.
     """
     markets = load_markets(connection, sites, now, max_tick_id)
-    present = _present(connection, sites)
+    present = load_present(connection, sites)
     armed: dict[str, float] = dict(connection.execute(_ARMED_SQL, ([s.facility_id for s in sites],)).fetchall())
     return [
         facility_inputs(site, markets, present.get(site.facility_id, {}), armed.get(site.facility_id, 0.0), options)
@@ -158,7 +158,7 @@ def facility_inputs(
     )
 
 
-def _present(
+def load_present(
     connection: psycopg.Connection, sites: Sequence[SiteInputs]
 ) -> dict[str, dict[str, dict[DeviceState, int]]]:
     """Where each group was last sent, all of it: what a running ramp has not reached yet counts as reached."""

@@ -10,6 +10,7 @@ import psycopg
 
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.optimizer.inputs import FacilityInputs, WorkStep
+from hcp_pipelines.optimizer.queue.ahead import QueueWork
 from hcp_pipelines.optimizer.queue.curve import spare_step, steps_by_place, unplaced
 from hcp_pipelines.optimizer.queue.deadlines import with_urgency
 from hcp_pipelines.optimizer.queue.places import Place, placed, places_of
@@ -23,6 +24,21 @@ def with_queue(
     """The inputs, with what the queue asks of each scheduled group and what these do now; without such groups nothing is read."""
     places = places_of(inputs)
     return with_work(read_queue(connection, now), inputs, places) if places else list(inputs)
+
+
+def queue_ahead(
+    connection: "psycopg.Connection[Any]", inputs: Sequence[FacilityInputs], now: datetime
+) -> dict[str, QueueWork]:
+    """By facility with scheduled groups what the queue asks of them over the hours ahead; without such nothing is read."""
+    places = places_of(inputs)
+    if not places:
+        return {}
+    queue = read_queue(connection, now)
+    served = valued(placed(with_urgency(queue.work, _gpus_by_type(places)), places), places)
+    found: dict[str, list[int]] = {}
+    for n, place in enumerate(places):
+        found.setdefault(place.site.facility_id, []).append(n)
+    return {name: QueueWork(now, served.filter(pl.col("place").is_in(rows))) for name, rows in found.items()}
 
 
 def with_work(queue: Queue, inputs: Sequence[FacilityInputs], places: Sequence[Place]) -> list[FacilityInputs]:
