@@ -66,6 +66,13 @@ external_assets = [
     ),
     _written_by("collector", "raw_hcp__routing_decisions", "Where work was sent, or why nowhere.", {"ducklake"}),
     _written_by(
+        "collector",
+        "raw_hcp__gateway_switches",
+        "Switches of what ran, by phase, from gateways' logs.",
+        {"ducklake"},
+    ),
+    _written_by("collector", "raw_hcp__billing_terms", "What missed deadlines are owed, from when on.", {"ducklake"}),
+    _written_by(
         "collector", "raw_hcp__telemetry", "A row a device and sample, from the gateways.", {"ducklake", "parquet"}
     ),
     _written_by(

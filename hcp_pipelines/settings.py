@@ -171,6 +171,10 @@ class Settings(BaseSettings):
         description="Statistics of the mining pool (docs/pool.md): https://HOST, world for the simulated one; none if unset.",
     )
     pool_token_file: Path | None = Field(default=None, description="A file whose content is their token.")
+    switch_log: Literal["off", "on"] = Field(
+        default="off",
+        description="Whether the collector reads switches of what ran from gateways' logs, each 30 s (`fct_switch_phases`).",
+    )
     lake_raw_max_gb: float = Field(default=20.0, gt=0, description="Size bound of raw telemetry in the lake.")
     lake_url: str = Field(
         default="",

@@ -4,6 +4,7 @@ import dagster as dg
 
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.orchestration.housekeeping import purge_tick_runs
+from hcp_pipelines.orchestration.old_events import forget_old_events
 from hcp_pipelines.orchestration.old_work import forget_old_work
 from hcp_pipelines.orchestration.requests import KIND_TAG, KIND_TICK, TICK_JOB
 from hcp_pipelines.orchestration.resources import Platform
@@ -36,11 +37,19 @@ def forget_work_long_over(context: dg.OpExecutionContext, platform: Platform) ->
         context.add_output_metadata(forget_old_work(connection, platform.settings()))
 
 
+@dg.op
+def forget_events_of_work_long_over(context: dg.OpExecutionContext, platform: Platform) -> None:
+    """Delete steps, checkpoints and allocations of work that ended a month ago and is in the lake; the work itself stays."""
+    with platform.connection() as connection:
+        context.add_output_metadata(forget_old_events(connection, platform.settings()))
+
+
 @dg.job(tags={KIND_TAG: "housekeeping"}, executor_def=dg.in_process_executor)
 def housekeeping_job() -> None:
     """Keep Dagster's own storage small, and what Postgres has of work that is long over."""
     purge_old_tick_runs()
     forget_work_long_over()
+    forget_events_of_work_long_over()
 
 
 housekeeping_schedule = regular(

@@ -1,20 +1,18 @@
-"""`hcp bill CUSTOMER`: what a customer's work used and what it costs. Read from the lake; days are billed by `billing_job`."""
+"""`hcp bill CUSTOMER`: what a customer's work used and what it costs. Read from the lake; days are billed by `billing_job`.
 
-import csv
-import io
+Its other commands: `statement` (a month in cents), `rate` and `terms` (what bills go by, and from when on).
+"""
+
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import click
 
+from hcp_pipelines.cli import bill_statement, bill_terms
+from hcp_pipelines.cli.billed import csv_of, customer_of
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
-from hcp_pipelines.operators.users import customer_id_of
-from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.query import run_select
-from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.status import world_clock
 
 DEFAULT_DAYS = 30
@@ -31,7 +29,21 @@ group by all order by all"""
 _TOLD = ("gpu_hours", "unbilled_gpu_hours", "gpu_usd", "mwh", "energy_usd", "usd", "unknown")
 
 
-@click.command("bill")
+class _UsageUnlessNamed(click.Group):
+    """`hcp bill CUSTOMER …` is `hcp bill usage CUSTOMER …`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Which command is meant."""
+        is_named = not args or args[0] in self.commands or args[0] in ctx.help_option_names
+        return super().parse_args(ctx, args if is_named else ["usage", *args])
+
+
+@click.group("bill", cls=_UsageUnlessNamed)
+def bill() -> None:
+    """What customers' work costs (docs/billing.md). `hcp bill CUSTOMER` is short for `hcp bill usage CUSTOMER`."""
+
+
+@bill.command("usage")
 @click.argument("customer")
 @click.option(
     "--from", "since", type=click.DateTime(["%Y-%m-%d"]), help="First operating day.  [default: 30 days back]"
@@ -44,7 +56,7 @@ _TOLD = ("gpu_hours", "unbilled_gpu_hours", "gpu_usd", "mwh", "energy_usd", "usd
 @click.option("--csv", "as_csv", is_flag=True, help="Rows with a header.")
 @state_dir_option
 @click.pass_context
-def bill(
+def usage(
     context: click.Context, customer: str, since: datetime | None, until: datetime | None, by: str, as_json: bool, as_csv: bool,
     own_state_dir: Path | None,
 ) -> None:  # fmt: skip
@@ -59,14 +71,14 @@ def bill(
         raise click.UsageError(f"--from {first} is after --to {last}")
     if as_json and as_csv:
         raise click.UsageError("--json or --csv, not both")
-    customer_id, keys = _customer(settings, customer), KEYS[by]
+    customer_id, keys = customer_of(settings, customer), KEYS[by]
     query = _BILL.format(keys=", ".join(keys), customer=customer_id, since=first, until=last)
     found = run_select(settings, query).rows if run_select(settings, _THERE).rows[0][0] else []
     rows = [dict(zip((*keys, *_TOLD), _filled(row, len(keys)), strict=True)) for row in found]
     if as_json:
         print_json({"customer_id": str(customer_id), "from": first, "to": last, "rows": rows})
     elif as_csv:
-        click.echo(_csv((*keys, *_TOLD), rows), nl=False)
+        click.echo(csv_of((*keys, *_TOLD), rows), nl=False)
     elif not rows:
         click.echo(
             f"Nothing is billed to {customer} from {first} to {last}: billing_job bills a day of the world when it is over."
@@ -86,14 +98,6 @@ def bill(
         print_table(f"What the work of {customer} costs: ${total:,.2f}", columns, [_shown(row, keys) for row in rows])
 
 
-def _customer(settings: Settings, given: str) -> UUID:
-    try:
-        return UUID(given)
-    except ValueError:
-        with connect(settings, Role.OPERATOR) as connection:
-            return customer_id_of(connection, given)
-
-
 def _filled(row: tuple[Any, ...], keys: int) -> tuple[Any, ...]:
     """Sums of nothing are 0."""
     return (*row[:keys], *(0 if value is None else value for value in row[keys:]))
@@ -105,14 +109,9 @@ def _shown(row: dict[str, Any], keys: tuple[str, ...]) -> tuple[str, ...]:
     return *named, *sums, f"{row['mwh']:,.3f}", f"{row['energy_usd']:,.2f}", f"{row['usd']:,.2f}", f"{row['unknown']:,}"
 
 
-def _csv(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
 def register(group: click.Group) -> None:
-    """Add the command."""
+    """Add the commands."""
+    bill.add_command(bill_statement.statement)
+    bill.add_command(bill_terms.rate)
+    bill.add_command(bill_terms.terms)
     group.add_command(bill)

@@ -11,6 +11,7 @@ from functools import partial
 
 from hcp_pipelines.collector import metrics
 from hcp_pipelines.collector.copier import HELD_BACK_S, Copier, tables
+from hcp_pipelines.collector.switch_log import SwitchLog
 from hcp_pipelines.collector.telemetry.service import Telemetry
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.runtime.process import ProcessContext
@@ -30,6 +31,8 @@ async def run_collector(context: ProcessContext) -> None:
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(_watch(context, copier))
             group.create_task(Telemetry(context, may_begin=lambda: copier.is_open).run())
+            if context.settings.switch_log == "on":
+                group.create_task(SwitchLog(context, may_begin=lambda: copier.is_open).run())
             await _Loop(context, copier, thread).run()
             watch.cancel()
         await asyncio.get_running_loop().run_in_executor(thread, copier.close)

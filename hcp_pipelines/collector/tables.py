@@ -180,6 +180,15 @@ APPENDED = (
         ),
         "recorded_at",
     ),
+    Table(
+        "billing_terms",
+        "raw.billing_terms",
+        _columns(
+            """id int8, valid_from timestamptz, noted_at timestamptz, credit_fractions jsonb, reason text,
+            recorded_at timestamptz"""
+        ),
+        "recorded_at",
+    ),
 )
 
 REPLACED = (

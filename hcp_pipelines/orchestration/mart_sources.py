@@ -13,7 +13,7 @@ from hcp_pipelines.optimizer.backtest import record
 from hcp_pipelines.orchestration.billing import publish as billing
 from hcp_pipelines.orchestration.billing.days import BILLING
 from hcp_pipelines.orchestration.history.joined import MADE
-from hcp_pipelines.orchestration.history.tables import DA_CAPACITY, DA_SPP, OBLIGATIONS, POOL_CREDITS
+from hcp_pipelines.orchestration.history.tables import DA_CAPACITY, DA_SPP, OBLIGATIONS, POOL_CREDITS, POOL_STATEMENTS
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.settlement import publish as settlement
 from hcp_pipelines.orchestration.settlement.days import SWITCHES
@@ -25,17 +25,19 @@ from hcp_pipelines.settings import Settings
 if TYPE_CHECKING:
     pass
 
-PRICES = "core.power__settled_prices"
+PRICES, NETWORK = "core.power__settled_prices", "core.bitcoin__network"
+FETCHED = (DA_SPP, DA_CAPACITY, OBLIGATIONS, POOL_CREDITS, POOL_STATEMENTS)
 COLLECTED = tuple(table.target for table in (*APPENDED, *REPLACED))
 TELEMETRY = ("raw.telemetry", "core.telemetry_group_1min", "core.telemetry_1h")
+SWITCHES_OF_GATEWAYS = "raw.gateway_switches"  # as collector/switch_log.py has it
 
 
 def columns() -> dict[str, dict[str, Any]]:
     """By table, its columns with their types; the daemons' tables apart, whose columns are Arrow's."""
     return {
         **dict.fromkeys(record.TABLES, record.SCHEMA),
-        **{table.name: dict(table.model.columns) for table in (DA_SPP, DA_CAPACITY, OBLIGATIONS, POOL_CREDITS)},
-        PRICES: dict(MADE[PRICES].columns),
+        **{table.name: dict(table.model.columns) for table in FETCHED},
+        **{name: dict(MADE[name].columns) for name in (PRICES, NETWORK)},
         SCORES: dict(empty_scores().schema),
         settlement.LINES: settlement.SETTLEMENT,
         settlement.DAYS: SETTLED_DAYS | settlement.STAMP,
@@ -53,8 +55,9 @@ def ensure_sources(settings: Settings) -> None:
         StorageError: the lake can't be reached.
     """
     schemas = columns()
-    if has_tables(settings, [*schemas, *COLLECTED, *TELEMETRY]):
+    if has_tables(settings, [*schemas, *COLLECTED, *TELEMETRY, SWITCHES_OF_GATEWAYS]):
         return
+    from hcp_pipelines.collector.switch_log import SCHEMA
     from hcp_pipelines.collector.telemetry.rollups import prepare_rollups
     from hcp_pipelines.collector.telemetry.store import make, prepare
     from hcp_pipelines.storage import lake
@@ -62,6 +65,7 @@ def ensure_sources(settings: Settings) -> None:
     with lake.attach(settings) as connection:
         for table in (*APPENDED, *REPLACED):
             make(connection, table.target, table.schema)
+        make(connection, SWITCHES_OF_GATEWAYS, SCHEMA)
         prepare(connection)
         prepare_rollups(connection)
         for name, schema in schemas.items():

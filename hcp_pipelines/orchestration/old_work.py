@@ -4,6 +4,7 @@ The database refuses to part with anything younger (`ended_long_ago`). Rows go o
 together; the newest of each table stays, since the collector and others read from it how far ids have come.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ def forget_old_work(connection: "psycopg.Connection[Any]", settings: Settings) -
     row = connection.execute(_ANY, kept).fetchone()
     if row is None or not row[0]:
         return gone
-    asked = kept | _copied(settings) | {"most": MOST}
+    asked = kept | copied(settings, TABLES) | {"most": MOST}
     chosen = [id_ for (id_,) in connection.execute(_CHOSEN, asked).fetchall()]
     for first in range(0, len(chosen), BATCH):
         with connection.transaction():
@@ -65,15 +66,15 @@ def forget_old_work(connection: "psycopg.Connection[Any]", settings: Settings) -
     return gone
 
 
-def _copied(settings: Settings) -> dict[str, int]:
+def copied(settings: Settings, tables: Sequence[str]) -> dict[str, int]:
     """By table, the last id that the lake has; 0 before the first."""
     from hcp_pipelines.storage.lake import BATCHES as COPIES
 
-    copied = dict.fromkeys(TABLES, 0)
+    found = dict.fromkeys(tables, 0)
     with reading(settings) as reader:
         if not reader.has(COPIES):
-            return copied
-        names = ", ".join(f"'raw.{table}'" for table in TABLES)
+            return found
+        names = ", ".join(f"'raw.{table}'" for table in tables)
         for table, last_id in reader.rows(_COPIED.format(COPIES, names)).iter_rows():
-            copied[str(table).removeprefix("raw.")] = last_id or 0
-    return copied
+            found[str(table).removeprefix("raw.")] = last_id or 0
+    return found

@@ -14,6 +14,7 @@ from hcp_pipelines.collector.copier import Copier
 from hcp_pipelines.domain.clock import ManualClock
 from hcp_pipelines.orchestration.billing.days import bill_days
 from hcp_pipelines.orchestration.billing.publish import CHANGES, DAYS, LINES, WORK_ENERGY, publish
+from hcp_pipelines.orchestration.billing.terms import add, present
 from hcp_pipelines.orchestration.billing.watch import days_to_bill, energy_agrees, gpu_seconds_agree, is_whole
 from hcp_pipelines.orchestration.history.publish import Run
 from hcp_pipelines.orchestration.history.reading import reading
@@ -46,6 +47,8 @@ EVENING = FIRST + 23 * HOUR
 PRICES, MINUTES, GROUPS = "core.power__settled_prices", "core.telemetry_1min", "core.telemetry_group_1min"
 OWN = (LINES, WORK_ENERGY, DAYS, CHANGES)
 BUSY_KW, IDLE_KW = 0.7, 0.2
+FIRST_MONTH = ("--from", "2025-03-01", "--to", "2025-03-31")
+DUE_LATER = FIRST + 2 * DAY + 2 * MINUTE
 
 
 @pytest.fixture
@@ -193,9 +196,14 @@ async def test_work_over_midnight_with_a_pause_is_billed_by_interval_and_agrees(
     assert lines["energy_usd"].sum() > 0
     assert (lines["usd"] == lines["gpu_usd"]).all()  # by default the rate has energy in it
 
-    # who charges energy beside the rate has another bill, and it is told
+    # energy is charged beside the rate from now on: what was billed stays, until that is put right from an earlier day on
     charged = charging(billed_lake)
-    assert len(bill(charged, FIRST + 2 * DAY, run="charged").changes) == 2
+    assert len(bill(charged, FIRST + 2 * DAY, run="charged").changes) == 0
+    assert due(charged, FIRST + 2 * DAY) == []
+    with connect(billed_lake, Role.OPERATOR) as connection:
+        add(connection, present(connection, charged), FIRST, FIRST + 2 * DAY + MINUTE, "a test")
+    assert due(charged, FIRST + 2 * DAY + MINUTE) == [FIRST, FIRST + DAY]
+    assert len(bill(charged, FIRST + 2 * DAY + MINUTE, run="put right").changes) == 2
     lines = read(billed_lake, f"from lake.{LINES} order by start_at")
     assert (lines["usd"] == lines["gpu_usd"] + lines["energy_usd"]).all()
 
@@ -209,22 +217,26 @@ async def test_work_over_midnight_with_a_pause_is_billed_by_interval_and_agrees(
             (6 * IDLE_KW * 2 + 4 * 1.5 * (BUSY_KW - IDLE_KW)) / 1000
         )
         assert is_whole(reader, window).passed
-    assert due(billed_lake, FIRST + 2 * DAY) == []
+    assert due(charged, FIRST + 2 * DAY) == []
 
-    # again is the same: nothing changed
+    # again is the same: nothing changed, though the facility's file did
+    adders = """update facilities set document = document || jsonb_build_object(
+                    'contract', coalesce(document -> 'contract', '{}') || '{"adders_usd_per_mwh": 77}')"""
+    fleet.execute(adders)
     again = bill(charged, FIRST + 2 * DAY, run="again")
     assert len(again.changes) == 0
     assert read(billed_lake, f"from lake.{LINES} order by start_at").equals(lines)
 
     # a price is corrected: the days are due, and what changed is kept
     prices(billed_lake, 50.0)
-    assert due(billed_lake, FIRST + 2 * DAY) == [FIRST, FIRST + DAY]
+    assert due(charged, FIRST + 2 * DAY) == [FIRST, FIRST + DAY]
     bill(charged, FIRST + 2 * DAY, run="corrected")
     changes = read(billed_lake, f"from lake.{CHANGES} where run_id = 'corrected' order by day_at")
     after = read(billed_lake, f"select sum(usd) as usd from lake.{LINES}").item()
     assert len(changes) == 2
     assert (changes["is_usd"] - changes["was_usd"]).sum() == after - lines["usd"].sum() > 0
     shows(billed_lake, hcp, customer, workload_id, after)
+    await asyncio.to_thread(states, billed_lake, hcp, customer)
 
     # energy that somebody else counted otherwise is alerted, and so are GPU-seconds that are missing
     with lake.attach(billed_lake) as connection:
@@ -248,6 +260,41 @@ def shows(settings, hcp, customer, workload_id, usd):
     )
     assert hcp("bill", "nobody@example.com", *where).code == 2
     assert hcp("bill", str(customer), "--from", "2025-03-02", "--to", "2025-03-01", *where[4:]).code == 2
+
+
+def states(settings, hcp, customer):
+    """`hcp bill statement`, `rate` and `terms`: cents that add up to the bill, a rate of one's own from a day on."""
+    where = ("--state-dir", settings.state_dir)
+    asked = ("bill", "statement", "one@example.com", "--month", "2025-03", *where)
+    found = json.loads(hcp(*asked, "--json").out)
+    billed = Decimal(
+        str(json.loads(hcp("bill", "one@example.com", *FIRST_MONTH, *where, "--json").out)["rows"][0]["usd"])
+    )
+    assert [item["kind"] for item in found["items"]] == ["gpu", "energy"]
+    assert sum(Decimal(item["amount_usd"]) for item in found["items"]) == Decimal(found["total_usd"])
+    assert Decimal(found["total_usd"]) == billed.quantize(Decimal("0.01"))
+    assert (found["from"], found["to"], found["lines_without_price"]) == ("2025-03-01", "2025-03-31", 0)
+    assert hcp(*asked, "--csv").out.splitlines()[-1].startswith("total,2025-03,")
+    page = hcp(*asked, "--html").out
+    assert "<td>Total</td>" in page
+    assert "http" not in page
+    assert f"${found['total_usd']}" in hcp(*asked).out
+    assert "Nothing is billed" in hcp("bill", "statement", str(customer), "--month", "2024-01", *where).out
+    told = hcp("bill", "terms", *where)
+    assert (told.code, "included" in told.out, "charged" in told.out) == (0, True, True)
+    assert hcp("bill", "terms", "--from", "2025-03-09", *where).code == 2
+    done = hcp("bill", "terms", "--from", "2025-03-09", "--reason", "the adders were wrong", *where)
+    assert (done.code, done.out.count("2025-03-09")) == (0, 2)
+    assert "has no rate of its own" in hcp("bill", "rate", "one@example.com", *where).out
+    for wrong in ("much", "-1", "nan", "20000"):
+        assert hcp("bill", "rate", "one@example.com", "H100", *where, "--", wrong).code == 2
+    agreed = hcp("bill", "rate", "one@example.com", "H100", "1.25", "--from", "2025-03-10", *where)
+    assert "1.250000" in agreed.out
+    assert len(bill(charging(settings), DUE_LATER, run="own").changes) > 0
+    own = read(settings, f"from lake.{LINES} where start_at >= timestamptz '2025-03-10 00:00:00+00'")
+    assert (set(own["rate_basis"]), own["gpu_usd"].sum()) == ({"own"}, Decimal("3.333333"))
+    before = read(settings, f"from lake.{LINES} where start_at < timestamptz '2025-03-10 00:00:00+00'")
+    assert set(before["rate_basis"]) == {"agreed"}
 
 
 def dagster_run(settings, fleet):

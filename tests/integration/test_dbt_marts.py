@@ -234,6 +234,15 @@ def check_fleet(settings) -> None:
         settings, "select distinct slot from lake.marts.fct_device_hashrate where reported_fraction > 1.1 order by slot"
     )
     assert [slot for (slot,) in lying] == list(mart_rows.LYING)
+    paid = query(
+        settings,
+        """select day, workers, round(paid_fraction, 9), is_underpaid, round(paid_usd, 6), settled_usd,
+                  round(paid_less_settled_usd, 6) from lake.marts.fct_pool_days order by day""",
+    )
+    assert paid == [
+        (date(2025, 1, 1), 20, 1.0, False, 0.294, 432.0, -431.706),
+        (date(2025, 1, 2), None, None, False, None, None, None),
+    ]
     credited = query(
         settings,
         """select slot, hours_told, is_overclaiming, round(reported_fraction, 3) from lake.marts.fct_device_credits
@@ -300,7 +309,7 @@ def check_work(settings) -> None:
         settings,
         """select type, cast(day as varchar), submitted, started, completed, failed, cancelled, wait_p50_s / 60, wait_p95_s / 60,
                   deadlines, deadline_hit_rate, completion_rate, preemptions, retries, cast(earned_usd as double)
-           from lake.marts.fct_service_levels""",
+           from lake.marts.fct_service_levels where type = 'model_training'""",
     )
     of = (
         "model_training",
@@ -329,7 +338,21 @@ def check_work(settings) -> None:
     assert bills == [
         ("c1", "2025-01-01", 2, 4.0, 2.0, 8.0, 0.02, 4.5, pytest.approx(2 / 3), 1),
         ("c2", "2025-01-02", 1, 2.0, 0.0, 3.0, 0.01, 3.5, 1.0, 0),
+        ("c3", "2025-01-01", 1, 2.0, 0.0, 3.0, 0.01, 3.25, 1.0, 0),
     ]
+    credits_ = query(
+        settings,
+        """select workload_id, customer_id, cast(operating_day as varchar), credit_fraction, cast(billed_usd as double),
+                  cast(credit_usd as double) from lake.marts.fct_sla_credits""",
+    )
+    assert credits_ == [("x1", "c3", "2025-01-01", 0.25, 3.25, 0.8125)], "as it held when the day began"
+    overflow = query(
+        settings,
+        """select workload_id, decisions, cloud_provider, cloud_usd_per_hour, cloud_usd,
+                  epoch(last_at - first_at) / 60, epoch(placed_at - first_at) / 60, status
+           from lake.marts.fct_overflow""",
+    )
+    assert overflow == [("w2", 2, "market", 5.0, 10.0, 10.0, 30.0, "failed")]
 
 
 def check_published(settings) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from hcp_pipelines.collector.copier import Copier
 from hcp_pipelines.domain.clock import ManualClock
+from hcp_pipelines.orchestration import old_events
+from hcp_pipelines.orchestration.old_events import COPIED, forget_old_events
 from hcp_pipelines.orchestration.old_work import TABLES, forget_old_work
 from hcp_pipelines.orchestration.resources import Platform, fixed
 from hcp_pipelines.storage import lake
@@ -24,6 +26,7 @@ with warnings.catch_warnings():
 __all__ = ["api", "customer", "fleet", "scheduler"]
 
 RAW = [f"raw.{table}" for table in TABLES]
+STEPS = ("workload_events", "workload_checkpoints", "allocation_events", "allocations", "allocation_headers")
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def empty_lake(settings):
 def clear(settings):
     with lake.attach(settings) as connection:
         connection.execute("begin")
-        for table in RAW:
+        for table in (*RAW, *(f"raw.{table}" for table in COPIED)):
             connection.execute(f"drop table if exists lake.{table}")
         there = connection.execute("select table_name from duckdb_tables() where database_name = 'lake'").fetchall()
         if (lake.BATCHES.partition(".")[2],) in there:
@@ -136,3 +139,53 @@ async def test_what_is_younger_is_refused_to_its_owner_too(api, scheduler, fleet
     age(fleet, work)
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         await scheduler.execute("delete from routing_decisions")
+
+
+async def stepped(api, scheduler, fleet, customer, slot):
+    """Work that had a device and saved once, and is done."""
+    resource = f"hou-1/{slot:06d}"
+    fleet.execute(
+        """insert into resources (id, facility_id, group_id, slot, generation, type, subtype)
+           select %s, 'hou-1', group_id, %s, 1, 'GPU', 'H100' from device_groups where group_id = 'h100'
+           on conflict do nothing""",
+        (resource, slot),
+    )
+    await submit(api, customer)
+    work = await running(scheduler, facility_id="hou-1")
+    await store.allocate(scheduler, *work, [resource])
+    await store.checkpoint(scheduler, *work, location="s3://c/1", progress_s=30, now=after(30))
+    await store.complete(scheduler, *work, now=after(60), result={})
+    return work
+
+
+async def test_steps_and_devices_of_work_that_is_long_over_go_once_they_are_copied_and_the_work_stays(
+    api, scheduler, fleet, customer, copier, empty_lake, monkeypatch
+):
+    old, young, newest = [await stepped(api, scheduler, fleet, customer, slot) for slot in range(3)]
+    nothing = dict.fromkeys(STEPS, 0)
+
+    def forget_steps():
+        with connect(empty_lake, Role.CONTROL) as connection:
+            return forget_old_events(connection, empty_lake)
+
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="keeps the rows of work"):
+        fleet.execute("delete from allocations")
+    assert forget_steps() == nothing
+    age(fleet, old, newest)
+    assert forget_steps() == nothing, "the lake has none of it"
+    copied(copier)
+    monkeypatch.setattr(old_events, "LOOKED_AT", 1)
+    assert forget_steps()["workload_checkpoints"] == 1, "the oldest events are looked at, and all of their work goes"
+    monkeypatch.undo()
+    left = sorted(work[0] for work in (young, newest))
+    assert {table: kept(fleet, table) for table in STEPS} == dict.fromkeys(STEPS, left)
+    assert forget_steps() == nothing
+    assert fleet.execute("select count(*) from workloads").fetchone() == (3,)
+    assert await store.events_after(api, 0, None, 100), "streams go on with what is left"
+    await asyncio.to_thread(housekeeping, empty_lake)
+    copied(copier)
+    assert copier.problems()["ahead"] == ""
+    with lake.attach(empty_lake, Role.LAKE_READER, read_only=True) as reader:
+        assert reader.execute("select count(distinct workload_id) from lake.raw.workload_events").fetchone() == (3,)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        await scheduler.execute("delete from workload_events")

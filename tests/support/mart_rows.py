@@ -73,6 +73,8 @@ def tables() -> dict[str, list[dict[str, Any]]]:
         ],
         "raw.hcp__grid_obligations": list(_obligations()),
         "raw.pool__credits": list(_credits()),
+        "raw.pool__statements": list(_statements()),
+        "core.bitcoin__network": list(_network()),
         "core.power__settled_prices": list(_settled_prices()),
         "core.power__forecast_scores": list(_forecast_scores()),
         "core.hcp__settlement": list(_lines()),
@@ -80,6 +82,8 @@ def tables() -> dict[str, list[dict[str, Any]]]:
         "core.hcp__switch_value": list(_switch_values()),
         "core.hcp__regret": [_regret(facility, n) for facility in POINTS for n in range(2)],
         "raw.workload_events": list(_workload_events()),
+        "raw.routing_decisions": list(_decisions()),
+        "raw.billing_terms": list(_billing_terms()),
         "core.hcp__billing": list(_billing()),
         "core.hcp__billed_days": [
             {"day_at": FIRST, "until_at": FIRST + 24 * HOUR, "lines": 3, "unknown": 1, "gpu_s": 21600.0, "usd": 8,
@@ -91,7 +95,10 @@ def tables() -> dict[str, list[dict[str, Any]]]:
 
 
 def _workload_events() -> Iterator[dict[str, Any]]:
-    """w1: pre-empted, lost by a node, done in time. w2: fails. w3 waits. Minutes from noon, state, waits, retries left."""
+    """w1: pre-empted, lost by a node, done in time. w2: fails. w3 waits. x1: real time, done too late.
+
+    Minutes from noon, state, waits, retries left.
+    """
     lives = {
         "w1": [(0, "queued", True, 3), (10, "scheduled", False, 3), (11, "running", False, 3), (71, "paused", True, 3),
                (80, "scheduled", False, 3), (81, "running", False, 3), (111, "paused", True, 2),
@@ -99,6 +106,7 @@ def _workload_events() -> Iterator[dict[str, Any]]:
         "w2": [(0, "queued", True, 0), (30, "scheduled", False, 0), (31, "running", False, 0), (61, "failed", False, 0)],
         "w3": [(60, "queued", True, 3)],
         "w4": [(160, "queued", True, 3), (165, "cancelled", False, 3)],
+        "x1": [(0, "queued", True, 3), (100, "running", False, 3), (162, "completed", False, 3)],
     }  # fmt: skip
     number = 0
     for name, steps in lives.items():
@@ -108,13 +116,43 @@ def _workload_events() -> Iterator[dict[str, Any]]:
             number += 1
             at = FIRST + 12 * HOUR + minute * MINUTE
             yield {
-                "id": number, "workload_id": name, "customer_id": "c1", "old_status": before, "new_status": status,
+                "id": number, "workload_id": name, "customer_id": "c3" if name == "x1" else "c1",
+                "old_status": before, "new_status": status,
                 "is_waiting": is_waiting, "lease_epoch": 1, "reason": "", "actor": "", "occurred_at": at, "recorded_at": at,
-                "type": "model_training", "tier": "pro", "priority": 4, "gpu_type": "H100", "gpu_count": 2,
+                "type": "ai_inference_realtime" if name == "x1" else "model_training",
+                "tier": "enterprise" if name == "x1" else "pro", "priority": 4, "gpu_type": "H100", "gpu_count": 2,
                 "estimated_duration_s": 7200.0, "deadline_at": None if name == "w4" else FIRST + 14 * HOUR + 40 * MINUTE,
                 "facility_id": None if status == "queued" else "hou-1", "usd_per_gpu_hour": 2.0, "retries_left": retries,
                 "used_gpu_s": 0.0,
             }  # fmt: skip
+
+
+def _decisions() -> Iterator[dict[str, Any]]:
+    """Of w2: no place, in words alone; no place, with a cloud; then a place. Of w3: none, and no cloud would do."""
+    told = (
+        ("w2", 0, "overflow", None),
+        ("w2", 10, "overflow", 10.0),
+        ("w2", 30, "placed", None),
+        ("w3", 60, "none", None),
+    )
+    for number, (name, minute, outcome, usd) in enumerate(told, 1):
+        at = FIRST + 12 * HOUR + minute * MINUTE
+        yield {
+            "id": number, "workload_id": name, "lease_epoch": 1, "outcome": outcome, "devices": 2, "reason": "test",
+            "explanation": "[]", "decided_at": at, "recorded_at": at, "cost_usd_per_hour": 5.0 if outcome == "overflow" else None,
+            "cloud_provider": usd and "market", "cloud_region": usd and "", "cloud_usd": usd,
+            "cloud_done_at": usd and at + 2 * HOUR,
+        }  # fmt: skip
+
+
+def _billing_terms() -> Iterator[dict[str, Any]]:
+    """Of the first day's beginning 0.25 of a missed deadline's price holds for enterprise, put right once; at noon another."""
+    held = ((FIRST - 9000 * HOUR, 0.5), (FIRST - HOUR, 0.75), (FIRST - HOUR, 0.25), (FIRST + 12 * HOUR, 1.0))
+    for number, (since, fraction) in enumerate(held, 1):
+        yield {
+            "id": number, "valid_from": since, "noted_at": since, "credit_fractions": json.dumps({"enterprise": fraction}),
+            "reason": "test", "recorded_at": since,
+        }  # fmt: skip
 
 
 def _billing() -> Iterator[dict[str, Any]]:
@@ -124,7 +162,8 @@ def _billing() -> Iterator[dict[str, Any]]:
         ("c1", "w1", "lost", 13, 0, 0.5),
         ("c1", "w2", "billed", 14, None, None),
     )
-    for customer, work, treatment, hour, usd, energy_usd in (*told, ("c2", "w9", "billed", 30, 3.5, 0.5)):
+    others = (("c2", "w9", "billed", 30, 3.5, 0.5), ("c3", "x1", "billed", 13, 3.25, 0.25))
+    for customer, work, treatment, hour, usd, energy_usd in (*told, *others):
         at = FIRST + hour * HOUR
         yield {
             "start_at": at, "operating_day": (at - 6 * HOUR).date(), "customer_id": customer, "workload_id": work, "run": 1,
@@ -319,6 +358,25 @@ def _credits() -> Iterator[dict[str, Any]]:
             "source": "pool",
         }  # fmt: skip
     yield {"start_at": FIRST, "worker": "hcp.rig", "hashrate_th_per_s": 0.001, "source": "pool"}
+
+
+def _statements() -> Iterator[dict[str, Any]]:
+    """The pool's word on two days: the first is paid as credited, less its fee; of the second nobody's credits are there."""
+    for n, earned_btc in enumerate((0.98 * 3e-6, 2e-6)):
+        day = FIRST + 24 * n * HOUR
+        luck = {f"luck_of_{blocks}_blocks": 1.1 for blocks in (10, 50)}
+        yield {
+            "start_at": day, "earned_btc": earned_btc, "fee_fraction": 0.02, **luck, "told_at": day + 25 * HOUR, "source": "pool",
+        }  # fmt: skip
+
+
+def _network() -> Iterator[dict[str, Any]]:
+    """A day of 144 blocks of 3.125 BTC, at a difficulty at which the credits of hou-1/s21 earn 3 µBTC before the fee."""
+    hashes = sum(row["hashrate_th_per_s"] for row in _credits()) * 86_400 * 1e12
+    yield {
+        "start_at": FIRST, "blocks": 144, "last_height": 877_000, "difficulty": hashes / 2**32 * (3.125 + 0.05) / 3e-6,
+        "fees_btc_per_block": 0.05, "issuance_btc": 450.0, "hashrate_th_per_s": 7e8, "price_usd": 100_000.0, "is_over": True,
+    }  # fmt: skip
 
 
 def _metric(name: str, value: float) -> dict[str, Any]:

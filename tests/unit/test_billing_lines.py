@@ -8,7 +8,7 @@ import pytest
 
 from hcp_pipelines.economics.settlement import MONEY
 from hcp_pipelines.orchestration.billing.days import booked
-from hcp_pipelines.workloads.billing.lines import FRACTION, POWER, TERMS, Places, lines_of
+from hcp_pipelines.workloads.billing.lines import FRACTION, OWN_RATE, POWER, TERMS, Places, lines_of
 from hcp_pipelines.workloads.billing.runs import parts_of, slices_of
 from hcp_pipelines.workloads.billing.use import DEVICES, FREE, TOLD, energy_of, held_at, places_of, used_of
 from tests.support.billed import AT, checkpoints, events
@@ -50,11 +50,13 @@ def told(*rows):
     )
 
 
-def billed(told_of=None, having=(), given=HOUR, price=None, is_energy_charged=True, **of):
+def billed(told_of=None, having=(), given=HOUR, price=None, is_energy_charged=True, own=(), **of):
     parts = parts_of(events(given, **of), checkpoints([]), AT + DAY)
     places = places_of(parts, devices(*having))
     used = used_of(parts, slices_of(parts, (AT, AT + DAY), QUARTER), places, told() if told_of is None else told_of)
-    return lines_of(used, PLACES, rates(), prices() if price is None else price, is_energy_charged=is_energy_charged)
+    own_rates = pl.DataFrame(own, schema=OWN_RATE, orient="row")
+    given_prices = prices() if price is None else price
+    return lines_of(used, PLACES, rates(), given_prices, own_rates, is_energy_charged=is_energy_charged)
 
 
 def test_an_hour_of_four_gpus_at_the_agreed_rate_and_metered_energy():
@@ -73,6 +75,12 @@ def test_without_an_agreed_rate_the_market_s_at_the_class_s_fraction():
     lines = billed(usd_per_gpu_hour=None)
     assert lines["gpu_usd"].sum() == Decimal("6.000000")
     assert set(lines["rate_basis"]) == {"market"}
+
+
+def test_a_customers_own_rate_goes_before_what_was_agreed_for_one_piece_of_work():
+    lines = billed(own=[("c1", "H100", 1.5), ("c2", "H100", 9.0), ("c1", "A100", 9.0)])
+    assert lines["gpu_usd"].sum() == Decimal("6.000000")
+    assert set(lines["rate_basis"]) == {"own"}
 
 
 def test_devices_that_told_nothing_draw_what_their_model_does():
@@ -126,7 +134,9 @@ def test_an_operating_day_has_23_or_25_hours_when_clocks_change(first, day, inte
     parts = parts_of(events([(start, "running"), (start + 4 * 86_400, "completed")]), checkpoints([]), first + 4 * DAY)
     slices = slices_of(parts, (first, first + 4 * DAY), QUARTER)
     used = used_of(parts, slices, places_of(parts, devices()), told())
-    lines = booked(lines_of(used, PLACES, rates(), prices(), is_energy_charged=True)).filter(operating_day=day)
+    lines = booked(
+        lines_of(used, PLACES, rates(), prices(), pl.DataFrame(schema=OWN_RATE), is_energy_charged=True)
+    ).filter(operating_day=day)
     assert len(lines) == lines["start_at"].n_unique() == intervals
     assert lines["gpu_s"].sum() == pytest.approx(intervals * 900 * 4)
 

@@ -8,16 +8,18 @@ from typing import Any
 import polars as pl
 
 from hcp_pipelines.economics.settlement import INTERVAL_H
-from hcp_pipelines.fleet.inventory import load_inventories
 from hcp_pipelines.markets.central import operating_days
 from hcp_pipelines.optimizer.settlement.inputs import rates_of
-from hcp_pipelines.orchestration.billing.read import Told, places, read_energy, read_work
+from hcp_pipelines.orchestration.billing.read import Told, read_energy, read_work
+from hcp_pipelines.orchestration.billing.terms import kept_rates, note
+from hcp_pipelines.orchestration.history.plan import midnight
 from hcp_pipelines.orchestration.history.reading import Reader, reading
 from hcp_pipelines.orchestration.settlement.days import days_of
 from hcp_pipelines.orchestration.settlement.read import Connection, Window, read_market
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.workloads.billing.lines import LINE, lines_of
 from hcp_pipelines.workloads.billing.runs import parts_of, slices_of
+from hcp_pipelines.workloads.billing.terms import in_force, own_rates
 from hcp_pipelines.workloads.billing.use import ENERGY, energy_of, held_at, places_of, used_of
 
 QUARTER = timedelta(hours=INTERVAL_H)
@@ -36,7 +38,7 @@ class Bill:
 
 
 def bill_days(connection: Connection, settings: Settings, window: Window, now: datetime) -> Bill:
-    """Bill a window's days, as far as they have begun.
+    """Bill a window's days, as far as they have begun, each by the terms that were in force as it began.
 
     Raises:
         StorageError: the lake can't be read.
@@ -52,7 +54,7 @@ def bill_days(connection: Connection, settings: Settings, window: Window, now: d
 def _days(
     reader: Reader, connection: Connection, settings: Settings, spans: Sequence[Window], now: datetime
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    known = places(load_inventories(connection))
+    known, rates = note(connection, settings, now), kept_rates(connection)
     for span in spans:
         events, checkpoints, devices = read_work(reader, span)
         parts = parts_of(events, checkpoints, now)
@@ -61,11 +63,14 @@ def _days(
             continue
         placed = places_of(parts, devices)
         told = _told(reader, span, parts, slices, placed)
+        day = midnight(span[0])
+        dated = in_force(known, day)
+        assert dated is not None, "the first terms hold from ever"
         market = read_market(reader, span)
         starts = slices.select("start_at").unique().sort("start_at")
         lines = lines_of(
-            used_of(parts, slices, placed, told.work), known, rates_of(starts, market.rates), market.prices,
-            is_energy_charged=settings.bill_energy == "charged",
+            used_of(parts, slices, placed, told.work), dated.terms.places, rates_of(starts, market.rates), market.prices,
+            own_rates(rates, day), is_energy_charged=dated.terms.is_energy_charged,
         )  # fmt: skip
         yield booked(lines), energy_of(lines, told.free, told.groups)
 

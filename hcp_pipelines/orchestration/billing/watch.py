@@ -7,12 +7,14 @@ import polars as pl
 
 from hcp_pipelines.orchestration.billing.publish import DAYS, LINES, WORK_ENERGY
 from hcp_pipelines.orchestration.billing.read import EVENTS, Window, read_work
+from hcp_pipelines.orchestration.billing.terms import kept_rates, note, points_by_day
 from hcp_pipelines.orchestration.history.plan import midnight
 from hcp_pipelines.orchestration.history.reading import Reader, reading
 from hcp_pipelines.orchestration.settlement.read import DAY, PRICES, Connection
 from hcp_pipelines.orchestration.watching import Judged
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.workloads.billing.runs import parts_of, slices_of
+from hcp_pipelines.workloads.billing.terms import Dated, OwnRate, changed_since
 
 MOST_DAYS = 7  # asked for at once
 LOOKS_BACK = timedelta(days=28)  # devices' minutes are kept for 30 days: a later bill would have no metered energy
@@ -24,10 +26,10 @@ select date_trunc('day', start_at) as start_at, workload_id, treatment, sum(gpu_
 where start_at >= ? group by all"""  # noqa: S608 - our constants
 _REPRICED = f"""
 select distinct date_trunc('day', l.start_at) from lake.{LINES} l
-    join lake.raw.facilities f on f.id = l.facility_id
+    join points f on f.facility_id = l.facility_id and f.day_at = date_trunc('day', l.start_at)
     join lake.{PRICES} p on p.start_at = l.start_at and p.settlement_point = f.settlement_point
 where l.start_at >= ? and p.price_usd_per_mwh is not null and p.price_usd_per_mwh is distinct from l.price_usd_per_mwh"""  # noqa: S608
-_NEWEST = f"select day_at, max(until_at) from lake.{DAYS} group by 1"  # noqa: S608
+_NEWEST = f"select day_at, max(until_at), max(billed_at) from lake.{DAYS} group by 1"  # noqa: S608
 _ENERGY = f"""
 select facility_id, group_id, sum(work_mwh + free_mwh) as told_mwh, sum(group_mwh) as group_mwh from lake.{WORK_ENERGY}
 where start_at >= ? and start_at < ? group by all order by all"""  # noqa: S608
@@ -50,11 +52,11 @@ def days_to_bill(connection: Connection, settings: Settings, now: datetime) -> l
     if row is None or not row[0]:
         return []
     with reading(settings) as reader:
-        return list(due(reader, now))[:MOST_DAYS]
+        return list(due(reader, note(connection, settings, now), kept_rates(connection), now))[:MOST_DAYS]
 
 
-def due(reader: Reader, now: datetime) -> Iterator[datetime]:
-    """Days that are over in which work ran and that are not billed as it is known to have run by now, or at other prices."""
+def due(reader: Reader, terms: list[Dated], rates: list[OwnRate], now: datetime) -> Iterator[datetime]:
+    """Days that are over in which work ran and that are not billed as it is known to have run, at other prices or other terms."""
     since, until = midnight(now - LOOKS_BACK), midnight(now)
     if not reader.has(EVENTS) or since >= until:
         return
@@ -66,11 +68,14 @@ def due(reader: Reader, now: datetime) -> Iterator[datetime]:
     both = ran.join(billed, on=["start_at", "workload_id", "treatment"], how="full", coalesce=True)
     off = (pl.col("ran_s").fill_null(0.0) - pl.col("billed_s").fill_null(0.0)).abs() > GPU_S_OFF
     days = set(both.filter(off & (pl.col("start_at") < until))["start_at"])
-    if reader.has(PRICES, "raw.facilities"):
-        days |= set(reader.rows(_REPRICED, (since,)).to_series())
-    begun = {day for day, end in reader.rows(_NEWEST).iter_rows() if end < day + DAY}
     ran_on = set(ran["start_at"])
-    yield from sorted(day for day in days | (begun & ran_on) if day < until)
+    if reader.has(PRICES):
+        points = points_by_day(terms, sorted(ran_on))
+        days |= set(reader.rows(_REPRICED, (since,), {"points": points}).to_series())
+    for day, end, billed_at in reader.rows(_NEWEST).iter_rows():
+        if day in ran_on and (end < day + DAY or changed_since(terms, rates, day, billed_at)):
+            days.add(day)
+    yield from sorted(day for day in days if day < until)
 
 
 def is_whole(reader: Reader, window: Window) -> Judged:

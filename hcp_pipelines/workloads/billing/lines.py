@@ -22,7 +22,7 @@ STATE_OF_TYPE = {
 }
 METERED, PARTLY, MODEL, UNKNOWN = "metered", "partly", "model", "unknown"  # what a line's energy rests on
 DIGITS = 9  # of MWh: sums over devices differ in their last bits from one reading to the next, and the same bill must come twice
-AGREED, MARKET = "agreed", "market"  # whose rate it is
+OWN, AGREED, MARKET = "own", "agreed", "market"  # whose rate it is
 _F, _S = pl.Float64, pl.String
 USED: dict[str, Any] = {  # a row an interval, part and group
     "start_at": INSTANT, "customer_id": _S, "workload_id": _S, "run": pl.Int64, "treatment": _S, "facility_id": _S,
@@ -32,6 +32,7 @@ USED: dict[str, Any] = {  # a row an interval, part and group
 POWER: dict[str, Any] = {"facility_id": _S, "group_id": _S, "gpu_type": _S, "type": _S, "devices": _F, "model_kw": _F}
 TERMS: dict[str, Any] = {"facility_id": _S, "settlement_point": _S, "pue": _F, "adders_usd_per_mwh": _F}
 FRACTION: dict[str, Any] = {"facility_id": _S, "type": _S, "rate_fraction": _F}
+OWN_RATE: dict[str, Any] = {"customer_id": _S, "gpu_type": _S, "own_usd_per_gpu_hour": _F}
 LINE: dict[str, Any] = {
     "start_at": INSTANT, "customer_id": _S, "workload_id": _S, "run": pl.Int64, "treatment": _S, "facility_id": _S,
     "group_id": _S, "type": _S, "gpu_s": _F, "rate_usd_per_gpu_hour": _F, "rate_basis": _S, "gpu_usd": MONEY, "device_mwh": _F,
@@ -41,7 +42,7 @@ LINE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Places:
-    """The facilities as they are now.
+    """The facilities at one time.
 
     What a device of a group draws at each class of work by its model, IT kW (POWER); by facility, what a MWh costs beside its
     price (TERMS), and at which fraction of the market's rate it sells a class (FRACTION).
@@ -53,7 +54,13 @@ class Places:
 
 
 def lines_of(
-    used: pl.DataFrame, places: Places, rates: pl.DataFrame, prices: pl.DataFrame, *, is_energy_charged: bool
+    used: pl.DataFrame,
+    places: Places,
+    rates: pl.DataFrame,
+    prices: pl.DataFrame,
+    own_rates: pl.DataFrame,
+    *,
+    is_energy_charged: bool,
 ) -> pl.DataFrame:
     """The lines (LINE), in order.
 
@@ -63,6 +70,7 @@ def lines_of(
         places: the facilities.
         rates: the market's, by interval and `gpu_type`, `rate_usd_per_gpu_hour`.
         prices: as settled, by `start_at` and `settlement_point`, `price_usd_per_mwh`.
+        own_rates: what customers agreed on for all their work (OWN_RATE); it goes before what was agreed as work was placed.
         is_energy_charged: beside the GPU's rate; else the rate has it in it.
     """
     placed = (
@@ -71,6 +79,7 @@ def lines_of(
         .join(places.fractions, on=["facility_id", "type"], how="left", maintain_order="left")
         .join(rates, on=["start_at", "gpu_type"], how="left", maintain_order="left")
         .join(prices, on=["start_at", "settlement_point"], how="left", maintain_order="left")
+        .join(own_rates, on=["customer_id", "gpu_type"], how="left", maintain_order="left")
     )
     energy_usd = pl.col("energy_mwh") * (pl.col("price_usd_per_mwh") + pl.col("adders_usd_per_mwh"))
     priced = _with_rate(_with_energy(placed, places.power)).with_columns(
@@ -111,14 +120,11 @@ def _with_energy(placed: pl.DataFrame, power: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_rate(placed: pl.DataFrame) -> pl.DataFrame:
-    """The rate that was agreed as the work was placed, else the market's as the interval began, at the class's fraction."""
-    agreed, market = (
-        pl.col("usd_per_gpu_hour"),
-        pl.col("rate_usd_per_gpu_hour") * pl.col("rate_fraction").fill_null(1.0),
-    )
-    basis = pl.when(agreed.is_not_null()).then(pl.lit(AGREED)).otherwise(pl.when(market.is_null()).then(pl.lit("")).otherwise(
-        pl.lit(MARKET)))  # fmt: skip
-    return placed.with_columns(rate_basis=basis, rate_usd_per_gpu_hour=pl.coalesce(agreed, market))
+    """The customer's own, else what was agreed as the work was placed, else the market's as it began, at its fraction."""
+    market = pl.col("rate_usd_per_gpu_hour") * pl.col("rate_fraction").fill_null(1.0)
+    known = {OWN: pl.col("own_usd_per_gpu_hour"), AGREED: pl.col("usd_per_gpu_hour"), MARKET: market}
+    basis = pl.coalesce(*(pl.when(rate.is_not_null()).then(pl.lit(name)) for name, rate in known.items()), pl.lit(""))
+    return placed.with_columns(rate_basis=basis, rate_usd_per_gpu_hour=pl.coalesce(*known.values()))
 
 
 def _known(name: str) -> pl.Expr:
