@@ -79,7 +79,7 @@ def test_each_step_has_its_event_whoever_makes_it(database, customer):
         "delete from workload_events",
         "delete from workloads",
     ):
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only|keeps the rows of work"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match=r"append-only|keeps the rows of work"):
             database.execute(statement)
 
 
