@@ -1,0 +1,41 @@
+"""What can be learnt: targets by name, each in a module of its own that is imported when it is asked for."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.forecasting.learnable.protocol import Model, Target
+
+# Where each is: `module:attribute`, an instance of `Target`.
+_CAPACITY = "hcp_pipelines.forecasting.capacity.targets"
+TARGETS: dict[str, str] = {
+    "capacity": f"{_CAPACITY}:CAPACITY",
+    "failure_risk": f"{_CAPACITY}:FAILURE_RISK",
+    "utilization": f"{_CAPACITY}:UTILIZATION",
+}
+
+
+def target_of(name: str, targets: Mapping[str, str] | None = None) -> Target:
+    """A target by name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    known = TARGETS if targets is None else targets
+    if name not in known:
+        raise ConfigError(f"{name!r} is no target: there are {', '.join(known) or 'none yet'}")
+    module, attribute = known[name].split(":")
+    found: Target = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def model_of(models: Sequence[Model], target: str, name: str) -> Model:
+    """A target's model by name; the one that ships, its last, where none is named.
+
+    Raises:
+        ConfigError: it has none of that name.
+    """
+    by_name = {each.name: each for each in models}
+    if name and name not in by_name:
+        raise ConfigError(f"{target} has no model {name!r}: there are {', '.join(by_name)}")
+    return by_name[name] if name else models[-1]
