@@ -29,7 +29,9 @@ from hcp_pipelines.api.routes import (
 from hcp_pipelines.api.state import Api
 
 SUMMARY = "What runs where and why, what it earns, and work for it."
-ROUTERS = (
+ROUTERS = (  # in the order in which they are tried: what is asked for most stands first
+    events.router,  # before what takes any name of a workload
+    workloads.router,
     health.router,
     auth.router,
     accounts.router,

@@ -12,6 +12,7 @@ from math import ceil
 from typing import Any
 from uuid import UUID
 
+from psycopg import AsyncCursor
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from pydantic import ValidationError
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from hcp_pipelines.domain.workloads import Tier, WorkloadState, WorkloadType
 from hcp_pipelines.workloads.books import Connection
 from hcp_pipelines.workloads.errors import KeyReusedError, NotAdmittedError, QueueFullError, QuotaError
-from hcp_pipelines.workloads.gpu_types import GpuTypes, gpu_types_of
+from hcp_pipelines.workloads.gpu_types import GpuTypes, Site, ask_fleet, gpu_types_of
 from hcp_pipelines.workloads.spec import Classified, Requirements, WorkloadSpec, priority_of, requirements_of
 from hcp_pipelines.workloads.turns import turn_of
 
@@ -110,6 +111,15 @@ class _Books:
     ahead: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What Postgres has been asked of a submission; answers are read in this order."""
+
+    repeats: AsyncCursor[tuple[Any, ...]] | None
+    books: AsyncCursor[_Books]
+    fleet: AsyncCursor[Site]
+
+
 async def submit(
     connection: Connection,
     customer_id: UUID,
@@ -133,18 +143,28 @@ async def submit(
         QueueFullError: the queue, or its level, is full, or too many submissions of this customer are under way.
     """
     priority = priority_of(classified, tier)
-    async with turn_of(connection, customer_id):
+    needs = requirements_of(spec, classified.type)
+
+    async def ask() -> _Asked:
+        books = connection.cursor(row_factory=class_row(_Books))
+        await books.execute(_BOOKS, {"customer": customer_id, "tier": tier, "priority": priority}, prepare=True)
+        repeats = None
         if idempotency_key is not None:
-            repeat = await _repeat(connection, customer_id, idempotency_key, spec)
+            repeats = await connection.execute(_REPEAT, (customer_id, idempotency_key), prepare=True)
+        return _Asked(repeats, books, await ask_fleet(connection, classified.type))
+
+    async with turn_of(connection, customer_id, ask) as asked:
+        if idempotency_key is not None and asked.repeats is not None:
+            repeat = _repeat(await asked.repeats.fetchone(), idempotency_key, spec)
             if repeat is not None:
                 return repeat
-        needs = requirements_of(spec, classified.type)
-        books = await _books(connection, customer_id, tier, priority)
+        books = await asked.books.fetchone()
+        assert books is not None  # each tier and level has its row, by the migration
         if not books.is_known:
             raise NotAdmittedError(f"there is no customer {customer_id}")
         _check_quota(books, needs)
         _check_deadline(spec, needs, now)
-        gpus = await gpu_types_of(connection, spec, classified.type, needs)
+        gpus = gpu_types_of(await asked.fleet.fetchall(), spec, classified.type, needs)
         await _check_room(connection, books, priority)
         values = _row(spec, classified, needs, gpus, books, priority, now)
         values |= {
@@ -154,14 +174,14 @@ async def submit(
             "actor": by.actor,
             "request_id": by.request_id,
         }
-        row = await (await connection.execute(_INSERT, values)).fetchone()
-        assert row is not None
+        made = await connection.execute(_INSERT, values, prepare=True)
+    row = await made.fetchone()
+    assert row is not None
     what = classified.type, classified.confidence, classified.reasons, classified.is_flagged
     return Submitted(row[0], WorkloadState.QUEUED, priority, books.ahead + 1, False, *what)
 
 
-async def _repeat(connection: Connection, customer_id: UUID, key: str, spec: WorkloadSpec) -> Submitted | None:
-    row = await (await connection.execute(_REPEAT, (customer_id, key))).fetchone()
+def _repeat(row: tuple[Any, ...] | None, key: str, spec: WorkloadSpec) -> Submitted | None:
     if row is None:
         return None
     workload_id, status, priority, kind, found, is_flagged, stored = row
@@ -177,14 +197,6 @@ def _is_same(stored: Mapping[str, Any], spec: WorkloadSpec) -> bool:
         return _plain(WorkloadSpec.model_validate(stored)) == _plain(spec)
     except ValidationError:
         return False
-
-
-async def _books(connection: Connection, customer_id: UUID, tier: Tier, priority: int) -> _Books:
-    async with connection.cursor(row_factory=class_row(_Books)) as cursor:
-        await cursor.execute(_BOOKS, {"customer": customer_id, "tier": tier, "priority": priority}, prepare=True)
-        found = await cursor.fetchone()
-    assert found is not None  # each tier and level has its row, by the migration
-    return found
 
 
 def _check_quota(books: _Books, needs: Requirements) -> None:

@@ -6,9 +6,10 @@ for it. Work that names none waits as GPU, or ASIC, with all types that will do 
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from psycopg import AsyncCursor
 from psycopg.rows import class_row
 
 from hcp_pipelines.domain.workloads import WorkloadType
@@ -28,7 +29,7 @@ _FLEET = """
 
 
 @dataclass(frozen=True, slots=True)
-class _Site:
+class Site:
     """What one facility has of a type."""
 
     name: str
@@ -46,18 +47,21 @@ class GpuTypes:
     any_of: list[str] | None = None
 
 
-async def gpu_types_of(
-    connection: Connection, spec: WorkloadSpec, workload_type: WorkloadType, needs: Requirements
+async def ask_fleet(connection: Connection, workload_type: WorkloadType) -> AsyncCursor[Site]:
+    """Ask what facilities have of the kind of device that work of a class takes."""
+    cursor = connection.cursor(row_factory=class_row(Site))
+    return await cursor.execute(_FLEET, (_kind(workload_type),), prepare=True)
+
+
+def gpu_types_of(
+    sites: Sequence[Site], spec: WorkloadSpec, workload_type: WorkloadType, needs: Requirements
 ) -> GpuTypes:
     """The types that will do. A class's own type stands before all others where nothing is said and the fleet has it.
 
     Raises:
         NotAdmittedError: this fleet has none, not so many at one facility, or none with so much memory.
     """
-    kind = "ASIC" if workload_type is WorkloadType.BITCOIN_MINING else "GPU"
-    async with connection.cursor(row_factory=class_row(_Site)) as cursor:
-        await cursor.execute(_FLEET, (kind,), prepare=True)
-        sites = await cursor.fetchall()
+    kind = _kind(workload_type)
     named = [site for site in sites if _is_called(site, needs.gpu_type)]
     is_any = needs.gpu_type.upper() in ANY_TYPES or (spec.gpu_type is None and not named)
     if not is_any:
@@ -68,7 +72,11 @@ async def gpu_types_of(
     return GpuTypes(kind, _fitting(sites, kind, needs))
 
 
-def _is_called(site: _Site, wanted: str) -> bool:
+def _kind(workload_type: WorkloadType) -> str:
+    return "ASIC" if workload_type is WorkloadType.BITCOIN_MINING else "GPU"
+
+
+def _is_called(site: Site, wanted: str) -> bool:
     return _plain(wanted) in {_plain(name) for name in (site.name, *site.models)}
 
 
@@ -76,15 +84,15 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _together(sites: Iterable[_Site]) -> list[_Site]:
+def _together(sites: Iterable[Site]) -> list[Site]:
     """Facilities with all that they have: miners work together whatever their models, GPUs of one type alone."""
     devices: Counter[str] = Counter()
     for site in sites:
         devices[site.facility_id] += site.devices
-    return [_Site("", [], facility_id, count, None) for facility_id, count in devices.items()]
+    return [Site("", [], facility_id, count, None) for facility_id, count in devices.items()]
 
 
-def _fitting(sites: Iterable[_Site], wanted: str, needs: Requirements) -> list[str]:
+def _fitting(sites: Iterable[Site], wanted: str, needs: Requirements) -> list[str]:
     """The types of which one facility has enough, with enough memory."""
     there = list(sites)
     if not there:

@@ -5,9 +5,10 @@ one while locks make them wait, the rest give theirs back after `FOR_A_PLACE_S`,
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
+from typing import TypeVar
 from uuid import UUID
 
 from psycopg.errors import LockNotAvailable
@@ -22,33 +23,42 @@ FOR_LOCKS_S = 1.0
 RETRY_AFTER_S = 1
 
 _TRY = f"pg_try_advisory_xact_lock({PLACES_LOCK}, hashtext(%(customer)s || '/{{}}'))"
-_PLACE = "select set_config('lock_timeout', %(wait_ms)s, true), " + " or ".join(_TRY.format(n) for n in range(PLACES))
-_TURN = "select pg_advisory_xact_lock(%s, hashtext(%s))"
+_PLACE = f"""
+    select set_config('lock_timeout', %(wait_ms)s, true), p.is_had,
+           case when p.is_had then (select count(*) from pg_advisory_xact_lock({SUBMIT_LOCK}, hashtext(%(customer)s))) end
+    from (select {" or ".join(_TRY.format(n) for n in range(PLACES))} as is_had) p"""  # noqa: S608 - of constants
+Asked = TypeVar("Asked")
 
 
 @asynccontextmanager
-async def turn_of(connection: Connection, customer_id: UUID) -> AsyncIterator[None]:
-    """A transaction in which no other submission of this customer is under way.
+async def turn_of(
+    connection: Connection, customer_id: UUID, ask: Callable[[], Awaitable[Asked]]
+) -> AsyncIterator[Asked]:
+    """A transaction in which no other submission of this customer is under way, and what `ask` has sent to be answered in it.
+
+    The transaction's beginning, the locks and all that is asked go to Postgres together and are waited for once; so do what the
+    block sends last and the end. A statement sees all that was committed before the locks were had.
 
     Raises:
         QueueFullError: too many of its submissions are under way, or something that they wait for takes too long.
     """
     try:
-        async with connection.transaction():
-            await _take_place(connection, customer_id)
-            await connection.execute(_TURN, (SUBMIT_LOCK, str(customer_id)), prepare=True)
-            yield
+        async with connection.pipeline(), connection.transaction():
+            yield await _in_turn(connection, customer_id, ask)
     except LockNotAvailable as error:
         raise QueueFullError(f"this submission had to wait for longer than {FOR_LOCKS_S:g} s", RETRY_AFTER_S) from error
 
 
-async def _take_place(connection: Connection, customer_id: UUID) -> None:
+async def _in_turn(connection: Connection, customer_id: UUID, ask: Callable[[], Awaitable[Asked]]) -> Asked:
     values = {"customer": str(customer_id), "wait_ms": f"{FOR_LOCKS_S * 1000:.0f}ms"}
     for tries in count(1):
-        row = await (await connection.execute(_PLACE, values, prepare=True)).fetchone()
+        placed = await connection.execute(_PLACE, values, prepare=True)
+        asked = await ask()
+        row = await placed.fetchone()
         assert row is not None
         if row[1]:
-            return
+            break
         if tries * BREATH_S >= FOR_A_PLACE_S:
             raise QueueFullError(f"{PLACES} submissions of this customer are under way already", RETRY_AFTER_S)
         await asyncio.sleep(BREATH_S)
+    return asked
