@@ -87,6 +87,18 @@ def chances_of(levels: Sequence[float]) -> Floats:
     return np.diff(edges)
 
 
+def with_tail(levels: Sequence[float], quantiles: Floats) -> Floats:
+    """[level, hour] with the highest level's price as the mean of all that lies above it: what is sold has to pay for that tail.
+
+    A level stands for all of its chances, and above the last one prices know no end. The tail falls off exponentially, as the two
+    highest quantiles do: β = (q_b − q_a) / ln((1 − a) / (1 − b)); its mean above the share w is q_a + β (ln((1 − a) / w) + 1).
+    """
+    low, high = 1 - levels[-2], 1 - levels[-1]
+    fall: Floats = (quantiles[-1] - quantiles[-2]) / math.log(low / high)
+    mean = quantiles[-2] + fall * (math.log(low / float(chances_of(levels)[-1])) + 1)
+    return np.vstack([quantiles[:-1], mean])
+
+
 def offers_of(inputs: FacilityInputs, ahead: HoursAhead, work: AiWork = NO_WORK) -> list[Offer]:
     """The offers that bring most on average, in whole lots; none where nothing is worth selling.
 

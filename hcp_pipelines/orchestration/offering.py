@@ -29,6 +29,7 @@ from hcp_pipelines.optimizer.offers import (
     Offer,
     chances_of,
     offers_of,
+    with_tail,
 )
 from hcp_pipelines.optimizer.peaks import adders
 from hcp_pipelines.optimizer.programme.spec import Floats
@@ -123,7 +124,7 @@ def hours_ahead(
     found = {product: [_capacity(known, product, at) for at in starts] for product in PRODUCTS}
     return HoursAhead(
         tuple(starts),
-        prices.select(LEVEL_COLUMNS).to_numpy()[:unbroken].T.astype(np.float64),
+        with_tail(LEVELS, prices.select(LEVEL_COLUMNS).to_numpy()[:unbroken].T.astype(np.float64)),
         chances_of(LEVELS),
         {product: np.array([price for price, _ in each], dtype=float) for product, each in found.items()},
         {product: tuple(told for _, told in each) for product, each in found.items()},

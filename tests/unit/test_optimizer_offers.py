@@ -9,7 +9,15 @@ import pytest
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.economics.mining import revenue_usd_per_hour
 from hcp_pipelines.forecasting.learnable.protocol import LEVELS
-from hcp_pipelines.optimizer.offers import LIKE_LAST_WEEK, PUBLISHED, HoursAhead, chances_of, offers_of, site_spec
+from hcp_pipelines.optimizer.offers import (
+    LIKE_LAST_WEEK,
+    PUBLISHED,
+    HoursAhead,
+    chances_of,
+    offers_of,
+    site_spec,
+    with_tail,
+)
 from hcp_pipelines.optimizer.programme import InfeasibleError
 from hcp_pipelines.optimizer.queue.ahead import QueueWork
 from hcp_pipelines.optimizer.queue.deadlines import with_urgency
@@ -42,6 +50,15 @@ def all_on(groups=None, **more):
 def test_quantiles_stand_for_all_that_may_come():
     assert chances_of(LEVELS).sum() == pytest.approx(1.0)
     assert chances_of(LEVELS)[3] == pytest.approx(0.25)
+
+
+def test_the_last_level_s_price_is_the_mean_of_all_above_it():
+    """Of an exponential tail, whose mean excess is its scale, exactly; where two quantiles are one price there is no tail."""
+    scale, share = 40.0, chances_of(LEVELS)[-1]
+    exact = -scale * np.log(1 - np.array(LEVELS))
+    tailed = with_tail(LEVELS, np.stack([exact, np.full(len(LEVELS), 30.0)], axis=1))
+    assert tailed[-1] == pytest.approx([scale * (1 - np.log(share)), 30.0])
+    assert tailed[:-1, 0].tolist() == exact[:-1].tolist()
 
 
 def test_the_dearest_product_of_each_hour_is_offered_in_whole_lots_with_what_it_forgoes():
