@@ -35,8 +35,9 @@ class ErcotLogin:
         self._key = secrets.token_bytes(32)
 
     async def token(self, request: Request) -> Response:
-        """The reply to a POST of the password form."""
-        form: Mapping[str, str] = dict(parse_qsl((await body_within(request, MOST_BODY_BYTES)).decode("latin-1")))
+        """The reply to a POST of the password form, in the body or, as ERCOT's own example has it, in the address."""
+        posted = dict(parse_qsl((await body_within(request, MOST_BODY_BYTES)).decode("latin-1")))
+        form: Mapping[str, str] = {**request.query_params, **posted}
         if form.get("grant_type") != "password":
             return _refused("unsupported_grant_type", "AADB2C90086: The supplied grant_type is not supported.")
         if form.get("client_id") != CLIENT_ID:

@@ -15,7 +15,7 @@ from simulators.series import GENERATED, RECORDED, Quote, World
 Answer = tuple[object, str, int]
 Venue = Literal["coinbase", "kraken", "bitstamp", "binance", "gemini"]
 
-PAIRS = frozenset({"XBTUSD", "XXBTZUSD"})
+PAIRS = frozenset({"XBTUSD", "XXBTZUSD", "XBT/USD"})
 SYMBOL = "BTCUSDT"
 GEMINI_SYMBOL = "btcusd"
 TRADE_EVERY_S = 5
@@ -67,8 +67,8 @@ def binance_symbol(query: Mapping[str, str]) -> Answer | None:
 
 
 def binance_ticker(world: World, query: Mapping[str, str], now_s: float) -> Answer:
-    """Binance's 24-hour ticker of one symbol."""
-    if (refusal := binance_symbol(query)) is not None:
+    """Binance's 24-hour ticker of the symbol; of all symbols a list."""
+    if query and (refusal := binance_symbol(query)) is not None:
         return refusal
     at_s, (price, source) = last_trade(world, "binance", now_s)
     _, (before, _) = last_trade(world, "binance", now_s - 86_400)
@@ -82,7 +82,7 @@ def binance_ticker(world: World, query: Mapping[str, str], now_s: float) -> Answ
         "closeTime": at_s * 1000, "firstId": number - 86_400 // TRADE_EVERY_S, "lastId": number,
         "count": 86_400 // TRADE_EVERY_S,
     }  # fmt: skip
-    return body, source, 200
+    return body if query else [body], source, 200
 
 
 def gemini_symbol(symbol: str) -> Answer | None:

@@ -158,7 +158,7 @@ def weather_archive(world: World, query: Mapping[str, str], now_s: float) -> Ans
     except (KeyError, ValueError):
         told = f"latitude, longitude, hourly={WEATHER}, start_date and end_date, at most {MAX_WEATHER_DAYS} days on, are needed"
         return {"error": True, "reason": told}, GENERATED, 400
-    point = min(_PLACES, key=lambda name: (_PLACES[name][0] - latitude) ** 2 + (_PLACES[name][1] - longitude) ** 2)
+    point = nearest_place(latitude, longitude)
     first_s = (first - date(1970, 1, 1)).days * DAY_S
     hours = range(first_s, first_s + ((last - first).days + 1) * DAY_S, HOUR_S)
     quotes = [world.temperature_c(point, at_s) if at_s + HOUR_S <= now_s else None for at_s in hours]
@@ -171,6 +171,11 @@ def weather_archive(world: World, query: Mapping[str, str], now_s: float) -> Ans
         "hourly": {"time": times, WEATHER: [None if quote is None else round(quote.value, 1) for quote in quotes]},
     }  # fmt: skip
     return body, source, 200
+
+
+def nearest_place(latitude: float, longitude: float) -> str:
+    """The settlement point whose weather is nearest to a place, degrees."""
+    return min(_PLACES, key=lambda name: (_PLACES[name][0] - latitude) ** 2 + (_PLACES[name][1] - longitude) ** 2)
 
 
 def candles_of(world: World, steps: range, step_s: int, now_s: float) -> tuple[list[Candle], str]:

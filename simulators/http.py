@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from simulators import ercot, exchanges, history, listings, trades
+from simulators import ercot, exchanges, explorer, history, listings, quotes, trades, weather_service
 from simulators.clock import Clock, epoch_s, iso
 from simulators.cloud.routes import CloudRoutes
 from simulators.documents import block_document, offer_document
@@ -88,7 +88,8 @@ class Services:
             "/world/time": self.time,
             "/healthz": self.healthz,
         }
-        paths |= {path: self._past(answer) for path, answer in listings.PATHS.items()}
+        asked = {**listings.PATHS, **quotes.PATHS, **explorer.PATHS, "/v1/forecast": weather_service.forecast}
+        paths |= {path: self._past(answer) for path, answer in asked.items()}
         plain = [Route(path, handler, methods=["GET"]) for path, handler in paths.items()]
         return Starlette(routes=[*plain, *self._ercot.routes(), *self._clouds.routes()])
 
@@ -97,7 +98,10 @@ class Services:
     ) -> Callable[[Request], Response]:
         def handler(request: Request) -> Response:
             now_s = self._clock.now_s()
-            body, source, status = answer(self._world, dict(request.query_params), now_s)
+            said = {name: str(value) for name, value in request.path_params.items()}
+            body, source, status = answer(self._world, dict(request.query_params) | said, now_s)
+            if isinstance(body, str):
+                return self._text(body, source, now_s, status)
             return self._json(body, source, now_s, status=status)
 
         return handler
@@ -226,6 +230,11 @@ class Services:
         problem = self._health.problem()
         body = {"status": problem or "ok", "name": "world", "devices": self._health.devices()}
         return self._json(body, GENERATED, self._clock.now_s(), status=503 if problem else 200)
+
+    @staticmethod
+    def _text(body: str, source: str, now_s: float, status: int) -> Response:
+        stamps = {"X-World-Source": source, "X-World-Time": iso(now_s)}
+        return Response(body, status_code=status, headers=stamps, media_type="text/plain")
 
     @staticmethod
     def _json(

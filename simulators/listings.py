@@ -221,11 +221,12 @@ def binance_info(_world: World, query: Mapping[str, str], now_s: float) -> Answe
 
 
 def binance_price(world: World, query: Mapping[str, str], now_s: float) -> Answer:
-    """The last price."""
-    if (refusal := binance_symbol(query)) is not None:
+    """The last price of the symbol; of all symbols a list."""
+    if query and (refusal := binance_symbol(query)) is not None:
         return refusal
     _, (price, source) = last_trade(world, "binance", now_s)
-    return {"symbol": SYMBOL, "price": f"{price:.8f}"}, source, 200
+    told = {"symbol": SYMBOL, "price": f"{price:.8f}"}
+    return told if query else [told], source, 200
 
 
 def gemini_symbols(_world: World, _query: Mapping[str, str], _now_s: float) -> Answer:

@@ -40,11 +40,23 @@ SERVICES: Mapping[ServiceName, Service] = {
     "kraken": Service(("/0/public/",), 60, 60.0),
     "bitstamp": Service(("/api/v2/",), 400, 1.0),
     "binance": Service(("/api/v3/",), 6000, 60.0),
-    "gemini": Service(("/v1/pubticker/", "/v1/trades/", "/v1/symbols", "/v2/candles/"), 120, 60.0),
-    "mempool": Service(
-        ("/api/v1/blocks", "/api/v1/mining/", "/api/v1/fees/", "/api/v1/difficulty", "/api/blocks/"), 250, 60.0
+    "gemini": Service(
+        ("/v1/pubticker/", "/v1/trades/", "/v1/symbols", "/v1/pricefeed", "/v1/book/", "/v2/"), 120, 60.0
     ),
-    "open_meteo": Service(("/v1/archive",), 600, 60.0),
+    "mempool": Service(
+        (
+            "/api/v1/block",
+            "/api/v1/mining/",
+            "/api/v1/fees/",
+            "/api/v1/difficulty",
+            "/api/v1/prices",
+            "/api/block",
+            "/api/mempool",
+        ),
+        250,
+        60.0,
+    ),
+    "open_meteo": Service(("/v1/archive", "/v1/forecast"), 600, 60.0),
     "primeintellect": Service(("/api/v1/availability/",), 60, 60.0),
     "azure": Service(("/api/retail/", "/subscriptions/"), 60, 60.0),
     "ec2": Service((), 20, 1.0),

@@ -264,7 +264,8 @@ async def test_exchanges_tell_their_markets_and_one_price_on_every_page():
     assert (await client.get("/api/v3/time"))["serverTime"] == (START_S + 5000) * 1000
     price = (await client.get("/api/v3/ticker/price", symbol="BTCUSDT"))["price"]
     assert price == (await client.get("/api/v3/ticker/24hr", symbol="BTCUSDT"))["lastPrice"]
-    await client.get("/api/v3/ticker/price", expected=400)
+    assert (await client.get("/api/v3/ticker/price"))[0]["price"] == price
+    await client.get("/api/v3/ticker/price", expected=400, symbol="X")
     await client.get("/api/v3/exchangeInfo", expected=400, symbol="X")
     assert await client.get("/v1/symbols") == ["btcusd"]
     last = (await client.get("/v1/pubticker/btcusd"))["last"]
