@@ -4,6 +4,7 @@ Pure functions of instants (Unix seconds). What a shift does to a price, a tempe
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -26,6 +27,7 @@ class Script:
     def __init__(self, scenario: Scenario, origin_s: float | None = None) -> None:
         self.scenario = scenario
         self.origin_s = float(begins_s(scenario) if origin_s is None else origin_s)
+        self.most_fault_factor = lru_cache(maxsize=64)(self._most_fault_factor)
 
     def price(self, starts_s: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Factor and sum that power prices take at these instants."""
@@ -82,10 +84,11 @@ class Script:
                 factor *= 1.0 + (shift.factor - 1.0) * weight
         return factor
 
-    def most_fault_factor(self, kind: str) -> float:
-        """The highest value `fault_factor` can take."""
-        shifts = [shift for shift in self.scenario.fault_shifts if not shift.kinds or kind in shift.kinds]
-        return float(np.prod([max(1.0, shift.factor) for shift in shifts]))
+    def _most_fault_factor(self, kind: str) -> float:
+        """The highest value `fault_factor` can take: at the beginning of one of the shifts that make faults more frequent."""
+        shifts = [s for s in self.scenario.fault_shifts if s.factor > 1.0 and (not s.kinds or kind in s.kinds)]
+        at_once = ([s.factor for s in shifts if s.from_h <= one.from_h < s.until_h] for one in shifts)
+        return max((float(np.prod(factors)) for factors in at_once), default=1.0)
 
     def events_between(self, first_s: float, last_s: float) -> Iterator[tuple[int, ScriptedFault, float]]:
         """Events due in [first, last): number in the scenario, the event, and when."""

@@ -132,3 +132,13 @@ def test_a_folder_that_is_none_is_told(tmp_path, capsys):
     ]
     assert main(asked) == 2
     assert "no parquet file" in capsys.readouterr().err
+
+
+def test_hot_weeks_one_after_the_other_are_no_hotter_for_the_draw_of_faults():
+    def most(*spans):
+        shifts = [{"from_h": a, "until_h": b, "factor": 8, "kinds": ["throttled"]} for a, b in spans]
+        return script(fault_shifts=shifts).most_fault_factor("throttled")
+
+    assert most() == 1
+    assert most((0, 20), (20, 40), (50, 60)) == 8
+    assert most((0, 20), (10, 40)) == 64
