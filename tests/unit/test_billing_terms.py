@@ -3,9 +3,21 @@
 from datetime import timedelta
 
 import polars as pl
+import pytest
 from polars.testing import assert_frame_equal
 
-from hcp_pipelines.workloads.billing.terms import BEGINNING, Dated, OwnRate, Terms, changed_since, in_force, own_rates
+from hcp_pipelines.workloads.billing.lines import FRACTION, POWER, Places
+from hcp_pipelines.workloads.billing.lines import TERMS as TERM_COLUMNS
+from hcp_pipelines.workloads.billing.terms import (
+    BEGINNING,
+    Dated,
+    OwnRate,
+    Terms,
+    changed_since,
+    in_force,
+    own_rates,
+    places_on,
+)
 from tests.support.billed import AT
 from tests.unit.test_billing_lines import PLACES
 
@@ -34,6 +46,31 @@ def test_a_day_goes_by_the_newest_terms_that_held_as_it_began():
     assert [in_force([first, second, right], AT + n * DAY).id for n in (-1, 0, 1)] == [1, 3, 2]
     assert in_force([first, dated(4, BEGINNING)], AT).id == 4
     assert in_force([], AT) is None
+
+
+def test_a_facility_that_came_after_its_day_had_begun_goes_by_its_first_terms():
+    pues = {"hou-1": 9.0, "new-1": 1.5}
+    new = Places(
+        pl.DataFrame(
+            [(name, "a", "H100", "model_training", 4.0, 3.0) for name in ("hou-1", "new-1")]
+            + [("hou-1", "c", "H100", "model_training", 4.0, 5.0)],
+            schema=POWER, orient="row",
+        ),
+        pl.DataFrame([(name, "HB_WEST", pue, 10.0) for name, pue in pues.items()], schema=TERM_COLUMNS, orient="row"),
+        pl.DataFrame([(name, "model_training", 0.8) for name in pues], schema=FRACTION, orient="row"),
+    )  # fmt: skip
+    later = Dated(2, AT + DAY / 2, AT + DAY / 2, Terms(new, {}, is_energy_charged=True))
+    newest = Dated(3, AT + DAY, AT + DAY, Terms(PLACES, {}, is_energy_charged=True))
+    found = places_on([dated(1, BEGINNING), later, newest], AT)
+    assert dict(found.terms.select("facility_id", "pue").rows()) == {"hou-1": 1.5, "new-1": 1.5}
+    assert dict(found.fractions.select("facility_id", "rate_fraction").rows()) == {"hou-1": 0.5, "new-1": 0.8}
+    kw = {
+        (facility, group): kw
+        for facility, group, kw in found.power.select("facility_id", "group_id", "model_kw").rows()
+    }
+    assert kw == {("hou-1", "a"): 1.0, ("hou-1", "b"): 2.0, ("hou-1", "c"): 5.0, ("new-1", "a"): 3.0}
+    with pytest.raises(ValueError, match="no terms hold"):
+        places_on([later], AT)
 
 
 def test_only_what_was_noted_after_a_day_was_billed_has_it_billed_again():

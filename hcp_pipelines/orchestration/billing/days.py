@@ -19,7 +19,7 @@ from hcp_pipelines.orchestration.settlement.read import Connection, Window, read
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.workloads.billing.lines import LINE, lines_of
 from hcp_pipelines.workloads.billing.runs import parts_of, slices_of
-from hcp_pipelines.workloads.billing.terms import in_force, own_rates
+from hcp_pipelines.workloads.billing.terms import in_force, own_rates, places_on
 from hcp_pipelines.workloads.billing.use import ENERGY, energy_of, held_at, places_of, used_of
 
 QUARTER = timedelta(hours=INTERVAL_H)
@@ -69,7 +69,7 @@ def _days(
         market = read_market(reader, span)
         starts = slices.select("start_at").unique().sort("start_at")
         lines = lines_of(
-            used_of(parts, slices, placed, told.work), dated.terms.places, rates_of(starts, market.rates), market.prices,
+            used_of(parts, slices, placed, told.work), places_on(known, day), rates_of(starts, market.rates), market.prices,
             own_rates(rates, day), is_energy_charged=dated.terms.is_energy_charged,
         )  # fmt: skip
         yield booked(lines), energy_of(lines, told.free, told.groups)

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from hcp_pipelines.fleet.inventory import load_inventories
 from hcp_pipelines.orchestration.billing.read import places
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.workloads.billing.terms import BEGINNING, Dated, OwnRate, Terms, in_force
+from hcp_pipelines.workloads.billing.terms import BEGINNING, Dated, OwnRate, Terms, in_force, places_on
 
 Connection = psycopg.Connection[Any]
 _TIERS = "select tier, credit_fraction from tier_quotas order by tier"
@@ -61,9 +61,8 @@ def add(connection: Connection, terms: Terms, valid_from: datetime, now: datetim
 def points_by_day(known: list[Dated], days: list[datetime]) -> pl.DataFrame:
     """The settlement point that each facility's bills go by, by day: `day_at`, `facility_id`, `settlement_point`."""
     frames = [
-        one.terms.places.terms.select(pl.lit(day).alias("day_at"), "facility_id", "settlement_point")
+        places_on(known, day).terms.select(pl.lit(day).alias("day_at"), "facility_id", "settlement_point")
         for day in days
-        if (one := in_force(known, day)) is not None
     ]
     empty = pl.DataFrame(
         schema={"day_at": pl.Datetime("us", "UTC"), "facility_id": pl.String, "settlement_point": pl.String}

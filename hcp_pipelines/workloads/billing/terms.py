@@ -45,6 +45,7 @@ class Terms:
 
 
 _SCHEMAS: dict[str, dict[str, Any]] = {"power": POWER, "terms": TERMS, "fractions": FRACTION}
+_KEYS = {"power": ("facility_id", "group_id", "type"), "terms": ("facility_id",), "fractions": ("facility_id", "type")}
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,25 @@ class OwnRate:
 def in_force(known: Iterable[Dated], at: datetime) -> Dated | None:
     """The terms at an instant: the newest that hold by then, of those that hold from one instant the one noted last."""
     return max((one for one in known if one.valid_from <= at), key=lambda one: (one.valid_from, one.id), default=None)
+
+
+def places_on(known: Sequence[Dated], day: datetime) -> Places:
+    """The facilities as of the terms that a day goes by; one that has come since, or a group, as it was noted first.
+
+    Raises:
+        ValueError: no terms hold by then.
+    """
+    held = in_force(known, day)
+    if held is None:
+        raise ValueError(f"no terms hold on {day:%Y-%m-%d}: the first ones hold from ever")
+    later = sorted((one for one in known if one.valid_from > day), key=lambda one: (one.valid_from, one.id))
+    frames = {name: getattr(held.terms.places, name) for name in _SCHEMAS}
+    for one in later:
+        for name, keys in _KEYS.items():
+            frames[name] = pl.concat(
+                [frames[name], getattr(one.terms.places, name).join(frames[name], on=keys, how="anti")]
+            )
+    return Places(**frames)
 
 
 def own_rates(known: Sequence[OwnRate], at: datetime) -> pl.DataFrame:
