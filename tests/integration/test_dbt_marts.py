@@ -346,6 +346,28 @@ def check_work(settings) -> None:
                   cast(credit_usd as double) from lake.marts.fct_sla_credits""",
     )
     assert credits_ == [("x1", "c3", "2025-01-01", 0.25, 3.25, 0.8125)], "as it held when the day began"
+    phases = query(
+        settings,
+        """select facility_id, from_state, to_state, switches, devices, succeeded, rolled_back, control_p50_ms, pause_p95_ms,
+                  checkpoint_p95_ms, device_p50_s, round(control_fraction, 6)
+           from lake.marts.fct_switch_phases""",
+    )
+    assert phases == [
+        (
+            "hou-1",
+            "inference_batch",
+            "training",
+            2,
+            8,
+            1,
+            1,
+            50.0,
+            pytest.approx(14.75),
+            None,
+            5.4,
+            round(100 / 10900, 6),
+        )
+    ]
     overflow = query(
         settings,
         """select workload_id, decisions, cloud_provider, cloud_usd_per_hour, cloud_usd,

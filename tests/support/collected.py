@@ -2,9 +2,11 @@
 
 import polars as pl
 
+from hcp_pipelines.collector import switch_log
 from hcp_pipelines.collector.tables import APPENDED, REPLACED
 
 EMPTY = {table.target: pl.DataFrame(table.schema.empty_table()) for table in (*APPENDED, *REPLACED)}
+EMPTY[switch_log.TABLE] = pl.DataFrame(switch_log.SCHEMA.empty_table())
 
 
 def whole(table: str, frame: pl.DataFrame) -> pl.DataFrame:

@@ -84,6 +84,7 @@ def tables() -> dict[str, list[dict[str, Any]]]:
         "raw.workload_events": list(_workload_events()),
         "raw.routing_decisions": list(_decisions()),
         "raw.billing_terms": list(_billing_terms()),
+        "raw.gateway_switches": list(_gateway_switches()),
         "core.hcp__billing": list(_billing()),
         "core.hcp__billed_days": [
             {"day_at": FIRST, "until_at": FIRST + 24 * HOUR, "lines": 3, "unknown": 1, "gpu_s": 21600.0, "usd": 8,
@@ -152,6 +153,22 @@ def _billing_terms() -> Iterator[dict[str, Any]]:
         yield {
             "id": number, "valid_from": since, "noted_at": since, "credit_fractions": json.dumps({"enterprise": fraction}),
             "reason": "test", "recorded_at": since,
+        }  # fmt: skip
+
+
+def _gateway_switches() -> Iterator[dict[str, Any]]:
+    """Of hou-1's GPUs, from batches to training: one that comes off, one that is rolled back; the first is told twice."""
+    for seq, number, outcome, control_ms in (
+        (7, 0, "switched", 40.0),
+        (7, 0, "switched", 40.0),
+        (9, 1, "rolled_back", 60.0),
+    ):
+        yield {
+            "facility_id": "hou-1", "seq": seq, "command_id": f"c{number}", "assignment": 0, "node": "10.1.0.9", "devices": 4,
+            "from_state": 5, "to_state": 6, "workload_id": "w1", "outcome": outcome, "is_success": outcome == "switched",
+            "control_ms": control_ms, "control_pause_ms": control_ms / 4, "device_pause_ms": 900.0,
+            "device_start_ms": 9000.0 if outcome == "switched" else None, "problem": "", "simulated_at": FIRST + number * HOUR,
+            "stored_at": FIRST,
         }  # fmt: skip
 
 
