@@ -5,7 +5,6 @@ from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import click
 
@@ -54,7 +53,7 @@ def statement(
     first = _first_of(settings, month)
     last = (first.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
     customer_id = customer_of(settings, customer)
-    found = _read(settings, customer_id, first, last)
+    found = read_statement(settings, str(customer_id), first, last)
     if shape == "json":
         print_json({"customer_id": str(customer_id), "from": first, "to": last, **asdict(found)})
     elif shape == "csv":
@@ -72,7 +71,12 @@ def _first_of(settings: Settings, month: datetime | None) -> date:
     return (world_clock(settings).now().date().replace(day=1) - timedelta(days=1)).replace(day=1)
 
 
-def _read(settings: Settings, customer_id: UUID, first: date, last: date) -> Statement:
+def read_statement(settings: Settings, customer_id: str, first: date, last: date) -> Statement:
+    """What the lake has of a customer's operating days, from the first to the last; nothing where nothing was ever billed.
+
+    Raises:
+        StorageError: the lake can't be read.
+    """
     of = {"customer": customer_id, "first": first, "last": last}
     there = {name for (name,) in run_select(settings, _THERE).rows}
     used, credits_, unpriced = list[Used](), list[Credit](), 0

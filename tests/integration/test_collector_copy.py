@@ -26,6 +26,7 @@ LEFT_OUT = {
     "facilities": {"lockouts_version"},
     "workload_events": {"transaction_id"},
     "desired_state": {"valid_until", "superseded_by"},
+    "billing_terms": {"terms"},
 }
 JOURNAL = """
 insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, to_state,

@@ -10,6 +10,7 @@ import duckdb
 import polars as pl
 import pytest
 
+from hcp_pipelines.cli.bill_statement import read_statement
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.orchestration import instance
 from hcp_pipelines.orchestration.dbt_project import PROJECT, ensure_manifest, is_stale, lake_environment
@@ -346,6 +347,11 @@ def check_work(settings) -> None:
                   cast(credit_usd as double) from lake.marts.fct_sla_credits""",
     )
     assert credits_ == [("x1", "c3", "2025-01-01", 0.25, 3.25, 0.8125)], "as it held when the day began"
+    statement = read_statement(settings, "c3", date(2025, 1, 1), date(2025, 1, 31))
+    assert [(item.kind, str(item.amount_usd)) for item in statement.items] == [
+        ("gpu", "3.00"), ("energy", "0.25"), ("credit", "-0.81"),
+    ]  # fmt: skip
+    assert str(statement.total_usd) == "2.44"
     phases = query(
         settings,
         """select facility_id, from_state, to_state, switches, devices, succeeded, rolled_back, control_p50_ms, pause_p95_ms,
