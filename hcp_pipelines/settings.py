@@ -116,6 +116,11 @@ class Settings(BaseSettings):
         gt=0,
         description="Work whose devices are not ready so soon is retried elsewhere, simulated seconds.",
     )
+    scheduler_saved_within_s: float = Field(
+        default=300,
+        gt=0,
+        description="Devices have so long to say that they have kept work that was to stand still, simulated seconds.",
+    )
     scheduler_urgent_slack_s: float = Field(
         default=900,
         ge=0,
@@ -160,7 +165,8 @@ class Settings(BaseSettings):
     )
     hold_s: float = Field(default=1800, gt=0, description="Hold this long, then the static fallback plan.")
     reserve_offers: Literal["off", "on"] = Field(
-        default="off", description="Whether reserves to offer are worked out once an hour of the world (docs/decisions.md)."
+        default="off",
+        description="Whether reserves to offer are worked out once an hour of the world (docs/decisions.md).",
     )
     history_gaps: Literal["observe", "request"] = Field(
         default="request", description="Days of history that are missing are requested, or only named (observe)."

@@ -64,6 +64,7 @@ class FacilityControl:
         self._session = 0  # the number of the stream, as announced
         self._planned_at_s = float("-inf")
         self._is_outdated = False  # and it has been told
+        self._heard_at_s = self._now_s()  # simulated: its gateway followed us last
         self._log = structlog.get_logger("allocator").bind(facility_id=site.facility_id)
         handlers = Handlers(self._announced, self._received, self._refused, self._lost, self._announce)
         self.session = GatewaySession(site.facility_id, site.address, handlers, hooks.dial, hooks.tls)
@@ -86,6 +87,10 @@ class FacilityControl:
     def plan(self, book: MarketBook) -> Wave | None:
         """The owner's next wave; it may leave in the session that there is now, and in no other."""
         self._planned_in, self._planned_at_s = self._sessions, self._wiring.clock.monotonic_s()
+        if self.owner.is_ready:
+            self._heard_at_s = self._now_s()
+        else:
+            self.owner.note_silence(self._now_s() - self._heard_at_s, self.owner.following.limits.hold_s)
         return self.owner.plan(book)
 
     def may_send(self) -> bool:
@@ -235,6 +240,8 @@ class FacilityControl:
                 self._returns.take_ack(message.ack)
             case "settled":
                 self._returns.take_settled(message.settled)
+            case "saved":
+                self._returns.take_saved(message.saved)
             case "policy_judged":
                 self._take_policy_judged(message.policy_judged)
             case "locks_held":
@@ -277,6 +284,9 @@ class FacilityControl:
             return
         self._locks.version = held.version
         self._wiring.writer.batch.note_seq(self.site.facility_id, held.seq)
+
+    def _now_s(self) -> float:
+        return self._wiring.clock.now().timestamp()
 
     async def reconcile(self) -> None:
         """Hold the owner's view against gateway and meter."""

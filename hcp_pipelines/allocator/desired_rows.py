@@ -18,11 +18,12 @@ from hcp_pipelines.wire.work import key_of
 
 @dataclass(frozen=True)
 class Compiled:
-    """The rows that can be, their places among those stored, and of the others the reasons by id."""
+    """Rows that can be, their places among those stored, and of the others the reasons by id; `outdated`: an old generation."""
 
     rows: DesiredRows
     places: Ints
     refused: dict[int, str]
+    outdated: frozenset[int] = frozenset()
 
 
 def compile_rows(stored: StoredRows, site: Site) -> Compiled:
@@ -51,7 +52,9 @@ def compile_rows(stored: StoredRows, site: Site) -> Compiled:
         for column in (stored.ids, stored.states, [key_of(work.workload_id) for work in stored.works])
     )
     kept = DesiredRows(ids, groups, states, sizes, slots, works).only(is_good)
-    return Compiled(kept, np.flatnonzero(is_good), {int(stored.ids[n]): reason for n, reason in why.items()})
+    refused = {int(stored.ids[n]): reason for n, reason in why.items()}
+    outdated = frozenset(stored.ids[n] for n in why if generations[n] < site.generation and not stored.is_outdated[n])
+    return Compiled(kept, np.flatnonzero(is_good), refused, outdated)
 
 
 def _group_index(site: Site, group_id: str) -> int:

@@ -27,8 +27,10 @@ _READ = """
            array_agg(gpus_each order by place), array_agg(load order by place), array_agg(checkpoint order by place)
     from standing group by facility_id"""
 _TELL = """
-    insert into desired_outcomes (desired_state_id, facility_id, owner_epoch, state, reason, simulated_at)
-    select * from unnest(%s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[])"""
+    insert into desired_outcomes (
+        desired_state_id, facility_id, owner_epoch, state, reason, simulated_at, cause, slots, tells_saved)
+    select * from unnest(%s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[], %s::text[],
+                         %s::bytea[], %s::boolean[])"""
 
 
 class RowWork(NamedTuple):
@@ -70,6 +72,9 @@ class DesiredOutcome:
     state: str
     reason: str
     simulated_at: datetime
+    cause: str = ""  # in a word (`Why`)
+    slots: bytes | None = None  # of the row's devices those that are why
+    tells_saved: bool = False  # whether their driver says what becomes of work that lets go of them
 
 
 async def read_desired(connection: Connection, facility_ids: Sequence[str], asked_at_s: float) -> dict[str, StoredRows]:
@@ -89,6 +94,7 @@ async def write_desired(connection: Connection, rows: Sequence[DesiredOutcome]) 
     """Append what became of some rows."""
     columns = [
         [r.desired_state_id for r in rows], [r.facility_id for r in rows], [r.owner_epoch for r in rows],
-        [r.state for r in rows], [r.reason for r in rows], [r.simulated_at for r in rows],
+        [r.state for r in rows], [r.reason for r in rows], [r.simulated_at for r in rows], [r.cause for r in rows],
+        [r.slots for r in rows], [r.tells_saved for r in rows],
     ]  # fmt: skip
     await connection.execute(_TELL, columns)

@@ -40,6 +40,11 @@ def check(message: pb.GatewayMessage) -> None:
         case "locks_held":
             _check(None, message.locks_held.seq, ())
             _check_texts(message.locks_held.refusal, message.locks_held.detail)
+        case "saved":
+            saved = message.saved
+            _check(None, saved.seq, ())
+            _check_texts(saved.workload_id, saved.checkpoint, saved.problem)
+            _check_instant(saved.simulated_at)
         case "local_event":
             event = message.local_event
             _check(None, event.seq, ())

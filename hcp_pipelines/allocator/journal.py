@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 
 from hcp_pipelines.allocator.desired_table import DesiredOutcome, write_desired
 from hcp_pipelines.allocator.on_paper import PaperRow
+from hcp_pipelines.allocator.saved_table import SavedRow, write_saved
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -205,13 +206,14 @@ class Batch:
     history: list[HistoryRow] = field(default_factory=list)
     papers: list[PaperRow] = field(default_factory=list)
     desired: list[DesiredOutcome] = field(default_factory=list)
+    saved: list[SavedRow] = field(default_factory=list)
     audits: list[AuditRow] = field(default_factory=list)
     memories: dict[str, MemoryRow] = field(default_factory=dict)
     cursors: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        parts = (self.outcomes, self.observations, self.history, self.papers, self.desired, self.audits, self.memories)
-        return sum(len(part) for part in parts)
+        told = (self.outcomes, self.observations, self.desired, self.saved)
+        return sum(len(part) for part in (*told, self.history, self.papers, self.audits, self.memories))
 
     def note_seq(self, facility_id: str, seq: int) -> None:
         """The gateway's log is journalled up to here once this batch is."""
@@ -251,6 +253,8 @@ async def write_batch(connection: Connection, batch: Batch) -> None:
             await connection.execute(_PAPER, astuple(paper))
         if batch.desired:
             await write_desired(connection, batch.desired)
+        if batch.saved:
+            await write_saved(connection, batch.saved)
         for a in batch.audits:
             await connection.execute(_AUDIT, (a.actor, a.action, a.subject, _jsonb(a.detail)))
         for m in batch.memories.values():

@@ -23,6 +23,7 @@ _KINDS = (
     "history",
     "papers",
     "desired",
+    "saved",
     "audits",
     "memories",
 )  # in the order in which they are written

@@ -15,6 +15,7 @@ from hcp_pipelines.allocator import metrics
 from hcp_pipelines.allocator.journal import AuditRow, Observation, Outcome
 from hcp_pipelines.allocator.leases import Lease
 from hcp_pipelines.allocator.owner import Owner
+from hcp_pipelines.allocator.saved_table import SavedRow
 from hcp_pipelines.allocator.wave import Wave
 from hcp_pipelines.allocator.writer import JournalWriter
 from hcp_pipelines.domain.clock import SystemClock
@@ -68,6 +69,7 @@ class Returns:
         works = decode_keys(state.at_work, state.work_keys, self._owner.site.shape.slots)
         self._owner.devices.adopt(state.states, state.observed, self._now_s(), works)
         self._owner.held, self._owner.devices.dark = self.mask(state.held), self.mask(state.dark)
+        self._owner.tells_saved = self.mask(state.tells_saved)
 
     # -- acks ---------------------------------------------------------------------------------------------------------
 
@@ -170,12 +172,37 @@ class Returns:
         self._wiring.writer.batch.outcomes.append(outcome)
         self._wiring.writer.batch.note_seq(self._owner.site.facility_id, settled.seq)
 
+    def take_saved(self, saved: pb.Saved) -> None:
+        """Work stands still: kept, or not. A name that no workload of ours has is none."""
+        site = self._owner.site
+        self._wiring.writer.batch.note_seq(site.facility_id, saved.seq)
+        try:
+            workload_id = uuid.UUID(saved.workload_id)
+        except ValueError:
+            self._log.warning("work stands still that is none of ours", workload=saved.workload_id)
+            return
+        slots, at = encode_slots(self._slots(saved.slots)), _instant(saved.simulated_at, self._wiring.clock)
+        row = SavedRow(
+            self._event_id(saved.seq),
+            site.facility_id,
+            site.generation,
+            workload_id,
+            slots,
+            saved.checkpoint,
+            saved.problem,
+            at,
+        )
+        self._wiring.writer.batch.saved.append(row)
+
+    def _event_id(self, seq: int) -> uuid.UUID:
+        """Of an entry of the gateway's log: the same whoever reads it, and however often."""
+        site = self._owner.site
+        return uuid.uuid5(uuid.NAMESPACE_URL, f"{site.facility_id}/{site.generation}/{seq}")
+
     def take_local(self, event: pb.LocalEvent) -> None:
         """Something the gateway did alone: believed, journalled, and planned upon."""
         slots = self._slots(event.slots)
-        event_id = uuid.uuid5(
-            uuid.NAMESPACE_URL, f"{self._owner.site.facility_id}/{self._owner.site.generation}/{event.seq}"
-        )
+        event_id = self._event_id(event.seq)
         at = _instant(event.simulated_at, self._wiring.clock)
         detail = " ".join(text for text in (event.kind, event.order_id, event.detail) if text)
         if LOSSES.get(event.kind):

@@ -5,6 +5,7 @@ Which slots change is planned in `policy.waves`; when to look is the owner's to 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +19,20 @@ from hcp_pipelines.policy.desired import NO_ROWS, DesiredRows, assigned_to, coun
 from hcp_pipelines.policy.waves import Pool
 from hcp_pipelines.wire.work import key_of
 
-_UNSAID, _DOWN, _HOLDING, _SETTLED, _REFUSED = range(5)
-_STATES = ("", "turned_down", "holding", "settled", "refused")
+_UNSAID, _DOWN, _HOLDING, _SETTLED, _REFUSED, _SILENT = range(6)
+_STATES = ("", "turned_down", "holding", "settled", "refused", "holding")
+_REASONED = (_DOWN, _REFUSED, _SILENT)
+
+
+class Why(NamedTuple):
+    """Why a row is not there: for people, in a word for the scheduler (`desired_outcomes.cause`), and which devices are why."""
+
+    reason: str
+    cause: str
+    slots: bytes | None = None  # numbers within the group
+
+
+NO_REASON = Why("", "")
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ class _News:
     ids: Ints
     status: Ints
     places: Ints
-    why: Callable[[int], str]
+    why: Callable[[int], Why]
 
 
 @dataclass(frozen=True)
@@ -89,17 +102,18 @@ class Work:
             compiled = compile_rows(stored, self._site)
             self._all, self._places = compiled.rows, compiled.places
             self._works = {key_of(work.workload_id): work for work in stored.works}
-            self._refuse(compiled.refused)
+            self._refuse(compiled.refused, compiled.outdated)
         self._ends_at_s = np.array(stored.ends_at_s, dtype=np.float64)[self._places]
         self._keep_lasting(now_s, is_new=not is_same)
         return not is_same
 
-    def _refuse(self, why: dict[int, str]) -> None:
+    def _refuse(self, why: dict[int, str], outdated: frozenset[int]) -> None:
         ids = [i for i in why if i not in self._refused]
         self._refused = set(why)
         if ids:
             news = np.array(ids), np.full(len(ids), _REFUSED), np.arange(len(ids))
-            self._news.append(_News(*news, lambda n: why[ids[n]]))
+            causes = ["inventory" if i in outdated else "unfit" for i in ids]
+            self._news.append(_News(*news, lambda n: Why(why[ids[n]], causes[n])))
 
     def expire(self, now_s: float) -> None:
         """A row whose lease has ended is absent."""
@@ -140,7 +154,7 @@ class Work:
 
     # -- what is said of them -----------------------------------------------------------------------------------------
 
-    def note(self, assigned: Assigned, devices: Devices, why_not: Callable[[int], str], *, is_final: bool) -> None:
+    def note(self, assigned: Assigned, devices: Devices, why_not: Callable[[int], Why], *, is_final: bool) -> None:
         """What becomes of each row by what its slots are to do; of those turned down `why_not` says the reason.
 
         Where that is not final, as before an owner has a policy, nothing is said of rows that only wait.
@@ -149,22 +163,30 @@ class Work:
         down = _DOWN if is_final else np.where(self._status == _UNSAID, _UNSAID, _DOWN)
         self._say(np.where(runs, np.where(is_there, _SETTLED, _HOLDING), down), why_not)
 
-    def note_none(self, why_not: str) -> None:
-        """No row is carried out."""
-        self._say(np.full(len(self.rows.ids), _DOWN), lambda _: why_not)
+    def note_none(self, devices: Devices, why_not: Why) -> None:
+        """No row is carried out; what runs runs on, as nobody tells it otherwise."""
+        self._say(np.where(self._is_there(devices), _SETTLED, _DOWN), lambda _: why_not)
+
+    def note_silence(self, why: Why) -> None:
+        """Whether what ran does so nobody knows; what comes of it is said when its gateway is heard again."""
+        ran = np.isin(
+            self._status, (_UNSAID, _HOLDING, _SETTLED)
+        )  # before a new owner has said anything another may have
+        if ran.any():
+            self._say(np.where(ran, _SILENT, self._status), lambda _: why)
 
     def settle(self, devices: Devices) -> None:
         """Devices may have been acknowledged just now: rows that wait for nothing else are settled."""
         holding = self._status == _HOLDING
         if holding.any():
             is_there = self._is_there(devices)
-            self._say(np.where(holding & is_there, _SETTLED, self._status), lambda _: "")
+            self._say(np.where(holding & is_there, _SETTLED, self._status), lambda _: NO_REASON)
 
-    def take_news(self) -> list[tuple[int, str, str]]:
-        """(row id, state, reason) of what has changed since the last call."""
+    def take_news(self) -> list[tuple[int, str, Why]]:
+        """(row id, state, why) of what has changed since the last call."""
         news, self._news = self._news, []
         return [
-            (row_id, _STATES[status], one.why(place) if status in (_DOWN, _REFUSED) else "")
+            (row_id, _STATES[status], one.why(place) if status in _REASONED else NO_REASON)
             for one in news
             for row_id, status, place in zip(one.ids.tolist(), one.status.tolist(), one.places.tolist(), strict=True)
         ]
@@ -176,7 +198,7 @@ class Work:
         found[row_of[~devices.is_in(rows.slots, rows.states[row_of], rows.works[row_of])]] = False
         return found
 
-    def _say(self, status: Ints, why_not: Callable[[int], str]) -> None:
+    def _say(self, status: Ints, why_not: Callable[[int], Why]) -> None:
         changed = np.flatnonzero(status != self._status)
         if len(changed):
             self._news.append(_News(self.rows.ids[changed], status[changed], changed, why_not))

@@ -13,18 +13,24 @@ from hcp_pipelines.allocator.decide import Wanted
 from hcp_pipelines.allocator.desired_table import DesiredOutcome, StoredRows
 from hcp_pipelines.allocator.known import Known
 from hcp_pipelines.allocator.site import Site
-from hcp_pipelines.allocator.work import Served, Work
+from hcp_pipelines.allocator.work import Served, Why, Work
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.modes import ControlMode, DeviceState
 from hcp_pipelines.policy.arrays import Bools, Ints
 from hcp_pipelines.policy.assigned import is_done
 from hcp_pipelines.policy.desired import bent, with_work
 from hcp_pipelines.policy.directives import Directed
-from hcp_pipelines.policy.waves import Pool
+from hcp_pipelines.policy.waves import Pool, Slots
 
 _NOT_DONE = {
-    ControlMode.OBSERVE: "control mode observe: nothing is carried out",
-    ControlMode.APPROVE: "control mode approve: it waits for somebody to agree",
+    ControlMode.OBSERVE: Why("control mode observe: nothing is carried out", "mode"),
+    ControlMode.APPROVE: Why("control mode approve: it waits for somebody to agree", "mode"),
+}
+_KEEPS_OUT = {
+    "locked": "are locked out",
+    "held": "are held down by a direct order",
+    "dark": "have no power",
+    "dead": "do not answer, or are in quarantine",
 }
 
 
@@ -45,6 +51,7 @@ class Working(Known):
         super().__init__(site, clock)
         self.epoch, self.work = epoch, Work(site)
         self.work_words = ""  # how many rows ran, as of the last plan
+        self.tells_saved = np.zeros(site.shape.slots, dtype=bool)  # whose driver says what becomes of work that lets go
 
     def desire(self, stored: StoredRows) -> bool:
         """What the scheduler wants is this now; whether it is anything new."""
@@ -69,10 +76,20 @@ class Working(Known):
 
     def take_work_news(self) -> list[DesiredOutcome]:
         """What became of rows since the last call, for `desired_outcomes`."""
+        news = self.work.take_news()
+        if not news:
+            return []
+        facility_id, now, rows = self.site.facility_id, self._clock.now(), self.work.rows
+        told = dict(zip(rows.ids.tolist(), (~rows.with_any(~self.tells_saved)).tolist(), strict=True))
         return [
-            DesiredOutcome(row_id, self.site.facility_id, self.epoch, state, reason, self._clock.now())
-            for row_id, state, reason in self.work.take_news()
+            DesiredOutcome(row_id, facility_id, self.epoch, state, reason, now, cause, slots, told.get(row_id, False))
+            for row_id, state, (reason, cause, slots) in news
         ]
+
+    def note_silence(self, silent_s: float, hold_s: float) -> None:
+        """The gateway has not been heard of for so many simulated seconds; after `hold_s` it may have taken the fallback plan."""
+        if self.work.groups and silent_s >= hold_s:
+            self.work.note_silence(Why(f"its gateway has not been heard of for {silent_s:.0f} s", "silent"))
 
     def _mix(self, present: Ints) -> Ints:
         return self._shadow.over(self.work.whole(present, self.devices, self.locked))
@@ -94,7 +111,7 @@ class Working(Known):
             why = partial(self._why_not, served=served, directed=directed, occasion=occasion, kept_out=kept_out)
             self.work.note(assigned, self.devices, why, is_final=occasion.is_told)
         else:
-            self.work.note_none(_NOT_DONE[self.site.control_mode])
+            self.work.note_none(self.devices, _NOT_DONE[self.site.control_mode])
         self.work_words = served.words()
         return pool.with_assigned(assigned)
 
@@ -118,31 +135,40 @@ class Working(Known):
 
     def _why_not(
         self, r: int, served: Served, directed: Directed, occasion: Occasion, kept_out: Mapping[str, Bools]
-    ) -> str:
-        """Why a row doesn't run, in words."""
+    ) -> Why:
+        """Why a row doesn't run."""
         g, size = int(served.rows.groups[r]), int(served.rows.sizes[r])
         if not served.is_whole[r]:
             slots = served.rows.slots[served.rows.row_of == r]
-            what, mask = next((what, mask) for what, mask in kept_out.items() if mask[slots].any())
-            return f"{int(mask[slots].sum())} of its {size} devices {what}"
+            cause, mask = next((cause, mask) for cause, mask in kept_out.items() if mask[slots].any())
+            reason = f"{int(mask[slots].sum())} of its {size} devices {_KEEPS_OUT[cause]}"
+            return Why(reason, cause, self._within(g, slots[mask[slots]]))
         if served.is_granted[r]:
             directive = directed.by_group.get(g) or directed.exempt_by_group.get(g)
-            return f"{directive.directive_id}: {directive.detail}"[:500] if directive else "other devices come first"
+            said = f"{directive.directive_id}: {directive.detail}"[:500] if directive else "other devices come first"
+            return Why(said, "order")
         ladder, state = self.site.shape.ladders[g], int(served.rows.states[r])
         places = int(served.bound[g, list(ladder[ladder.index(state) :])].sum())
-        return (
+        return Why(
             f"{_said_by(occasion)} {places} devices of {self.site.shape.group_ids[g]} be in {DeviceState(state).label} or more; "
-            f"beside what is before it in line there is no room for its {size}"
+            f"beside what is before it in line there is no room for its {size}",
+            "room",
         )
 
+    def _within(self, g: int, slots: Slots) -> bytes:
+        """Slots as numbers within their group, as `desired_state` has them."""
+        mine = self.site.shape.members[g]
+        local = slots - mine.start if isinstance(mine, slice) else np.searchsorted(mine, slots)
+        return bytes(np.sort(local).astype("<u4").tobytes())
+
     def _kept_out(self) -> dict[str, Bools]:
-        """By reason, [n] devices that can't work for anybody."""
+        """By cause, [n] devices that can't work for anybody."""
         usable = self.devices.usable()
         return {
-            "are locked out": self.locked,
-            "are held down by a direct order": self.held,
-            "have no power": self.devices.dark.copy(),
-            "do not answer, or are in quarantine": ~usable,
+            "locked": self.locked,
+            "held": self.held,
+            "dark": self.devices.dark.copy(),
+            "dead": ~usable,
         }
 
 

@@ -83,8 +83,18 @@ class Switch:
         return self.outcome is Outcome.SWITCHED
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What came of it as devices were told to let a workload stand still: it is kept, or why it is not."""
+
+    workload_id: str
+    slots: tuple[int, ...]
+    checkpoint: str = ""  # as its engine names it; empty: it sleeps where it is, or nobody names it
+    problem: str = ""
+
+
 class SwitchBook:
-    """Switches under way, and those that went wrong; in memory. `keep` is where a book that lasts writes."""
+    """Switches under way, and those that went wrong; in memory. `keep` and `saved` are where a book that lasts writes."""
 
     def __init__(self) -> None:
         self._open: dict[Key, Switch] = {}
@@ -116,6 +126,13 @@ class SwitchBook:
             StorageError: it could not be stored; nothing has changed.
         """
         self.take(switch)
+
+    async def saved(self, saved: Saved) -> None:
+        """Hear of work that stands still.
+
+        Raises:
+            StorageError: it could not be stored.
+        """
 
     def take(self, switch: Switch) -> None:
         """How a switch stands from now on."""

@@ -69,7 +69,7 @@ class FacilityGateway:
         driver = SiteDriver(config, self.shape.slots, log.folder, period_ms, clock, self._tasks, make)
         self.devices = Devices(driver, self.shape, book, log, clock, period_ms, self._tasks, known)
         self.owners = Owners(self.shape, log, known, expired)
-        self.devices.tell = self.owners.tell
+        self.devices.tell = self.switches.tell = self.owners.tell
         self._local = LocalActions(self.devices, log, clock)
         self._acks = known.acks
         self.plant = Plant(config.plant, lambda: self.devices.site, clock)
@@ -165,6 +165,7 @@ class FacilityGateway:
             layout=self.shape.layout,
         )
         self.devices.fill(state)
+        state.tells_saved = self.shape.tells_saved
         if self.plant.newest is not None:
             state.power_kw, state.is_metered = self.plant.newest.meter_kw, True
         self._standing.fill(state)

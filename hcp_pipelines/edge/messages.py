@@ -31,5 +31,7 @@ def message_of(entry: pb.LogEntry) -> pb.GatewayMessage | None:
             event = pb.LocalEvent.FromString(entry.payload)
             event.seq = entry.seq  # it may have been stored later than it was done
             return pb.GatewayMessage(local_event=event)
+        case "saved":
+            return pb.GatewayMessage(saved=pb.Saved.FromString(entry.payload))
         case _:
             return None

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from hcp_pipelines.domain.modes import STATE_COUNT
 from hcp_pipelines.edge.config import FacilityConfig
-from hcp_pipelines.wire.slots import Slots
+from hcp_pipelines.wire.slots import Slots, encode_slots
 
 UNKNOWN_STATE = 255
+TELLING = frozenset({"gpu_node"})  # drivers whose engines say that work is kept
 
 
 class OneState(NamedTuple):
@@ -36,6 +37,7 @@ class SiteShape:
     group_ids: tuple[str, ...]
     pue_of_slot: npt.NDArray[np.float32]  # [n]; 0 where a slot is empty
     lowest: npt.NDArray[np.uint8]  # [g] the state of least power
+    tells_saved: bytes = b""  # the slots whose driver tells what becomes of work that lets go of them
 
     @classmethod
     def of(cls, config: FacilityConfig) -> "SiteShape":
@@ -55,7 +57,9 @@ class SiteShape:
                 settle[g, step.state] = step.settle_s
         ids = tuple(group.group_id for group in config.groups)
         lowest = power.argmin(axis=1).astype(np.uint8)
-        return cls(config.facility_id, config.generation, slots, has, power, settle, ids, pue, lowest)
+        tell = np.array([g for g, group in enumerate(config.groups) if config.driver_of(group).kind in TELLING])
+        telling = encode_slots(np.flatnonzero(np.isin(slots, tell)).astype(np.uint32))
+        return cls(config.facility_id, config.generation, slots, has, power, settle, ids, pue, lowest, telling)
 
     @cached_property
     def layout(self) -> str:

@@ -3,12 +3,12 @@
 What a switch is, is in `devices.switches`; who carries it out is its driver.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
-from hcp_pipelines.devices.switches import Outcome, Phase, Stage, Switch, SwitchBook
+from hcp_pipelines.devices.switches import Outcome, Phase, Saved, Stage, Switch, SwitchBook
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.edge.log import FacilityLog
@@ -23,6 +23,7 @@ class LoggedSwitches(SwitchBook):
     def __init__(self, log: FacilityLog, clock: Clock, known: SwitchBook) -> None:
         super().__init__()
         self._log, self._clock, self._storing = log, clock, 0
+        self.tell: Callable[[pb.GatewayMessage], None] = lambda _: None
         for switch in known:
             self.take(switch)
 
@@ -39,12 +40,32 @@ class LoggedSwitches(SwitchBook):
         """
         message = switch_message(switch)
         message.simulated_at = self._clock.now().isoformat()
+        await self._store(self._log.reserve(), "switch", message)
+        self.take(switch)
+
+    async def saved(self, saved: Saved) -> None:
+        """Store that work stands still, and tell the owner; who comes later reads it from the log.
+
+        Raises:
+            StorageError: the disk refused; nothing was told.
+        """
+        message = pb.Saved(
+            seq=self._log.reserve(),
+            workload_id=saved.workload_id,
+            slots=encode_slots(np.array(saved.slots, dtype=np.uint32)),
+            checkpoint=saved.checkpoint[:TEXT_MAX],
+            problem=saved.problem[:TEXT_MAX],
+            simulated_at=self._clock.now().isoformat(),
+        )
+        await self._store(message.seq, "saved", message)
+        self.tell(pb.GatewayMessage(saved=message))
+
+    async def _store(self, seq: int, kind: str, message: "pb.Switch | pb.Saved") -> None:
         self._storing += 1
         try:
-            await self._log.append([(self._log.reserve(), "switch", message.SerializeToString())])
+            await self._log.append([(seq, kind, message.SerializeToString())])
         finally:
             self._storing -= 1
-        self.take(switch)
 
 
 def work_in(assignment: pb.Assignment) -> WorkloadSpec | None:

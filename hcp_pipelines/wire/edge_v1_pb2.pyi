@@ -21,20 +21,22 @@ class OwnerMessage(_message.Message):
     def __init__(self, announce: _Optional[_Union[Announce, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., set_locks: _Optional[_Union[SetLocks, _Mapping]] = ..., set_policy: _Optional[_Union[SetPolicy, _Mapping]] = ...) -> None: ...
 
 class GatewayMessage(_message.Message):
-    __slots__ = ("announce_reply", "ack", "settled", "local_event", "locks_held", "policy_judged")
+    __slots__ = ("announce_reply", "ack", "settled", "local_event", "locks_held", "policy_judged", "saved")
     ANNOUNCE_REPLY_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     SETTLED_FIELD_NUMBER: _ClassVar[int]
     LOCAL_EVENT_FIELD_NUMBER: _ClassVar[int]
     LOCKS_HELD_FIELD_NUMBER: _ClassVar[int]
     POLICY_JUDGED_FIELD_NUMBER: _ClassVar[int]
+    SAVED_FIELD_NUMBER: _ClassVar[int]
     announce_reply: AnnounceReply
     ack: Ack
     settled: Settled
     local_event: LocalEvent
     locks_held: LocksHeld
     policy_judged: PolicyJudged
-    def __init__(self, announce_reply: _Optional[_Union[AnnounceReply, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., settled: _Optional[_Union[Settled, _Mapping]] = ..., local_event: _Optional[_Union[LocalEvent, _Mapping]] = ..., locks_held: _Optional[_Union[LocksHeld, _Mapping]] = ..., policy_judged: _Optional[_Union[PolicyJudged, _Mapping]] = ...) -> None: ...
+    saved: Saved
+    def __init__(self, announce_reply: _Optional[_Union[AnnounceReply, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., settled: _Optional[_Union[Settled, _Mapping]] = ..., local_event: _Optional[_Union[LocalEvent, _Mapping]] = ..., locks_held: _Optional[_Union[LocksHeld, _Mapping]] = ..., policy_judged: _Optional[_Union[PolicyJudged, _Mapping]] = ..., saved: _Optional[_Union[Saved, _Mapping]] = ...) -> None: ...
 
 class Announce(_message.Message):
     __slots__ = ("facility_id", "owner", "epoch", "generation", "resume_after_seq", "lease_epoch", "session")
@@ -67,7 +69,7 @@ class AnnounceReply(_message.Message):
     def __init__(self, accepted: _Optional[bool] = ..., refusal: _Optional[str] = ..., highest_epoch: _Optional[int] = ..., state: _Optional[_Union[FacilityState, _Mapping]] = ...) -> None: ...
 
 class FacilityState(_message.Message):
-    __slots__ = ("facility_id", "generation", "states", "observed", "power_kw", "last_seq", "highest_epoch", "unfinished_command_ids", "reachable", "simulated_at", "locked", "locks_version", "held", "policy_id", "layout", "dark", "is_metered", "devices_kw", "warm", "at_work", "work_keys")
+    __slots__ = ("facility_id", "generation", "states", "observed", "power_kw", "last_seq", "highest_epoch", "unfinished_command_ids", "reachable", "simulated_at", "locked", "locks_version", "held", "policy_id", "layout", "dark", "is_metered", "devices_kw", "warm", "at_work", "tells_saved", "work_keys")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STATES_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +90,7 @@ class FacilityState(_message.Message):
     DEVICES_KW_FIELD_NUMBER: _ClassVar[int]
     WARM_FIELD_NUMBER: _ClassVar[int]
     AT_WORK_FIELD_NUMBER: _ClassVar[int]
+    TELLS_SAVED_FIELD_NUMBER: _ClassVar[int]
     WORK_KEYS_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     generation: int
@@ -109,8 +112,9 @@ class FacilityState(_message.Message):
     devices_kw: float
     warm: bytes
     at_work: bytes
+    tells_saved: bytes
     work_keys: bytes
-    def __init__(self, facility_id: _Optional[str] = ..., generation: _Optional[int] = ..., states: _Optional[bytes] = ..., observed: _Optional[bytes] = ..., power_kw: _Optional[float] = ..., last_seq: _Optional[int] = ..., highest_epoch: _Optional[int] = ..., unfinished_command_ids: _Optional[_Iterable[str]] = ..., reachable: _Optional[bytes] = ..., simulated_at: _Optional[str] = ..., locked: _Optional[bytes] = ..., locks_version: _Optional[int] = ..., held: _Optional[bytes] = ..., policy_id: _Optional[int] = ..., layout: _Optional[str] = ..., dark: _Optional[bytes] = ..., is_metered: _Optional[bool] = ..., devices_kw: _Optional[float] = ..., warm: _Optional[bytes] = ..., at_work: _Optional[bytes] = ..., work_keys: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, facility_id: _Optional[str] = ..., generation: _Optional[int] = ..., states: _Optional[bytes] = ..., observed: _Optional[bytes] = ..., power_kw: _Optional[float] = ..., last_seq: _Optional[int] = ..., highest_epoch: _Optional[int] = ..., unfinished_command_ids: _Optional[_Iterable[str]] = ..., reachable: _Optional[bytes] = ..., simulated_at: _Optional[str] = ..., locked: _Optional[bytes] = ..., locks_version: _Optional[int] = ..., held: _Optional[bytes] = ..., policy_id: _Optional[int] = ..., layout: _Optional[str] = ..., dark: _Optional[bytes] = ..., is_metered: _Optional[bool] = ..., devices_kw: _Optional[float] = ..., warm: _Optional[bytes] = ..., at_work: _Optional[bytes] = ..., tells_saved: _Optional[bytes] = ..., work_keys: _Optional[bytes] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
     __slots__ = ("facility_id",)
@@ -480,6 +484,22 @@ class Switch(_message.Message):
     problem: str
     simulated_at: str
     def __init__(self, command_id: _Optional[str] = ..., index: _Optional[int] = ..., node: _Optional[str] = ..., slots: _Optional[bytes] = ..., from_state: _Optional[int] = ..., before: _Optional[_Union[Work, _Mapping]] = ..., before_slots: _Optional[bytes] = ..., to_state: _Optional[int] = ..., work: _Optional[_Union[Work, _Mapping]] = ..., stage: _Optional[str] = ..., outcome: _Optional[str] = ..., success: _Optional[bool] = ..., total_duration_ms: _Optional[float] = ..., phases: _Optional[_Union[SwitchPhases, _Mapping]] = ..., device: _Optional[_Union[SwitchPhases, _Mapping]] = ..., problem: _Optional[str] = ..., simulated_at: _Optional[str] = ...) -> None: ...
+
+class Saved(_message.Message):
+    __slots__ = ("seq", "workload_id", "slots", "checkpoint", "problem", "simulated_at")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_ID_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    SIMULATED_AT_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    workload_id: str
+    slots: bytes
+    checkpoint: str
+    problem: str
+    simulated_at: str
+    def __init__(self, seq: _Optional[int] = ..., workload_id: _Optional[str] = ..., slots: _Optional[bytes] = ..., checkpoint: _Optional[str] = ..., problem: _Optional[str] = ..., simulated_at: _Optional[str] = ...) -> None: ...
 
 class SwitchPhases(_message.Message):
     __slots__ = ("pause_ms", "checkpoint_ms", "switch_ms", "start_ms")

@@ -155,6 +155,7 @@ class Planner:
             else:
                 one.enter(Phase.CHECKPOINTED, at_s)
                 one.method = _method(one)
+                one.save(at_s)
         self._rest(operation.gpus, at_s, is_parked=isinstance(request, Parking) and request.park)
         dead = next((one for one in operation.workloads if one not in alive), None)
         if dead is not None:

@@ -49,6 +49,7 @@ class Workload:
     reason: str = ""
     work: str = ""  # whose it is
     checkpoint: str = ""  # where it went on from
+    saved: str = ""  # the newest that it has written itself
     weights_gib: float = 0.0
     load: str = ""
 
@@ -65,6 +66,11 @@ class Workload:
     def enter(self, phase: Phase, at_s: float, reason: str = "") -> None:
         """Be in another phase from now on."""
         self.phase, self.since_s, self.reason = phase, at_s, reason
+
+    def save(self, at_s: float) -> None:
+        """A checkpoint of its own is written; what CUDA keeps in the host's memory is none that others could load."""
+        if self.work and self.method == "application":
+            self.saved = f"{self.work}/{iso(at_s)}"
 
     def record(self) -> Json:
         """All of it, to be kept; `workload_of` reads it."""
@@ -83,6 +89,7 @@ class Workload:
             "reason": self.reason,
             "work": self.work,
             "checkpoint": self.checkpoint,
+            "saved": self.saved,
             "weights_gib": self.weights_gib,
             "load": self.load,
         }

@@ -31,7 +31,7 @@ async def started(api, scheduler, owner, customer, **more):
     return one, clock, work, open_rows(owner)[0][3]
 
 
-@pytest.mark.parametrize("what", ["do not answer, or are in quarantine", "have no power"])
+@pytest.mark.parametrize("what", ["dead", "dark"])
 async def test_dead_devices_save_nothing_and_the_work_goes_elsewhere_at_once(
     api, scheduler, owner, database, customer, what
 ):
@@ -40,7 +40,7 @@ async def test_dead_devices_save_nothing_and_the_work_goes_elsewhere_at_once(
     await one.round(scheduler)
     clock.advance(300)
     before = (await store.read(api, work, None)).retries_left
-    say(owner, [open_rows(owner)[0][0]], "turned_down", after(1000), f"1 of its 8 devices {what}")
+    say(owner, [open_rows(owner)[0][0]], "turned_down", after(1000), DEAD, cause=what)
     await one.round(scheduler)
     found = await store.read(api, work, None)
     assert (found.is_waiting, found.retries_left) == (True, before - 1)
@@ -66,7 +66,15 @@ async def test_one_silent_device_is_no_livelock(api, scheduler, owner, database,
         for row, _, _, slots, _ in open_rows(owner):
             if row not in answered:
                 answered.add(row)
-                say(owner, [row], *(("turned_down", clock.now(), DEAD) if 0 in slots else ("settled", clock.now())))
+                is_dead = 0 in slots
+                say(
+                    owner,
+                    [row],
+                    "turned_down" if is_dead else "settled",
+                    clock.now(),
+                    DEAD,
+                    cause="dead" if is_dead else "",
+                )
         await one.round(scheduler)
         clock.advance(6)
         look_again(database)
@@ -81,7 +89,9 @@ async def test_locked_devices_cost_no_retry_and_leave_the_rest_of_their_group_op
     one, clock, work, slots = await started(api, scheduler, owner, customer)
     clock.advance(1000)
     before = (await store.read(api, work, None)).retries_left
-    say(owner, [open_rows(owner)[0][0]], "turned_down", after(1000), "2 of its 8 devices are locked out")
+    say(
+        owner, [open_rows(owner)[0][0]], "turned_down", after(1000), "2 of its 8 devices are locked out", cause="locked"
+    )
     await one.round(scheduler)
     found = await store.read(api, work, None)
     assert (found.status, found.retries_left) == (WorkloadState.SCHEDULED, before)
@@ -102,9 +112,8 @@ def test_the_owners_own_words_are_understood():
     class Owner:
         devices, locked, held = Devices(), Devices.dark, Devices.dark
 
-    words = [
-        OwnersWord(1, "turned_down", f"3 of its 8 devices {what}", NOON, (1, 1)) for what in Working._kept_out(Owner())
-    ]
+    causes = list(Working._kept_out(Owner()))
+    words = [OwnersWord(1, "turned_down", "3 of its 8 devices", NOON, (1, 1), cause) for cause in causes]
     assert all(word.is_of_devices for word in words)
     assert [word.is_of_broken for word in words] == [False, False, True, True]
 
@@ -115,7 +124,14 @@ async def test_a_changed_facility_file_costs_no_retry_and_no_progress(api, sched
     clock.advance(1000)
     before = (await store.read(api, work, None)).retries_left
     apply(database, facility_file(72), "test")
-    say(owner, [open_rows(owner)[0][0]], "refused", after(1000), "inventory generation 1; hou-1 has 2")
+    say(
+        owner,
+        [open_rows(owner)[0][0]],
+        "refused",
+        after(1000),
+        "inventory generation 1; hou-1 has 2",
+        cause="inventory",
+    )
     await one.round(scheduler)
     found = await store.read(api, work, None)
     assert (found.status, found.retries_left) == (WorkloadState.SCHEDULED, before)
@@ -130,7 +146,7 @@ async def test_devices_are_left_alone_in_the_worlds_time(api, scheduler, owner, 
     one, clock = scheduler_at(speed=60.0, routing_realtime_spare=0.0)
     await submit(api, customer, spec())
     await one.round(scheduler)
-    say(owner, [open_rows(owner)[0][0]], "turned_down", after(0), DEAD)
+    say(owner, [open_rows(owner)[0][0]], "turned_down", after(0), DEAD, cause="dead")
     await one.round(scheduler)
     assert one.room.free[0] == 64 - 8
     clock.advance(650)

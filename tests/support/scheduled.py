@@ -129,13 +129,14 @@ def open_rows(database):
     ]
 
 
-def say(owner, rows, state, at, reason="test", epoch=1):
+def say(owner, rows, state, at, reason="test", epoch=1, cause="", tells_saved=False):
     """The owner's word on desired rows."""
     for row in rows:
         owner.execute(
-            """insert into desired_outcomes (desired_state_id, facility_id, owner_epoch, state, reason, simulated_at)
-               select id, facility_id, %s, %s, %s, %s from desired_state where id = %s""",
-            (epoch, state, reason, at, row),
+            """insert into desired_outcomes (desired_state_id, facility_id, owner_epoch, state, reason, simulated_at, cause,
+                   tells_saved)
+               select id, facility_id, %s, %s, %s, %s, %s, %s from desired_state where id = %s""",
+            (epoch, state, reason, at, cause, tells_saved, row),
         )
 
 

@@ -56,6 +56,7 @@ class _Workload(BaseModel):
     weights_gib: float = Field(default=0.0, ge=0, le=10_000, allow_inf_nan=False)
     load: str = Field(default="", max_length=20)
     checkpoint: str = Field(default="", max_length=500)
+    saved: str = Field(default="", max_length=500)
 
 
 class _Gpu(BaseModel):
@@ -174,6 +175,7 @@ def _status(gpu: _Gpu) -> GpuStatus:
         workload.weights_gib if workload else 0.0,
         workload.load if workload else "",
         workload.checkpoint if workload else "",
+        workload.saved if workload else "",
     )
 
 

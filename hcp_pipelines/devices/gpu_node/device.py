@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hcp_pipelines.devices.gpu_node import agent_codec as codec
 from hcp_pipelines.devices.gpu_node.exporter_codec import decode_metrics
 from hcp_pipelines.devices.gpu_node.limits import draws_like
-from hcp_pipelines.devices.gpu_node.steps import AT_WORK, NOTHING, RESUME, START, Gpus, Step, steps_to
+from hcp_pipelines.devices.gpu_node.steps import AT_WORK, NOTHING, RESUME, SLEEPS, START, Gpus, Step, steps_to
 from hcp_pipelines.devices.gpu_node.transport import Answer, NodeTransport
 from hcp_pipelines.devices.gpu_node.values import (
     GpuStatus,
@@ -111,8 +111,8 @@ class GpuNode:
         for index in gpus:
             if index not in status:
                 asked.outcome.refused[index] = f"{self._address}: no GPU {index}"
-        there = [status[index] for index in gpus if index in status]
-        for step in steps_to(state, there, asked.spec.gpus_each, asked.spec.workload_id):
+        there, spec = [status[index] for index in gpus if index in status], asked.spec
+        for step in steps_to(state, there, spec.gpus_each, spec.workload_id, spec.checkpoint):
             await self._take_step(step, asked)
         return asked.outcome
 
@@ -185,6 +185,7 @@ class GpuNode:
             await self._ask_for(step.name, step.gpus, asked, whole)
             if whole.accepted:
                 asked.outcome.accepted.update(whole.accepted)
+                asked.outcome.let_go.update(whole.let_go)
                 return
         for gpus in step.parts:
             await self._ask_for(step.name, gpus, asked, asked.outcome)
@@ -205,6 +206,8 @@ class GpuNode:
             outcome.refused.update(dict.fromkeys(gpus, str(error)))
         else:
             outcome.accepted.update(dict.fromkeys(gpus, operation.operation_id))
+            if step in SLEEPS:
+                outcome.let_go.update({gpu: asked.status[gpu].work for gpu in gpus if asked.status[gpu].work})
 
     async def _write(self, path: str, body: bytes) -> Operation:
         answer: Answer = await self._transport.post(path, body)

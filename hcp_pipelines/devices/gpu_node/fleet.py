@@ -71,6 +71,7 @@ class UnderWay:
     ticket: int
     state: DeviceState
     gpus: tuple[int, ...]
+    let_go: Mapping[int, str] = field(default_factory=dict)  # whose work it puts to sleep, by GPU
 
 
 @dataclass(slots=True, eq=False)

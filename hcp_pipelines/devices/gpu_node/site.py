@@ -210,7 +210,7 @@ class GpuNodeSite:
         if node.is_status_old or not node.status:
             node.status = {one.index: one for one in await device.read_status()}
             node.is_status_old = False
-        await watch(node, device)
+        await watch(node, device, self._switches)
         await self._repairs.look_after(node, device)
 
 

@@ -13,7 +13,8 @@ from hcp_pipelines.devices.gpu_node.values import GpuStatus
 from hcp_pipelines.domain.modes import DeviceState
 
 NOTHING, START, RESUME, AT_WORK = "nothing", "start", "resume", "at_work"
-_ORDER = (NOTHING, RESUME, "pause", "checkpoint", "stop", AT_WORK, START)  # what takes least goes first
+SLEEPS = ("pause", "checkpoint")
+_ORDER = (NOTHING, RESUME, *SLEEPS, "stop", AT_WORK, START)  # what takes least goes first
 RESTING = (DeviceState.IDLE, DeviceState.CURTAILED)
 _TRAINING = CLASS_OF_STATE[DeviceState.TRAINING]
 _SLEEPING = frozenset({"paused", "checkpointed"})
@@ -33,11 +34,17 @@ class Step(NamedTuple):
         return tuple(sorted(index for part in self.parts for index in part))
 
 
-def steps_to(state: DeviceState, gpus: Sequence[GpuStatus], gpus_each: int, work: str = "") -> list[Step]:
-    """One step a kind; what is to be loaded in parts of so many GPUs. `work`: whose; what another one's does is other work."""
+def steps_to(
+    state: DeviceState, gpus: Sequence[GpuStatus], gpus_each: int, work: str = "", checkpoint: str = ""
+) -> list[Step]:
+    """One step a kind; what is to be loaded in parts of so many GPUs. `work`: whose; what another one's does is other work.
+
+    What sleeps there of the same work is woken where it went on from that `checkpoint`, or has written it; else it has been at
+    work elsewhere since, and is loaded anew.
+    """
     found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for gpu in sorted(gpus, key=lambda gpu: gpu.index):
-        step = _step(state, gpu, work)
+        step = _step(state, gpu, work, checkpoint)
         found[step]["" if step in (NOTHING, START) else gpu.workload_id or ""].append(gpu.index)
     if gpus_each > 1 and AT_WORK in found:  # a copy may take what is free beside what works
         found[AT_WORK][""] += found.pop(START, {}).get("", [])
@@ -73,12 +80,12 @@ def warm_state(gpu: GpuStatus) -> DeviceState | None:
     return next((state for state, name in CLASS_OF_STATE.items() if name == gpu.workload_class), None)
 
 
-def _step(state: DeviceState, gpu: GpuStatus, work: str) -> str:
+def _step(state: DeviceState, gpu: GpuStatus, work: str, checkpoint: str) -> str:
     if state in RESTING:
         return _step_to_rest(state, gpu)
     is_wanted = gpu.workload_class == CLASS_OF_STATE[state] and work in ("", gpu.work)
     if is_wanted and gpu.workload_phase in _SLEEPING:
-        return RESUME
+        return RESUME if not work or checkpoint in (gpu.checkpoint, gpu.saved) else START
     if is_wanted and gpu.workload_phase in ("running", "loading"):
         return NOTHING
     return AT_WORK if gpu.workload_phase == "running" else START

@@ -125,5 +125,5 @@ class Switches:
             load=status.load or spec.load,
             gpus_each=max(len(status.workload_gpus), 1),
             workload_id=status.work,
-            checkpoint=status.checkpoint,
+            checkpoint=status.saved or status.checkpoint,
         )

@@ -18,7 +18,8 @@ from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import Node
 from hcp_pipelines.devices.gpu_node.steps import Gpus, in_parts
 from hcp_pipelines.devices.gpu_node.values import GpuStatus, Operation, WorkloadSpec
-from hcp_pipelines.devices.switches import Outcome, Phase, Stage, Switch, SwitchBook
+from hcp_pipelines.devices.gpu_node.watching import tell_saved
+from hcp_pipelines.devices.switches import Outcome, Phase, Saved, Stage, Switch, SwitchBook
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import (
     DeviceRefusedError,
@@ -93,12 +94,34 @@ class Run:
         order, switch, device = self._order, self._switch, self._order.device
         await self._book.keep(switch)
         if switch.from_state is DeviceState.TRAINING:
-            await self._phase(Phase.CHECKPOINT, lambda: device.sleep("checkpoint", order.gpus, self._id("checkpoint")))
+            await self._let_go(Phase.CHECKPOINT)
         else:
-            await self._phase(Phase.PAUSE, lambda: device.sleep("pause", order.gpus, self._id("pause")))
+            await self._let_go(Phase.PAUSE)
         await self._phase(Phase.SWITCH, lambda: device.stop(order.gpus, self._id("stop")))
         await self._start()
         await self._end(Outcome.SWITCHED)
+
+    async def _let_go(self, phase: Phase) -> None:
+        """What runs is put to sleep, training with a checkpoint; whether that is kept is told, where it is somebody's.
+
+        Raises:
+            PhaseError: as `_phase`.
+        """
+        order, before = self._order, self._switch.before
+        try:
+            await self._phase(phase, lambda: order.device.sleep(phase, order.gpus, self._id(phase)))
+        except _FAILURES as error:
+            await self._tell_saved(Saved(before.workload_id, self._switch.before_slots, problem=str(error)[:500]))
+            raise
+        names = [""]
+        if phase is Phase.CHECKPOINT and before.workload_id:
+            there = await self._free_status(order.gpus)
+            names += [one.saved for one in there if one.work == before.workload_id]
+        await self._tell_saved(Saved(before.workload_id, self._switch.before_slots, max(names)))
+
+    async def _tell_saved(self, saved: Saved) -> None:
+        if saved.workload_id:
+            await tell_saved(self._book, saved)
 
     async def _start(self) -> None:
         """The last phase: each copy is asked for, then all are waited for."""

@@ -181,7 +181,8 @@ class Teller:
             metrics.CALLS.labels("command", name).inc(len(answers))
         for operation_id in set(outcome.accepted.values()) - {""}:
             gpus = tuple(gpu for gpu, own in outcome.accepted.items() if own == operation_id)
-            node.operations[operation_id] = UnderWay(told.name, told.ticket, told.state, gpus)
+            let_go = {gpu: work for gpu, work in outcome.let_go.items() if gpu in gpus}
+            node.operations[operation_id] = UnderWay(told.name, told.ticket, told.state, gpus, let_go)
         told.busy |= {node.first_slot + gpu: _BusyGpuError(why) for gpu, why in outcome.busy.items()}
         told.refused |= {node.first_slot + gpu: DeviceRefusedError(why) for gpu, why in outcome.refused.items()}
 

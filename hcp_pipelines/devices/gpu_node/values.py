@@ -104,6 +104,7 @@ class GpuStatus:
     weights_gib: float = 0.0  # 0: the agent does not tell
     load: str = ""
     checkpoint: str = ""
+    saved: str = ""  # the newest checkpoint that it has written itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,7 @@ class StateOutcome:
     accepted: dict[int, str] = field(default_factory=dict)
     busy: dict[int, str] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    let_go: dict[int, str] = field(default_factory=dict)  # of those accepted, whose work is put to sleep
     at_work: dict[int, GpuStatus] = field(default_factory=dict)
 
 

@@ -9,37 +9,60 @@ from hcp_pipelines.devices.gpu_node import metrics
 from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import Node, UnderWay
 from hcp_pipelines.devices.gpu_node.values import Operation
-from hcp_pipelines.domain.errors import DeviceRefusedError
+from hcp_pipelines.devices.switches import Saved, SwitchBook
+from hcp_pipelines.domain.errors import DeviceRefusedError, StorageError
 
 _log = structlog.get_logger("devices.gpu_node")
 
 
-async def watch(node: Node, device: GpuNode) -> None:
+async def watch(node: Node, device: GpuNode, book: SwitchBook) -> None:
     """Look at every operation under way of a node, and read its GPUs' modes once some have ended.
 
     Raises:
         DeviceUnreachableError, DeviceReplyError: it is looked at again.
     """
-    ended = [operation_id for operation_id in list(node.operations) if await _has_ended(node, device, operation_id)]
+    looked_at = [(one, await _looked_at(device, one)) for one in list(node.operations)]
+    ended = [(one, operation) for one, operation in looked_at if operation is None or not operation.is_running]
     if not ended:
         return
     node.status = {one.index: one for one in await device.read_status()}
-    for operation_id in ended:
-        _compare(node, node.operations.pop(operation_id))
+    for operation_id, operation in ended:
+        under_way = node.operations.pop(operation_id)
+        if operation is not None:
+            metrics.OPERATIONS.labels(operation.state).inc()
+            if operation.state != "succeeded":
+                _report(node, operation, under_way)
+        _compare(node, under_way)
+        await _tell_saved(node, under_way, operation, book)
 
 
-async def _has_ended(node: Node, device: GpuNode, operation_id: str) -> bool:
+async def _looked_at(device: GpuNode, operation_id: str) -> Operation | None:
+    """How an operation stands; None: nobody knows any more."""
     try:
-        operation = await device.read_operation(operation_id)
+        return await device.read_operation(operation_id)
     except DeviceRefusedError:
         metrics.OPERATIONS.labels("forgotten").inc()  # the agent keeps 256; the modes tell
-        return True
-    if operation.is_running:
-        return False
-    metrics.OPERATIONS.labels(operation.state).inc()
-    if operation.state != "succeeded":
-        _report(node, operation, node.operations[operation_id])
-    return True
+        return None
+
+
+async def _tell_saved(node: Node, under_way: UnderWay, operation: Operation | None, book: SwitchBook) -> None:
+    """Say of each workload that was put to sleep whether it is kept, and under which name where it is still there."""
+    if operation is None:
+        return  # what nobody tells is not kept
+    problem = "" if operation.state == "succeeded" else operation.problem or operation.state
+    for work in sorted(set(under_way.let_go.values())):
+        gpus = [gpu for gpu, own in under_way.let_go.items() if own == work]
+        names = {node.status[gpu].saved for gpu in gpus if gpu in node.status and node.status[gpu].work == work}
+        name = "" if problem else max(names, default="")
+        await tell_saved(book, Saved(work, tuple(node.first_slot + gpu for gpu in sorted(gpus)), name, problem))
+
+
+async def tell_saved(book: SwitchBook, saved: Saved) -> None:
+    """Store it and have it told; what can't be stored is not told, and so counts as not kept."""
+    try:
+        await book.saved(saved)
+    except StorageError as error:
+        _log.error("that work stands still could not be stored", workload=saved.workload_id, error=str(error))
 
 
 def _report(node: Node, operation: Operation, under_way: UnderWay) -> None:

@@ -50,7 +50,7 @@ class Scheduler:
     def __init__(self, plan: Plan, clock: Clock) -> None:
         self._plan, self._clock = plan, clock
         self.book = Book()
-        self.follower = Follower(self.book, clock, plan.terms.holder)
+        self.follower = Follower(self.book, clock, plan.terms.holder, plan.terms.waits_s(clock))
         self.placer = Placer(plan.terms, clock, self.book)
         self._shelf, self._prices = PolicyShelf(), Prices({}, {})
         self.room = Room((), ())
@@ -120,8 +120,9 @@ class Scheduler:
         """What was being given back when its scheduler ended, has lost its devices, or has broken ones."""
         await self.follower.mend_lapsed(connection, self.room)
         now = self._clock.now()
-        paused = [GivenBack(one, "pre-empted", now) for one in self.book.with_status(WorkloadState.PAUSED)]
-        await self.follower.give_back(connection, self.room, paused)
+        paused = [one for one in self.book.with_status(WorkloadState.PAUSED) if not one.is_silent]
+        given = [GivenBack(one, "pre-empted", now) for one in paused]
+        await self.follower.give_back(connection, self.room, given)
         broken = await read_broken(connection, self.book.held)
         await self.follower.fail_broken(connection, self.room, broken)
 

@@ -17,7 +17,7 @@ from hcp_pipelines.workloads.claiming import Connection
 from hcp_pipelines.workloads.lifecycle import renew
 from hcp_pipelines.workloads.routing.packing import Ints
 from hcp_pipelines.workloads.routing.room import Room
-from hcp_pipelines.workloads.scheduler import metrics, steps
+from hcp_pipelines.workloads.scheduler import metrics, steps, stops
 from hcp_pipelines.workloads.scheduler.held import Book, Held, weights
 from hcp_pipelines.workloads.scheduler.outcomes import OwnersWord, no_longer_held, words_after
 
@@ -28,14 +28,17 @@ WEIGHS_OTHERWISE = 10  # of 100: less is not worth a new row
 REWEIGHED_MOST = 500  # at a time
 INVENTORY_CHANGED = "the inventory of its facility has changed"
 NOBODY_COMMANDS = "nobody has commanded its facility for too long"
+SILENT = "its facility's gateway is not heard of: nobody knows whether it runs"
 LAPSED = "its lease on its devices ran out while no scheduler worked"
 
 
 class Follower:
     """What is held, and where it stands in the room."""
 
-    def __init__(self, book: Book, clock: Clock, holder: str) -> None:
+    def __init__(self, book: Book, clock: Clock, holder: str, saved_within_s: float) -> None:
+        """`saved_within_s`: real seconds for which devices' word is awaited that what stands still is kept."""
         self.book, self._clock, self._holder = book, clock, holder
+        self.saved_within_s = saved_within_s
         self.avoided: list[tuple[datetime, tuple[str, str], Ints]] = []
         self.turned_down: dict[tuple[tuple[str, str], int], float] = {}  # group and state, until when
         self.last_word = 0
@@ -55,11 +58,12 @@ class Follower:
         for word in words:
             one = self.book.of_row(word.desired_id)
             if one is not None and word.key > one.heard:
-                one.heard = word.key
+                one.heard, one.dead = word.key, word.slots
                 newest[one.workload_id] = one, word
         by_state: dict[str, list[tuple[Held, OwnersWord]]] = {}
         for one, word in newest.values():
             by_state.setdefault(word.state, []).append((one, word))
+        await self._silent(connection, room, [one for one in by_state.get("holding", ()) if one[1].is_of_silence])
         await self._settled(connection, room, by_state.get("settled", ()))
         await self._turned_down(connection, room, by_state.get("turned_down", ()))
         await self._refused(connection, room, by_state.get("refused", ()))
@@ -71,7 +75,8 @@ class Follower:
         Of what nobody commands neither is known: the next reading of everything has it come due again.
         """
         now = self._clock.now()
-        to_save = [one for one in self.book.checkpoints(now) if one.facility_id not in self.unowned]
+        due = self.book.checkpoints(now)  # of those whose devices tell nobody what they keep
+        to_save = [one for one in due if one.facility_id not in self.unowned and not one.tells_saved]
         if to_save:
             outcome = await steps.save_all(connection, to_save, now)
             for one in outcome.done:
@@ -83,7 +88,7 @@ class Follower:
             outcome = await steps.end_all(connection, done)
             self._gone(room, (*outcome.done, *outcome.lost))
             metrics.STEPS.labels("completed").inc(len(outcome.done))
-        return len(to_save) + len(done)
+        return len(to_save) + len(done) + await stops.settle(connection)
 
     async def look_for_late(self, connection: Connection, room: Room, within_s: float) -> None:
         """Work whose devices are not ready within so much world time is given a retry elsewhere."""
@@ -137,7 +142,7 @@ class Follower:
     ) -> None:
         """Let its devices go, and have it wait again at no cost."""
         if works:
-            outcome = await steps.give_back_all(connection, works)
+            outcome = await steps.give_back_all(connection, works, self.saved_within_s)
             self._gone(room, (*outcome.done, *outcome.lost), are_free=are_free)
             metrics.STEPS.labels("returned").inc(len(outcome.done))
 
@@ -147,6 +152,9 @@ class Follower:
         await self._fail(connection, room, works)
 
     async def _settled(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
+        for one, word in words:
+            one.tells_saved = word.tells_saved
+        await self._heard_again(connection, room, [(one, word.at) for one, word in words if one.is_silent])
         ready = [(one, word.at) for one, word in words if one.status is WorkloadState.SCHEDULED]
         if not ready:
             return
@@ -157,6 +165,28 @@ class Follower:
             self.book.put(one)
         self._gone(room, outcome.lost)
         metrics.STEPS.labels("started").inc(len(outcome.done))
+
+    async def _silent(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
+        """Nobody knows whether they run: no progress is counted until somebody does."""
+        works = [(one, word.at) for one, word in words if one.status is WorkloadState.RUNNING]
+        if not works:
+            return
+        outcome = await steps.stand_still_all(connection, works, SILENT)
+        at = {one.workload_id: at for one, at in works}
+        for one in outcome.done:
+            one.began_s, one.status, one.is_silent = one.progress_s(at[one.workload_id]), WorkloadState.PAUSED, True
+        self._gone(room, outcome.lost)
+        metrics.STEPS.labels("silent").inc(len(outcome.done))
+
+    async def _heard_again(self, connection: Connection, room: Room, works: Sequence[tuple[Held, datetime]]) -> None:
+        if not works:
+            return
+        outcome = await steps.go_on_all(connection, works)
+        at = {one.workload_id: at for one, at in works}
+        for one in outcome.done:
+            one.status, one.since, one.is_silent = WorkloadState.RUNNING, max(at[one.workload_id], one.since), False
+            self.book.put(one)
+        self._gone(room, outcome.lost)
 
     async def _turned_down(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
         """Dead devices save nothing; those that may not work for now are left alone; else less may work in that group."""
@@ -193,7 +223,7 @@ class Follower:
 
     def _avoid(self, works: Iterable[Held]) -> None:
         until = self._clock.now() + timedelta(seconds=AVOIDED_S)
-        self.avoided += [(until, (one.facility_id, one.group_id), one.slots) for one in works]
+        self.avoided += [(until, (one.facility_id, one.group_id), one.at_fault) for one in works]
 
     async def _reweigh(self, connection: Connection, room: Room, lease_s: float) -> None:
         now, changes = self._clock.now(), list[tuple[int, Placement]]()
@@ -219,4 +249,4 @@ class Follower:
             if g is not None and len(one.slots):
                 room.give(g, one.slots, one.state)
                 if not are_free:
-                    room.close(g, one.slots)
+                    room.close(g, one.at_fault)

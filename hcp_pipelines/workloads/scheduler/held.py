@@ -25,13 +25,22 @@ _HELD = """
            t.credit_fraction, coalesce(w.running_since, w.scheduled_at), coalesce(c.progress_s, 0),
            coalesce(b.progress_s, 0),
            w.facility_id, w.placement ->> 'group_id', d.id, d.slots, d.state, d.priority, d.lapsed_s,
-           d.model, d.weights_gib, d.gpus_each, d.load, d.checkpoint
+           o.tells_saved, o.cause = 'silent', coalesce(e.ran_s, 0), d.model, d.weights_gib, d.gpus_each, d.load, d.checkpoint
     from workloads w join tier_quotas t on t.tier = w.tier
     left join lateral (
         select id, slots, state, priority, extract(epoch from clock_timestamp() - valid_until)::float8 as lapsed_s,
                model, weights_gib, gpus_each, load, checkpoint
         from desired_state where workload_id = w.id and lease_epoch = w.lease_epoch and superseded_by is null
         order by id desc limit 1) d on true
+    left join lateral (
+        select tells_saved, cause from desired_outcomes where desired_state_id = d.id
+        order by owner_epoch desc, id desc limit 1) o on true
+    left join lateral (
+        select sum(extract(epoch from ends_at - occurred_at))::float8 as ran_s from (
+            select new_status, occurred_at, lead(occurred_at) over (order by id) as ends_at from workload_events
+            where workload_id = w.id and lease_epoch = w.lease_epoch
+                and exists (select from desired_outcomes where desired_state_id = d.id and cause = 'silent')) as steps
+        where new_status = 'running') e on true  -- of this run, before what interrupted it
     left join lateral (
         select progress_s from workload_checkpoints where workload_id = w.id order by id desc limit 1) c on true
     left join lateral (
@@ -73,8 +82,16 @@ class Held:
     desired_priority: int
     runs: Runs = NOTHING_SAID
     began_s: float = 0.0  # progress with which the present run began
+    tells_saved: bool = False  # whether its devices' driver says what becomes of it once it stands still
+    dead: Ints | None = None  # of its devices those for whose sake it was turned down
+    is_silent: bool = False  # its gateway is not heard of: nobody knows whether it runs, and its clock stands
     lapsed_s: float = 0.0  # real seconds since its desired row has run out; 0 while it stands
     heard: tuple[int, int] = (0, 0)  # of the owner: its epoch and the outcome's id
+
+    @property
+    def at_fault(self) -> Ints:
+        """The devices that are left alone for a while: those that are why, all of them where nobody said which."""
+        return self.slots if self.dead is None else self.dead
 
     def progress_s(self, now: datetime) -> float:
         """Seconds of running so far that count; what a lost run had beyond its checkpoint doesn't."""
@@ -218,12 +235,13 @@ async def read_held(connection: Connection, holder: str) -> list[Held]:
     found = []
     for row in await (await connection.execute(_HELD, (holder,))).fetchall():
         (workload_id, epoch, status, kind, priority, gpus, is_interruptible, deadline_at, rate, duration_s, interval_s, credit,
-         since, saved_s, began_s, facility_id, group_id, desired_id, slots, state, weight, lapsed_s, *runs) = row  # fmt: skip
+         since, saved_s, began_s, facility_id, group_id, desired_id, slots, state, weight, lapsed_s, tells_saved, is_silent,
+         ran_s, *runs) = row  # fmt: skip
         one = Held(
             workload_id, epoch, WorkloadState(status), WorkloadType(kind), priority, gpus, is_interruptible, deadline_at,
             rate, duration_s, interval_s, credit, since, saved_s, facility_id, group_id, desired_id,
             slots_of_bytes(slots or b""), state or 0, weight or 0, NOTHING_SAID if desired_id is None else Runs(*runs),
-            began_s=began_s, lapsed_s=max(lapsed_s or 0.0, 0.0),
+            began_s=began_s + ran_s, tells_saved=bool(tells_saved), is_silent=bool(is_silent), lapsed_s=max(lapsed_s or 0.0, 0.0),
         )  # fmt: skip
         found.append(one)
     return found

@@ -17,6 +17,14 @@ STEPS = Counter(
     "hcp_scheduler_steps_total", "Steps of held work: started, completed, saved, returned, failed.", ["step"]
 )
 PREEMPTED = Counter("hcp_scheduler_preempted_total", "Work that gave way, by whom for: policy, urgent work.", ["cause"])
+STOPS = Counter(
+    "hcp_scheduler_stops_total",
+    "Running work that was told to stand still, by what its devices said: kept, not_kept, untold, assumed.",
+    ["outcome"],
+)
+LOST_GPU_SECONDS = Counter(
+    "hcp_scheduler_lost_gpu_seconds_total", "Of work that was told to stand still, what its devices have not kept."
+)
 HELD = Gauge("hcp_scheduler_held", "Pieces of work with a place, by state.", ["state"])
 IS_LEADER = Gauge("hcp_scheduler_is_leader", "1 for the scheduler at work, 0 for one that stands by.")
 FAILURES = Counter("hcp_scheduler_failures_total", "Rounds that failed and were begun anew from Postgres.")

@@ -1,22 +1,25 @@
 """What owners say became of desired rows, and what others did to held work. Reading only."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from hcp_pipelines.workloads.binding import slots_of_bytes
 from hcp_pipelines.workloads.claiming import Connection
+from hcp_pipelines.workloads.routing.packing import Ints
 
 OVERLAP = 1_000  # ids are drawn before commits: so many are looked at again
-_DEVICES = re.compile(r"\d+ of its \d+ devices (?P<what>.+)", re.DOTALL)  # the owner's words (docs/desired-state.md)
-_OLD_INVENTORY = "inventory generation "
-_BROKEN = frozenset({"have no power", "do not answer, or are in quarantine"})
+_BROKEN = frozenset({"dark", "dead"})  # causes (docs/desired-state.md)
+_OF_DEVICES = _BROKEN | {"locked", "held"}
 
 _AFTER = """
-    select desired_state_id, state, reason, simulated_at, owner_epoch, id from desired_outcomes where id > %s order by id"""
+    select desired_state_id, state, reason, simulated_at, owner_epoch, id, cause, slots, tells_saved from desired_outcomes
+    where id > %s order by id"""
 _OF_ROWS = """
-    select distinct on (desired_state_id) desired_state_id, state, reason, simulated_at, owner_epoch, id
+    select distinct on (desired_state_id)
+        desired_state_id, state, reason, simulated_at, owner_epoch, id, cause, slots, tells_saved
     from desired_outcomes where desired_state_id = any(%s) order by desired_state_id, owner_epoch desc, id desc"""
 _LAST = "select coalesce(max(id), 0) from desired_outcomes"
 _GONE = """
@@ -46,22 +49,29 @@ class OwnersWord:
     reason: str
     at: datetime
     key: tuple[int, int]
+    cause: str = ""
+    slots: Ints | None = None  # of its devices those that are why
+    tells_saved: bool = False
 
     @property
     def is_of_devices(self) -> bool:
         """Whether the devices themselves are why, not what may work in their group."""
-        return _DEVICES.fullmatch(self.reason) is not None
+        return self.cause in _OF_DEVICES
 
     @property
     def is_of_broken(self) -> bool:
         """Whether some of the devices are dead: what they did since the last checkpoint is gone."""
-        found = _DEVICES.fullmatch(self.reason)
-        return found is not None and found["what"] in _BROKEN
+        return self.cause in _BROKEN
 
     @property
     def is_of_old_inventory(self) -> bool:
         """Whether the facility file has changed since the devices were desired: nothing is wrong with them."""
-        return self.state == "refused" and self.reason.startswith(_OLD_INVENTORY)
+        return self.state == "refused" and self.cause == "inventory"
+
+    @property
+    def is_of_silence(self) -> bool:
+        """Whether its gateway is not heard of any more: it may run, and it may not."""
+        return self.cause == "silent"
 
     @property
     def to_customer(self) -> str:
@@ -74,13 +84,18 @@ class OwnersWord:
 async def words_after(connection: Connection, last_id: int) -> list[OwnersWord]:
     """All since an id, and some of before, in case they were committed late."""
     rows = await (await connection.execute(_AFTER, (max(last_id - OVERLAP, 0),), prepare=True)).fetchall()
-    return [OwnersWord(row[0], row[1], row[2], row[3], (row[4], row[5])) for row in rows]
+    return [_word(row) for row in rows]
 
 
 async def words_on(connection: Connection, rows: Sequence[int]) -> list[OwnersWord]:
     """The last word on each of some rows."""
     found = await (await connection.execute(_OF_ROWS, (list(rows),))).fetchall()
-    return [OwnersWord(row[0], row[1], row[2], row[3], (row[4], row[5])) for row in found]
+    return [_word(row) for row in found]
+
+
+def _word(row: Sequence[Any]) -> OwnersWord:
+    slots = None if row[7] is None else slots_of_bytes(row[7])
+    return OwnersWord(row[0], row[1], row[2], row[3], (row[4], row[5]), row[6], slots, row[8])
 
 
 async def last_word(connection: Connection) -> int:

@@ -33,14 +33,15 @@ from hcp_pipelines.workloads.scheduler.steps import GivenBack, give_back_all
 
 CLAIM_LEASE_S = 30.0  # real; routing and binding some hundreds takes a second at most
 AGAIN_AFTER_S = 5.0  # real: what found no place is not looked at before
+TOLD_WITHIN_S = 5.0  # real
 KEPT_S = 60.0  # real: so long free devices wait for large work, unless it asks again
 TOLD_MOST = 100_000
 GIVES_WAY = "pre-empted for more urgent work"  # whose, and for how much, is in the log: it is another customer's
 _KNOWN = """
-    select w.id, t.credit_fraction, coalesce(c.progress_s, 0), coalesce(c.location, '') from workloads w
+    select w.id, t.credit_fraction, coalesce(c.progress_s, 0), coalesce(c.detail ->> 'checkpoint', '') from workloads w
     join tier_quotas t on t.tier = w.tier
     left join lateral (
-        select progress_s, location from workload_checkpoints where workload_id = w.id order by id desc limit 1) c on true
+        select progress_s, detail from workload_checkpoints where workload_id = w.id order by id desc limit 1) c on true
     where w.id = any(%b)"""
 
 
@@ -53,6 +54,11 @@ class Terms:
     batch: int
     urgent_slack_s: float  # world time: a deadline nearer than this beyond the work's own duration makes it urgent
     cloud_start_s: float
+    saved_within_s: float  # world time: devices may take so long to say that they have kept what stands still
+
+    def waits_s(self, clock: Clock) -> float:
+        """The same in real seconds, and some for the word's way."""
+        return self.saved_within_s / clock.speed + TOLD_WITHIN_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +182,7 @@ class Placer:
     async def _pre_empt(self, connection: Connection, router: Router, need: Need, found: GivesWay) -> None:
         now = self.clock.now()
         given = [GivenBack(self.book.held[victim.workload_id], GIVES_WAY, now) for victim in found.victims]
-        outcome = await give_back_all(connection, given)
+        outcome = await give_back_all(connection, given, self.terms.waits_s(self.clock))
         for held in (*outcome.done, *outcome.lost):
             self.release(router, held)
         metrics.PREEMPTED.labels("urgent work").inc(len(outcome.done))

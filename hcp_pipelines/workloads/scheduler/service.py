@@ -43,7 +43,10 @@ def plan_of(settings: Settings) -> Plan:
         Weights(latency, cost, availability, profitability), Estimates(settings.routing_base_latency_ms),
         settings.routing_realtime_spare,
     )  # fmt: skip
-    terms = Terms(HOLDER, LEASE_S, BATCH, settings.scheduler_urgent_slack_s, settings.routing_cloud_start_s)
+    terms = Terms(
+        HOLDER, LEASE_S, BATCH, settings.scheduler_urgent_slack_s, settings.routing_cloud_start_s,
+        settings.scheduler_saved_within_s,
+    )  # fmt: skip
     stale_after = Staleness(settings.price_staleness_s, settings.gpu_staleness_s)
     return Plan(terms, rules, RENEW_S, settings.scheduler_start_within_s, settings.hold_s, stale_after)
 

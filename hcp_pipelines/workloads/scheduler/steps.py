@@ -12,7 +12,8 @@ from hcp_pipelines.workloads.allocations import checkpoint
 from hcp_pipelines.workloads.binding import take_back
 from hcp_pipelines.workloads.claiming import Connection, lock_queue
 from hcp_pipelines.workloads.errors import LeaseLostError, TransitionError, UnknownWorkloadError
-from hcp_pipelines.workloads.lifecycle import complete, fail, pause, requeue, start
+from hcp_pipelines.workloads.lifecycle import complete, fail, pause, requeue, resume, start
+from hcp_pipelines.workloads.scheduler import metrics, stops
 from hcp_pipelines.workloads.scheduler.held import Held
 
 AT_ONCE = 200  # of a transaction: so many customers' rows are locked no longer than some tens of milliseconds
@@ -65,21 +66,27 @@ class GivenBack:
     is_saved: bool = True
 
 
-async def give_back_all(connection: Connection, works: Sequence[GivenBack]) -> Outcome:
+async def give_back_all(connection: Connection, works: Sequence[GivenBack], saved_within_s: float) -> Outcome:
     """Pre-empted: it stands still, is saved as it stands, lets its devices go and waits again, at no cost to its retries.
 
-    In this order nothing is lost (EX-22, ER-44): what runs until the pause is in the checkpoint.
+    In this order nothing is lost (EX-22, ER-44): what runs until the pause is in the checkpoint, once its devices have said so
+    (`stops`). For so many real seconds at most it waits for that.
     """
     by_id = {one.held.workload_id: one for one in works}
 
     async def step(one: Held) -> None:
         given = by_id[one.workload_id]
         at = max(given.since, one.since)
+        wait_s = 0.0
         if one.status is WorkloadState.RUNNING:
             await pause(connection, one.workload_id, one.epoch, now=at, reason=given.reason)
-            if given.is_saved:
-                await _save(connection, one, at)
-        await requeue(connection, one.workload_id, one.epoch, now=at, reason=given.reason)
+        if (
+            one.status in (WorkloadState.RUNNING, WorkloadState.PAUSED)
+            and given.is_saved
+            and one.desired_id is not None
+        ):
+            wait_s = await _stop(connection, one, at, saved_within_s)
+        await requeue(connection, one.workload_id, one.epoch, now=at, reason=given.reason, wait_s=wait_s)
 
     return await _each(connection, [one.held for one in works], step, ends=True)
 
@@ -101,6 +108,37 @@ async def let_go(connection: Connection, works: Iterable[Held]) -> None:
     rows = [one.desired_id for one in works if one.desired_id is not None]
     if rows:
         await take_back(connection, rows)
+
+
+async def stand_still_all(connection: Connection, works: Sequence[tuple[Held, datetime]], reason: str) -> Outcome:
+    """Nobody knows since an instant whether they run: their clocks stand, and they keep their devices."""
+    since = {one.workload_id: max(at, one.since) for one, at in works}
+
+    async def step(one: Held) -> None:
+        await pause(connection, one.workload_id, one.epoch, now=since[one.workload_id], reason=reason)
+
+    return await _each(connection, [one for one, _ in works], step, ends=False)
+
+
+async def go_on_all(connection: Connection, works: Sequence[tuple[Held, datetime]]) -> Outcome:
+    """They run, as is known again since an instant."""
+    since = {one.workload_id: max(at, one.since) for one, at in works}
+
+    async def step(one: Held) -> None:
+        await resume(
+            connection, one.workload_id, one.epoch, now=since[one.workload_id], reason="its devices are heard again"
+        )
+
+    return await _each(connection, [one for one, _ in works], step, ends=False)
+
+
+async def _stop(connection: Connection, one: Held, at: datetime, within_s: float) -> float:
+    """Note that running work stands still; for how many real seconds it waits for its devices' word."""
+    if await stops.note(connection, one, at, within_s) is stops.Outcome.AWAITED:
+        return within_s
+    await _save(connection, one, at)
+    metrics.STOPS.labels(stops.Outcome.ASSUMED.value).inc()
+    return 0.0
 
 
 async def _save(connection: Connection, one: Held, now: datetime) -> None:

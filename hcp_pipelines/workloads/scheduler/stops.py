@@ -1,0 +1,139 @@
+"""What is lost as running work is told to stand still: noted then, and settled by what its devices' gateway tells of it.
+
+What devices have kept becomes a checkpoint, from which the work goes on. What they could not keep, or say nothing of in time, is
+lost back to the checkpoint before. Where no driver can tell (`desired_outcomes.tells_saved`) it counts as kept; the books say so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from psycopg.types.json import Jsonb
+
+from hcp_pipelines.wire.slots import decode_slots
+from hcp_pipelines.workloads.binding import slots_of_bytes
+from hcp_pipelines.workloads.claiming import Connection, lock_queue
+from hcp_pipelines.workloads.scheduler import metrics
+from hcp_pipelines.workloads.scheduler.held import Held
+
+SLOTS_MOST = 1_000_000
+_NOTE = """
+    insert into work_stops (workload_id, lease_epoch, facility_id, first_slot, slots, gpu_count, progress_s, saved_s, stopped_at,
+        due_at, outcome)
+    select d.workload_id, d.lease_epoch, d.facility_id, g.first_slot, d.slots, %(gpus)s, %(progress_s)s, %(saved_s)s, %(at)s,
+        clock_timestamp() + make_interval(secs => %(wait_s)s), %(outcome)s
+    from desired_state d join device_groups g on g.facility_id = d.facility_id and g.group_id = d.group_id
+        and g.generation = d.generation
+    where d.id = %(row)s
+    on conflict (workload_id, lease_epoch) do nothing"""
+_AWAITED = """
+    select s.workload_id, s.lease_epoch, s.first_slot, s.slots, s.gpu_count, s.progress_s, s.saved_s, s.stopped_at,
+           s.due_at <= clock_timestamp(), r.slots, r.checkpoint, r.problem
+    from work_stops s left join lateral (
+        select array_agg(slots order by id) as slots, array_agg(checkpoint order by id) as checkpoint,
+               array_agg(problem order by id) as problem
+        from saved_work
+        where workload_id = s.workload_id and facility_id = s.facility_id and simulated_at >= s.stopped_at) r on true
+    where s.outcome = 'awaited' order by s.workload_id"""
+_KEEP = """
+    insert into workload_checkpoints (workload_id, lease_epoch, location, progress_s, detail, taken_at)
+    select id, lease_epoch, %(location)s, %(progress_s)s, %(detail)s, %(at)s from workloads
+    where id = %(id)s and lease_epoch = %(epoch)s and lease_owner is null and queued_at is not null
+    returning id"""
+_WAKE = """
+    update workloads set lease_expires_at = now()
+    where id = %(id)s and lease_epoch = %(epoch)s and lease_owner is null and queued_at is not null"""
+_SETTLE = """
+    update work_stops set outcome = %(outcome)s, problem = %(problem)s, lost_gpu_s = %(lost_gpu_s)s
+    where workload_id = %(id)s and lease_epoch = %(epoch)s"""
+
+
+class Outcome(StrEnum):
+    """What became of work's progress as it was told to stand still."""
+
+    AWAITED = "awaited"
+    KEPT = "kept"
+    NOT_KEPT = "not_kept"
+    UNTOLD = "untold"
+    ASSUMED = "assumed"  # nobody there can tell
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What gateways have told of a stop: of which slots, in that order, under which name, and why not."""
+
+    slots: Sequence[bytes]
+    checkpoints: Sequence[str]
+    problems: Sequence[str]
+
+
+NOTHING_TOLD = Told((), (), ())
+
+
+async def note(connection: Connection, one: Held, at: datetime, wait_s: float) -> Outcome:
+    """Running work stands still; whether what it has done is kept is awaited for so many real seconds, or taken for granted."""
+    outcome = Outcome.AWAITED if one.tells_saved else Outcome.ASSUMED
+    values = {
+        "row": one.desired_id, "gpus": one.gpu_count, "progress_s": min(one.progress_s(at), one.duration_s),
+        "saved_s": one.saved_s, "at": at, "wait_s": wait_s, "outcome": outcome,
+    }  # fmt: skip
+    await connection.execute(_NOTE, values, prepare=True)
+    return outcome
+
+
+async def settle(connection: Connection) -> int:
+    """Settle what is awaited and told, or due; how many."""
+    rows = await (await connection.execute(_AWAITED, prepare=True)).fetchall()
+    decided = [(row, found) for row in rows if (found := _decided(row)) is not None]
+    if not decided:
+        return 0
+    async with connection.transaction():
+        await lock_queue(connection)
+        for row, (outcome, checkpoint, problem) in decided:
+            await _settle(connection, row, outcome, checkpoint, problem)
+    return len(decided)
+
+
+def outcome_of(wanted: Sequence[int], told: Told, *, is_due: bool) -> tuple[Outcome, str, str]:
+    """(what became of it, the checkpoint's name, the problem) of work on some slots of a facility.
+
+    All of its devices have to have kept it: the last name told is that of all. One that has not is enough to lose it.
+    """
+    missing, name = set(wanted), ""
+    for payload, checkpoint, problem in zip(told.slots, told.checkpoints, told.problems, strict=True):
+        slots = missing.intersection(decode_slots(payload, SLOTS_MOST).tolist())
+        if slots and problem:
+            return Outcome.NOT_KEPT, "", problem
+        missing -= slots
+        name = checkpoint if slots and checkpoint else name
+    if not missing:
+        return Outcome.KEPT, name, ""
+    problem = f"{len(missing)} of its {len(wanted)} devices did not say in time that they have kept it"
+    return (Outcome.UNTOLD, "", problem) if is_due else (Outcome.AWAITED, "", "")
+
+
+def _decided(row: Sequence[Any]) -> tuple[Outcome, str, str] | None:
+    first_slot, slots, is_due, told = row[2], row[3], row[8], row[9:]
+    wanted = (slots_of_bytes(slots) + np.int64(first_slot)).tolist()
+    found = outcome_of(wanted, NOTHING_TOLD if told[0] is None else Told(*told), is_due=is_due)
+    return None if found[0] is Outcome.AWAITED else found
+
+
+async def _settle(connection: Connection, row: Sequence[Any], outcome: Outcome, checkpoint: str, problem: str) -> None:
+    workload_id: UUID = row[0]
+    epoch, gpu_count, progress_s, saved_s, at = row[1], *row[4:8]
+    values = {"id": workload_id, "epoch": epoch, "progress_s": progress_s, "at": at}
+    if outcome is Outcome.KEPT:
+        location = checkpoint or f"{workload_id}/{epoch}"
+        kept = values | {"location": location, "detail": Jsonb({"checkpoint": checkpoint})}
+        if await (await connection.execute(_KEEP, kept)).fetchone() is None:
+            outcome, problem = Outcome.UNTOLD, "it was told once the work was over, or at work again"
+    lost_gpu_s = 0.0 if outcome is Outcome.KEPT else max(progress_s - saved_s, 0.0) * gpu_count
+    await connection.execute(_SETTLE, values | {"outcome": outcome, "problem": problem[:500], "lost_gpu_s": lost_gpu_s})
+    await connection.execute(_WAKE, values)
+    metrics.STOPS.labels(outcome.value).inc()
+    metrics.LOST_GPU_SECONDS.inc(lost_gpu_s)
