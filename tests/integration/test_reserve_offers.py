@@ -3,7 +3,7 @@
 import json
 import uuid
 import warnings
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
@@ -14,12 +14,13 @@ from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.forecasting.power_forecast import LEVEL_COLUMNS, empty_table
 from hcp_pipelines.orchestration.history.tables import DA_CAPACITY
-from hcp_pipelines.orchestration.offering import CAPACITY, PRODUCTS, QUANTILES, hours_ahead, propose
+from hcp_pipelines.orchestration.offering import CAPACITY, PRODUCTS, QUANTILES, hours_ahead, propose, read_capacity
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from tests.integration.test_dagster_tick_job import AT, dg, fleet, power, store
+from tests.support.served import served_world
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -151,3 +152,15 @@ def test_published_capacity_prices_go_before_last_week_s_and_a_gap_ends_the_hour
     assert ahead.capacity_from["RRS"] == ("like_last_week", "like_last_week")
     assert ahead.charge_usd_per_mwh.tolist() == [0.0, 12.0]
     assert ahead.prices_usd_per_mwh.shape == (len(LEVEL_COLUMNS), 2)
+
+
+def test_capacity_prices_are_the_market_s_as_far_as_it_has_published_them(postgres):
+    """Two in the afternoon in Texas: tomorrow's are out, the day after's are not."""
+    now = datetime(2025, 1, 13, 20, tzinfo=UTC)
+    with served_world(postgres, now):
+        found, why = read_capacity(postgres, now + HOUR)
+    assert why == ""
+    ahead = found.filter(pl.col("start_at") > now)
+    assert set(PRODUCTS) <= set(ahead["product"])
+    assert ahead["start_at"].max() == datetime(2025, 1, 15, 5, tzinfo=UTC)
+    assert ahead.filter(pl.col("product") == "ECRS")["start_at"].n_unique() == 33
