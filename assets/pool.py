@@ -1,4 +1,7 @@
-"""What the mining pool credits, by UTC day, and who claims more than that. The work is in `orchestration.history.pool`."""
+"""What the mining pool credits and pays, by UTC day, who claims more than that, and whether the pay is what was credited.
+
+The work is in `orchestration.history.pool` and `pool_pay`.
+"""
 
 import dagster as dg
 import polars as pl
@@ -8,6 +11,7 @@ from assets.daily import fetched
 from hcp_pipelines.orchestration.alerts import record_alert
 from hcp_pipelines.orchestration.history import tables
 from hcp_pipelines.orchestration.history.pool import credits_of, judge_claims, liars_by_facility
+from hcp_pipelines.orchestration.history.pool_pay import judge_pay, statements_of
 from hcp_pipelines.orchestration.history.reading import reading
 from hcp_pipelines.orchestration.resources import Platform
 
@@ -17,9 +21,25 @@ def raw_pool__credits(context: dg.AssetExecutionContext, platform: Platform) -> 
     """What the pool credited each worker, counted from its shares: one row a worker and day."""
     found = credits_of(platform.settings(), context.partition_time_window, platform.clock().now())
     luck = {f"luck_of_{blocks}_blocks": value for blocks, value in found.terms.luck.items()}
-    earned = {f"{day}": btc for day, btc in found.earned_btc.items()}
-    context.add_output_metadata({"earned_btc": earned, "pool_fee_fraction": str(found.terms.fee_fraction), **luck})
+    context.add_output_metadata({"pool_fee_fraction": str(found.terms.fee_fraction), **luck})
     return found.rows
+
+
+@fetched(tables.POOL_STATEMENTS, "bitcoin", {"polars"})
+def raw_pool__statements(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
+    """What the pool says that it paid the account, its fee and its luck as it told them then: one row a day."""
+    return statements_of(platform.settings(), context.partition_time_window, platform.clock().now())
+
+
+@dg.asset_check(asset="raw_pool__statements", additional_deps=["raw_pool__credits", "core_bitcoin__network"])
+def pay_matches_credits(platform: Platform) -> dg.AssetCheckResult:
+    """What the pool paid for the newest credited day is what its credits are worth; alerts where it is less."""
+    with reading(platform.settings()) as reader:
+        judged = judge_pay(reader)
+    if not judged.passed:
+        with platform.connection() as connection:
+            record_alert(connection, "alert.pool_underpays", "pool", judged.told)
+    return told(judged)
 
 
 @dg.asset_check(asset="raw_pool__credits", additional_deps=["core_hcp__telemetry_1h"])

@@ -225,6 +225,7 @@ REMEDIES = {
     "alert.settlement_failed": "mend what the reason names, then materialize settled_days of those days again",
     "alert.billing_off": "see marts.fct_billing and core.hcp__work_energy of that day, and docs/billing.md",
     "alert.miners_overclaim": "see marts.fct_device_credits of that day; look at the firmware of these miners (docs/pool.md)",
+    "alert.pool_underpays": "see marts.fct_pool_days; ask the pool about that day (docs/pool.md)",
     "alert.regret_grew": "see `hcp report daily` of that day, and docs/settlement.md",
 }
 

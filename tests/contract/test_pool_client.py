@@ -24,6 +24,7 @@ from hcp_pipelines.markets.pool import (
     device_of,
 )
 from hcp_pipelines.orchestration.history.pool import read_credits
+from hcp_pipelines.orchestration.history.pool_pay import read_statements
 from tests.contract.test_pool_api import TOKEN, Served
 from tests.support.pool import START_S
 
@@ -155,19 +156,16 @@ async def asked_at(answers):
     return instants
 
 
-REWARDED = {"btc": {"daily_rewards": []}}
-
-
 async def test_the_real_pool_is_asked_no_more_often_than_once_in_five_seconds():
-    instants = await asked_at({STATS: REAL_STATS, WORKERS: REAL_WORKERS, REWARDS: REWARDED})
-    assert len(instants) == 3
+    instants = await asked_at({STATS: REAL_STATS, WORKERS: REAL_WORKERS})
+    assert len(instants) == 2
     assert min(later - sooner for sooner, later in pairwise(instants)) >= 5.0
 
 
 async def test_a_pool_that_tells_its_limit_is_asked_as_often_as_that():
     told = {"btc": {"extensions": ["workers_daily", "pages", "rate_limit_headers"]}}
-    instants = await asked_at({STATS: told, WORKERS_DAILY: daily(pagination={"page_count": 40}), REWARDS: REWARDED})
-    assert len(instants) == 42
+    instants = await asked_at({STATS: told, WORKERS_DAILY: daily(pagination={"page_count": 40})})
+    assert len(instants) == 41
     assert instants[-1] - instants[0] < 1.0
 
 
@@ -194,6 +192,24 @@ async def test_the_simulated_pool_tells_each_miners_day(tmp_path, monkeypatch):
     assert terms.limit == TOLD_LIMIT
     assert set(terms.luck) == {10, 50, 250}
     assert rewards[DAY] > 0
+
+
+async def test_what_the_pool_says_of_a_day_is_a_row_and_an_untold_day_an_error():
+    window = (JUST_OVER.replace(minute=0) - timedelta(days=1), JUST_OVER.replace(minute=0))
+    reward = {"date": int(window[0].timestamp()), "total_reward": "0.00012345"}
+    for rewards, said in (([reward], None), ([], "no pay of 2025-01-01")):
+        clock = ManualClock(JUST_OVER)
+        pace = Pace(clock, LIMIT)
+        pool = Service({STATS: REAL_STATS, REWARDS: {"btc": {"daily_rewards": rewards}}}).http(
+            pace=pace, patience_s=180
+        )
+        if said:
+            with pytest.raises(MarketError, match=said):
+                await read_statements(pool, pace, window, JUST_OVER)
+            continue
+        [row] = (await read_statements(pool, pace, window, JUST_OVER)).to_dicts()
+        assert (row["start_at"], row["earned_btc"], row["told_at"]) == (window[0], 0.00012345, JUST_OVER)
+        assert (row["fee_fraction"], row["luck_of_10_blocks"], row["luck_of_250_blocks"]) == (None, 0.83, 0.99)
 
 
 class Flaky(httpx.AsyncBaseTransport):

@@ -18,6 +18,7 @@ from hcp_pipelines.domain.errors import ConfigError, NotRunningError
 from hcp_pipelines.orchestration.history import tables
 from hcp_pipelines.orchestration.history.plan import JOINED, assets_by_source, gaps
 from hcp_pipelines.orchestration.history.pool import claimed_as_credited, configured, liars_by_facility, pool_base_url
+from hcp_pipelines.orchestration.history.pool_pay import NETWORK, paid_as_credited
 from hcp_pipelines.orchestration.history.publish import PUBLISHED, REJECTED
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.settings import Settings
@@ -26,6 +27,7 @@ from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.configuration import _world_pool
 from simulators.faults import LYING
+from simulators.pool.server import _generated
 from simulators.settings import ProtocolsConfig
 from tests.support.pool import START_S, PoolWorld
 
@@ -34,7 +36,7 @@ with warnings.catch_warnings():
     import dagster as dg
 
     from assets import checks
-    from assets.pool import claims_match_credits, raw_pool__credits
+    from assets.pool import claims_match_credits, pay_matches_credits, raw_pool__credits, raw_pool__statements
     from hcp_pipelines.orchestration.io_managers import HistoryIOManager
 
 DAY = datetime.fromtimestamp(START_S, UTC)
@@ -73,6 +75,20 @@ async def a_day(world):
     return told
 
 
+def network_of(world):
+    """The day's blocks as `core.bitcoin__network` has them."""
+    told = _generated(world.config.seed)(NOW.timestamp(), 400)
+    blocks = [one for one in told if START_S <= one.timestamp_s < START_S + 86_400]
+    return pl.DataFrame(
+        {
+            "start_at": [DAY], "blocks": [len(blocks)], "difficulty": [sum(one.difficulty for one in blocks) / len(blocks)],
+            "fees_btc_per_block": [sum(one.fees_sat for one in blocks) / len(blocks) / 1e8],
+            "issuance_btc": [sum(one.subsidy_sat for one in blocks) / 1e8], "is_over": [True],
+        },
+        schema_overrides={"start_at": pl.Datetime("us", "UTC")},
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def platform(postgres, tmp_path_factory):
     """A platform that reads the pool of a world in which a day has passed; what it left in the lake goes afterwards."""
@@ -94,6 +110,7 @@ def platform(postgres, tmp_path_factory):
             schema_overrides={"hour_at": pl.Datetime("us", "UTC"), "slot": pl.Int32},
         )
         lake.write(postgres, HOURS_TABLE, told, str(uuid.uuid4()))
+        lake.write(postgres, NETWORK, network_of(world), str(uuid.uuid4()))
         (run / "world.json").write_text(json.dumps({"urls": world.pool.urls}))
         (run / "clock.json").write_text(Anchor(SystemClock().real_now(), NOW, 1e-6).dump())
         patch.setenv("HCP_POOL_URL", "world")
@@ -102,10 +119,11 @@ def platform(postgres, tmp_path_factory):
         call(world.__aexit__())
     for name in ("world.json", "clock.json"):
         (run / name).unlink(missing_ok=True)
-    table = tables.POOL_CREDITS
     with lake.attach(postgres) as connection:
-        connection.execute(f"drop view if exists lake.{table.known}")
-        for name in (HOURS_TABLE, table.name, table.revisions, REJECTED, PUBLISHED):
+        for table in tables.OPTIONAL:
+            connection.execute(f"drop view if exists lake.{table.known}")
+        made = [name for table in tables.OPTIONAL for name in (table.name, table.revisions)]
+        for name in (HOURS_TABLE, NETWORK, *made, REJECTED, PUBLISHED):
             connection.execute(f"drop table if exists lake.{name}")
 
 
@@ -113,10 +131,13 @@ def platform(postgres, tmp_path_factory):
 def found(platform):
     state_dir = str(platform.state_dir)
     resources = {"platform": Platform(state_dir=state_dir), "history": HistoryIOManager(state_dir=state_dir)}
-    own = [claims_match_credits, checks.published_rows_are_good(tables.POOL_CREDITS)]
+    own = [claims_match_credits, pay_matches_credits, *map(checks.published_rows_are_good, tables.OPTIONAL)]
     with dg.DagsterInstance.ephemeral() as instance:
         return dg.materialize(
-            [raw_pool__credits, *own], resources=resources, instance=instance, partition_key=f"{DAY:%Y-%m-%d}"
+            [raw_pool__credits, raw_pool__statements, *own],
+            resources=resources,
+            instance=instance,
+            partition_key=f"{DAY:%Y-%m-%d}",
         )
 
 
@@ -129,13 +150,36 @@ def test_a_day_of_credits_reaches_the_lake(platform, found):
     assert rows.row(ASLEEP, named=True)["valid_shares"] == 0
     told = found.asset_materializations_for_node("raw_pool__credits")[0].metadata
     assert told["pool_fee_fraction"].value == "0.02"
-    assert 0 < told["earned_btc"].value["2025-01-01"] < 0.01
     assert told["luck_of_250_blocks"].value == pytest.approx(1.0, abs=0.4)
+
+
+def test_what_the_pool_says_of_the_day_is_a_row_and_the_pay_what_the_credits_are_worth(platform, found):
+    with lake.attach(platform, read_only=True) as connection:
+        [row] = connection.execute(f"from lake.{tables.POOL_STATEMENTS.name}").pl().to_dicts()
+    assert (row["start_at"], row["fee_fraction"], row["source"]) == (DAY, 0.02, "pool")
+    assert abs(row["told_at"] - NOW) < timedelta(minutes=10)
+    assert 0 < row["earned_btc"] < 0.01
+    assert row["luck_of_250_blocks"] == pytest.approx(1.0, abs=0.4)
+    paid = next(each for each in found.get_asset_check_evaluations() if each.check_name == "pay_matches_credits")
+    assert paid.passed
+    assert paid.metadata["paid_fraction"].value == pytest.approx(1.0, abs=0.02)
+    assert paid.metadata["earned_btc"].value == row["earned_btc"]
+
+
+def test_a_pool_that_pays_less_than_it_credited_is_told_and_luck_or_more_is_not():
+    day = {"day_at": [DAY], "fee_fraction": [0.02], "expected_btc": [1e-3]}
+    assert paid_as_credited(pl.DataFrame(day | {"earned_btc": [0.96e-3]})).passed
+    assert paid_as_credited(pl.DataFrame(day | {"earned_btc": [2e-3]})).passed
+    short = paid_as_credited(pl.DataFrame(day | {"earned_btc": [0.9e-3]}))
+    assert not short.passed
+    assert short.why == "2025-01-01: 0.00090000 BTC paid, 0.00100000 expected of what was credited"
+    assert paid_as_credited(pl.DataFrame(day | {"earned_btc": [0.0], "expected_btc": [0.0]})).passed
+    assert paid_as_credited(pl.DataFrame(day | {"earned_btc": [0.0]}).clear()).passed
 
 
 def test_liars_are_named_by_the_check_and_the_alert(platform, found):
     judged = {each.check_name: each for each in found.get_asset_check_evaluations()}
-    assert judged["rows_are_good"].passed
+    assert all(each.passed for each in found.get_asset_check_evaluations() if each.check_name == "rows_are_good")
     claims = judged["claims_match_credits"]
     assert not claims.passed
     assert claims.description == f"2 of {MINERS} miners report more than the pool credits them"
@@ -217,6 +261,7 @@ def test_missing_days_of_the_pool_are_asked_for_and_hold_nobody_up():
     there = {name: ["2025-01-01", "2025-01-02"] for names in assets_by_source().values() for name in names}
     assert gaps(there, since, now, 14) == []
     (asked,) = gaps(there, since, now, 14, tables.OPTIONAL)
-    assert (asked.source, asked.assets, asked.days) == ("pool", ("raw_pool__credits",), ("2025-01-01", "2025-01-02"))
+    both = ("raw_pool__credits", "raw_pool__statements")
+    assert (asked.source, asked.assets, asked.days) == ("pool", both, ("2025-01-01", "2025-01-02"))
     there[assets_by_source()[JOINED][0]] = []
     assert [one.source for one in gaps(there, since, now, 14, tables.OPTIONAL)] == [JOINED, "pool"]

@@ -34,7 +34,9 @@ def assets_by_source(more: Sequence[HistoryTable] = ()) -> dict[str, tuple[str, 
     for table in tables.ALL:
         found[table.source] = (*found.get(table.source, ()), key_of(table.name))
     found[JOINED] = tuple(key_of(name) for name in MADE)
-    return found | {table.source: (key_of(table.name),) for table in more}
+    for table in more:
+        found[table.source] = (*found.get(table.source, ()), key_of(table.name))
+    return found
 
 
 def orders(assets: Collection[str], start: datetime, end: datetime, now: datetime) -> tuple[list[Order], list[str]]:

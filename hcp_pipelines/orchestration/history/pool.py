@@ -5,8 +5,9 @@ A platform without a pool (`HCP_POOL_URL`) has neither. What is asked of the poo
 
 import asyncio
 import json
-from collections.abc import Iterator
-from datetime import date, datetime, timedelta
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import polars as pl
@@ -41,10 +42,9 @@ select * from credited join told using (facility_id, slot) where hours >= ? orde
 
 
 class Fetched(NamedTuple):
-    """Credits as a frame of `raw.pool__credits`, what the account was paid for these days, and the pool's terms now."""
+    """Credits as a frame of `raw.pool__credits`, and the pool's terms now."""
 
     rows: pl.DataFrame
-    earned_btc: dict[date, float]
     terms: PoolTerms
 
 
@@ -59,7 +59,12 @@ def credits_of(settings: Settings, window: Window, now: datetime) -> Fetched:
     Raises:
         ConfigError: no pool is configured. MarketError: it does not tell these days. NotRunningError: the world is not there.
     """
-    return asyncio.run(_asked(settings, window, now))
+
+    async def asked() -> Fetched:
+        async with at_the_pool(settings) as (http, pace):
+            return await read_credits(http, pace, window, now)
+
+    return asyncio.run(asked())
 
 
 def pool_base_url(settings: Settings) -> str:
@@ -121,12 +126,18 @@ def liars_by_facility(liars: pl.DataFrame) -> Iterator[tuple[str, dict[str, str 
         )
 
 
-async def _asked(settings: Settings, window: Window, now: datetime) -> Fetched:
+@asynccontextmanager
+async def at_the_pool(settings: Settings) -> AsyncIterator[tuple[MarketHttp, Pace]]:
+    """The connection to the pool, and its pace.
+
+    Raises:
+        ConfigError: no pool is configured. NotRunningError: the world is not there.
+    """
     headers = {TOKEN_HEADER: token} if (token := _token(settings)) else {}
     pace = Pace(read_clock(settings), LIMIT)
     http = MarketHttp(pool_base_url(settings), headers=headers, pace=pace, patience_s=PATIENCE_S)
     try:
-        return await read_credits(http, pace, window, now)
+        yield http, pace
     finally:
         await http.close()
 
@@ -140,10 +151,9 @@ async def read_credits(http: MarketHttp, pace: Pace, window: Window, now: dateti
     client = PoolClient(http)
     terms = await client.terms()
     pace.keep(terms.limit)
-    rows = [(at, *_row(one)) for at in _days(window) for one in await client.credits(at.date(), now, terms)]
+    rows = [(at, *_row(one)) for at in days_of(window) for one in await client.credits(at.date(), now, terms)]
     frame = pl.DataFrame(rows, schema=dict(tables.POOL_CREDITS.model.columns), orient="row")
-    earned = await client.rewards_btc(window[0].date(), (window[1] - DAY).date())
-    return Fetched(frame, earned, terms)
+    return Fetched(frame, terms)
 
 
 def _row(credit: Credit) -> tuple[str, str | None, int | None, float, int | None, int | None, int | None, str]:
@@ -152,7 +162,8 @@ def _row(credit: Credit) -> tuple[str, str | None, int | None, float, int | None
     return (credit.worker, facility_id, slot, *credit[1:], SOURCE)
 
 
-def _days(window: Window) -> Iterator[datetime]:
+def days_of(window: Window) -> Iterator[datetime]:
+    """The beginnings of a window's UTC days."""
     at = window[0]
     while at < window[1]:
         yield at

@@ -172,7 +172,27 @@ POOL_CREDITS = HistoryTable(
     _DAY,
 )  # fmt: skip
 
+POOL_STATEMENTS = HistoryTable(
+    "raw.pool__statements",
+    "pool",
+    (START,),
+    Model(
+        {
+            START: INSTANT, "earned_btc": pl.Float64, "fee_fraction": pl.Float64, "luck_of_10_blocks": pl.Float64,
+            "luck_of_50_blocks": pl.Float64, "luck_of_250_blocks": pl.Float64, "told_at": INSTANT, "source": pl.String,
+        },
+        (START,),
+        nullable=frozenset({"fee_fraction", "luck_of_10_blocks", "luck_of_50_blocks", "luck_of_250_blocks"}),
+        bounds={
+            "earned_btc": (0.0, 1e5), "fee_fraction": (0.0, 1.0),
+            **dict.fromkeys(("luck_of_10_blocks", "luck_of_50_blocks", "luck_of_250_blocks"), (0.0, 1e3)),
+        },
+        rules=_on(_DAY),
+    ),
+    _DAY,
+)  # fmt: skip
+
 ALL = (    RT_SPP, DA_SPP, DA_CAPACITY, ZONE_LOAD, TEMPERATURE, *EXCHANGES, BLOCKS, SIGNALS, OBLIGATIONS,
 )  # fmt: skip
-OPTIONAL = (POOL_CREDITS,)  # of services that a platform may have none of
+OPTIONAL = (POOL_CREDITS, POOL_STATEMENTS)  # of services that a platform may have none of
 BY_NAME = {table.name: table for table in (*ALL, *OPTIONAL)}
