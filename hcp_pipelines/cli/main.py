@@ -42,6 +42,7 @@ COMMANDS = {
     "capacity": ("capacity",),
     "forecast": ("forecast",),
     "model": ("model",),
+    "training": ("train",),
     "workload": ("workload",),
 }
 _MODULE_OF = {name: module for module, names in COMMANDS.items() for name in names}

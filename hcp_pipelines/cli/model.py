@@ -1,4 +1,4 @@
-"""`hcp model list`: what has been learnt, version by version, and which one serves. Promotion is a Dagster job's.
+"""`hcp model list`: what has been learnt, version by version, and which one serves; who else may serve is in `model_serving`.
 
 The classifier of workloads comes with the package; how it is learnt and scored is in `model_classes`.
 """
@@ -8,19 +8,22 @@ from typing import Any
 
 import click
 
-from hcp_pipelines.cli import model_classes
+from hcp_pipelines.cli import model_classes, model_serving
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.storage import models
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 
 COLUMNS = ("name", "version", "status", "digest", "trained until", "made", "by", "why")
-NONE_YET = "No model has been made yet: policies have the plain band. waiting_model_job in the Dagster UI makes one."
+NONE_YET = (
+    "No model has been made yet: policies have the plain band. waiting_model_job in the Dagster UI makes one; `hcp train` learns "
+    "a forecast."
+)
 
 
 @click.group("model")
 def model() -> None:
-    """Look at the models that policies and the queue ask."""
+    """Look at the models that policies, forecasts and the queue ask; say which serve."""
 
 
 @model.command("list")
@@ -56,6 +59,12 @@ def _row(version: dict[str, Any]) -> tuple[str, ...]:
 
 def register(group: click.Group) -> None:
     """Add the command."""
-    for command in (model_classes.learn_classes, model_classes.score_classes):
+    for command in (
+        model_classes.learn_classes,
+        model_classes.score_classes,
+        model_serving.compare,
+        model_serving.promote,
+        model_serving.rollback,
+    ):
         model.add_command(command)
     group.add_command(model)

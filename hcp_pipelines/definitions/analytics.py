@@ -16,6 +16,7 @@ from assets import (
     published,
     reports,
     settlement,
+    training,
     weather,
 )
 from assets.backtests import raw_hcp__backtests, raw_hcp__replays
@@ -40,8 +41,10 @@ from jobs.history import history_job, lake_checks_job, lake_checks_schedule
 from jobs.lake import lake_maintenance_job, lake_maintenance_schedule
 from jobs.models import waiting_model_job, waiting_model_schedule
 from jobs.settlement import settlement_job, settlement_schedule
+from jobs.training import retrain_jobs, retrain_schedules, shadow_job, shadow_schedule
 from sensors.analytics import first_marts_sensor, reserve_offers_sensor
 from sensors.history import daemon_tables_sensor, history_gaps_sensor
+from sensors.training import model_drift_sensor, model_error_sensor
 
 defs = dg.Definitions(
     assets=[
@@ -49,6 +52,9 @@ defs = dg.Definitions(
         core_hcp__explanations,
         raw_hcp__backtests,
         raw_hcp__replays,
+        *training.trained,
+        training.core_hcp__model_forecasts,
+        training.core_hcp__model_scores,
         *dg.load_assets_from_modules(
             [
                 forecasts,
@@ -70,6 +76,8 @@ defs = dg.Definitions(
     asset_checks=[
         *dg.load_asset_checks_from_modules([forecasts, models, settlement, billing, pool]),
         *checks.all_checks,
+        *training.trials,
+        training.shadow_promotes,
     ],
     jobs=[
         marts_job,
@@ -79,6 +87,8 @@ defs = dg.Definitions(
         forecasts_job,
         forecasts_check_job,
         waiting_model_job,
+        *retrain_jobs.values(),
+        shadow_job,
         history_job,
         lake_checks_job,
         lake_maintenance_job,
@@ -94,12 +104,21 @@ defs = dg.Definitions(
         forecasts_schedule,
         forecasts_check_schedule,
         waiting_model_schedule,
+        *retrain_schedules,
+        shadow_schedule,
         lake_maintenance_schedule,
         settlement_schedule,
         billing_schedule,
         reports_schedule,
     ],
-    sensors=[first_marts_sensor, reserve_offers_sensor, history_gaps_sensor, daemon_tables_sensor],
+    sensors=[
+        first_marts_sensor,
+        reserve_offers_sensor,
+        history_gaps_sensor,
+        daemon_tables_sensor,
+        model_drift_sensor,
+        model_error_sensor,
+    ],
     resources={
         "dbt": fixed(dbt_cli),
         "platform": fixed(Platform()),

@@ -14,7 +14,8 @@ from hcp_pipelines.forecasting.learnable.protocol import Examples, Fitted
 from hcp_pipelines.forecasting.learnable.scoring import ALL
 from hcp_pipelines.orchestration.training.trial import CHALLENGER, Trial
 
-WATCHED = 12  # features whose drift is looked at: those that matter most
+WATCHED = 12  # features whose drift is looked at: those that matter most …
+CALENDAR = frozenset({"season_sin", "season_cos", "month", "day_of_year"})  # … and don't move because time passes
 MOST_SCORES = 400  # rows by entity and horizon; of more, those of all entities together
 
 
@@ -61,7 +62,7 @@ def watched(fitted: Fitted) -> tuple[str, ...]:
     """The features whose drift is looked at."""
     importance: Mapping[str, float] = fitted.describe().get("importance", {})
     most = sorted(importance, key=lambda name: -importance[name])
-    return tuple(most or fitted.columns)[:WATCHED]
+    return tuple(name for name in most or fitted.columns if name not in CALENDAR)[:WATCHED]
 
 
 def overall(scores: pl.DataFrame) -> dict[str, Any]:

@@ -1,0 +1,69 @@
+"""Jobs that learn a forecast and that ask it in the shadow, and their schedules; each tick is one query where nothing is due."""
+
+from typing import Any
+
+import dagster as dg
+
+from assets.training import model_key, words_of
+from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.orchestration.training import due, shadow
+from hcp_pipelines.orchestration.training.asking import job_of
+from hcp_pipelines.orchestration.training.targets import TARGETS
+
+KIND = "training"
+SHADOW_JOB = "shadow_job"
+
+
+def retrain(name: str) -> Any:
+    """The job that learns a target, tries it and lets the check promote it; what `define_asset_job` gives has no public type."""
+    return dg.define_asset_job(
+        job_of(name),
+        selection=dg.AssetSelection.assets(model_key(name)),
+        tags={"hcp/kind": KIND},
+        description=f"Learn the forecast of {words_of(name)}, try it beside the champion, promote it if it is better.",
+        executor_def=dg.in_process_executor,
+    )
+
+
+def weekly(name: str, job: Any) -> dg.ScheduleDefinition:
+    """Hourly: a run where a week of the world has passed. What was never learnt is a person's to begin."""
+
+    @dg.schedule(
+        job=job, cron_schedule="23 * * * *", name=f"retrain_{name}_schedule", default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Hourly: {words_of(name)} is learnt anew where a week of the world has passed since the last time.",
+    )  # fmt: skip
+    def _schedule(platform: Platform) -> dg.RunRequest | dg.SkipReason:
+        with platform.connection() as connection:
+            why = due.week_passed(connection, name, platform.clock().now())
+        return (
+            dg.RunRequest(tags={"hcp/reason": why})
+            if why
+            else dg.SkipReason("never learnt, of this week, or in its trial")
+        )
+
+    return _schedule
+
+
+retrain_jobs = {name: retrain(name) for name in TARGETS}
+retrain_schedules = [weekly(name, job) for name, job in retrain_jobs.items()]
+
+shadow_job = dg.define_asset_job(
+    SHADOW_JOB,
+    selection=dg.AssetSelection.groups("shadow"),
+    tags={"hcp/kind": KIND},
+    description="Ask champions and challengers what can be asked now, score what is known, promote what was better.",
+    executor_def=dg.in_process_executor,
+)
+
+
+@dg.schedule(
+    job=shadow_job,
+    description="Hourly: champions and challengers are asked, where there are any.",
+    cron_schedule="53 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def shadow_schedule(platform: Platform) -> dg.RunRequest | dg.SkipReason:
+    """A run where any forecast serves."""
+    with platform.connection() as connection:
+        names = shadow.names_asked(connection)
+    return dg.RunRequest() if names else dg.SkipReason("no forecast was learnt yet")

@@ -1,0 +1,201 @@
+"""Training in Dagster: the launchpad's configuration, the check that promotes, the shadow, what is due; and its commands."""
+
+import json
+import warnings
+from datetime import timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.operators import accounts
+from hcp_pipelines.orchestration.training import due, record, shadow, targets
+from hcp_pipelines.storage import lake, models
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+from tests.support import sine
+from tests.support.cli import hcp
+from tests.support.sine import NOW
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import dagster as dg
+
+    from assets import training
+    from hcp_pipelines.orchestration.resources import Platform
+    from jobs.training import retrain, shadow_schedule, weekly
+    from sensors import training as sensors
+
+__all__ = ["hcp"]
+
+BASELINE = sine.SINE.models[0]
+EARLIER = NOW - timedelta(days=20)
+
+
+class At(Platform):
+    """The platform at an instant of its world."""
+
+    def clock(self):
+        return Still()
+
+
+class Still(SystemClock):
+    def now(self):
+        return NOW
+
+
+@pytest.fixture(autouse=True)
+def only_sine(monkeypatch):
+    monkeypatch.setattr(targets, "TARGETS", sine.WHERE)
+    monkeypatch.setattr(shadow, "TARGETS", sine.WHERE)
+    monkeypatch.setattr(record, "record", lambda *_: "recorded elsewhere")  # test_training_record.py does it in truth
+    monkeypatch.setattr(record, "follow", lambda *_: [])
+
+
+@pytest.fixture
+def control(settings):
+    with connect(settings, Role.CONTROL) as connection:
+        sine.write(settings, sine.hours())
+        yield connection
+    sine.drop(settings)
+    with lake.attach(settings) as attached:
+        attached.execute(f"drop table if exists lake.{shadow.FORECASTS}")
+
+
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def resources(settings):
+    return {"platform": At(state_dir=str(settings.state_dir))}
+
+
+def run(settings, instance, assets, **config):
+    asked = {"ops": {"core_hcp__sine_model": {"config": config}}} if config else None
+    return dg.materialize(assets, resources=resources(settings), instance=instance, run_config=asked)
+
+
+def told(done, node):
+    (made,) = done.asset_materializations_for_node(node)
+    return {name: value.value for name, value in made.metadata.items()}
+
+
+def test_a_run_from_the_launchpad_learns_and_its_check_promotes(settings, control, instance, hcp):
+    sine.keep(control, model=BASELINE)
+    model, check = training.learnt("sine"), training.judged("sine")
+    assert str(retrain("sine").name) == "retrain_sine_job"
+    with pytest.raises(ValidationError, match="greater than or equal to 56"):
+        run(settings, instance, [model], days=20)
+    done = run(settings, instance, [model, check], days=84, seed=3)
+    made = told(done, "core_hcp__sine_model")
+    assert (made["status"], made["version"], made["model"]) == ("challenger", 2, "boosted_trees")
+    assert made["card"].endswith("reports/models/sine/2.html")
+    (evaluated,) = done.get_asset_check_evaluations()
+    assert evaluated.passed
+    assert "version 2 was promoted" in evaluated.description
+    assert models.champion(control, "sine").version == 2
+
+    state = ("--state-dir", settings.state_dir)
+    listed = hcp(*state, "model", "compare", "sine", "--json")
+    [newest, first] = json.loads(listed.out)["versions"]
+    assert (newest["status"], newest["asked"]["seed"], newest["comparison"]["is_better"]) == ("champion", 3, True)
+    assert first["status"] == "archived"
+    shown = hcp(*state, "model", "compare", "sine").out
+    assert "seasonal_naive" in shown
+    assert "no decision and no back-test asks this forecast yet" in shown
+    _a_person_decides(settings, control, hcp, state)
+
+
+def _a_person_decides(settings, control, hcp, state):
+    with connect(settings, Role.OPERATOR) as connection:
+        for name, role in (("ann", "operator"), ("vic", "viewer")):
+            accounts.add(settings, connection, name, accounts.OperatorRole(role), "test")
+    reason = ("--reason", "the old one was calmer")
+    assert hcp(*state, "model", "rollback", "sine", "--as", "ann").code == 2, "no reason, no change"
+    refused = hcp(*state, "model", "rollback", "sine", *reason, "--as", "vic")
+    assert (refused.code, "takes an operator or an admin" in refused.err) == (1, True)
+    back = hcp(*state, "model", "rollback", "sine", *reason, "--as", "ann")
+    assert (back.code, back.out.strip()) == (0, "sine 1 serves again in place of 2")
+    forth = hcp(*state, "model", "promote", "sine", "2", *reason, "--as", "ann")
+    assert forth.out.strip() == "sine 2 serves in place of 1"
+    assert hcp(*state, "model", "promote", "sine", "7", *reason, "--as", "ann").code == 2
+    last = control.execute(
+        "select actor, action, subject, detail ->> 'reason' from audit_log order by id desc limit 1"
+    ).fetchone()
+    assert last == ("ann", "model.promote", "sine 2", "the old one was calmer")
+
+
+def test_the_shadow_asks_both_scores_them_and_promotes_the_better(settings, control, instance, monkeypatch):
+    monkeypatch.setattr(shadow, "ASKED_BACK", timedelta(days=20))
+    shadow_assets = [training.core_hcp__model_forecasts, training.core_hcp__model_scores, training.shadow_promotes]
+    skipped = shadow_schedule(dg.build_schedule_context(resources=resources(settings)))
+    assert isinstance(skipped, dg.SkipReason)
+    sine.keep(control, model=BASELINE, until=EARLIER)
+    sine.keep(control, "challenger", until=EARLIER)
+    assert isinstance(shadow_schedule(dg.build_schedule_context(resources=resources(settings))), dg.RunRequest)
+
+    done = run(settings, instance, shadow_assets)
+    assert told(done, "core_hcp__model_forecasts") == {"sine_champion": 20 * 24, "sine_challenger": 20 * 24}
+    word = told(done, "core_hcp__model_scores")["words"]["sine"]
+    assert word["version"] == 1
+    assert word["drift"] is not None
+    (evaluated,) = done.get_asset_check_evaluations()
+    assert evaluated.passed
+    assert "version 2 was promoted: better than champion 1 in the shadow" in evaluated.description
+    again = run(settings, instance, shadow_assets[:1])
+    assert told(again, "core_hcp__model_forecasts") == {"sine_champion": 0}, "what was asked is not asked again"
+    with lake.attach(settings, read_only=True) as attached:
+        rows = attached.execute(
+            f"select role, count(*), count(quantile_50) from lake.{shadow.FORECASTS} group by all order by all"
+        )
+        assert rows.fetchall() == [("challenger", 480, 480), ("champion", 480, 480)]
+
+
+def test_what_is_due_by_the_week(settings, control):
+    schedule = weekly("sine", retrain("sine"))
+
+    def ticked():
+        return schedule(dg.build_schedule_context(resources=resources(settings)))
+
+    assert isinstance(ticked(), dg.SkipReason), "what was never learnt is a person's to begin"
+    sine.keep(control, until=NOW - timedelta(days=6))
+    assert isinstance(ticked(), dg.SkipReason)
+    control.execute("select 1")
+    sine.keep(control, "challenger", until=NOW - timedelta(days=8))
+    assert due.week_passed(control, "sine", NOW + timedelta(days=2)) == "", "the challenger is in its trial"
+    assert due.week_passed(control, "sine", NOW + timedelta(days=14)) == "a week has passed"
+
+
+@pytest.mark.parametrize(
+    ("word", "of_drift", "of_error"),
+    [
+        ({"drift": 0.9, "feature": "signal", "error_ratio": 1.0}, "signal has drifted: stability 0.90, above 0.25", ""),
+        (
+            {"drift": 0.1, "feature": "signal", "error_ratio": 2.0},
+            "",
+            "it errs 2.00 times as much as in its trial, above 1.5",
+        ),
+        ({"drift": None, "error_ratio": None}, "", ""),
+    ],
+)
+def test_sensors_ask_once_for_what_has_moved(settings, control, instance, monkeypatch, word, of_drift, of_error):
+    monkeypatch.setattr(sensors, "retrain_jobs", {"sine": retrain("sine")})
+    sine.keep(control, until=NOW - timedelta(days=3))
+    both = ((sensors.model_drift_sensor, of_drift), (sensors.model_error_sensor, of_error))
+
+    def ticked(sensor, cursor=None):
+        context = dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources(settings))
+        return sensor(context)
+
+    assert ticked(both[0][0]).skip_reason.skip_message == "no forecast was scored yet"
+    key, words = dg.AssetKey(training.SCORES), {training.WORDS: dg.MetadataValue.json({"sine": word})}
+    instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=words))
+    for sensor, why in both:
+        found = ticked(sensor)
+        asked = [(request.job_name, request.tags["hcp/reason"]) for request in found.run_requests or []]
+        assert asked == ([("retrain_sine_job", why)] if why else [])
+        assert not ticked(sensor, found.cursor).run_requests
+    sine.keep(control, "challenger", until=NOW - timedelta(days=1))
+    assert not any(ticked(sensor).run_requests for sensor, _ in both), "learnt anew a day ago"
