@@ -7,6 +7,7 @@ from assets import (
     bitcoin,
     checks,
     ercot,
+    fleet,
     forecasts,
     grid,
     joined,
@@ -57,6 +58,7 @@ defs = dg.Definitions(
         training.core_hcp__model_scores,
         *dg.load_assets_from_modules(
             [
+                fleet,
                 forecasts,
                 models,
                 offers,

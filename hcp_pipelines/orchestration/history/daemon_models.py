@@ -12,6 +12,8 @@ from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.domain.ticks import Quality, Stream
 from hcp_pipelines.economics.settlement import KINDS
+from hcp_pipelines.forecasting.capacity.fleet_days import TABLE
+from hcp_pipelines.orchestration.history.fleet_models import FLEET_ROWS
 from hcp_pipelines.orchestration.history.model import Model
 from hcp_pipelines.orchestration.history.work_models import BILLED_ROWS, WORK
 
@@ -241,4 +243,5 @@ SETTLED = (
         timedelta(days=3),
     ),
 )  # fmt: skip
-JUDGED = (*ALL, *TELEMETRY, *SETTLED)
+FLEET = DaemonTable("core_fleet__hours", TABLE, "start_at", FLEET_ROWS)
+JUDGED = (*ALL, *TELEMETRY, *SETTLED, FLEET)
