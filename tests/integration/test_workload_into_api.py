@@ -1,8 +1,15 @@
 """The generator against the platform's own API: sound work is queued once, malformed refused, whatever limits say in between."""
 
+import asyncio
+import json
+import subprocess
+import sys
+import time
 from itertools import islice
+from pathlib import Path
 
 import pytest
+import yaml
 
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -12,6 +19,8 @@ from simulators.workloads.submit import Keys, Tally, Target, send
 from tests.support.api import running_api, with_fleet
 
 START_S = 1_748_736_000.0
+ROOT = Path(__file__).parents[2]
+MANY_REQUESTS = "update request_limits set per_minute = 100000, burst = 1000"
 FEW_REQUESTS = "update request_limits set per_minute = 1200, burst = 4"
 
 
@@ -20,6 +29,18 @@ def api(settings):
     with_fleet(settings)
     with running_api(settings, FEW_REQUESTS) as running:
         yield running
+
+
+def only_h100(path):
+    """The assumptions with H100s alone, no deadlines and true words, as a file; where it is."""
+    told = yaml.safe_load(assumed.PATH.read_text())
+    told["gpus"] = {"H100": {**told["gpus"]["H100"], "liked": 1.0}}
+    told["habits"]["states_wrong_type"] = 0.0  # such work may rightly be refused
+    for family in told["families"].values():
+        if "deadline" in family:
+            family["deadline"]["chance"] = 0.0
+    path.write_text(yaml.safe_dump(told))
+    return path
 
 
 def stream(count):
@@ -54,3 +75,33 @@ async def test_the_api_takes_each_sound_submission_once_and_refuses_malformed_on
     keys = [key for (key,) in rows]
     assert len(keys) == len(set(keys))
     assert by_kind["None"] <= set(keys) <= by_kind["None"] | by_kind["impossible"]
+
+
+async def test_a_spike_is_sent_at_its_own_pace_by_the_command_and_nothing_is_lost_or_doubled(settings, tmp_path):
+    with_fleet(settings)
+    (tmp_path / "keys").touch(mode=0o600)
+    with running_api(settings, MANY_REQUESTS) as api:
+        (tmp_path / "keys").write_text(api.people["customer"].key)
+        words = [
+            "--seed", "11", "--from", "2025-06-01T00:00Z", "--to", "2025-06-01T00:00:06Z", "--rate", "20", "--flat",
+            "--shape", "spike:at=2,for=1,times=4", "--mix", "chat=0.6,jobs=0.4", "--malformed", "0.1", "--impossible", "0",
+            "--assumed", str(only_h100(tmp_path / "assumed.yaml")), "--submit", api.base_url,
+            "--key-file", str(tmp_path / "keys"), "--speed", "1", "--concurrency", "16", "--patience-s", "20",
+        ]  # fmt: skip
+        begun_s = time.monotonic()
+        command = [sys.executable, "-m", "simulators.workloads", *words]
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
+        )
+        took_s = time.monotonic() - begun_s
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    sent = told["accepted"] + told["refused"]
+    assert 120 < sent < 260
+    assert (told["given_up"], told["malformed_but_accepted"], told["sound_but_refused"]) == (0, 0, 0), json.dumps(told)
+    assert told["refused"] > 3
+    assert 0 < told["latency_p50_ms"] <= told["latency_p99_ms"]
+    assert took_s > 5.0, "each at its own instant"
+    with connect(settings, Role.ADMIN) as connection:
+        keys = [key for (key,) in connection.execute("select idempotency_key from workloads").fetchall()]
+    assert len(keys) == len(set(keys)) == told["accepted"]
