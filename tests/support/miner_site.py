@@ -51,14 +51,17 @@ MARKET = (
 PRICE_TYPES = {"btc.usd": "btc", "btc.network": "network", "gpu.spot": "gpu_spot"}
 
 
-def document(groups, gpu_node=None, **miner_api) -> FacilityFile:
-    """A facility of (group id, model, firmware, devices); addresses are those of the world's first site."""
+def document(groups, gpu_node=None, gpu_group=None, **miner_api) -> FacilityFile:
+    """A facility of (group id, model, firmware, devices); addresses are those of the world's first site.
+
+    `gpu_group`: what groups of GPUs have besides.
+    """
     made, first = [], 0
     for group_id, model, firmware, devices in groups:
         is_gpu = MODELS[model].type is ResourceType.GPU
         addresses = [address_of(0, first + n) for n in range(0, devices, 8 if is_gpu else 1)]
         reached = (
-            {"driver": "gpu_node", "addresses": addresses}
+            {"driver": "gpu_node", "addresses": addresses} | (gpu_group or {})
             if is_gpu
             else {"addresses": [f"{addresses[0]}-{addresses[-1]}"]}
         )
@@ -96,13 +99,16 @@ class MinerSite:
     groups: tuple
     speed: float = 150.0
     gpu_node: dict = field(default_factory=dict)
+    gpu_group: dict = field(default_factory=dict)
     judged: dict[tuple[str, int], list[Judged]] = field(default_factory=dict)
 
     async def __aenter__(self):
         self.ports = {name: free_port() for name in ("api_port", "web_port", "v3_port")}
         gpu_ports = {name: free_port() for name in ("exporter_port", "agent_port")}
         gpu_node = {"poll_period_ms": 600, "deadline_ms": 2000, **gpu_ports, **self.gpu_node}
-        self.document = document(self.groups, gpu_node, poll_period_ms=600, deadline_ms=2000, **self.ports)
+        self.document = document(
+            self.groups, gpu_node, self.gpu_group, poll_period_ms=600, deadline_ms=2000, **self.ports
+        )
         self._token = self.folder / "token"
         self._token.write_text("not-a-secret-token")
         self._token.chmod(0o600)
