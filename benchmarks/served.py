@@ -19,11 +19,10 @@ from typing import Any
 import duckdb
 
 from benchmarks.common import about, load_average, print_figures, say
+from benchmarks.parts.api_customers import add_customers
 from benchmarks.parts.trace_work import CUSTOMERS, Amount, made_work, trace_work
 from benchmarks.parts.whole_platform import free_port, status, whole_platform
 from hcp_pipelines.domain.errors import StorageError
-from hcp_pipelines.operators import api_keys, users
-from hcp_pipelines.operators.users import UserRole
 from hcp_pipelines.runtime.process import read_clock
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import lake
@@ -81,7 +80,7 @@ def _is_kept(figures: dict[str, Any]) -> bool:
 async def _measure(settings: Settings, data: Path | None, *, quick: bool) -> dict[str, Any]:
     hours, amount = (QUICK_HOURS, QUICK_AMOUNT) if quick else (HOURS, AMOUNT)
     clock, tally = read_clock(settings), Tally()
-    keys = _customers(settings)
+    keys = Keys(None, add_customers(settings, CUSTOMERS))
     begins_s = clock.now().timestamp()
     work = list(trace_work(data / "traces", begins_s, hours, amount) if data else made_work(begins_s, hours))
     gpu_h = sum(each.spec["estimated_duration_s"] * each.spec["gpu_count"] for each in work) / 3600
@@ -92,19 +91,6 @@ async def _measure(settings: Settings, data: Path | None, *, quick: bool) -> dic
         say(f"{clock.now():%d %H:%M}: {waiting} are not over")
         await asyncio.sleep(10)
     return tally.report() | {"pieces": len(work), "gpu_h": round(gpu_h, 1)} | await _told(settings, tally)
-
-
-def _customers(settings: Settings) -> Keys:
-    """An account and a key of each customer."""
-    made, pepper = {}, api_keys.pepper(settings)
-    with connect(settings, Role.API) as connection:
-        for name, tier in CUSTOMERS.items():
-            customer = users.add_customer(connection, name, f"{name}@example.com", tier, "bench")
-            user = users.add_user(
-                connection, name, UserRole.CUSTOMER, api_keys.pepper(settings).hex(), "bench", customer
-            )
-            made[name], _ = api_keys.add_key(connection, pepper, user, "bench", None, "bench")
-    return Keys(None, made)
 
 
 async def _told(settings: Settings, tally: Tally) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hcp_pipelines.api.limits import Buckets, Limit, Taken
 from hcp_pipelines.api.log_ins import LogIns
 from hcp_pipelines.api.places import Places
 from hcp_pipelines.api.seen import Seen
+from hcp_pipelines.api.submitting import Submitting
 from hcp_pipelines.api.tokens import SigningKeys
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.settings import Settings
@@ -52,6 +53,7 @@ class Api:
     seen: Seen = field(default_factory=Seen)
     log_ins: LogIns = field(init=False)
     fanout: Fanout = field(init=False)
+    submitting: Submitting = field(init=False)
     _booking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_BOOKING))
     _checking: asyncio.Task[None] | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -59,6 +61,7 @@ class Api:
     def __post_init__(self) -> None:
         """What stands on the rest of it."""
         self.log_ins = LogIns(self.buckets)
+        self.submitting = Submitting(self.connection, self.clock.now)
         self.fanout = Fanout(self._events_after, self.last_event, self.log)
 
     async def read_limits(self) -> None:

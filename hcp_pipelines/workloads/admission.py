@@ -1,12 +1,12 @@
 """Taking work in, or saying at once and why not: quotas, limits of the queue, and what the fleet could never run.
 
 Submissions of one customer come one after the other (`turns.py`), so that its quota is exact and a repeat under the same
-idempotency key finds the first. Limits of the queue as a whole are looked at without a lock: submissions at the same instant
-may exceed them by their number.
+idempotency key finds the first; several of them may be one transaction. Limits of the queue as a whole are looked at without a
+lock: submissions at the same instant may exceed them by their number.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from math import ceil
 from typing import Any
@@ -19,12 +19,14 @@ from pydantic import ValidationError
 
 from hcp_pipelines.domain.workloads import Tier, WorkloadState, WorkloadType
 from hcp_pipelines.workloads.books import Connection
-from hcp_pipelines.workloads.errors import KeyReusedError, NotAdmittedError, QueueFullError, QuotaError
+from hcp_pipelines.workloads.errors import KeyReusedError, NotAdmittedError, QueueError, QueueFullError, QuotaError
 from hcp_pipelines.workloads.gpu_types import GpuTypes, Site, ask_fleet, gpu_types_of
 from hcp_pipelines.workloads.spec import Classified, Requirements, WorkloadSpec, priority_of, requirements_of
+from hcp_pipelines.workloads.submissions import NOBODY, By, Submission, Submitted
 from hcp_pipelines.workloads.turns import turn_of
 
 RETRY_AT_MOST_S = 60
+_NO_ID = UUID(int=0)  # until Postgres has given one
 _ROOM_FRACTION = 0.01  # of a full level: who was refused comes back when so much of it will have gone
 
 _REPEAT = """
@@ -62,35 +64,6 @@ _INSERT = """
 _LEFT_LATELY = """
     select count(*) from (select new_status, recorded_at from workload_events order by id desc limit 5000) newest
     where new_status = 'scheduled' and recorded_at > now() - interval '60 seconds'"""
-
-
-@dataclass(frozen=True, slots=True)
-class By:
-    """Who asks, and by which request, for the audit log."""
-
-    actor: str = ""
-    request_id: str = ""
-
-
-NOBODY = By()
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """Work in the queue: `queue_position` counts what waits at its priority or above it, itself included; of a repeat it is 0.
-
-    Its class is that under which it was taken, of a repeat the first one's.
-    """
-
-    workload_id: UUID
-    status: WorkloadState
-    priority: int
-    queue_position: int
-    is_repeat: bool
-    type: WorkloadType
-    confidence: float
-    reasons: tuple[str, ...]
-    is_flagged: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,43 +115,80 @@ async def submit(
         QuotaError: the customer has as much in the queue as it may.
         QueueFullError: the queue, or its level, is full, or too many submissions of this customer are under way.
     """
-    priority = priority_of(classified, tier)
-    needs = requirements_of(spec, classified.type)
+    one = Submission(spec, classified, idempotency_key, by)
+    [answer] = await submit_all(connection, customer_id, tier, [one], now=now)
+    if isinstance(answer, QueueError):
+        raise answer
+    return answer
 
-    async def ask() -> _Asked:
-        books = connection.cursor(row_factory=class_row(_Books))
-        await books.execute(_BOOKS, {"customer": customer_id, "tier": tier, "priority": priority}, prepare=True)
-        repeats = None
-        if idempotency_key is not None:
-            repeats = await connection.execute(_REPEAT, (customer_id, idempotency_key), prepare=True)
-        return _Asked(repeats, books, await ask_fleet(connection, classified.type))
 
-    async with turn_of(connection, customer_id, ask) as asked:
-        if idempotency_key is not None and asked.repeats is not None:
-            repeat = _repeat(await asked.repeats.fetchone(), idempotency_key, spec)
-            if repeat is not None:
-                return repeat
-        books = await asked.books.fetchone()
-        assert books is not None  # each tier and level has its row, by the migration
-        if not books.is_known:
-            raise NotAdmittedError(f"there is no customer {customer_id}")
-        _check_quota(books, needs)
-        _check_deadline(spec, needs, now)
-        gpus = gpu_types_of(await asked.fleet.fetchall(), spec, classified.type, needs)
-        await _check_room(connection, books, priority)
-        values = _row(spec, classified, needs, gpus, books, priority, now)
-        values |= {
-            "customer": customer_id,
-            "tier": tier,
-            "key": idempotency_key,
-            "actor": by.actor,
-            "request_id": by.request_id,
-        }
-        made = await connection.execute(_INSERT, values, prepare=True)
-    row = await made.fetchone()
-    assert row is not None
+async def submit_all(
+    connection: Connection, customer_id: UUID, tier: Tier, many: Sequence[Submission], *, now: datetime
+) -> list[Submitted | QueueError]:
+    """One customer's submissions, one after the other as `submit`, in one transaction: what came of each, in order.
+
+    Raises:
+        QueueFullError: too many submissions of this customer are under way: none of these is taken.
+    """
+    answers = list[Submitted | QueueError]()
+    made = dict[int, AsyncCursor[tuple[Any, ...]]]()
+    async with turn_of(connection, customer_id, lambda: _ask(connection, customer_id, tier, many[0])) as first:
+        for n, one in enumerate(many):
+            asked = await _ask(connection, customer_id, tier, one) if n else first
+            try:
+                answer, values = await _judge(connection, customer_id, tier, one, asked, now)
+            except QueueError as error:
+                answers.append(error)
+                continue
+            if values:
+                made[n] = await connection.execute(_INSERT, values, prepare=True)
+            answers.append(answer)
+    for n, cursor in made.items():
+        row, answer_of_n = await cursor.fetchone(), answers[n]
+        assert row is not None
+        assert isinstance(answer_of_n, Submitted)
+        answers[n] = replace(answer_of_n, workload_id=row[0])
+    return answers
+
+
+async def _ask(connection: Connection, customer_id: UUID, tier: Tier, one: Submission) -> _Asked:
+    values = {"customer": customer_id, "tier": tier, "priority": priority_of(one.classified, tier)}
+    books = connection.cursor(row_factory=class_row(_Books))
+    await books.execute(_BOOKS, values, prepare=True)
+    repeats = None
+    if one.idempotency_key is not None:
+        repeats = await connection.execute(_REPEAT, (customer_id, one.idempotency_key), prepare=True)
+    return _Asked(repeats, books, await ask_fleet(connection, one.classified.type))
+
+
+async def _judge(
+    connection: Connection, customer_id: UUID, tier: Tier, one: Submission, asked: _Asked, now: datetime
+) -> tuple[Submitted, dict[str, Any]]:
+    """The answer, and the row to be written, whose id is the answer's; of a repeat there is none.
+
+    Raises:
+        QueueError: it is not taken.
+    """
+    spec, classified, key = one.spec, one.classified, one.idempotency_key
+    priority, needs = priority_of(classified, tier), requirements_of(spec, classified.type)
+    if key is not None and asked.repeats is not None:
+        repeat = _repeat(await asked.repeats.fetchone(), key, spec)
+        if repeat is not None:
+            return repeat, {}
+    books = await asked.books.fetchone()
+    assert books is not None  # each tier and level has its row, by the migration
+    if not books.is_known:
+        raise NotAdmittedError(f"there is no customer {customer_id}")
+    _check_quota(books, needs)
+    _check_deadline(spec, needs, now)
+    gpus = gpu_types_of(await asked.fleet.fetchall(), spec, classified.type, needs)
+    await _check_room(connection, books, priority)
+    values = _row(spec, classified, needs, gpus, books, priority, now)
+    values |= {
+        "customer": customer_id, "tier": tier, "key": key, "actor": one.by.actor, "request_id": one.by.request_id,
+    }  # fmt: skip
     what = classified.type, classified.confidence, classified.reasons, classified.is_flagged
-    return Submitted(row[0], WorkloadState.QUEUED, priority, books.ahead + 1, False, *what)
+    return Submitted(_NO_ID, WorkloadState.QUEUED, priority, books.ahead + 1, False, *what), values
 
 
 def _repeat(row: tuple[Any, ...] | None, key: str, spec: WorkloadSpec) -> Submitted | None:

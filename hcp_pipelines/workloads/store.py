@@ -3,7 +3,7 @@
 Every function is a transaction of its own. `now` is world time, always given; leases and what a caller waits for are real time.
 """
 
-from hcp_pipelines.workloads.admission import By, Submitted, submit
+from hcp_pipelines.workloads.admission import submit, submit_all
 from hcp_pipelines.workloads.allocations import (
     Allocation,
     Checkpoint,
@@ -40,11 +40,13 @@ from hcp_pipelines.workloads.lifecycle import (
     start,
 )
 from hcp_pipelines.workloads.reading import Event, Filters, Workload, depths, events_after, last_event, listed, read
+from hcp_pipelines.workloads.submissions import By, Submission, Submitted
 
 __all__ = [
     "Allocation", "AllocationError", "Binding", "By", "Checkpoint", "Claimed", "Event", "Filters", "KeyReusedError",
-    "LeaseLostError", "NotAdmittedError", "QueueError", "QueueFullError", "QuotaError", "Reaped", "Submitted", "TransitionError",
+    "LeaseLostError", "NotAdmittedError", "QueueError", "QueueFullError", "QuotaError", "Reaped", "Submission", "Submitted",
+    "TransitionError",
     "UnknownWorkloadError", "Workload", "age", "allocate", "allocations_of", "cancel", "checkpoint", "claim", "complete",
     "depths", "events_after", "fail", "last_checkpoint", "last_event", "listed", "pause", "read", "reap", "release", "renew",
-    "requeue", "resume", "schedule", "start", "submit", "unclaim",
+    "requeue", "resume", "schedule", "start", "submit", "submit_all", "unclaim",
 ]  # fmt: skip

@@ -53,8 +53,7 @@ async def submit(
     api = api_of(request)
     customer, tier = await _on_behalf(api, principal, customer_id)
     classified, by = classify(body, api.classifier), store.By(principal.name, request_id_of(request))
-    async with api.connection() as connection:
-        made = await store.submit(connection, customer, tier, body, classified, key, now=api.clock.now(), by=by)
+    made = await api.submitting.submit(customer, tier, store.Submission(body, classified, key, by))
     if made.is_repeat:
         response.headers["Idempotent-Replayed"] = "true"
     return Submission(
