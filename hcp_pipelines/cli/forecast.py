@@ -8,6 +8,7 @@ import click
 import polars as pl
 
 from hcp_pipelines.cli.common import bars, instant, print_json, print_table
+from hcp_pipelines.cli.forecast_capacity import capacity
 from hcp_pipelines.forecasting.baselines import POINT_FORECASTS, learn_baseline
 from hcp_pipelines.forecasting.peak_scores import peak_scores
 from hcp_pipelines.forecasting.quantile_scores import scores, shares_below, skill
@@ -101,4 +102,5 @@ def _print(title: str, found: pl.DataFrame, shown: Sequence[tuple[str, str]] = S
 
 def register(group: click.Group) -> None:
     """Add the command."""
+    forecast.add_command(capacity)
     group.add_command(forecast)
