@@ -148,7 +148,8 @@ class World:
     def blocks_below(self, height: int, count: int, at_s: float) -> tuple[list[Block], str] | None:
         """The last `count` blocks up to a height, newest first; None where no such block is mined by an instant, or known."""
         tip = self.blocks(at_s, 1)[0][0]
-        day, all_recorded = int(at_s // DAY_S) - max(0, tip.height - height) // _BLOCKS_A_DAY, True
+        nearly = int(at_s // DAY_S) - max(0, tip.height - height) // _BLOCKS_A_DAY
+        day, all_recorded = max(nearly, _FIRST_DAY + 1), True
         while self._day_blocks(day)[0][-1].height < height and day <= at_s // DAY_S:
             day += 1
         while self._day_blocks(day)[0][0].height > height and day > _FIRST_DAY:

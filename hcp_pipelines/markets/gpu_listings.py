@@ -23,6 +23,7 @@ REAL_BASE_URL = "https://api.primeintellect.ai"
 LIMIT = Limit(60, 60.0)  # not published: ours
 LISTINGS = "/api/v1/availability/gpus"
 SNAPSHOT = timedelta(minutes=1)  # an offer list has no stamp of its own: it holds from the minute it was read in
+MOST_GPUS = 10_000  # of one offer
 PAGE_SIZE = 100
 MAX_PAGES = 50
 SOURCE = "primeintellect"
@@ -43,7 +44,7 @@ class _Offer(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
     provider: str
     gpu_type: str = Field(alias="gpuType")
-    gpu_count: int = Field(default=1, alias="gpuCount", ge=1)
+    gpu_count: int = Field(default=1, alias="gpuCount", ge=1, le=MOST_GPUS)
     prices: _Prices
     stock_status: str = Field(default="Available", alias="stockStatus")
 

@@ -5,7 +5,7 @@ Source: mempool.space REST API, `/v1/blocks`, `/v1/mining/reward-stats/144` and 
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
@@ -35,6 +35,10 @@ class MinedBlock(NamedTuple):
     tx_count: int
 
 
+Height = Annotated[int, Field(ge=0, le=10**9)]
+Stamp = Annotated[int, Field(ge=0, lt=2**32)]  # Unix seconds: a header has four bytes for them
+
+
 class _Extras(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
     total_fees_sats: float = Field(alias="totalFees")
@@ -42,16 +46,16 @@ class _Extras(BaseModel):
 
 
 class _MinedBlock(BaseModel):
-    height: int = Field(ge=0)
-    timestamp: int = Field(ge=0)
+    height: Height
+    timestamp: Stamp
     difficulty: float
     tx_count: int = Field(ge=0)
     extras: _Extras
 
 
 class _Block(BaseModel):
-    height: int = Field(ge=0)
-    timestamp: int = Field(ge=0)
+    height: Height
+    timestamp: Stamp
     difficulty: float
 
     @field_validator("difficulty", mode="before")
@@ -62,8 +66,8 @@ class _Block(BaseModel):
 
 class _RewardStats(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
-    start_block: int = Field(alias="startBlock", ge=0)
-    end_block: int = Field(alias="endBlock", ge=0)
+    start_block: Height = Field(alias="startBlock")
+    end_block: Height = Field(alias="endBlock")
     total_fee_sats: float = Field(alias="totalFee")
 
     @field_validator("total_fee_sats", mode="before")

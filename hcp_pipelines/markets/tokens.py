@@ -79,7 +79,7 @@ class TokenAuth(httpx.Auth):
                 f"{where}: no token: status {response.status_code} {said}: are user, password and client right?"
             )
         token = reply.get(self._field)
-        if not isinstance(token, str) or not token:
+        if not isinstance(token, str) or not token or not (token.isascii() and token.isprintable()):
             raise MarketError(f"{where}: no {self._field} in the reply, which has {sorted(map(str, reply))!s:.120}.")
         self._token = token
         life_s = _seconds(reply.get("expires_in")) / max(1.0, self._clock.speed)
