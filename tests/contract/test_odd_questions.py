@@ -14,7 +14,8 @@ NOW_S = START_S + 36 * 3600
 # What the services' parameters are called, each with something that is none, or too much of it.
 NAMES = (
     "symbol", "pair", "interval", "granularity", "start", "end", "startTime", "endTime", "limit", "limit_trades", "since",
-    "count", "timestamp", "after", "time", "step", "latitude", "longitude", "start_date", "end_date", "hourly", "current", "past_days",
+    "count", "timestamp", "after", "time", "step", "latitude", "longitude", "start_date", "end_date", "hourly", "current",
+    "past_days",
     "forecast_days", "gpu_type", "gpu_count", "page", "page_size", "size", "$filter", "$skip", "$top", "api-version", "Action",
     "StartTime", "EndTime", "MaxResults", "NextToken", "InstanceType.1", "deliveryDateFrom", "deliveryDateTo",
     "SCEDTimestampFrom", "settlementPoint", "postDatetimeFrom", "download", "sort", "dir",
