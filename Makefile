@@ -97,11 +97,21 @@ classifier: setup ## Learn the classifier of workloads anew and score it (a minu
 		--out hcp_pipelines/workloads/classifier/shipped.npz
 	@$(VENV)/bin/hcp model score-classes $(HELD_OUT:%=$(CLASSES)/%.ndjson)
 
+MLFLOW_VENV := .venv-mlflow
+$(MLFLOW_VENV)/.installed: requirements/mlflow-ui.txt
+	@test -x $(MLFLOW_VENV)/bin/python || $(SYSTEM_PYTHON) -m venv $(MLFLOW_VENV)
+	$(VENV)/bin/uv pip install --quiet --python $(MLFLOW_VENV)/bin/python --require-hashes -r requirements/mlflow-ui.txt
+	@touch $@
+
+.PHONY: mlflow-ui
+mlflow-ui: setup $(MLFLOW_VENV)/.installed ## MLflow's pages over the running platform's record of trainings, on loopback
+	@$(PY) -m hcp_pipelines.orchestration.training.ui
+
 .PHONY: lock
 lock: setup ## Resolve requirements/*.in anew into the lock with hashes
-	@for name in runtime scale dev uv; do $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt; done
+	@for name in runtime scale dev uv mlflow-ui; do $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt; done
 
 .PHONY: clean
 clean: ## Remove what set-up, runs and tests left behind (.hcp too; stops nothing)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info dbt/target dbt/logs .hcp
+	rm -rf $(VENV) $(MLFLOW_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info dbt/target dbt/logs .hcp
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,12 +16,14 @@ from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.training import judging, shadow
 from hcp_pipelines.orchestration.training.targets import TARGETS
 from hcp_pipelines.orchestration.training.told import Asked
-from hcp_pipelines.orchestration.training.train import LEAST_DAYS, MOST_DAYS, train
+from hcp_pipelines.orchestration.training.train import MOST_DAYS, train
 from hcp_pipelines.orchestration.watching import Judged
 from hcp_pipelines.settings import Settings
 
 GROUP, OWNERS = "training", ["team:decisions"]
 LEARNT_FROM = {
+    "price": ["core_power__known_prices", "core_power__known_grid"],
+    "demand": ["core_hcp__gpu_demand_changes"],
     "capacity": ["core_fleet__hours"],
     "failure_risk": ["core_fleet__hours"],
     "utilization": ["core_fleet__hours"],
@@ -31,9 +33,9 @@ WORDS = "words"  # metadata of the scores: what the sensors look at, by name
 
 
 class TrainingConfig(dg.Config):
-    """Days that are learnt from (the last four weeks are its trial), entities (none: all), model (none: the one that ships)."""
+    """Days (0: as usual; the last 28 are its trial), entities (none: all), model (none: the one that ships)."""
 
-    days: int = Field(default=90, ge=LEAST_DAYS, le=MOST_DAYS)
+    days: int = Field(default=0, ge=0, le=MOST_DAYS)
     groups: list[str] = Field(default_factory=list)
     model: str = ""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)

@@ -21,9 +21,8 @@ from hcp_pipelines.storage.roles import Role
 @click.option(
     "--days",
     type=click.IntRange(56, 3700),
-    default=90,
-    show_default=True,
-    help="Learnt from; the last 28 are its trial.",
+    default=0,
+    help="Learnt from; the last 28 are its trial.  [default: 90, of prices 400]",
 )
 @click.option("--group", "groups", multiple=True, help="Of this entity alone; again for more.  [default: all]")
 @click.option("--model", default="", help="One of the target's.  [default: the one that ships]")

@@ -26,6 +26,7 @@ from hcp_pipelines.optimizer.backtest.strategies import BreakEven, Hysteresis, O
 from hcp_pipelines.optimizer.band import Band
 
 HOURS_A_YEAR = 8766
+LATEST_H = 6  # a forecast asked so many hours ago is still decided by: not every hour is asked
 LEAST_H = 7 * 24  # of prices, of some point: less says nothing
 BAND = Hysteresis().name  # what is done where no forecast is asked
 NAIVE, ORACLE = "naive", "oracle"
@@ -83,19 +84,18 @@ class Foreseen:
 
     def _worth(self, case: Case) -> Floats:
         """E[D] in wakes when each hour ends: D = E[clip(m + D', 0, c)] from the last hour foreseen back, hours told apart."""
-        rows = np.searchsorted(self.starts_us, case.starts_us)
-        rows = np.minimum(rows, len(self.starts_us) - 1)
-        is_asked = self.starts_us[rows] == case.starts_us
+        rows = np.maximum(np.searchsorted(self.starts_us, case.starts_us, side="right") - 1, 0)
+        age = (case.starts_us - self.starts_us[rows]) // HOUR_US
         wake, revenue = case.known.wake_usd[:, None], case.known.revenue_usd_per_mwh[:, None]
-        weights, ahead = weights_of(self.levels), np.zeros(len(case))
+        weights, ahead, said = weights_of(self.levels), np.zeros(len(case)), np.zeros(len(case), dtype=bool)
         for hour in range(self.quantiles.shape[1] - 1, -1, -1):
-            gain = (revenue - self.quantiles[rows, hour]) * case.step_h + ahead[:, None]
-            value = np.clip(gain, 0.0, wake) @ weights
-            ahead = np.where(np.isfinite(value), value, ahead)
-        said = (
-            np.isfinite(self.quantiles[rows, 0]).all(axis=1) if self.quantiles.shape[1] else np.zeros(len(case), bool)
-        )
-        worth: Floats = np.where(is_asked & said, ahead / case.known.wake_usd, np.nan)
+            foreseen = self.quantiles[rows, np.minimum(hour + age, self.quantiles.shape[1] - 1)]
+            foreseen = np.where((hour + age < self.quantiles.shape[1])[:, None], foreseen, np.nan)
+            value = np.clip((revenue - foreseen) * case.step_h + ahead[:, None], 0.0, wake) @ weights
+            said = np.isfinite(value)
+            ahead = np.where(said, value, ahead)
+        is_fresh = (age >= 0) & (age < LATEST_H) & said
+        worth: Floats = np.where(is_fresh, ahead / case.known.wake_usd, np.nan)
         return worth
 
 
@@ -113,7 +113,7 @@ def price_value(forecasts: Sequence[Forecasts]) -> list[Value]:
     """Dollars a MW and year over the plain band, of miners of the golden efficiencies at all points; the oracle's beside them.
 
     Args:
-        forecasts: of a power price in $/MWh by several models, of the same questions: asked each hour, of hours that follow.
+        forecasts: of a power price in $/MWh by several models, of the same questions: hours that follow the one asked in.
 
     Raises:
         ConfigError: too few hours of any point are known, or the questions are not the same.
@@ -184,9 +184,10 @@ def _results(examples: Examples, forecasts: Sequence[Forecasts], entity: int) ->
     prices = _prices(examples, own, examples.entities[entity])
     if len(prices.starts_us) < LEAST_H:
         return []
-    asked = np.unique(examples.asked_us[own])
+    asked_h = np.unique(examples.asked_us[own] // HOUR_US)
     rivals = [
-        Foreseen(each.model, asked, _cube(examples, own, asked, each.quantiles), each.levels) for each in forecasts
+        Foreseen(each.model, asked_h * HOUR_US, _cube(examples, own, asked_h, each.quantiles), each.levels)
+        for each in forecasts
     ]
     start = instant(int(prices.starts_us[0]))
     hashprice = np.full(len(prices.starts_us), PLAIN_HASHPRICE)
@@ -205,12 +206,12 @@ def _prices(examples: Examples, own: Ints, point: str) -> Prices:
     return Prices(point, 60, wanted[longest], examples.target[own][first[longest]])
 
 
-def _cube(examples: Examples, own: Ints, asked: Ints, quantiles: Floats) -> Floats:
+def _cube(examples: Examples, own: Ints, asked_h: Ints, quantiles: Floats) -> Floats:
     """[hour asked, hour after it, level] of what is said of the hours that follow the one that is decided on."""
-    after = (examples.wanted_us[own] - examples.asked_us[own]) // HOUR_US - 1
+    after = examples.wanted_us[own] // HOUR_US - examples.asked_us[own] // HOUR_US - 1
     kept = after >= 0
-    cube = np.full((len(asked), int(after.max(initial=-1)) + 1, quantiles.shape[1]), np.nan)
-    cube[np.searchsorted(asked, examples.asked_us[own][kept]), after[kept]] = quantiles[own][kept]
+    cube = np.full((len(asked_h), int(after.max(initial=-1)) + 1, quantiles.shape[1]), np.nan)
+    cube[np.searchsorted(asked_h, examples.asked_us[own][kept] // HOUR_US), after[kept]] = quantiles[own][kept]
     return cube
 
 

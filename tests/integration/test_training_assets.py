@@ -5,9 +5,9 @@ import warnings
 from datetime import timedelta
 
 import pytest
-from pydantic import ValidationError
 
 from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.operators import accounts
 from hcp_pipelines.orchestration.training import due, record, shadow, targets
 from hcp_pipelines.storage import lake, models
@@ -86,7 +86,7 @@ def test_a_run_from_the_launchpad_learns_and_its_check_promotes(settings, contro
     sine.keep(control, model=BASELINE)
     model, check = training.learnt("sine"), training.judged("sine")
     assert str(retrain("sine").name) == "retrain_sine_job"
-    with pytest.raises(ValidationError, match="greater than or equal to 56"):
+    with pytest.raises(ConfigError, match="days=20: must be 56 to 3700"):
         run(settings, instance, [model], days=20)
     done = run(settings, instance, [model, check], days=84, seed=3)
     made = told(done, "core_hcp__sine_model")

@@ -23,7 +23,7 @@ def versions(name: str) -> set[tuple[str, str]]:
 
 
 def test_there_is_a_lock_for_each_purpose():
-    assert [lock.name for lock in LOCKS] == ["dev.txt", "runtime.txt", "scale.txt", "uv.txt"]
+    assert [lock.name for lock in LOCKS] == ["dev.txt", "mlflow-ui.txt", "runtime.txt", "scale.txt", "uv.txt"]
 
 
 @of_each_lock
@@ -53,6 +53,11 @@ def test_runtime_is_part_of_scale_and_that_of_dev():
     assert len(versions("runtime.txt")) > 50
 
 
+def test_the_pages_of_mlflow_are_of_the_version_that_records():
+    recording = dict(versions("runtime.txt"))["mlflow-skinny"]
+    assert dict(versions("mlflow-ui.txt"))["mlflow"] == recording, "another one would change its database's schema"
+
+
 def named(text: str) -> set[str]:
     """Packages that a .in file asks for, in the lock's spelling."""
     found = re.findall(r"^([A-Za-z0-9][\w.-]*)", text, re.MULTILINE)
@@ -62,13 +67,13 @@ def named(text: str) -> set[str]:
 def test_the_makefile_installs_nothing_without_hashes():
     lines = (FOLDER.parent / "Makefile").read_text().splitlines()
     installs = [line for line in lines if "pip install" in line]
-    assert len(installs) == 3
+    assert len(installs) == 4
     assert [
         line for line in installs if not ("--require-hashes" in line or line.endswith("--no-build-isolation -e ."))
     ] == []
 
 
-@pytest.mark.parametrize("name", ["runtime", "scale", "dev", "uv"])
+@pytest.mark.parametrize("name", ["runtime", "scale", "dev", "uv", "mlflow-ui"])
 def test_the_lock_holds_what_was_asked_for(name):
     locked = {package for package, _ in versions(f"{name}.txt")}
     assert named((FOLDER / f"{name}.in").read_text()) <= locked

@@ -52,6 +52,14 @@ def test_a_forecast_is_worth_what_its_decisions_earn():
     assert by_name["silent"] == Value("silent", 0.0, 0.0), "where it says nothing the plain band stands"
 
 
+def test_a_forecast_of_some_hours_ago_is_still_decided_by():
+    examples = asked_of(told_prices())
+    each_fifth = examples.only((examples.asked_us // HOUR_US) % 5 == 0)
+    late = replace(each_fifth, asked_us=each_fifth.asked_us + HOUR_US // 12)  # published five minutes into the hour
+    hourly, fifth = (price_value([said("knows", each, each.target)])[0].gap_closed for each in (examples, late))
+    assert fifth > 0.8 * hourly
+
+
 def test_what_can_not_be_counted_is_refused():
     examples = asked_of(told_prices())
     short = examples.only(examples.wanted_us < microseconds(START + timedelta(days=6)))

@@ -13,8 +13,9 @@ import psycopg
 from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import ConfigError, ModelError
 from hcp_pipelines.forecasting.drift import stability
-from hcp_pipelines.forecasting.hours import microseconds
+from hcp_pipelines.forecasting.hours import instant, microseconds
 from hcp_pipelines.forecasting.learnable.compare import compare
+from hcp_pipelines.forecasting.learnable.lessons import DAY_US
 from hcp_pipelines.forecasting.learnable.protocol import LEVELS, Examples
 from hcp_pipelines.forecasting.learnable.scoring import Forecasts, scores
 from hcp_pipelines.forecasting.serving import Served, served
@@ -27,8 +28,11 @@ from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import models
 
 FORECASTS = "core.hcp__model_forecasts"
-ASKED_BACK = timedelta(days=2)  # a question that nobody asked for so long is not asked any more
-SCORED_BACK = timedelta(days=35)  # of questions, five weeks
+ASKED_BACK = timedelta(days=2)  # a question that nobody asked for so long, and five days, is not asked any more
+SCORED_BACK = timedelta(days=35)  # of questions, five weeks and five days at most
+BLOCK_US = (
+    5 * DAY_US
+)  # a target that asks every few hours counts them from a window's start: these begin at a multiple of it
 COLUMNS = tuple(f"quantile_{round(level * 100):02}" for level in LEVELS)
 SCHEMA: dict[str, Any] = {
     "name": pl.String, "version": pl.Int32, "role": pl.String, "entity": pl.String, "asked_at": INSTANT, "wanted_at": INSTANT,
@@ -58,7 +62,7 @@ def names_asked(connection: "psycopg.Connection[Any]") -> list[str]:
 def ask(connection: "psycopg.Connection[Any]", settings: Settings, name: str, now: datetime) -> dict[str, Any]:
     """Ask champion and challenger what could be asked since the last time, and keep what they say; rows by role, or why none."""
     try:
-        examples = read_lessons(settings, target_of(name), (now - ASKED_BACK, now)).examples
+        examples = read_lessons(settings, target_of(name), _window(now, ASKED_BACK)).examples
     except ConfigError as error:
         return {"not_asked": str(error)}
     told: dict[str, Any] = {}
@@ -76,7 +80,7 @@ def score(connection: "psycopg.Connection[Any]", settings: Settings, name: str, 
     Raises:
         ConfigError: the target's tables are not as it reads them.
     """
-    examples = read_lessons(settings, target_of(name), (now - SCORED_BACK, now)).examples
+    examples = read_lessons(settings, target_of(name), _window(now, SCORED_BACK)).examples
     said, rows = {}, []
     for role, serving in _asked(connection, name):
         said[role] = _said(settings, serving, role, examples, now)
@@ -85,6 +89,11 @@ def score(connection: "psycopg.Connection[Any]", settings: Settings, name: str, 
     champion = models.champion(connection, name)
     word = _word(connection, champion, said.get("champion"), examples) if champion else {}
     return Scored(rows, _evidence(connection, name, said), plain(word))
+
+
+def _window(now: datetime, back: timedelta) -> tuple[datetime, datetime]:
+    """As far back, and on to the beginning of a block: whenever it is asked for, the same questions are in it."""
+    return instant(microseconds(now - back) // BLOCK_US * BLOCK_US), now
 
 
 def _asked(connection: "psycopg.Connection[Any]", name: str) -> Iterator[tuple[str, models.Serving]]:
@@ -134,7 +143,7 @@ def _said(settings: Settings, serving: models.Serving, role: str, examples: Exam
     rows = pl.DataFrame(schema={name: SCHEMA[name] for name in ("entity", "asked_at", "wanted_at", *COLUMNS)})
     if has_tables(settings, [FORECASTS]):
         with lake.attach(settings, read_only=True) as connection:
-            rows = connection.execute(_SAID, [serving.name, serving.version, now - SCORED_BACK]).pl()
+            rows = connection.execute(_SAID, [serving.name, serving.version, _window(now, SCORED_BACK)[0]]).pl()
     keys_of = ["entity", "asked_at", "wanted_at"]
     rows = rows.with_columns(pl.col("asked_at", "wanted_at").cast(INSTANT)).unique(keys_of, keep="first")
     there = [column for column in COLUMNS if rows[column].null_count() < len(rows)]

@@ -7,12 +7,21 @@ from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.learnable.protocol import Model, Target
 
 # Where each is: `module:attribute`, an instance of `Target`.
-_CAPACITY = "hcp_pipelines.forecasting.capacity.targets"
+_CAPACITY, _LEARNABLE = "hcp_pipelines.forecasting.capacity.targets", "hcp_pipelines.forecasting.learnable.targets"
 TARGETS: dict[str, str] = {
+    "price": f"{_LEARNABLE}.price:PRICE",
+    "demand": f"{_LEARNABLE}.demand:DEMAND",
     "capacity": f"{_CAPACITY}:CAPACITY",
     "failure_risk": f"{_CAPACITY}:FAILURE_RISK",
     "utilization": f"{_CAPACITY}:UTILIZATION",
 }
+USUAL_DAYS = 90
+DAYS: Mapping[str, int] = {"price": 400}  # of history, where a run says nothing else: prices have seasons
+
+
+def days_of(name: str) -> int:
+    """How much of the past a target is usually learnt from."""
+    return DAYS.get(name, USUAL_DAYS)
 
 
 def target_of(name: str, targets: Mapping[str, str] | None = None) -> Target:

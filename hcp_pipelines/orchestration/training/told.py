@@ -21,10 +21,10 @@ MOST_SCORES = 400  # rows by entity and horizon; of more, those of all entities 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be learnt: the target's name, over how many days, of which entities (none named: all), by which model."""
+    """What is to be learnt: over how many days (0: as usual), of which entities (none: all), by which model (none: the last)."""
 
     target: str
-    days: int = 90
+    days: int = 0
     groups: tuple[str, ...] = ()
     model: str = ""
     seed: int = 0

@@ -6,7 +6,7 @@ Postgres's `models` is what counts; the card and the record in MLflow are beside
 import io
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from hcp_pipelines.forecasting.serving import Served, served
 from hcp_pipelines.orchestration.backtesting import write_page
 from hcp_pipelines.orchestration.training import card, record
 from hcp_pipelines.orchestration.training.lessons import Lessons, read_lessons
-from hcp_pipelines.orchestration.training.targets import model_of, target_of
+from hcp_pipelines.orchestration.training.targets import days_of, model_of, target_of
 from hcp_pipelines.orchestration.training.told import Asked, kept, overall
 from hcp_pipelines.orchestration.training.trial import CHALLENGER, TRIAL, Trial, hold
 from hcp_pipelines.runtime.version import code_version
@@ -53,6 +53,7 @@ def train(connection: "psycopg.Connection[Any]", settings: Settings, asked: Aske
     began_s = time.perf_counter()
     target = target_of(asked.target)
     model = model_of(target.models, target.name, asked.model)
+    asked = replace(asked, days=asked.days or days_of(asked.target))
     if not LEAST_DAYS <= asked.days <= MOST_DAYS:
         raise ConfigError(
             f"days={asked.days}: must be {LEAST_DAYS} to {MOST_DAYS}, the last {TRIAL.days} of them for the trial"
