@@ -57,6 +57,7 @@ class KnownAccounts:
         self._held: OrderedDict[str, _Remembered] = OrderedDict()
         self._familiar: OrderedDict[str, None] = OrderedDict()
         self._changes = 0
+        self._asked: dict[str, tuple[int, asyncio.Future[Principal | None]]] = {}
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Hear of changes until told to stop."""
@@ -90,7 +91,21 @@ class KnownAccounts:
         return given in self._familiar or self._keys.read(given, self._clock.real_now()) is not None
 
     async def look_up(self, given: str) -> Principal | None:
-        """Whose it is; None where it opens nothing."""
+        """Whose it is; None where it opens nothing. Who asks at once of the same shares the answer, if nothing changed since."""
+        changes, asked = self._asked.get(given, (-1, None))
+        if asked is None or changes != self._changes:
+            asked = asyncio.ensure_future(self._look_up(given))
+            self._asked[given] = (self._changes, asked)
+            asked.add_done_callback(lambda done: self._forget(given, done))
+        return await asyncio.shield(asked)
+
+    def _forget(self, given: str, done: "asyncio.Future[Principal | None]") -> None:
+        if self._asked.get(given, (0, None))[1] is done:
+            del self._asked[given]
+        if not done.cancelled():
+            done.exception()  # whoever waited has it; nobody may have
+
+    async def _look_up(self, given: str) -> Principal | None:
         changes = self._changes
         prefix = prefix_of(given)
         if prefix is not None:

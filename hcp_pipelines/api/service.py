@@ -31,6 +31,7 @@ from hcp_pipelines.workloads.classifier.model import Classifier, shipped
 BY_DEFAULT = ("127.0.0.1", 8080)
 CONNECTIONS, BLOCKING_CONNECTIONS = 8, 4
 BACKLOG = 4096
+ACCEPTED_AT_ONCE = 32  # of those: so that thousands who come at one instant don't keep those who are in from being served
 KEEP_ALIVE_S = 30
 OTHER_FILES, LEAST_CONNECTIONS = 200, 100  # beside connections: Postgres', logs, what is loaded
 FINISH_WITHIN_S = 5
@@ -39,6 +40,12 @@ HOUSEKEEPING_S = 30.0
 
 class Server(uvicorn.Server):
     """uvicorn without hands on signals: they are the process's (`runtime.process`)."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Few are accepted at a time, while many may wait for that: both are one number for asyncio."""
+        await super().startup(sockets)
+        for own in sockets or []:
+            own.listen(BACKLOG)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -206,7 +213,7 @@ async def _serve(context: ProcessContext, api: Api, own: socket.socket) -> None:
             lifespan="off",
             http=guarded(max(LEAST_CONNECTIONS, allow_files() - OTHER_FILES)),
             ws="none",
-            backlog=BACKLOG,
+            backlog=ACCEPTED_AT_ONCE,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=FINISH_WITHIN_S,
             ssl_certfile=settings.api_certificate_file,
