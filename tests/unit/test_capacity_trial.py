@@ -13,7 +13,7 @@ from hcp_pipelines.cli.main import cli
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.capacity import targets
 from hcp_pipelines.forecasting.capacity.fault_log import BEGINS, hours_of, read_downtimes
-from hcp_pipelines.forecasting.capacity.trial import ALL_DAYS, HOT_DAYS, trial
+from hcp_pipelines.forecasting.capacity.trial import ALL_DAYS, GPUS, HOT_DAYS, trial
 from hcp_pipelines.forecasting.learnable.lessons import Learning
 from hcp_pipelines.forecasting.learnable.models import BoostedTrees, Naive, SeasonalNaive
 from tests.support.fleet_hours import START, fleet_hours
@@ -84,15 +84,19 @@ def test_hot_days_are_scored_alone_and_the_last_model_beside_each_other_one(quic
     hours = fleet_hours(DAYS).with_columns(is_heat_wave=(day >= 45) & (day < 62))
     found = trial(quick, hours, (START + timedelta(days=42), START + timedelta(days=DAYS)))
     rows = {(row["days"], row["model"]): row for row in found.scores.iter_rows(named=True)}
-    assert set(rows) == {(days, model.name) for days in (ALL_DAYS, HOT_DAYS) for model in quick.models}
+    assert set(rows) == {(days, model.name) for days in (ALL_DAYS, GPUS, HOT_DAYS) for model in quick.models}
     assert rows[ALL_DAYS, "naive"]["asked"] == 33 * 4
     assert rows[HOT_DAYS, "naive"]["forecasts"] == 17 * 4
-    assert len(found.versus) == 2 * 2 * 2
+    assert rows[GPUS, "naive"]["asked"] == 33 * 2
+    assert len(found.versus) == 3 * 2 * 2
     assert {each.comparison.one for each in found.versus} == {"boosted_trees"}
     assert {each.comparison.days for each in found.versus if each.days == HOT_DAYS} == {17}
     other = trial(quick, hours.drop("is_heat_wave"), (START + timedelta(days=42), START + timedelta(days=DAYS)))
-    assert set(other.scores["days"]) == {ALL_DAYS}
-    assert np.allclose(other.scores["pinball"].to_numpy(), found.scores.filter(days=ALL_DAYS)["pinball"].to_numpy())
+    assert set(other.scores["days"]) == {ALL_DAYS, GPUS}
+    assert np.allclose(
+        other.scores.filter(days=ALL_DAYS)["pinball"].to_numpy(),
+        found.scores.filter(days=ALL_DAYS)["pinball"].to_numpy(),
+    )
 
 
 def test_the_command_scores_a_file_of_hours(quick, tmp_path):
@@ -101,7 +105,7 @@ def test_the_command_scores_a_file_of_hours(quick, tmp_path):
     done = CliRunner().invoke(cli, ["forecast", "capacity", "--history", str(path), "--from", "2024-08-12", "--json"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert [row["model"] for row in told["scores"]] == ["naive", "seasonal_naive", "boosted_trees"]
+    assert [row["model"] for row in told["scores"]] == ["naive", "seasonal_naive", "boosted_trees"] * 2
     assert {each["baseline"] for each in told["versus"]} == {"naive", "seasonal_naive"}
     shown = CliRunner().invoke(cli, ["forecast", "capacity", "--history", str(path), "--from", "2024-08-12"])
     assert "pinball at 0.05: boosted_trees over seasonal_naive" in shown.output

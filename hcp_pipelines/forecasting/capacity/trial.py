@@ -1,4 +1,4 @@
-"""Models of a target over the fleet beside each other on a past: scores, the shortfall's low quantiles, and heat waves alone."""
+"""Models of a target over the fleet beside each other on a past: scores, the shortfall's low quantiles; GPUs, heat waves alone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from hcp_pipelines.forecasting.learnable.rolling import MONTH, rolling
 from hcp_pipelines.forecasting.learnable.scoring import ALL, Forecasts, scores
 
 SHORTFALL_LEVELS = (0.05, 0.1)  # of what is available: how much will be missing at most, nineteen and nine times in ten
-ALL_DAYS, HOT_DAYS = "all days", "heat waves"
+ALL_DAYS, HOT_DAYS, GPUS = "all days", "heat waves", "GPUs, all days"
 Window = tuple[datetime, datetime]
 Progress = Callable[[str, int, int], None]
 
@@ -69,6 +69,9 @@ def trial(
     }
     hot = _hot_days(hours)
     parts = {ALL_DAYS: told}
+    is_gpu = examples.feature("is_gpu")
+    if 0 < is_gpu.mean() < 1:
+        parts[GPUS] = {name: _only(each, each.examples.feature("is_gpu") > 0) for name, each in told.items()}
     if hot is not None:
         parts[HOT_DAYS] = {name: _only(each, _are_hot(each.examples, hot)) for name, each in told.items()}
     return Trial(pl.concat(_rows(days, each) for days, each in parts.items()), tuple(_versus(parts)))
