@@ -357,3 +357,64 @@ def test_an_explanation_is_of_the_policys_own_mix_and_names_the_rows(rig):
     assert "3 desired rows say which devices of h100 work, the policy how many at most" in found.over_it
     assert rig.at(IDLE) == ALL
     assert [b.on_now for b in found.explanation.blocks if b.group_id == "h100"] == [60, 40]
+
+
+@pytest.mark.parametrize("mode", [ControlMode.OBSERVE, ControlMode.APPROVE])
+def test_what_runs_as_nothing_may_be_changed_any_more_runs_on_in_the_books_too(rig, mode):
+    rig.desire(FIRST, SECOND)
+    second = Rig(clock=rig.clock, epoch=2, control_mode=mode, **rig.told())
+    assert second.desire(*ROWS) is None
+    found = {n.desired_state_id: (n.state, n.cause) for n in second.owner.take_work_news()}
+    assert found == {1: ("settled", ""), 2: ("settled", ""), 3: ("turned_down", "mode")}, (
+        "it begins nowhere a second time"
+    )
+
+
+def test_why_a_row_is_turned_down_is_said_in_a_word_with_the_devices_that_are_why(rig):
+    rig.desire(*ROWS)
+    rig.owner.take_work_news()
+    rig.owner.devices.dark[rig.first + np.array([2, 4])] = True
+    rig.owner.ask()
+    rig.plan()
+    [news] = rig.owner.take_work_news()
+    assert (news.desired_state_id, news.cause) == (1, "dark")
+    assert np.frombuffer(news.slots, dtype="<u4").tolist() == [2, 4]
+    rig.owner.devices.dark[:] = False
+    rig.owner.ask()
+    rig.plan()
+    rig.owner.take_work_news()
+    rig.tick(1_000.0, minutes=15)
+    assert [(n.desired_state_id, n.cause, n.slots) for n in rig.owner.take_work_news()] == [(3, "room", None)]
+
+
+def test_of_a_gateway_that_is_silent_for_long_nobody_knows_whether_work_runs(rig):
+    rig.acknowledge(rig.desire(FIRST, SECOND))
+    rig.owner.take_work_news()
+    rig.owner.note_silence(1_799.0, hold_s=1_800.0)
+    assert rig.news() == []
+    rig.owner.note_silence(1_800.0, hold_s=1_800.0)
+    said = rig.owner.take_work_news()
+    assert {(n.desired_state_id, n.state, n.cause) for n in said} == {
+        (1, "holding", "silent"),
+        (2, "holding", "silent"),
+    }
+    rig.owner.note_silence(1_900.0, hold_s=1_800.0)
+    assert rig.news() == [], "once"
+    rig.owner.ask()
+    rig.plan()
+    assert rig.news() == [(1, "settled"), (2, "settled")], "and what it is, once it is heard of"
+
+
+def test_whether_gateways_tell_what_is_kept_is_said_of_each_row(rig):
+    rig.owner.tells_saved[rig.first + np.array(FIRST.slots)] = True
+    rig.desire(FIRST, SECOND)
+    assert {n.desired_state_id: n.tells_saved for n in rig.owner.take_work_news()} == {1: True, 2: False}
+
+
+def test_a_device_that_did_not_settle_is_told_its_work_again(rig):
+    rig.acknowledge(rig.desire(FIRST))
+    rig.owner.devices.failed(np.array([rig.first + 2], dtype=np.uint32))
+    rig.owner.ask()
+    wave = rig.plan()
+    assert [(m.from_state, m.to_state, m.slots.tolist()) for m in wave.plan.moves] == [(BATCH, BATCH, [rig.first + 2])]
+    assert wave.command.assignments[0].work.workload_id == "work-1"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ from hcp_pipelines.workloads.routing.packing import Bools, Free, Ints, Topology
 
 Floats = npt.NDArray[np.float64]
 MANY = 2**40  # more devices than there are
+
+SLEPT_MOST = 50_000  # pieces of work of which it is known where they sleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,9 @@ class GroupFacts:
     rate_fraction: Mapping[str, float] = field(default_factory=dict)
     closed: str = ""
     closed_by: str = ""  # who closed it and why, which is not for customers
+    hold_s: float | None = (
+        None  # world time: its facility's own, that its gateway goes on by itself before it falls back
+    )
 
     @property
     def key(self) -> tuple[str, str]:
@@ -70,7 +76,13 @@ def _reach(group: GroupFacts) -> Bools:
 class Room:
     """The free devices of all groups, and how many work in which state by our own doing."""
 
-    def __init__(self, groups: Sequence[GroupFacts], free: Sequence[Bools]) -> None:
+    def __init__(
+        self,
+        groups: Sequence[GroupFacts],
+        free: Sequence[Bools],
+        slept: "dict[UUID, tuple[tuple[str, str], Ints]] | None" = None,
+    ) -> None:
+        """`slept`: where work that waits was put to sleep, by group and slots."""
         self.groups = tuple(groups)
         self.index = {group.key: g for g, group in enumerate(groups)}
         self.of = [Free(mask, group.topology) for mask, group in zip(free, groups, strict=True)]
@@ -81,6 +93,7 @@ class Room:
         )
         self.working: Ints = np.zeros((len(groups), STATE_COUNT), dtype=np.int64)  # in each state or one above it
         self.given_back = 0  # how often something came free
+        self.slept = {} if slept is None else slept
         self.serves_realtime: Bools = np.array(
             [DeviceState.INFERENCE_REALTIME in group.power_kw for group in groups], dtype=bool
         )
@@ -97,6 +110,20 @@ class Room:
         self.given_back += 1
         self.free[g] = self.of[g].count
         self.working[g] -= len(slots) * self.reach[g, state]
+
+    def put_to_sleep(self, workload_id: UUID, g: int, slots: Ints) -> None:
+        """Work waits again, and sleeps on what it had: there it need only be woken, as long as nobody else begins there."""
+        self.slept[workload_id] = self.groups[g].key, slots
+        if len(self.slept) > SLEPT_MOST:
+            del self.slept[next(iter(self.slept))]
+
+    def where_it_sleeps(self, workload_id: UUID, g: int) -> Ints | None:
+        """The slots of a group on which work sleeps, if all of them are free; which models else sleep there nobody tells."""
+        key, slots = self.slept.get(workload_id, (None, None))
+        free = self.of[g].free
+        if slots is None or key != self.groups[g].key or slots[-1] >= len(free) or not free[slots].all():
+            return None
+        return slots
 
     def close(self, g: int, slots: Ints) -> None:
         """Free devices that nothing is to get for now."""

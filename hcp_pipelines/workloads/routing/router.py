@@ -106,7 +106,8 @@ class Router:
         if fits.any():
             total = self._total(kind)
             for g in np.flatnonzero(fits)[np.argsort(-total[fits], kind="stable")].tolist():
-                slots = pack(self.room.of[g], place.gpu_count, place.colocation)
+                slots = self.room.where_it_sleeps(need.workload_id, g)
+                slots = pack(self.room.of[g], place.gpu_count, place.colocation) if slots is None else slots
                 if slots is not None:
                     return self._routed(need, kind, g, slots, total)
         return Unplaced(need, self._why(kind), self.explain(need, kind))

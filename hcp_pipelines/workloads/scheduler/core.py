@@ -102,7 +102,7 @@ class Scheduler:
 
     async def _read_room(self, connection: Connection, groups: list[GroupFacts]) -> None:
         held = await read_held(connection, self._plan.terms.holder)
-        self.room = Room(groups, await read_free(connection, groups))
+        self.room = Room(groups, await read_free(connection, groups), self.room.slept)
         self.book.clear()
         for one in held:
             self.book.put(one)

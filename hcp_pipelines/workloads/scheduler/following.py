@@ -18,7 +18,7 @@ from hcp_pipelines.workloads.lifecycle import renew
 from hcp_pipelines.workloads.routing.packing import Ints
 from hcp_pipelines.workloads.routing.room import Room
 from hcp_pipelines.workloads.scheduler import metrics, steps, stops
-from hcp_pipelines.workloads.scheduler.held import Book, Held, weights
+from hcp_pipelines.workloads.scheduler.held import SILENT, Book, Held, weights
 from hcp_pipelines.workloads.scheduler.outcomes import OwnersWord, no_longer_held, words_after
 
 RETRY_AFTER_S = 5.0  # real: of work whose devices were refused
@@ -28,7 +28,6 @@ WEIGHS_OTHERWISE = 10  # of 100: less is not worth a new row
 REWEIGHED_MOST = 500  # at a time
 INVENTORY_CHANGED = "the inventory of its facility has changed"
 NOBODY_COMMANDS = "nobody has commanded its facility for too long"
-SILENT = "its facility's gateway is not heard of: nobody knows whether it runs"
 LAPSED = "its lease on its devices ran out while no scheduler worked"
 
 
@@ -128,11 +127,15 @@ class Follower:
         await self.give_back(connection, room, stopped)
 
     async def stop_unowned(self, connection: Connection, room: Room, within_s: float) -> None:
-        """Where nobody has commanded for so much world time the fallback plan holds: what ran is back where it was last saved."""
+        """Where nobody has commanded for so much world time the fallback plan holds: what ran is back where it was last saved.
+
+        A facility whose file says how long its gateway goes on by itself has its own time.
+        """
         now, stopped = self._clock.now(), list[steps.GivenBack]()
+        own = {group.facility_id: group.hold_s for group in room.groups if group.hold_s is not None}
         for one in self.book.held.values():
             away_s = self.unowned.get(one.facility_id, 0.0) * self._clock.speed
-            if away_s >= within_s:
+            if away_s >= own.get(one.facility_id, within_s):
                 since = now - timedelta(seconds=min(away_s, max((now - one.since).total_seconds(), 0.0)))
                 stopped.append(steps.GivenBack(one, NOBODY_COMMANDS, since, is_saved=False))
         await self.give_back(connection, room, stopped)
@@ -143,6 +146,9 @@ class Follower:
         """Let its devices go, and have it wait again at no cost."""
         if works:
             outcome = await steps.give_back_all(connection, works, self.saved_within_s)
+            for one in outcome.done:
+                if len(one.slots) and (g := room.index.get((one.facility_id, one.group_id))) is not None:
+                    room.put_to_sleep(one.workload_id, g, one.slots)
             self._gone(room, (*outcome.done, *outcome.lost), are_free=are_free)
             metrics.STEPS.labels("returned").inc(len(outcome.done))
 

@@ -25,7 +25,8 @@ _HELD = """
            t.credit_fraction, coalesce(w.running_since, w.scheduled_at), coalesce(c.progress_s, 0),
            coalesce(b.progress_s, 0),
            w.facility_id, w.placement ->> 'group_id', d.id, d.slots, d.state, d.priority, d.lapsed_s,
-           o.tells_saved, o.cause = 'silent', coalesce(e.ran_s, 0), d.model, d.weights_gib, d.gpus_each, d.load, d.checkpoint
+           o.tells_saved, w.status = 'paused' and w.reason = %s, coalesce(e.ran_s, 0),
+           d.model, d.weights_gib, d.gpus_each, d.load, d.checkpoint
     from workloads w join tier_quotas t on t.tier = w.tier
     left join lateral (
         select id, slots, state, priority, extract(epoch from clock_timestamp() - valid_until)::float8 as lapsed_s,
@@ -33,13 +34,12 @@ _HELD = """
         from desired_state where workload_id = w.id and lease_epoch = w.lease_epoch and superseded_by is null
         order by id desc limit 1) d on true
     left join lateral (
-        select tells_saved, cause from desired_outcomes where desired_state_id = d.id
+        select tells_saved from desired_outcomes where desired_state_id = d.id
         order by owner_epoch desc, id desc limit 1) o on true
     left join lateral (
         select sum(extract(epoch from ends_at - occurred_at))::float8 as ran_s from (
             select new_status, occurred_at, lead(occurred_at) over (order by id) as ends_at from workload_events
-            where workload_id = w.id and lease_epoch = w.lease_epoch
-                and exists (select from desired_outcomes where desired_state_id = d.id and cause = 'silent')) as steps
+            where workload_id = w.id and lease_epoch = w.lease_epoch) as steps
         where new_status = 'running') e on true  -- of this run, before what interrupted it
     left join lateral (
         select progress_s from workload_checkpoints where workload_id = w.id order by id desc limit 1) c on true
@@ -53,6 +53,7 @@ _BROKEN = """
         and a.workload_id = any(%s)
     group by a.workload_id"""
 
+SILENT = "its facility's gateway is not heard of: nobody knows whether it runs"
 SHORTEST_INTERVAL_S = 60.0  # world time: checkpoints are not noted more often, whatever is asked for
 
 
@@ -233,7 +234,7 @@ class Book:
 async def read_held(connection: Connection, holder: str) -> list[Held]:
     """All that a holder has; also that whose desired row has run out."""
     found = []
-    for row in await (await connection.execute(_HELD, (holder,))).fetchall():
+    for row in await (await connection.execute(_HELD, (SILENT, holder))).fetchall():
         (workload_id, epoch, status, kind, priority, gpus, is_interruptible, deadline_at, rate, duration_s, interval_s, credit,
          since, saved_s, began_s, facility_id, group_id, desired_id, slots, state, weight, lapsed_s, tells_saved, is_silent,
          ran_s, *runs) = row  # fmt: skip

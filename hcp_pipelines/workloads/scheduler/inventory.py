@@ -106,6 +106,7 @@ def _group(row: Row, locks: Sequence[Lock]) -> GroupFacts:
         rate_fraction=(document.get("economics") or {}).get("gpu_rate_fraction") or {},
         closed=closed,
         closed_by=closed_by,
+        hold_s=(document.get("staleness") or {}).get("hold_s"),
     )
 
 

@@ -185,6 +185,8 @@ class Placer:
         outcome = await give_back_all(connection, given, self.terms.waits_s(self.clock))
         for held in (*outcome.done, *outcome.lost):
             self.release(router, held)
+        for held in outcome.done:
+            router.room.put_to_sleep(held.workload_id, router.room.index[held.facility_id, held.group_id], held.slots)
         metrics.PREEMPTED.labels("urgent work").inc(len(outcome.done))
         structlog.get_logger("scheduler").info(
             "work gives way", workload_id=str(need.workload_id), priority=need.priority, usd=round(found.usd, 2),

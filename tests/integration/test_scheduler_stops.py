@@ -1,0 +1,133 @@
+"""Work that stands still: kept where its devices said so, else lost in the books; and whose clock stands as nobody knows."""
+
+import uuid
+
+import numpy as np
+import pytest
+
+from hcp_pipelines.domain.workloads import WorkloadState
+from hcp_pipelines.wire.slots import encode_slots
+from hcp_pipelines.workloads import store
+from tests.integration.test_scheduler_turned_down import started
+from tests.support.queued import after, api, scheduler
+from tests.support.scheduled import FACILITY, customer, look_again, open_rows, owner, say, scheduler_at
+
+__all__ = ["api", "customer", "owner", "scheduler"]
+STOP = "select outcome, progress_s, saved_s, lost_gpu_s, problem from work_stops where workload_id = %s"
+SAVED = """
+    insert into saved_work (event_id, facility_id, generation, workload_id, slots, checkpoint, problem, simulated_at)
+    values (%s, %s, 1, %s, %s, %s, %s, %s)"""
+
+
+async def stopped(api, scheduler, owner, customer, database):
+    """Work whose devices tell what they keep, turned down for a price a thousand seconds after it began."""
+    one, clock, work, slots = await started(api, scheduler, owner, customer, checkpoint_interval_s=100)
+    say(owner, [open_rows(owner)[0][0]], "settled", after(0), tells_saved=True, epoch=2)
+    await one.round(scheduler)
+    clock.advance(1000)
+    say(owner, [open_rows(owner)[0][0]], "turned_down", after(1000), "less may work", 2, "room", tells_saved=True)
+    await one.round(scheduler)
+    found = await store.read(api, work, None)
+    assert (found.is_waiting, await store.last_checkpoint(api, work)) == (True, None), "nothing is taken for granted"
+    assert database.execute(STOP, (work,)).fetchone()[:2] == ("awaited", pytest.approx(1000))
+    return one, clock, work, slots
+
+
+def tell(owner, work, slots, database, checkpoint="", problem="", seconds=1060):
+    first = database.execute(
+        "select first_slot from device_groups where group_id = 'h100' and facility_id = %s", (FACILITY,)
+    )
+    payload = encode_slots(np.array(slots, dtype=np.uint32) + first.fetchone()[0])
+    owner.execute(SAVED, (uuid.uuid4(), FACILITY, work, payload, checkpoint, problem, after(seconds)))
+
+
+async def placed_again(one, clock, scheduler, owner, database):
+    """The row with which it goes on."""
+    look_again(database)
+    clock.advance(60)
+    await one.round(scheduler)
+    [row] = open_rows(owner)
+    return row
+
+
+async def test_what_all_devices_have_kept_is_a_checkpoint_and_it_goes_on_where_it_sleeps(
+    api, scheduler, owner, database, customer
+):
+    one, clock, work, slots = await stopped(api, scheduler, owner, customer, database)
+    tell(owner, work, slots[:4], database, "a/1")
+    await one.round(scheduler)
+    assert database.execute(STOP, (work,)).fetchone()[0] == "awaited", "half of them have said nothing"
+    tell(owner, work, slots[4:], database, "a/2")
+    await one.round(scheduler)
+    assert database.execute(STOP, (work,)).fetchone() == ("kept", pytest.approx(1000), 0.0, 0.0, "")
+    kept = await store.last_checkpoint(api, work)
+    assert (kept.location, kept.progress_s) == ("a/2", pytest.approx(1000))
+    row = await placed_again(one, clock, scheduler, owner, database)
+    assert row[1] == work, "it need not wait any longer"
+    assert row[3] == slots
+    assert database.execute("select checkpoint from desired_state where id = %s", (row[0],)).fetchone() == ("a/2",)
+
+
+async def test_what_one_device_could_not_keep_is_lost_and_the_books_say_so(api, scheduler, owner, database, customer):
+    one, clock, work, slots = await stopped(api, scheduler, owner, customer, database)
+    tell(owner, work, slots[:7], database, "a/1")
+    tell(owner, work, slots[7:], database, problem="checkpoint: no space left")
+    await one.round(scheduler)
+    lost = ("not_kept", pytest.approx(1000), 0.0, pytest.approx(8000), "checkpoint: no space left")
+    assert database.execute(STOP, (work,)).fetchone() == lost
+    assert await store.last_checkpoint(api, work) is None
+    row = await placed_again(one, clock, scheduler, owner, database)
+    assert one.book.held[work].began_s == 0.0, "from the beginning"
+    assert database.execute("select checkpoint from desired_state where id = %s", (row[0],)).fetchone() == ("",)
+
+
+async def test_what_is_not_told_in_time_is_lost_also_where_another_scheduler_has_to_say_it(
+    api, scheduler, owner, database, customer
+):
+    one, _, work, slots = await stopped(api, scheduler, owner, customer, database)
+    await one.round(scheduler)
+    assert open_rows(owner) == [], "it waits for the word"
+    database.execute("update work_stops set due_at = now()")
+    other, _ = scheduler_at(after(1400))
+    await other.round(scheduler)
+    outcome, _, _, lost_gpu_s, problem = database.execute(STOP, (work,)).fetchone()
+    assert (outcome, lost_gpu_s) == ("untold", pytest.approx(8000))
+    assert problem == "8 of its 8 devices did not say in time that they have kept it"
+    tell(owner, work, slots, database, "late")
+    await other.round(scheduler)
+    assert await store.last_checkpoint(api, work) is None, "a late word changes nothing"
+
+
+async def test_where_nobody_can_tell_it_counts_as_kept_and_the_books_say_assumed(
+    api, scheduler, owner, database, customer
+):
+    one, clock, work, _ = await started(api, scheduler, owner, customer)
+    clock.advance(1000)
+    say(owner, [open_rows(owner)[0][0]], "turned_down", after(1000), "less may work", cause="room")
+    await one.round(scheduler)
+    assert (await store.last_checkpoint(api, work)).progress_s == pytest.approx(1000)
+    assert database.execute(STOP, (work,)).fetchone()[0] == "assumed"
+
+
+async def test_a_silent_gateway_stops_the_clock_until_it_is_heard_of(api, scheduler, owner, database, customer):
+    one, clock, work, _ = await started(api, scheduler, owner, customer)
+    [row] = [row[0] for row in open_rows(owner)]
+    clock.advance(1000)
+    say(owner, [row], "holding", after(1000), "its gateway has not been heard of", cause="silent")
+    await one.round(scheduler)
+    assert (await store.read(api, work, None)).status is WorkloadState.PAUSED
+    clock.advance(9000)
+    await one.round(scheduler)
+    other, later = scheduler_at(after(10_000))
+    await other.round(scheduler)
+    assert (await store.read(api, work, None)).status is WorkloadState.PAUSED, "it is neither done nor given back"
+    say(owner, [row], "settled", after(10_000))
+    await other.round(scheduler)
+    assert (await store.read(api, work, None)).status is WorkloadState.RUNNING
+    assert other.book.held[work].due_at == after(15_000), "six thousand seconds, less the thousand before"
+    third, later = scheduler_at(after(11_000))
+    await third.round(scheduler)
+    assert third.book.held[work].due_at == after(15_000), "as whoever takes over reads it"
+    later.advance(4_001)
+    await third.round(scheduler)
+    assert (await store.read(api, work, None)).status is WorkloadState.COMPLETED
