@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,8 @@ def _plain(found: Trial) -> dict[str, Any]:
          "high": each.comparison.high, "p_value": each.comparison.p_value}
         for each in found.versus
     ]  # fmt: skip
-    return {"scores": found.scores.to_dicts(), "versus": versus}
+    risks = {name: asdict(each) for name, each in found.risks.items()}
+    return {"scores": found.scores.to_dicts(), "versus": versus, "risks": risks}
 
 
 def _print(title: str, found: Trial) -> None:
@@ -129,4 +131,9 @@ def _print(title: str, found: Trial) -> None:
         click.echo(
             f"{each.days}, pinball at {each.level:g}: {beside.one} over {beside.other} {beside.ratio:.3f} "
             f"(90 %: {beside.low:.3f} to {beside.high:.3f}, weeks drawn anew), p {beside.p_value:.2g} on {beside.days} days"
+        )
+    for name, of_it in found.risks.items():
+        click.echo(
+            f"lost within a day, {name}: {of_it.happened:.3f} of {of_it.forecasts}, mean chance {of_it.mean_chance:.3f}, "
+            f"Brier {of_it.brier:.4f}, skill over what is usual {of_it.skill:.3f}"
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
 import psycopg
 
@@ -15,6 +16,7 @@ from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.capacity.fleet_days import FLEET_HOURS, TABLE
 from hcp_pipelines.forecasting.capacity.needs import NEEDS, forecast_capacity_needs
+from hcp_pipelines.forecasting.capacity.risk import chance_of_any
 from hcp_pipelines.forecasting.capacity.targets import CAPACITY, FAILURE_RISK, UTILIZATION, FleetTarget
 from hcp_pipelines.forecasting.learnable.framing import Framing
 from hcp_pipelines.forecasting.learnable.models import Naive
@@ -35,7 +37,7 @@ ASSUMED = {
 PLANNED: dict[str, Any] = {**NEEDS, "model": pl.String}
 QUANTILES: dict[str, Any] = {
     "target": pl.String, "entity": pl.String, "asked_at": INSTANT, "start_at": INSTANT, "scale": pl.Float64,
-    **{f"q{round(level * 100):02}": pl.Float64 for level in LEVELS}, "model": pl.String,
+    **{f"q{round(level * 100):02}": pl.Float64 for level in LEVELS}, "chance_of_any": pl.Float64, "model": pl.String,
 }  # fmt: skip
 
 
@@ -123,5 +125,7 @@ def _quantile_rows(target: FleetTarget, fitted: Fitted, asked: Examples, model: 
         "start_at": start, "scale": asked.scale, "model": model,
     }  # fmt: skip
     columns |= {f"q{round(level * 100):02}": quantiles[:, n] for n, level in enumerate(fitted.levels)}
+    is_count = target is FAILURE_RISK
+    columns["chance_of_any"] = chance_of_any(quantiles, fitted.levels) if is_count else np.full(len(asked), np.nan)
     rows = pl.DataFrame(columns).with_columns(pl.col(pl.Float64).fill_nan(None))
     return rows.select(pl.col(name).cast(kind) for name, kind in QUANTILES.items()).drop_nulls("q50")

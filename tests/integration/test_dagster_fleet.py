@@ -200,12 +200,13 @@ def test_the_assets_keep_thirty_days_for_the_api_once(world):
         assert recommended == pytest.approx(use * 1.2 * devices, abs=1.0)
     with lake.attach(world, read_only=True) as connection:
         table = connection.execute(
-            "select target, count(*) as n from lake.core.fleet__availability group by all order by 1"
+            """select target, count(*) as n, count(chance_of_any) as chances, bool_and(q05 <= q50 and q50 <= q95) as rises
+               from lake.core.fleet__availability group by all order by 1"""
         ).pl()
         kept = connection.execute(
             "select count(*) as n from lake.core.fleet__hours where start_at >= '2025-02-20'"
         ).pl()
-    assert table.rows() == [("capacity", 28), ("failure_risk", 4)]
+    assert table.rows() == [("capacity", 28, 0, True), ("failure_risk", 4, 4, True)]
     assert kept["n"].to_list() == [4]
 
 

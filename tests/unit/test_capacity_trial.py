@@ -1,6 +1,7 @@
 """Scores of a past: a recorded fault log as hours, models beside each other, heat waves alone; and the command."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from hcp_pipelines.cli.main import cli
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.capacity import targets
 from hcp_pipelines.forecasting.capacity.fault_log import BEGINS, hours_of, read_downtimes
+from hcp_pipelines.forecasting.capacity.fleet_days import TABLE
+from hcp_pipelines.forecasting.capacity.risk import risk
 from hcp_pipelines.forecasting.capacity.trial import ALL_DAYS, GPUS, HOT_DAYS, trial
 from hcp_pipelines.forecasting.learnable.lessons import Learning
 from hcp_pipelines.forecasting.learnable.models import BoostedTrees, Naive, SeasonalNaive
+from hcp_pipelines.forecasting.learnable.scoring import Forecasts
 from tests.support.fleet_hours import START, fleet_hours
 
 REAL = Path(__file__).resolve().parents[3] / "shared/data/traces/gpu_node_faults_infinitehbd.csv.gz"
@@ -127,6 +131,21 @@ def test_what_can_t_be_scored_is_told(quick, tmp_path, options, why):
     (tmp_path / "bad.parquet").write_bytes(b"x")
     done = CliRunner().invoke(cli, ["forecast", "capacity", "--history", str(tmp_path / "bad.parquet")])
     assert "is no parquet file of fleet hours" in str(done.exception)
+
+
+def test_chances_of_failures_are_right_where_the_quantiles_are():
+    levels = targets.CAPACITY.models[0].levels
+    examples = targets.FAILURE_RISK.examples({TABLE: fleet_hours(DAYS)}, (START, START + timedelta(days=DAYS)))
+    random = np.random.default_rng(0)
+    mean = random.uniform(0.05, 2.5, len(examples))
+    examples = replace(examples, target=random.poisson(mean).astype(np.float64))
+    true = np.stack([np.quantile(random.poisson(each, 4000), levels) for each in mean])
+    blind = np.broadcast_to(np.quantile(examples.target, levels), true.shape)
+    good, bad = (risk(Forecasts("x", examples, each, levels), examples) for each in (true, blind))
+    assert good.forecasts == len(examples)
+    assert good.mean_chance == pytest.approx(good.happened, abs=0.06)
+    assert good.skill > 0.15
+    assert bad.skill < 0.02
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="../shared/data has the recorded fault log")

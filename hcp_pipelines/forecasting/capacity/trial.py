@@ -1,6 +1,6 @@
-"""Models of a target over the fleet beside each other on a past: scores, the shortfall's low quantiles; GPUs, heat waves alone."""
+"""Models of a target over the fleet beside each other on a past: scores and the shortfall's quantiles; GPUs, heat waves alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +11,8 @@ import polars as pl
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.capacity.fleet_days import TABLE
-from hcp_pipelines.forecasting.capacity.targets import FleetTarget
+from hcp_pipelines.forecasting.capacity.risk import Risk, risk
+from hcp_pipelines.forecasting.capacity.targets import FAILURE_RISK, FleetTarget
 from hcp_pipelines.forecasting.learnable.compare import LEAST_DAYS, Comparison, compare
 from hcp_pipelines.forecasting.learnable.protocol import Examples
 from hcp_pipelines.forecasting.learnable.rolling import MONTH, rolling
@@ -34,10 +35,11 @@ class Versus:
 
 @dataclass(frozen=True)
 class Trial:
-    """Scores: a row a model and kind of days; comparisons of the last model with each of the others."""
+    """Scores: a row a model and kind of days; comparisons of the last model with each of the others; of failures the chances."""
 
     scores: pl.DataFrame
     versus: tuple[Versus, ...]
+    risks: Mapping[str, Risk]
 
 
 def trial(
@@ -74,7 +76,11 @@ def trial(
         parts[GPUS] = {name: _only(each, each.examples.feature("is_gpu") > 0) for name, each in told.items()}
     if hot is not None:
         parts[HOT_DAYS] = {name: _only(each, _are_hot(each.examples, hot)) for name, each in told.items()}
-    return Trial(pl.concat(_rows(days, each) for days, each in parts.items()), tuple(_versus(parts)))
+    risks = {}
+    if target is FAILURE_RISK:
+        before = examples.known_by(window[0])
+        risks = {name: risk(each, before) for name, each in told.items()}
+    return Trial(pl.concat(_rows(days, each) for days, each in parts.items()), tuple(_versus(parts)), risks)
 
 
 def _rows(days: str, told: dict[str, Forecasts]) -> pl.DataFrame:
