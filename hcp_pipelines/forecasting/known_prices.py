@@ -36,7 +36,16 @@ PRICES: Mapping[str, pl.DataType] = {
     "price_usd_per_mwh": pl.Float64(),
     "known_at": INSTANT,
 }
+GRID_ROWS: Mapping[str, pl.DataType] = {
+    "series": pl.String(),
+    "start_at": INSTANT,
+    "value": pl.Float64(),
+    "known_at": INSTANT,
+}  # of the grid by hour: columns of `GRID`
+GRACE = timedelta(minutes=5)  # a price comes so long after its interval at most, and forecasts are asked then
 INTERVAL = timedelta(minutes=15)
+HOUR = timedelta(hours=1)
+AHEAD = (FORECAST, *MCPC)  # of `GRID`: known the day before
 LEAST_INTERVALS = 3  # of an hour's four: with fewer its mean is not known
 
 
@@ -59,11 +68,8 @@ def history_known(newest: pl.DataFrame, corrected: pl.DataFrame, stream: Stream)
 
 def _by_rule(history: pl.DataFrame, stream: Stream) -> pl.DataFrame:
     """With the instant since which a price that was not corrected is known."""
-    if stream is Stream.POWER_RT_SPP:
-        known = pl.col("start_at") + INTERVAL
-    else:
-        hours = history["start_at"].unique().to_list()
-        known = pl.col("start_at").replace_strict(hours, [published_at(hour) for hour in hours], return_dtype=INSTANT)
+    is_real_time = stream is Stream.POWER_RT_SPP
+    known = pl.col("start_at") + INTERVAL if is_real_time else _published("start_at", history)
     return history.with_columns(known_at=known)
 
 
@@ -86,6 +92,62 @@ def starts_until(prices: pl.DataFrame, at: datetime) -> Ints:
     assert isinstance(first, datetime)
     last = microseconds(at) // HOUR_US * HOUR_US + LONGEST_AHEAD_H * HOUR_US
     return np.arange(microseconds(first) // HOUR_US * HOUR_US, last, HOUR_US, dtype=np.int64)
+
+
+def first_words(rows: pl.DataFrame, keys: Sequence[str] = ("stream", "settlement_point")) -> pl.DataFrame:
+    """Of each key and start the word that was first known; what was corrected later stays as it was acted on."""
+    first = rows.sort("known_at", maintain_order=True).unique([*keys, "start_at"], keep="first", maintain_order=True)
+    return first.sort(*keys, "start_at")
+
+
+def grid_rows(grid: Mapping[str, Floats], starts: Ints) -> pl.DataFrame:
+    """Rows of `GRID_ROWS`: recorded columns of the grid, each known since the rule says so."""
+    frame = pl.DataFrame({"start_at": starts}).with_columns(pl.col("start_at").cast(INSTANT))
+    parts = [
+        frame.with_columns(series=pl.lit(name), value=pl.Series(values).fill_nan(None)).drop_nulls("value")
+        for name, values in grid.items()
+    ]
+    rows = pl.concat(parts) if parts else pl.DataFrame(schema=GRID_ROWS).drop("known_at")
+    known = pl.when(_is_ahead("series", AHEAD)).then(_published("start_at", rows)).otherwise(pl.col("start_at") + HOUR)
+    return rows.with_columns(known_at=known).select(pl.col(name).cast(kind) for name, kind in GRID_ROWS.items())
+
+
+def series_of(prices: pl.DataFrame, points: Sequence[str], grid: pl.DataFrame, until: datetime) -> list[PowerSeries]:
+    """The series of points from words that came in time, so that each hour may be asked about as it was then.
+
+    Args:
+        prices: rows of `PRICES`, one a start; what came later than its interval and the grace is left out.
+        points: settlement points, each with a series in the answer.
+        grid: rows of `GRID_ROWS`.
+        until: the last hour asked is before it.
+    """
+    is_ahead = _is_ahead("stream", (Stream.POWER_DA_SPP.value,))
+    in_time = prices.filter(pl.col("known_at") <= _latest(prices, is_ahead, INTERVAL)).drop_nulls("price_usd_per_mwh")
+    words = first_words(grid, ("series",))
+    words = words.filter(pl.col("known_at") <= _latest(words, _is_ahead("series", AHEAD), HOUR))
+    starts, last = starts_until(in_time, until), until + timedelta(hours=LONGEST_AHEAD_H)
+    frame = pl.DataFrame({"start_at": starts}).with_columns(pl.col("start_at").cast(INSTANT))
+    columns = {
+        name: _values(frame.join(own, on="start_at", how="left", maintain_order="left"), "value")
+        for (name,), own in words.group_by("series")
+    }
+    return known_series(in_time.with_columns(known_at=pl.lit(last, INSTANT)), points, last, columns, starts)
+
+
+def _latest(rows: pl.DataFrame, is_ahead: pl.Expr, lasts: timedelta) -> pl.Expr:
+    """When a row must be known to count: after its interval, or before the hour in which a day's figures are first looked at."""
+    ahead = _published("start_at", rows) + HOUR / 2
+    return pl.when(is_ahead).then(ahead).otherwise(pl.col("start_at") + lasts) + GRACE
+
+
+def _is_ahead(column: str, names: Sequence[str]) -> pl.Expr:
+    return pl.col(column).is_in(names)
+
+
+def _published(column: str, rows: pl.DataFrame) -> pl.Expr:
+    """When the day-ahead figures of hours are published."""
+    hours = rows[column].unique().to_list()
+    return pl.col(column).replace_strict(hours, [published_at(hour) for hour in hours], return_dtype=INSTANT)
 
 
 def known_series(

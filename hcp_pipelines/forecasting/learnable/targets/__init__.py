@@ -1,0 +1,1 @@
+"""What is forecast by models behind the protocol: one module a target."""

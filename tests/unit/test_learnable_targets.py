@@ -1,0 +1,157 @@
+"""What the targets price and demand ask, by hand; the trace's tasks; LEAR."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.forecasting.hours import microseconds
+from hcp_pipelines.forecasting.known_prices import GRID_ROWS
+from hcp_pipelines.forecasting.known_prices import PRICES as PRICE_ROWS
+from hcp_pipelines.forecasting.learnable.demand_trace import BEGAN, trace_changes
+from hcp_pipelines.forecasting.learnable.lear import days_of, lear
+from hcp_pipelines.forecasting.learnable.targets.demand import CHANGES, COLUMNS, TOTAL, DemandTarget, Steps
+from hcp_pipelines.forecasting.learnable.targets.price import GRID, PRICE, PRICES
+from tests.property.test_learnable_leakage import BEGAN as WORK_BEGAN
+from tests.property.test_learnable_leakage import price_tables, work
+from tests.support.mixed import power_series
+
+HOUR = 3_600_000_000
+START = datetime(2024, 3, 4, tzinfo=UTC)
+
+
+def changes(*rows):
+    """(class, GPUs, submitted, ended) in hours since the start."""
+    parts = []
+    for name, gpus, began, ended in rows:
+        begins, ends = (START + timedelta(hours=n) for n in (began, ended))
+        parts += [(name, gpus, begins, begins), (name, -gpus, begins, ends)]
+    return pl.DataFrame(parts, schema=COLUMNS, orient="row")
+
+
+def test_steps_have_levels_and_means():
+    steps = Steps.of(np.array([10, 2, 6]) * HOUR, np.array([-3.0, 2.0, 1.0]))
+    assert steps.level(np.array([0, 2, 5, 6, 10, 99]) * HOUR).tolist() == [0, 2, 2, 3, 0, 0]
+    assert steps.mean(np.array([0, 2, 4, 9, 11]) * HOUR, np.array([4, 6, 8, 11, 12]) * HOUR).tolist() == [
+        1,
+        2,
+        2.5,
+        1.5,
+        0,
+    ]
+    assert Steps.of(np.empty(0, np.int64), np.empty(0)).mean(np.array([0]), np.array([HOUR])).tolist() == [0]
+
+
+def test_demand_by_hand():
+    table = changes(
+        ("serving", 8.0, 0, 200), ("batch", 4.0, 30, 34.5), ("batch", 2.0, 33, 40), ("batch", 1.0, 199, 201)
+    )
+    window = (START + timedelta(hours=34), START + timedelta(hours=35))
+    found = DemandTarget(every_h=1).examples({CHANGES: table}, window)
+    assert found.entities == ("batch", "serving", TOTAL)
+    assert len(found) == 3 * 72
+    batch = found.only(found.entity == 0)
+    assert batch.target[:8].tolist() == [4, 2, 2, 2, 2, 2, 0, 0]
+    assert batch.feature("last")[0] == 6
+    total = found.only(found.entity == 2)
+    assert (total.target - batch.target).tolist() == [8.0] * 72
+    first = dict(zip(batch.names, batch.features[0].tolist(), strict=True))
+    scale = batch.scale[0]
+    assert scale == 1.0  # hardly anything in the 34 hours that are known
+    assert first["older_1h"] == 6  # the newer piece asks for exactly an hour
+    assert first["older_6h"] == 0
+    assert first["came_6h"] == 6
+    assert first["mean_1h"] == pytest.approx(6 - 6)
+    assert first["mean_6h"] == pytest.approx((4 * 4 + 2) / 6 - 6, abs=1e-5)
+    assert np.isnan(first["mean_168h"])
+    assert np.isnan(first["lag_week"])
+    assert batch.naive[0] == 0
+    assert found.known_us.tolist() == (found.wanted_us + HOUR).tolist()
+    far = DemandTarget(every_h=1).examples(
+        {CHANGES: table}, (window[0] + timedelta(hours=150), window[1] + timedelta(hours=150))
+    )
+    assert np.isnan(far.target[far.wanted_us + HOUR > microseconds(START + timedelta(hours=201))]).all()
+
+
+def test_work_that_began_before_what_is_known_is_left_out():
+    table = changes(("batch", 4.0, 0, 50), ("batch", 2.0, 10, 60), ("batch", 1.0, 20, 70))
+    window = (START + timedelta(hours=55), START + timedelta(hours=56))
+    cut = table.filter(pl.col("known_at") > START + timedelta(hours=5))
+    found = DemandTarget(every_h=1).examples({CHANGES: cut}, window)
+    assert found.feature("last")[0] == 3
+
+
+def test_what_cannot_be_asked_is_said():
+    table, window = work(0), (BEGAN, BEGAN + timedelta(days=1))
+    with pytest.raises(ConfigError, match="is known before 2023-01-03"):
+        DemandTarget().examples({CHANGES: table}, window)
+    with pytest.raises(ConfigError, match="training: no such class of work; there are batch, serving, total"):
+        DemandTarget().examples({CHANGES: table}, window, ("training",))
+    with pytest.raises(ConfigError, match="has no work yet"):
+        DemandTarget().examples({CHANGES: pl.DataFrame(schema=COLUMNS)}, window)
+    tables, start = price_tables(0)
+    week = (start, start + timedelta(days=7))
+    with pytest.raises(ConfigError, match="HB_WEST: no real-time prices; there are HB_TEST"):
+        PRICE.examples(tables, week, ("HB_WEST",))
+    with pytest.raises(ConfigError, match="no prices are known of 2024"):
+        PRICE.examples({PRICES: pl.DataFrame(schema=PRICE_ROWS), GRID: pl.DataFrame(schema=GRID_ROWS)}, week)
+
+
+def test_demand_is_learnt_by_every_model_and_one_class_can_be_asked_for():
+    table = work(1, pieces=1500, days=40)
+    window = (WORK_BEGAN, WORK_BEGAN + timedelta(days=39))
+    found = DemandTarget().examples({CHANGES: table}, window, ("serving",))
+    assert found.entities == ("serving",)
+    until = window[0] + timedelta(days=30)
+    later = found.only(found.asked_us >= microseconds(until))
+    for model in DemandTarget().models:
+        said = model.fit(found, until).predict(later)
+        assert np.isfinite(said).all()
+        assert (said >= 0).all()
+
+
+@pytest.mark.shared_data
+def test_the_recorded_cluster():
+    from tests.support.recorded import REAL
+
+    file = REAL / "traces" / "alibaba_gpu_v2023_pods.parquet"
+    if not file.is_file():
+        pytest.skip("the recorded cluster is not beside the project")
+    table = trace_changes(file)
+    window = (BEGAN + timedelta(days=120), BEGAN + timedelta(days=121))
+    found = DemandTarget().examples({CHANGES: table}, window, (TOTAL,))
+    assert found.target[: 5 * 72].min() > 15  # GPUs
+    assert found.target[: 5 * 72].max() < 80
+    with pytest.raises(ConfigError, match="has not the columns"):
+        trace_changes(REAL / "MANIFEST.md")
+
+
+def test_lear_finds_what_follows_from_the_days_before():
+    """Prices of an hour are two thirds of yesterday's and a share of the forecast: LEAR comes near, a week ago does not."""
+    random, series = np.random.default_rng(0), power_series(24 * 160)
+    days = days_of(series.hours, series.day_ahead, (series.hours.forecast_mw,))
+    forecast = random.normal(50, 5, days.prices.shape)
+    prices = np.zeros_like(days.prices)
+    for day in range(1, len(prices)):
+        prices[day] = 0.66 * prices[day - 1] + 0.3 * forecast[day] + random.normal(0, 0.5, 24)
+    made = type(days)(days.first, prices, (forecast,))
+    asked = np.arange(140, 144)
+    error = np.abs(lear(made, asked, (56, 84)) - prices[asked]).mean()
+    assert error < 0.6 * np.abs(prices[asked - 7] - prices[asked]).mean()
+    changed = prices.copy()
+    changed[140:] = 1e4
+    again = lear(type(days)(days.first, changed, (forecast,)), asked[:1], (56,))
+    assert again.tobytes() == lear(made, asked[:1], (56,)).tobytes()  # the day itself is not seen
+    assert np.isnan(lear(made, np.array([20]))).all()
+
+
+def test_days_have_24_hours_also_when_clocks_change():
+    series = power_series(24 * 20, datetime(2024, 3, 1, 6, tzinfo=UTC))
+    days = days_of(series.hours, series.real_time, ())
+    skipped = 9  # 10 March
+    assert days.prices[skipped, 2] == pytest.approx(days.prices[skipped, [1, 3]].mean())
+    assert days.regressors.shape == (len(days.prices), 4 * 24 + 7)
+    assert days.regressors[:, -7:].sum(axis=1).tolist() == [1.0] * len(days.prices)
+    assert days.regressors[3, -7 + 0] == 1  # 4 March 2024 is a Monday
