@@ -1,52 +1,43 @@
-"""OpenADR 3.1 over HTTP, as a VEN sees it: a token, programs, events, its own ven and reports. Business logic has no client here.
+"""OpenADR 3.1 over HTTP, as a VEN sees it: a token, programs, events, its own reports. Business logic has no client here.
 
-Errors are `problem` objects. A VEN reads and never writes programs and events; an event that was cancelled is gone.
+A client's ven and resources are in `belongings`. Errors are `problem` objects. A VEN reads and never writes programs and events;
+an event that was cancelled is gone.
 """
 
 import hmac
-import json
 import secrets
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from simulators.openadr.config import MAX_VENS, OpenAdrConfig
+from simulators.openadr.belongings import Belongings
+from simulators.openadr.config import OpenAdrConfig
 from simulators.openadr.events import EventBook
 from simulators.openadr.logins import NoTokenError, clients_in, credentials
 from simulators.openadr.objects import (
     Json,
     WrongObjectError,
     event_object,
-    name_in,
     program_name,
     program_object,
     report_of,
 )
 from simulators.openadr.reading import TooLargeError, read_body
+from simulators.openadr.rest_parts import ProblemError, object_of, one, page
 from simulators.openadr.times import Wall, stamp
 from simulators.openadr.vens import Sample
 
 BASE: Final = "/openadr3/3.1.0"
 TOKEN_LIFE_S: Final = 3600
-MAX_PAGE: Final = 50
 MAX_TOKENS: Final = 1000
 MAX_REPORTS: Final = 1000
 Handler = Callable[["RestVtn", Request, str], Awaitable[Response]]
-
-
-class ProblemError(Exception):
-    """An answer other than the one asked for."""
-
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
 
 
 class RestVtn:
@@ -59,7 +50,7 @@ class RestVtn:
         self._count = count
         self._secrets = clients_in(config.client_file)
         self._tokens: dict[str, tuple[str, float]] = {}
-        self._vens: dict[str, Json] = {}  # by client
+        self._own = Belongings(self._made)
         self._reports: deque[tuple[str, Json]] = deque(maxlen=MAX_REPORTS)
         self.samples: dict[tuple[str, str], deque[Sample]] = {}  # by event and resource; kW
 
@@ -72,11 +63,14 @@ class RestVtn:
             ("GET", "/programs/{id}", RestVtn._get_program),
             ("GET", "/events", RestVtn._list_events),
             ("GET", "/events/{id}", RestVtn._get_event),
-            ("GET", "/vens", RestVtn._list_vens),
-            ("POST", "/vens", RestVtn._post_ven),
             ("GET", "/reports", RestVtn._list_reports),
+            ("GET", "/reports/{id}", RestVtn._get_report),
             ("POST", "/reports", RestVtn._post_report),
+            ("GET", "/notifiers", RestVtn._notifiers),
+            ("GET", "/subscriptions", RestVtn._no_subscriptions),
+            ("POST", "/subscriptions", RestVtn._refuse_subscription),
         ]
+        asked += [(method, path, _of(handler)) for method, path, handler in self._own.handlers()]
         routes = [
             Route(f"{BASE}{path}", self._authorised(handler), methods=[method]) for method, path, handler in asked
         ]
@@ -155,10 +149,10 @@ class RestVtn:
         return self._problem(HTTPStatus.FORBIDDEN, "programs and events are not a VEN's to write")
 
     async def _list_programs(self, request: Request, _client: str) -> Response:
-        return _page(request, self._programs())
+        return page(request, self._programs())
 
     async def _get_program(self, request: Request, _client: str) -> Response:
-        return _one(request, self._programs())
+        return one(request, self._programs())
 
     async def _list_events(self, request: Request, _client: str) -> Response:
         program, targets = request.query_params.get("programID"), set(request.query_params.getlist("targets"))
@@ -167,29 +161,29 @@ class RestVtn:
             for event in self._events()
             if program in (None, event["programID"]) and targets <= set(event["targets"])
         ]
-        return _page(request, found)
+        return page(request, found)
 
     async def _get_event(self, request: Request, _client: str) -> Response:
-        return _one(request, self._events())
-
-    async def _list_vens(self, request: Request, client: str) -> Response:
-        own = [self._vens[client]] if client in self._vens else []
-        name = request.query_params.get("venName")
-        return _page(request, [ven for ven in own if name in (None, ven["venName"])])
-
-    async def _post_ven(self, request: Request, client: str) -> Response:
-        body = await _object(request)
-        if client in self._vens or len(self._vens) >= MAX_VENS:
-            raise ProblemError(HTTPStatus.CONFLICT, "this client has a ven already, or there are too many")
-        made = self._made("VEN") | {"venName": name_in(body, "venName"), "clientID": client}
-        self._vens[client] = made
-        return JSONResponse(made, int(HTTPStatus.CREATED))
+        return one(request, self._events())
 
     async def _list_reports(self, request: Request, client: str) -> Response:
-        return _page(request, [report for owner, report in self._reports if owner == client])
+        return page(request, [report for owner, report in self._reports if owner == client])
+
+    async def _get_report(self, request: Request, client: str) -> Response:
+        return one(request, [report for owner, report in self._reports if owner == client])
+
+    async def _notifiers(self, _request: Request, _client: str) -> Response:
+        """Nobody is told anything: clients ask."""
+        return JSONResponse({"WEBHOOK": False})
+
+    async def _no_subscriptions(self, request: Request, _client: str) -> Response:
+        return page(request, [])
+
+    async def _refuse_subscription(self, _request: Request, _client: str) -> Response:
+        raise ProblemError(HTTPStatus.NOT_IMPLEMENTED, "there are no notifiers here: ask for events instead")
 
     async def _post_report(self, request: Request, client: str) -> Response:
-        body = await _object(request)
+        body = await object_of(request)
         event_id, samples = report_of(body)
         if self._book.get(event_id) is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, f"no event {event_id[:60]}")
@@ -221,33 +215,8 @@ class RestVtn:
         return JSONResponse(body, int(status), media_type="application/problem+json")
 
 
-def _page(request: Request, objects: list[Json]) -> Response:
-    """`limit` objects from `skip` on."""
-    skip, limit = _number(request.query_params, "skip", 0), _number(request.query_params, "limit", MAX_PAGE)
-    if limit > MAX_PAGE:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, f"limit is at most {MAX_PAGE}")
-    return JSONResponse(objects[skip : skip + limit])
+def _of(handler: Callable[[Request, str], Awaitable[Response]]) -> Handler:
+    async def answer(_rest: RestVtn, request: Request, client: str) -> Response:
+        return await handler(request, client)
 
-
-def _one(request: Request, objects: list[Json]) -> Response:
-    for each in objects:
-        if each["id"] == request.path_params["id"]:
-            return JSONResponse(each)
-    raise ProblemError(HTTPStatus.NOT_FOUND, "no object of that id")
-
-
-def _number(query: Mapping[str, str], key: str, default: int) -> int:
-    text = query.get(key, str(default))
-    if not text.isdecimal() or len(text) > 9:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, f"{key} is a number, 0 or more")
-    return int(text)
-
-
-async def _object(request: Request) -> Json:
-    try:
-        body: Any = json.loads(await read_body(request))
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
-        raise ProblemError(HTTPStatus.BAD_REQUEST, "the body is to be a JSON object")
-    return body
+    return answer

@@ -172,6 +172,42 @@ async def test_reports_and_vens_are_their_clients_own(raw):
     assert [len((await raw.get(path)).json()) for path in ("/reports", "/vens")] == [0, 0]
 
 
+async def test_a_ven_and_its_resources_are_made_changed_and_taken_away_by_their_client_alone(raw):
+    await raw.login()
+    ven = (
+        await raw.post("/vens", json={"venName": "mine", "attributes": [{"type": "LOCATION", "values": ["x"]}]})
+    ).json()
+    resource = {"resourceName": "one", "venID": ven["id"], "objectType": "VEN_RESOURCE_REQUEST"}
+    made = await raw.post("/resources", json=resource)
+    assert (made.status_code, made.json()["objectType"], made.json()["venID"]) == (201, "RESOURCE", ven["id"])
+    own = made.json()["id"]
+    assert (await raw.get(f"/vens/{ven['id']}")).json() == ven
+    assert (await raw.get("/resources", resourceName="one")).json() == [made.json()]
+    assert (await raw.get("/resources", resourceName="two")).json() == []
+    for path, how, status in (
+        ("/resources", {"json": resource}, 409),
+        ("/resources", {"json": resource | {"resourceName": "two", "venID": "another's"}}, 400),
+        ("/resources", {"json": {"venID": ven["id"]}}, 400),
+        ("/resources", {"json": resource | {"resourceName": "two", "attributes": "many"}}, 400),
+        ("/subscriptions", {"json": {}}, 501),
+    ):
+        assert (await raw.post(path, **how)).status_code == status, path
+    renamed = await raw.http.put(f"{raw.base}/resources/{own}", json={"resourceName": "uno"}, headers=raw.headers)
+    assert (renamed.status_code, renamed.json()["resourceName"], renamed.json()["id"]) == (200, "uno", own)
+    assert ((await raw.get("/notifiers")).json(), (await raw.get("/subscriptions")).json()) == ({"WEBHOOK": False}, [])
+    await raw.login("other", "secret-2")
+    for method, path in (
+        ("GET", f"/vens/{ven['id']}"),
+        ("DELETE", f"/vens/{ven['id']}"),
+        ("DELETE", f"/resources/{own}"),
+    ):
+        assert (await raw.http.request(method, raw.base + path, headers=raw.headers)).status_code == 404
+    await raw.login()
+    assert (await raw.http.delete(f"{raw.base}/vens/{ven['id']}", headers=raw.headers)).json()["id"] == ven["id"]
+    assert [(await raw.get(path)).json() for path in ("/vens", "/resources")] == [[], []]
+    assert (await raw.post("/vens", json={"venName": "again"})).status_code == 201
+
+
 async def test_without_clients_there_is_no_3_1(tmp_path):
     async with vtn(tmp_path) as server, httpx.AsyncClient(trust_env=False) as http:
         assert "openadr3" not in server.urls
