@@ -156,7 +156,7 @@ APPENDED = (
         _columns(
             """id int8, facility_id text, group_id text, state int2, slots bytea, generation int8, priority int2,
             reason text, actor text, valid_from timestamptz, created_at timestamptz, workload_id uuid, lease_epoch int8,
-            order_index int4"""
+            order_index int4, model text, weights_gib float8, gpus_each int2, load text, checkpoint text"""
         ),
         "created_at",
     ),
@@ -165,7 +165,7 @@ APPENDED = (
         "raw.desired_outcomes",
         _columns(
             """id int8, desired_state_id int8, facility_id text, owner_epoch int8, state text, reason text,
-            simulated_at timestamptz, recorded_at timestamptz"""
+            simulated_at timestamptz, recorded_at timestamptz, cause text, slots bytea, tells_saved bool"""
         ),
         "recorded_at",
     ),
