@@ -304,6 +304,7 @@ def test_each_daemon_table_s_rows_are_judged(table):
     row |= {"type": "model_training", "new_status": "running"} if "new_status" in row else {}
     row |= {"treatment": "billed"} if "treatment" in row else {}
     row |= {"state": "settled"} if "desired_state_id" in row else {}
+    row |= {"available_h": 1.0, "in_use_h": 0.5, "known_at": DAY + HOUR} if "available_h" in row else {}
     frame = pl.DataFrame([row], schema=dict(table.model.columns))
     assert watch.judge_rows(table.model, frame).passed
     first = next(name for name in table.model.columns if name not in table.model.nullable)
