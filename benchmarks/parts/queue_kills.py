@@ -92,11 +92,8 @@ async def measure_kills(settings: Settings, count: int) -> dict[str, Any]:
     sending.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await sending
-    return (
-        tally.report()
-        | _verdict(settings)
-        | {"killed": killed, "kills": sum(killed.values()), "took_s": round(seconds, 1)}
-    )
+    found = tally.report() | verdict(settings, tally.counts["accepted"])
+    return found | {"killed": killed, "kills": sum(killed.values()), "took_s": round(seconds, 1)}
 
 
 def is_kept(figures: dict[str, Any]) -> bool:
@@ -125,12 +122,16 @@ def _over(settings: Settings, before: int) -> int:
     return before
 
 
-def _verdict(settings: Settings) -> dict[str, Any]:
+def verdict(settings: Settings, accepted: int) -> dict[str, Any]:
+    """What became of all that was handed in, of which so many were answered with yes."""
     with connect(settings, Role.ADMIN) as connection:
         cursor = connection.execute(_VERDICT)
         row = cursor.fetchone()
         assert row is not None
         found = dict(zip((column.name for column in cursor.description or ()), row, strict=True))
         why = connection.execute(_WHY).fetchall()
-    found["doubled"] = found["in_postgres"] - found.pop("different")
-    return found | {"failed_for": {str(reason)[:100]: times for reason, times in why}}
+    different = found.pop("different")
+    return found | {
+        "doubled": found["in_postgres"] - different, "unaccounted": max(accepted - different, 0),
+        "failed_for": {str(reason)[:100]: times for reason, times in why},
+    }  # fmt: skip

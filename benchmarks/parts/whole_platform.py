@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, say
@@ -15,6 +16,7 @@ from hcp_pipelines.settings import Settings, child_environment
 
 READY_WITHIN_S = 400.0
 STOPPED_WITHIN_S = 90.0
+LAST_WORDS = 2_000
 HCP = (sys.executable, "-m", "hcp_pipelines.cli.main")
 
 
@@ -40,7 +42,7 @@ def whole_platform(settings: Settings, *arguments: str) -> Iterator[None]:
         )  # fmt: skip
         try:
             say("waiting until the platform is ready")
-            _wait(lambda: bool(status(settings).get("ready")), up)
+            _wait(lambda: bool(status(settings).get("ready")), up, Path(log.name))
             yield
         finally:
             up.send_signal(signal.SIGINT)
@@ -56,9 +58,12 @@ def status(settings: Settings) -> dict[str, Any]:
     return {}
 
 
-def _wait(condition: Callable[[], bool], up: "subprocess.Popen[bytes]") -> None:
+def _wait(condition: Callable[[], bool], up: "subprocess.Popen[bytes]", log: Path) -> None:
     until_s = time.monotonic() + READY_WITHIN_S
     while not condition():
         if up.poll() is not None or time.monotonic() > until_s:
-            raise RuntimeError(f"the platform is not ready after {READY_WITHIN_S:.0f} s, or has ended: {up.poll()}")
+            said = log.read_text()[-LAST_WORDS:]
+            raise RuntimeError(
+                f"the platform is not ready after {READY_WITHIN_S:.0f} s, or has ended ({up.poll()}): {said}"
+            )
         time.sleep(0.5)
