@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.training import model_key, words_of
+from assets.training import LEARNT_FROM, model_key, words_of
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.training import due, shadow
 from hcp_pipelines.orchestration.training.asking import job_of
@@ -12,13 +12,16 @@ from hcp_pipelines.orchestration.training.targets import TARGETS
 
 KIND = "training"
 SHADOW_JOB = "shadow_job"
+MADE_FIRST = {
+    name: LEARNT_FROM[name] for name in ("price", "demand")
+}  # whole tables; the fleet's hours are made by day
 
 
 def retrain(name: str) -> Any:
     """The job that learns a target, tries it and lets the check promote it; what `define_asset_job` gives has no public type."""
     return dg.define_asset_job(
         job_of(name),
-        selection=dg.AssetSelection.assets(model_key(name)),
+        selection=dg.AssetSelection.assets(model_key(name), *MADE_FIRST.get(name, ())),
         tags={"hcp/kind": KIND},
         description=f"Learn the forecast of {words_of(name)}, try it beside the champion, promote it if it is better.",
         executor_def=dg.in_process_executor,
