@@ -33,6 +33,7 @@ from tests.support.served import served_world
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from assets.offers import core_power__reserve_offers
+    from sensors.analytics import reserve_offers_sensor
 
 __all__ = ["fleet"]
 HOUR = timedelta(hours=1)
@@ -181,3 +182,21 @@ def test_capacity_prices_are_the_market_s_as_far_as_it_has_published_them(postgr
     assert set(PRODUCTS) <= set(ahead["product"])
     assert ahead["start_at"].max() == datetime(2025, 1, 15, 5, tzinfo=UTC)
     assert ahead.filter(pl.col("product") == "ECRS")["start_at"].n_unique() == 33
+
+
+def asked(settings, instance, cursor=None):
+    context = dg.build_sensor_context(instance=instance, cursor=cursor)
+    return reserve_offers_sensor(context, platform=Platform(state_dir=str(settings.state_dir)))
+
+
+def test_offers_are_asked_for_once_an_hour_of_the_world_where_the_setting_is_on(fleet, monkeypatch):
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert "HCP_RESERVE_OFFERS is off" in asked(fleet, instance).skip_reason.skip_message
+        monkeypatch.setenv("HCP_RESERVE_OFFERS", "on")
+        first = asked(fleet, instance)
+        assert [request.run_key for request in first.run_requests] == [f"offers-{NOW:%Y-%m-%dT%H}"]
+        assert not asked(fleet, instance, first.cursor).run_requests
+        assert asked(fleet, instance, f"{NOW - HOUR:%Y-%m-%dT%H}").run_requests
+        status = dg.DagsterRunStatus.STARTED
+        instance.add_run(dg.DagsterRun(job_name="reserve_offers_job", status=status))
+        assert "under way" in asked(fleet, instance).skip_reason.skip_message
