@@ -30,7 +30,7 @@ from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from simulators.workloads.submit import Keys, Tally, Target, send
 
-TARGET = "given_up = 0, unaccounted = 0, failed = 0; lost_gpu_s = 0 of work that was pre-empted"
+TARGET = "given_up = 0, unaccounted = 0, failed = 0; lost_gpu_s = 0, by the marts and by what devices said of each stop"
 STARTS = "2024-08-20T20:00+00:00"  # an afternoon that ends at 1,600 $/MWh
 HOURS, QUICK_HOURS = 6.0, 1.0
 AMOUNT, QUICK_AMOUNT = Amount(60.0, 20), Amount(12.0, 100)
@@ -45,6 +45,9 @@ NAMES = (
     "deadline_hit_rate", "earned_usd",
 )  # fmt: skip
 OPEN = "select count(*) from workloads where status not in ('completed', 'failed', 'cancelled')"
+STOPS = """
+    select outcome, count(*), sum(gpu_count * greatest(progress_s - saved_s, 0))::float8, sum(lost_gpu_s)::float8
+    from work_stops group by outcome order by outcome"""
 BY_STATUS = "select status::text, count(*), coalesce(sum(cost), 0)::float8 from workloads group by 1 order by 1"
 
 
@@ -73,7 +76,7 @@ def main() -> int:
 
 
 def _is_kept(figures: dict[str, Any]) -> bool:
-    is_lost = any(level["lost_gpu_s"] for level in figures["by_class"].values())
+    is_lost = any(one["lost_gpu_s"] for one in (*figures["by_class"].values(), *figures["stops"].values()))
     return not (figures["given_up"] or figures["unaccounted"] or figures["failed"] or is_lost)
 
 
@@ -97,6 +100,10 @@ async def _told(settings: Settings, tally: Tally) -> dict[str, Any]:
     """What Postgres has of the work, and what the marts say of it once they have seen all of it."""
     with connect(settings, Role.ADMIN) as connection:
         found = {name: (count, usd) for name, count, usd in connection.execute(BY_STATUS)}
+        stops = {
+            outcome: {"pieces": pieces, "at_stake_gpu_s": at_stake, "lost_gpu_s": lost}
+            for outcome, pieces, at_stake, lost in connection.execute(STOPS)
+        }
     until_s = time.monotonic() + MARTS_WITHIN_S
     levels: dict[str, dict[str, Any]] = {}
     while (
@@ -111,6 +118,7 @@ async def _told(settings: Settings, tally: Tally) -> dict[str, Any]:
         "unaccounted": tally.counts["accepted"] - total,
         "cost_usd": round(sum(usd for _, usd in found.values()), 2),
         "by_class": levels,
+        "stops": stops,
     }
 
 

@@ -6,16 +6,21 @@ import uuid
 import numpy as np
 import pytest
 
+from hcp_pipelines.devices.switches import Saved, SwitchBook
+from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.edge.acks import Acks
 from hcp_pipelines.edge.checks import judge
 from hcp_pipelines.edge.config import FacilityConfig, load_edge_config
+from hcp_pipelines.edge.messages import message_of
 from hcp_pipelines.edge.outbox import Outbox
 from hcp_pipelines.edge.recovery import SLOTS_ON_THE_WIRE, local_id, recover
 from hcp_pipelines.edge.settling import Pending, joined
 from hcp_pipelines.edge.shape import SiteShape
+from hcp_pipelines.edge.switches import LoggedSwitches
 from hcp_pipelines.wire import edge_v1_pb2 as pb
-from hcp_pipelines.wire.slots import encode_slots
+from hcp_pipelines.wire.slots import decode_slots, encode_slots
+from hcp_pipelines.wire.work import encode_keys, key_of
 
 OFF, FULL = 0, 3
 
@@ -235,3 +240,49 @@ def test_few_bytes_that_unpack_to_more_slots_than_there_can_be_are_refused(times
         assert tracemalloc.get_traced_memory()[1] < 100_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_whose_work_slots_were_told_outlives_a_restart_and_a_snapshot_and_ends_with_the_next_word():
+    told, ack = command(ONE, FULL, slots(2, 3))
+    told.assignments[0].work.workload_id = "w-1"
+    event = pb.LocalEvent(seq=4, kind="fallback", state=OFF, slots=slots(3))
+    shape = SiteShape.of(facility())
+    assert recover(entries(BASELINE, told, ack), shape).works.tolist() == [0, 0, key_of("w-1"), key_of("w-1"), 0, 0]
+    after = recover(entries(BASELINE, told, ack, event), shape)
+    assert after.works.tolist() == [0, 0, key_of("w-1"), 0, 0, 0], "what the gateway does by itself is nobody's"
+    state = pb.FacilityState(generation=1, layout=shape.layout, states=after.states.tobytes())
+    state.at_work, state.work_keys = encode_keys(after.works)
+    snapshot = pb.LogEntry(seq=9, kind="snapshot", payload=pb.Snapshot(state=state).SerializeToString())
+    assert recover([snapshot], shape).works.tolist() == after.works.tolist()
+    silent, yes = command(TWO, FULL, slots(2))
+    assert not recover([snapshot, *entries(silent, yes)], shape).works.any(), "a command without work says so"
+    ladder = facility().groups[0].model_dump()["ladder"][:1]
+    group = facility().groups[0].model_dump() | {"ladder": ladder}
+    assert not recover([snapshot], SiteShape.of(facility(generation=2, groups=[group]))).works.any(), (
+        "slots are others now"
+    )
+
+
+async def test_that_work_stands_still_is_stored_before_it_is_told():
+    class Log:
+        """Notes what comes."""
+
+        def __init__(self):
+            self.said = []
+
+        def reserve(self):
+            return 7
+
+        async def append(self, items):
+            self.said += [kind for _, kind, _ in items]
+
+    log = Log()
+    book = LoggedSwitches(log, SystemClock(), SwitchBook())
+    book.tell = log.said.append
+    await book.saved(Saved("w-1", (3, 4), "w-1/at", ""))
+    kind, message = log.said
+    assert kind == "saved"
+    assert (message.saved.seq, message.saved.workload_id, message.saved.checkpoint) == (7, "w-1", "w-1/at")
+    assert decode_slots(message.saved.slots, 9).tolist() == [3, 4]
+    entry = pb.LogEntry(seq=7, kind="saved", payload=message.saved.SerializeToString())
+    assert message_of(entry) == message, "as whoever announces later is told"
