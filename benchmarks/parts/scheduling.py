@@ -57,7 +57,7 @@ class _WorldAtRest(ManualClock):
 
 
 async def measure_scheduling(connection: Connection, beside: Connection, now: datetime, for_s: float) -> dict[str, Any]:
-    """Batches for so many seconds, or until no more fits, on two connections as the daemon has them; then single ones."""
+    """Batches for so many seconds, or until no more fits, on two connections as the daemon has them; single ones before."""
     groups = await read_groups(connection)
     room = Room(groups, await read_free(connection, groups))
     bounds = np.repeat(room.devices[:, None], STATE_COUNT, axis=1)
@@ -67,15 +67,16 @@ async def measure_scheduling(connection: Connection, beside: Connection, now: da
     router, placer = Router(room, market, plan.rules), Placer(plan.terms, clock, Book())
     say(f"{int(room.free.sum())} GPUs free in {len(groups)} groups")
     routed_ms = list[float]()
-    timed, began_s = _timed(router, routed_ms), time.monotonic()
-    placed, _ = await placer.place_many(connection, beside, timed, [], began_s + for_s)
-    seconds = time.monotonic() - began_s
+    timed = _timed(router, routed_ms)
     one_by_one = Placer(replace(plan.terms, batch=1), clock, Book())
     alone_ms = list[float]()
     for _ in range(ALONE):
         began_s = time.perf_counter()
         if (await one_by_one.place(connection, timed, [], {}))[1]:
             alone_ms.append((time.perf_counter() - began_s) * 1e3)
+    began_s = time.monotonic()
+    placed, _ = await placer.place_many(connection, beside, timed, [], began_s + for_s)
+    seconds = time.monotonic() - began_s
     return {
         "decisions_per_s": rounded(placed / seconds, 0), "decided": placed, "decisions_batch": plan.terms.batch,
         "gpus_scheduled": int(room.working[:, DeviceState.INFERENCE_REALTIME].sum()),
