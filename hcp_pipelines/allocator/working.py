@@ -17,8 +17,8 @@ from hcp_pipelines.allocator.work import Served, Why, Work
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.modes import ControlMode, DeviceState
 from hcp_pipelines.policy.arrays import Bools, Ints
-from hcp_pipelines.policy.assigned import is_done
-from hcp_pipelines.policy.desired import bent, with_work
+from hcp_pipelines.policy.assigned import Assigned, is_done
+from hcp_pipelines.policy.desired import DesiredRows, bent, with_work
 from hcp_pipelines.policy.directives import Directed
 from hcp_pipelines.policy.waves import Pool, Slots
 
@@ -51,6 +51,7 @@ class Working(Known):
         super().__init__(site, clock)
         self.epoch, self.work = epoch, Work(site)
         self.work_words = ""  # how many rows ran, as of the last plan
+        self._worked: tuple[Assigned, DesiredRows, Assigned] | None = None
         self.tells_saved = np.zeros(site.shape.slots, dtype=bool)  # whose driver says what becomes of work that lets go
 
     def desire(self, stored: StoredRows) -> bool:
@@ -106,7 +107,7 @@ class Working(Known):
         assigned = served.assigned if occasion.is_acted_on else served.as_it_is(pool)
         assigned = bent(assigned, pool, directed.targets)
         if occasion.is_acted_on:
-            assigned = with_work(assigned, served.rows)
+            assigned = self._with_work(assigned, served)
             kept_out = {} if served.is_whole.all() else self._kept_out()
             why = partial(self._why_not, served=served, directed=directed, occasion=occasion, kept_out=kept_out)
             self.work.note(assigned, self.devices, why, is_final=occasion.is_told)
@@ -114,6 +115,12 @@ class Working(Known):
             self.work.note_none(self.devices, _NOT_DONE[self.site.control_mode])
         self.work_words = served.words()
         return pool.with_assigned(assigned)
+
+    def _with_work(self, assigned: Assigned, served: Served) -> Assigned:
+        """With whose work each slot is to run: worked out once, as long as neither rows nor goals change."""
+        if self._worked is None or self._worked[0] is not assigned or self._worked[1] is not served.rows:
+            self._worked = assigned, served.rows, with_work(assigned, served.rows)
+        return self._worked[2]
 
     def _note_shadow(
         self, base: Ints, present: Ints, directed: Directed, acted_on: Served | None, *, is_told: bool

@@ -13,7 +13,7 @@ import numpy as np
 
 from hcp_pipelines.domain.modes import STATE_COUNT
 from hcp_pipelines.policy.arrays import Bools, Floats, Ints
-from hcp_pipelines.policy.assigned import Assigned, Told, Want, changes
+from hcp_pipelines.policy.assigned import MORE, Assigned, Told, Want, changes
 from hcp_pipelines.policy.assigned import Slots as Slots
 from hcp_pipelines.policy.assigned import States as States
 from hcp_pipelines.policy.dwell import DwellLocks
@@ -169,7 +169,7 @@ def plan_wave(
 def _told(pool: Pool, assigned: Assigned, surplus: Ints) -> list[Want]:
     """What is wanted of groups where work is scheduled: numbers mean nothing there, and are struck off `surplus`."""
     surplus[list(assigned.groups)] = 0
-    return list(changes(assigned, pool.shape.members, pool.shape.power_mw, pool.told))
+    return list(changes(assigned, pool.shape.members, pool.shape.power_mw, pool.told, pool.works_at_once))
 
 
 def _delta(shape: FacilityShape, want: Want) -> float:
@@ -220,7 +220,7 @@ class _Wave:
         """Move as many devices as fit and are not locked; work that is one too many for this wave is left for the next."""
         each, group, slots = _delta(self._shape, want), want.group_index, NO_SLOTS
         feeder_id = self._shape.feeder_of_group[group]
-        if not want.work or self._works_left > 0:
+        if not want.work or (want.work != MORE and self._works_left > 0):
             fitting = self._fitting(feeder_id, each, want.devices)
             slots = self._slots(want, each, fitting)
             self._locked_devices += fitting - len(slots)
