@@ -14,9 +14,12 @@ import psycopg
 
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.columns import INSTANT
+from hcp_pipelines.domain.ticks import Stream
 from hcp_pipelines.forecasting.capacity.fleet_days import FLEET_HOURS
+from hcp_pipelines.forecasting.known_prices import first_words
+from hcp_pipelines.orchestration.forecasting import read_prices
 from hcp_pipelines.orchestration.history.fleet_models import FLEET_KEY
-from hcp_pipelines.orchestration.history.joined import Window, settled_prices
+from hcp_pipelines.orchestration.history.joined import Window
 from hcp_pipelines.orchestration.history.reading import Reader, reading
 from hcp_pipelines.orchestration.history.tables import TEMPERATURE
 from hcp_pipelines.settings import Settings
@@ -58,12 +61,15 @@ _TELEMETRY: dict[str, Any] = {
     "start_at": INSTANT, "facility_id": pl.String, "group_id": pl.String, "type": pl.String, "first_slot": pl.Int32,
     "installed": pl.Int32, "available_h": pl.Float64, "in_use_h": pl.Float64, "failures": pl.Int32, "hottest_celsius": pl.Float64,
 }  # fmt: skip
+_WEATHER: dict[str, Any] = {
+    "start_at": INSTANT, "place": pl.String, "temperature_celsius": pl.Float64, "known_at": INSTANT,
+}  # fmt: skip
 _LOCKED: dict[str, Any] = {
     "facility_id": pl.String, "group_id": pl.String, "locked": pl.Int64, "from_at": INSTANT, "until_at": INSTANT,
 }  # fmt: skip
 _POINTS: dict[str, Any] = {"facility_id": pl.String, "settlement_point": pl.String}
 _POINTS_SQL = f"select id as facility_id, settlement_point from lake.{FACILITIES}"  # noqa: S608 - our constant
-_WEATHER_SQL = f"from lake.{TEMPERATURE.name} where start_at >= ? and start_at < ?"
+_WEATHER_SQL = f"from lake.{TEMPERATURE.revisions} where not is_withdrawn and start_at >= ? and start_at < ?"
 _LOCKOUTS_SQL = """
     select l.facility_id, l.scope, l.feeder_id, l.slots, l.placed_at, l.removed_at from lockouts l
     where l.removed_at is null or l.removed_at > %s"""
@@ -80,7 +86,7 @@ def fleet_hours(
     with reading(settings) as reader:
         found = _telemetry(reader, (window[0], until))
         points = reader.table(FACILITIES, _POINTS_SQL, (), _POINTS)
-        weather = reader.table(TEMPERATURE.name, _WEATHER_SQL, (window[0], until), TEMPERATURE.model.columns)
+        weather = reader.table(TEMPERATURE.revisions, _WEATHER_SQL, (window[0], until), _WEATHER)
     found = found.filter(pl.col("start_at") + timedelta(hours=1) <= until)
     if found.is_empty():
         return pl.DataFrame(schema=dict(FLEET_HOURS))
@@ -107,15 +113,18 @@ def _telemetry(reader: Reader, window: Window) -> pl.DataFrame:
 
 
 def _prices(settings: Settings, window: Window) -> pl.DataFrame:
-    """Mean settled price of each hour and point."""
-    hour = pl.col("start_at").dt.truncate("1h")
-    return settled_prices(settings, window).group_by(hour, "settlement_point").agg(pl.col("price_usd_per_mwh").mean())
+    """Mean real-time price of each hour and point, of what was known when its day was over; corrections came later."""
+    start, day_end = pl.col("start_at"), pl.col("start_at").dt.truncate("1d") + timedelta(days=1)
+    told = read_prices(settings, window).filter(pl.col("stream") == Stream.POWER_RT_SPP, pl.col("known_at") <= day_end)
+    hours = first_words(told.drop_nulls("price_usd_per_mwh")).group_by(start.dt.truncate("1h"), "settlement_point")
+    return hours.agg(pl.col("price_usd_per_mwh").mean())
 
 
 def _outdoors(weather: pl.DataFrame) -> pl.DataFrame:
-    """Fetched temperatures by settlement point: places are named as the points' regions are."""
+    """The first word on each hour's temperature and when it was known, by settlement point: places are named as regions are."""
     point = (pl.lit("HB_") + pl.col("place")).alias("settlement_point")
-    return weather.select("start_at", point, pl.col("temperature_celsius").alias("outdoor_celsius")).unique(_PLACE)
+    first = weather.sort("known_at").unique(["start_at", "place"], keep="first", maintain_order=True)
+    return first.select("start_at", point, outdoor_celsius="temperature_celsius", outdoor_known_at="known_at")
 
 
 def locked_out(connection: psycopg.Connection[Any], hours: pl.DataFrame, clock: SystemClock) -> pl.DataFrame:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _QUARTER_S = 900
+_FETCHED_AFTER_MINUTES = 20  # a day of weather is fetched once it is over, as the platform does it
 HOME_OF_RECORDS = "HB_HOUSTON"  # recorded weather is its own; the other points keep what is generated
 
 
@@ -88,7 +89,13 @@ class Past:
                 "hottest_celsius": hours.hottest_c[:, place], "outdoor_celsius": outdoor_c, "price_usd_per_mwh": prices,
                 "is_heat_wave": _inside(waves, self.starts_s),
             }  # fmt: skip
-            frames.append(pl.DataFrame(told).with_columns(known_at=pl.col("start_at") + pl.duration(hours=1)))
+            frames.append(
+                pl.DataFrame(told).with_columns(
+                    known_at=pl.col("start_at") + pl.duration(hours=1),
+                    outdoor_known_at=pl.col("start_at").dt.truncate("1d")
+                    + pl.duration(days=1, minutes=_FETCHED_AFTER_MINUTES),
+                )
+            )
         return pl.concat(frames)
 
     def _at(self, point: str) -> "_Around":

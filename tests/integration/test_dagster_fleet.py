@@ -20,6 +20,7 @@ from hcp_pipelines.orchestration.fleet_hours import fleet_hours as hours_of_lake
 from hcp_pipelines.orchestration.fleet_hours import without_locked
 from hcp_pipelines.orchestration.history import daemon_models
 from hcp_pipelines.orchestration.history.reading import reading
+from hcp_pipelines.orchestration.history.tables import TEMPERATURE
 from hcp_pipelines.orchestration.history.watch import judge_daemon
 from hcp_pipelines.orchestration.mart_sources import ensure_sources
 from hcp_pipelines.orchestration.resources import Platform
@@ -39,7 +40,7 @@ with warnings.catch_warnings():
 
 DAY = datetime(2025, 2, 20, tzinfo=UTC)
 NOW = DAY + timedelta(hours=5, minutes=20)
-TABLES = (TABLE, "core.fleet__planned_use", "core.fleet__availability")
+TABLES = (TABLE, "core.fleet__planned_use", "core.fleet__availability", TEMPERATURE.revisions)
 FILLED = ("core.telemetry_1h", "raw.device_groups", "raw.facilities", "core.power__settled_prices", "raw.price_ticks")
 MINERS = 6
 GROUP = """
@@ -102,7 +103,9 @@ def telemetry(settings):
     tick = {"stream": "power.rt_spp", "series": "HB_HOUSTON", "quality": "good", "revision": 0}
     put(settings, "raw.device_groups", [group])
     put(settings, "raw.facilities", [{"id": "hou-1", "settlement_point": "HB_HOUSTON"}])
-    ticks = [{**tick, "id": n, "timestamp": DAY + timedelta(hours=n), "value": 20.0 + n} for n in range(5)]
+    at = [(n, DAY + timedelta(hours=n)) for n in range(5)]
+    known = timedelta(minutes=20)
+    ticks = [{**tick, "id": n, "timestamp": on, "value": 20.0 + n, "received_at": on + known} for n, on in at]
     put(settings, "raw.price_ticks", ticks)
     rows = [hour(n, slot) for n in range(-1, 4) for slot in range(4)]
     rows += [hour(n, 4, 0.03, told=30 if n == 3 else 60) for n in range(-1, 4)]
@@ -128,8 +131,35 @@ def test_hours_say_what_was_there_what_worked_and_what_failed(world):
     assert found["failures"].to_list() == [0, 0, 1, 0]
     assert found["price_usd_per_mwh"].to_list() == [20, 21, 22, 23]
     assert found["hottest_celsius"].to_list() == [66.5, 66.5, 65.5, 65.5]
-    assert found["outdoor_celsius"].null_count() == 4
+    assert found["outdoor_celsius"].null_count() == found["outdoor_known_at"].null_count() == 4
     assert found["known_at"].to_list() == [DAY + timedelta(hours=n + 1) for n in range(4)]
+
+
+def test_weather_and_prices_are_those_that_were_known_and_since_when(world):
+    telemetry(world)
+    fetched = DAY + timedelta(days=1, minutes=7)
+    row = {"place": "HOUSTON", "source": "open_meteo", "is_withdrawn": False, "run_id": "r"}
+    words = [(0, 30.0, fetched, 0), (0, 33.0, fetched + timedelta(days=3), 1), (1, 31.0, fetched, 0)]
+    put(
+        world, TEMPERATURE.revisions, make=True,
+        rows=[
+            {"start_at": DAY + timedelta(hours=n), "temperature_celsius": celsius, "known_at": at, "revision": revision, **row}
+            for n, celsius, at, revision in words
+        ],
+    )  # fmt: skip
+    late = {
+        "stream": "power.rt_spp",
+        "series": "HB_HOUSTON",
+        "quality": "good",
+        "revision": 1,
+        "id": 99,
+        "value": 900.0,
+    }
+    put(world, "raw.price_ticks", [{**late, "timestamp": DAY, "received_at": DAY + timedelta(days=2)}])
+    found = asked(world)
+    assert found["outdoor_celsius"].to_list() == [30, 31, None, None]
+    assert found["outdoor_known_at"].to_list() == [fetched, fetched, None, None]
+    assert found["price_usd_per_mwh"].to_list() == [20, 21, 22, 23]
 
 
 def test_where_nobody_tells_a_temperature_power_says_who_answers(world):

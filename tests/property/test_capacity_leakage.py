@@ -25,7 +25,10 @@ def changed(hours, until, how, random):
     else:
         order = random.permutation(len(later))
         new = later.with_columns(later[name].gather(order) * 3 + 1 for name in VALUES)
-    return pl.concat([known, new.select(hours.columns)])
+    whole = pl.concat([known, new.select(hours.columns)])
+    is_later = pl.col("outdoor_known_at") > until  # weather is told apart from the hour that it was of
+    moved = pl.lit(None, pl.Float64) if how != "shuffle" else pl.col("outdoor_celsius") * 3 + 1
+    return whole.with_columns(outdoor_celsius=pl.when(is_later).then(moved).otherwise("outdoor_celsius"))
 
 
 @pytest.mark.parametrize("how", ["shuffle", "blank", "gone"])

@@ -31,6 +31,7 @@ def fleet_hours(days: int, seed: int = 0, start: datetime = START) -> pl.DataFra
                 "failures": random.poisson(0.03, hours), "hottest_celsius": 60 + random.normal(0, 5, hours),
                 "outdoor_celsius": 28 + random.normal(0, 4, hours), "price_usd_per_mwh": random.normal(30, 10, hours),
                 "known_at": [at + timedelta(hours=1) for at in starts],
+                "outdoor_known_at": [at.replace(hour=0) + timedelta(days=1, minutes=20) for at in starts],
             }
         )  # fmt: skip
         frames.append(frame)

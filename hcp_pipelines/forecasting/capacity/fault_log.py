@@ -88,7 +88,7 @@ def hours_of(faults: Downtimes, groups: int = GROUPS, seed: int = 0) -> pl.DataF
             pl.DataFrame({"start_at": starts, "available_h": available, "failures": began[:, own].sum(axis=1)}).with_columns(
                 facility_id=pl.lit("recorded"), group_id=pl.lit(f"servers-{n + 1}"), type=pl.lit("GPU"),
                 installed=pl.lit(int(own.sum())), in_use_h=pl.col("available_h"), hottest_celsius=None, outdoor_celsius=None,
-                price_usd_per_mwh=None, known_at=pl.col("start_at") + timedelta(hours=1),
+                price_usd_per_mwh=None, known_at=pl.col("start_at") + timedelta(hours=1), outdoor_known_at=None,
             )
         )  # fmt: skip
     return pl.concat(frames).select(pl.col(name).cast(kind) for name, kind in FLEET_HOURS.items())

@@ -19,7 +19,9 @@ def health(days: FleetDays, asked_us: Ints) -> dict[str, Floats]:
     """Availability, failures, heat and weather, and what the facility's other groups had."""
     share = _back(days, asked_us, days.available, MONTH)
     failures = _back(days, asked_us, days.failures / days.installed, MONTH)
-    outdoor, hottest = (_back(days, asked_us, values, WEEK) for values in (days.outdoor_max, days.hottest))
+    hottest = _back(days, asked_us, days.hottest, WEEK)
+    outdoor = np.stack([days.weather_on(asked_us, days.outdoor_max, back) for back in range(1, WEEK + 1)])
+    newest = np.where(np.isfinite(outdoor[0]), outdoor[0], outdoor[1])
     return {
         "share_last": share[0],
         "share_evening": days.on(asked_us, days.evening, 1),
@@ -35,11 +37,11 @@ def health(days: FleetDays, asked_us: Ints) -> dict[str, Floats]:
         "failures_of_fleet": np.broadcast_to(_mean(failures[0]), failures[0].shape),
         "hottest_last": hottest[0],
         "hottest_7d": -_least(-hottest),
-        "outdoor_max_last": outdoor[0],
+        "outdoor_max_newest": newest,
         "outdoor_max_7d": -_least(-outdoor),
         "outdoor_max_mean_7d": _mean(outdoor),
-        "outdoor_mean_last": days.on(asked_us, days.outdoor_mean, 1),
-        "outdoor_rise": outdoor[0] - outdoor[1],
+        "outdoor_rise": newest - _mean(outdoor),
+        "outdoor_mean_before": days.weather_on(asked_us, days.outdoor_mean, 2),
     }
 
 

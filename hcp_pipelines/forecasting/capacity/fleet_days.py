@@ -22,6 +22,7 @@ FLEET_HOURS: Mapping[str, Any] = {
     "start_at": INSTANT, "facility_id": pl.String, "group_id": pl.String, "type": pl.String, "installed": pl.Int32,
     "available_h": pl.Float64, "in_use_h": pl.Float64, "failures": pl.Int32, "hottest_celsius": pl.Float64,
     "outdoor_celsius": pl.Float64, "price_usd_per_mwh": pl.Float64, "known_at": INSTANT,
+    "outdoor_known_at": INSTANT,
 }  # fmt: skip
 DAY_US = 24 * HOUR_US
 LEAST_HOURS = 6  # of a day that are known, or nothing is said of it: a world's first day is seldom whole
@@ -40,6 +41,7 @@ class FleetDays:
         failures: devices that ceased to be available.
         hottest, outdoor_max, outdoor_mean: °C, of the hottest hour or over the day; `price`: mean, $/MWh.
         known_us: the midnight after the day; `NEVER_US` where it is not known.
+        outdoor_known_us: when the day's weather was known, which is fetched once it is over.
     """
 
     entities: tuple[str, ...]
@@ -56,6 +58,7 @@ class FleetDays:
     outdoor_mean: Floats
     price: Floats
     known_us: Ints
+    outdoor_known_us: Ints
 
     @property
     def days(self) -> int:
@@ -64,10 +67,17 @@ class FleetDays:
 
     def on(self, asked_us: Ints, values: Floats, back: int) -> Floats:
         """`[entity, asked]` the value of the day so many days before each instant (a midnight), NaN if it was not known then."""
+        return self._on(asked_us, values, back, self.known_us)
+
+    def weather_on(self, asked_us: Ints, values: Floats, back: int) -> Floats:
+        """The same of outdoor temperatures."""
+        return self._on(asked_us, values, back, self.outdoor_known_us)
+
+    def _on(self, asked_us: Ints, values: Floats, back: int, known_us: Ints) -> Floats:
         day = (asked_us - self.first_us) // DAY_US - back
         inside = (day >= 0) & (day < self.days)
         place = np.clip(day, 0, self.days - 1)
-        is_known = inside & (self.known_us[:, place] <= asked_us)
+        is_known = inside & (known_us[:, place] <= asked_us)
         found: Floats = np.where(is_known, values[:, place], np.nan)
         return found
 
@@ -97,6 +107,7 @@ def _days(hours: pl.DataFrame, entity: pl.Expr) -> FleetDays:
     of_hour = keyed.group_by("entity", "day", "start_at", maintain_order=True).agg(  # sums in one order are the same sums
         pl.col("facility_id").first(), pl.col("type").first(), pl.col("installed", "available_h", "in_use_h", "failures").sum(),
         pl.col("hottest_celsius").max(), pl.col("outdoor_celsius", "price_usd_per_mwh").mean(),
+        pl.col("outdoor_known_at").max(),
     )  # fmt: skip
     table = (
         of_hour.group_by("entity", "day", maintain_order=True)
@@ -121,6 +132,7 @@ def _measures() -> dict[str, pl.Expr]:
         "outdoor_max": pl.col("outdoor_celsius").max(),
         "outdoor_mean": pl.col("outdoor_celsius").mean(),
         "price": pl.col("price_usd_per_mwh").mean(),
+        "outdoor_known_us": pl.col("outdoor_known_at").max().dt.epoch("us"),
     }
 
 
@@ -145,12 +157,16 @@ def _matrices(table: pl.DataFrame, entities: pl.DataFrame) -> FleetDays:
         matrix[row, column] = table[name].cast(pl.Float64).to_numpy()
         return matrix
 
-    known = np.full(shape, NEVER_US, dtype=np.int64)
+    known, outdoor = np.full(shape, NEVER_US, dtype=np.int64), np.full(shape, NEVER_US, dtype=np.int64)
     known[row, column] = day_us + DAY_US
+    outdoor[row, column] = table["outdoor_known_us"].fill_null(NEVER_US).to_numpy()
     is_gpu = (entities["type"] == "GPU").cast(pl.Float64).to_numpy()
-    told = {each.name: laid(each.name) for each in fields(FleetDays) if each.name in table.columns}
+    told = {
+        each.name: laid(each.name) for each in fields(FleetDays) if each.type is Floats and each.name in table.columns
+    }
     return FleetDays(
-        entities=tuple(names), is_gpu=is_gpu, facility=facility.astype(np.int64), first_us=first_us, known_us=known, **told
+        entities=tuple(names), is_gpu=is_gpu, facility=facility.astype(np.int64), first_us=first_us, known_us=known,
+        outdoor_known_us=outdoor, **told,
     )  # fmt: skip
 
 

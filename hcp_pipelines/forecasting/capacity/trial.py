@@ -69,12 +69,12 @@ def trial(
         model.name: rolling(examples, model, window, every=MONTH, seed=seed, progress=progress).forecasts
         for model in target.models
     }
-    hot = _hot_days(hours)
     parts = {ALL_DAYS: told}
     is_gpu = examples.feature("is_gpu")
     if 0 < is_gpu.mean() < 1:
         parts[GPUS] = {name: _only(each, each.examples.feature("is_gpu") > 0) for name, each in told.items()}
-    if hot is not None:
+    hot = _hot_days(hours)
+    if _are_hot(examples, hot).any():
         parts[HOT_DAYS] = {name: _only(each, _are_hot(each.examples, hot)) for name, each in told.items()}
     risks = {}
     if target is FAILURE_RISK:
@@ -102,10 +102,10 @@ def _versus(parts: dict[str, dict[str, Forecasts]]) -> Sequence[Versus]:
     return found
 
 
-def _hot_days(hours: pl.DataFrame) -> set[tuple[str, int]] | None:
-    """Group and day (microseconds) of heat waves; None where the history doesn't tell them."""
+def _hot_days(hours: pl.DataFrame) -> set[tuple[str, int]]:
+    """Group and day (microseconds) of heat waves; none where the history doesn't tell them."""
     if "is_heat_wave" not in hours.columns:
-        return None
+        return set()
     entity, day = pl.col("facility_id") + "/" + pl.col("group_id"), pl.col("start_at").dt.truncate("1d").dt.epoch("us")
     rows: Any = hours.filter("is_heat_wave").select(entity.alias("entity"), day.alias("day")).unique().iter_rows()
     return set(rows)

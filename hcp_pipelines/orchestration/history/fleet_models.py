@@ -11,7 +11,7 @@ FLEET_KEY = ("start_at", "facility_id", "group_id")
 FLEET_ROWS = Model(
     FLEET_HOURS,
     FLEET_KEY,
-    nullable=frozenset({"hottest_celsius", "outdoor_celsius", "price_usd_per_mwh"}),
+    nullable=frozenset({"hottest_celsius", "outdoor_celsius", "price_usd_per_mwh", "outdoor_known_at"}),
     bounds={
         "installed": (1, 1e6),
         "failures": (0, 1e6),
