@@ -27,7 +27,11 @@ def graphql_url(port: int) -> str:
 
 
 async def graphql(
-    client: httpx.AsyncClient, port: int, query: str, variables: dict[str, Any] | None = None
+    client: httpx.AsyncClient,
+    port: int,
+    query: str,
+    variables: dict[str, Any] | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> dict[str, Any]:
     """The `data` of a GraphQL reply.
 
@@ -35,7 +39,7 @@ async def graphql(
         httpx.HTTPError: the webserver is away, or refused the query.
     """
     body = {"query": query, "variables": variables or {}}
-    reply = await client.post(graphql_url(port), json=body, timeout=TIMEOUT_S)
+    reply = await client.post(graphql_url(port), json=body, timeout=timeout_s)
     reply.raise_for_status()
     document = reply.json()
     if document.get("errors"):

@@ -1,5 +1,6 @@
 """From the lake to a model that serves, and back: trial, promotion by a check or a person, return; and what can go wrong."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import numpy as np
@@ -151,6 +152,25 @@ def test_a_damaged_champion_is_told_and_a_person_replaces_it(settings, control, 
     assert not judging.judge(control, settings, "sine", "check").passed
     models.promote(control, "sine", 2, "ann", "the other one is damaged", {})
     assert serving.Champion("sine").get(control).serving.version == 2
+
+
+def test_promotions_while_others_read_are_seen_whole(settings, control, serves):
+    sine.keep(control, "archived", seed=1)
+
+    def back_and_forth():
+        with connect(settings, Role.CONTROL) as connection:
+            for _ in range(20):
+                models.promote(connection, "sine", 2, "ann", "better", {})
+                models.roll_back(connection, "sine", "ann", "worse")
+
+    champion, seen = serving.Champion("sine"), set()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(back_and_forth)
+        while not done.done():
+            seen.add(champion.get(control).serving.version)
+        done.result()
+    assert seen <= {1, 2}, "never nobody, never both: the bytes that are read are those of the digest that serves"
+    assert champion.get(control).serving.version == 1
 
 
 def test_evidence_counts_against_the_champion_that_it_was_measured_against(settings, control):

@@ -14,7 +14,7 @@ from hcp_pipelines.orchestration.training.told import Asked
 
 LOCATION = "analytics"
 POLL_S = 1.0
-AWAY_AT_MOST_S = 60.0
+AWAY_AT_MOST_S = 60.0  # a launch too: on a busy machine it takes many seconds, and asked for twice it would run twice
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ async def request(
         "executionMetadata": {"tags": []},
     }
     try:
-        reply = (await graphql(client, port, LAUNCH, {"params": params}))["launchRun"]
+        reply = (await graphql(client, port, LAUNCH, {"params": params}, AWAY_AT_MOST_S))["launchRun"]
     except httpx.HTTPError as error:
         raise NotRunningError(
             f"Dagster's webserver on port {port} does not answer ({error!r}): `hcp up` starts it"
