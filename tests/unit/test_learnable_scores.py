@@ -159,9 +159,9 @@ def test_only_questions_that_both_answered_are_compared_in_whatever_order(rolled
 
 def test_too_little_is_refused(examples, rolled):
     one = rolled["naive"].forecasts
-    few = np.flatnonzero(one.examples.wanted_us < microseconds(day(50)))
+    few = np.flatnonzero(one.examples.wanted_us < microseconds(day(47)))
     short = replace(one, examples=one.examples.only(few), quantiles=one.quantiles[few])
-    with pytest.raises(ConfigError, match="both answered 10 days: at least 14"):
+    with pytest.raises(ConfigError, match="both answered 7 days: at least 10"):
         compare(short, one)
     with pytest.raises(ConfigError, match="nothing is asked"):
         rolling(examples, Naive(), (day(400), day(401)))

@@ -16,7 +16,7 @@ from hcp_pipelines.forecasting.hours import Floats, Ints
 from hcp_pipelines.forecasting.learnable.lessons import DAY_US
 from hcp_pipelines.forecasting.learnable.scoring import Forecasts, pinball
 
-LEAST_DAYS = 14
+LEAST_DAYS = 10
 WEEK_DAYS = 7
 DRAWS = 2000
 
@@ -61,7 +61,7 @@ def compare(one: Forecasts, other: Forecasts, levels: Sequence[float] = (), *, s
         seed: of the weeks drawn.
 
     Raises:
-        ConfigError: they share no level, or fewer than 14 days.
+        ConfigError: they share no level, or fewer than 10 days.
     """
     left, right = _paired(one.settled(), other.settled())
     shared = tuple(levels) or tuple(level for level in one.levels if level in other.levels)
