@@ -29,7 +29,8 @@ HOURS_A_YEAR = 8766
 LATEST_H = 6  # a forecast asked so many hours ago is still decided by: not every hour is asked
 LEAST_H = 7 * 24  # of prices, of some point: less says nothing
 BAND = Hysteresis().name  # what is done where no forecast is asked
-NAIVE, ORACLE = "naive", "oracle"
+ORACLE = "oracle"
+_WITHOUT = ""  # no model is called so
 
 
 @dataclass(frozen=True)
@@ -138,13 +139,13 @@ def commitment_value(forecasts: Sequence[Forecasts], prices: CommitmentPrices | 
     """
     prices, examples = prices or CommitmentPrices(), _same_questions(forecasts)
     promised = {each.model: _at_level(each, prices.level) for each in forecasts}
-    promised = {NAIVE: examples.naive, **promised, ORACLE: examples.target}
+    promised |= {_WITHOUT: examples.naive, ORACLE: examples.target}
     known = np.all([np.isfinite(each) for each in (*promised.values(), examples.scale)], axis=0) & (examples.scale > 0)
     if not known.any():
         raise ConfigError("no outcome is known together with the naive forecast and what the models say")
     there, scale = examples.target[known], examples.scale[known]
     earned = {name: float(_earned(each[known], there, prices).sum() / scale.sum()) for name, each in promised.items()}
-    without = earned.pop(NAIVE)
+    without = earned.pop(_WITHOUT)
     most = earned[ORACLE] - without
     return [
         Value(name, round((each - without) * HOURS_A_YEAR, 2), _share(each - without, most))

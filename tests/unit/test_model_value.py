@@ -79,6 +79,8 @@ def test_promises_of_a_capacity_earn_by_how_well_its_low_end_is_known():
     found = {each.name: each for each in commitment_value([calibrated, said("sure", examples, 100.0)])}
     assert found["calibrated"].usd_per_unit_year > 0 > found["sure"].usd_per_unit_year
     assert found["oracle"].gap_closed == 1.0
+    same = {each.name: each for each in commitment_value([said("naive", examples, there.mean())])}
+    assert same["naive"].usd_per_unit_year == 0.0, "a model may be called as what it is compared with"
     best = np.quantile(there, CommitmentPrices().level)
     low, exact, high = (
         commitment_value([said("x", examples, best + step)])[0].usd_per_unit_year for step in (-3.0, 0.0, 3.0)

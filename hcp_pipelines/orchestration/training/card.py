@@ -1,6 +1,6 @@
 """The page of a version, one file that needs no network: what it is and learnt from, how good, where bad, what it is worth."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,13 +11,12 @@ import polars as pl
 from hcp_pipelines.forecasting.learnable.scoring import ALL, Forecasts
 from hcp_pipelines.optimizer.pages import document
 from hcp_pipelines.orchestration.reports.drawn import cell, figure
-from hcp_pipelines.orchestration.training.told import overall
-from hcp_pipelines.orchestration.training.trial import CHALLENGER, Trial
+from hcp_pipelines.orchestration.training.trial import CHALLENGER, Trial, overall
 
 MEASURES = ("forecasts", "pinball", "mae", "rmae_naive", "mase", "smape", "coverage_80", "coverage_90")
 COVERED = {"coverage_80": 0.8, "coverage_90": 0.9}
 OFF_BY = 0.05  # of a coverage: beyond, it is said
-SHOWN_FEATURES = 20
+SHOWN_FEATURES, SHOWN_ENTITIES = 20, 8
 MOST_WEAKNESSES = 12
 
 
@@ -57,16 +56,28 @@ def _notes(told: Mapping[str, Any], trial: Trial) -> Iterator[str]:
     asked = told["asked"]
     yield (
         f"Quantiles in {told['unit']}, as of the instant they are asked. Learnt from {told.get('rows', 0):,} questions, "
-        f"{told.get('first', '?')} to {told.get('last', '?')}, of {', '.join(told.get('entities', [])) or 'all there is'}; "
+        f"{told.get('first', '?')[:10]} to {told.get('last', '?')[:10]}, of {_entities(told.get('entities', []))}; "
         f"{told.get('rows_that_calibrate', 0):,} of them calibrate it. Window {asked['days']} days, seed {asked['seed']}."
     )
-    yield f"Snapshot {told['snapshot_id']} of the lake, code {told['code']}. Parameters: {told.get('parameters', {})}."
+    yield f"Snapshot {told['snapshot_id']} of the lake, code {told['code']}. Parameters: {_flat(told.get('parameters', {}))}."
     yield f"Scored on {trial.window[0]:%Y-%m-%d} to {trial.window[1]:%Y-%m-%d}: its recipe learnt before, nothing of them seen."
     yield _comparison(trial)
     found = list(weaknesses(trial))
     yield "Known weaknesses: " + ("; ".join(found[:MOST_WEAKNESSES]) or "none showed in these weeks") + "."
     if trial.value_note:
         yield f"Dollars: {trial.value_note}."
+
+
+def _entities(names: Sequence[str]) -> str:
+    if not names:
+        return "all there is"
+    more = f" and {len(names) - SHOWN_ENTITIES} more" if len(names) > SHOWN_ENTITIES else ""
+    return ", ".join(names[:SHOWN_ENTITIES]) + more
+
+
+def _flat(parameters: Mapping[str, Any]) -> str:
+    parts = (_flat(each) if isinstance(each, Mapping) else f"{name} {each}" for name, each in parameters.items())
+    return ", ".join(parts)
 
 
 def _comparison(trial: Trial) -> str:
@@ -104,12 +115,12 @@ def _coverage(trial: Trial) -> go.Figure:
 
 def _reliability(trial: Trial) -> go.Figure:
     drawn = figure("Share of outcomes below each quantile; on the line where calibrated", "share", x="level")
-    drawn.add_scatter(x=[0, 1], y=[0, 1], name="calibrated", mode="lines", line={"dash": "dot", "color": "grey"})
     for who, forecasts in trial.forecasts.items():
         settled = forecasts.settled()
         if len(settled.examples):
             below = (settled.examples.target[:, None] <= settled.quantiles).mean(axis=0)
             drawn.add_scatter(x=list(forecasts.levels), y=below.tolist(), name=who, mode="lines+markers")
+    drawn.add_scatter(x=[0, 1], y=[0, 1], name="calibrated", mode="lines", line={"dash": "dot", "color": "grey"})
     return drawn
 
 
@@ -130,6 +141,7 @@ def _importance(importance: Mapping[str, float]) -> go.Figure:
     most = sorted(importance.items(), key=lambda each: each[1])[-SHOWN_FEATURES:]
     drawn = figure("Share of what splits on each feature gained", "", height=max(420, 22 * len(most)))
     drawn.add_bar(x=[share for _, share in most], y=[name for name, _ in most], orientation="h", name="gain")
+    drawn.update_yaxes(dtick=1)
     return drawn
 
 

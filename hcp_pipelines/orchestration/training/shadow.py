@@ -23,7 +23,8 @@ from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.training.judging import Evidence
 from hcp_pipelines.orchestration.training.lessons import read_lessons
 from hcp_pipelines.orchestration.training.targets import TARGETS, target_of
-from hcp_pipelines.orchestration.training.told import compared, overall, plain
+from hcp_pipelines.orchestration.training.told import compared, plain
+from hcp_pipelines.orchestration.training.trial import overall
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import models
 

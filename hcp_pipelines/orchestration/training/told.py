@@ -12,7 +12,7 @@ from hcp_pipelines.forecasting.drift import profile
 from hcp_pipelines.forecasting.learnable.compare import Comparison
 from hcp_pipelines.forecasting.learnable.protocol import Examples, Fitted
 from hcp_pipelines.forecasting.learnable.scoring import ALL
-from hcp_pipelines.orchestration.training.trial import CHALLENGER, Trial
+from hcp_pipelines.orchestration.training.trial import CHALLENGER, Trial, overall
 
 WATCHED = 12  # features whose drift is looked at: those that matter most …
 CALENDAR = frozenset({"season_sin", "season_cos", "month", "day_of_year"})  # … and don't move because time passes
@@ -63,11 +63,6 @@ def watched(fitted: Fitted) -> tuple[str, ...]:
     importance: Mapping[str, float] = fitted.describe().get("importance", {})
     most = sorted(importance, key=lambda name: -importance[name])
     return tuple(name for name in most or fitted.columns if name not in CALENDAR)[:WATCHED]
-
-
-def overall(scores: pl.DataFrame) -> dict[str, Any]:
-    """The row of all together."""
-    return scores.filter((pl.col("entity") == ALL) & (pl.col("horizon") == ALL)).row(0, named=True)
 
 
 def plain(value: Any) -> Any:

@@ -21,8 +21,8 @@ from hcp_pipelines.orchestration.backtesting import write_page
 from hcp_pipelines.orchestration.training import card, record
 from hcp_pipelines.orchestration.training.lessons import Lessons, read_lessons
 from hcp_pipelines.orchestration.training.targets import days_of, model_of, target_of
-from hcp_pipelines.orchestration.training.told import Asked, kept, overall
-from hcp_pipelines.orchestration.training.trial import CHALLENGER, TRIAL, Trial, hold
+from hcp_pipelines.orchestration.training.told import Asked, kept
+from hcp_pipelines.orchestration.training.trial import CHALLENGER, TRIAL, Trial, hold, overall
 from hcp_pipelines.runtime.version import code_version
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import models

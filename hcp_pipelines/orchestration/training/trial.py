@@ -7,16 +7,15 @@ than those weeks is asked as it is; a younger one has seen them, and its recipe 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
-import numpy as np
 import polars as pl
 
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.forecasting.hours import microseconds
 from hcp_pipelines.forecasting.learnable.compare import Comparison, compare
 from hcp_pipelines.forecasting.learnable.protocol import Examples, Fitted, Model, Target
 from hcp_pipelines.forecasting.learnable.rolling import rolling
-from hcp_pipelines.forecasting.learnable.scoring import Forecasts, scores
+from hcp_pipelines.forecasting.learnable.scoring import ALL, Forecasts, scores
 from hcp_pipelines.forecasting.serving import Served
 from hcp_pipelines.optimizer.model_value import Value, commitment_value, price_value
 from hcp_pipelines.orchestration.training.targets import model_of
@@ -40,7 +39,7 @@ class Trial:
         window: the weeks that were scored.
         forecasts: of those weeks, by who made them: `challenger`, `champion`, a baseline's name.
         scores: `scoring.scores` of each.
-        against: the champion's version, None where none serves and the last baseline stands in.
+        against: the champion's version, None where none serves and the best baseline stands in.
         comparison: the challenger beside `against`; None where `why` says why not.
         value: dollars of each; empty where `value_note` says why.
     """
@@ -75,11 +74,12 @@ def hold(target: Target, examples: Examples, now: datetime, model: Model, seed: 
             found[CHAMPION] = _of_champion(target, examples, tried, window, seed, champion)
         except ConfigError as error:
             why = f"champion {champion.serving.version} can't be asked about the same weeks: {error}"
-    comparison, compared_why = _compared(found, has_champion=champion is not None)
     lessons = examples.known_by(window[0])
+    table = {name: scores(each, lessons) for name, each in found.items()}
+    comparison, compared_why = _compared(found, table, has_champion=champion is not None)
     value, note = _value(target.name, list(found.values()))
     return Trial(
-        model.fit(examples, now, seed), window, found, {name: scores(each, lessons) for name, each in found.items()},
+        model.fit(examples, now, seed), window, found, table,
         champion.serving.version if champion else None, comparison, why or compared_why, value, note,
     )  # fmt: skip
 
@@ -95,10 +95,18 @@ def _of_champion(
     return _named(CHAMPION, rolling(examples, recipe, window, every=TRIAL, seed=seed).forecasts)
 
 
-def _compared(found: Mapping[str, Forecasts], *, has_champion: bool) -> tuple[Comparison | None, str]:
-    """The challenger beside the champion; without one, beside the last baseline."""
-    baselines = [name for name in found if name not in (CHALLENGER, CHAMPION)]
-    other = CHAMPION if has_champion else (baselines[-1] if baselines else "")
+def overall(scores_of: pl.DataFrame) -> dict[str, Any]:
+    """The row of all entities and horizons together."""
+    return scores_of.filter((pl.col("entity") == ALL) & (pl.col("horizon") == ALL)).row(0, named=True)
+
+
+def _compared(
+    found: Mapping[str, Forecasts], table: Mapping[str, pl.DataFrame], *, has_champion: bool
+) -> tuple[Comparison | None, str]:
+    """The challenger beside the champion; without one, beside the best baseline."""
+    loss = {name: overall(table[name])["pinball"] for name in found if name not in (CHALLENGER, CHAMPION)}
+    baselines = sorted((name for name in loss if loss[name] is not None), key=lambda name: loss[name])
+    other = CHAMPION if has_champion else (baselines[0] if baselines else "")
     if other not in found:
         return None, "there is nothing to compare it with"
     try:
@@ -118,8 +126,3 @@ def _value(target: str, forecasts: Sequence[Forecasts]) -> tuple[list[Value], st
 
 def _named(name: str, forecasts: Forecasts) -> Forecasts:
     return replace(forecasts, model=name)
-
-
-def recent(examples: Examples, since: datetime) -> Examples:
-    """Those asked since an instant."""
-    return examples.only(np.flatnonzero(examples.asked_us >= microseconds(since)))
