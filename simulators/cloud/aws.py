@@ -143,6 +143,16 @@ def _zones(_market: CloudMarket, query: Query, region: str, _now_s: float) -> st
     return _paged("availabilityZoneInfo", items, query)
 
 
+def _regions(_market: CloudMarket, query: Query, _region: str, _now_s: float) -> str:
+    """The regions that there are."""
+    items = [
+        f"<regionName>{name}</regionName><regionEndpoint>ec2.{name}.amazonaws.com</regionEndpoint>"
+        "<optInStatus>opt-in-not-required</optInStatus>"
+        for name in ZONES["aws"]
+    ]
+    return _paged("regionInfo", items, query)
+
+
 def _zone_id(zone: str) -> str:
     """As Amazon writes it: use1-az1 for us-east-1a."""
     area, direction, number = zone[:-1].split("-")
@@ -152,6 +162,7 @@ def _zone_id(zone: str) -> str:
 _ACTIONS: Mapping[str, Callable[[CloudMarket, Query, str, float], str]] = {
     "DescribeSpotPriceHistory": _spot_history,
     "DescribeAvailabilityZones": _zones,
+    "DescribeRegions": _regions,
     "DescribeInstanceTypes": _instance_types,
     "DescribeInstanceTypeOfferings": _offerings,
     "GetSpotPlacementScores": _placement_scores,

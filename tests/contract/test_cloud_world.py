@@ -74,6 +74,7 @@ def test_boto3_reads_types_offerings_scores_and_list_prices(url):
         assert {t["GpuInfo"]["Gpus"][0]["Count"] for t in types} == {8}
         offered = ec2.describe_instance_type_offerings(LocationType="availability-zone")["InstanceTypeOfferings"]
         assert {each["Location"] for each in offered} == {"us-west-2a", "us-west-2b"}
+        assert [region["RegionName"] for region in ec2.describe_regions()["Regions"]] == ["us-east-1", "us-west-2"]
         names = ["p4d.24xlarge", "p5.48xlarge", "g6.xlarge"]
         for asked, low, high in ((names, 3, 9), (names[:2], 1, 2), (names[:1], 1, 2)):
             scores = ec2.get_spot_placement_scores(InstanceTypes=asked, TargetCapacity=1, SingleAvailabilityZone=True)
