@@ -40,8 +40,6 @@ ROUTERS = (  # in the order in which they are tried: what is asked for most stan
     prices.router,
     economic.router,
     facilities.router,
-    events.router,
-    workloads.router,
     decisions.router,
 )
 _PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
