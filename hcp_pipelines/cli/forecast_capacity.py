@@ -25,8 +25,9 @@ MADE = (
 LEARNT_FROM = timedelta(days=366)  # before the first question, of what is made
 LEARNT_SHARE = 0.4  # of another past, unless it is said otherwise
 SHOWN = (
-    ("days", "days"), ("model", "model"), ("forecasts", "forecasts"), ("mape", "MAPE"), ("bias", "bias"), ("pinball", "pinball"),
-    ("pinball_05", "pinball 5 %"), ("pinball_10", "pinball 10 %"), ("coverage_80", "in 80 %"), ("coverage_90", "in 90 %"),
+    ("days", "days"), ("model", "model"), ("forecasts", "forecasts"), ("mae", "MAE"), ("mape", "MAPE"), ("bias", "bias"),
+    ("pinball", "pinball"), ("pinball_05", "pinball 5 %"), ("pinball_10", "pinball 10 %"),
+    ("coverage_80", "in 80 %"), ("coverage_90", "in 90 %"),
 )  # fmt: skip
 
 

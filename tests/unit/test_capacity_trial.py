@@ -92,7 +92,7 @@ def test_hot_days_are_scored_alone_and_the_last_model_beside_each_other_one(quic
     assert rows[ALL_DAYS, "naive"]["asked"] == 33 * 4
     assert rows[HOT_DAYS, "naive"]["forecasts"] == 17 * 4
     assert rows[GPUS, "naive"]["asked"] == 33 * 2
-    assert len(found.versus) == 3 * 2 * 2
+    assert len(found.versus) == 3 * 2 * 3
     assert {each.comparison.one for each in found.versus} == {"boosted_trees"}
     assert {each.comparison.days for each in found.versus if each.days == HOT_DAYS} == {17}
     other = trial(quick, hours.drop("is_heat_wave"), (START + timedelta(days=42), START + timedelta(days=DAYS)))

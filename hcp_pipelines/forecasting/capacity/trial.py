@@ -18,7 +18,7 @@ from hcp_pipelines.forecasting.learnable.protocol import Examples
 from hcp_pipelines.forecasting.learnable.rolling import MONTH, rolling
 from hcp_pipelines.forecasting.learnable.scoring import ALL, Forecasts, scores
 
-SHORTFALL_LEVELS = (0.05, 0.1)  # of what is available: how much will be missing at most, nineteen and nine times in ten
+COMPARED = (0.05, 0.1, 0.5)  # of what is available the first say how much is missing at most, 19 and 18 times in 20
 ALL_DAYS, HOT_DAYS, GPUS = "all days", "heat waves", "GPUs, all days"
 Window = tuple[datetime, datetime]
 Progress = Callable[[str, int, int], None]
@@ -97,7 +97,7 @@ def _versus(parts: dict[str, dict[str, Forecasts]]) -> Sequence[Versus]:
         *baselines, ours = told.values()
         if len(np.unique(ours.settled().examples.wanted_us)) < LEAST_DAYS:
             continue
-        for level in SHORTFALL_LEVELS:
+        for level in COMPARED:
             found += [Versus(days, level, compare(ours, other, (level,))) for other in baselines]
     return found
 
