@@ -1,6 +1,5 @@
 """What a live model is learnt from and scored on: a platform's record, cut where it has gaps, with hashprice as it was known."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -11,10 +10,7 @@ from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.economics.mining import break_even_usd_per_mwh
 from hcp_pipelines.forecasting.known_prices import PRICES
-from hcp_pipelines.optimizer import waiting
-from hcp_pipelines.optimizer.backtest import learning
 from hcp_pipelines.optimizer.backtest.learning import held_out, learn_and_score, market_of
-from tests.support.recorded import random_prices
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 QUARTER = timedelta(minutes=15)
@@ -72,28 +68,3 @@ def test_too_little_before_or_nothing_that_goes_on_into_the_weeks_held_out_is_re
     now = START + timedelta(days=days + gap_days)
     with pytest.raises(ConfigError, match=f"^{known} days of real-time prices .*materialize raw_ercot__rt_spp"):
         learn_and_score(market_of(rows(prices(days)), NO_HASHPRICE), now)
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(waiting, "BAG", 1)
-    monkeypatch.setattr(waiting, "TREES", waiting.TREES | {"max_iter": 5, "min_samples_leaf": 20})
-    for name in ("TRAINING_EFFICIENCIES_J_PER_TH", "GOLDEN_EFFICIENCIES_J_PER_TH"):
-        monkeypatch.setattr(learning, name, (21.5,))
-
-
-@pytest.mark.parametrize("is_no_worse", [True, False])
-def test_what_serves_has_learnt_the_weeks_that_its_recipe_was_scored_on(quick, monkeypatch, is_no_worse):
-    """Half a dollar either way decides whether it serves; what doesn't is kept as it was scored."""
-    honest = learning.score_of
-
-    def scored(strategy, *window):
-        assert strategy.trained_until == window[1], "the recipe hasn't seen the weeks"
-        return replace(honest(strategy, *window), usd_per_mw_year_over_band=0.5 if is_no_worse else -0.5)
-
-    monkeypatch.setattr(learning, "score_of", scored)
-    now = START + timedelta(days=60)
-    learnt = learn_and_score(market_of(rows(random_prices(96 * 60)), NO_HASHPRICE), now)
-    assert learnt.artefact.trained_until == (now if is_no_worse else now - timedelta(days=28))
-    assert learnt.artefact.told["days"] == (60 if is_no_worse else 32)
-    assert (learnt.score.start, learnt.score.end) == (now - timedelta(days=28), now)

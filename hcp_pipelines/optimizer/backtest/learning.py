@@ -1,7 +1,6 @@
 """A model for the live policies: learnt from what a platform knows of prices, scored on its last weeks against the plain band.
 
-The cases, the simulation and the yardstick are the back-test's. What is scored is the recipe, learnt before those weeks; what
-serves has learnt from them too, so that it is a day old and not a quarter: fresh editions close more (docs/decisions.md).
+The cases, the simulation and the yardstick are the back-test's. What is scored is what serves: nothing is learnt after it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -116,9 +115,7 @@ def market_of(prices: pl.DataFrame, hashprice: pl.DataFrame) -> Market:
 
 
 def learn_and_score(market: Market, now: datetime, progress: Callable[[int, int], None] = lambda *_: None) -> Learnt:
-    """A model, and what its recipe scored on the last weeks, learnt before them; no worse than the band it learns on.
-
-    What loses to the band is kept as it was scored: it serves nobody.
+    """A model learnt from all but the last weeks, and its score on those.
 
     Raises:
         ConfigError: too little is known; the message says how much is missing.
@@ -128,9 +125,6 @@ def learn_and_score(market: Market, now: datetime, progress: Callable[[int, int]
     refuse_little(past, market, start, now)
     strategy = trained(list(past.cases(TRAINING_EFFICIENCIES_J_PER_TH)), start, progress)
     score = score_of(strategy, market, start, end)
-    if score.is_no_worse:
-        past, start = market.before(now), now
-        strategy = trained(list(past.cases(TRAINING_EFFICIENCIES_J_PER_TH)), start, progress)
     trees = strategy.model.regressor
     assert isinstance(trees, Trees)
     told = {
