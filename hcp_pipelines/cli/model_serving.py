@@ -25,6 +25,7 @@ COLUMNS = (
     *(name.replace("_", " ") for name in MEASURES),
     "$ a year",
 )
+_FIRST = ("challenger", "champion")
 COMPARED = 5  # newest versions, where none are named
 _REASON = click.option("--reason", required=True, callback=line_of_text, help="Why; kept in the audit log.")
 
@@ -117,8 +118,9 @@ def _rows(version: models.Version) -> Iterator[tuple[object, ...]]:
         version.metadata.get("name", ""),
         f"{version.trained_until:%Y-%m-%d %H:%M}Z",
     )
-    for who, rows in version.metadata.get("scores", {}).items():
-        if isinstance(rows, list):
+    scores = version.metadata.get("scores", {})
+    for who in sorted(scores, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)):
+        if isinstance(rows := scores[who], list):
             overall: Mapping[str, Any] = next(
                 (row for row in rows if (row["entity"], row["horizon"]) == ("all", "all")), {}
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from hcp_pipelines.orchestration.training import record
+from hcp_pipelines.orchestration.training import record, ui
 from hcp_pipelines.storage import models
 from hcp_pipelines.storage.embedded import EmbeddedPostgres
 from tests.support.recording import keep
@@ -55,6 +55,19 @@ def test_without_its_database_it_says_so_and_a_promotion_stands(settings, databa
     assert "aliases do not follow yet" in told
     assert "permission denied" in told
     assert models.champion(database, "sine").version == 1
+
+
+def test_the_pages_are_told_where_the_record_is_and_nothing_else_of_the_platform(settings):
+    told = ui.environment(settings)
+    assert not [name for name in told if name.startswith("HCP_")]
+    assert told["MLFLOW_BACKEND_STORE_URI"].startswith("postgresql+psycopg2://hcp_mlflow:")
+    assert told["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    keys = {"lake_s3_key_id": "ID", "lake_s3_secret": "s3cret", "lake_s3_endpoint": "https://store:9000"}
+    remote = type(settings)(state_dir=settings.state_dir, mlflow_artifacts="s3://models", **keys)
+    more = {name: value for name, value in ui.environment(remote).items() if told.get(name) != value}
+    assert more == {
+        "AWS_ACCESS_KEY_ID": "ID", "AWS_SECRET_ACCESS_KEY": "s3cret", "MLFLOW_S3_ENDPOINT_URL": "https://store:9000",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("sound", [True, False])
