@@ -31,7 +31,9 @@ from hcp_pipelines.workloads.classifier.model import Classifier, shipped
 BY_DEFAULT = ("127.0.0.1", 8080)
 CONNECTIONS, BLOCKING_CONNECTIONS = 8, 4
 BACKLOG = 4096
-ACCEPTED_AT_ONCE = 32  # of those: so that thousands who come at one instant don't keep those who are in from being served
+ACCEPTED_AT_ONCE = (
+    32  # of those: so that thousands who come at one instant don't keep those who are in from being served
+)
 KEEP_ALIVE_S = 30
 OTHER_FILES, LEAST_CONNECTIONS = 200, 100  # beside connections: Postgres', logs, what is loaded
 FINISH_WITHIN_S = 5
