@@ -90,6 +90,11 @@ class Devices:
         found: Bools = is_state & (self.works[slots] == works) & (self._held_works[slots] == works)
         return found
 
+    def is_starting(self, slots: Slots) -> Bools:
+        """[k] whether each of some slots was told work, and has not settled into it: it loads, or will not start."""
+        starting: Bools = self._starting[slots]
+        return starting
+
     @property
     def works_starting(self) -> int:
         """Of how many workloads devices were told to begin and have not said that they do."""
@@ -102,11 +107,19 @@ class Devices:
         numbers, counts = np.unique(groups, return_counts=True)
         return {self._site.shape.group_ids[g]: n for g, n in zip(numbers.tolist(), counts.tolist(), strict=True)}
 
-    def adopt(self, commanded: bytes, observed: bytes, now_s: float, works: Ints | None = None) -> None:
+    def adopt(
+        self,
+        commanded: bytes,
+        observed: bytes,
+        now_s: float,
+        works: Ints | None = None,
+        starting: Bools | None = None,
+    ) -> None:
         """Take over what the gateway says; where it was never commanded, what the power says."""
         if self._has_work:
             self.works = np.zeros(len(self.states), dtype=np.int64) if works is None else works.copy()
-            self._held_works, self._starting[:] = self.works.copy(), False
+            self._held_works = self.works.copy()
+            self._starting[:] = False if starting is None else starting & (self.works != 0)
         told, seen = self._sized(commanded), self._sized(observed)
         self.states, self._told = np.where(told != UNKNOWN, told, seen), told
         self._held = self.states.copy()

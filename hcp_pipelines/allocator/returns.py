@@ -67,7 +67,8 @@ class Returns:
     def adopt(self, state: pb.FacilityState) -> None:
         """What a gateway that follows us from now on says of its devices."""
         works = decode_keys(state.at_work, state.work_keys, self._owner.site.shape.slots)
-        self._owner.devices.adopt(state.states, state.observed, self._now_s(), works)
+        starting = self.mask(state.starting)
+        self._owner.devices.adopt(state.states, state.observed, self._now_s(), works, starting)
         self._owner.held, self._owner.devices.dark = self.mask(state.held), self.mask(state.dark)
         self._owner.tells_saved = self.mask(state.tells_saved)
 
@@ -87,8 +88,7 @@ class Returns:
             self._wiring.writer.batch.outcomes.append(self._outcome(ack, answer, len(accepted), steps))
             if flight is not None:
                 self._note_answer(answer, accepted, flight.wave.plan.moves[answer.index])
-        self._owner.settle_work()
-        self._wiring.writer.note(desired=self._owner.take_work_news())
+        self._tell_work()
         self._wiring.writer.batch.note_seq(self._owner.site.facility_id, ack.seq)
 
     def _accepted(self, answer: pb.AssignmentAck, flight: InFlight | None) -> Slots:
@@ -159,6 +159,7 @@ class Returns:
             metrics.UNDONE.labels("not_settled").inc(len(failed))
             self._log.warning("devices did not settle", command_id=settled.command_id, devices=len(failed))
             self._owner.devices.failed(failed)
+        self._tell_work()
         outcome = Outcome(
             self._owner.site.facility_id,
             "settled",
@@ -172,6 +173,11 @@ class Returns:
         self._wiring.writer.batch.outcomes.append(outcome)
         self._wiring.writer.batch.note_seq(self._owner.site.facility_id, settled.seq)
 
+    def _tell_work(self) -> None:
+        """What has become of desired rows by what their devices say."""
+        self._owner.settle_work()
+        self._wiring.writer.note(desired=self._owner.take_work_news())
+
     def take_saved(self, saved: pb.Saved) -> None:
         """Work stands still: kept, or not. A name that no workload of ours has is none."""
         site = self._owner.site
@@ -183,7 +189,7 @@ class Returns:
             return
         slots, at = encode_slots(self._slots(saved.slots)), _instant(saved.simulated_at, self._wiring.clock)
         row = SavedRow(
-            self._event_id(saved.seq),
+            self._event_id(saved.seq, saved.simulated_at, saved.workload_id),
             site.facility_id,
             site.generation,
             workload_id,
@@ -194,15 +200,18 @@ class Returns:
         )
         self._wiring.writer.batch.saved.append(row)
 
-    def _event_id(self, seq: int) -> uuid.UUID:
-        """Of an entry of the gateway's log: the same whoever reads it, and however often."""
+    def _event_id(self, seq: int, simulated_at: str, what: str) -> uuid.UUID:
+        """Of an entry of the gateway's log: the same whoever reads it, and however often.
+
+        A log that begins anew counts from 1 again, so that the number alone would name another entry of the one before.
+        """
         site = self._owner.site
-        return uuid.uuid5(uuid.NAMESPACE_URL, f"{site.facility_id}/{site.generation}/{seq}")
+        return uuid.uuid5(uuid.NAMESPACE_URL, f"{site.facility_id}/{site.generation}/{seq}/{simulated_at}/{what}")
 
     def take_local(self, event: pb.LocalEvent) -> None:
         """Something the gateway did alone: believed, journalled, and planned upon."""
         slots = self._slots(event.slots)
-        event_id = self._event_id(event.seq)
+        event_id = self._event_id(event.seq, event.simulated_at, event.kind)
         at = _instant(event.simulated_at, self._wiring.clock)
         detail = " ".join(text for text in (event.kind, event.order_id, event.detail) if text)
         if LOSSES.get(event.kind):

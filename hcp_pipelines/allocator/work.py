@@ -164,8 +164,9 @@ class Work:
         self._say(np.where(runs, np.where(is_there, _SETTLED, _HOLDING), down), why_not)
 
     def note_none(self, devices: Devices, why_not: Why) -> None:
-        """No row is carried out; what runs runs on, as nobody tells it otherwise."""
-        self._say(np.where(self._is_there(devices), _SETTLED, _DOWN), lambda _: why_not)
+        """No row is carried out; what runs or starts goes on, as nobody tells it otherwise."""
+        goes_on = np.where(self._is_there(devices), _SETTLED, _HOLDING)
+        self._say(np.where(self._is_taken_on(devices), goes_on, _DOWN), lambda _: why_not)
 
     def note_silence(self, why: Why) -> None:
         """Whether what ran does so nobody knows; what comes of it is said when its gateway is heard again."""
@@ -176,7 +177,7 @@ class Work:
             self._say(np.where(ran, _SILENT, self._status), lambda _: why)
 
     def settle(self, devices: Devices) -> None:
-        """Devices may have been acknowledged just now: rows that wait for nothing else are settled."""
+        """Devices may have arrived just now: rows that wait for nothing else are settled."""
         holding = self._status == _HOLDING
         if holding.any():
             is_there = self._is_there(devices)
@@ -191,11 +192,20 @@ class Work:
             for row_id, status, place in zip(one.ids.tolist(), one.status.tolist(), one.places.tolist(), strict=True)
         ]
 
-    def _is_there(self, devices: Devices) -> Bools:
+    def _is_taken_on(self, devices: Devices) -> Bools:
         """[r] rows of which every slot was told its state and its work, and the gateway has taken it on."""
         rows, row_of = self.rows, self.rows.row_of
-        found = np.ones(len(rows.ids), dtype=bool)
-        found[row_of[~devices.is_in(rows.slots, rows.states[row_of], rows.works[row_of])]] = False
+        return self._all_of(devices.is_in(rows.slots, rows.states[row_of], rows.works[row_of]))
+
+    def _is_there(self, devices: Devices) -> Bools:
+        """[r] rows of which every slot has settled into its state, with its work."""
+        is_there: Bools = self._is_taken_on(devices) & self._all_of(~devices.is_starting(self.rows.slots))
+        return is_there
+
+    def _all_of(self, is_so: Bools) -> Bools:
+        """[r] rows of which every slot is so."""
+        found = np.ones(len(self.rows.ids), dtype=bool)
+        found[self.rows.row_of[~is_so]] = False
         return found
 
     def _say(self, status: Ints, why_not: Callable[[int], Why]) -> None:

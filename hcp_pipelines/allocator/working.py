@@ -71,7 +71,7 @@ class Working(Known):
         return self._mix(self.present())
 
     def settle_work(self) -> None:
-        """Devices have been acknowledged."""
+        """Devices may have arrived."""
         if self.work.groups:
             self.work.settle(self.devices)
 

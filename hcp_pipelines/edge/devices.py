@@ -161,6 +161,7 @@ class Devices:
         if self.is_ready and self._warm is not None:
             state.warm = self._warm[: self.shape.slots].tobytes()
         state.at_work, state.work_keys = encode_keys(self._works)
+        state.starting = encode_slots(self._under_way.starting(self._newest))
         state.dark = encode_slots(np.flatnonzero(self.bars.dark).astype(np.uint32))
         state.unfinished_command_ids.extend(self._under_way.command_ids())
         state.reachable = encode_slots(there) if self.is_ready else b""

@@ -16,6 +16,7 @@ from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
 from hcp_pipelines.edge.config import FacilityConfig
 from hcp_pipelines.edge.drivers import MakeDevices
 from hcp_pipelines.edge.tasks import Tasks
+from hcp_pipelines.wire.slots import Slots
 
 RECONNECT_FIRST_S = 0.2
 RECONNECT_LAST_S = 5.0
@@ -31,7 +32,9 @@ class Callbacks:
     prepare: Callable[[DeviceSite], Awaitable[None]]  # connected, before commands are handed over
     ready: Callable[[], None]  # commands can be handed over from now on
     power: Callable[[Reading], None]
-    told: Callable[[str, int], None]  # every device of an assignment was told, or given up
+    told: Callable[
+        [str, int, Slots | None], None
+    ]  # an assignment's devices but for these were told; None: nobody knows which
 
 
 class SiteDriver:
@@ -126,14 +129,14 @@ class SiteDriver:
             self._callbacks.power(reading)
 
     async def _finish(self, command_id: str, index: int, sent: Sent) -> None:
+        refused: Slots | None = None
         try:
             _, refused = await self.site.finish_state(sent)
         except (DeviceUnreachableError, DeviceReplyError) as error:
             self._log.warning("the site did not confirm a SET", command_id=command_id, error=str(error))
-            return
         finally:
             self._handed_over -= 1
             if self._callbacks is not None:
-                self._callbacks.told(command_id, index)
-        if len(refused):
+                self._callbacks.told(command_id, index, refused)
+        if refused is not None and len(refused):
             self._log.warning("the site refused devices", command_id=command_id, assignment=index, devices=len(refused))

@@ -37,6 +37,7 @@ class Pending:
     failed: Slots = field(default_factory=lambda: EMPTY)
     work: WorkloadSpec | None = None  # as commanded, for when it is told once more
     is_held: bool = False
+    is_confirmed: bool = False  # the driver has said which devices took it on
     evident_from_s: float = float("-inf")  # what they drew before may be that of other work, which looks alike
 
     def begin(self, now_s: float) -> None:
@@ -50,7 +51,13 @@ class Pending:
 
     def hold(self) -> None:
         """The devices are being told: nobody is late before the last of them has been, nor at work on what is wanted."""
-        self.deadline_s, self.is_held = float("inf"), True
+        self.deadline_s, self.is_held, self.is_confirmed = float("inf"), True, False
+
+    def confirm(self, refused: Slots) -> None:
+        """The driver has told all devices but for these: what runs on there may draw what other work would."""
+        self.is_confirmed = True
+        if self.state in WORK_STATES:
+            self.give_up(refused)
 
     def give_up(self, slots: Slots) -> None:
         """Devices that will not get there, whatever they draw."""
@@ -71,7 +78,7 @@ class Pending:
                 self.wanted_kw * TOLERANCE_FRACTION, TOLERANCE_KW
             )
             near &= at_s >= max(self.asked_at_s, self.evident_from_s)
-            if self.is_held and self.state in WORK_STATES:
+            if not self.is_confirmed and self.state in WORK_STATES:
                 near[:] = False
             self._keep(~(moved | near), settled=near & ~moved, superseded=moved)
         if len(self.waiting) and at_s >= self.deadline_s:

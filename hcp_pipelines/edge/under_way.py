@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.domain.clock import SystemClock
-from hcp_pipelines.edge.settling import Floats, Numbers, Pending
+from hcp_pipelines.edge.settling import Floats, Numbers, Pending, joined
 from hcp_pipelines.edge.shape import SiteShape
 from hcp_pipelines.edge.switches import work_message
 from hcp_pipelines.wire import edge_v1_pb2 as pb
@@ -84,15 +84,24 @@ class UnderWay:
         """What was decided could not be stored: it is decided again with the next sample."""
         self._pending.extend(decided)
 
-    def note_told(self, command_id: str, index: int) -> None:
-        """Every device of an assignment has been told, or given up: now the last of them has its full time."""
+    def note_told(self, command_id: str, index: int, refused: Slots | None) -> None:
+        """Every device of an assignment has been told but for these: now the last of them has its full time.
+
+        None: nobody knows which were told.
+        """
         for pending in self.pending:
             if (pending.command_id, pending.index) == (command_id, index):
                 pending.begin(self._clock.now().timestamp())
+                if refused is not None:
+                    pending.confirm(refused)
 
     def command_ids(self) -> list[str]:
         """Ids of the commands that have not settled; a bounded number of them."""
         return sorted({p.command_id for p in self.pending})[:STATE_NAMES_MAX]
+
+    def starting(self, newest: Numbers) -> Slots:
+        """Slots that were told work, nothing since, and have not settled into it; `newest[n]` as in `Pending.observe`."""
+        return joined([p.waiting[newest[p.waiting] == p.number] for p in self.pending if p.work is not None])
 
     def as_commands(self) -> list[pb.Command]:
         """What has not settled, for a snapshot."""

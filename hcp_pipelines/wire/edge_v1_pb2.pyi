@@ -69,7 +69,7 @@ class AnnounceReply(_message.Message):
     def __init__(self, accepted: _Optional[bool] = ..., refusal: _Optional[str] = ..., highest_epoch: _Optional[int] = ..., state: _Optional[_Union[FacilityState, _Mapping]] = ...) -> None: ...
 
 class FacilityState(_message.Message):
-    __slots__ = ("facility_id", "generation", "states", "observed", "power_kw", "last_seq", "highest_epoch", "unfinished_command_ids", "reachable", "simulated_at", "locked", "locks_version", "held", "policy_id", "layout", "dark", "is_metered", "devices_kw", "warm", "at_work", "tells_saved", "work_keys")
+    __slots__ = ("facility_id", "generation", "states", "observed", "power_kw", "last_seq", "highest_epoch", "unfinished_command_ids", "reachable", "simulated_at", "locked", "locks_version", "held", "policy_id", "layout", "dark", "is_metered", "devices_kw", "warm", "at_work", "tells_saved", "work_keys", "starting")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STATES_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +92,7 @@ class FacilityState(_message.Message):
     AT_WORK_FIELD_NUMBER: _ClassVar[int]
     TELLS_SAVED_FIELD_NUMBER: _ClassVar[int]
     WORK_KEYS_FIELD_NUMBER: _ClassVar[int]
+    STARTING_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     generation: int
     states: bytes
@@ -114,7 +115,8 @@ class FacilityState(_message.Message):
     at_work: bytes
     tells_saved: bytes
     work_keys: bytes
-    def __init__(self, facility_id: _Optional[str] = ..., generation: _Optional[int] = ..., states: _Optional[bytes] = ..., observed: _Optional[bytes] = ..., power_kw: _Optional[float] = ..., last_seq: _Optional[int] = ..., highest_epoch: _Optional[int] = ..., unfinished_command_ids: _Optional[_Iterable[str]] = ..., reachable: _Optional[bytes] = ..., simulated_at: _Optional[str] = ..., locked: _Optional[bytes] = ..., locks_version: _Optional[int] = ..., held: _Optional[bytes] = ..., policy_id: _Optional[int] = ..., layout: _Optional[str] = ..., dark: _Optional[bytes] = ..., is_metered: _Optional[bool] = ..., devices_kw: _Optional[float] = ..., warm: _Optional[bytes] = ..., at_work: _Optional[bytes] = ..., tells_saved: _Optional[bytes] = ..., work_keys: _Optional[bytes] = ...) -> None: ...
+    starting: bytes
+    def __init__(self, facility_id: _Optional[str] = ..., generation: _Optional[int] = ..., states: _Optional[bytes] = ..., observed: _Optional[bytes] = ..., power_kw: _Optional[float] = ..., last_seq: _Optional[int] = ..., highest_epoch: _Optional[int] = ..., unfinished_command_ids: _Optional[_Iterable[str]] = ..., reachable: _Optional[bytes] = ..., simulated_at: _Optional[str] = ..., locked: _Optional[bytes] = ..., locks_version: _Optional[int] = ..., held: _Optional[bytes] = ..., policy_id: _Optional[int] = ..., layout: _Optional[str] = ..., dark: _Optional[bytes] = ..., is_metered: _Optional[bool] = ..., devices_kw: _Optional[float] = ..., warm: _Optional[bytes] = ..., at_work: _Optional[bytes] = ..., tells_saved: _Optional[bytes] = ..., work_keys: _Optional[bytes] = ..., starting: _Optional[bytes] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
     __slots__ = ("facility_id",)

@@ -85,7 +85,18 @@ def policy(book, made):
 class Rig:
     """An owner of 500 miners and 100 GPUs that its gateway follows; all of them work at first."""
 
-    def __init__(self, price=30.0, memory=None, states=None, works=None, clock=None, epoch=1, in_force=None, **changes):
+    def __init__(
+        self,
+        price=30.0,
+        memory=None,
+        states=None,
+        works=None,
+        clock=None,
+        epoch=1,
+        in_force=None,
+        starting=None,
+        **changes,
+    ):
         self.inventory = inventory(**changes)
         self.site = site_of(self.inventory, self.inventory.capacity_mw, "unix:/nowhere.sock")
         self.clock, self.book, self.next_id = clock or ManualClock(NOON), fleet.book(price), 100
@@ -100,7 +111,7 @@ class Rig:
         if states is None:
             tops = np.array([ladder[-1] for ladder in self.site.shape.ladders], dtype=np.uint8)
             states = tops[self.site.shape.group_of_slot]
-        self.owner.devices.adopt(states.tobytes(), states.tobytes(), NOON.timestamp(), works)
+        self.owner.devices.adopt(states.tobytes(), states.tobytes(), NOON.timestamp(), works, starting)
         self.owner.is_ready = True
         self.miners_at_first = self.miners()
 
@@ -154,6 +165,13 @@ class Rig:
         """The gateway has taken a wave on."""
         for move in wave.plan.moves if wave else ():
             self.owner.devices.taken_on(move.slots, move.to_state, move.work)
+        self.owner.settle_work()
+
+    def arrive(self, wave):
+        """It has, and the devices have settled."""
+        self.acknowledge(wave)
+        for move in wave.plan.moves if wave else ():
+            self.owner.devices.settled(move.slots)
         self.owner.settle_work()
 
     def news(self):

@@ -36,7 +36,7 @@ def gpu_rows(wave, rig):
 @pytest.fixture
 def rig():
     made = Rig()
-    made.acknowledge(made.plan())
+    made.arrive(made.plan())
     return made
 
 
@@ -59,13 +59,15 @@ def test_exactly_the_desired_slots_work_and_the_others_rest(rig):
         assert (told.work.model, told.work.weights_gib, told.work.load) == (f"model-{wanted.row_id}", 16.0, "cold")
 
 
-def test_what_became_of_a_row_is_said_once_and_settled_is_what_the_gateway_has_taken_on(rig):
+def test_what_became_of_a_row_is_said_once_and_settled_is_what_has_arrived(rig):
     wave = rig.desire(FIRST)
     assert rig.news() == [(1, "holding")]
     rig.owner.ask()
     rig.plan()
     assert rig.news() == []
     rig.acknowledge(wave)
+    assert rig.news() == [], "taken on is not there: it loads"
+    rig.arrive(wave)
     assert rig.news() == [(1, "settled")]
     rig.owner.settle_work()
     rig.owner.ask()
@@ -388,7 +390,7 @@ def test_why_a_row_is_turned_down_is_said_in_a_word_with_the_devices_that_are_wh
 
 
 def test_of_a_gateway_that_is_silent_for_long_nobody_knows_whether_work_runs(rig):
-    rig.acknowledge(rig.desire(FIRST, SECOND))
+    rig.arrive(rig.desire(FIRST, SECOND))
     rig.owner.take_work_news()
     rig.owner.note_silence(1_799.0, hold_s=1_800.0)
     assert rig.news() == []
@@ -412,9 +414,33 @@ def test_whether_gateways_tell_what_is_kept_is_said_of_each_row(rig):
 
 
 def test_a_device_that_did_not_settle_is_told_its_work_again(rig):
-    rig.acknowledge(rig.desire(FIRST))
+    rig.arrive(rig.desire(FIRST))
     rig.owner.devices.failed(np.array([rig.first + 2], dtype=np.uint32))
     rig.owner.ask()
     wave = rig.plan()
     assert [(m.from_state, m.to_state, m.slots.tolist()) for m in wave.plan.moves] == [(BATCH, BATCH, [rig.first + 2])]
     assert wave.command.assignments[0].work.workload_id == "work-1"
+
+
+def test_a_start_that_fails_is_no_progress_however_often_it_is_taken_on(rig):
+    wave = rig.desire(FIRST)
+    rig.news()
+    for _ in range(2):
+        rig.acknowledge(wave)
+        rig.owner.devices.failed(np.array([rig.first + 2], dtype=np.uint32))
+        rig.owner.ask()
+        wave = rig.plan()
+    assert rig.news() == []
+
+
+@pytest.mark.parametrize("mode", [ControlMode.AUTO, ControlMode.OBSERVE])
+def test_what_loads_as_an_owner_takes_over_or_may_do_nothing_any_more_only_holds(rig, mode):
+    rig.acknowledge(rig.desire(FIRST, SECOND))
+    loads = np.zeros(600, dtype=bool)
+    loads[rig.first + np.array(SECOND.slots)] = True
+    second = Rig(clock=rig.clock, epoch=2, control_mode=mode, starting=loads, **rig.told())
+    assert second.desire(FIRST, SECOND) is None
+    assert second.news() == [(1, "settled"), (2, "holding")]
+    second.owner.devices.settled(np.flatnonzero(loads).astype(np.uint32))
+    second.owner.settle_work()
+    assert second.news() == [(2, "settled")]

@@ -2,16 +2,18 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.site import Reading
 from hcp_pipelines.domain.clock import SystemClock
-from hcp_pipelines.domain.errors import StorageError
-from hcp_pipelines.domain.modes import ReasonCode
+from hcp_pipelines.domain.errors import DeviceReplyError, StorageError
+from hcp_pipelines.domain.modes import DeviceState, ReasonCode
 from hcp_pipelines.edge.checks import Taken
 from hcp_pipelines.edge.devices import Devices
 from hcp_pipelines.edge.driving import SiteDriver
@@ -25,6 +27,7 @@ from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import EMPTY, decode_slots, encode_slots
 from tests.unit.test_edge_log_and_settling import BASELINE, FULL, OFF, ONE, TWO, command, entries, facility, slots
 
+TRAINING = int(DeviceState.TRAINING)
 THREE = "6f1c0f5e-8f0e-4a44-9a34-b5b1c4c7d1f0"
 
 
@@ -35,6 +38,7 @@ class Site:
 
     def __init__(self):
         self.told, self.on_reading, self.answer, self.is_asked = [], None, asyncio.Event(), asyncio.Event()
+        self.refuses, self.problem = EMPTY, None
         self.answer.set()
 
     async def connect(self, period_ms):
@@ -53,7 +57,10 @@ class Site:
         return sent
 
     async def finish_state(self, sent):
-        return await sent, EMPTY
+        await sent
+        if self.problem is not None:
+            raise self.problem
+        return EMPTY, self.refuses
 
     async def read_states(self):
         self.is_asked.set()
@@ -80,8 +87,8 @@ class Log:
 class Rig:
     """`Devices` as a log left them, with a site that the test can look into."""
 
-    def __init__(self, *log):
-        config, self.site, self.log, tasks = facility(), Site(), Log(), Tasks()
+    def __init__(self, *log, config=None):
+        config, self.site, self.log, tasks = config or facility(), Site(), Log(), Tasks()
         shape, clock = SiteShape.of(config), SystemClock()
         driver = SiteDriver(config, 6, Path("/nowhere"), 500, clock, tasks, self._make)
         known = recover(entries(*log), shape)
@@ -114,6 +121,33 @@ class Rig:
             m.settled.command_id: [decode_slots(p, 6).tolist() for p in (m.settled.settled, m.settled.superseded)]
             for m in self.said
         }
+
+
+class WorkRig(Rig):
+    """Four GPUs at a first training, which draws what any other would."""
+
+    def __init__(self):
+        ladder = [{"state": OFF, "power_kw": 0.1, "settle_s": 20}, {"state": TRAINING, "power_kw": 1.3, "settle_s": 60}]
+        group = {"group_id": "a", "feeder_id": "f1", "first_slot": 2, "devices": 4, "pue": 1.2, "ladder": ladder}
+        states = bytes([255, 255, TRAINING, TRAINING, TRAINING, TRAINING])
+        super().__init__(pb.FacilityState(generation=1, states=states), config=facility(groups=[group]))
+
+    async def switch(self, *numbers):
+        """Tell devices other work: (settled, failed) once they have drawn for long what they drew before."""
+        mine = order(*numbers)
+        work = WorkloadSpec("b", workload_id="two")
+        self.devices.carry_out(ONE, [Taken(0, TRAINING, mine, encode_slots(mine), work)])
+        self._draw()
+        while self.devices.is_telling:
+            await asyncio.sleep(0)
+        self._draw()
+        self._draw()
+        while self.devices.is_storing or not self.said:
+            await asyncio.sleep(0)
+        return [decode_slots(part, 6).tolist() for part in (self.said[0].settled.settled, self.said[0].settled.failed)]
+
+    def _draw(self):
+        self.site.on_reading(Reading(2e9, np.array([0, 0, 1.3, 1.3, 1.3, 1.3], dtype=np.float32) * 1000))
 
 
 def order(*numbers):
@@ -203,3 +237,36 @@ async def test_the_owner_is_told_when_something_was_done_and_not_when_it_began_t
         await LocalActions(rig.devices, rig.log, clock).act("fallback", ReasonCode.FALLBACK_PLAN, [(OFF, order(2, 3))])
     (said,) = [m.local_event for m in rig.said if m.HasField("local_event")]
     assert datetime.fromisoformat(said.simulated_at) >= stored[-1]
+
+
+@pytest.mark.parametrize(
+    ("refuses", "problem", "settled", "failed"),
+    [
+        ((), None, [2, 3, 4], []),
+        ((3, 4), None, [2], [3, 4]),
+        ((), DeviceReplyError("cut off"), [], [2, 3, 4]),
+    ],
+)
+async def test_other_work_that_devices_refuse_is_not_taken_for_settled_as_they_draw_the_same(
+    refuses, problem, settled, failed
+):
+    rig = WorkRig()
+    async with rig.connected():
+        rig.site.refuses, rig.site.problem = order(*refuses), problem
+        assert await asyncio.wait_for(rig.switch(2, 3, 4), 10) == [settled, failed]
+
+
+async def test_what_loads_is_told_to_whoever_announces_until_it_has_settled():
+    rig = WorkRig()
+
+    def starting():
+        state = pb.FacilityState()
+        rig.devices.fill(state)
+        return decode_slots(state.starting, 6).tolist()
+
+    async with rig.connected():
+        rig.devices.carry_out(TWO, [taken(TRAINING, 4)])  # nobody's work
+        rig.devices.carry_out(THREE, [replace(taken(TRAINING, 5), work=WorkloadSpec("c", workload_id="three"))])
+        assert starting() == [5]
+        await asyncio.wait_for(rig.switch(2, 3), 10)
+        assert starting() == []

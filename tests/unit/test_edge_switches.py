@@ -17,7 +17,7 @@ from hcp_pipelines.edge.settling import Pending
 from hcp_pipelines.edge.shape import SiteShape
 from hcp_pipelines.edge.switches import LoggedSwitches, switch_message, switch_of, work_in, work_message
 from hcp_pipelines.wire import edge_v1_pb2 as pb
-from hcp_pipelines.wire.slots import encode_slots
+from hcp_pipelines.wire.slots import EMPTY, encode_slots
 
 BATCH, TRAINING = DeviceState.INFERENCE_BATCH, DeviceState.TRAINING
 COMMAND = "6f1c0f5e-8f0e-4a44-9a34-b5b1c4c7d1f0"
@@ -130,6 +130,8 @@ def test_work_that_looks_alike_settles_only_once_it_was_told():
     pending.hold()
     assert not pending.observe(alike, newest, 20.0), "it draws what it drew before"
     pending.begin(30.0)
+    assert not pending.observe(alike, newest, 31.0), "nobody has said that they were told"
+    pending.confirm(EMPTY)
     assert not pending.observe(alike, newest, 29.0), "a sample from before"
     pending.give_up(np.array([4], dtype=np.uint32))
     assert pending.observe(alike, newest, 31.0)
