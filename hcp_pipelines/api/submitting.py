@@ -1,7 +1,8 @@
 """Submissions on their way to Postgres: those of one customer that come while one of it is under way go together with the next.
 
 Each is judged and answered by itself; what they share is the transaction, so that thousands at once cost one connection a
-customer and a commit for dozens. Nobody waits for company: who comes alone goes at once.
+customer and a commit for dozens, and the tier: one that changes meanwhile begins a new one. Nobody waits for company: who comes
+alone goes at once.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from hcp_pipelines.domain.workloads import Tier
 from hcp_pipelines.workloads import store
 
 AT_ONCE = 32  # in a transaction, which keeps the customer's rows locked for some tens of milliseconds then
-Waiting = tuple[store.Submission, "asyncio.Future[store.Submitted]"]
+Waiting = tuple[Tier, store.Submission, "asyncio.Future[store.Submitted]"]
 Connect = Callable[[], AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]]
 
 
@@ -35,24 +36,26 @@ class Submitting:
         answer: asyncio.Future[store.Submitted] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.get(customer_id)
         if waiting is not None:
-            waiting.append((one, answer))
+            waiting.append((tier, one, answer))
         else:
-            self._waiting[customer_id] = deque([(one, answer)])
-            task = asyncio.create_task(self._work(customer_id, tier))
+            self._waiting[customer_id] = deque([(tier, one, answer)])
+            task = asyncio.create_task(self._work(customer_id))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
         return await answer
 
-    async def _work(self, customer_id: UUID, tier: Tier) -> None:
+    async def _work(self, customer_id: UUID) -> None:
         """Until nothing of this customer waits; whoever has given up meanwhile is left out."""
         waiting = self._waiting[customer_id]
         try:
             while waiting:
-                batch = [waiting.popleft() for _ in range(min(len(waiting), AT_ONCE))]
-                await self._take_in(customer_id, tier, [each for each in batch if not each[1].done()])
+                tier, batch = waiting[0][0], list[Waiting]()
+                while waiting and waiting[0][0] == tier and len(batch) < AT_ONCE:
+                    batch.append(waiting.popleft())
+                await self._take_in(customer_id, tier, [each for each in batch if not each[2].done()])
         finally:
             del self._waiting[customer_id]
-            for _, answer in waiting:
+            for *_, answer in waiting:
                 answer.cancel()
 
     async def _take_in(self, customer_id: UUID, tier: Tier, batch: Sequence[Waiting]) -> None:
@@ -66,7 +69,7 @@ class Submitting:
             answers = [error]
         except Exception as error:  # noqa: BLE001 - whatever it is, each of them is told
             answers = [error] * len(batch)
-        for (_, waits), answer in zip(batch, answers, strict=True):
+        for (*_, waits), answer in zip(batch, answers, strict=True):
             if waits.done():
                 continue
             if isinstance(answer, Exception):
@@ -80,4 +83,4 @@ class Submitting:
         if not batch:
             return []
         async with self._connect() as connection:
-            return await store.submit_all(connection, customer_id, tier, [one for one, _ in batch], now=self._now())
+            return await store.submit_all(connection, customer_id, tier, [one for _, one, _ in batch], now=self._now())

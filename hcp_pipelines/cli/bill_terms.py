@@ -5,12 +5,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import click
+import psycopg
 
 from hcp_pipelines.cli.billed import customer_of
 from hcp_pipelines.cli.common import print_table, settings_of, state_dir_option
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.domain.modes import ResourceType
+from hcp_pipelines.fleet.inventory import load_inventories
 from hcp_pipelines.operators.audit import note
 from hcp_pipelines.orchestration.billing.terms import add, kept, present
 from hcp_pipelines.storage.postgres import connect
@@ -58,7 +63,9 @@ def rate(
         if gpu_type is not None:
             if usd is None:
                 raise click.UsageError(f"{gpu_type} at which rate? `hcp bill rate {customer} {gpu_type} 2.10`, or none")
-            agreed, valid_from = _usd(usd), now if since is None else since.replace(tzinfo=UTC)
+            agreed = _usd(usd)
+            _check_type(connection, customer_id, gpu_type, is_ending=agreed is None)
+            valid_from = now if since is None else since.replace(tzinfo=UTC)
             connection.execute(_RATE, (customer_id, gpu_type, agreed, valid_from, now, getpass.getuser()))
             note(connection, getpass.getuser(), "billing.rate_agreed", f"customer/{customer_id}", gpu_type=gpu_type,
                  usd_per_gpu_hour=None if agreed is None else str(agreed), valid_from=valid_from.isoformat())  # fmt: skip
@@ -108,6 +115,15 @@ def terms(context: click.Context, since: datetime | None, reason: str, own_state
          ", ".join(f"{tier} {share:.0%}" for tier, share in sorted(one.terms.credit_fractions.items())))
         for one in found
     ])  # fmt: skip
+
+
+def _check_type(connection: psycopg.Connection[Any], customer_id: UUID, gpu_type: str, *, is_ending: bool) -> None:
+    """A rate of a type that nobody has would never be asked for; one that there is can always be ended."""
+    groups = (group for inventory in load_inventories(connection) for group in inventory.groups)
+    there = {str(one.specifications.get("gpu_type") or one.model) for one in groups if one.type is ResourceType.GPU}
+    agreed = {row[0] for row in connection.execute(_RATES, (customer_id,)).fetchall()} if is_ending else set[str]()
+    if gpu_type not in there | agreed:
+        raise click.UsageError(f"no facility has {gpu_type}: there are {', '.join(sorted(there)) or 'no GPUs'}")
 
 
 def _usd(text: str) -> Decimal | None:

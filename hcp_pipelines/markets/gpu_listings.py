@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hcp_pipelines.domain.errors import MarketError
-from hcp_pipelines.domain.ticks import Stream, Tick
+from hcp_pipelines.domain.ticks import OFFER_SEPARATOR, Stream, Tick
 from hcp_pipelines.markets.ercot import floor_to
 from hcp_pipelines.markets.http import MarketHttp, Reply
 from hcp_pipelines.markets.pace import Limit
@@ -67,8 +67,9 @@ class GpuListingsClient:
         rates: dict[str, list[float]] = defaultdict(list)
         for offer in offers:
             rate = offer.prices.on_demand / offer.gpu_count
-            if offer.stock_status.lower() != "unavailable" and math.isfinite(rate):
-                rates[gpu_family(offer.gpu_type)].append(rate)
+            family = gpu_family(offer.gpu_type)
+            if family and offer.stock_status.lower() != "unavailable" and math.isfinite(rate):
+                rates[family].append(rate)
         read_at = floor_to(reply.world_at or now, SNAPSHOT)
         return [
             Tick(
@@ -95,9 +96,10 @@ class GpuListingsClient:
 
 
 def gpu_family(gpu_type: str) -> str:
-    """The GPU type without memory size: H100 of H100_80GB.
+    """The GPU type without memory size: H100 of H100_80GB; empty where it would read as a cloud's offer.
 
-    >>> gpu_family("H100_80GB"), gpu_family("B200")
-    ('H100', 'B200')
+    >>> gpu_family("H100_80GB"), gpu_family("B200"), gpu_family("H100/PCIE_80GB")
+    ('H100', 'B200', '')
     """
-    return gpu_type.replace("-", "_").split("_", maxsplit=1)[0].upper()
+    family = gpu_type.replace("-", "_").split("_", maxsplit=1)[0].upper()
+    return "" if OFFER_SEPARATOR in family else family

@@ -63,10 +63,11 @@ async def object_of(request: Request) -> Json:
     """The JSON object of a body.
 
     Raises:
-        ProblemError: it is none. TooLargeError: it is too long.
+        ProblemError: it is none, or none that could be answered with again. TooLargeError: it is too long.
     """
     try:
         body: Any = json.loads(await read_body(request))
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):

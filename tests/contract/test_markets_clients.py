@@ -378,6 +378,8 @@ async def test_gpu_offers_are_rates_per_gpu_and_only_what_can_be_rented_counts()
         offer("H100_80GB", 2, 6.0, "Low"),
         offer("H100_80GB", 1, 0.01, "Unavailable"),
         offer("B200_180GB", 1, None),
+        offer("H100/PCIE_80GB", 1, 2.0),
+        offer("_", 1, 2.0),
     ]
 
     def page(query):

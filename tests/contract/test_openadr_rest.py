@@ -208,6 +208,21 @@ async def test_a_ven_and_its_resources_are_made_changed_and_taken_away_by_their_
     assert (await raw.post("/vens", json={"venName": "again"})).status_code == 201
 
 
+@pytest.mark.parametrize("odd", ["NaN", "-Infinity", "1e999", '"\\ud800"'])
+async def test_what_could_not_be_answered_with_again_is_not_kept(raw, odd):
+    raw.server.book.publish(EVENT)
+    await raw.login()
+    ven = f'{{"venName": "mine", "attributes": [{{"type": "X", "values": [{odd}]}}]}}'
+    interval = '{"id": 0, "payloads": [{"type": "DEMAND", "values": [1.0]}]}'
+    period = '{"start": "2025-03-01T00:00:00Z", "duration": "PT10S"}'
+    resource = f'{{"resourceName": "one", "intervalPeriod": {period}, "intervals": [{interval}], "odd": {odd}}}'
+    report = f'{{"eventID": "ev-a", "clientName": "me", "resources": [{resource}]}}'
+    for path, body in (("/vens", ven), ("/reports", report)):
+        assert (await raw.post(path, content=body)).status_code == 400
+        assert ((await raw.get(path)).status_code, (await raw.get(path)).json()) == (200, [])
+        assert (await raw.post(path, content=body.replace(odd, "1"))).status_code == 201
+
+
 async def test_without_clients_there_is_no_3_1(tmp_path):
     async with vtn(tmp_path) as server, httpx.AsyncClient(trust_env=False) as http:
         assert "openadr3" not in server.urls

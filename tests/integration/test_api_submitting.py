@@ -88,3 +88,11 @@ async def test_who_has_given_up_before_its_turn_is_left_out(submitting, customer
     made = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(one, store.Submitted) for one in made] == [True, True, False, True]
     assert database.execute("select count(*) from workloads").fetchone() == (3,)
+
+
+async def test_a_tier_that_changes_meanwhile_counts_from_the_next_submission_on(submitting, customer, database):
+    tiers = [Tier.ENTERPRISE, Tier.ENTERPRISE, Tier.FREE, Tier.FREE, Tier.PRO]
+    made = await asyncio.gather(*(submitting.submit(customer, tier, submission()) for tier in tiers))
+    stored = dict(database.execute("select id, tier from workloads").fetchall())
+    assert [stored[one.workload_id] for one in made] == tiers
+    assert transactions(database) == (5, 3), "those of a tier together"

@@ -288,6 +288,10 @@ def states(settings, hcp, customer):
     assert "has no rate of its own" in hcp("bill", "rate", "one@example.com", *where).out
     for wrong in ("much", "-1", "nan", "20000"):
         assert hcp("bill", "rate", "one@example.com", "H100", *where, "--", wrong).code == 2
+    for typed in ("H200", "h100", "antminer_s21_pro"):
+        refused = hcp("bill", "rate", "one@example.com", typed, "1.25", *where)
+        assert (refused.code, f"no facility has {typed}: there are H100" in refused.err) == (2, True)
+    assert "has no rate of its own" in hcp("bill", "rate", "one@example.com", *where).out
     agreed = hcp("bill", "rate", "one@example.com", "H100", "1.25", "--from", "2025-03-10", *where)
     assert "1.250000" in agreed.out
     assert len(bill(charging(settings), DUE_LATER, run="own").changes) > 0

@@ -17,6 +17,7 @@ from hcp_pipelines.markets.cloud import Way
 from hcp_pipelines.storage.postgres import open_pool
 from hcp_pipelines.storage.prices import get_latest_prices
 from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.workloads import store
 from hcp_pipelines.workloads.decisions import decisions_of
 from hcp_pipelines.workloads.scheduler.market import read_prices
 from hcp_pipelines.workloads.spec import WorkloadSpec, WorkloadType
@@ -122,6 +123,18 @@ async def test_a_cloud_that_is_down_costs_the_other_nothing_and_its_old_offers_c
     assert {offer.way for offer in then.clouds} == set(Way)
 
 
+async def test_a_series_that_only_looks_like_a_clouds_offer_costs_scheduling_nothing(
+    database, api, scheduler, customer
+):
+    tell(database, "H100/PCIE", 2.0, "primeintellect", {"gpu_type": "H100/PCIE", "offers": 1})
+    tell_offer(database, "H100/azure/eastus/on_loan", 1.25, True)
+    assert (await read_prices(api, [], [], QUEUE_NOON, STALE_S)).clouds == []
+    work = (await submit(api, customer)).workload_id
+    one, _ = scheduler_at(routing_realtime_spare=0.0)
+    await one.round(scheduler)
+    assert not (await store.read(api, work, None)).is_waiting
+
+
 @pytest.mark.parametrize(
     ("is_available", "told"), [(True, "azure eastus has H100 at $1.25"), (False, "market any has H100 at $2.50")]
 )
@@ -156,10 +169,14 @@ def tell_offer(database, series, usd, is_available):
         "gpu_type": model, "provider": provider, "region": region, "zone": "", "machine": "m", "gpus": 1, "way": way,
         "is_available": is_available, "since": QUEUE_NOON.isoformat(),
     }  # fmt: skip
+    tell(database, series, usd, provider, told)
+
+
+def tell(database, series, usd, source, told):
     database.execute(
         """insert into price_data (stream, series, "timestamp", price_type, value, unit, source, quality, received_at, metadata)
            values ('gpu.spot', %s, %s, 'gpu_spot', %s, 'USD/GPU-hour', %s, 'good', %s, %s)""",
-        (series, QUEUE_NOON, usd, provider, QUEUE_NOON, Jsonb(told)),
+        (series, QUEUE_NOON, usd, source, QUEUE_NOON, Jsonb(told)),
     )
 
 

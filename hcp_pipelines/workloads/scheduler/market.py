@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -123,8 +124,16 @@ async def read_prices(
     rates = await (await connection.execute(_GPU, (list(models),), prepare=True)).fetchall()
     since = now - timedelta(seconds=gpu_stale_s)
     offers = await (await connection.execute(_CLOUDS, (since, now), prepare=True)).fetchall()
-    clouds = [offer_of(told, usd, at) for told, usd, at in offers]
+    clouds = [offer for row in offers if (offer := _offer(*row)) is not None]
     return Prices(lmps, {model: usd for model, _, usd in rates}, {model: at for model, at, _ in rates}, clouds)
+
+
+def _offer(told: Mapping[str, Any], usd: float, at: datetime) -> CloudOffer | None:
+    """None where a row is no cloud's offer: what one source was told must not end all scheduling."""
+    try:
+        return offer_of(told, usd, at)
+    except (KeyError, ValueError):
+        return None
 
 
 def market_of(room: Room, shelf: PolicyShelf, prices: Prices, now: datetime, stale_after: Staleness) -> Market:
