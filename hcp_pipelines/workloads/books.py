@@ -194,13 +194,18 @@ def _next_turn(customer: Customer, types: Iterable[str]) -> float | None:
 
 
 async def write(connection: Connection, customers: Sequence[Customer], books: Books) -> None:
-    """What has changed; levels before types, the order in which the trigger of `workloads` locks them."""
+    """What has changed; customers, then levels, then types, the order in which the trigger of `workloads` locks them."""
     were = {row[:2]: Share(*row[2:5]) for row in books.flows}
     flows = [(c.customer_id, level, share) for c in customers for level, share in c.levels.items()]
-    await _write(connection, _WRITE_FLOWS, [flow for flow in flows if flow[2] != were[flow[:2]]])
+    flows = [flow for flow in flows if flow[2] != were[flow[:2]]]
     had = {(row.customer_id, row.gpu_type): row.share() for row in books.shares}
     shares = [(c.customer_id, gpu_type, share) for c in customers for gpu_type, share in c.shares.items()]
-    await _write(connection, _WRITE_SHARES, [one for one in shares if one[2] != had.get(one[:2])])
+    shares = [one for one in shares if one[2] != had.get(one[:2])]
+    changed = {customer_id for customer_id, *_ in (*flows, *shares)}
+    if changed:
+        await connection.execute("select lock_customers(%s)", (list(changed),), prepare=True)
+    await _write(connection, _WRITE_FLOWS, flows)
+    await _write(connection, _WRITE_SHARES, shares)
 
 
 async def _write(connection: Connection, statement: str, changed: Sequence[tuple[UUID, Any, Share]]) -> None:

@@ -7,11 +7,12 @@ import pytest
 
 from hcp_pipelines.domain.workloads import TRANSITIONS, Tier, WorkloadState
 from hcp_pipelines.storage.roles import Role
-from hcp_pipelines.workloads import store
-from hcp_pipelines.workloads.spec import WorkloadSpec
-from tests.support.queued import add_customer, after, connections, fleet, submit
+from hcp_pipelines.workloads import admission, store
+from hcp_pipelines.workloads.spec import WorkloadSpec, classify_by_rules
+from tests.support.queued import add_customer, after, api, connections, fleet, scheduler, submit
 
-__all__ = ["fleet"]
+__all__ = ["api", "fleet", "scheduler"]
+_WAITS = "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"
 
 STEPS, HOLDERS = 60, ("n1", "n2", "n3")
 
@@ -107,6 +108,47 @@ async def test_whatever_happens_at_once_the_books_agree(settings, fleet, seed):
     assert completed == set(world.done)
     check_counts(fleet)
     check_lives(fleet)
+
+
+@pytest.mark.parametrize("what", ["age", "claim"])
+async def test_submissions_of_several_levels_and_the_scheduler_wait_for_each_other_in_one_order(
+    settings, fleet, api, scheduler, monkeypatch, what
+):
+    """The second submission of a transaction is only asked for once the scheduler waits for what the first one has locked."""
+    customer, real, asked, first_is_in = add_customer(fleet, "one"), admission._ask, 0, asyncio.Event()
+    await store.submit_all(api, customer, Tier.PRO, [one_of(9), one_of(8)], now=after(0))
+    fleet.execute("update workloads set ages_at = case when level = 9 then %s end", (after(0),))
+
+    async def ask(*given):
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            await (await api.execute("select 1")).fetchone()  # what was sent is done
+            first_is_in.set()
+            while not fleet.execute(_WAITS).fetchone()[0]:
+                await asyncio.sleep(0.01)
+        return await real(*given)
+
+    async def schedule():
+        await first_is_in.wait()
+        if what == "age":
+            return await store.age(scheduler, now=after(86_400), limit=1)
+        return len(
+            await store.claim(scheduler, "s", {"H100": 1}, 1, now=after(60))
+        )  # too few: levels are written alone
+
+    monkeypatch.setattr(admission, "_ask", ask)
+    made, done = await asyncio.gather(
+        store.submit_all(api, customer, Tier.PRO, [one_of(8), one_of(9)], now=after(1)), schedule()
+    )
+    assert [type(one) for one in made] == [store.Submitted] * 2
+    assert done == (what == "age")
+    check_counts(fleet)
+
+
+def one_of(level):
+    spec = WorkloadSpec(workload_type="ai_inference_batch", gpu_count=4, estimated_duration_s=600, priority=level)
+    return store.Submission(spec, classify_by_rules(spec))
 
 
 def check_counts(fleet):
