@@ -98,6 +98,45 @@ async def test_what_is_not_told_in_time_is_lost_also_where_another_scheduler_has
     assert await store.last_checkpoint(api, work) is None, "a late word changes nothing"
 
 
+@pytest.mark.parametrize(
+    ("problem", "told_s", "expected"),
+    [
+        ("", 990, ("kept", pytest.approx(990), 0.0, 0.0, "")),
+        ("no space", 990, ("not_kept", pytest.approx(990), 0.0, pytest.approx(7920), "no space")),
+        ("", -10, ("untold", pytest.approx(3000), 0.0, pytest.approx(24_000), "")),
+    ],
+)
+async def test_what_a_gateway_kept_before_its_owner_could_say_so_counts_as_of_then(
+    api, scheduler, owner, database, customer, problem, told_s, expected
+):
+    one, clock, work, slots = await started(api, scheduler, owner, customer, checkpoint_interval_s=100)
+    say(owner, [open_rows(owner)[0][0]], "settled", after(0), tells_saved=True, epoch=2)
+    await one.round(scheduler)
+    clock.advance(3000)
+    tell(owner, work, slots, database, "a/1", problem, told_s)
+    say(owner, [open_rows(owner)[0][0]], "turned_down", after(3000), "held", 2, "held", tells_saved=True)
+    await one.round(scheduler)
+    assert database.execute(STOP, (work,)).fetchone()[0] == "awaited", "a later word may come"
+    database.execute("update work_stops set due_at = now()")
+    await one.round(scheduler)
+    found = database.execute(STOP, (work,)).fetchone()
+    assert found[:4] == expected[:4]
+    assert expected[4] in found[4]
+    kept = await store.last_checkpoint(api, work)
+    assert (kept and (kept.location, kept.progress_s)) == (("a/1", expected[1]) if expected[0] == "kept" else None)
+
+
+async def test_a_word_of_the_stop_goes_before_one_of_an_earlier_pause_of_the_same_run(
+    api, scheduler, owner, database, customer
+):
+    one, _, work, slots = await stopped(api, scheduler, owner, customer, database)
+    tell(owner, work, slots, database, "early", seconds=500)
+    tell(owner, work, slots, database, "a/1")
+    await one.round(scheduler)
+    assert database.execute(STOP, (work,)).fetchone()[:2] == ("kept", pytest.approx(1000))
+    assert (await store.last_checkpoint(api, work)).location == "a/1"
+
+
 async def test_where_nobody_can_tell_it_counts_as_kept_and_the_books_say_assumed(
     api, scheduler, owner, database, customer
 ):

@@ -4,8 +4,10 @@ import asyncio
 import shutil
 import tempfile
 from dataclasses import replace
+from http import HTTPStatus
 from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ from simulators.addresses import address_of
 from tests.integration.test_desired_state import parted
 from tests.integration.test_scheduler_and_owner import rounds, training
 from tests.support.edge import until
-from tests.support.gpus import plain_http
+from tests.support.gpus import TOKEN, plain_http
 from tests.support.miner_site import FACILITY, MARKET, PRICE_TYPES, MinerSite
 from tests.support.queued import add_customer, api, submit
 
@@ -183,6 +185,38 @@ async def test_work_that_follows_other_work_on_the_same_gpus_is_switched_in_phas
         "select tells_saved from desired_outcomes where desired_state_id = %s and state = 'settled'", (second,)
     )
     assert said.fetchall() == [(True,)]
+
+
+async def test_a_node_that_refuses_to_hand_over_is_not_taken_for_one_that_has(site, database):
+    one, two = [
+        database.execute(
+            """insert into workloads (customer_id, type, priority, requirements)
+               values (%s, 'model_training', 5, '{}') returning id""",
+            (add_customer(database, name),),
+        ).fetchone()[0]
+        for name in ("c1", "c2")
+    ]
+    packed = np.array([0, 1, 2], dtype="<u4").tobytes()
+    node = f"http://{address_of(0, site.inventory.groups[-1].first_slot)}:{site.document.gpu_node.agent_port}"
+    with connect(site.settings, Role.SCHEDULER) as scheduler:
+        first = scheduler.execute(DESIRE, (FACILITY, packed, site.inventory.generation, one, "m-one")).fetchone()[0]
+        await eventually(lambda: _is(site.running(), {str(one): 3}), "the first runs")
+        async with plain_http() as http:
+            token = {"Authorization": f"Bearer {TOKEN}"}
+            drain = await http.post(f"{node}/v1/node/drain", json={"request_id": uuid4().hex}, headers=token)
+        assert drain.status_code == HTTPStatus.ACCEPTED
+        with scheduler.transaction():
+            scheduler.execute("update desired_state set valid_until = clock_timestamp() where id = %s", (first,))
+            second = scheduler.execute(DESIRE, (FACILITY, packed, site.inventory.generation, two, "m-two")).fetchone()[
+                0
+            ]
+    failed = """select j.failed from switch_journal j join switch_journal c using (command_id, assignment)
+                where j.event = 'settled' and c.event = 'commanded' and c.reason_detail like %s"""
+    await until(lambda: database.execute(failed, (f"%{two}%",)).fetchone(), "the gateway says so", 60)
+    assert database.execute(failed, (f"%{two}%",)).fetchone() == (3,)
+    assert await site.running() == {str(one): 3}
+    said = database.execute("select distinct state from desired_outcomes where desired_state_id = %s", (second,))
+    assert "settled" not in {row[0] for row in said.fetchall()}
 
 
 async def _low_prices(site):

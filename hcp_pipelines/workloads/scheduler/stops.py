@@ -1,7 +1,9 @@
 """What is lost as running work is told to stand still: noted then, and settled by what its devices' gateway tells of it.
 
 What devices have kept becomes a checkpoint, from which the work goes on. What they could not keep, or say nothing of in time, is
-lost back to the checkpoint before. Where no driver can tell (`desired_outcomes.tells_saved`) it counts as kept; the books say so.
+lost back to the checkpoint before. A gateway that let go of work by itself, before its owner could say so, has told of it before
+the stop: that counts where no later word comes in time, and no progress beyond it. Where no driver can tell
+(`desired_outcomes.tells_saved`) it counts as kept; the books say so.
 """
 
 from collections.abc import Sequence
@@ -23,21 +25,24 @@ from hcp_pipelines.workloads.scheduler.held import Held
 SLOTS_MOST = 1_000_000
 _NOTE = """
     insert into work_stops (workload_id, lease_epoch, facility_id, first_slot, slots, gpu_count, progress_s, saved_s, stopped_at,
-        due_at, outcome)
+        running_since, began_s, due_at, outcome)
     select d.workload_id, d.lease_epoch, d.facility_id, g.first_slot, d.slots, %(gpus)s, %(progress_s)s, %(saved_s)s, %(at)s,
-        clock_timestamp() + make_interval(secs => %(wait_s)s), %(outcome)s
+        %(since)s, %(began_s)s, clock_timestamp() + make_interval(secs => %(wait_s)s), %(outcome)s
     from desired_state d join device_groups g on g.facility_id = d.facility_id and g.group_id = d.group_id
         and g.generation = d.generation
     where d.id = %(row)s
     on conflict (workload_id, lease_epoch) do nothing"""
 _AWAITED = """
     select s.workload_id, s.lease_epoch, s.first_slot, s.slots, s.gpu_count, s.progress_s, s.saved_s, s.stopped_at,
-           s.due_at <= clock_timestamp(), r.slots, r.checkpoint, r.problem
+           s.running_since, s.began_s, s.due_at <= clock_timestamp(), r.slots, r.checkpoint, r.problem, r.simulated_at
     from work_stops s left join lateral (
-        select array_agg(slots order by id) as slots, array_agg(checkpoint order by id) as checkpoint,
-               array_agg(problem order by id) as problem
-        from saved_work
-        where workload_id = s.workload_id and facility_id = s.facility_id and simulated_at >= s.stopped_at) r on true
+        select array_agg(slots) as slots, array_agg(checkpoint) as checkpoint, array_agg(problem) as problem,
+               array_agg(simulated_at) as simulated_at
+        from (
+            select * from saved_work
+            where workload_id = s.workload_id and facility_id = s.facility_id and simulated_at >= s.running_since
+            order by simulated_at < s.stopped_at, case when simulated_at < s.stopped_at then -id else id end) told
+        ) r on true  -- since the stop in line; behind those the ones before it, the last of them first
     where s.outcome = 'awaited' order by s.workload_id"""
 _KEEP = """
     insert into workload_checkpoints (workload_id, lease_epoch, location, progress_s, detail, taken_at)
@@ -48,7 +53,8 @@ _WAKE = """
     update workloads set lease_expires_at = now()
     where id = %(id)s and lease_epoch = %(epoch)s and lease_owner is null and queued_at is not null"""
 _SETTLE = """
-    update work_stops set outcome = %(outcome)s, problem = %(problem)s, lost_gpu_s = %(lost_gpu_s)s
+    update work_stops set outcome = %(outcome)s, problem = %(problem)s, lost_gpu_s = %(lost_gpu_s)s,
+        progress_s = %(progress_s)s
     where workload_id = %(id)s and lease_epoch = %(epoch)s"""
 
 
@@ -64,14 +70,30 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What gateways have told of a stop: of which slots, in that order, under which name, and why not."""
+    """What gateways have told of a stop: of which slots, in that order, under which name, why not, and as of when."""
 
     slots: Sequence[bytes]
     checkpoints: Sequence[str]
     problems: Sequence[str]
+    instants: Sequence[datetime]
+
+    def since(self, stopped_at: datetime) -> "Told":
+        """What was told of the stop itself: it stands first."""
+        count = sum(at >= stopped_at for at in self.instants)
+        return Told(self.slots[:count], self.checkpoints[:count], self.problems[:count], self.instants[:count])
 
 
-NOTHING_TOLD = Told((), (), ())
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What became of it; `as_of` is the first instant of the words that say so."""
+
+    outcome: Outcome
+    checkpoint: str = ""
+    problem: str = ""
+    as_of: datetime | None = None
+
+
+NOTHING_TOLD = Told((), (), (), ())
 
 
 async def note(connection: Connection, one: Held, at: datetime, wait_s: float) -> Outcome:
@@ -79,7 +101,7 @@ async def note(connection: Connection, one: Held, at: datetime, wait_s: float) -
     outcome = Outcome.AWAITED if one.tells_saved else Outcome.ASSUMED
     values = {
         "row": one.desired_id, "gpus": one.gpu_count, "progress_s": min(one.progress_s(at), one.duration_s),
-        "saved_s": one.saved_s, "at": at, "wait_s": wait_s, "outcome": outcome,
+        "saved_s": one.saved_s, "at": at, "since": one.since, "began_s": one.began_s, "wait_s": wait_s, "outcome": outcome,
     }  # fmt: skip
     await connection.execute(_NOTE, values, prepare=True)
     return outcome
@@ -93,43 +115,52 @@ async def settle(connection: Connection) -> int:
         return 0
     async with connection.transaction():
         await lock_queue(connection)
-        for row, (outcome, checkpoint, problem) in decided:
-            await _settle(connection, row, outcome, checkpoint, problem)
+        for row, found in decided:
+            await _settle(connection, row, found)
     return len(decided)
 
 
-def outcome_of(wanted: Sequence[int], told: Told, *, is_due: bool) -> tuple[Outcome, str, str]:
-    """(what became of it, the checkpoint's name, the problem) of work on some slots of a facility.
+def outcome_of(wanted: Sequence[int], told: Told, *, is_due: bool) -> Found:
+    """What became of work on some slots of a facility.
 
     All of its devices have to have kept it: the last name told is that of all. One that has not is enough to lose it.
     """
-    missing, name = set(wanted), ""
-    for payload, checkpoint, problem in zip(told.slots, told.checkpoints, told.problems, strict=True):
+    missing, name, as_of = set(wanted), "", list[datetime]()
+    for payload, checkpoint, problem, at in zip(
+        told.slots, told.checkpoints, told.problems, told.instants, strict=True
+    ):
         slots = missing.intersection(decode_slots(payload, SLOTS_MOST).tolist())
         if slots and problem:
-            return Outcome.NOT_KEPT, "", problem
-        missing -= slots
-        name = checkpoint if slots and checkpoint else name
+            return Found(Outcome.NOT_KEPT, "", problem, at)
+        if slots:
+            missing, name = missing - slots, checkpoint or name
+            as_of.append(at)
     if not missing:
-        return Outcome.KEPT, name, ""
+        return Found(Outcome.KEPT, name, "", min(as_of))
     problem = f"{len(missing)} of its {len(wanted)} devices did not say in time that they have kept it"
-    return (Outcome.UNTOLD, "", problem) if is_due else (Outcome.AWAITED, "", "")
+    return Found(Outcome.UNTOLD, "", problem) if is_due else Found(Outcome.AWAITED)
 
 
-def _decided(row: Sequence[Any]) -> tuple[Outcome, str, str] | None:
-    first_slot, slots, is_due, told = row[2], row[3], row[8], row[9:]
+def _decided(row: Sequence[Any]) -> Found | None:
+    first_slot, slots, stopped_at, is_due = row[2], row[3], row[7], row[10]
+    told = NOTHING_TOLD if row[11] is None else Told(*row[11:])
     wanted = (slots_of_bytes(slots) + np.int64(first_slot)).tolist()
-    found = outcome_of(wanted, NOTHING_TOLD if told[0] is None else Told(*told), is_due=is_due)
-    return None if found[0] is Outcome.AWAITED else found
+    found = outcome_of(wanted, told.since(stopped_at), is_due=False)
+    if found.outcome is Outcome.AWAITED and is_due:
+        found = outcome_of(wanted, told, is_due=True)
+    return None if found.outcome is Outcome.AWAITED else found
 
 
-async def _settle(connection: Connection, row: Sequence[Any], outcome: Outcome, checkpoint: str, problem: str) -> None:
+async def _settle(connection: Connection, row: Sequence[Any], found: Found) -> None:
     workload_id: UUID = row[0]
-    epoch, gpu_count, progress_s, saved_s, at = row[1], *row[4:8]
+    epoch, gpu_count, progress_s, saved_s, at, since, began_s = row[1], *row[4:10]
+    outcome, problem = found.outcome, found.problem
+    if found.as_of is not None and found.as_of < at:
+        at, progress_s = found.as_of, min(progress_s, began_s + (found.as_of - since).total_seconds())
     values = {"id": workload_id, "epoch": epoch, "progress_s": progress_s, "at": at}
     if outcome is Outcome.KEPT:
-        location = checkpoint or f"{workload_id}/{epoch}"
-        kept = values | {"location": location, "detail": Jsonb({"checkpoint": checkpoint})}
+        location = found.checkpoint or f"{workload_id}/{epoch}"
+        kept = values | {"location": location, "detail": Jsonb({"checkpoint": found.checkpoint})}
         if await (await connection.execute(_KEEP, kept)).fetchone() is None:
             outcome, problem = Outcome.UNTOLD, "it was told once the work was over, or at work again"
     lost_gpu_s = 0.0 if outcome is Outcome.KEPT else max(progress_s - saved_s, 0.0) * gpu_count
