@@ -10,6 +10,7 @@ import psycopg
 from pydantic import Field
 
 from assets.checks import told
+from assets.daily import plain_schema
 from hcp_pipelines.orchestration.alerts import ACTOR
 from hcp_pipelines.orchestration.io_managers import shown
 from hcp_pipelines.orchestration.resources import Platform
@@ -99,6 +100,7 @@ trials = [judged(name) for name in TARGETS]
     kinds={"polars", "ducklake"},
     pool="forecasts",
     deps=[model_key(name) for name in TARGETS],
+    metadata=plain_schema(shadow.SCHEMA),
 )
 def core_hcp__model_forecasts(platform: Platform) -> dg.MaterializeResult[Any]:
     """What champion and challenger say as they can be asked: a row a version, entity, instant asked and interval wanted."""
