@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hcp_pipelines.workloads.claiming import Connection
 from hcp_pipelines.workloads.lifecycle import Binding, schedule
+from hcp_pipelines.workloads.runs import NOTHING_SAID, Runs
 
 Slots = npt.NDArray[np.int64]
 ACTOR = "scheduler"
@@ -58,20 +59,6 @@ _TAKE_BACK = """
 _SUPERSEDE = """
     update desired_state d set superseded_by = t.new from unnest(%s::bigint[], %s::bigint[]) as t (old, new)
     where d.id = t.old and d.superseded_by is null"""
-
-
-@dataclass(frozen=True, slots=True)
-class Runs:
-    """What a workload's devices are to run (`records.runs_of`); `checkpoint`: that it goes on from, empty: none."""
-
-    model: str = ""
-    weights_gib: float = 0.0
-    gpus_each: int = 1
-    load: str = "cold"
-    checkpoint: str = ""
-
-
-NOTHING_SAID = Runs()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ for it. Work that names none waits as GPU, or ASIC, with all types that will do 
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import AsyncCursor
 from psycopg.rows import class_row
@@ -15,6 +15,7 @@ from psycopg.rows import class_row
 from hcp_pipelines.domain.workloads import WorkloadType
 from hcp_pipelines.workloads.books import ANY_TYPES, Connection
 from hcp_pipelines.workloads.errors import NotAdmittedError
+from hcp_pipelines.workloads.runs import runs_of
 from hcp_pipelines.workloads.spec import Requirements, WorkloadSpec
 
 _FLEET = """
@@ -59,9 +60,9 @@ def gpu_types_of(
     """The types that will do. A class's own type stands before all others where nothing is said and the fleet has it.
 
     Raises:
-        NotAdmittedError: this fleet has none, not so many at one facility, or none with so much memory.
+        NotAdmittedError: this fleet has none, not so many at one facility, or none with so much memory, for its weights or said.
     """
-    kind = _kind(workload_type)
+    kind, needs = _kind(workload_type), _with_weights(spec, needs)
     named = [site for site in sites if _is_called(site, needs.gpu_type)]
     is_any = needs.gpu_type.upper() in ANY_TYPES or (spec.gpu_type is None and not named)
     if not is_any:
@@ -70,6 +71,13 @@ def gpu_types_of(
         _fitting(_together(sites), kind, needs)
         return GpuTypes(kind, list(dict.fromkeys(site.name for site in sites)))
     return GpuTypes(kind, _fitting(sites, kind, needs))
+
+
+def _with_weights(spec: WorkloadSpec, needs: Requirements) -> Requirements:
+    """With memory for its part of the weights; a card's GB are GiB."""
+    runs = runs_of({"sla_parameters": spec.sla_parameters}, "")
+    part_gb = runs.weights_gib / min(runs.gpus_each, needs.gpu_count)
+    return replace(needs, memory_gb=max(needs.memory_gb or 0.0, part_gb))
 
 
 def _kind(workload_type: WorkloadType) -> str:

@@ -129,6 +129,8 @@ async def test_a_full_queue_says_when_to_come_again(api, scheduler, customer, fl
         ({"gpu_type": "B300"}, "no facility has B300"),
         ({"gpu_count": 500}, "500 H100 at one facility"),
         ({"memory_gb": 141}, "H100 has 80"),
+        ({"gpu_type": "H100", "sla_parameters": {"weights_gib": 140}}, "140 GB a GPU are asked for, H100 has 80"),
+        ({"gpu_count": 2, "sla_parameters": {"weights_gib": 400, "gpus_each": 8}}, "200 GB a GPU"),
         ({"deadline_at": "2025-01-01T12:30:00Z", "estimated_duration_s": 1801}, "can't be met"),
     ],
 )
@@ -146,6 +148,8 @@ async def test_a_customer_that_is_not_there_is_told_so(api, fleet):
 async def test_memory_and_deadline_that_can_be_had_are_taken(api, customer):
     await submit(api, customer, WorkloadSpec(memory_gb=80, deadline_at=after(3600), estimated_duration_s=3600))
     await submit(api, customer, WorkloadSpec(gpu_type="H100 SXM5"))
+    over_two = {"weights_gib": 140, "gpus_each": 2}
+    await submit(api, customer, WorkloadSpec(gpu_type="H100", gpu_count=2, sla_parameters=over_two))
     await submit(api, customer, WorkloadSpec(workload_type="bitcoin_mining", gpu_count=50))
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.work import check_work, decode_keys, encode_keys, key_of
-from hcp_pipelines.workloads.scheduler.records import runs_of
+from hcp_pipelines.workloads.runs import runs_of
 
 
 @given(st.lists(st.sampled_from([0, 1, 2**62 + 3]), min_size=1, max_size=50))

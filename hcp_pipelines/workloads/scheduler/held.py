@@ -13,10 +13,11 @@ import numpy as np
 
 from hcp_pipelines.domain.workloads import WorkloadState, WorkloadType
 from hcp_pipelines.economics.preemption import lost_progress_gpu_s, preemption_cost_usd, reload_s
-from hcp_pipelines.workloads.binding import NOTHING_SAID, Runs, slots_of_bytes
+from hcp_pipelines.workloads.binding import slots_of_bytes
 from hcp_pipelines.workloads.claiming import Connection
 from hcp_pipelines.workloads.routing.giving_way import Candidate
 from hcp_pipelines.workloads.routing.packing import Ints
+from hcp_pipelines.workloads.runs import NOTHING_SAID, Runs
 from hcp_pipelines.workloads.scheduler.priority import priority_of
 
 _HELD = """

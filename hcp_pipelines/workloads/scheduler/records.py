@@ -7,13 +7,13 @@ from typing import Any
 
 from hcp_pipelines.domain.workloads import WorkloadState
 from hcp_pipelines.markets.cloud import CloudOffer
-from hcp_pipelines.wire.work import GPUS_EACH_MAX, LOADS, MODEL_MAX, TEXT_MAX, WEIGHTS_MAX_GIB
-from hcp_pipelines.workloads.binding import NOTHING_SAID, Placement, Runs
+from hcp_pipelines.workloads.binding import Placement
 from hcp_pipelines.workloads.claiming import Claimed
 from hcp_pipelines.workloads.decisions import Decision
 from hcp_pipelines.workloads.routing.needs import Need, place_of
 from hcp_pipelines.workloads.routing.overflow import overflow
 from hcp_pipelines.workloads.routing.router import Routed, Router, Unplaced
+from hcp_pipelines.workloads.runs import runs_of
 from hcp_pipelines.workloads.scheduler.held import Held
 
 
@@ -25,32 +25,6 @@ def need_of(claimed: Claimed) -> Need:
         claimed.workload_id, claimed.epoch, place, claimed.priority, claimed.is_interruptible, claimed.deadline_at,
         float(requirements.get("estimated_duration_s") or 0.0), spec.get("checkpoint_interval_s"),
     )  # fmt: skip
-
-
-def runs_of(spec: Mapping[str, Any], checkpoint: str) -> Runs:
-    """What its devices are to run: the model's name, and `weights_gib`, `gpus_each` and `load` of the `sla_parameters`.
-
-    All of it as a gateway takes it: a name's first hundred characters, those that can't be printed as `?`; a word that makes no
-    sense is none.
-    """
-    said, usual = spec.get("sla_parameters") or {}, NOTHING_SAID
-    return Runs(
-        _plain(spec.get("model_name") or "", MODEL_MAX),
-        _number(said.get("weights_gib"), WEIGHTS_MAX_GIB, usual.weights_gib),
-        int(_number(said.get("gpus_each"), GPUS_EACH_MAX, 0)) or usual.gpus_each,
-        said["load"] if said.get("load") in LOADS else usual.load,
-        _plain(checkpoint, TEXT_MAX),
-    )
-
-
-def _plain(text: str, most: int) -> str:
-    return "".join(c if " " <= c <= "~" else "?" for c in text[:most])
-
-
-def _number(said: object, most: float, usual: float) -> float:
-    if isinstance(said, bool) or not isinstance(said, int | float):
-        return usual
-    return float(said) if 0 < said <= most else usual
 
 
 def held_of(
