@@ -288,10 +288,6 @@ def states(settings, hcp, customer):
     assert "has no rate of its own" in hcp("bill", "rate", "one@example.com", *where).out
     for wrong in ("much", "-1", "nan", "20000"):
         assert hcp("bill", "rate", "one@example.com", "H100", *where, "--", wrong).code == 2
-    for typed in ("H200", "h100", "antminer_s21_pro"):
-        refused = hcp("bill", "rate", "one@example.com", typed, "1.25", *where)
-        assert (refused.code, f"no facility has {typed}: there are H100" in refused.err) == (2, True)
-    assert "has no rate of its own" in hcp("bill", "rate", "one@example.com", *where).out
     agreed = hcp("bill", "rate", "one@example.com", "H100", "1.25", "--from", "2025-03-10", *where)
     assert "1.250000" in agreed.out
     assert len(bill(charging(settings), DUE_LATER, run="own").changes) > 0
@@ -327,6 +323,21 @@ def wanted(database, work):
                lease_epoch) values ('hou-1', 'h100', 6, %s, 1, 'workload', 'scheduler', now() + interval '1 hour', %s, %s)""",
         (b"".join(n.to_bytes(4, "little") for n in range(4)), *work),
     )
+
+
+def test_a_rate_is_agreed_on_for_types_that_there_are_and_can_be_ended_for_any(settings, database, customer, hcp):
+    asked, where = ("bill", "rate", str(customer)), ("--state-dir", settings.state_dir)
+    for typed, usd in (("H200", "1.25"), ("h100", "1.25"), ("H200", "none")):
+        refused = hcp(*asked, typed, usd, *where)
+        assert (refused.code, f"no facility has {typed}: there are H100" in refused.err) == (2, True)
+    assert "has no rate of its own" in hcp(*asked, *where).out
+    database.execute(
+        """insert into customer_rates (customer_id, gpu_type, usd_per_gpu_hour, valid_from, noted_at, actor)
+           values (%s, 'H200', 1, now(), now(), 'test')""",
+        (customer,),
+    )
+    assert hcp(*asked, "H200", "1.25", *where).code == 2
+    assert "the market's" in hcp(*asked, "H200", "none", *where).out
 
 
 async def test_what_our_side_broke_is_not_billed_and_earlier_days_are_credited(
