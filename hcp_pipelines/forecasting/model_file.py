@@ -6,6 +6,7 @@ Metadata is JSON in an array of bytes. The same model gives the same bytes; wher
 import hashlib
 import io
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,7 +21,8 @@ from hcp_pipelines.forecasting.trees import Trees
 
 FORMAT = 1
 UNREADABLE = (
-    KeyError, TypeError, ValueError, OSError, EOFError, RecursionError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+    KeyError, TypeError, ValueError, OSError, EOFError, RecursionError, MemoryError, NotImplementedError, zipfile.BadZipFile,
+    zlib.error,
 )  # fmt: skip
 MOST_BYTES = 16 << 20  # thirty times what eight bags of a hundred trees take
 ARRAYS: Mapping[str, str] = {
@@ -108,6 +110,8 @@ def _read(kept: bytes, kinds: Mapping[str, str]) -> dict[str, np.ndarray]:
     _refuse_large(len(kept))
     with zipfile.ZipFile(io.BytesIO(kept)) as packed:
         _refuse_large(sum(each.file_size for each in packed.infolist()))
+        for member in packed.infolist():
+            _refuse_claim(packed, member)
     with np.load(io.BytesIO(kept), allow_pickle=False) as packed_arrays:
         arrays = {name: packed_arrays[name] for name in ("about", *kinds)}
     for name, array in arrays.items():
@@ -115,6 +119,17 @@ def _read(kept: bytes, kinds: Mapping[str, str]) -> dict[str, np.ndarray]:
         if array.dtype != kind or array.ndim != 1:
             raise ModelError(f"{name} is {array.dtype} of {array.ndim} dimensions: must be {kind} of one")
     return arrays
+
+
+def _refuse_claim(packed: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """An array's header may claim any shape, and the room for it is taken before its values are read."""
+    with packed.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, kind = read_header(file)
+    claimed = math.prod(shape) * kind.itemsize
+    if min(shape, default=0) < 0 or claimed > member.file_size:
+        raise ModelError(f"{member.filename} says it has shape {shape} of {kind}: it has {member.file_size:,} bytes")
 
 
 def _refuse_large(size: int) -> None:

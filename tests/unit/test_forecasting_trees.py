@@ -178,6 +178,17 @@ def test_what_is_no_model_is_refused(artefact, change, says):
         Artefact.from_bytes(kept, digest_of(kept))
 
 
+@pytest.mark.parametrize("shape", [(1 << 40,), (1 << 31,), (-1,)])
+def test_an_array_that_claims_more_values_than_it_has_is_refused_unread(shape):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    kept = io.BytesIO()
+    with ZipFile(kept, "w") as packed:
+        packed.writestr("about.npy", header.getvalue())
+    with pytest.raises(ModelError, match="says it has shape"):
+        Artefact.from_bytes(kept.getvalue(), digest_of(kept.getvalue()))
+
+
 def test_a_small_file_that_unpacks_to_a_large_one_is_refused_unread(monkeypatch):
     monkeypatch.setattr(model_file, "MOST_BYTES", 100_000)
     kept = io.BytesIO()
