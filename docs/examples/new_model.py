@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
+from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.conformal import conformal_shifts
 from hcp_pipelines.forecasting.learnable.compare import Comparison, compare
 from hcp_pipelines.forecasting.learnable.fitted import FittedQuantiles, found_of
@@ -40,6 +41,9 @@ class MedianTrees:
 
 def main(settings: Settings, name: str, now: datetime) -> tuple[Comparison, int, int]:
     """The whole way: how it compares, its version, and the one that serves in the end, which is the baseline's again."""
+    with postgres.connect(settings, roles.Role.CONTROL) as connection:
+        if models.champion(connection, name):
+            raise ConfigError(f"{name} has a champion: try this on a state directory of its own")
     target, weeks = target_of(name), (now - timedelta(days=28), now)
     examples = read_lessons(settings, target, (now - timedelta(days=90), now)).examples
     baseline, own = target.models[0], MedianTrees()

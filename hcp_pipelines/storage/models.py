@@ -35,9 +35,10 @@ _LISTED = """
 _ONE = """
     select name, version, status, digest, trained_until, created_at, actor, reason, metadata, is_whole
     from models where name = %s and version = %s"""
-_CAME_AFTER = """
-    select (detail ->> 'before')::integer from audit_log
-    where action = 'model.promote' and subject = %s order by id desc limit 1"""
+_REIGNS = """
+    select action, (detail ->> 'before')::integer from audit_log
+    where action in ('model.promote', 'model.rollback')
+    and subject in (select name || ' ' || version from models where name = %s) order by id desc"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,35 @@ def promote(
         return _promote(connection, find(connection, name, version), PROMOTE, actor, reason, evidence)
 
 
+def promote_measured(
+    connection: "psycopg.Connection[Any]",
+    name: str,
+    version: int,
+    against: int | None,
+    actor: str,
+    reason: str,
+    evidence: Mapping[str, Any],
+) -> None:
+    """Promote a challenger that was measured against a champion (None: where none served), if both still are what they were.
+
+    Raises:
+        NotThereError: there is no such version.
+        ConfigError: another serves by now, or the version is the challenger no more.
+        ModelError: its bytes are not those that were kept.
+    """
+    with connection.transaction():
+        connection.execute(_LOCK, (name,))
+        chosen, serving = find(connection, name, version), champion(connection, name)
+        now_serving = serving.version if serving else None
+        if now_serving != against:
+            raise ConfigError(
+                f"{name} {version} was measured against {against or 'none'}, {now_serving or 'none'} serves now"
+            )
+        if chosen.status != "challenger":
+            raise ConfigError(f"{name} {version} is {chosen.status} by now, not the challenger")
+        _promote(connection, chosen, PROMOTE, actor, reason, evidence)
+
+
 def roll_back(connection: "psycopg.Connection[Any]", name: str, actor: str, reason: str) -> tuple[int, int]:
     """Make the champion again whose place the present one took: the version that went, and the one that serves.
 
@@ -162,10 +192,10 @@ def roll_back(connection: "psycopg.Connection[Any]", name: str, actor: str, reas
         serving = champion(connection, name)
         if serving is None:
             raise ConfigError(f"no version of {name} serves: there is nothing to go back from")
-        row = connection.execute(_CAME_AFTER, (f"{name} {serving.version}",)).fetchone()
-        if row is None or row[0] is None:
+        earlier = _before_this_reign(connection, name)
+        if earlier is None:
             raise ConfigError(f"{name} {serving.version} took no other's place: there is nothing to go back to")
-        before = find(connection, name, int(row[0]))
+        before = find(connection, name, earlier)
         _promote(connection, before, ROLL_BACK, actor, reason, {})
     return serving.version, before.version
 
@@ -186,6 +216,19 @@ def listed(connection: "psycopg.Connection[Any]", limit: int = 50, name: str | N
     """Versions by name, newest first, without their content; of one name, if it is given."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(_LISTED, (name, name, limit)).fetchall()
+
+
+def _before_this_reign(connection: "psycopg.Connection[Any]", name: str) -> int | None:
+    """Whose place the champion took when its present reign began; each return undoes the newest promotion not yet undone."""
+    undone = 0
+    for action, before in connection.execute(_REIGNS, (name,)):
+        if action == ROLL_BACK:
+            undone += 1
+        elif undone:
+            undone -= 1
+        else:
+            return None if before is None else int(before)
+    return None
 
 
 def _with_status(connection: "psycopg.Connection[Any]", name: str, status: Status) -> Serving | None:

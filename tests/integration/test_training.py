@@ -184,6 +184,48 @@ def test_evidence_counts_against_the_champion_that_it_was_measured_against(setti
     assert served_by(control) == 2
 
 
+def test_a_person_who_promotes_while_a_check_judges_has_the_last_word(settings, control, monkeypatch):
+    sine.keep(control, model=sine.SINE.models[0])
+    sine.keep(control, "archived", seed=3)
+    learn(control, settings)
+    reads = judging.served
+
+    def read_slowly(connection, asked):
+        with connect(settings, Role.CONTROL) as person:
+            models.promote(person, "sine", 2, "ann", "I know better", {})
+        return reads(connection, asked)
+
+    monkeypatch.setattr(judging, "served", read_slowly)
+    judged = judging.judge(control, settings, "sine", "check")
+    assert not judged.passed
+    assert "sine 3 was measured against 1, 2 serves now" in judged.why
+    assert served_by(control) == 2
+    with pytest.raises(ConfigError, match="sine 1 is archived by now"):
+        models.promote_measured(control, "sine", 1, 2, "check", "late", {})
+
+
+def test_what_learnt_of_some_groups_is_promoted_for_all_by_a_person_alone(settings, control):
+    sine.keep(control, model=sine.SINE.models[0])
+    learn(control, settings, Asked("sine", DAYS, ("all",)))
+    judged = judging.judge(control, settings, "sine", "check")
+    assert "challenger 2 learnt of all alone and would serve all: `hcp model promote`" in judged.why
+    assert served_by(control) == 1
+
+
+def test_taking_back_goes_one_further_back_each_time_and_ends(settings, control):
+    sine.keep(control)
+    sine.keep(control, "archived", seed=1)
+    sine.keep(control, "archived", seed=2)
+    for version in (2, 1):
+        models.promote(control, "sine", version, "ann", "to and fro", {})
+    assert models.roll_back(control, "sine", "ann", "back") == (1, 2)
+    models.promote(control, "sine", 3, "ann", "another one", {})
+    gone = [models.roll_back(control, "sine", "ann", "back") for _ in range(2)]
+    assert gone == [(3, 2), (2, 1)]
+    with pytest.raises(ConfigError, match="sine 1 took no other's place"):
+        models.roll_back(control, "sine", "ann", "back")
+
+
 def test_wrong_requests_say_what_there_is(settings, control):
     for asked, why in (
         (Asked("cosine"), "'cosine' is no target: there are sine"),

@@ -68,32 +68,32 @@ def test_student_is_what_tables_say():
     assert student_below(-math.inf, 9) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_the_test_errs_as_often_as_it_says_also_where_days_hang_together():
+@pytest.mark.parametrize(("days", "ahead", "left"), [(14, 1, 0), (28, 7, 0), (28, 1, 0.5), (120, 3, 0)])
+def test_the_test_errs_as_often_as_it_says_also_with_few_days_that_hang_together(days, ahead, left):
+    random, wrongly = np.random.default_rng(0), 0
+    for _ in range(1000):
+        noise = random.normal(size=days + ahead + 20)
+        for k in range(1, len(noise)):
+            noise[k] += left * noise[k - 1]
+        wrongly += diebold_mariano(np.convolve(noise, np.ones(ahead), "valid")[-days:], ahead)[1] < 0.05
+    assert 0.02 < wrongly / 1000 < 0.075  # two standard errors above 6 %
+
+
+def test_a_difference_is_found_and_none_is_not():
     random = np.random.default_rng(0)
-    for ahead in (1, 3):
-        wrongly = 0
-        for _ in range(600):
-            noise = random.normal(size=120 + ahead)
-            together = np.convolve(noise, np.ones(ahead), "valid")[:120]
-            wrongly += diebold_mariano(together, ahead)[1] < 0.05
-        assert 0.02 < wrongly / 600 < 0.1, ahead
     assert diebold_mariano(random.normal(size=120) - 0.5, 1)[1] < 0.001
     assert diebold_mariano(random.normal(size=120) + 0.5, 1)[1] > 0.99
     assert diebold_mariano(np.zeros(20), 1) == (0.0, 1.0)
     assert diebold_mariano(np.full(20, -1.0), 1) == (-math.inf, 0.0)
 
 
-def test_by_hand_without_lags():
-    """One day ahead and few enough days that no lag counts: Student's t of the mean, by its textbook formula."""
-    differences = np.array([-1.0, -2.0, 1.0, -3.0, -1.0, 0.0])
+def test_by_hand_of_one_wave():
+    """Three days, one cosine: Student's t of one degree of freedom."""
+    differences = np.array([-1.0, -2.0, 0.0])
     statistic, p_value = diebold_mariano(differences, 1)
-    variance = ((differences - differences.mean()) ** 2).mean()
-    lag = int(4 * (6 / 100) ** (2 / 9))  # 2
-    centred = differences - differences.mean()
-    for n in range(1, lag + 1):
-        variance += 2 * (1 - n / (lag + 1)) * (centred[n:] @ centred[:-n]) / 6
-    assert statistic == pytest.approx(math.sqrt(5 / 6) * differences.mean() / math.sqrt(variance / 6))
-    assert p_value == pytest.approx(student_below(statistic, 5))
+    wave = 2 / 3 * (math.cos(math.pi / 6) * -1 + math.cos(5 * math.pi / 6) * 0) ** 2
+    assert statistic == pytest.approx(-1 / math.sqrt(wave / 3))
+    assert p_value == pytest.approx(0.5 + math.atan(statistic) / math.pi, abs=1e-6)
 
 
 @pytest.fixture(scope="module")

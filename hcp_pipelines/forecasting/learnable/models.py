@@ -195,7 +195,8 @@ def _leaf_quantiles(leaf: npt.NDArray[Any], nodes: int, learnt: Floats, levels: 
 def _told_of(found: Lesson, calibrates: Masks) -> dict[str, Any]:
     """What it was learnt from, for people."""
     wanted = found.examples.wanted_us
+    there = [found.examples.entities[k] for k in np.unique(found.examples.entity)]
     return {
-        "rows": len(found.learnt), "rows_that_calibrate": int(calibrates.sum()), "entities": list(found.examples.entities),
+        "rows": len(found.learnt), "rows_that_calibrate": int(calibrates.sum()), "entities": there,
         "first": instant(int(wanted.min())).isoformat(), "last": instant(int(wanted.max())).isoformat(),
     }  # fmt: skip

@@ -17,16 +17,35 @@ from hcp_pipelines.orchestration.watching import Judged
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import models
 
+LEAST_DAYS, LEAST_AHEADS = 14, 4  # compared before a check promotes; days, and how often what is looked ahead
+
 
 @dataclass(frozen=True)
 class Evidence:
-    """A challenger beside a champion: `comparison` as `told.compared` keeps it, None where `why` says why there is none."""
+    """A challenger beside a champion: `comparison` as `told.compared` keeps it, None where `why` says why there is none.
+
+    `alpha`: how often a challenger that is no better may be called so by this look.
+    """
 
     version: int
     against: int | None
     comparison: Mapping[str, Any] | None
     why: str
     where: str  # "its trial", "the shadow"
+    alpha: float = 0.05
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the challenger was measured to be better."""
+        return self.comparison is not None and self.comparison["p_value"] < self.alpha
+
+    @property
+    def days_missing(self) -> int:
+        """So many days more must be compared."""
+        found = self.comparison
+        if found is None:
+            return LEAST_DAYS
+        return max(0, max(LEAST_DAYS, LEAST_AHEADS * int(found["ahead_days"])) - int(found["days"]))
 
     def in_words(self) -> str:
         """The figures."""
@@ -35,7 +54,7 @@ class Evidence:
             return f"not compared in {self.where}: {self.why}"
         other = f"champion {self.against}" if self.against is not None else str(found["other"])
         return (
-            f"{'better' if found['is_better'] else 'not better'} than {other} in {self.where}: {found['ratio']} times its loss "
+            f"{'better' if self.is_better else 'not better'} than {other} in {self.where}: {found['ratio']} times its loss "
             f"over {found['days']} days, p = {found['p_value']}"
         )
 
@@ -43,9 +62,10 @@ class Evidence:
 def of_trial(version: models.Version) -> Evidence:
     """What a version's own trial showed."""
     trial = version.metadata.get("trial", {})
-    return Evidence(
-        version.version, trial.get("against"), version.metadata.get("comparison"), trial.get("why", ""), "its trial"
-    )
+    found, why = version.metadata.get("comparison"), trial.get("why", "")
+    if found is not None and "ahead_days" not in found:
+        found, why = None, "the test of its time did not hold its size; the shadow measures it anew"
+    return Evidence(version.version, trial.get("against"), found, why, "its trial")
 
 
 def judge(
@@ -71,7 +91,8 @@ def judge(
     if why := _why_not(version, serving, evidence):
         return Judged(False, f"{serves}: {why}", told)
     try:
-        models.promote(connection, name, asked.version, actor, evidence.in_words(), dict(evidence.comparison or {}))
+        words, figures = evidence.in_words(), dict(evidence.comparison or {})
+        models.promote_measured(connection, name, asked.version, evidence.against, actor, words, figures)
     except HcpError as error:
         return Judged(False, f"{serves}: {error}", told)
     followed = record.follow_table(settings, connection, name)
@@ -81,12 +102,19 @@ def judge(
 def _why_not(version: models.Version, serving: models.Serving | None, evidence: Evidence) -> str:
     """Why a challenger is not promoted now; empty where it is."""
     now_serving = serving.version if serving else None
-    if evidence.comparison is None or not evidence.comparison["is_better"]:
+    if not evidence.is_better:
         return f"challenger {version.version} is {evidence.in_words()}"
+    if missing := evidence.days_missing:
+        return f"challenger {version.version} is {evidence.in_words()}: {missing} days too few for a check to promote"
     if evidence.against != now_serving:
         measured = f"champion {evidence.against}" if evidence.against is not None else "no champion"
         return f"challenger {version.version} was measured against {measured}; the shadow measures it anew"
-    if not version.metadata.get("asked", {}).get("may_promote", True):
+    wanted = version.metadata.get("asked", {})
+    if groups := wanted.get("groups"):
+        return (
+            f"challenger {version.version} learnt of {', '.join(groups)} alone and would serve all: `hcp model promote`"
+        )
+    if not wanted.get("may_promote", True):
         return (
             f"challenger {version.version} is {evidence.in_words()}; promotion was not asked for: `hcp model promote`"
         )
