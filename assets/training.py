@@ -126,10 +126,12 @@ def core_hcp__model_scores(context: dg.AssetExecutionContext, platform: Platform
     with platform.connection() as connection:
         found = {name: shadow.score(connection, settings, name, now) for name in shadow.names_asked(connection)}
     for name, each in found.items():
-        context.log.info(f"{name}: {each.evidence.in_words() if each.evidence else 'nothing to compare'}")
+        told_of = each.why_not or (each.evidence.in_words() if each.evidence else "nothing to compare")
+        context.log.info(f"{name}: {told_of}")
     table = shadow.table_of_scores(list(found.values()), now)
     words = {name: each.word for name, each in found.items()}
-    return dg.MaterializeResult(metadata={"scores": shown(table), WORDS: dg.MetadataValue.json(words)})
+    why_not = {f"{name}_not_scored": each.why_not for name, each in found.items() if each.why_not}
+    return dg.MaterializeResult(metadata={"scores": shown(table), WORDS: dg.MetadataValue.json(words), **why_not})
 
 
 @dg.asset_check(asset=SCORES)
@@ -144,6 +146,8 @@ def shadow_promotes(platform: Platform) -> dg.AssetCheckResult:
 
 def _judged(connection: "psycopg.Connection[Any]", settings: Settings, now: datetime) -> Iterator[tuple[str, Judged]]:
     for name in shadow.names_asked(connection):
-        evidence = shadow.score(connection, settings, name, now).evidence
-        if evidence is not None:
-            yield name, judging.judge(connection, settings, name, ACTOR, evidence)
+        scored = shadow.score(connection, settings, name, now)
+        if scored.why_not:
+            yield name, Judged(False, scored.why_not)
+        elif scored.evidence is not None:
+            yield name, judging.judge(connection, settings, name, ACTOR, scored.evidence)

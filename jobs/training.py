@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.training import LEARNT_FROM, model_key, words_of
 from hcp_pipelines.orchestration.resources import Platform
-from hcp_pipelines.orchestration.training import due, shadow
+from hcp_pipelines.orchestration.training import attempts, due, shadow
 from hcp_pipelines.orchestration.training.asking import job_of
 from hcp_pipelines.orchestration.training.targets import TARGETS
 
@@ -35,13 +35,16 @@ def weekly(name: str, job: Any) -> dg.ScheduleDefinition:
         job=job, cron_schedule="23 * * * *", name=f"retrain_{name}_schedule", default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Hourly: {words_of(name)} is learnt anew where a week of the world has passed since the last time.",
     )  # fmt: skip
-    def _schedule(platform: Platform) -> dg.RunRequest | dg.SkipReason:
+    def _schedule(context: dg.ScheduleEvaluationContext, platform: Platform) -> dg.RunRequest | dg.SkipReason:
+        now = platform.clock().now()
         with platform.connection() as connection:
-            why = due.week_passed(connection, name, platform.clock().now())
+            why = due.week_passed(connection, name, now)
+            if why:
+                why = due.week_passed(connection, name, now, attempts.last_attempt(context.instance, name, now))
         return (
-            dg.RunRequest(tags={"hcp/reason": why})
+            dg.RunRequest(tags=attempts.tags(why, now))
             if why
-            else dg.SkipReason("never learnt, of this week, or in its trial")
+            else dg.SkipReason("never learnt, of this week, in its trial, or asked for lately")
         )
 
     return _schedule

@@ -1,12 +1,13 @@
 """Sensors that have a forecast learnt anew out of turn: its questions have drifted, or it errs more than in its trial."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 import dagster as dg
 
 from assets.training import SCORES, WORDS
 from hcp_pipelines.orchestration.resources import Platform
-from hcp_pipelines.orchestration.training import due
+from hcp_pipelines.orchestration.training import attempts, due
 from hcp_pipelines.orchestration.training.asking import job_of
 from jobs.training import retrain_jobs
 
@@ -41,10 +42,10 @@ def _requests(
         return dg.SensorResult(skip_reason="no forecast was scored yet")
     if context.cursor == event.run_id:
         return dg.SensorResult(skip_reason="nothing was scored since")
-    words = made.metadata[WORDS].value
-    found = dict(_wrong(platform, words if isinstance(words, dict) else {}, wrong))
+    words, now = made.metadata[WORDS].value, platform.clock().now()
+    found = dict(_wrong(context.instance, platform, words if isinstance(words, dict) else {}, wrong, now))
     requests = [
-        dg.RunRequest(job_name=job_of(name), run_key=f"{job_of(name)}/{event.run_id}", tags={"hcp/reason": why})
+        dg.RunRequest(job_name=job_of(name), run_key=f"{job_of(name)}/{event.run_id}", tags=attempts.tags(why, now))
         for name, why in found.items()
     ]
     why_not = None if requests else "no champion's questions or errors have moved"
@@ -52,14 +53,17 @@ def _requests(
 
 
 def _wrong(
-    platform: Platform, words: dict[str, due.Word], wrong: Callable[[due.Word], str]
+    instance: dg.DagsterInstance,
+    platform: Platform,
+    words: dict[str, due.Word],
+    wrong: Callable[[due.Word], str],
+    now: datetime,
 ) -> Iterator[tuple[str, str]]:
     suspects = {name: why for name, word in words.items() if name in retrain_jobs and (why := wrong(word))}
     if not suspects:
         return
-    now = platform.clock().now()
     with platform.connection() as connection:
         newest = due.newest(connection, list(suspects))
     for name, why in suspects.items():
-        if name in newest and due.may_ask(newest[name][0], now):
+        if name in newest and due.may_ask(*newest[name][:2], attempts.last_attempt(instance, name, now), now):
             yield name, why

@@ -12,7 +12,8 @@ from hcp_pipelines.domain.workloads import WorkloadType
 from hcp_pipelines.forecasting.horizon_features import LONGEST_AHEAD_H
 from hcp_pipelines.forecasting.hours import HOUR_US, microseconds
 from hcp_pipelines.forecasting.known_prices import grid_rows
-from hcp_pipelines.forecasting.learnable.targets.demand import COLUMNS
+from hcp_pipelines.forecasting.learnable.targets.demand import CHANGES, COLUMNS
+from hcp_pipelines.forecasting.learnable.targets.price import GRID, PRICES
 from hcp_pipelines.orchestration.forecasting import LESSONS, read_prices, recorded_grid
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.settings import Settings
@@ -32,14 +33,23 @@ select demand_class, -gpus, began_at, ended_at from work where ended_at is not n
 order by all"""  # noqa: S608 - our constants
 
 
-def known_prices(settings: Settings, now: datetime) -> pl.DataFrame:
+def as_known_now(settings: Settings, table: str, since: datetime, now: datetime) -> pl.DataFrame | None:
+    """One of these tables with what has come by now, in memory: the lake's is as old as the last training. None of any other."""
+    if table == PRICES:
+        return known_prices(settings, now, now - since)
+    if table == GRID:
+        return known_grid(settings, now, now - since)
+    return gpu_demand_changes(settings, now) if table == CHANGES else None
+
+
+def known_prices(settings: Settings, now: datetime, back: timedelta = LESSONS + LAGS) -> pl.DataFrame:
     """Rows of `known_prices.PRICES` of the last 400 days and their lags, as far as they are known."""
-    return read_prices(settings, (now - LESSONS - LAGS, now + AHEAD)).filter(pl.col("known_at") <= now)
+    return read_prices(settings, (now - back, now + AHEAD)).filter(pl.col("known_at") <= now)
 
 
-def known_grid(settings: Settings, now: datetime) -> pl.DataFrame:
+def known_grid(settings: Settings, now: datetime, back: timedelta = LESSONS + LAGS) -> pl.DataFrame:
     """Rows of `known_prices.GRID_ROWS`: what the replayed folder records of the grid; none where the world is no replay."""
-    first, end = (microseconds(at) // HOUR_US * HOUR_US for at in (now - LESSONS - LAGS, now + AHEAD))
+    first, end = (microseconds(at) // HOUR_US * HOUR_US for at in (now - back, now + AHEAD))
     starts = np.arange(first, end, HOUR_US, dtype=np.int64)
     return grid_rows(recorded_grid(settings, starts), starts).filter(pl.col("known_at") <= now)
 

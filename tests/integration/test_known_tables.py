@@ -12,8 +12,9 @@ from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.ticks import Stream
 from hcp_pipelines.forecasting.learnable.targets.demand import CHANGES, DEMAND, TOTAL
 from hcp_pipelines.forecasting.learnable.targets.price import GRID, PRICE, PRICES
-from hcp_pipelines.orchestration.known_tables import WORK
+from hcp_pipelines.orchestration.known_tables import WORK, known_grid, known_prices
 from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.orchestration.training.lessons import read_lessons
 from hcp_pipelines.storage import lake
 
 with warnings.catch_warnings():
@@ -121,3 +122,23 @@ def test_an_empty_lake_gives_empty_tables(world):
 def test_the_jobs_make_their_tables_first(name, tables):
     chosen = str(retrain_jobs[name].selection)
     assert all(table in chosen for table in [*tables, f"core_hcp__{name}_model"])
+
+
+def test_the_shadow_asks_of_what_has_come_since_the_training(world):
+    """The tables in the lake are the training's; 18 days later the questions are of the present, with its prices."""
+    starts = [BEGAN + n * timedelta(minutes=15) for n in range(96 * 20)]
+    ticks = pl.DataFrame(
+        {"stream": Stream.POWER_RT_SPP.value, "series": "HB_TEST", "timestamp": starts, "value": [30.0] * len(starts),
+         "quality": "good", "received_at": [at + timedelta(minutes=15, seconds=20) for at in starts]}
+    )  # fmt: skip
+    put(world, "raw.price_ticks", ticks)
+    put(world, PRICES, known_prices(world, BEGAN + timedelta(days=2)))
+    put(world, GRID, known_grid(world, BEGAN + timedelta(days=2)))
+    window = (NOW - timedelta(days=3), NOW)
+    frozen, fresh = (read_lessons(world, PRICE, window, anew=anew) for anew in (False, True))
+    assert frozen.known_until < BEGAN + timedelta(days=3)
+    assert not np.isfinite(frozen.examples.target).any()
+    assert fresh.known_until == NOW
+    assert fresh.examples.asked_us.max() > (NOW - timedelta(days=1)).timestamp() * 1e6
+    assert np.isfinite(fresh.examples.target).mean() > 0.5
+    assert read(world, PRICES)["known_at"].max() < BEGAN + timedelta(days=3), "nothing is written"

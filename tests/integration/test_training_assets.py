@@ -4,12 +4,13 @@ import json
 import warnings
 from datetime import timedelta
 
+import polars as pl
 import pytest
 
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.operators import accounts
-from hcp_pipelines.orchestration.training import due, record, shadow, targets
+from hcp_pipelines.orchestration.training import attempts, due, record, shadow, targets
 from hcp_pipelines.storage import lake, models
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -153,16 +154,61 @@ def test_the_shadow_asks_both_scores_them_and_promotes_the_better(settings, cont
         assert rows.fetchall() == [("challenger", 480, 480), ("champion", 480, 480)]
 
 
-def test_what_is_due_by_the_week(settings, control):
+def test_nothing_is_asked_later_than_the_tables_know(settings, control, monkeypatch):
+    monkeypatch.setattr(shadow, "ASKED_BACK", timedelta(days=20))
+    sine.keep(control, until=EARLIER)
+    newest = NOW - timedelta(days=3)
+    sine.write(settings, sine.hours().filter(pl.col("known_at") <= newest))
+    assert shadow.ask(control, settings, "sine", NOW) == {"champion": 18 * 24}
+    sine.write(settings, sine.hours())
+    assert shadow.ask(control, settings, "sine", NOW) == {"champion": 2 * 24}, "asked as it comes to be known"
+
+
+def test_one_target_without_its_table_is_told_and_holds_up_no_other(settings, control, instance, monkeypatch):
+    both = sine.WHERE | {"broken": "tests.support.sine:BROKEN"}
+    monkeypatch.setattr(targets, "TARGETS", both)
+    monkeypatch.setattr(shadow, "TARGETS", both)
+    sine.keep(control, until=EARLIER)
+    models.keep(control, models.Kept("broken", "0" * 64, b"-", EARLIER, EARLIER, {}), "champion", "test", "a test")
+    done = run(settings, instance, [training.core_hcp__model_scores, training.shadow_promotes])
+    made = told(done, "core_hcp__model_scores")
+    assert made["words"]["sine"]["version"] == 1
+    assert "core.sine__nowhere" in made["broken_not_scored"]
+    (evaluated,) = done.get_asset_check_evaluations()
+    assert not evaluated.passed
+    assert "broken: not scored" in evaluated.description
+
+
+def test_what_is_due_by_the_week(settings, control, instance):
     schedule = weekly("sine", retrain("sine"))
 
     def ticked():
-        return schedule(dg.build_schedule_context(resources=resources(settings)))
+        return schedule(dg.build_schedule_context(instance=instance, resources=resources(settings)))
 
     assert isinstance(ticked(), dg.SkipReason), "what was never learnt is a person's to begin"
-    sine.keep(control, until=NOW - timedelta(days=6))
-    assert isinstance(ticked(), dg.SkipReason)
-    control.execute("select 1")
+    sine.keep(control, until=NOW - timedelta(days=8))
+    asked = ticked()
+    assert asked.tags[attempts.ASKED_AT] == NOW.isoformat()
+
+    def began(status, tags=asked.tags):
+        instance.add_run(dg.DagsterRun("retrain_sine_job", status=status, tags=tags))
+        return ticked()
+
+    long_ago = {attempts.ASKED_AT: (NOW - timedelta(days=3)).isoformat()}
+    assert isinstance(began(dg.DagsterRunStatus.FAILURE, long_ago), dg.RunRequest), "tried three days ago"
+    assert isinstance(began(dg.DagsterRunStatus.SUCCESS, {}), dg.RunRequest), "a person's"
+    assert isinstance(began(dg.DagsterRunStatus.SUCCESS), dg.SkipReason), "tried today, and it made no version"
+
+
+def test_none_is_asked_for_beside_one_that_runs(instance):
+    assert attempts.last_attempt(instance, "sine", NOW) is None
+    instance.add_run(dg.DagsterRun("retrain_sine_job", status=dg.DagsterRunStatus.STARTED))
+    assert attempts.last_attempt(instance, "sine", NOW) == NOW
+
+
+def test_a_challenger_has_its_three_weeks(control):
+    sine.keep(control, until=NOW - timedelta(days=9))
+    assert due.week_passed(control, "sine", NOW - timedelta(days=3)) == "", "learnt six days ago"
     sine.keep(control, "challenger", until=NOW - timedelta(days=8))
     assert due.week_passed(control, "sine", NOW + timedelta(days=2)) == "", "the challenger is in its trial"
     assert due.week_passed(control, "sine", NOW + timedelta(days=14)) == "a week has passed"
@@ -178,6 +224,7 @@ def test_what_is_due_by_the_week(settings, control):
             "it errs 2.00 times as much as in its trial, above 1.5",
         ),
         ({"drift": None, "error_ratio": None}, "", ""),
+        ({"drift": 0.9, "usual": 1.1, "feature": "signal"}, "", ""),
     ],
 )
 def test_sensors_ask_once_for_what_has_moved(settings, control, instance, monkeypatch, word, of_drift, of_error):
@@ -197,5 +244,5 @@ def test_sensors_ask_once_for_what_has_moved(settings, control, instance, monkey
         asked = [(request.job_name, request.tags["hcp/reason"]) for request in found.run_requests or []]
         assert asked == ([("retrain_sine_job", why)] if why else [])
         assert not ticked(sensor, found.cursor).run_requests
-    sine.keep(control, "challenger", until=NOW - timedelta(days=1))
-    assert not any(ticked(sensor).run_requests for sensor, _ in both), "learnt anew a day ago"
+    sine.keep(control, "challenger", until=NOW - timedelta(days=3))
+    assert not any(ticked(sensor).run_requests for sensor, _ in both), "its challenger is in its trial"

@@ -81,6 +81,7 @@ class Sine:
 
 
 SINE = Sine()
+BROKEN = Sine("broken", tables=("core.sine__nowhere",))
 WHERE = {"sine": "tests.support.sine:SINE"}
 
 

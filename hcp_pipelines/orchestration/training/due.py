@@ -13,7 +13,7 @@ EVERY = timedelta(days=7)  # of the world
 SHADOWED = timedelta(
     days=21
 )  # a challenger has so long to be measured beside the champion before another takes its place
-BETWEEN = timedelta(days=2)  # two trainings because something looks wrong
+BETWEEN = timedelta(days=2)  # two trainings, whether or not the first made a version
 DRIFTED = 0.25  # population stability: above, a shift is called large
 WORSE = 1.5  # a champion's recent loss over that of its trial
 _NEWEST = """
@@ -30,23 +30,23 @@ def newest(
     return {row[0]: (row[1], row[2], bool(row[3])) for row in connection.execute(_NEWEST, (list(names),)).fetchall()}
 
 
-def week_passed(connection: "psycopg.Connection[Any]", name: str, now: datetime) -> str:
-    """Why a name is to be learnt anew by the calendar; empty where it is not."""
+def week_passed(
+    connection: "psycopg.Connection[Any]", name: str, now: datetime, attempted_at: datetime | None = None
+) -> str:
+    """Why a name is to be learnt anew by the calendar; empty where it is not. `attempted_at`: whatever came of it."""
     found = newest(connection, [name]).get(name)
-    if found is None:
+    if found is None or not may_ask(*found[:2], attempted_at, now):
         return ""
-    made_at, challenger_at, _ = found
-    if challenger_at is not None and now - challenger_at < SHADOWED:
-        return ""
-    return "a week has passed" if now - made_at >= EVERY else ""
+    return "a week has passed" if now - found[0] >= EVERY else ""
 
 
 def drifted(word: Word) -> str:
     """Why a champion's questions are not those that it learnt from; empty where they are."""
     drift = word.get("drift")
-    if drift is None or drift <= DRIFTED:
+    most = max(DRIFTED, word.get("usual") or 0.0)
+    if drift is None or drift <= most:
         return ""
-    return f"{word.get('feature')} has drifted: stability {drift:.2f}, above {DRIFTED:g}"
+    return f"{word.get('feature')} has drifted: stability {drift:.2f}, above {most:.3g}"
 
 
 def erring(word: Word) -> str:
@@ -57,6 +57,8 @@ def erring(word: Word) -> str:
     return f"it errs {ratio:.2f} times as much as in its trial, above {WORSE:g}"
 
 
-def may_ask(made_at: datetime, now: datetime) -> bool:
-    """Whether the last training is long enough ago for another one out of turn."""
-    return now - made_at >= BETWEEN
+def may_ask(made_at: datetime, challenger_at: datetime | None, attempted_at: datetime | None, now: datetime) -> bool:
+    """Whether the last training is long enough ago for another one, and no challenger is in its trial."""
+    if challenger_at is not None and now - challenger_at < SHADOWED:
+        return False
+    return now - max(made_at, attempted_at or made_at) >= BETWEEN

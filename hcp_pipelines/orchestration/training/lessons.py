@@ -8,6 +8,7 @@ import polars as pl
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.learnable.protocol import Examples, Target
+from hcp_pipelines.orchestration.known_tables import as_known_now
 from hcp_pipelines.orchestration.lake_state import relations
 from hcp_pipelines.settings import Settings
 
@@ -17,36 +18,56 @@ _SNAPSHOT = "select max(snapshot_id) from ducklake_snapshots('lake')"
 
 @dataclass(frozen=True)
 class Lessons:
-    """Examples, and the lake's snapshot that they were made of."""
+    """Examples, the lake's snapshot that they were made of, and until when their tables know anything."""
 
     examples: Examples
     snapshot_id: int
+    known_until: datetime
 
 
 def read_lessons(
-    settings: Settings, target: Target, window: tuple[datetime, datetime], groups: Sequence[str] = ()
+    settings: Settings,
+    target: Target,
+    window: tuple[datetime, datetime],
+    groups: Sequence[str] = (),
+    *,
+    anew: bool = False,
 ) -> Lessons:
     """The examples of a window, of nothing that was known later than its end.
+
+    `anew`: tables that trainings alone make are made of what the lake has now, and written nowhere.
 
     Raises:
         ConfigError: a table is missing or has other columns than the target reads, or it has no rows of the window.
     """
     from hcp_pipelines.storage import lake  # duckdb's import starts threads
 
-    there = relations(settings)
-    if missing := [name for name in target.tables if name not in there]:
+    there, since = relations(settings), window[0] - LOOKED_BACK
+    tables = _made(settings, target, since, window[1]) if anew else {}
+    if missing := [name for name in target.tables if name not in there and name not in tables]:
         raise ConfigError(
             f"{target.name} is learnt from {', '.join(missing)}, which the lake does not have yet: materialize it"
         )
-    tables = {}
+    newest = [window[1]]
     with lake.attach(settings, read_only=True) as connection:
         row = connection.execute(_SNAPSHOT).fetchone()
         assert row is not None
         snapshot = int(row[0])
-        for name in target.tables:
+        for name in [name for name in target.tables if name not in tables]:
             query = f"select * from lake.{name} at (version => {snapshot}) where known_at > ? and known_at <= ? order by all"  # noqa: S608
-            tables[name] = connection.execute(query, [window[0] - LOOKED_BACK, window[1]]).pl()
+            tables[name] = connection.execute(query, [since, window[1]]).pl()
+            newest += tables[name].select(pl.col("known_at").max()).drop_nulls().to_series().to_list()
     try:
-        return Lessons(target.examples(tables, window, groups), snapshot)
+        return Lessons(target.examples(tables, window, groups), snapshot, min(newest))
     except pl.exceptions.PolarsError as error:
         raise ConfigError(f"{target.name}: {', '.join(target.tables)} are not as it reads them: {error}") from error
+
+
+def _made(settings: Settings, target: Target, since: datetime, now: datetime) -> dict[str, pl.DataFrame]:
+    """Of a target's tables those that trainings make, with what is known now."""
+    made = {name: as_known_now(settings, name, since, now) for name in target.tables}
+    return {
+        name: table.filter((pl.col("known_at") > since) & (pl.col("known_at") <= now)).sort(table.columns)
+        for name, table in made.items()
+        if table is not None
+    }

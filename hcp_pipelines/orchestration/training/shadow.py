@@ -12,7 +12,7 @@ import psycopg
 
 from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import ConfigError, ModelError
-from hcp_pipelines.forecasting.drift import stability
+from hcp_pipelines.forecasting.drift import LEAST_DAYS, days_asked, stability
 from hcp_pipelines.forecasting.hours import instant, microseconds
 from hcp_pipelines.forecasting.learnable.compare import compare
 from hcp_pipelines.forecasting.learnable.lessons import DAY_US
@@ -22,6 +22,7 @@ from hcp_pipelines.forecasting.serving import Served, served
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.training.judging import Evidence
 from hcp_pipelines.orchestration.training.lessons import read_lessons
+from hcp_pipelines.orchestration.training.looks import ALPHA, in_newest_look
 from hcp_pipelines.orchestration.training.targets import TARGETS, target_of
 from hcp_pipelines.orchestration.training.told import compared, plain
 from hcp_pipelines.orchestration.training.trial import overall
@@ -47,11 +48,12 @@ where name = ? and version = ? and asked_at >= ? order by asked_at, entity, want
 
 @dataclass(frozen=True)
 class Scored:
-    """Of a name: a row a version, the evidence between the two, and what the sensors look at."""
+    """Of a name: a row a version, the evidence between the two, and what the sensors look at; or why it can't be scored."""
 
     rows: list[dict[str, Any]]
     evidence: Evidence | None
     word: dict[str, Any]
+    why_not: str = ""
 
 
 def names_asked(connection: "psycopg.Connection[Any]") -> list[str]:
@@ -61,11 +63,15 @@ def names_asked(connection: "psycopg.Connection[Any]") -> list[str]:
 
 
 def ask(connection: "psycopg.Connection[Any]", settings: Settings, name: str, now: datetime) -> dict[str, Any]:
-    """Ask champion and challenger what could be asked since the last time, and keep what they say; rows by role, or why none."""
+    """Ask champion and challenger what could be asked since the last time, and keep what they say; rows by role, or why none.
+
+    Nothing later than what the tables know: the answer would be kept, and scored, as if it had known.
+    """
     try:
-        examples = read_lessons(settings, target_of(name), _window(now, ASKED_BACK)).examples
+        lessons = read_lessons(settings, target_of(name), _window(now, ASKED_BACK), anew=True)
     except ConfigError as error:
         return {"not_asked": str(error)}
+    examples = lessons.examples.only(lessons.examples.asked_us <= microseconds(lessons.known_until))
     told: dict[str, Any] = {}
     for role, serving in _asked(connection, name):
         try:
@@ -78,10 +84,16 @@ def ask(connection: "psycopg.Connection[Any]", settings: Settings, name: str, no
 def score(connection: "psycopg.Connection[Any]", settings: Settings, name: str, now: datetime) -> Scored:
     """How good what was said in the shadow has been, and whether questions or errors have moved away from the trial's.
 
-    Raises:
-        ConfigError: the target's tables are not as it reads them.
+    A target whose tables are not as it reads them is told, and holds up no other.
     """
-    examples = read_lessons(settings, target_of(name), _window(now, SCORED_BACK)).examples
+    try:
+        return _scored(connection, settings, name, now)
+    except ConfigError as error:
+        return Scored([], None, {}, f"not scored: {error}")
+
+
+def _scored(connection: "psycopg.Connection[Any]", settings: Settings, name: str, now: datetime) -> Scored:
+    examples = read_lessons(settings, target_of(name), _window(now, SCORED_BACK), anew=True).examples
     said, rows = {}, []
     for role, serving in _asked(connection, name):
         said[role] = _said(settings, serving, role, examples, now)
@@ -89,7 +101,7 @@ def score(connection: "psycopg.Connection[Any]", settings: Settings, name: str, 
             rows.append({"name": name, "version": serving.version, "role": role, **overall(scores(said[role]))})
     champion = models.champion(connection, name)
     word = _word(connection, champion, said.get("champion"), examples) if champion else {}
-    return Scored(rows, _evidence(connection, name, said), plain(word))
+    return Scored(rows, _evidence(connection, name, said, now), plain(word))
 
 
 def _window(now: datetime, back: timedelta) -> tuple[datetime, datetime]:
@@ -160,32 +172,39 @@ def _said(settings: Settings, serving: models.Serving, role: str, examples: Exam
     return Forecasts(role, examples.only(joined["row"].to_numpy()), quantiles, levels)
 
 
-def _evidence(connection: "psycopg.Connection[Any]", name: str, said: dict[str, Forecasts]) -> Evidence | None:
-    """The challenger beside the champion on what both were asked; None without a challenger."""
+def _evidence(
+    connection: "psycopg.Connection[Any]", name: str, said: dict[str, Forecasts], now: datetime
+) -> Evidence | None:
+    """The challenger beside the champion on what both were asked in the newest look; None without a challenger."""
     challenger, champion = models.challenger(connection, name), models.champion(connection, name)
     if challenger is None or champion is None:
         return None
     try:
-        found, why = compared(compare(said["challenger"], said["champion"])), ""
+        looked_at = in_newest_look(said["challenger"], challenger.trained_until, _window(now, SCORED_BACK)[0])
+        found, why = compared(compare(looked_at, said["champion"])), ""
     except ConfigError as error:
         found, why = None, str(error)
-    return Evidence(challenger.version, champion.version, found, why, "the shadow")
+    return Evidence(challenger.version, champion.version, found, why, "the shadow", ALPHA)
 
 
 def _word(
     connection: "psycopg.Connection[Any]", champion: models.Serving, said: Forecasts | None, examples: Examples
 ) -> dict[str, Any]:
-    """What the sensors look at: the champion's recent loss over its trial's, and the feature that has drifted most."""
+    """What the sensors look at: the champion's recent loss over its trial's, and the feature beyond its usual drift by most."""
     metadata = models.find(connection, champion.name, champion.version).metadata
     word: dict[str, Any] = {"version": champion.version}
     trial = metadata.get("pinball")
     settled = said.settled() if said is not None else None
-    if settled is not None and len(settled.examples) and trial:
+    if settled is not None and days_asked(settled.examples) >= LEAST_DAYS and trial:
         word["error_ratio"] = overall(scores(settled))["pinball"] / trial
     since = examples.only(examples.asked_us >= microseconds(champion.trained_until))
-    drift: dict[str, float] = stability(metadata.get("features", {}), since)
-    if drift:
-        word["feature"], word["drift"] = next(iter(drift.items()))
+    features = metadata.get("features", {})
+    beyond = {
+        feature: (index, features[feature].get("usual", 0.0)) for feature, index in stability(features, since).items()
+    }
+    if beyond:
+        word["feature"] = max(beyond, key=lambda feature: beyond[feature][0] - beyond[feature][1])
+        word["drift"], word["usual"] = beyond[word["feature"]]
     return word
 
 
