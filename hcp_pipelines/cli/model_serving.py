@@ -10,6 +10,7 @@ from hcp_pipelines.cli.acting import acting, as_option, line_of_text
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.domain.errors import NotThereError
 from hcp_pipelines.operators.orders import require
+from hcp_pipelines.orchestration.training.targets import UNREAD
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import models
 from hcp_pipelines.storage.postgres import connect
@@ -70,7 +71,10 @@ def compare(
 def promote(
     context: click.Context, name: str, version: int, reason: str, operator: str | None, own_state_dir: Path | None
 ) -> None:  # fmt: skip
-    """Make VERSION of NAME the champion, whatever its trial told: who asks the forecast has it at the next question."""
+    """Make VERSION of NAME the champion, whatever its trial told: who asks the forecast has it at the next question.
+
+    Nothing asks price and demand yet.
+    """
     with acting(context, own_state_dir, operator) as on:
         require(on.connection, on.operator, "model.promote", f"{name} {version}")
         evidence = models.find(on.connection, name, version).metadata.get("comparison") or {}
@@ -95,9 +99,11 @@ def rollback(context: click.Context, name: str, reason: str, operator: str | Non
 
 
 def _follow(settings: Settings, connection: Any, name: str) -> None:
-    """The record's aliases: what serves is settled already, and waits for nobody."""
+    """Who asks it, and the record's aliases: what serves is settled already, and waits for nobody."""
     from hcp_pipelines.orchestration.training.record import follow_table  # MLflow takes seconds
 
+    if name in UNREAD:
+        click.echo(f"Nothing asks {name} yet: what is decided and answered stays as it was.", err=True)
     click.echo(f"MLflow: {follow_table(settings, connection, name)}", err=True)
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hcp_pipelines.cli import model_serving
 from hcp_pipelines.domain.errors import ConfigError, ModelError
 from hcp_pipelines.forecasting import serving
+from hcp_pipelines.operators import accounts
 from hcp_pipelines.orchestration.training import judging, record, targets
 from hcp_pipelines.orchestration.training.told import Asked
 from hcp_pipelines.orchestration.training.train import train
@@ -16,8 +18,10 @@ from hcp_pipelines.storage import models
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from tests.support import sine
+from tests.support.cli import hcp
 from tests.support.sine import DAYS, NOW
 
+__all__ = ["hcp"]
 BASELINE, TREES = Asked("sine", DAYS, model="naive"), Asked("sine", DAYS)
 
 
@@ -224,6 +228,17 @@ def test_taking_back_goes_one_further_back_each_time_and_ends(settings, control)
     assert gone == [(3, 2), (2, 1)]
     with pytest.raises(ConfigError, match="sine 1 took no other's place"):
         models.roll_back(control, "sine", "ann", "back")
+
+
+def test_who_promotes_what_nothing_asks_is_told(settings, control, serves, hcp, monkeypatch):
+    sine.keep(control, "archived", seed=1)
+    with connect(settings, Role.OPERATOR) as connection:
+        accounts.add(settings, connection, "ann", accounts.OperatorRole.OPERATOR, "test")
+    asked = ("--state-dir", settings.state_dir, "model", "promote", "sine", "2", "--reason", "to see", "--as", "ann")
+    monkeypatch.setattr(model_serving, "UNREAD", {"sine"})
+    done = hcp(*asked)
+    assert done.out.strip() == "sine 2 serves in place of 1"
+    assert "Nothing asks sine yet: what is decided and answered stays as it was." in done.err
 
 
 def test_wrong_requests_say_what_there_is(settings, control):

@@ -15,6 +15,9 @@ TARGETS: dict[str, str] = {
     "failure_risk": f"{_CAPACITY}:FAILURE_RISK",
     "utilization": f"{_CAPACITY}:UTILIZATION",
 }
+UNREAD = frozenset(
+    {"price", "demand"}
+)  # whose champion is measured and shown, and asked by nothing that decides or answers
 USUAL_DAYS = 90
 DAYS: Mapping[str, int] = {"price": 400}  # of history, where a run says nothing else: prices have seasons
 
