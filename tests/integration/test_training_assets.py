@@ -130,6 +130,7 @@ def _a_person_decides(settings, control, hcp, state):
 
 def test_the_shadow_asks_both_scores_them_and_promotes_the_better(settings, control, instance, monkeypatch):
     monkeypatch.setattr(shadow, "ASKED_BACK", timedelta(days=20))
+    monkeypatch.setattr(shadow, "ALPHA", 0.05)  # fourteen days of this sine say p = 0.04
     shadow_assets = [training.core_hcp__model_forecasts, training.core_hcp__model_scores, training.shadow_promotes]
     skipped = shadow_schedule(dg.build_schedule_context(resources=resources(settings)))
     assert isinstance(skipped, dg.SkipReason)
@@ -181,23 +182,18 @@ def test_one_target_without_its_table_is_told_and_holds_up_no_other(settings, co
 
 def test_what_is_due_by_the_week(settings, control, instance):
     schedule = weekly("sine", retrain("sine"))
-
-    def ticked():
-        return schedule(dg.build_schedule_context(instance=instance, resources=resources(settings)))
-
-    assert isinstance(ticked(), dg.SkipReason), "what was never learnt is a person's to begin"
+    skipped = schedule(dg.build_schedule_context(resources=resources(settings)))
+    assert isinstance(skipped, dg.SkipReason), "what was never learnt is a person's to begin"
     sine.keep(control, until=NOW - timedelta(days=8))
-    asked = ticked()
-    assert asked.tags[attempts.ASKED_AT] == NOW.isoformat()
 
-    def began(status, tags=asked.tags):
+    def why(status, tags):
         instance.add_run(dg.DagsterRun("retrain_sine_job", status=status, tags=tags))
-        return ticked()
+        return due.week_passed(control, "sine", NOW, attempts.last_attempt(instance, "sine", NOW))
 
-    long_ago = {attempts.ASKED_AT: (NOW - timedelta(days=3)).isoformat()}
-    assert isinstance(began(dg.DagsterRunStatus.FAILURE, long_ago), dg.RunRequest), "tried three days ago"
-    assert isinstance(began(dg.DagsterRunStatus.SUCCESS, {}), dg.RunRequest), "a person's"
-    assert isinstance(began(dg.DagsterRunStatus.SUCCESS), dg.SkipReason), "tried today, and it made no version"
+    ended, failed = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
+    assert why(failed, attempts.tags("a test", NOW - timedelta(days=3))) == "a week has passed", "tried three days ago"
+    assert why(ended, {}) == "a week has passed", "a person's"
+    assert why(ended, attempts.tags("a test", NOW)) == "", "tried today, and it made no version"
 
 
 def test_none_is_asked_for_beside_one_that_runs(instance):
