@@ -41,15 +41,13 @@ class MedianTrees:
 
 def main(settings: Settings, name: str, now: datetime) -> tuple[Comparison, int, int]:
     """The whole way: how it compares, its version, and the one that serves in the end, which is the baseline's again."""
-    with postgres.connect(settings, roles.Role.CONTROL) as connection:
-        if models.champion(connection, name):
-            raise ConfigError(f"{name} has a champion: try this on a state directory of its own")
     target, weeks = target_of(name), (now - timedelta(days=28), now)
     examples = read_lessons(settings, target, (now - timedelta(days=90), now)).examples
     baseline, own = target.models[0], MedianTrees()
-    one, other = (rolling(examples, model, weeks).forecasts for model in (own, baseline))
-    found = compare(one, other)
+    found = compare(*(rolling(examples, model, weeks).forecasts for model in (own, baseline)))
     with postgres.connect(settings, roles.Role.CONTROL) as connection:
+        if models.champion(connection, name):
+            raise ConfigError(f"{name} has a champion: try this on a state directory of its own")
 
         def keep(model: Model, status: models.Status) -> int:
             content = model.fit(examples, now).to_bytes()
@@ -58,5 +56,4 @@ def main(settings: Settings, name: str, now: datetime) -> tuple[Comparison, int,
 
         _, version = keep(baseline, "champion"), keep(own, "challenger")
         models.promote(connection, name, version, "ann", f"{found.ratio:.2f} times the loss", {"p": found.p_value})
-        _, serves = models.roll_back(connection, name, "ann", "an example only")
-    return found, version, serves
+        return found, version, models.roll_back(connection, name, "ann", "an example only")[1]
