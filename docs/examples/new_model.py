@@ -41,17 +41,17 @@ class MedianTrees:
 
 def main(settings: Settings, name: str, now: datetime) -> tuple[Comparison, int, int]:
     """The whole way: how it compares, its version, and the one that serves in the end, which is the baseline's again."""
-    target, weeks = target_of(name), (now - timedelta(days=28), now)
-    examples = read_lessons(settings, target, (now - timedelta(days=90), now)).examples
-    baseline, own = target.models[0], MedianTrees()
-    found = compare(*(rolling(examples, model, weeks).forecasts for model in (own, baseline)))
     with postgres.connect(settings, roles.Role.CONTROL) as connection:
         if models.champion(connection, name):
             raise ConfigError(f"{name} has a champion: try this on a state directory of its own")
+        target, weeks = target_of(name), (now - timedelta(days=28), now)
+        examples = read_lessons(settings, target, (now - timedelta(days=90), now)).examples
+        baseline, own = target.models[0], MedianTrees()
+        found = compare(rolling(examples, own, weeks).forecasts, rolling(examples, baseline, weeks).forecasts)
 
         def keep(model: Model, status: models.Status) -> int:
-            content = model.fit(examples, now).to_bytes()
-            made = models.Kept(name, digest_of(content), content, now, now, {})
+            learnt = model.fit(examples, now).to_bytes()
+            made = models.Kept(name, digest_of(learnt), learnt, now, now, {})
             return models.keep(connection, made, status, "ann", "an example")
 
         _, version = keep(baseline, "champion"), keep(own, "challenger")
