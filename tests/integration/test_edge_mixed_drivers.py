@@ -103,6 +103,7 @@ def accused(row, allowed_s, period_s, transition, n=100_000):
     newest = np.zeros(n, dtype=np.uint32)
     waits = Pending("c", 0, BATCH, np.arange(n, dtype=np.uint32), np.full(n, to_kw, dtype=np.float32), allowed_s)
     waits.begin(0.0)
+    waits.confirm(np.zeros(0, dtype=np.uint32))
     read_s = np.arange(random.uniform(0.0, period_s), allowed_s + 10 * period_s + COLLECTED_EACH_S, period_s)
     for at_s in read_s:
         collected_s = np.floor((at_s - phase_s) / COLLECTED_EACH_S) * COLLECTED_EACH_S + phase_s

@@ -181,10 +181,8 @@ async def test_work_that_follows_other_work_on_the_same_gpus_is_switched_in_phas
         assert switch.is_success
     kept = "select count(*) from saved_work where workload_id = %s and problem = '' and checkpoint <> ''"
     await until(lambda: database.execute(kept, (one,)).fetchone()[0] >= 1, "what was let go of is kept", 30)
-    said = database.execute(
-        "select tells_saved from desired_outcomes where desired_state_id = %s and state = 'settled'", (second,)
-    )
-    assert said.fetchall() == [(True,)]
+    said = "select tells_saved from desired_outcomes where desired_state_id = %s and state = 'settled'"
+    await until(lambda: database.execute(said, (second,)).fetchall() == [(True,)], "the second is settled", 30)
 
 
 async def test_a_node_that_refuses_to_hand_over_is_not_taken_for_one_that_has(site, database):
