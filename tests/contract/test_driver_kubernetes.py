@@ -234,6 +234,9 @@ async def test_a_watch_that_is_refused_for_its_age_lists_anew_after_a_pause(rig,
         assert pauses[0] == 0
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # an earlier test's connection is collected here
 async def test_jobs_at_rest_that_nobody_resumes_are_deleted_and_those_that_run_stay(rig):
     async with rig(jobs_kept_s=0.2) as one:
         await one.run(BATCH, [0, 1])
