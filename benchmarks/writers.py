@@ -7,18 +7,15 @@ counted row by row afterwards. What the figures mean: docs/benchmarks.md.
 import argparse
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, about, load_average, print_figures, say
+from benchmarks.parts.api_process import own_postgres
 from benchmarks.parts.lake_writer import BACKFILL, BATCH_ROWS, COLLECTOR, DAYS, KINDS, TICK_RUN, day_rows
 from hcp_pipelines.collector import upkeep
 from hcp_pipelines.settings import Settings, child_environment
 from hcp_pipelines.storage import lake
-from hcp_pipelines.storage.bootstrap import bootstrap
-from hcp_pipelines.storage.embedded import EmbeddedPostgres
 
 TARGET = "differing = 0: each batch once, each day as it was made last"
 TIMES, QUICK_TIMES = 200, 15
@@ -68,17 +65,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_TIMES} times instead of {TIMES}")
     arguments = parser.parse_args()
     began_s = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="hcp-bench-") as folder:
-        settings = Settings(state_dir=Path(folder) / "state", database_url=None)
-        server = EmbeddedPostgres(settings)
-        server.prepare()
-        server.spawn()
-        try:
-            server.wait_ready()
-            bootstrap(settings)
-            figures = measure(settings, QUICK_TIMES if arguments.quick else TIMES)
-        finally:
-            server.stop()
+    with own_postgres(database_url=None) as own:
+        figures = measure(own.settings, QUICK_TIMES if arguments.quick else TIMES)
     figures |= about(quick=arguments.quick, target=TARGET, began_s=began_s) | {"load_average": load_average()}
     print_figures(figures, as_json=arguments.json)
     return 1 if figures["differing"] or figures["failed_writers"] or figures["upkeep_failed"] else 0

@@ -7,7 +7,7 @@ the same however much there ever was.
 
 from typing import TYPE_CHECKING, Any
 
-from hcp_pipelines.orchestration.old_work import BATCH, KEPT, MOST, copied
+from hcp_pipelines.orchestration.old_work import KEPT, Statements, let_go
 from hcp_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,15 +48,5 @@ def forget_old_events(connection: "psycopg.Connection[Any]", settings: Settings)
     Raises:
         StorageError: the lake can't be read.
     """
-    gone = dict.fromkeys(TABLES, 0)
-    asked: dict[str, Any] = {"kept": KEPT, "looked_at": LOOKED_AT}
-    row = connection.execute(_ANY, asked).fetchone()
-    if row is None or not row[0]:
-        return gone
-    asked |= copied(settings, COPIED) | {"most": MOST}
-    chosen = [id_ for (id_,) in connection.execute(_CHOSEN, asked).fetchall()]
-    for first in range(0, len(chosen), BATCH):
-        with connection.transaction():
-            for table in TABLES:
-                gone[table] += connection.execute(_FORGET[table], (chosen[first : first + BATCH],)).rowcount
-    return gone
+    asked = {"kept": KEPT, "looked_at": LOOKED_AT}
+    return let_go(connection, settings, Statements(_ANY, _CHOSEN, _FORGET), COPIED, asked)

@@ -4,9 +4,10 @@ The database refuses to part with anything younger (`ended_long_ago`). Rows go o
 together; the newest of each table stays, since the collector and others read from it how far ids have come.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from hcp_pipelines.orchestration.history.reading import reading
 from hcp_pipelines.settings import Settings
@@ -46,23 +47,43 @@ _FORGET = {
 }
 
 
+@dataclass(frozen=True)
+class Statements:
+    """Whether any work is over for long, which of it may go, and by table, in the order in which they go, what deletes it."""
+
+    any_is_over: LiteralString
+    choose: LiteralString
+    forget: Mapping[str, LiteralString]
+
+
 def forget_old_work(connection: "psycopg.Connection[Any]", settings: Settings) -> dict[str, int]:
     """Delete what may go, with the rights of hcp_control; how many rows of each table. Where nothing is old the lake isn't asked.
 
     Raises:
         StorageError: the lake can't be read.
     """
-    gone = dict.fromkeys(TABLES, 0)
-    kept: dict[str, Any] = {"kept": KEPT}
-    row = connection.execute(_ANY, kept).fetchone()
+    statements = Statements(_ANY, _CHOSEN, {table: _FORGET[table] for table in TABLES})
+    return let_go(connection, settings, statements, TABLES, {"kept": KEPT})
+
+
+def let_go(
+    connection: "psycopg.Connection[Any]",
+    settings: Settings,
+    statements: Statements,
+    needed: Sequence[str],
+    asked: dict[str, Any],
+) -> dict[str, int]:
+    """Rows gone by table: of work that is over and of which the lake has all that `needed` tables say, some pieces at a time."""
+    gone = dict.fromkeys(statements.forget, 0)
+    row = connection.execute(statements.any_is_over, asked).fetchone()
     if row is None or not row[0]:
         return gone
-    asked = kept | copied(settings, TABLES) | {"most": MOST}
-    chosen = [id_ for (id_,) in connection.execute(_CHOSEN, asked).fetchall()]
+    asked = asked | copied(settings, needed) | {"most": MOST}
+    chosen = [id_ for (id_,) in connection.execute(statements.choose, asked).fetchall()]
     for first in range(0, len(chosen), BATCH):
         with connection.transaction():
-            for table in TABLES:
-                gone[table] += connection.execute(_FORGET[table], (chosen[first : first + BATCH],)).rowcount
+            for table, forget in statements.forget.items():
+                gone[table] += connection.execute(forget, (chosen[first : first + BATCH],)).rowcount
     return gone
 
 
