@@ -43,6 +43,11 @@ SHOWN = (
     ("rmae_persistence", "MAE / last price"), ("rmae_day_ahead", "MAE / day-ahead"), ("known_day_ahead", "day-ahead known"),
 )  # fmt: skip
 
+of_folder = click.option(
+    "--prices", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True), required=True,
+    help="A folder of series, found by columns.",
+)  # fmt: skip
+
 
 @click.group()
 def forecast() -> None:
@@ -50,10 +55,7 @@ def forecast() -> None:
 
 
 @forecast.command()
-@click.option(
-    "--prices", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True), required=True,
-    help="A folder of series, found by columns.",
-)  # fmt: skip
+@of_folder
 @click.option("--point", default="HB_HUBAVG", show_default=True, help="Settlement point.")
 @click.option("--from", "start", callback=instant, required=True, help="First instant, UTC; a bare date is midnight.")
 @click.option("--to", "end", callback=instant, required=True, help="The instant after the last one.")
@@ -87,10 +89,7 @@ def power(folder: Path, point: str, start: datetime, end: datetime, every_h: int
 
 
 @forecast.command()
-@click.option(
-    "--prices", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True), required=True,
-    help="A folder of series, found by columns.",
-)  # fmt: skip
+@of_folder
 @click.option("--from", "start", callback=instant, required=True, help="First instant, UTC; a bare date is midnight.")
 @click.option("--to", "end", callback=instant, required=True, help="The instant after the last one.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -110,10 +109,7 @@ def peaks(folder: Path, start: datetime, end: datetime, as_json: bool) -> None:
 
 
 @forecast.command()
-@click.option(
-    "--prices", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True), required=True,
-    help="A folder of series, found by columns.",
-)  # fmt: skip
+@of_folder
 @click.option("--point", default="HB_HUBAVG", show_default=True, help="Settlement point.")
 @click.option("--from", "start", callback=instant, required=True, help="First instant, UTC; a bare date is midnight.")
 @click.option("--to", "end", callback=instant, required=True, help="The instant after the last one.")

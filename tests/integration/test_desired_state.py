@@ -10,16 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from hcp_pipelines.domain.modes import DeviceState
-from hcp_pipelines.fleet.solve_sites import load_sites
-from hcp_pipelines.optimizer.load import load_inputs
-from hcp_pipelines.optimizer.publish import publish
 from hcp_pipelines.optimizer.solve import solve_facility
 from hcp_pipelines.policy.schema import Affine
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from tests.support.cli import hcp
 from tests.support.edge import until
-from tests.support.miner_site import MARKET, PRICE_TYPES
 from tests.support.operated_site import FACILITY, GPUS, MINERS, OperatedSite
 from tests.support.queued import add_customer
 
@@ -41,18 +37,9 @@ class DesiredSite(OperatedSite):
         states = [{"state": "training", "power_kw": 1.6}]
         super().__init__(hcp, folder, settings, database, scheduled=True, states=states)
 
-    def publish_policy(self):
+    def solved(self, inputs):
         """The optimizer's for the miners; of the GPUs a part works at any price, the others up to a price."""
-        for stream, series, value in MARKET:
-            self._insert(stream, series, value, self.clock.now(), PRICE_TYPES[stream])
-        self.price(20.0)
-        with connect(self.settings, Role.CONTROL) as control:
-            (inputs,) = load_inputs(control, load_sites(control), self.clock.now())
-            groups = tuple(replace(g, is_scheduled=False) for g in inputs.site.groups)
-            made = solve_facility(replace(inputs, site=replace(inputs.site, groups=groups)))
-            blocks = [part for b in made.blocks for part in (parted(b) if b.group_id == "h100" else [b])]
-            ordered = tuple(b.model_copy(update={"order": n}) for n, b in enumerate(blocks))
-            publish(control, made.model_copy(update={"blocks": ordered}))
+        return partly_at_any_price(inputs)
 
     def gpus(self):
         """What the gateway was told of each GPU, and what draws as training does."""
@@ -65,6 +52,14 @@ class DesiredSite(OperatedSite):
             "select desired_state_id, owner_epoch, state, reason from desired_outcomes order by id"
         )
         return rows.fetchall()
+
+
+def partly_at_any_price(inputs):
+    """The optimizer's policy, but for the GPUs, of which `STEADY` work at any price, the others up to `SHAKY_AT`."""
+    groups = tuple(replace(g, is_scheduled=False) for g in inputs.site.groups)
+    made = solve_facility(replace(inputs, site=replace(inputs.site, groups=groups)))
+    blocks = [part for b in made.blocks for part in (parted(b) if b.group_id == "h100" else [b])]
+    return made.model_copy(update={"blocks": tuple(b.model_copy(update={"order": n}) for n, b in enumerate(blocks))})
 
 
 def parted(block):

@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import tempfile
-from dataclasses import replace
 from http import HTTPStatus
 from itertools import count
 from pathlib import Path
@@ -17,20 +16,16 @@ from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.domain.workloads import WorkloadState
 from hcp_pipelines.edge.log_files import read_log
 from hcp_pipelines.edge.switches import switch_of
-from hcp_pipelines.fleet.solve_sites import load_sites
-from hcp_pipelines.optimizer.load import load_inputs
-from hcp_pipelines.optimizer.publish import publish
-from hcp_pipelines.optimizer.solve import solve_facility
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.workloads import store
 from simulators.addresses import address_of
-from tests.integration.test_desired_state import parted
+from tests.integration.test_desired_state import partly_at_any_price
 from tests.integration.test_scheduler_and_owner import rounds, training
 from tests.support.edge import until
 from tests.support.gpus import TOKEN, plain_http
-from tests.support.miner_site import FACILITY, MARKET, PRICE_TYPES, MinerSite
+from tests.support.miner_site import FACILITY, MinerSite
 from tests.support.queued import add_customer, api, submit
 
 __all__ = ["api", "rounds"]
@@ -45,20 +40,9 @@ DESIRE = """
 class WorkSite(MinerSite):
     """One node of eight GPUs that can train, which the scheduler has."""
 
-    def publish_policy(self):
+    def solved(self, inputs):
         """Five of them at any price, the others up to 500 $/MWh."""
-        for stream, series, value in MARKET:
-            self._insert(stream, series, value, self.clock.now(), PRICE_TYPES[stream])
-        self.price(20.0)
-        with connect(self.settings, Role.CONTROL) as control:
-            (inputs,) = load_inputs(control, load_sites(control), self.clock.now())
-            groups = tuple(replace(group, is_scheduled=False) for group in inputs.site.groups)
-            made = solve_facility(replace(inputs, site=replace(inputs.site, groups=groups)))
-            blocks = [
-                part for block in made.blocks for part in (parted(block) if block.group_id == "h100" else [block])
-            ]
-            ordered = tuple(block.model_copy(update={"order": n}) for n, block in enumerate(blocks))
-            publish(control, made.model_copy(update={"blocks": ordered}))
+        return partly_at_any_price(inputs)
 
     async def at_node(self):
         """By GPU what its agent says of the workload there: (work, model, phase, started from, written since)."""
@@ -149,15 +133,15 @@ async def test_a_customers_work_runs_at_the_node_is_checkpointed_and_goes_on_fro
     assert database.execute("select coalesce(sum(lost_gpu_s), 0) from work_stops").fetchone() == (0.0,)
 
 
+def trained_by(database, customer):
+    """The id of a training that a customer of this name has submitted."""
+    statement = """insert into workloads (customer_id, type, priority, requirements)
+                   values (%s, 'model_training', 5, '{}') returning id"""
+    return database.execute(statement, (add_customer(database, customer),)).fetchone()[0]
+
+
 async def test_work_that_follows_other_work_on_the_same_gpus_is_switched_in_phases(site, database):
-    one, two = [
-        database.execute(
-            """insert into workloads (customer_id, type, priority, requirements)
-               values (%s, 'model_training', 5, '{}') returning id""",
-            (add_customer(database, name),),
-        ).fetchone()[0]
-        for name in ("c1", "c2")
-    ]
+    one, two = [trained_by(database, name) for name in ("c1", "c2")]
     packed = np.array([0, 1, 2], dtype="<u4").tobytes()
     with connect(site.settings, Role.SCHEDULER) as scheduler:
         first = scheduler.execute(DESIRE, (FACILITY, packed, site.inventory.generation, one, "m-one")).fetchone()[0]
@@ -186,14 +170,7 @@ async def test_work_that_follows_other_work_on_the_same_gpus_is_switched_in_phas
 
 
 async def test_a_node_that_refuses_to_hand_over_is_not_taken_for_one_that_has(site, database):
-    one, two = [
-        database.execute(
-            """insert into workloads (customer_id, type, priority, requirements)
-               values (%s, 'model_training', 5, '{}') returning id""",
-            (add_customer(database, name),),
-        ).fetchone()[0]
-        for name in ("c1", "c2")
-    ]
+    one, two = [trained_by(database, name) for name in ("c1", "c2")]
     packed = np.array([0, 1, 2], dtype="<u4").tobytes()
     node = f"http://{address_of(0, site.inventory.groups[-1].first_slot)}:{site.document.gpu_node.agent_port}"
     with connect(site.settings, Role.SCHEDULER) as scheduler:

@@ -197,7 +197,11 @@ class MinerSite:
         self.price(20.0)
         with connect(self.settings, Role.CONTROL) as control:
             (inputs,) = load_inputs(control, load_sites(control), self.clock.now())
-            publish(control, solve_facility(inputs))
+            publish(control, self.solved(inputs))
+
+    def solved(self, inputs):
+        """The policy that is published."""
+        return solve_facility(inputs)
 
     def _insert(self, stream, series, value, at, price_type):
         self.database.execute(
