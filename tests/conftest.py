@@ -3,10 +3,15 @@
 `make test`: two. A third makes platforms start so late that replayed prices have passed.
 """
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import structlog
+
+# Before anything loads gRPC: a test's process holds its servers and clients, and starts other programs too (a Postgres under
+# another account). gRPC's handlers of a fork end or hang the new process before it has become the other program.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 pytest_plugins = ["tests.support.postgres", "tests.support.sharing"]
 
