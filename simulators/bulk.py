@@ -17,6 +17,7 @@ from pyroaring import BitMap
 from simulators.clock import Clock
 from simulators.durability import TransitionLog
 from simulators.fleet import Fleet, Site
+from simulators.letting_go import LettingGo
 from simulators.network import Link
 from simulators.roaring import RoaringError, parse
 
@@ -27,8 +28,11 @@ HELLO_DEADLINE_S = 10.0
 FRAME_DEADLINE_S = 30.0
 MIN_PERIOD_MS = 100
 
-HELLO, SET, READ, METER, SUBSCRIBE = 0x01, 0x02, 0x03, 0x04, 0x05
-WELCOME, SET_DONE, READING, METERED, ERROR = 0x81, 0x82, 0x83, 0x84, 0xFF
+LOOK_S, TOLD_WITHIN_S = 0.2, 5.0  # real: at those that let go, and until who is to be told something has been
+MAX_LETTING_GO = 4096  # at a time, of a connection
+
+HELLO, SET, READ, METER, SUBSCRIBE, LET_GO = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
+WELCOME, SET_DONE, READING, METERED, LET_GO_DONE, ERROR = 0x81, 0x82, 0x83, 0x84, 0x86, 0xFF
 BAD_FRAME, UNKNOWN_SITE, HELLO_FIRST, WRONG_VERSION = 1, 2, 3, 4
 POWER, COMMANDED, REACHABLE, HASHRATE, TEMPERATURE = range(5)
 
@@ -109,6 +113,7 @@ class _Connection:
         self._link: Link | None = None
         self._phase = 0.0  # of a period, when it pushes
         self._push: asyncio.Task[None] | None = None
+        self._letting_go: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
         """Answer frames until the peer leaves or breaks the protocol."""
@@ -124,8 +129,8 @@ class _Connection:
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
             pass
         finally:
-            if self._push is not None:
-                self._push.cancel()
+            for task in (*self._letting_go, *([self._push] if self._push is not None else [])):
+                task.cancel()
             self._writer.close()
 
     async def _carried(self, messages: int) -> None:
@@ -157,7 +162,7 @@ class _Connection:
             await self._writer.drain()
 
     async def _handle(self, kind: int, request: int, payload: bytes) -> None:
-        if kind not in (HELLO, SET, READ, METER, SUBSCRIBE):
+        if kind not in (HELLO, SET, READ, METER, SUBSCRIBE, LET_GO):
             raise ChannelError(BAD_FRAME, f"unknown frame type 0x{kind:02x}", request)
         if kind == HELLO:
             await self._hello(request, payload)
@@ -175,6 +180,8 @@ class _Connection:
             now_s = self._clock.now_s()
             power_w = site.site_power_w(now_s)
             await self._send(METERED, request, struct.pack("<ddd", max(now_s, site.at_s), power_w, site.energy_wh))
+        elif kind == LET_GO:
+            self._let_go(site, request, payload)
         else:
             self._subscribe(site, request, payload)
 
@@ -200,12 +207,32 @@ class _Connection:
         if len(payload) < _SET_HEAD.size:
             raise ChannelError(BAD_FRAME, f"SET of {len(payload)} bytes is short", request)
         ref, assignment, state = _SET_HEAD.unpack_from(payload)
-        try:
-            wanted = parse(payload[_SET_HEAD.size :])
-        except RoaringError as error:
-            raise ChannelError(BAD_FRAME, f"SET: slots are {error}", request) from error
+        wanted = _slots(payload[_SET_HEAD.size :], "SET", request)
         result = self._transitions.set_state(site, ref, assignment, state, wanted)
         await self._send(SET_DONE, request, *_counted(result.accepted), *_counted(result.refused))
+
+    def _let_go(self, site: Site, request: int, payload: bytes) -> None:
+        """Answer once these devices have let go of what they run; they are told by the frame behind this one."""
+        if len(self._letting_go) >= MAX_LETTING_GO:
+            raise ChannelError(BAD_FRAME, f"more than {MAX_LETTING_GO} LET_GO at a time", request)
+        letting = LettingGo(site, _slots(payload, "LET_GO", request), self._clock.now_s())
+        task = asyncio.create_task(self._tell_let_go(letting, request))
+        self._letting_go.add(task)
+        task.add_done_callback(self._letting_go.discard)
+
+    async def _tell_let_go(self, letting: LettingGo, request: int) -> None:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + TOLD_WITHIN_S
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if letting.is_over(self._clock.now_s(), is_told=loop.time() > until_s):
+                break
+        if self._link is not None and not await self._link.carry(self._clock):
+            self._writer.transport.abort()
+            return
+        kept, lost = letting.kept()
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            await self._send(LET_GO_DONE, request, *_counted(kept), *_counted(lost))
 
     def _reading(self, site: Site, what: int, request: int) -> tuple[bytes, bytes]:
         now_s = self._clock.now_s()
@@ -253,6 +280,13 @@ class _Connection:
 def _exactly(payload: bytes, length: int, name: str, request: int) -> None:
     if len(payload) != length:
         raise ChannelError(BAD_FRAME, f"{name} of {len(payload)} bytes; it has {length}", request)
+
+
+def _slots(payload: bytes, name: str, request: int) -> BitMap:
+    try:
+        return parse(payload)
+    except RoaringError as error:
+        raise ChannelError(BAD_FRAME, f"{name}: slots are {error}", request) from error
 
 
 def _counted(bitmap: BitMap) -> tuple[bytes, bytes]:

@@ -17,6 +17,7 @@ from simulators.physics import Asked, Physics
 from simulators.power_plant.plant import Plant
 from simulators.ramps import PowerArray, Ramps
 from simulators.readings import GpuReading, MinerReading
+from simulators.roaring import from_slots
 from simulators.settings import SiteConfig
 from simulators.site_records import Surroundings, digest_of, group_key, slots_of_feeders
 from simulators.site_saving import Rooms
@@ -115,6 +116,18 @@ class ReadableSite:
         """Whether a miner has woken without a pool, and was given none since."""
         self.advance(at_s)
         return bool(self._devices.has_no_pool[slot])
+
+    def gpus(self) -> BitMap:
+        """The slots of GPUs."""
+        return from_slots(np.flatnonzero(self._tables.is_gpu))
+
+    def is_sound(self, index: IntArray) -> BoolArray:
+        """Which of some devices can be spoken to, and run what they were told to, if anything."""
+        return self._devices.answers(index, self.at_s) & ~self._devices.has_no_work[index]
+
+    def is_moving(self, index: IntArray) -> BoolArray:
+        """Which of some devices are on their way to another power."""
+        return self._ramps.start_s[index] + self._ramps.ramp_s[index] > self.at_s
 
     def has_no_work(self, slot: int) -> bool:
         """Whether the application on a GPU has died, and nothing was begun since."""

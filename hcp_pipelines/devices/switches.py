@@ -8,7 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import structlog
+
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
+from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import DeviceState
 
 BAD_ONES_KEPT = 4_096  # that went wrong, so that the same command is not tried again where it has failed
@@ -148,3 +151,13 @@ class SwitchBook:
         """Slots are others now."""
         self._open.clear()
         self._bad.clear()
+
+
+async def tell_saved(book: SwitchBook, saved: Saved) -> None:
+    """Store it and have it told; what can't be stored is not told, and so counts as not kept."""
+    try:
+        await book.saved(saved)
+    except StorageError as error:
+        structlog.get_logger("devices").error(
+            "that work stands still could not be stored", workload=saved.workload_id, error=str(error)
+        )

@@ -91,7 +91,7 @@ def _part(
         is_own[group.first_slot : group.first_slot + group.devices] = True
     match driver:
         case BulkDriver():
-            make = _bulk(driver)
+            make = _bulk(driver, switches)
         case MinerApiDriver():
             make = _miners(driver, groups, config, folder, clock)
         case GpuNodeDriver():
@@ -103,10 +103,10 @@ def _part(
     return make, is_own, _period_ms(driver, default_ms, clock.speed)
 
 
-def _bulk(driver: BulkDriver) -> MakeSite:
+def _bulk(driver: BulkDriver, switches: SwitchBook) -> MakeSite:
     from hcp_pipelines.devices.bulk.device import BulkSite
 
-    return lambda on_reading: BulkSite(driver.address, driver.site, on_reading)
+    return lambda on_reading: BulkSite(driver.address, driver.site, on_reading, switches)
 
 
 def _miners(

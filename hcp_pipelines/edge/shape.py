@@ -13,7 +13,7 @@ from hcp_pipelines.edge.config import FacilityConfig
 from hcp_pipelines.wire.slots import Slots, encode_slots
 
 UNKNOWN_STATE = 255
-TELLING = frozenset({"gpu_node"})  # drivers whose engines say that work is kept
+TELLING = frozenset({"bulk", "gpu_node", "kubernetes"})  # drivers whose engines say that work is kept
 
 
 class OneState(NamedTuple):

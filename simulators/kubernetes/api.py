@@ -1,4 +1,4 @@
-"""The HTTP API: Jobs of one namespace (list, watch, get, create, merge patch, delete), Nodes (list, watch), as batch/v1 and v1.
+"""The HTTP API: Jobs of one namespace (list, watch, get, create, merge patch, delete), their pods and Nodes (list, watch).
 
 Every call needs a bearer token that is valid now. Refusals are Status objects. What may go wrong stands in `troubles`.
 """
@@ -64,6 +64,7 @@ class KubeApi:
             Route(jobs + "/{name}", self._guarded(self._get), methods=["GET"]),
             Route(jobs + "/{name}", self._guarded(self._patch), methods=["PATCH"]),
             Route(jobs + "/{name}", self._guarded(self._delete), methods=["DELETE"]),
+            Route("/api/v1/namespaces/{namespace}/pods", self._guarded(self._list("pods")), methods=["GET"]),
             Route("/api/v1/nodes", self._guarded(self._list("nodes")), methods=["GET"]),
         ]
         return Starlette(routes=routes)

@@ -1,8 +1,10 @@
 """What a cluster does with Jobs in simulated time: pods get any free GPU of their node, load, are ready, and end in their grace.
 
-Which GPU a pod gets is the cluster's own choice, at random. Boards draw by the state that the Job's pod is in.
+Which GPU a pod gets is the cluster's own choice, at random. Boards draw by the state that the Job's pod is in. As a pod ends its
+container writes what it has kept to its termination log, and its object is gone one step after that was told.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,7 +15,7 @@ from simulators.kubernetes.troubles import Troubles
 from simulators.streams import stream
 
 IDLE = 1
-STATE_LABEL = "hcp.local/state"
+STATE_LABEL, WORK_NOTE = "hcp.local/state", "hcp.local/work"
 SCHEDULED_S, LOADED_S, ENDED_S = (
     (0.5, 2.0),
     (8.0, 60.0),
@@ -30,9 +32,11 @@ class Pod:
     job: str
     node: str
     state: int
+    name: str = ""
     phase: str = "pending"
     gpu: int | None = None
     due_s: float = 0.0
+    has_begun: bool = False  # its container has run
 
 
 @dataclass
@@ -53,6 +57,7 @@ class Cluster:
         self._hosts = {host.name: host for host in hosts}
         self._set_state = set_state
         self._pods: list[Pod] = []
+        self._made = 0
         self._random: np.random.Generator = stream(seed, "kubernetes.pods")
         for host in hosts:
             store.put("nodes", _node(host))
@@ -81,9 +86,14 @@ class Cluster:
         if is_wanted and not pods:
             node = spec["template"]["spec"]["nodeSelector"]["kubernetes.io/hostname"]
             state = int(job["metadata"]["labels"].get(STATE_LABEL, IDLE))
-            self._pods.append(Pod(name, node, state, due_s=now_s + self._random.uniform(*SCHEDULED_S)))
+            self._made += 1
+            due_s = now_s + self._random.uniform(*SCHEDULED_S)
+            pod = Pod(name, node, state, f"{name}-{self._made:05x}", due_s=due_s)
+            self._pods.append(pod)
+            self._tell_pod(pod, job)
         elif not is_wanted:
             for pod in pods:
+                pod.has_begun = pod.phase in ("loading", "ready")
                 grace_s = 0.0 if pod.phase == "failed" else self._random.uniform(*ENDED_S)
                 pod.phase, pod.due_s = "ending", now_s + grace_s
         if "deletionTimestamp" in job["metadata"] and not self.pods_of(name):
@@ -109,7 +119,28 @@ class Cluster:
             if host is not None and pod.gpu is not None:
                 host.taken.pop(pod.gpu, None)
                 self._set_state(host.address, pod.gpu, IDLE)
+            self._end_pod(pod)
             self._pods.remove(pod)
+
+    def _end_pod(self, pod: Pod) -> None:
+        """Its end with what its container said; nothing of one that had not begun, or whose node was gone."""
+        job, body = self.store.get("jobs", pod.job), self.store.get("pods", pod.name)
+        if body is None:
+            return
+        if job is not None and pod.has_begun and not any(part in pod.job for part in self.troubles.killed):
+            self.store.put("pods", body | {"status": _ended(self._says(pod, job))})
+        self.store.remove("pods", pod.name)
+
+    def _says(self, pod: Pod, job: Json) -> Json:
+        problem = next((why for part, why in self.troubles.keeps_nothing.items() if part in pod.job), "")
+        work = job["metadata"].get("annotations", {}).get(WORK_NOTE, "")
+        return {"problem": problem} if problem else {"checkpoint": f"{work}/{pod.name}" if work else ""}
+
+    def _tell_pod(self, pod: Pod, job: Json) -> None:
+        labels = job["spec"]["template"].get("metadata", {}).get("labels", {})
+        meta = {"name": pod.name, "labels": labels | {"batch.kubernetes.io/job-name": pod.job, "job-name": pod.job}}
+        status = {"phase": "Pending", "containerStatuses": [{"name": "work", "state": {"waiting": {}}}]}
+        self.store.put("pods", {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": status})
 
     def _tell(self, job: Json) -> None:
         """A Job's status, where it is another than it was."""
@@ -129,6 +160,11 @@ class Cluster:
         }
         if status != job.get("status"):
             self.store.put("jobs", job | {"status": status})
+
+
+def _ended(said: Json) -> Json:
+    terminated = {"exitCode": 0, "reason": "Completed", "message": json.dumps(said)}
+    return {"phase": "Succeeded", "containerStatuses": [{"name": "work", "state": {"terminated": terminated}}]}
 
 
 def _is_over(job: Json) -> bool:

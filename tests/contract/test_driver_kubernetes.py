@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
-from hcp_pipelines.devices.kubernetes import codec, mirror
+from hcp_pipelines.devices.kubernetes import codec, mirror, pods
 from hcp_pipelines.devices.kubernetes.site import NODES_PATH
 from hcp_pipelines.devices.site import Evidence
 from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Outcome, Phase
@@ -169,6 +169,48 @@ async def test_work_that_a_command_names_is_a_job_of_its_own(rig):
         await one.tell(BATCH, [0], work=WorkloadSpec("llama", 16.0, "cold", 1, "job-2"))
         await one.until(lambda: one.book.outcomes() == [Outcome.SWITCHED], "another one's")
         assert sorted(one.jobs()[0]) == [(BATCH, False), (BATCH, True)]
+        await one.until(lambda: one.book.kept, "its pod has said what it kept")
+        [kept] = one.book.kept
+        assert (kept.workload_id, kept.slots, kept.problem) == ("job-1", (FIRST_GPU,), "")
+        assert kept.checkpoint.startswith("job-1/"), "under the engine's name"
+        await one.tell(BATCH, [0], work=WorkloadSpec("llama", 16.0, "cold", 1, "job-1", kept.checkpoint))
+        await one.until(lambda: len(one.book.outcomes()) == 2, "the first goes on")
+        containers = [job["spec"]["template"]["spec"]["containers"][0] for job in one.server.store.all("jobs")]
+        told = [entry["value"] for one in containers for entry in one["env"] if entry["name"] == "WORK_CHECKPOINT"]
+        assert told == [kept.checkpoint], "from there"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "problem"),
+    [
+        (lambda troubles: troubles.keeps_nothing.update(training="no space left"), "no space left"),
+        (lambda troubles: troubles.killed.add("training"), "gone before anybody had read"),
+    ],
+)
+async def test_work_whose_pods_keep_nothing_or_do_not_say_so_is_told_as_lost(rig, trouble, problem):
+    async with rig() as one:
+        trouble(one.server.troubles)
+        await one.tell(TRAINING, [0], work=WorkloadSpec("llama", 16.0, "cold", 1, "job-1"))
+        await one.tell(TRAINING, [1], work=WorkloadSpec())
+        await one.settle(TRAINING, TRAINING, *[IDLE] * 6)
+        await one.tell(IDLE, [0, 1])
+        await one.until(lambda: one.book.kept, "it is told")
+        [told] = one.book.kept
+        assert (told.workload_id, told.checkpoint) == ("job-1", ""), "nobody's work is told by nobody"
+        assert problem in told.problem
+
+
+async def test_who_comes_back_hears_what_pods_say_that_were_ending(rig):
+    async with rig() as one:
+        await one.tell(TRAINING, [0], work=WorkloadSpec("llama", 16.0, "cold", 1, "job-1"))
+        await one.settle(TRAINING, *[IDLE] * 7)
+        sent = one.send(IDLE, [0])
+        await until(sent.done, "it is suspended")
+        await one.site.close()
+        assert one.book.kept == []
+        await one.site.connect(POLL_MS)
+        await one.until(lambda: one.book.kept, "it is told")
+        assert one.book.kept[0].checkpoint.startswith("job-1/")
 
 
 async def test_a_server_that_nobody_vouches_for_gets_no_token(rig, tmp_path):
@@ -209,7 +251,7 @@ async def test_a_server_that_forgets_each_list_is_given_up_and_not_hammered(rig)
         one.server.troubles.fail_lists = [410] * 40
         with pytest.raises(DeviceReplyError, match="status 410 at each of 5 lists"):
             await one.site.connect(POLL_MS)
-        assert len(one.server.api.calls) <= 2 * mirror.LISTS
+        assert len(one.server.api.calls) <= 3 * mirror.LISTS
         one.server.troubles.fail_lists = [410]
         await one.site.connect(POLL_MS)
 
@@ -317,6 +359,49 @@ def test_jobs_as_the_reference_has_them():
     )
     assert (codec.decode_job(failed).ended, codec.decode_job(failed).is_running) == ("Failed", False)
     assert codec.decode_job(JOB | {"metadata": JOB["metadata"] | {"labels": {"app": "somebody-elses"}}}) is None
+
+
+POD = {
+    "metadata": {
+        "name": "hcp-7-training-0a1b2c3d-x7k2p", "namespace": "hcp", "uid": "77aa", "resourceVersion": "90300",
+        "labels": {"batch.kubernetes.io/job-name": "hcp-7-training-0a1b2c3d", "hcp.local/facility": "nor-1"},
+        "finalizers": ["batch.kubernetes.io/job-tracking"], "deletionTimestamp": "2026-01-02T03:08:00Z",
+    },
+    "spec": {"containers": [{"name": "work", "terminationMessagePath": "/dev/termination-log"}]},
+    "status": {"phase": "Running", "qosClass": "BestEffort"},
+}  # fmt: skip
+
+
+def terminated(message=None, reason="Completed", code=0, name="work"):
+    said = {"exitCode": code, "reason": reason, "startedAt": "x", "finishedAt": "y", "containerID": "containerd://1"}
+    state = {"terminated": said if message is None else said | {"message": message}}
+    return {"name": name, "ready": False, "restartCount": 0, "image": "i", "imageID": "s", "state": state}
+
+
+def test_pods_as_the_reference_has_them():
+    pod = pods.decode_pod(POD)
+    assert (pod.name, pod.job, pod.ended) == (POD["metadata"]["name"], "hcp-7-training-0a1b2c3d", None)
+    running = with_(
+        POD, phase="Running", containerStatuses=[{"name": "work", "state": {"running": {"startedAt": "x"}}}]
+    )
+    assert pods.decode_pod(running).ended is None
+
+    def ended(*statuses, phase="Succeeded", **more):
+        return pods.decode_pod(with_(POD, phase=phase, containerStatuses=list(statuses), **more)).ended
+
+    assert ended(terminated('{"checkpoint": "s3://c/7"}')) == pods.Ended("s3://c/7")
+    assert ended(terminated('{"checkpoint": ""}')) == pods.Ended(""), "kept, and nothing to go on from"
+    assert ended(terminated('{"problem": "disk full"}', "Error", 1)).problem == "disk full"
+    assert ended(terminated("", "OOMKilled", 137)).problem.endswith("OOMKilled")
+    assert ended(terminated(None, "", 143)).problem.endswith("exit code 143")
+    for odd in ("[1]", "no json", '{"checkpoint": 7}', '{"checkpoint": "a\\nb"}', "[" * 5000):
+        assert ended(terminated(odd)).problem, odd
+    evicted = ended(phase="Failed", reason="Evicted")
+    assert evicted.problem == "its pod ended: Evicted"
+    assert ended(terminated("x", name="sidecar"), phase="Running") is None
+    assert pods.decode_pod(POD | {"metadata": {"name": "other", "resourceVersion": "1"}}) is None
+    with pytest.raises(DeviceReplyError, match="a Pod"):
+        pods.decode_pod({"metadata": {"name": "other"}})
 
 
 def test_nodes_as_the_reference_has_them():

@@ -15,6 +15,7 @@ from tests.support.queued import NOON, add_customer, after, api, scheduler, subm
 from tests.support.scheduled import (
     FACILITY,
     customer,
+    keep,
     look_again,
     open_rows,
     owner,
@@ -102,11 +103,12 @@ async def test_what_is_turned_down_is_saved_and_goes_on_where_it_stood_at_no_cos
     one, clock = scheduler_at()
     work = (await submit(api, customer, spec(8))).workload_id
     await one.round(scheduler)
-    settle(owner, after(0))
+    settle(owner, after(0), tells_saved=True)
     await one.round(scheduler)
     clock.advance(1000)
     before = await store.read(api, work, None)
-    say(owner, [open_rows(owner)[0][0]], "turned_down", after(1000), "tick 7")
+    [(row, _, _, slots, _)] = open_rows(owner)
+    say(owner, [row], "turned_down", after(1000), "tick 7", tells_saved=True)
     await one.round(scheduler)
     assert await status(api, work) == (WorkloadState.PAUSED, True)
     stood = await store.read(api, work, None)
@@ -115,6 +117,8 @@ async def test_what_is_turned_down_is_saved_and_goes_on_where_it_stood_at_no_cos
     assert [event.reason for event in events if event.new_status is WorkloadState.PAUSED] == [
         "turned down: less may work there for now"
     ] * 2
+    keep(owner, work, slots, after(1010), "a/1")
+    await one.round(scheduler)
     assert (await store.last_checkpoint(api, work)).progress_s == 1000
     assert open_rows(owner) == []
 
@@ -215,7 +219,7 @@ async def test_urgent_work_takes_the_place_of_what_costs_least_and_both_prioriti
     )
     [told] = [line for line in logged if line["event"] == "work gives way"]
     assert (told["workload_id"], told["priority"], told["victims"]) == (str(urgent), 2, [(str(victim), 5)])
-    assert (await store.last_checkpoint(api, victim)).progress_s == pytest.approx(1002)
+    assert (await store.last_checkpoint(api, victim)).progress_s == pytest.approx(1000), "nobody has confirmed more"
 
 
 async def test_where_nothing_may_give_way_that_is_said(api, scheduler, owner, customer):

@@ -1,22 +1,15 @@
 """Work that stands still: kept where its devices said so, else lost in the books; and whose clock stands as nobody knows."""
 
-import uuid
-
-import numpy as np
 import pytest
 
 from hcp_pipelines.domain.workloads import WorkloadState
-from hcp_pipelines.wire.slots import encode_slots
 from hcp_pipelines.workloads import store
 from tests.integration.test_scheduler_turned_down import started
 from tests.support.queued import after, api, scheduler
-from tests.support.scheduled import FACILITY, customer, look_again, open_rows, owner, say, scheduler_at
+from tests.support.scheduled import customer, keep, look_again, open_rows, owner, say, scheduler_at
 
 __all__ = ["api", "customer", "owner", "scheduler"]
 STOP = "select outcome, progress_s, saved_s, lost_gpu_s, problem from work_stops where workload_id = %s"
-SAVED = """
-    insert into saved_work (event_id, facility_id, generation, workload_id, slots, checkpoint, problem, simulated_at)
-    values (%s, %s, 1, %s, %s, %s, %s, %s)"""
 
 
 async def stopped(api, scheduler, owner, customer, database):
@@ -33,14 +26,6 @@ async def stopped(api, scheduler, owner, customer, database):
     return one, clock, work, slots
 
 
-def tell(owner, work, slots, database, checkpoint="", problem="", seconds=1060):
-    first = database.execute(
-        "select first_slot from device_groups where group_id = 'h100' and facility_id = %s", (FACILITY,)
-    )
-    payload = encode_slots(np.array(slots, dtype=np.uint32) + first.fetchone()[0])
-    owner.execute(SAVED, (uuid.uuid4(), FACILITY, work, payload, checkpoint, problem, after(seconds)))
-
-
 async def placed_again(one, clock, scheduler, owner, database):
     """The row with which it goes on."""
     look_again(database)
@@ -54,10 +39,10 @@ async def test_what_all_devices_have_kept_is_a_checkpoint_and_it_goes_on_where_i
     api, scheduler, owner, database, customer
 ):
     one, clock, work, slots = await stopped(api, scheduler, owner, customer, database)
-    tell(owner, work, slots[:4], database, "a/1")
+    keep(owner, work, slots[:4], after(1060), "a/1")
     await one.round(scheduler)
     assert database.execute(STOP, (work,)).fetchone()[0] == "awaited", "half of them have said nothing"
-    tell(owner, work, slots[4:], database, "a/2")
+    keep(owner, work, slots[4:], after(1060), "a/2")
     await one.round(scheduler)
     assert database.execute(STOP, (work,)).fetchone() == ("kept", pytest.approx(1000), 0.0, 0.0, "")
     kept = await store.last_checkpoint(api, work)
@@ -70,8 +55,8 @@ async def test_what_all_devices_have_kept_is_a_checkpoint_and_it_goes_on_where_i
 
 async def test_what_one_device_could_not_keep_is_lost_and_the_books_say_so(api, scheduler, owner, database, customer):
     one, clock, work, slots = await stopped(api, scheduler, owner, customer, database)
-    tell(owner, work, slots[:7], database, "a/1")
-    tell(owner, work, slots[7:], database, problem="checkpoint: no space left")
+    keep(owner, work, slots[:7], after(1060), "a/1")
+    keep(owner, work, slots[7:], after(1060), problem="checkpoint: no space left")
     await one.round(scheduler)
     lost = ("not_kept", pytest.approx(1000), 0.0, pytest.approx(8000), "checkpoint: no space left")
     assert database.execute(STOP, (work,)).fetchone() == lost
@@ -93,7 +78,7 @@ async def test_what_is_not_told_in_time_is_lost_also_where_another_scheduler_has
     outcome, _, _, lost_gpu_s, problem = database.execute(STOP, (work,)).fetchone()
     assert (outcome, lost_gpu_s) == ("untold", pytest.approx(8000))
     assert problem == "8 of its 8 devices did not say in time that they have kept it"
-    tell(owner, work, slots, database, "late")
+    keep(owner, work, slots, after(1060), "late")
     await other.round(scheduler)
     assert await store.last_checkpoint(api, work) is None, "a late word changes nothing"
 
@@ -113,7 +98,7 @@ async def test_what_a_gateway_kept_before_its_owner_could_say_so_counts_as_of_th
     say(owner, [open_rows(owner)[0][0]], "settled", after(0), tells_saved=True, epoch=2)
     await one.round(scheduler)
     clock.advance(3000)
-    tell(owner, work, slots, database, "a/1", problem, told_s)
+    keep(owner, work, slots, after(told_s), "a/1", problem)
     say(owner, [open_rows(owner)[0][0]], "turned_down", after(3000), "held", 2, "held", tells_saved=True)
     await one.round(scheduler)
     assert database.execute(STOP, (work,)).fetchone()[0] == "awaited", "a later word may come"
@@ -130,22 +115,23 @@ async def test_a_word_of_the_stop_goes_before_one_of_an_earlier_pause_of_the_sam
     api, scheduler, owner, database, customer
 ):
     one, _, work, slots = await stopped(api, scheduler, owner, customer, database)
-    tell(owner, work, slots, database, "early", seconds=500)
-    tell(owner, work, slots, database, "a/1")
+    keep(owner, work, slots, after(500), "early")
+    keep(owner, work, slots, after(1060), "a/1")
     await one.round(scheduler)
     assert database.execute(STOP, (work,)).fetchone()[:2] == ("kept", pytest.approx(1000))
     assert (await store.last_checkpoint(api, work)).location == "a/1"
 
 
-async def test_where_nobody_can_tell_it_counts_as_kept_and_the_books_say_assumed(
+async def test_where_nobody_can_tell_it_is_lost_at_once_and_the_books_say_untold(
     api, scheduler, owner, database, customer
 ):
     one, clock, work, _ = await started(api, scheduler, owner, customer)
     clock.advance(1000)
     say(owner, [open_rows(owner)[0][0]], "turned_down", after(1000), "less may work", cause="room")
     await one.round(scheduler)
-    assert (await store.last_checkpoint(api, work)).progress_s == pytest.approx(1000)
-    assert database.execute(STOP, (work,)).fetchone()[0] == "assumed"
+    assert await store.last_checkpoint(api, work) is None
+    await one.round(scheduler)
+    assert database.execute(STOP, (work,)).fetchone()[:4] == ("untold", 1000.0, 0.0, 8000.0), "nobody is waited for"
 
 
 async def test_a_silent_gateway_stops_the_clock_until_it_is_heard_of(api, scheduler, owner, database, customer):

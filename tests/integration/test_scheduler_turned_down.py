@@ -10,7 +10,17 @@ from hcp_pipelines.workloads import store
 from hcp_pipelines.workloads.scheduler.outcomes import OwnersWord
 from hcp_pipelines.workloads.spec import WorkloadSpec, WorkloadType
 from tests.support.queued import NOON, after, api, scheduler, submit
-from tests.support.scheduled import customer, facility_file, look_again, open_rows, owner, say, scheduler_at, settle
+from tests.support.scheduled import (
+    customer,
+    facility_file,
+    keep,
+    look_again,
+    open_rows,
+    owner,
+    say,
+    scheduler_at,
+    settle,
+)
 
 __all__ = ["api", "customer", "owner", "scheduler"]
 DEAD = "1 of its 8 devices do not answer, or are in quarantine"
@@ -21,12 +31,12 @@ def spec(**more):
     return WorkloadSpec(workload_type=kind, gpu_count=8, gpu_type="H100", estimated_duration_s=6000.0, **more)
 
 
-async def started(api, scheduler, owner, customer, **more):
+async def started(api, scheduler, owner, customer, *, tells_saved=False, **more):
     """A scheduler with one piece of work that runs since noon: (scheduler, clock, id, its slots)."""
     one, clock = scheduler_at(routing_realtime_spare=0.0)
     work = (await submit(api, customer, spec(**more))).workload_id
     await one.round(scheduler)
-    settle(owner, after(0))
+    settle(owner, after(0), tells_saved=tells_saved)
     await one.round(scheduler)
     return one, clock, work, open_rows(owner)[0][3]
 
@@ -86,12 +96,13 @@ async def test_one_silent_device_is_no_livelock(api, scheduler, owner, database,
 async def test_locked_devices_cost_no_retry_and_leave_the_rest_of_their_group_open(
     api, scheduler, owner, database, customer
 ):
-    one, clock, work, slots = await started(api, scheduler, owner, customer)
+    one, clock, work, slots = await started(api, scheduler, owner, customer, tells_saved=True)
     clock.advance(1000)
     before = (await store.read(api, work, None)).retries_left
-    say(
-        owner, [open_rows(owner)[0][0]], "turned_down", after(1000), "2 of its 8 devices are locked out", cause="locked"
-    )
+    [row] = [row[0] for row in open_rows(owner)]
+    say(owner, [row], "turned_down", after(1000), "2 of its 8 devices are locked out", cause="locked", tells_saved=True)
+    keep(owner, work, slots, after(1010), "a/1")
+    await one.round(scheduler)
     await one.round(scheduler)
     found = await store.read(api, work, None)
     assert (found.status, found.retries_left) == (WorkloadState.SCHEDULED, before)
@@ -120,7 +131,7 @@ def test_the_owners_own_words_are_understood():
 
 async def test_a_changed_facility_file_costs_no_retry_and_no_progress(api, scheduler, owner, database, customer):
     """Its row is refused as of an older inventory: it goes on, on the same devices if they are the best, under the new one."""
-    one, clock, work, slots = await started(api, scheduler, owner, customer)
+    one, clock, work, slots = await started(api, scheduler, owner, customer, tells_saved=True)
     clock.advance(1000)
     before = (await store.read(api, work, None)).retries_left
     apply(database, facility_file(72), "test")
@@ -131,7 +142,10 @@ async def test_a_changed_facility_file_costs_no_retry_and_no_progress(api, sched
         after(1000),
         "inventory generation 1; hou-1 has 2",
         cause="inventory",
+        tells_saved=True,
     )
+    keep(owner, work, slots, after(1010), "a/1")
+    await one.round(scheduler)
     await one.round(scheduler)
     found = await store.read(api, work, None)
     assert (found.status, found.retries_left) == (WorkloadState.SCHEDULED, before)

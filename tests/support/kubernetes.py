@@ -35,7 +35,10 @@ class Book(SwitchBook):
 
     def __init__(self) -> None:
         super().__init__()
-        self.words = []
+        self.words, self.kept = [], []
+
+    async def saved(self, saved):
+        self.kept.append(saved)
 
     async def keep(self, switch):
         self.words.append(switch)

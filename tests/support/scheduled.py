@@ -1,8 +1,10 @@
 """A facility whose GPUs the scheduler has, its policy and price, and an owner of few words in place of the allocator."""
 
+import uuid
 from datetime import timedelta
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from psycopg.types.json import Jsonb
 
@@ -15,6 +17,7 @@ from hcp_pipelines.policy.schema import Affine, Anchor, Block, Couplings, Ladder
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.wire.slots import encode_slots
 from hcp_pipelines.workloads.scheduler.core import Scheduler
 from hcp_pipelines.workloads.scheduler.service import plan_of
 from tests.support.queued import NOON, add_customer
@@ -140,7 +143,7 @@ def say(owner, rows, state, at, reason="test", epoch=1, cause="", tells_saved=Fa
         )
 
 
-def settle(owner, at):
+def settle(owner, at, *, tells_saved=False):
     """All that is desired and was not spoken of is settled; how many rows."""
     rows = [
         row[0]
@@ -148,8 +151,21 @@ def settle(owner, at):
         if owner.execute("select from desired_outcomes where desired_state_id = %s limit 1", (row[0],)).fetchone()
         is None
     ]
-    say(owner, rows, "settled", at)
+    say(owner, rows, "settled", at, tells_saved=tells_saved)
     return len(rows)
+
+
+def keep(owner, work, slots, at, checkpoint="", problem=""):
+    """A gateway's word that these slots of the group have kept a workload, or why they have not."""
+    first = owner.execute(
+        "select first_slot from device_groups where group_id = 'h100' and facility_id = %s", (FACILITY,)
+    )
+    payload = encode_slots(np.array(slots, dtype=np.uint32) + first.fetchone()[0])
+    owner.execute(
+        """insert into saved_work (event_id, facility_id, generation, workload_id, slots, checkpoint, problem, simulated_at)
+           values (%s, %s, 1, %s, %s, %s, %s, %s)""",
+        (uuid.uuid4(), FACILITY, work, payload, checkpoint, problem, at),
+    )
 
 
 def scheduler_at(at=NOON, speed=1.0, **changes):

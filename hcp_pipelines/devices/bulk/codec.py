@@ -12,8 +12,8 @@ from hcp_pipelines.wire.slots import Slots, decode_slots
 
 VERSION = 1
 FRAME_MAX_BYTES = 16 * 1024 * 1024
-HELLO, SET, READ, METER, SUBSCRIBE = 0x01, 0x02, 0x03, 0x04, 0x05
-WELCOME, SET_DONE, READING, METERED, ERROR = 0x81, 0x82, 0x83, 0x84, 0xFF
+HELLO, SET, READ, METER, SUBSCRIBE, LET_GO = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
+WELCOME, SET_DONE, READING, METERED, LET_GO_DONE, ERROR = 0x81, 0x82, 0x83, 0x84, 0x86, 0xFF
 POWER, COMMANDED, REACHABLE, HASHRATE, TEMPERATURE = range(5)
 FLOATS = (POWER, HASHRATE, TEMPERATURE)
 HEAD = struct.Struct("<IBI")
@@ -67,6 +67,11 @@ def encode_set(ref: UUID, assignment: int, state: int, slots: bytes) -> bytes:
     return ref.bytes + struct.pack("<HB", assignment, state) + (slots or _EMPTY_BITMAP)
 
 
+def encode_let_go(slots: bytes) -> bytes:
+    """Payload of LET_GO; `slots` as `wire.slots.encode_slots` gives them."""
+    return slots or _EMPTY_BITMAP
+
+
 def decode_welcome(payload: bytes) -> Welcome:
     """WELCOME."""
     version, devices, speed = _unpack("<HId", payload, "WELCOME")
@@ -74,7 +79,7 @@ def decode_welcome(payload: bytes) -> Welcome:
 
 
 def decode_set_done(payload: bytes, limit: int) -> tuple[Slots, Slots]:
-    """SET_DONE: accepted and refused slots."""
+    """SET_DONE: accepted and refused slots; LET_GO_DONE, of the same shape: kept and lost."""
     accepted, rest = _bitmap(payload, limit)
     refused, rest = _bitmap(rest, limit)
     if rest:

@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from hcp_pipelines.devices.bulk import codec
 from hcp_pipelines.devices.bulk.codec import Metered, Welcome
+from hcp_pipelines.devices.bulk.letting_go import LettingGo
 from hcp_pipelines.devices.bulk.transport import REPLY_WITHIN_S, BulkTransport
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.site import OnReading, Reading
+from hcp_pipelines.devices.switches import SwitchBook
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
-from hcp_pipelines.wire.slots import Slots
+from hcp_pipelines.wire.slots import Slots, decode_slots, encode_slots
 
 TOLD_EACH_S, TOLD_AT_LEAST_EACH_S = 2.0, 1.0  # of the world, and real: in a fast one it would be of minutes ago
 TOLD_DEVICES_PER_S = 5000.0  # of a great site less often
@@ -28,7 +30,8 @@ TOLD = (codec.HASHRATE, codec.TEMPERATURE)
 class BulkSite:
     """One site over one connection: a `devices.site.DeviceSite`. After a loss call `connect` again."""
 
-    def __init__(self, address: str, site: str, on_power: OnReading) -> None:
+    def __init__(self, address: str, site: str, on_power: OnReading, book: SwitchBook | None = None) -> None:
+        """`book`: where it is told what becomes of work that is let go of."""
         self._address = address
         self._site = site
         self._on_power = on_power
@@ -36,6 +39,7 @@ class BulkSite:
         self.devices = 0
         self._asked_at_s, self._told_each_s, self._asked = -math.inf, TOLD_EACH_S, 0
         self._told: dict[int, npt.NDArray[np.float32]] = {}
+        self._letting_go = LettingGo(book or SwitchBook())
 
     @property
     def is_connected(self) -> bool:
@@ -68,6 +72,7 @@ class BulkSite:
     async def close(self) -> None:
         """Close the connection."""
         await self._transport.close()
+        await self._letting_go.close()
 
     def send_state(
         self,
@@ -75,13 +80,21 @@ class BulkSite:
         assignment: int,
         state: int,
         slots: bytes,
-        work: WorkloadSpec | None = None,  # noqa: ARG002 - the channel has no word for it
+        work: WorkloadSpec | None = None,
     ) -> "asyncio.Future[tuple[int, bytes]]":
         """Hand a SET over now; `finish_state` reads the reply.
+
+        Before that it is asked what becomes of somebody's work that runs there.
 
         Raises:
             DeviceUnreachableError: not connected.
         """
+        workload_id = "" if work is None else work.workload_id
+        left = self._letting_go.hand_over(decode_slots(slots, self.devices), workload_id)
+        if left:
+            leaving = encode_slots(np.array(sorted(left), dtype=np.uint32))
+            asked = self._transport.send(codec.LET_GO, codec.encode_let_go(leaving))
+            self._letting_go.expect(asked, left, self.devices)
         return self._transport.send(codec.SET, codec.encode_set(ref, assignment, state, slots))
 
     async def finish_state(self, sent: "asyncio.Future[tuple[int, bytes]]") -> tuple[Slots, Slots]:

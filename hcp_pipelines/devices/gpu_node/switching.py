@@ -18,8 +18,7 @@ from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import Node
 from hcp_pipelines.devices.gpu_node.steps import Gpus, in_parts
 from hcp_pipelines.devices.gpu_node.values import GpuStatus, Operation, WorkloadSpec
-from hcp_pipelines.devices.gpu_node.watching import tell_saved
-from hcp_pipelines.devices.switches import Outcome, Phase, Saved, Stage, Switch, SwitchBook
+from hcp_pipelines.devices.switches import Outcome, Phase, Saved, Stage, Switch, SwitchBook, tell_saved
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import (
     DeviceRefusedError,

@@ -9,8 +9,8 @@ from hcp_pipelines.devices.gpu_node import metrics
 from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import Node, UnderWay
 from hcp_pipelines.devices.gpu_node.values import Operation
-from hcp_pipelines.devices.switches import Saved, SwitchBook
-from hcp_pipelines.domain.errors import DeviceRefusedError, StorageError
+from hcp_pipelines.devices.switches import Saved, SwitchBook, tell_saved
+from hcp_pipelines.domain.errors import DeviceRefusedError
 
 _log = structlog.get_logger("devices.gpu_node")
 
@@ -55,14 +55,6 @@ async def _tell_saved(node: Node, under_way: UnderWay, operation: Operation | No
         names = {node.status[gpu].saved for gpu in gpus if gpu in node.status and node.status[gpu].work == work}
         name = "" if problem else max(names, default="")
         await tell_saved(book, Saved(work, tuple(node.first_slot + gpu for gpu in sorted(gpus)), name, problem))
-
-
-async def tell_saved(book: SwitchBook, saved: Saved) -> None:
-    """Store it and have it told; what can't be stored is not told, and so counts as not kept."""
-    try:
-        await book.saved(saved)
-    except StorageError as error:
-        _log.error("that work stands still could not be stored", workload=saved.workload_id, error=str(error))
 
 
 def _report(node: Node, operation: Operation, under_way: UnderWay) -> None:

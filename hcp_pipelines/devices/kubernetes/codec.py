@@ -1,6 +1,7 @@
 """Objects of the Kubernetes API ↔ values, pure: Jobs of ours, Nodes, the manifests that are sent. Unknown fields are passed over.
 
-Source: the published API reference, batch/v1 Job and core/v1 Node, and "API concepts" (watch, resourceVersion, bookmarks).
+Pods are in `pods`. Source: the published API reference, batch/v1 Job and core/v1 Node, and "API concepts" (watch,
+resourceVersion, bookmarks).
 """
 
 import hashlib
@@ -17,6 +18,7 @@ Json = dict[str, Any]
 FACILITY, SLOT, STATE = "hcp.local/facility", "hcp.local/slot", "hcp.local/state"
 WORK, CHECKPOINT = "hcp.local/work", "hcp.local/checkpoint"
 MERGE_PATCH = "application/merge-patch+json"
+CONTAINER = "work"
 _GPU = "nvidia.com/gpu"
 
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -47,6 +49,7 @@ class Job:
     ended: str = ""  # Complete, Failed: it runs no more, and is not resumed
     work: str = ""
     terminating: int = 0  # pods that have been told to end, and have a GPU until they have
+    checkpoint: str = ""  # that its pods are told to go on from
 
     @property
     def is_running(self) -> bool:
@@ -69,11 +72,15 @@ class KubeNode:
     is_cordoned: bool
 
 
-class _Camel(BaseModel):
+class Camel(BaseModel):
+    """Fields by their own names or the API's."""
+
     model_config = ConfigDict(populate_by_name=True)
 
 
-class _Meta(_Camel):
+class Meta(Camel):
+    """What every object has."""
+
     name: str = Field(max_length=253)
     version: str = Field(alias="resourceVersion", max_length=64)
     labels: dict[str, str] = Field(default_factory=dict)
@@ -81,61 +88,61 @@ class _Meta(_Camel):
     deleted_at: str | None = Field(default=None, alias="deletionTimestamp")
 
 
-class _Condition(_Camel):
+class _Condition(Camel):
     kind: str = Field(alias="type")
     status: str
 
 
-class _JobSpec(_Camel):
+class _JobSpec(Camel):
     suspend: bool | None = None
 
 
-class _JobStatus(_Camel):
+class _JobStatus(Camel):
     active: int = 0
     ready: int | None = None
     terminating: int | None = None
     conditions: list[_Condition] = Field(default_factory=list)
 
 
-class _Job(_Camel):
-    metadata: _Meta
+class _Job(Camel):
+    metadata: Meta
     spec: _JobSpec
     status: _JobStatus = Field(default_factory=_JobStatus)
 
 
-class _NodeSpec(_Camel):
+class _NodeSpec(Camel):
     unschedulable: bool = False
 
 
-class _Address(_Camel):
+class _Address(Camel):
     kind: str = Field(alias="type")
     address: str
 
 
-class _NodeStatus(_Camel):
+class _NodeStatus(Camel):
     addresses: list[_Address] = Field(default_factory=list)
     conditions: list[_Condition] = Field(default_factory=list)
 
 
-class _Node(_Camel):
-    metadata: _Meta
+class _Node(Camel):
+    metadata: Meta
     spec: _NodeSpec = Field(default_factory=_NodeSpec)
     status: _NodeStatus = Field(default_factory=_NodeStatus)
 
 
-class _ListMeta(_Camel):
+class _ListMeta(Camel):
     version: str = Field(alias="resourceVersion", max_length=64)
     more: str = Field(default="", alias="continue")
 
 
-class _List(_Camel):
+class _List(Camel):
     metadata: _ListMeta
     items: list[Json] | None = None
 
 
 def decode_page(body: Json) -> tuple[list[Json], str, str]:
     """(objects, version, token of the next page) of a list."""
-    page = _checked(body, _List, "a list")
+    page = checked(body, _List, "a list")
     return page.items or [], page.metadata.version, page.metadata.more
 
 
@@ -150,7 +157,7 @@ def version_of(body: Json) -> str:
 
 def decode_job(body: Json) -> Job | None:
     """A Job; None where it is not one of ours."""
-    said = _checked(body, _Job, "a Job")
+    said = checked(body, _Job, "a Job")
     labels = said.metadata.labels
     slot, state = labels.get(SLOT, ""), labels.get(STATE, "")
     if not (slot.isdecimal() and len(slot) < 10 and state.isdecimal()) or int(state) not in list(DeviceState):
@@ -168,12 +175,13 @@ def decode_job(body: Json) -> Job | None:
         ended,
         said.metadata.annotations.get(WORK, ""),
         said.status.terminating or 0,
+        said.metadata.annotations.get(CHECKPOINT, ""),
     )
 
 
 def decode_node(body: Json) -> KubeNode:
     """A Node."""
-    said = _checked(body, _Node, "a Node")
+    said = checked(body, _Node, "a Node")
     ready = next((one.status for one in said.status.conditions if one.kind == "Ready"), "Unknown")
     addresses = tuple(one.address for one in said.status.addresses if one.kind == "InternalIP")
     return KubeNode(said.metadata.name, addresses, ready == "True", said.spec.unschedulable)
@@ -198,7 +206,7 @@ def encode_job(facility: str, slot: int, state: DeviceState, node: str, image: I
     notes = {WORK: spec.workload_id, CHECKPOINT: spec.checkpoint}
     told = {"WORK_MODEL": spec.model, "WORK_CHECKPOINT": spec.checkpoint, "WORK_ID": spec.workload_id}
     container = {
-        "name": "work",
+        "name": CONTAINER,
         "image": image.image,
         **({"command": list(image.command)} if image.command else {}),
         "env": [{"name": name, "value": value} for name, value in told.items() if value],
@@ -244,7 +252,12 @@ def encode_suspend(version: str, *, is_suspended: bool) -> Json:
 _ENDED = ("Complete", "Failed")
 
 
-def _checked(body: Json, shape: type[Shape], name: str) -> Shape:
+def checked(body: Json, shape: type[Shape], name: str) -> Shape:
+    """An object in its shape; `name`: "a Job", for the message.
+
+    Raises:
+        DeviceReplyError: it has another.
+    """
     try:
         return shape.model_validate(body)
     except ValidationError as error:

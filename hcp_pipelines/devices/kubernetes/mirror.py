@@ -41,9 +41,14 @@ class Mirror(Generic[T]):
         selector: Mapping[str, str],
         decode: Callable[[Json], T | None],
         key: Callable[[T], Hashable],
+        on_gone: Callable[[T], None] = lambda _: None,
     ) -> None:
-        """`decode` gives None for what is of no concern; `key`: by what objects are looked for beside their names."""
+        """`decode` gives None for what is of no concern; `key`: by what objects are looked for beside their names.
+
+        `on_gone` hears how an object was last, where the server tells that it is gone.
+        """
         self._transport, self._path, self._decode, self._key = transport, path, decode, key
+        self._on_gone = on_gone
         self._selector = ",".join(f"{name}={value}" for name, value in selector.items())
         self.objects: dict[str, T] = {}
         self._names: dict[Hashable, set[str]] = {}
@@ -143,6 +148,8 @@ class Mirror(Generic[T]):
             return
         if kind == "DELETED":
             self.drop(str(body["metadata"].get("name")))
+            if (last := self._decode(body)) is not None:
+                self._on_gone(last)
         else:
             self.take(body)
         await self._tell()

@@ -23,6 +23,7 @@ from hcp_pipelines.devices.gpu_node.transport import NodeTransport, new_client
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.kubernetes import metrics
 from hcp_pipelines.devices.kubernetes.codec import FACILITY, KubeNode, decode_job, decode_node
+from hcp_pipelines.devices.kubernetes.keeping import Keeping
 from hcp_pipelines.devices.kubernetes.mirror import Mirror
 from hcp_pipelines.devices.kubernetes.places import Place, dealt, places
 from hcp_pipelines.devices.kubernetes.slots import Cluster, SlotJobs
@@ -78,7 +79,9 @@ class KubernetesSite:
         self._jobs = jobs = Mirror(transport, options.cluster.jobs_path, own, decode_job, lambda job: job.slot)
         self._nodes = Mirror(transport, NODES_PATH, {}, decode_node, lambda node: node.name)
         self._slot_jobs = SlotJobs(options.cluster, transport, jobs)
-        self._switcher = SlotSwitcher(self._slot_jobs, options.phase_within_s, clock, book)
+        checkpoint_s = options.phase_within_s[Phase.CHECKPOINT]
+        self._keeping = Keeping(options.cluster, transport, jobs, checkpoint_s, clock, book)
+        self._switcher = SlotSwitcher(self._slot_jobs, self._keeping, options.phase_within_s, clock, book)
         self._locks: dict[int, asyncio.Lock] = {}
         self._sweeper = Sweeper(self._slot_jobs, options.jobs_kept_s, clock, book, self._lock)
         self._exporters: httpx.AsyncClient | None = None
@@ -94,22 +97,23 @@ class KubernetesSite:
         return self._slots if self._loops else 0
 
     async def connect(self, power_period_ms: int) -> None:
-        """List Jobs and Nodes and read every exporter once; then follow them.
+        """List Jobs, their pods and Nodes and read every exporter once; then follow them.
 
         Raises:
             DeviceUnreachableError, DeviceRefusedError, DeviceReplyError: of the API server; or no exporter answers.
         """
         await self.close()
         self._transport.open()
-        await asyncio.gather(self._jobs.load(), self._nodes.load())
+        await asyncio.gather(self._jobs.load(), self._keeping.pods.load(), self._nodes.load())
         self._exporters = new_client(2 * self._options.concurrency)
         reading = await self._poll(self._exporters)
         if all(place.boards_w is None for place in self._places):
             await self.close()
             raise DeviceUnreachableError(f"none of {len(self._places)} exporters answers")
         polls = self._poll_on(self._exporters, power_period_ms / 1000)
-        loops = (self._jobs.follow(), self._nodes.follow(), polls, self._sweeper.follow())
-        self._loops = [asyncio.create_task(loop) for loop in loops]
+        watches = (self._jobs.follow(), self._keeping.pods.follow(), self._nodes.follow())
+        self._loops = [asyncio.create_task(loop) for loop in (*watches, polls, self._sweeper.follow())]
+        self._keeping.follow_left()
         self._on_reading(reading)
 
     async def closed(self) -> None:
@@ -127,6 +131,7 @@ class KubernetesSite:
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
+        await self._keeping.close()
         if self._exporters is not None:
             await self._exporters.aclose()
             self._exporters = None

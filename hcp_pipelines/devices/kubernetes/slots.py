@@ -42,6 +42,11 @@ class Cluster:
         """Of the Jobs."""
         return f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
 
+    @property
+    def pods_path(self) -> str:
+        """Of their pods."""
+        return f"/api/v1/namespaces/{self.namespace}/pods"
+
 
 class SlotJobs:
     """The Jobs of a facility's slots."""
@@ -76,7 +81,9 @@ class SlotJobs:
         await self._set_suspended(name, is_suspended=True)
 
     async def start(self, slot: int, state: DeviceState, node: str, spec: WorkloadSpec) -> None:
-        """Have a Job run: the one there is resumed, else one is made; one that has ended makes way.
+        """Have a Job run: the one there is resumed, else one is made.
+
+        One that has ended makes way, and so does one whose pods would go on from another checkpoint.
 
         Raises:
             DeviceUnreachableError, DeviceRefusedError, DeviceReplyError: it may not run.
@@ -84,7 +91,7 @@ class SlotJobs:
         name = self.name_of(slot, state, spec)
         for tries in range(TRIES):
             job = self.jobs.objects.get(name)
-            if job is not None and job.ended and not job.is_going:
+            if job is not None and not job.is_going and (job.ended or _is_behind(job, spec)):
                 await self._delete(name)
             elif job is None or job.is_going:
                 if await self._create(slot, state, node, spec):
@@ -176,3 +183,8 @@ class SlotJobs:
             self.jobs.drop(name)
         else:
             self.jobs.take(answer.body)
+
+
+def _is_behind(job: Job, spec: WorkloadSpec) -> bool:
+    """Whether a suspended Job's pods, whose environment can't be changed, would go on from where its work is not any more."""
+    return job.is_suspended and bool(job.work) and job.checkpoint != spec.checkpoint

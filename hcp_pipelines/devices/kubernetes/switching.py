@@ -13,6 +13,7 @@ import structlog
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.kubernetes.codec import Job
+from hcp_pipelines.devices.kubernetes.keeping import Keeping
 from hcp_pipelines.devices.kubernetes.slots import SlotJobs
 from hcp_pipelines.devices.switches import Outcome, Phase, Stage, Switch, SwitchBook
 from hcp_pipelines.domain.clock import Clock
@@ -48,8 +49,10 @@ class SlotOrder:
 class SlotSwitcher:
     """Tells slots of one site."""
 
-    def __init__(self, slots: SlotJobs, within_s: Mapping[Phase, float], clock: Clock, book: SwitchBook) -> None:
-        self._slots, self._within_s, self._clock, self._book = slots, within_s, clock, book
+    def __init__(
+        self, slots: SlotJobs, keeping: Keeping, within_s: Mapping[Phase, float], clock: Clock, book: SwitchBook
+    ) -> None:
+        self._slots, self._keeping, self._within_s, self._clock, self._book = slots, keeping, within_s, clock, book
         self._log = structlog.get_logger("devices.kubernetes")
 
     async def tell(self, order: SlotOrder) -> Switch | None:
@@ -66,7 +69,7 @@ class SlotSwitcher:
         running = self._slots.running(order.slot)
         if order.state in RESTING:
             for job in running:
-                await _again(partial(self._slots.suspend, job.name))
+                await self._let_go(job)
             return None
         name = self._slots.name_of(order.slot, order.state, order.spec)
         others = [job for job in running if job.name != name]
@@ -92,7 +95,7 @@ class SlotSwitcher:
             await self._back(order, switch, problem)
 
     def _begun(self, order: SlotOrder, job: Job) -> Switch:
-        before = WorkloadSpec(gpus_each=1, workload_id=job.work)
+        before = WorkloadSpec(gpus_each=1, workload_id=job.work, checkpoint=job.checkpoint)
         slots = (order.slot,)
         return Switch(
             order.command_id, order.index, order.node, slots, job.state, before, slots, order.state, order.work
@@ -104,7 +107,7 @@ class SlotSwitcher:
         began_s = self._clock.monotonic_s()
         try:
             for job in others:
-                await _again(partial(self._slots.suspend, job.name))
+                await self._let_go(job)
             paused_s = self._clock.monotonic_s()
             phase = Phase.CHECKPOINT if switch.from_state is DeviceState.TRAINING else Phase.PAUSE
             ended_ms = await self._ended(order, [job.name for job in others], phase)
@@ -118,6 +121,12 @@ class SlotSwitcher:
         now_s = self._clock.monotonic_s()
         took = {phase: (paused_s - began_s) * 1000, Phase.START: (now_s - free_s) * 1000}
         return replace(switch, phases_ms=took, device_ms={phase: ended_ms}, total_ms=sum(took.values()))
+
+    async def _let_go(self, job: Job) -> None:
+        """Its pods end; what they say then is told."""
+        over = self._keeping.over(job)
+        await _again(partial(self._slots.suspend, job.name))
+        self._keeping.follow(job, over)
 
     async def _check(self, order: SlotOrder) -> None:
         await _again(lambda: self._slots.check(order.slot, order.state, order.node, order.spec))

@@ -19,7 +19,7 @@ STEPS = Counter(
 PREEMPTED = Counter("hcp_scheduler_preempted_total", "Work that gave way, by whom for: policy, urgent work.", ["cause"])
 STOPS = Counter(
     "hcp_scheduler_stops_total",
-    "Running work that was told to stand still, by what its devices said: kept, not_kept, untold, assumed.",
+    "Running work that was told to stand still, by what its devices said: kept, not_kept, untold.",
     ["outcome"],
 )
 LOST_GPU_SECONDS = Counter(

@@ -13,7 +13,7 @@ from hcp_pipelines.workloads.binding import take_back
 from hcp_pipelines.workloads.claiming import Connection, lock_queue
 from hcp_pipelines.workloads.errors import LeaseLostError, TransitionError, UnknownWorkloadError
 from hcp_pipelines.workloads.lifecycle import complete, fail, pause, requeue, resume, start
-from hcp_pipelines.workloads.scheduler import metrics, stops
+from hcp_pipelines.workloads.scheduler import stops
 from hcp_pipelines.workloads.scheduler.held import Held
 
 AT_ONCE = 200  # of a transaction: so many customers' rows are locked no longer than some tens of milliseconds
@@ -67,10 +67,10 @@ class GivenBack:
 
 
 async def give_back_all(connection: Connection, works: Sequence[GivenBack], saved_within_s: float) -> Outcome:
-    """Pre-empted: it stands still, is saved as it stands, lets its devices go and waits again, at no cost to its retries.
+    """Pre-empted: it stands still, lets its devices go and waits again, at no cost to its retries.
 
-    In this order nothing is lost (EX-22, ER-44): what runs until the pause is in the checkpoint, once its devices have said so
-    (`stops`). For so many real seconds at most it waits for that.
+    What runs until the pause is in the checkpoint once its devices have said so (`stops`; EX-22, ER-44): for so many real seconds
+    at most it waits for that.
     """
     by_id = {one.held.workload_id: one for one in works}
 
@@ -85,7 +85,7 @@ async def give_back_all(connection: Connection, works: Sequence[GivenBack], save
             and given.is_saved
             and one.desired_id is not None
         ):
-            wait_s = await _stop(connection, one, at, saved_within_s)
+            wait_s = await stops.note(connection, one, at, saved_within_s)
         await requeue(connection, one.workload_id, one.epoch, now=at, reason=given.reason, wait_s=wait_s)
 
     return await _each(connection, [one.held for one in works], step, ends=True)
@@ -130,15 +130,6 @@ async def go_on_all(connection: Connection, works: Sequence[tuple[Held, datetime
         )
 
     return await _each(connection, [one for one, _ in works], step, ends=False)
-
-
-async def _stop(connection: Connection, one: Held, at: datetime, within_s: float) -> float:
-    """Note that running work stands still; for how many real seconds it waits for its devices' word."""
-    if await stops.note(connection, one, at, within_s) is stops.Outcome.AWAITED:
-        return within_s
-    await _save(connection, one, at)
-    metrics.STOPS.labels(stops.Outcome.ASSUMED.value).inc()
-    return 0.0
 
 
 async def _save(connection: Connection, one: Held, now: datetime) -> None:

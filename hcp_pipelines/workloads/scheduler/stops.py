@@ -3,7 +3,7 @@
 What devices have kept becomes a checkpoint, from which the work goes on. What they could not keep, or say nothing of in time, is
 lost back to the checkpoint before. A gateway that let go of work by itself, before its owner could say so, has told of it before
 the stop: that counts where no later word comes in time, and no progress beyond it. Where no driver can tell
-(`desired_outcomes.tells_saved`) it counts as kept; the books say so.
+(`desired_outcomes.tells_saved`) nothing is waited for, and what was not confirmed is lost like everywhere.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _NOTE = """
     insert into work_stops (workload_id, lease_epoch, facility_id, first_slot, slots, gpu_count, progress_s, saved_s, stopped_at,
         running_since, began_s, due_at, outcome)
     select d.workload_id, d.lease_epoch, d.facility_id, g.first_slot, d.slots, %(gpus)s, %(progress_s)s, %(saved_s)s, %(at)s,
-        %(since)s, %(began_s)s, clock_timestamp() + make_interval(secs => %(wait_s)s), %(outcome)s
+        %(since)s, %(began_s)s, clock_timestamp() + make_interval(secs => %(wait_s)s), 'awaited'
     from desired_state d join device_groups g on g.facility_id = d.facility_id and g.group_id = d.group_id
         and g.generation = d.generation
     where d.id = %(row)s
@@ -65,7 +65,6 @@ class Outcome(StrEnum):
     KEPT = "kept"
     NOT_KEPT = "not_kept"
     UNTOLD = "untold"
-    ASSUMED = "assumed"  # nobody there can tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +95,15 @@ class Found:
 NOTHING_TOLD = Told((), (), (), ())
 
 
-async def note(connection: Connection, one: Held, at: datetime, wait_s: float) -> Outcome:
-    """Running work stands still; whether what it has done is kept is awaited for so many real seconds, or taken for granted."""
-    outcome = Outcome.AWAITED if one.tells_saved else Outcome.ASSUMED
+async def note(connection: Connection, one: Held, at: datetime, within_s: float) -> float:
+    """Running work stands still; for how many real seconds it is awaited that what it has done is kept: none if nobody tells."""
+    wait_s = within_s if one.tells_saved else 0.0
     values = {
         "row": one.desired_id, "gpus": one.gpu_count, "progress_s": min(one.progress_s(at), one.duration_s),
-        "saved_s": one.saved_s, "at": at, "since": one.since, "began_s": one.began_s, "wait_s": wait_s, "outcome": outcome,
+        "saved_s": one.saved_s, "at": at, "since": one.since, "began_s": one.began_s, "wait_s": wait_s,
     }  # fmt: skip
     await connection.execute(_NOTE, values, prepare=True)
-    return outcome
+    return wait_s
 
 
 async def settle(connection: Connection) -> int:

@@ -1,0 +1,100 @@
+"""Pods of ours, and what one says as it ends: whether it has kept its work, by its container's termination message. Pure.
+
+The contract of an image: before it ends it writes `{"checkpoint": "NAME"}` to its termination log, the name empty where there is
+nothing to go on from, or `{"problem": "WHY"}`. Who says nothing, or is killed before, has kept nothing.
+
+Source: the published API reference, core/v1 Pod (ContainerStateTerminated), and its "Determine the Reason for Pod Failure".
+"""
+
+import json
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from hcp_pipelines.devices.kubernetes.codec import CONTAINER, Camel, Json, Meta, checked
+
+JOB_LABELS = ("batch.kubernetes.io/job-name", "job-name")  # the second before Kubernetes 1.27
+OVER = ("Succeeded", "Failed")
+TEXT_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a pod said at its end: `problem` is empty where it has kept its work."""
+
+    checkpoint: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod of a Job; `ended` is None while it runs, or is to."""
+
+    name: str
+    job: str
+    ended: Ended | None
+
+
+class _Terminated(Camel):
+    exit_code: int = Field(default=0, alias="exitCode")
+    reason: str = ""
+    message: str | None = None
+
+
+class _State(Camel):
+    terminated: _Terminated | None = None
+
+
+class _ContainerStatus(Camel):
+    name: str
+    state: _State = Field(default_factory=_State)
+
+
+class _PodStatus(Camel):
+    phase: str = ""
+    reason: str = ""
+    containers: list[_ContainerStatus] = Field(default_factory=list, alias="containerStatuses")
+
+
+class _Pod(Camel):
+    metadata: Meta
+    status: _PodStatus = Field(default_factory=_PodStatus)
+
+
+def decode_pod(body: Json) -> Pod | None:
+    """A pod; None where it is no Job's.
+
+    Raises:
+        DeviceReplyError: it is none.
+    """
+    said = checked(body, _Pod, "a Pod")
+    job = next((said.metadata.labels[label] for label in JOB_LABELS if label in said.metadata.labels), "")
+    if not job:
+        return None
+    own = next((one.state.terminated for one in said.status.containers if one.name == CONTAINER), None)
+    if own is not None:
+        return Pod(said.metadata.name, job, ended_of(own.message or "", own.reason or f"exit code {own.exit_code}"))
+    ended = (
+        Ended("", f"its pod ended: {said.status.reason or said.status.phase}") if said.status.phase in OVER else None
+    )
+    return Pod(said.metadata.name, job, ended)
+
+
+def ended_of(message: str, reason: str) -> Ended:
+    """What a termination message says.
+
+    >>> ended_of('{"checkpoint": "s3://c/7"}', "Completed").checkpoint
+    's3://c/7'
+    >>> ended_of("", "OOMKilled").problem
+    'its pod ended without saying that it has kept its work: OOMKilled'
+    """
+    try:
+        said = json.loads(message)
+    except (ValueError, RecursionError):
+        said = None
+    named, problem = (said.get("checkpoint"), said.get("problem")) if isinstance(said, dict) else (None, None)
+    if problem:
+        return Ended("", str(problem)[:TEXT_MAX])
+    if isinstance(named, str) and len(named) <= TEXT_MAX and named.isprintable():
+        return Ended(named)
+    return Ended("", f"its pod ended without saying that it has kept its work: {reason}"[:TEXT_MAX])
