@@ -127,12 +127,16 @@ async def _kill(stack: IngestStack, kills: int) -> dict[str, Any]:
 
 
 async def until_stored(stack: IngestStack) -> float | None:
-    """Seconds until every sample that was kept is stored; None if they never were."""
-    began_s = time.monotonic()
-    while time.monotonic() < began_s + SETTLED_WITHIN_S:
+    """Seconds until every sample that was kept is stored; None if nothing came any more before they all were."""
+    began_s = moved_s = time.monotonic()
+    before: int | None = None
+    while time.monotonic() < moved_s + SETTLED_WITHIN_S:
         await asyncio.sleep(0.5)
-        if stack.is_all_stored():
+        left = stack.unstored()
+        if left == 0:
             return round(time.monotonic() - began_s, 1)
+        if left != before:
+            before, moved_s = left, time.monotonic()
     return None
 
 

@@ -77,13 +77,14 @@ class IngestStack(Stack):
         found: dict[str, dict[str, int]] = self._produced()["facilities"]
         return found
 
-    def is_all_stored(self) -> bool:
-        """Whether every sample that was kept is in the lake, as the collector says."""
+    def unstored(self) -> int | None:
+        """How many samples of those kept are not in the lake yet, as the collector says; None before sampling has ended."""
         produced = self._produced()
         if not produced["is_halted"]:
-            return False
-        stored = json.loads(self.settings.at("run", "telemetry.json").read_text())["stored"]
-        return all(stored.get(name, 0) >= one["last_seq"] for name, one in produced["facilities"].items())
+            return None
+        stored: dict[str, int] = json.loads(self.settings.at("run", "telemetry.json").read_text())["stored"]
+        facilities: dict[str, dict[str, int]] = produced["facilities"]
+        return sum(max(one["last_seq"] - stored.get(name, 0), 0) for name, one in facilities.items())
 
     def _produced(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.settings.at("edge", "produced.json").read_text())
