@@ -58,3 +58,17 @@ def stamp(utc_s: int) -> str:
     """
     local_s = utc_s + local_hour(utc_s // HOUR_S).offset_s
     return datetime.fromtimestamp(local_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def zone_offset_s(name: str, utc_s: int) -> tuple[int, str]:
+    """How far the clocks of a zone are ahead at an instant, and what they call that.
+
+    Raises:
+        ValueError: there is no such zone.
+    """
+    try:
+        local = datetime.fromtimestamp(utc_s, UTC).astimezone(ZoneInfo(name))
+    except (KeyError, OSError, ValueError) as error:
+        message = f"no time zone {name[:40]!r}"
+        raise ValueError(message) from error
+    return int((local.utcoffset() or timedelta()).total_seconds()), local.tzname() or name

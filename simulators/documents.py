@@ -1,8 +1,11 @@
 """Single items of market replies: a block of mempool.space, an offer of Prime Intellect."""
 
+from typing import Final
+
 from simulators.bitcoin import Block
 from simulators.gpu import Offer
 
+_TARGET_OF_ONE: Final = 0xFFFF << 208
 _RESOURCE: dict[str, object] = {
     "minCount": None,
     "maxCount": None,
@@ -25,9 +28,31 @@ def block_document(block: Block) -> dict[str, object]:
         "weight": 3_993_000,
         "previousblockhash": f"{block.height - 1:064x}",
         "mediantime": int(block.timestamp_s) - 3000,
+        "merkle_root": f"{block.height:064x}"[::-1],
+        "nonce": block.height * 2_654_435_761 % 2**32,
+        "bits": compact_target(block.difficulty),
         "difficulty": block.difficulty,
-        "extras": {"totalFees": block.fees_sat, "reward": block.fees_sat + block.subsidy_sat},
+        "extras": {
+            "totalFees": block.fees_sat,
+            "reward": block.fees_sat + block.subsidy_sat,
+            "avgFee": block.fees_sat // 3000,
+            "avgFeeRate": block.fees_sat // 998_250,
+            "medianFee": round(block.fees_sat / 998_250, 2),
+            "pool": {"id": 0, "name": "Unknown", "slug": "unknown"},
+        },
     }
+
+
+def compact_target(difficulty: float) -> int:
+    """The target of a difficulty as block headers carry it: an exponent and three digits of base 256.
+
+    >>> hex(compact_target(1.0))
+    '0x1d00ffff'
+    """
+    target = int(_TARGET_OF_ONE / difficulty)
+    size = -(-target.bit_length() // 8)
+    digits = target >> 8 * (size - 3)
+    return (size + 1) << 24 | digits >> 8 if digits & 0x800000 else size << 24 | digits
 
 
 def offer_document(offer: Offer) -> dict[str, object]:

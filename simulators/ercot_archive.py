@@ -58,6 +58,9 @@ _FILES: Final[Mapping[str, tuple[int, int, int, tuple[str, ...]]]] = {
         "OperDay", "HourEnding", "COAST", "EAST", "FAR_WEST", "NORTH", "NORTH_C", "SOUTHERN", "SOUTH_C", "WEST", "TOTAL",
         "DSTFlag",
     )),
+    "NP6-346-CD": (14836, 86_400, 90_000, (
+        "OperDay", "HourEnding", "NORTH", "SOUTH", "WEST", "HOUSTON", "TOTAL", "DSTFlag",
+    )),
 }  # fmt: skip
 
 

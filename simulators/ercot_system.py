@@ -1,7 +1,8 @@
-"""ERCOT's public API, two reports of the whole system: day-ahead capacity prices and the load of the weather zones.
+"""ERCOT's public API, reports of the whole system: day-ahead capacity prices, the load of the weather and the forecast zones.
 
 Columns, filters and paging are those of `ercot`; values come from `series`.
-Source: ercot/api-specs@8bc5467, NP4-188-CD and NP6-345-CD.
+Source: ercot/api-specs@8bc5467, NP4-188-CD, NP6-345-CD and NP6-346-CD. Which weather
+zones make up a forecast zone: ERCOT's maps, nearly; a county's share is not followed.
 """
 
 from collections.abc import Mapping
@@ -59,11 +60,30 @@ def _capacity_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows
     return Rows(keys, recorded, write)
 
 
+# Columns of the forecast zones' report, each the sum of weather zones.
+_FORECAST_ZONES: Mapping[str, tuple[str, ...]] = {
+    "north": ("east", "north", "northC"),
+    "south": ("southern", "southC"),
+    "west": ("farWest", "west"),
+    "houston": ("coast",),
+}
+
+
 def _load_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows:
+    return _load(world, query, now_s, {column: (column,) for column in _ZONE_COLUMNS.values()})
+
+
+def _forecast_zone_rows(world: World, query: Mapping[str, str], now_s: float) -> Rows:
+    return _load(world, query, now_s, _FORECAST_ZONES)
+
+
+def _load(world: World, query: Mapping[str, str], now_s: float, columns: Mapping[str, tuple[str, ...]]) -> Rows:
+    """Hourly load by column, each the sum of its weather zones, and of all."""
     first_s, end_s = date_window_s(query, "operatingDay", now_s, 0)
     at_s = np.arange(first_s, min(end_s, int(now_s) - 3599), 3600, dtype=np.int64)
     parts = [world.zone_load(zone, at_s) for zone in ZONES]
-    loads = {column: part.values for column, part in zip(_ZONE_COLUMNS.values(), parts, strict=True)}
+    zones = {column: part.values for column, part in zip(_ZONE_COLUMNS.values(), parts, strict=True)}
+    loads = {column: np.round(sum(zones[zone] for zone in summed), 2) for column, summed in columns.items()}
     total = np.round(np.sum(list(loads.values()), axis=0), 2) if len(at_s) else np.zeros(0)
     repeated, endings = repeated_hours(at_s), hour_endings(at_s)
     keys = {"operatingDay": local_ordinals(at_s), "hourEnding": endings, **loads, "total": total, "DSTFlag": repeated}
@@ -100,5 +120,17 @@ REPORTS = (
             DST,
         ),
         _load_rows,
+    ),
+    Report(
+        "/np6-346-cd/act_sys_load_by_fzn",
+        "NP6-346-CD",
+        "Actual System Load by Forecast Zone",
+        (
+            Column("operatingDay", "DATE", "Operating Day", has_range=True),
+            _ENDING,
+            *(Column(name, "DOUBLE", name, has_range=True) for name in (*_FORECAST_ZONES, "total")),
+            DST,
+        ),
+        _forecast_zone_rows,
     ),
 )

@@ -15,7 +15,7 @@ from simulators.series import GENERATED, RECORDED, Quote, World
 Answer = tuple[object, str, int]
 Venue = Literal["coinbase", "kraken", "bitstamp", "binance", "gemini"]
 
-PAIRS = frozenset({"XBTUSD", "XXBTZUSD", "XBT/USD"})
+PAIRS = frozenset({"XBTUSD", "XXBTZUSD", "XBT/USD", "BTCUSD", "BTC/USD"})
 SYMBOL = "BTCUSDT"
 GEMINI_SYMBOL = "btcusd"
 TRADE_EVERY_S = 5

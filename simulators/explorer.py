@@ -80,13 +80,13 @@ def page(world: World, query: Mapping[str, str], now_s: float) -> Answer:
 
 def block(world: World, query: Mapping[str, str], now_s: float) -> Answer:
     """A block by its name, with what mempool.space adds."""
-    found = _named(world, query["name"], now_s)
+    found = named_block(world, query["name"], now_s)
     return (_NOT_FOUND, GENERATED, 404) if found is None else (block_document(found[0]), found[1], 200)
 
 
 def plain_block(world: World, query: Mapping[str, str], now_s: float) -> Answer:
     """A block by its name, as Esplora has it."""
-    found = _named(world, query["name"], now_s)
+    found = named_block(world, query["name"], now_s)
     return (_NOT_FOUND, GENERATED, 404) if found is None else (_plain(found[0]), found[1], 200)
 
 
@@ -105,8 +105,8 @@ def name_at(world: World, query: Mapping[str, str], now_s: float) -> Answer:
     return (_NOT_FOUND, GENERATED, 404) if found is None else (str(block_document(found[0][0])["id"]), found[1], 200)
 
 
-def _named(world: World, name: str, now_s: float) -> tuple[Block, str] | None:
-    """The block of a name, which is its height in hexadecimal here."""
+def named_block(world: World, name: str, now_s: float) -> tuple[Block, str] | None:
+    """The block of a name, which is its height in hexadecimal here, and where it is from; None: there is none."""
     if len(name) != 64 or not set(name) <= set("0123456789abcdef"):
         return None
     height, tip = int(name, 16), world.blocks(now_s, 1)[0][0].height

@@ -1,19 +1,18 @@
-"""What outside services keep of the past, in their own shapes: candles of five exchanges, a block by time, hourly weather.
+"""What outside services keep of the past, in their own shapes: candles of five exchanges, a block by time.
 
 Each function answers body, source and HTTP status for a query at an instant. What they serve of now is in `exchanges` and `http`.
 Sources: Kraken Spot REST API, Get OHLC Data; Bitstamp HTTP API v2, OHLC data; Binance Spot REST API, Kline/Candlestick data;
-Gemini REST API, v2 Candles; mempool.space REST API, Get Block Timestamp; Open-Meteo Historical Weather API.
+Gemini REST API, v2 Candles; mempool.space REST API, Get Block Timestamp.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 import numpy as np
 
 from simulators.bitcoin import FINE_STEP_S, HOUR_S, Candle
 from simulators.exchanges import PAIRS, Answer, binance_refusal, binance_symbol, gemini_symbol
 from simulators.series import GENERATED, RECORDED, World
-from simulators.streams import DAY_S
 
 KRAKEN_CANDLES = 720  # it keeps no more of any interval
 KRAKEN_MINUTES = (1, 5, 15, 30, 60, 240, 1440)
@@ -30,15 +29,6 @@ GEMINI_STEPS = {
     "1m": (60, 1440), "5m": (300, 2016), "15m": (900, 1344), "30m": (1800, 1440), "1hr": (3600, 1440), "6hr": (21_600, 240),
     "1day": (86_400, 365),
 }  # fmt: skip
-MAX_WEATHER_DAYS = 400
-WEATHER = "temperature_2m"
-# Where the climates of `weather` are: a place is served by the nearest.
-_PLACES = {
-    "HB_HOUSTON": (29.76, -95.37),
-    "HB_NORTH": (32.78, -96.80),
-    "HB_WEST": (31.85, -102.37),
-    "HB_SOUTH": (27.8, -97.4),
-}
 
 
 def kraken_ohlc(world: World, query: Mapping[str, str], now_s: float) -> Answer:
@@ -144,38 +134,6 @@ def block_at(world: World, text: str, now_s: float) -> Answer:
     blocks, source = world.blocks(min(at_s, now_s), 1)
     stamp = datetime.fromtimestamp(blocks[0].timestamp_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     return {"height": blocks[0].height, "hash": f"{blocks[0].height:064x}", "timestamp": stamp}, source, 200
-
-
-def weather_archive(world: World, query: Mapping[str, str], now_s: float) -> Answer:
-    """Open-Meteo: hourly temperatures of whole UTC days, null for what is not over yet."""
-    try:
-        latitude, longitude = float(query["latitude"]), float(query["longitude"])
-        first, last = date.fromisoformat(query["start_date"]), date.fromisoformat(query["end_date"])
-        if query.get("hourly") != WEATHER or not 0 <= (last - first).days <= MAX_WEATHER_DAYS:
-            raise ValueError
-        if not (-90 <= latitude <= 90 and -180 <= longitude <= 180 and 2000 <= first.year <= last.year <= 2200):
-            raise ValueError
-    except (KeyError, ValueError):
-        told = f"latitude, longitude, hourly={WEATHER}, start_date and end_date, at most {MAX_WEATHER_DAYS} days on, are needed"
-        return {"error": True, "reason": told}, GENERATED, 400
-    point = nearest_place(latitude, longitude)
-    first_s = (first - date(1970, 1, 1)).days * DAY_S
-    hours = range(first_s, first_s + ((last - first).days + 1) * DAY_S, HOUR_S)
-    quotes = [world.temperature_c(point, at_s) if at_s + HOUR_S <= now_s else None for at_s in hours]
-    known = [quote for quote in quotes if quote is not None]
-    source = RECORDED if known and all(quote.source == RECORDED for quote in known) else GENERATED
-    times = [datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M") for at_s in hours]
-    body = {
-        "latitude": latitude, "longitude": longitude, "generationtime_ms": 0.1, "utc_offset_seconds": 0, "timezone": "GMT",
-        "timezone_abbreviation": "GMT", "elevation": 15.0, "hourly_units": {"time": "iso8601", WEATHER: "°C"},
-        "hourly": {"time": times, WEATHER: [None if quote is None else round(quote.value, 1) for quote in quotes]},
-    }  # fmt: skip
-    return body, source, 200
-
-
-def nearest_place(latitude: float, longitude: float) -> str:
-    """The settlement point whose weather is nearest to a place, degrees."""
-    return min(_PLACES, key=lambda name: (_PLACES[name][0] - latitude) ** 2 + (_PLACES[name][1] - longitude) ** 2)
 
 
 def candles_of(world: World, steps: range, step_s: int, now_s: float) -> tuple[list[Candle], str]:

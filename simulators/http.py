@@ -12,16 +12,28 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from simulators import ercot, exchanges, explorer, history, listings, quotes, trades, weather_service
+from simulators import (
+    binance_lists,
+    coinbase_app,
+    ercot,
+    exchanges,
+    explorer,
+    explorer_past,
+    history,
+    listings,
+    quotes,
+    trades,
+    weather_service,
+)
 from simulators.clock import Clock, epoch_s, iso
 from simulators.cloud.routes import CloudRoutes
 from simulators.documents import block_document, offer_document
 from simulators.ercot_routes import ErcotRoutes
 from simulators.gate import Gate
+from simulators.nowhere import not_found
 from simulators.series import GENERATED, RECORDED, World
 
 MAX_CANDLES = 300
-MAX_BLOCKS = 2016
 _BLOCKS_PER_PAGE = 15
 _HEIGHT_MAX = 999_999_999
 
@@ -72,26 +84,33 @@ class Services:
             "/api/v2/transactions/btcusd/": self._past(trades.bitstamp_transactions),
             "/api/v2/ohlc/btcusd/": self._past(history.bitstamp_ohlc),
             "/api/v3/aggTrades": self._past(trades.binance_trades),
-            "/api/v3/ticker/24hr": self._past(exchanges.binance_ticker),
             "/api/v3/klines": self._past(history.binance_klines),
             "/v1/pubticker/{symbol}": self.gemini_ticker,
             "/v1/trades/{symbol}": self.gemini_trades,
             "/v2/candles/{symbol}/{step}": self.gemini_candles,
-            "/v1/archive": self._past(history.weather_archive),
             "/api/v1/mining/blocks/timestamp/{timestamp}": self.block_at,
             "/api/v1/blocks": self.blocks,
             "/api/v1/blocks/{height}": self.blocks,
-            "/api/v1/mining/reward-stats/{count}": self.reward_stats,
             "/api/v1/availability/gpus": self.gpu_availability,
             "/world/series": self.series,
             "/world/services": self.services,
             "/world/time": self.time,
             "/healthz": self.healthz,
         }
-        asked = {**listings.PATHS, **quotes.PATHS, **explorer.PATHS, "/v1/forecast": weather_service.forecast}
+        asked = {
+            **listings.PATHS,
+            **quotes.PATHS,
+            **binance_lists.PATHS,
+            **coinbase_app.PATHS,
+            **explorer.PATHS,
+            **explorer_past.PATHS,
+            "/v1/archive": weather_service.archive,
+            "/v1/forecast": weather_service.forecast,
+        }
         paths |= {path: self._past(answer) for path, answer in asked.items()}
         plain = [Route(path, handler, methods=["GET"]) for path, handler in paths.items()]
-        return Starlette(routes=[*plain, *self._ercot.routes(), *self._clouds.routes()])
+        routes = [*plain, *self._ercot.routes(), *self._clouds.routes()]
+        return Starlette(routes=routes, exception_handlers={404: not_found})
 
     def _past(
         self, answer: Callable[[World, Mapping[str, str], float], exchanges.Answer]
@@ -165,24 +184,6 @@ class Services:
         now_s = self._clock.now_s()
         body, source, status = history.block_at(self._world, request.path_params["timestamp"], now_s)
         return self._json(body, source, now_s, status=status)
-
-    def reward_stats(self, request: Request) -> Response:
-        """mempool.space: reward and fees of the last n blocks, satoshi as strings."""
-        now_s = self._clock.now_s()
-        try:
-            count = _number("the number of blocks", request.path_params["count"], 1, MAX_BLOCKS)
-        except _BadQueryError as error:
-            return self._json({"error": str(error)}, GENERATED, now_s, status=400)
-        blocks, source = self._world.blocks(now_s, count)
-        fees = sum(block.fees_sat for block in blocks)
-        body_ok = {
-            "startBlock": blocks[-1].height,
-            "endBlock": blocks[0].height,
-            "totalReward": str(fees + sum(block.subsidy_sat for block in blocks)),
-            "totalFee": str(fees),
-            "totalTx": str(3000 * len(blocks)),
-        }
-        return self._json(body_ok, source, now_s)
 
     def gpu_availability(self, request: Request) -> Response:
         """Prime Intellect: rental offers; filters gpu_type and gpu_count, paging page and page_size."""

@@ -14,7 +14,7 @@ from simulators.exchanges import GEMINI_SYMBOL, PAIRS, SYMBOL, Answer, binance_s
 from simulators.series import GENERATED, World
 
 BLOCK_S: Final = 600.0
-_FEES: Final = {"fastestFee": 1.6, "halfHourFee": 1.3, "hourFee": 1.0, "economyFee": 0.6, "minimumFee": 0.4}
+FEES: Final = {"fastestFee": 1.6, "halfHourFee": 1.3, "hourFee": 1.0, "economyFee": 0.6, "minimumFee": 0.4}
 
 
 def coinbase_products(_world: World, _query: Mapping[str, str], _now_s: float) -> Answer:
@@ -236,7 +236,7 @@ def gemini_symbols(_world: World, _query: Mapping[str, str], _now_s: float) -> A
 
 def fees(_world: World, _query: Mapping[str, str], _now_s: float) -> Answer:
     """Fee rates that are recommended, satoshi per virtual byte: in this world they don't move."""
-    return _FEES, GENERATED, 200
+    return FEES, GENERATED, 200
 
 
 def difficulty_adjustment(world: World, _query: Mapping[str, str], now_s: float) -> Answer:

@@ -8,7 +8,17 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from simulators.clock import iso
-from simulators.exchanges import PAIRS, SYMBOL, Answer, Venue, binance_symbol, bitstamp, gemini_symbol, last_trade
+from simulators.exchanges import (
+    PAIRS,
+    SYMBOL,
+    TRADE_EVERY_S,
+    Answer,
+    Venue,
+    binance_symbol,
+    bitstamp,
+    gemini_symbol,
+    last_trade,
+)
 from simulators.listings import coinbase_products
 from simulators.series import GENERATED, World
 from simulators.streams import DAY_S
@@ -21,6 +31,7 @@ _HALF_STEP: Final[Mapping[Venue, float]] = {
     "gemini": 0.5,
 }
 _AMOUNT: Final = "1.00000000"
+_SPREADS: Final = 20
 
 
 class _Glance(NamedTuple):
@@ -80,6 +91,15 @@ def kraken_depth(world: World, query: Mapping[str, str], now_s: float) -> Answer
     seen = _glance(world, "kraken", now_s)
     sides = {name: [[f"{price:.5f}", "1.000", seen.at_s]] for name, price in (("asks", seen.ask), ("bids", seen.bid))}
     return {"error": [], "result": {"XXBTZUSD": sides}}, seen.source, 200
+
+
+def kraken_spread(world: World, query: Mapping[str, str], now_s: float) -> Answer:
+    """`[time, bid, ask]` of the last trades, oldest first."""
+    if query.get("pair", "") not in PAIRS:
+        return {"error": ["EQuery:Unknown asset pair"]}, GENERATED, 200
+    seen = [_glance(world, "kraken", now_s - n * TRADE_EVERY_S) for n in reversed(range(_SPREADS))]
+    rows = [[one.at_s, f"{one.bid:.5f}", f"{one.ask:.5f}"] for one in seen]
+    return {"error": [], "result": {"XXBTZUSD": rows, "last": seen[-1].at_s}}, seen[-1].source, 200
 
 
 def bitstamp_hour(world: World, _query: Mapping[str, str], now_s: float) -> Answer:
@@ -177,6 +197,7 @@ PATHS: Final[Mapping[str, Callable[[World, Mapping[str, str], float], Answer]]] 
     "/products/BTC-USD/book": coinbase_book,
     "/0/public/SystemStatus": kraken_status,
     "/0/public/Depth": kraken_depth,
+    "/0/public/Spread": kraken_spread,
     "/api/v2/ticker/": bitstamp_all,
     "/api/v2/ticker_hour/btcusd/": bitstamp_hour,
     "/api/v2/order_book/btcusd/": bitstamp_book,

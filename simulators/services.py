@@ -36,7 +36,20 @@ class Service(NamedTuple):
 
 SERVICES: Mapping[ServiceName, Service] = {
     "ercot": Service(("/api/public-reports",), 30, 60.0),
-    "coinbase": Service(("/products", "/currencies", "/time"), 10, 1.0),
+    "coinbase": Service(
+        (
+            "/products",
+            "/currencies",
+            "/time",
+            "/v2/prices/",
+            "/v2/exchange-rates",
+            "/v2/time",
+            "/v2/currencies",
+            "/api/v3/brokerage/",
+        ),
+        10,
+        1.0,
+    ),
     "kraken": Service(("/0/public/",), 60, 60.0),
     "bitstamp": Service(("/api/v2/",), 400, 1.0),
     "binance": Service(("/api/v3/",), 6000, 60.0),
@@ -50,6 +63,8 @@ SERVICES: Mapping[ServiceName, Service] = {
             "/api/v1/fees/",
             "/api/v1/difficulty",
             "/api/v1/prices",
+            "/api/v1/historical-price",
+            "/api/fee-estimates",
             "/api/block",
             "/api/mempool",
         ),
@@ -65,6 +80,7 @@ SERVICES: Mapping[ServiceName, Service] = {
 AMAZON = "/"  # all of its services, by what a request says
 _WEIGHTS = {
     "/api/v3/aggTrades": 4, "/api/v3/ticker/24hr": 2, "/api/v3/ticker/price": 2, "/api/v3/klines": 2, "/api/v3/exchangeInfo": 20,
+    "/api/v3/trades": 25, "/api/v3/historicalTrades": 25, "/api/v3/uiKlines": 2,
 }  # fmt: skip
 
 

@@ -10,13 +10,11 @@ from typing import Final
 from urllib.parse import urlencode
 
 from simulators.cloud.market import ZONES, CloudMarket, InstanceType, types_of
+from simulators.cloud.odata import FilterError, compiled
 from simulators.streams import DAY_S
 
 PAGE: Final = 10  # of the real one a hundred: small, so that there are pages
 PREVIEW: Final = "2023-01-01-preview"
-_CLAUSE = re.compile(
-    r"(?:(?P<field>\w+) eq '(?P<value>[^']*)'|(?P<how>contains|startswith)\((?P<of>\w+), ?'(?P<part>[^']*)'\))"
-)
 _LOCATIONS = {"eastus": "US East", "southcentralus": "US South Central"}
 
 Answer = tuple[int, dict[str, object]]
@@ -24,26 +22,35 @@ Answer = tuple[int, dict[str, object]]
 
 def retail_prices(market: CloudMarket, query: Mapping[str, str], base_url: str, now_s: float) -> Answer:
     """A page of meters that a filter lets through; the last one's link is null."""
-    skip = query.get("$skip", "0")
-    clauses = _clauses(query.get("$filter", ""))
-    if clauses is None or not skip.isdecimal() or len(skip) > 9:
-        return 400, {"Error": {"Code": "BadRequest", "Message": "The filter or $skip is not valid."}}
+    skip, top = query.get("$skip", "0"), query.get("$top", str(PAGE))
+    try:
+        test = compiled(query.get("$filter", ""))
+    except FilterError:
+        return _bad("The $filter is not valid.")
+    if not (skip.isdecimal() and len(skip) <= 9 and top.isdecimal() and 1 <= len(top) <= 4 and int(top)):
+        return _bad("$skip or $top is not valid.")
+    if query.get("currencyCode", "USD").strip("'").upper() != "USD":
+        return _bad("There are prices in USD alone.")
     meters = [
         meter
         for kind in types_of("azure")
         for region in ZONES["azure"]
         for meter in _meters(market, kind, region, now_s)
     ]
-    chosen = [meter for meter in meters if all(_holds(clause, meter) for clause in clauses)]
-    start = int(skip)
+    chosen = [meter for meter in meters if test(meter | {"priceType": meter["type"]})]  # filters call it so
+    start, size = int(skip), min(int(top), PAGE)
     link = None
-    if start + PAGE < len(chosen):
-        link = f"{base_url}/api/retail/prices?{urlencode({**query, '$skip': str(start + PAGE)})}"
-    page = chosen[start : start + PAGE]
+    if start + size < len(chosen) and "$top" not in query:
+        link = f"{base_url}/api/retail/prices?{urlencode({**query, '$skip': str(start + size)})}"
+    page = chosen[start : start + size]
     return 200, {
         "BillingCurrency": "USD", "CustomerEntityId": "Default", "CustomerEntityType": "Retail", "Items": page,
         "NextPageLink": link, "Count": len(page),
     }  # fmt: skip
+
+
+def _bad(message: str) -> Answer:
+    return 400, {"Error": {"Code": "BadRequest", "Message": message}}
 
 
 def _meters(market: CloudMarket, kind: InstanceType, region: str, now_s: float) -> list[dict[str, object]]:
@@ -99,22 +106,6 @@ def _sku(market: CloudMarket, kind: InstanceType, region: str, now_s: float) -> 
         "capabilities": [{"name": name, "value": str(value)} for name, value in capabilities.items()],
         "restrictions": restrictions,
     }  # fmt: skip
-
-
-def _clauses(text: str) -> list[Mapping[str, str]] | None:
-    """The clauses of a filter, joined by `and`; None: it is not one of these."""
-    parts = [part.strip() for part in text.split(" and ")] if text.strip() else []
-    matches = [_CLAUSE.fullmatch(part) for part in parts]
-    if any(match is None for match in matches):
-        return None
-    return [match.groupdict(default="") for match in matches if match is not None]
-
-
-def _holds(clause: Mapping[str, str], meter: Mapping[str, object]) -> bool:
-    if clause["field"]:
-        return str(meter.get(clause["field"])) == clause["value"]
-    told = str(meter.get(clause["of"], ""))
-    return clause["part"] in told if clause["how"] == "contains" else told.startswith(clause["part"])
 
 
 def _stamp(at_s: float) -> str:

@@ -126,7 +126,14 @@ async def test_azure_s_prices_are_linked_page_by_page_and_filtered():
     assert [8 < item["retailPrice"] < 40 for item in spot] == [True]
     h100 = await client.get(PRICES, **{"$filter": "contains(armSkuName, 'H100') and armRegionName eq 'southcentralus'"})
     assert {item["armSkuName"] for item in h100["Items"]} == {"Standard_ND96isr_H100_v5", "Standard_NC40ads_H100_v5"}
-    await client.get(PRICES, expected=400, **{"$filter": "1 eq 1 or 2 eq 2"})
+    either = "(armSkuName eq 'Standard_ND96isr_H100_v5' or startswith(armSkuName, 'Standard_NC40'))"
+    wanted = f"{either} and priceType eq 'Consumption' and armRegionName ne 'eastus' and not contains(productName, 'Windows')"
+    named = (await client.get(PRICES, **{"$filter": wanted, "$top": "3"}))["Items"]
+    assert {item["armRegionName"] for item in named} == {"southcentralus"}
+    assert len(named) == 3
+    for wrong in ("1 eq 1 or 2 eq 2", "(" * 50, "armSkuName eq 'x", "armSkuName eq 'x' or", "not", "a eq 'x' " * 300):
+        await client.get(PRICES, expected=400, **{"$filter": wrong})
+    await client.get(PRICES, expected=400, currencyCode="'EUR'")
     await client.get(PRICES, expected=400, **{"$skip": "9" * 5000})
 
 

@@ -35,6 +35,7 @@ async def test_products_link_to_their_reports_and_archives():
         "NP4-190-CD",
         "NP4-188-CD",
         "NP6-345-CD",
+        "NP6-346-CD",
     }
     one = await client.get(f"{ROOT}/np6-905-cd")
     assert one["artifacts"][0]["_links"]["endpoint"]["href"] == SPP
@@ -80,6 +81,11 @@ async def test_a_posting_of_each_product_has_what_its_report_has():
     told, report = await downloaded(client, day_ahead), await rows(client, DAM, deliveryDate="2025-01-02")
     assert [float(r["SettlementPointPrice"]) for r in told] == [r["settlementPointPrice"] for r in report]
     assert len(await downloaded(client, (await postings(client, "np6-345-cd"))[0])) == 24
+    by_zone = await downloaded(client, (await postings(client, "np6-346-cd"))[0])
+    assert [len(by_zone), by_zone[0]["HOUSTON"]] == [
+        24,
+        (await downloaded(client, (await postings(client, "np6-345-cd"))[0]))[0]["COAST"],
+    ]
 
 
 async def test_postings_are_paged_newest_first_each_once():

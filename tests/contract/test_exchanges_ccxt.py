@@ -15,6 +15,7 @@ NOW_S = START_S + 36 * 3600 + 1234
 HOUR_MS = 3_600_000
 # Binance's other products and what its key-holders see are not served.
 VENUES = {
+    "coinbase": ("BTC/USD", {}),
     "coinbaseexchange": ("BTC/USD", {}), "kraken": ("BTC/USD", {}), "bitstamp": ("BTC/USD", {}), "gemini": ("BTC/USD", {}),
     "binance": ("BTC/USDT", {"options": {"fetchMarkets": {"types": ["spot"]}}}),
 }  # fmt: skip
@@ -86,4 +87,5 @@ def test_ccxt_reads_markets_prices_trades_and_candles(venue):
     assert max(candle[2] for candle in minutes) == pytest.approx(high, abs=0.06)
     assert min(candle[3] for candle in minutes) == pytest.approx(low, abs=0.06)
     assert sum(candle[5] for candle in minutes) == pytest.approx(volume, rel=1e-3)
-    assert len(exchange.fetch_ohlcv(symbol)) > 200, "what a client asks for that says nothing"
+    if exchange.id != "coinbase":  # which asks by its own machine's clock
+        assert len(exchange.fetch_ohlcv(symbol)) > 200, "what a client asks for that says nothing"

@@ -1,6 +1,7 @@
 """What public clients ask of each market service before anything else: answered in its shape, and consistent with the rest."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -41,6 +42,12 @@ def asked():
         "/api/v2/trading-pairs-info/", "/api/v3/ping", "/api/v3/time", "/api/v3/exchangeInfo", "/api/v3/ticker/price",
         "/api/v3/ticker/24hr", "/api/v3/ticker/bookTicker", "/api/v3/depth?symbol=BTCUSDT", "/api/v3/avgPrice?symbol=BTCUSDT",
         "/api/v3/klines?symbol=BTCUSDT&interval=1h", "/v1/symbols", "/v1/symbols/details/btcusd", "/v1/pubticker/btcusd",
+        "/0/public/Ticker?pair=BTC/USD", "/0/public/Spread?pair=XBTUSD", "/api/v3/trades?symbol=BTCUSDT&limit=3",
+        '/api/v3/ticker/24hr?symbols=["BTCUSDT"]', '/api/v3/exchangeInfo?symbols=["BTCUSDT"]',
+        "/api/v3/uiKlines?symbol=BTCUSDT&interval=1h", "/v2/prices/BTC-USD/spot", "/v2/exchange-rates?currency=BTC", "/v2/time",
+        "/api/v3/brokerage/time", "/api/v3/brokerage/market/products", "/api/v3/brokerage/market/products/BTC-USD/ticker?limit=2",
+        "/api/v1/mining/difficulty-adjustments/1y", "/api/v1/mining/blocks/fees/1w", "/api/v1/mining/blocks/rewards/24h",
+        "/api/v1/fees/mempool-blocks", "/api/v1/historical-price?currency=USD", "/api/fee-estimates",
         "/v2/ticker/btcusd", "/v1/pricefeed", "/v1/book/btcusd", "/api/v1/fees/recommended", "/api/v1/prices",
         "/api/blocks/tip/height", "/api/blocks/tip/hash", "/api/blocks", "/api/v1/blocks", "/api/v1/difficulty-adjustment",
         "/api/v1/mining/hashrate/3d", "/api/v1/mining/reward-stats/144", "/api/mempool",
@@ -106,6 +113,17 @@ async def test_hashrate_is_what_blocks_and_difficulty_say(asked):
 @pytest.mark.parametrize(
     ("path", "status", "said"),
     [
+        ("/0/public/Nothing", 200, "EGeneral:Unknown method"),
+        ("/products/ETH-USD/ticker", 404, '"message":"NotFound"'),
+        ("/v1/symbols/nothing/at/all", 404, "EndpointNotFound"),
+        ("/api/public-reports/np1-1-cd/nothing", 404, "Resource not found"),
+        ('/api/v3/ticker/price?symbols=["DOGE"]', 400, "Invalid symbol"),
+        ("/api/v3/ticker/price?symbols=[", 400, "Illegal characters"),
+        ("/v2/prices/DOGE-USD/spot", 404, "Invalid base currency"),
+        ("/api/v3/brokerage/market/products/DOGE", 404, "valid product_id"),
+        ("/api/v3/brokerage/market/products/BTC-USD/candles?start=1&end=2", 400, "granularity"),
+        ("/api/v1/historical-price?timestamp=99999999999", 400, "Unix second"),
+        ("/api/v1/mining/difficulty-adjustments/9y", 400, "no such interval"),
         ("/api/v1/mining/hashrate/9y", 400, "no such interval"),
         ("/api/block/xyz", 404, "Block not found"),
         (f"/api/v1/block/{'f' * 64}", 404, "Block not found"),
@@ -126,6 +144,19 @@ async def test_hashrate_is_what_blocks_and_difficulty_say(asked):
             "allowed range from 0 to 16",
         ),
         ("/v1/forecast?latitude=1&longitude=1&hourly=temperature_2m&past_days=²", 400, "allowed range"),
+        ("/v1/forecast?latitude=1&longitude=1&format=flatbuffers", 400, "'flatbuffers' is not known"),
+        ("/v1/forecast?latitude=1&longitude=1&timezone=../../etc/passwd", 400, "Invalid timezone"),
+        ("/v1/forecast?latitude=1,2&longitude=1&hourly=temperature_2m", 400, "same number"),
+        (
+            "/v1/forecast?latitude=1&longitude=1&hourly=temperature_2m&start_date=2001-01-01&end_date=2001-01-02",
+            400,
+            "allowed",
+        ),
+        (
+            "/v1/archive?latitude=1,1,1,1,1&longitude=1,1,1,1,1&start_date=2023-01-01&end_date=2024-01-01&daily=temperature_2m_max",
+            400,
+            "Too many hours",
+        ),
     ],
 )
 async def test_what_is_wrong_is_said_in_the_service_s_own_words(asked, path, status, said):
@@ -148,6 +179,51 @@ async def test_a_forecast_has_the_past_as_it_was_and_errors_that_grow(asked):
     )
     again = (await asked("/v1/forecast", **place, hourly="temperature_2m", past_days=1)).json()
     assert again["hourly"] == told["hourly"]
+
+
+async def test_weather_comes_in_the_zone_units_days_and_places_that_are_asked_for(asked):
+    place = {"latitude": 29.76, "longitude": -95.37, "hourly": "temperature_2m"}
+    plain = (await asked("/v1/archive", **place, start_date="2024-12-30", end_date="2025-01-01")).json()
+    days = {"start_date": "2024-12-31", "end_date": "2024-12-31"}
+    local = (
+        await asked(
+            "/v1/archive", **place, **days, timezone="America/Chicago", temperature_unit="fahrenheit",
+            daily="temperature_2m_max,temperature_2m_mean",
+        )
+    ).json()  # fmt: skip
+    assert (local["utc_offset_seconds"], local["timezone_abbreviation"], local["hourly"]["time"][0]) == (
+        -21_600,
+        "CST",
+        "2024-12-31T00:00",
+    )
+    from_s = plain["hourly"]["time"].index("2024-12-31T06:00")
+    same = plain["hourly"]["temperature_2m"][from_s : from_s + 24]
+    assert local["hourly"]["temperature_2m"] == pytest.approx([each * 1.8 + 32 for each in same], abs=0.15)
+    assert local["daily"]["temperature_2m_max"] == [max(local["hourly"]["temperature_2m"])]
+    assert local["daily_units"]["temperature_2m_mean"] == "°F"
+
+    stamps = (await asked("/v1/forecast", **place, **days, timeformat="unixtime")).json()["hourly"]["time"]
+    assert (stamps[0], len(stamps)) == (int(datetime(2024, 12, 31, tzinfo=UTC).timestamp()), 24)
+    two = {"latitude": "29.76,32.78", "longitude": "-95.37,-96.8", "current_weather": "true", "timezone": "auto"}
+    told = (await asked("/v1/forecast", **two)).json()
+    assert [each["latitude"] for each in told] == [29.76, 32.78]
+    assert told[0]["current_weather"]["temperature"] == pytest.approx(
+        asked.world.temperature_c("HB_HOUSTON", NOW_S).value, abs=0.3
+    )
+
+
+async def test_adjustments_are_the_steps_of_difficulty_between_blocks(asked):
+    rows = (await asked("/api/v1/mining/difficulty-adjustments/3m")).json()
+    assert [row[1] % 2016 for row in rows] == [0] * 7
+    newest = (await asked("/api/v1/blocks")).json()[0]
+    assert rows[0][2] == newest["difficulty"]
+    assert [row[3] for row in rows[:-1]] == pytest.approx([a[2] / b[2] for a, b in pairwise(rows)], rel=1e-5)
+    target = (newest["bits"] & 0xFFFFFF) << 8 * ((newest["bits"] >> 24) - 3)
+    assert (0xFFFF << 208) / target == pytest.approx(newest["difficulty"], rel=1e-5)
+    below = (await asked(f"/api/block/{newest['previousblockhash']}/status")).json()
+    assert below == {"in_best_chain": True, "height": newest["height"] - 1, "next_best": newest["id"]}
+    then = (await asked("/api/v1/historical-price", currency="USD", timestamp=int(NOW_S - 7200))).json()["prices"]
+    assert then[0]["USD"] == round(asked.world.btc_usd(then[0]["time"]).value)
 
 
 @pytest.mark.parametrize("is_in_address", [True, False])
