@@ -205,6 +205,11 @@ class Devices:
         self._failures[slots] = np.minimum(self._failures[slots] + 1, FAILURES_TO_QUARANTINE)
         self._due_at_s[slots] = -np.inf
 
+    def left_alone(self, slots: Slots) -> None:
+        """Devices that did not arrive for no fault of theirs: their power may be looked at now."""
+        self._forget_works(slots)
+        self._due_at_s[slots] = -np.inf
+
     def reconcile(self, commanded: bytes, observed: bytes, now_s: float) -> list[Discrepancy]:
         """Compare with gateway and meter; what differs is taken over, so that the next plan drives it again.
 

@@ -158,7 +158,9 @@ class Returns:
         if len(failed):
             metrics.UNDONE.labels("not_settled").inc(len(failed))
             self._log.warning("devices did not settle", command_id=settled.command_id, devices=len(failed))
-            self._owner.devices.failed(failed)
+            unfit = np.intersect1d(failed, self._slots(settled.unfit))
+            self._owner.give_up_work(unfit, settled.problem)
+            self._owner.devices.failed(np.setdiff1d(failed, unfit))
         self._tell_work()
         outcome = Outcome(
             self._owner.site.facility_id,

@@ -16,7 +16,7 @@ from hcp_pipelines.allocator.site import Site
 from hcp_pipelines.policy.arrays import Bools, Floats, Ints
 from hcp_pipelines.policy.assigned import Assigned
 from hcp_pipelines.policy.desired import NO_ROWS, DesiredRows, assigned_to, counts_of, granted, running
-from hcp_pipelines.policy.waves import Pool
+from hcp_pipelines.policy.waves import Pool, Slots
 from hcp_pipelines.wire.work import key_of
 
 _UNSAID, _DOWN, _HOLDING, _SETTLED, _REFUSED, _SILENT = range(6)
@@ -84,6 +84,7 @@ class Work:
         self._next_end_s = float("inf")
         self._status: Ints = np.zeros(0, dtype=np.int64)  # [r] as it was said last
         self._refused = set[int]()  # row ids
+        self._unfit = set[int]()  # row ids whose work can't run
         self._news: list[_News] = []
         self._last: tuple[Bools, Assigned] | None = None
         self._last_bound: Ints = np.zeros((0, 0), dtype=np.int64)
@@ -97,6 +98,7 @@ class Work:
     def take(self, stored: StoredRows, now_s: float) -> bool:
         """What Postgres says stands; whether it is anything new. `now_s` is real and monotonic."""
         is_same = (stored.ids, stored.is_outdated) == (self._stored.ids, self._stored.is_outdated)
+        self._unfit &= set(stored.ids)
         self._stored = stored
         if not is_same:
             compiled = compile_rows(stored, self._site)
@@ -115,13 +117,27 @@ class Work:
             causes = ["inventory" if i in outdated else "unfit" for i in ids]
             self._news.append(_News(*news, lambda n: Why(why[ids[n]], causes[n])))
 
+    def give_up(self, slots: Slots, works: Ints, problem: str) -> None:
+        """Rows whose work was told to some of these slots, and can't run there: refused for their own sake, and absent."""
+        rows, mask = self.rows, np.zeros(self._site.shape.slots, dtype=bool)
+        mask[slots] = True
+        told: Ints = np.zeros(len(mask), dtype=np.int64)
+        told[slots] = works
+        hit = mask[rows.slots] & (told[rows.slots] == rows.works[rows.row_of])
+        ids = np.unique(rows.ids[rows.row_of[hit]])
+        if len(ids):
+            self._unfit |= set(ids.tolist())
+            why = Why(problem or "what it is to run can't run", "work")
+            self._news.append(_News(ids, np.full(len(ids), _REFUSED), np.arange(len(ids)), lambda _: why))
+            self._keep_lasting(-np.inf, is_new=True)
+
     def expire(self, now_s: float) -> None:
         """A row whose lease has ended is absent."""
         if now_s >= self._next_end_s:
             self._keep_lasting(now_s, is_new=False)
 
     def _keep_lasting(self, now_s: float, *, is_new: bool) -> None:
-        lasting = self._ends_at_s > now_s
+        lasting = (self._ends_at_s > now_s) & ~np.isin(self._all.ids, list(self._unfit))
         self._next_end_s = float(self._ends_at_s[lasting].min(initial=np.inf))
         if not is_new and np.array_equal(self._all.ids[lasting], self.rows.ids):
             return

@@ -75,6 +75,12 @@ class Working(Known):
         if self.work.groups:
             self.work.settle(self.devices)
 
+    def give_up_work(self, slots: Slots, problem: str) -> None:
+        """What was to run on these slots can't: its rows are refused, and nothing is held against the devices."""
+        if len(slots):
+            self.work.give_up(slots, self.devices.works[slots], problem)
+            self.devices.left_alone(slots)
+
     def take_work_news(self) -> list[DesiredOutcome]:
         """What became of rows since the last call, for `desired_outcomes`."""
         news = self.work.take_news()

@@ -4,7 +4,7 @@ Who carries a switch out is each driver's own; a gateway keeps the book in its d
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -102,6 +102,7 @@ class SwitchBook:
     def __init__(self) -> None:
         self._open: dict[Key, Switch] = {}
         self._bad: OrderedDict[Key, Switch] = OrderedDict()
+        self._unfit: OrderedDict[tuple[str, int], dict[int, str]] = OrderedDict()
 
     def __iter__(self) -> Iterator[Switch]:
         yield from self._bad.values()
@@ -121,6 +122,16 @@ class SwitchBook:
         for switch in self._bad.values():
             slots.setdefault((switch.command_id, switch.index), []).extend(switch.slots)
         return slots
+
+    def note_unfit(self, command_id: str, index: int, slots: Iterable[int], problem: str) -> None:
+        """What a command wants to run on some slots can't: that is the work's own failure, and the devices' none."""
+        self._unfit.setdefault((command_id, index), {}).update(dict.fromkeys(slots, problem))
+        while len(self._unfit) > BAD_ONES_KEPT:
+            self._unfit.popitem(last=False)
+
+    def unfit(self) -> Mapping[tuple[str, int], Mapping[int, str]]:
+        """Slots whose work can't run, and why, by command and assignment."""
+        return self._unfit
 
     async def keep(self, switch: Switch) -> None:
         """Remember how a switch stands.
@@ -151,6 +162,7 @@ class SwitchBook:
         """Slots are others now."""
         self._open.clear()
         self._bad.clear()
+        self._unfit.clear()
 
 
 async def tell_saved(book: SwitchBook, saved: Saved) -> None:

@@ -12,6 +12,7 @@ HcpError
 ├── ModelError             a learnt model can't be used (train another)
 ├── DeviceUnreachableError retry with backoff
 ├── DeviceRefusedError     quarantine
+│   └── WorkUnfitError     not the device: the work can't run there, nor anywhere like it
 └── DeviceReplyError       report the bytes
 Messages name the thing, the value, the limit and the next step.
 """
@@ -67,6 +68,10 @@ class DeviceUnreachableError(HcpError):
 
 class DeviceRefusedError(HcpError):
     """The device answered that it will not: quarantine."""
+
+
+class WorkUnfitError(DeviceRefusedError):
+    """What was to run can't: its weights don't fit, its model or checkpoint can't be loaded. Nothing is wrong with the device."""
 
 
 class DeviceReplyError(HcpError):

@@ -185,6 +185,7 @@ class Devices:
             self._is_adopting = True
             self._tasks.spawn(self._adopt_seen())
         self._under_way.give_up(self._switches.failed())
+        self._under_way.give_up_work(self._switches.unfit())
         if decided := self._under_way.decided(self.power_kw, self._newest, reading.simulated_at_s):
             self._tasks.spawn(self._report(decided, reading.simulated_at_s))
         for listener in self.listeners:

@@ -4,6 +4,7 @@ from hcp_pipelines.edge.recovery import is_local
 from hcp_pipelines.edge.settling import Pending, joined
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import encode_slots
+from hcp_pipelines.wire.work import TEXT_MAX
 
 
 def settled_message(pending: Pending, seq: int, at: str) -> pb.Settled:
@@ -16,6 +17,8 @@ def settled_message(pending: Pending, seq: int, at: str) -> pb.Settled:
         failed=encode_slots(pending.failed),
         superseded=encode_slots(joined(pending.superseded)),
         simulated_at=at,
+        unfit=encode_slots(pending.unfit),
+        problem=pending.problem[:TEXT_MAX],
     )
 
 

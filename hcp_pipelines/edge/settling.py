@@ -35,6 +35,8 @@ class Pending:
     settled: list[Slots] = field(default_factory=list)
     superseded: list[Slots] = field(default_factory=list)
     failed: Slots = field(default_factory=lambda: EMPTY)
+    unfit: Slots = field(default_factory=lambda: EMPTY)  # of those that failed, for the sake of what they were to run
+    problem: str = ""  # why that can't run
     work: WorkloadSpec | None = None  # as commanded, for when it is told once more
     is_held: bool = False
     is_confirmed: bool = False  # the driver has said which devices took it on
@@ -65,6 +67,11 @@ class Pending:
         if gone.any():
             self.failed = joined([self.failed, self.waiting[gone]])
             self._keep(~gone, settled=np.zeros_like(gone), superseded=np.zeros_like(gone))
+
+    def give_up_work(self, slots: Slots, problem: str) -> None:
+        """Devices that will not get there, as what they were to run can't run."""
+        self.give_up(slots)
+        self.unfit, self.problem = self.failed[np.isin(self.failed, slots)], problem
 
     def observe(self, power_kw: Floats, newest: Numbers, at_s: float) -> bool:
         """Take a power sample of the whole site; whether the assignment is decided now.

@@ -80,6 +80,13 @@ class UnderWay:
             if slots := failed.get((pending.command_id, pending.index)):
                 pending.give_up(np.array(sorted(slots), dtype=np.uint32))
 
+    def give_up_work(self, unfit: Mapping[tuple[str, int], Mapping[int, str]]) -> None:
+        """Slots, by command and assignment, whose work can't run, and why."""
+        for pending in self.pending if unfit else ():
+            if slots := unfit.get((pending.command_id, pending.index)):
+                problem = next(iter(slots.values()))
+                pending.give_up_work(np.array(sorted(slots), dtype=np.uint32), problem)
+
     def put_back(self, decided: Iterable[Pending]) -> None:
         """What was decided could not be stored: it is decided again with the next sample."""
         self._pending.extend(decided)

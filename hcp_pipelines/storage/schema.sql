@@ -2153,7 +2153,7 @@ alter function follow_allocations() set enable_mergejoin = off;
 -- their driver tells what becomes of work that lets go of them.
 alter table desired_outcomes
     add column cause text not null default ''
-        check (cause in ('', 'room', 'order', 'locked', 'held', 'dark', 'dead', 'mode', 'inventory', 'unfit', 'silent')),
+        check (cause in ('', 'room', 'order', 'locked', 'held', 'dark', 'dead', 'mode', 'inventory', 'unfit', 'silent', 'work')),
     add column slots bytea check (octet_length(slots) % 4 = 0),  -- as those of desired_state
     add column tells_saved boolean not null default false;
 

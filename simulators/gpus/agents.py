@@ -4,6 +4,7 @@ An operation ends at its instant of simulated time, on the site's way through it
 answers.
 """
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -23,8 +24,11 @@ _AGENT, _OPERATION = "gpu-agent", "gpu-operation"
 class Agents:
     """The agents, and what becomes of their operations."""
 
-    def __init__(self, nodes: Nodes, seed: int, transitions: TransitionLog, clock: Clock) -> None:
-        self._nodes = nodes
+    def __init__(
+        self, nodes: Nodes, seed: int, transitions: TransitionLog, clock: Clock, unreadable: Collection[str] = ()
+    ) -> None:
+        """`unreadable`: models and checkpoints that no engine can load."""
+        self._nodes, self._unreadable = nodes, frozenset(unreadable)
         self._seed = seed
         self._transitions = transitions
         self._clock = clock
@@ -97,7 +101,7 @@ class Agents:
     def _of(self, node: Node) -> NodeAgent:
         agent = self._agents.get(node.hostname)
         if agent is None:
-            agent = self._agents[node.hostname] = NodeAgent(node, self._seed, self._transitions)
+            agent = self._agents[node.hostname] = NodeAgent(node, self._seed, self._transitions, self._unreadable)
         return agent
 
     def _write(self, agent: NodeAgent) -> None:

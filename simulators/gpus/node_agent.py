@@ -27,14 +27,14 @@ Json = dict[str, Any]
 class NodeAgent:
     """The agent of one node."""
 
-    def __init__(self, node: Node, seed: int, transitions: TransitionLog) -> None:
+    def __init__(self, node: Node, seed: int, transitions: TransitionLog, unreadable: Collection[str] = ()) -> None:
         self.node = node
         self.hardware = Hardware(node, transitions)
         self._restarted_s = 0.0  # by an operation of its own
         self.operations: OrderedDict[str, Operation] = OrderedDict()
         self._seed = seed
         self._table = WorkloadTable(node, self.hardware)
-        self._planner = Planner(node, self.hardware, self._table)
+        self._planner = Planner(node, self.hardware, self._table, unreadable)
         self._by_request: dict[str, Operation] = {}
         self._busy: dict[int, Operation] = {}
         self._rebooting: Operation | None = None

@@ -4,6 +4,7 @@ A plan is made without changing anything where it is refused. What an operation'
 that one can be ended by another process than the one that began it. Ids, repetition and waiting are in `node_agent`.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
@@ -28,10 +29,11 @@ class Plan(NamedTuple):
 class Planner:
     """The rules of one node."""
 
-    def __init__(self, node: Node, hardware: Hardware, table: WorkloadTable) -> None:
+    def __init__(self, node: Node, hardware: Hardware, table: WorkloadTable, unreadable: Collection[str] = ()) -> None:
         self._node = node
         self._hardware = hardware
         self._table = table
+        self._unreadable = unreadable
         self.is_drained = False
 
     def plan(self, kind: str, request: Request, gpus: tuple[int, ...], at_s: float) -> Plan:
@@ -109,6 +111,7 @@ class Planner:
         fresh.work, fresh.checkpoint = request.work, request.checkpoint
         fresh.weights_gib, fresh.load = request.weights_gib, request.load
         self._check_state(fresh.state)
+        self._check_memory(request, gpus, at_s)
         for old in before:
             old.enter(Phase.STOPPED, at_s, f"replaced by {name}")
         self._table.add(fresh)
@@ -187,6 +190,7 @@ class Planner:
                 one.enter(Phase.FAILED, at_s, "its GPU has fallen off the bus")
             self._check_on_bus(operation.gpus, at_s)
         for one in operation.workloads:
+            self._check_readable(one, at_s)
             if one.phase in LIVE:
                 self._hardware.set_state(one.state, one.gpus, at_s)
                 one.enter(Phase.RUNNING, at_s)
@@ -195,6 +199,21 @@ class Planner:
         """GPUs do nothing from now on: idle, or in their lowest power state where asked for or where idle is none of theirs."""
         state = CURTAILED if is_parked or IDLE not in self._node.states else IDLE
         self._hardware.set_state(state, gpus, at_s)
+
+    def _check_memory(self, request: Start, gpus: tuple[int, ...], at_s: float) -> None:
+        """Weights are spread evenly over the GPUs; what an engine needs beside them is not looked at."""
+        has_gib, needs_gib = self._hardware.memory_mib(at_s) / 1024, request.weights_gib / len(gpus)
+        if needs_gib > has_gib:
+            over = f"{request.weights_gib:g} GiB of weights over {len(gpus)} GPUs"
+            raise conflict("does-not-fit", f"{over} need {needs_gib:.1f} GiB on each, which has {has_gib:.1f}")
+
+    def _check_readable(self, one: Workload, at_s: float) -> None:
+        if one.phase is not Phase.LOADING:
+            return
+        for kind, name in (("no-such-model", one.model), ("bad-checkpoint", one.checkpoint)):
+            if name in self._unreadable:
+                one.enter(Phase.FAILED, at_s, f"{name} can't be loaded")
+                raise conflict(kind, f"{name} can't be loaded", workload=one.workload_id)
 
     def _check_open(self) -> None:
         if self.is_drained:

@@ -27,7 +27,7 @@ class GpuNodesServer:
         within_s: float = REQUEST_WITHIN_S,
     ) -> None:
         own = config.protocols.gpu_nodes
-        self._agents = Agents(Nodes(fleet, config.seed), config.seed, transitions, clock)
+        self._agents = Agents(Nodes(fleet, config.seed), config.seed, transitions, clock, own.unreadable)
         exporter = Exporter(own, self._agents, clock).app()
         agent = AgentApi(self._agents, clock, read_token("GPU nodes", own.token_file)).app()
         wires = Wires(fleet.network, clock)

@@ -264,3 +264,29 @@ async def test_a_lost_connection_goes_on_where_it_was(tmp_path):
 
 def _one(gpu: int) -> bytes:
     return encode_slots(np.array([FIRST_GPU + gpu], dtype=np.uint32))
+
+
+LARGE = WorkloadSpec("llama-70b", 140.0, "streamed", 1, "job-1")
+BROKEN = WorkloadSpec("llama", 16.0, "streamed", 1, "job-2", "s3://torn")
+
+
+async def test_what_can_not_run_is_told_as_the_works_own_failure_and_what_ran_goes_on(tmp_path):
+    """Weights that no card holds at once, a checkpoint that can't be read at the end of loading, with and without a switch."""
+    async with switching_rig(tmp_path, world_options={"unreadable": ["s3://torn"]}) as (rig, book):
+        refs = [uuid.uuid4() for _ in range(4)]
+        await rig.run(BATCH, [0, 1])
+        for ref, gpu, work in zip(refs, (2, 0, 3, 1), (LARGE, LARGE, BROKEN, BROKEN), strict=True):
+            rig.site.send_state(ref, gpu, BATCH, encode_slots(np.array([FIRST_GPU + gpu], dtype=np.uint32)), work)
+        async with asyncio.timeout(15):
+            while len(book.unfit()) < 4 or not {one.outcome for one in book.words} >= {Outcome.ROLLED_BACK}:
+                rig.world.pass_time(2.0)
+                await asyncio.sleep(0.01)
+        problems = {key: set(slots.items()) for key, slots in book.unfit().items()}
+        fits = "140 GiB of weights over 1 GPUs need 140.0 GiB on each, which has 79.6"
+        assert problems[str(refs[0]), 2] == {(FIRST_GPU + 2, fits)}
+        assert problems[str(refs[1]), 0] == {(FIRST_GPU, fits)}
+        assert problems[str(refs[2]), 3] == {(FIRST_GPU + 3, "s3://torn can't be loaded")}
+        assert problems[str(refs[3]), 1] == {(FIRST_GPU + 1, "start: s3://torn can't be loaded")}
+        await over(rig, book, 2)
+        rig.world.pass_time(200.0)
+        assert rig.commanded()[:4] == [BATCH, BATCH, IDLE, IDLE]

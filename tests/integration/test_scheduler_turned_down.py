@@ -65,6 +65,24 @@ async def test_dead_devices_save_nothing_and_the_work_goes_elsewhere_at_once(
     assert not set(slots) & set(others)
 
 
+async def test_work_that_can_not_run_fails_at_once_with_its_reason_and_leaves_its_devices_to_others(
+    api, scheduler, owner, database, customer
+):
+    one, clock = scheduler_at(routing_realtime_spare=0.0)
+    work = (await submit(api, customer, spec())).workload_id
+    await one.round(scheduler)
+    [(row, _, _, slots, _)] = open_rows(owner)
+    say(owner, [row], "refused", after(60), "ckpt-7 can't be loaded", cause="work")
+    clock.advance(60)
+    await one.round(scheduler)
+    found = await store.read(api, work, None)
+    assert (found.status, found.reason) == (WorkloadState.FAILED, "it could not start: ckpt-7 can't be loaded")
+    assert one.follower.avoided == []
+    await submit(api, customer, spec())
+    await one.round(scheduler)
+    assert open_rows(owner)[0][3] == slots
+
+
 async def test_one_silent_device_is_no_livelock(api, scheduler, owner, database, customer):
     """Three pieces of work, one GPU that is silent: each is given other devices, and the group stays open."""
     one, clock = scheduler_at(routing_realtime_spare=0.0)

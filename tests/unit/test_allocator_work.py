@@ -413,6 +413,23 @@ def test_whether_gateways_tell_what_is_kept_is_said_of_each_row(rig):
     assert {n.desired_state_id: n.tells_saved for n in rig.owner.take_work_news()} == {1: True, 2: False}
 
 
+def test_work_that_can_not_run_is_refused_for_its_own_sake_and_nothing_is_held_against_its_devices(rig):
+    rig.desire(FIRST, SECOND)
+    rig.news()
+    unfit = np.array([rig.first + FIRST.slots[0]], dtype=np.uint32)
+    for _ in range(3):
+        rig.owner.give_up_work(unfit, "140 GiB need 140.0 GiB on each")
+    [said] = rig.owner.take_work_news()
+    assert (said.desired_state_id, said.state, said.cause) == (1, "refused", "work")
+    assert said.reason == "140 GiB need 140.0 GiB on each"
+    rig.owner.ask()
+    rig.plan()
+    assert rig.at(BATCH) == slots(SECOND), "the others stand, its own rest"
+    assert rig.owner.devices.quarantined == {}
+    rig.desire(FIRST, SECOND)
+    assert (rig.news(), rig.at(BATCH)) == ([], slots(SECOND)), "as long as it is wanted all the same"
+
+
 def test_a_device_that_did_not_settle_is_told_its_work_again(rig):
     rig.arrive(rig.desire(FIRST))
     rig.owner.devices.failed(np.array([rig.first + 2], dtype=np.uint32))

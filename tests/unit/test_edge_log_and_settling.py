@@ -12,7 +12,7 @@ from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.edge.acks import Acks
 from hcp_pipelines.edge.checks import judge
 from hcp_pipelines.edge.config import FacilityConfig, load_edge_config
-from hcp_pipelines.edge.messages import message_of
+from hcp_pipelines.edge.messages import message_of, settled_message
 from hcp_pipelines.edge.outbox import Outbox
 from hcp_pipelines.edge.recovery import SLOTS_ON_THE_WIRE, local_id, recover
 from hcp_pipelines.edge.settling import Pending, joined
@@ -139,6 +139,18 @@ def test_each_device_is_judged_once_by_its_own_power():
     assert joined(waits.settled).tolist() == [0, 2]
     assert joined(waits.superseded).tolist() == [1]
     assert waits.failed.tolist() == []
+
+
+def test_what_can_not_run_has_failed_at_once_and_it_is_said_that_it_is_not_the_devices():
+    pending = Pending("c", 3, 5, np.array([2, 4, 6], dtype=np.uint32), np.full(3, 1.3, dtype=np.float32), 100.0)
+    pending.begin(0.0)
+    pending.confirm(np.array([2], dtype=np.uint32))
+    pending.give_up_work(np.array([2, 6], dtype=np.uint32), "it does not fit")
+    pending.give_up_work(np.array([2, 6], dtype=np.uint32), "it does not fit")
+    told = settled_message(pending, 1, "")
+    assert [decode_slots(part, 10).tolist() for part in (told.failed, told.unfit)] == [[2, 6], [2, 6]]
+    assert told.problem == "it does not fit"
+    assert pending.waiting.tolist() == [4]
 
 
 def test_it_fails_on_the_second_sample_after_the_deadline_and_an_interruption_begins_it_anew():

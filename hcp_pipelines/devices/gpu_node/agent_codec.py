@@ -18,7 +18,7 @@ from hcp_pipelines.devices.gpu_node.values import (
     Operation,
     WorkloadSpec,
 )
-from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError
+from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, WorkUnfitError
 from hcp_pipelines.domain.modes import DeviceState
 
 STATE_OF_NAME = {
@@ -30,6 +30,10 @@ STATE_OF_NAME = {
 }
 CLASS_OF_STATE = {state: name for name, state in STATE_OF_NAME.items() if state not in (0, 1)}
 _GIB = 1024
+
+WORKS_OWN = frozenset(
+    {"does-not-fit", "no-such-model", "bad-checkpoint"}
+)  # problems that are the work's, not the node's
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -126,9 +130,11 @@ def decode_is_drained(node: Answer, address: str) -> bool:
 def decode_operation(answer: Answer, address: str) -> Operation:
     """The reply to a write, or `GET /v1/operations/…`."""
     said = _checked(answer, _Operation, address)
-    problem = str((said.problem or {}).get("detail", ""))
+    problem, kind = str((said.problem or {}).get("detail", "")), _kind_of(said.problem or {})
     took_s = (said.ended_at - said.begun_at).total_seconds() if said.begun_at and said.ended_at else 0.0
-    return Operation(said.identity, said.kind, tuple(said.gpus), said.state, problem, max(took_s, 0.0))
+    return Operation(
+        said.identity, said.kind, tuple(said.gpus), said.state, problem, max(took_s, 0.0), kind in WORKS_OWN
+    )
 
 
 def encode_write(request_id: str, gpus: tuple[int, ...] | None = None, **members: object) -> bytes:
@@ -199,13 +205,19 @@ def _checked(answer: Answer, shape: type[Shape], address: str) -> Shape:
 def _raise_problem(answer: Answer, address: str) -> None:
     """A status that is no success."""
     said = _problem(answer)
-    kind = str(said.get("type", "")).rpartition(":")[2] or "no reason"
+    kind = _kind_of(said) or "no reason"
     text = f"{address}: {answer.status} {kind}: {str(said.get('detail', answer.body[:200]))[:300]}"
     if kind == "busy":
         raise BusyError(text)
+    if kind in WORKS_OWN:
+        raise WorkUnfitError(str(said.get("detail", kind))[:300])
     if 400 <= answer.status < 500:
         raise DeviceRefusedError(text)
     raise DeviceReplyError(text)
+
+
+def _kind_of(said: Mapping[str, Any]) -> str:
+    return str(said.get("type", "")).rpartition(":")[2]
 
 
 def _problem(answer: Answer) -> Mapping[str, Any]:

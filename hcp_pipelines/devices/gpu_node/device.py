@@ -23,7 +23,7 @@ from hcp_pipelines.devices.gpu_node.values import (
     WorkloadSpec,
 )
 from hcp_pipelines.devices.xid import XidAction
-from hcp_pipelines.domain.errors import DeviceRefusedError
+from hcp_pipelines.domain.errors import DeviceRefusedError, WorkUnfitError
 from hcp_pipelines.domain.modes import DeviceState
 
 
@@ -204,6 +204,7 @@ class GpuNode:
             outcome.busy.update(dict.fromkeys(gpus, str(error)))
         except DeviceRefusedError as error:
             outcome.refused.update(dict.fromkeys(gpus, str(error)))
+            outcome.unfit.update(gpus if isinstance(error, WorkUnfitError) else ())
         else:
             outcome.accepted.update(dict.fromkeys(gpus, operation.operation_id))
             if step in SLEEPS:

@@ -26,6 +26,7 @@ from hcp_pipelines.domain.errors import (
     DeviceUnreachableError,
     HcpError,
     StorageError,
+    WorkUnfitError,
 )
 from hcp_pipelines.domain.modes import DeviceState
 
@@ -170,7 +171,8 @@ class Run:
         self._switch = replace(self._switch, device_ms={**self._switch.device_ms, phase: took_ms})
         metrics.PHASE_DEVICE_SECONDS.labels(phase.value).observe(operation.took_s)
         if operation.state != "succeeded":
-            raise PhaseError(f"{phase}: {operation.problem or operation.state}")
+            kind = WorkUnfitError if operation.is_works_own else PhaseError
+            raise kind(f"{phase}: {operation.problem or operation.state}")
 
     async def _ended(self, phase: Phase, operation: Operation, until_s: float) -> Operation:
         """The same operation once it has ended; an agent that does not wait with its answer is asked ever more rarely."""
@@ -225,7 +227,11 @@ class Run:
         if self._book.find(self._switch.key) is None:
             self._order.error = error  # nothing was asked for yet
             return
-        self._order.error = DeviceRefusedError(f"{self._order.node.address}: rolled back: {error}")
+        if isinstance(error, WorkUnfitError):
+            self._book.note_unfit(self._switch.command_id, self._switch.index, self._switch.slots, str(error))
+            self._order.error = WorkUnfitError(str(error))
+        else:
+            self._order.error = DeviceRefusedError(f"{self._order.node.address}: rolled back: {error}")
         self._order.started.set()
         self._switch = replace(self._switch, stage=Stage.ROLL_BACK, problem=str(error)[:500])
         self._log.warning("a switch has failed and is rolled back", problem=str(error))

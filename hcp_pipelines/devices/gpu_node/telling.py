@@ -23,7 +23,13 @@ from hcp_pipelines.devices.gpu_node.values import StateOutcome, WorkloadSpec
 from hcp_pipelines.devices.switches import SwitchBook
 from hcp_pipelines.devices.work import kind_of, one_devices, spread
 from hcp_pipelines.domain.clock import Clock
-from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError, HcpError
+from hcp_pipelines.domain.errors import (
+    DeviceRefusedError,
+    DeviceReplyError,
+    DeviceUnreachableError,
+    HcpError,
+    WorkUnfitError,
+)
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.wire.slots import EMPTY, Slots
 
@@ -64,7 +70,7 @@ class Teller:
 
     def __init__(self, fleet: NodeFleet, options: GpuNodeOptions, clock: Clock, book: SwitchBook) -> None:
         self._fleet, self._options, self._clock = fleet, options, clock
-        self._switches = Switches(options, clock, book)
+        self._switches, self._book = Switches(options, clock, book), book
         self._running: set[_Task] = set()
         self._at_once = asyncio.Semaphore(options.concurrency)
         self._log = structlog.get_logger("devices.gpu_node")
@@ -184,14 +190,22 @@ class Teller:
             let_go = {gpu: work for gpu, work in outcome.let_go.items() if gpu in gpus}
             node.operations[operation_id] = UnderWay(told.name, told.ticket, told.state, gpus, let_go)
         told.busy |= {node.first_slot + gpu: _BusyGpuError(why) for gpu, why in outcome.busy.items()}
-        told.refused |= {node.first_slot + gpu: DeviceRefusedError(why) for gpu, why in outcome.refused.items()}
+        for gpu, why in outcome.refused.items():
+            kind = WorkUnfitError if gpu in outcome.unfit else DeviceRefusedError
+            told.refused[node.first_slot + gpu] = kind(why)
 
     def _report(self, told: _Told) -> None:
-        """One line a command, not one a GPU."""
+        """One line a command, not one a GPU; and whose refusal is the work's own failure."""
         if told.refused:
+            self._note_unfit(told)
             examples = [f"{slot}: {error}" for slot, error in list(told.refused.items())[:EXAMPLES_SHOWN]]
             kinds = Counter(kind_of(error) for error in told.refused.values())
             self._log.warning("GPUs were not told", command=told.name, **kinds, examples=examples)
+
+    def _note_unfit(self, told: _Told) -> None:
+        unfit = {slot: error for slot, error in told.refused.items() if isinstance(error, WorkUnfitError)}
+        if unfit:
+            self._book.note_unfit(str(told.ref), told.assignment, unfit, str(next(iter(unfit.values()))))
 
     def _keep(self, task: _Task) -> _Task:
         self._running.add(task)

@@ -117,6 +117,7 @@ class Operation:
     state: str  # running, succeeded, failed
     problem: str = ""
     took_s: float = 0.0  # from its beginning to its end, by the agent's clock; 0 until then
+    is_works_own: bool = False  # it has failed for the sake of the work that it was to load
 
     @property
     def is_running(self) -> bool:
@@ -147,6 +148,7 @@ class StateOutcome:
     accepted: dict[int, str] = field(default_factory=dict)
     busy: dict[int, str] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    unfit: set[int] = field(default_factory=set)  # of those refused, for the sake of what they were to load
     let_go: dict[int, str] = field(default_factory=dict)  # of those accepted, whose work is put to sleep
     at_work: dict[int, GpuStatus] = field(default_factory=dict)
 

@@ -31,7 +31,7 @@ async def watch(node: Node, device: GpuNode, book: SwitchBook) -> None:
         if operation is not None:
             metrics.OPERATIONS.labels(operation.state).inc()
             if operation.state != "succeeded":
-                _report(node, operation, under_way)
+                _report(node, operation, under_way, book)
         _compare(node, under_way)
         await _tell_saved(node, under_way, operation, book)
 
@@ -57,7 +57,11 @@ async def _tell_saved(node: Node, under_way: UnderWay, operation: Operation | No
         await tell_saved(book, Saved(work, tuple(node.first_slot + gpu for gpu in sorted(gpus)), name, problem))
 
 
-def _report(node: Node, operation: Operation, under_way: UnderWay) -> None:
+def _report(node: Node, operation: Operation, under_way: UnderWay, book: SwitchBook) -> None:
+    if operation.is_works_own:
+        command_id, _, index = under_way.command.rpartition("/")
+        slots = [node.first_slot + gpu for gpu in under_way.gpus]
+        book.note_unfit(command_id, int(index), slots, operation.problem)
     _log.warning(
         "an operation has failed", node=node.address, command=under_way.command, kind=operation.kind,
         gpus=list(operation.gpus), problem=operation.problem,

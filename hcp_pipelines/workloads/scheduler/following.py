@@ -213,11 +213,21 @@ class Follower:
     async def _refused(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
         for one, word in words:
             self._log.warning("devices refused", workload_id=str(one.workload_id), reason=word.reason)
+        await self._end_unfit(connection, room, [(one, word) for one, word in words if word.is_of_the_work])
+        words = [(one, word) for one, word in words if not word.is_of_the_work]
         old = [(one, word) for one, word in words if word.is_of_old_inventory]
         self.is_outdated |= bool(old)
         await self.give_back(connection, room, [steps.GivenBack(one, INVENTORY_CHANGED, word.at) for one, word in old])
         failed = [(one, "its devices were refused") for one, word in words if not word.is_of_old_inventory]
         await self._fail(connection, room, failed)
+
+    async def _end_unfit(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
+        """What can't run has failed: elsewhere it would fare alike, and its devices are free for others at once."""
+        if words:
+            works = [(one, f"it could not start: {word.reason}"[:500]) for one, word in words]
+            await steps.fail_all(connection, works, self._clock.now(), may_retry=False)
+            self._gone(room, [one for one, _ in works])
+            metrics.STEPS.labels("failed").inc(len(works))
 
     async def _fail(self, connection: Connection, room: Room, works: Sequence[tuple[Held, str]]) -> None:
         if not works:

@@ -69,6 +69,11 @@ class OwnersWord:
         return self.state == "refused" and self.cause == "inventory"
 
     @property
+    def is_of_the_work(self) -> bool:
+        """Whether what it is to run can't run, on whatever devices of that kind."""
+        return self.cause == "work"
+
+    @property
     def is_of_silence(self) -> bool:
         """Whether its gateway is not heard of any more: it may run, and it may not."""
         return self.cause == "silent"

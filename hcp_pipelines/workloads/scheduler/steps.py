@@ -92,13 +92,19 @@ async def give_back_all(connection: Connection, works: Sequence[GivenBack], save
 
 
 async def fail_all(
-    connection: Connection, works: Sequence[tuple[Held, str]], now: datetime, wait_s: float = 0.0
+    connection: Connection,
+    works: Sequence[tuple[Held, str]],
+    now: datetime,
+    wait_s: float = 0.0,
+    *,
+    may_retry: bool = True,
 ) -> Outcome:
     """It could not start, or its devices are gone: back to the queue for a retry while it has some; what was saved is kept."""
     why = {one.workload_id: reason for one, reason in works}
 
     async def step(one: Held) -> None:
-        await fail(connection, one.workload_id, one.epoch, now=now, reason=why[one.workload_id], wait_s=wait_s)
+        reason = why[one.workload_id]
+        await fail(connection, one.workload_id, one.epoch, now=now, reason=reason, may_retry=may_retry, wait_s=wait_s)
 
     return await _each(connection, [one for one, _ in works], step, ends=True)
 
