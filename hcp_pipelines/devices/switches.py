@@ -103,6 +103,8 @@ class SwitchBook:
         self._open: dict[Key, Switch] = {}
         self._bad: OrderedDict[Key, Switch] = OrderedDict()
         self._unfit: OrderedDict[tuple[str, int], dict[int, str]] = OrderedDict()
+        self._telling: dict[tuple[str, int], frozenset[int]] = {}
+        self._refused: OrderedDict[tuple[str, int], frozenset[int]] = OrderedDict()
 
     def __iter__(self) -> Iterator[Switch]:
         yield from self._bad.values()
@@ -117,8 +119,8 @@ class SwitchBook:
         return [one for one in self if (one.command_id, one.index, one.node) == (command_id, index, node)]
 
     def failed(self) -> dict[tuple[str, int], list[int]]:
-        """Slots whose switch went wrong, by command and assignment."""
-        slots: dict[tuple[str, int], list[int]] = {}
+        """Slots whose switch went wrong, or that could not be told for too long, by command and assignment."""
+        slots: dict[tuple[str, int], list[int]] = {key: list(refused) for key, refused in self._refused.items()}
         for switch in self._bad.values():
             slots.setdefault((switch.command_id, switch.index), []).extend(switch.slots)
         return slots
@@ -132,6 +134,25 @@ class SwitchBook:
     def unfit(self) -> Mapping[tuple[str, int], Mapping[int, str]]:
         """Slots whose work can't run, and why, by command and assignment."""
         return self._unfit
+
+    def note_telling(self, command_id: str, index: int, slots: Iterable[int]) -> None:
+        """Slots that a command could not be told for reasons that may pass: they are told it again; without any, nobody is."""
+        if still := frozenset(slots):
+            self._telling[command_id, index] = still
+        else:
+            self._telling.pop((command_id, index), None)
+
+    def give_up(self, command_id: str, index: int, refused: Iterable[int]) -> None:
+        """A command is told to nobody any more; these slots were not."""
+        self.note_telling(command_id, index, ())
+        if refused := frozenset(refused):
+            self._refused[command_id, index] = refused
+            while len(self._refused) > BAD_ONES_KEPT:
+                self._refused.popitem(last=False)
+
+    def telling(self) -> Mapping[tuple[str, int], frozenset[int]]:
+        """Slots that are told again, by command and assignment."""
+        return self._telling
 
     async def keep(self, switch: Switch) -> None:
         """Remember how a switch stands.
@@ -163,6 +184,8 @@ class SwitchBook:
         self._open.clear()
         self._bad.clear()
         self._unfit.clear()
+        self._telling.clear()
+        self._refused.clear()
 
 
 async def tell_saved(book: SwitchBook, saved: Saved) -> None:

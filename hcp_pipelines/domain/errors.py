@@ -12,6 +12,7 @@ HcpError
 ├── ModelError             a learnt model can't be used (train another)
 ├── DeviceUnreachableError retry with backoff
 ├── DeviceRefusedError     quarantine
+│   ├── NotNowError        ask again while there is time
 │   └── WorkUnfitError     not the device: the work can't run there, nor anywhere like it
 └── DeviceReplyError       report the bytes
 Messages name the thing, the value, the limit and the next step.
@@ -68,6 +69,10 @@ class DeviceUnreachableError(HcpError):
 
 class DeviceRefusedError(HcpError):
     """The device answered that it will not: quarantine."""
+
+
+class NotNowError(DeviceRefusedError):
+    """The device takes nothing new at present, for a reason that passes: it is busy, or its node is drained for a repair."""
 
 
 class WorkUnfitError(DeviceRefusedError):

@@ -117,9 +117,7 @@ class Devices:
 
     async def run(self) -> None:
         """Keep the driver connected until cancelled."""
-        await self._driver.run(
-            Callbacks(self._take_baseline, self._drive_again, self._take_power, self._under_way.note_told)
-        )
+        await self._driver.run(Callbacks(self._take_baseline, self._drive_again, self._take_power, self._note_told))
 
     def carry_out(self, command_id: str, accepted: Accepted) -> None:
         """Hand over what is stored. From now on it is what the devices should do; the rest waits until the ack is out."""
@@ -140,6 +138,10 @@ class Devices:
             self._under_way.note(told_now)
             self.book.note(now_s, moved, before, state)
         asyncio.get_running_loop().call_later(BOOK_AFTER_S, self._book)
+
+    def _note_told(self, command_id: str, index: int, refused: Slots | None) -> None:
+        self._under_way.note_telling(self._switches.telling())
+        self._under_way.note_told(command_id, index, refused)
 
     def _note_work(self, slots: Slots, work: WorkloadSpec | None) -> None:
         """Whose work they are told to run; where nobody's ever was, as in a hall of miners, nothing is noted."""
@@ -184,6 +186,7 @@ class Devices:
         if not self._is_adopting and self._unknown_but_seen().any():
             self._is_adopting = True
             self._tasks.spawn(self._adopt_seen())
+        self._under_way.note_telling(self._switches.telling())
         self._under_way.give_up(self._switches.failed())
         self._under_way.give_up_work(self._switches.unfit())
         if decided := self._under_way.decided(self.power_kw, self._newest, reading.simulated_at_s):

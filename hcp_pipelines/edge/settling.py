@@ -39,6 +39,7 @@ class Pending:
     problem: str = ""  # why that can't run
     work: WorkloadSpec | None = None  # as commanded, for when it is told once more
     is_held: bool = False
+    told_later: frozenset[int] = frozenset()  # could not be told yet: what runs there is not what is wanted
     is_confirmed: bool = False  # the driver has said which devices took it on
     evident_from_s: float = float("-inf")  # what they drew before may be that of other work, which looks alike
 
@@ -56,10 +57,13 @@ class Pending:
         self.deadline_s, self.is_held, self.is_confirmed = float("inf"), True, False
 
     def confirm(self, refused: Slots) -> None:
-        """The driver has told all devices but for these: what runs on there may draw what other work would."""
+        """The driver has told all devices but for these: what runs on there may draw what other work would.
+
+        Those that are told again have until their deadline.
+        """
         self.is_confirmed = True
         if self.state in WORK_STATES:
-            self.give_up(refused)
+            self.give_up(refused[~np.isin(refused, list(self.told_later))])
 
     def give_up(self, slots: Slots) -> None:
         """Devices that will not get there, whatever they draw."""
@@ -87,6 +91,8 @@ class Pending:
             near &= at_s >= max(self.asked_at_s, self.evident_from_s)
             if not self.is_confirmed and self.state in WORK_STATES:
                 near[:] = False
+            if self.told_later and self.state in WORK_STATES:
+                near &= ~np.isin(self.waiting, list(self.told_later))
             self._keep(~(moved | near), settled=near & ~moved, superseded=moved)
         if len(self.waiting) and at_s >= self.deadline_s:
             self.late_samples += 1

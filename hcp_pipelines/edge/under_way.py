@@ -87,6 +87,11 @@ class UnderWay:
                 problem = next(iter(slots.values()))
                 pending.give_up_work(np.array(sorted(slots), dtype=np.uint32), problem)
 
+    def note_telling(self, telling: Mapping[tuple[str, int], frozenset[int]]) -> None:
+        """Slots, by command and assignment, that could not be told yet and are told again."""
+        for pending in self.pending:
+            pending.told_later = telling.get((pending.command_id, pending.index), frozenset())
+
     def put_back(self, decided: Iterable[Pending]) -> None:
         """What was decided could not be stored: it is decided again with the next sample."""
         self._pending.extend(decided)

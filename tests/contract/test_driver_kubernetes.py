@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
-from hcp_pipelines.devices.kubernetes import codec, mirror, pods
+from hcp_pipelines.devices.kubernetes import codec, mirror, pods, telling
 from hcp_pipelines.devices.kubernetes.site import NODES_PATH
 from hcp_pipelines.devices.site import Evidence
 from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Outcome, Phase
@@ -156,6 +156,21 @@ async def test_a_node_that_is_not_ready_is_unreachable_and_a_job_that_failed_mak
         assert await one.tell(BATCH, [0]) == ([0], [])
         await one.settle(BATCH, *[IDLE] * 7)
         assert "DELETE" in one.writes()
+
+
+async def test_two_commands_of_one_instant_are_both_told_and_what_a_cordon_refused_is_asked_again(rig, monkeypatch):
+    monkeypatch.setattr(telling, "RETRY_AFTER_S", (0.05,))
+    async with rig() as one:
+        one.server.cluster.set_node("node-0", is_cordoned=True)
+        await until(lambda: one.site._nodes.objects["node-0"].is_cordoned, "it is seen")
+        sent = [one.send(state, [gpu]) for state, gpu in ((BATCH, 0), (TRAINING, 1))]
+        told = [await one.site.finish_state(each) for each in sent]
+        assert [[len(part) for part in each] for each in told] == [[0, 1], [0, 1]]
+        assert len(one.book.telling()) == 2
+        one.server.cluster.set_node("node-0")
+        await one.settle(BATCH, TRAINING, *[IDLE] * 6)
+        await until(lambda: not one.book.telling(), "nobody is told any more")
+        assert one.book.failed() == {}
 
 
 async def test_work_that_a_command_names_is_a_job_of_its_own(rig):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from hcp_pipelines.devices.gpu_node import switching
+from hcp_pipelines.devices.gpu_node import switching, telling
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Outcome, Phase, Stage, SwitchBook
 from hcp_pipelines.domain.errors import StorageError
@@ -181,6 +181,25 @@ async def test_a_drained_node_is_left_alone(tmp_path):
         assert await rig.tell(TRAINING, [0]) == ([], [0])
         assert await rig.operations() == ["start", "drain"]
         assert book.words == []
+
+
+async def test_what_a_drained_node_refused_is_asked_again_and_taken_once_it_is_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(telling, "RETRY_AFTER_S", (0.05,))
+    async with switching_rig(tmp_path) as (rig, book):
+        ref = uuid.uuid4()
+        await rig.world.post("/v1/node/drain", {"request_id": "drained-1"})
+        assert await rig.tell(BATCH, [0], ref=ref) == ([], [0])
+        assert book.telling() == {(str(ref), 0): {FIRST_GPU}}, "it has not failed yet"
+        assert book.failed() == {}
+        await rig.world.post("/v1/node/undrain", {"request_id": "opened-1"})
+        await until(lambda: not book.telling(), "it is told")
+        assert await rig.operations() == ["drain", "undrain", "start"]
+        assert book.failed() == {}
+        await rig.world.post("/v1/node/drain", {"request_id": "drained-2"})
+        assert await rig.tell(BATCH, [1], ref=ref, assignment=1) == ([], [1])
+        rig.world.pass_time(PHASE_WITHIN_S[Phase.START] + 1)
+        await until(lambda: not book.telling(), "the time of a start is over")
+        assert book.failed() == {(str(ref), 1): [FIRST_GPU + 1]}
 
 
 async def test_what_can_not_be_stored_is_not_begun_and_what_has_begun_goes_on(tmp_path):

@@ -153,6 +153,20 @@ def test_what_can_not_run_has_failed_at_once_and_it_is_said_that_it_is_not_the_d
     assert pending.waiting.tolist() == [4]
 
 
+def test_who_could_not_be_told_yet_has_neither_arrived_nor_failed_before_its_deadline():
+    pending = Pending("c", 3, 5, np.array([0, 1], dtype=np.uint32), np.full(2, 1.3, dtype=np.float32), 100.0)
+    pending.hold()
+    pending.told_later = frozenset({1})
+    pending.begin(0.0)
+    pending.confirm(np.array([1], dtype=np.uint32))
+    power_kw, newest = np.full(2, 1.3, dtype=np.float32), np.zeros(2, dtype=np.uint32)
+    assert not pending.observe(power_kw, newest, 10.0)
+    assert (joined(pending.settled).tolist(), pending.waiting.tolist()) == ([0], [1]), "what it draws is other work's"
+    pending.told_later = frozenset()
+    assert pending.observe(power_kw, newest, 20.0)
+    assert (joined(pending.settled).tolist(), len(pending.failed)) == ([0, 1], 0)
+
+
 def test_it_fails_on_the_second_sample_after_the_deadline_and_an_interruption_begins_it_anew():
     newest, waits = np.full(3, 1, dtype=np.uint32), pending()
     waits.begin(1000.0)

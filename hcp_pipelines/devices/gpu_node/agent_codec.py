@@ -18,7 +18,7 @@ from hcp_pipelines.devices.gpu_node.values import (
     Operation,
     WorkloadSpec,
 )
-from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, WorkUnfitError
+from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, NotNowError, WorkUnfitError
 from hcp_pipelines.domain.modes import DeviceState
 
 STATE_OF_NAME = {
@@ -31,6 +31,7 @@ STATE_OF_NAME = {
 CLASS_OF_STATE = {state: name for name, state in STATE_OF_NAME.items() if state not in (0, 1)}
 _GIB = 1024
 
+PASSES = frozenset({"drained"})  # beside "busy"
 WORKS_OWN = frozenset(
     {"does-not-fit", "no-such-model", "bad-checkpoint"}
 )  # problems that are the work's, not the node's
@@ -38,7 +39,7 @@ WORKS_OWN = frozenset(
 Shape = TypeVar("Shape", bound=BaseModel)
 
 
-class BusyError(DeviceRefusedError):
+class BusyError(NotNowError):
     """Something is under way on that GPU: ask again later, don't quarantine."""
 
 
@@ -209,6 +210,8 @@ def _raise_problem(answer: Answer, address: str) -> None:
     text = f"{address}: {answer.status} {kind}: {str(said.get('detail', answer.body[:200]))[:300]}"
     if kind == "busy":
         raise BusyError(text)
+    if kind in PASSES:
+        raise NotNowError(text)
     if kind in WORKS_OWN:
         raise WorkUnfitError(str(said.get("detail", kind))[:300])
     if 400 <= answer.status < 500:

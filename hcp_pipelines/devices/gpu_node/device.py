@@ -23,7 +23,7 @@ from hcp_pipelines.devices.gpu_node.values import (
     WorkloadSpec,
 )
 from hcp_pipelines.devices.xid import XidAction
-from hcp_pipelines.domain.errors import DeviceRefusedError, WorkUnfitError
+from hcp_pipelines.domain.errors import DeviceRefusedError
 from hcp_pipelines.domain.modes import DeviceState
 
 
@@ -110,7 +110,7 @@ class GpuNode:
         asked = _Asked(state, request_id, spec or WorkloadSpec(), status)
         for index in gpus:
             if index not in status:
-                asked.outcome.refused[index] = f"{self._address}: no GPU {index}"
+                asked.outcome.refused[index] = DeviceRefusedError(f"{self._address}: no GPU {index}")
         there, spec = [status[index] for index in gpus if index in status], asked.spec
         for step in steps_to(state, there, spec.gpus_each, spec.workload_id, spec.checkpoint):
             await self._take_step(step, asked)
@@ -203,8 +203,7 @@ class GpuNode:
         except codec.BusyError as error:
             outcome.busy.update(dict.fromkeys(gpus, str(error)))
         except DeviceRefusedError as error:
-            outcome.refused.update(dict.fromkeys(gpus, str(error)))
-            outcome.unfit.update(gpus if isinstance(error, WorkUnfitError) else ())
+            outcome.refused.update(dict.fromkeys(gpus, error))
         else:
             outcome.accepted.update(dict.fromkeys(gpus, operation.operation_id))
             if step in SLEEPS:

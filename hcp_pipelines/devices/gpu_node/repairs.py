@@ -181,5 +181,5 @@ def _operations(outcome: StateOutcome) -> list[str]:
     if outcome.busy:
         raise BusyError(next(iter(outcome.busy.values())))
     if outcome.refused:
-        raise DeviceRefusedError(next(iter(outcome.refused.values())))
+        raise next(iter(outcome.refused.values()))
     return list(dict.fromkeys(outcome.accepted.values()))

@@ -20,7 +20,7 @@ from hcp_pipelines.devices.gpu_node.fleet import GpuNodeOptions, Node, NodeFleet
 from hcp_pipelines.devices.gpu_node.switches import Asked, Switches
 from hcp_pipelines.devices.gpu_node.switching import Order
 from hcp_pipelines.devices.gpu_node.values import StateOutcome, WorkloadSpec
-from hcp_pipelines.devices.switches import SwitchBook
+from hcp_pipelines.devices.switches import Phase, SwitchBook
 from hcp_pipelines.devices.work import kind_of, one_devices, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import (
@@ -28,6 +28,7 @@ from hcp_pipelines.domain.errors import (
     DeviceReplyError,
     DeviceUnreachableError,
     HcpError,
+    NotNowError,
     WorkUnfitError,
 )
 from hcp_pipelines.domain.modes import DeviceState
@@ -59,6 +60,10 @@ class _Told:
     def name(self) -> str:
         """As in log lines."""
         return f"{self.ref}/{self.assignment}"
+
+    def may_pass(self) -> dict[int, HcpError]:
+        """Slots that are asked again, and why they were not told."""
+        return {slot: error for slot, error in (self.refused | self.busy).items() if _may_pass(error)}
 
     def request_id(self, node: Node) -> str:
         """The same for the same command at the same node, however often it is told."""
@@ -97,7 +102,8 @@ class Teller:
         told.refused |= strangers | told.busy
         self._report(told)
         refused = np.isin(wanted, np.array(sorted(told.refused), dtype=np.uint32))
-        if any(_may_pass(error) for error in told.refused.values()):
+        if may_pass := told.may_pass():
+            self._book.note_telling(str(told.ref), told.assignment, may_pass)
             self._keep(asyncio.create_task(self._tell_later(told)))
         return wanted[~refused], wanted[refused]
 
@@ -118,16 +124,22 @@ class Teller:
             await self._tell_again(told, told.busy)
 
     async def _tell_later(self, told: _Told) -> tuple[Slots, Slots]:
-        """Behind the reply: busy ones until they are told, the unreachable a few times; what the last try said is reported."""
-        for tries, wait_s in enumerate(chain(RETRY_AFTER_S, repeat(RETRY_AFTER_S[-1])), start=1):
-            await asyncio.sleep(wait_s)
-            again = {slot: error for slot, error in (told.refused | told.busy).items() if _may_pass(error)}
-            await self._tell_again(told, again)
-            is_over = tries >= len(RETRY_AFTER_S)
-            if not told.busy and (is_over or not any(_may_pass(error) for error in told.refused.values())):
-                break
-        await _started(told)
-        self._report(told)
+        """Behind the reply: what may pass is asked again as long as a start may take; what the last try said is reported."""
+        until_s = self._clock.now().timestamp() + self._options.phase_within_s[Phase.START]
+        try:
+            for tries, wait_s in enumerate(chain(RETRY_AFTER_S, repeat(RETRY_AFTER_S[-1])), start=1):
+                self._book.note_telling(str(told.ref), told.assignment, told.may_pass())
+                await asyncio.sleep(wait_s)
+                await self._tell_again(told, told.may_pass())
+                is_over = tries >= len(RETRY_AFTER_S) and self._clock.now().timestamp() > until_s
+                if not told.busy and (is_over or not told.may_pass()):
+                    break
+            await _started(told)
+            told.refused |= told.busy
+            self._report(told)
+            self._book.give_up(str(told.ref), told.assignment, told.refused)
+        finally:
+            self._book.note_telling(str(told.ref), told.assignment, ())
         return EMPTY, EMPTY
 
     async def _tell_again(self, told: _Told, slots: Mapping[int, HcpError]) -> None:
@@ -161,7 +173,7 @@ class Teller:
             outcome = await one_devices(telling, node.address)
             if outcome.at_work and await node.device.is_drained():
                 why = f"{node.address}: drained: it takes no new work, and what runs was left alone"
-                outcome.refused.update(dict.fromkeys(outcome.at_work, why))
+                outcome.refused.update(dict.fromkeys(outcome.at_work, NotNowError(why)))
                 outcome.at_work.clear()
             told.orders += self._switches.begin(asked, node, node.device, outcome.at_work)
         except (DeviceUnreachableError, DeviceReplyError, DeviceRefusedError) as error:
@@ -189,10 +201,8 @@ class Teller:
             gpus = tuple(gpu for gpu, own in outcome.accepted.items() if own == operation_id)
             let_go = {gpu: work for gpu, work in outcome.let_go.items() if gpu in gpus}
             node.operations[operation_id] = UnderWay(told.name, told.ticket, told.state, gpus, let_go)
-        told.busy |= {node.first_slot + gpu: _BusyGpuError(why) for gpu, why in outcome.busy.items()}
-        for gpu, why in outcome.refused.items():
-            kind = WorkUnfitError if gpu in outcome.unfit else DeviceRefusedError
-            told.refused[node.first_slot + gpu] = kind(why)
+        told.busy |= {node.first_slot + gpu: NotNowError(why) for gpu, why in outcome.busy.items()}
+        told.refused |= {node.first_slot + gpu: error for gpu, error in outcome.refused.items()}
 
     def _report(self, told: _Told) -> None:
         """One line a command, not one a GPU; and whose refusal is the work's own failure."""
@@ -222,9 +232,5 @@ async def _started(told: _Told) -> None:
             told.refused |= dict.fromkeys(order.switch.slots, order.error)
 
 
-class _BusyGpuError(DeviceRefusedError):
-    """An operation is at work there."""
-
-
 def _may_pass(error: HcpError) -> bool:
-    return isinstance(error, DeviceUnreachableError | DeviceReplyError | _BusyGpuError)
+    return isinstance(error, DeviceUnreachableError | DeviceReplyError | NotNowError)

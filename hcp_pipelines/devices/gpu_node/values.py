@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from hcp_pipelines.devices.xid import Xid, xid_of
+from hcp_pipelines.domain.errors import DeviceRefusedError
 from hcp_pipelines.domain.modes import DeviceState
 
 MIB = 1_048_576
@@ -147,8 +148,7 @@ class StateOutcome:
 
     accepted: dict[int, str] = field(default_factory=dict)
     busy: dict[int, str] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
-    unfit: set[int] = field(default_factory=set)  # of those refused, for the sake of what they were to load
+    refused: dict[int, DeviceRefusedError] = field(default_factory=dict)
     let_go: dict[int, str] = field(default_factory=dict)  # of those accepted, whose work is put to sleep
     at_work: dict[int, GpuStatus] = field(default_factory=dict)
 

@@ -1,14 +1,13 @@
 """A facility's GPU nodes in a Kubernetes cluster as one `devices.site.DeviceSite`: Jobs and Nodes are mirrored, exporters polled.
 
 The cluster gives a pod any of its node's GPUs, so that slots of a node are alike: what its exporter measures is dealt out to them
-by what their pods should draw by now, most to most. Telling a slot is in `switching`.
+by what their pods should draw by now, most to most. Telling slots is in `telling`.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 import httpx
@@ -22,25 +21,29 @@ from hcp_pipelines.devices.gpu_node.fleet import GpuGroup
 from hcp_pipelines.devices.gpu_node.transport import NodeTransport, new_client
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.kubernetes import metrics
-from hcp_pipelines.devices.kubernetes.codec import FACILITY, KubeNode, decode_job, decode_node
+from hcp_pipelines.devices.kubernetes.codec import FACILITY, decode_job, decode_node
 from hcp_pipelines.devices.kubernetes.keeping import Keeping
 from hcp_pipelines.devices.kubernetes.mirror import Mirror
 from hcp_pipelines.devices.kubernetes.places import Place, dealt, places
 from hcp_pipelines.devices.kubernetes.slots import Cluster, SlotJobs
 from hcp_pipelines.devices.kubernetes.sweeping import Sweeper
-from hcp_pipelines.devices.kubernetes.switching import RESTING, SlotOrder, SlotSwitcher
+from hcp_pipelines.devices.kubernetes.switching import SlotSwitcher
+from hcp_pipelines.devices.kubernetes.telling import Teller
 from hcp_pipelines.devices.kubernetes.transport import ApiTransport
 from hcp_pipelines.devices.site import Evidence, OnReading, Reading, Sent, all_told
 from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Phase, SwitchBook
-from hcp_pipelines.devices.work import kind_of, one_devices, one_turn, spread
+from hcp_pipelines.devices.work import kind_of, one_turn, spread
 from hcp_pipelines.domain.clock import Clock
-from hcp_pipelines.domain.errors import DeviceRefusedError, DeviceReplyError, DeviceUnreachableError, HcpError
+from hcp_pipelines.domain.errors import (
+    DeviceReplyError,
+    DeviceUnreachableError,
+    HcpError,
+)
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.wire.slots import Slots, decode_slots
 
 UNKNOWN_STATE = 255
 NODES_PATH = "/api/v1/nodes"
-EXAMPLES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +77,17 @@ class KubernetesSite:
         self._slots, self._options, self._transport = slots, options, transport
         self._clock, self._on_reading = clock, on_reading
         self._places = [place for group in groups for place in places(group)]
-        self._place_of = {slot: place for place in self._places for slot in place.slots}
         own = {FACILITY: options.cluster.facility_id}
         self._jobs = jobs = Mirror(transport, options.cluster.jobs_path, own, decode_job, lambda job: job.slot)
         self._nodes = Mirror(transport, NODES_PATH, {}, decode_node, lambda node: node.name)
         self._slot_jobs = SlotJobs(options.cluster, transport, jobs)
         checkpoint_s = options.phase_within_s[Phase.CHECKPOINT]
         self._keeping = Keeping(options.cluster, transport, jobs, checkpoint_s, clock, book)
-        self._switcher = SlotSwitcher(self._slot_jobs, self._keeping, options.phase_within_s, clock, book)
-        self._locks: dict[int, asyncio.Lock] = {}
-        self._sweeper = Sweeper(self._slot_jobs, options.jobs_kept_s, clock, book, self._lock)
+        switcher = SlotSwitcher(self._slot_jobs, self._keeping, options.phase_within_s, clock, book)
+        self._teller = Teller(self._places, self._nodes, switcher, options.phase_within_s[Phase.START], clock, book)
+        self._sweeper = Sweeper(self._slot_jobs, options.jobs_kept_s, clock, book, self._teller.lock)
         self._exporters: httpx.AsyncClient | None = None
-        self._running: set[asyncio.Task[Any]] = set()
         self._loops: list[asyncio.Task[None]] = []
-        self._tickets: dict[int, int] = {}
-        self._last_ticket = 0
         self._log = structlog.get_logger("devices.kubernetes")
 
     @property
@@ -126,11 +125,11 @@ class KubernetesSite:
 
     async def close(self) -> None:
         """Stop following, and commands under way."""
-        ending = [*self._loops, *self._running]
-        self._loops = []
+        ending, self._loops = self._loops, []
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
+        await self._teller.close()
         await self._keeping.close()
         if self._exporters is not None:
             await self._exporters.aclose()
@@ -147,10 +146,8 @@ class KubernetesSite:
         """
         if not self._loops:
             raise DeviceUnreachableError("the cluster is not connected")
-        wanted = decode_slots(slots, self._slots)
-        self._last_ticket += 1
-        self._tickets.update(dict.fromkeys(wanted.tolist(), self._last_ticket))
-        return self._spawn(self._tell_all(ref, assignment, DeviceState(state), wanted, work))
+        spec = work or self._options.workloads.get(DeviceState(state), WorkloadSpec(gpus_each=1))
+        return self._teller.tell(str(ref), assignment, DeviceState(state), decode_slots(slots, self._slots), work, spec)
 
     async def finish_state(self, sent: Sent) -> tuple[Slots, Slots]:
         """(accepted, refused) once every slot was told, or could not be."""
@@ -159,76 +156,12 @@ class KubernetesSite:
     async def read_states(self) -> npt.NDArray[np.uint8]:
         """The state of each slot by its Job; 255 where the cluster has no such node."""
         states = np.full(self._slots, UNKNOWN_STATE, dtype=np.uint8)
-        jobs, known = self._slot_jobs.by_slot(), self._by_address()
+        jobs, known = self._slot_jobs.by_slot(), self._teller.by_address()
         for place in self._places:
             rest = DeviceState.IDLE if place.group.has(DeviceState.IDLE) else DeviceState.CURTAILED
             for slot in place.slots if place.address in known else ():
                 states[slot] = jobs[slot].state if slot in jobs else rest
         return states
-
-    # -- telling ------------------------------------------------------------------------------------------------------
-
-    async def _tell_all(
-        self, ref: UUID, assignment: int, state: DeviceState, wanted: Slots, work: WorkloadSpec | None
-    ) -> tuple[Slots, Slots]:
-        ticket, refused = self._last_ticket, dict[int, HcpError]()
-        spec = work or self._options.workloads.get(state, WorkloadSpec(gpus_each=1))
-
-        async def tell(slot: int) -> None:
-            def newest() -> bool:
-                return self._tickets.get(slot) == ticket
-
-            try:
-                node = self._node_of(slot, state)
-                order = SlotOrder(str(ref), assignment, slot, node, state, work, spec, newest)
-                async with self._lock(slot):
-                    if newest():
-                        await one_devices(self._tell(order), f"slot {slot}")
-                metrics.CALLS.labels("command", "ok").inc()
-            except HcpError as error:
-                metrics.CALLS.labels("command", kind_of(error)).inc()
-                refused[slot] = error
-
-        await asyncio.gather(*(tell(slot) for slot in wanted.tolist()))  # a pod that takes its time holds up no other
-        if refused:
-            examples = [f"{slot}: {error}" for slot, error in list(refused.items())[:EXAMPLES_SHOWN]]
-            self._log.warning("GPUs were not told", command=str(ref), slots=len(refused), examples=examples)
-        is_refused = np.isin(wanted, np.array(sorted(refused), dtype=np.uint32))
-        return wanted[~is_refused], wanted[is_refused]
-
-    async def _tell(self, order: SlotOrder) -> None:
-        switch = await self._switcher.tell(order)
-        if switch is not None and switch.outcome is None:
-            self._spawn(self._switcher.watch(order, switch))
-
-    def _node_of(self, slot: int, state: DeviceState) -> str:
-        """The node's name.
-
-        Raises:
-            DeviceRefusedError: no such slot or state, or the node takes no new work.
-            DeviceUnreachableError: the cluster has no such node now.
-        """
-        place = self._place_of.get(slot)
-        if place is None or not place.group.has(state):
-            raise DeviceRefusedError(f"slot {slot}: no GPU, or not with state {state.label}")
-        node = self._by_address().get(place.address)
-        if node is None or (not node.is_ready and state not in RESTING):
-            raise DeviceUnreachableError(f"slot {slot}: no node with the address {place.address} is ready")
-        if node.is_cordoned and state not in RESTING:
-            raise DeviceRefusedError(f"slot {slot}: node {node.name} is cordoned: it takes no new work")
-        return node.name
-
-    def _by_address(self) -> dict[str, KubeNode]:
-        return {address: node for node in self._nodes.objects.values() for address in node.addresses}
-
-    def _lock(self, slot: int) -> asyncio.Lock:
-        return self._locks.setdefault(slot, asyncio.Lock())
-
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return task
 
     # -- polling ------------------------------------------------------------------------------------------------------
 
