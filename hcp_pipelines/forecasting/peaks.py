@@ -2,6 +2,7 @@
 
 A logistic regression on the corrected demand forecast against the month's highest demand so far and to come today, on the rest of
 the month, the temperature and the hour. Asked twice: when an hour begins, and when its day-ahead figures are published.
+As an hour begins `peak_paths` knows better wherever it can say.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.forecasting import peak_paths
 from hcp_pipelines.forecasting.hindsight import refuse_hindsight
 from hcp_pipelines.forecasting.hours import Floats, Hours, Ints, instant
 
@@ -101,7 +103,9 @@ def chances(hours: Hours, rows: Ints, months: tuple[int, ...], until: datetime) 
     now, ahead = np.zeros(len(rows)), np.zeros(len(rows))
     if charged.any():
         model = trained(hours, until)
-        now[charged] = model(False).probability(hours, np.arange(len(hours)), rows[charged])
+        regressed = model(False).probability(hours, np.arange(len(hours)), rows[charged])
+        counted = peak_paths.chances_begun(hours, rows[charged], until)
+        now[charged] = np.where(np.isfinite(counted), counted, regressed)
         ahead[charged] = model(True).probability(hours, hours.ahead_rows, rows[charged])
     return now, ahead
 

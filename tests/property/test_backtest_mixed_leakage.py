@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from hcp_pipelines.forecasting import peaks
+from hcp_pipelines.forecasting import peak_days, peak_paths, peaks
 from hcp_pipelines.forecasting.hindsight import TrainedTooLateError, refuse_hindsight
 from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.optimizer.backtest.case import Known
@@ -40,11 +40,11 @@ def changed(values, unknown, how, random):
     return out
 
 
-def grids(how):
+def grids(how, shift_h=0):
     """(row, whole, changed, day-ahead prices of both): at the row's beginning nothing of what differs was known."""
     random = np.random.default_rng(1)
     for n in range(DRAWS):
-        whole = hourly_grid(24 * DAYS, STARTS[n % 3], seed=n)
+        whole = hourly_grid(24 * DAYS, STARTS[n % 3] + timedelta(hours=shift_h), seed=n)
         t = int(random.integers(48, 24 * DAYS - 1))
         later, unpublished = np.arange(len(whole)) >= t, whole.ahead_rows >= t
         day_ahead = random.uniform(10, 90, len(whole))
@@ -75,6 +75,22 @@ def test_probabilities_of_peaks_and_what_is_forgone(how, monkeypatch):
 
         for one, two in zip(seen(whole, prices[0]), seen(other, prices[1]), strict=True):
             assert one.tobytes() == two.tobytes()
+
+
+@pytest.mark.parametrize("how", ["shuffle", "blank"])
+def test_chances_that_are_counted_over_paths(how):
+    season = hourly_grid(24 * 300, datetime(2023, 3, 1, 6, tzinfo=UTC))
+    learnt = {m: peak_paths.trained(peak_days.days_of(season, season.forecast_mw), m) for m in (6, 10)}
+    asked = 0
+    for t, whole, other, _ in grids(how, 6):  # highest at 15 h in Texas
+        month = 6 if whole.month_of_year[t] in (6, 7) else 10
+        one, two = (peak_days.days_of(each, each.forecast_mw) for each in (whole, other))
+        for row in range(t - 20, t + 1):
+            at = int(np.searchsorted(one.number, whole.day[row])), int(whole.local_hour[row])
+            chances = [learnt[month].chance(days, *at) for days in (one, two)]
+            assert np.array(chances[:1]).tobytes() == np.array(chances[1:]).tobytes()
+            asked += chances[0] > 0
+    assert asked > DRAWS
 
 
 def test_reading_a_day_too_early_would_be_noticed(monkeypatch):
