@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
-from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
+from hcp_pipelines.cli.common import Finite, print_json, print_table, settings_of, state_dir_option
+from hcp_pipelines.cli.settle_market import print_comparison, print_statement
+from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.economics.settlement import KINDS
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.query import run_select
@@ -27,24 +29,54 @@ group by all order by operating_day desc, facility_id, kind"""
 )
 @click.option("--to", "until", type=click.DateTime(["%Y-%m-%d"]), help="Last operating day.  [default: today]")
 @click.option("--facility", help="Of one facility.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option(
+    "--market",
+    "shape",
+    flag_value="market",
+    help="In the shape of the market's own statement: CSV, charges above zero.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="The market's statement (CSV): show where it differs, exit code 1 if it does.",
+)
+@click.option(
+    "--tolerance",
+    "tolerance_usd",
+    type=Finite(0, 1000),
+    default=0.01,
+    show_default=True,
+    help="Dollars that an interval may be off.",
+)
+@click.option("--json", "shape", flag_value="json", help="One JSON object.")
 @state_dir_option
 @click.pass_context
 def settle(
-    context: click.Context, since: datetime | None, until: datetime | None, facility: str | None, as_json: bool,
-    own_state_dir: Path | None,
+    context: click.Context, since: datetime | None, until: datetime | None, facility: str | None,
+    against: Path | None, tolerance_usd: float, shape: str | None, own_state_dir: Path | None,
 ) -> None:  # fmt: skip
     """Show what was earned by operating day and kind, dollars as settled (docs/settlement.md); costs are below zero.
 
     Lines whose price is not known yet are counted in `unknown` and are in no sum.
     """
     settings = settings_of(context, own_state_dir)
+    if against is not None:
+        if shape == "market" or since or until:
+            raise click.UsageError("--against goes by the days of its file: no --market, --from or --to beside it")
+        _must_be_settled(settings)
+        if not print_comparison(settings, against, facility, tolerance_usd, as_json=shape == "json"):
+            context.exit(1)
+        return
     last = until.date() if until else world_clock(settings).now().date()
     first = since.date() if since else last - timedelta(days=DEFAULT_DAYS)
     if first > last:
         raise click.UsageError(f"--from {first} is after --to {last}")
+    if shape == "market":
+        _must_be_settled(settings)
+        print_statement(settings, first, last, facility)
+        return
     days = _days(run_select(settings, _query(first, last, facility)).rows) if _is_settled(settings) else []
-    if as_json:
+    if shape == "json":
         print_json({"from": first, "to": last, "days": days})
     elif not days:
         of = f" of {facility}" if facility else ""
@@ -56,6 +88,11 @@ def settle(
         kinds = [kind for kind in KINDS if any(kind in day["usd"] for day in days)]
         columns = ("operating day", "facility", "net $", *(f"{kind} $" for kind in kinds), "MWh", "unknown")
         print_table("What was earned, as settled", columns, [_row(day, kinds) for day in days])
+
+
+def _must_be_settled(settings: Settings) -> None:
+    if not _is_settled(settings):
+        raise StorageError("Nothing is settled yet: settlement_job settles a day of the world when it is over.")
 
 
 def _is_settled(settings: Settings) -> bool:

@@ -1,5 +1,7 @@
 """Settled days as their Dagster assets: lines and switches in the lake, corrections kept, history filled, regret alerted."""
 
+import csv
+import io
 import json
 import uuid
 import warnings
@@ -261,6 +263,27 @@ def shows(settings, hcp, net):
     assert "2025-01-01" in hcp(*of).out
     assert "Nothing of o'hare is settled" in hcp(*of, "--facility", "o'hare").out
     assert hcp(*of, "--from", "2025-01-03").code == 2
+    compares_with_the_market(settings, hcp, [*of, "--facility", "hou-1"], days)
+
+
+def compares_with_the_market(settings, hcp, of, days):
+    """Our own statement agrees with itself; one that is a cent more off than may be, and lacks an interval, is told."""
+    told = hcp(*of, "--market")
+    rows = list(csv.DictReader(io.StringIO(told.out)))
+    energy = -sum(Decimal(row["amount_usd"]) for row in rows if row["charge_type"] == "RTEIAMT")
+    assert energy == sum(Decimal(day["usd"]["energy"]) for day in days)
+    path = settings.state_dir / "statement.csv"
+    path.write_text(told.out)
+    against = ("settle", "--state-dir", settings.state_dir, "--against", path)
+    assert (hcp(*against).code, "They agree." in hcp(*against).out) == (0, True)
+    first = next(row for row in rows if row["charge_type"] == "RTEIAMT")
+    off = told.out.replace(f",{first['amount_usd']}\n", f",{Decimal(first['amount_usd']) + Decimal('0.02')}\n", 1)
+    path.write_text("".join(off.splitlines(keepends=True)[:-1]))
+    found = hcp(*against, "--json")
+    assert (found.code, json.loads(found.out)["differing"]) == (1, 2)
+    assert hcp(*against, "--market").code == 2
+    path.write_text("operating_day,amount_usd\n2025-01-01,1\n")
+    assert (hcp(*against).code, "no column resource" in hcp(*against).err) == (2, True)
 
 
 def correct(settings, known_at):
