@@ -10,15 +10,16 @@ from assets.daily import UNTIL_TODAY, plain_schema
 from hcp_pipelines.forecasting.power_forecast import empty_table
 from hcp_pipelines.forecasting.quantile_scores import empty_scores
 from hcp_pipelines.orchestration.consensus import CONSENSUS, bitcoin_of_day
+from hcp_pipelines.orchestration.demand_quantiles import SCHEMA, demand_quantiles
 from hcp_pipelines.orchestration.forecasting import (
     PEAKS,
     DayForecast,
     coincident_peaks,
     forecast_scores,
-    price_quantiles,
     upcoming_chances,
 )
 from hcp_pipelines.orchestration.io_managers import PARTITION_COLUMN, shown
+from hcp_pipelines.orchestration.price_quantiles import judge_champion, price_quantiles
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.watching import judge_forecasts
 from hcp_pipelines.storage import peak_chances
@@ -30,11 +31,37 @@ PRICES = ["raw_ercot__rt_spp", "raw_ercot__da_spp", "raw_hcp__price_ticks"]
 
 @dg.asset(
     group_name=GROUP, owners=OWNERS, partitions_def=UNTIL_TODAY, io_manager_key="lake", deps=PRICES, pool=GROUP,
-    kinds={"sklearn", "polars", "ducklake"}, metadata={PARTITION_COLUMN: "issued_at", **plain_schema(empty_table().schema)},
+    kinds={"polars", "postgres", "ducklake"}, metadata={PARTITION_COLUMN: "issued_at", **plain_schema(empty_table().schema)},
 )  # fmt: skip
 def core_power__price_quantiles(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
-    """Quantiles of the power price, $/MWh: one row a settlement point, hour asked and hour of the 48 from it on."""
-    return _of_day(context, price_quantiles(platform.settings(), _day(context), platform.clock().now()))
+    """Quantiles of the power price, $/MWh: one row a settlement point, hour asked and hour of the 48 from it on.
+
+    Asked of the champion of `price`; until there is one, and where it can't be asked, a plain anchor stands, and says why.
+    """
+    with platform.connection() as connection:
+        return _of_day(context, price_quantiles(connection, platform.settings(), _day(context), platform.clock().now()))
+
+
+@dg.asset_check(asset=core_power__price_quantiles)
+def price_champion_answers(platform: Platform) -> dg.AssetCheckResult:
+    """Where a version of price serves, it made the newest forecast."""
+    with platform.connection() as connection:
+        return told(judge_champion(connection, platform.settings()))
+
+
+@dg.asset(
+    group_name=GROUP, owners=OWNERS, partitions_def=UNTIL_TODAY, io_manager_key="lake", pool=GROUP,
+    deps=["raw_hcp__workload_events"], kinds={"polars", "postgres", "ducklake"},
+    metadata={PARTITION_COLUMN: "asked_at", **plain_schema(SCHEMA)},
+)  # fmt: skip
+def core_hcp__demand_quantiles(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
+    """Quantiles of the GPUs that work will ask for: one row a class, hour asked and hour of the 72 from it on.
+
+    Asked of the champion of `demand`; without one there are no rows.
+    """
+    with platform.connection() as connection:
+        found = demand_quantiles(connection, platform.settings(), _day(context), platform.clock().now())
+    return _of_day(context, found)
 
 
 @dg.asset(
@@ -93,6 +120,5 @@ def _day(context: dg.AssetExecutionContext) -> Any:
 def _of_day(context: dg.AssetExecutionContext, found: DayForecast) -> pl.DataFrame:
     """The table; what a reader must know of it stands at the materialization."""
     context.add_output_metadata({**found.told, "first_rows": shown(found.table)})
-    if found.told["method"] != "boosted_trees":
-        context.log.info(f"{found.told['method']}: {found.told['why']}")
+    context.log.info(f"{found.told['method']}: {found.told['why']}")
     return found.table

@@ -34,7 +34,7 @@ WORDS = "words"  # metadata of the scores: what the sensors look at, by name
 
 
 class TrainingConfig(dg.Config):
-    """Days (0: as usual; the last 28 are its trial), entities (none: all), model (none: the one that ships)."""
+    """Days (0: as usual; the last 28 or more are its trial), entities (none: all), model (none: the one that ships)."""
 
     days: int = Field(default=0, ge=0, le=MOST_DAYS)
     groups: list[str] = Field(default_factory=list)

@@ -197,6 +197,10 @@ class Settings(BaseSettings):
     lake_s3_ca_file: Path | None = Field(
         default=None, description="Who signed the store's certificate (PEM).  Default: the system's authorities."
     )
+    models_kept: int = Field(
+        default=12, ge=2, le=1000,
+        description="Newest versions of each model whose bytes, files in MLflow and shadow rows stay; of others the evidence.",
+    )  # fmt: skip
     mlflow_artifacts: str = Field(
         default="",
         pattern=LAKE_URL,

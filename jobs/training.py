@@ -1,14 +1,17 @@
 """Jobs that learn a forecast and that ask it in the shadow, and their schedules; each tick is one query where nothing is due."""
 
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
 
 from assets.training import LEARNT_FROM, model_key, words_of
+from hcp_pipelines.orchestration.alerts import ACTOR
 from hcp_pipelines.orchestration.resources import Platform
-from hcp_pipelines.orchestration.training import attempts, due, shadow
+from hcp_pipelines.orchestration.training import attempts, due, retention, shadow
 from hcp_pipelines.orchestration.training.asking import job_of
 from hcp_pipelines.orchestration.training.targets import TARGETS
+from jobs.regular import regular
 
 KIND = "training"
 SHADOW_JOB = "shadow_job"
@@ -28,11 +31,11 @@ def retrain(name: str) -> Any:
     )
 
 
-def weekly(name: str, job: Any) -> dg.ScheduleDefinition:
+def weekly(name: str, job: Any, cron_schedule: str = "23 * * * *") -> dg.ScheduleDefinition:
     """Hourly: a run where a week of the world has passed. What was never learnt is a person's to begin."""
 
     @dg.schedule(
-        job=job, cron_schedule="23 * * * *", name=f"retrain_{name}_schedule", default_status=dg.DefaultScheduleStatus.RUNNING,
+        job=job, cron_schedule=cron_schedule, name=f"retrain_{name}_schedule", default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Hourly: {words_of(name)} is learnt anew where a week of the world has passed since the last time.",
     )  # fmt: skip
     def _schedule(context: dg.ScheduleEvaluationContext, platform: Platform) -> dg.RunRequest | dg.SkipReason:
@@ -60,6 +63,23 @@ shadow_job = dg.define_asset_job(
     description="Ask champions and challengers what can be asked now, score what is known, promote what was better.",
     executor_def=dg.in_process_executor,
 )
+
+
+@dg.op
+def let_go_of_old_models(context: dg.OpExecutionContext, platform: Platform) -> None:
+    """Let go of the bytes, files and shadow rows of old versions."""
+    with platform.connection() as connection:
+        found = retention.let_go(connection, platform.settings(), ACTOR)
+    context.add_output_metadata({name: dg.MetadataValue.json(asdict(each)) for name, each in found.items()})
+
+
+@dg.job(tags={"hcp/kind": "housekeeping"}, executor_def=dg.in_process_executor)
+def models_upkeep_job() -> None:
+    """Let go of old versions of models: their bytes, their files in MLflow, what they said in the shadow. Evidence stays."""
+    let_go_of_old_models()
+
+
+models_upkeep_schedule = regular(models_upkeep_job, "41 4 * * *", "Daily: old versions of models are let go of.")
 
 
 @dg.schedule(

@@ -4,16 +4,11 @@ import dagster as dg
 
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.orchestration.runs import is_under_way
 from jobs.analytics import marts_job, reserve_offers_job
 
 NEEDED = ("raw.switch_journal", "raw.paper_plans", "raw.profitability_scores", "raw.device_groups")
 BUILT = ("marts.fct_switches",)
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,  # for seconds; without it a second build ran beside the first
-    dg.DagsterRunStatus.STARTED,
-]
 
 
 @dg.sensor(
@@ -30,8 +25,7 @@ def first_marts_sensor(context: dg.SensorEvaluationContext, platform: Platform) 
     if not has_tables(settings, NEEDED):
         return dg.SensorResult(skip_reason=f"waiting for the collector to make {', '.join(NEEDED)}")
     attempt = int(context.cursor or 0)
-    running = dg.RunsFilter(job_name=marts_job.name, statuses=UNFINISHED)
-    if context.instance.get_run_records(running, limit=1):
+    if is_under_way(context.instance, job_name=marts_job.name):
         return dg.SensorResult(skip_reason="the first build is running")
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"first-marts-{attempt}")], cursor=str(attempt + 1))
 
@@ -47,7 +41,6 @@ def reserve_offers_sensor(context: dg.SensorEvaluationContext, platform: Platfor
     hour = f"{platform.clock().now():%Y-%m-%dT%H}"
     if context.cursor == hour:
         return dg.SensorResult(skip_reason=f"asked for in {hour} of the world")
-    running = dg.RunsFilter(job_name=reserve_offers_job.name, statuses=UNFINISHED)
-    if context.instance.get_run_records(running, limit=1):
+    if is_under_way(context.instance, job_name=reserve_offers_job.name):
         return dg.SensorResult(skip_reason="a run is under way")
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"offers-{hour}")], cursor=hour)

@@ -14,15 +14,9 @@ from hcp_pipelines.orchestration.requests import (
     solve_request,
 )
 from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.orchestration.runs import is_under_way
 from hcp_pipelines.orchestration.state import read_solve_state
 from jobs.control import tick_job
-
-IN_PROGRESS = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
 
 
 @dg.sensor(
@@ -32,8 +26,7 @@ IN_PROGRESS = [
 def tick_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
     """Request one run on the newest tick when a policy should be solved again; the launcher asks the same, sooner."""
     last_tick_id = int(context.cursor or 0)
-    running = dg.RunsFilter(job_name=TICK_JOB, tags={KIND_TAG: KIND_TICK}, statuses=IN_PROGRESS)
-    if context.instance.get_run_records(running, limit=1):
+    if is_under_way(context.instance, job_name=TICK_JOB, tags={KIND_TAG: KIND_TICK}):
         return dg.SensorResult(skip_reason="a tick run is in progress; what came since is looked at after it")
     with platform.connection() as connection:
         state = read_solve_state(connection, platform.clock().now())

@@ -7,8 +7,8 @@ from hcp_pipelines.orchestration.history.plan import Order, assets_by_source, ga
 from hcp_pipelines.orchestration.history.pool import configured
 from hcp_pipelines.orchestration.history.reading import reading
 from hcp_pipelines.orchestration.resources import Platform
+from hcp_pipelines.orchestration.runs import is_under_way
 from jobs.history import KIND, history_job
-from sensors.analytics import UNFINISHED
 
 MOST_DAYS = 14  # of the world, back from today
 MOST_ATTEMPTS = 3  # for the same days of a source: then a person is needed
@@ -37,7 +37,7 @@ def history_gaps_sensor(context: dg.SensorEvaluationContext, platform: Platform)
     told = "; ".join(f"{order.source} {order.days[0]} to {order.days[-1]}" for order in missing)
     if settings.history_gaps == "observe":
         return dg.SensorResult(skip_reason=f"missing, and only named (HCP_HISTORY_GAPS=observe): {told}")
-    if context.instance.get_run_records(dg.RunsFilter(tags={"hcp/kind": KIND}, statuses=UNFINISHED), limit=1):
+    if is_under_way(context.instance, tags={"hcp/kind": KIND}):
         return dg.SensorResult(skip_reason=f"a run is under way; missing: {told}")
     for order in missing:
         for attempt in range(MOST_ATTEMPTS):

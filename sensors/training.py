@@ -65,5 +65,5 @@ def _wrong(
     with platform.connection() as connection:
         newest = due.newest(connection, list(suspects))
     for name, why in suspects.items():
-        if name in newest and due.may_ask(*newest[name][:2], attempts.last_attempt(instance, name, now), now):
+        if name in newest and due.may_ask(newest[name], attempts.last_attempt(instance, name, now), now):
             yield name, why

@@ -20,10 +20,10 @@ from hcp_pipelines.forecasting.learnable.rolling import rolling
 from hcp_pipelines.forecasting.learnable.scoring import ALL
 from hcp_pipelines.forecasting.learnable.scoring import scores as learnable_scores
 from hcp_pipelines.forecasting.learnable.targets.demand import CHANGES, TOTAL, DemandTarget
-from hcp_pipelines.forecasting.learnable.targets.price import FRAMING, TREES
+from hcp_pipelines.forecasting.learnable.targets.price import BLEND, FRAMING
 from hcp_pipelines.forecasting.peak_scores import peak_scores
+from hcp_pipelines.forecasting.power_forecast import learn
 from hcp_pipelines.forecasting.quantile_scores import scores, shares_below, skill
-from hcp_pipelines.forecasting.quantiles import learn
 from hcp_pipelines.forecasting.rolling import rolling_forecasts
 from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.mixed.hours import load_hours
@@ -122,10 +122,10 @@ def compare(
     """Models of the power price beside each other, learnt anew every thirty days; paired tests by day."""
     series, _ = load_power_series(Sources(folder, point=point), start, end)
     with bars() as progress:
-        trial = price_trial(series, (start, end), (SeasonalNaive(), DAY_AHEAD_PRICE, TREES), seed, progress)
-        beside = [trial.beside(TREES.name, SeasonalNaive.name), trial.beside(TREES.name, DAY_AHEAD_PRICE.name)]
-        beside.append(trial.beside(TREES.name, DAY_AHEAD_PRICE.name, published=True))
-        beside += [trial.beside_lear(TREES.name, progress)] if with_lear else []
+        trial = price_trial(series, (start, end), (SeasonalNaive(), DAY_AHEAD_PRICE, BLEND), seed, progress)
+        beside = [trial.beside(BLEND.name, SeasonalNaive.name), trial.beside(BLEND.name, DAY_AHEAD_PRICE.name)]
+        beside.append(trial.beside(BLEND.name, DAY_AHEAD_PRICE.name, published=True))
+        beside += [trial.beside_lear(BLEND.name, progress)] if with_lear else []
         sound = soundness(series, (start, end), progress) if with_lear else None
     found = {name: learnable_scores(each) for name, each in trial.forecasts.items()}
     if as_json:

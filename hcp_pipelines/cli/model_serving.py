@@ -10,7 +10,7 @@ from hcp_pipelines.cli.acting import acting, as_option, line_of_text
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.domain.errors import NotThereError
 from hcp_pipelines.operators.orders import require
-from hcp_pipelines.orchestration.training.targets import UNREAD
+from hcp_pipelines.orchestration.training.targets import READ_BY, TARGETS
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import models
 from hcp_pipelines.storage.postgres import connect
@@ -73,7 +73,7 @@ def promote(
 ) -> None:  # fmt: skip
     """Make VERSION of NAME the champion, whatever its trial told: who asks the forecast has it at the next question.
 
-    Nothing asks price and demand yet.
+    Says who asks it.
     """
     with acting(context, own_state_dir, operator) as on:
         require(on.connection, on.operator, "model.promote", f"{name} {version}")
@@ -102,7 +102,9 @@ def _follow(settings: Settings, connection: Any, name: str) -> None:
     """Who asks it, and the record's aliases: what serves is settled already, and waits for nobody."""
     from hcp_pipelines.orchestration.training.record import follow_table  # MLflow takes seconds
 
-    if name in UNREAD:
+    if name in READ_BY:
+        click.echo(f"Asked by {READ_BY[name]}.", err=True)
+    elif name in TARGETS:
         click.echo(f"Nothing asks {name} yet: what is decided and answered stays as it was.", err=True)
     click.echo(f"MLflow: {follow_table(settings, connection, name)}", err=True)
 

@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from hcp_pipelines.cli.common import print_json, settings_of, state_dir_option
-from hcp_pipelines.orchestration.training.targets import TARGETS
+from hcp_pipelines.orchestration.training.targets import DAYS, TARGETS, USUAL_DAYS
 from hcp_pipelines.runtime.process import read_clock
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import models
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
+
+USUAL = ", ".join((str(USUAL_DAYS), *(f"of {name} {days}" for name, days in DAYS.items())))
 
 
 @click.command("train")
@@ -22,7 +24,7 @@ from hcp_pipelines.storage.roles import Role
     "--days",
     type=click.IntRange(56, 3700),
     default=0,
-    help="Learnt from; the last 28 are its trial.  [default: 90, of prices 400]",
+    help=f"Learnt from; the last 28 or more are its trial.  [default: {USUAL}]",
 )
 @click.option("--group", "groups", multiple=True, help="Of this entity alone; again for more.  [default: all]")
 @click.option("--model", default="", help="One of the target's.  [default: the one that ships]")

@@ -43,7 +43,14 @@ from jobs.history import history_job, lake_checks_job, lake_checks_schedule
 from jobs.lake import lake_maintenance_job, lake_maintenance_schedule
 from jobs.models import waiting_model_job, waiting_model_schedule
 from jobs.settlement import settlement_job, settlement_schedule
-from jobs.training import retrain_jobs, retrain_schedules, shadow_job, shadow_schedule
+from jobs.training import (
+    models_upkeep_job,
+    models_upkeep_schedule,
+    retrain_jobs,
+    retrain_schedules,
+    shadow_job,
+    shadow_schedule,
+)
 from sensors.analytics import first_marts_sensor, reserve_offers_sensor
 from sensors.history import daemon_tables_sensor, history_gaps_sensor
 from sensors.training import model_drift_sensor, model_error_sensor
@@ -93,6 +100,7 @@ defs = dg.Definitions(
         waiting_model_job,
         *retrain_jobs.values(),
         shadow_job,
+        models_upkeep_job,
         history_job,
         lake_checks_job,
         lake_maintenance_job,
@@ -110,6 +118,7 @@ defs = dg.Definitions(
         waiting_model_schedule,
         *retrain_schedules,
         shadow_schedule,
+        models_upkeep_schedule,
         lake_maintenance_schedule,
         settlement_schedule,
         billing_schedule,

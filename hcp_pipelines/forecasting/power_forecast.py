@@ -1,25 +1,27 @@
-"""Power-price quantiles as a table: the best forecast that the history allows, asked at some hours, beside its baselines."""
+"""Power-price quantiles as a table: a forecast asked at some hours, beside its baselines."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
 import polars as pl
 
 from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.forecasting.baselines import (
     POINT_FORECASTS,
     PowerForecast,
-    learn_baseline,
     pairs,
     point_forecast,
 )
 from hcp_pipelines.forecasting.horizon_features import PowerSeries
-from hcp_pipelines.forecasting.hours import Ints
-from hcp_pipelines.forecasting.learnable.protocol import LEVELS, TooShortError
-from hcp_pipelines.forecasting.quantiles import learn
+from hcp_pipelines.forecasting.hours import Floats, Ints
+from hcp_pipelines.forecasting.learnable.protocol import LEVELS, Fitted
+from hcp_pipelines.forecasting.learnable.targets.price import ASKED_EVERY_H, PRICE, asked_of, joined
 
 LEVEL_COLUMNS = tuple(f"p{round(level * 100):02}_usd_per_mwh" for level in LEVELS)
 POINT_COLUMNS = tuple(f"{name}_usd_per_mwh" for name in POINT_FORECASTS)
+PLAIN = "_errors$"  # how the methods end that are no models (`baselines.Baseline.method`); a regular expression
 COLUMNS = (
     "settlement_point", "issued_at", "start_at", "ahead_h", *LEVEL_COLUMNS, *POINT_COLUMNS, "method", "trained_until",
 )  # fmt: skip
@@ -33,12 +35,36 @@ def empty_table() -> pl.DataFrame:
     return pl.DataFrame(schema={name: kinds[name] for name in COLUMNS})
 
 
-def best_forecast(lessons: Sequence[PowerSeries], until: datetime, seed: int = 0) -> tuple[PowerForecast, str]:
-    """Boosted trees from what was over by an instant, or the baseline; and why, where it is the baseline."""
-    try:
-        return learn(lessons, until, seed), ""
-    except TooShortError as error:
-        return learn_baseline(lessons, until), str(error)
+@dataclass(frozen=True)
+class Learnt:
+    """What a model of the price target has learnt, asked about rows of a series."""
+
+    fitted: Fitted
+
+    @property
+    def method(self) -> str:
+        """The model's name."""
+        return self.fitted.name
+
+    @property
+    def trained_until(self) -> datetime:
+        """As `PowerForecast`."""
+        return self.fitted.trained_until
+
+    def predict(self, series: PowerSeries, asked: Ints, wanted: Ints) -> Floats:
+        """As `PowerForecast`."""
+        return self.fitted.predict(asked_of(series, asked, wanted))
+
+
+def learn(lessons: Sequence[PowerSeries], until: datetime, seed: int = 0) -> Learnt:
+    """The model that ships, from what was over by an instant, of all points together.
+
+    Raises:
+        TooShortError: there are too few prices.
+    """
+    asked = [(series, np.arange(1, series.hours.row_at(until), ASKED_EVERY_H)) for series in lessons]
+    examples = joined([asked_of(series, *pairs(rows, len(series.hours))) for series, rows in asked])
+    return Learnt(PRICE.models[-1].fit(examples, until, seed))
 
 
 def forecast_table(forecast: PowerForecast, series: PowerSeries, asked: Ints) -> pl.DataFrame:

@@ -14,7 +14,7 @@ import httpx
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import NotRunningError
 from hcp_pipelines.orchestration.history.plan import JOINED, Order
-from hcp_pipelines.orchestration.probes import graphql
+from hcp_pipelines.orchestration.probes import patient_graphql
 
 POLL_S = 1.0
 AWAY_AT_MOST_S = 120.0  # the webserver may be restarted meanwhile
@@ -119,15 +119,13 @@ class Backfilling:
 
     async def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         """The reply; a webserver that is away is waited for."""
-        began_s = self._clock.monotonic_s()
-        while True:
-            try:
-                return await graphql(self._client, self._port, query, variables)
-            except httpx.HTTPError as error:
-                if self._clock.monotonic_s() - began_s > AWAY_AT_MOST_S or "refused:" in str(error):
-                    ids = ", ".join(each.id for each in self.backfills) or "none"
-                    raise NotRunningError(
-                        f"Dagster's webserver on port {self._port} does not answer ({error!r}). Backfills asked for so far go on "
-                        f"without it: {ids}. Is `hcp up` running? `hcp status` tells."
-                    ) from error
-                await asyncio.sleep(POLL_S)
+        try:
+            return await patient_graphql(
+                self._client, self._port, self._clock, query, variables, AWAY_AT_MOST_S, POLL_S
+            )
+        except httpx.HTTPError as error:
+            ids = ", ".join(each.id for each in self.backfills) or "none"
+            raise NotRunningError(
+                f"Dagster's webserver on port {self._port} does not answer ({error!r}). Backfills asked for so far go on "
+                f"without it: {ids}. Is `hcp up` running? `hcp status` tells."
+            ) from error

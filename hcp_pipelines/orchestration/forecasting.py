@@ -1,7 +1,8 @@
-"""What the forecast assets do: read prices from the lake as they were known, learn, forecast a day, score it.
+"""What the forecast assets do: read prices from the lake as they were known, peaks of a day, how good its forecasts were.
 
-Models and scores are in `forecasting`, where no Dagster is. Demand, its forecast, capacity prices, wind and weather are recorded
-only where the world replays a folder that has them; elsewhere the forecasts do without, and say so.
+Quantiles of prices are in `price_quantiles`. Models and scores are in `forecasting`, where no Dagster is. Demand, its forecast,
+capacity prices, wind and weather are recorded only where the world replays a folder that has them; elsewhere the forecasts do
+without, and say so.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.domain.ticks import ACTIONABLE, Stream
 from hcp_pipelines.forecasting import peaks
-from hcp_pipelines.forecasting.baselines import known_hours
 from hcp_pipelines.forecasting.hours import FORECAST, HOUR_US, LOAD, Floats, Hours, Ints, microseconds
 from hcp_pipelines.forecasting.known_prices import (
     PRICES,
@@ -23,9 +23,8 @@ from hcp_pipelines.forecasting.known_prices import (
     known_hours_of,
     known_series,
     points_of,
-    starts_until,
 )  # fmt: skip
-from hcp_pipelines.forecasting.power_forecast import best_forecast, empty_table, forecast_table
+from hcp_pipelines.forecasting.power_forecast import empty_table
 from hcp_pipelines.forecasting.quantile_scores import empty_scores, scores
 from hcp_pipelines.forecasting.rolling import with_prices
 from hcp_pipelines.optimizer.backtest.folder import Sources
@@ -73,38 +72,6 @@ class DayForecast:
     told: dict[str, Any]
 
 
-def price_quantiles(settings: Settings, day: tuple[datetime, datetime], now: datetime) -> DayForecast:
-    """Quantiles asked at each hour of a day that has begun, learnt from what was known when the day began.
-
-    Raises:
-        ConfigError: the day has not begun.
-    """
-    _refuse_future(day[0], now)
-    prices = read_prices(settings, (day[0] - LESSONS, min(day[1], now) + timedelta(days=2)))
-    points = points_of(prices)
-    if not points:
-        return DayForecast(empty_table(), {"method": "none", "why": "no real-time settlement price is in the lake yet"})
-    starts = starts_until(prices, min(day[1], now))
-    grid = recorded_grid(settings, starts)
-    lessons = known_series(prices, points, day[0], grid, starts)
-    forecast, why = best_forecast(lessons, day[0])
-    tables = [empty_table()]
-    for at in _hours(day, now):
-        if microseconds(at) < starts[0]:
-            continue  # nothing is recorded yet
-        row = np.array([np.searchsorted(starts, microseconds(at))])
-        tables += [forecast_table(forecast, series, row) for series in known_series(prices, points, at, grid, starts)]
-    told = {
-        "method": forecast.method,
-        "why": why or "four weeks of prices or more are known",
-        "trained_until": forecast.trained_until.isoformat(),
-        "history_h": max(known_hours(series, day[0]) for series in lessons),
-        "points": ", ".join(points),
-        "recorded": ", ".join(name for name, values in grid.items() if np.isfinite(values).any()) or "prices alone",
-    }
-    return DayForecast(pl.concat(tables), told)
-
-
 def coincident_peaks(settings: Settings, day: tuple[datetime, datetime], now: datetime) -> DayForecast:
     """The probability that each hour of a day is its month's peak, as of the day before and as of its beginning.
 
@@ -113,7 +80,7 @@ def coincident_peaks(settings: Settings, day: tuple[datetime, datetime], now: da
     Raises:
         ConfigError: the day has not begun.
     """
-    _refuse_future(day[0], now)
+    refuse_future(day[0], now)
     at = min(day[1], now)
     starts = np.arange(microseconds(day[0] - PEAK_LESSONS), microseconds(day[1]), HOUR_US, dtype=np.int64)
     grid = recorded_grid(settings, starts)
@@ -161,7 +128,7 @@ def _peak_table(hours: Hours, rows: Ints, at: datetime, chances: tuple[Floats, F
 
 def forecast_scores(settings: Settings, day: tuple[datetime, datetime], now: datetime) -> pl.DataFrame:
     """Scores of the forecasts of a day's hours, as far as those are over: a row a point, method and horizon."""
-    forecasts = _forecasts_of(settings, day)
+    forecasts = forecasts_of(settings, day)
     if forecasts.is_empty():
         return empty_scores()
     prices = read_prices(settings, (day[0], min(day[1], now)))
@@ -213,7 +180,7 @@ def recorded_grid(settings: Settings, starts: Ints) -> dict[str, Floats]:
     return grid_columns(Sources(settings.replay_dir), starts)
 
 
-def _forecasts_of(settings: Settings, day: tuple[datetime, datetime]) -> pl.DataFrame:
+def forecasts_of(settings: Settings, day: tuple[datetime, datetime]) -> pl.DataFrame:
     """Forecasts of a day's hours from the lake, whenever they were asked."""
     from hcp_pipelines.storage import lake
 
@@ -225,13 +192,8 @@ def _forecasts_of(settings: Settings, day: tuple[datetime, datetime]) -> pl.Data
     return rows.select(pl.col(name).cast(kind) for name, kind in empty_table().schema.items())
 
 
-def _hours(day: tuple[datetime, datetime], now: datetime) -> list[datetime]:
-    """The hours of a day that have begun."""
-    hours = int((day[1] - day[0]) / timedelta(hours=1))
-    return [at for n in range(hours) if (at := day[0] + timedelta(hours=n)) <= now]
-
-
-def _refuse_future(start: datetime, now: datetime) -> None:
+def refuse_future(start: datetime, now: datetime) -> None:
+    """Raise ConfigError where a day has not begun."""
     if start > now:
         raise ConfigError(
             f"{start:%Y-%m-%d} has not begun: it is {now:%Y-%m-%d %H:%M}Z in this world. Choose a day up to today."

@@ -11,7 +11,10 @@ from typing import Any
 
 import httpx
 
+from hcp_pipelines.domain.clock import Clock
+
 TIMEOUT_S = 5.0
+REFUSED = "GraphQL refused"
 Probe = Callable[[httpx.AsyncClient], Awaitable[str]]
 
 LOCATIONS_QUERY = """
@@ -43,9 +46,33 @@ async def graphql(
     reply.raise_for_status()
     document = reply.json()
     if document.get("errors"):
-        raise httpx.HTTPError(f"GraphQL refused: {document['errors'][0].get('message')}")
+        raise httpx.HTTPError(f"{REFUSED}: {document['errors'][0].get('message')}")
     data = document["data"]
     return data if isinstance(data, dict) else {}
+
+
+async def patient_graphql(
+    client: httpx.AsyncClient,
+    port: int,
+    clock: Clock,
+    query: str,
+    variables: dict[str, Any],
+    away_at_most_s: float,
+    poll_s: float = 1.0,
+) -> dict[str, Any]:
+    """As `graphql`, for what may be asked twice: a webserver that is away for a while is waited for.
+
+    Raises:
+        httpx.HTTPError: it has been away for so long, or refused the query.
+    """
+    began_s = clock.monotonic_s()
+    while True:
+        try:
+            return await graphql(client, port, query, variables)
+        except httpx.HTTPError as error:
+            if clock.monotonic_s() - began_s > away_at_most_s or REFUSED in str(error):
+                raise
+            await asyncio.sleep(poll_s)
 
 
 def code_server(path: Path) -> Probe:

@@ -17,6 +17,7 @@ from hcp_pipelines.domain.errors import ConfigError, ModelError, NotThereError
 
 Status = Literal["champion", "challenger", "archived"]
 PROMOTE, CHALLENGE, ARCHIVE, ROLL_BACK = "model.promote", "model.challenge", "model.archive", "model.rollback"
+LET_GO = "model.let_go"
 _ACTIONS: Mapping[Status, str] = {"champion": PROMOTE, "challenger": CHALLENGE, "archived": ARCHIVE}
 
 _WITH_STATUS = "select version, digest, trained_until from models where name = %s and status = %s"
@@ -33,8 +34,15 @@ _LISTED = """
     select name, version, status, digest, trained_until, created_at, actor, reason, metadata
     from models where %s::text is null or name = %s order by name, version desc limit %s"""
 _ONE = """
-    select name, version, status, digest, trained_until, created_at, actor, reason, metadata, is_whole
+    select name, version, status, digest, trained_until, created_at, actor, reason, metadata, is_whole, is_kept
     from models where name = %s and version = %s"""
+_NAMES = "select distinct name from models order by name"
+_OLD = """
+    select version from (select version, status, is_kept, row_number() over (order by version desc) as nth
+      from models where name = %s) of_name
+    where status = 'archived' and is_kept and nth > %s and version is distinct from %s order by version"""
+_GONE = "select version from models where name = %s and not is_kept order by version"
+_EMPTY = "select let_go_of_models(%s, %s)"
 _REIGNS = """
     select action, (detail ->> 'before')::integer from audit_log
     where action in ('model.promote', 'model.rollback')
@@ -65,7 +73,10 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version as it is listed; `is_whole`: its bytes are those that were kept. `actor` and `reason` are of its making."""
+    """A version as it is listed. `actor` and `reason` are of its making.
+
+    `is_whole`: its bytes are those that were kept; `is_kept`: they were not let go of.
+    """
 
     name: str
     version: int
@@ -77,6 +88,7 @@ class Version:
     reason: str
     metadata: Mapping[str, Any]
     is_whole: bool
+    is_kept: bool
 
 
 def champion(connection: "psycopg.Connection[Any]", name: str) -> Serving | None:
@@ -212,6 +224,32 @@ def archive(connection: "psycopg.Connection[Any]", name: str, version: int, acto
     return True
 
 
+def names(connection: "psycopg.Connection[Any]") -> list[str]:
+    """All names of which there are versions."""
+    return [row[0] for row in connection.execute(_NAMES).fetchall()]
+
+
+def let_go(connection: "psycopg.Connection[Any]", name: str, newest: int, actor: str) -> list[int]:
+    """Empty the bytes of old versions: which. Their rows and evidence stay.
+
+    The newest so many stay whole, and whoever serves, is asked, or would serve after `roll_back`.
+    """
+    with connection.transaction():
+        connection.execute(_LOCK, (name,))
+        before = _before_this_reign(connection, name)
+        old = [row[0] for row in connection.execute(_OLD, (name, newest, before)).fetchall()]
+        if old:
+            connection.execute(_EMPTY, (name, old))
+            detail = {"versions": old, "newest_kept": newest}
+            connection.execute(_AUDIT, (actor, LET_GO, name, Jsonb(detail)))
+    return old
+
+
+def let_go_of(connection: "psycopg.Connection[Any]", name: str) -> list[int]:
+    """The versions whose bytes were let go of, now or before."""
+    return [row[0] for row in connection.execute(_GONE, (name,)).fetchall()]
+
+
 def listed(connection: "psycopg.Connection[Any]", limit: int = 50, name: str | None = None) -> list[dict[str, Any]]:
     """Versions by name, newest first, without their content; of one name, if it is given."""
     with connection.cursor(row_factory=dict_row) as cursor:
@@ -246,6 +284,10 @@ def _promote(
 ) -> int | None:
     if chosen.status == "champion":
         raise ConfigError(f"{chosen.name} {chosen.version} is the champion already")
+    if not chosen.is_kept:
+        raise ModelError(
+            f"{chosen.name} {chosen.version} is too old: its bytes were let go of (HCP_MODELS_KEPT); learn it anew"
+        )
     if not chosen.is_whole:
         raise ModelError(
             f"{chosen.name} {chosen.version} is not what was kept: its bytes have another digest than {chosen.digest[:12]}…"

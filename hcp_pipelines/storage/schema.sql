@@ -785,6 +785,7 @@ create table models (
     created_at timestamptz not null,          -- world time
     recorded_at timestamptz not null default clock_timestamp(),
     is_whole boolean generated always as (digest = encode(sha256(artefact), 'hex')) stored, -- for who may not read the artefact
+    is_kept boolean generated always as (octet_length(artefact) > 0) stored, -- false: old, its bytes were let go of
     unique (name, version)
 );
 create unique index one_champion on models (name) where status = 'champion';
@@ -792,6 +793,13 @@ create unique index one_challenger on models (name) where status = 'challenger';
 create index audit_log_models on audit_log (subject, id desc) where action in ('model.promote', 'model.rollback');
 grant select, insert on models to hcp_control;
 grant update (status) on models to hcp_control;
+-- No login rewrites a model: this empties it, of what is archived alone.
+create function let_go_of_models(of_name text, of_versions integer[]) returns void
+language sql security definer set search_path = public, pg_temp as $$
+    update models set artefact = '' where name = of_name and version = any(of_versions) and status = 'archived'
+$$;
+revoke execute on function let_go_of_models from public;
+grant execute on function let_go_of_models to hcp_control;
 grant select (id, name, version, status, digest, trained_until, metadata, actor, reason, created_at, recorded_at)
     on models to hcp_api;
 
@@ -1910,7 +1918,7 @@ alter table routing_decisions
     add constraint routing_decisions_cloud check (outcome = 'overflow' or num_nonnulls(cloud_provider, cloud_region, cloud_usd, cloud_done_at) = 0);
 
 -- Who promotes a model, or takes it back, is a person with a reason: what is in it they need not read.
-grant select (is_whole) on models to hcp_operator;
+grant select (is_whole, is_kept) on models to hcp_operator;
 grant update (status) on models to hcp_operator;
 
 -- What follows from the steps of work is done for all rows of a statement at once: hundreds of pieces are claimed and given places
@@ -2171,13 +2179,15 @@ create table saved_work (
     recorded_at timestamptz not null default clock_timestamp()
 );
 create index saved_work_newest on saved_work (workload_id, id);
-create trigger append_only before update or delete or truncate on saved_work
-    for each statement execute function refuse_rewrite();
+create trigger append_only before update or truncate on saved_work for each statement execute function refuse_rewrite();
+create trigger keep_young before delete on saved_work for each row execute function refuse_young();
+grant delete on saved_work to hcp_control;
 grant select, insert on saved_work to hcp_allocator;
 grant select on saved_work to hcp_scheduler, hcp_control, hcp_api, hcp_collector;
 
 -- Each time that running work was told to stand still and wait again: how far it was, and whether its devices said that they have
--- kept that. `assumed`: nobody there can say; it counts as kept. What was not kept, or not told of in time, is lost.
+-- kept that. What was not kept, or not told of in time, is lost. (`assumed`, of before: nobody could say, and it counted as kept.)
+create sequence work_stops_settled;
 create table work_stops (
     workload_id uuid not null references workloads (id),
     lease_epoch bigint not null,
@@ -2195,13 +2205,18 @@ create table work_stops (
     recorded_at timestamptz not null default clock_timestamp(),
     running_since timestamptz not null,       -- world time: the run that stood still, with this progress at first
     began_s double precision not null,
-    primary key (workload_id, lease_epoch)
+    id bigint unique,                         -- given once it is settled: so it is copied to the lake
+    primary key (workload_id, lease_epoch),
+    constraint work_stops_numbered check ((id is null) = (outcome = 'awaited'))
 );
 create index work_stops_awaited on work_stops (due_at) where outcome = 'awaited';
-create trigger keep before delete or truncate on work_stops for each statement execute function refuse_rewrite();
+create trigger keep before truncate on work_stops for each statement execute function refuse_rewrite();
+create trigger keep_young before delete on work_stops for each row execute function refuse_young();
+grant delete on work_stops to hcp_control;
 grant select on work_stops to hcp_scheduler, hcp_control, hcp_api, hcp_collector;
 grant insert on work_stops to hcp_scheduler;
-grant update (outcome, problem, lost_gpu_s, progress_s) on work_stops to hcp_scheduler;
+grant update (outcome, problem, lost_gpu_s, progress_s, id) on work_stops to hcp_scheduler;
+grant usage on sequence work_stops_settled to hcp_scheduler;
 
 -- One transaction takes in several submissions of a customer and writes its levels in the order in which they come: whoever writes
 -- more than one of a customer's levels or types has the customer's own row first, as each submission does, and customers in order.
@@ -2307,3 +2322,149 @@ begin
 end $$;
 alter function follow_workloads() set enable_hashjoin = off;
 alter function follow_workloads() set enable_mergejoin = off;
+
+-- A line is a device of its header, once: that is its name, and a number of its own was written and indexed for nobody.
+alter table allocations drop column id, add primary key (header_id, resource_id);
+drop index allocations_of_header;
+
+-- Postgres makes a plan once and keeps it, with few rows or with thousands: lines, headers and devices are looked up by the names that a
+-- statement has, and by nothing else. So no condition here is that of a partial index (a status is compared as an expression): a plan
+-- made for few rows would read such an index from end to end, all that is allocated for each piece of work.
+create or replace function follow_allocations() returns trigger language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    ended uuid[];
+    begun uuid[];
+begin
+    select array_agg(id) filter (where status in ('released', 'failed')), array_agg(id) filter (where status = 'active')
+        into ended, begun
+        from (select id, status from new_rows except select id, status from old_rows) changes;
+    if ended is not null then
+        with freed as (
+            update allocations set released_at = clock_timestamp() where header_id = any (ended)
+            returning header_id, resource_id),
+        back as (
+            update resources r set status = 'available', updated_at = now()
+            from freed where r.id = freed.resource_id and r.status || '' = 'allocated')
+        insert into allocation_events (allocation_id, workload_id, event, resources, reason, lease_epoch)
+            select n.id, n.workload_id, 'allocation.' || n.status, coalesce(lines.devices, 0), n.reason, n.lease_epoch
+            from new_rows n left join (select header_id, count(*) as devices from freed group by header_id) lines on lines.header_id = n.id
+            where n.id = any (ended);
+    end if;
+    if begun is not null then
+        insert into allocation_events (allocation_id, workload_id, event, resources, reason, lease_epoch, devices)
+            select n.id, n.workload_id, 'allocation.created', coalesce(lines.devices, 0), n.reason, n.lease_epoch, lines.parts
+            from new_rows n cross join lateral (
+                select sum(devices) as devices,
+                       jsonb_agg(jsonb_build_object('facility_id', facility_id, 'group_id', group_id, 'slots', slots)
+                                 order by facility_id, group_id) as parts
+                from (select r.facility_id, r.group_id, count(*) as devices, jsonb_agg(r.slot order by r.slot) as slots
+                      from allocations a join resources r on r.id = a.resource_id
+                      where a.header_id = n.id group by r.facility_id, r.group_id) by_group) lines
+            where n.id = any (begun);
+    end if;
+    if coalesce(ended, begun) is not null then
+        perform pg_notify('hcp_allocation', '');
+    end if;
+    return null;
+end $$;
+alter function follow_allocations() set enable_hashjoin = off;
+alter function follow_allocations() set enable_mergejoin = off;
+alter function follow_allocations() set enable_seqscan = off;
+
+create or replace function follow_workloads() returns trigger language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    told uuid[];          -- of whom there is an event: a step, or a return to the queue
+    were text[];          -- their states before it
+    let_go uuid[];        -- who is held no more
+    moves boolean;        -- whether anything waits, or is held, otherwise than before
+    one record;
+begin
+    select array_agg(id) filter (where is_told), array_agg(was) filter (where is_told),
+           array_agg(id) filter (where was_held and not is_held), bool_or(is_moved)
+        into told, were, let_go, moves
+        from (select id, max(status) filter (where sign < 0) as was, bool_or(is_held) filter (where sign < 0) as was_held,
+                     bool_or(is_held) filter (where sign > 0) as is_held,
+                     min(status) <> max(status) or bool_or(waits) <> bool_and(waits) as is_told,
+                     bool_or(waits) <> bool_and(waits) or bool_or(is_held) <> bool_and(is_held) or min(level) <> max(level)
+                         or min(gpu_type) <> max(gpu_type) as is_moved
+              from (select 1 as sign, id, status, queued_at is not null as waits, lease_owner is not null as is_held, level, gpu_type
+                    from new_rows
+                    union all
+                    select -1, id, status, queued_at is not null, lease_owner is not null, level, gpu_type from old_rows) both_rows
+              group by id) changes
+        where is_told or is_moved;
+    if moves then
+        perform lock_customers(array(select distinct customer_id from new_rows));
+        update queue_customers c set waiting = c.waiting + d.waiting, gpus = c.gpus + d.gpus
+            from (select customer_id, sum(sign * waits::integer) as waiting, sum(sign * gpu_count * is_held::integer) as gpus
+                  from (select 1 as sign, customer_id, queued_at is not null as waits, lease_owner is not null as is_held, gpu_count
+                        from new_rows
+                        union all
+                        select -1, customer_id, queued_at is not null, lease_owner is not null, gpu_count from old_rows) both_rows
+                  group by customer_id) d
+            where c.customer_id = d.customer_id and (d.waiting <> 0 or d.gpus <> 0);
+    end if;
+    for one in select customer_id, changed_at, used_gpu_s, least(used_gpu_s, gpu_count * estimated_duration_s) as said_gpu_s
+        from new_rows where id = any (told) and status in ('completed', 'failed', 'cancelled') and used_gpu_s > 0 order by changed_at
+    loop
+        update queue_customers c set judged_at = greatest(c.judged_at, one.changed_at),
+                said_gpu_s = c.said_gpu_s * a.kept + one.said_gpu_s, ran_gpu_s = c.ran_gpu_s * a.kept + one.used_gpu_s
+            from (select 0.5 ^ least(greatest(extract(epoch from one.changed_at - q.judged_at) / r.half_life_s, 0), 60)::double precision
+                         as kept
+                  from queue_rules r, queue_customers q where q.customer_id = one.customer_id) a
+            where c.customer_id = one.customer_id;
+    end loop;
+    if moves then
+        update queue_flows f set waiting = f.waiting + d.more
+            from (select customer_id, level, sum(sign) as more
+                  from (select 1 as sign, customer_id, level from new_rows where queued_at is not null
+                        union all select -1, customer_id, level from old_rows where queued_at is not null) both_rows
+                  group by customer_id, level) d
+            where f.customer_id = d.customer_id and f.level = d.level and d.more < 0;
+        insert into queue_flows as f (customer_id, level, waiting)
+            select customer_id, level, sum(sign)
+            from (select 1 as sign, customer_id, level from new_rows where queued_at is not null
+                  union all select -1, customer_id, level from old_rows where queued_at is not null) both_rows
+            group by customer_id, level having sum(sign) > 0 order by customer_id, level
+            on conflict (customer_id, level) do update set waiting = f.waiting + excluded.waiting;
+        update queue_shares s set waiting = s.waiting + d.more
+            from (select customer_id, gpu_type, sum(sign) as more
+                  from (select 1 as sign, customer_id, gpu_type from new_rows where queued_at is not null
+                        union all select -1, customer_id, gpu_type from old_rows where queued_at is not null) both_rows
+                  group by customer_id, gpu_type) d
+            where s.customer_id = d.customer_id and s.gpu_type = d.gpu_type and d.more < 0;
+        insert into queue_shares as s (customer_id, gpu_type, waiting)
+            select customer_id, gpu_type, sum(sign)
+            from (select 1 as sign, customer_id, gpu_type from new_rows where queued_at is not null
+                  union all select -1, customer_id, gpu_type from old_rows where queued_at is not null) both_rows
+            group by customer_id, gpu_type having sum(sign) > 0 order by customer_id, gpu_type
+            on conflict (customer_id, gpu_type) do update set waiting = s.waiting + excluded.waiting;
+    end if;
+    if let_go is not null then
+        update allocation_headers h set status = 'released', reason = (select n.reason from new_rows n where n.id = h.workload_id)
+            where h.workload_id = any (let_go) and h.status in ('pending', 'active');
+    end if;
+    insert into queue_usage (customer_id, gpu_type, level, gpu_s)
+        select customer_id, gpu_type, level, more
+        from (select customer_id, max(gpu_type) filter (where sign < 0) as gpu_type, max(level) filter (where sign < 0) as level,
+                     bool_or(is_held) filter (where sign < 0) as was_held, sum(sign * charged_gpu_s) as more
+              from (select 1 as sign, id, customer_id, gpu_type, level, lease_owner is not null as is_held, charged_gpu_s from new_rows
+                    union all
+                    select -1, id, customer_id, gpu_type, level, lease_owner is not null, charged_gpu_s from old_rows) both_rows
+              group by id, customer_id) changes
+        where was_held and more <> 0;
+    if told is not null then
+        insert into workload_events (
+            workload_id, customer_id, old_status, new_status, is_waiting, lease_epoch, reason, actor, occurred_at, type, tier,
+            priority, gpu_type, gpu_count, estimated_duration_s, deadline_at, facility_id, usd_per_gpu_hour, retries_left, used_gpu_s)
+            select n.id, n.customer_id, t.was, n.status, n.queued_at is not null, n.lease_epoch, n.reason, n.actor, n.changed_at, n.type,
+                   n.tier, n.priority, n.gpu_type, n.gpu_count, n.estimated_duration_s, n.deadline_at, n.facility_id,
+                   n.usd_per_gpu_hour, n.retries_left, n.used_gpu_s
+            from unnest(told, were) as t (id, was) join new_rows n using (id);
+        perform pg_notify('hcp_workload', '');
+    end if;
+    return null;
+end $$;
+alter function follow_workloads() set enable_hashjoin = off;
+alter function follow_workloads() set enable_mergejoin = off;
+alter function follow_workloads() set enable_seqscan = off;

@@ -1,7 +1,10 @@
 """The forecast assets on a real lake: a fresh world, one with history, several exchanges; what they say where they can't."""
 
+import threading
 import uuid
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -9,15 +12,24 @@ import polars as pl
 import pytest
 
 from hcp_pipelines.domain.clock import Anchor, SystemClock
-from hcp_pipelines.forecasting import quantiles
 from hcp_pipelines.forecasting.hours import published_at
 from hcp_pipelines.forecasting.known_prices import as_of
-from hcp_pipelines.orchestration.forecasting import forecast_scores, price_quantiles, read_prices
+from hcp_pipelines.forecasting.learnable.framing import Framing
+from hcp_pipelines.forecasting.learnable.models import Naive, SeasonalNaive
+from hcp_pipelines.forecasting.learnable.targets.demand import DEMAND
+from hcp_pipelines.forecasting.learnable.targets.price import FRAMING, PRICE
+from hcp_pipelines.forecasting.model_file import digest_of
+from hcp_pipelines.orchestration.demand_quantiles import demand_quantiles
+from hcp_pipelines.orchestration.forecasting import forecast_scores, read_prices
 from hcp_pipelines.orchestration.history.publish import PUBLISHED, REJECTED, Run, publish
 from hcp_pipelines.orchestration.history.tables import RT_SPP
+from hcp_pipelines.orchestration.known_tables import as_known_now
+from hcp_pipelines.orchestration.price_quantiles import judge_champion, price_quantiles
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.watching import judge_forecasts
-from hcp_pipelines.storage import lake
+from hcp_pipelines.storage import lake, models
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
 from tests.support.recorded import random_prices
 
 with warnings.catch_warnings():
@@ -30,8 +42,11 @@ with warnings.catch_warnings():
 
 DAY = datetime(2025, 2, 20, tzinfo=UTC)
 NOW = DAY + timedelta(hours=6, minutes=20)
-TABLES = ("raw.price_ticks", "raw.ercot__rt_spp", "raw.ercot__da_spp", "core.power__price_quantiles",
-          "core.power__forecast_scores", "core.power__coincident_peak_probability", "core.bitcoin__consensus")  # fmt: skip
+TABLES = (
+    "raw.price_ticks", "raw.ercot__rt_spp", "raw.ercot__da_spp", "raw.workload_events", "core.power__price_quantiles",
+    "core.power__forecast_scores", "core.hcp__demand_quantiles", "core.power__coincident_peak_probability",
+    "core.bitcoin__consensus",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -50,12 +65,19 @@ def world(settings, postgres):
         connection.execute("commit")
 
 
+@pytest.fixture
+def control(settings, database):
+    """A connection as the jobs have it."""
+    with connect(settings, Role.CONTROL) as connection:
+        yield connection
+
+
 def materialize(settings, *assets):
     resources = {
         "platform": Platform(state_dir=str(settings.state_dir)), "lake": LakeIOManager(state_dir=str(settings.state_dir)),
     }  # fmt: skip
     chosen = assets or tuple(dg.load_assets_from_modules([forecasts]))
-    checked = [] if assets else [forecasts.forecasts_are_fresh_and_cover]
+    checked = [] if assets else [forecasts.forecasts_are_fresh_and_cover, forecasts.price_champion_answers]
     with dg.DagsterInstance.ephemeral() as instance:
         found = dg.materialize([*chosen, *checked], partition_key="2025-02-20", resources=resources, instance=instance)
     told = {
@@ -119,19 +141,22 @@ def test_a_fresh_world_has_forecasts_that_say_what_they_lack(world):
         in told["core_power__coincident_peak_probability"]["why"]
     )
     assert "no exchange has quoted yet" in told["core_bitcoin__consensus"]["why"]
-    check = found.get_asset_check_evaluations()[0]
+    checks = {each.check_name: each for each in found.get_asset_check_evaluations()}
+    assert checks["price_champion_answers"].passed
+    assert "the plain anchor stands: no version of price serves yet" in checks["price_champion_answers"].description
+    check = checks["forecasts_are_fresh_and_cover"]
     assert not check.passed
     assert "no forecast is in the lake yet" in check.description or "newest" in check.description
 
 
-def test_a_little_history_gives_the_baseline_and_its_scores(world):
+def test_without_a_champion_the_anchor_stands_and_is_scored(world, control):
     real_time, day_ahead = history(3)
     put(world, "raw.ercot__rt_spp", real_time)
     put(world, "raw.ercot__da_spp", day_ahead)
     day = (DAY, DAY + timedelta(days=1))
-    found = price_quantiles(world, day, NOW)
+    found = price_quantiles(control, world, day, NOW)
     assert found.told["method"] == "anchor_errors"
-    assert "72 hours of real-time prices before 2025-02-20T00:00Z: at least 672 are needed" in found.told["why"]
+    assert "no version of price serves yet" in found.told["why"]
     assert len(found.table) == 7 * 48  # asked at midnight and the six hours since
     assert found.table["issued_at"].max() == DAY + timedelta(hours=6)
     known = found.table.filter(pl.col("day_ahead_usd_per_mwh").is_not_null())
@@ -145,23 +170,43 @@ def test_a_little_history_gives_the_baseline_and_its_scores(world):
     assert "21 forecasts in a week are too few to judge" in check.why
 
 
-def test_hours_before_the_first_price_are_not_asked(world):
+def test_hours_before_the_first_price_are_not_asked(world, control):
     real_time, _ = history(1)
     put(world, "raw.ercot__rt_spp", real_time.filter(pl.col("start_at") >= DAY + timedelta(hours=3)))
-    found = price_quantiles(world, (DAY, DAY + timedelta(days=1)), NOW)
+    found = price_quantiles(control, world, (DAY, DAY + timedelta(days=1)), NOW)
     assert found.table["issued_at"].unique().sort().to_list() == [DAY + timedelta(hours=n) for n in (4, 5, 6)]
 
 
-def test_with_four_weeks_of_history_trees_are_learnt_and_what_came_later_changes_nothing(world, monkeypatch):
-    monkeypatch.setattr(quantiles, "TREES", quantiles.TREES | {"max_iter": 5, "min_samples_leaf": 40})
+def learnt(settings, model, until):
+    """What a model learns from the lake until an instant."""
+    since = until - timedelta(days=60)
+    tables = {name: as_known_now(settings, name, since, until) for name in PRICE.tables}
+    return model.fit(PRICE.examples(tables, (since, until)), until)
+
+
+def serve(connection, fitted, name="price"):
+    """Keep a version that serves; its number."""
+    content = fitted.to_bytes()
+    kept = models.Kept(name, digest_of(content), content, fitted.trained_until, fitted.trained_until, {})
+    return models.keep(connection, kept, "champion", "ann", "a test")
+
+
+ANCHOR = SeasonalNaive(FRAMING, name="anchor")
+
+
+def test_the_champion_is_asked_and_what_came_later_changes_nothing(world, control):
     real_time, day_ahead = history(30)
     put(world, "raw.ercot__rt_spp", real_time)
     put(world, "raw.ercot__da_spp", day_ahead)
-    _, told = materialize(world, forecasts.core_power__price_quantiles)
+    version = serve(control, learnt(world, ANCHOR, DAY - timedelta(days=3)))
+    found, told = materialize(world)
     about = told["core_power__price_quantiles"]
-    assert (about["method"], about["history_h"], about["points"]) == ("boosted_trees", 720, "HB_TEST")
+    assert (about["method"], about["history_h"], about["points"]) == (f"price/{version}", 720, "HB_TEST")
     assert about["recorded"] == "prices alone"
+    assert {each.check_name: each.passed for each in found.get_asset_check_evaluations()}["price_champion_answers"]
     first = rows(world, "core.power__price_quantiles", "issued_at, start_at")
+    assert first["method"].unique().to_list() == [f"price/{version}"]
+    assert (first["trained_until"] == DAY - timedelta(days=3)).all()
     late = real_time.filter(pl.col("start_at") >= DAY + timedelta(hours=2)).with_columns(
         price_usd_per_mwh=pl.lit(4000.0)
     )
@@ -174,6 +219,116 @@ def test_with_four_weeks_of_history_trees_are_learnt_and_what_came_later_changes
     before = pl.col("issued_at") <= DAY + timedelta(hours=2)
     assert first.filter(before).equals(second.filter(before))
     assert not first.filter(~before).equals(second.filter(~before))
+
+
+def test_no_hour_goes_without_whoever_serves(world, control, database):
+    """A version that learnt in the day, one that is taken back, one that reads what is not there, one whose bytes are damaged."""
+    real_time, day_ahead = history(20)
+    put(world, "raw.ercot__rt_spp", real_time)
+    put(world, "raw.ercot__da_spp", day_ahead)
+    day = (DAY, DAY + timedelta(days=1))
+
+    def methods(since=0, until=7):
+        found = price_quantiles(control, world, day, NOW)
+        put_day(world, found.table)
+        assert len(found.table) == 7 * 48
+        by_hour = dict(found.table.select(pl.col("issued_at").dt.hour(), "method").unique().sort("issued_at").rows())
+        assert len(by_hour) == 7
+        return list(by_hour.values())[since:until], found.told
+
+    one = f"price/{serve(control, learnt(world, ANCHOR, DAY - timedelta(days=3)))}"
+    assert methods()[0] == [one] * 7
+    two = f"price/{serve(control, learnt(world, Naive(), DAY + timedelta(hours=3)))}"
+    assert methods()[0] == [one] * 3 + [two] * 4, "what a champion of then said stays"
+    late = f"price/{serve(control, learnt(world, ANCHOR, NOW))}"
+    found, told = methods()
+    assert found == [one] * 3 + [two] * 4
+    assert told["why"] == f"{late} learnt until 2025-02-20T06:20Z: it is asked about no hour before"
+    models.roll_back(control, "price", "ann", "worse")
+    assert methods()[0] == [one] * 3 + [two] * 4
+    odd = replace(learnt(world, ANCHOR, DAY - timedelta(days=3)), framing=Framing("moon"))
+    with lake.attach(world) as connection:
+        connection.execute("drop table lake.core.power__price_quantiles")
+    number = serve(control, odd)
+    found, told = methods()
+    assert found == ["anchor_errors"] * 7
+    assert told["why"] == f"price/{number} can't be asked: features that the model reads are missing: moon"
+    judged = judge_champion(control, world)
+    assert not judged.passed
+    assert judged.why.startswith(f"price/{number} serves, and anchor_errors made the newest forecast")
+    database.execute("update models set artefact = %s where name = 'price' and version = %s", (b"tampered", number))
+    found, told = methods()
+    assert found == ["anchor_errors"] * 7
+    assert "the champion can't be read" in told["why"]
+    assert not judge_champion(control, world).passed
+
+
+def put_day(settings, table):
+    window = lake.Window("issued_at", DAY, DAY + timedelta(days=1))
+    lake.write(settings, "core.power__price_quantiles", table, str(uuid.uuid4()), "replace", window)
+
+
+def test_a_promotion_while_a_run_asks_leaves_the_run_on_one_version(world, control):
+    real_time, day_ahead = history(20)
+    put(world, "raw.ercot__rt_spp", real_time)
+    put(world, "raw.ercot__da_spp", day_ahead)
+    fitted = [learnt(world, model, DAY - timedelta(days=3)) for model in (ANCHOR, Naive())]
+    versions = [serve(control, each) for each in fitted]
+    stop, promoted = threading.Event(), []
+
+    def promote():
+        with connect(world, Role.OPERATOR) as own:
+            while not stop.is_set():
+                chosen = versions[len(promoted) % 2]
+                models.promote(own, "price", chosen, "ann", "to and fro", {})
+                promoted.append(chosen)
+
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(promote)
+        try:
+            tables = [price_quantiles(control, world, (DAY, DAY + timedelta(days=1)), NOW).table for _ in range(3)]
+        finally:
+            stop.set()
+            going.result()
+    assert len(promoted) > 20
+    by = [set(table["method"]) for table in tables]
+    assert all(len(each) == 1 for each in by)
+    assert set().union(*by) <= {f"price/{version}" for version in versions}
+
+
+def test_demand_is_what_its_champion_says_since_its_training_and_stays(world, control):
+    day, n = (DAY, DAY + timedelta(days=1)), 400
+    at = [DAY - timedelta(days=20) + timedelta(hours=1.2 * k) for k in range(n)]
+    step = {
+        "workload_id": [f"w{k}" for k in range(n)],
+        "type": "model_training",
+        "gpu_count": [k % 5 + 1 for k in range(n)],
+    }
+    ended = [each + timedelta(hours=9) for each in at]
+    begins, ends = (
+        {**step, "occurred_at": when, "new_status": s} for when, s in ((at, "queued"), (ended, "completed"))
+    )
+    put(world, "raw.workload_events", pl.concat(pl.DataFrame(each) for each in (begins, ends)))
+    nobody = demand_quantiles(control, world, day, NOW)
+    assert (len(nobody.table), nobody.told["method"]) == (0, "none")
+    assert nobody.told["why"] == "no version of demand serves yet (`hcp train demand` makes one)"
+
+    def promoted(until):
+        since = until - timedelta(days=60)
+        tables = {name: as_known_now(world, name, since, until) for name in DEMAND.tables}
+        return serve(control, DEMAND.models[0].fit(DEMAND.examples(tables, (since, until)), until), name="demand")
+
+    promoted(DAY + timedelta(hours=2))
+    _, told = materialize(world, forecasts.core_hcp__demand_quantiles)
+    assert told["core_hcp__demand_quantiles"]["method"] == "demand/1"
+    first = rows(world, "core.hcp__demand_quantiles")
+    assert first["demand_class"].unique().sort().to_list() == ["model_training", "total"]
+    assert first["asked_at"].unique().sort().to_list() == [DAY + timedelta(hours=h) for h in range(2, 7)]
+    assert first.group_by("asked_at", "demand_class").len()["len"].unique().to_list() == [72]
+    promoted(DAY + timedelta(hours=5))
+    later = demand_quantiles(control, world, day, NOW).table
+    by = dict(later.select(pl.col("asked_at").dt.hour(), "model").unique().rows())
+    assert by == {2: "demand/1", 3: "demand/1", 4: "demand/1", 5: "demand/2", 6: "demand/2"}
 
 
 def test_a_correction_of_a_price_is_known_since_it_was_fetched(world):

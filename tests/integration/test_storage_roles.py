@@ -122,10 +122,16 @@ def test_control_keeps_models_and_never_rewrites_one(settings, database):
         "update models set digest = 'y'",
         "delete from models",
     )
+    with connect(settings, Role.CONTROL) as control:
+        control.execute("select let_go_of_models(name, '{1}') from models")
+        assert control.execute("select is_kept from models").fetchall() == [(False,)], (
+            "but it may empty an archived one"
+        )
     refused(settings, Role.API, "select artefact from models", MODEL, "update models set status = 'champion'")
     with connect(settings, Role.OPERATOR) as operator:
         assert operator.execute("update models set status = 'champion' returning is_whole").fetchone() == (False,)
     refused(settings, Role.OPERATOR, "select artefact from models", MODEL, "update models set reason = 'mine'")
+    refused(settings, Role.OPERATOR, "select let_go_of_models('waiting', '{1}')")
     for role in (Role.FEED, Role.ALLOCATOR, Role.COLLECTOR, Role.FLEET):
         refused(settings, role, "select version from models", MODEL)
 

@@ -111,8 +111,9 @@ def spoilt(**columns):
         (spoilt(signal=pl.lit(float("inf"))), "signal: infinite; what is not known is NaN"),
         (spoilt(value=pl.lit(None, pl.Float64)), "0 days with a known outcome"),
         (sine.hours(days=20), "days with a known outcome"),
+        (spoilt().drop("known_at"), "core.sine__hours has no column known_at, only start_at, value, signal"),
     ],
-    ids=["schema changed", "poisoned", "missing", "too short"],
+    ids=["schema changed", "poisoned", "missing", "too short", "not known since when"],
 )
 def test_what_can_not_be_learnt_from_makes_no_version_and_the_champion_serves_on(settings, control, serves, table, why):
     sine.write(settings, table)
@@ -230,15 +231,18 @@ def test_taking_back_goes_one_further_back_each_time_and_ends(settings, control)
         models.roll_back(control, "sine", "ann", "back")
 
 
-def test_who_promotes_what_nothing_asks_is_told(settings, control, serves, hcp, monkeypatch):
+def test_who_promotes_is_told_who_asks(settings, control, serves, hcp, monkeypatch):
     sine.keep(control, "archived", seed=1)
     with connect(settings, Role.OPERATOR) as connection:
         accounts.add(settings, connection, "ann", accounts.OperatorRole.OPERATOR, "test")
     asked = ("--state-dir", settings.state_dir, "model", "promote", "sine", "2", "--reason", "to see", "--as", "ann")
-    monkeypatch.setattr(model_serving, "UNREAD", {"sine"})
+    monkeypatch.setattr(model_serving, "TARGETS", sine.WHERE)
     done = hcp(*asked)
     assert done.out.strip() == "sine 2 serves in place of 1"
     assert "Nothing asks sine yet: what is decided and answered stays as it was." in done.err
+    monkeypatch.setattr(model_serving, "READ_BY", {"sine": "the sun"})
+    asked = ("--state-dir", settings.state_dir, "model", "rollback", "sine", "--reason", "to see", "--as", "ann")
+    assert "Asked by the sun." in hcp(*asked).err
 
 
 def test_wrong_requests_say_what_there_is(settings, control):

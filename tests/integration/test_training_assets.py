@@ -10,7 +10,7 @@ import pytest
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.operators import accounts
-from hcp_pipelines.orchestration.training import attempts, due, record, shadow, targets
+from hcp_pipelines.orchestration.training import attempts, due, looks, record, shadow, targets
 from hcp_pipelines.storage import lake, models
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -130,7 +130,7 @@ def _a_person_decides(settings, control, hcp, state):
 
 def test_the_shadow_asks_both_scores_them_and_promotes_the_better(settings, control, instance, monkeypatch):
     monkeypatch.setattr(shadow, "ASKED_BACK", timedelta(days=20))
-    monkeypatch.setattr(shadow, "ALPHA", 0.05)  # fourteen days of this sine say p = 0.04
+    monkeypatch.setattr(looks, "ERRS", 0.1)  # fourteen days of this sine say p = 0.04
     shadow_assets = [training.core_hcp__model_forecasts, training.core_hcp__model_scores, training.shadow_promotes]
     skipped = shadow_schedule(dg.build_schedule_context(resources=resources(settings)))
     assert isinstance(skipped, dg.SkipReason)
@@ -202,12 +202,19 @@ def test_none_is_asked_for_beside_one_that_runs(instance):
     assert attempts.last_attempt(instance, "sine", NOW) == NOW
 
 
-def test_a_challenger_has_its_three_weeks(control):
+def test_a_challenger_has_the_days_of_its_looks(control):
     sine.keep(control, until=NOW - timedelta(days=9))
     assert due.week_passed(control, "sine", NOW - timedelta(days=3)) == "", "learnt six days ago"
     sine.keep(control, "challenger", until=NOW - timedelta(days=8))
     assert due.week_passed(control, "sine", NOW + timedelta(days=2)) == "", "the challenger is in its trial"
-    assert due.week_passed(control, "sine", NOW + timedelta(days=14)) == "a week has passed"
+    assert due.week_passed(control, "sine", NOW + timedelta(days=15)) == "", "its second look is not over"
+    assert due.week_passed(control, "sine", NOW + timedelta(days=16)) == "a week has passed"
+    control.execute("update models set status = 'archived' where name = 'sine' and status = 'challenger'")
+    sine.keep(control, "challenger", until=NOW + timedelta(days=16), metadata={"comparison": {"ahead_days": 7}})
+    assert due.week_passed(control, "sine", NOW + timedelta(days=16 + 30)) == "", (
+        "what looks a week ahead is looked at after 28"
+    )
+    assert due.week_passed(control, "sine", NOW + timedelta(days=16 + 31)) == "a week has passed"
 
 
 @pytest.mark.parametrize(

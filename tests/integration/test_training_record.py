@@ -6,12 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import psycopg
 import pytest
 
-from hcp_pipelines.orchestration.training import record, ui
-from hcp_pipelines.storage import models
+from hcp_pipelines.orchestration.training import record, retention, shadow, ui
+from hcp_pipelines.storage import lake, models
 from hcp_pipelines.storage.embedded import EmbeddedPostgres
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+from tests.support import sine
 from tests.support.recording import keep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +42,9 @@ def test_a_version_is_recorded_and_its_aliases_follow_and_nobody_is_called(setti
             ["aliases: champion is 2, challenger is nobody", [["champion", "2"]]],
             ["aliases: champion is nobody", []],  # an old version that is still called champion would be a lie
         ],
-        "stored": "kept there",
+        "let_go": [[1], [], False],
+        "scores_stay": 0.25,
+        "stored": ["kept there", "NotFound"],
     }
 
 
@@ -97,3 +103,39 @@ def test_promotion_and_return(settings, database, sound):
     assert [row["version"] for row in models.listed(database, name="sine")] == [3, 2, 1]
     with pytest.raises(models.NotThereError, match="no version 9"):
         models.promote(database, "sine", 9, "ann", "new", {})
+
+
+def test_old_versions_are_let_go_of_and_never_who_serves_is_asked_or_was_before(settings, database, monkeypatch):
+    monkeypatch.setattr(retention, "TARGETS", sine.WHERE)
+    asked_of_mlflow = []
+    monkeypatch.setattr(record, "let_go", lambda _settings, _name, versions: asked_of_mlflow.append(versions) or [])
+    few = settings.model_copy(update={"models_kept": 2})
+    for n in range(9):
+        keep(database, "archived", b"%d" % n)
+    for version in (1, 2):
+        models.promote(database, "sine", version, "ann", "it was better", {})
+    for status in ("challenger", "archived", "archived"):
+        keep(database, status, b"newer")
+    said = pl.DataFrame({"name": ["sine"] * 3 + ["other"], "version": [2, 3, 3, 3], "quantile_50": [1.0] * 4}).cast(
+        {"version": pl.Int32}
+    )
+    lake.write(settings, shadow.FORECASTS, said, "said")
+    try:
+        with connect(settings, Role.CONTROL) as control:
+            found = retention.let_go(control, few, "upkeep")
+            assert found["sine"].versions == [3, 4, 5, 6, 7, 8, 9]
+            assert (found["sine"].shadow_rows, asked_of_mlflow) == (2, [[3, 4, 5, 6, 7, 8, 9]])
+            assert retention.let_go(control, few, "upkeep") == {}
+            with pytest.raises(models.ModelError, match="sine 5 is too old: its bytes were let go of"):
+                models.promote(control, "sine", 5, "ann", "the good old times", {})
+            assert models.roll_back(control, "sine", "ann", "worse") == (2, 1)
+        with lake.attach(settings, read_only=True) as attached:
+            left = attached.execute(f"select name, version from lake.{shadow.FORECASTS} order by all").fetchall()
+        assert left == [("other", 3), ("sine", 2)]
+    finally:
+        with lake.attach(settings) as attached:
+            attached.execute(f"drop table if exists lake.{shadow.FORECASTS}")
+    whole = "select version from models where is_whole and is_kept order by 1"
+    assert [row[0] for row in database.execute(whole)] == [1, 2, 10, 11, 12]
+    action = "select detail from audit_log where action = 'model.let_go'"
+    assert database.execute(action).fetchall() == [({"versions": [3, 4, 5, 6, 7, 8, 9], "newest_kept": 2},)]

@@ -8,14 +8,16 @@ import polars as pl
 import pytest
 
 from hcp_pipelines.domain.ticks import Stream
-from hcp_pipelines.forecasting import quantiles
 from hcp_pipelines.forecasting.baselines import ANCHOR, LEVELS, POINT_FORECASTS, learn_baseline, pairs, point_forecast
 from hcp_pipelines.forecasting.hindsight import TrainedTooLateError
 from hcp_pipelines.forecasting.horizon_features import horizon_columns
 from hcp_pipelines.forecasting.hours import FORECAST, GRID, MCPC, instant, microseconds, published_at
 from hcp_pipelines.forecasting.known_prices import PRICES, known_series
-from hcp_pipelines.forecasting.quantiles import QuantileModel, training_rows
-from tests.property.test_backtest_mixed_leakage import DRAWS, STARTS, EveryColumn, changed
+from hcp_pipelines.forecasting.learnable.fitted import FittedQuantiles
+from hcp_pipelines.forecasting.learnable.lessons import HORIZONS_H
+from hcp_pipelines.forecasting.learnable.targets.price import FRAMING, asked_of
+from hcp_pipelines.forecasting.power_forecast import Learnt
+from tests.property.test_backtest_mixed_leakage import DRAWS, STARTS, changed
 from tests.support.mixed import power_series
 
 DAYS = 14  # the clocks change on the seventh
@@ -50,14 +52,8 @@ def as_known(whole, t, how, random):
     )  # fmt: skip
 
 
-def every_column():
-    names = tuple(horizon_columns(power_series(24 * 9), *pairs(np.array([100]), 24 * 9)))
-    return QuantileModel(tuple(EveryColumn() for _ in LEVELS), names, STARTS[0])
-
-
 @pytest.mark.parametrize("how", ["shuffle", "blank"])
 def test_forecasts_and_baselines(how):
-    model = every_column()
     for t, whole, other in drawn(how):
         asked = pairs(np.arange(24, t + 1), len(whole.hours))
         one, two = (horizon_columns(series, *asked) for series in (whole, other))
@@ -65,51 +61,24 @@ def test_forecasts_and_baselines(how):
         for name in (*POINT_FORECASTS, ANCHOR):
             assert point_forecast(name, whole, *asked).tobytes() == point_forecast(name, other, *asked).tobytes(), name
         latest = pairs(np.array([t]), len(whole.hours))
-        assert model.predict(whole, *latest).tobytes() == model.predict(other, *latest).tobytes()
+        one, two = (asked_of(series, *latest) for series in (whole, other))
+        for name in ("features", "naive", "asked_us", "known_us"):
+            assert getattr(one, name).tobytes() == getattr(two, name).tobytes(), name
 
 
 @pytest.mark.parametrize("how", ["shuffle", "blank"])
-def test_what_is_learnt(how, monkeypatch):
-    monkeypatch.setattr(quantiles, "LEAST_HOURS", 24)
+def test_what_errors_are_counted(how):
     for t, whole, other in drawn(how):
         until = instant(int(whole.hours.starts_us[t]))
-        if t > 24 * 8:
-            one, two = (training_rows([series], until) for series in (whole, other))
-            for name in ("rows", "came_to", "horizon", "is_held"):
-                assert getattr(one, name).tobytes() == getattr(two, name).tobytes(), name
         one, two = (learn_baseline([series], until) for series in (whole, other))
         assert one.errors_usd_per_mwh.tobytes() == two.errors_usd_per_mwh.tobytes()
 
 
-def test_what_is_held_back_for_calibration_changes_no_tree_and_nothing_later_changes_the_shifts(monkeypatch):
-    """The trees' own rows are the same whatever the hours held back came to; the shifts are not."""
-    monkeypatch.setattr(quantiles, "LEAST_HOURS", 24)
-    monkeypatch.setattr(quantiles, "_trees", lambda lessons, seed: tuple(EveryColumn() for _ in LEVELS))
-    random, moved = np.random.default_rng(4), []
-    for t, whole, other in drawn("shuffle"):
-        until = instant(int(whole.hours.starts_us[t]))
-        if t <= 24 * 9:
-            continue  # a week before the first lesson, and two days of them
-        held = t - int(np.isfinite(whole.real_time[:t]).sum()) // 4
-        prices = changed(whole.real_time, (np.arange(len(whole.hours)) >= held), "shuffle", random)
-        slices = replace(whole, real_time=prices)
-        one, two = (training_rows([series], until) for series in (whole, slices))
-        assert one.is_held.any()
-        for name in ("rows", "came_to"):
-            learnt = (getattr(each, name)[~each.is_held].tobytes() for each in (one, two))
-            assert len(set(learnt)) == 1, name
-        shifts = [quantiles.learn([series], until).shifts.tobytes() for series in (whole, other, slices)]
-        assert shifts[0] == shifts[1]
-        moved.append(shifts[0] != shifts[2])
-    assert all(moved)
-    assert len(moved) > 5
-
-
 def test_asking_an_hour_too_early_would_be_noticed():
-    model, caught = every_column(), 0
+    caught = 0
     for t, whole, other in drawn("shuffle"):
         early = pairs(np.array([t + 1]), len(whole.hours))
-        caught += model.predict(whole, *early).tobytes() != model.predict(other, *early).tobytes()
+        caught += asked_of(whole, *early).features.tobytes() != asked_of(other, *early).features.tobytes()
     assert caught == DRAWS
 
 
@@ -178,8 +147,8 @@ def test_what_has_learnt_from_the_hours_asked_refuses(start):
     series = power_series(24 * 9, start)
     until = start + timedelta(hours=100)
     asked = pairs(np.array([99]), len(series.hours))
-    names = tuple(horizon_columns(series, *asked))
-    forecasts = (QuantileModel(tuple(EveryColumn() for _ in LEVELS), names, until), learn_baseline([series], until))
+    nothing = FittedQuantiles("anchor", until, LEVELS, FRAMING, np.zeros((len(HORIZONS_H), len(LEVELS))))
+    forecasts = (Learnt(nothing), learn_baseline([series], until))
     for forecast in forecasts:
         forecast.predict(series, *pairs(np.array([100]), len(series.hours)))
         with pytest.raises(

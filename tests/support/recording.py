@@ -63,6 +63,9 @@ def main(settings):
             step()
             told = record.follow_table(settings, control, "sine")
             seen["followed"].append((told, mlflow_rows.execute(ALIASES).fetchall()))
+        gone = [record.let_go(settings, "sine", {1}) for _ in range(2)]
+        seen["let_go"] = [*gone, Path(unquote(urlsplit(uri).path), MODEL_FILE).exists()]
+        seen["scores_stay"] = mlflow_rows.execute(RUNS).fetchone()[3]
     seen["calls"] = list(calls)
     seen["stored"] = in_a_store(settings)
     sys.stdout.write(json.dumps(seen))
@@ -76,7 +79,9 @@ def in_a_store(settings):
         run = record.record(remote, Recording("elsewhere", 1, {}, {}, {}, {MODEL_FILE: b"kept there"}))
         path = f"{BUCKET}/models/elsewhere/{run}/artifacts/{MODEL_FILE}"
         with object_store.filesystem(remote).open_input_stream(path) as file:
-            return file.read().decode()
+            stored = file.read().decode()
+        record.let_go(remote, "elsewhere", {1})
+        return [stored, object_store.filesystem(remote).get_file_info(path).type.name]
 
 
 if __name__ == "__main__":

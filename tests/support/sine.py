@@ -97,12 +97,11 @@ def drop(settings):
         attached.execute(f"drop table if exists lake.{TABLE}")
 
 
-def keep(connection, status="champion", model=SINE.models[-1], until=NOW, seed=0):
+def keep(connection, status="champion", model=SINE.models[-1], until=NOW, seed=0, metadata=None):
     """A version that has learnt from the table's rows until an instant; its trial is left out."""
     examples = SINE.examples({TABLE: hours()}, (NOW - timedelta(days=DAYS), NOW))
     fitted = model.fit(examples, until, seed)
     content = fitted.to_bytes()
-    made = models.Kept(
-        "sine", digest_of(content), content, until, until, {"features": profile(examples, fitted.columns)}
-    )
+    told = {"features": profile(examples, fitted.columns)} | (metadata or {})
+    made = models.Kept("sine", digest_of(content), content, until, until, told)
     return models.keep(connection, made, status, "test", "a test")

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from hcp_pipelines.cli.main import cli
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.forecasting import quantiles
+from hcp_pipelines.forecasting import power_forecast
 from hcp_pipelines.forecasting.baselines import (
     ASSUMED_ERRORS_USD_PER_MWH,
     DAY_AHEAD,
@@ -25,10 +25,11 @@ from hcp_pipelines.forecasting.baselines import (
 )  # fmt: skip
 from hcp_pipelines.forecasting.conformal import conformal_shifts
 from hcp_pipelines.forecasting.hours import instant
-from hcp_pipelines.forecasting.power_forecast import COLUMNS, LEVEL_COLUMNS, best_forecast, forecast_table
-from hcp_pipelines.forecasting.quantile_scores import scores, shares_below, skill
-from hcp_pipelines.forecasting.quantiles import learn
-from hcp_pipelines.forecasting.rolling import rolling_forecasts, with_prices
+from hcp_pipelines.forecasting.learnable.models import BoostedTrees
+from hcp_pipelines.forecasting.learnable.targets.price import FRAMING
+from hcp_pipelines.forecasting.power_forecast import COLUMNS, LEVEL_COLUMNS, forecast_table, learn
+from hcp_pipelines.forecasting.quantile_scores import scores, skill
+from hcp_pipelines.forecasting.rolling import rolling_forecasts
 from tests.support.mixed import power_series
 from tests.support.recorded import DAY, random_prices, real_folder, write_folder
 
@@ -37,9 +38,8 @@ START = datetime(2024, 3, 1, 6, tzinfo=UTC)
 
 @pytest.fixture
 def small_trees(monkeypatch):
-    monkeypatch.setattr(
-        quantiles, "TREES", quantiles.TREES | {"max_iter": 10, "min_samples_leaf": 40, "learning_rate": 0.2}
-    )
+    model = BoostedTrees(FRAMING, trees=16, learning_rate=0.15, least_in_leaf=40)
+    monkeypatch.setattr(power_forecast, "PRICE", replace(power_forecast.PRICE, models=(model,)))
 
 
 def at(series, day):
@@ -71,67 +71,31 @@ def test_without_learning_the_spread_is_what_errors_have_been():
 
 def test_with_hardly_any_prices_the_spread_is_assumed_and_says_so():
     series = power_series(24 * 10)
-    forecast, why = best_forecast([series], at(series, 0) + timedelta(hours=5))
+    forecast = learn_baseline([series], at(series, 0) + timedelta(hours=5))
     assert forecast.method == "anchor_assumed_errors"
-    assert why.startswith("5 hours of real-time prices before 2024-03-01T11:00Z: at least 672 are needed")
     table = forecast_table(forecast, series, np.array([5]))
     assert tuple(table.columns) == COLUMNS
     first = table.row(0, named=True)
     anchor = first["day_ahead_usd_per_mwh"]
     assert [first[c] - anchor for c in LEVEL_COLUMNS] == pytest.approx(ASSUMED_ERRORS_USD_PER_MWH)
     assert first["naive_usd_per_mwh"] is None
-    nothing, _ = best_forecast([], START)
-    assert nothing.is_assumed
+    assert learn_baseline([], START).is_assumed
 
 
-def test_trees_are_the_same_again_and_beat_what_they_start_from(small_trees):
+def test_what_is_learnt_of_the_target_fills_the_table_and_beats_what_repeats(small_trees):
     series = power_series(24 * 40)
     until = at(series, 34)
-    one, two = (learn([series], until) for _ in range(2))
     asked = np.arange(24 * 34, 24 * 38)
-    tables = [forecast_table(model, series, asked) for model in (one, two)]
-    assert tables[0].equals(tables[1])
-    levels = tables[0].select(LEVEL_COLUMNS).to_numpy()
+    table = forecast_table(learn([series], until), series, asked)
+    assert tuple(table.columns) == COLUMNS
+    assert table["method"].unique().to_list() == ["boosted_trees"]
+    assert (table["trained_until"] == until).all()
+    assert table["ahead_h"].max() == 48
+    levels = table.select(LEVEL_COLUMNS).to_numpy()
     assert (np.diff(levels, axis=1) >= 0).all()
     pairs_of = pairs(asked, len(series.hours))
     error = np.abs(levels[:, LEVELS.index(0.5)] - series.real_time[pairs_of[1]]).mean()
     assert error < np.abs(point_forecast(NAIVE, series, *pairs_of) - series.real_time[pairs_of[1]]).mean()
-    other = forecast_table(learn([series], until, seed=1), series, asked)
-    assert not other.equals(tables[0])
-
-
-def test_a_column_that_is_no_longer_recorded_is_not_leant_on(small_trees):
-    series = power_series(24 * 50)
-    series.wind_mw[24 * 30 :] = np.nan
-    model = learn([series], at(series, 45))
-    assert not [name for name in model.columns if "wind" in name]
-    assert "load" in model.columns
-
-
-def straying(hours, calm_h):
-    """A series whose prices stray from the day-ahead ones three times as far after its calm hours, more late in the day."""
-    series, random = power_series(hours), np.random.default_rng(3)
-    spread = np.where(np.arange(hours) < calm_h, 3.0, 9.0) * (1 + series.hours.local_hour / 12)
-    real_time = series.day_ahead + spread * random.standard_normal(hours)
-    return replace(series, real_time=real_time, last_interval=real_time)
-
-
-def test_bands_that_are_too_narrow_for_the_last_weeks_are_made_to_cover(small_trees):
-    series = straying(24 * 120, calm_h=24 * 72)
-    model = learn([series], at(series, 100))
-    asked = np.arange(24 * 100, 24 * 116, 3)
-    tables = [rolled(each, series, asked) for each in (replace(model, shifts=np.zeros_like(model.shifts)), model)]
-    before, after = (scores(each).row(-1, named=True) for each in tables)
-    assert before["coverage_80"] < 0.6
-    assert after["coverage_80"] == pytest.approx(0.8, abs=0.05)
-    assert after["coverage_90"] == pytest.approx(0.9, abs=0.05)
-    assert after["pinball_usd_per_mwh"] < before["pinball_usd_per_mwh"]
-    assert shares_below(tables[1]) == pytest.approx(dict(zip(LEVELS, LEVELS, strict=True)), abs=0.05)
-    assert (np.diff(tables[1].select(LEVEL_COLUMNS).to_numpy(), axis=1) >= 0).all()
-
-
-def rolled(model, series, asked):
-    return with_prices(forecast_table(model, series, asked), series)
 
 
 def test_shifts_are_what_each_level_missed_by_horizon():
@@ -145,19 +109,6 @@ def test_shifts_are_what_each_level_missed_by_horizon():
     few = conformal_shifts(found[:400], came_to[:400], horizon[:400], LEVELS, 6)
     assert np.ptp(few, axis=0).tolist() == [0.0] * len(LEVELS)  # fewer than 100 each: as all together
     assert not conformal_shifts(found[:99], came_to[:99], horizon[:99], LEVELS, 6).any()
-
-
-def test_many_points_are_sampled_the_same_again(monkeypatch):
-    lessons = [power_series(24 * 45, seed=n) for n in range(3)]
-    until = at(lessons[0], 40)
-    whole = quantiles.training_rows(lessons, until).rows
-    monkeypatch.setattr(quantiles, "MOST_ROWS", 3000)
-    found = quantiles.training_rows(lessons, until)
-    rows = found.rows
-    assert len(rows) == len(found.came_to) == len(found.horizon) == len(found.is_held) == pytest.approx(3000, rel=0.1)
-    assert rows.tobytes() == quantiles.training_rows(lessons, until).rows.tobytes()
-    assert {row.tobytes() for row in rows} <= {row.tobytes() for row in whole}
-    assert np.isfinite(rows).any(axis=0).all()
 
 
 def test_scores_by_hand():
@@ -214,7 +165,7 @@ def test_the_command_says_what_the_folder_lacks(tmp_path, small_trees):
     printed = CliRunner().invoke(cli, arguments, catch_exceptions=False).stdout
     assert "note: no file has ercot_load_mw" in printed
     assert f"prices below each quantile: {told['below']['0.05']:.2f} of 0.05, " in printed
-    with pytest.raises(ConfigError, match="at least 672 are needed"):
+    with pytest.raises(ConfigError, match="at least 28 are needed"):
         CliRunner().invoke(cli, [*arguments[:-6], "--from", "2024-03-05", *window[2:]], catch_exceptions=False)
 
 

@@ -1,10 +1,15 @@
 """Every target that is named can be had, keeps the protocol, and its asset hangs on the tables that it reads."""
 
+import json
 import warnings
+from datetime import datetime
 
+import httpx
 import pytest
 
+from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.orchestration.training import asking
 from hcp_pipelines.orchestration.training.asking import config_of, job_of
 from hcp_pipelines.orchestration.training.targets import TARGETS, days_of, model_of, target_of
 from hcp_pipelines.orchestration.training.told import Asked
@@ -16,6 +21,7 @@ with warnings.catch_warnings():
     from assets.training import LEARNT_FROM, TrainingConfig
     from jobs.training import retrain_jobs
 
+LAUNCHED = {"__typename": "LaunchRunSuccess", "run": {"runId": "r1"}}
 of_each = pytest.mark.parametrize("name", list(TARGETS))
 
 
@@ -45,3 +51,25 @@ def test_a_run_that_is_asked_for_is_what_the_launchpad_would_ask():
     assert step == "core_hcp__capacity_model"
     assert set(given["config"]) == set(TrainingConfig.model_fields)
     assert TrainingConfig(**given["config"]).groups == ["hou-1/h100"]
+
+
+async def test_a_run_is_followed_through_a_webserver_that_goes_away_and_carries_the_world_s_instant(monkeypatch):
+    monkeypatch.setattr(asking, "POLL_S", 0.001)
+    launched, answers = [], iter([None, "STARTED", None, None, "SUCCESS"])
+
+    def webserver(request):
+        variables = json.loads(request.content)["variables"]
+        if "params" in variables:
+            launched.append(variables["params"])
+            return httpx.Response(200, json={"data": {"launchRun": LAUNCHED}})
+        status = next(answers)
+        if status is None:
+            return httpx.Response(502)
+        return httpx.Response(200, json={"data": {"runOrError": {"__typename": "Run", "status": status}}})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(webserver)) as client:
+        run = await asking.request(client, 1, SystemClock(), Asked("price"))
+    assert (run.id, run.status) == ("r1", "SUCCESS")
+    [tag] = launched[0]["executionMetadata"]["tags"]
+    assert tag["key"] == asking.ASKED_AT
+    assert datetime.fromisoformat(tag["value"]).tzinfo is not None

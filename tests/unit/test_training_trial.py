@@ -1,19 +1,28 @@
 """A trial: who is compared with whom, and what its card tells of it."""
 
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hcp_pipelines.forecasting.hours import microseconds
+from hcp_pipelines.forecasting.learnable.lessons import DAY_US
 from hcp_pipelines.forecasting.learnable.models import SeasonalNaive
 from hcp_pipelines.forecasting.serving import Served
 from hcp_pipelines.orchestration.training import card
-from hcp_pipelines.orchestration.training.trial import hold, overall
+from hcp_pipelines.orchestration.training.trial import TRIAL, hold, overall, trial_of
 from hcp_pipelines.storage.models import Serving
 from tests.support import sine
 from tests.support.sine import DAYS, NOW, SINE, TABLE
 
 NAIVE, SEASONAL, TREES = SINE.models
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +62,39 @@ def test_weaknesses_are_told_worst_first(examples):
     assert told
     worse = [line for line in told if "times as wrong as the naive forecast" in line]
     assert worse == sorted(worse, key=lambda line: -float(line.split("its median is ")[1].split()[0]))
+
+
+@pytest.mark.parametrize(
+    ("ahead_days", "known_days", "days"),
+    [(1, 90, 28), (7, 90, 31), (7, 60, 30), (30, 365, 123), (30, 100, 50), (30, 40, 28)],
+)
+def test_a_trial_is_as_long_as_a_check_must_see_where_so_much_is_known(examples, ahead_days, known_days, days):
+    first = examples.only(np.array([0]))
+    at_us = microseconds(NOW - timedelta(days=known_days))
+    last = at_us + (ahead_days - 1) * DAY_US
+    found = trial_of(replace(first, asked_us=np.array([at_us]), wanted_us=np.array([last])), NOW)
+    assert found == timedelta(days=days)
+    assert found >= TRIAL
+
+
+LEARN = """
+from tests.support.sine import *
+model = SINE.models[-1]
+examples = SINE.examples({TABLE: hours()}, (NOW - timedelta(days=DAYS), NOW))
+forest = Forest(Framing(""), SMALL, trees=4, least_in_leaf=20)
+print([digest_of(each.fit(examples, NOW, 7).to_bytes()) for each in (model, forest)])
+"""
+
+
+def test_two_clean_processes_learn_the_same_bytes():
+    """With other hashes of text and other numbers of threads."""
+
+    def learnt(hashes, threads):
+        threads_of = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), threads)
+        own = {"PATH": os.environ["PATH"], "PYTHONHASHSEED": hashes, **threads_of}
+        argv = [sys.executable, "-c", "from hcp_pipelines.forecasting.learnable.models import Forest\n" + LEARN]
+        return subprocess.run(argv, env=own, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    one, two = learnt("1", "1"), learnt("2", "4")
+    assert one == two
+    assert len(set(re.findall("[0-9a-f]{64}", one))) == 2

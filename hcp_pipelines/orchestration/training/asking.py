@@ -9,10 +9,11 @@ import httpx
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import NotRunningError
 from hcp_pipelines.orchestration.launcher import FINISHED, LAUNCH, REPOSITORY, STATUS
-from hcp_pipelines.orchestration.probes import graphql
+from hcp_pipelines.orchestration.probes import graphql, patient_graphql
 from hcp_pipelines.orchestration.training.told import Asked
 
 LOCATION = "analytics"
+ASKED_AT = "hcp/asked_at"  # a run's tag: the instant of the world
 POLL_S = 1.0
 AWAY_AT_MOST_S = 60.0  # a launch too: on a busy machine it takes many seconds, and asked for twice it would run twice
 
@@ -51,7 +52,7 @@ async def request(
         "selector": selector,
         "mode": "default",
         "runConfigData": config_of(asked),
-        "executionMetadata": {"tags": []},
+        "executionMetadata": {"tags": [{"key": ASKED_AT, "value": clock.now().isoformat()}]},
     }
     try:
         reply = (await graphql(client, port, LAUNCH, {"params": params}, AWAY_AT_MOST_S))["launchRun"]
@@ -68,15 +69,14 @@ async def request(
 
 async def _ended(client: httpx.AsyncClient, port: int, clock: Clock, run_id: str) -> str:
     """Its last status; a webserver that is away for a minute is not waited for."""
-    answered_s = clock.monotonic_s()
-    while clock.monotonic_s() - answered_s < AWAY_AT_MOST_S:
+    while True:
         await asyncio.sleep(POLL_S)
         try:
-            reply = await graphql(client, port, STATUS, {"runId": run_id})
-        except httpx.HTTPError:
-            continue
-        answered_s = clock.monotonic_s()
+            reply = await patient_graphql(client, port, clock, STATUS, {"runId": run_id}, AWAY_AT_MOST_S, POLL_S)
+        except httpx.HTTPError as error:
+            raise NotRunningError(
+                f"Dagster's webserver is away ({error!r}); run {run_id} goes on without it"
+            ) from error
         status = str(reply["runOrError"].get("status", "FAILURE"))
         if status in FINISHED:
             return status
-    raise NotRunningError(f"Dagster's webserver is away; run {run_id} goes on without it")

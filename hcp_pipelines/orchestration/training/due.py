@@ -4,30 +4,41 @@ What was never learnt is a person's to begin (`hcp train`): a platform that nobo
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
+from psycopg.rows import class_row
+
+from hcp_pipelines.orchestration.training.looks import shadowed
 
 EVERY = timedelta(days=7)  # of the world
-SHADOWED = timedelta(
-    days=21
-)  # a challenger has so long to be measured beside the champion before another takes its place
 BETWEEN = timedelta(days=2)  # two trainings, whether or not the first made a version
 DRIFTED = 0.25  # population stability: above, a shift is called large
 WORSE = 1.5  # a champion's recent loss over that of its trial
 _NEWEST = """
-    select name, max(created_at), max(created_at) filter (where status = 'challenger'), bool_or(status = 'champion')
+    select name, max(created_at) as made_at, max(created_at) filter (where status = 'challenger') as challenger_at,
+      coalesce(max((metadata -> 'comparison' ->> 'ahead_days')::int) filter (where status = 'challenger'), 1) as ahead_days
     from models where name = any(%s) group by name"""
 
 Word = Mapping[str, Any]  # of a name: `error_ratio`, `drift`, `feature`, as the scores tell
 
 
-def newest(
-    connection: "psycopg.Connection[Any]", names: Sequence[str]
-) -> dict[str, tuple[datetime, datetime | None, bool]]:
-    """By name: when the newest version was made, when its challenger, and whether any version serves."""
-    return {row[0]: (row[1], row[2], bool(row[3])) for row in connection.execute(_NEWEST, (list(names),)).fetchall()}
+@dataclass(frozen=True)
+class Newest:
+    """When a name's newest version was made, and when its challenger, which looks so many days ahead."""
+
+    name: str
+    made_at: datetime
+    challenger_at: datetime | None
+    ahead_days: int
+
+
+def newest(connection: "psycopg.Connection[Any]", names: Sequence[str]) -> dict[str, Newest]:
+    """By name; what was never learnt has none."""
+    with connection.cursor(row_factory=class_row(Newest)) as cursor:
+        return {row.name: row for row in cursor.execute(_NEWEST, (list(names),)).fetchall()}
 
 
 def week_passed(
@@ -35,9 +46,9 @@ def week_passed(
 ) -> str:
     """Why a name is to be learnt anew by the calendar; empty where it is not. `attempted_at`: whatever came of it."""
     found = newest(connection, [name]).get(name)
-    if found is None or not may_ask(*found[:2], attempted_at, now):
+    if found is None or not may_ask(found, attempted_at, now):
         return ""
-    return "a week has passed" if now - found[0] >= EVERY else ""
+    return "a week has passed" if now - found.made_at >= EVERY else ""
 
 
 def drifted(word: Word) -> str:
@@ -57,8 +68,8 @@ def erring(word: Word) -> str:
     return f"it errs {ratio:.2f} times as much as in its trial, above {WORSE:g}"
 
 
-def may_ask(made_at: datetime, challenger_at: datetime | None, attempted_at: datetime | None, now: datetime) -> bool:
-    """Whether the last training is long enough ago for another one, and no challenger is in its trial."""
-    if challenger_at is not None and now - challenger_at < SHADOWED:
+def may_ask(found: Newest, attempted_at: datetime | None, now: datetime) -> bool:
+    """Whether the last training is long enough ago for another one, and no challenger is still to be looked at."""
+    if found.challenger_at is not None and now - found.challenger_at < shadowed(found.ahead_days):
         return False
-    return now - max(made_at, attempted_at or made_at) >= BETWEEN
+    return now - max(found.made_at, attempted_at or found.made_at) >= BETWEEN

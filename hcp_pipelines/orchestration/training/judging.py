@@ -13,11 +13,10 @@ import psycopg
 from hcp_pipelines.domain.errors import HcpError, ModelError
 from hcp_pipelines.forecasting.serving import served
 from hcp_pipelines.orchestration.training import record
+from hcp_pipelines.orchestration.training.looks import LEAST_DAYS, least_days
 from hcp_pipelines.orchestration.watching import Judged
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import models
-
-LEAST_DAYS, LEAST_AHEADS = 14, 4  # compared before a check promotes; days, and how often what is looked ahead
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Evidence:
         found = self.comparison
         if found is None:
             return LEAST_DAYS
-        return max(0, max(LEAST_DAYS, LEAST_AHEADS * int(found["ahead_days"])) - int(found["days"]))
+        return max(0, least_days(int(found["ahead_days"])) - int(found["days"]))
 
     def in_words(self) -> str:
         """The figures."""

@@ -6,8 +6,8 @@ MLflow takes seconds to import and is imported here, when something is to be rec
 
 import tempfile
 import warnings
-from collections.abc import Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 VERSION_TAG = "hcp.version"
-MODEL_FILE, SKOPS_FILE, CARD_FILE = "model.npz", "model.skops", "card.html"
+GONE_TAG = "hcp.let_go"
+FILES = MODEL_FILE, SKOPS_FILE, CARD_FILE = "model.npz", "model.skops", "card.html"
 LONGEST_VALUE = 500  # characters of a parameter or tag that MLflow takes anywhere
 
 
@@ -89,6 +90,22 @@ def follow(settings: Settings, name: str, champion: int | None, challenger: int 
                 client.set_registered_model_alias(name, alias, wanted)
             changed.append(f"{alias} is {version if wanted else 'nobody'}")
         return changed
+
+
+def let_go(settings: Settings, name: str, versions: Collection[int]) -> list[int]:
+    """Remove the files of versions: of which, those that had any. Parameters, scores and tags stay.
+
+    Raises:
+        StorageError: MLflow, its database or the store of its files refuses or is away.
+    """
+    with _client(settings) as client:
+        gone = []
+        for version, row in sorted(_versions(client, name).items()):
+            if version in versions and GONE_TAG not in row.tags:
+                _remove(settings, str(client.get_run(row.run_id).info.artifact_uri))
+                client.set_model_version_tag(name, row.version, GONE_TAG, "their files were let go of")
+                gone.append(version)
+        return gone
 
 
 def follow_table(settings: Settings, connection: "psycopg.Connection[Any]", name: str) -> str:
@@ -162,6 +179,19 @@ def _put(settings: Settings, uri: str, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         with store.open_output_stream(f"{uri.removeprefix('s3://')}/{name}") as stream:
             stream.write(content)
+
+
+def _remove(settings: Settings, uri: str) -> None:
+    """Remove a run's files; what is gone already is gone."""
+    if uri.startswith("s3://"):
+        store = object_store.filesystem(settings)
+        for name in FILES:
+            with suppress(FileNotFoundError):
+                store.delete_file(f"{uri.removeprefix('s3://')}/{name}")
+        return
+    folder = Path(unquote(urlsplit(uri).path))
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _short(value: object) -> str:

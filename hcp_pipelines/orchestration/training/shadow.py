@@ -22,7 +22,7 @@ from hcp_pipelines.forecasting.serving import Served, served
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.training.judging import Evidence
 from hcp_pipelines.orchestration.training.lessons import read_lessons
-from hcp_pipelines.orchestration.training.looks import ALPHA, in_newest_look
+from hcp_pipelines.orchestration.training.looks import alpha, days_ahead, in_newest_look
 from hcp_pipelines.orchestration.training.targets import TARGETS, target_of
 from hcp_pipelines.orchestration.training.told import compared, plain
 from hcp_pipelines.orchestration.training.trial import overall
@@ -184,7 +184,8 @@ def _evidence(
         found, why = compared(compare(looked_at, said["champion"])), ""
     except ConfigError as error:
         found, why = None, str(error)
-    return Evidence(challenger.version, champion.version, found, why, "the shadow", ALPHA)
+    errs = alpha(days_ahead(said["challenger"].examples))
+    return Evidence(challenger.version, champion.version, found, why, "the shadow", errs)
 
 
 def _word(

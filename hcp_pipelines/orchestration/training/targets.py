@@ -15,11 +15,16 @@ TARGETS: dict[str, str] = {
     "failure_risk": f"{_CAPACITY}:FAILURE_RISK",
     "utilization": f"{_CAPACITY}:UTILIZATION",
 }
-UNREAD = frozenset(
-    {"price", "demand"}
-)  # whose champion is measured and shown, and asked by nothing that decides or answers
+READ_BY: Mapping[str, str] = {
+    "price": "core_power__price_quantiles at its next run, and by it the offers of reserves",
+    "demand": "core_hcp__demand_quantiles at its next run, which people read",
+    "capacity": "core_fleet__availability at its next run, which people read",
+    "failure_risk": "core_fleet__availability at its next run, which people read",
+    "utilization": "core_fleet__planned_use at its next run, whose days the API tells",
+}  # who asks a champion; of what is not here nobody does: it is measured and shown
 USUAL_DAYS = 90
-DAYS: Mapping[str, int] = {"price": 400}  # of history, where a run says nothing else: prices have seasons
+# Of history, where a run says nothing else: prices have seasons, and use is tried over 120 days, since it is looked 30 ahead.
+DAYS: Mapping[str, int] = {"price": 400, "utilization": 365}
 
 
 def days_of(name: str) -> int:

@@ -12,15 +12,17 @@ from typing import Any
 import polars as pl
 
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.forecasting.learnable.compare import Comparison, compare
 from hcp_pipelines.forecasting.learnable.protocol import Examples, Fitted, Model, Target
 from hcp_pipelines.forecasting.learnable.rolling import rolling
 from hcp_pipelines.forecasting.learnable.scoring import ALL, Forecasts, scores
 from hcp_pipelines.forecasting.serving import Served
 from hcp_pipelines.optimizer.model_value import Value, commitment_value, price_value
+from hcp_pipelines.orchestration.training.looks import SETTLING, days_ahead, least_days
 from hcp_pipelines.orchestration.training.targets import model_of
 
-TRIAL = timedelta(days=28)  # the weeks that are scored; a comparison takes fourteen days with outcomes
+TRIAL = timedelta(days=28)  # the weeks that are scored, if what is looked far ahead needs no more
 YARDSTICKS = 2  # so many of a target's models, its first, are baselines and are always beside it
 CHALLENGER, CHAMPION = "challenger", "champion"
 VALUES: Mapping[str, Callable[[Sequence[Forecasts]], list[Value]]] = {
@@ -62,12 +64,13 @@ def hold(target: Target, examples: Examples, now: datetime, model: Model, seed: 
         TooShortError: too little is known before the trial's weeks.
         ConfigError: nothing was asked in them, or what is said of them is no number.
     """
-    window = (now - TRIAL, now)
-    tried = _named(CHALLENGER, rolling(examples, model, window, every=TRIAL, seed=seed).forecasts)
+    length = trial_of(examples, now)
+    window = (now - length, now)
+    tried = _named(CHALLENGER, rolling(examples, model, window, every=length, seed=seed).forecasts)
     found = {CHALLENGER: tried}
     for yardstick in target.models[:YARDSTICKS]:
         if yardstick.name != model.name:
-            found[yardstick.name] = rolling(examples, yardstick, window, every=TRIAL, seed=seed).forecasts
+            found[yardstick.name] = rolling(examples, yardstick, window, every=length, seed=seed).forecasts
     why = ""
     if champion is not None:
         try:
@@ -84,6 +87,13 @@ def hold(target: Target, examples: Examples, now: datetime, model: Model, seed: 
     )  # fmt: skip
 
 
+def trial_of(examples: Examples, now: datetime) -> timedelta:
+    """How long the trial is: so many days as a check must compare, of half of what is known at most, four weeks at least."""
+    wanted = timedelta(days=least_days(days_ahead(examples))) + SETTLING
+    known = now - instant(int(examples.asked_us.min())) if len(examples) else TRIAL
+    return max(TRIAL, min(wanted, known / 2))
+
+
 def _of_champion(
     target: Target, examples: Examples, tried: Forecasts, window: tuple[datetime, datetime], seed: int, champion: Served
 ) -> Forecasts:
@@ -92,7 +102,7 @@ def _of_champion(
     if fitted.trained_until <= window[0]:
         return Forecasts(CHAMPION, tried.examples, fitted.predict(tried.examples), tuple(fitted.levels))
     recipe = model_of(target.models, target.name, fitted.name)
-    return _named(CHAMPION, rolling(examples, recipe, window, every=TRIAL, seed=seed).forecasts)
+    return _named(CHAMPION, rolling(examples, recipe, window, every=window[1] - window[0], seed=seed).forecasts)
 
 
 def overall(scores_of: pl.DataFrame) -> dict[str, Any]:

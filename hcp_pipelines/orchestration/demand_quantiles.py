@@ -1,0 +1,45 @@
+"""Quantiles of the GPUs that each class of work will ask for, hour by hour of a day: the champion's, where one serves."""
+
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+import psycopg
+
+from hcp_pipelines.orchestration import day_answers
+from hcp_pipelines.orchestration.forecasting import DayForecast, refuse_future
+from hcp_pipelines.orchestration.lake_state import has_tables
+from hcp_pipelines.settings import Settings
+
+DEMAND, TABLE = "demand", "core.hcp__demand_quantiles"
+SCHEMA: dict[str, Any] = {"demand_class": pl.String} | {k: v for k, v in day_answers.SCHEMA.items() if k != "entity"}
+_KEPT = f"select * from lake.{TABLE} where asked_at >= ? and asked_at < ? order by all"  # noqa: S608 - our table
+
+
+def demand_quantiles(
+    connection: "psycopg.Connection[Any]", settings: Settings, day: tuple[datetime, datetime], now: datetime
+) -> DayForecast:
+    """Quantiles asked in each hour of a day that has begun; of the hours before the champion's training what stands stays.
+
+    Raises:
+        ConfigError: the day has not begun.
+    """
+    refuse_future(day[0], now)
+    said = day_answers.answers(connection, settings, DEMAND, day_answers.begun(day, now), now)
+    table = said.table.rename({"entity": "demand_class"}).select(*SCHEMA)
+    kept = _kept(settings, day)
+    if len(table):
+        kept = kept.filter(pl.col("asked_at") < table["asked_at"].min())
+    whole = pl.concat([table, kept]).sort("asked_at", "demand_class", "start_at")
+    return DayForecast(whole, {"method": said.model or "none", "why": said.why})
+
+
+def _kept(settings: Settings, day: tuple[datetime, datetime]) -> pl.DataFrame:
+    """What was said of a day before, from the lake."""
+    from hcp_pipelines.storage import lake
+
+    if not has_tables(settings, [TABLE]):
+        return pl.DataFrame(schema=SCHEMA)
+    with lake.attach(settings, read_only=True) as connection:
+        rows = connection.execute(_KEPT, list(day)).pl()
+    return rows.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
