@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -20,7 +21,9 @@ TEMPLATE = "hcp_template"
 DURABILITY = ("fsync", "full_page_writes")
 
 MEMORY = ":memory:"
+WRITTEN = "select pg_current_wal_insert_lsn()"  # moves with all that is written to any database, or might have been
 _connect = duckdb.connect
+_fresh_at: dict[Path, tuple[Any, ...] | None] = {}
 
 
 def connect_to_memory(
@@ -67,10 +70,12 @@ def settings(postgres: Settings) -> Settings:
 
 
 def fresh_database(postgres: Settings) -> None:
-    """Put a freshly migrated, empty `hcp` in place of the one that is there."""
+    """Put a freshly migrated, empty `hcp` in place of the one that is there, if anybody has written to the server since."""
     server = EmbeddedPostgres(postgres)
     with psycopg.connect(server.admin_dsn(), autocommit=True) as connection:
         connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = 'hcp'")
+        if connection.execute(WRITTEN).fetchone() == _fresh_at.get(postgres.state_dir):
+            return
         connection.execute("drop database if exists hcp with (force)")
         connection.execute(
             sql.SQL("create database hcp template {} strategy file_copy").format(sql.Identifier(TEMPLATE))
@@ -78,6 +83,7 @@ def fresh_database(postgres: Settings) -> None:
         connection.execute("revoke all on database hcp from public")
         roles = sql.SQL(", ").join(sql.Identifier(role.value) for role in USERS[Database.HCP])
         connection.execute(sql.SQL("grant connect on database hcp to {}").format(roles))
+        _fresh_at[postgres.state_dir] = connection.execute(WRITTEN).fetchone()
 
 
 @pytest.fixture
