@@ -25,14 +25,17 @@ _STANDING = """
     where w.lease_epoch = t.epoch and w.lease_owner is not null and w.queued_at is not null
     order by w.id for no key update of w skip locked"""
 _AVAILABLE = """
-    select id from resources where id = any(%b) and status = 'available' and coalesce(metadata ->> 'presence', '') <> 'vanished'
+    select id from resources where id = any(string_to_array(%b, ',')) and status = 'available'
+        and coalesce(metadata ->> 'presence', '') <> 'vanished'
     order by id for no key update skip locked"""
 _HEADERS = """
     insert into allocation_headers (workload_id, lease_epoch) select * from unnest(%b::uuid[], %b::bigint[])
     returning workload_id, id"""
 _LINES = """
-    insert into allocations (header_id, workload_id, resource_id) select * from unnest(%b::uuid[], %b::uuid[], %b::text[])"""
-_MARK = "update resources set status = 'allocated', updated_at = now() where id = any(%b)"
+    insert into allocations (header_id, workload_id, resource_id)
+    select header_id, workload_id, unnest(string_to_array(devices, ','))
+    from unnest(%b::uuid[], %b::uuid[], %b::text[]) as t (header_id, workload_id, devices)"""
+_MARK = "update resources set status = 'allocated', updated_at = now() where id = any(string_to_array(%b, ','))"
 _ACTIVATE = "update allocation_headers set status = 'active' where id = any(%b)"
 _DESIRE = """
     insert into desired_state (
@@ -80,7 +83,7 @@ class Placement:
 
     @property
     def resource_ids(self) -> list[str]:
-        """The devices' names in the inventory."""
+        """The devices' names in the inventory, which have no comma: many go to Postgres as one text."""
         return [f"{self.facility_id}/{slot + self.first_slot:06d}" for slot in self.slots.tolist()]
 
 
@@ -96,7 +99,7 @@ async def bind(
         standing = await _ids(connection, _STANDING, [p.workload_id for p in placements], [p.epoch for p in placements])
         there = [(p, p.resource_ids) for p in placements if p.workload_id in standing]
         wanted = [resource_id for _, ids in there for resource_id in ids]
-        available = await _ids(connection, _AVAILABLE, wanted)
+        available = await _ids(connection, _AVAILABLE, ",".join(wanted))
         bound = [(p, ids) for p, ids in there if available.issuperset(ids)]
         if not bound:
             return {}
@@ -152,11 +155,10 @@ async def _allocate(connection: Connection, bound: Sequence[tuple[Placement, lis
     ids, epochs = [p.workload_id for p, _ in bound], [p.epoch for p, _ in bound]
     found = await (await connection.execute(_HEADERS, (ids, epochs), prepare=True)).fetchall()
     headers: dict[UUID, UUID] = {row[0]: row[1] for row in found}
-    of_header = [headers[p.workload_id] for p, devices in bound for _ in devices]
-    of_work = [p.workload_id for p, devices in bound for _ in devices]
-    resource_ids = [resource_id for _, devices in bound for resource_id in devices]
-    await connection.execute(_LINES, (of_header, of_work, resource_ids), prepare=True)
-    await connection.execute(_MARK, (resource_ids,), prepare=True)
+    of_work = [headers[workload_id] for workload_id in ids]
+    devices = [",".join(names) for _, names in bound]
+    await connection.execute(_LINES, (of_work, ids, devices), prepare=True)
+    await connection.execute(_MARK, (",".join(devices),), prepare=True)
     await connection.execute(_ACTIVATE, (list(headers.values()),), prepare=True)
 
 

@@ -38,15 +38,15 @@ _SHARES = """
     where s.waiting > 0 or s.is_backlogged or s.customer_id = any(%s)"""
 _FLOWS = "select customer_id, level, used, is_backlogged, left_at, waiting from queue_flows where customer_id = any(%s)"
 _CANDIDATES = """
-    select f.customer_id, j.* from queue_flows f
+    select c.n - 1, j.* from unnest(%(customers)s::uuid[]) with ordinality as c (id, n)
+    join queue_flows f on f.customer_id = c.id and f.waiting > 0
     cross join lateral (
-        select w.id, w.level, w.gpu_type, w.gpu_types, w.gpu_count, w.estimated_duration_s, w.used_gpu_s,
+        select w.level, w.id, w.gpu_type, w.gpu_types, w.gpu_count, w.estimated_duration_s, w.used_gpu_s,
                w.type, w.queued_at
         from workloads w
         where w.customer_id = f.customer_id and w.level = f.level and w.queued_at is not null and w.lease_owner is null
             and w.lease_expires_at <= now() and (w.gpu_type = any(%(types)s) or w.gpu_types && %(types)s)
-        order by w.start_by, w.number limit %(depth)s) j
-    where f.customer_id = any(%(customers)s) and f.waiting > 0"""
+        order by w.start_by, w.number limit %(depth)s) j"""
 _WRITE_FLOWS = """
     update queue_flows f set used = n.used, is_backlogged = n.is_backlogged, left_at = n.left_at
     from unnest(%s::uuid[], %s::smallint[], %s::float8[], %s::boolean[], %s::timestamptz[])
@@ -169,22 +169,21 @@ async def read_more(
     have_levels = {row[0] for row in books.flows}
     new = [customer_id for customer_id in ids if customer_id not in have_levels]
     books.flows.extend(await (await connection.execute(_FLOWS, (new,), prepare=True)).fetchall())
-    known = {row[:2] for row in books.flows}
-    asked = set(ids)
-    words = {
-        row.customer_id: Word(row.said_gpu_s, row.ran_gpu_s, row.judged_at).faded(now, books.rules.half_life_s)
-        for row in books.shares
-        if row.customer_id in asked
-    }
+    levels = defaultdict[UUID, set[int]](set)
+    for customer_id, level, *_ in books.flows:
+        levels[customer_id].add(level)
+    words = {row.customer_id: Word(row.said_gpu_s, row.ran_gpu_s, row.judged_at) for row in books.shares}
+    faded = [words[customer_id].faded(now, books.rules.half_life_s) for customer_id in ids]
+    known, found = [levels[customer_id] for customer_id in ids], [books.found[customer_id] for customer_id in ids]
     values = {"customers": ids, "types": list(books.types), "depth": books.depth}
-    for row in await (await connection.execute(_CANDIDATES, values, prepare=True)).fetchall():
-        customer_id, workload_id, level, gpu_type, any_of, gpu_count, said_s, used_gpu_s, kind, since = row
-        if (customer_id, level) not in known:
+    rows = await (await connection.execute(_CANDIDATES, values, prepare=True)).fetchall()
+    for n, level, workload_id, gpu_type, any_of, gpu_count, said_s, used_gpu_s, kind, since in rows:
+        if level not in known[n]:
             continue  # its first work at this level, submitted since: the next claim's
         typical_s = books.typical_s.get(kind, 0.0)
-        gpu_s = charge_of(said_s, gpu_count, used_gpu_s, typical_s, words[customer_id], books.proof_gpu_s)
+        gpu_s = charge_of(said_s, gpu_count, used_gpu_s, typical_s, faded[n], books.proof_gpu_s)
         gpu_types = (gpu_type, *any_of) if any_of else (gpu_type,)
-        books.found[customer_id][level].append(Candidate(workload_id, level, gpu_types, gpu_count, gpu_s, since))
+        found[n][level].append(Candidate(workload_id, level, gpu_types, gpu_count, gpu_s, since))
 
 
 def _next_turn(customer: Customer, types: Iterable[str]) -> float | None:

@@ -20,7 +20,7 @@ from hcp_pipelines.workloads.fair import Picked, Round
 __all__ = ["QUEUE_LOCK", "Claimed", "Connection", "age", "claim", "lock_queue", "unclaim"]
 
 QUEUE_LOCK = 4_852_044
-FIRST_CUSTOMERS = 4  # of whom work is read at least, for each that is to be picked a quarter of one
+FIRST_CUSTOMERS = 4  # of whom work is read at least, for each that is to be picked half of one
 TYPICAL_FOR_S = 300.0  # real: then what work of each class takes is measured anew
 
 _AGE = """
@@ -106,7 +106,7 @@ async def claim(
             customers = customers_of(books, lost, now)
             picked = Round(customers, books.rules, gpus_free, most, now).pick(limit)
             if picked.unread:
-                await read_more(connection, customers, books, max(FIRST_CUSTOMERS, limit // 4), now)
+                await read_more(connection, customers, books, max(FIRST_CUSTOMERS, limit // 2), now)
                 continue
             wanted = [choice.candidate.workload_id for choice in picked.chosen]
             locked = {row[0] for row in await (await connection.execute(_LOCK, (wanted,), prepare=True)).fetchall()}
