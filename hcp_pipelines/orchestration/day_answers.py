@@ -17,7 +17,7 @@ from hcp_pipelines.domain.errors import ConfigError, ModelError
 from hcp_pipelines.forecasting.hours import HOUR_US, Ints, microseconds
 from hcp_pipelines.forecasting.learnable.protocol import LEVELS, Examples, Target
 from hcp_pipelines.forecasting.serving import Champion, Served
-from hcp_pipelines.orchestration.training.lessons import LOOKED_BACK, examples_of, read_tables
+from hcp_pipelines.orchestration.training.lessons import examples_of, looked_back, read_tables
 from hcp_pipelines.orchestration.training.targets import target_of
 from hcp_pipelines.settings import Settings
 
@@ -80,7 +80,7 @@ def answers(
         return Answers(nothing, why=too_late)
     target, until = target_of(name), min(asked_at[-1] + HOUR, now)
     try:
-        tables = read_tables(settings, target, (hours[0] - LOOKED_BACK, until), anew=True).by_name
+        tables = read_tables(settings, target, (hours[0] - looked_back(name), until), anew=True).by_name
         asked = [
             examples.only((examples.asked_us >= since_us) & (examples.asked_us <= microseconds(now)))
             for examples in _questions(target, tables, asked_at)

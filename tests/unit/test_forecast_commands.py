@@ -21,13 +21,14 @@ def run(*arguments):
 
 
 def test_prices_are_compared_with_the_week_before_the_day_ahead_price_and_lear(tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "TREES", replace(command.TREES, trees=5, learning_rate=0.3))
+    small = tuple(replace(each, trees=5, learning_rate=0.3) for each in command.BLEND.members)
+    monkeypatch.setattr(command, "BLEND", replace(command.BLEND, members=small))
     write_folder(tmp_path, random_prices(96 * 75))
     window = ["--from", f"{DAY + timedelta(days=62):%Y-%m-%d}", "--to", f"{DAY + timedelta(days=74):%Y-%m-%d}"]
     arguments = ["compare", "--prices", str(tmp_path), "--point", "HB_TEST", *window, "--lear"]
     told = json.loads(run(*arguments, "--json"))
-    assert list(told["scores"]) == ["seasonal_naive", "day_ahead_or_last", "boosted_trees"]
-    assert told["scores"]["boosted_trees"][-1]["horizon"] == "all"
+    assert list(told["scores"]) == ["seasonal_naive", "day_ahead_or_last", "blend"]
+    assert told["scores"]["blend"][-1]["horizon"] == "all"
     assert [each["other"] for each in told["beside"]] == [
         "seasonal_naive",
         "day_ahead_or_last",

@@ -15,6 +15,7 @@ from hcp_pipelines.domain.errors import ConfigError, ModelError
 from hcp_pipelines.forecasting.hindsight import TrainedTooLateError
 from hcp_pipelines.forecasting.hours import HOUR_US, microseconds
 from hcp_pipelines.forecasting.learnable import files
+from hcp_pipelines.forecasting.learnable.blend import Blend
 from hcp_pipelines.forecasting.learnable.framing import Framing
 from hcp_pipelines.forecasting.learnable.lessons import Learning, lesson
 from hcp_pipelines.forecasting.learnable.models import BoostedTrees, Forest, Naive, SeasonalNaive
@@ -23,12 +24,14 @@ from hcp_pipelines.forecasting.model_file import digest_of
 from tests.support.learnable import changed_after, day, examples_of
 
 SOFT = Framing(softness=2.0)
+FEW = BoostedTrees(Framing(""), trees=10, learning_rate=0.2, least_in_leaf=20)
 MODELS = {
     "seasonal_naive": SeasonalNaive(),
     "naive": Naive(),
     "boosted_trees": BoostedTrees(Framing(""), trees=30, least_in_leaf=20),
     "soft_trees": BoostedTrees(SOFT, trees=15, learning_rate=0.15, least_in_leaf=20, name="soft_trees"),
     "random_forest": Forest(trees=12),
+    "blend": Blend((FEW, replace(FEW, framing=SOFT)), toward="last", share=0.1, framing=Framing("")),
 }
 UNTIL = day(50)
 
@@ -63,7 +66,7 @@ def test_what_learns_beats_what_repeats_and_all_cover(learnt, later):
         assert inside == pytest.approx(0.8, abs=0.07), name
         losses[name] = loss(found, later)
     assert losses["boosted_trees"] < 0.6 * losses["seasonal_naive"]
-    for name in ("random_forest", "soft_trees"):  # no model gets rid of its anchor's own noise
+    for name in ("random_forest", "soft_trees", "blend"):  # no model gets rid of its anchor's own noise
         assert losses[name] < 0.9 * losses["seasonal_naive"], name
 
 
@@ -210,6 +213,13 @@ def test_a_feature_that_is_no_longer_recorded_is_not_leant_on(examples):
     assert model.columns == ("last", "hour", "ahead_h")
 
 
+def test_a_feature_that_is_known_of_the_days_held_back_alone_is_not_learnt_from(examples):
+    new = examples.features.copy()
+    new[examples.asked_us < microseconds(UNTIL - timedelta(days=9)), 0] = np.nan
+    for model in (BoostedTrees(trees=5), Forest(trees=2)):
+        assert model.fit(replace(examples, features=new), UNTIL).columns == ("last", "hour", "ahead_h")
+
+
 def test_many_examples_are_sampled_the_same_again(examples):
     few = BoostedTrees(trees=5, learning=Learning(most_rows=2000))
     one, two = (few.fit(examples, UNTIL) for _ in range(2))
@@ -268,6 +278,42 @@ def test_a_file_of_something_else_is_refused(learnt, words, says):
         files.read(kept, digest_of(kept))
 
 
+def test_a_blend_is_the_mean_of_its_members_drawn_to_a_feature_and_stands_alone_without_it(learnt, later):
+    blend = learnt["blend"]
+    members = np.mean([each.predict(later) for each in blend.members], axis=0)
+    away = later.feature("last") - members[:, 3]
+    np.testing.assert_allclose(blend.mean(later), members + 0.1 * away[:, None])
+    moved = blend.predict(later) - blend.mean(later)  # a horizon has its own calibration, and all of its rows the same
+    assert len(np.unique(moved[later.ahead_h == 1].round(9), axis=0)) == 1
+    gap = later.features.copy()
+    gap[:, later.names.index("last")] = np.nan
+    unknown = replace(later, features=gap)
+    alone = np.mean([each.predict(unknown) for each in blend.members], axis=0)
+    np.testing.assert_allclose(blend.mean(unknown), alone)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"format": 9}, "format 9"),
+        ({"members": []}, "0 members"),
+        ({"share": 2}, "a share of 2"),
+        ({"members": ["0" * 64, "0" * 64]}, "not what was promoted"),
+        ({"members": ["0" * 64] * 3}, "can't be read"),
+        ({"trained_until": "2024-01-01T00:00:00+00:00"}, "members until"),
+        ({"toward": None}, None),
+    ],
+)
+def test_a_blend_of_something_else_is_refused(learnt, later, words, says):
+    kept = about(learnt["blend"].to_bytes(), **words)
+    if says is None:
+        with pytest.raises(ConfigError, match="features that the model reads are missing: None"):
+            files.read(kept, digest_of(kept)).predict(later)
+        return
+    with pytest.raises(ModelError, match=says):
+        files.read(kept, digest_of(kept))
+
+
 def test_changed_bytes_are_refused_by_their_digest(learnt):
     kept = learnt["boosted_trees"].to_bytes()
     for place in (len(kept) // 2, len(kept) - 1):
@@ -276,6 +322,28 @@ def test_changed_bytes_are_refused_by_their_digest(learnt):
             files.read(tampered, digest_of(kept))
     with pytest.raises(ModelError, match="can't be read"):
         files.read(b"", digest_of(b""))
+
+
+def test_parts_are_calibrated_apart_and_a_file_says_by_what():
+    """What an entity errs by is drawn of another width: together one covers too much and the other too little."""
+    examples = examples_of(days=120, noise=0.1)
+    wild = np.random.default_rng(3).normal(size=len(examples)) * np.where(examples.entity == 1, 8.0, 1.0)
+    kind = examples.entity[:, None].astype(np.float32)
+    spread = replace(
+        examples, target=examples.naive + wild, features=np.hstack([examples.features[:, 2:], kind]),
+        names=(*examples.names[2:], "kind"),
+    )  # fmt: skip
+    asked = spread.only(spread.asked_us >= microseconds(day(110)))
+
+    def held(parted_by):
+        fitted = replace(FEW, framing=Framing(), trees=1, parted_by=parted_by).fit(spread, day(110))
+        kept = fitted.to_bytes()
+        found = files.read(kept, digest_of(kept)).predict(asked)
+        inside = (found[:, 1] <= asked.target) & (asked.target <= found[:, 5])
+        return [inside[asked.entity == n].mean() for n in (0, 1)]
+
+    assert min(held("")) < 0.7
+    assert held("kind") == pytest.approx([0.8, 0.8], abs=0.06)
 
 
 def test_horizons_are_calibrated_each_by_itself():

@@ -1,5 +1,6 @@
 """What the targets price and demand ask, by hand; the trace's tasks; LEAR."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -10,8 +11,10 @@ from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.hours import microseconds
 from hcp_pipelines.forecasting.known_prices import GRID_ROWS
 from hcp_pipelines.forecasting.known_prices import PRICES as PRICE_ROWS
+from hcp_pipelines.forecasting.learnable.autoregression import autoregression
 from hcp_pipelines.forecasting.learnable.demand_trace import BEGAN, trace_changes
 from hcp_pipelines.forecasting.learnable.lear import days_of, lear
+from hcp_pipelines.forecasting.learnable.price_columns import median_of
 from hcp_pipelines.forecasting.learnable.targets.demand import CHANGES, COLUMNS, TOTAL, DemandTarget, Steps
 from hcp_pipelines.forecasting.learnable.targets.price import GRID, PRICE, PRICES
 from tests.property.test_learnable_leakage import BEGAN as WORK_BEGAN
@@ -145,6 +148,56 @@ def test_lear_finds_what_follows_from_the_days_before():
     again = lear(type(days)(days.first, changed, (forecast,)), asked[:1], (56,))
     assert again.tobytes() == lear(made, asked[:1], (56,)).tobytes()  # the day itself is not seen
     assert np.isnan(lear(made, np.array([20]))).all()
+
+
+def of_yesterday(days, start, noise):
+    """Prices of the day-ahead price and of what yesterday's was above it."""
+    series = power_series(24 * days, start)
+    prices = series.day_ahead + np.random.default_rng(1).normal(0, noise, len(series.hours))
+    prices[24:] += 0.5 * (prices[:-24] - series.day_ahead[:-24])
+    return replace(series, real_time=prices)
+
+
+@pytest.mark.parametrize("start", [datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 8, 20, tzinfo=UTC)])
+def test_an_autoregression_sees_nothing_that_is_not_known(start):
+    """Around both changes of clocks, before and after publication."""
+    series = of_yesterday(80, start, 1.0)
+    rows, days = np.arange(len(series.hours)), series.hours.day
+    changes = int(np.flatnonzero(np.diff(days) == 1)[np.flatnonzero(_lengths(days) != 24)[0]])
+    for at in range(changes - 60, changes + 30, 11):
+        asked, wanted = np.full(48, at), np.arange(at, at + 48)
+        found = autoregression(series, asked, wanted)
+        assert np.isfinite(found).all()
+        unpublished = series.hours.ahead_rows >= at
+        hours = replace(series.hours, forecast_mw=np.where(unpublished, 9e4, series.hours.forecast_mw))
+        day_ahead = np.where(unpublished, 500.0, series.day_ahead)
+        real_time = np.where(rows >= at, np.nan, series.real_time)
+        other = replace(series, hours=hours, real_time=real_time, day_ahead=day_ahead)
+        assert autoregression(other, asked, wanted).tobytes() == found.tobytes()
+    assert np.isnan(autoregression(series, np.full(48, 24 * 40), np.arange(24 * 40, 24 * 42))).all()
+
+
+def test_an_autoregression_finds_what_follows_and_a_gap_costs_it_a_day_alone():
+    series = of_yesterday(200, datetime(2024, 4, 1, tzinfo=UTC), 0.5)
+    first = int(np.flatnonzero(series.hours.local_hour == 0)[-3])
+    asked, wanted = np.full(24, first), np.arange(first, first + 24)
+    said = autoregression(series, asked, wanted)
+    errors = [np.abs(each - series.real_time[wanted]).mean() for each in (said, series.real_time[wanted - 168])]
+    assert errors[0] < 0.6 * errors[1]
+    with_gap = replace(series, real_time=np.where(np.arange(len(series.hours)) // 5 == 400, np.nan, series.real_time))
+    assert np.abs(autoregression(with_gap, asked, wanted) - said).max() < errors[1]
+
+
+def _lengths(day):
+    """Hours of each day but the first and the last, which are cut; those count as whole."""
+    hours = np.bincount(day - day[0])
+    return np.r_[24, hours[1:-1], 24][:-1]
+
+
+def test_medians_are_of_what_is_there():
+    rows = np.array([[1.0, np.nan, np.nan], [5.0, 3.0, np.nan], [2.0, 4.0, np.nan]])
+    assert median_of(rows)[:2].tolist() == [2.0, 3.5]
+    assert np.isnan(median_of(rows)[2])
 
 
 def test_days_have_24_hours_also_when_clocks_change():

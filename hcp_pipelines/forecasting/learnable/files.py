@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping
 
 from hcp_pipelines.domain.errors import ModelError
-from hcp_pipelines.forecasting.learnable import fitted
+from hcp_pipelines.forecasting.learnable import blend, fitted
 from hcp_pipelines.forecasting.learnable.protocol import Fitted
 from hcp_pipelines.forecasting.model_file import unpacked
 
-READERS: Mapping[str, Callable[[bytes, str], Fitted]] = {fitted.KIND: fitted.FittedQuantiles.from_bytes}
+READERS: Mapping[str, Callable[[bytes, str], Fitted]] = {
+    fitted.KIND: fitted.FittedQuantiles.from_bytes,
+    blend.KIND: blend.FittedBlend.from_bytes,
+}
 
 
 def read(kept: bytes, digest: str) -> Fitted:

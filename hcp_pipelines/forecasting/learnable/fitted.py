@@ -9,7 +9,7 @@ import numpy as np
 
 from hcp_pipelines.domain.errors import ModelError
 from hcp_pipelines.forecasting.hindsight import refuse_hindsight
-from hcp_pipelines.forecasting.hours import Floats, instant
+from hcp_pipelines.forecasting.hours import Floats, Ints, instant
 from hcp_pipelines.forecasting.learnable.framing import Framing
 from hcp_pipelines.forecasting.learnable.lessons import HORIZONS_H, horizon_of
 from hcp_pipelines.forecasting.learnable.protocol import Examples
@@ -27,8 +27,9 @@ class FittedQuantiles:
     Attributes:
         trees: one of as many values as there are levels, or one a level; none: the shifts say all.
         tree_columns: the features that they look at.
-        shifts: `[horizon, level]` on the scale that is learnt.
+        shifts: `[horizon, level]` on the scale that is learnt; with `parted_by` those of each part, one after the other.
         told_of: parameters and what it learnt from, for people.
+        parted_by: a feature; what it is above 0 of is calibrated apart from the rest.
     """
 
     name: str
@@ -39,6 +40,7 @@ class FittedQuantiles:
     trees: tuple[Trees, ...] = ()
     tree_columns: tuple[str, ...] = ()
     told_of: Mapping[str, Any] = field(default_factory=dict)
+    parted_by: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what fits not together.
@@ -46,7 +48,7 @@ class FittedQuantiles:
         Raises:
             ModelError: quantiles, trees and shifts of different numbers, or no numbers.
         """
-        shape = (len(HORIZONS_H), len(self.levels))
+        shape = (parts_of(self.parted_by) * len(HORIZONS_H), len(self.levels))
         if self.shifts.shape != shape or not np.isfinite(self.shifts).all():
             raise ModelError(f"shifts of shape {self.shifts.shape}: must be {shape}, all numbers")
         if (
@@ -64,13 +66,18 @@ class FittedQuantiles:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the features that it reads."""
-        return tuple(dict.fromkeys((*self.tree_columns, *self.framing.feature)))
+        parting = (self.parted_by,) if self.parted_by else ()
+        return tuple(dict.fromkeys((*self.tree_columns, *self.framing.feature, *parting)))
 
     def predict(self, examples: Examples) -> Floats:
         """As `Fitted`."""
         refuse_early(self.name, self.trained_until, examples)
+        return self.told(examples)
+
+    def told(self, examples: Examples) -> Floats:
+        """`[n, level]` in the target's unit, whenever it was asked: of its own lessons too."""
         learnt = found_of(self.trees, self.tree_columns, examples, len(self.levels))
-        return np.sort(self.framing.told(examples, learnt + self.shifts[horizon_of(examples)]), axis=1)
+        return np.sort(self.framing.told(examples, learnt + self.shifts[group_of(examples, self.parted_by)]), axis=1)
 
     def describe(self) -> Mapping[str, Any]:
         """As `Fitted`."""
@@ -91,7 +98,7 @@ class FittedQuantiles:
         about = {
             "kind": KIND, "format": FORMAT, "name": self.name, "trained_until": self.trained_until.isoformat(),
             "levels": self.levels, "framing": asdict(self.framing), "horizons_h": HORIZONS_H, "columns": self.tree_columns,
-            "parts": parts, "told": self.told_of,
+            "parts": parts, "told": self.told_of, "parted_by": self.parted_by,
         }  # fmt: skip
         arrays = {
             name: np.concatenate(
@@ -118,9 +125,21 @@ class FittedQuantiles:
             return cls(
                 about["name"], datetime.fromisoformat(about["trained_until"]), levels, Framing(**about["framing"]),
                 arrays[NUMBERS].reshape(-1, len(levels)), _trees(about["parts"], arrays, len(columns)), columns, about["told"],
+                about.get("parted_by", ""),
             )  # fmt: skip
         except UNREADABLE as error:
             raise ModelError(f"it can't be read as a model: {type(error).__name__}: {error}") from error
+
+
+def parts_of(parted_by: str) -> int:
+    """How many parts are calibrated apart."""
+    return 2 if parted_by else 1
+
+
+def group_of(examples: Examples, parted_by: str) -> Ints:
+    """`[n]` the row of the shifts of each: its horizon, of its part."""
+    horizon = horizon_of(examples)
+    return horizon + len(HORIZONS_H) * (examples.feature(parted_by) > 0) if parted_by else horizon
 
 
 def refuse_early(name: str, trained_until: datetime, examples: Examples) -> None:

@@ -35,7 +35,11 @@ class Framing:
 
     def learnt(self, examples: Examples) -> Floats:
         """`[n]` what is learnt; NaN where the target, the anchor or the scale is not known."""
-        distance = (examples.target - self._anchor(examples)) / _scale(examples)
+        return self.put(examples, examples.target[:, None])[:, 0]
+
+    def put(self, examples: Examples, values: Floats) -> Floats:
+        """`[n, level]` values in the target's unit as they would be learnt: what `told` turns back."""
+        distance: Floats = (values - self._anchor(examples)[:, None]) / _scale(examples)[:, None]
         return np.arcsinh(distance / self.softness) if self.softness else distance
 
     def told(self, examples: Examples, learnt: Floats) -> Floats:

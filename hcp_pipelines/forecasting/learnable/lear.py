@@ -38,8 +38,8 @@ class Days:
     @property
     def regressors(self) -> Floats:
         """`[day, column]`: prices of 1, 2, 3 and 7 days ago, figures of the day itself, of 1 and 7 days ago, and the weekday."""
-        parts = [_ago(self.prices, lag) for lag in PRICE_LAGS]
-        parts += [_ago(each, lag) for each in self.exogenous for lag in EXOGENOUS_LAGS]
+        parts = [days_ago(self.prices, lag) for lag in PRICE_LAGS]
+        parts += [days_ago(each, lag) for each in self.exogenous for lag in EXOGENOUS_LAGS]
         weekday = (self.first + np.arange(len(self.prices)) + 3) % 7
         return np.hstack([*parts, np.eye(7)[weekday]])
 
@@ -77,9 +77,9 @@ def _day_ahead(regressors: Floats, prices: Floats) -> Floats:
     seen = np.isfinite(regressors).all(axis=0)
     dummies = np.zeros(regressors.shape[1], dtype=bool)
     dummies[-7:] = True
-    numbers = _transformed(regressors[:, seen & ~dummies], regressors[:-1, seen & ~dummies])[0]
+    numbers = transformed(regressors[:, seen & ~dummies], regressors[:-1, seen & ~dummies])[0]
     rows = np.hstack([numbers, regressors[:, dummies]])
-    targets, middle, spread = _transformed(prices, prices)
+    targets, middle, spread = transformed(prices, prices)
     found = np.array([_lasso(rows[:-1], targets[:, hour], rows[-1]) for hour in range(DAY_H)])
     ahead: Floats = np.sinh(found) * spread + middle
     return ahead
@@ -111,7 +111,7 @@ def _akaike(errors: Floats, parameters: Ints, n: int) -> Floats:
     return criterion
 
 
-def _transformed(values: Floats, lessons: Floats) -> tuple[Floats, Floats, Floats]:
+def transformed(values: Floats, lessons: Floats) -> tuple[Floats, Floats, Floats]:
     """Asinh of the distance to the median by the median absolute deviation, both of the lessons; and the two."""
     middle = np.median(lessons, axis=0)
     spread = np.median(np.abs(lessons - middle), axis=0) * MAD_PER_SIGMA
@@ -119,7 +119,7 @@ def _transformed(values: Floats, lessons: Floats) -> tuple[Floats, Floats, Float
     return np.arcsinh((values - middle) / spread), middle, spread
 
 
-def _ago(values: Floats, lag: int) -> Floats:
+def days_ago(values: Floats, lag: int) -> Floats:
     """Of so many days before, NaN where those are not there."""
     shifted: Floats = np.vstack([np.full((lag, values.shape[1]), np.nan), values[: len(values) - lag]])
     return shifted
@@ -127,11 +127,16 @@ def _ago(values: Floats, lag: int) -> Floats:
 
 def _by_day(hours: Hours, values: Floats) -> Floats:
     """`[day, hour]` means; the hour that a day lacks is the mean of its neighbours."""
+    mean = hourly_means(hours, values)
+    lacks = np.flatnonzero(np.isnan(mean[1:-1])) + 1
+    mean[lacks] = (mean[lacks - 1] + mean[lacks + 1]) / 2
+    return mean.reshape(-1, DAY_H)
+
+
+def hourly_means(hours: Hours, values: Floats) -> Floats:
+    """The mean of each hour of the local days, one after the other, 24 each; NaN where there is nothing."""
     cell = (hours.day - hours.day[0]) * DAY_H + hours.local_hour
     there, cells = np.isfinite(values), int((hours.day[-1] - hours.day[0] + 1) * DAY_H)
     count = np.bincount(cell[there], minlength=cells)
     total = np.bincount(cell[there], weights=values[there], minlength=cells)
-    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    lacks = np.flatnonzero(np.isnan(mean[1:-1])) + 1
-    mean[lacks] = (mean[lacks - 1] + mean[lacks + 1]) / 2
-    return mean.reshape(-1, DAY_H)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -100,7 +100,7 @@ def recorded_to_the_end(examples: Examples) -> Examples:
 
 
 def columns_of(examples: Examples) -> tuple[str, ...]:
-    """The features that are known of some example.
+    """The features that are known of some of the examples that something is fitted to.
 
     Raises:
         TooShortError: none is.

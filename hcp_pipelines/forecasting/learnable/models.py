@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from hcp_pipelines.forecasting.conformal import LEAST_PAIRS, conformal_shifts
 from hcp_pipelines.forecasting.hours import Floats, instant
-from hcp_pipelines.forecasting.learnable.fitted import FittedQuantiles, found_of
+from hcp_pipelines.forecasting.learnable.fitted import FittedQuantiles, found_of, group_of, parts_of
 from hcp_pipelines.forecasting.learnable.framing import Framing
 from hcp_pipelines.forecasting.learnable.lessons import DAY_US, HORIZONS_H, Learning, Lesson, columns_of, lesson
 from hcp_pipelines.forecasting.learnable.protocol import LAST, LEVELS, Examples, TooShortError
@@ -51,7 +51,7 @@ class SeasonalNaive:
         else:
             nothing = np.zeros((int(recent.sum()), len(self.levels)))
             shifts = _shifts(found, nothing, recent, self.levels)
-            told = {"is_assumed": False} | _told_of(found, recent)
+            told = {"is_assumed": False} | told_of(found, recent)
         told |= {"parameters": asdict(self)}
         return FittedQuantiles(self.name, until, self.levels, self.framing, shifts, told_of=told)
 
@@ -66,7 +66,7 @@ class Naive(SeasonalNaive):
 
 @dataclass(frozen=True)
 class BoostedTrees:
-    """Gradient boosting, an ensemble a level."""
+    """Gradient boosting, an ensemble a level; `parted_by`: a feature, what it is above 0 of is calibrated apart."""
 
     framing: Framing = field(default_factory=Framing)
     learning: Learning = field(default_factory=Learning)
@@ -78,6 +78,7 @@ class BoostedTrees:
     share_of_features: float = 0.4
     l2_regularization: float = 2.0
     bins: int = 127
+    parted_by: str = ""
     name: str = "boosted_trees"
 
     def fit(self, examples: Examples, until: datetime, seed: int = 0) -> FittedQuantiles:
@@ -85,7 +86,8 @@ class BoostedTrees:
         from sklearn.ensemble import HistGradientBoostingRegressor  # takes a second to import
 
         found = lesson(examples, until, self.framing, self.learning, seed)
-        columns, free = columns_of(found.examples), ~found.is_held
+        free = ~found.is_held
+        columns = columns_of(found.examples.only(free))
         rows = found.rows(columns)
         with threadpool_limits(1):  # two threads on busy cores wait for each other most of the time
             grown = [
@@ -105,6 +107,7 @@ class BoostedTrees:
 class Forest:
     """A random forest; its quantiles are those of what came to each of its leaves, meant over the trees.
 
+    `parted_by` as of `BoostedTrees`.
     Source: N. Meinshausen, Quantile Regression Forests, JMLR 2006; here the mean of the leaves' quantiles, which trees can say.
     """
 
@@ -116,6 +119,7 @@ class Forest:
     least_in_leaf: int = 20
     share_of_features: float = 0.33
     share_of_rows: float = 0.3
+    parted_by: str = ""
     name: str = "random_forest"
 
     def fit(self, examples: Examples, until: datetime, seed: int = 0) -> FittedQuantiles:
@@ -123,7 +127,8 @@ class Forest:
         from sklearn.ensemble import RandomForestRegressor  # takes a second to import
 
         found = lesson(examples, until, self.framing, self.learning, seed)
-        columns, free = columns_of(found.examples), ~found.is_held
+        free = ~found.is_held
+        columns = columns_of(found.examples.only(free))
         rows, learnt = found.rows(columns)[free], found.learnt[free]
         with threadpool_limits(1):
             forest = RandomForestRegressor(
@@ -149,17 +154,20 @@ def _calibrated(
 ) -> FittedQuantiles:
     """What was learnt, each level moved by what it missed on the days that were held back."""
     quantiles = found_of(trees, columns, found.examples.only(found.is_held), len(model.levels))
-    shifts = _shifts(found, quantiles, found.is_held, model.levels)
+    shifts = _shifts(found, quantiles, found.is_held, model.levels, model.parted_by)
     total = gains.sum() or 1.0
     most = sorted(zip((gains / total).round(6).tolist(), columns, strict=True), reverse=True)[:MOST_TOLD]
     importance = {name: share for share, name in most}
-    told = {"parameters": asdict(model), "importance": importance} | _told_of(found, found.is_held)
-    return FittedQuantiles(model.name, until, model.levels, model.framing, shifts, trees, columns, told)
+    told = {"parameters": asdict(model), "importance": importance} | told_of(found, found.is_held)
+    return FittedQuantiles(
+        model.name, until, model.levels, model.framing, shifts, trees, columns, told, model.parted_by
+    )
 
 
-def _shifts(found: Lesson, quantiles: Floats, of: Masks, levels: tuple[float, ...]) -> Floats:
-    """What the quantiles of some rows missed, by horizon."""
-    return conformal_shifts(quantiles, found.learnt[of], found.horizon[of], levels, len(HORIZONS_H))
+def _shifts(found: Lesson, quantiles: Floats, of: Masks, levels: tuple[float, ...], parted_by: str = "") -> Floats:
+    """What the quantiles of some rows missed, by horizon and part."""
+    group, groups = group_of(found.examples.only(of), parted_by), parts_of(parted_by) * len(HORIZONS_H)
+    return conformal_shifts(quantiles, found.learnt[of], group, levels, groups)
 
 
 def _recent(examples: Examples, days: int, until: datetime) -> Masks:
@@ -192,7 +200,7 @@ def _leaf_quantiles(leaf: npt.NDArray[Any], nodes: int, learnt: Floats, levels: 
     return found
 
 
-def _told_of(found: Lesson, calibrates: Masks) -> dict[str, Any]:
+def told_of(found: Lesson, calibrates: Masks) -> dict[str, Any]:
     """What it was learnt from, for people."""
     wanted = found.examples.wanted_us
     there = [found.examples.entities[k] for k in np.unique(found.examples.entity)]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import duckdb
 
 LOOKED_BACK = timedelta(days=60)  # before a window: lags of weeks, and what the naive forecast repeats
+YEAR_BACK = timedelta(days=380)
+LOOKED_FAR_BACK: Mapping[str, timedelta] = {"price": YEAR_BACK}  # its autoregression learns from a year as it is asked
 _SNAPSHOT = "select max(snapshot_id) from ducklake_snapshots('lake')"
 
 
@@ -38,6 +40,11 @@ class Lessons:
     known_until: datetime
 
 
+def looked_back(name: str) -> timedelta:
+    """How much of the past a target's questions want, by its name."""
+    return LOOKED_FAR_BACK.get(name, LOOKED_BACK)
+
+
 def read_lessons(
     settings: Settings,
     target: Target,
@@ -53,7 +60,7 @@ def read_lessons(
     Raises:
         ConfigError: a table is missing or has other columns than the target reads, or it has no rows of the window.
     """
-    tables = read_tables(settings, target, (window[0] - LOOKED_BACK, window[1]), anew=anew)
+    tables = read_tables(settings, target, (window[0] - looked_back(target.name), window[1]), anew=anew)
     return Lessons(examples_of(target, tables.by_name, window, groups), tables.snapshot_id, tables.known_until)
 
 

@@ -1,12 +1,12 @@
 """Power prices as a target: the hourly mean real-time price of each of the next 48 hours, asked as an hour begins.
 
-What is learnt is the distance to the day-ahead price, or where that is not published yet to the same hour's last price, on a
-scale that is linear near 0 and logarithmic far away. The naive forecast is the same hour's of the week before. Features are in
-`horizon_features`, what is known when in `known_prices`.
+What is learnt is the distance to the day-ahead price, or where that is not published yet to the same hour's usual price, and the
+price itself, on a scale that is linear near 0 and logarithmic far away. The naive forecast is the same
+hour's of the week before. Features are in `horizon_features` and `price_columns`, what is known when in `known_prices`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,29 +15,37 @@ import numpy as np
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.baselines import anchor, pairs
 from hcp_pipelines.forecasting.horizon_features import WEEK_H, PowerSeries, horizon_columns
-from hcp_pipelines.forecasting.hours import HOUR_US, Floats, Ints
+from hcp_pipelines.forecasting.hours import HOUR_US, Ints
 from hcp_pipelines.forecasting.known_prices import GRACE, first_words, points_of, series_of
+from hcp_pipelines.forecasting.learnable.blend import Blend
 from hcp_pipelines.forecasting.learnable.framing import Framing
 from hcp_pipelines.forecasting.learnable.models import BoostedTrees, Forest, Naive, SeasonalNaive
+from hcp_pipelines.forecasting.learnable.price_columns import AUTOREGRESSION, USUAL, at, price_columns
 from hcp_pipelines.forecasting.learnable.protocol import LAST, Examples, Model
 
 ANCHOR = "anchor"
 ASKED_EVERY_H = 5  # learnt from one hour asked in five: no divisor of 24, so that every hour of the day is among them
 FRAMING = Framing(ANCHOR, softness=10.0)  # $/MWh
 TREES = BoostedTrees(FRAMING, least_in_leaf=150)
+NEAR_USUAL, BY_LEVEL = Framing(USUAL, softness=10.0), Framing("", softness=20.0)  # $/MWh
+BLEND = Blend(
+    (replace(TREES, framing=NEAR_USUAL, name="near_usual"), replace(TREES, framing=BY_LEVEL, name="by_level")),
+    toward=AUTOREGRESSION, share=1 / 3, framing=NEAR_USUAL,
+)  # fmt: skip
 PRICES, GRID = "core.power__known_prices", "core.power__known_grid"
 
 
 def asked_of(series: PowerSeries, asked: Ints, wanted: Ints) -> Examples:
     """What is known of some hours wanted as others begin: rows of the grid, `wanted` 0 to 47 after `asked`."""
     columns = horizon_columns(series, asked, wanted)
-    columns |= {ANCHOR: anchor(series, asked, wanted), LAST: _at(series.real_time, asked - 1)}
+    columns |= {ANCHOR: anchor(series, asked, wanted), LAST: at(series.real_time, asked - 1)}
+    columns |= price_columns(series, asked, wanted, columns[ANCHOR])
     starts, grace_us = series.hours.starts_us, round(GRACE.total_seconds() * 1e6)
     return Examples(
         np.column_stack(list(columns.values())).astype(np.float32), tuple(columns), series.real_time[wanted],
         np.zeros(len(asked), dtype=np.int64), (series.point,), starts[asked] + grace_us,
         starts[wanted], starts[wanted] + HOUR_US + grace_us,
-        _at(series.real_time, wanted - WEEK_H), np.ones(len(asked)),
+        at(series.real_time, wanted - WEEK_H), np.ones(len(asked)),
     )  # fmt: skip
 
 
@@ -54,10 +62,6 @@ def joined(parts: Sequence[Examples]) -> Examples:
     return whole.only(np.lexsort((whole.wanted_us, whole.entity, whole.asked_us)))
 
 
-def _at(values: Floats, rows: Ints) -> Floats:
-    return np.where(rows >= 0, values[np.maximum(rows, 0)], np.nan)
-
-
 @dataclass(frozen=True)
 class PriceTarget:
     """As `Target`; entities are settlement points."""
@@ -67,7 +71,7 @@ class PriceTarget:
     tables: Sequence[str] = (PRICES, GRID)
     models: Sequence[Model] = field(
         default=(
-            SeasonalNaive(), Naive(), SeasonalNaive(FRAMING, name=ANCHOR), Forest(FRAMING, least_in_leaf=50), TREES,
+            SeasonalNaive(), Naive(), SeasonalNaive(FRAMING, name=ANCHOR), Forest(FRAMING, least_in_leaf=50), TREES, BLEND,
         )
     )  # fmt: skip
 
