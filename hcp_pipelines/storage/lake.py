@@ -277,6 +277,6 @@ def _is_worth_a_retry(error: duckdb.Error) -> bool:
     )
 
 
-def without_secrets(error: BaseException) -> str:
-    """The error's text without the passwords that DuckDB likes to quote: the connection string's, and the store's secret."""
-    return re.sub(r"(?i)(\bsecret ')[^']*|(password=)\S+", lambda found: f"{found[1] or found[2]}…", str(error))
+def without_secrets(said: object) -> str:
+    """An error's or a value's text without passwords that DuckDB likes to quote: the connection string's, the store's secret."""
+    return re.sub(r"(?i)(\bsecret ')[^']*|(password=)\S+", lambda found: f"{found[1] or found[2]}…", str(said))

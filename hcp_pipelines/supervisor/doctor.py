@@ -142,13 +142,21 @@ def _exchanges(loop: Status, _: Settings) -> Finding:
     return Finding("exchanges", not left_out, (found and f"left out of bitcoin's price: {found}") or "agree", remedy)
 
 
+_MARTS = "select count(*) from information_schema.tables where table_schema = 'marts' and table_name = 'fct_switches'"
+
+
 def _lake(settings: Settings) -> Finding:
     from hcp_pipelines.storage.query import run_select  # brings DuckDB: not for every process that looks
 
     try:
+        if not run_select(settings, _MARTS).rows[0][0]:
+            remedy = "they are made within minutes of the start, see marts_job in the Dagster UI"
+            return Finding("lake", False, "the marts are not built yet", remedy)
         result = run_select(settings, "select count(*) from marts.fct_switches")
     except HcpError as error:
-        return Finding("lake", False, str(error)[:160], "the dbt run at start makes the marts: see the Dagster UI")
+        return Finding(
+            "lake", False, str(error).splitlines()[0][:160], "see marts_job in the Dagster UI, logs/postgres.log"
+        )
     return Finding("lake", True, f"marts.fct_switches has {result.rows[0][0]} rows")
 
 

@@ -101,8 +101,17 @@ async def _problem(settings: Settings, name: str) -> str:
             record = json.loads(settings.at("run", f"{name}.json").read_text())
             reply = await client.get(record["urls"]["health"])
         except (OSError, ValueError, KeyError, httpx.HTTPError) as error:
-            return f"{name} is not ready: {error!r}"
+            return f"{name} is not ready: {_why(settings, name, error)}"
         return "" if reply.status_code == 200 else reply.text
+
+
+def _why(settings: Settings, name: str, error: Exception) -> str:
+    path = settings.at("run", f"{name}.json")
+    if isinstance(error, FileNotFoundError):
+        return f"no {path}: it has never been ready here, or there is no such process (`hcp status` has their names)"
+    if isinstance(error, httpx.HTTPError):
+        return f"it doesn't answer ({type(error).__name__})"
+    return f"{path} can't be read ({error})"
 
 
 def _dagster_process(settings: Settings, name: str, runs: int) -> instance.DagsterProcess:

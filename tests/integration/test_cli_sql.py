@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from hcp_pipelines.storage import lake
+from hcp_pipelines.supervisor.doctor import _lake
 from tests.support.cli import hcp
 
 __all__ = ["hcp"]
@@ -196,3 +197,16 @@ def test_what_the_lake_holds_drives_neither_the_table_nor_the_terminal(sql):
     assert "[/tmp/x] [bold]y[/bold]" in done.out
     assert r"\x1b[2J\x07" in done.out
     assert "\x1b" not in done.out
+
+
+@pytest.mark.parametrize("query", ["from duckdb_databases", "from duckdb_databases()", "from duckdb_settings()"])
+def test_what_duckdb_tells_of_its_connection_has_no_password(sql, readings, query):
+    done = sql(query, "--format", "csv")
+    assert done.code == 0, done.err
+    assert readings.at("secrets", "lake_reader").read_text().strip() not in done.out
+    assert "password=…" in done.out
+
+
+def test_the_doctor_says_of_a_lake_without_marts_that_they_are_not_built_yet(readings):
+    found = _lake(readings)
+    assert (found.is_well, found.found) == (False, "the marts are not built yet")

@@ -43,6 +43,7 @@ def test_a_daemon_runs_alone_answers_at_its_address_and_ends_when_told(settings,
         process.terminate()
         process.wait(30)
     assert "alerts is not ready" in elsewhere.problem(settings, "alerts")
+    assert "never been ready here" in elsewhere.problem(settings, "no-such-process")
 
 
 async def test_an_address_that_is_taken_is_refused_by_name():
