@@ -33,6 +33,7 @@ from hcp_pipelines.optimizer.backtest.request import (
     GOLDEN_EFFICIENCIES_J_PER_TH,
     LEAST_J_PER_TH,
     MOST_J_PER_TH,
+    MOST_LEAST_MINUTES,
     NAMES,
     Relearn,
     Request,
@@ -71,6 +72,10 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
     "--relearn", type=click.Choice([each.value for each in Relearn]),
     help="Learn anew in the window as months turn, as a platform does.  [default: once, before it]",
 )  # fmt: skip
+@click.option("--min-up-minutes", type=Finite(0, MOST_LEAST_MINUTES), default=0.0, show_default=True,
+              help="Once woken, miners stay on at least that long (not of a mixed facility).")  # fmt: skip
+@click.option("--min-down-minutes", type=Finite(0, MOST_LEAST_MINUTES), default=0.0, show_default=True,
+              help="Once put to sleep, they stay off at least that long.")  # fmt: skip
 @click.option(
     "--strategy", "strategies", multiple=True, type=click.Choice(sorted({*NAMES, *MIXED_NAMES})), help="Default: all."
 )
@@ -138,7 +143,7 @@ def _request(
     *, folder: Path | None, rt: Path | None, da: Path | None, network: Path | None, point: str, hold_gaps: bool,
     start: datetime, end: datetime, efficiencies: tuple[float, ...], known: str, hashprice: str,
     strategies: tuple[str, ...], train_until: datetime | None,
-    relearn: str | None, preset: str,
+    relearn: str | None, min_up_minutes: float, min_down_minutes: float, preset: str,
 ) -> Request:  # fmt: skip
     """The request of the options."""
     if folder is None and preset == MIXED:
@@ -155,6 +160,8 @@ def _request(
         strategies=strategies,
         train_until=train_until,
         relearn=Relearn(relearn) if relearn else None,
+        min_up_minutes=min_up_minutes,
+        min_down_minutes=min_down_minutes,
     )
 
 

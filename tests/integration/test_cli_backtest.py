@@ -89,6 +89,18 @@ def test_told_a_quarter_of_an_hour_late_every_rule_earns_less_and_the_oracle_the
     assert early["break_even"]["net_usd"] > late["break_even"]["net_usd"]
 
 
+def test_minimum_times_hold_every_strategy_and_the_oracle(made_up):
+    plain = ["--strategy", "hysteresis", "--json"]
+    free = json.loads(backtest(*made_up, *plain))
+    held = json.loads(backtest(*made_up, *plain, "--min-up-minutes", 50, "--min-down-minutes", 30))
+    assert (held["min_up_minutes"], held["min_down_minutes"], free["min_up_minutes"]) == (50, 30, 0)
+    assert any("once woken on for at least 50 minutes, once asleep off for 30" in note for note in held["notes"])
+    for name in ("break_even", "oracle"):
+        assert held["strategies"][name]["net_usd"] < free["strategies"][name]["net_usd"]
+        assert held["strategies"][name]["wakes"] < free["strategies"][name]["wakes"]
+    assert held["strategies"]["oracle"]["net_usd"] > held["strategies"]["hysteresis"]["net_usd"]
+
+
 def test_the_table_and_a_page_without_the_network(made_up, tmp_path):
     text = backtest(*made_up, "--html", tmp_path / "page.html")
     assert "break_even" in text
@@ -122,6 +134,8 @@ def test_a_mixed_facility_needs_a_folder_and_has_miners_of_its_own(tmp_path):
     with pytest.raises(ConfigError, match="has miners of its own"):
         CliRunner().invoke(cli, [*base, "--efficiency-j-per-th", "15"], catch_exceptions=False)
     write_folder(tmp_path, random_prices(96 * 5))
+    with pytest.raises(ConfigError, match="minimum times are those of one megawatt of miners"):
+        CliRunner().invoke(cli, [*base, "--prices", str(tmp_path), "--min-down-minutes", "30"], catch_exceptions=False)
     with pytest.raises(ConfigError, match="no file with interval_start_utc and ercot_load_mw"):
         CliRunner().invoke(cli, [*base, "--point", "HB_TEST", "--prices", str(tmp_path)], catch_exceptions=False)
     arguments = ["backtest", "--strategy", "field", *base[3:], "--prices", str(tmp_path)]
@@ -133,7 +147,8 @@ PLAIN = ("--strategy", "always_on")
 
 
 def test_results_are_kept_in_the_lake_of_the_platform(made_up, postgres):
-    asked = ["backtest", *made_up, *PLAIN, "--json", "--known", "after", "--state-dir", postgres.state_dir]
+    late = ["--known", "after", "--min-down-minutes", 30]
+    asked = ["backtest", *made_up, *PLAIN, "--json", *late, "--state-dir", postgres.state_dir]
     done = CliRunner().invoke(cli, [str(a) for a in asked], catch_exceptions=False)
     report, run_id = json.loads(done.stdout), done.stderr.split()[2]
     with lake.attach(postgres, read_only=True) as connection:
@@ -144,6 +159,7 @@ def test_results_are_kept_in_the_lake_of_the_platform(made_up, postgres):
         of = report["strategies"][row["strategy"]]
         assert (round(row["net_usd"], 2), round(row["curtailed_mwh"], 2)) == (of["net_usd"], of["curtailed_mwh"])
         assert row["mining_usd"] + row["energy_usd"] + row["switching_usd"] == pytest.approx(row["net_usd"])
+        assert row["subject"] == "asic-1mw, 0 min up, 30 down"
         assert (row["kind"], row["known"], row["efficiency_j_per_th"], row["mw"]) == ("backtest", "after", 17.5, 1.0)
         assert row["window_end_at"] - row["window_start_at"] == timedelta(days=30)
         assert json.loads(row["data_source"])["rt"] == "prices.parquet"

@@ -39,6 +39,18 @@ class Course:
 
 
 @dataclass(frozen=True)
+class LeastTimes:
+    """Intervals for which an asset stays on once it was woken, and asleep once it was put to sleep."""
+
+    on: int = 1
+    off: int = 1
+
+    def __bool__(self) -> bool:
+        """Whether they hold anything."""
+        return max(self.on, self.off) > 1
+
+
+@dataclass(frozen=True)
 class Case:
     """One megawatt of IT load of miners of one efficiency, PUE 1, on one price series with its history before the window.
 
@@ -53,6 +65,7 @@ class Case:
     known: Course
     settled: Course
     day_ahead: Floats
+    least: LeastTimes = LeastTimes()
 
     def __len__(self) -> int:
         """Intervals."""

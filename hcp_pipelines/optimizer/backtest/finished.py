@@ -4,7 +4,7 @@ The command and the Dagster asset both end here. What is run is in `run.py` and 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -40,6 +40,9 @@ def run_single(request: Request, run_of: Run, progress: Progress = lambda *_: No
         ConfigError: as `run.run`.
     """
     done = run(request, progress)
+    if request.has_least_times:
+        times = f"{request.min_up_minutes:g} min up, {request.min_down_minutes:g} down"
+        run_of = replace(run_of, subject=f"{run_of.subject}, {times}")
 
     def html() -> str:
         from hcp_pipelines.optimizer.backtest import page  # plotly takes a second to import

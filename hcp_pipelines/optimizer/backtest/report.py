@@ -43,6 +43,8 @@ def as_dict(report: Report) -> dict[str, object]:
         "known": request.known.value,
         "hashprice": "same-day" if request.is_hashprice_same_day else "previous-day",
         "relearn": request.relearn.value if request.relearn else None,
+        "min_up_minutes": request.min_up_minutes,
+        "min_down_minutes": request.min_down_minutes,
         "granularity_min": recorded.prices.step_minutes,
         "files": recorded.files,
         "notes": list(report.notes),

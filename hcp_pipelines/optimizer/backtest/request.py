@@ -1,13 +1,14 @@
 """What is back-tested, and the cases that follow from it: the window's, and those of the months before it, to learn from."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from math import ceil
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.optimizer.backtest import folder, series
-from hcp_pipelines.optimizer.backtest.case import Case, Known, build_case
+from hcp_pipelines.optimizer.backtest.case import Case, Known, LeastTimes, build_case
 from hcp_pipelines.optimizer.backtest.folder import Recorded, Sources
 from hcp_pipelines.optimizer.backtest.series import Floats, Prices
 
@@ -28,6 +29,7 @@ TRAINING_EFFICIENCIES_J_PER_TH = (
 )  # beyond any machine: more to learn from
 LEAST_TRAINING_DAYS = 14
 LEAST_J_PER_TH, MOST_J_PER_TH = 1, 1000  # a tenth and a hundred times what is built
+MOST_LEAST_MINUTES = 24 * 60  # of a minimum time
 MOST_EFFICIENCIES = 20  # each is a back-test of its own
 
 
@@ -56,6 +58,18 @@ class Request:
     strategies: tuple[str, ...] = ()  # none named: all that can be run
     train_until: datetime | None = None  # the window's start where nobody says otherwise
     relearn: Relearn | None = None  # learnt once, before the window
+    min_up_minutes: float = 0.0  # for which miners stay on once woken
+    min_down_minutes: float = 0.0
+
+    @property
+    def has_least_times(self) -> bool:
+        """Whether switching is held by any."""
+        return max(self.min_up_minutes, self.min_down_minutes) > 0
+
+    def least(self, step_h: float) -> LeastTimes:
+        """In intervals, begun ones whole."""
+        up, down = (max(1, ceil(minutes / 60 / step_h)) for minutes in (self.min_up_minutes, self.min_down_minutes))
+        return LeastTimes(up, down)
 
     @property
     def trained_until(self) -> datetime:
@@ -110,7 +124,8 @@ def case_of(request: Request, recorded: Recorded, efficiency_j_per_th: float) ->
     known, settled = (
         series.hashprice_of(by_day, prices, name, days_back=back, is_carried_back=True) for back in (days_back, 0)
     )
-    return build_case(prices, recorded.day_ahead, (known, settled), efficiency_j_per_th, request.known)
+    case = build_case(prices, recorded.day_ahead, (known, settled), efficiency_j_per_th, request.known)
+    return replace(case, least=request.least(case.step_h))
 
 
 def training_cases(request: Request, recorded: Recorded) -> list[Case]:
@@ -133,4 +148,5 @@ def _at_all_efficiencies(request: Request, recorded: Recorded, prices: Prices, d
     name = recorded.files["network"]
     settled = series.hashprice_of(recorded.hashprice, prices, name, is_carried_back=True)
     for efficiency in TRAINING_EFFICIENCIES_J_PER_TH:
-        yield build_case(prices, day_ahead, (settled, settled), efficiency, request.known)
+        case = build_case(prices, day_ahead, (settled, settled), efficiency, request.known)
+        yield replace(case, least=request.least(case.step_h))

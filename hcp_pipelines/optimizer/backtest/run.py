@@ -115,6 +115,11 @@ def _notes(request: Request, recorded: Recorded, cases: Sequence[Case]) -> list[
         notes.append(f"{prices.unusual} prices beyond the offer cap are used as they are")
     if prices.left_out:
         notes.append(f"{prices.left_out} rows before the window are absurd or contradict each other, and are left out")
+    if request.has_least_times:
+        notes.append(
+            f"once woken on for at least {request.min_up_minutes:g} minutes, once asleep off for {request.min_down_minutes:g}; "
+            "what mpc learns does not know of it"
+        )
     if np.isnan(recorded.day_ahead).all():
         notes.append(f"no day-ahead price of {prices.point}: what is learnt does without")
     days = sum(len(case) * case.step_h for case in cases) / 24 / max(1, len({c.efficiency_j_per_th for c in cases}))

@@ -4,12 +4,13 @@ The rule is that of `policy.evaluate` with one block and of `policy.guard`, writ
 a test runs both over the same prices.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from hcp_pipelines.optimizer.backtest.case import Case
+from hcp_pipelines.optimizer.backtest.case import Case, LeastTimes
 from hcp_pipelines.optimizer.backtest.series import Floats
 from hcp_pipelines.policy.guard import BEHIND_MOST, DISTRUSTED_AT, TRUSTED_AT
 
@@ -54,12 +55,29 @@ class Schedule:
 
 
 def simulate(case: Case, strikes: Strikes, *, starts_on: bool = True, is_guarded: bool = False) -> Schedule:
-    """What an asset does under strikes against the known price; where none is known yet it stays as it is."""
+    """What an asset does under strikes against the known price; where none is known yet it stays as it is.
+
+    A case's least times go before strikes and guard: switched to a state it stays in it that long; what it starts in it may
+    leave.
+    """
     price = case.known.price_usd_per_mwh
     stays, wakes = ~(price > strikes.off), price < strikes.on
     if is_guarded:
         return _guarded(case, stays, wakes, starts_on)
-    return Schedule(_follow(stays, wakes, starts_on), starts_on)
+    follow = _held(case.least) if case.least else _follow
+    return Schedule(follow(stays, wakes, starts_on), starts_on)
+
+
+def _held(least: LeastTimes) -> Callable[[Bools, Bools, bool], Bools]:
+    """As `_follow`, no switch before its time."""
+
+    def follow(stays: Bools, wakes: Bools, starts_on: bool) -> Bools:
+        state, is_on = _Timed(starts_on, least), []
+        for stay, wake in zip(stays.tolist(), wakes.tolist(), strict=True):
+            is_on.append(state.turn(stay if state.is_on else wake))
+        return np.array(is_on, dtype=np.bool_)
+
+    return follow
 
 
 def _follow(stays: Bools, wakes: Bools, starts_on: bool) -> Bools:
@@ -72,7 +90,7 @@ def _follow(stays: Bools, wakes: Bools, starts_on: bool) -> Bools:
 
 def _guarded(case: Case, stays: Bools, wakes: Bools, starts_on: bool) -> Schedule:
     """As `_follow`, with the guard's accounts: ski rental in truth and on paper, and trust in the strikes."""
-    real, paper, plain = _Rental(starts_on), _Rental(starts_on), _Rental(starts_on)
+    real, paper, plain = (_Rental(_Timed(starts_on, case.least)) for _ in range(3))
     margins = np.nan_to_num(case.known.margin_usd_per_mwh) * case.step_h
     behind, is_distrusted, guarded, is_on = 0.0, False, 0, []
     for gain, wake_usd, stay, wake in zip(
@@ -83,18 +101,40 @@ def _guarded(case: Case, stays: Bools, wakes: Bools, starts_on: bool) -> Schedul
         is_distrusted = behind > TRUSTED_AT if is_distrusted else behind >= DISTRUSTED_AT
         wanted = stay if real.is_on else wake
         real.turn(gain, wake_usd, is_distrusted or stay, gain > 0 if is_distrusted else wake)
-        guarded += real.is_on is not wanted
+        guarded += real.asked is not wanted
         is_on.append(real.is_on)
     return Schedule(np.array(is_on, dtype=np.bool_), starts_on, guarded)
+
+
+@dataclass
+class _Timed:
+    """On or off, and how many intervals it may not be switched for."""
+
+    is_on: bool
+    least: LeastTimes
+    held: int = 0
+
+    def turn(self, wanted: bool) -> bool:
+        """One interval, in the state that is wanted or the one that it must stay in; which of them it is."""
+        self.held = max(self.held - 1, 0)
+        if not self.held and wanted is not self.is_on:
+            self.is_on, self.held = wanted, self.least.on if wanted else self.least.off
+        return self.is_on
 
 
 @dataclass
 class _Rental:
     """Ski rental of one asset: margins forgone asleep, losses of a spell awake, each against a wake's cost."""
 
-    is_on: bool
+    state: _Timed
+    asked: bool = True  # what the guard lets of the strikes
     forgone: float = 0.0
     lost: float = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        """Now."""
+        return self.state.is_on
 
     def turn(self, gain: float, wake_usd: float, stay: bool, wake: bool) -> float:
         """One interval with a margin of `gain` dollars; what it earned."""
@@ -102,5 +142,6 @@ class _Rental:
         self.forgone = (self.forgone if was_on else self.forgone + gain) if gain > 0 else 0.0
         self.lost = (self.lost - gain if was_on else self.lost) if gain < 0 else 0.0
         must_wake, must_sleep = gain > 0 and self.forgone >= wake_usd > 0, gain < 0 and self.lost >= wake_usd > 0
-        self.is_on = ((stay if was_on else wake) or must_wake) and not must_sleep
-        return (gain if self.is_on else 0.0) - (wake_usd if self.is_on and not was_on else 0.0)
+        self.asked = ((stay if was_on else wake) or must_wake) and not must_sleep
+        is_on = self.state.turn(self.asked)
+        return (gain if is_on else 0.0) - (wake_usd if is_on and not was_on else 0.0)

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from hcp_pipelines.optimizer.backtest.case import Case, Known
-from hcp_pipelines.optimizer.backtest.oracle import value_of_on
+from hcp_pipelines.optimizer.backtest.oracle import best_turns
 from hcp_pipelines.optimizer.backtest.simulate import Strikes, simulate
 from hcp_pipelines.optimizer.band import PLAIN, Band
 
@@ -98,9 +98,7 @@ class Oracle:
 
     def strikes(self, case: Case) -> Strikes:
         """Never a band: at each interval the one action that is best, as a strike above or below the known price."""
-        ahead = value_of_on(case.settled, case.step_h)[1:]
-        worth = case.settled.margin_usd_per_mwh * case.step_h + ahead
-        stays, wakes = worth >= 0, worth > case.settled.wake_usd
+        stays, wakes = best_turns(case)
         return Strikes(np.where(wakes, np.inf, -np.inf), np.where(stays, np.inf, -np.inf))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.optimizer.backtest import folder
 from hcp_pipelines.optimizer.backtest.account import GapClosed, gap_closed
 from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
@@ -62,6 +63,11 @@ def run_mixed(request: Request, site: MixedSite = MIXED_100MW, progress: Progres
         ConfigError: an empty window, a series that can't be used, too little to learn from.
     """
     refuse_unclear(request, NAMES)
+    if request.has_least_times:
+        raise ConfigError(
+            "minimum times are those of one megawatt of miners (asic-1mw): a mixed facility sells and sheds them by the "
+            "interval. Leave --min-up-minutes and --min-down-minutes out."
+        )
     recorded = folder.load(request.sources, request.start, request.end)
     world = world_of(request, recorded, load_hours(request.sources, request.end), site, progress)
     return report_of(request, world, recorded.files)
