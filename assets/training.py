@@ -104,9 +104,10 @@ trials = [judged(name) for name in TARGETS]
 )
 def core_hcp__model_forecasts(platform: Platform) -> dg.MaterializeResult[Any]:
     """What champion and challenger say as they can be asked: a row a version, entity, instant asked and interval wanted."""
-    now, settings = platform.clock().now(), platform.settings()
+    clock, settings = platform.clock(), platform.settings()
+    now, speed = clock.now(), clock.speed
     with platform.connection() as connection:
-        found = {name: shadow.ask(connection, settings, name, now) for name in shadow.names_asked(connection)}
+        found = {name: shadow.ask(connection, settings, name, now, speed) for name in shadow.names_asked(connection)}
     return dg.MaterializeResult(
         metadata={f"{name}_{role}": rows for name, by in found.items() for role, rows in by.items()}
     )

@@ -1,7 +1,7 @@
 """What the assets of the fleet's forecasts do: ask who serves for a day's questions, and keep the rows that the API tells.
 
-Nothing is fitted here. Until a model of a target has been trained and promoted, persistence answers, with errors that are assumed
-where there is too little history to count them; `model` says which it was.
+Nothing is fitted here. Until a model of a target has been promoted, and where the champion can't be asked, persistence answers,
+with errors that are assumed where there is too little history to count them; `model` says which it was.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ from hcp_pipelines.forecasting.capacity.targets import CAPACITY, FAILURE_RISK, U
 from hcp_pipelines.forecasting.learnable.framing import Framing
 from hcp_pipelines.forecasting.learnable.models import Naive
 from hcp_pipelines.forecasting.learnable.protocol import LAST, LEVELS, Examples, Fitted
-from hcp_pipelines.forecasting.serving import Champion
+from hcp_pipelines.forecasting.serving import Served
+from hcp_pipelines.orchestration.day_answers import who_serves
 from hcp_pipelines.orchestration.history.reading import reading
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import capacity_forecasts as kept
@@ -54,27 +55,27 @@ def plan(settings: Settings, connection: psycopg.Connection[Any], day: datetime)
     asked = _questions(settings, UTILIZATION, day)
     if isinstance(asked, str):
         return Foretold(pl.DataFrame(schema=PLANNED), {"model": "none", "why": asked})
-    fitted, model = _who_serves(connection, UTILIZATION, asked, day)
+    fitted, model, why = _who_answers(connection, UTILIZATION, asked, day)
     table = forecast_capacity_needs(fitted, asked.of_day).with_columns(model=pl.lit(model))
     columns = ["facility_id", "type", "date", "predicted_utilization", "recommended_capacity", "model", "asked_at"]
     new = kept.keep(connection, (kept.DayForecast(*row) for row in table.select(columns).iter_rows()))
-    return Foretold(table, {"model": model, "why": _why(fitted), "new_rows": new})
+    return Foretold(table, {"model": model, "why": why, "new_rows": new})
 
 
 def availability(settings: Settings, connection: psycopg.Connection[Any], day: datetime) -> Foretold:
     """Quantiles of available device-hours of seven days and of failures of one, from a midnight on, by facility and group."""
-    tables, models = [pl.DataFrame(schema=QUANTILES)], []
-    why = ""
+    tables, models, reasons = [pl.DataFrame(schema=QUANTILES)], [], []
     for target in (CAPACITY, FAILURE_RISK):
         asked = _questions(settings, target, day)
         if isinstance(asked, str):
-            why = asked
+            reasons.append(asked)
             continue
-        fitted, model = _who_serves(connection, target, asked, day)
+        fitted, model, why = _who_answers(connection, target, asked, day)
         tables.append(_quantile_rows(target, fitted, asked.of_day, model))
         models.append(model)
-        why = _why(fitted)
-    return Foretold(pl.concat(tables), {"model": ", ".join(models) or "none", "why": why})
+        reasons.append(why)
+    whys = "; ".join(dict.fromkeys(reasons))
+    return Foretold(pl.concat(tables), {"model": ", ".join(models) or "none", "why": whys})
 
 
 @dataclass(frozen=True)
@@ -98,19 +99,31 @@ def _questions(settings: Settings, target: FleetTarget, day: datetime) -> _Asked
     return _Asked(before, of_day)
 
 
-def _who_serves(
+def _who_answers(
     connection: psycopg.Connection[Any], target: FleetTarget, asked: _Asked, day: datetime
-) -> tuple[Fitted, str]:
-    """The champion, unless it learnt from what was later than the day; else persistence."""
-    served = Champion(target.name).get(connection)
-    if served is not None and served.fitted.trained_until <= day:
-        return served.fitted, served.model
+) -> tuple[Fitted, str, str]:
+    """Who is asked about a day, its name and why: the champion, unless it can't be, or learnt from later; else persistence."""
+    served, why = who_serves(connection, target.name)
+    if served is not None and not (why := _why_not(served, asked, day)):
+        return served.fitted, served.model, _how(served.fitted)
     highest = None if target is FAILURE_RISK else 1.0
     plain = Naive(Framing(LAST, lowest=0.0, highest=highest), assumed=ASSUMED[target.name])
-    return plain.fit(asked.before, day), f"{target.name}/{plain.name}"
+    fitted = plain.fit(asked.before, day)
+    return fitted, f"{target.name}/{plain.name}", f"{_how(fitted)}; {why}"
 
 
-def _why(fitted: Fitted) -> str:
+def _why_not(served: Served, asked: _Asked, day: datetime) -> str:
+    """Why a champion can't be asked about a day; empty where it can."""
+    if served.fitted.trained_until > day:
+        return f"{served.model} learnt from what was later than the day"
+    try:
+        asked.of_day.matrix(served.fitted.columns)
+    except ConfigError as error:
+        return f"{served.model} can't be asked: {error}"
+    return ""
+
+
+def _how(fitted: Fitted) -> str:
     about = fitted.describe()
     if about.get("is_assumed"):
         return f"persistence with assumed errors: {about['why']}"

@@ -5,6 +5,7 @@ import uuid
 import warnings
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 from pyroaring import BitMap
@@ -12,8 +13,11 @@ from pyroaring import BitMap
 from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.forecasting.capacity.fleet_days import TABLE
 from hcp_pipelines.forecasting.capacity.targets import UTILIZATION
-from hcp_pipelines.forecasting.learnable.lessons import Learning
+from hcp_pipelines.forecasting.learnable.fitted import FittedQuantiles
+from hcp_pipelines.forecasting.learnable.framing import Framing
+from hcp_pipelines.forecasting.learnable.lessons import HORIZONS_H, Learning
 from hcp_pipelines.forecasting.learnable.models import Forest
+from hcp_pipelines.forecasting.learnable.protocol import LEVELS
 from hcp_pipelines.forecasting.model_file import digest_of
 from hcp_pipelines.orchestration.capacity_forecasts import availability, plan
 from hcp_pipelines.orchestration.fleet_hours import fleet_hours as hours_of_lake
@@ -261,6 +265,24 @@ def test_the_champion_answers_once_there_is_one(world):
         yesterday = plan(world, connection, DAY - timedelta(days=1))  # it learnt from what was not known then
         assert yesterday.told["model"] == "utilization/naive"
         assert "learnt from what was known by 2025-02-19" in yesterday.told["why"]
+        assert f"utilization/{version} learnt from what was later than the day" in yesterday.told["why"]
+
+
+def test_a_champion_that_can_not_be_asked_leaves_persistence_and_its_reason(world, database):
+    history(world, 3)
+    odd = FittedQuantiles("odd", DAY, LEVELS, Framing("moon"), np.zeros((len(HORIZONS_H), len(LEVELS))))
+    content = odd.to_bytes()
+    with control(world) as connection:
+        for name in ("utilization", "capacity"):
+            kept = models.Kept(name, digest_of(content), content, DAY, DAY, {})
+            models.keep(connection, kept, "champion", "test", "a test")
+        told = plan(world, connection, DAY).told
+        assert told["model"] == "utilization/naive"
+        assert "utilization/1 can't be asked: features that the model reads are missing: moon" in told["why"]
+        database.execute("update models set artefact = 'x' where name = 'capacity'")
+        found = availability(world, connection, DAY)
+    assert set(found.table["model"]) == {"capacity/naive", "failure_risk/naive"}
+    assert "the champion can't be read: capacity 1: its digest is" in found.told["why"]
 
 
 def test_the_check_finds_hours_that_nobody_can_have(world):

@@ -165,6 +165,13 @@ def test_nothing_is_asked_later_than_the_tables_know(settings, control, monkeypa
     assert shadow.ask(control, settings, "sine", NOW) == {"champion": 2 * 24}, "asked as it comes to be known"
 
 
+def test_in_a_fast_world_no_question_goes_unasked_between_two_hours_of_the_wall(settings, control):
+    sine.keep(control, until=EARLIER)
+    assert shadow.ask(control, settings, "sine", NOW, speed=1.0)["champion"] < 8 * 24
+    sine.keep(control, until=EARLIER)
+    assert shadow.ask(control, settings, "sine", NOW, speed=240.0) == {"champion": 20 * 24}, "twenty days in two hours"
+
+
 def test_one_target_without_its_table_is_told_and_holds_up_no_other(settings, control, instance, monkeypatch):
     both = sine.WHERE | {"broken": "tests.support.sine:BROKEN"}
     monkeypatch.setattr(targets, "TARGETS", both)

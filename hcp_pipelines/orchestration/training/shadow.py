@@ -30,6 +30,7 @@ from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import models
 
 FORECASTS = "core.hcp__model_forecasts"
+ASKED_EVERY = timedelta(hours=1)  # of the clock on the wall: in a fast world days go by
 ASKED_BACK = timedelta(days=2)  # a question that nobody asked for so long, and five days, is not asked any more
 SCORED_BACK = timedelta(days=35)  # of questions, five weeks and five days at most
 BLOCK_US = (
@@ -62,13 +63,16 @@ def names_asked(connection: "psycopg.Connection[Any]") -> list[str]:
     return [row[0] for row in connection.execute(query, (list(TARGETS),)).fetchall()]
 
 
-def ask(connection: "psycopg.Connection[Any]", settings: Settings, name: str, now: datetime) -> dict[str, Any]:
+def ask(
+    connection: "psycopg.Connection[Any]", settings: Settings, name: str, now: datetime, speed: float = 1.0
+) -> dict[str, Any]:
     """Ask champion and challenger what could be asked since the last time, and keep what they say; rows by role, or why none.
 
     Nothing later than what the tables know: the answer would be kept, and scored, as if it had known.
     """
+    back = min(max(ASKED_BACK, 2 * ASKED_EVERY * speed), SCORED_BACK)
     try:
-        lessons = read_lessons(settings, target_of(name), _window(now, ASKED_BACK), anew=True)
+        lessons = read_lessons(settings, target_of(name), _window(now, back), anew=True)
     except ConfigError as error:
         return {"not_asked": str(error)}
     examples = lessons.examples.only(lessons.examples.asked_us <= microseconds(lessons.known_until))
