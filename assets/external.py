@@ -2,6 +2,16 @@
 
 import dagster as dg
 
+from assets.daily import plain_schema
+from hcp_pipelines.collector.tables import APPENDED, REPLACED
+
+# Columns by asset: those of a table that is copied, of the copy and of what it is a copy of.
+_COPIED = {
+    name: {column.name: column.type for column in table.columns}
+    for table in (*APPENDED, *REPLACED)
+    for name in (f"hcp__{table.source}", f"raw_hcp__{table.target.removeprefix('raw.')}")
+}
+
 
 def _written_by(
     daemon: str, key: str, description: str, kinds: set[str], deps: list[str] | None = None
@@ -14,6 +24,7 @@ def _written_by(
         kinds=kinds,
         deps=deps or [],
         tags={"hcp/written_by": daemon},
+        metadata=plain_schema(_COPIED[key]) if key in _COPIED else {},
     )
 
 
@@ -64,6 +75,8 @@ external_assets = [
         {"ducklake"},
         ["raw_hcp__desired_state"],
     ),
+    _written_by("collector", "raw_hcp__saved_work", "What devices said that they have kept of work.", {"ducklake"}),
+    _written_by("collector", "raw_hcp__work_stops", "What was kept and lost as work stood still.", {"ducklake"}),
     _written_by("collector", "raw_hcp__routing_decisions", "Where work was sent, or why nowhere.", {"ducklake"}),
     _written_by(
         "collector",

@@ -9,21 +9,7 @@ differs. The SELECT of a table follows from its columns.
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
-_ARROW_TYPES: dict[str, Any] = {
-    "bool": pa.bool_(),
-    "int2": pa.int16(),
-    "int4": pa.int32(),
-    "int8": pa.int64(),
-    "float8": pa.float64(),
-    "numeric": pa.float64(),
-    "text": pa.string(),
-    "uuid": pa.string(),
-    "jsonb": pa.string(),
-    "bytea": pa.binary(),
-    "timestamptz": pa.timestamp("us", tz="UTC"),
-}
+TEXTS = frozenset({"text", "uuid", "jsonb"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +22,7 @@ class Column:
     @property
     def is_text(self) -> bool:
         """Whether it is text in the lake, as JSON and UUIDs are too."""
-        return bool(_ARROW_TYPES[self.type] == pa.string())
+        return self.type in TEXTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +37,13 @@ class Table:
     @property
     def schema(self) -> Any:
         """The Arrow schema of the copy."""
-        return pa.schema([(c.name, _ARROW_TYPES[c.type]) for c in self.columns])
+        import pyarrow as pa  # not for Dagster's lean location, which shows the columns
+
+        types = {
+            "bool": pa.bool_(), "int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64(), "float8": pa.float64(),
+            "numeric": pa.float64(), "bytea": pa.binary(), "timestamptz": pa.timestamp("us", tz="UTC"),
+        } | dict.fromkeys(TEXTS, pa.string())  # fmt: skip
+        return pa.schema([(c.name, types[c.type]) for c in self.columns])
 
 
 def _columns(text: str) -> tuple[Column, ...]:
@@ -166,6 +158,25 @@ APPENDED = (
         _columns(
             """id int8, desired_state_id int8, facility_id text, owner_epoch int8, state text, reason text,
             simulated_at timestamptz, recorded_at timestamptz, cause text, slots bytea, tells_saved bool"""
+        ),
+        "recorded_at",
+    ),
+    Table(
+        "saved_work",
+        "raw.saved_work",
+        _columns(
+            """id int8, event_id uuid, facility_id text, generation int8, workload_id uuid, slots bytea, checkpoint text,
+            problem text, simulated_at timestamptz, recorded_at timestamptz"""
+        ),
+        "recorded_at",
+    ),
+    Table(
+        "work_stops",  # of those that are settled: before that they have no id
+        "raw.work_stops",
+        _columns(
+            """id int8, workload_id uuid, lease_epoch int8, facility_id text, first_slot int4, slots bytea, gpu_count int4,
+            progress_s float8, saved_s float8, began_s float8, running_since timestamptz, stopped_at timestamptz,
+            outcome text, problem text, lost_gpu_s float8, recorded_at timestamptz"""
         ),
         "recorded_at",
     ),

@@ -2181,7 +2181,6 @@ create table saved_work (
 create index saved_work_newest on saved_work (workload_id, id);
 create trigger append_only before update or truncate on saved_work for each statement execute function refuse_rewrite();
 create trigger keep_young before delete on saved_work for each row execute function refuse_young();
-grant delete on saved_work to hcp_control;
 grant select, insert on saved_work to hcp_allocator;
 grant select on saved_work to hcp_scheduler, hcp_control, hcp_api, hcp_collector;
 
@@ -2212,11 +2211,11 @@ create table work_stops (
 create index work_stops_awaited on work_stops (due_at) where outcome = 'awaited';
 create trigger keep before truncate on work_stops for each statement execute function refuse_rewrite();
 create trigger keep_young before delete on work_stops for each row execute function refuse_young();
-grant delete on work_stops to hcp_control;
 grant select on work_stops to hcp_scheduler, hcp_control, hcp_api, hcp_collector;
 grant insert on work_stops to hcp_scheduler;
 grant update (outcome, problem, lost_gpu_s, progress_s, id) on work_stops to hcp_scheduler;
 grant usage on sequence work_stops_settled to hcp_scheduler;
+grant delete on saved_work, work_stops to hcp_control;
 
 -- One transaction takes in several submissions of a customer and writes its levels in the order in which they come: whoever writes
 -- more than one of a customer's levels or types has the customer's own row first, as each submission does, and customers in order.

@@ -27,6 +27,7 @@ LEFT_OUT = {
     "workload_events": {"transaction_id"},
     "desired_state": {"valid_until", "superseded_by"},
     "billing_terms": {"terms"},
+    "work_stops": {"due_at"},
 }
 JOURNAL = """
 insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, to_state,

@@ -306,6 +306,9 @@ def check_work(settings) -> None:
         ("w3", "queued", None, 105.0, 0.0, 0.0, 0, 0, 0.0, 0.0, False, None, 0),
         ("w4", "cancelled", None, 5.0, 0.0, 0.0, 0, 0, 0.0, 0.0, None, None, 0),
     ]
+    stood_still = """select stops, stops_lost, stops_lost_gpu_s, stops_kept_gpu_s from lake.marts.fct_workloads
+                     where workload_id in ('w1', 'w2') order by workload_id"""
+    assert query(settings, stood_still) == [(2, 1, 1200.0, 7200.0), (0, 0, 0.0, 0.0)]
     levels = query(
         settings,
         """select type, cast(day as varchar), submitted, started, completed, failed, cancelled, wait_p50_s / 60, wait_p95_s / 60,
@@ -509,3 +512,25 @@ def test_marts_are_built_and_as_fresh_as_the_copied_rows(built_lake):
     )
     acked = query(built_lake, "select count(*) from lake.marts.fct_switches where acked_at is not null")
     assert acked == [(2,)], "the mart is a view: no build is needed for a new row"
+    check_a_group_that_slept_at_first(built_lake)
+
+
+def check_a_group_that_slept_at_first(settings) -> None:
+    """All 50 miners of wtx-1 are asleep when their journal begins, as in a world that begins: they don't run beside that."""
+    of = {"facility_id": "wtx-1", "from_state": 0, "to_state": 3, "devices": 50}
+    command = uuid.uuid4()
+    rows = [journal_row(8, "commanded", command, 0, 0, **of), journal_row(9, "acked", command, 0, 1, **of)]
+    lake.write(
+        settings, "raw.switch_journal", whole("raw.switch_journal", pl.DataFrame(rows)), batch_id=uuid.uuid4().hex
+    )
+    found = query(
+        settings,
+        """select state, from_at < timestamptz '2001-01-01 00:00:00+00', devices from lake.core.core_hcp__group_states
+           where facility_id = 'wtx-1' and group_id = 's21' and state in ('curtailed', 'mining_full') order by all""",
+    )
+    assert found == [
+        ("curtailed", False, 0),
+        ("curtailed", True, 50),
+        ("mining_full", False, 50),
+        ("mining_full", True, 0),
+    ]

@@ -17,6 +17,7 @@ from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.workloads import store
 from hcp_pipelines.workloads.decisions import Decision, record
+from hcp_pipelines.workloads.scheduler import stops
 from tests.support.queued import NOON, after, api, customer, fleet, running, scheduler, submit
 
 with warnings.catch_warnings():
@@ -26,7 +27,15 @@ with warnings.catch_warnings():
 __all__ = ["api", "customer", "fleet", "scheduler"]
 
 RAW = [f"raw.{table}" for table in TABLES]
-STEPS = ("workload_events", "workload_checkpoints", "allocation_events", "allocations", "allocation_headers")
+STEPS = (
+    "workload_events",
+    "work_stops",
+    "saved_work",
+    "workload_checkpoints",
+    "allocation_events",
+    "allocations",
+    "allocation_headers",
+)
 
 
 @pytest.fixture
@@ -154,6 +163,18 @@ async def stepped(api, scheduler, fleet, customer, slot):
     work = await running(scheduler, facility_id="hou-1")
     await store.allocate(scheduler, *work, [resource])
     await store.checkpoint(scheduler, *work, location="s3://c/1", progress_s=30, now=after(30))
+    await scheduler.execute(
+        """insert into work_stops (workload_id, lease_epoch, facility_id, first_slot, slots, gpu_count, progress_s, saved_s,
+               stopped_at, due_at, running_since, began_s)
+           values (%s, %s, 'hou-1', 0, '\\x00000000', 1, 30, 0, now(), now(), now(), 0)""",
+        work,
+    )
+    await stops.settle(scheduler)
+    fleet.execute(
+        """insert into saved_work (event_id, facility_id, generation, workload_id, slots, checkpoint, problem, simulated_at)
+           values (gen_random_uuid(), 'hou-1', 1, %s, '', 'c', '', now())""",
+        (work[0],),
+    )
     await store.complete(scheduler, *work, now=after(60), result={})
     return work
 

@@ -82,6 +82,7 @@ def tables() -> dict[str, list[dict[str, Any]]]:
         "core.hcp__switch_value": list(_switch_values()),
         "core.hcp__regret": [_regret(facility, n) for facility in POINTS for n in range(2)],
         "raw.workload_events": list(_workload_events()),
+        "raw.work_stops": list(_stops()),
         "raw.routing_decisions": list(_decisions()),
         "raw.billing_terms": list(_billing_terms()),
         "raw.gateway_switches": list(_gateway_switches()),
@@ -126,6 +127,20 @@ def _workload_events() -> Iterator[dict[str, Any]]:
                 "facility_id": None if status == "queued" else "hou-1", "usd_per_gpu_hour": 2.0, "retries_left": retries,
                 "used_gpu_s": 0.0,
             }  # fmt: skip
+
+
+def _stops() -> Iterator[dict[str, Any]]:
+    """Of w1: an hour on two GPUs is kept; of the quarter after it five minutes are, which its checkpoint held."""
+    for number, (minute, outcome, progress_s, saved_s) in enumerate(
+        [(71, "kept", 3600.0, 0.0), (111, "untold", 4500.0, 3900.0)], 1
+    ):
+        at = FIRST + 12 * HOUR + minute * MINUTE
+        yield {
+            "id": number, "workload_id": "w1", "lease_epoch": number, "facility_id": "hou-1", "first_slot": 0, "slots": b"",
+            "gpu_count": 2, "progress_s": progress_s, "saved_s": saved_s, "began_s": 0.0, "running_since": at, "stopped_at": at,
+            "outcome": outcome, "problem": "", "lost_gpu_s": 0.0 if outcome == "kept" else 2 * (progress_s - saved_s),
+            "recorded_at": at,
+        }  # fmt: skip
 
 
 def _decisions() -> Iterator[dict[str, Any]]:

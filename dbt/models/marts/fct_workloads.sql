@@ -8,6 +8,17 @@ with billed as (
         count(*) filter (where usd is null) as lines_without_price
     from {{ source('core', 'hcp__billing') }}
     group by workload_id
+),
+
+stops as (
+    select
+        workload_id,
+        count(*) as stops,
+        count(*) filter (where outcome in ('not_kept', 'untold')) as stops_lost,
+        sum(lost_gpu_s) as stops_lost_gpu_s,
+        sum(greatest(progress_s - saved_s, 0) * gpu_count - lost_gpu_s) as stops_kept_gpu_s
+    from {{ source('raw', 'work_stops') }}
+    group by workload_id
 )
 
 select
@@ -35,6 +46,10 @@ select
     w.used_gpu_s,
     coalesce(b.billed_gpu_s, 0) as billed_gpu_s,
     coalesce(b.lost_gpu_s, 0) as lost_gpu_s,
+    coalesce(s.stops, 0) as stops,
+    coalesce(s.stops_lost, 0) as stops_lost,
+    coalesce(s.stops_lost_gpu_s, 0) as stops_lost_gpu_s,
+    coalesce(s.stops_kept_gpu_s, 0) as stops_kept_gpu_s,
     case
         when w.deadline_at is null or w.status = 'cancelled' then null
         when w.status = 'completed' then w.ended_at <= w.deadline_at
@@ -45,3 +60,4 @@ select
     coalesce(b.lines_without_price, 0) as lines_without_price
 from {{ ref('core_hcp__workloads') }} as w
 left join billed as b using (workload_id)
+left join stops as s using (workload_id)

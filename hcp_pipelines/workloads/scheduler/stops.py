@@ -54,7 +54,7 @@ _WAKE = """
     where id = %(id)s and lease_epoch = %(epoch)s and lease_owner is null and queued_at is not null"""
 _SETTLE = """
     update work_stops set outcome = %(outcome)s, problem = %(problem)s, lost_gpu_s = %(lost_gpu_s)s,
-        progress_s = %(progress_s)s
+        progress_s = %(progress_s)s, id = nextval('work_stops_settled')
     where workload_id = %(id)s and lease_epoch = %(epoch)s"""
 
 
