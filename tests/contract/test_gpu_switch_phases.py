@@ -31,7 +31,10 @@ class Kept(SwitchBook):
 
     def __init__(self):
         super().__init__()
-        self.words, self.broken = [], set()
+        self.words, self.broken, self.kept = [], set(), []
+
+    async def saved(self, saved):
+        self.kept.append(saved)
 
     async def keep(self, switch):
         if switch.stage in self.broken:
@@ -309,3 +312,30 @@ async def test_what_can_not_run_is_told_as_the_works_own_failure_and_what_ran_go
         await over(rig, book, 2)
         rig.world.pass_time(200.0)
         assert rig.commanded()[:4] == [BATCH, BATCH, IDLE, IDLE]
+
+
+async def test_what_an_earlier_process_did_not_live_to_tell_its_agents_tell_the_next(tmp_path):
+    """One pause was over when it came back, one is under way, and what nobody owns is told by nobody."""
+    async with switching_rig(tmp_path, period_ms=20) as (rig, book):
+        for gpu, state, work in ((0, TRAINING, "job-1"), (1, TRAINING, "job-2"), (2, BATCH, "")):
+            spec = WorkloadSpec("m", 16.0, "streamed", 1, work)
+            slots = encode_slots(np.array([FIRST_GPU + gpu], dtype=np.uint32))
+            await rig.site.finish_state(rig.site.send_state(uuid.uuid4(), 0, state, slots, spec))
+        rig.world.pass_time(200.0)
+        await rig.rounds(2)
+        await rig.site.close()
+        async with rig.world.driver() as node:
+            await node.sleep("checkpoint", (0,), "asked-before-1")
+            await node.sleep("pause", (2,), "asked-before-2")
+            rig.world.pass_time(100.0)
+            await node.sleep("checkpoint", (1,), "asked-before-3")
+        again = GpuRig(rig.world, tmp_path / "again", 8)
+        again.site._switches = book
+        await again.site.connect(20)
+        await until(lambda: len(book.kept) == 1, "what was over is told at once")
+        rig.world.pass_time(100.0)
+        await until(lambda: len(book.kept) == 2, "and the other once it is")
+        told = [(one.workload_id, one.slots, one.problem) for one in book.kept]
+        assert told == [("job-1", (FIRST_GPU,), ""), ("job-2", (FIRST_GPU + 1,), "")]
+        assert [one.checkpoint.split("/")[0] for one in book.kept] == ["job-1", "job-2"]
+        await again.site.close()

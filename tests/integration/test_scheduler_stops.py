@@ -47,9 +47,11 @@ async def test_what_all_devices_have_kept_is_a_checkpoint_and_it_goes_on_where_i
     assert database.execute(STOP, (work,)).fetchone() == ("kept", pytest.approx(1000), 0.0, 0.0, "")
     kept = await store.last_checkpoint(api, work)
     assert (kept.location, kept.progress_s) == ("a/2", pytest.approx(1000))
-    row = await placed_again(one, clock, scheduler, owner, database)
+    other, later = scheduler_at(clock.now(), routing_realtime_spare=0.0)
+    row = await placed_again(other, later, scheduler, owner, database)
     assert row[1] == work, "it need not wait any longer"
     assert row[3] == slots
+    assert other.room.slept[work][1].tolist() == slots, "as whoever takes over reads it"
     assert database.execute("select checkpoint from desired_state where id = %s", (row[0],)).fetchone() == ("a/2",)
 
 

@@ -86,6 +86,7 @@ class Node:
     telemetry: NodeTelemetry | None = None  # None: the last poll failed
     status: dict[int, GpuStatus] = field(default_factory=dict)  # of the last time that the agent was asked
     is_status_old: bool = True  # it was away, or was never asked
+    is_caught_up: bool = False  # with what an earlier process had asked of it
     failures: int = 0
     next_round: int = 0
     looking: asyncio.Task[None] | None = None  # at its operations and XIDs

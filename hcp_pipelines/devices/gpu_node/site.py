@@ -21,7 +21,7 @@ from hcp_pipelines.devices.gpu_node.repairs import Repairs
 from hcp_pipelines.devices.gpu_node.telling import Teller
 from hcp_pipelines.devices.gpu_node.transport import NodeTransport
 from hcp_pipelines.devices.gpu_node.values import NodeTelemetry, WorkloadSpec
-from hcp_pipelines.devices.gpu_node.watching import watch
+from hcp_pipelines.devices.gpu_node.watching import catch_up, watch
 from hcp_pipelines.devices.gpu_node.xid_record import XidRecord
 from hcp_pipelines.devices.issues import counted
 from hcp_pipelines.devices.site import OnReading, Reading, Sent, all_told
@@ -210,6 +210,9 @@ class GpuNodeSite:
         if node.is_status_old or not node.status:
             node.status = {one.index: one for one in await device.read_status()}
             node.is_status_old = False
+        if not node.is_caught_up:
+            await catch_up(node, device, self._switches)
+            node.is_caught_up = True
         await watch(node, device, self._switches)
         await self._repairs.look_after(node, device)
 

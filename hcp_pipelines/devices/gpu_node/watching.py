@@ -3,16 +3,47 @@
 The mode is compared here; whether power follows is judged by settling, from the readings.
 """
 
+from collections import defaultdict
+
 import structlog
 
 from hcp_pipelines.devices.gpu_node import metrics
 from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import Node, UnderWay
-from hcp_pipelines.devices.gpu_node.values import Operation
+from hcp_pipelines.devices.gpu_node.steps import SLEEPS, warm_state
+from hcp_pipelines.devices.gpu_node.values import GpuStatus, Operation
 from hcp_pipelines.devices.switches import Saved, SwitchBook, tell_saved
 from hcp_pipelines.domain.errors import DeviceRefusedError
+from hcp_pipelines.domain.modes import DeviceState
+
+NOBODYS_TICKET = -1  # of what no command of this process asked for
 
 _log = structlog.get_logger("devices.gpu_node")
+
+
+async def catch_up(node: Node, device: GpuNode, book: SwitchBook) -> None:
+    """What an earlier process did not live to hear: what sleeps is told by its agent's word, pauses under way are watched.
+
+    What was told before is told once more, which changes nothing.
+
+    Raises:
+        DeviceUnreachableError, DeviceReplyError: it is asked again.
+    """
+    asleep, busy = defaultdict[str, list[GpuStatus]](list), set[str]()
+    for status in node.status.values():
+        if status.operation_id is not None:
+            busy.add(status.operation_id)
+        elif status.work and warm_state(status) is not None and status.index < node.gpus:
+            asleep[status.work].append(status)
+    for operation_id in busy - set(node.operations):
+        operation = await _looked_at(device, operation_id)
+        let_go = {gpu: node.status[gpu].work for gpu in operation.gpus if gpu < node.gpus} if operation else {}
+        if operation is not None and operation.kind in SLEEPS:
+            own = {gpu: work for gpu, work in let_go.items() if work}
+            node.operations[operation_id] = UnderWay("", NOBODYS_TICKET, DeviceState.IDLE, operation.gpus, own)
+    for work, gpus in sorted(asleep.items()):
+        slots = tuple(sorted(node.first_slot + gpu.index for gpu in gpus))
+        await tell_saved(book, Saved(work, slots, max(gpu.saved for gpu in gpus)))
 
 
 async def watch(node: Node, device: GpuNode, book: SwitchBook) -> None:

@@ -11,11 +11,11 @@ from hcp_pipelines.markets.cloud import CloudOffer
 from hcp_pipelines.workloads.binding import ACTOR, take_back
 from hcp_pipelines.workloads.claiming import Connection, age, unclaim
 from hcp_pipelines.workloads.lifecycle import reap
-from hcp_pipelines.workloads.routing.room import GroupFacts, Market, Room
+from hcp_pipelines.workloads.routing.room import SLEPT_MOST, GroupFacts, Market, Room
 from hcp_pipelines.workloads.routing.router import Router, Rules
 from hcp_pipelines.workloads.scheduler import metrics
 from hcp_pipelines.workloads.scheduler.following import Follower
-from hcp_pipelines.workloads.scheduler.held import Book, read_broken, read_held
+from hcp_pipelines.workloads.scheduler.held import Book, read_asleep, read_broken, read_held
 from hcp_pipelines.workloads.scheduler.inventory import read_free, read_groups
 from hcp_pipelines.workloads.scheduler.market import PolicyShelf, Prices, Staleness, market_of, read_prices
 from hcp_pipelines.workloads.scheduler.outcomes import claims_of, last_word, stray_rows, unowned, urgent_waits, words_on
@@ -102,7 +102,8 @@ class Scheduler:
 
     async def _read_room(self, connection: Connection, groups: list[GroupFacts]) -> None:
         held = await read_held(connection, self._plan.terms.holder)
-        self.room = Room(groups, await read_free(connection, groups), self.room.slept)
+        slept = self.room.slept if self._is_begun else await read_asleep(connection, SLEPT_MOST)
+        self.room = Room(groups, await read_free(connection, groups), slept)
         self.book.clear()
         for one in held:
             self.book.put(one)
@@ -145,10 +146,10 @@ class Scheduler:
 
     def _cut(self, market: Market) -> None:
         """Where an owner has turned work down nothing more begins for a while."""
-        now_s = self._clock.monotonic_s()
-        for (key, state), until_s in self.follower.turned_down.items():
+        now = self._clock.now()
+        for (key, state), until in self.follower.turned_down.items():
             g = self.room.index.get(key)
-            if g is not None and now_s < until_s:
+            if g is not None and now < until:
                 market.bounds[g, state] = min(market.bounds[g, state], self.room.working[g, state])
 
     async def _keep_up(self, connection: Connection, heard: frozenset[str]) -> None:

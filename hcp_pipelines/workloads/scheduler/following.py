@@ -23,7 +23,9 @@ from hcp_pipelines.workloads.scheduler.outcomes import OwnersWord, no_longer_hel
 
 RETRY_AFTER_S = 5.0  # real: of work whose devices were refused
 AVOIDED_S = 600.0  # world time, as devices come up and are mended in it: devices that did not come up are left alone for so long
-TURNED_DOWN_S = 30.0  # real: nothing more begins where an owner has turned work down, unless prices change before
+TURNED_DOWN_S = (
+    120.0  # world time: nothing more begins where an owner has turned work down, unless prices change before
+)
 WEIGHS_OTHERWISE = 10  # of 100: less is not worth a new row
 REWEIGHED_MOST = 500  # at a time
 INVENTORY_CHANGED = "the inventory of its facility has changed"
@@ -39,7 +41,7 @@ class Follower:
         self.book, self._clock, self._holder = book, clock, holder
         self.saved_within_s = saved_within_s
         self.avoided: list[tuple[datetime, tuple[str, str], Ints]] = []
-        self.turned_down: dict[tuple[tuple[str, str], int], float] = {}  # group and state, until when
+        self.turned_down: dict[tuple[tuple[str, str], int], datetime] = {}  # group and state, until when
         self.last_word = 0
         self.unowned: dict[str, float] = {}  # facilities that nobody commands, for how many real seconds
         self.is_outdated = False  # an owner has a newer inventory than the room
@@ -203,8 +205,8 @@ class Follower:
         kept_out = [(one, word) for one, word in words if word.is_of_devices and not word.is_of_broken]
         self._avoid([one for one, _ in kept_out])
         rest = [(one, word) for one, word in words if not word.is_of_devices]
-        until_s = self._clock.monotonic_s() + TURNED_DOWN_S
-        self.turned_down |= {((one.facility_id, one.group_id), one.state): until_s for one, _ in rest}
+        until = self._clock.now() + timedelta(seconds=TURNED_DOWN_S)
+        self.turned_down |= {((one.facility_id, one.group_id), one.state): until for one, _ in rest}
         metrics.PREEMPTED.labels("policy").inc(len(rest))
         for some, are_free in ((kept_out, False), (rest, True)):
             works = [steps.GivenBack(one, f"turned down: {word.to_customer}", word.at) for one, word in some]

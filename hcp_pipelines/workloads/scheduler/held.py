@@ -54,6 +54,13 @@ _BROKEN = """
         and a.workload_id = any(%s)
     group by a.workload_id"""
 
+_ASLEEP = """
+    select w.id, d.facility_id, d.group_id, d.slots
+    from workloads w join lateral (
+        select facility_id, group_id, slots from desired_state where workload_id = w.id order by id desc limit 1) d on true
+    where w.status = 'paused' and w.queued_at is not null and w.lease_owner is null
+    order by w.queued_at desc limit %s"""
+
 SILENT = "its facility's gateway is not heard of: nobody knows whether it runs"
 SHORTEST_INTERVAL_S = 60.0  # world time: checkpoints are not noted more often, whatever is asked for
 
@@ -252,3 +259,9 @@ async def read_held(connection: Connection, holder: str) -> list[Held]:
 async def read_broken(connection: Connection, held: Iterable[UUID]) -> dict[UUID, str]:
     """Whose devices have failed or vanished since they were allocated, with the first of them."""
     return dict(await (await connection.execute(_BROKEN, (list(held),))).fetchall())
+
+
+async def read_asleep(connection: Connection, most: int) -> dict[UUID, tuple[tuple[str, str], Ints]]:
+    """Where work that waits again was at work last, by facility and group with the slots: the newest so many."""
+    rows = await (await connection.execute(_ASLEEP, (most,))).fetchall()
+    return {row[0]: ((row[1], row[2]), slots_of_bytes(row[3])) for row in reversed(rows)}

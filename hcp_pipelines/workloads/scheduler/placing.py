@@ -6,7 +6,7 @@ The room is in memory and Postgres has the last word: what it refuses makes `is_
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -34,7 +34,7 @@ from hcp_pipelines.workloads.scheduler.steps import GivenBack, give_back_all
 CLAIM_LEASE_S = 30.0  # real; routing and binding some hundreds takes a second at most
 AGAIN_AFTER_S = 5.0  # real: what found no place is not looked at before
 TOLD_WITHIN_S = 5.0  # real
-KEPT_S = 60.0  # real: so long free devices wait for large work, unless it asks again
+KEPT_S = 600.0  # world time: so long free devices wait for large work, unless it asks again; in a fast world two of its turns
 TOLD_MOST = 100_000
 GIVES_WAY = "pre-empted for more urgent work"  # whose, and for how much, is in the log: it is another customer's
 _KNOWN = """
@@ -79,7 +79,7 @@ class Placer:
     book: Book
     is_doubtful: bool = False
     _told: dict[UUID, str] = field(default_factory=dict)
-    _kept: dict[tuple[str, str], tuple[UUID, float]] = field(default_factory=dict)
+    _kept: dict[tuple[str, str], tuple[UUID, datetime]] = field(default_factory=dict)
 
     async def place(
         self, connection: Connection, router: Router, offers: Sequence[CloudOffer], extra: Mapping[str, int]
@@ -294,12 +294,13 @@ class Placer:
         if own is None and would_do and need.place.gpu_type not in types:
             own = max(would_do)[1]
         if own is not None:
-            self._kept[own] = need.workload_id, self.clock.monotonic_s() + KEPT_S
+            kept_s = max(KEPT_S, 2 * AGAIN_AFTER_S * self.clock.speed)
+            self._kept[own] = need.workload_id, self.clock.now() + timedelta(seconds=kept_s)
             router.kept_for[router.room.index[own]] = need.workload_id
 
     def _keep(self, router: Router) -> None:
-        now_s = self.clock.monotonic_s()
-        self._kept = {key: kept for key, kept in self._kept.items() if kept[1] > now_s}
+        now = self.clock.now()
+        self._kept = {key: kept for key, kept in self._kept.items() if kept[1] > now}
         router.kept_for = {
             router.room.index[key]: owner for key, (owner, _) in self._kept.items() if key in router.room.index
         }
