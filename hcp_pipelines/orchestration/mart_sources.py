@@ -63,10 +63,12 @@ def ensure_sources(settings: Settings) -> None:
     from hcp_pipelines.storage import lake
 
     with lake.attach(settings) as connection:
+        prepare(connection)
+        prepare_rollups(connection)
+        connection.execute("begin")  # a commit takes longer than a table
         for table in (*APPENDED, *REPLACED):
             make(connection, table.target, table.schema)
         make(connection, SWITCHES_OF_GATEWAYS, SCHEMA)
-        prepare(connection)
-        prepare_rollups(connection)
         for name, schema in schemas.items():
             make(connection, name, pl.DataFrame(schema=schema).to_arrow().schema)
+        connection.execute("commit")
