@@ -75,8 +75,9 @@ def _refuse_dwell(document: FacilityFile) -> None:
     if max(dwell.min_up_s, dwell.min_down_s) > STEP_S or dwell.starts_per_hour == 1:
         raise ConfigError(
             f"{document.facility_id}: minimum times of {dwell.min_up_s:g} s up, {dwell.min_down_s:g} s down, at most "
-            f"{dwell.starts_per_hour} starts an hour: the back-test knows none that last longer than an interval of "
-            f"{STEP_S / 60:g} minutes. Back-test a file without them."
+            f"{dwell.starts_per_hour} starts an hour: a facility's back-test knows none that last longer than an interval of "
+            f"{STEP_S / 60:g} minutes. Back-test a file without them, or one megawatt with them (--min-up-minutes, "
+            "--min-down-minutes)."
         )
 
 
