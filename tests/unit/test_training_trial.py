@@ -98,3 +98,11 @@ def test_two_clean_processes_learn_the_same_bytes():
     one, two = learnt("1", "1"), learnt("2", "4")
     assert one == two
     assert len(set(re.findall("[0-9a-f]{64}", one))) == 2
+
+
+def test_a_recipe_learns_from_its_days_before_each_origin_however_much_is_read(examples):
+    from_all, from_some = (hold(SINE, examples, NOW, TREES, 0, None, learnt) for learnt in (None, timedelta(days=30)))
+    assert from_all.window == from_some.window
+    first = [each.fitted.describe()["first"] for each in (from_all, from_some)]
+    assert first[0] < first[1] == (NOW - timedelta(days=30)).isoformat()
+    assert overall(from_all.scores["challenger"])["pinball"] != overall(from_some.scores["challenger"])["pinball"]

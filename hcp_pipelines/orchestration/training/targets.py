@@ -23,8 +23,9 @@ READ_BY: Mapping[str, str] = {
     "utilization": "core_fleet__planned_use at its next run, whose days the API tells",
 }  # who asks a champion; of what is not here nobody does: it is measured and shown
 USUAL_DAYS = 90
-# Of history, where a run says nothing else: prices have seasons, and use is tried over 120 days, since it is looked 30 ahead.
-DAYS: Mapping[str, int] = {"price": 400, "utilization": 365}
+DAYS: Mapping[str, int] = {"price": 400}  # of history, where a run says nothing else: prices have seasons
+# Read at least, whatever is learnt from: what is looked 30 days ahead is tried over 123, by a recipe that learnt before.
+TRIED_DAYS: Mapping[str, int] = {"utilization": 246}
 
 
 def days_of(name: str) -> int:

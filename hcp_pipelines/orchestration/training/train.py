@@ -20,7 +20,7 @@ from hcp_pipelines.forecasting.serving import Served, served
 from hcp_pipelines.orchestration.backtesting import write_page
 from hcp_pipelines.orchestration.training import card, record
 from hcp_pipelines.orchestration.training.lessons import Lessons, read_lessons
-from hcp_pipelines.orchestration.training.targets import days_of, model_of, target_of
+from hcp_pipelines.orchestration.training.targets import TRIED_DAYS, days_of, model_of, target_of
 from hcp_pipelines.orchestration.training.told import Asked, kept
 from hcp_pipelines.orchestration.training.trial import CHALLENGER, TRIAL, Trial, hold, overall
 from hcp_pipelines.runtime.version import code_version
@@ -60,8 +60,9 @@ def train(connection: "psycopg.Connection[Any]", settings: Settings, asked: Aske
         )
     champion, unfit = _champion(connection, target.name)
     try:
-        lessons = read_lessons(settings, target, (now - timedelta(days=asked.days), now), asked.groups)
-        trial = hold(target, lessons.examples, now, model, asked.seed, champion)
+        read = timedelta(days=max(asked.days, TRIED_DAYS.get(target.name, 0)))
+        lessons = read_lessons(settings, target, (now - read, now), asked.groups)
+        trial = hold(target, lessons.examples, now, model, asked.seed, champion, timedelta(days=asked.days))
     except ConfigError as error:
         serving = f"version {champion.serving.version} goes on serving" if champion else "none serves"
         return Made(None, {"status": "none", "why": f"{error} ({serving})"})

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.forecasting.hours import instant
+from hcp_pipelines.forecasting.hours import instant, microseconds
 from hcp_pipelines.forecasting.learnable.compare import Comparison, compare
 from hcp_pipelines.forecasting.learnable.protocol import Examples, Fitted, Model, Target
 from hcp_pipelines.forecasting.learnable.rolling import rolling
@@ -57,8 +57,16 @@ class Trial:
     value_note: str
 
 
-def hold(target: Target, examples: Examples, now: datetime, model: Model, seed: int, champion: Served | None) -> Trial:
-    """Learn, score, compare, count dollars.
+def hold(
+    target: Target,
+    examples: Examples,
+    now: datetime,
+    model: Model,
+    seed: int,
+    champion: Served | None,
+    learnt: timedelta | None = None,
+) -> Trial:
+    """Learn, score, compare, count dollars; learnt is from so much of the past before each origin, from all if not given.
 
     Raises:
         TooShortError: too little is known before the trial's weeks.
@@ -66,15 +74,16 @@ def hold(target: Target, examples: Examples, now: datetime, model: Model, seed: 
     """
     length = trial_of(examples, now)
     window = (now - length, now)
-    tried = _named(CHALLENGER, rolling(examples, model, window, every=length, seed=seed).forecasts)
+    taught = _since(examples, window[0], learnt)
+    tried = _named(CHALLENGER, rolling(taught, model, window, every=length, seed=seed).forecasts)
     found = {CHALLENGER: tried}
     for yardstick in target.models[:YARDSTICKS]:
         if yardstick.name != model.name:
-            found[yardstick.name] = rolling(examples, yardstick, window, every=length, seed=seed).forecasts
+            found[yardstick.name] = rolling(taught, yardstick, window, every=length, seed=seed).forecasts
     why = ""
     if champion is not None:
         try:
-            found[CHAMPION] = _of_champion(target, examples, tried, window, seed, champion)
+            found[CHAMPION] = _of_champion(target, taught, tried, window, seed, champion)
         except ConfigError as error:
             why = f"champion {champion.serving.version} can't be asked about the same weeks: {error}"
     lessons = examples.known_by(window[0])
@@ -82,9 +91,14 @@ def hold(target: Target, examples: Examples, now: datetime, model: Model, seed: 
     comparison, compared_why = _compared(found, table, has_champion=champion is not None)
     value, note = _value(target.name, list(found.values()))
     return Trial(
-        model.fit(examples, now, seed), window, found, table,
+        model.fit(_since(examples, now, learnt), now, seed), window, found, table,
         champion.serving.version if champion else None, comparison, why or compared_why, value, note,
     )  # fmt: skip
+
+
+def _since(examples: Examples, origin: datetime, learnt: timedelta | None) -> Examples:
+    """What is asked in so much of the past before an origin, and after it."""
+    return examples if learnt is None else examples.only(examples.asked_us >= microseconds(origin - learnt))
 
 
 def trial_of(examples: Examples, now: datetime) -> timedelta:
