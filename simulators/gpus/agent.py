@@ -74,7 +74,8 @@ class AgentApi:
     async def _gpus(self, request: Request) -> Response:
         agent, now_s = self._agents.at(request.scope["server"][0]), self._clock.now_s()
         workloads = agent.workloads(now_s)
-        return _json({"gpus": [gpu_document(agent, gpu, workloads, now_s) for gpu in agent.node.gpus]})
+        gpus = [gpu_document(agent, gpu, workloads, now_s) for gpu in agent.node.gpus]
+        return _json({"gpus": gpus, "is_drained": agent.is_drained})
 
     async def _workloads(self, request: Request) -> Response:
         agent = self._agents.at(request.scope["server"][0])

@@ -77,6 +77,7 @@ class _Gpu(BaseModel):
 
 class _Gpus(BaseModel):
     gpus: list[_Gpu] = Field(max_length=64)
+    is_drained: bool | None = None
 
 
 class _Node(BaseModel):
@@ -104,7 +105,8 @@ class _Operation(BaseModel):
 
 def decode_gpus(answer: Answer, address: str) -> tuple[GpuStatus, ...]:
     """`GET /v1/gpus`, by rising index."""
-    return tuple(_status(gpu) for gpu in sorted(_checked(answer, _Gpus, address).gpus, key=lambda gpu: gpu.gpu))
+    said = _checked(answer, _Gpus, address)
+    return tuple(_status(gpu, is_drained=said.is_drained) for gpu in sorted(said.gpus, key=lambda gpu: gpu.gpu))
 
 
 def decode_identity(node: Answer, gpus: tuple[GpuStatus, ...], address: str) -> NodeIdentity:
@@ -163,7 +165,7 @@ def encode_start(request_id: str, gpus: tuple[int, ...], state: DeviceState, spe
     )
 
 
-def _status(gpu: _Gpu) -> GpuStatus:
+def _status(gpu: _Gpu, *, is_drained: bool | None) -> GpuStatus:
     workload = gpu.workload
     return GpuStatus(
         gpu.gpu,
@@ -183,6 +185,7 @@ def _status(gpu: _Gpu) -> GpuStatus:
         workload.load if workload else "",
         workload.checkpoint if workload else "",
         workload.saved if workload else "",
+        is_drained,
     )
 
 

@@ -31,6 +31,7 @@ from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError, HcpError
 from hcp_pipelines.wire.slots import Slots, decode_slots
 
+APART_S, PACE = 0.02, 0.5  # real: between two nodes of a round, and of its period at most: all at once hold up switches
 LOOK_WITHIN_S = 1.0  # real: so long a round waits for an agent
 EXCHANGES_AT_ONCE = 4  # connections to a node beside those on which the end of each GPU's operation is waited for
 
@@ -146,24 +147,30 @@ class GpuNodeSite:
     async def _poll_on(self, period_s: float) -> None:
         while True:
             began_s = self._clock.monotonic_s()
-            reading = await self._poll()
+            reading = await self._poll(min(APART_S * len(self.fleet.nodes), PACE * period_s))
             self._on_reading(reading)
             took_s = self._clock.monotonic_s() - began_s
             metrics.ROUND_SECONDS.observe(took_s)
             await asyncio.sleep(max(period_s - took_s, 0.0))
 
-    async def _poll(self) -> Reading:
-        """One round; a page that is read at its beginning may be as old as the exporters' interval."""
+    async def _poll(self, over_s: float = 0.0) -> Reading:
+        """One round, whose nodes are asked one after the other within so many real seconds.
+
+        A page that is read at its beginning may be as old as the exporters' interval.
+        """
         self._round += 1
+        began_s = self._clock.monotonic_s()
         at_s = self._clock.now().timestamp() - self._options.exporter_interval_s
         due = [node for node in self.fleet.nodes if node.next_round <= self._round]
         found: Counter[str] = Counter()
 
-        async def ask(node: Node) -> None:
+        async def ask(turn: tuple[int, Node]) -> None:
+            number, node = turn
+            await asyncio.sleep(max(began_s + over_s * number / len(due) - self._clock.monotonic_s(), 0.0))
             if node.device is not None:
                 found[await self._ask(node, node.device)] += 1
 
-        await spread(due, self._options.concurrency, ask)
+        await spread(enumerate(due), self._options.concurrency, ask)
         for result, times in found.items():
             metrics.CALLS.labels("poll", result).inc(times)
         power_w, evidence = self.fleet.power()

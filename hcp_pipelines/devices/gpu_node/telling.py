@@ -19,7 +19,7 @@ from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import GpuNodeOptions, Node, NodeFleet, UnderWay
 from hcp_pipelines.devices.gpu_node.switches import Asked, Switches
 from hcp_pipelines.devices.gpu_node.switching import Order
-from hcp_pipelines.devices.gpu_node.values import StateOutcome, WorkloadSpec
+from hcp_pipelines.devices.gpu_node.values import GpuStatus, StateOutcome, WorkloadSpec
 from hcp_pipelines.devices.switches import Phase, SwitchBook
 from hcp_pipelines.devices.work import kind_of, one_devices, spread
 from hcp_pipelines.domain.clock import Clock
@@ -171,7 +171,7 @@ class Teller:
                 return
             telling = node.device.set_state(told.state, gpus, told.request_id(node), spec)
             outcome = await one_devices(telling, node.address)
-            if outcome.at_work and await node.device.is_drained():
+            if outcome.at_work and await _is_drained(node.device, outcome.at_work):
                 why = f"{node.address}: drained: it takes no new work, and what runs was left alone"
                 outcome.refused.update(dict.fromkeys(outcome.at_work, NotNowError(why)))
                 outcome.at_work.clear()
@@ -221,6 +221,12 @@ class Teller:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
+
+
+async def _is_drained(device: GpuNode, at_work: Mapping[int, GpuStatus]) -> bool:
+    """Whether a node takes no new work: told with what its GPUs do, by newer agents, else asked."""
+    told = next(iter(at_work.values())).is_drained
+    return await device.is_drained() if told is None else told
 
 
 async def _started(told: _Told) -> None:

@@ -106,6 +106,7 @@ class GpuStatus:
     load: str = ""
     checkpoint: str = ""
     saved: str = ""  # the newest checkpoint that it has written itself
+    is_drained: bool | None = None  # its node takes no new work; None: the agent does not tell it here
 
 
 @dataclass(frozen=True, slots=True)
