@@ -39,6 +39,7 @@ from hcp_pipelines.storage.postgres import connect, connect_async
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.workloads import store
 from hcp_pipelines.workloads.claiming import Connection
+from hcp_pipelines.workloads.scheduler.service import connect_scheduler
 from hcp_pipelines.workloads.spec import WorkloadSpec, classify_by_rules
 
 TARGET = (
@@ -181,7 +182,7 @@ async def measure(settings: Settings, waiting: int, gpus: int, parts: Sequence[s
         figures |= await measure_submissions(settings, customers, 200)
         figures |= await measure_claims(settings, max(waiting // 4 // BATCH, 1))
     if "decisions" in parts:
-        async with connections(settings, Role.SCHEDULER, 2) as (scheduler, beside):
+        async with await connect_scheduler(settings) as scheduler, await connect_scheduler(settings) as beside:
             for_s = FOR_S if waiting == WAITING else QUICK_FOR_S
             figures |= await measure_scheduling(scheduler, beside, NOON, for_s)
     if "operations" in parts:

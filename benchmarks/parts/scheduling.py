@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from benchmarks.common import percentile, rounded, say
+from benchmarks.common import cpu_s, percentile, rounded, say
 from hcp_pipelines.domain.clock import ManualClock
 from hcp_pipelines.domain.modes import STATE_COUNT, DeviceState
 from hcp_pipelines.fleet.apply import apply
@@ -74,15 +74,22 @@ async def measure_scheduling(connection: Connection, beside: Connection, now: da
         began_s = time.perf_counter()
         if (await one_by_one.place(connection, timed, [], {}))[1]:
             alone_ms.append((time.perf_counter() - began_s) * 1e3)
-    began_s = time.monotonic()
+    began_s, before = time.monotonic(), _cpu_s(connection, beside)
     placed, _ = await placer.place_many(connection, beside, timed, [], began_s + for_s)
-    seconds = time.monotonic() - began_s
+    seconds, after = time.monotonic() - began_s, _cpu_s(connection, beside)
     return {
         "decisions_per_s": rounded(placed / seconds, 0), "decided": placed, "decisions_batch": plan.terms.batch,
+        "cpu_ms_per_decision": {name: rounded(1e3 * (after[name] - used) / max(placed, 1)) for name, used in before.items()},
         "gpus_scheduled": int(room.working[:, DeviceState.INFERENCE_REALTIME].sum()),
         "routing_p50_ms": rounded(percentile(routed_ms, 0.5)), "routing_p99_ms": rounded(percentile(routed_ms, 0.99)),
         "allocation_p99_ms": rounded(percentile(alone_ms, 0.99)),
     }  # fmt: skip
+
+
+def _cpu_s(*connections: Connection) -> dict[str, float]:
+    """Of the backends behind these connections, and of this process."""
+    backends = {connection.info.backend_pid for connection in connections}
+    return {"postgres": sum(cpu_s(pid) for pid in backends), "python": time.process_time()}
 
 
 def _timed(router: Router, routed_ms: list[float]) -> Router:

@@ -80,7 +80,7 @@ class Frame:
         self._app, self._clock, self._log, self._known, self._proxies = app, clock, log, known, proxies
         self._always = SAFE | (HSTS if is_tls else {})
         self._arriving = Arriving()
-        self._under_way = UnderWay()
+        self._under_way = UnderWay(clock.monotonic_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -120,8 +120,8 @@ class Frame:
         caller = self._known(_header(scope, b"authorization"))
         body = await self._arriving.whole(scope, receive, caller, course.address)
         stay = Stay(self._under_way, course.address)
-        if not stay.enter(is_known=caller is not None):
-            raise RefusedError(503, "as many requests as may are under way", 1)
+        if not await stay.enter(caller):
+            raise RefusedError(503, "as many requests as may are under way", self._under_way.line.retry_after_s())
         course.state["recognised"] = lambda: self._recognised(course, stay)
         try:
             async with asyncio.timeout(None if STREAMED.search(scope["path"]) else ANSWER_WITHIN_S):

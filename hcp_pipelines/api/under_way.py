@@ -1,19 +1,22 @@
 """Requests under way: strangers' by address until the app knows who asks, and those of known callers all together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hcp_pipelines.api import metrics
+from hcp_pipelines.api.line import Line
 from hcp_pipelines.api.places import Places
 
-MOST = 2000  # of known callers; more would only wait for the same few connections to Postgres, and fill the memory
+MOST = 2000  # of known callers, the others stand in line: more would only wait for the same few connections to Postgres
 STRANGERS, STRANGERS_OF_ONE = 500, 100  # in all, and of an address
 
 
 class UnderWay:
     """The places."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_s: Callable[[], float]) -> None:
         self.known = Places(MOST, MOST)
+        self.line = Line(self.known, now_s)
         self.strangers = Places(STRANGERS, STRANGERS_OF_ONE)
         self._all = 0
 
@@ -31,21 +34,18 @@ class Stay:
     address: str
     _held: Places | None = None
 
-    def enter(self, *, is_known: bool) -> bool:
-        """Take a place; False where none is free."""
-        wanted = self.places.known if is_known else self.places.strangers
-        if not wanted.take(self._name(wanted)):
-            return False
-        self._held = wanted
-        self.places.count(1)
-        return True
+    async def enter(self, caller: str | None) -> bool:
+        """Take a place, a known caller in its turn; False where none is free in time."""
+        if caller is None:
+            return self._is_in(self.places.strangers, self.places.strangers.take(self.address))
+        return self._is_in(self.places.known, await self.places.line.take(caller))
 
     def recognise(self) -> bool:
         """From a stranger's place to one of those who are known; False where none is free."""
         before = self._held
         if before is self.places.known:
             return True
-        if not self.enter(is_known=True):
+        if not self._is_in(self.places.known, self.places.known.take("")):
             return False
         self._give_back(before)
         return True
@@ -55,10 +55,17 @@ class Stay:
         self._give_back(self._held)
         self._held = None
 
-    def _give_back(self, held: Places | None) -> None:
-        if held is not None:
-            held.give_back(self._name(held))
-            self.places.count(-1)
+    def _is_in(self, held: Places, is_taken: bool) -> bool:
+        if is_taken:
+            self._held = held
+            self.places.count(1)
+        return is_taken
 
-    def _name(self, places: Places) -> str:
-        return self.address if places is self.places.strangers else ""
+    def _give_back(self, held: Places | None) -> None:
+        if held is None:
+            return
+        if held is self.places.known:
+            self.places.line.give_back()
+        else:
+            held.give_back(self.address)
+        self.places.count(-1)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from hcp_pipelines.api import arriving, frame, under_way
+from hcp_pipelines.api import arriving, frame, line, under_way
 from hcp_pipelines.api.connections import EXTENSION
 from hcp_pipelines.api.frame import Frame
 from hcp_pipelines.api.instants import LONGEST, window
@@ -166,8 +166,8 @@ async def told_by(one, path="/x", headers=(), body=b""):
     return sent[0]["status"], head, json.loads(sent[1]["body"])
 
 
-def framed(app):
-    return Frame(app, ManualClock(NOON), structlog.get_logger(), True, lambda _: None, Proxies())
+def framed(app, caller=None):
+    return Frame(app, ManualClock(NOON), structlog.get_logger(), True, lambda _: caller, Proxies())
 
 
 async def test_a_defect_is_answered_and_tells_nothing_of_itself():
@@ -209,6 +209,25 @@ async def test_no_more_requests_are_under_way_than_there_may_be(monkeypatch):
     go_on.set()
     assert (await first)[0] == 200
     assert (await told_by(one))[0] == 200, "the place is free again"
+
+
+async def test_known_callers_stand_in_line_for_a_place(monkeypatch):
+    go_on = asyncio.Event()
+
+    async def app(_, __, send):
+        await go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    monkeypatch.setattr(under_way, "MOST", 1)
+    one = framed(app, caller="a")
+    many = [asyncio.create_task(told_by(one)) for _ in range(3)]
+    await asyncio.sleep(0)
+    monkeypatch.setattr(line, "WAITS_S", 0.01)
+    status, head, _ = await told_by(one)
+    assert (status, head["retry-after"]) == (503, "1"), "not in time"
+    go_on.set()
+    assert [status for status, *_ in await asyncio.gather(*many)] == [200] * 3
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(monkeypatch):

@@ -34,6 +34,9 @@ LEAST_S = 0.02
 STAND_BY_S = 1.0
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.2, 5.0
 NOT_YET = "nothing is scheduled yet"
+# Plans are made once and kept, also those of the checks of references: one made while a table was all but empty would read
+# it from end to end for each device. What is asked here is looked up.
+_LOOKED_UP = "set enable_seqscan = off"
 
 
 def plan_of(settings: Settings) -> Plan:
@@ -49,6 +52,13 @@ def plan_of(settings: Settings) -> Plan:
     )  # fmt: skip
     stale_after = Staleness(settings.price_staleness_s, settings.gpu_staleness_s)
     return Plan(terms, rules, RENEW_S, settings.scheduler_start_within_s, settings.hold_s, stale_after)
+
+
+async def connect_scheduler(settings: Settings) -> Connection:
+    """A connection on which a scheduler works. Raises as `connect_async`."""
+    connection = await connect_async(settings, Role.SCHEDULER)
+    await connection.execute(_LOOKED_UP)
+    return connection
 
 
 class _Wakening:
@@ -90,8 +100,8 @@ async def run_scheduler(context: ProcessContext) -> None:
             began_s = context.clock.monotonic_s()
             try:
                 async with (
-                    await connect_async(context.settings, Role.SCHEDULER) as connection,
-                    await connect_async(context.settings, Role.SCHEDULER) as beside,
+                    await connect_scheduler(context.settings) as connection,
+                    await connect_scheduler(context.settings) as beside,
                 ):
                     await _work(context, connection, beside, plan, wakening)
             except (psycopg.Error, HcpError, OSError) as error:

@@ -1,0 +1,80 @@
+"""The line of known callers for a place among the requests under way, bound by time: who can't be served soon is told at once.
+
+Callers take turns in it, so that who sends thousands waits for its own. How long it takes is judged by how fast places came free
+while somebody waited; before that is known, whoever comes may wait. A place goes from hand to hand, and nobody gets in between.
+"""
+
+import asyncio
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from hcp_pipelines.api.places import Places
+
+WAITS_S = 10.0  # with the time for an answer (`frame`) it stays below half a minute
+MOST = 8_000  # their connections and bodies are in memory
+KNOWN_BY = 100  # places that came free, before it is judged how fast they do
+REMEMBERED = 1_000
+
+Waits = asyncio.Future[None]
+
+
+class Line:
+    """Who waits for one of `places`."""
+
+    def __init__(self, places: Places, now_s: Callable[[], float]) -> None:
+        self._places, self._now_s = places, now_s
+        self._waiting: OrderedDict[str, deque[Waits]] = OrderedDict()
+        self._length = 0
+        self._freed_s: deque[float] = deque(maxlen=REMEMBERED)
+
+    async def take(self, caller: str) -> bool:
+        """Take a place, after a while if need be; False where none is to be had in time."""
+        if not self._length and self._places.take(""):
+            return True
+        if self._length >= MOST or self.expected_s() > WAITS_S:
+            return False
+        waits: Waits = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(caller, deque()).append(waits)
+        self._length += 1
+        try:
+            await asyncio.wait((waits,), timeout=WAITS_S)
+        except asyncio.CancelledError:
+            if waits.done():
+                self.give_back()
+            else:
+                self._leave(caller, waits)
+            raise
+        if not waits.done():
+            self._leave(caller, waits)
+        return waits.done()
+
+    def give_back(self) -> None:
+        """A place is free again: it is the next one's."""
+        if not self._waiting:
+            self._freed_s.clear()
+            self._places.give_back("")
+            return
+        self._freed_s.append(self._now_s())
+        caller, waiting = self._waiting.popitem(last=False)
+        waiting.popleft().set_result(None)
+        self._length -= 1
+        if waiting:
+            self._waiting[caller] = waiting
+
+    def expected_s(self) -> float:
+        """Seconds until whoever comes now would have a place; 0 while that isn't known."""
+        if len(self._freed_s) < KNOWN_BY:
+            return 0.0
+        return self._length * (self._now_s() - self._freed_s[0]) / len(self._freed_s)
+
+    def retry_after_s(self) -> int:
+        """When to come again."""
+        return max(1, math.ceil(self.expected_s()))
+
+    def _leave(self, caller: str, waits: Waits) -> None:
+        waiting = self._waiting[caller]
+        waiting.remove(waits)
+        self._length -= 1
+        if not waiting:
+            del self._waiting[caller]
