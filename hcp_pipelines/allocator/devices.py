@@ -19,6 +19,7 @@ from hcp_pipelines.wire.slots import decode_slots
 
 UNKNOWN = 255
 FAILURES_TO_QUARANTINE = 3
+QUARANTINED_TOLD = 4_096
 POWER_TOLERANCE = 0.08
 POWER_TOLERANCE_MW = 60e-6
 SETTLE_FACTOR = 1.5
@@ -99,6 +100,12 @@ class Devices:
     def works_starting(self) -> int:
         """Of how many workloads devices were told to begin and have not said that they do."""
         return len(np.unique(self.works[self._starting])) if self._has_work and self._starting.any() else 0
+
+    def quarantined_of(self, groups: Sequence[int]) -> list[int]:
+        """Slots of some groups that did not obey often enough to be left alone, rising; a bounded number of them."""
+        bad = (self._failures >= FAILURES_TO_QUARANTINE) & np.isin(self._site.shape.group_of_slot, groups)
+        found: list[int] = np.flatnonzero(bad)[:QUARANTINED_TOLD].tolist()
+        return found
 
     @property
     def quarantined(self) -> dict[str, int]:

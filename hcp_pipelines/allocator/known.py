@@ -121,7 +121,10 @@ class Known:
         self._shadow = shadow_of(memory, self.site.shape)
 
     def _memory(self, guard: GuardState | None) -> Memory:
-        return memory_of(guard, self._shadow, self.site.shape) | {"quarantined": self.devices.quarantined}
+        told: Memory = {"quarantined": self.devices.quarantined}
+        if self.site.scheduled:  # whose devices are placed one by one
+            told["quarantined_slots"] = self.devices.quarantined_of(self.site.scheduled)
+        return memory_of(guard, self._shadow, self.site.shape) | told
 
     def _groups_of(self, mask: Bools) -> list[int]:
         """The groups that have one of some slots."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from psycopg.types.json import Jsonb
 
 from hcp_pipelines.allocator.working import Working
 from hcp_pipelines.domain.workloads import WorkloadState
@@ -81,6 +82,33 @@ async def test_work_that_can_not_run_fails_at_once_with_its_reason_and_leaves_it
     await submit(api, customer, spec())
     await one.round(scheduler)
     assert open_rows(owner)[0][3] == slots
+
+
+async def test_what_its_owner_has_quarantined_has_failed_until_it_is_forgiven(
+    api, scheduler, owner, database, customer
+):
+    one, clock, work, slots = await started(api, scheduler, owner, customer)
+    slot = database.execute("select min(slot) from resources where status = 'allocated'").fetchone()[0]
+    remember = """insert into owner_memory (facility_id, epoch, simulated_at, memory) values ('hou-1', 1, now(), %s)
+                  on conflict (facility_id) do update set memory = excluded.memory"""
+    found = "select status, metadata ? 'failed_by' from resources where slot = %s and facility_id = 'hou-1'"
+
+    owner.execute(remember, (Jsonb({"quarantined_slots": [slot]}),))
+    assert database.execute(found, (slot,)).fetchone() == ("failed", True)
+    await one.begin(scheduler)
+    waits = await store.read(api, work, None)
+    assert (waits.is_waiting, waits.reason) == (True, f"hou-1/{slot:06d} has failed")
+    look_again(database)
+    clock.advance(700)
+    await one.round(scheduler)
+    [(_, again, _, others, _)] = open_rows(owner)
+    assert again == work
+    assert slots[0] not in others
+    owner.execute(remember, (Jsonb({"quarantined_slots": []}),))
+    assert database.execute(found, (slot,)).fetchone() == ("available", False)
+    database.execute("update resources set status = 'failed' where slot = %s", (slot,))
+    owner.execute(remember, (Jsonb({"mix": {}}),))
+    assert database.execute(found, (slot,)).fetchone() == ("failed", False), "who else says so is not overruled"
 
 
 async def test_one_silent_device_is_no_livelock(api, scheduler, owner, database, customer):

@@ -413,6 +413,15 @@ def test_whether_gateways_tell_what_is_kept_is_said_of_each_row(rig):
     assert {n.desired_state_id: n.tells_saved for n in rig.owner.take_work_news()} == {1: True, 2: False}
 
 
+def test_who_is_quarantined_is_told_slot_by_slot_where_work_is_scheduled(rig):
+    bad = np.array([rig.first + 2], dtype=np.uint32)
+    for _ in range(2):
+        rig.owner.devices.failed(bad)
+    assert rig.owner.memory()["quarantined_slots"] == []
+    rig.owner.devices.failed(bad)
+    assert rig.owner.memory()["quarantined_slots"] == [rig.first + 2]
+
+
 def test_work_that_can_not_run_is_refused_for_its_own_sake_and_nothing_is_held_against_its_devices(rig):
     rig.desire(FIRST, SECOND)
     rig.news()
