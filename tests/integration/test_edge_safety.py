@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hcp_pipelines.devices.site import Reading
-from tests.support.edge import FULL, MINERS, OFF, PUE, bits, until
+from tests.support.edge import FULL, MINERS, OFF, PUE, OwnTime, bits, until
 from tests.support.gateway_site import Site, events, folder, local_events
 
 __all__ = ["folder"]  # fixtures
@@ -38,6 +38,7 @@ class Fleet:
 async def limited(folder):
     """A feeder that carries 60 of its 100 miners; settling is short, so that it may act again."""
     async with Site(folder, feeder_limits_kw={"f1": 0.6 * ALL_KW}) as running:
+        await until(lambda: running.facility.devices.is_seen, "a first reading: until then no feeder seems to have power")
         yield running
 
 
@@ -47,9 +48,9 @@ async def test_a_feeder_over_its_limit_is_relieved_within_a_second_and_may_rise_
     await asyncio.sleep(0.3)
     assert not events(owner, "safety")
     await owner.send(owner.make((FULL, range(50, MINERS))))
-    began_s = time.monotonic()
+    own = OwnTime()
     await until(lambda: events(owner, "safety"), "it acts")
-    assert time.monotonic() - began_s < 1.0
+    assert own.end_s() < 1.0
     (event,) = events(owner, "safety")[:1]
     assert (event.reason, event.state, event.actor) == ("local_safety", OFF, "gateway")
     assert "its limit is" in event.detail
@@ -69,9 +70,11 @@ async def test_devices_that_are_too_hot_go_down_at_once_also_on_a_full_disk_and_
     await owner.send(owner.make((FULL, range(5))))
     real = os.fdatasync
     monkeypatch.setattr(os, "fdatasync", _no_space)
+    own = OwnTime()
     for listener in limited.facility.devices.listeners:
         listener(hot_reading(limited, [2, 3, 60]))
-    await until(lambda: np.all(limited.world.commanded()[[2, 3]] == OFF), "down", 1)
+    await until(lambda: np.all(limited.world.commanded()[[2, 3]] == OFF), "down")
+    assert own.end_s() < 1.0
     monkeypatch.setattr(os, "fdatasync", real)
     await until(lambda: events(owner, "safety"), "stored and told when there is room")
     (event,) = events(owner, "safety")
@@ -109,9 +112,9 @@ async def test_a_feeder_without_power_is_not_driven_and_comes_back_asleep(limite
     owner, fleet = await limited.owner(), Fleet(limited, monkeypatch)
     await owner.send(owner.make((FULL, range(50))))
     fleet.is_dark = True
-    began_s = time.monotonic()
+    own = OwnTime()
     await until(lambda: events(owner, "shed"), "noticed")
-    assert time.monotonic() - began_s < 1.0
+    assert own.end_s() < 1.0
     shed = events(owner, "shed")
     assert {(e.reason, e.detail) for e in shed} == {("shed_by_relay", "feeder f1 has no power")}
     assert sorted(s for e in shed if e.state == OFF for s in bits(e.slots)) == list(range(50))

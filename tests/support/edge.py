@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -273,8 +274,27 @@ def bits(payload: bytes) -> list[int]:
     return list(BitMap.deserialize(payload)) if payload else []
 
 
-async def until(condition, what: str, seconds: float = 10) -> None:
+async def until(condition, what: str, seconds: float = 30) -> None:
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s: {what}"
         await asyncio.sleep(0.01)
+
+
+class OwnTime:
+    """Seconds since it was made that this process had: not those in which a sleep went on though nothing was computed here."""
+
+    def __init__(self) -> None:
+        self._began_s, self._lost_s = time.monotonic(), 0.0
+        self._watching = asyncio.ensure_future(self._watch())
+
+    async def _watch(self) -> None:
+        while True:
+            began_s, computed_s = time.monotonic(), time.process_time()
+            await asyncio.sleep(0.01)
+            late_s = time.monotonic() - began_s - 0.01 - (time.process_time() - computed_s)
+            self._lost_s += max(late_s, 0.0)
+
+    def end_s(self) -> float:
+        self._watching.cancel()
+        return time.monotonic() - self._began_s - self._lost_s

@@ -80,7 +80,7 @@ async def stock_ven(server, on_event=lambda event: "optIn", on_update=None, powe
         await client.stop()
 
 
-async def until(condition, what, timeout_s=10.0):
+async def until(condition, what, timeout_s=30.0):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not in time: {what}"
