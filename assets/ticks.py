@@ -5,11 +5,14 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from assets.daily import plain_schema
 from hcp_pipelines.optimizer.publish import Status
 from hcp_pipelines.orchestration.io_managers import shown
 from hcp_pipelines.orchestration.requests import TICK_ID_TAG
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.solving import (
+    POLICY_SCHEMA,
+    PRICE_SCHEMA,
     context_of,
     forecast_prices,
     latest_prices,
@@ -28,6 +31,7 @@ OWNERS = ["team:decisions"]
     io_manager_key="memory",
     kinds={"postgres", "polars"},
     deps=["hcp__price_data"],
+    metadata=plain_schema(PRICE_SCHEMA),
 )
 def raw_hcp__latest_prices(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
     """Newest actionable value of each series that a facility needs: one row a stream and series."""
@@ -46,7 +50,9 @@ def core_hcp__profitability_scores(
     as_of = context_of(raw_hcp__latest_prices, platform.clock().now())
     with platform.connection() as connection:
         scores = score_fleet(connection, platform.settings(), as_of)
-    context.add_output_metadata({"scores": shown(scores), "dagster/row_count": len(scores)})
+    context.add_output_metadata(
+        {"scores": shown(scores), "dagster/row_count": len(scores), **plain_schema(scores.schema)}
+    )
     return scores
 
 
@@ -59,6 +65,7 @@ def core_power__price_forecast(
     with platform.connection() as connection:
         forecast = forecast_prices(connection, raw_hcp__latest_prices, as_of)
     context.add_output_metadata({"next_hours": shown(forecast), "dagster/row_count": len(forecast)})
+    context.add_output_metadata(plain_schema(forecast.schema))
     return forecast
 
 
@@ -68,6 +75,7 @@ def core_power__price_forecast(
     io_manager_key="memory",
     kinds={"python", "postgres"},
     deps=[core_hcp__profitability_scores, core_power__price_forecast, "core_power__waiting_model"],
+    metadata=plain_schema(POLICY_SCHEMA),
 )
 def core_hcp__policies(
     context: dg.AssetExecutionContext, raw_hcp__latest_prices: pl.DataFrame, platform: Platform
