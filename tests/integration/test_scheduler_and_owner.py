@@ -67,6 +67,8 @@ async def test_a_spike_takes_down_what_costs_least_and_it_ends_later_with_nothin
     site.price(5_000.0)
     await until(lambda: status(cheap) == (WorkloadState.PAUSED, True), "the cheaper one waits again", 60)
     assert status(steady)[0] in {WorkloadState.RUNNING, WorkloadState.COMPLETED}
+    told = "select outcome from work_stops where workload_id = %s and outcome <> 'awaited'"
+    await until(lambda: database.execute(told, (cheap,)).fetchall() == [("kept",)], "its devices say so", 60)
     stood = await store.read(api, cheap, None)
     saved = await store.last_checkpoint(api, cheap)
     assert saved.progress_s == pytest.approx(min(stood.actual_duration_s, DURATION_S), abs=1.0)
