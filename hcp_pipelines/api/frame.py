@@ -120,14 +120,15 @@ class Frame:
         caller = self._known(_header(scope, b"authorization"))
         body = await self._arriving.whole(scope, receive, caller, course.address)
         stay = Stay(self._under_way, course.address)
-        if not await stay.enter(caller):
-            raise RefusedError(503, "as many requests as may are under way", self._under_way.line.retry_after_s())
         course.state["recognised"] = lambda: self._recognised(course, stay)
-        try:
-            async with asyncio.timeout(None if STREAMED.search(scope["path"]) else ANSWER_WITHIN_S):
+        async with asyncio.timeout(None if STREAMED.search(scope["path"]) else ANSWER_WITHIN_S):
+            if not await stay.enter(caller):
+                line = self._under_way.line
+                raise RefusedError(503, "as many requests as may are under way", line.retry_after_s())
+            try:
                 await self._app(scope, given(body, receive), course.send_on)
-        finally:
-            stay.leave()
+            finally:
+                stay.leave()
 
     def _recognised(self, course: _Course, stay: Stay) -> bool:
         """The app knows who asks; False where as many of those as may are under way."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from hcp_pipelines.api.places import Places
 
-WAITS_S = 10.0  # with the time for an answer (`frame`) it stays below half a minute
+WAITS_S = 10.0  # of the time for an answer (`frame`): who has a place needs some, too
 MOST = 8_000  # their connections and bodies are in memory
 KNOWN_BY = 100  # places that came free, before it is judged how fast they do
 REMEMBERED = 1_000
