@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import psycopg
@@ -17,6 +18,7 @@ from hcp_pipelines.domain.clock import Anchor
 from hcp_pipelines.settings import child_environment
 from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.workloads.scheduler.service import connect_scheduler
 from hcp_pipelines.workloads.spec import WorkloadSpec, WorkloadType
 from tests.support.queued import NOON, add_customer, after, api, submit
 from tests.support.scheduled import OPEN, as_owner, open_rows, place, say, scheduler_at
@@ -114,6 +116,70 @@ async def test_killed_after_any_statement_each_piece_of_work_ends_once(settings,
             break
     assert kills > 5
     check_all_is_over(database, owner, count)
+
+
+CLAIMED = "select count(*) from workloads where lease_owner is not null and queued_at is not null"
+BOUND = """
+    select (select count(*) from allocations), (select count(*) from desired_state), (select count(*) from routing_decisions),
+           (select count(*) from resources where status <> 'available'),
+           (select count(*) from workloads where queued_at is null)"""
+BATCH = 8
+
+
+def doomed_at(connection, part, passes, until):
+    """A connection whose user is killed at a statement with `part` in it, after so many such, once `until()` is true."""
+    execute, left = connection.execute, [passes]
+
+    async def until_then(query, *given, **named):
+        left[0] -= part in query
+        if left[0] >= 0:
+            return await execute(query, *given, **named)
+        async with asyncio.timeout(20):
+            while not until():
+                await asyncio.sleep(0.01)
+        raise KilledError
+
+    connection.execute = until_then
+    return connection
+
+
+@pytest.mark.parametrize(
+    ("binds_to_the_end", "claimed", "bound"),
+    [(False, 2 * BATCH, 0), (True, 0, BATCH)],
+    ids=["while it bound one batch and had claimed the next", "while it claimed the next batch, with one bound"],
+)
+async def test_killed_with_two_batches_on_two_connections(
+    settings, api, database, owner, binds_to_the_end, claimed, bound
+):
+    def numbers(query):
+        return database.execute(query).fetchone()
+
+    customer, count = add_customer(database, "one"), 3 * BATCH
+    for _ in range(count):
+        await submit(
+            api,
+            customer,
+            WorkloadSpec(workload_type=KINDS[0], gpu_type="H100", gpu_count=1, estimated_duration_s=DURATION_S),
+        )
+    one, clock = scheduler_at(routing_realtime_spare=0.0)
+    one.placer.terms = replace(one.placer.terms, batch=BATCH)
+    async with await connect_scheduler(settings) as binds, await connect_scheduler(settings) as claims:
+        if binds_to_the_end:
+            doomed_at(claims, "for no key update skip locked", 1, lambda: True)
+        else:
+            doomed_at(binds, "into allocations", 0, lambda: numbers(CLAIMED) == (2 * BATCH,))
+        with pytest.raises(KilledError):
+            await one.round(binds, frozenset(), claims)
+    assert (numbers(CLAIMED), set(numbers(BOUND))) == ((claimed,), {bound})
+
+    one, clock = scheduler_at(clock.now(), routing_realtime_spare=0.0)
+    async with await connect_scheduler(settings) as connection, await connect_scheduler(settings) as beside:
+        for _ in range(10):
+            await one.round(connection, frozenset(), beside)
+            answer(owner, clock.now(), random.Random(1), settled=1.0)
+            clock.advance(DURATION_S / 2)
+    check_all_is_over(database, owner, count)
+    assert numbers("select count(*) from workload_events where new_status = 'scheduled'") == (count,), "each bound once"
 
 
 async def test_two_at_work_at_once_though_only_one_should_be_end_nothing_twice(settings, api, database, owner):
