@@ -4,10 +4,12 @@ Kept is what ran as it was asked, on a device that could be spoken to and had po
 that is told the same state again (for other work) has no way to go.
 """
 
+import numpy as np
 from pyroaring import BitMap
 
 from simulators.fleet import Site
 from simulators.roaring import from_slots, slots
+from simulators.tables import CURTAILED, IDLE
 
 
 class LettingGo:
@@ -18,7 +20,9 @@ class LettingGo:
         self._site, self._index = site, slots(wanted & site.gpus())
         self._strangers = wanted - from_slots(self._index)
         self._before = site.commanded[self._index].copy()
-        self._sound = site.is_sound(self._index)
+        self._sound = site.is_sound(self._index) & ~np.isin(
+            self._before, (CURTAILED, IDLE)
+        )  # a restart leaves it at rest
 
     def is_over(self, at_s: float, *, is_told: bool) -> bool:
         """Whether all are where they were told to be; `is_told`: who has not been told by now will not be."""

@@ -80,6 +80,13 @@ async def test_what_lets_go_in_peace_is_kept_once_it_has_and_what_loses_its_powe
     rig.world.set_without_power(np.isin(np.arange(rig.world.devices), [FIRST_GPU + 1]))
     rig.pass_time(600)
     assert await rig.told(3) == [("one", (0,), False), ("one", (1,), True), ("two", (2,), False)]
+    await rig.tell(BATCH, [4], "three")
+    rig.pass_time(600)
+    for is_dark in (True, False):
+        rig.world.set_without_power(np.isin(np.arange(rig.world.devices), [FIRST_GPU + 4]) & is_dark)
+        rig.pass_time(600)
+    await rig.tell(IDLE, [4])
+    assert (await rig.told(4))[2] == ("three", (4,), True), "it has booted since: nothing of it is there"
 
 
 async def test_an_application_that_has_died_has_kept_nothing_and_other_work_in_the_same_state_is_handed_over(rig):
