@@ -78,7 +78,7 @@ def attach_statement(settings: Settings, role: Role, *, read_only: bool) -> str:
     source = dsn(settings, role, Database.LAKE).replace("'", "''")
     options = ["read_only"] if read_only else []
     if role is Role.LAKE_WRITER:
-        options.append(f"data_path '{object_store.data_path(settings)}'")
+        options.append(f"data_path {object_store.quoted(object_store.data_path(settings))}")
     suffix = f" ({', '.join(options)})" if options else ""
     return f"attach 'ducklake:postgres:{source}' as lake{suffix}"
 

@@ -47,9 +47,9 @@ def statements(settings: Settings, *, with_keys: bool = True) -> Iterator[str]:
         f"set {name} = true" for name in ("enable_server_cert_verification", "enable_curl_server_cert_verification")
     )
     if settings.lake_s3_ca_file:
-        yield f"set ca_cert_file = {_quoted(str(settings.lake_s3_ca_file))}"
+        yield f"set ca_cert_file = {quoted(str(settings.lake_s3_ca_file))}"
     options = keys(settings) if has_keys else {"provider": "credential_chain"}
-    pairs = (f"{name} {_quoted(value)}" for name, value in {**options, **place(settings)}.items())
+    pairs = (f"{name} {quoted(value)}" for name, value in {**options, **place(settings)}.items())
     yield f"create or replace secret {SECRET_NAME} (type s3, {', '.join(pairs)})"
 
 
@@ -98,5 +98,10 @@ def filesystem(settings: Settings) -> Any:
     )  # fmt: skip
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as SQL has it.
+
+    >>> quoted("/srv/o'brien/lake")
+    "'/srv/o''brien/lake'"
+    """
     return "'" + text.replace("'", "''") + "'"

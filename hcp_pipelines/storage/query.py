@@ -10,7 +10,7 @@ import duckdb
 from hcp_pipelines.domain.errors import ConfigError, StorageError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.lake import attach, without_secrets
-from hcp_pipelines.storage.object_store import data_path
+from hcp_pipelines.storage.object_store import data_path, quoted
 from hcp_pipelines.storage.roles import Role
 
 READABLE = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
@@ -57,7 +57,7 @@ def run_select(settings: Settings, query: str) -> QueryResult:
     with attach(settings, Role.LAKE_READER, read_only=True) as connection:
         _refuse_acting_functions(connection, query)
         connection.execute("use lake")
-        connection.execute(f"set allowed_directories = ['{data_path(settings).rstrip('/')}']")
+        connection.execute(f"set allowed_directories = [{quoted(data_path(settings).rstrip('/'))}]")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
         try:
