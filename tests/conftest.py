@@ -6,12 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 # Before anything loads gRPC: a test's process holds its servers and clients, and starts other programs too (a Postgres under
 # another account). gRPC's handlers of a fork end or hang the new process before it has become the other program.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 pytest_plugins = ["tests.support.postgres", "tests.support.sharing"]
+
+# An example is not wrong for being slow on a machine that has other work.
+settings.register_profile("hcp", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hcp")
 
 
 @pytest.hookimpl(wrapper=True)
