@@ -61,7 +61,7 @@ async def switching_rig(folder, gpus=8, **options):
 
 async def asked(rig: GpuRig, kind: str, times: int = 1, node: int = 0) -> None:
     """Wait until a kind of write has been accepted so often; time passes meanwhile."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await rig.operations(node)).count(kind) < times:
             rig.world.pass_time(0.2)
             await asyncio.sleep(0.005)
@@ -69,7 +69,7 @@ async def asked(rig: GpuRig, kind: str, times: int = 1, node: int = 0) -> None:
 
 async def over(rig: GpuRig, book: Kept, number: int = 1) -> list:
     """Wait until so many switches are over; time passes meanwhile."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while len(ended := [one for one in book.words if one.stage is Stage.OVER]) < number:
             rig.world.pass_time(5.0)
             await asyncio.sleep(0.005)
@@ -299,7 +299,7 @@ async def test_what_can_not_run_is_told_as_the_works_own_failure_and_what_ran_go
         await rig.run(BATCH, [0, 1])
         for ref, gpu, work in zip(refs, (2, 0, 3, 1), (LARGE, LARGE, BROKEN, BROKEN), strict=True):
             rig.site.send_state(ref, gpu, BATCH, encode_slots(np.array([FIRST_GPU + gpu], dtype=np.uint32)), work)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while len(book.unfit()) < 4 or not {one.outcome for one in book.words} >= {Outcome.ROLLED_BACK}:
                 rig.world.pass_time(2.0)
                 await asyncio.sleep(0.01)

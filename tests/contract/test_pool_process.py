@@ -51,7 +51,7 @@ def test_the_pool_of_a_world_is_found_and_goes_on_after_a_kill(world):
     assert asyncio.run(hash_a_share(urls["pool-v1"]))
     (folder,) = (world.folder / "pool").iterdir()
     running = folder / "running.npz"
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not running.exists():
         assert time.monotonic() < until, "no window was closed"
         time.sleep(0.05)

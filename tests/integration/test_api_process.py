@@ -53,7 +53,7 @@ def process(settings, **changes):
 
 
 def urls(started, ready):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not ready.exists():
         assert started.poll() is None, started.stdout.read()
         assert time.monotonic() < deadline, "not ready"

@@ -74,7 +74,7 @@ class Rig:
 
     async def come_to(self, gpu: int, *operations: tuple[str, str], step_s=0.25) -> None:
         """Let time pass until a GPU has seen these operations, and no longer."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while await self.operations(gpu) != list(operations):
                 self.world.pass_time(step_s)
                 await asyncio.sleep(0.01)
@@ -146,7 +146,7 @@ async def _into_every_phase(rig: Rig) -> None:
 
 
 async def until_settled(rig: Rig, states) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while rig.world.site.commanded[FIRST_GPU : FIRST_GPU + len(states)].tolist() != states:
             rig.world.pass_time(20.0)
             await asyncio.sleep(0.01)

@@ -67,7 +67,7 @@ class WorldProcess:
         self.ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "simulators", "--config", str(self.folder / "world.yaml")]
         self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not self.ready.exists():
             assert self.process.poll() is None, "the world died at start"
             assert time.monotonic() < until, "the world did not get ready"
@@ -200,13 +200,13 @@ def test_it_dies_with_its_parent(make_world):
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     pid = int(parent.stdout.readline())
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not world.ready.exists():
         assert time.monotonic() < until
         time.sleep(0.02)
     parent.kill()
     parent.communicate()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while world.ready.exists():
         assert time.monotonic() < until, f"process {pid} outlived its parent"
         time.sleep(0.02)
@@ -345,7 +345,7 @@ def test_a_lost_state_file_is_rebuilt_from_the_log(make_world):
 
 def _exogenous(world: WorldProcess, hours: int, *, is_busy: bool, kill_at: int = 0) -> list[bytes]:
     world.start()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while True:
         assert time.monotonic() < until
         lines = world.exogenous.read_bytes().splitlines(keepends=True) if world.exogenous.exists() else []

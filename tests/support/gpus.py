@@ -168,7 +168,7 @@ class GpuRig:
 
     async def tell(self, state, gpus=None, **command):
         """(accepted, refused) GPUs."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             told = await self.site.finish_state(self.send(state, gpus, **command))
         return tuple((slots.astype(int) - FIRST_GPU).tolist() for slots in told)
 
@@ -185,7 +185,7 @@ class GpuRig:
     async def rounds(self, number):
         """Wait for so many readings that begin from now on."""
         until = len(self.readings) + number + 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.readings) < until:
                 await asyncio.sleep(0.01)
 

@@ -126,7 +126,7 @@ class KubeRig:
 
     async def rounds(self, number):
         until = len(self.readings) + number + 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.readings) < until:
                 await asyncio.sleep(0.01)
 

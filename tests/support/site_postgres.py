@@ -54,11 +54,11 @@ def site_postgres() -> Iterator[int]:
 
 
 def _wait_until_up(dsn: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             return psycopg.connect(dsn).close()
         except psycopg.OperationalError:
             assert process.poll() is None, "the server ended"
-            assert time.monotonic() < deadline, "the server is not up after 30 s"
+            assert time.monotonic() < deadline, "the server is not up after 60 s"
             time.sleep(0.05)

@@ -29,7 +29,7 @@ class WorldProcess:
         ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "simulators", "--config", str(self.folder / "world.yaml")]
         self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not ready.exists():
             assert self.process.poll() is None, "the world died at start"
             assert time.monotonic() < until, "the world did not get ready"

@@ -96,7 +96,7 @@ async def test_what_devices_say_of_themselves_goes_with_the_power_that_comes_nex
 
     async with connected(answer, seen) as site:
         await site.meter()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while codec.HASHRATE not in site._told:
                 await asyncio.sleep(0.01)
         await site.meter()
