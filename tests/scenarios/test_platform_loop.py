@@ -112,7 +112,7 @@ def test_nothing_was_lost_or_doubled_by_all_that(platform):
     platform.wait_ready(120)
     time.sleep(3)
     verdict = judge(platform)
-    for _ in range(10):  # commands under way are not lost ones: look again
+    for _ in range(60):  # commands under way are not lost ones: look again
         if verdict["lost"] == 0:
             break
         time.sleep(1)
