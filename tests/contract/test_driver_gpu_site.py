@@ -144,7 +144,7 @@ async def test_what_is_busy_for_too_long_is_refused_in_the_reply_and_told_all_th
         assert [slots.tolist() for slots in await rig.site.finish_state(sent)] == [[], [40]]
         rig.world.pass_time(150)
         under_way = rig.site.fleet.nodes[0].operations
-        await until(lambda: {one.state for one in under_way.values()} == {IDLE}, "it is told once it is free", 5)
+        await until(lambda: {one.state for one in under_way.values()} == {IDLE}, "it is told once it is free", 30)
         rig.world.pass_time(100)
         await rig.rounds(2)
         assert rig.commanded()[0] == 1
@@ -211,7 +211,7 @@ async def test_a_node_that_is_lost_is_asked_more_rarely_and_told_when_it_is_back
         assert node.failures - failures < (len(rig.readings) - before) / 2
         rig.world.lift([faults.NODE_LOST], range(8))
         rig.world.pass_time(301)  # it boots
-        await until(lambda: bool(node.operations), "the command is told behind the reply", 5)
+        await until(lambda: bool(node.operations), "the command is told behind the reply", 30)
         rig.world.pass_time(100)
         await rig.rounds(6)
         assert rig.commanded()[1] == 5

@@ -126,7 +126,7 @@ async def test_a_miner_that_can_not_be_reached_is_told_later_and_has_no_power_me
     assert reading.evidence[1] == Evidence.NONE
     assert (await rig.site.read_states())[1] == 255
     rig.hall.mend(1, faults.UNREACHABLE)
-    await until(lambda: rig.hall.site.commanded[1] == FULL, "told again behind the reply", 5)
+    await until(lambda: rig.hall.site.commanded[1] == FULL, "told again behind the reply", 30)
 
 
 async def test_what_is_no_longer_wanted_is_not_told_later(rig, monkeypatch):

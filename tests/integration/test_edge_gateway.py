@@ -385,7 +385,7 @@ async def test_a_world_that_restarts_is_driven_again_with_full_time_and_nothing_
     await world.kill()
     await asyncio.sleep(0.3)
     await world.start()
-    await until(lambda: owner.settled(command.command_id), "settled after the restart", 15)
+    await until(lambda: owner.settled(command.command_id), "settled after the restart", 30)
     (settled,) = owner.settled(command.command_id)
     assert bits(settled.settled) == list(range(30))
     assert world.switched(command.command_id) == list(range(30))
@@ -492,7 +492,7 @@ async def test_kill_9_after_an_ack_loses_nothing_and_doubles_nothing(running):
     assert refused.refusal == "old_epoch"  # the epoch and its owner outlived the process
     successor = await running.owner(gateway, name="alloc-b", epoch=2).own(resume_after_seq=ack.seq)
     assert (await successor.send(command_again(successor, command))).duplicate
-    await until(lambda: len(successor.settled(command.command_id)) == 2, "driven again and settled", 15)
+    await until(lambda: len(successor.settled(command.command_id)) == 2, "driven again and settled", 30)
     assert world.switched(command.command_id) == [*range(50), *range(FIRST_GPU, SLOTS)]
     seqs = [e.seq for e in await successor.log()]
     assert seqs == list(range(1, len(seqs) + 1))  # the torn tail is gone

@@ -58,7 +58,7 @@ async def test_miners_and_gpus_obey_one_allocator_or_are_found_out(folder, setti
         others = sorted({*MINERS, *GPUS} - {DECEIVER, STUCK, LOST})
         assert site.power_w()[others].max() < 600, "the others rest"
         await until(lambda: not _is_lost(site, LOST), "its node is restarted once nothing else runs there", 30)
-        await until(lambda: _journalled_failures(database) >= 2, "and stands in the journal", 10)
+        await until(lambda: _journalled_failures(database) >= 2, "and stands in the journal", 30)
 
 
 async def _price_stays(site, usd_per_mwh):
