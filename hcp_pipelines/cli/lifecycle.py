@@ -119,6 +119,7 @@ def _detach(settings: Settings, start_at: datetime | None) -> None:
     argv += ["--from", start_at.isoformat()] if start_at else []
     prepare_folders(settings)
     log_path = settings.at("logs", "supervisor.log")
+    log_path.touch(mode=0o600)
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             argv,
@@ -141,7 +142,10 @@ def _detach(settings: Settings, start_at: datetime | None) -> None:
     waiting = [
         p["name"] for p in _read_json(settings.at("run", "status.json")).get("processes", []) if not p["healthy"]
     ]
-    raise HcpError(f"not everything is up after {DETACH_WITHIN_S:.0f} s: {', '.join(waiting)}; `hcp status` tells more")
+    missing = ", ".join(waiting) or "no process has told how it is"
+    raise HcpError(
+        f"not everything is up after {DETACH_WITHIN_S:.0f} s: {missing}; `hcp status` and {log_path} tell more"
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -158,6 +158,8 @@ class EmbeddedPostgres:
             "shared_buffers": "128MB",
             "timezone": "UTC",
             "log_timezone": "UTC",
+            # Every commit of the lake that collides is an error, tried again; its text is kilobytes, and holds values.
+            "log_min_error_statement": "fatal",
             "max_wal_size": "1GB",
         }
         argv = [str(self._places.binaries / "bin" / "postgres"), "-D", str(self._places.data)]

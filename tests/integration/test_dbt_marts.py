@@ -517,7 +517,7 @@ def test_marts_are_built_and_as_fresh_as_the_copied_rows(built_lake):
 
 def check_a_group_that_slept_at_first(settings) -> None:
     """All 50 miners of wtx-1 are asleep when their journal begins, as in a world that begins: they don't run beside that."""
-    of = {"facility_id": "wtx-1", "from_state": 0, "to_state": 3, "devices": 50}
+    of = {"facility_id": "wtx-1", "group_id": "m60", "from_state": 0, "to_state": 3, "devices": 50}
     command = uuid.uuid4()
     rows = [journal_row(8, "commanded", command, 0, 0, **of), journal_row(9, "acked", command, 0, 1, **of)]
     lake.write(
@@ -526,7 +526,7 @@ def check_a_group_that_slept_at_first(settings) -> None:
     found = query(
         settings,
         """select state, from_at < timestamptz '2001-01-01 00:00:00+00', devices from lake.core.core_hcp__group_states
-           where facility_id = 'wtx-1' and group_id = 's21' and state in ('curtailed', 'mining_full') order by all""",
+           where facility_id = 'wtx-1' and group_id = 'm60' and state in ('curtailed', 'mining_full') order by all""",
     )
     assert found == [
         ("curtailed", False, 0),

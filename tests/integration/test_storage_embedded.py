@@ -75,11 +75,15 @@ def kept(server):
         return connection.execute("select count(*) from kept").fetchone()[0]
 
 
-def test_preparing_again_keeps_the_data_and_stopping_twice_is_nothing(server):
+def test_preparing_again_keeps_the_data_and_stopping_twice_is_nothing(server, state_dir):
     server.spawn()
     server.wait_ready()
     assert kept(server) == 1
+    with psycopg.connect(server.admin_dsn()) as connection, pytest.raises(psycopg.errors.UndefinedTable):
+        connection.execute("select 'hush-hush' from nowhere_at_all")
     server.stop()
+    log = (state_dir / "logs" / "postgres.log").read_text()
+    assert ("nowhere_at_all" in log, "hush-hush" in log) == (True, False), "what failed, without what it held"
     server.stop()
     assert not (server.data_dir / "postmaster.pid").exists()
 
