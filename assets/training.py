@@ -37,7 +37,7 @@ class TrainingConfig(dg.Config):
     """Days (0: as usual; the last 28 or more are its trial), entities (none: all), model (none: the one that ships)."""
 
     days: int = Field(default=0, ge=0, le=MOST_DAYS)
-    groups: list[str] = Field(default_factory=list)
+    groups: list[str] = Field(default=[])  # a factory's would not be shown in the launchpad
     model: str = ""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     may_promote: bool = True

@@ -51,6 +51,8 @@ def test_a_run_that_is_asked_for_is_what_the_launchpad_would_ask():
     assert step == "core_hcp__capacity_model"
     assert set(given["config"]) == set(TrainingConfig.model_fields)
     assert TrainingConfig(**given["config"]).groups == ["hou-1/h100"]
+    shown = TrainingConfig.to_config_schema().as_field().config_type.fields
+    assert all(field.default_provided for field in shown.values()), "the launchpad shows what can be said"
 
 
 async def test_a_run_is_followed_through_a_webserver_that_goes_away_and_carries_the_world_s_instant(monkeypatch):

@@ -52,9 +52,10 @@ class Evidence:
         if found is None:
             return f"not compared in {self.where}: {self.why}"
         other = f"champion {self.against}" if self.against is not None else str(found["other"])
+        ratio = "?" if found["ratio"] is None else f"{found['ratio']:.3f}"  # none where nothing was lost by the other
         return (
-            f"{'better' if self.is_better else 'not better'} than {other} in {self.where}: {found['ratio']} times its loss "
-            f"over {found['days']} days, p = {found['p_value']}"
+            f"{'better' if self.is_better else 'not better'} than {other} in {self.where}: {ratio} times its loss "
+            f"over {found['days']} days, p = {found['p_value']:.3g}"
         )
 
 
