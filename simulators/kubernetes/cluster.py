@@ -112,6 +112,9 @@ class Cluster:
         elif pod.phase == "loading" and host is not None and pod.gpu is not None:
             if any(part in pod.job for part in self.troubles.never_ready):
                 return
+            if why := next((why for part, why in self.troubles.unfit.items() if part in pod.job), ""):
+                self._crash(pod, why)
+                return
             pod.phase = "failed" if any(part in pod.job for part in self.troubles.fails) else "ready"
             if pod.phase == "ready":
                 self._set_state(host.address, pod.gpu, pod.state)
@@ -121,6 +124,20 @@ class Cluster:
                 self._set_state(host.address, pod.gpu, IDLE)
             self._end_pod(pod)
             self._pods.remove(pod)
+
+    def _crash(self, pod: Pod, why: str) -> None:
+        """Its container has ended by itself, and waits to be started once more."""
+        body = self.store.get("pods", pod.name)
+        ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": json.dumps({"unfit": why})}}
+        work = {
+            "name": "work",
+            "restartCount": 1,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": ended,
+        }
+        status = {"phase": "Running", "containerStatuses": [work]}
+        if body is not None and body["status"] != status:
+            self.store.put("pods", body | {"status": status})
 
     def _end_pod(self, pod: Pod) -> None:
         """Its end with what its container said; nothing of one that had not begun, or whose node was gone."""

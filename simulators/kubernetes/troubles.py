@@ -16,6 +16,9 @@ class Troubles:
     has_bookmarks: bool = True
     never_ready: set[str] = field(default_factory=set)  # names' parts: their pods start and stay unready
     fails: set[str] = field(default_factory=set)  # names' parts: their pods end badly at once
+    unfit: dict[str, str] = field(
+        default_factory=dict
+    )  # names' parts, and why their pods can't run: they are restarted in vain
     killed: set[str] = field(default_factory=set)  # names' parts: their pods are gone without a last word
     keeps_nothing: dict[str, str] = field(
         default_factory=dict

@@ -215,6 +215,19 @@ async def test_work_whose_pods_keep_nothing_or_do_not_say_so_is_told_as_lost(rig
         assert problem in told.problem
 
 
+async def test_pods_that_can_not_run_their_work_say_so_and_it_is_not_the_devices_fault(rig):
+    ref, work = uuid.uuid4(), WorkloadSpec("m", 16.0, "cold", 1, "job-1")
+    async with rig() as one:
+        one.server.troubles.unfit["training"] = "s3://torn can't be read"
+        await one.run(BATCH, [0])
+        assert await one.tell(TRAINING, [0, 1], ref=ref, work=work) == ([0, 1], [])
+        await one.until(lambda: len(one.book.unfit().get((str(ref), 0), ())) == 2, "both have said so")
+        assert set(one.book.unfit()[str(ref), 0].values()) == {"s3://torn can't be read"}
+        await one.until(lambda: Outcome.ROLLED_BACK in one.book.outcomes(), "what ran before runs again")
+        await one.settle(BATCH, *[IDLE] * 7)
+        await one.until(lambda: one.jobs()[1] == [(TRAINING, True)], "and it is started no more")
+
+
 async def test_who_comes_back_hears_what_pods_say_that_were_ending(rig):
     async with rig() as one:
         await one.tell(TRAINING, [0], work=WorkloadSpec("llama", 16.0, "cold", 1, "job-1"))
@@ -411,6 +424,12 @@ def test_pods_as_the_reference_has_them():
     assert ended(terminated(None, "", 143)).problem.endswith("exit code 143")
     for odd in ("[1]", "no json", '{"checkpoint": 7}', '{"checkpoint": "a\\nb"}', "[" * 5000):
         assert ended(terminated(odd)).problem, odd
+    crashed = {"name": "work", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    crashed["lastState"] = terminated('{"unfit": "no such model"}', "Error", 1)["state"]
+    again = pods.decode_pod(with_(POD, phase="Running", containerStatuses=[crashed]))
+    assert (again.ended, again.unfit) == (None, "no such model")
+    gone = pods.decode_pod(with_(POD, phase="Failed", containerStatuses=[terminated('{"unfit": "no such model"}')]))
+    assert (gone.ended.problem, gone.unfit) == ("no such model", "no such model")
     evicted = ended(phase="Failed", reason="Evicted")
     assert evicted.problem == "its pod ended: Evicted"
     assert ended(terminated("x", name="sidecar"), phase="Running") is None

@@ -48,6 +48,10 @@ class Keeping:
         """Pods of a Job that have ended before it is told to let go."""
         return frozenset(pod.name for pod in self.pods.with_key(job.name) if pod.ended is not None)
 
+    def unfit_of(self, name: str) -> str:
+        """Why the pods of a Job can't run what they were told to; empty where none says so."""
+        return next((pod.unfit for pod in self.pods.with_key(name) if pod.unfit), "")
+
     def follow(self, job: Job, over: frozenset[str] = frozenset()) -> None:
         """Tell what the pods of a Job that is suspended say at their end; nothing where it is nobody's work."""
         if job.work and job.name not in self._following:

@@ -1,7 +1,8 @@
 """Pods of ours, and what one says as it ends: whether it has kept its work, by its container's termination message. Pure.
 
 The contract of an image: before it ends it writes `{"checkpoint": "NAME"}` to its termination log, the name empty where there is
-nothing to go on from, or `{"problem": "WHY"}`. Who says nothing, or is killed before, has kept nothing.
+nothing to go on from, or `{"problem": "WHY"}`. Who says nothing, or is killed before, has kept nothing. One that can't run what
+it was told to (its weights, a model, a checkpoint) ends with `{"unfit": "WHY"}`.
 
 Source: the published API reference, core/v1 Pod (ContainerStateTerminated), and its "Determine the Reason for Pod Failure".
 """
@@ -33,6 +34,7 @@ class Pod:
     name: str
     job: str
     ended: Ended | None
+    unfit: str = ""  # why it can't run what it was told to, by its container's last word
 
 
 class _Terminated(Camel):
@@ -48,6 +50,7 @@ class _State(Camel):
 class _ContainerStatus(Camel):
     name: str
     state: _State = Field(default_factory=_State)
+    before: _State = Field(default_factory=_State, alias="lastState")  # it is started again by the node
 
 
 class _PodStatus(Camel):
@@ -71,13 +74,17 @@ def decode_pod(body: Json) -> Pod | None:
     job = next((said.metadata.labels[label] for label in JOB_LABELS if label in said.metadata.labels), "")
     if not job:
         return None
-    own = next((one.state.terminated for one in said.status.containers if one.name == CONTAINER), None)
+    work = next((one for one in said.status.containers if one.name == CONTAINER), None)
+    own, last = (work.state.terminated, work.state.terminated or work.before.terminated) if work else (None, None)
+    unfit = str(_said(last.message or "").get("unfit") or "")[:TEXT_MAX] if last else ""
     if own is not None:
-        return Pod(said.metadata.name, job, ended_of(own.message or "", own.reason or f"exit code {own.exit_code}"))
+        return Pod(
+            said.metadata.name, job, ended_of(own.message or "", own.reason or f"exit code {own.exit_code}"), unfit
+        )
     ended = (
         Ended("", f"its pod ended: {said.status.reason or said.status.phase}") if said.status.phase in OVER else None
     )
-    return Pod(said.metadata.name, job, ended)
+    return Pod(said.metadata.name, job, ended, unfit)
 
 
 def ended_of(message: str, reason: str) -> Ended:
@@ -88,13 +95,18 @@ def ended_of(message: str, reason: str) -> Ended:
     >>> ended_of("", "OOMKilled").problem
     'its pod ended without saying that it has kept its work: OOMKilled'
     """
-    try:
-        said = json.loads(message)
-    except (ValueError, RecursionError):
-        said = None
-    named, problem = (said.get("checkpoint"), said.get("problem")) if isinstance(said, dict) else (None, None)
+    said = _said(message)
+    named, problem = said.get("checkpoint"), said.get("problem") or said.get("unfit")
     if problem:
         return Ended("", str(problem)[:TEXT_MAX])
     if isinstance(named, str) and len(named) <= TEXT_MAX and named.isprintable():
         return Ended(named)
     return Ended("", f"its pod ended without saying that it has kept its work: {reason}"[:TEXT_MAX])
+
+
+def _said(message: str) -> Json:
+    try:
+        said = json.loads(message)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}

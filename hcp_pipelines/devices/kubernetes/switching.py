@@ -91,8 +91,22 @@ class SlotSwitcher:
         elif is_ready:
             await self._end(replace(switch, device_ms={**switch.device_ms, Phase.START: took_ms}), Outcome.SWITCHED)
         else:
-            problem = f"start: Job {name} not ready within {self._within_s[Phase.START]:g} s"
-            await self._back(order, switch, problem)
+            late = f"start: Job {name} not ready within {self._within_s[Phase.START]:g} s"
+            await self._back(order, switch, self._note_unfit(order, name) or late)
+
+    async def watch_fresh(self, order: SlotOrder) -> None:
+        """Where nothing ran before: what can't run what it was told to is said to be so, and suspended."""
+        name = self._slots.name_of(order.slot, order.state, order.spec)
+        until_s = self._clock.now().timestamp() + self._within_s[Phase.START] + SLACK_S * self._clock.speed
+        is_ready = await self._is_ready(order, name, until_s)
+        if not is_ready and order.is_newest() and self._note_unfit(order, name):
+            await _again(lambda: self._slots.suspend(name))
+
+    def _note_unfit(self, order: SlotOrder, name: str) -> str:
+        """Why its pods can't run what they were told to, noted; empty where they don't say so."""
+        if problem := self._keeping.unfit_of(name):
+            self._book.note_unfit(order.command_id, order.index, (order.slot,), problem)
+        return problem
 
     def _begun(self, order: SlotOrder, job: Job) -> Switch:
         before = WorkloadSpec(gpus_each=1, workload_id=job.work, checkpoint=job.checkpoint)
@@ -187,7 +201,7 @@ class SlotSwitcher:
             job = jobs.objects.get(name)
             if job is not None and job.ready > 0:
                 return True
-            if job is None or job.ended == "Failed":
+            if job is None or job.ended == "Failed" or self._keeping.unfit_of(name):
                 return False
             await self._wait_for_change(left_s)
         return False

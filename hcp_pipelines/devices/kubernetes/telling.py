@@ -145,6 +145,8 @@ class Teller:
         switch = await self._switcher.tell(order)
         if switch is not None and switch.outcome is None:
             self._spawn(self._switcher.watch(order, switch))
+        elif switch is None and order.state not in RESTING:
+            self._spawn(self._switcher.watch_fresh(order))
 
     def _node_of(self, slot: int, state: DeviceState) -> str:
         """The node's name.
