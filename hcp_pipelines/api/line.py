@@ -12,7 +12,7 @@ from collections.abc import Callable
 from hcp_pipelines.api.places import Places
 
 WAITS_S = 10.0  # of the time for an answer (`frame`): who has a place needs some, too
-MOST = 8_000  # their connections and bodies are in memory
+MOST, MOST_OF_ONE = 8_000, 1_000  # in all, since their connections and bodies are in memory, and of a caller
 KNOWN_BY = 100  # places that came free, before it is judged how fast they do
 REMEMBERED = 1_000
 
@@ -32,7 +32,8 @@ class Line:
         """Take a place, after a while if need be; False where none is to be had in time."""
         if not self._length and self._places.take(""):
             return True
-        if self._length >= MOST or self.expected_s() > WAITS_S:
+        own = len(self._waiting.get(caller, ()))
+        if self._length >= MOST or own >= MOST_OF_ONE or self.expected_s() > WAITS_S:
             return False
         waits: Waits = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(waits)

@@ -93,10 +93,13 @@ async def test_who_goes_leaves_the_place_to_the_next(full):
     assert served == ["c"]
 
 
-async def test_no_more_stand_in_line_than_there_may(full, monkeypatch):
-    monkeypatch.setattr(line, "MOST", 1)
-    tasks, served = await standing(full, ["a", "b"])
-    await tasks[1]
-    assert served == ["not b"]
-    full.give_back()
-    await tasks[0]
+async def test_no_more_stand_in_line_than_there_may_in_all_and_of_a_caller(full, monkeypatch):
+    monkeypatch.setattr(line, "MOST", 2)
+    monkeypatch.setattr(line, "MOST_OF_ONE", 1)
+    tasks, served = await standing(full, ["a", "a", "b", "c"])
+    await asyncio.gather(tasks[1], tasks[3])
+    assert served == ["not a", "not c"]
+    for waits in (tasks[0], tasks[2]):
+        full.give_back()
+        await waits
+    assert served[2:] == ["a", "b"]
