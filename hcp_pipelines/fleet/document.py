@@ -13,9 +13,9 @@ from hcp_pipelines.economics.gpu import DEFAULT_UTILIZATION
 from hcp_pipelines.economics.power import pue_at
 from hcp_pipelines.fleet.discovery_rules import DiscoveryRules
 from hcp_pipelines.fleet.groups import Group
-from hcp_pipelines.fleet.models import ResolvedGroup
+from hcp_pipelines.fleet.models import MODELS, ResolvedGroup
 from hcp_pipelines.fleet.parts import ID_PATTERN, Part, StateLabel
-from hcp_pipelines.fleet.reach import DriverKind, GpuNodes, GpuWork, MinerApi, Reach, check_reach
+from hcp_pipelines.fleet.reach import DriverKind, GpuNodes, GpuWork, MinerApi, Reach, check_reach, check_weights
 
 FILE_VERSION: Literal[1] = 1
 DEFAULT_RAMP_MW = {
@@ -230,6 +230,11 @@ class FacilityFile(Part):
             )
             for g in self.groups
         )
+        for g in self.groups:
+            if self.driver_of(g) == "gpu_node" and g.model in MODELS:
+                states = {s.state for s in g.resolved().ladder}
+                loaded = {state: work for state, work in self.gpu_node.workloads.items() if state in states}
+                check_weights(g.group_id, g.model, MODELS[g.model].memory_gb, loaded)
         return self
 
     @model_validator(mode="after")

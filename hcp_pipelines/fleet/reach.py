@@ -1,6 +1,6 @@
 """How a facility file says that devices are reached: by which driver, at which addresses. What a gateway does is in `edge`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
@@ -130,3 +130,19 @@ def _check_nodes(group: Reach, addresses: int) -> None:
             f"group {group.group_id} has {group.devices} GPUs, {GPUS_PER_NODE} a node, and {addresses} addresses; "
             f"it needs {nodes}, one a node"
         )
+
+
+def check_weights(group_id: str, model: str, memory_gb: float, workloads: Mapping[DeviceState, Workload]) -> None:
+    """Look for weights that a group's boards can't hold; what a file leaves out is small.
+
+    Raises:
+        ValueError: weights that would be loaded onto it are more than it has memory.
+    """
+    for state, work in workloads.items():
+        gpus_each = work.gpus_each or 1
+        part_gib = (work.weights_gib or 0.0) / gpus_each
+        if memory_gb and part_gib > memory_gb:
+            raise ValueError(
+                f"gpu_node.workloads.{state.label}: {work.weights_gib:g} GiB over {gpus_each} GPUs are {part_gib:g} on each; "
+                f"{model} of group {group_id} has {memory_gb:g}: raise gpus_each"
+            )

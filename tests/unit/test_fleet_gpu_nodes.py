@@ -21,7 +21,7 @@ from tests.support.fleet import inventory_of
 from tests.support.miner_site import document
 
 GROUPS = (("s21", "S21", "luxos", 3), ("h100", "H100 SXM5", "stock", 20))
-LARGE = {"model": "large-70b", "weights_gib": 140, "load": "streamed"}
+LARGE = {"model": "large-70b", "weights_gib": 140, "load": "streamed", "gpus_each": 2}
 BATCH, TRAINING, IDLE = DeviceState.INFERENCE_BATCH, DeviceState.TRAINING, DeviceState.IDLE
 
 
@@ -51,6 +51,11 @@ def test_a_node_mines_nothing():
         changed(states=[{"state": "mining_eco", "power_kw": 0.9}])
     with pytest.raises(ConfigError, match="a GPU loads nothing for idle"):
         parse_facility(dump_facility(site()).replace("workloads: {}", "workloads: {idle: {model: x}}"))
+
+
+def test_weights_that_no_board_holds_are_refused():
+    with pytest.raises(ValueError, match="140 GiB over 1 GPUs are 140 on each; H100 SXM5 of group h100 has 80"):
+        site(gpu_node={"workloads": {"inference_batch": LARGE | {"gpus_each": 1}}})
 
 
 def test_the_file_reads_back_as_it_was_written():
@@ -109,7 +114,7 @@ def test_hcp_up_enables_what_the_file_asks_for(settings, tmp_path):
     assert (driver.kind, driver.agent_port, driver.exporter_interval_s, driver.xid_actions) == (
         "gpu_node", 9501, 10, "act",
     )  # fmt: skip
-    assert driver.work_in()[BATCH].model_dump() == LARGE | {"gpus_each": 1}
+    assert driver.work_in()[BATCH].model_dump() == LARGE
     assert driver.work_in()[TRAINING].weights_gib == 16
     assert [one.ramp_up_s for one in world.sites[0].groups[1].states] == [10, 10]
     both = make_site(facility, tmp_path / "edge", SystemClock(), 500, lambda _: None)
