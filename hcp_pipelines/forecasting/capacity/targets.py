@@ -21,7 +21,7 @@ from hcp_pipelines.forecasting.learnable.protocol import LAST, Examples, Model
 
 HISTORY = timedelta(days=features.MONTH)  # before the first question: what features look back on
 WEEKS_BACK = 5
-_KIND = "is_gpu"  # miners and GPUs fail and are used too differently to be calibrated together
+_KIND = "is_gpu"  # miners' use hardly moves, GPUs' does: each is calibrated apart
 _LAST, _WEEK_AGO, _LEVEL = (Framing(anchor, lowest=0.0, highest=1.0) for anchor in (LAST, NAIVE_ANCHOR, "use_level"))
 
 
@@ -122,7 +122,7 @@ def _ones(days: FleetDays, asked_us: Ints) -> Floats:
 CAPACITY = FleetTarget(
     name="capacity", unit="device-hours", ahead_days=tuple(range(1, 8)), entity=by_group,
     value=lambda days: days.available, scale=_device_hours,
-    models=(Naive(_LAST), SeasonalNaive(_WEEK_AGO), Forest(_LAST, parted_by=_KIND), BoostedTrees(_LAST, parted_by=_KIND)),
+    models=(Naive(_LAST), SeasonalNaive(_WEEK_AGO), Forest(_LAST), BoostedTrees(_LAST)),
 )  # fmt: skip
 FAILURE_RISK = FleetTarget(
     name="failure_risk", unit="failures", ahead_days=(1,), entity=by_group,
