@@ -90,12 +90,16 @@ class BulkSite:
             DeviceUnreachableError: not connected.
         """
         workload_id = "" if work is None else work.workload_id
-        left = self._letting_go.hand_over(decode_slots(slots, self.devices), workload_id)
+        if self._transport.is_open and self._letting_go.concerns(workload_id):
+            self._ask_what_is_kept(decode_slots(slots, self.devices), workload_id)
+        return self._transport.send(codec.SET, codec.encode_set(ref, assignment, state, slots))
+
+    def _ask_what_is_kept(self, wanted: Slots, workload_id: str) -> None:
+        left = self._letting_go.hand_over(wanted, workload_id)
         if left:
             leaving = encode_slots(np.array(sorted(left), dtype=np.uint32))
             asked = self._transport.send(codec.LET_GO, codec.encode_let_go(leaving))
             self._letting_go.expect(asked, left, self.devices)
-        return self._transport.send(codec.SET, codec.encode_set(ref, assignment, state, slots))
 
     async def finish_state(self, sent: "asyncio.Future[tuple[int, bytes]]") -> tuple[Slots, Slots]:
         """(accepted, refused) slots of a SET that was handed over.

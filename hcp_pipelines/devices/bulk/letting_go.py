@@ -7,6 +7,8 @@ import asyncio
 from collections import defaultdict
 from functools import partial
 
+import numpy as np
+
 from hcp_pipelines.devices.bulk import codec
 from hcp_pipelines.devices.switches import Saved, SwitchBook, tell_saved
 from hcp_pipelines.domain.errors import DeviceReplyError
@@ -25,18 +27,20 @@ class LettingGo:
         self._works: dict[int, str] = {}
         self._telling: set[asyncio.Task[None]] = set()
 
+    def concerns(self, workload_id: str) -> bool:
+        """Whether a command is about work at all: in a hall of miners none is, and its slots need not be looked at."""
+        return bool(workload_id or self._works)
+
     def hand_over(self, wanted: Slots, workload_id: str) -> dict[int, str]:
-        """These slots run this from now on (empty: nobody's); whose work they let go of by that."""
-        if not workload_id and not self._works:
-            return {}
-        left = dict[int, str]()
-        for slot in wanted.tolist():
-            before = self._works.pop(slot, "")
-            if before and before != workload_id:
-                left[slot] = before
-            if workload_id:
-                self._works[slot] = workload_id
-        return left
+        """These slots, rising, run this from now on (empty: nobody's); whose work they let go of by that."""
+        known = np.fromiter(self._works, dtype=np.uint32, count=len(self._works))
+        places = np.searchsorted(wanted, known)
+        is_among = places < len(wanted)
+        is_among[is_among] = wanted[places[is_among]] == known[is_among]
+        before = {slot: self._works.pop(slot) for slot in known[is_among].tolist()}
+        if workload_id:
+            self._works |= dict.fromkeys(wanted.tolist(), workload_id)
+        return {slot: owner for slot, owner in before.items() if owner != workload_id}
 
     def expect(self, asked: Answer, left: dict[int, str], devices: int) -> None:
         """Tell the book what the site answers of slots that let go; a connection that is lost before tells nothing."""
