@@ -1,7 +1,7 @@
 """The line of known callers for a place among the requests under way, bound by time: who can't be served soon is told at once.
 
 Callers take turns in it, so that who sends thousands waits for its own. How long it takes is judged by how fast places came free
-while somebody waited; before that is known, whoever comes may wait. A place goes from hand to hand, and nobody gets in between.
+since it began; in its first seconds whoever comes may wait. A place goes from hand to hand, and nobody gets in between.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from hcp_pipelines.api.places import Places
 
 WAITS_S = 10.0  # of the time for an answer (`frame`): who has a place needs some, too
 MOST, MOST_OF_ONE = 8_000, 1_000  # in all, since their connections and bodies are in memory, and of a caller
-KNOWN_BY = 100  # places that came free, before it is judged how fast they do
-REMEMBERED = 1_000
+JUDGED_AFTER_S = 2.0
+REMEMBERED = 1_000  # places that came free
 
 Waits = asyncio.Future[None]
 
@@ -26,7 +26,7 @@ class Line:
         self._places, self._now_s = places, now_s
         self._waiting: OrderedDict[str, deque[Waits]] = OrderedDict()
         self._length = 0
-        self._freed_s: deque[float] = deque(maxlen=REMEMBERED)
+        self._began_s, self._freed_s = 0.0, deque[float](maxlen=REMEMBERED)
 
     async def take(self, caller: str) -> bool:
         """Take a place, after a while if need be; False where none is to be had in time."""
@@ -35,6 +35,9 @@ class Line:
         own = len(self._waiting.get(caller, ()))
         if self._length >= MOST or own >= MOST_OF_ONE or self.expected_s() > WAITS_S:
             return False
+        if not self._length:
+            self._began_s = self._now_s()
+            self._freed_s.clear()
         waits: Waits = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(waits)
         self._length += 1
@@ -53,7 +56,6 @@ class Line:
     def give_back(self) -> None:
         """A place is free again: it is the next one's."""
         if not self._waiting:
-            self._freed_s.clear()
             self._places.give_back("")
             return
         self._freed_s.append(self._now_s())
@@ -64,10 +66,12 @@ class Line:
             self._waiting[caller] = waiting
 
     def expected_s(self) -> float:
-        """Seconds until whoever comes now would have a place; 0 while that isn't known."""
-        if len(self._freed_s) < KNOWN_BY:
+        """Seconds until whoever comes now would have a place; 0 where nobody waits, or it is too early to say."""
+        since_s = self._freed_s[0] if len(self._freed_s) == REMEMBERED else self._began_s
+        took_s = self._now_s() - since_s
+        if not self._length or self._now_s() - self._began_s < JUDGED_AFTER_S:
             return 0.0
-        return self._length * (self._now_s() - self._freed_s[0]) / len(self._freed_s)
+        return self._length * took_s / max(len(self._freed_s), 1)
 
     def retry_after_s(self) -> int:
         """When to come again."""

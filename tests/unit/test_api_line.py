@@ -65,11 +65,13 @@ async def test_who_has_waited_too_long_or_would_is_told_so(full, time, monkeypat
     monkeypatch.setattr(line, "WAITS_S", 0.01)
     assert not await full.take("a")
     monkeypatch.setattr(line, "WAITS_S", 10.0)
-    monkeypatch.setattr(line, "KNOWN_BY", 2)
     tasks, served = await standing(full, ["a"] * 7)
+    assert full.expected_s() == 0, "it is too early to say"
+    time.now_s += 4.0
+    assert full.expected_s() == 28.0, "none has come free: one in all that time, at best"
     for _ in range(2):
         full.give_back()
-        time.now_s += 4.0  # one in four seconds: five wait for twenty
+    time.now_s += 4.0  # two in eight seconds: five wait for twenty
     assert full.expected_s() == 20.0
     assert full.retry_after_s() == 20
     assert not await full.take("b"), "at once: it would be too long"
