@@ -42,7 +42,11 @@ def _headline(urls: dict[str, str], loop: dict[str, Any]) -> Text:
     unsettled = [f"{name} {one['kind']}" for name, one in loop.get("discovery", {}).items() if one["kind"] != "applied"]
     if unsettled:
         parts.append(f"discovery: {', '.join(unsettled)} (hcp facility discovery)")
-    away = [f"{name}: {one['said']}" for name, one in loop.get("devices", {}).items() if _is_away(one)]
+    away = [
+        f"{name}: {one['said'].removeprefix(f'{name}: ')}"
+        for name, one in loop.get("devices", {}).items()
+        if _is_away(one)
+    ]
     if away:
         parts.append(f"devices: {'; '.join(away)} (hcp doctor)")
     if loop.get("memory_mb"):

@@ -51,6 +51,7 @@ class Platform:
     clock: SystemClock = field(default_factory=SystemClock)
     anchor: Anchor | None = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_started: bool = False
     children: Children = field(init=False)
     _fleet: FleetWatch = field(init=False)
 
@@ -77,6 +78,7 @@ class Platform:
             with Guardian(self.children.pid_file) as watcher:
                 try:
                     await self._start()
+                    self._is_started = True
                     await self._watch(each_second)
                 finally:
                     self.report("stopping")
@@ -145,11 +147,15 @@ class Platform:
 
     async def _until_ready(self, names: Iterable[str]) -> None:
         deadline_s = self.clock.monotonic_s() + START_WITHIN_S
+        next_told_s = 0.0
         wanted = self.children.of(names)
         async with httpx.AsyncClient() as client:
             while any(c.state is not State.READY for c in wanted):
                 await self.children.check(client)
                 self.children.poll()
+                if self.clock.monotonic_s() >= next_told_s:  # who asks meanwhile is told what is still loading
+                    self._write_status()
+                    next_told_s = self.clock.monotonic_s() + CHECK_S
                 if self._stop.is_set():
                     raise HcpError("stopped before everything was up")
                 if self.clock.monotonic_s() > deadline_s:
@@ -190,7 +196,7 @@ class Platform:
             self.settings.at("run", "status.json"),
             {
                 "supervisor_pid": os.getpid(),
-                "ready": self.children.are_ready(),
+                "ready": self._is_started and self.children.are_ready(),
                 "at": self.clock.real_now().isoformat(),
                 "processes": self.children.rows(),
                 "urls": self.children.urls(),

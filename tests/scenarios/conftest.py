@@ -13,5 +13,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def shared_platform(tmp_path_factory):
     with running_platform(tmp_path_factory.mktemp("hcp") / "state", "--devices", "600") as running:
+        running.wait(lambda: running.row("run-server")["pid"], 120, "what is loading is told")
+        assert not running.status()["ready"]
         running.wait_ready()
         yield running
