@@ -29,7 +29,7 @@ async def stopped(api, scheduler, owner, customer, database):
 async def placed_again(one, clock, scheduler, owner, database):
     """The row with which it goes on."""
     look_again(database)
-    clock.advance(60)
+    clock.advance(130)
     await one.round(scheduler)
     [row] = open_rows(owner)
     return row
