@@ -140,7 +140,15 @@ def test_the_values_that_a_column_takes(database, workload):
 
 
 def test_values_outside_their_range_are_refused(database, workload):
-    for assignment in ("workloads set priority = 0", "workloads set priority = 11", "facilities set capacity_mw = 0"):
+    for assignment in (
+        "workloads set priority = 0",
+        "workloads set priority = 11",
+        "facilities set capacity_mw = 0",
+        "queue_rules set half_life_s = 'NaN'",
+        "queue_rules set level_after_s = 'infinity'",
+        "queue_levels set weight = 1e-300",
+        "tier_quotas set weight = 'NaN'",
+    ):
         with pytest.raises(psycopg.errors.CheckViolation):
             database.execute(f"update {assignment}")
     for assignment in (
