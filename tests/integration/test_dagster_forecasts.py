@@ -223,7 +223,7 @@ def test_the_champion_is_asked_and_what_came_later_changes_nothing(world, contro
 
 def test_no_hour_goes_without_whoever_serves(world, control, database):
     """A version that learnt in the day, one that is taken back, one that reads what is not there, one whose bytes are damaged."""
-    real_time, day_ahead = history(20)
+    real_time, day_ahead = history(9)
     put(world, "raw.ercot__rt_spp", real_time)
     put(world, "raw.ercot__da_spp", day_ahead)
     day = (DAY, DAY + timedelta(days=1))
@@ -269,7 +269,7 @@ def put_day(settings, table):
 
 
 def test_a_promotion_while_a_run_asks_leaves_the_run_on_one_version(world, control):
-    real_time, day_ahead = history(20)
+    real_time, day_ahead = history(9)
     put(world, "raw.ercot__rt_spp", real_time)
     put(world, "raw.ercot__da_spp", day_ahead)
     fitted = [learnt(world, model, DAY - timedelta(days=3)) for model in (ANCHOR, Naive())]
@@ -286,7 +286,7 @@ def test_a_promotion_while_a_run_asks_leaves_the_run_on_one_version(world, contr
     with ThreadPoolExecutor(1) as pool:
         going = pool.submit(promote)
         try:
-            tables = [price_quantiles(control, world, (DAY, DAY + timedelta(days=1)), NOW).table for _ in range(3)]
+            tables = [price_quantiles(control, world, (DAY, DAY + timedelta(days=1)), NOW).table for _ in range(2)]
         finally:
             stop.set()
             going.result()
