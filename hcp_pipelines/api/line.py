@@ -1,7 +1,7 @@
 """The line of known callers for a place among the requests under way, bound by time: who can't be served soon is told at once.
 
 Callers take turns in it, so that who sends thousands waits for its own. How long it takes is judged by how fast places came free
-since it began; in its first seconds whoever comes may wait. A place goes from hand to hand, and nobody gets in between.
+since it began; until enough did to judge by, whoever comes may wait. A place goes from hand to hand, and nobody gets in between.
 """
 
 import asyncio
@@ -13,7 +13,8 @@ from hcp_pipelines.api.places import Places
 
 WAITS_S = 10.0  # of the time for an answer (`frame`): who has a place needs some, too
 MOST, MOST_OF_ONE = 8_000, 1_000  # in all, since their connections and bodies are in memory, and of a caller
-JUDGED_AFTER_S = 2.0
+JUDGED_AFTER_S, JUDGED_BY = 2.0, 20  # places that came free, or as many as did in `WAITS_S`
+AGAIN_WITHIN_S = 30  # whatever is expected: a line that hardly moved may be gone by then
 REMEMBERED = 1_000  # places that came free
 
 Waits = asyncio.Future[None]
@@ -67,15 +68,15 @@ class Line:
 
     def expected_s(self) -> float:
         """Seconds until whoever comes now would have a place; 0 where nobody waits, or it is too early to say."""
-        since_s = self._freed_s[0] if len(self._freed_s) == REMEMBERED else self._began_s
-        took_s = self._now_s() - since_s
-        if not self._length or self._now_s() - self._began_s < JUDGED_AFTER_S:
+        now_s, freed = self._now_s(), len(self._freed_s)
+        if not self._length or now_s - self._began_s < (JUDGED_AFTER_S if freed >= JUDGED_BY else WAITS_S):
             return 0.0
-        return self._length * took_s / max(len(self._freed_s), 1)
+        since_s = self._freed_s[0] if freed == REMEMBERED else self._began_s
+        return self._length * (now_s - since_s) / max(freed, 1)
 
     def retry_after_s(self) -> int:
         """When to come again."""
-        return max(1, math.ceil(self.expected_s()))
+        return min(max(1, math.ceil(self.expected_s())), AGAIN_WITHIN_S)
 
     def _leave(self, caller: str, waits: Waits) -> None:
         waiting = self._waiting[caller]

@@ -67,13 +67,15 @@ async def test_who_has_waited_too_long_or_would_is_told_so(full, time, monkeypat
     monkeypatch.setattr(line, "WAITS_S", 10.0)
     tasks, served = await standing(full, ["a"] * 7)
     assert full.expected_s() == 0, "it is too early to say"
-    time.now_s += 4.0
-    assert full.expected_s() == 28.0, "none has come free: one in all that time, at best"
+    time.now_s += 9.5
+    assert full.expected_s() == 0, "none has come free, and one may at any time"
+    time.now_s += 0.5
+    assert full.expected_s() == 70.0, "one in all that time, at best"
+    assert full.retry_after_s() == 30, "that is a guess, which nobody should wait out"
     for _ in range(2):
         full.give_back()
-    time.now_s += 4.0  # two in eight seconds: five wait for twenty
-    assert full.expected_s() == 20.0
-    assert full.retry_after_s() == 20
+    assert full.expected_s() == 25.0, "two in ten seconds: five wait for twenty-five"
+    assert full.retry_after_s() == 25
     assert not await full.take("b"), "at once: it would be too long"
     for _ in range(5):
         full.give_back()
@@ -82,6 +84,21 @@ async def test_who_has_waited_too_long_or_would_is_told_so(full, time, monkeypat
     full.give_back()
     assert full.expected_s() == 0
     assert await full.take("b")
+
+
+async def test_how_long_it_takes_is_judged_early_where_many_places_came_free(full, time):
+    tasks, served = await standing(full, ["a"] * 120)
+    for _ in range(19):
+        full.give_back()
+    time.now_s += 4.0
+    assert full.expected_s() == 0, "nineteen are too few to judge by"
+    full.give_back()
+    assert full.expected_s() == 20.0, "twenty in four seconds, and a hundred wait"
+    assert not await full.take("b")
+    for _ in range(100):
+        full.give_back()
+    await asyncio.gather(*tasks)
+    assert served == ["a"] * 120
 
 
 async def test_who_goes_leaves_the_place_to_the_next(full):
