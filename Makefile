@@ -37,22 +37,27 @@ start: setup ## Start the whole platform in the background
 stop: ## Stop the platform started by run or start
 	@$(VENV)/bin/hcp down $(ARGS)
 
-WORKERS := 2
+WORKERS := 4
 .PHONY: test
-test: setup lint ## Everything CI runs: lint, then all tests
+test: setup lint-rules ## Everything CI runs: lint, and all tests beside its longest parts
+	@$(MAKE) --no-print-directory -j3 tests lint-definitions lint-types
+
+.PHONY: tests
+tests:
 	@$(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: lint
-lint: setup ## ruff, mypy --strict, the import layers, both code locations
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/lint-imports --no-cache
+lint: setup lint-rules ## ruff, mypy --strict, the import layers, both code locations
 	@$(MAKE) --no-print-directory -j2 lint-types lint-definitions
 
-.PHONY: lint-types lint-definitions
+.PHONY: lint-rules lint-types lint-definitions
+lint-rules: setup
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/lint-imports --no-cache
 lint-types:
-	@$(VENV)/bin/mypy
+	@nice -n 5 $(VENV)/bin/mypy
 lint-definitions:
-	@$(PY) -m tests.validate_definitions
+	@nice -n 5 $(PY) -m tests.validate_definitions
 
 .PHONY: lint-python
 lint-python: lint ## The same as lint

@@ -1,11 +1,26 @@
 """Which process runs which tests: a file as a whole, and all that start a platform in one, so that no two run side by side.
 
+Most of what takes long waits for most of its time: so there are more processes than cores, and the longest begin first.
 (The marker that is meant for this, xdist_group, has no effect in the versions of the lock.)
 """
 
+import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 PLATFORM = ("tests/scenarios/test_platform", "tests/scenarios/test_chaos")
+LONGEST = (  # twelve seconds and more, longest first; what mostly computes and what mostly waits by turns
+    "test_dbt_marts", "test_openadr_failures", "test_settlement_assets", "test_grid_end_to_end", "test_billing",
+    "test_world_process", "test_dagster_history", "test_operators_end_to_end", "test_training", "test_edge_miner_driver",
+    "test_collector_copy",
+    "test_scale_out", "test_training_assets", "test_scheduler_killed", "test_dagster_fleet", "test_workload_into_api",
+    "test_collector_process", "test_harness", "test_bad_data", "test_telemetry_stream", "test_scheduler_and_owner",
+    "test_storage_lake", "test_openadr_end_to_end", "test_dagster_forecasts", "test_telemetry_rollups", "test_workload_claims",
+    "test_edge_gateway", "test_discovery_chain", "test_bench_failover", "test_bench_tick_to_ack", "test_storage_external",
+    "test_obligations_at_the_meter", "test_workload_admission", "test_history_publish", "test_driver_kubernetes",
+    "test_learnt_strikes", "test_api_fuzz", "test_queue_kills", "test_work_at_the_node", "test_storage_embedded",
+    "test_replayed_day",
+)  # fmt: skip
+TURN = {name: n for n, name in enumerate(LONGEST)}
 
 
 class ByFile(LoadScopeScheduling):
@@ -15,3 +30,8 @@ class ByFile(LoadScopeScheduling):
 
 def pytest_xdist_make_scheduler(config, log):
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Platforms, then the longest files, then the others as they come."""
+    items.sort(key=lambda item: -1 if item.nodeid.startswith(PLATFORM) else TURN.get(item.path.stem, len(TURN)))
