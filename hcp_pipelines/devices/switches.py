@@ -3,6 +3,7 @@
 Who carries a switch out is each driver's own; a gateway keeps the book in its durable log (`edge.switches`).
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import DeviceState
 
 BAD_ONES_KEPT = 4_096  # that went wrong, so that the same command is not tried again where it has failed
+
+
+_NUMBERS = re.compile("([0-9]+)")
 
 
 class Phase(StrEnum):
@@ -186,6 +190,15 @@ class SwitchBook:
         self._unfit.clear()
         self._telling.clear()
         self._refused.clear()
+
+
+def newest_name(names: Iterable[str]) -> str:
+    """Of checkpoints as their engines name them, as they save, the newest; empty where there is none. Numbers count as such.
+
+    >>> newest_name(["c/9", "", "c/10"])
+    'c/10'
+    """
+    return max(names, key=lambda name: [int(p) if n % 2 else p for n, p in enumerate(_NUMBERS.split(name))], default="")
 
 
 async def tell_saved(book: SwitchBook, saved: Saved) -> None:

@@ -7,6 +7,7 @@ container writes what it has kept to its termination log, and its object is gone
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -122,7 +123,7 @@ class Cluster:
             if host is not None and pod.gpu is not None:
                 host.taken.pop(pod.gpu, None)
                 self._set_state(host.address, pod.gpu, IDLE)
-            self._end_pod(pod)
+            self._end_pod(pod, now_s)
             self._pods.remove(pod)
 
     def _crash(self, pod: Pod, why: str) -> None:
@@ -139,13 +140,13 @@ class Cluster:
         if body is not None and body["status"] != status:
             self.store.put("pods", body | {"status": status})
 
-    def _end_pod(self, pod: Pod) -> None:
+    def _end_pod(self, pod: Pod, now_s: float) -> None:
         """Its end with what its container said; nothing of one that had not begun, or whose node was gone."""
         job, body = self.store.get("jobs", pod.job), self.store.get("pods", pod.name)
         if body is None:
             return
         if job is not None and pod.has_begun and not any(part in pod.job for part in self.troubles.killed):
-            self.store.put("pods", body | {"status": _ended(self._says(pod, job))})
+            self.store.put("pods", body | {"status": _ended(self._says(pod, job), now_s)})
         self.store.remove("pods", pod.name)
 
     def _says(self, pod: Pod, job: Json) -> Json:
@@ -179,8 +180,9 @@ class Cluster:
             self.store.put("jobs", job | {"status": status})
 
 
-def _ended(said: Json) -> Json:
-    terminated = {"exitCode": 0, "reason": "Completed", "message": json.dumps(said)}
+def _ended(said: Json, now_s: float) -> Json:
+    finished_at = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    terminated = {"exitCode": 0, "reason": "Completed", "message": json.dumps(said), "finishedAt": finished_at}
     return {"phase": "Succeeded", "containerStatuses": [{"name": "work", "state": {"terminated": terminated}}]}
 
 

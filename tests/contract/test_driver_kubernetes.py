@@ -241,6 +241,26 @@ async def test_who_comes_back_hears_what_pods_say_that_were_ending(rig):
         assert one.book.kept[0].checkpoint.startswith("job-1/")
 
 
+async def test_what_is_suspended_resumed_and_suspended_again_tells_what_it_kept_at_last(rig):
+    work = WorkloadSpec("llama", 16.0, "cold", 1, "job-1")
+    async with rig() as one:
+        await one.tell(TRAINING, [0], work=work)
+        await one.settle(TRAINING, *[IDLE] * 7)
+        following, told = one.site._keeping._following, []
+        await one.tell(IDLE, [0])
+        [name], [first] = following, list(following.values())
+        first.add_done_callback(lambda task: told.append(task.cancelled()))
+        pods = one.server.cluster.pods_of
+        await one.tell(TRAINING, [0], work=work)
+        await one.until(lambda: [pod.phase for pod in pods(name)] == ["ready"], "another pod runs")
+        [last] = pods(name)
+        await one.tell(IDLE, [0])
+        assert following[name] is not first, "its time begins anew"
+        await one.until(lambda: one.book.kept, "it is told")
+        assert (told, [kept.checkpoint for kept in one.book.kept]) == ([True], [f"job-1/{last.name}"])
+        assert (following, one.site._keeping._gone) == ({}, {})
+
+
 async def test_a_server_that_nobody_vouches_for_gets_no_token(rig, tmp_path):
     (tmp_path / "other").mkdir()
     make_authority(tmp_path / "other")
@@ -430,6 +450,7 @@ def test_pods_as_the_reference_has_them():
     assert (again.ended, again.unfit) == (None, "no such model")
     gone = pods.decode_pod(with_(POD, phase="Failed", containerStatuses=[terminated('{"unfit": "no such model"}')]))
     assert (gone.ended.problem, gone.unfit) == ("no such model", "no such model")
+    assert gone.ended_at == "y"
     evicted = ended(phase="Failed", reason="Evicted")
     assert evicted.problem == "its pod ended: Evicted"
     assert ended(terminated("x", name="sidecar"), phase="Running") is None

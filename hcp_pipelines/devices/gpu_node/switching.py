@@ -18,7 +18,7 @@ from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import Node
 from hcp_pipelines.devices.gpu_node.steps import Gpus, in_parts
 from hcp_pipelines.devices.gpu_node.values import GpuStatus, Operation, WorkloadSpec
-from hcp_pipelines.devices.switches import Outcome, Phase, Saved, Stage, Switch, SwitchBook, tell_saved
+from hcp_pipelines.devices.switches import Outcome, Phase, Saved, Stage, Switch, SwitchBook, newest_name, tell_saved
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import (
     DeviceRefusedError,
@@ -117,7 +117,7 @@ class Run:
         if phase is Phase.CHECKPOINT and before.workload_id:
             there = await self._free_status(order.gpus)
             names += [one.saved for one in there if one.work == before.workload_id]
-        await self._tell_saved(Saved(before.workload_id, self._switch.before_slots, max(names)))
+        await self._tell_saved(Saved(before.workload_id, self._switch.before_slots, newest_name(names)))
 
     async def _tell_saved(self, saved: Saved) -> None:
         if saved.workload_id:

@@ -12,7 +12,7 @@ from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import Node, UnderWay
 from hcp_pipelines.devices.gpu_node.steps import SLEEPS, warm_state
 from hcp_pipelines.devices.gpu_node.values import GpuStatus, Operation
-from hcp_pipelines.devices.switches import Saved, SwitchBook, tell_saved
+from hcp_pipelines.devices.switches import Saved, SwitchBook, newest_name, tell_saved
 from hcp_pipelines.domain.errors import DeviceRefusedError
 from hcp_pipelines.domain.modes import DeviceState
 
@@ -43,7 +43,7 @@ async def catch_up(node: Node, device: GpuNode, book: SwitchBook) -> None:
             node.operations[operation_id] = UnderWay("", NOBODYS_TICKET, DeviceState.IDLE, operation.gpus, own)
     for work, gpus in sorted(asleep.items()):
         slots = tuple(sorted(node.first_slot + gpu.index for gpu in gpus))
-        await tell_saved(book, Saved(work, slots, max(gpu.saved for gpu in gpus)))
+        await tell_saved(book, Saved(work, slots, newest_name(gpu.saved for gpu in gpus)))
 
 
 async def watch(node: Node, device: GpuNode, book: SwitchBook) -> None:
@@ -84,7 +84,7 @@ async def _tell_saved(node: Node, under_way: UnderWay, operation: Operation | No
     for work in sorted(set(under_way.let_go.values())):
         gpus = [gpu for gpu, own in under_way.let_go.items() if own == work]
         names = {node.status[gpu].saved for gpu in gpus if gpu in node.status and node.status[gpu].work == work}
-        name = "" if problem else max(names, default="")
+        name = "" if problem else newest_name(names)
         await tell_saved(book, Saved(work, tuple(node.first_slot + gpu for gpu in sorted(gpus)), name, problem))
 
 

@@ -1,14 +1,14 @@
 """What becomes of work whose Job is suspended: its pods are followed to their end, and what they said there is told.
 
-A pod that was seen to end has said it; one that is gone unseen has not. Who comes back after a restart follows those that are
-ending yet.
+A pod that was seen to end has said it; one that is gone unseen has not. Of several the one that ended last has the last word. Who
+comes back after a restart follows those that are ending yet.
 """
 
 import asyncio
 
 from hcp_pipelines.devices.kubernetes.codec import FACILITY, Job
 from hcp_pipelines.devices.kubernetes.mirror import Mirror
-from hcp_pipelines.devices.kubernetes.pods import Ended, Pod, decode_pod
+from hcp_pipelines.devices.kubernetes.pods import UNSEEN, Ended, Pod, decode_pod, last_word
 from hcp_pipelines.devices.kubernetes.slots import Cluster
 from hcp_pipelines.devices.kubernetes.transport import ApiTransport
 from hcp_pipelines.devices.switches import Saved, SwitchBook, tell_saved
@@ -16,7 +16,6 @@ from hcp_pipelines.domain.clock import Clock
 
 SLACK_S = 10.0  # real: until a watch tells of an end
 LOOK_S = 1.0  # real: at the deadline also where nothing is heard
-UNSEEN = Ended("", "its pod was gone before anybody had read what it said")
 
 
 class Keeping:
@@ -53,10 +52,16 @@ class Keeping:
         return next((pod.unfit for pod in self.pods.with_key(name) if pod.unfit), "")
 
     def follow(self, job: Job, over: frozenset[str] = frozenset()) -> None:
-        """Tell what the pods of a Job that is suspended say at their end; nothing where it is nobody's work."""
-        if job.work and job.name not in self._following:
-            self._gone[job.name] = {}
-            self._following[job.name] = asyncio.create_task(self._follow(job, over))
+        """Tell what the pods of a Job that is suspended say at their end; nothing where it is nobody's work.
+
+        One that was suspended before, and resumed since, is followed anew: only what its pods say now is what it has kept.
+        """
+        if not job.work:
+            return
+        if (earlier := self._following.get(job.name)) is not None:
+            earlier.cancel()
+        self._gone[job.name] = {}
+        self._following[job.name] = asyncio.create_task(self._follow(job, over))
 
     def follow_left(self) -> None:
         """Those whose pods were ending as this process came."""
@@ -79,26 +84,24 @@ class Keeping:
 
     async def _follow(self, job: Job, over: frozenset[str]) -> None:
         try:
-            ends = await self._ends(job, over)
+            said = await self._said(job, over)
         finally:
-            self._following.pop(job.name, None)
-            self._gone.pop(job.name, None)
-        problem = next((end.problem for end in ends if end.problem), "")
-        name = "" if problem else max(end.checkpoint for end in ends)
-        await tell_saved(self._book, Saved(job.work, (job.slot,), name, problem))
+            if self._following.get(job.name) is asyncio.current_task():
+                del self._following[job.name], self._gone[job.name]
+        await tell_saved(self._book, Saved(job.work, (job.slot,), said.checkpoint, said.problem))
 
-    async def _ends(self, job: Job, over: frozenset[str]) -> list[Ended]:
-        """What each of its pods said, once all have; at least one."""
+    async def _said(self, job: Job, over: frozenset[str]) -> Ended:
+        """What its pods have said, once all have ended; at least one."""
         until_s, seen = self._clock.now().timestamp() + self._within_s + SLACK_S * self._clock.speed, dict[str, Pod]()
         while True:
             there = {pod.name: pod for pod in self.pods.with_key(job.name) if pod.name not in over}
             seen |= there | self._gone[job.name]
             still = [pod for pod in there.values() if pod.ended is None]
             if seen and not still:
-                return [pod.ended or UNSEEN for pod in seen.values()]
+                return last_word(list(seen.values()))
             left_s = (until_s - self._clock.now().timestamp()) / self._clock.speed
             if left_s <= 0:
-                return [Ended("", f"its pod has not ended within {self._within_s:g} s" if still else UNSEEN.problem)]
+                return Ended("", f"its pod has not ended within {self._within_s:g} s") if still else UNSEEN
             await self._changed(min(left_s, LOOK_S))
 
     async def _changed(self, within_s: float) -> None:

@@ -8,6 +8,7 @@ Source: the published API reference, core/v1 Pod (ContainerStateTerminated), and
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -35,10 +36,15 @@ class Pod:
     job: str
     ended: Ended | None
     unfit: str = ""  # why it can't run what it was told to, by its container's last word
+    ended_at: str = ""  # as the server writes instants: UTC, to the second; empty where nobody says
+
+
+UNSEEN = Ended("", "its pod was gone before anybody had read what it said")
 
 
 class _Terminated(Camel):
     exit_code: int = Field(default=0, alias="exitCode")
+    finished_at: str | None = Field(default=None, alias="finishedAt", max_length=64)
     reason: str = ""
     message: str | None = None
 
@@ -78,13 +84,27 @@ def decode_pod(body: Json) -> Pod | None:
     own, last = (work.state.terminated, work.state.terminated or work.before.terminated) if work else (None, None)
     unfit = str(_said(last.message or "").get("unfit") or "")[:TEXT_MAX] if last else ""
     if own is not None:
-        return Pod(
-            said.metadata.name, job, ended_of(own.message or "", own.reason or f"exit code {own.exit_code}"), unfit
-        )
+        word = ended_of(own.message or "", own.reason or f"exit code {own.exit_code}")
+        return Pod(said.metadata.name, job, word, unfit, own.finished_at or "")
     ended = (
         Ended("", f"its pod ended: {said.status.reason or said.status.phase}") if said.status.phase in OVER else None
     )
     return Pod(said.metadata.name, job, ended, unfit)
+
+
+def last_word(pods: Sequence[Pod]) -> Ended:
+    """What the pod said that ended last, of at least one; that of one that is gone unheard where there is such a one.
+
+    Who does not say when is taken for the last, and so is, of two that ended in one second, the one that kept nothing.
+
+    >>> ten, nine = (Pod(n, "j", Ended(n), "", f"2026-01-02T03:00:{n[2:]}Z") for n in ("c/10", "c/09"))
+    >>> last_word([ten, nine]).checkpoint
+    'c/10'
+    """
+    if any(pod.ended is None for pod in pods):
+        return UNSEEN
+    last = max(pods, key=lambda pod: (pod.ended_at or "~", bool(pod.ended and pod.ended.problem)))
+    return last.ended or UNSEEN
 
 
 def ended_of(message: str, reason: str) -> Ended:
