@@ -120,7 +120,8 @@ class Frame:
         caller = self._known(_header(scope, b"authorization"))
         body = await self._arriving.whole(scope, receive, caller, course.address)
         stay = Stay(self._under_way, course.address)
-        course.state["recognised"] = lambda: self._recognised(course, stay)
+        course.state["is_known"] = caller is not None
+        course.state["recognised"] = lambda account: self._recognised(course, stay, account)
         async with asyncio.timeout(None if STREAMED.search(scope["path"]) else ANSWER_WITHIN_S):
             if not await stay.enter(caller):
                 line = self._under_way.line
@@ -130,11 +131,11 @@ class Frame:
             finally:
                 stay.leave()
 
-    def _recognised(self, course: _Course, stay: Stay) -> bool:
-        """The app knows who asks; False where as many of those as may are under way."""
+    async def _recognised(self, course: _Course, stay: Stay, account: str) -> int | None:
+        """The app knows who asks: a place among those in its turn; where none is to be had in time, when to come again."""
         if course.connection is not None:
             course.connection.known()
-        return stay.recognise()
+        return None if await stay.recognise(account) else self._under_way.line.retry_after_s()
 
     def _note(self, course: _Course, took_s: float) -> None:
         scope = course.scope

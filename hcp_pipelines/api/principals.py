@@ -66,8 +66,10 @@ class Rule:
             return None
         principal = await _authenticated(api, request)
         told["account"] = principal.account
-        if not told["recognised"]():
-            raise ProblemError(503, "as many requests as may are under way", {"Retry-After": "1"})
+        if (again_after_s := await told["recognised"](principal.account)) is not None:
+            raise ProblemError(503, "as many requests as may are under way", {"Retry-After": str(again_after_s)})
+        if not told["is_known"]:
+            principal = await _authenticated(api, request)  # it may have stood in line, and been revoked meanwhile
         _take(api, request, principal.account, principal.tier)
         if principal.role not in self.roles:
             allowed = ", ".join(sorted(self.roles))

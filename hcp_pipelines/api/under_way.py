@@ -40,12 +40,12 @@ class Stay:
             return self._is_in(self.places.strangers, self.places.strangers.take(self.address))
         return self._is_in(self.places.known, await self.places.line.take(caller))
 
-    def recognise(self) -> bool:
-        """From a stranger's place to one of those who are known; False where none is free."""
+    async def recognise(self, caller: str) -> bool:
+        """From a stranger's place to one of those who are known, in its turn; False where none is free in time."""
         before = self._held
         if before is self.places.known:
             return True
-        if not self._is_in(self.places.known, self.places.known.take("")):
+        if not self._is_in(self.places.known, await self.places.line.take(caller)):
             return False
         self._give_back(before)
         return True

@@ -230,6 +230,39 @@ async def test_known_callers_stand_in_line_for_a_place(monkeypatch):
     assert [status for status, *_ in await asyncio.gather(*many)] == [200] * 3
 
 
+async def test_a_stranger_becomes_known_in_turn_while_others_stand_in_line(monkeypatch):
+    go_on, recognised = asyncio.Event(), []
+
+    async def app(scope, _, send):
+        told = scope["state"]
+        if told["is_known"]:
+            await go_on.wait()
+        recognised.append((told["is_known"], await told["recognised"]("b")))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    monkeypatch.setattr(under_way, "MOST", 1)
+    monkeypatch.setattr(under_way, "STRANGERS", 1)
+    one = Frame(app, ManualClock(NOON), structlog.get_logger(), True, lambda given: given or None, Proxies())
+    known = [asyncio.create_task(told_by(one, headers=[(b"authorization", b"a")])) for _ in range(3)]
+    await asyncio.sleep(0)
+    stranger = asyncio.create_task(told_by(one))
+    await asyncio.sleep(0)
+    assert (await told_by(one))[0] == 503, "it has its place among strangers until it is known"
+    go_on.set()
+    await asyncio.gather(*known, stranger)
+    assert recognised == [(True, None), (True, None), (False, None), (True, None)], "b's turn comes between a's"
+    monkeypatch.setattr(line, "WAITS_S", 0.01)
+    go_on.clear()
+    holds = asyncio.create_task(told_by(one, headers=[(b"authorization", b"a")]))
+    await asyncio.sleep(0)
+    await told_by(one)
+    assert recognised.pop() == (False, 1), "not in time"
+    go_on.set()
+    assert (await holds)[0] == 200
+    assert (await told_by(one))[0] == 200, "no place is lost"
+
+
 async def test_a_body_that_does_not_arrive_is_given_up(monkeypatch):
     async def app(_, receive, __):
         await receive()
