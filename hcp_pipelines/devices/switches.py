@@ -5,7 +5,7 @@ Who carries a switch out is each driver's own; a gateway keeps the book in its d
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -57,6 +57,7 @@ class Outcome(StrEnum):
 
 
 Key = tuple[str, int, str, tuple[int, ...]]
+Assignment = tuple[str, int]  # of a command, and its index
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,10 @@ class SwitchBook:
     def __init__(self) -> None:
         self._open: dict[Key, Switch] = {}
         self._bad: OrderedDict[Key, Switch] = OrderedDict()
-        self._unfit: OrderedDict[tuple[str, int], dict[int, str]] = OrderedDict()
-        self._telling: dict[tuple[str, int], frozenset[int]] = {}
-        self._refused: OrderedDict[tuple[str, int], frozenset[int]] = OrderedDict()
+        self._bad_of: dict[Assignment, set[Key]] = {}
+        self._unfit: OrderedDict[Assignment, dict[int, str]] = OrderedDict()
+        self._telling: dict[Assignment, frozenset[int]] = {}
+        self._refused: OrderedDict[Assignment, frozenset[int]] = OrderedDict()
 
     def __iter__(self) -> Iterator[Switch]:
         yield from self._bad.values()
@@ -122,12 +124,10 @@ class SwitchBook:
         """A command's switches at a node."""
         return [one for one in self if (one.command_id, one.index, one.node) == (command_id, index, node)]
 
-    def failed(self) -> dict[tuple[str, int], list[int]]:
-        """Slots whose switch went wrong, or that could not be told for too long, by command and assignment."""
-        slots: dict[tuple[str, int], list[int]] = {key: list(refused) for key, refused in self._refused.items()}
-        for switch in self._bad.values():
-            slots.setdefault((switch.command_id, switch.index), []).extend(switch.slots)
-        return slots
+    def failed_of(self, command_id: str, index: int) -> frozenset[int]:
+        """Slots of an assignment whose switch went wrong, or that could not be told for too long."""
+        bad = (self._bad[key].slots for key in self._bad_of.get((command_id, index), ()))
+        return self._refused.get((command_id, index), frozenset[int]()).union(*bad)
 
     def note_unfit(self, command_id: str, index: int, slots: Iterable[int], problem: str) -> None:
         """What a command wants to run on some slots can't: that is the work's own failure, and the devices' none."""
@@ -135,9 +135,9 @@ class SwitchBook:
         while len(self._unfit) > BAD_ONES_KEPT:
             self._unfit.popitem(last=False)
 
-    def unfit(self) -> Mapping[tuple[str, int], Mapping[int, str]]:
-        """Slots whose work can't run, and why, by command and assignment."""
-        return self._unfit
+    def unfit_of(self, command_id: str, index: int) -> Mapping[int, str]:
+        """Slots of an assignment whose work can't run, and why."""
+        return self._unfit.get((command_id, index), {})
 
     def note_telling(self, command_id: str, index: int, slots: Iterable[int]) -> None:
         """Slots that a command could not be told for reasons that may pass: they are told it again; without any, nobody is."""
@@ -154,9 +154,19 @@ class SwitchBook:
             while len(self._refused) > BAD_ONES_KEPT:
                 self._refused.popitem(last=False)
 
-    def telling(self) -> Mapping[tuple[str, int], frozenset[int]]:
-        """Slots that are told again, by command and assignment."""
-        return self._telling
+    def telling_of(self, command_id: str, index: int) -> frozenset[int]:
+        """Slots of an assignment that are told again."""
+        return self._telling.get((command_id, index), frozenset())
+
+    def keep_only(self, open_ones: Collection[Assignment]) -> None:
+        """Forget what went wrong with assignments that are decided: nobody is told those again."""
+        for key in self._refused.keys() - open_ones:
+            del self._refused[key]
+        for key in self._unfit.keys() - open_ones:
+            del self._unfit[key]
+        for key in self._bad_of.keys() - open_ones:
+            for bad in self._bad_of.pop(key):
+                del self._bad[bad]
 
     async def keep(self, switch: Switch) -> None:
         """Remember how a switch stands.
@@ -180,13 +190,22 @@ class SwitchBook:
             self._open[switch.key] = switch
         elif switch.outcome in (Outcome.ROLLED_BACK, Outcome.RESTED, Outcome.STUCK):
             self._bad[switch.key] = switch
+            self._bad_of.setdefault((switch.command_id, switch.index), set()).add(switch.key)
             while len(self._bad) > BAD_ONES_KEPT:
-                self._bad.popitem(last=False)
+                self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        key, _ = self._bad.popitem(last=False)
+        own = self._bad_of[key[:2]]
+        own.discard(key)
+        if not own:
+            del self._bad_of[key[:2]]
 
     def forget(self) -> None:
         """Slots are others now."""
         self._open.clear()
         self._bad.clear()
+        self._bad_of.clear()
         self._unfit.clear()
         self._telling.clear()
         self._refused.clear()

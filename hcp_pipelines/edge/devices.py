@@ -140,7 +140,7 @@ class Devices:
         asyncio.get_running_loop().call_later(BOOK_AFTER_S, self._book)
 
     def _note_told(self, command_id: str, index: int, refused: Slots | None) -> None:
-        self._under_way.note_telling(self._switches.telling())
+        self._under_way.note_telling(self._switches)
         self._under_way.note_told(command_id, index, refused)
 
     def _note_work(self, slots: Slots, work: WorkloadSpec | None) -> None:
@@ -186,9 +186,8 @@ class Devices:
         if not self._is_adopting and self._unknown_but_seen().any():
             self._is_adopting = True
             self._tasks.spawn(self._adopt_seen())
-        self._under_way.note_telling(self._switches.telling())
-        self._under_way.give_up(self._switches.failed())
-        self._under_way.give_up_work(self._switches.unfit())
+        self._under_way.note_telling(self._switches)
+        self._under_way.hear(self._switches)
         if decided := self._under_way.decided(self.power_kw, self._newest, reading.simulated_at_s):
             self._tasks.spawn(self._report(decided, reading.simulated_at_s))
         for listener in self.listeners:

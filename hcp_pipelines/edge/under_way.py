@@ -1,12 +1,13 @@
 """What devices were told and have not settled into yet. Judged by their power in `settling.py`, reported by `devices.py`."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
+from hcp_pipelines.devices.switches import SwitchBook
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.edge.settling import Floats, Numbers, Pending, joined
 from hcp_pipelines.edge.shape import SiteShape
@@ -74,23 +75,20 @@ class UnderWay:
         self._pending = still
         return found
 
-    def give_up(self, failed: Mapping[tuple[str, int], Iterable[int]]) -> None:
-        """Slots, by command and assignment, that will not get where they were told to go."""
-        for pending in self.pending if failed else ():
-            if slots := failed.get((pending.command_id, pending.index)):
-                pending.give_up(np.array(sorted(slots), dtype=np.uint32))
-
-    def give_up_work(self, unfit: Mapping[tuple[str, int], Mapping[int, str]]) -> None:
-        """Slots, by command and assignment, whose work can't run, and why."""
-        for pending in self.pending if unfit else ():
-            if slots := unfit.get((pending.command_id, pending.index)):
-                problem = next(iter(slots.values()))
-                pending.give_up_work(np.array(sorted(slots), dtype=np.uint32), problem)
-
-    def note_telling(self, telling: Mapping[tuple[str, int], frozenset[int]]) -> None:
-        """Slots, by command and assignment, that could not be told yet and are told again."""
+    def hear(self, book: SwitchBook) -> None:
+        """Slots that will not get where they were told to go, or whose work can't run; the book forgets what is decided."""
+        book.keep_only({(pending.command_id, pending.index) for pending in self.pending})
         for pending in self.pending:
-            pending.told_later = telling.get((pending.command_id, pending.index), frozenset())
+            if slots := book.failed_of(pending.command_id, pending.index):
+                pending.give_up(np.array(sorted(slots), dtype=np.uint32))
+            if unfit := book.unfit_of(pending.command_id, pending.index):
+                problem = next(iter(unfit.values()))
+                pending.give_up_work(np.array(sorted(unfit), dtype=np.uint32), problem)
+
+    def note_telling(self, book: SwitchBook) -> None:
+        """Slots that could not be told yet and are told again."""
+        for pending in self.pending:
+            pending.told_later = book.telling_of(pending.command_id, pending.index)
 
     def put_back(self, decided: Iterable[Pending]) -> None:
         """What was decided could not be stored: it is decided again with the next sample."""

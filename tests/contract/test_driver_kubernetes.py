@@ -163,14 +163,15 @@ async def test_two_commands_of_one_instant_are_both_told_and_what_a_cordon_refus
     async with rig() as one:
         one.server.cluster.set_node("node-0", is_cordoned=True)
         await until(lambda: one.site._nodes.objects["node-0"].is_cordoned, "it is seen")
-        sent = [one.send(state, [gpu]) for state, gpu in ((BATCH, 0), (TRAINING, 1))]
+        refs = [uuid.uuid4(), uuid.uuid4()]
+        sent = [one.send(state, [gpu], ref) for state, gpu, ref in ((BATCH, 0, refs[0]), (TRAINING, 1, refs[1]))]
         told = [await one.site.finish_state(each) for each in sent]
         assert [[len(part) for part in each] for each in told] == [[0, 1], [0, 1]]
-        assert len(one.book.telling()) == 2
+        assert all(one.book.telling_of(str(ref), 0) for ref in refs)
         one.server.cluster.set_node("node-0")
         await one.settle(BATCH, TRAINING, *[IDLE] * 6)
-        await until(lambda: not one.book.telling(), "nobody is told any more")
-        assert one.book.failed() == {}
+        await until(lambda: not any(one.book.telling_of(str(ref), 0) for ref in refs), "nobody is told any more")
+        assert not any(one.book.failed_of(str(ref), 0) for ref in refs)
 
 
 async def test_work_that_a_command_names_is_a_job_of_its_own(rig):
@@ -221,8 +222,8 @@ async def test_pods_that_can_not_run_their_work_say_so_and_it_is_not_the_devices
         one.server.troubles.unfit["training"] = "s3://torn can't be read"
         await one.run(BATCH, [0])
         assert await one.tell(TRAINING, [0, 1], ref=ref, work=work) == ([0, 1], [])
-        await one.until(lambda: len(one.book.unfit().get((str(ref), 0), ())) == 2, "both have said so")
-        assert set(one.book.unfit()[str(ref), 0].values()) == {"s3://torn can't be read"}
+        await one.until(lambda: len(one.book.unfit_of(str(ref), 0)) == 2, "both have said so")
+        assert set(one.book.unfit_of(str(ref), 0).values()) == {"s3://torn can't be read"}
         await one.until(lambda: Outcome.ROLLED_BACK in one.book.outcomes(), "what ran before runs again")
         await one.settle(BATCH, *[IDLE] * 7)
         await one.until(lambda: one.jobs()[1] == [(TRAINING, True)], "and it is started no more")

@@ -192,17 +192,17 @@ async def test_what_a_drained_node_refused_is_asked_again_and_taken_once_it_is_o
         ref = uuid.uuid4()
         await rig.world.post("/v1/node/drain", {"request_id": "drained-1"})
         assert await rig.tell(BATCH, [0], ref=ref) == ([], [0])
-        assert book.telling() == {(str(ref), 0): {FIRST_GPU}}, "it has not failed yet"
-        assert book.failed() == {}
+        assert book.telling_of(str(ref), 0) == {FIRST_GPU}, "it has not failed yet"
+        assert not book.failed_of(str(ref), 0)
         await rig.world.post("/v1/node/undrain", {"request_id": "opened-1"})
-        await until(lambda: not book.telling(), "it is told")
+        await until(lambda: not book.telling_of(str(ref), 0), "it is told")
         assert await rig.operations() == ["drain", "undrain", "start"]
-        assert book.failed() == {}
+        assert not book.failed_of(str(ref), 0)
         await rig.world.post("/v1/node/drain", {"request_id": "drained-2"})
         assert await rig.tell(BATCH, [1], ref=ref, assignment=1) == ([], [1])
         rig.world.pass_time(PHASE_WITHIN_S[Phase.START] + 1)
-        await until(lambda: not book.telling(), "the time of a start is over")
-        assert book.failed() == {(str(ref), 1): [FIRST_GPU + 1]}
+        await until(lambda: not book.telling_of(str(ref), 1), "the time of a start is over")
+        assert book.failed_of(str(ref), 1) == {FIRST_GPU + 1}
 
 
 async def test_what_can_not_be_stored_is_not_begun_and_what_has_begun_goes_on(tmp_path):
@@ -296,19 +296,27 @@ async def test_what_can_not_run_is_told_as_the_works_own_failure_and_what_ran_go
     """Weights that no card holds at once, a checkpoint that can't be read at the end of loading, with and without a switch."""
     async with switching_rig(tmp_path, world_options={"unreadable": ["s3://torn"]}) as (rig, book):
         refs = [uuid.uuid4() for _ in range(4)]
+        gpus = (2, 0, 3, 1)
+
+        def unfit():
+            return [book.unfit_of(str(ref), gpu) for ref, gpu in zip(refs, gpus, strict=True)]
+
         await rig.run(BATCH, [0, 1])
-        for ref, gpu, work in zip(refs, (2, 0, 3, 1), (LARGE, LARGE, BROKEN, BROKEN), strict=True):
+        for ref, gpu, work in zip(refs, gpus, (LARGE, LARGE, BROKEN, BROKEN), strict=True):
             rig.site.send_state(ref, gpu, BATCH, encode_slots(np.array([FIRST_GPU + gpu], dtype=np.uint32)), work)
         async with asyncio.timeout(30):
-            while len(book.unfit()) < 4 or not {one.outcome for one in book.words} >= {Outcome.ROLLED_BACK}:
+            while not all(map(book.unfit_of, map(str, refs), (2, 0, 3, 1))) or not {
+                one.outcome for one in book.words
+            } >= {Outcome.ROLLED_BACK}:
                 rig.world.pass_time(2.0)
                 await asyncio.sleep(0.01)
-        problems = {key: set(slots.items()) for key, slots in book.unfit().items()}
         fits = "140 GiB of weights over 1 GPUs need 140.0 GiB on each, which has 79.6"
-        assert problems[str(refs[0]), 2] == {(FIRST_GPU + 2, fits)}
-        assert problems[str(refs[1]), 0] == {(FIRST_GPU, fits)}
-        assert problems[str(refs[2]), 3] == {(FIRST_GPU + 3, "s3://torn can't be loaded")}
-        assert problems[str(refs[3]), 1] == {(FIRST_GPU + 1, "start: s3://torn can't be loaded")}
+        assert unfit() == [
+            {FIRST_GPU + 2: fits},
+            {FIRST_GPU: fits},
+            {FIRST_GPU + 3: "s3://torn can't be loaded"},
+            {FIRST_GPU + 1: "start: s3://torn can't be loaded"},
+        ]
         await over(rig, book, 2)
         rig.world.pass_time(200.0)
         assert rig.commanded()[:4] == [BATCH, BATCH, IDLE, IDLE]

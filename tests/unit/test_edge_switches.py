@@ -119,8 +119,20 @@ def test_a_book_keeps_a_bounded_number_of_failures():
     for n in range(BAD_ONES_KEPT + 5):
         book.take(over(replace(SWITCH, index=n), Outcome.RESTED))
     assert len(list(book)) == BAD_ONES_KEPT
-    assert book.failed()[COMMAND, BAD_ONES_KEPT + 4] == [3, 4]
-    assert book.find(SWITCH.key) is None, "the oldest"
+    assert book.failed_of(COMMAND, BAD_ONES_KEPT + 4) == {3, 4}
+    assert (book.find(SWITCH.key), book.failed_of(COMMAND, 0)) == (None, frozenset()), "the oldest"
+
+
+def test_a_book_forgets_what_went_wrong_with_what_is_decided():
+    book, kept, gone = SwitchBook(), replace(SWITCH, index=1), replace(SWITCH, index=2)
+    for switch in (kept, gone):
+        book.take(over(switch, Outcome.STUCK))
+        book.note_unfit(COMMAND, switch.index, [4], "does not fit")
+        book.give_up(COMMAND, switch.index, [5])
+    book.keep_only({(COMMAND, 1)})
+    assert [one.key for one in book] == [kept.key]
+    assert (book.failed_of(COMMAND, 1), book.unfit_of(COMMAND, 1)) == ({3, 4, 5}, {4: "does not fit"})
+    assert (book.failed_of(COMMAND, 2), book.unfit_of(COMMAND, 2)) == (frozenset(), {})
 
 
 def test_work_that_looks_alike_settles_only_once_it_was_told():
