@@ -1,6 +1,9 @@
 """What an owner turns down for its devices' sake: who loses what, and where the work goes next."""
 
+import asyncio
+
 import numpy as np
+import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
@@ -25,6 +28,14 @@ from tests.support.scheduled import (
 
 __all__ = ["api", "customer", "owner", "scheduler"]
 DEAD = "1 of its 8 devices do not answer, or are in quarantine"
+_REMEMBER = """insert into owner_memory (facility_id, epoch, simulated_at, memory) values ('hou-1', 1, now(), %s)
+               on conflict (facility_id) do update set memory = excluded.memory"""
+_FOUND = """select r.slot, r.status, count(a)
+            from resources r left join allocations a on a.resource_id = r.id and a.released_at is null
+            where r.facility_id = 'hou-1' and r.slot = any(%s) group by r.slot, r.status order by r.slot"""
+_WAITS = (
+    "select 1 from pg_stat_activity where pid = %s and state = 'active' and wait_event in ('PgSleep', 'transactionid')"
+)
 
 
 def spec(**more):
@@ -89,11 +100,9 @@ async def test_what_its_owner_has_quarantined_has_failed_until_it_is_forgiven(
 ):
     one, clock, work, slots = await started(api, scheduler, owner, customer)
     slot = database.execute("select min(slot) from resources where status = 'allocated'").fetchone()[0]
-    remember = """insert into owner_memory (facility_id, epoch, simulated_at, memory) values ('hou-1', 1, now(), %s)
-                  on conflict (facility_id) do update set memory = excluded.memory"""
     found = "select status, metadata ? 'failed_by' from resources where slot = %s and facility_id = 'hou-1'"
 
-    owner.execute(remember, (Jsonb({"quarantined_slots": [slot]}),))
+    owner.execute(_REMEMBER, (Jsonb({"quarantined_slots": [slot]}),))
     assert database.execute(found, (slot,)).fetchone() == ("failed", True)
     await one.begin(scheduler)
     waits = await store.read(api, work, None)
@@ -104,11 +113,50 @@ async def test_what_its_owner_has_quarantined_has_failed_until_it_is_forgiven(
     [(_, again, _, others, _)] = open_rows(owner)
     assert again == work
     assert slots[0] not in others
-    owner.execute(remember, (Jsonb({"quarantined_slots": []}),))
+    owner.execute(_REMEMBER, (Jsonb({"quarantined_slots": []}),))
     assert database.execute(found, (slot,)).fetchone() == ("available", False)
     database.execute("update resources set status = 'failed' where slot = %s", (slot,))
-    owner.execute(remember, (Jsonb({"mix": {}}),))
+    owner.execute(_REMEMBER, (Jsonb({"mix": {}}),))
     assert database.execute(found, (slot,)).fetchone() == ("failed", False), "who else says so is not overruled"
+
+
+async def test_devices_are_let_go_and_marked_in_turn(api, scheduler, owner, database, customer):
+    one, *_ = await started(api, scheduler, owner, customer)
+    for _ in range(2):
+        await submit(api, customer, spec())
+    await one.round(scheduler)
+    rows = "select header_id from allocations where released_at is null group by 1 order by min(resource_id)"
+    lowest, middle, highest = [header for (header,) in database.execute(rows)]
+    allocated = "select slot from resources where status = 'allocated' order by 1"
+    slots = [slot for (slot,) in database.execute(allocated)]
+    assert len(slots) == 24
+    end = "update allocation_headers set status = 'released' where id = %s"
+
+    async def remembering(*quarantined):
+        task = asyncio.create_task(asyncio.to_thread(owner.execute, _REMEMBER, (remembered(*quarantined),)))
+        async with asyncio.timeout(5):
+            while not database.execute(_WAITS, (owner.info.backend_pid,)).fetchone():
+                await asyncio.sleep(0.005)
+        return task
+
+    def remembered(*quarantined):
+        return Jsonb({"quarantined_slots": quarantined})
+
+    owner.execute(_REMEMBER, (remembered(slots[0], slots[23]),))
+    with psycopg.connect(database.info.dsn, password=database.info.password) as other:
+        other.execute(end, (lowest,))
+        forgives = await remembering(slots[23])
+        other.commit()
+        await forgives
+        assert database.execute(_FOUND, ([slots[0]],)).fetchone() == (slots[0], "available", 0)
+
+        other.execute(end, (highest,))
+        marks = await remembering(slots[8], slots[22])
+        other.execute(end, (middle,))  # neither waits for the other in a circle
+        other.commit()
+        await marks
+    found = database.execute(_FOUND, ([slots[8], slots[22], slots[23]],)).fetchall()
+    assert found == [(slots[8], "failed", 0), (slots[22], "failed", 0), (slots[23], "available", 0)]
 
 
 async def test_one_silent_device_is_no_livelock(api, scheduler, owner, database, customer):
