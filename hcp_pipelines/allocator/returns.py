@@ -160,7 +160,9 @@ class Returns:
             self._log.warning("devices did not settle", command_id=settled.command_id, devices=len(failed))
             unfit = np.intersect1d(failed, self._slots(settled.unfit))
             self._owner.give_up_work(unfit, settled.problem)
-            self._owner.devices.failed(np.setdiff1d(failed, unfit))
+            not_now = np.setdiff1d(np.intersect1d(failed, self._slots(settled.not_now)), unfit)
+            self._owner.devices.left_alone(not_now)
+            self._owner.devices.failed(np.setdiff1d(failed, np.union1d(unfit, not_now)))
         self._tell_work()
         outcome = Outcome(
             self._owner.site.facility_id,

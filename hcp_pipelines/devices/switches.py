@@ -12,7 +12,7 @@ from enum import StrEnum
 import structlog
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
-from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.domain.errors import HcpError, NotNowError, StorageError
 from hcp_pipelines.domain.modes import DeviceState
 
 BAD_ONES_KEPT = 4_096  # that went wrong, so that the same command is not tried again where it has failed
@@ -109,8 +109,9 @@ class SwitchBook:
         self._bad: OrderedDict[Key, Switch] = OrderedDict()
         self._bad_of: dict[Assignment, set[Key]] = {}
         self._unfit: OrderedDict[Assignment, dict[int, str]] = OrderedDict()
-        self._telling: dict[Assignment, frozenset[int]] = {}
-        self._refused: OrderedDict[Assignment, frozenset[int]] = OrderedDict()
+        self._telling: dict[Assignment, Mapping[int, HcpError]] = {}
+        self._refused: OrderedDict[Assignment, Mapping[int, HcpError]] = OrderedDict()
+        self._ended: OrderedDict[Assignment, None] = OrderedDict()
 
     def __iter__(self) -> Iterator[Switch]:
         yield from self._bad.values()
@@ -127,7 +128,7 @@ class SwitchBook:
     def failed_of(self, command_id: str, index: int) -> frozenset[int]:
         """Slots of an assignment whose switch went wrong, or that could not be told for too long."""
         bad = (self._bad[key].slots for key in self._bad_of.get((command_id, index), ()))
-        return self._refused.get((command_id, index), frozenset[int]()).union(*bad)
+        return frozenset(self._refused.get((command_id, index), ())).union(*bad)
 
     def note_unfit(self, command_id: str, index: int, slots: Iterable[int], problem: str) -> None:
         """What a command wants to run on some slots can't: that is the work's own failure, and the devices' none."""
@@ -139,24 +140,39 @@ class SwitchBook:
         """Slots of an assignment whose work can't run, and why."""
         return self._unfit.get((command_id, index), {})
 
-    def note_telling(self, command_id: str, index: int, slots: Iterable[int]) -> None:
+    def note_telling(self, command_id: str, index: int, refused: Mapping[int, HcpError]) -> None:
         """Slots that a command could not be told for reasons that may pass: they are told it again; without any, nobody is."""
-        if still := frozenset(slots):
-            self._telling[command_id, index] = still
+        if refused:
+            self._telling[command_id, index] = refused
         else:
             self._telling.pop((command_id, index), None)
 
-    def give_up(self, command_id: str, index: int, refused: Iterable[int]) -> None:
+    def give_up(self, command_id: str, index: int, refused: Mapping[int, HcpError]) -> None:
         """A command is told to nobody any more; these slots were not."""
-        self.note_telling(command_id, index, ())
-        if refused := frozenset(refused):
+        self.note_telling(command_id, index, {})
+        if refused:
             self._refused[command_id, index] = refused
             while len(self._refused) > BAD_ONES_KEPT:
                 self._refused.popitem(last=False)
 
     def telling_of(self, command_id: str, index: int) -> frozenset[int]:
         """Slots of an assignment that are told again."""
-        return self._telling.get((command_id, index), frozenset())
+        return frozenset(self._telling.get((command_id, index), ()))
+
+    def not_now_of(self, command_id: str, index: int) -> frozenset[int]:
+        """Slots of an assignment that were not told as they were busy, or their node takes no new work: no fault of theirs."""
+        told = (of.get((command_id, index), {}) for of in (self._telling, self._refused))
+        return frozenset(slot for why in told for slot, error in why.items() if isinstance(error, NotNowError))
+
+    def end(self, command_id: str, index: int) -> None:
+        """An assignment was judged: who has not begun does so no more: its work may have a place elsewhere."""
+        self._ended[command_id, index] = None
+        while len(self._ended) > BAD_ONES_KEPT:
+            self._ended.popitem(last=False)
+
+    def is_ended(self, command_id: str, index: int) -> bool:
+        """Whether an assignment was judged."""
+        return (command_id, index) in self._ended
 
     def keep_only(self, open_ones: Collection[Assignment]) -> None:
         """Forget what went wrong with assignments that are decided: nobody is told those again."""
@@ -209,6 +225,7 @@ class SwitchBook:
         self._unfit.clear()
         self._telling.clear()
         self._refused.clear()
+        self._ended.clear()
 
 
 def newest_name(names: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ from hcp_pipelines.edge.log import FacilityLog
 from hcp_pipelines.edge.messages import settled_message
 from hcp_pipelines.edge.ramp_book import RampBook
 from hcp_pipelines.edge.recovery import Known, is_local
-from hcp_pipelines.edge.settling import Pending
+from hcp_pipelines.edge.settling import WORK_STATES, Pending
 from hcp_pipelines.edge.shape import UNKNOWN_STATE, SiteShape
 from hcp_pipelines.edge.tasks import Tasks
 from hcp_pipelines.edge.under_way import Told, UnderWay
@@ -189,9 +189,16 @@ class Devices:
         self._under_way.note_telling(self._switches)
         self._under_way.hear(self._switches)
         if decided := self._under_way.decided(self.power_kw, self._newest, reading.simulated_at_s):
+            self._end(decided)
             self._tasks.spawn(self._report(decided, reading.simulated_at_s))
         for listener in self.listeners:
             listener(reading)
+
+    def _end(self, decided: list[Pending]) -> None:
+        """Work that has failed is not begun any more where it could not be told; rest is good whenever it comes."""
+        for pending in decided:
+            if len(pending.failed) and pending.state in WORK_STATES:
+                self._switches.end(pending.command_id, pending.index)
 
     def _tell_metrics(self, reading: Reading) -> None:
         metrics.POWER_WATTS.labels(self.shape.facility_id).set(float(np.nansum(self.power_kw)) * 1000)

@@ -19,6 +19,7 @@ def settled_message(pending: Pending, seq: int, at: str) -> pb.Settled:
         simulated_at=at,
         unfit=encode_slots(pending.unfit),
         problem=pending.problem[:TEXT_MAX],
+        not_now=encode_slots(pending.left_alone),
     )
 
 

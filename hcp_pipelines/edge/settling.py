@@ -40,6 +40,7 @@ class Pending:
     work: WorkloadSpec | None = None  # as commanded, for when it is told once more
     is_held: bool = False
     told_later: frozenset[int] = frozenset()  # could not be told yet: what runs there is not what is wanted
+    not_now: frozenset[int] = frozenset()  # of those, and of those given up: busy, or their node takes no new work
     is_confirmed: bool = False  # the driver has said which devices took it on
     evident_from_s: float = float("-inf")  # what they drew before may be that of other work, which looks alike
 
@@ -76,6 +77,11 @@ class Pending:
         """Devices that will not get there, as what they were to run can't run."""
         self.give_up(slots)
         self.unfit, self.problem = self.failed[np.isin(self.failed, slots)], problem
+
+    @property
+    def left_alone(self) -> Slots:
+        """Of those that failed: they could not be told for no fault of theirs."""
+        return self.failed[np.isin(self.failed, list(self.not_now)) & ~np.isin(self.failed, self.unfit)]
 
     def observe(self, power_kw: Floats, newest: Numbers, at_s: float) -> bool:
         """Take a power sample of the whole site; whether the assignment is decided now.

@@ -86,9 +86,11 @@ class UnderWay:
                 pending.give_up_work(np.array(sorted(unfit), dtype=np.uint32), problem)
 
     def note_telling(self, book: SwitchBook) -> None:
-        """Slots that could not be told yet and are told again."""
+        """Slots that could not be told yet and are told again; of what is decided that stands."""
         for pending in self.pending:
-            pending.told_later = book.telling_of(pending.command_id, pending.index)
+            if len(pending.waiting):
+                pending.told_later = book.telling_of(pending.command_id, pending.index)
+                pending.not_now = book.not_now_of(pending.command_id, pending.index)
 
     def put_back(self, decided: Iterable[Pending]) -> None:
         """What was decided could not be stored: it is decided again with the next sample."""

@@ -225,7 +225,7 @@ class Refused(_message.Message):
     def __init__(self, code: _Optional[str] = ..., slots: _Optional[bytes] = ...) -> None: ...
 
 class Settled(_message.Message):
-    __slots__ = ("command_id", "seq", "index", "settled", "failed", "superseded", "simulated_at", "unfit", "problem")
+    __slots__ = ("command_id", "seq", "index", "settled", "failed", "superseded", "simulated_at", "unfit", "problem", "not_now")
     COMMAND_ID_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -235,6 +235,7 @@ class Settled(_message.Message):
     SIMULATED_AT_FIELD_NUMBER: _ClassVar[int]
     UNFIT_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    NOT_NOW_FIELD_NUMBER: _ClassVar[int]
     command_id: str
     seq: int
     index: int
@@ -244,7 +245,8 @@ class Settled(_message.Message):
     simulated_at: str
     unfit: bytes
     problem: str
-    def __init__(self, command_id: _Optional[str] = ..., seq: _Optional[int] = ..., index: _Optional[int] = ..., settled: _Optional[bytes] = ..., failed: _Optional[bytes] = ..., superseded: _Optional[bytes] = ..., simulated_at: _Optional[str] = ..., unfit: _Optional[bytes] = ..., problem: _Optional[str] = ...) -> None: ...
+    not_now: bytes
+    def __init__(self, command_id: _Optional[str] = ..., seq: _Optional[int] = ..., index: _Optional[int] = ..., settled: _Optional[bytes] = ..., failed: _Optional[bytes] = ..., superseded: _Optional[bytes] = ..., simulated_at: _Optional[str] = ..., unfit: _Optional[bytes] = ..., problem: _Optional[str] = ..., not_now: _Optional[bytes] = ...) -> None: ...
 
 class LocalEvent(_message.Message):
     __slots__ = ("seq", "kind", "state", "slots", "reason", "simulated_at", "actor", "order_id", "mw_delta", "detail")

@@ -172,6 +172,15 @@ async def test_two_commands_of_one_instant_are_both_told_and_what_a_cordon_refus
         await one.settle(BATCH, TRAINING, *[IDLE] * 6)
         await until(lambda: not any(one.book.telling_of(str(ref), 0) for ref in refs), "nobody is told any more")
         assert not any(one.book.failed_of(str(ref), 0) for ref in refs)
+        one.server.cluster.set_node("node-0", is_cordoned=True)
+        await until(lambda: one.site._nodes.objects["node-0"].is_cordoned, "it is seen")
+        late = uuid.uuid4()
+        assert await one.tell(BATCH, [2], ref=late) == ([], [2])
+        assert one.book.not_now_of(str(late), 0) == {FIRST_GPU + 2}
+        one.book.end(str(late), 0)
+        one.server.cluster.set_node("node-0")
+        await until(lambda: not one.book.telling_of(str(late), 0), "it was judged: its work may have a place elsewhere")
+        assert 2 not in one.jobs()
 
 
 async def test_work_that_a_command_names_is_a_job_of_its_own(rig):

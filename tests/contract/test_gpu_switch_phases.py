@@ -202,7 +202,12 @@ async def test_what_a_drained_node_refused_is_asked_again_and_taken_once_it_is_o
         assert await rig.tell(BATCH, [1], ref=ref, assignment=1) == ([], [1])
         rig.world.pass_time(PHASE_WITHIN_S[Phase.START] + 1)
         await until(lambda: not book.telling_of(str(ref), 1), "the time of a start is over")
-        assert book.failed_of(str(ref), 1) == {FIRST_GPU + 1}
+        assert book.failed_of(str(ref), 1) == book.not_now_of(str(ref), 1) == {FIRST_GPU + 1}
+        assert await rig.tell(BATCH, [2], ref=ref, assignment=2) == ([], [2])
+        book.end(str(ref), 2)
+        await rig.world.post("/v1/node/undrain", {"request_id": "opened-2"})
+        await until(lambda: not book.telling_of(str(ref), 2), "it was judged: its work may have a place elsewhere")
+        assert (await rig.operations()).count("start") == 1
 
 
 async def test_what_can_not_be_stored_is_not_begun_and_what_has_begun_goes_on(tmp_path):

@@ -44,6 +44,22 @@ def test_a_row_is_settled_in_the_books_once_its_last_device_is(rig):
     assert said(rig) == [(1, "settled")]
 
 
+def test_devices_that_were_busy_are_told_again_and_nothing_is_held_against_them(rig):
+    rig.arrive(rig.desire(FIRST))
+    busy, bad = (np.array([rig.first + n], dtype=np.uint32) for n in FIRST.slots[:2])
+
+    def settle(failed):
+        for seq in range(1, 4):
+            told = pb.Settled(seq=seq, command_id="c", failed=encode_slots(failed), not_now=encode_slots(busy))
+            rig.returns.take_settled(told)
+        return rig.owner.memory()["quarantined_slots"]
+
+    assert settle(busy) == []
+    rig.owner.ask()
+    assert [m.slots.tolist() for m in rig.plan().plan.moves if m.to_state == BATCH] == [busy.tolist()]
+    assert settle(np.union1d(busy, bad)) == bad.tolist()
+
+
 def test_a_gateways_new_log_is_not_taken_for_the_one_before_and_what_is_told_twice_is_one(rig):
     entries = [(1, AT[0], WORKS[0]), (1, AT[1], WORKS[0]), (1, AT[1], WORKS[1]), (2, AT[1], WORKS[1])]
     for seq, at, work in [*entries, entries[0]]:

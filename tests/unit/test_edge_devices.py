@@ -12,7 +12,7 @@ import pytest
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.site import Reading
 from hcp_pipelines.domain.clock import SystemClock
-from hcp_pipelines.domain.errors import DeviceReplyError, StorageError
+from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError, NotNowError, StorageError
 from hcp_pipelines.domain.modes import DeviceState, ReasonCode
 from hcp_pipelines.edge.checks import Taken
 from hcp_pipelines.edge.devices import Devices
@@ -254,6 +254,18 @@ async def test_other_work_that_devices_refuse_is_not_taken_for_settled_as_they_d
     async with rig.connected():
         rig.site.refuses, rig.site.problem = order(*refuses), problem
         assert await asyncio.wait_for(rig.switch(2, 3, 4), 10) == [settled, failed]
+
+
+async def test_work_that_could_not_be_told_in_time_is_asked_for_no_more_and_a_busy_device_is_not_to_blame():
+    rig = WorkRig()
+    book = rig.devices._switches
+    async with rig.connected():
+        rig.site.refuses = order(3, 4)
+        book.note_telling(ONE, 0, {3: NotNowError("drained"), 4: DeviceUnreachableError("away")})
+        assert not book.is_ended(ONE, 0)
+        assert await asyncio.wait_for(rig.switch(2, 3, 4), 10) == [[2], [3, 4]]
+        assert decode_slots(rig.said[0].settled.not_now, 6).tolist() == [3]
+        assert (book.is_ended(ONE, 0), book.is_ended(TWO, 0)) == (True, False)
 
 
 async def test_what_loads_is_told_to_whoever_announces_until_it_has_settled():

@@ -9,6 +9,7 @@ from hcp_pipelines.devices.gpu_node.steps import AT_WORK, START, steps_to, switc
 from hcp_pipelines.devices.gpu_node.values import GpuStatus, WorkloadSpec
 from hcp_pipelines.devices.switches import BAD_ONES_KEPT, Outcome, Phase, Stage, Switch, SwitchBook
 from hcp_pipelines.domain.clock import SystemClock
+from hcp_pipelines.domain.errors import DeviceReplyError, NotNowError
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.edge.checks import check_command
 from hcp_pipelines.edge.config import FacilityConfig
@@ -128,10 +129,11 @@ def test_a_book_forgets_what_went_wrong_with_what_is_decided():
     for switch in (kept, gone):
         book.take(over(switch, Outcome.STUCK))
         book.note_unfit(COMMAND, switch.index, [4], "does not fit")
-        book.give_up(COMMAND, switch.index, [5])
+        book.give_up(COMMAND, switch.index, {5: NotNowError("busy"), 6: DeviceReplyError("no")})
     book.keep_only({(COMMAND, 1)})
     assert [one.key for one in book] == [kept.key]
-    assert (book.failed_of(COMMAND, 1), book.unfit_of(COMMAND, 1)) == ({3, 4, 5}, {4: "does not fit"})
+    assert (book.failed_of(COMMAND, 1), book.unfit_of(COMMAND, 1)) == ({3, 4, 5, 6}, {4: "does not fit"})
+    assert book.not_now_of(COMMAND, 1) == {5}
     assert (book.failed_of(COMMAND, 2), book.unfit_of(COMMAND, 2)) == (frozenset(), {})
 
 

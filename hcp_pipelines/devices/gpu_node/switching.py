@@ -98,6 +98,8 @@ class Run:
         else:
             await self._let_go(Phase.PAUSE)
         await self._phase(Phase.SWITCH, lambda: device.stop(order.gpus, self._id("stop")))
+        if self._book.is_ended(switch.command_id, switch.index):
+            raise _NewerCommandError("it was judged before it could begin")
         await self._start()
         await self._end(Outcome.SWITCHED)
 

@@ -124,12 +124,17 @@ class Teller:
             await self._tell_again(told, told.busy)
 
     async def _tell_later(self, told: _Told) -> tuple[Slots, Slots]:
-        """Behind the reply: what may pass is asked again as long as a start may take; what the last try said is reported."""
+        """Behind the reply: what may pass is asked again as long as a start may take, or until it is judged.
+
+        What the last try said is reported.
+        """
         until_s = self._clock.now().timestamp() + self._options.phase_within_s[Phase.START]
         try:
             for tries, wait_s in enumerate(chain(RETRY_AFTER_S, repeat(RETRY_AFTER_S[-1])), start=1):
                 self._book.note_telling(str(told.ref), told.assignment, told.may_pass())
                 await asyncio.sleep(wait_s)
+                if self._is_ended(told):
+                    return EMPTY, EMPTY
                 await self._tell_again(told, told.may_pass())
                 is_over = tries >= len(RETRY_AFTER_S) and self._clock.now().timestamp() > until_s
                 if not told.busy and (is_over or not told.may_pass()):
@@ -139,8 +144,11 @@ class Teller:
             self._report(told)
             self._book.give_up(str(told.ref), told.assignment, told.refused)
         finally:
-            self._book.note_telling(str(told.ref), told.assignment, ())
+            self._book.note_telling(str(told.ref), told.assignment, {})
         return EMPTY, EMPTY
+
+    def _is_ended(self, told: _Told) -> bool:
+        return self._book.is_ended(str(told.ref), told.assignment)
 
     async def _tell_again(self, told: _Told, slots: Mapping[int, HcpError]) -> None:
         again = np.array(sorted(slots), dtype=np.uint32)
@@ -157,9 +165,9 @@ class Teller:
         await spread(left.items(), self._options.concurrency, tell)
 
     async def _tell_node(self, told: _Told, node: Node, gpus: tuple[int, ...]) -> None:
-        """Ask one node. Nothing for GPUs that a newer command is there for."""
+        """Ask one node. Nothing for GPUs that a newer command is there for, nor once it was judged."""
         gpus = tuple(gpu for gpu in gpus if node.tickets[gpu] == told.ticket)
-        if not gpus:
+        if not gpus or self._is_ended(told):
             return
         spec = told.work or self._options.workloads.get(told.state)
         try:

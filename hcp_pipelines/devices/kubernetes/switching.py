@@ -125,7 +125,7 @@ class SlotSwitcher:
             paused_s = self._clock.monotonic_s()
             phase = Phase.CHECKPOINT if switch.from_state is DeviceState.TRAINING else Phase.PAUSE
             ended_ms = await self._ended(order, [job.name for job in others], phase)
-            if not order.is_newest():
+            if not order.is_newest() or self._book.is_ended(order.command_id, order.index):
                 return await self._end(switch, Outcome.SUPERSEDED)
             free_s = self._clock.monotonic_s()
             await _again(lambda: self._start(order))

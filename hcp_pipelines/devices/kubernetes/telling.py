@@ -4,7 +4,7 @@ How one slot is brought from what runs to what is wanted is in `switching`.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
@@ -93,26 +93,28 @@ class Teller:
 
     async def _tell_all(self, told: _Told, wanted: Slots) -> tuple[Slots, Slots]:
         refused = await self._tell_each(told, wanted)
-        if may_pass := [slot for slot, error in refused.items() if isinstance(error, MAY_PASS)]:
+        if may_pass := _may_pass(refused):
             self._book.note_telling(told.ref, told.assignment, may_pass)
             self._spawn(self._tell_later(told, may_pass))
         is_refused = np.isin(wanted, np.array(sorted(refused), dtype=np.uint32))
         return wanted[~is_refused], wanted[is_refused]
 
-    async def _tell_later(self, told: _Told, slots: Sequence[int]) -> None:
-        """Behind the reply: what may pass is asked again as long as a start may take."""
+    async def _tell_later(self, told: _Told, may_pass: Mapping[int, HcpError]) -> None:
+        """Behind the reply: what may pass is asked again as long as a start may take, or until it is judged."""
         until_s = self._clock.now().timestamp() + self._within_s
         try:
             for wait_s in chain(RETRY_AFTER_S, repeat(RETRY_AFTER_S[-1])):
                 await asyncio.sleep(wait_s)
-                refused = await self._tell_each(told, np.array(sorted(slots), dtype=np.uint32))
-                slots = [slot for slot, error in refused.items() if isinstance(error, MAY_PASS)]
-                self._book.note_telling(told.ref, told.assignment, slots)
-                if not slots or self._clock.now().timestamp() > until_s:
+                if self._book.is_ended(told.ref, told.assignment):
+                    return
+                refused = await self._tell_each(told, np.array(sorted(may_pass), dtype=np.uint32))
+                may_pass = _may_pass(refused)
+                self._book.note_telling(told.ref, told.assignment, may_pass)
+                if not may_pass or self._clock.now().timestamp() > until_s:
                     break
             self._book.give_up(told.ref, told.assignment, refused)
         finally:
-            self._book.note_telling(told.ref, told.assignment, ())
+            self._book.note_telling(told.ref, told.assignment, {})
 
     async def _tell_each(self, told: _Told, wanted: Slots) -> dict[int, HcpError]:
         """Tell each slot that nobody wants something else of since; why those were not told that were not."""
@@ -128,7 +130,7 @@ class Teller:
                 node = self._node_of(slot, told.state)
                 order = SlotOrder(told.ref, told.assignment, slot, node, told.state, told.work, told.spec, newest)
                 async with self.lock(slot):
-                    if newest():
+                    if newest() and not self._book.is_ended(told.ref, told.assignment):
                         await one_devices(self._tell(order), f"slot {slot}")
                 metrics.CALLS.labels("command", "ok").inc()
             except HcpError as error:
@@ -178,3 +180,7 @@ class Teller:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
+
+
+def _may_pass(refused: Mapping[int, HcpError]) -> dict[int, HcpError]:
+    return {slot: error for slot, error in refused.items() if isinstance(error, MAY_PASS)}
