@@ -23,7 +23,7 @@ import pyarrow as pa
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import object_store
-from hcp_pipelines.storage.postgres import connect, dsn, remedy
+from hcp_pipelines.storage.postgres import connect, dsn, dsn_by_file, remedy
 from hcp_pipelines.storage.roles import Database, Role
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def _install(name: str) -> None:
     duckdb_extensions.import_extension(name)
 
 
-def attach_statement(settings: Settings, role: Role, *, read_only: bool) -> str:
-    """The ATTACH of the lake as `lake`; holds the role's password, so never log it."""
-    source = dsn(settings, role, Database.LAKE).replace("'", "''")
+def attach_statement(settings: Settings, role: Role, *, read_only: bool, hides_password: bool = False) -> str:
+    """The ATTACH of the lake as `lake`; holds the role's password unless that is hidden, so never log it."""
+    source = (dsn_by_file if hides_password else dsn)(settings, role, Database.LAKE).replace("'", "''")
     options = ["read_only"] if read_only else []
     if role is Role.LAKE_WRITER:
         options.append(f"data_path {object_store.quoted(object_store.data_path(settings))}")
@@ -85,9 +85,17 @@ def attach_statement(settings: Settings, role: Role, *, read_only: bool) -> str:
 
 @contextmanager
 def attach(
-    settings: Settings, role: Role = Role.LAKE_WRITER, *, read_only: bool = False, memory: str = "1GB", threads: int = 2
+    settings: Settings,
+    role: Role = Role.LAKE_WRITER,
+    *,
+    read_only: bool = False,
+    memory: str = "1GB",
+    threads: int = 2,
+    hides_password: bool = False,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection with the lake attached as `lake`, UTC, settings for concurrent commits.
+
+    `hides_password`: it is not in what DuckDB tells of itself, for whoever may ask it anything.
 
     Raises:
         StorageError: the catalogue can't be reached or refuses the role.
@@ -105,7 +113,7 @@ def attach(
             "set ducklake_retry_wait_ms = 10",
             "set ducklake_retry_backoff = 1.1",
             *object_store.statements(settings),
-            attach_statement(settings, role, read_only=read_only),
+            attach_statement(settings, role, read_only=read_only, hides_password=hides_password),
         ):
             connection.execute(statement)
     except duckdb.Error as error:

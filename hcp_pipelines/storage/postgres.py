@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from hcp_pipelines.domain.errors import ConfigError, StorageError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.roles import HOME_DATABASE, Database, Role
-from hcp_pipelines.storage.secrets import password
+from hcp_pipelines.storage.secrets import create_secret, password
 
 CONNECT_TIMEOUT_S = 5
 
@@ -62,6 +62,24 @@ def dsn(settings: Settings, role: Role, database: Database = Database.HCP) -> st
         connect_timeout=CONNECT_TIMEOUT_S,
         application_name=f"hcp {role.value}",
     )
+
+
+def dsn_by_file(settings: Settings, role: Role, database: Database) -> str:
+    """The libpq connection string of a role without its password: that is in a file of the state folder, which it names.
+
+    Raises:
+        StorageError: the password is none that such a file can hold.
+    """
+    secret = password(settings, role)
+    if "\n" in secret:
+        raise StorageError(f"the password of {role.value} has a line break: set another one")
+    path = settings.at("run", f"{role.value}.pgpass")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    escaped = secret.replace("\\", "\\\\").replace(":", "\\:")
+    create_secret(path, f"*:*:*:{role.value}:{escaped}\n")
+    parts = psycopg.conninfo.conninfo_to_dict(dsn(settings, role, database))
+    del parts["password"]
+    return psycopg.conninfo.make_conninfo("", **parts, passfile=str(path.resolve()))
 
 
 def sqlalchemy_url(settings: Settings, role: Role = Role.DAGSTER) -> str:

@@ -31,7 +31,6 @@ LOOKING_FUNCTIONS = frozenset(
 _TABLE_FUNCTIONS = (
     "select distinct function_name from duckdb_functions() where function_type in ('table', 'table_macro', 'pragma')"
 )
-_OF_ITSELF = "duckdb_"  # databases, settings: what tells of the connection
 _NAME = re.compile(r'"(?P<quoted>(?:[^"]|"")*)"|(?P<plain>\w+)')
 
 
@@ -54,7 +53,7 @@ def run_select(settings: Settings, query: str) -> QueryResult:
         StorageError: it failed.
     """
     _refuse_all_but_one_reading_statement(query)
-    with attach(settings, Role.LAKE_READER, read_only=True) as connection:
+    with attach(settings, Role.LAKE_READER, read_only=True, hides_password=True) as connection:
         _refuse_acting_functions(connection, query)
         connection.execute("use lake")
         connection.execute(f"set allowed_directories = [{quoted(data_path(settings).rstrip('/'))}]")
@@ -62,15 +61,9 @@ def run_select(settings: Settings, query: str) -> QueryResult:
         connection.execute("set lock_configuration = true")
         try:
             done = connection.execute(query)
-            rows = _told(done.fetchall()) if _OF_ITSELF in query.lower() else done.fetchall()
-            return QueryResult([column[0] for column in done.description or []], rows)
+            return QueryResult([column[0] for column in done.description or []], done.fetchall())
         except duckdb.Error as error:
             raise StorageError(without_secrets(error)) from None
-
-
-def _told(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """What DuckDB says of itself: how it reaches the catalogue, too, with the password."""
-    return [tuple(without_secrets(value) if isinstance(value, str) else value for value in row) for row in rows]
 
 
 def _refuse_all_but_one_reading_statement(query: str) -> None:
