@@ -308,7 +308,7 @@ def check_work(settings) -> None:
     ]
     stood_still = """select stops, stops_lost, stops_lost_gpu_s, stops_kept_gpu_s from lake.marts.fct_workloads
                      where workload_id in ('w1', 'w2') order by workload_id"""
-    assert query(settings, stood_still) == [(2, 1, 1200.0, 7200.0), (0, 0, 0.0, 0.0)]
+    assert query(settings, stood_still) == [(3, 1, 1200.0, 7200.0), (0, 0, 0.0, 0.0)]
     levels = query(
         settings,
         """select type, cast(day as varchar), submitted, started, completed, failed, cancelled, wait_p50_s / 60, wait_p95_s / 60,

@@ -130,15 +130,18 @@ def _workload_events() -> Iterator[dict[str, Any]]:
 
 
 def _stops() -> Iterator[dict[str, Any]]:
-    """Of w1: an hour on two GPUs is kept; of the quarter after it five minutes are, which its checkpoint held."""
+    """Of w1: an hour on two GPUs is kept; of the quarter after it five minutes are, which its checkpoint held.
+
+    Of a stop of long ago it was assumed that it was kept.
+    """
     for number, (minute, outcome, progress_s, saved_s) in enumerate(
-        [(71, "kept", 3600.0, 0.0), (111, "untold", 4500.0, 3900.0)], 1
+        [(71, "kept", 3600.0, 0.0), (111, "untold", 4500.0, 3900.0), (70, "assumed", 900.0, 0.0)], 1
     ):
         at = FIRST + 12 * HOUR + minute * MINUTE
         yield {
             "id": number, "workload_id": "w1", "lease_epoch": number, "facility_id": "hou-1", "first_slot": 0, "slots": b"",
             "gpu_count": 2, "progress_s": progress_s, "saved_s": saved_s, "began_s": 0.0, "running_since": at, "stopped_at": at,
-            "outcome": outcome, "problem": "", "lost_gpu_s": 0.0 if outcome == "kept" else 2 * (progress_s - saved_s),
+            "outcome": outcome, "problem": "", "lost_gpu_s": 0.0 if outcome != "untold" else 2 * (progress_s - saved_s),
             "recorded_at": at,
         }  # fmt: skip
 

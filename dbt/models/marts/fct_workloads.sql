@@ -16,7 +16,7 @@ stops as (
         count(*) as stops,
         count(*) filter (where outcome in ('not_kept', 'untold')) as stops_lost,
         sum(lost_gpu_s) as stops_lost_gpu_s,
-        sum(greatest(progress_s - saved_s, 0) * gpu_count - lost_gpu_s) as stops_kept_gpu_s
+        sum(greatest(progress_s - saved_s, 0) * gpu_count) filter (where outcome = 'kept') as stops_kept_gpu_s
     from {{ source('raw', 'work_stops') }}
     group by workload_id
 )
