@@ -24,6 +24,7 @@ FORECAST_MEMORY = 0.9  # of the error, from hour to hour
 NEAR = 0.05  # below the highest by more than this an hour is no candidate
 MONTH_H = 30 * 24
 TRUST = 10.0  # inverse of the regularization: 2022 learnt from 2023 and the other way, 0.1 better than 1
+COUNTED, REGRESSED, NOT_CHARGED = "counted", "logistic", "not charged"
 
 
 class Classifier(Protocol):
@@ -99,15 +100,31 @@ def chances(hours: Hours, rows: Ints, months: tuple[int, ...], until: datetime) 
     Raises:
         ConfigError: no season ended before `until`, which the model learns from.
     """
+    now, ahead, _ = chances_told(hours, rows, months, until)
+    return now, ahead
+
+
+def chances_told(
+    hours: Hours, rows: Ints, months: tuple[int, ...], until: datetime
+) -> tuple[Floats, Floats, npt.NDArray[np.str_]]:
+    """As `chances`, and by hour how the one of its beginning was found: `COUNTED`, `REGRESSED` or `NOT_CHARGED`.
+
+    Paths reach past a day's end: `hours` must go on to the end of the next local day, known or not.
+
+    Raises:
+        ConfigError: as `chances`.
+    """
     charged = np.isin(hours.month_of_year[rows], months)
     now, ahead = np.zeros(len(rows)), np.zeros(len(rows))
+    way = np.full(len(rows), NOT_CHARGED)
     if charged.any():
         model = trained(hours, until)
         regressed = model(False).probability(hours, np.arange(len(hours)), rows[charged])
         counted = peak_paths.chances_begun(hours, rows[charged], until)
         now[charged] = np.where(np.isfinite(counted), counted, regressed)
+        way[charged] = np.where(np.isfinite(counted), COUNTED, REGRESSED)
         ahead[charged] = model(True).probability(hours, hours.ahead_rows, rows[charged])
-    return now, ahead
+    return now, ahead, way
 
 
 def _fitted(rows: Floats, is_peak: npt.NDArray[np.bool_]) -> Classifier:

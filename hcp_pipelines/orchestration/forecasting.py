@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 LESSONS = timedelta(days=400)  # of history that is learnt from
 PEAK_LESSONS = timedelta(days=4 * 366)
+PEAKS_AHEAD = timedelta(hours=48)  # past a day of UTC: the local day after its last hour's is over before that
 NO_DEMAND = f"no demand is recorded: replay a folder that has {LOAD} and {FORECAST} (HCP_WORLD=replay:DIR)"
 PEAKS: dict[str, Any] = {
     "start_at": INSTANT, "is_charged": pl.Boolean, "probability_day_ahead": pl.Float64, "probability": pl.Float64,
@@ -76,28 +77,32 @@ def coincident_peaks(settings: Settings, day: tuple[datetime, datetime], now: da
     """The probability that each hour of a day is its month's peak, as of the day before and as of its beginning.
 
     Null where it could not be asked yet. What is known is cut at the present, and learnt from what was over when the day began.
+    `method` tells how many hours were counted over paths, and for how many the regression spoke.
 
     Raises:
         ConfigError: the day has not begun.
     """
     refuse_future(day[0], now)
     at = min(day[1], now)
-    starts = np.arange(microseconds(day[0] - PEAK_LESSONS), microseconds(day[1]), HOUR_US, dtype=np.int64)
+    ends = microseconds(day[1] + PEAKS_AHEAD)
+    starts = np.arange(microseconds(day[0] - PEAK_LESSONS), ends, HOUR_US, dtype=np.int64)
     grid = recorded_grid(settings, starts)
-    there = np.flatnonzero(np.isfinite(grid[LOAD]))
+    there = np.flatnonzero(np.isfinite(grid[LOAD]) & (starts < microseconds(day[1])))
     if not len(there):
         return _no_peaks(NO_DEMAND)
     starts, grid = starts[there[0] :], {name: values[there[0] :] for name, values in grid.items()}
     hours = known_hours_of(grid, starts, at)
-    rows = np.arange(hours.row_at(day[0]), len(hours))
+    rows = np.arange(hours.row_at(day[0]), hours.row_at(day[1]))
     if not np.isfinite(hours.load_mw[max(rows[0] - 24, 0) : rows[0]]).any():
         return _no_peaks(f"no {LOAD} of the day before is recorded")
     try:
-        begun, ahead = peaks.chances(hours, rows, FourPeaks().months, day[0])
+        begun, ahead, way = peaks.chances_told(hours, rows, FourPeaks().months, day[0])
     except ConfigError as error:
         return _no_peaks(str(error))
     table = _peak_table(hours, rows, at, (begun, ahead)).with_columns(trained_until=pl.lit(day[0], INSTANT))
-    return DayForecast(table, {"method": "logistic", "why": "demand and its forecast are recorded"})
+    said = pl.Series("way", way).filter(table["probability"].is_not_null())
+    method = ", ".join(f"{name}: {n} h" for name, n in said.value_counts().sort("way").rows())
+    return DayForecast(table, {"method": method or "none", "why": "demand and its forecast are recorded"})
 
 
 def upcoming_chances(table: pl.DataFrame, now: datetime) -> dict[datetime, float]:

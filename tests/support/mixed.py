@@ -36,6 +36,18 @@ def hourly_grid(hours, start=START, seed=0):
     return hours_of(starts, random.exponential(6.0, (3, hours)), load, forecast, temperature)
 
 
+def wandering_hours(days, start):
+    """Days from a local midnight on whose level wanders, highest at 13 or 14 h, and forecasts that miss it."""
+    random, grid = np.random.default_rng(7), hourly_grid(24 * days, start)
+    level = np.zeros(days)
+    for day in range(1, days):
+        level[day] = 0.7 * level[day - 1] + random.normal(0, 0.03)
+    shape = 50_000 + 10_000 * np.sin((np.arange(len(grid)) - 7.5) / 24 * 2 * np.pi)
+    load = shape * np.repeat(1 + level, 24) * (1 + random.normal(0, 0.001, len(grid)))
+    missed = np.repeat(random.normal(0, 0.015, days), 24) + random.normal(0, 0.002, len(grid))
+    return replace(grid, load_mw=load, forecast_mw=load * (1 + missed))
+
+
 def write_grid(folder, hours):
     """Demand, its forecast and the temperature of some hours, as a recorded folder has them."""
     starts = pl.Series(hours.starts_us).cast(pl.Datetime("us", "UTC"))

@@ -9,7 +9,7 @@ import pytest
 from hcp_pipelines.forecasting import peak_days, peak_paths, peaks
 from hcp_pipelines.forecasting.hindsight import TrainedTooLateError
 from hcp_pipelines.forecasting.hours import instant
-from tests.support.mixed import hourly_grid
+from tests.support.mixed import hourly_grid, wandering_hours
 
 START = datetime(2023, 4, 1, 5, tzinfo=UTC)  # midnight in Texas
 JULY, AUGUST = datetime(2024, 7, 1, 5, tzinfo=UTC), datetime(2024, 8, 1, 5, tzinfo=UTC)
@@ -17,15 +17,7 @@ JULY, AUGUST = datetime(2024, 7, 1, 5, tzinfo=UTC), datetime(2024, 8, 1, 5, tzin
 
 @pytest.fixture(scope="module")
 def hours():
-    """Days whose level wanders, highest at 13 or 14 h, and forecasts that miss it."""
-    random, grid = np.random.default_rng(7), hourly_grid(24 * 520, START)
-    level = np.zeros(520)
-    for day in range(1, len(level)):
-        level[day] = 0.7 * level[day - 1] + random.normal(0, 0.03)
-    shape = 50_000 + 10_000 * np.sin((np.arange(len(grid)) - 7.5) / 24 * 2 * np.pi)
-    load = shape * np.repeat(1 + level, 24) * (1 + random.normal(0, 0.001, len(grid)))
-    missed = np.repeat(random.normal(0, 0.015, len(level)), 24) + random.normal(0, 0.002, len(grid))
-    return replace(grid, load_mw=load, forecast_mw=load * (1 + missed))
+    return wandering_hours(520, START)
 
 
 def higher(hours, at, by=1.2):

@@ -1,26 +1,27 @@
 """The peaks of a day from a replayed folder, the check's judgement, and a day that has not begun."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.forecasting import peaks
+from hcp_pipelines.forecasting import peak_paths, peaks
 from hcp_pipelines.orchestration.forecasting import coincident_peaks
 from hcp_pipelines.orchestration.watching import LEAST_FORECASTS, greatest_age, judged
 from hcp_pipelines.settings import Settings
-from tests.support.mixed import hourly_grid, write_grid
+from tests.support.mixed import wandering_hours, write_grid
 
 START = datetime(2023, 4, 1, 5, tzinfo=UTC)
-DAY = datetime(2024, 6, 20, tzinfo=UTC)
+DAY = datetime(2024, 6, 19, tzinfo=UTC)
 END = DAY + timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     """Demand and its forecast of fifteen months in a folder, and the same as hours."""
-    hours = hourly_grid(24 * 460, START)
+    hours = wandering_hours(460, START)
     folder = write_grid(tmp_path_factory.mktemp("recorded"), hours)
     return folder, hours
 
@@ -29,23 +30,38 @@ def asked(tmp_path, folder, now):
     return coincident_peaks(Settings(state_dir=tmp_path, world=f"replay:{folder}"), (DAY, END), now)
 
 
-def test_the_asset_s_probabilities_are_the_back_test_s(tmp_path, recorded):
+@pytest.mark.parametrize("asked_after_h", [24, 20.3])
+def test_the_asset_s_probabilities_are_the_back_test_s(tmp_path, recorded, asked_after_h):
     folder, hours = recorded
     rows = hours.row_at(DAY) + np.arange(24)
     begun, ahead = peaks.chances(hours, rows, (6, 7, 8, 9), DAY)
-    found = asked(tmp_path, folder, END)
-    assert found.told["method"] == "logistic"
-    assert found.table["probability"].to_list() == pytest.approx(begun.tolist(), rel=1e-9)
+    can_be_peak = (hours.local_hour[rows] >= peak_paths.FIRST_HOUR) & (hours.local_hour[rows] <= peak_paths.LAST_HOUR)
+    counted = peak_paths.chances_begun(hours, rows, DAY)
+    assert np.isfinite(counted).all()
+    assert counted[can_be_peak].max() > 0.1, "a day on which it matters who speaks"
+    found, known = asked(tmp_path, folder, DAY + timedelta(hours=asked_after_h)), min(int(asked_after_h) + 1, 24)
+    assert found.told["method"] == f"counted: {known} h"
+    assert len(found.table) == 24
+    assert found.table["probability"].to_list()[:known] == pytest.approx(begun[:known].tolist(), rel=1e-9)
+    assert found.table["probability"][known:].is_null().all()
     assert found.table["probability_day_ahead"].to_list() == pytest.approx(ahead.tolist(), rel=1e-9)
     assert found.table["is_charged"].all()
 
 
+def test_hours_that_paths_say_nothing_of_are_told_apart(tmp_path, recorded):
+    _, hours = recorded
+    load = hours.load_mw.copy()
+    load[hours.row_at(DAY) + 18] = np.nan
+    found = asked(tmp_path, write_grid(tmp_path, replace(hours, load_mw=load)), END)
+    assert found.told["method"] == "counted: 22 h, logistic: 2 h"  # both want it
+
+
 def test_what_can_t_be_asked_yet_is_null_and_what_can_stays_as_it_was(tmp_path, recorded):
     folder, _ = recorded
-    now = DAY + timedelta(hours=9, minutes=30)
+    now = DAY + timedelta(hours=19, minutes=20)
     early, late = (asked(tmp_path, folder, at).table for at in (now, END))
-    assert early["probability"].is_not_null().sum() == 10
-    assert early["probability"][:10].equals(late["probability"][:10])
+    assert early["probability"].is_not_null().sum() == 20
+    assert early["probability"][:20].equals(late["probability"][:20])
     assert early["probability_day_ahead"].equals(
         late["probability_day_ahead"]
     )  # all of it was published the day before
@@ -60,7 +76,7 @@ def test_a_first_season_and_a_day_to_come_say_so(tmp_path, recorded):
     assert "no month of May to October with demand ended" in coincident_peaks(settings, june, END).told["why"]
     after = (datetime(2024, 7, 10, tzinfo=UTC), datetime(2024, 7, 11, tzinfo=UTC))
     assert coincident_peaks(settings, after, after[1]).told["why"] == "no ercot_load_mw of the day before is recorded"
-    with pytest.raises(ConfigError, match="2024-06-20 has not begun: it is 2024-06-19 23:00Z in this world"):
+    with pytest.raises(ConfigError, match="2024-06-19 has not begun: it is 2024-06-18 23:00Z in this world"):
         asked(tmp_path, folder, DAY - timedelta(hours=1))
 
 
