@@ -47,6 +47,14 @@ def test_a_checkpoint_of_a_pause_before_the_return_loses_nothing():
     assert (seconds(parts), seconds(parts, LOST)) == (1100, 0)
 
 
+def test_what_devices_tell_after_the_return_is_kept_and_what_can_not_be_loaded_then_is_lost():
+    told = [(0, "running"), (1000, "waiting"), (1500, "running"), (2000, "completed")]
+    assert seconds(billed(told, [(1005, 1000)])) == 1500
+    assert seconds(billed(told[:2], [(1005, 1000)])) == 1000
+    assert seconds(billed(told, [(1005, 1000), (1400, 300)])) == 300 + 500
+    assert seconds(billed(told, [(1600, 1100)])) == 500, "of the run after it"
+
+
 def test_a_loss_reaches_back_over_the_run_before():
     told = [
         (0, "running"),
@@ -92,7 +100,7 @@ def test_a_day_without_work_has_no_slices():
 
 
 def account(told, saved):
-    """The same, one step at a time: progress goes up by running, and back to the newest checkpoint at a return."""
+    """The same, one step at a time: progress goes up by running, and back at a return to the checkpoint of the next run."""
     kept, open_at = [], None
     for at, status in told:
         if open_at is not None:
@@ -101,7 +109,7 @@ def account(told, saved):
         if status == "running":
             open_at = at
         if status == "waiting":
-            left = next((progress for when, progress in reversed(saved) if when <= at), 0.0)
+            left = next((progress for when, progress in reversed(saved) if when <= at + 10), 0.0)
             lost = max(sum(kept) - left, 0.0)
             while lost > 0:
                 taken = min(lost, kept[-1])
@@ -115,16 +123,18 @@ def account(told, saved):
 @settings(max_examples=50, deadline=None)  # the first call loads what polars needs
 @given(
     st.lists(
-        st.tuples(st.integers(1, 500), st.booleans(), st.booleans(), st.integers(0, 2000)), min_size=1, max_size=12
+        st.tuples(st.integers(1, 500), st.booleans(), st.sampled_from([None, -0.5, 5]), st.integers(0, 2000)),
+        min_size=1,
+        max_size=12,
     )
 )
 def test_whatever_happens_it_is_what_the_customer_keeps(steps):
     told, saved, now = [], [], 0
-    for length, is_return, is_saved, progress in steps:
+    for length, is_return, saved_after_s, progress in steps:
         told.append((now, "running"))
         now += length
-        if is_saved:
-            saved.append((now - 0.5, float(progress)))
+        if saved_after_s is not None:
+            saved.append((now + saved_after_s, float(progress)))
         told.append((now, "waiting" if is_return else "paused"))
         now += 10
     parts = billed(told, saved, until=now)

@@ -1,11 +1,12 @@
 """When work ran, and which of that is billed: from its events and checkpoints, whatever the day. No devices, no prices here.
 
 Billed is what the customer keeps (docs/billing.md). Running adds to a piece of work's progress. A return to the queue, by
-pre-emption or because something broke, takes it back to the newest checkpoint of that moment, and the time beyond it is `lost`;
-realtime inference has answered what it has answered. Work that failed for good through our side is `failed`: nothing is billed.
+pre-emption or because something broke, takes it back to the checkpoint from which it goes on, and the time beyond that is `lost`:
+what devices have kept is told after the return. Realtime inference has answered what it has answered. Work that failed for good
+through our side is `failed`: nothing is billed.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -28,6 +29,7 @@ PART: dict[str, Any] = WORK | {"run": pl.Int64, "from_at": INSTANT, "until_at": 
 SLICE: dict[str, Any] = {"part": pl.UInt32, "start_at": INSTANT, "hours": pl.Float64}
 _OF_WORK = "workload_id"
 _NEVER = float("inf")
+_FAR = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def parts_of(events: pl.DataFrame, checkpoints: pl.DataFrame, until: datetime) -> pl.DataFrame:
@@ -77,12 +79,21 @@ def _runs(ordered: pl.DataFrame, until: datetime) -> pl.DataFrame:
 
 
 def _kept(ordered: pl.DataFrame, checkpoints: pl.DataFrame) -> pl.DataFrame:
-    """By run, how much progress was left after it where it ended, or was given up later, with a return to the queue."""
-    returned = ordered.filter(
-        (pl.col("new_status") == WorkloadState.PAUSED)
-        & pl.col("is_waiting")
-        & (pl.col("type") != WorkloadType.AI_INFERENCE_REALTIME)
-    ).sort("recorded_at")
+    """By run, how much progress was left after it where it ended, or was given up later, with a return to the queue.
+
+    That is the newest checkpoint as it ran again, and as of now where it has not.
+    """
+    begins = pl.when(pl.col("new_status") == WorkloadState.RUNNING).then(pl.col("recorded_at"))
+    goes_on_at = begins.shift(-1).backward_fill().over(_OF_WORK).fill_null(pl.lit(_FAR, INSTANT))
+    returned = (
+        ordered.with_columns(recorded_at=goes_on_at)
+        .filter(
+            (pl.col("new_status") == WorkloadState.PAUSED)
+            & pl.col("is_waiting")
+            & (pl.col("type") != WorkloadType.AI_INFERENCE_REALTIME)
+        )
+        .sort("recorded_at")
+    )
     held = checkpoints.select(*CHECKPOINT).sort("recorded_at")
     found = returned.join_asof(held, on="recorded_at", by=_OF_WORK, check_sortedness=False)
     return found.group_by(_OF_WORK, "run").agg(kept_s=pl.col("progress_s").fill_null(0.0).min())
