@@ -70,7 +70,7 @@ def answers(
     nothing = pl.DataFrame(schema=SCHEMA)
     serving, why = who_serves(connection, name)
     if serving is None or not hours:
-        return Answers(nothing, why=why or "no hour has begun")
+        return Answers(nothing, why=why or "no hour can be asked of yet")
     since_us = microseconds(serving.fitted.trained_until)
     too_late = (
         f"{serving.model} learnt until {serving.fitted.trained_until:%Y-%m-%dT%H:%MZ}: it is asked about no hour before"

@@ -12,7 +12,7 @@ import psycopg
 
 from hcp_pipelines.forecasting.baselines import known_hours, learn_baseline
 from hcp_pipelines.forecasting.hours import microseconds
-from hcp_pipelines.forecasting.known_prices import known_series, points_of, starts_until
+from hcp_pipelines.forecasting.known_prices import GRACE, known_series, points_of, starts_until
 from hcp_pipelines.forecasting.power_forecast import LEVEL_COLUMNS, PLAIN, POINT_COLUMNS, empty_table, forecast_table
 from hcp_pipelines.orchestration import day_answers
 from hcp_pipelines.orchestration.forecasting import QUANTILES, DayForecast, read_prices, recorded_grid, refuse_future
@@ -36,7 +36,7 @@ group by all"""  # noqa: S608 - our table
 def price_quantiles(
     connection: "psycopg.Connection[Any]", settings: Settings, day: tuple[datetime, datetime], now: datetime
 ) -> DayForecast:
-    """Quantiles asked at each hour of a day that has begun, of nothing that was known later.
+    """Quantiles asked at each hour of a day that began `GRACE` ago or earlier, of nothing that was known later.
 
     The champion says them of the hours since its training; of those before, what a champion of then said stays as it is. All
     others have the plain anchor, with the quantiles of its errors when the day began: no hour goes without.
@@ -53,7 +53,8 @@ def price_quantiles(
     grid = recorded_grid(settings, starts)
     lessons = known_series(prices, points, day[0], grid, starts)
     plain, tables = learn_baseline(lessons, day[0]), [empty_table()]
-    hours = [at for at in day_answers.begun(day, now) if microseconds(at) >= starts[0]]  # before, nothing is recorded
+    begun = day_answers.begun(day, now - GRACE)  # asked of later ones, only the anchor would answer
+    hours = [at for at in begun if microseconds(at) >= starts[0]]  # before, nothing is recorded
     for at in hours:
         row = np.array([np.searchsorted(starts, microseconds(at))])
         tables += [forecast_table(plain, series, row) for series in known_series(prices, points, at, grid, starts)]

@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from hcp_pipelines.forecasting.known_prices import GRACE
 from hcp_pipelines.orchestration.forecasting import QUANTILES
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.settings import Settings
 
 SCORES = "core.power__forecast_scores"
 FORECASTS_EVERY = timedelta(minutes=30)  # of the clock on the wall: from one run to the next
-ASKED_EVERY = timedelta(hours=1)  # of the world: each run asks the hours that have begun
+ASKED_EVERY = timedelta(hours=1)  # of the world: each run asks the hours that began `GRACE` ago or earlier
 LOOKED_AT = timedelta(days=7)
 BAND = (0.65, 0.95)  # of the 80 % interval: on recorded prices nine weeks in ten lay between 0.68 and 0.90
 LEAST_FORECASTS = 48 * 24  # a day's: fewer say nothing
@@ -31,8 +32,8 @@ class Judged:
 
 
 def greatest_age(speed: float) -> timedelta:
-    """How old the newest forecast may be in a world of some speed: its hour, and two runs of which one was late."""
-    return ASKED_EVERY + 2 * FORECASTS_EVERY * max(speed, 1.0)
+    """How old the newest forecast may be in a world of some speed: its hour, `GRACE`, and two runs of which one was late."""
+    return ASKED_EVERY + GRACE + 2 * FORECASTS_EVERY * max(speed, 1.0)
 
 
 def judge_forecasts(settings: Settings, now: datetime, speed: float) -> Judged:

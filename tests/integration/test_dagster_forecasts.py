@@ -207,6 +207,13 @@ def test_the_champion_is_asked_and_what_came_later_changes_nothing(world, contro
     first = rows(world, "core.power__price_quantiles", "issued_at, start_at")
     assert first["method"].unique().to_list() == [f"price/{version}"]
     assert (first["trained_until"] == DAY - timedelta(days=3)).all()
+    day = (DAY, DAY + timedelta(days=1))
+    for minutes, hours in ((2, 6), (5, 7)):  # what is asked of 6 h waits for the prices that belong to it
+        newly = price_quantiles(control, world, day, DAY + timedelta(hours=6, minutes=minutes))
+        assert newly.table["issued_at"].n_unique() == hours
+        assert newly.table["method"].unique().to_list() == [f"price/{version}"]
+    early = price_quantiles(control, world, day, DAY + timedelta(minutes=2))
+    assert early.told["why"] == "no hour can be asked of yet"
     late = real_time.filter(pl.col("start_at") >= DAY + timedelta(hours=2)).with_columns(
         price_usd_per_mwh=pl.lit(4000.0)
     )
