@@ -55,6 +55,32 @@ async def test_what_all_devices_have_kept_is_a_checkpoint_and_it_goes_on_where_i
     assert database.execute("select checkpoint from desired_state where id = %s", (row[0],)).fetchone() == ("a/2",)
 
 
+async def test_a_checkpoint_that_can_not_be_loaded_costs_a_retry_and_is_not_offered_again(
+    api, scheduler, owner, database, customer
+):
+    one, clock, work, slots = await stopped(api, scheduler, owner, customer, database)
+    database.execute(
+        """insert into workload_checkpoints (workload_id, lease_epoch, location, progress_s, detail, taken_at)
+           select %s, 1, l, s, jsonb_build_object('checkpoint', n), now()
+           from (values ('a/8', 300, 'a/8'), ('noted', 350, '')) as told (l, s, n)""",
+        (work,),
+    )
+    keep(owner, work, slots, after(1060), "a/9")
+    await one.round(scheduler)
+    retries = (await store.read(api, work, None)).retries_left
+    await placed_again(one, clock, scheduler, owner, database)
+    for tries, (name, began_s) in enumerate([("a/9", 1000.0), ("a/8", 300.0), ("", 0.0)]):
+        [[row, *_]] = open_rows(owner)
+        assert database.execute("select checkpoint from desired_state where id = %s", (row,)).fetchone() == (name,)
+        assert one.book.held[work].began_s == pytest.approx(began_s)
+        say(owner, [row], "refused", clock.now(), f"{name} can't be loaded", 2, "work")
+        await one.round(scheduler)
+        found = await store.read(api, work, None)
+        assert found.retries_left == retries - min(tries + 1, 2)
+    assert found.status is WorkloadState.FAILED, "from its beginning it can't run either"
+    assert one.follower.avoided == [], "nothing is wrong with the devices"
+
+
 async def test_what_one_device_could_not_keep_is_lost_and_the_books_say_so(api, scheduler, owner, database, customer):
     one, clock, work, slots = await stopped(api, scheduler, owner, customer, database)
     keep(owner, work, slots[:7], after(1060), "a/1")

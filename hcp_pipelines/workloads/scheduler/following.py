@@ -224,12 +224,18 @@ class Follower:
         await self._fail(connection, room, failed)
 
     async def _end_unfit(self, connection: Connection, room: Room, words: Sequence[tuple[Held, OwnersWord]]) -> None:
-        """What can't run has failed: elsewhere it would fare alike, and its devices are free for others at once."""
-        if words:
-            works = [(one, f"it could not start: {word.reason}"[:500]) for one, word in words]
-            await steps.fail_all(connection, works, self._clock.now(), may_retry=False)
-            self._gone(room, [one for one, _ in works])
-            metrics.STEPS.labels("failed").inc(len(works))
+        """What can't run has failed: elsewhere it would fare alike, and its devices are free for others at once.
+
+        What goes on from a checkpoint has run before: it is that which can't be loaded, and we had reported it as kept.
+        """
+        works = [(one, f"it could not start: {word.reason}"[:500]) for one, word in words]
+        going_on = [(one, reason) for one, reason in works if one.runs.checkpoint]
+        if going_on:
+            await steps.fail_unreadable(connection, going_on, self._clock.now())
+        if anew := [(one, reason) for one, reason in works if not one.runs.checkpoint]:
+            await steps.fail_all(connection, anew, self._clock.now(), may_retry=False)
+        self._gone(room, [one for one, _ in works])
+        metrics.STEPS.labels("failed").inc(len(works))
 
     async def _fail(self, connection: Connection, room: Room, works: Sequence[tuple[Held, str]]) -> None:
         if not works:

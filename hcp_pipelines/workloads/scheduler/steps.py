@@ -109,6 +109,17 @@ async def fail_all(
     return await _each(connection, [one for one, _ in works], step, ends=True)
 
 
+async def fail_unreadable(connection: Connection, works: Sequence[tuple[Held, str]], now: datetime) -> Outcome:
+    """Its checkpoint can't be loaded: a retry while it has some, from the one before, or from its beginning."""
+    why = {one.workload_id: reason for one, reason in works}
+
+    async def step(one: Held) -> None:
+        await fail(connection, one.workload_id, one.epoch, now=now, reason=why[one.workload_id])
+        await stops.go_back(connection, one, now)
+
+    return await _each(connection, [one for one, _ in works], step, ends=True)
+
+
 async def let_go(connection: Connection, works: Iterable[Held]) -> None:
     """What they desired is desired no longer: they were cancelled, or are somebody else's."""
     rows = [one.desired_id for one in works if one.desired_id is not None]

@@ -58,6 +58,21 @@ _SETTLE = """
     where workload_id = %(id)s and lease_epoch = %(epoch)s"""
 
 
+_GO_BACK = """
+    with offered as (
+        select detail ->> 'checkpoint' as name from workload_checkpoints
+        where workload_id = %(id)s and detail ->> 'checkpoint' <> '' order by id desc limit 1)
+    insert into workload_checkpoints (workload_id, lease_epoch, location, progress_s, detail, taken_at)
+    select w.id, w.lease_epoch, coalesce(c.location, w.id || '/none'), coalesce(c.progress_s, 0),
+           jsonb_build_object('checkpoint', coalesce(c.detail ->> 'checkpoint', ''), 'unreadable', f.name), %(at)s
+    from workloads w cross join offered f left join lateral (
+        select location, progress_s, detail from workload_checkpoints o
+        where workload_id = w.id and detail ->> 'checkpoint' not in ('', f.name) and not exists (
+            select from workload_checkpoints where workload_id = w.id and detail ->> 'unreadable' = o.detail ->> 'checkpoint')
+        order by id desc limit 1) c on true
+    where w.id = %(id)s and w.lease_epoch = %(epoch)s and w.lease_owner is null and w.queued_at is not null"""
+
+
 class Outcome(StrEnum):
     """What became of work's progress as it was told to stand still."""
 
@@ -104,6 +119,11 @@ async def note(connection: Connection, one: Held, at: datetime, within_s: float)
     }  # fmt: skip
     await connection.execute(_NOTE, values, prepare=True)
     return wait_s
+
+
+async def go_back(connection: Connection, one: Held, at: datetime) -> None:
+    """Work that waits again goes on from a checkpoint before its last, which can't be loaded and is not given to it again."""
+    await connection.execute(_GO_BACK, {"id": one.workload_id, "epoch": one.epoch, "at": at})
 
 
 async def settle(connection: Connection) -> int:
