@@ -22,7 +22,7 @@ GROUP, OWNERS, KINDS = "training", ["team:decisions"], {"polars", "ducklake"}
     deps=["raw_ercot__rt_spp", "raw_ercot__da_spp", "raw_hcp__price_ticks"],
 )  # fmt: skip
 def core_power__known_prices(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
-    """Every word on a settlement price of the last 460 days, with the instant since which it is known."""
+    """Every word on a settlement price of the last 780 days, with the instant since which it is known."""
     return _made(context, platform, known_prices)
 
 

@@ -1,6 +1,6 @@
 """Tables that models of prices and of GPU demand learn from, each row with the instant since which it is known.
 
-Made anew as a whole before a model is learnt: prices of 400 days and their lags are a few hundred thousand rows.
+Made anew as a whole before a model is learnt: prices of 780 days are some hundred thousand rows a point.
 """
 
 from datetime import datetime, timedelta
@@ -18,7 +18,8 @@ from hcp_pipelines.orchestration.forecasting import LESSONS, read_prices, record
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.settings import Settings
 
-LAGS = timedelta(days=60)
+YEAR_BACK = timedelta(days=380)  # before each question: what the price's autoregression learns from as it is asked
+BACK = LESSONS + YEAR_BACK  # the first lesson has as much of the past as what is asked where it serves
 AHEAD = timedelta(hours=LONGEST_AHEAD_H)
 WORK = "raw.workload_events"
 DEMAND_SQL = f"""
@@ -42,12 +43,12 @@ def as_known_now(settings: Settings, table: str, since: datetime, now: datetime)
     return gpu_demand_changes(settings, now) if table == CHANGES else None
 
 
-def known_prices(settings: Settings, now: datetime, back: timedelta = LESSONS + LAGS) -> pl.DataFrame:
-    """Rows of `known_prices.PRICES` of the last 400 days and their lags, as far as they are known."""
+def known_prices(settings: Settings, now: datetime, back: timedelta = BACK) -> pl.DataFrame:
+    """Rows of `known_prices.PRICES` of the last 780 days, 400 that are learnt from and 380 before, as far as they are known."""
     return read_prices(settings, (now - back, now + AHEAD)).filter(pl.col("known_at") <= now)
 
 
-def known_grid(settings: Settings, now: datetime, back: timedelta = LESSONS + LAGS) -> pl.DataFrame:
+def known_grid(settings: Settings, now: datetime, back: timedelta = BACK) -> pl.DataFrame:
     """Rows of `known_prices.GRID_ROWS`: what the replayed folder records of the grid; none where the world is no replay."""
     first, end = (microseconds(at) // HOUR_US * HOUR_US for at in (now - back, now + AHEAD))
     starts = np.arange(first, end, HOUR_US, dtype=np.int64)

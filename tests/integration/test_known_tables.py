@@ -12,9 +12,10 @@ from hcp_pipelines.domain.clock import Anchor, SystemClock
 from hcp_pipelines.domain.ticks import Stream
 from hcp_pipelines.forecasting.learnable.targets.demand import CHANGES, DEMAND, TOTAL
 from hcp_pipelines.forecasting.learnable.targets.price import GRID, PRICE, PRICES
-from hcp_pipelines.orchestration.known_tables import WORK, known_grid, known_prices
+from hcp_pipelines.orchestration.known_tables import BACK, WORK, known_grid, known_prices
 from hcp_pipelines.orchestration.resources import Platform
-from hcp_pipelines.orchestration.training.lessons import read_lessons
+from hcp_pipelines.orchestration.training.lessons import looked_back, read_lessons
+from hcp_pipelines.orchestration.training.targets import days_of
 from hcp_pipelines.storage import lake
 
 with warnings.catch_warnings():
@@ -107,6 +108,18 @@ def test_prices_are_as_they_were_known_and_nothing_from_the_future(world):
     first = int((examples.wanted_us[0] / 1e6 - BEGAN.timestamp()) / 900)
     assert examples.target[0] == pytest.approx(prices[first : first + 4].mean())
     assert np.isfinite(examples.naive[0])
+
+
+def test_the_first_lesson_has_as_much_of_the_past_as_what_is_asked_where_the_model_serves(world):
+    wanted = timedelta(days=days_of("price")) + looked_back("price")
+    starts = [NOW - wanted, NOW - wanted - timedelta(days=2)]
+    ticks = pl.DataFrame(
+        {"stream": Stream.POWER_RT_SPP.value, "series": "HB_TEST", "timestamp": starts, "value": [30.0, 31.0],
+         "quality": "good", "received_at": [at + timedelta(minutes=15) for at in starts]}
+    )  # fmt: skip
+    put(world, "raw.price_ticks", ticks)
+    assert known_prices(world, NOW)["start_at"].to_list() == starts[:1]
+    assert wanted <= BACK, "the grid's too"
 
 
 def test_an_empty_lake_gives_empty_tables(world):

@@ -9,7 +9,7 @@ import polars as pl
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.learnable.protocol import Examples, Target
-from hcp_pipelines.orchestration.known_tables import as_known_now
+from hcp_pipelines.orchestration.known_tables import YEAR_BACK, as_known_now
 from hcp_pipelines.orchestration.lake_state import relations
 from hcp_pipelines.settings import Settings
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import duckdb
 
 LOOKED_BACK = timedelta(days=60)  # before a window: lags of weeks, and what the naive forecast repeats
-YEAR_BACK = timedelta(days=380)
-LOOKED_FAR_BACK: Mapping[str, timedelta] = {"price": YEAR_BACK}  # its autoregression learns from a year as it is asked
+LOOKED_FAR_BACK: Mapping[str, timedelta] = {"price": YEAR_BACK}
 _SNAPSHOT = "select max(snapshot_id) from ducklake_snapshots('lake')"
 
 
