@@ -1,4 +1,4 @@
-"""Dagster's runs that are under way: asked for, waiting, starting or going on."""
+"""Dagster's runs that are under way: asked for, waiting, starting, going on or being cancelled."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ UNFINISHED = (
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,  # for seconds; without it a second one would run beside the first
     dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,  # its process works until it has ended
 )
 
 
