@@ -9,7 +9,7 @@ from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.mixed.ledger import KINDS
 from hcp_pipelines.optimizer.backtest.mixed.run import NAMES, report_of
 from hcp_pipelines.optimizer.backtest.record import SCHEMA, Run, mixed_rows, table
-from hcp_pipelines.optimizer.backtest.request import Request, refuse_unclear
+from hcp_pipelines.optimizer.backtest.request import MOST_LEAST_MINUTES, Request, refuse_unclear
 from hcp_pipelines.orchestration.backtesting import Asked, markdown, request_of, write_page
 from hcp_pipelines.settings import Settings
 from tests.support.mixed import START, world
@@ -35,6 +35,14 @@ def test_a_mixed_facility_gives_a_row_a_strategy_whose_dollars_add_up():
     always = rows[0]
     assert (always["strategy"], always["curtailed_mwh"], always["switches_per_device_day"]) == ("always_on", 0.0, 0.0)
     assert all(row["curtailed_mwh"] > 0 for row in rows[1:])
+
+
+@pytest.mark.parametrize("step_minutes", [5, 15, 60])
+def test_minimum_times_are_as_many_intervals_as_cover_them(step_minutes):
+    for minutes in range(MOST_LEAST_MINUTES + 1):
+        request = Request(Sources(None), START, START, min_up_minutes=minutes, min_down_minutes=minutes + 0.5)
+        least = request.least(step_minutes / 60)
+        assert (least.on, least.off) == (max(-(-minutes // step_minutes), 1), minutes // step_minutes + 1)
 
 
 def test_what_is_asked_for_becomes_a_request_on_the_recorded_series_of_the_settings(tmp_path):

@@ -67,8 +67,9 @@ class Request:
         return max(self.min_up_minutes, self.min_down_minutes) > 0
 
     def least(self, step_h: float) -> LeastTimes:
-        """In intervals, begun ones whole."""
-        up, down = (max(1, ceil(minutes / 60 / step_h)) for minutes in (self.min_up_minutes, self.min_down_minutes))
+        """In intervals of whole minutes, begun ones whole."""
+        step_minutes = round(step_h * 60)  # of hours, 25 minutes in fives would come to more than five
+        up, down = (max(1, ceil(minutes / step_minutes)) for minutes in (self.min_up_minutes, self.min_down_minutes))
         return LeastTimes(up, down)
 
     @property
