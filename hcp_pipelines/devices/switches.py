@@ -18,6 +18,7 @@ from hcp_pipelines.domain.modes import DeviceState
 BAD_ONES_KEPT = 4_096  # that went wrong, so that the same command is not tried again where it has failed
 
 
+NAMELESS = "it has named no checkpoint to go on from"
 _NUMBERS = re.compile("([0-9]+)")
 
 

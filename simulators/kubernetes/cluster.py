@@ -152,7 +152,8 @@ class Cluster:
     def _says(self, pod: Pod, job: Json) -> Json:
         problem = next((why for part, why in self.troubles.keeps_nothing.items() if part in pod.job), "")
         work = job["metadata"].get("annotations", {}).get(WORK_NOTE, "")
-        return {"problem": problem} if problem else {"checkpoint": f"{work}/{pod.name}" if work else ""}
+        is_named = work and not any(part in pod.job for part in self.troubles.nameless)
+        return {"problem": problem} if problem else {"checkpoint": f"{work}/{pod.name}" if is_named else ""}
 
     def _tell_pod(self, pod: Pod, job: Json) -> None:
         labels = job["spec"]["template"].get("metadata", {}).get("labels", {})

@@ -20,6 +20,7 @@ class Troubles:
         default_factory=dict
     )  # names' parts, and why their pods can't run: they are restarted in vain
     killed: set[str] = field(default_factory=set)  # names' parts: their pods are gone without a last word
+    nameless: set[str] = field(default_factory=set)  # names' parts: their pods end well and name no checkpoint
     keeps_nothing: dict[str, str] = field(
         default_factory=dict
     )  # names' parts, and why their pods can't keep their work

@@ -210,6 +210,7 @@ async def test_work_that_a_command_names_is_a_job_of_its_own(rig):
     [
         (lambda troubles: troubles.keeps_nothing.update(training="no space left"), "no space left"),
         (lambda troubles: troubles.killed.add("training"), "gone before anybody had read"),
+        (lambda troubles: troubles.nameless.add("training"), "named no checkpoint"),
     ],
 )
 async def test_work_whose_pods_keep_nothing_or_do_not_say_so_is_told_as_lost(rig, trouble, problem):

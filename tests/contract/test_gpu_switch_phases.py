@@ -10,11 +10,12 @@ from prometheus_client import REGISTRY
 
 from hcp_pipelines.devices.gpu_node import switching, telling
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
-from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Outcome, Phase, Stage, SwitchBook
+from hcp_pipelines.devices.switches import NAMELESS, PHASE_WITHIN_S, Outcome, Phase, Stage, SwitchBook
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.wire.slots import encode_slots
 from simulators import faults
+from simulators.gpus.workloads import Workload
 from tests.support.edge import until
 from tests.support.gpus import FIRST_GPU, GpuRig, gpu_rig
 
@@ -352,3 +353,22 @@ async def test_what_an_earlier_process_did_not_live_to_tell_its_agents_tell_the_
         assert told == [("job-1", (FIRST_GPU,), ""), ("job-2", (FIRST_GPU + 1,), "")]
         assert [one.checkpoint.split("/")[0] for one in book.kept] == ["job-1", "job-2"]
         await again.site.close()
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_training_that_gives_way_is_kept_where_its_engine_names_what_it_has_written(
+    tmp_path, monkeypatch, is_named
+):
+    if not is_named:
+        monkeypatch.setattr(Workload, "save", lambda *_: None)
+    async with switching_rig(tmp_path) as (rig, book):
+        slots = encode_slots(np.array([FIRST_GPU], dtype=np.uint32))
+        work = WorkloadSpec("m", 16.0, "streamed", 1, "job-1")
+        await rig.site.finish_state(rig.site.send_state(uuid.uuid4(), 0, TRAINING, slots, work))
+        rig.world.pass_time(400.0)
+        rig.send(BATCH, [0])
+        await over(rig, book)
+        [kept] = book.kept
+        assert (kept.workload_id, kept.checkpoint.startswith("job-1/"), kept.problem) == (
+            "job-1", is_named, "" if is_named else NAMELESS,
+        )  # fmt: skip

@@ -18,7 +18,17 @@ from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import Node
 from hcp_pipelines.devices.gpu_node.steps import Gpus, in_parts
 from hcp_pipelines.devices.gpu_node.values import GpuStatus, Operation, WorkloadSpec
-from hcp_pipelines.devices.switches import Outcome, Phase, Saved, Stage, Switch, SwitchBook, newest_name, tell_saved
+from hcp_pipelines.devices.switches import (
+    NAMELESS,
+    Outcome,
+    Phase,
+    Saved,
+    Stage,
+    Switch,
+    SwitchBook,
+    newest_name,
+    tell_saved,
+)
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import (
     DeviceRefusedError,
@@ -115,11 +125,12 @@ class Run:
         except _FAILURES as error:
             await self._tell_saved(Saved(before.workload_id, self._switch.before_slots, problem=str(error)[:500]))
             raise
-        names = [""]
+        name, problem = "", ""
         if phase is Phase.CHECKPOINT and before.workload_id:
             there = await self._free_status(order.gpus)
-            names += [one.saved for one in there if one.work == before.workload_id]
-        await self._tell_saved(Saved(before.workload_id, self._switch.before_slots, newest_name(names)))
+            name = newest_name(one.saved for one in there if one.work == before.workload_id)
+            problem = "" if name else NAMELESS  # and what sleeps there is let go of next
+        await self._tell_saved(Saved(before.workload_id, self._switch.before_slots, name, problem))
 
     async def _tell_saved(self, saved: Saved) -> None:
         if saved.workload_id:

@@ -11,8 +11,9 @@ from hcp_pipelines.devices.kubernetes.mirror import Mirror
 from hcp_pipelines.devices.kubernetes.pods import UNSEEN, Ended, Pod, decode_pod, last_word
 from hcp_pipelines.devices.kubernetes.slots import Cluster
 from hcp_pipelines.devices.kubernetes.transport import ApiTransport
-from hcp_pipelines.devices.switches import Saved, SwitchBook, tell_saved
+from hcp_pipelines.devices.switches import NAMELESS, Saved, SwitchBook, tell_saved
 from hcp_pipelines.domain.clock import Clock
+from hcp_pipelines.domain.modes import DeviceState
 
 SLACK_S = 10.0  # real: until a watch tells of an end
 LOOK_S = 1.0  # real: at the deadline also where nothing is heard
@@ -88,7 +89,10 @@ class Keeping:
         finally:
             if self._following.get(job.name) is asyncio.current_task():
                 del self._following[job.name], self._gone[job.name]
-        await tell_saved(self._book, Saved(job.work, (job.slot,), said.checkpoint, said.problem))
+        problem = said.problem
+        if not problem and not said.checkpoint and job.state is DeviceState.TRAINING:
+            problem = NAMELESS
+        await tell_saved(self._book, Saved(job.work, (job.slot,), said.checkpoint, problem))
 
     async def _said(self, job: Job, over: frozenset[str]) -> Ended:
         """What its pods have said, once all have ended; at least one."""

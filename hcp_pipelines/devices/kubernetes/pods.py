@@ -1,8 +1,8 @@
 """Pods of ours, and what one says as it ends: whether it has kept its work, by its container's termination message. Pure.
 
 The contract of an image: before it ends it writes `{"checkpoint": "NAME"}` to its termination log, the name empty where there is
-nothing to go on from, or `{"problem": "WHY"}`. Who says nothing, or is killed before, has kept nothing. One that can't run what
-it was told to (its weights, a model, a checkpoint) ends with `{"unfit": "WHY"}`.
+nothing to go on from, or `{"problem": "WHY"}`. Who says nothing, or is killed before, has kept nothing, and neither has training
+that names none. One that can't run what it was told to (its weights, a model, a checkpoint) ends with `{"unfit": "WHY"}`.
 
 Source: the published API reference, core/v1 Pod (ContainerStateTerminated), and its "Determine the Reason for Pod Failure".
 """
