@@ -23,11 +23,28 @@ from tests.support.sine import NOW
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import dagster as dg
+    from dagster._core.remote_origin import (
+        ManagedGrpcPythonEnvCodeLocationOrigin,
+        RemoteInstigatorOrigin,
+        RemoteRepositoryOrigin,
+    )
+    from dagster._core.scheduler.instigation import (
+        InstigatorState,
+        InstigatorStatus,
+        InstigatorType,
+        ScheduleInstigatorData,
+    )
+    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
     from assets import training
+    from hcp_pipelines.orchestration.resources import Platform
+    from hcp_pipelines.orchestration.training import targets
+    from jobs.training import retrain, weekly
+    from sensors import training as sensors
 
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
-DEADLINE_S = 400.0  # of a busy machine; half a minute to a minute and a half elsewhere
+DEADLINE_S = 400.0  # of a busy machine; a quarter of a minute elsewhere
+LOCATION = "tests.support.training_location"
 
 
 @pytest.fixture
@@ -50,7 +67,7 @@ def world(settings, database):
 def dagster(world, monkeypatch):
     """An instance as the platform writes it, with a workspace of the one location, and its environment."""
     instance.write_instance(world)
-    location = {"python_module": {"module_name": "tests.support.training_location", "working_directory": str(ROOT)}}
+    location = {"python_module": {"module_name": LOCATION, "working_directory": str(ROOT)}}
     instance.workspace_path(world).write_text(yaml.safe_dump({"load_from": [location]}))
     env = instance.environment(world) | {"PATH": os.environ["PATH"]}
     for name in ("DAGSTER_HOME", "HCP_DAGSTER_POSTGRES_URL"):
@@ -59,10 +76,24 @@ def dagster(world, monkeypatch):
         words = {"broken": {"drift": 0.9, "feature": "signal"}}
         metadata = {training.WORDS: dg.MetadataValue.json(words)}
         opened.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(training.SCORES), metadata=metadata))
+        begin_schedule(opened)
         yield opened, env
 
 
-def test_the_daemon_asks_by_the_week_and_by_drift_and_what_it_asked_for_is_learnt(world, dagster, tmp_path):
+def begin_schedule(opened):
+    """The daemon has known the schedule for a minute: it does not wait for the next to begin."""
+    at = ManagedGrpcPythonEnvCodeLocationOrigin(
+        LoadableTargetOrigin(module_name=LOCATION, working_directory=str(ROOT)), LOCATION
+    )
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(at, "__repository__"), "retrain_sine_schedule")
+    data = ScheduleInstigatorData("* * * * *", time.time() - 60)
+    state = InstigatorState(origin, InstigatorType.SCHEDULE, InstigatorStatus.DECLARED_IN_CODE, data)
+    opened.add_instigator_state(state)
+
+
+def test_the_daemon_asks_by_the_week_and_by_drift_and_what_it_asked_for_is_learnt(
+    world, dagster, tmp_path, monkeypatch
+):
     opened, env = dagster
     argv = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(instance.workspace_path(world))]
     with (tmp_path / "log").open("wb") as log:
@@ -79,12 +110,32 @@ def test_the_daemon_asks_by_the_week_and_by_drift_and_what_it_asked_for_is_learn
     assert drift["hcp/reason"] == "signal has drifted: stability 0.90, above 0.25"
     assert drift["dagster/sensor_name"] == "model_drift_sensor"
     assert all(tags["hcp/asked_at"].startswith("2025-06-01T00:") for tags in (week, drift))
-    assert len(runs) == 2, "one that runs, and one that made no version, are not asked for again"
+    assert len(runs) == 2
     with connect(world, Role.CONTROL) as control:
         assert models.champion(control, "sine").version == 2, "its check promoted what its trial showed to be better"
         assert models.champion(control, "broken").version == 1
     event = opened.get_latest_materialization_event(dg.AssetKey("core_hcp__broken_model"))
     assert "core.sine__nowhere" in str(event.asset_materialization.metadata["why"].value)
+    monkeypatch.setattr(targets, "TARGETS", sine.WHERE | {"broken": "tests.support.sine:BROKEN"})
+    assert asked_again(world, opened, monkeypatch) == ([], []), "one that was learnt, and one that made no version"
+    for run in runs:
+        opened.delete_run(run.run_id)
+    assert asked_again(world, opened, monkeypatch) == ([], ["retrain_broken_job"]), (
+        "it is its run that speaks against it"
+    )
+
+
+def asked_again(settings, opened, monkeypatch):
+    """What the schedule and the sensors would ask for now: these as if scores were new to them."""
+    jobs = {name: retrain(name) for name in ("sine", "broken")}
+    monkeypatch.setattr(sensors, "retrain_jobs", jobs)
+    words = {"instance": opened, "resources": {"platform": Platform(state_dir=str(settings.state_dir))}}
+    said = weekly("sine", jobs["sine"])(dg.build_schedule_context(**words))
+    ticked = [
+        sensor(dg.build_sensor_context(**words)) for sensor in (sensors.model_drift_sensor, sensors.model_error_sensor)
+    ]
+    requests = [request for each in ticked for request in each.run_requests or []]
+    return [said] if isinstance(said, dg.RunRequest) else [], [request.job_name for request in requests]
 
 
 def finished(opened, jobs, daemon, log):

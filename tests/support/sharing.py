@@ -13,6 +13,7 @@ LONGEST = (  # twelve seconds and more, longest first; what mostly computes and 
     "test_world_process", "test_dagster_history", "test_operators_end_to_end", "test_training", "test_edge_miner_driver",
     "test_collector_copy",
     "test_scale_out", "test_training_assets", "test_scheduler_killed", "test_dagster_fleet", "test_workload_into_api",
+    "test_training_daemon",
     "test_collector_process", "test_harness", "test_bad_data", "test_telemetry_stream", "test_scheduler_and_owner",
     "test_storage_lake", "test_openadr_end_to_end", "test_dagster_forecasts", "test_telemetry_rollups", "test_workload_claims",
     "test_edge_gateway", "test_discovery_chain", "test_bench_failover", "test_bench_tick_to_ack", "test_storage_external",
