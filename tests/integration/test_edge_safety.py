@@ -38,7 +38,9 @@ class Fleet:
 async def limited(folder):
     """A feeder that carries 60 of its 100 miners; settling is short, so that it may act again."""
     async with Site(folder, feeder_limits_kw={"f1": 0.6 * ALL_KW}) as running:
-        await until(lambda: running.facility.devices.is_seen, "a first reading: until then no feeder seems to have power")
+        await until(
+            lambda: running.facility.devices.is_seen, "a first reading: until then no feeder seems to have power"
+        )
         yield running
 
 
