@@ -71,6 +71,11 @@ def let_go_of_old_models(context: dg.OpExecutionContext, platform: Platform) -> 
     with platform.connection() as connection:
         found = retention.let_go(connection, platform.settings(), ACTOR)
     context.add_output_metadata({name: dg.MetadataValue.json(asdict(each)) for name, each in found.items()})
+    failed = {name: each.why_not for name, each in found.items() if each.why_not}
+    for name, why_not in failed.items():
+        context.log.warning("files of %s stay and are tried again with the next run: %s", name, why_not)
+    if failed and not any(each.recorded for each in found.values()):
+        raise dg.Failure("no file of an old version could be removed", metadata=dict(failed))
 
 
 @dg.job(tags={"hcp/kind": "housekeeping"}, executor_def=dg.in_process_executor)

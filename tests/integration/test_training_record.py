@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +18,13 @@ from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from tests.support import sine
 from tests.support.recording import keep
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import dagster as dg
+
+    from hcp_pipelines.orchestration.resources import Platform
+    from jobs.training import let_go_of_old_models
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS_OWN = ("HCP_", "PYTEST", "CI", "MLFLOW", "DO_NOT_TRACK")
@@ -42,7 +50,8 @@ def test_a_version_is_recorded_and_its_aliases_follow_and_nobody_is_called(setti
             ["aliases: champion is 2, challenger is nobody", [["champion", "2"]]],
             ["aliases: champion is nobody", []],  # an old version that is still called champion would be a lie
         ],
-        "let_go": [[1], [], False],
+        "let_go": [[[1], {}], [[], {}], False],
+        "let_go_in_part": [[5, 7], [6], [6]],
         "scores_stay": 0.25,
         "stored": ["kept there", "NotFound"],
     }
@@ -108,7 +117,9 @@ def test_promotion_and_return(settings, database, sound):
 def test_old_versions_are_let_go_of_and_never_who_serves_is_asked_or_was_before(settings, database, monkeypatch):
     monkeypatch.setattr(retention, "TARGETS", sine.WHERE)
     asked_of_mlflow = []
-    monkeypatch.setattr(record, "let_go", lambda _settings, _name, versions: asked_of_mlflow.append(versions) or [])
+    monkeypatch.setattr(
+        record, "let_go", lambda _settings, _name, versions: (asked_of_mlflow.append(versions) or [], {})
+    )
     few = settings.model_copy(update={"models_kept": 2})
     for n in range(9):
         keep(database, "archived", b"%d" % n)
@@ -126,6 +137,8 @@ def test_old_versions_are_let_go_of_and_never_who_serves_is_asked_or_was_before(
             assert found["sine"].versions == [3, 4, 5, 6, 7, 8, 9]
             assert (found["sine"].shadow_rows, asked_of_mlflow) == (2, [[3, 4, 5, 6, 7, 8, 9]])
             assert retention.let_go(control, few, "upkeep") == {}
+        the_job_tells_of_files_that_stay(settings, monkeypatch)
+        with connect(settings, Role.CONTROL) as control:
             with pytest.raises(models.ModelError, match="sine 5 is too old: its bytes were let go of"):
                 models.promote(control, "sine", 5, "ann", "the good old times", {})
             assert models.roll_back(control, "sine", "ann", "worse") == (2, 1)
@@ -139,3 +152,18 @@ def test_old_versions_are_let_go_of_and_never_who_serves_is_asked_or_was_before(
     assert [row[0] for row in database.execute(whole)] == [1, 2, 10, 11, 12]
     action = "select detail from audit_log where action = 'model.let_go'"
     assert database.execute(action).fetchall() == [({"versions": [3, 4, 5, 6, 7, 8, 9], "newest_kept": 2},)]
+
+
+def the_job_tells_of_files_that_stay(settings, monkeypatch):
+    """It goes on after a warning, and fails where nothing could be removed."""
+    resources = {"platform": Platform(state_dir=str(settings.state_dir))}
+    for went in ([4], []):
+        monkeypatch.setattr(record, "let_go", lambda *_, went=went: (went, {3: "denied", 5: "away"}))
+        with dg.build_op_context(resources=resources) as context:
+            if went:
+                let_go_of_old_models(context)
+            else:
+                with pytest.raises(dg.Failure, match="no file of an old version could be removed"):
+                    let_go_of_old_models(context)
+            told = context.get_output_metadata("result")["sine"].value
+            assert (told["recorded"], told["why_not"]) == (went, "3: denied; 5: away")

@@ -65,10 +65,27 @@ def main(settings):
             seen["followed"].append((told, mlflow_rows.execute(ALIASES).fetchall()))
         gone = [record.let_go(settings, "sine", {1}) for _ in range(2)]
         seen["let_go"] = [*gone, Path(unquote(urlsplit(uri).path), MODEL_FILE).exists()]
+        seen["let_go_in_part"] = in_part(settings, mlflow_rows)
         seen["scores_stay"] = mlflow_rows.execute(RUNS).fetchone()[3]
     seen["calls"] = list(calls)
     seen["stored"] = in_a_store(settings)
     sys.stdout.write(json.dumps(seen))
+
+
+def in_part(settings, mlflow_rows):
+    """What of three versions is let go of, the first without a run, the second with a folder for a file; and whose files stay."""
+    files = {}
+    for version in (5, 6, 7):
+        run = record.record(settings, Recording("sine", version, {}, {}, {}, {MODEL_FILE: b"kept"}))
+        [(uri,)] = mlflow_rows.execute("select artifact_uri from runs where run_uuid = %s", [run]).fetchall()
+        files[version] = Path(unquote(urlsplit(uri).path), MODEL_FILE)
+        if version == 5:  # as `mlflow gc` leaves it
+            mlflow_rows.execute("delete from tags where run_uuid = %s", [run])
+            mlflow_rows.execute("delete from runs where run_uuid = %s", [run])
+    files[6].unlink()
+    files[6].mkdir()
+    gone, why_not = record.let_go(settings, "sine", {5, 6, 7})
+    return [gone, list(why_not), [version for version, file in files.items() if file.exists()]]
 
 
 def in_a_store(settings):

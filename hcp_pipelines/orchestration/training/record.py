@@ -92,20 +92,27 @@ def follow(settings: Settings, name: str, champion: int | None, challenger: int 
         return changed
 
 
-def let_go(settings: Settings, name: str, versions: Collection[int]) -> list[int]:
-    """Remove the files of versions: of which, those that had any. Parameters, scores and tags stay.
+def let_go(settings: Settings, name: str, versions: Collection[int]) -> tuple[list[int], dict[int, str]]:
+    """Remove the files of versions: of which, those that had any; and why those stay that can't be removed.
+
+    Parameters, scores and tags stay. Where files lie a version knows by itself: its run may be gone.
 
     Raises:
-        StorageError: MLflow, its database or the store of its files refuses or is away.
+        StorageError: MLflow or its database refuses or is away, or the store of its files has no keys.
     """
     with _client(settings) as client:
-        gone = []
+        gone, why_not = [], {}
         for version, row in sorted(_versions(client, name).items()):
-            if version in versions and GONE_TAG not in row.tags:
-                _remove(settings, str(client.get_run(row.run_id).info.artifact_uri))
-                client.set_model_version_tag(name, row.version, GONE_TAG, "their files were let go of")
-                gone.append(version)
-        return gone
+            if version not in versions or GONE_TAG in row.tags:
+                continue
+            try:
+                _remove(settings, str(row.source).removesuffix(f"/{MODEL_FILE}"))
+            except OSError as error:
+                why_not[version] = str(error)
+                continue
+            client.set_model_version_tag(name, row.version, GONE_TAG, "their files were let go of")
+            gone.append(version)
+        return gone, why_not
 
 
 def follow_table(settings: Settings, connection: "psycopg.Connection[Any]", name: str) -> str:

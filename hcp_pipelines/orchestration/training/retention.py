@@ -22,7 +22,7 @@ _COUNT = f"select count(*) from lake.{FORECASTS} where name = ? and version in (
 
 @dataclass(frozen=True)
 class LetGo:
-    """Of a name: versions whose bytes went, those whose files in MLflow went, rows of the shadow; why MLflow could not."""
+    """Of a name: versions whose bytes went, those whose files in MLflow went, rows of the shadow; why files in MLflow stay."""
 
     versions: list[int] = field(default_factory=list)
     recorded: list[int] = field(default_factory=list)
@@ -48,9 +48,10 @@ def _of(connection: "psycopg.Connection[Any]", settings: Settings, name: str, ac
         return LetGo(versions)
     rows = _forget(settings, name, gone)
     try:
-        return LetGo(versions, record.let_go(settings, name, gone), rows)
+        recorded, stay = record.let_go(settings, name, gone)
     except StorageError as error:
         return LetGo(versions, shadow_rows=rows, why_not=str(error))
+    return LetGo(versions, recorded, rows, "; ".join(f"{version}: {why}" for version, why in stay.items()))
 
 
 def _forget(settings: Settings, name: str, versions: list[int]) -> int:
