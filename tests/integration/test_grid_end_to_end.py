@@ -41,6 +41,7 @@ async def site(hcp, folder, settings, database, monkeypatch):
                 "a low price wakes them",
                 60,
             )
+            await until(opened.is_read, "the gateway has read what they draw", 60)
             yield opened
 
 

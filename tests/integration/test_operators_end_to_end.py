@@ -36,6 +36,7 @@ async def site(hcp, folder, settings, database):
                 "a low price wakes them",
                 60,
             )
+            await until(opened.is_read, "the gateway has read what they draw: orders go by that", 60)
             yield opened
 
 

@@ -127,6 +127,10 @@ class OperatedSite(MinerSite):
     def meter_mw(self):
         return float(self.power_w().sum()) / 1e6 * self.inventory.pue
 
+    def is_read(self):
+        """Whether the gateway has read what the devices draw now: limits are told against its reading."""
+        return abs(self.facility.state().power_kw / 1000 - self.meter_mw()) < 0.02 * self.meter_mw()
+
     def mining(self):
         """Slots of the miners that draw what a mining one does."""
         return set(np.flatnonzero(self.power_w()[:MINERS] > 2000).tolist())
