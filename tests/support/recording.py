@@ -22,7 +22,8 @@ from tests.support.object_store import object_store as store_of_s3
 AT = datetime(2025, 5, 1, tzinfo=UTC)
 RUNS = """
     select r.artifact_uri, r.status, p.value, m.value
-    from runs r join params p using (run_uuid) join metrics m using (run_uuid)"""
+    from runs r join params p using (run_uuid) join metrics m using (run_uuid)
+    where exists (select from tags t where (t.run_uuid, t.key, t.value) = (r.run_uuid, 'hcp.digest', 'abc'))"""
 ALIASES = """
     select a.alias, t.value from registered_model_aliases a
     join model_version_tags t on t.name = a.name and t.version = a.version and t.key = 'hcp.version'
