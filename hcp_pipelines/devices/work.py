@@ -12,6 +12,7 @@ from hcp_pipelines.domain.errors import (
     DeviceReplyError,
     DeviceUnreachableError,
     HcpError,
+    NotNowError,
 )
 
 T = TypeVar("T")
@@ -82,6 +83,11 @@ def rounds_to_wait(failures: int, most: int) -> int:
 def no_cookies() -> CookieJar:
     """A jar that takes none: one client speaks to thousands of devices, and what one sets is sent to no other, nor kept."""
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+
+
+def may_pass(error: HcpError | None) -> bool:
+    """Whether asking a device again later may help: no answer, one that does not decode, or busy; not a refusal, nor no error."""
+    return isinstance(error, DeviceUnreachableError | DeviceReplyError | NotNowError)
 
 
 def kind_of(error: HcpError) -> str:

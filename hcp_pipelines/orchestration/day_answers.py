@@ -17,6 +17,7 @@ from hcp_pipelines.domain.errors import ConfigError, ModelError
 from hcp_pipelines.forecasting.hours import HOUR_US, Ints, microseconds
 from hcp_pipelines.forecasting.learnable.protocol import LEVELS, Examples, Target
 from hcp_pipelines.forecasting.serving import Champion, Served
+from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.training.lessons import examples_of, looked_back, read_tables
 from hcp_pipelines.orchestration.training.targets import target_of
 from hcp_pipelines.settings import Settings
@@ -91,6 +92,20 @@ def answers(
     if table.is_empty():
         return Answers(nothing, why=f"{serving.model} has no answer" if any(map(len, asked)) else too_late)
     return Answers(table.unique(KEYS, keep="first", maintain_order=True), serving.model, f"{serving.model} serves")
+
+
+def kept(
+    settings: Settings, table: str, asked: str, day: tuple[datetime, datetime], schema: Mapping[str, Any]
+) -> pl.DataFrame:
+    """What a table of the lake holds of a day before this run, by its column of when it was asked; empty without the table."""
+    from hcp_pipelines.storage import lake
+
+    if not has_tables(settings, [table]):
+        return pl.DataFrame(schema=schema)
+    query = f"select * from lake.{table} where {asked} >= ? and {asked} < ? order by all"  # noqa: S608 - our tables
+    with lake.attach(settings, read_only=True) as connection:
+        rows = connection.execute(query, list(day)).pl()
+    return rows.select(pl.col(name).cast(kind) for name, kind in schema.items())
 
 
 def _questions(target: Target, tables: Mapping[str, pl.DataFrame], asked_at: list[datetime]) -> Iterator[Examples]:

@@ -8,12 +8,10 @@ import psycopg
 
 from hcp_pipelines.orchestration import day_answers
 from hcp_pipelines.orchestration.forecasting import DayForecast, refuse_future
-from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.settings import Settings
 
 DEMAND, TABLE = "demand", "core.hcp__demand_quantiles"
 SCHEMA: dict[str, Any] = {"demand_class": pl.String} | {k: v for k, v in day_answers.SCHEMA.items() if k != "entity"}
-_KEPT = f"select * from lake.{TABLE} where asked_at >= ? and asked_at < ? order by all"  # noqa: S608 - our table
 
 
 def demand_quantiles(
@@ -27,19 +25,8 @@ def demand_quantiles(
     refuse_future(day[0], now)
     said = day_answers.answers(connection, settings, DEMAND, day_answers.begun(day, now), now)
     table = said.table.rename({"entity": "demand_class"}).select(*SCHEMA)
-    kept = _kept(settings, day)
+    kept = day_answers.kept(settings, TABLE, "asked_at", day, SCHEMA)
     if len(table):
         kept = kept.filter(pl.col("asked_at") < table["asked_at"].min())
     whole = pl.concat([table, kept]).sort("asked_at", "demand_class", "start_at")
     return DayForecast(whole, {"method": said.model or "none", "why": said.why})
-
-
-def _kept(settings: Settings, day: tuple[datetime, datetime]) -> pl.DataFrame:
-    """What was said of a day before, from the lake."""
-    from hcp_pipelines.storage import lake
-
-    if not has_tables(settings, [TABLE]):
-        return pl.DataFrame(schema=SCHEMA)
-    with lake.attach(settings, read_only=True) as connection:
-        rows = connection.execute(_KEPT, list(day)).pl()
-    return rows.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())

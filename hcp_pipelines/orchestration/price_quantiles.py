@@ -27,7 +27,6 @@ _NAMES = {
     "entity": "settlement_point", "asked_at": "issued_at", "model": "method",
     **dict(zip(day_answers.QUANTILES, LEVEL_COLUMNS, strict=True)),
 }  # fmt: skip
-_KEPT = f"select * from lake.{QUANTILES} where issued_at >= ? and issued_at < ? order by all"  # noqa: S608 - our table
 _NEWEST = f"""
 select issued_at, min(method) from lake.{QUANTILES} where issued_at = (select max(issued_at) from lake.{QUANTILES})
 group by all"""  # noqa: S608 - our table
@@ -91,13 +90,7 @@ def judge_champion(connection: "psycopg.Connection[Any]", settings: Settings) ->
 
 def _kept(settings: Settings, day: tuple[datetime, datetime]) -> pl.DataFrame:
     """What models said of a day before, from the lake."""
-    from hcp_pipelines.storage import lake
-
-    if not has_tables(settings, [QUANTILES]):
-        return empty_table()
-    with lake.attach(settings, read_only=True) as connection:
-        rows = connection.execute(_KEPT, list(day)).pl()
-    rows = rows.select(pl.col(name).cast(kind) for name, kind in empty_table().schema.items())
+    rows = day_answers.kept(settings, QUANTILES, "issued_at", day, empty_table().schema)
     return rows.filter(~pl.col("method").str.contains(PLAIN))
 
 

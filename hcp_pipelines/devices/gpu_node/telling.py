@@ -21,7 +21,7 @@ from hcp_pipelines.devices.gpu_node.switches import Asked, Switches
 from hcp_pipelines.devices.gpu_node.switching import Order
 from hcp_pipelines.devices.gpu_node.values import GpuStatus, StateOutcome, WorkloadSpec
 from hcp_pipelines.devices.switches import Phase, SwitchBook
-from hcp_pipelines.devices.work import kind_of, one_devices, spread
+from hcp_pipelines.devices.work import kind_of, may_pass, one_devices, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import (
     DeviceRefusedError,
@@ -63,7 +63,7 @@ class _Told:
 
     def may_pass(self) -> dict[int, HcpError]:
         """Slots that are asked again, and why they were not told."""
-        return {slot: error for slot, error in (self.refused | self.busy).items() if _may_pass(error)}
+        return {slot: error for slot, error in (self.refused | self.busy).items() if may_pass(error)}
 
     def request_id(self, node: Node) -> str:
         """The same for the same command at the same node, however often it is told."""
@@ -244,7 +244,3 @@ async def _started(told: _Told) -> None:
         await order.started.wait()
         if order.error is not None:
             told.refused |= dict.fromkeys(order.switch.slots, order.error)
-
-
-def _may_pass(error: HcpError) -> bool:
-    return isinstance(error, DeviceUnreachableError | DeviceReplyError | NotNowError)

@@ -19,11 +19,10 @@ from hcp_pipelines.devices.kubernetes.mirror import Mirror
 from hcp_pipelines.devices.kubernetes.places import Place
 from hcp_pipelines.devices.kubernetes.switching import RESTING, SlotOrder, SlotSwitcher
 from hcp_pipelines.devices.switches import SwitchBook
-from hcp_pipelines.devices.work import kind_of, one_devices
+from hcp_pipelines.devices.work import kind_of, may_pass, one_devices
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import (
     DeviceRefusedError,
-    DeviceReplyError,
     DeviceUnreachableError,
     HcpError,
     NotNowError,
@@ -33,7 +32,6 @@ from hcp_pipelines.wire.slots import Slots
 
 EXAMPLES_SHOWN = 5
 RETRY_AFTER_S = (2.0, 4.0, 8.0, 16.0)  # real: of what may pass, while nothing newer is wanted
-MAY_PASS = (DeviceUnreachableError, DeviceReplyError, NotNowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +91,13 @@ class Teller:
 
     async def _tell_all(self, told: _Told, wanted: Slots) -> tuple[Slots, Slots]:
         refused = await self._tell_each(told, wanted)
-        if may_pass := _may_pass(refused):
-            self._book.note_telling(told.ref, told.assignment, may_pass)
-            self._spawn(self._tell_later(told, may_pass))
+        if later := _passing(refused):
+            self._book.note_telling(told.ref, told.assignment, later)
+            self._spawn(self._tell_later(told, later))
         is_refused = np.isin(wanted, np.array(sorted(refused), dtype=np.uint32))
         return wanted[~is_refused], wanted[is_refused]
 
-    async def _tell_later(self, told: _Told, may_pass: Mapping[int, HcpError]) -> None:
+    async def _tell_later(self, told: _Told, left: Mapping[int, HcpError]) -> None:
         """Behind the reply: what may pass is asked again as long as a start may take, or until it is judged."""
         until_s = self._clock.now().timestamp() + self._within_s
         try:
@@ -107,10 +105,10 @@ class Teller:
                 await asyncio.sleep(wait_s)
                 if self._book.is_ended(told.ref, told.assignment):
                     return
-                refused = await self._tell_each(told, np.array(sorted(may_pass), dtype=np.uint32))
-                may_pass = _may_pass(refused)
-                self._book.note_telling(told.ref, told.assignment, may_pass)
-                if not may_pass or self._clock.now().timestamp() > until_s:
+                refused = await self._tell_each(told, np.array(sorted(left), dtype=np.uint32))
+                left = _passing(refused)
+                self._book.note_telling(told.ref, told.assignment, left)
+                if not left or self._clock.now().timestamp() > until_s:
                     break
             self._book.give_up(told.ref, told.assignment, refused)
         finally:
@@ -182,5 +180,5 @@ class Teller:
         return task
 
 
-def _may_pass(refused: Mapping[int, HcpError]) -> dict[int, HcpError]:
-    return {slot: error for slot, error in refused.items() if isinstance(error, MAY_PASS)}
+def _passing(refused: Mapping[int, HcpError]) -> dict[int, HcpError]:
+    return {slot: error for slot, error in refused.items() if may_pass(error)}

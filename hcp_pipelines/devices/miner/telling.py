@@ -17,7 +17,7 @@ from hcp_pipelines.devices.miner.fleet import Miner, MinerFleet
 from hcp_pipelines.devices.miner.make import make_device
 from hcp_pipelines.devices.miner.profiles import ProfileStore
 from hcp_pipelines.devices.miner.telemetry import Level, MinerOptions, Telemetry
-from hcp_pipelines.devices.work import kind_of, one_devices, spread
+from hcp_pipelines.devices.work import kind_of, may_pass, one_devices, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import (
     DeviceRefusedError,
@@ -82,7 +82,7 @@ class Teller:
 
         await spread(wanted.tolist(), self._options.concurrency, tell)
         self._report(told)
-        later = [self._fleet.by_slot[slot] for slot, error in told.refused.items() if _may_pass(error)]
+        later = [self._fleet.by_slot[slot] for slot, error in told.refused.items() if may_pass(error)]
         if later:
             self._keep(asyncio.create_task(self._tell_later(name, state, later, ticket)))
         is_refused = np.isin(wanted, np.array(sorted(told.refused), dtype=np.uint32))
@@ -101,7 +101,7 @@ class Teller:
             await asyncio.sleep(wait_s)
             told.refused.clear()
             await spread(left, self._options.concurrency, tell)
-            left = [miner for miner in left if _may_pass(told.refused.get(miner.slot))]
+            left = [miner for miner in left if may_pass(told.refused.get(miner.slot))]
         self._report(told)
         return EMPTY, EMPTY
 
@@ -149,7 +149,3 @@ class Teller:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
-
-
-def _may_pass(error: HcpError | None) -> bool:
-    return isinstance(error, DeviceUnreachableError | DeviceReplyError)
