@@ -26,7 +26,7 @@ from tests.support.stock_vtn import free_port, stock_server
 __all__ = ["hcp"]
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")  # openleadr's server
 
-SPEED = 60.0
+SPEED = 30.0  # a meter that is silent for two simulated minutes fails an event: four real seconds of a busy machine
 
 
 @pytest.fixture
@@ -86,17 +86,17 @@ async def test_an_event_of_a_stock_server_is_met_at_the_meter_and_reported_back(
     async with stock_server() as stock, listening(site, folder, stock.url):
         await until(lambda: stock.watts, "the meter is reported", 20)
         assert (stock.resource, stock.unit) == ("METER-1", "W")
-        begins = stock.ask(watts=-mw * 1e6, begins_in_s=11, lasts_s=6, resources=("METER-1",))
+        begins = stock.ask(watts=-mw * 1e6, begins_in_s=19, lasts_s=8, resources=("METER-1",))
         await until(lambda: stock.opts, "the server hears an answer", 20)
         assert answered(database) == [("optIn", "")]
         assert stock.opts == {"ev-1": "optIn"}
         assert obligations(site)[0][3] == pytest.approx(mw)
-        ends = begins + timedelta(seconds=6)
-        await until(lambda: obligations(site)[0][0] == "settled", "the obligation is settled", 60)
+        ends = begins + timedelta(seconds=8)
+        await until(lambda: obligations(site)[0][0] in ("settled", "failed"), "the obligation is over", 90)
         await until(lambda: stock.watts[-1][0] > ends, "reports go on", 20)
     ((status, reason, delivered, *_),) = obligations(site)
     assert (status, reason, delivered >= 0.95) == ("settled", "met", True)
-    before = [watts for at, watts in stock.watts if at < begins - timedelta(seconds=8.5)]
+    before = [watts for at, watts in stock.watts if at < begins - timedelta(seconds=16.5)]
     within = [watts for at, watts in stock.watts if begins + timedelta(seconds=1) <= at < ends]
     assert before
     assert within
