@@ -156,15 +156,15 @@ async def at_once(client: Client, count: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def open_loop(client: Client, rates: Sequence[float], for_s: float, most_ms: float) -> list[dict[str, Any]]:
-    """A step for each rate, until its p95 is above so many milliseconds; reads beside them."""
-    steps: list[dict[str, Any]] = []
-    await _step(client, rates[0], min(for_s, 2.0), [])  # accounts become known, connections stand
+async def open_loop(client: Client, rates: Sequence[float], for_s: float, most_ms: float) -> dict[str, Any]:
+    """A step for each rate, until its p95 is above so many milliseconds, with reads beside; what was taken of all of them."""
+    steps, accepted = list[dict[str, Any]](), list[str]()
+    await _step(client, rates[0], min(for_s, 2.0), accepted)  # accounts become known, connections stand
     for rate in rates:
-        steps.append(await _step(client, rate, for_s, []))
+        steps.append(await _step(client, rate, for_s, accepted))
         if not (steps[-1]["p95_ms"] or most_ms) <= most_ms:
             break
-    return steps
+    return {"steps": steps, "accepted": accepted}
 
 
 async def _step(client: Client, rate: float, for_s: float, ids: list[str]) -> dict[str, Any]:
@@ -195,7 +195,8 @@ async def _step(client: Client, rate: float, for_s: float, ids: list[str]) -> di
     for task in late:
         task.cancel()
     levels = {f"p{round(100 * level)}_ms": rounded(percentile(took_ms, level)) for level in (0.5, 0.95, 0.99)}
-    return {"per_s": rate, "sent": len(due), "unanswered": len(late)} | levels | {
+    counts = {"per_s": rate, "submitted": int(rate * for_s), "sent": len(due), "unanswered": len(late)}
+    return counts | levels | {
         "read_p50_ms": rounded(percentile(read_ms, 0.5)), "read_p95_ms": rounded(percentile(read_ms, 0.95)),
         "by_status": dict(sorted(by_status.items())),
     }  # fmt: skip

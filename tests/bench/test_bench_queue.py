@@ -1,5 +1,8 @@
 """What `hcp bench queue` measures: a queue that is filled, decided upon down to devices, and read. No times."""
 
+import pytest
+
+from benchmarks.parts.queue_api import summary
 from benchmarks.queue import measure
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -23,4 +26,31 @@ async def test_it_measures_what_it_says(settings):
     assert counts["completed"] == 100
     assert counts["scheduled"] == figures["claimed"] - 100 + rows
     assert sum(counts.values()) == WAITING + 600
+    assert figures["queue_op_p95_ms"] >= figures["complete_p95_ms"]
     assert all(value > 0 for name, value in figures.items() if name.endswith(("_ms", "_per_s")))
+
+
+def step(per_s, p95_ms, unanswered=0):
+    return {"per_s": per_s, "submitted": int(per_s * 10), "p95_ms": p95_ms, "unanswered": unanswered}
+
+
+@pytest.mark.parametrize(
+    ("steps", "rate", "p95_ms"),
+    [
+        ([step(100, 7.0), step(300, 9.0), step(400, 51.0)], 300, 9.0),
+        ([step(100, 7.0), step(300, 9.0, unanswered=1)], 100, 7.0),
+        ([step(100, 80.0)], 0, 80.0),
+        ([step(100, None)], 0, None),
+    ],
+)
+def test_the_rate_is_the_highest_that_was_kept_up_in_time_and_by_all(steps, rate, p95_ms):
+    found = summary(
+        {
+            "open_loop": steps,
+            "open_loop_accepted_and_gone": 2,
+            "at_once_accepted_and_gone": 1,
+            "at_once_connections": 50,
+        }
+    )
+    assert (found["submit_rate_per_s"], found["submit_p95_ms"]) == (rate, p95_ms)
+    assert (found["submitted"], found["lost"]) == (50 + sum(one["submitted"] for one in steps), 3)

@@ -20,10 +20,11 @@ def switch(number, outcome=Outcome.SWITCHED, **changes):
 
 def test_figures_are_percentiles_of_phases_of_the_whole_and_of_the_devices_own_time():
     found = figures([switch(n) for n in range(1, 100)] + [switch(100, Outcome.RESTED)], 10.0)
-    assert (found["switches"], found["outcome_switched"], found["outcome_rested"]) == (100, 99, 1)
+    assert (found["switches"], found["outcome_switched"], found["outcome_rested"], found["failed"]) == (100, 99, 1, 1)
     assert (found["control_p50_ms"], found["control_p95_ms"], found["control_p99_ms"]) == (500.0, 950.0, 990.0)
     assert (found["pause_p95_ms"], found["checkpoint_p95_ms"]) == (95.0, None), "nothing was checkpointed"
     assert (found["device_start_p50_s"], found["device_start_p95_s"]) == (110.0, 155.0)
+    assert found["device_p95_ms"] == 155_000.0
 
 
 def test_its_world_has_gpus_that_take_commands_and_go_round_all_their_work(tmp_path):
