@@ -58,6 +58,7 @@ class Devices:
         self._driver, self._switches = driver, known.switches
         self.power_kw = np.zeros(shape.slots, dtype=np.float32)
         self._warm: npt.NDArray[np.uint8] | None = None
+        self._issues: set[tuple[str, str]] = set()  # that were told once: those that are over are told as none
         self._is_power_known = self._is_adopting = False
         self._newest, self._last_number = known.newest, known.last_number
         self._under_way = UnderWay(
@@ -202,6 +203,10 @@ class Devices:
 
     def _tell_metrics(self, reading: Reading) -> None:
         metrics.POWER_WATTS.labels(self.shape.facility_id).set(float(np.nansum(self.power_kw)) * 1000)
+        self._issues |= reading.issues.keys()
+        for issue, severity in self._issues:
+            count = reading.issues.get((issue, severity), 0)
+            metrics.ISSUES.labels(self.shape.facility_id, issue, severity).set(count)
         if reading.evidence is not None:
             there = reading.evidence[: self.shape.slots][self.shape.is_there]
             for evidence in Evidence:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.site import Reading
@@ -266,6 +267,17 @@ async def test_work_that_could_not_be_told_in_time_is_asked_for_no_more_and_a_bu
         assert await asyncio.wait_for(rig.switch(2, 3, 4), 10) == [[2], [3, 4]]
         assert decode_slots(rig.said[0].settled.not_now, 6).tolist() == [3]
         assert (book.is_ended(ONE, 0), book.is_ended(TWO, 0)) == (True, False)
+
+
+async def test_what_is_wrong_with_devices_is_counted_until_it_is_over():
+    rig, hot = Rig(BASELINE), ("high_temperature", "critical")
+    labels = {"facility_id": rig.devices.shape.facility_id, "issue": hot[0], "severity": hot[1]}
+    counts = []
+    async with rig.connected():
+        for issues in ({hot: 2}, {}):
+            rig.site.on_reading(Reading(2e9, np.zeros(6, np.float32), issues=issues))
+            counts.append(REGISTRY.get_sample_value("hcp_edge_device_issues", labels))
+    assert counts == [2, 0]
 
 
 async def test_what_loads_is_told_to_whoever_announces_until_it_has_settled():
