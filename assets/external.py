@@ -3,14 +3,19 @@
 import dagster as dg
 
 from assets.daily import plain_schema
+from hcp_pipelines.collector.columns import GATEWAY_SWITCHES, METER_READINGS, TELEMETRY
 from hcp_pipelines.collector.tables import APPENDED, REPLACED
+from hcp_pipelines.collector.telemetry.rollup_sql import GROUP_MINUTE_COLUMNS, HOUR_COLUMNS
+from hcp_pipelines.storage.declared import declared_tables
 
-# Columns by asset: those of a table that is copied, of the copy and of what it is a copy of.
-_COPIED = {
-    name: {column.name: column.type for column in table.columns}
-    for table in (*APPENDED, *REPLACED)
-    for name in (f"hcp__{table.source}", f"raw_hcp__{table.target.removeprefix('raw.')}")
+_IN_LAKE = {f"raw_hcp__{table.target.removeprefix('raw.')}": table.columns for table in (*APPENDED, *REPLACED)} | {
+    "raw_hcp__gateway_switches": GATEWAY_SWITCHES,
+    "raw_hcp__telemetry": TELEMETRY,
+    "raw_hcp__meter_readings": METER_READINGS,
+    "core_hcp__telemetry_group_1min": GROUP_MINUTE_COLUMNS,
+    "core_hcp__telemetry_1h": HOUR_COLUMNS,
 }
+_OF_SEVERAL_TABLES = {"hcp__directives": ("operator_overrides", "lockouts", "approvals")}
 
 
 def _written_by(
@@ -24,8 +29,18 @@ def _written_by(
         kinds=kinds,
         deps=deps or [],
         tags={"hcp/written_by": daemon},
-        metadata=plain_schema(_COPIED[key]) if key in _COPIED else {},
+        metadata=plain_schema(_columns(key)),
     )
+
+
+def _columns(key: str) -> dict[str, str]:
+    """Type by column of an asset's table in the lake or in Postgres; of several tables each column with its table's name."""
+    if key in _IN_LAKE:
+        return {column.name: column.type for column in _IN_LAKE[key]}
+    declared, tables = declared_tables(), _OF_SEVERAL_TABLES.get(key)
+    if tables is None:
+        return declared[key.removeprefix("hcp__")]
+    return {f"{table}.{name}": kind for table in tables for name, kind in declared[table].items()}
 
 
 external_assets = [

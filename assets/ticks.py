@@ -6,6 +6,8 @@ import dagster as dg
 import polars as pl
 
 from assets.daily import plain_schema
+from hcp_pipelines.economics.profitability import SCORE_SCHEMA
+from hcp_pipelines.forecasting.plain import FORECAST_SCHEMA
 from hcp_pipelines.optimizer.publish import Status
 from hcp_pipelines.orchestration.io_managers import shown
 from hcp_pipelines.orchestration.requests import TICK_ID_TAG
@@ -42,7 +44,13 @@ def raw_hcp__latest_prices(context: dg.AssetExecutionContext, platform: Platform
     return prices
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, io_manager_key="memory", kinds={"polars", "postgres"})
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    io_manager_key="memory",
+    kinds={"polars", "postgres"},
+    metadata=plain_schema(SCORE_SCHEMA),
+)
 def core_hcp__profitability_scores(
     context: dg.AssetExecutionContext, raw_hcp__latest_prices: pl.DataFrame, platform: Platform
 ) -> pl.DataFrame:
@@ -50,13 +58,17 @@ def core_hcp__profitability_scores(
     as_of = context_of(raw_hcp__latest_prices, platform.clock().now())
     with platform.connection() as connection:
         scores = score_fleet(connection, platform.settings(), as_of)
-    context.add_output_metadata(
-        {"scores": shown(scores), "dagster/row_count": len(scores), **plain_schema(scores.schema)}
-    )
+    context.add_output_metadata({"scores": shown(scores), "dagster/row_count": len(scores)})
     return scores
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, io_manager_key="memory", kinds={"polars"})
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    io_manager_key="memory",
+    kinds={"polars"},
+    metadata=plain_schema(FORECAST_SCHEMA),
+)
 def core_power__price_forecast(
     context: dg.AssetExecutionContext, raw_hcp__latest_prices: pl.DataFrame, platform: Platform
 ) -> pl.DataFrame:
@@ -65,7 +77,6 @@ def core_power__price_forecast(
     with platform.connection() as connection:
         forecast = forecast_prices(connection, raw_hcp__latest_prices, as_of)
     context.add_output_metadata({"next_hours": shown(forecast), "dagster/row_count": len(forecast)})
-    context.add_output_metadata(plain_schema(forecast.schema))
     return forecast
 
 

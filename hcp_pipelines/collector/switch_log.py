@@ -16,6 +16,7 @@ import grpc
 import psycopg
 import pyarrow as pa
 
+from hcp_pipelines.collector.columns import GATEWAY_SWITCHES, arrow_schema
 from hcp_pipelines.collector.telemetry.inventory import Endpoint, read_endpoints
 from hcp_pipelines.collector.telemetry.store import make
 from hcp_pipelines.domain.errors import ConfigError, StorageError
@@ -32,15 +33,7 @@ EACH_S, BEGIN_EACH_S = 30.0, 0.5
 WITHIN_S = 20.0  # of one gateway
 SLOTS_MAX = 1_000_000
 PHASES = ("pause", "checkpoint", "switch", "start")
-_F, _S, _T = pa.float64(), pa.string(), pa.timestamp("us", tz="UTC")
-SCHEMA: Any = pa.schema(
-    {
-        "facility_id": _S, "seq": pa.int64(), "command_id": _S, "assignment": pa.int32(), "node": _S, "devices": pa.int32(),
-        "from_state": pa.int16(), "to_state": pa.int16(), "workload_id": _S, "outcome": _S, "is_success": pa.bool_(),
-        "control_ms": _F, **{f"control_{phase}_ms": _F for phase in PHASES}, **{f"device_{phase}_ms": _F for phase in PHASES},
-        "problem": _S, "simulated_at": _T, "stored_at": _T,
-    }
-)  # fmt: skip
+SCHEMA: Any = arrow_schema(GATEWAY_SWITCHES)
 _LAST = f"select facility_id, max(seq) from lake.{TABLE} group by 1"  # noqa: S608 - our constant
 Row = dict[str, Any]
 

@@ -9,20 +9,7 @@ differs. The SELECT of a table follows from its columns.
 from dataclasses import dataclass
 from typing import Any
 
-TEXTS = frozenset({"text", "uuid", "jsonb"})
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column by its name and its Postgres type."""
-
-    name: str
-    type: str
-
-    @property
-    def is_text(self) -> bool:
-        """Whether it is text in the lake, as JSON and UUIDs are too."""
-        return self.type in TEXTS
+from hcp_pipelines.collector.columns import Column, arrow_schema, columns_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +24,14 @@ class Table:
     @property
     def schema(self) -> Any:
         """The Arrow schema of the copy."""
-        import pyarrow as pa  # not for Dagster's lean location, which shows the columns
-
-        types = {
-            "bool": pa.bool_(), "int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64(), "float8": pa.float64(),
-            "numeric": pa.float64(), "bytea": pa.binary(), "timestamptz": pa.timestamp("us", tz="UTC"),
-        } | dict.fromkeys(TEXTS, pa.string())  # fmt: skip
-        return pa.schema([(c.name, types[c.type]) for c in self.columns])
-
-
-def _columns(text: str) -> tuple[Column, ...]:
-    return tuple(Column(*part.split()) for part in text.split(","))
+        return arrow_schema(self.columns)
 
 
 APPENDED = (
     Table(
         "price_data",
         "raw.price_ticks",
-        _columns(
+        columns_of(
             """id int8, stream text, series text, timestamp timestamptz, price_type text, value float8, unit text,
             source text, region text, quality text, quality_reason text, revision int4, metadata jsonb,
             received_at timestamptz, created_at timestamptz"""
@@ -64,7 +41,7 @@ APPENDED = (
     Table(
         "switch_journal",
         "raw.switch_journal",
-        _columns(
+        columns_of(
             """id int8, event text, facility_id text, owner text, epoch int8, command_id uuid, assignment int4,
             generation int8, group_id text, feeder_id text, wave int4, from_state int2, to_state int2, devices int4,
             refused int4, deferred int4, failed int4, superseded int4, slots bytea, mw_delta float8, tick_id int8,
@@ -76,7 +53,7 @@ APPENDED = (
     Table(
         "policies",
         "raw.policies",
-        _columns(
+        columns_of(
             """id int8, facility_id text, status text, basis_tick_id int8, solved_at timestamptz,
             refresh_due_at timestamptz, expires_at timestamptz, inventory_generation int8, obligations_version int8,
             schema_version int4, digest text, run_id text, trigger text, published_at timestamptz"""
@@ -86,7 +63,7 @@ APPENDED = (
     Table(
         "paper_plans",
         "raw.paper_plans",
-        _columns(
+        columns_of(
             """id int8, facility_id text, control_mode text, tick_id int8, policy_id int8,
             decision_price_usd_per_mwh float8, hours float8, usd_actual float8, usd_paper float8, wake_usd float8,
             devices int4, mw_actual float8, mw_paper float8, simulated_at timestamptz, recorded_at timestamptz"""
@@ -96,7 +73,7 @@ APPENDED = (
     Table(
         "allocation_history",
         "raw.allocation_history",
-        _columns(
+        columns_of(
             """id int8, timestamp timestamptz, facility_id text, resource_id text, resource_type text,
             recommended_workload text, actual_workload text, devices int4, expected_profit float8,
             actual_profit numeric, tick_id int8, policy_id int8, created_at timestamptz"""
@@ -106,7 +83,7 @@ APPENDED = (
     Table(
         "profitability_scores",
         "raw.profitability_scores",
-        _columns(
+        columns_of(
             """id int8, timestamp timestamptz, tick_id int8, resource_id text, workload_type text, score numeric,
             expected_revenue float8, estimated_cost float8, net_profit float8, usd_per_mwh float8, confidence numeric,
             recommendation text, created_at timestamptz"""
@@ -116,7 +93,7 @@ APPENDED = (
     Table(
         "workload_events",
         "raw.workload_events",
-        _columns(
+        columns_of(
             """id int8, workload_id uuid, customer_id uuid, old_status text, new_status text, is_waiting bool,
             lease_epoch int8, reason text, actor text, occurred_at timestamptz, recorded_at timestamptz, type text,
             tier text, priority int4, gpu_type text, gpu_count int4, estimated_duration_s float8,
@@ -127,7 +104,7 @@ APPENDED = (
     Table(
         "allocation_events",
         "raw.allocation_events",
-        _columns(
+        columns_of(
             """id int8, allocation_id uuid, workload_id uuid, event text, resources int4, reason text,
             recorded_at timestamptz, lease_epoch int8, devices jsonb"""
         ),
@@ -136,7 +113,7 @@ APPENDED = (
     Table(
         "workload_checkpoints",
         "raw.workload_checkpoints",
-        _columns(
+        columns_of(
             """id int8, workload_id uuid, lease_epoch int8, location text, progress_s float8, detail jsonb,
             taken_at timestamptz, recorded_at timestamptz"""
         ),
@@ -145,7 +122,7 @@ APPENDED = (
     Table(
         "desired_state",
         "raw.desired_state",
-        _columns(
+        columns_of(
             """id int8, facility_id text, group_id text, state int2, slots bytea, generation int8, priority int2,
             reason text, actor text, valid_from timestamptz, created_at timestamptz, workload_id uuid, lease_epoch int8,
             order_index int4, model text, weights_gib float8, gpus_each int2, load text, checkpoint text"""
@@ -155,7 +132,7 @@ APPENDED = (
     Table(
         "desired_outcomes",
         "raw.desired_outcomes",
-        _columns(
+        columns_of(
             """id int8, desired_state_id int8, facility_id text, owner_epoch int8, state text, reason text,
             simulated_at timestamptz, recorded_at timestamptz, cause text, slots bytea, tells_saved bool"""
         ),
@@ -164,7 +141,7 @@ APPENDED = (
     Table(
         "saved_work",
         "raw.saved_work",
-        _columns(
+        columns_of(
             """id int8, event_id uuid, facility_id text, generation int8, workload_id uuid, slots bytea, checkpoint text,
             problem text, simulated_at timestamptz, recorded_at timestamptz"""
         ),
@@ -173,7 +150,7 @@ APPENDED = (
     Table(
         "work_stops",  # of those that are settled: before that they have no id
         "raw.work_stops",
-        _columns(
+        columns_of(
             """id int8, workload_id uuid, lease_epoch int8, facility_id text, first_slot int4, slots bytea, gpu_count int4,
             progress_s float8, saved_s float8, began_s float8, running_since timestamptz, stopped_at timestamptz,
             outcome text, problem text, lost_gpu_s float8, recorded_at timestamptz"""
@@ -183,7 +160,7 @@ APPENDED = (
     Table(
         "routing_decisions",
         "raw.routing_decisions",
-        _columns(
+        columns_of(
             """id int8, workload_id uuid, lease_epoch int8, outcome text, facility_id text, group_id text, devices int4,
             cost_usd_per_hour float8, latency_ms float8, score float8, confidence float8, reason text, explanation jsonb,
             decided_at timestamptz, recorded_at timestamptz, cloud_provider text, cloud_region text, cloud_usd float8,
@@ -194,7 +171,7 @@ APPENDED = (
     Table(
         "billing_terms",
         "raw.billing_terms",
-        _columns(
+        columns_of(
             """id int8, valid_from timestamptz, noted_at timestamptz, credit_fractions jsonb, reason text,
             recorded_at timestamptz"""
         ),
@@ -206,7 +183,7 @@ REPLACED = (
     Table(
         "facilities",
         "raw.facilities",
-        _columns(
+        columns_of(
             """id text, name text, location jsonb, capacity_mw float8, pue float8, status text, settlement_point text,
             control_mode text, dispatch_regime text, document_version int4, document_digest text, document jsonb,
             obligations_version int8, created_at timestamptz, updated_at timestamptz"""
@@ -215,7 +192,7 @@ REPLACED = (
     Table(
         "device_groups",
         "raw.device_groups",
-        _columns(
+        columns_of(
             """facility_id text, generation int8, group_id text, feeder_id text, type text, model text, firmware text,
             cooling_class text, first_slot int4, devices int4, ladder jsonb, specifications jsonb"""
         ),

@@ -37,7 +37,10 @@ class ProfitabilityScore:
     recommendation: str
 
 
-SCORE_COLUMNS = tuple(f.name for f in fields(ProfitabilityScore))
+SCORE_SCHEMA = {f.name: pl.String if f.type is str else pl.Float64 for f in fields(ProfitabilityScore)} | {
+    "recommendation": _RECOMMENDATIONS
+}
+SCORE_COLUMNS = tuple(SCORE_SCHEMA)
 
 
 def score_uses(uses: pl.DataFrame, sites: pl.DataFrame | None = None) -> pl.DataFrame:

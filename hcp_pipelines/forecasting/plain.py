@@ -7,11 +7,14 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
+
 HALF_LIFE_MINUTES = 45.0  # setting: after so long half of the last deviation from the day-ahead price is left
 STEP = "15m"
-FORECAST_COLUMNS = (
-    "settlement_point", "interval_start", "price_usd_per_mwh", "day_ahead_usd_per_mwh", "available_at", "method",
-)  # fmt: skip
+FORECAST_SCHEMA = {
+    "settlement_point": pl.String(), "interval_start": INSTANT, "price_usd_per_mwh": pl.Float64(),
+    "day_ahead_usd_per_mwh": pl.Float64(), "available_at": INSTANT, "method": pl.String(),
+}  # fmt: skip
 
 
 def forecast_power(
@@ -34,7 +37,7 @@ def forecast_power(
         half_life_minutes: of the last deviation.
 
     Returns:
-        `FORECAST_COLUMNS`, one row per point and interval, sorted; `available_at` is `at`.
+        `FORECAST_SCHEMA`, one row per point and interval, sorted; `available_at` is `at`.
     """
     known_da = _newest(da_prices.filter(pl.col("available_at") <= at), ["settlement_point", "interval_start"])
     hours = known_da.select("settlement_point", "interval_start", day_ahead_usd_per_mwh="price_usd_per_mwh")
@@ -57,7 +60,7 @@ def forecast_power(
         .with_columns(price_usd_per_mwh=price, available_at=pl.lit(at), method=pl.lit("plain"))
         .drop_nulls("price_usd_per_mwh")
         .sort("settlement_point", "interval_start")
-        .select(FORECAST_COLUMNS)
+        .select(*FORECAST_SCHEMA)
     )
 
 

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
+from hcp_pipelines.storage.declared import declared_tables
 from hcp_pipelines.storage.embedded import EmbeddedPostgres
 from hcp_pipelines.storage.migrate import FOLDER
 from tests.support.binaries import BINARIES
@@ -44,6 +45,20 @@ def test_schema_sql_is_what_the_migrations_make(settings, database):
 def test_migrations_are_numbered_without_a_gap():
     numbers = [int(path.name[:4]) for path in sorted(FOLDER.glob("*.sql"))]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_the_columns_that_are_shown_are_those_that_the_tables_have(database):
+    have = database.execute("""
+        select c.relname, jsonb_object_agg(a.attname, a.atttypid::bigint) from pg_attribute a join pg_class c on c.oid = a.attrelid
+        where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped
+            and c.relname <> 'schema_migrations' group by 1""").fetchall()
+    ids = dict(database.execute("select name, name::regtype::oid from unnest(%s::text[]) name", (kinds(),)).fetchall())
+    declared = {table: {name: ids[kind] for name, kind in own.items()} for table, own in declared_tables().items()}
+    assert declared == dict(have)
+
+
+def kinds():
+    return sorted({kind for own in declared_tables().values() for kind in own.values()})
 
 
 def columns(database, table):

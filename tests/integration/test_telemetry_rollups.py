@@ -7,7 +7,13 @@ import pytest
 
 from hcp_pipelines.collector.telemetry import retention, rollups
 from hcp_pipelines.collector.telemetry.roller import Roller
-from hcp_pipelines.collector.telemetry.rollup_sql import GROUP_MINUTES, HOURS, MINUTES
+from hcp_pipelines.collector.telemetry.rollup_sql import (
+    GROUP_MINUTE_COLUMNS,
+    GROUP_MINUTES,
+    HOUR_COLUMNS,
+    HOURS,
+    MINUTES,
+)
 from hcp_pipelines.collector.telemetry.rollups import Rollups
 from hcp_pipelines.collector.telemetry.rows import BATCHES, TABLE, minutes_of
 from hcp_pipelines.collector.telemetry.store import TelemetryStore
@@ -95,6 +101,11 @@ def test_minutes_hours_groups_and_views_say_what_the_samples_say(cleared, store,
         f"select power_kw_avg, power_kw_max, power_kw_min, power_kw_count, 'gpu' from lake.{MINUTES} "
         f"where facility_id = 'two' and slot = 11 and minute_at = '{NOON + timedelta(minutes=5)}'"
     )
+    in_duckdb = {"text": "VARCHAR", "timestamptz": "TIMESTAMP WITH TIME ZONE", "int4": "INTEGER", "int8": "BIGINT",
+                 "float4": "FLOAT", "float8": "DOUBLE"}  # fmt: skip
+    for table, columns in ((HOURS, HOUR_COLUMNS), (GROUP_MINUTES, GROUP_MINUTE_COLUMNS)):
+        made = reader(f"select column_name, column_type from (describe lake.{table})")
+        assert made == [(column.name, in_duckdb[column.type]) for column in columns], "as Dagster shows them"
 
 
 def test_late_samples_make_their_minutes_anew_and_a_restart_makes_only_what_is_not_made(

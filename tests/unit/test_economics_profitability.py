@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from hcp_pipelines.economics.profitability import SCORE_COLUMNS, SITE_SCHEMA, score_uses
+from hcp_pipelines.economics.profitability import SCORE_COLUMNS, SCORE_SCHEMA, SITE_SCHEMA, score_uses
 
 _USE = {
     "resource_id": "hou-1/a", "site_id": "hou-1", "type": "ASIC", "workload_type": "bitcoin_mining",
@@ -126,7 +126,7 @@ def test_other_sites_have_power_of_their_own():
 
 def test_an_empty_fleet_has_no_scores():
     frame = pl.DataFrame([_USE]).clear()
-    assert score_uses(frame).columns == list(SCORE_COLUMNS)
+    assert score_uses(frame).schema == SCORE_SCHEMA
     assert score_uses(frame).is_empty()
 
 

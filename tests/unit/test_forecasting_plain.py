@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from hcp_pipelines.forecasting.plain import FORECAST_COLUMNS, forecast_power
+from hcp_pipelines.forecasting.plain import FORECAST_SCHEMA, forecast_power
 
 AT = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
 UTC_US = pl.Datetime("us", "UTC")
@@ -30,7 +30,7 @@ def lmps(*values):
 
 def test_the_last_price_fades_into_the_day_ahead_price():
     got = forecast_power(day_ahead(), lmps((AT, 130.0)), AT, timedelta(hours=6))
-    assert tuple(got.columns) == FORECAST_COLUMNS
+    assert got.schema == FORECAST_SCHEMA
     assert got.height == 24
     prices = got["price_usd_per_mwh"].to_list()
     assert prices[0] == pytest.approx(130.0)

@@ -3,6 +3,8 @@
 A query takes the source's rows between two instants of simulated time. Averages of averages are weighted by their counts.
 """
 
+from hcp_pipelines.collector.columns import columns_of
+
 METRICS = ("power_kw", "hashrate_th_per_s", "temperature_celsius")
 MINUTES, HOURS, GROUP_MINUTES = "core.telemetry_1min", "core.telemetry_1h", "core.telemetry_group_1min"
 _KEYS = "facility_id, group_id, generation, slot"
@@ -59,6 +61,16 @@ OF_DEVICES = """
            max(temperature_celsius_max) as temperature_celsius_max, count(hashrate_th_per_s_avg)::integer as devices_with_hashrate
     from minutes group by all
 """
+
+_ROLLED = ", ".join(f"{name}_avg float8, {name}_max float4, {name}_min float4, {name}_count int4" for name in METRICS)
+HOUR_COLUMNS = columns_of(  # as the queries make them: to be shown
+    f"hour_at timestamptz, facility_id text, group_id text, generation int8, slot int4, samples int4, {_ROLLED}"
+)
+GROUP_MINUTE_COLUMNS = columns_of(
+    """minute_at timestamptz, facility_id text, group_id text, generation int8, devices int4, samples int4, power_kw float8,
+    devices_with_power int4, hashrate_th_per_s float8, temperature_celsius_avg float8, temperature_celsius_max float4,
+    devices_with_hashrate int4"""
+)
 
 
 _TAGS = "{'facility_id': facility_id, 'group_id': group_id, 'generation': generation, 'slot': slot} as tags"

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from hcp_pipelines.collector.columns import METER_READINGS, TELEMETRY, arrow_schema
 from hcp_pipelines.wire.telemetry import Floats, Sample
 
 TABLE = "raw.telemetry"
@@ -19,22 +20,7 @@ METERS = "raw.meter_readings"
 MINUTE_US = 60_000_000
 _INSTANT = pa.timestamp("us", tz="UTC")
 
-SCHEMA = pa.schema(
-    [
-        ("simulated_at", _INSTANT),
-        ("sampled_at", _INSTANT),  # real
-        ("facility_id", pa.string()),
-        ("group_id", pa.string()),
-        ("generation", pa.int64()),
-        ("slot", pa.int32()),
-        ("seq", pa.int64()),
-        ("power_kw", pa.float32()),
-        ("hashrate_th_per_s", pa.float32()),
-        ("temperature_celsius", pa.float32()),
-        ("state", pa.uint8()),
-        ("flags", pa.uint8()),
-    ]
-)
+SCHEMA = arrow_schema(TELEMETRY)
 BATCHES_SCHEMA = pa.schema(
     [
         ("number", pa.int64()),
@@ -48,18 +34,7 @@ BATCHES_SCHEMA = pa.schema(
     ]
 )
 
-
-METER_SCHEMA = pa.schema(
-    [
-        ("facility_id", pa.string()),
-        ("read_at", _INSTANT),  # simulated, by the meter's own clock
-        ("sampled_at", _INSTANT),  # real
-        ("seq", pa.int64()),
-        ("power_kw", pa.float64()),  # all in
-        ("energy_mwh", pa.float64()),  # the register; null where power is that of the devices, summed
-        ("is_metered", pa.bool_()),
-    ]
-)
+METER_SCHEMA = arrow_schema(METER_READINGS)
 
 
 def rows_of(samples: Sequence[Sample]) -> Any:
