@@ -1,19 +1,16 @@
-"""What is wrong now: one condition a problem, from the supervisor's view, the database and the allocators' own metrics.
+"""What is wrong now: one condition a problem, from the supervisor's view, the database and what allocators and gateways tell.
 
 Reading only. What becomes of a condition (opened once, told, closed) is in `store.py`.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-import httpx
 import psycopg
-import structlog
-from prometheus_client.parser import text_string_to_metric_families
 
+from hcp_pipelines.alerts.pages import read_critical_issues, read_phases, read_record
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
@@ -23,8 +20,6 @@ from hcp_pipelines.supervisor.status import read_loop, world_clock
 
 Severity = Literal["info", "warning", "critical"]
 
-PHASE_METRIC = "hcp_allocator_input_phase"
-METRICS_WITHIN_S = 2.0
 UNSETTLED_SHARE = 0.01  # of a facility's devices in the last quarter of an hour of real time
 EVENT_LASTS_S = 900.0  # real: an event has no end of its own, it is an open alert for so long
 
@@ -97,18 +92,19 @@ def find_conditions(settings: Settings) -> list[Condition]:
     Raises:
         StorageError, psycopg.Error: Postgres can't be asked, so that nothing is known of half of it.
     """
-    found = [*_processes(settings), *_of_findings([examine_disk(settings)]), *_database(settings), *_phases(settings)]
+    found = [*_processes(settings), *_of_findings([examine_disk(settings)]), *_database(settings)]
+    found += [*_phases(settings), *_devices(settings)]
     return list({condition.key: condition for condition in found}.values())
 
 
 def has_started(settings: Settings) -> bool:
     """Whether the supervisor has seen everything ready: what is not there before that is under way, not wrong."""
-    return bool(_read_json(settings, "status.json").get("ready"))
+    return bool(read_record(settings, "status.json").get("ready"))
 
 
 def _processes(settings: Settings) -> Iterator[Condition]:
     """Processes that the supervisor found unwell; that it no longer looks at all shows in the heartbeat."""
-    for process in _read_json(settings, "status.json").get("processes", []):
+    for process in read_record(settings, "status.json").get("processes", []):
         if not process["healthy"]:
             reason = (process["reason"] or process["state"]).splitlines()[0][:400]
             name = str(process["name"])
@@ -241,7 +237,7 @@ def _events(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
 
 def _phases(settings: Settings) -> Iterator[Condition]:
     """Facilities that hold, or are on their fallback plan, as their owner says."""
-    for facility_id, phase in _read_phases(settings).items():
+    for facility_id, phase in read_phases(settings).items():
         if phase == 1:
             yield Condition(
                 f"hold/{facility_id}", "warning", facility_id,
@@ -256,35 +252,11 @@ def _phases(settings: Settings) -> Iterator[Condition]:
             )  # fmt: skip
 
 
-def _read_phases(settings: Settings) -> dict[str, int]:
-    phases: dict[str, int] = {}
-    for record in settings.at("run").glob("allocator-*.json"):
-        url = _read_json(settings, record.name).get("urls", {}).get("metrics")
-        if url is None:
-            continue
-        try:
-            page = httpx.get(url, timeout=METRICS_WITHIN_S, trust_env=False).text
-        except httpx.HTTPError as error:
-            structlog.get_logger("alerts").info("an allocator can't be asked", process=record.stem, error=str(error))
-            continue
-        phases |= _phases_of(page)
-    return phases
-
-
-def _phases_of(page: str) -> dict[str, int]:
-    """The worst phase by facility, of those that this process owns."""
-    values: dict[str, dict[str, float]] = {PHASE_METRIC: {}, "hcp_allocator_is_owner": {}}
-    for family in text_string_to_metric_families(page):
-        for sample in family.samples:
-            if sample.name in values:
-                values[sample.name][sample.labels["facility_id"]] = sample.value
-    owned = values["hcp_allocator_is_owner"]
-    return {facility: int(phase) for facility, phase in values[PHASE_METRIC].items() if owned.get(facility)}
-
-
-def _read_json(settings: Settings, name: str) -> dict[str, Any]:
-    try:
-        found = json.loads(settings.at("run", name).read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _devices(settings: Settings) -> Iterator[Condition]:
+    """Devices that are beyond a limit of their model that is critical, as their gateway read them last."""
+    for (facility_id, issue), devices in read_critical_issues(settings).items():
+        yield Condition(
+            f"devices/{facility_id}/{issue}", "critical", facility_id,
+            f"{facility_id}: {issue.replace('_', ' ')} at {devices} of its devices",
+            "its gateway's log and raw.telemetry tell which; what is too hot is taken down there by itself",
+        )  # fmt: skip

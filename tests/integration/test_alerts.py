@@ -14,6 +14,8 @@ from hcp_pipelines.alerts.service import Alerter, run_alerts
 from hcp_pipelines.alerts.sinks import EmailSink, SinkError, WebhookSink, check_url, make_sinks
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.edge import metrics
+from hcp_pipelines.runtime.http import StatusServer
 from hcp_pipelines.runtime.logs import configure_logs
 from hcp_pipelines.runtime.process import ProcessContext
 from tests.support.sinks import endless, http_receiver, mail_server
@@ -92,8 +94,8 @@ async def test_a_mail_has_the_alert_and_a_line_break_in_a_summary_is_no_header(d
 @pytest.mark.parametrize(
     ("part", "pause_s", "within_s"),
     [
-        pytest.param(b"220-welcome\r\n", 0.0, 60.0, id="a greeting without an end"),
-        pytest.param(b"2", 0.0, 60.0, id="a line without an end"),
+        pytest.param(b"220-welcome\r\n", 0.0, 240.0, id="a greeting without an end"),
+        pytest.param(b"2", 0.0, 240.0, id="a line without an end"),
         pytest.param(b"2", 0.02, 0.3, id="a line that drips"),
         pytest.param(b"220-welcome\r\n", 0.02, 0.3, id="a greeting that drips"),
     ],
@@ -103,7 +105,7 @@ async def test_a_mail_server_that_never_ends_holds_no_thread(database, monkeypat
     monkeypatch.setattr(sinks, "MAIL_WITHIN_S", within_s)
     store.sync(database, [BROKEN], ["email"], 3600)
     (notice,) = store.due(database, "email")
-    async with asyncio.timeout(30), endless(part, pause_s=pause_s) as (port, is_over):
+    async with asyncio.timeout(120), endless(part, pause_s=pause_s) as (port, is_over):
         sink = EmailSink(f"{scheme}://127.0.0.1:{port}", "hcp@example.org", ["ops@example.org"], "north")
         with pytest.raises(SinkError):
             await sink.send(notice)
@@ -114,7 +116,7 @@ async def test_a_webhook_answers_with_its_status_and_whatever_follows_is_not_rea
     store.sync(database, [BROKEN], ["webhook"], 3600)
     (notice,) = store.due(database, "webhook")
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1000000000000\r\n\r\n"
-    async with asyncio.timeout(30), endless(b"x" * 65_536, begin=head) as (port, is_over):
+    async with asyncio.timeout(120), endless(b"x" * 65_536, begin=head) as (port, is_over):
         await WebhookSink(f"http://127.0.0.1:{port}/hook", b"", "north").send(notice)
         await is_over.wait()
 
@@ -180,6 +182,27 @@ def test_conditions_come_from_processes_policies_and_events(settings, database):
     assert not any("published" in key for key in found)
 
 
+async def test_what_is_critical_at_devices_is_an_alert_at_the_first_look(settings, database):
+    counts = metrics.ISSUES.labels("dal-9", "high_temperature", "critical")
+    metrics.ISSUES.labels("dal-9", "throttled", "warning").set(5)
+    server = StatusServer(dict)
+    settings.at("run").mkdir(exist_ok=True)
+    settings.at("run", "gateway-1.json").write_text(
+        json.dumps({"urls": {"metrics": f"{await server.start()}/metrics"}})
+    )
+    try:
+        counts.set(2)
+        await alerter_looks(settings, 1)
+        counts.set(0)
+        over = await asyncio.to_thread(find_conditions, settings)
+    finally:
+        settings.at("run", "gateway-1.json").unlink()
+        await server.stop()
+    found = database.execute("select key, severity, summary from alerts").fetchall()
+    assert found == [("devices/dal-9/high_temperature", "critical", "dal-9: high temperature at 2 of its devices")]
+    assert not any(one.key.startswith("devices/") for one in over)
+
+
 async def alerter_looks(settings, times, *, is_ready=True):
     settings.at("run").mkdir(exist_ok=True)
     settings.at("run", "status.json").write_text(json.dumps({"ready": is_ready, "processes": []}))
@@ -235,7 +258,7 @@ async def test_without_a_heart_it_watches_all_the_same_until_it_is_told_to_stop(
     await asyncio.sleep(0.3)
     assert not running.done()
     context.stop.set()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 60)
 
 
 async def test_postgres_away_is_told_from_memory_once(settings, tmp_path):
