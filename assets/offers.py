@@ -15,7 +15,12 @@ from hcp_pipelines.storage import lake
     group_name="offers",
     owners=["team:decisions"],
     kinds={"highs", "polars", "ducklake"},
-    deps=["core_power__price_quantiles", "core_power__coincident_peak_probability", "raw_ercot__da_capacity"],
+    deps=[
+        "core_power__price_quantiles",
+        "core_power__coincident_peak_probability",
+        "raw_ercot__da_capacity",
+        "core_hcp__demand_quantiles",
+    ],
     metadata=plain_schema(SCHEMA),
 )
 def core_power__reserve_offers(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[Any]:
@@ -34,6 +39,7 @@ def core_power__reserve_offers(context: dg.AssetExecutionContext, platform: Plat
             "offers": shown(found.table.drop("run_id", "proposed_at")),
             "net_usd": float(found.table["net_usd"].sum()),
             "told": found.told,
+            "expected": found.expected,
             "without": dg.MetadataValue.json(dict(found.without)),
             "dagster/row_count": len(found.table),
         }

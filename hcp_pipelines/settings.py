@@ -168,6 +168,10 @@ class Settings(BaseSettings):
         default="off",
         description="Whether reserves to offer are worked out once an hour of the world (docs/decisions.md).",
     )
+    expected_work: Literal["off", "q50", "q75", "q90", "q95"] = Field(
+        default="q90",
+        description="Which quantile of the demand forecast GPUs are kept for (docs/decisions.md); off: the fixed share alone.",
+    )
     history_gaps: Literal["observe", "request"] = Field(
         default="request", description="Days of history that are missing are requested, or only named (observe)."
     )

@@ -17,6 +17,14 @@ IS_OWNER = Gauge("hcp_allocator_is_owner", "1 while this allocator owns the faci
 IS_READY = Gauge("hcp_allocator_has_session", "1 while the facility's gateway follows this allocator.", ["facility_id"])
 PHASE = Gauge("hcp_allocator_input_phase", "0 normal, 1 hold, 2 fallback plan.", ["facility_id"])
 ADMISSIONS = Counter("hcp_allocator_policies_total", "Policies looked at, by result.", ["result"])
+EXPECTED_GPUS = Gauge(
+    "hcp_allocator_expected_gpus", "GPUs that the policy keeps for work that a forecast expects.", ["facility_id"]
+)
+HAS_FORECAST = Gauge(
+    "hcp_allocator_has_demand_forecast",
+    "1 where the policy keeps room by a forecast, 0 by the fixed share alone.",
+    ["facility_id"],
+)
 UNDONE = Counter("hcp_allocator_undone_devices_total", "Devices not switched as commanded, by what happened.", ["what"])
 DISCREPANCIES = Counter("hcp_allocator_discrepancies_total", "Devices found in another state than believed.")
 RESTING = Gauge(

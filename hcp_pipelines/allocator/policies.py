@@ -63,6 +63,7 @@ class PolicyDesk:
             self._log.warning("policy refused", policy_id=row.policy_id, reason=reason)
         else:
             control.follow(in_force)
+            _tell_expected(in_force.policy)
         return not reason
 
     async def _ask(self, control: FacilityControl, row: PolicyRow, admission: NeedsApproval) -> bool:
@@ -95,3 +96,10 @@ class PolicyDesk:
         ) as error:  # one facility's policy must not end the others' owner
             return f"it can't be evaluated: {error}", None
         return word, in_force
+
+
+def _tell_expected(policy: Policy) -> None:
+    """Of facilities whose groups work for the queue."""
+    if policy.expected is not None:
+        metrics.EXPECTED_GPUS.labels(policy.facility_id).set(policy.expected.gpus)
+        metrics.HAS_FORECAST.labels(policy.facility_id).set(bool(policy.expected.model))

@@ -111,6 +111,7 @@ def _print_policy(policy_id: int, body: Policy, run_id: str | None, trigger: str
         + ", ".join(f"{name} {value:.4g}" for name, value in indices.items())
         + f"; cap {body.couplings.cap_mw:.2f} MW, floor {body.couplings.floor_mw:.2f} MW"
         + (f"; strikes from {body.strikes_from.words}" if body.strikes_from else "")
+        + (f"; room for work to come: {body.expected.words}" if body.expected else "")
     )
 
 

@@ -32,6 +32,8 @@ def lines_of(one: Explanation) -> list[str]:
         _change("falls", one.falls_at, "rises to"),
     ]  # fmt: skip
     lines += _of_work(one.work) if one.work else []
+    if one.room_by:
+        lines.append(f"room for work to come: {one.room_by}")
     if one.strikes_from:
         lines.append(f"strikes from {one.strikes_from}")
     if one.needs_resolve:

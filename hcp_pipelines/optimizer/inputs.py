@@ -11,7 +11,7 @@ from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import DeviceState, ResourceType
 from hcp_pipelines.economics.gpu import DEFAULT_UTILIZATION
 from hcp_pipelines.economics.mining import HASHPRICE
-from hcp_pipelines.policy.schema import Adder, Affine, StrikesFrom, Unplaced
+from hcp_pipelines.policy.schema import Adder, Affine, StrikesFrom, Unplaced, WorkExpected
 
 StepKey = tuple[str, DeviceState]  # a group, and the state that a step of its ladder leads to
 RESOLVE_RELATIVE = 0.10  # strikes are affine within ± 10 % of an index (OPTIMIZER §3.5)
@@ -133,3 +133,4 @@ class FacilityInputs:
     adders: tuple[Adder, ...] = ()
     work: Mapping[str, tuple[WorkStep, ...]] = field(default_factory=dict)
     unplaced: tuple[Unplaced, ...] = ()
+    expected: WorkExpected | None = None

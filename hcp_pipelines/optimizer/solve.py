@@ -79,6 +79,7 @@ def solve_facility(inputs: FacilityInputs) -> Policy:
         adders=inputs.adders,
         strikes_from=inputs.strikes_from,
         unplaced=inputs.unplaced,
+        expected=inputs.expected,
     )
     return _with_target(policy, present)
 

@@ -1,4 +1,7 @@
-"""Quantiles of the GPUs that each class of work will ask for, hour by hour of a day: the champion's, where one serves."""
+"""Quantiles of the GPUs that each class of work will ask for, hour by hour of a day: the champion's, where one serves.
+
+The newest word of it goes to Postgres too, where solves read it.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -6,9 +9,11 @@ from typing import Any
 import polars as pl
 import psycopg
 
+from hcp_pipelines.forecasting.learnable.targets.demand import TOTAL
 from hcp_pipelines.orchestration import day_answers
 from hcp_pipelines.orchestration.forecasting import DayForecast, refuse_future
 from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage import expected_demand
 
 DEMAND, TABLE = "demand", "core.hcp__demand_quantiles"
 SCHEMA: dict[str, Any] = {"demand_class": pl.String} | {k: v for k, v in day_answers.SCHEMA.items() if k != "entity"}
@@ -25,8 +30,19 @@ def demand_quantiles(
     refuse_future(day[0], now)
     said = day_answers.answers(connection, settings, DEMAND, day_answers.begun(day, now), now)
     table = said.table.rename({"entity": "demand_class"}).select(*SCHEMA)
+    keep_newest(connection, table)
     kept = day_answers.kept(settings, TABLE, "asked_at", day, SCHEMA)
     if len(table):
         kept = kept.filter(pl.col("asked_at") < table["asked_at"].min())
     whole = pl.concat([table, kept]).sort("asked_at", "demand_class", "start_at")
     return DayForecast(whole, {"method": said.model or "none", "why": said.why})
+
+
+def keep_newest(connection: "psycopg.Connection[Any]", table: pl.DataFrame) -> None:
+    """Keep what was said in the last hour asked, of classes alone, for the solves."""
+    newest = table.filter((pl.col("asked_at") == pl.col("asked_at").max()) & (pl.col("demand_class") != TOTAL))
+    if newest.is_empty():
+        return
+    columns = ["demand_class", "start_at", *day_answers.QUANTILES]
+    hours = [expected_demand.Hour(name, at, gpus) for name, at, *gpus in newest.select(columns).iter_rows()]
+    expected_demand.keep(connection, hours, newest["model"][0], newest["asked_at"][0])

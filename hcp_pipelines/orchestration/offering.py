@@ -65,11 +65,12 @@ _SOLD_SQL = """
 
 @dataclass(frozen=True)
 class Proposed:
-    """Rows of the table, by facility why there are none, and what a reader must know of them all."""
+    """Rows of the table, by facility why there are none, what a reader must know of them all; by whose word work is to come."""
 
     table: pl.DataFrame
     without: Mapping[str, str]
     told: str
+    expected: str
 
 
 def propose(connection: "psycopg.Connection[Any]", settings: Settings, now: datetime, run_id: str) -> Proposed:
@@ -78,7 +79,7 @@ def propose(connection: "psycopg.Connection[Any]", settings: Settings, now: date
     start = now.replace(minute=0, second=0, microsecond=0) + HOUR
     quantiles, (capacity, told) = read_quantiles(settings, now, start), read_capacity(settings, start)
     inputs, without = _inputs(connection, sites, now)
-    work = queue_ahead(connection, inputs, now)
+    work, expected = queue_ahead(connection, inputs, now, settings.expected_work)
     chances = peak_chances.chances(connection, now, start + AHEAD)
     sold = connection.execute(_SOLD_SQL, {"start": start, "end": start + AHEAD}).fetchall()
     rows: list[dict[str, object]] = []
@@ -100,7 +101,7 @@ def propose(connection: "psycopg.Connection[Any]", settings: Settings, now: date
         if not offers:
             without[name] = _why_nothing(ahead)
         rows += [_row(name, now, offer, prices["issued_at"][0], run_id) for offer in offers]
-    return Proposed(pl.DataFrame(rows, schema=SCHEMA, orient="row"), without, told)
+    return Proposed(pl.DataFrame(rows, schema=SCHEMA, orient="row"), without, told, expected)
 
 
 def hours_ahead(

@@ -52,6 +52,7 @@ POLICY_SCHEMA = {
     "lowest_on_usd_per_mwh": pl.Float64(),
     "highest_off_usd_per_mwh": pl.Float64(),
     "strikes_from": pl.String(),
+    "room_by": pl.String(),
     "failed": pl.String(),
 }
 DAY_AHEAD_SQL = """
@@ -126,7 +127,8 @@ def publish_policies(
     inputs, failed = _inputs(connection, context, options)
     policies: list[Policy] = []
     learnt = with_learnt(connection, inputs, context.now, context.tick_id)
-    for each in with_queue(connection, with_peaks(connection, learnt, context.now), context.now):
+    charged = with_peaks(connection, learnt, context.now)
+    for each in with_queue(connection, charged, context.now, settings.expected_work):
         try:
             policies.append(solve_facility(each))
         except Exception as error:  # noqa: BLE001 - whatever it is, the others get their policies
@@ -160,6 +162,7 @@ def policy_table(
                 "lowest_on_usd_per_mwh": round(min(ons, default=0.0), 2),
                 "highest_off_usd_per_mwh": round(max(offs, default=0.0), 2),
                 "strikes_from": policy.strikes_from.words if policy.strikes_from else "",
+                "room_by": policy.expected.words if policy.expected else "",
             }
         )
     rows += [{"facility_id": facility_id, "failed": reason} for facility_id, reason in sorted(failed.items())]

@@ -81,6 +81,7 @@ class Explanation:
     expires_at: datetime
     input_age_s: Mapping[str, float]
     strikes_from: str
+    room_by: str = ""  # whose word the room for work to come is
     work: Served | None = None  # of the queue, where it says what groups are worth
 
     def as_dict(self) -> dict[str, Any]:
@@ -128,6 +129,7 @@ def explain(
         expires_at=policy.expires_at,
         input_age_s=dict(policy.input_age_s),
         strikes_from=policy.strikes_from.words if policy.strikes_from else "",
+        room_by=policy.expected.words if policy.expected else "",
         work=served(policy, words, price, adder),
     )
 

@@ -201,6 +201,24 @@ class StrikesFrom(_Frozen):
         return f"model {self.model} ({self.digest[:12]})" if self.model else f"the plain band, as {self.reason}"
 
 
+class WorkExpected(_Frozen):
+    """By whose word room is kept for work to come: a forecast's, or that of the fixed share alone and the reason why."""
+
+    model: str = Field(default="", description="Name and version of the forecast.")
+    quantile: str = Field(default="", description="Which of its quantiles, as q90.")
+    asked_at: AwareDatetime | None = None
+    gpus: int = Field(default=0, ge=0, description="Kept free at this facility for what it says.")
+    reason: str = ""
+
+    @property
+    def words(self) -> str:
+        """In a line, for people."""
+        if not self.model or self.asked_at is None:
+            return f"the fixed share alone, as {self.reason}"
+        said = f"{self.model} ({self.quantile}, asked {self.asked_at:%Y-%m-%d %H:%M}Z)"
+        return f"{self.gpus} GPUs by {said}, the fixed share at least"
+
+
 class Policy(_Frozen):
     """One facility's policy with its admission fields (DESIGN §6)."""
 
@@ -225,6 +243,7 @@ class Policy(_Frozen):
     anchor: Anchor
     strikes_from: StrikesFrom | None = None  # policies from before there were models don't say
     unplaced: tuple[Unplaced, ...] = ()
+    expected: WorkExpected | None = None  # of facilities whose groups work for the queue
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -255,7 +274,7 @@ class Policy(_Frozen):
         What older policies do not say is left out where it is empty, so that they keep theirs.
         """
         document = self.model_dump(mode="json", exclude={"run_id"})
-        for name in ("strikes_from", "unplaced"):
+        for name in ("strikes_from", "unplaced", "expected"):
             if not document[name]:
                 del document[name]
         for block in document["blocks"]:

@@ -5,7 +5,7 @@ done by when. Thousands of pieces are some dozens of jobs, of like deadline and 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -26,21 +26,42 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Coming:
+    """Work that isn't there yet: by class what a MWh of it pays, and MW [k, h] in the hours that begin then."""
+
+    starts_us: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    usd_per_mwh: Floats = field(default_factory=lambda: np.zeros(0))
+    mw: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+
+    @property
+    def most_mw(self) -> float:
+        """At once."""
+        return float(self.mw.sum(axis=0).max(initial=0.0))
+
+    def inference(self, ahead: Ahead) -> Inference:
+        """As demand in the intervals ahead; none in hours of which nothing is said."""
+        hours = (ahead.starts_us[:, None] == self.starts_us[None, :]).astype(float)
+        return Inference(self.usd_per_mwh, np.repeat(self.mw @ hours.T, ahead.steps, axis=1))
+
+
+@dataclass(frozen=True)
 class QueueWork:
-    """What waits and runs, as of an instant.
+    """What waits and runs, as of an instant, and what is expected beside it.
 
     Args:
         now: the instant.
         served: of `valued`: the work that has a place; MW are all-in, from rest.
+        coming: by place.
     """
 
     now: datetime
     served: pl.DataFrame
+    coming: tuple[Coming, ...] = ()
 
     @property
     def most_inference_mw(self) -> float:
-        """Of all that must answer at once."""
-        return float(self._mw(is_realtime=True).sum())
+        """Of all that must answer at once, and of all that is expected."""
+        return float(self._mw(is_realtime=True).sum()) + sum(each.most_mw for each in self.coming)
 
     @property
     def most_training_mw(self) -> float:
@@ -48,7 +69,14 @@ class QueueWork:
         return float(self._mw(is_realtime=False).sum())
 
     def inference(self, ahead: Ahead) -> Inference:
-        """By worth, each class as long as its pieces last: mean MW of each interval."""
+        """By worth, each class as long as its pieces last: mean MW of each interval; then what is expected."""
+        parts = [self._there(ahead), *(each.inference(ahead) for each in self.coming)]
+        return Inference(
+            np.concatenate([each.usd_per_mwh for each in parts]), np.concatenate([each.mw for each in parts])
+        )
+
+    def _there(self, ahead: Ahead) -> Inference:
+        """Of what waits and runs."""
         work = self._work(is_realtime=True)
         classes = _cut(work["worth_usd_per_mwh"].to_numpy(), VALUE_CLASSES)
         begins_s, length_s = _intervals(ahead, self.now)
@@ -56,7 +84,7 @@ class QueueWork:
         demand, values = np.zeros((len(classes), ahead.intervals)), np.zeros(len(classes))
         for k, rows in enumerate(classes):
             values[k] = worth[rows] @ mw[rows] / mw[rows].sum()
-            demand[k] = _lasting(left_s[rows], mw[rows], begins_s, length_s)
+            demand[k] = lasting(left_s[rows], mw[rows], begins_s, length_s)
         return Inference(values, demand)
 
     def jobs(self, ahead: Ahead) -> tuple[tuple[Training, ...], ...]:
@@ -104,8 +132,8 @@ def _intervals(ahead: Ahead, now: datetime) -> tuple[Floats, float]:
     return (begins_us - round(now.timestamp() * _US)) / _US, length_s
 
 
-def _lasting(left_s: Floats, mw: Floats, begins_s: Floats, length_s: float) -> Floats:
-    """Mean MW in each interval of what begins now and lasts so long."""
+def lasting(left_s: Floats, mw: Floats, begins_s: Floats, length_s: float | Floats) -> Floats:
+    """Mean MW (or GPUs) in each interval of what begins now and lasts so long."""
     order = np.argsort(left_s)
     left, by_left = left_s[order], mw[order]
     energy = np.r_[0.0, np.cumsum(by_left * left)]

@@ -53,13 +53,15 @@ def steps_by_place(work: pl.DataFrame) -> dict[int, tuple[WorkStep, ...]]:
     return {place: tuple(steps) for place, steps in found.items()}
 
 
-def spare_step(place: Place, taken: int, fraction: float) -> tuple[WorkStep, ...]:
+def spare_step(place: Place, taken: int, fraction: float, expected: int = 0) -> tuple[WorkStep, ...]:
     """Room for work that comes before the next solve: a share of the group's GPUs, a node's at least, as far as they are free.
+
+    Where more is expected, room for that; where the share is 0, none whatever is expected.
 
     At the market's rate times the share of hours that is sold; in the state that draws most, whose places any work may take.
     """
     group = place.group
-    wanted = max(math.ceil(fraction * group.devices), group.gpus_per_node) if fraction > 0 else 0
+    wanted = max(math.ceil(fraction * group.devices), group.gpus_per_node, expected) if fraction > 0 else 0
     gpus = min(wanted, group.devices - taken)
     kinds = [(each, kw) for each in GPU_WORK if (kw := place.climb_kw(each)) is not None]
     if gpus <= 0 or not kinds:
@@ -71,6 +73,7 @@ def spare_step(place: Place, taken: int, fraction: float) -> tuple[WorkStep, ...
     slope, offset = fraction_sold * 1000 / kw, 0.0 - place.site.adders_usd_per_mwh
     on, off = PLAIN.around(offset, load_usd_per_mw / INTERVAL_H)
     words = f"room for work to come, {rate:.2f} $/GPU-hour by the share of hours sold"
+    words += f"; {expected} GPUs expected" if expected else ""
     step = WorkStep(
         STATE_OF[kind], gpus, Affine(slope=slope, offset=offset), Affine(slope=slope, offset=on),
         Affine(slope=slope, offset=off), load_usd_per_mw, rate, "", words,

@@ -17,7 +17,7 @@ TARGETS: dict[str, str] = {
 }
 READ_BY: Mapping[str, str] = {
     "price": "core_power__price_quantiles at its next run, and by it the offers of reserves",
-    "demand": "core_hcp__demand_quantiles at its next run, which people read",
+    "demand": "core_hcp__demand_quantiles at its next run, and by it policies (room for work to come) and the offers of reserves",
     "capacity": "core_fleet__availability at its next run, which people read",
     "failure_risk": "core_fleet__availability at its next run, which people read",
     "utilization": "core_fleet__planned_use at its next run, whose days the API tells",

@@ -1,0 +1,58 @@
+"""The GPUs that work will ask for, as rows of `expected_demand`: the newest word of the model that serves, and no other.
+
+Forecasts write them, solves read them: the lake, which keeps every word, is too far from a tick's run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+_NEWEST = "select max(asked_at) from expected_demand"
+_KEEP = "insert into expected_demand (demand_class, hour_at, gpus, model, asked_at) values (%s, %s, %s, %s, %s)"
+# One statement: rows of one asking, and who serves at the same instant.
+_SAID = """
+    select e.demand_class, e.hour_at, e.gpus, e.model, e.asked_at, c.serves
+    from (select max(name || '/' || version) as serves from models where name = %s and status = 'champion') c
+    left join expected_demand e on true order by e.demand_class, e.hour_at"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """Quantiles of what a class asks for in the hour that begins then, lowest first."""
+
+    demand_class: str
+    hour_at: datetime
+    gpus: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was said last, by whom and when it was asked; and who serves now, none: nobody."""
+
+    hours: tuple[Hour, ...]
+    model: str
+    asked_at: datetime | None
+    serves: str | None
+
+
+def keep(connection: "psycopg.Connection[Any]", hours: Sequence[Hour], model: str, asked_at: datetime) -> bool:
+    """Keep what was said in place of what was said before, in one transaction; an older word changes nothing."""
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute("lock table expected_demand in share row exclusive mode")
+        row = cursor.execute(_NEWEST).fetchone()
+        if row is not None and row[0] is not None and row[0] > asked_at:
+            return False
+        cursor.execute("delete from expected_demand")
+        cursor.executemany(_KEEP, [(one.demand_class, one.hour_at, list(one.gpus), model, asked_at) for one in hours])
+    return True
+
+
+def said(connection: "psycopg.Connection[Any]", name: str) -> Said:
+    """The newest word, whoever said it, and which version of the name serves."""
+    rows = connection.execute(_SAID, (name,)).fetchall()
+    hours = tuple(Hour(row[0], row[1], row[2]) for row in rows if row[0] is not None)
+    model, asked_at, serves = rows[0][3:] if rows else (None, None, None)
+    return Said(hours, model or "", asked_at, serves)
