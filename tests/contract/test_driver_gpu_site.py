@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
+from hcp_pipelines.devices import again
 from hcp_pipelines.devices.gpu_node import site, telling
 from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.site import Evidence
@@ -29,7 +30,7 @@ def counted(name, **labels):
 def quick(monkeypatch):
     """Retries that do not take a test's time."""
     monkeypatch.setattr(telling, "BUSY_AGAIN_S", (0.02, 0.05))
-    monkeypatch.setattr(telling, "RETRY_AFTER_S", (0.05, 0.1, 0.2, 0.4))
+    monkeypatch.setattr(again, "RETRY_AFTER_S", (0.05, 0.1, 0.2, 0.4))
 
 
 async def test_a_reading_has_what_each_slot_draws_and_how_old_it_may_be(tmp_path):
@@ -126,10 +127,10 @@ async def test_an_agent_that_can_not_be_read_is_asked_ever_more_rarely(tmp_path,
 
         monkeypatch.setattr(GpuNode, "read_status", refuse)
         node.is_status_old = True
-        await until(lambda: len(asked) >= 6, "it is asked again", 20)
+        await until(lambda: len(asked) >= 6, "it is asked again")
         assert np.diff(asked).tolist()[:5] == [1, 2, 4, 4, 4]
         monkeypatch.undo()
-        await until(lambda: node.agent_failures == 0, "and is back", 20)
+        await until(lambda: node.agent_failures == 0, "and is back")
         assert not node.is_status_old
         assert np.isfinite(rig.power_w).all(), "its page was read all along"
 
@@ -144,7 +145,7 @@ async def test_what_is_busy_for_too_long_is_refused_in_the_reply_and_told_all_th
         assert [slots.tolist() for slots in await rig.site.finish_state(sent)] == [[], [40]]
         rig.world.pass_time(150)
         under_way = rig.site.fleet.nodes[0].operations
-        await until(lambda: {one.state for one in under_way.values()} == {IDLE}, "it is told once it is free", 30)
+        await until(lambda: {one.state for one in under_way.values()} == {IDLE}, "it is told once it is free")
         rig.world.pass_time(100)
         await rig.rounds(2)
         assert rig.commanded()[0] == 1
@@ -211,7 +212,7 @@ async def test_a_node_that_is_lost_is_asked_more_rarely_and_told_when_it_is_back
         assert node.failures - failures < (len(rig.readings) - before) / 2
         rig.world.lift([faults.NODE_LOST], range(8))
         rig.world.pass_time(301)  # it boots
-        await until(lambda: bool(node.operations), "the command is told behind the reply", 30)
+        await until(lambda: bool(node.operations), "the command is told behind the reply")
         rig.world.pass_time(100)
         await rig.rounds(6)
         assert rig.commanded()[1] == 5

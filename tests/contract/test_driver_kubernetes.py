@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hcp_pipelines.devices import again
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
-from hcp_pipelines.devices.kubernetes import codec, mirror, pods, telling
+from hcp_pipelines.devices.kubernetes import codec, mirror, pods
 from hcp_pipelines.devices.kubernetes.site import NODES_PATH
 from hcp_pipelines.devices.site import Evidence
 from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Outcome, Phase
@@ -159,7 +160,7 @@ async def test_a_node_that_is_not_ready_is_unreachable_and_a_job_that_failed_mak
 
 
 async def test_two_commands_of_one_instant_are_both_told_and_what_a_cordon_refused_is_asked_again(rig, monkeypatch):
-    monkeypatch.setattr(telling, "RETRY_AFTER_S", (0.05,))
+    monkeypatch.setattr(again, "RETRY_AFTER_S", (0.05,))
     async with rig() as one:
         one.server.cluster.set_node("node-0", is_cordoned=True)
         await until(lambda: one.site._nodes.objects["node-0"].is_cordoned, "it is seen")

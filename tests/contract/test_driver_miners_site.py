@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from pyroaring import BitMap
 
+from hcp_pipelines.devices import again
 from hcp_pipelines.devices.miner import fleet as fleet_module
-from hcp_pipelines.devices.miner import limits, telling
+from hcp_pipelines.devices.miner import limits
 from hcp_pipelines.devices.miner import site as site_module
 from hcp_pipelines.devices.miner.antminer import AntminerMiner
 from hcp_pipelines.devices.miner.meters import FeederMeters
@@ -117,7 +118,7 @@ async def test_slots_and_states_that_are_not_there_are_refused(rig):
 
 
 async def test_a_miner_that_can_not_be_reached_is_told_later_and_has_no_power_meanwhile(rig, monkeypatch):
-    monkeypatch.setattr(telling, "RETRY_AFTER_S", (0.3, 0.3, 0.3, 0.3, 0.3, 0.3))
+    monkeypatch.setattr(again, "RETRY_AFTER_S", (0.3, 0.3, 0.3, 0.3, 0.3, 0.3))
     rig.hall.break_(1, faults.UNREACHABLE)
     _, refused = await rig.to(FULL)
     assert refused.tolist() == [1]
@@ -126,11 +127,11 @@ async def test_a_miner_that_can_not_be_reached_is_told_later_and_has_no_power_me
     assert reading.evidence[1] == Evidence.NONE
     assert (await rig.site.read_states())[1] == 255
     rig.hall.mend(1, faults.UNREACHABLE)
-    await until(lambda: rig.hall.site.commanded[1] == FULL, "told again behind the reply", 30)
+    await until(lambda: rig.hall.site.commanded[1] == FULL, "told again behind the reply")
 
 
 async def test_what_is_no_longer_wanted_is_not_told_later(rig, monkeypatch):
-    monkeypatch.setattr(telling, "RETRY_AFTER_S", (0.5,))
+    monkeypatch.setattr(again, "RETRY_AFTER_S", (0.5,))
     rig.hall.break_(1, faults.UNREACHABLE)
     await rig.to(FULL, [1])
     rig.hall.mend(1, faults.UNREACHABLE)
@@ -145,7 +146,7 @@ async def test_hung_miners_do_not_hold_up_the_rounds(tmp_path):
             hall.break_(slot, faults.HUNG)
         rig = Rig(hall, tmp_path, deadline_s=0.3)
         await rig.site.connect(100)
-        await until(lambda: len(rig.seen) >= 12, "twelve rounds, though each hung miner takes its deadline", 8)
+        await until(lambda: len(rig.seen) >= 12, "twelve rounds, though each hung miner takes its deadline")
         assert np.isnan(rig.seen[-1].values[[0, 16, 32, 48]]).all()
         assert np.isfinite(rig.seen[-1].values[[1, 17, 33, 49]]).all()
         await rig.site.close()
@@ -164,12 +165,12 @@ async def test_a_miner_whose_turn_never_ends_holds_up_no_round_and_is_asked_ever
     monkeypatch.setattr(AntminerMiner, "read", slowly)
     rig.site._options = dataclasses.replace(rig.site._options, deadline_s=0.05)
     rig.seen.clear()
-    await until(lambda: len(rig.seen) >= 8 and len(turns) >= 3, "the rounds go on", 20)
+    await until(lambda: len(rig.seen) >= 8 and len(turns) >= 3, "the rounds go on")
     assert np.isnan(rig.seen[-1].values[0])
     assert np.diff(turns)[:2].tolist() == [1, 2]
     rig.site._options = dataclasses.replace(rig.site._options, deadline_s=2.0)
     monkeypatch.undo()
-    await until(lambda: np.isfinite(rig.seen[-1].values[rig.slots]).all(), "and it is read again", 20)
+    await until(lambda: np.isfinite(rig.seen[-1].values[rig.slots]).all(), "and it is read again")
 
 
 async def test_a_mode_that_can_not_be_read_is_asked_for_ever_more_rarely_and_power_is_read_on(tmp_path, monkeypatch):
@@ -192,11 +193,11 @@ async def test_a_mode_that_can_not_be_read_is_asked_for_ever_more_rarely_and_pow
         await site.connect(10)
         site.fleet.by_slot.pop(1)
         monkeypatch.setattr(AntminerMiner, "read_back", read_back)
-        await until(lambda: len(asked) >= 5, "modes are asked for", 20)
+        await until(lambda: len(asked) >= 5, "modes are asked for")
         assert np.diff(asked)[:4].tolist() == [2, 4, 8, 16]
-        await until(lambda: np.isfinite(seen[-1].values[0]), "its power is known all along", 20)
+        await until(lambda: np.isfinite(seen[-1].values[0]), "its power is known all along")
         is_slow = False
-        await until(lambda: site.fleet.by_slot[0].mode_failures == 0, "and its mode again", 20)
+        await until(lambda: site.fleet.by_slot[0].mode_failures == 0, "and its mode again")
         await site.close()
 
 

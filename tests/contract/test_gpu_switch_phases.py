@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from hcp_pipelines.devices.gpu_node import switching, telling
+from hcp_pipelines.devices import again
+from hcp_pipelines.devices.gpu_node import switching
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.switches import NAMELESS, PHASE_WITHIN_S, Outcome, Phase, Stage, SwitchBook
 from hcp_pipelines.domain.errors import StorageError
@@ -62,7 +63,7 @@ async def switching_rig(folder, gpus=8, **options):
 
 async def asked(rig: GpuRig, kind: str, times: int = 1, node: int = 0) -> None:
     """Wait until a kind of write has been accepted so often; time passes meanwhile."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (await rig.operations(node)).count(kind) < times:
             rig.world.pass_time(0.2)
             await asyncio.sleep(0.005)
@@ -70,7 +71,7 @@ async def asked(rig: GpuRig, kind: str, times: int = 1, node: int = 0) -> None:
 
 async def over(rig: GpuRig, book: Kept, number: int = 1) -> list:
     """Wait until so many switches are over; time passes meanwhile."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while len(ended := [one for one in book.words if one.stage is Stage.OVER]) < number:
             rig.world.pass_time(5.0)
             await asyncio.sleep(0.005)
@@ -188,7 +189,7 @@ async def test_a_drained_node_is_left_alone(tmp_path):
 
 
 async def test_what_a_drained_node_refused_is_asked_again_and_taken_once_it_is_open(tmp_path, monkeypatch):
-    monkeypatch.setattr(telling, "RETRY_AFTER_S", (0.05,))
+    monkeypatch.setattr(again, "RETRY_AFTER_S", (0.05,))
     async with switching_rig(tmp_path) as (rig, book):
         ref = uuid.uuid4()
         await rig.world.post("/v1/node/drain", {"request_id": "drained-1"})
@@ -310,7 +311,7 @@ async def test_what_can_not_run_is_told_as_the_works_own_failure_and_what_ran_go
         await rig.run(BATCH, [0, 1])
         for ref, gpu, work in zip(refs, gpus, (LARGE, LARGE, BROKEN, BROKEN), strict=True):
             rig.site.send_state(ref, gpu, BATCH, encode_slots(np.array([FIRST_GPU + gpu], dtype=np.uint32)), work)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not all(map(book.unfit_of, map(str, refs), (2, 0, 3, 1))) or not {
                 one.outcome for one in book.words
             } >= {Outcome.ROLLED_BACK}:

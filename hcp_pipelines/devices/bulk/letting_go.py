@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from hcp_pipelines.devices.again import Tasks
 from hcp_pipelines.devices.bulk import codec
 from hcp_pipelines.devices.switches import Saved, SwitchBook, tell_saved
 from hcp_pipelines.domain.errors import DeviceReplyError
@@ -25,7 +26,7 @@ class LettingGo:
     def __init__(self, book: SwitchBook) -> None:
         self._book = book
         self._works: dict[int, str] = {}
-        self._telling: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     def concerns(self, workload_id: str) -> bool:
         """Whether a command is about work at all: in a hall of miners none is, and its slots need not be looked at."""
@@ -48,17 +49,12 @@ class LettingGo:
 
     async def close(self) -> None:
         """Tell no more."""
-        telling = list(self._telling)
-        for task in telling:
-            task.cancel()
-        await asyncio.gather(*telling, return_exceptions=True)
+        await self._tasks.close()
 
     def _heard(self, left: dict[int, str], devices: int, asked: Answer) -> None:
         if asked.cancelled() or asked.exception() is not None or asked.result()[0] != codec.LET_GO_DONE:
             return
-        task = asyncio.create_task(self._tell(left, devices, asked.result()[1]))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._tasks.begin(self._tell(left, devices, asked.result()[1]))
 
     async def _tell(self, left: dict[int, str], devices: int, payload: bytes) -> None:
         try:

@@ -1,11 +1,11 @@
 """Which switches of a site are under way: begun for a command, gone on with when it is told again. Phases are in `switching`."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
+from hcp_pipelines.devices.again import Tasks
 from hcp_pipelines.devices.gpu_node.agent_codec import CLASS_OF_STATE
 from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import GpuNodeOptions, Node
@@ -39,14 +39,11 @@ class Switches:
     def __init__(self, options: GpuNodeOptions, clock: Clock, book: SwitchBook) -> None:
         self._options, self._clock, self._book = options, clock, book
         self._orders: dict[Key, Order] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     async def close(self) -> None:
         """End what is under way; the devices stay as they are."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
 
     def begin(self, asked: Asked, node: Node, device: GpuNode, at_work: Mapping[int, GpuStatus]) -> list[Order]:
         """Switch GPUs that run something else."""
@@ -81,9 +78,7 @@ class Switches:
         order = self._orders[switch.key] = Order(
             node, device, asked.ticket, asked.request_id, gpus, switch, spec, asked.asked_s
         )
-        task = asyncio.create_task(self._carry_out(order))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.begin(self._carry_out(order))
         return order
 
     async def _carry_out(self, order: Order) -> None:

@@ -14,6 +14,7 @@ from uuid import UUID, uuid5
 import numpy as np
 import structlog
 
+from hcp_pipelines.devices.again import Tasks, passing, tell_again
 from hcp_pipelines.devices.gpu_node import metrics
 from hcp_pipelines.devices.gpu_node.device import GpuNode
 from hcp_pipelines.devices.gpu_node.fleet import GpuNodeOptions, Node, NodeFleet, UnderWay
@@ -21,7 +22,7 @@ from hcp_pipelines.devices.gpu_node.switches import Asked, Switches
 from hcp_pipelines.devices.gpu_node.switching import Order
 from hcp_pipelines.devices.gpu_node.values import GpuStatus, StateOutcome, WorkloadSpec
 from hcp_pipelines.devices.switches import Phase, SwitchBook
-from hcp_pipelines.devices.work import kind_of, may_pass, one_devices, spread
+from hcp_pipelines.devices.work import kind_of, one_devices, spread
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import (
     DeviceRefusedError,
@@ -32,11 +33,10 @@ from hcp_pipelines.domain.errors import (
     WorkUnfitError,
 )
 from hcp_pipelines.domain.modes import DeviceState
-from hcp_pipelines.wire.slots import EMPTY, Slots
+from hcp_pipelines.wire.slots import Slots
 
 BUSY_AGAIN_S = (0.25, 0.5, 1.0, 2.0, 4.0)  # real; the last one again and again
 BUSY_WITHIN_S = 300.0  # simulated: the longest operation that answers takes 180; after that the reply says refused
-RETRY_AFTER_S = (2.0, 4.0, 8.0, 16.0)  # real: for a node that could not be reached, while nothing newer is wanted
 EXAMPLES_SHOWN = 5
 
 _Task = asyncio.Task[tuple[Slots, Slots]]
@@ -63,7 +63,7 @@ class _Told:
 
     def may_pass(self) -> dict[int, HcpError]:
         """Slots that are asked again, and why they were not told."""
-        return {slot: error for slot, error in (self.refused | self.busy).items() if may_pass(error)}
+        return passing(self.refused | self.busy)
 
     def request_id(self, node: Node) -> str:
         """The same for the same command at the same node, however often it is told."""
@@ -76,7 +76,7 @@ class Teller:
     def __init__(self, fleet: NodeFleet, options: GpuNodeOptions, clock: Clock, book: SwitchBook) -> None:
         self._fleet, self._options, self._clock = fleet, options, clock
         self._switches, self._book = Switches(options, clock, book), book
-        self._running: set[_Task] = set()
+        self._tasks = Tasks()
         self._at_once = asyncio.Semaphore(options.concurrency)
         self._log = structlog.get_logger("devices.gpu_node")
 
@@ -84,14 +84,11 @@ class Teller:
         """Begin; the task gives (accepted, refused) once every node was told, or could not be."""
         ticket = self._fleet.give_ticket(state, wanted.tolist(), self._clock.now().timestamp())
         told = _Told(ref, assignment, DeviceState(state), ticket, work)
-        return self._keep(asyncio.create_task(self._tell_all(told, wanted)))
+        return self._tasks.begin(self._tell_all(told, wanted))
 
     async def close(self) -> None:
         """End what is under way."""
-        running = list(self._running)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await self._tasks.close()
         await self._switches.close()
 
     async def _tell_all(self, told: _Told, wanted: Slots) -> tuple[Slots, Slots]:
@@ -104,7 +101,7 @@ class Teller:
         refused = np.isin(wanted, np.array(sorted(told.refused), dtype=np.uint32))
         if may_pass := told.may_pass():
             self._book.note_telling(str(told.ref), told.assignment, may_pass)
-            self._keep(asyncio.create_task(self._tell_later(told)))
+            self._tasks.begin(self._tell_later(told))
         return wanted[~refused], wanted[refused]
 
     def _strangers(self, state: DeviceState, wanted: Slots) -> dict[int, HcpError]:
@@ -123,29 +120,30 @@ class Teller:
             await asyncio.sleep(wait_s)
             await self._tell_again(told, told.busy)
 
-    async def _tell_later(self, told: _Told) -> tuple[Slots, Slots]:
+    async def _tell_later(self, told: _Told) -> None:
         """Behind the reply: what may pass is asked again as long as a start may take, or until it is judged.
 
         What the last try said is reported.
         """
         until_s = self._clock.now().timestamp() + self._options.phase_within_s[Phase.START]
+
+        async def tell_those_left() -> Mapping[int, HcpError]:
+            if self._is_ended(told):
+                return {}
+            await self._tell_again(told, told.may_pass())
+            left = told.may_pass()
+            self._book.note_telling(str(told.ref), told.assignment, left)
+            return left
+
         try:
-            for tries, wait_s in enumerate(chain(RETRY_AFTER_S, repeat(RETRY_AFTER_S[-1])), start=1):
-                self._book.note_telling(str(told.ref), told.assignment, told.may_pass())
-                await asyncio.sleep(wait_s)
-                if self._is_ended(told):
-                    return EMPTY, EMPTY
-                await self._tell_again(told, told.may_pass())
-                is_over = tries >= len(RETRY_AFTER_S) and self._clock.now().timestamp() > until_s
-                if not told.busy and (is_over or not told.may_pass()):
-                    break
-            await _started(told)
-            told.refused |= told.busy
-            self._report(told)
-            self._book.give_up(str(told.ref), told.assignment, told.refused)
+            await tell_again(tell_those_left, lambda: not told.busy and self._clock.now().timestamp() > until_s)
+            if not self._is_ended(told):
+                await _started(told)
+                told.refused |= told.busy
+                self._report(told)
+                self._book.give_up(str(told.ref), told.assignment, told.refused)
         finally:
             self._book.note_telling(str(told.ref), told.assignment, {})
-        return EMPTY, EMPTY
 
     def _is_ended(self, told: _Told) -> bool:
         return self._book.is_ended(str(told.ref), told.assignment)
@@ -224,11 +222,6 @@ class Teller:
         unfit = {slot: error for slot, error in told.refused.items() if isinstance(error, WorkUnfitError)}
         if unfit:
             self._book.note_unfit(str(told.ref), told.assignment, unfit, str(next(iter(unfit.values()))))
-
-    def _keep(self, task: _Task) -> _Task:
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return task
 
 
 async def _is_drained(device: GpuNode, at_work: Mapping[int, GpuStatus]) -> bool:

@@ -4,14 +4,13 @@ How one slot is brought from what runs to what is wanted is in `switching`.
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
-from typing import Any
 
 import numpy as np
 import structlog
 
+from hcp_pipelines.devices.again import Tasks, passing, tell_again
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.kubernetes import metrics
 from hcp_pipelines.devices.kubernetes.codec import KubeNode
@@ -19,7 +18,7 @@ from hcp_pipelines.devices.kubernetes.mirror import Mirror
 from hcp_pipelines.devices.kubernetes.places import Place
 from hcp_pipelines.devices.kubernetes.switching import RESTING, SlotOrder, SlotSwitcher
 from hcp_pipelines.devices.switches import SwitchBook
-from hcp_pipelines.devices.work import kind_of, may_pass, one_devices
+from hcp_pipelines.devices.work import kind_of, one_devices
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.errors import (
     DeviceRefusedError,
@@ -31,7 +30,6 @@ from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.wire.slots import Slots
 
 EXAMPLES_SHOWN = 5
-RETRY_AFTER_S = (2.0, 4.0, 8.0, 16.0)  # real: of what may pass, while nothing newer is wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class Teller:
         self._nodes, self._switcher, self._within_s = nodes, switcher, within_s
         self._clock, self._book = clock, book
         self._locks: dict[int, asyncio.Lock] = {}
-        self._running: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
         self._tickets: dict[int, int] = {}
         self._last_ticket = 0
         self._log = structlog.get_logger("devices.kubernetes")
@@ -80,37 +78,37 @@ class Teller:
         """Begin; the task gives (accepted, refused) once every slot was told, or could not be."""
         self._last_ticket += 1
         self._tickets.update(dict.fromkeys(wanted.tolist(), self._last_ticket))
-        return self._spawn(self._tell_all(_Told(ref, assignment, state, work, spec, self._last_ticket), wanted))
+        return self._tasks.begin(self._tell_all(_Told(ref, assignment, state, work, spec, self._last_ticket), wanted))
 
     async def close(self) -> None:
         """End what is under way."""
-        running = list(self._running)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await self._tasks.close()
 
     async def _tell_all(self, told: _Told, wanted: Slots) -> tuple[Slots, Slots]:
         refused = await self._tell_each(told, wanted)
-        if later := _passing(refused):
+        if later := passing(refused):
             self._book.note_telling(told.ref, told.assignment, later)
-            self._spawn(self._tell_later(told, later))
+            self._tasks.begin(self._tell_later(told, later))
         is_refused = np.isin(wanted, np.array(sorted(refused), dtype=np.uint32))
         return wanted[~is_refused], wanted[is_refused]
 
     async def _tell_later(self, told: _Told, left: Mapping[int, HcpError]) -> None:
         """Behind the reply: what may pass is asked again as long as a start may take, or until it is judged."""
         until_s = self._clock.now().timestamp() + self._within_s
+        refused = left
+
+        async def tell_those_left() -> Mapping[int, HcpError]:
+            nonlocal refused
+            if self._book.is_ended(told.ref, told.assignment):
+                return {}
+            refused = await self._tell_each(told, np.array(sorted(passing(refused)), dtype=np.uint32))
+            self._book.note_telling(told.ref, told.assignment, passing(refused))
+            return refused
+
         try:
-            for wait_s in chain(RETRY_AFTER_S, repeat(RETRY_AFTER_S[-1])):
-                await asyncio.sleep(wait_s)
-                if self._book.is_ended(told.ref, told.assignment):
-                    return
-                refused = await self._tell_each(told, np.array(sorted(left), dtype=np.uint32))
-                left = _passing(refused)
-                self._book.note_telling(told.ref, told.assignment, left)
-                if not left or self._clock.now().timestamp() > until_s:
-                    break
-            self._book.give_up(told.ref, told.assignment, refused)
+            await tell_again(tell_those_left, lambda: self._clock.now().timestamp() > until_s)
+            if not self._book.is_ended(told.ref, told.assignment):
+                self._book.give_up(told.ref, told.assignment, refused)
         finally:
             self._book.note_telling(told.ref, told.assignment, {})
 
@@ -144,9 +142,9 @@ class Teller:
     async def _tell(self, order: SlotOrder) -> None:
         switch = await self._switcher.tell(order)
         if switch is not None and switch.outcome is None:
-            self._spawn(self._switcher.watch(order, switch))
+            self._tasks.begin(self._switcher.watch(order, switch))
         elif switch is None and order.state not in RESTING:
-            self._spawn(self._switcher.watch_fresh(order))
+            self._tasks.begin(self._switcher.watch_fresh(order))
 
     def _node_of(self, slot: int, state: DeviceState) -> str:
         """The node's name.
@@ -172,13 +170,3 @@ class Teller:
     def lock(self, slot: int) -> asyncio.Lock:
         """Held by who tells a slot something."""
         return self._locks.setdefault(slot, asyncio.Lock())
-
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return task
-
-
-def _passing(refused: Mapping[int, HcpError]) -> dict[int, HcpError]:
-    return {slot: error for slot, error in refused.items() if may_pass(error)}

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import structlog
 
+from hcp_pipelines.devices.again import Tasks, passing, tell_again
 from hcp_pipelines.devices.miner import metrics
 from hcp_pipelines.devices.miner.drive import drive
 from hcp_pipelines.devices.miner.evidence import state_of
@@ -26,9 +27,8 @@ from hcp_pipelines.domain.errors import (
     HcpError,
     StorageError,
 )
-from hcp_pipelines.wire.slots import EMPTY, Slots
+from hcp_pipelines.wire.slots import Slots
 
-RETRY_AFTER_S = (2.0, 4.0, 8.0, 16.0)  # real: for a miner that could not be reached, while nothing newer is wanted
 FAILURES_SHOWN = 5  # addresses and errors in one log line
 SLOTS_SHOWN = 20
 
@@ -52,21 +52,18 @@ class Teller:
     ) -> None:
         self._fleet, self._options, self._clock, self._client = fleet, options, clock, client
         self._profiles = ProfileStore(folder)
-        self._running: set[_Task] = set()
+        self._tasks = Tasks()
         self._at_once = asyncio.Semaphore(options.concurrency)
         self._log = structlog.get_logger("devices.miner")
 
     def tell(self, name: str, state: int, wanted: Slots) -> _Task:
         """Begin; the task gives (accepted, refused) once every miner was told, or could not be."""
         ticket = self._fleet.give_ticket(wanted.tolist())
-        return self._keep(asyncio.create_task(self._tell_all(name, state, wanted, ticket)))
+        return self._tasks.begin(self._tell_all(name, state, wanted, ticket))
 
     async def close(self) -> None:
         """End what is under way."""
-        running = list(self._running)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await self._tasks.close()
         await self._profiles.close()
 
     async def _tell_all(self, name: str, state: int, wanted: Slots, ticket: int) -> tuple[Slots, Slots]:
@@ -82,14 +79,14 @@ class Teller:
 
         await spread(wanted.tolist(), self._options.concurrency, tell)
         self._report(told)
-        later = [self._fleet.by_slot[slot] for slot, error in told.refused.items() if may_pass(error)]
+        later = [self._fleet.by_slot[slot] for slot in passing(told.refused)]
         if later:
-            self._keep(asyncio.create_task(self._tell_later(name, state, later, ticket)))
+            self._tasks.begin(self._tell_later(name, state, later, ticket))
         is_refused = np.isin(wanted, np.array(sorted(told.refused), dtype=np.uint32))
         return wanted[~is_refused], wanted[is_refused]
 
-    async def _tell_later(self, name: str, state: int, miners: Sequence[Miner], ticket: int) -> tuple[Slots, Slots]:
-        """Again after a while, and again; what the last try said is reported."""
+    async def _tell_later(self, name: str, state: int, miners: Sequence[Miner], ticket: int) -> None:
+        """Behind the reply; what the last try said is reported."""
         told, left = _Told(name), list(miners)
 
         async def tell(miner: Miner) -> None:
@@ -97,13 +94,14 @@ class Teller:
             if level is not None:
                 await self._tell(miner, level, ticket, told)
 
-        for wait_s in RETRY_AFTER_S:
-            await asyncio.sleep(wait_s)
+        async def tell_those_left() -> Mapping[int, HcpError]:
             told.refused.clear()
             await spread(left, self._options.concurrency, tell)
-            left = [miner for miner in left if may_pass(told.refused.get(miner.slot))]
+            left[:] = [miner for miner in left if may_pass(told.refused.get(miner.slot))]
+            return told.refused
+
+        await tell_again(tell_those_left, is_over=lambda: True)
         self._report(told)
-        return EMPTY, EMPTY
 
     async def _tell(self, miner: Miner, level: Level, ticket: int, told: _Told) -> None:
         """Tell one miner, and read back. Nothing once a newer command is there."""
@@ -144,8 +142,3 @@ class Teller:
             examples = [f"{slot}: {error}" for slot, error in list(told.refused.items())[:FAILURES_SHOWN]]
             kinds = Counter(kind_of(error) for error in told.refused.values())
             self._log.warning("miners were not told", command=told.name, **kinds, examples=examples)
-
-    def _keep(self, task: _Task) -> _Task:
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return task
