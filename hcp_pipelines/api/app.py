@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from hcp_pipelines.api import problems
+from hcp_pipelines.api.asked import know_parameters
 from hcp_pipelines.api.frame import Frame
 from hcp_pipelines.api.principals import ANYBODY, refuse_unruled, routes_of, rule_of
 from hcp_pipelines.api.proxies import Proxies, networks
@@ -63,6 +64,7 @@ def build_app(api: Api) -> FastAPI:
     app.add_api_route("/openapi.json", _describe, dependencies=[ANYBODY], include_in_schema=False)
     problems.install(app)
     refuse_unruled(app)
+    know_parameters(app, routes_of(app))
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     origins = [origin.strip() for origin in api.settings.api_cors_origins.split(",") if origin.strip()]
     if origins:

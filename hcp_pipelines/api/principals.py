@@ -10,6 +10,7 @@ from uuid import UUID
 from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 
+from hcp_pipelines.api.asked import refuse_unknown
 from hcp_pipelines.api.limits import address_of
 from hcp_pipelines.api.problems import ProblemError
 from hcp_pipelines.api.state import Api, api_of
@@ -57,7 +58,7 @@ class Rule:
         """The account that asks.
 
         Raises:
-            ProblemError: 401 unknown, 403 not in this role, 429 too often.
+            ProblemError: 401 unknown, 403 not in this role, 429 too often, 400 a parameter that there is not.
         """
         api, told = api_of(request), request.scope["state"]
         comes_by(request_id=told["request_id"], address=_address(request))
@@ -74,6 +75,7 @@ class Rule:
         if principal.role not in self.roles:
             allowed = ", ".join(sorted(self.roles))
             raise ProblemError(403, f"this takes the role {allowed}; {principal.name} is {principal.role}")
+        refuse_unknown(request)
         comes_by(request_id=told["request_id"], address=_address(request), by_role=principal.role.value)
         return principal
 

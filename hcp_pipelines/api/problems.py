@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from hcp_pipelines.api.wording import where_and_what
 from hcp_pipelines.domain.errors import ConfigError, NotPermittedError, NotThereError, StorageError, TakenError
 from hcp_pipelines.workloads.errors import (
     AllocationError,
@@ -123,7 +124,8 @@ async def _of_problem(request: Request, error: Exception) -> JSONResponse:
 async def _of_validation(request: Request, error: Exception) -> JSONResponse:
     """400, not FastAPI's 422: what the requirements ask for (EC-25, WL-33). Values are left out: they may be passwords."""
     assert isinstance(error, RequestValidationError)
-    wrong = [FieldProblem(where=".".join(map(str, e["loc"])), message=str(e["msg"])) for e in error.errors()[:20]]
+    told = (where_and_what(one, request) for one in error.errors()[:20])
+    wrong = [FieldProblem(where=where, message=message) for where, message in told]
     detail = "; ".join(f"{one.where}: {one.message}" for one in wrong[:3])
     body = problem_body(400, detail, request.url.path, request_id_of(request), wrong)
     return JSONResponse(body, 400, None, MEDIA_TYPE)
@@ -140,7 +142,7 @@ def _said(error: HTTPException, request: Request) -> str:
     if error.status_code == 404:
         return f"nothing at {path}: /openapi.json lists what there is"
     if error.status_code == 405:
-        return f"{path} takes other methods"
+        return f"{path} takes {(error.headers or {}).get('Allow', 'other methods')}"
     return "the body is not valid JSON" if error.status_code == 400 else error.detail
 
 

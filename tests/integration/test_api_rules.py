@@ -1,5 +1,6 @@
 """Every endpoint × every role, generated from the app's own routes; and what surrounds each request."""
 
+import re
 import uuid
 from datetime import timedelta
 from types import SimpleNamespace
@@ -134,6 +135,33 @@ def test_a_validation_error_does_not_repeat_what_was_sent(api):
         reply = admin.post("/api/v1/users", json={"name": "x", "role": "viewer", "password": "hunter2"})
     assert reply.status_code == 400
     assert "hunter2" not in reply.text
+
+
+@pytest.mark.parametrize(
+    ("asked_with", "said"),
+    [
+        ({"method": "GET", "url": "/api/v1/workloads?stat=queued"}, "query.stat: .*is status meant"),
+        ({"method": "GET", "url": "/api/v1/workloads?status=queued&status=running"}, "query.status: .*2 times"),
+        ({"method": "GET", "url": "/api/v1/workloads/queue/depth?x=1"}, "query.x: .*there are none"),
+        ({"method": "POST", "url": "/api/v1/auth/keys", "json": {"name": "a", "expires_at": "2026"}}, "there are days"),
+        ({"method": "POST", "url": "/api/v1/workloads/submit", "json": {"gpucount": 9}}, "is gpu_count meant"),
+        ({"method": "POST", "url": "/api/v1/workloads/submit", "data": {"gpu_count": 9}}, "Content-Type: application/json"),
+        ({"method": "DELETE", "url": "/api/v1/workloads"}, "takes GET"),
+    ],
+)  # fmt: skip
+def test_what_an_endpoint_does_not_know_is_refused_with_what_it_does(api, asked_with, said):
+    with api.client("customer") as own:
+        reply = own.request(**asked_with)
+        assert reply.status_code in (400, 405), reply.text
+        assert re.search(said, reply.json()["detail"]), reply.json()["detail"]
+
+
+def test_what_is_not_json_is_told_with_the_character(api):
+    with api.client("customer") as own:
+        reply = own.post("/api/v1/auth/keys", content=b'{"name" 1}', headers={"Content-Type": "application/json"})
+    assert reply.json()["errors"] == [
+        {"where": "body", "message": "it is not JSON: Expecting ':' delimiter, at character 8"}
+    ]
 
 
 def test_bodies_are_bounded_whether_or_not_they_say_their_length(api):

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
+from hcp_pipelines.api.asked import Body
 from hcp_pipelines.api.idempotency import Connection, IdempotencyKey, once
 from hcp_pipelines.api.paging import After, Limit, key_of, page
 from hcp_pipelines.api.principals import Admin
@@ -26,7 +27,7 @@ _AUDIT = """
     order by id desc limit %(limit)s"""
 
 
-class NewUser(BaseModel):
+class NewUser(Body):
     """An account to make."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._@+-]{0,99}$", examples=["ann@example.com"])
@@ -61,7 +62,7 @@ class Users(BaseModel):
     next: str | None = Field(examples=["WyJhbm5AZXhhbXBsZS5jb20iXQ"])
 
 
-class NewCustomer(BaseModel):
+class NewCustomer(Body):
     """A customer to make."""
 
     name: str = Field(min_length=1, max_length=200, examples=["Acme AI"])

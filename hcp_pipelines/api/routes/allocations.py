@@ -12,6 +12,7 @@ import psycopg
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
+from hcp_pipelines.api.asked import Body
 from hcp_pipelines.api.principals import Ordering, Staff
 from hcp_pipelines.api.problems import not_found
 from hcp_pipelines.api.routes.resource_shapes import CapacityForecast, Forecast, Kind
@@ -31,7 +32,7 @@ _FORECAST = """
     order by facility_id, type, day, made_at desc limit %(most)s"""
 
 
-class Allocating(BaseModel):
+class Allocating(Body):
     """Devices for work that is held: all of them or none."""
 
     workload_id: UUID = Field(examples=["9d3c1b0a-7f5e-4d2c-8b1a-0f9e8d7c6b5a"])
@@ -47,7 +48,7 @@ class Allocating(BaseModel):
     )
 
 
-class Releasing(BaseModel):
+class Releasing(Body):
     """An allocation to end while its work goes on being held."""
 
     allocation_id: UUID = Field(examples=["4f0e9d8c-7b6a-4958-8746-352413f2e1d0"])

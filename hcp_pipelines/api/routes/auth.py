@@ -13,6 +13,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
 from hcp_pipelines.api import metrics
+from hcp_pipelines.api.asked import Body
 from hcp_pipelines.api.known import OPERATOR
 from hcp_pipelines.api.limits import address_of
 from hcp_pipelines.api.principals import ANYBODY, Everybody
@@ -29,7 +30,7 @@ _USER = "select id, password_hash, session_version, role from users where name =
 _OPERATOR = "select token_sha256, role from operators where name = %s and disabled_at is null"
 
 
-class LogIn(BaseModel):
+class LogIn(Body):
     """Name and password; an operator with a token file gives that token (docs/operators.md)."""
 
     name: str = Field(min_length=1, max_length=100, examples=["ann@example.com"])
@@ -54,7 +55,7 @@ class Own(BaseModel):
     customer_id: UUID | None = Field(examples=["7b0e1c1e-6a0e-4c5e-9d55-0d4f5f6a7b8c"])
 
 
-class NewPassword(BaseModel):
+class NewPassword(Body):
     """The old password and the new one."""
 
     password: str = Field(min_length=1, max_length=LONGEST, examples=["correct horse battery staple"])
@@ -62,7 +63,7 @@ class NewPassword(BaseModel):
     new_password: str = Field(min_length=SHORTEST, max_length=LONGEST, examples=["staple battery horse correct"])
 
 
-class NewKey(BaseModel):
+class NewKey(Body):
     """A key to make."""
 
     name: str = Field(min_length=1, max_length=100, examples=["nightly batch"])

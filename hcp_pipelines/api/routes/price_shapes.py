@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from hcp_pipelines.api.asked import Body
+
 PriceType = Literal["electricity", "btc", "network", "gpu_spot", "grid_signal", "weather"]
 PricedType = Literal["electricity", "btc", "gpu_spot"]
 WorkloadType = Literal["ai_inference_realtime", "ai_inference_batch", "bitcoin_mining", "model_training"]
@@ -64,7 +66,7 @@ class Scores(BaseModel):
     items: list[Score]
 
 
-class Calculate(BaseModel):
+class Calculate(Body):
     """EC-25."""
 
     resource_id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}/[a-z0-9][a-z0-9-]{0,40}$", examples=["hou-1/h100"])
