@@ -151,11 +151,12 @@ def _inline_small_batches(connection: duckdb.DuckDBPyConnection) -> None:
 def write_analyst_script(settings: Settings) -> None:
     """`.hcp/analyst.sql`: what a plain DuckDB session executes to read the lake as lake_reader.
 
-    A store's keys are not in it, for they may write: an analyst has their own (AWS's environment or profile).
+    The role's password is in a file beside it, which the script names. A store's keys are in neither, for they may write: an
+    analyst has their own (AWS's environment or profile).
     """
     install_extensions(settings)
     path = settings.at("analyst.sql")
-    statement = attach_statement(settings, Role.LAKE_READER, read_only=True)
+    statement = attach_statement(settings, Role.LAKE_READER, read_only=True, hides_password=True)
     first = ("load ducklake", "load postgres_scanner", "set timezone = 'UTC'")
     text = "; ".join([*first, *object_store.statements(settings, with_keys=False), statement, "use lake"]) + ";\n"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -200,6 +201,17 @@ def write(
                     raise StorageError(f"batch {batch_id} of {table}: {without_secrets(error)}") from None
                 time.sleep(RETRY_WAIT_S * attempt)
     raise AssertionError("unreachable")
+
+
+def make(connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema) -> None:
+    """The table with all columns of a schema, also those that came after it was made."""
+    connection.register("wanted", schema.empty_table())
+    connection.execute(f"create table if not exists lake.{table} as from wanted")
+    there = {row[0] for row in connection.execute(f"describe lake.{table}").fetchall()}
+    for name, kind, *_ in connection.execute("describe wanted").fetchall():
+        if name not in there:
+            connection.execute(f'alter table lake.{table} add column "{name}" {kind}')
+    connection.unregister("wanted")
 
 
 def _write_once(

@@ -330,9 +330,16 @@ def test_the_socket_is_in_a_closed_directory_and_nothing_listens_on_tcp(postgres
 
 def test_the_analysts_script_is_closed_and_reads(postgres, readings):
     script = postgres.at("analyst.sql")
-    assert stat.S_IMODE(script.stat().st_mode) == 0o600
+    assert (
+        stat.S_IMODE(script.stat().st_mode)
+        == stat.S_IMODE(postgres.at("run", "lake_reader.pgpass").stat().st_mode)
+        == 0o600
+    )
+    secret = password(postgres, Role.LAKE_READER)
+    assert secret not in script.read_text()
     with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
         connection.execute(Path(script).read_text())
         assert connection.execute("select count(*) from raw.roles_readings").fetchone() == (3,)
+        assert secret not in str(connection.execute("from duckdb_databases()").fetchall())
         with pytest.raises(duckdb.Error, match="read-only"):
             connection.execute("drop table raw.roles_readings")
