@@ -19,6 +19,7 @@ from hcp_pipelines.forecasting.learnable.models import Naive, SeasonalNaive
 from hcp_pipelines.forecasting.learnable.targets.demand import DEMAND
 from hcp_pipelines.forecasting.learnable.targets.price import FRAMING, PRICE
 from hcp_pipelines.forecasting.model_file import digest_of
+from hcp_pipelines.orchestration.day_answers import QUANTILES
 from hcp_pipelines.orchestration.demand_quantiles import demand_quantiles
 from hcp_pipelines.orchestration.forecasting import forecast_scores, read_prices
 from hcp_pipelines.orchestration.history.publish import PUBLISHED, REJECTED, Run, publish
@@ -27,7 +28,7 @@ from hcp_pipelines.orchestration.known_tables import as_known_now
 from hcp_pipelines.orchestration.price_quantiles import judge_champion, price_quantiles
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.orchestration.watching import judge_forecasts
-from hcp_pipelines.storage import lake, models
+from hcp_pipelines.storage import expected_demand, lake, models
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from tests.support.recorded import random_prices
@@ -332,6 +333,14 @@ def test_demand_is_what_its_champion_says_since_its_training_and_stays(world, co
     assert first["demand_class"].unique().sort().to_list() == ["model_training", "total"]
     assert first["asked_at"].unique().sort().to_list() == [DAY + timedelta(hours=h) for h in range(2, 7)]
     assert first.group_by("asked_at", "demand_class").len()["len"].unique().to_list() == [72]
+    said = expected_demand.said(control, "demand")
+    newest = first.filter((pl.col("asked_at") == DAY + timedelta(hours=6)) & (pl.col("demand_class") != "total"))
+    assert (said.model, said.asked_at, said.serves) == ("demand/1", DAY + timedelta(hours=6), "demand/1")
+    assert [(one.demand_class, one.hour_at, *one.gpus) for one in said.hours] == newest.select(
+        "demand_class", "start_at", *QUANTILES
+    ).rows()
+    demand_quantiles(control, world, (DAY - timedelta(days=1), DAY), NOW)  # a day that is made again changes nothing
+    assert expected_demand.said(control, "demand") == said
     promoted(DAY + timedelta(hours=5))
     later = demand_quantiles(control, world, day, NOW).table
     by = dict(later.select(pl.col("asked_at").dt.hour(), "model").unique().rows())
