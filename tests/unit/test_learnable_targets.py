@@ -14,6 +14,7 @@ from hcp_pipelines.forecasting.known_prices import PRICES as PRICE_ROWS
 from hcp_pipelines.forecasting.learnable.autoregression import autoregression
 from hcp_pipelines.forecasting.learnable.demand_trace import BEGAN, trace_changes
 from hcp_pipelines.forecasting.learnable.lear import days_of, lear
+from hcp_pipelines.forecasting.learnable.median_regression import foretold
 from hcp_pipelines.forecasting.learnable.price_columns import median_of
 from hcp_pipelines.forecasting.learnable.targets.demand import CHANGES, COLUMNS, TOTAL, DemandTarget, Steps
 from hcp_pipelines.forecasting.learnable.targets.price import GRID, PRICE, PRICES
@@ -186,6 +187,22 @@ def test_an_autoregression_finds_what_follows_and_a_gap_costs_it_a_day_alone():
     assert errors[0] < 0.6 * errors[1]
     with_gap = replace(series, real_time=np.where(np.arange(len(series.hours)) // 5 == 400, np.nan, series.real_time))
     assert np.abs(autoregression(with_gap, asked, wanted) - said).max() < errors[1]
+
+
+def test_hourly_regressions_say_medians_by_few_regressors():
+    """One of thirty regressors counts, another an hour; a fifth of the days are spikes, which least squares would follow."""
+    random = np.random.default_rng(0)
+    rows, hours, spikes = random.normal(0, 1, (320, 31)), np.arange(2), random.random((300, 2)) < 0.2
+    hourly = np.array([[*range(29), 29 + hour] for hour in hours])
+    truth = 1 + 2 * rows[:, :1] + rows[:, [29, 30]]
+    spiky = truth[:300] + random.normal(0, 0.1, (300, 2)) + np.where(spikes, 8.0, 0.0)
+    said = np.array([foretold(np.vstack([rows[:300], asked]), hourly, spiky) for asked in rows[300:]])
+    assert np.abs((said - truth[300:]).mean(axis=0)).max() < 0.5  # least squares say 1.6 more
+    assert np.abs(said - truth[300:]).mean() < 0.3 * np.abs(truth[300:] - np.median(spiky, axis=0)).mean()
+    level = foretold(np.vstack([np.ones((300, 31)), rows[:1]]), hourly, spiky)
+    assert (
+        np.abs(level - np.median(spiky, axis=0)).max() < 0.5
+    )  # the mean is 0.8 above; regressors that never move say nothing
 
 
 def _lengths(day):

@@ -30,7 +30,7 @@ TREES = BoostedTrees(FRAMING, least_in_leaf=150)
 NEAR_USUAL, BY_LEVEL = Framing(USUAL, softness=10.0), Framing("", softness=20.0)  # $/MWh
 BLEND = Blend(
     (replace(TREES, framing=NEAR_USUAL, name="near_usual"), replace(TREES, framing=BY_LEVEL, name="by_level")),
-    toward=AUTOREGRESSION, share=1 / 3, framing=NEAR_USUAL,
+    toward=AUTOREGRESSION, share=2 / 3, framing=NEAR_USUAL,
 )  # fmt: skip
 PRICES, GRID = "core.power__known_prices", "core.power__known_grid"
 
