@@ -26,6 +26,7 @@ from hcp_pipelines.fleet.facility_file import load_facility
 from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.finished import ASIC, MIXED, PRESETS, Finished, run_facility, run_single
 from hcp_pipelines.optimizer.backtest.folder import Sources
+from hcp_pipelines.optimizer.backtest.mixed.response.terms import Terms, load_terms
 from hcp_pipelines.optimizer.backtest.mixed.run import NAMES as MIXED_NAMES
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
 from hcp_pipelines.optimizer.backtest.record import Run, store
@@ -49,6 +50,7 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
 @click.command("backtest")
 @click.option("--preset", type=click.Choice(PRESETS), default=PRESETS[0], show_default=True, help="What is operated.")
 @_file("--facility", "A facility file in place of the mixed preset's miners and GPUs.")
+@_file("--response", "Terms of a demand response programme (YAML) that the mixed facility is enrolled in.")
 @click.option(
     "--efficiency-j-per-th", "efficiencies", type=Finite(LEAST_J_PER_TH, MOST_J_PER_TH), multiple=True,
     help="Of the miners; several give a table each.  [default: 15, 17.5, 21.5, 29.5]",
@@ -93,19 +95,21 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
 @state_dir_option
 @click.pass_context
 def backtest(
-    context: click.Context, /, preset: str, facility: Path | None, page: Path | None, as_json: bool, is_recorded: bool | None,
-    own_state_dir: Path | None, **options: Any,
+    context: click.Context, /, preset: str, facility: Path | None, response: Path | None, page: Path | None, as_json: bool,
+    is_recorded: bool | None, own_state_dir: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """What strategies would have earned on recorded prices, against perfect foresight."""
     if facility is not None and preset != MIXED:
         raise ConfigError(f"--facility FILE is back-tested as a mixed facility: add --preset {MIXED}")
+    if response is not None and preset != MIXED:
+        raise ConfigError(f"--response FILE is of a mixed facility: add --preset {MIXED}")
     if preset == MIXED and options["efficiencies"]:
         raise ConfigError(f"{preset} has miners of its own: leave --efficiency-j-per-th out")
     settings = settings_of(context, own_state_dir)
     request = _request(preset=preset, **options)
     run = Run(str(uuid.uuid4()), facility.name if facility else preset, SystemClock().real_now())
     with bars() as progress:
-        done = _run(request, run, facility, progress)
+        done = _run(request, run, facility, progress, load_terms(response) if response else None)
     if page is not None:
         page.write_text(done.html(), encoding="utf-8")
         click.echo(f"charts: {page}", err=True)
@@ -118,11 +122,11 @@ def backtest(
         click.echo(line)
 
 
-def _run(request: Request, run: Run, facility: Path | None, progress: OnProgress) -> Finished:
+def _run(request: Request, run: Run, facility: Path | None, progress: OnProgress, terms: Terms | None) -> Finished:
     if facility is None and run.subject == ASIC:
         return run_single(request, run, progress)
     site = MIXED_100MW if facility is None else mixed_site(load_facility(facility))
-    return run_facility(request, run, site, progress)
+    return run_facility(request, run, site, progress, terms)
 
 
 def _record(settings: Settings, results: pl.DataFrame, is_wanted: bool | None) -> None:

@@ -77,18 +77,8 @@ class Sink:
         self.connection.execute(f"call lake.set_option('parquet_row_group_size', '{ROW_GROUP}', schema => 'raw')")
         self.connection.execute("begin")  # a commit takes longer than a table
         for table in (*APPENDED, *REPLACED):
-            self._make(table)
+            lake.make(self.connection, table.target, table.schema)
         self.connection.execute("commit")
-
-    def _make(self, table: Table) -> None:
-        """The table with all its columns, also those that came with a later migration."""
-        self.connection.register("wanted", table.schema.empty_table())
-        self.connection.execute(f"create table if not exists lake.{table.target} as from wanted")
-        there = {row[0] for row in self.connection.execute(f"describe lake.{table.target}").fetchall()}
-        for name, kind, *_ in self.connection.execute("describe wanted").fetchall():
-            if name not in there:
-                self.connection.execute(f'alter table lake.{table.target} add column "{name}" {kind}')
-        self.connection.unregister("wanted")
 
 
 def await_commits(settings: Settings) -> None:

@@ -14,7 +14,7 @@ from hcp_pipelines.orchestration.billing import publish as billing
 from hcp_pipelines.orchestration.billing.days import BILLING
 from hcp_pipelines.orchestration.history.joined import MADE
 from hcp_pipelines.orchestration.history.tables import DA_CAPACITY, DA_SPP, OBLIGATIONS, POOL_CREDITS, POOL_STATEMENTS
-from hcp_pipelines.orchestration.lake_state import has_tables
+from hcp_pipelines.orchestration.lake_state import has_columns, has_tables
 from hcp_pipelines.orchestration.settlement import publish as settlement
 from hcp_pipelines.orchestration.settlement.days import SWITCHES
 from hcp_pipelines.orchestration.settlement.regret import REGRET
@@ -49,13 +49,14 @@ def columns() -> dict[str, dict[str, Any]]:
 
 
 def ensure_sources(settings: Settings) -> None:
-    """Make those that are not there.
+    """Make those that are not there, and the columns of those that are older than this version.
 
     Raises:
         StorageError: the lake can't be reached.
     """
     schemas = columns()
-    if has_tables(settings, [*schemas, *COLLECTED, *TELEMETRY, SWITCHES_OF_GATEWAYS]):
+    names = [*schemas, *COLLECTED, *TELEMETRY, SWITCHES_OF_GATEWAYS]
+    if has_tables(settings, names) and has_columns(settings, schemas):
         return
     from hcp_pipelines.collector.switch_log import SCHEMA
     from hcp_pipelines.collector.telemetry.rollups import prepare_rollups
@@ -70,5 +71,5 @@ def ensure_sources(settings: Settings) -> None:
             make(connection, table.target, table.schema)
         make(connection, SWITCHES_OF_GATEWAYS, SCHEMA)
         for name, schema in schemas.items():
-            make(connection, name, pl.DataFrame(schema=schema).to_arrow().schema)
+            lake.make(connection, name, pl.DataFrame(schema=schema).to_arrow().schema)
         connection.execute("commit")

@@ -2,12 +2,14 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from hcp_pipelines.cli.main import cli
 from hcp_pipelines.domain.errors import ConfigError, StorageError
+from hcp_pipelines.optimizer.backtest.record import store, table
 from hcp_pipelines.storage import lake
 from tests.support.recorded import DAY, random_prices, real_folder, write_folder
 
@@ -17,6 +19,7 @@ GOLDEN = {  # J/TH: dollars of always_on, break_even and oracle, and the latter 
     "21.5": (1_117_767, (1_150_282, 263), (1_153_978, 90)),
     "29.5": (719_951, (761_022, 392), (764_997, 153)),
 }
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 
 
 def backtest(*arguments):
@@ -133,6 +136,9 @@ def test_a_mixed_facility_needs_a_folder_and_has_miners_of_its_own(tmp_path):
         CliRunner().invoke(cli, base, catch_exceptions=False)
     with pytest.raises(ConfigError, match="has miners of its own"):
         CliRunner().invoke(cli, [*base, "--efficiency-j-per-th", "15"], catch_exceptions=False)
+    terms = ["--response", str(EXAMPLES / "response.yaml")]
+    with pytest.raises(ConfigError, match="of a mixed facility: add --preset mixed-100mw"):
+        backtest("--from", "2024-03-01", "--to", "2024-03-05", "--prices", tmp_path, *terms)
     write_folder(tmp_path, random_prices(96 * 5))
     with pytest.raises(ConfigError, match="minimum times are those of one megawatt of miners"):
         CliRunner().invoke(cli, [*base, "--prices", str(tmp_path), "--min-down-minutes", "30"], catch_exceptions=False)
@@ -164,7 +170,14 @@ def test_results_are_kept_in_the_lake_of_the_platform(made_up, postgres):
         assert row["window_end_at"] - row["window_start_at"] == timedelta(days=30)
         assert json.loads(row["data_source"])["rt"] == "prices.parquet"
         assert row["inference_usd"] is None
+        assert row["calls_met"] is None
         assert row["code_version"]
+    with lake.attach(postgres) as connection:  # as an older version had made it
+        connection.execute("alter table lake.raw.backtests drop column calls_met")
+        kept = table([{"run_id": f"{run_id}-again", "calls_met": 3}])
+        assert store(postgres, kept) == 1
+        query = "select calls_met from lake.raw.backtests where run_id like ? order by calls_met"
+        assert connection.execute(query, [f"{run_id}%"]).fetchall() == [(3,), (None,), (None,), (None,)]
 
 
 def test_without_a_platform_nothing_is_kept_and_to_want_it_fails(made_up, tmp_path):

@@ -12,11 +12,12 @@ from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.mixed import learning, ramps, reserves
+from hcp_pipelines.optimizer.backtest.mixed.response.obeying import Obeys
 from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, decide
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
 from hcp_pipelines.optimizer.backtest.request import Request
 from hcp_pipelines.optimizer.backtest.simulate import Strikes
-from tests.support.mixed import hourly_grid, world
+from tests.support.mixed import called, hourly_grid, world
 
 DRAWS = 50
 DAYS = 9
@@ -175,6 +176,37 @@ def test_nor_where_ramps_make_it_prepare_for_what_it_has_sold(model):
             one, two = (decide(each, rules) for each in ramped)
             assert one.power[:, : t + 1].tobytes() == two.power[:, : t + 1].tobytes(), rules.name
             assert one.sold[:, published].tobytes() == two.sold[:, published].tobytes(), rules.name
+
+
+def called_pair(n, how):
+    """(interval, two worlds): calls that are not told by then are an hour later, or never; prices not published are others."""
+    random = np.random.default_rng(n)
+    days = 24 * np.sort(random.choice(np.arange(1, 6), size=4, replace=False))
+    here = called(*(days + random.integers(13, 18, 4)).tolist(), days=6, seed=n)
+    calls, told = here.response.calls, int(random.integers(1, 4))
+    t = int(random.integers(calls[told - 1].told, calls[told].told))
+    moved = [replace(call, hold=call.hold + 4, start=call.start + 4, end=call.end + 4) for call in calls[told:]]
+    later = replace(here.response, calls=(*calls[:told], *(moved if how == "shuffle" else ())))
+    prices, unpublished = random.uniform(0, 900, len(here)), np.arange(len(here)) >= t + 40  # ten hours ahead
+    one, two = (
+        replace(here, cases=tuple(replace(case, day_ahead=seen) for case in here.cases))
+        for seen in (prices, changed(prices, unpublished, how, random))
+    )
+    return t, one, replace(two, response=later)
+
+
+@pytest.mark.parametrize("how", ["shuffle", "blank"])
+def test_no_call_is_acted_on_before_it_is_told(how):
+    obeying = [rules for rules in ALL_RULES if rules.obeys is not Obeys.NEVER]
+    differ = 0
+    for n in range(DRAWS):
+        t, whole, other = called_pair(n, how)
+        for rules in obeying:
+            one, two = decide(whole, rules), decide(other, rules)
+            assert one.power[:, : t + 1].tobytes() == two.power[:, : t + 1].tobytes(), rules.name
+            assert one.sold.tobytes() == two.sold.tobytes(), rules.name
+            differ += one.power.tobytes() != two.power.tobytes()
+    assert differ > DRAWS
 
 
 @pytest.mark.parametrize("start", STARTS)

@@ -1,7 +1,7 @@
 """A mixed facility for tests: made-up days with hourly figures, and a model that notices all that it is shown."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -10,6 +10,8 @@ from hcp_pipelines.forecasting.horizon_features import PowerSeries
 from hcp_pipelines.forecasting.hours import HOUR_US, hours_of, microseconds
 from hcp_pipelines.optimizer.ai_work import DailyJob, InferenceClass, SyntheticWork
 from hcp_pipelines.optimizer.backtest.case import Known
+from hcp_pipelines.optimizer.backtest.mixed.response.terms import Terms
+from hcp_pipelines.optimizer.backtest.mixed.run import with_programme
 from hcp_pipelines.optimizer.backtest.mixed.site import MinerGroup, MixedSite
 from hcp_pipelines.optimizer.backtest.mixed.world import World
 from hcp_pipelines.optimizer.backtest.strategies import AlwaysOn, BreakEven, Hysteresis
@@ -93,3 +95,30 @@ def world(days=10, seed=0, revenues=(70.0, 45.0), model=Known.AT_START, charges=
         SITE, cases, strikes, 4, random.exponential(6.0, hours), n % 24, n // 24, np.where(charge > 0, 0.3, 0.0),
         np.where(charge > 0, 0.2, 0.0), charge > 0, charge, forgone + 0.2 * charge, forgone,
     )  # fmt: skip
+
+
+def terms(**more):
+    """A programme of January afternoons: 20 MW, told two hours before, for up to three hours."""
+    return Terms.model_validate(
+        {
+            "version": 1, "mw": 20.0, "months": [1], "from_hour": 13, "to_hour": 21, "notice_minutes": 120,
+            "response_minutes": 45, "longest_hours": 3, "recovery_hours": 12, "most_calls_a_season": 6,
+            "capacity_usd_per_mw_month": 3000.0, "energy_usd_per_mwh": 40.0, "penalty_usd_per_mwh": 500.0,
+            "calls": {"chosen": "list", "starts": []},
+        }
+        | more
+    )  # fmt: skip
+
+
+def responding(here, asked):
+    """A world whose second group, all of it, is in a programme."""
+    enrolled = replace(here.site.groups[1], is_enrolled=True)
+    return with_programme(replace(here, site=replace(here.site, groups=(here.site.groups[0], enrolled))), asked)
+
+
+def called(*hours, days=10, seed=0, charges=(), **more):
+    """Such a world, called at these hours of it, at day-ahead prices of $30."""
+    here = world(days=days, seed=seed, charges=charges)
+    here = replace(here, cases=tuple(replace(case, day_ahead=np.full(len(here), 30.0)) for case in here.cases))
+    starts = [datetime.fromtimestamp(here.cases[0].starts_us[0] / 1e6, UTC) + timedelta(hours=h) for h in hours]
+    return responding(here, terms(calls={"chosen": "list", "starts": starts}, **more))

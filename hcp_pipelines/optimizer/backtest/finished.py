@@ -10,6 +10,7 @@ import polars as pl
 
 from hcp_pipelines.optimizer.backtest import record, report
 from hcp_pipelines.optimizer.backtest.mixed import report as mixed
+from hcp_pipelines.optimizer.backtest.mixed.response.terms import Terms
 from hcp_pipelines.optimizer.backtest.mixed.run import run_mixed
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW, MixedSite
 from hcp_pipelines.optimizer.backtest.record import Run
@@ -58,14 +59,20 @@ def run_single(request: Request, run_of: Run, progress: Progress = lambda *_: No
 
 
 def run_facility(
-    request: Request, run_of: Run, site: MixedSite = MIXED_100MW, progress: Progress = lambda *_: None
+    request: Request,
+    run_of: Run,
+    site: MixedSite = MIXED_100MW,
+    progress: Progress = lambda *_: None,
+    terms: Terms | None = None,
 ) -> Finished:
-    """Back-test a mixed facility.
+    """Back-test a mixed facility, in a demand response programme where there are terms of one.
 
     Raises:
         ConfigError: as `mixed.run.run_mixed`.
     """
-    done = run_mixed(request, site, progress)
+    done = run_mixed(request, site, progress, terms)
+    if terms is not None:
+        run_of = replace(run_of, subject=f"{run_of.subject}, {terms.label}")
 
     def html() -> str:
         from hcp_pipelines.optimizer.backtest.mixed import page  # plotly takes a second to import

@@ -28,7 +28,7 @@ _DOLLARS = tuple(
     f"{kind}_usd"
     for kind in (
         "net", "mining", "inference", "training", "reserves", "energy", "switching", "reserve_shortfall", "peak_charge",
-        "worst_1_percent", "worst_day", "worst_month",
+        "response", "response_penalty", "worst_1_percent", "worst_day", "worst_month",
     )
 )  # fmt: skip
 SCHEMA: dict[str, Any] = (
@@ -38,7 +38,7 @@ SCHEMA: dict[str, Any] = (
     | dict.fromkeys((*_DOLLARS, *_SHARES, "gain_usd_per_mw_year"), pl.Float64)
     | dict.fromkeys(("worst_day", "worst_month"), pl.String)
     | dict.fromkeys(("curtailed_mwh", "switches_per_device_day"), pl.Float64)
-    | dict.fromkeys(("peaks_avoided", "peaks", "deadlines_missed", "jobs", "seed"), pl.Int64)
+    | dict.fromkeys(("peaks_avoided", "peaks", "deadlines_missed", "jobs", "calls_met", "calls", "seed"), pl.Int64)
     | dict.fromkeys(("code_version", "data_source", "notes"), pl.String)
     | {"ran_at": INSTANT}
 )
@@ -85,7 +85,9 @@ def store(settings: Settings, results: pl.DataFrame, name: str = BACKTESTS) -> i
     """
     from hcp_pipelines.storage import lake  # duckdb: not for a back-test that is only printed
 
-    return lake.write(settings, name, results, batch_id=str(results["run_id"][0])).rows
+    with lake.attach(settings) as connection:
+        lake.make(connection, name, results.to_arrow().schema)
+        return lake.write(connection, name, results, batch_id=str(results["run_id"][0]), settings=settings).rows
 
 
 def single_rows(report: Report, run: Run) -> Iterator[dict[str, object]]:
@@ -131,6 +133,8 @@ def mixed_rows(report: MixedReport, run: Run) -> Iterator[dict[str, object]]:
                 "peaks": report.sources[name].peaks,
                 "deadlines_missed": ledger.deadlines_missed,
                 "jobs": ledger.jobs,
+                "calls_met": ledger.calls_met,
+                "calls": ledger.calls,
             }
         )
 

@@ -3,20 +3,26 @@
 Where the facility's limits hold all load at once nothing couples the groups, and a reserve needs load of the same megawatt. So a
 dynamic programme by megawatt has no duality gap: by hour what is sold (nothing, the eco share, all), by interval the rest.
 A test holds it to the linear programme (`optimizer.programme`), in which groups may stand in for one another within an hour.
-Where limits or ramps bind `together.py` solves that programme.
+Where limits or ramps bind `together.py` solves that programme. Which calls of a demand response programme are worth obeying is
+looked at month by month: what one brings hangs on the others of its month alone.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
-from hcp_pipelines.optimizer.backtest.case import Case
 from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
-from hcp_pipelines.optimizer.backtest.mixed.rules import training_mw
+from hcp_pipelines.optimizer.backtest.mixed.ledger import settle
+from hcp_pipelines.optimizer.backtest.mixed.response.calls import Call
+from hcp_pipelines.optimizer.backtest.mixed.response.obeying import choices, ordered
+from hcp_pipelines.optimizer.backtest.mixed.rules import NEVER_USD_PER_MWH, training_mw
 from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH, ECO_POWER
 from hcp_pipelines.optimizer.backtest.mixed.together import foresee_together
 from hcp_pipelines.optimizer.backtest.mixed.world import Actions, World
 from hcp_pipelines.optimizer.backtest.series import Floats
 
 SHARES = (0.0, ECO_POWER, 1.0)
+NEAR_H = 48  # before and after calls: by then what was chosen there is forgotten
 
 
 def foresee(world: World) -> Actions:
@@ -25,22 +31,72 @@ def foresee(world: World) -> Actions:
         return foresee_together(world)
     charge = np.repeat(world.charge, world.steps)
     cost = world.settled_price + charge
-    parts = [_miners(world, case, cost) for case in world.cases]
+    parts = [_miners(world, g, cost) for g in range(len(world.cases))]
     inference = np.where(world.inference.usd_per_mwh[:, None] > cost, world.inference.mw, 0.0)
     power, sold = (np.stack(part) for part in zip(*parts, strict=True))
+    if world.response is not None:
+        power, sold = _with_calls(world, cost, power, sold)
+    return _actions(power, sold, inference, training_mw(world, cost))
+
+
+def _actions(power: Floats, sold: Floats, inference: Floats, training: Floats) -> Actions:
     full, eco = (np.where(power == level, 1.0, 0.0) for level in (1.0, ECO_POWER))
-    return Actions(full, eco, sold, inference, training_mw(world, cost))
+    return Actions(full, eco, sold, inference, training)
 
 
-def _miners(world: World, case: Case, cost: Floats) -> tuple[Floats, Floats]:
-    """Shares of full power by interval, and of what is sold by hour, of one group."""
-    revenue, n = case.settled.revenue_usd_per_mwh, len(world.mcpc)
-    full = ((revenue - cost) * world.step_h).reshape(n, -1)
-    eco = ((ECO_HASH * revenue - ECO_POWER * cost) * world.step_h).reshape(n, -1)
-    free, wake = np.maximum(full, eco), case.settled.wake_usd.reshape(n, -1)
-    sold_eco, sold_full = free.sum(axis=1) + ECO_POWER * world.mcpc, full.sum(axis=1) + world.mcpc
+def _miners(
+    world: World, g: int, cost: Floats, obeyed: Sequence[Call] = (), hours: slice = slice(None)
+) -> tuple[Floats, Floats]:
+    """Shares of full power by interval, and of what is sold by hour, of one group; it starts on, and what is obeyed is met."""
+    case, n = world.cases[g], len(world.mcpc)
+    revenue = case.settled.revenue_usd_per_mwh
+    asked = NEVER_USD_PER_MWH * ordered(len(world), obeyed)
+    full = ((revenue - cost + asked) * world.step_h).reshape(n, -1)[hours]
+    eco = ((ECO_HASH * revenue - ECO_POWER * cost + np.minimum(asked, 0.0)) * world.step_h).reshape(n, -1)[hours]
+    free, wake = np.maximum(full, eco), case.settled.wake_usd.reshape(n, -1)[hours]
+    capacity = np.where(world.is_sellable[g], world.mcpc, -NEVER_USD_PER_MWH)[hours]
+    sold_eco, sold_full = free.sum(axis=1) + ECO_POWER * capacity, full.sum(axis=1) + capacity
     ahead = _value_of_on(free, np.maximum(sold_eco, sold_full), wake)
     return _followed(full, eco, (sold_eco, sold_full), wake, ahead)
+
+
+def _with_calls(world: World, cost: Floats, power: Floats, sold: Floats) -> tuple[Floats, Floats]:
+    """([g, t] power, [g, h] sold) of what earns most with the programme, from what does without its calls."""
+    assert world.response is not None
+    groups = np.flatnonzero(world.response.is_enrolled).tolist()
+    chosen: list[Call] = []
+    for calls in world.response.by_month.values():
+        near = _near(world, calls)
+        found = [
+            (_usd(world, *_planned(world, cost, groups, (power, sold), choice, near)), choice)
+            for choice in choices(calls)
+        ]
+        chosen += max(found, key=lambda each: each[0])[1]
+    return _planned(world, cost, groups, (power, sold), chosen, slice(0, len(world.mcpc)))
+
+
+def _near(world: World, calls: Sequence[Call]) -> slice:
+    """The hours that a choice between these calls changes: those around them until it no longer matters who was on."""
+    first, last = calls[0].hold // world.steps, calls[-1].end // world.steps
+    return slice(max(0, first - NEAR_H), min(len(world.mcpc), last + NEAR_H))
+
+
+def _planned(
+    world: World, cost: Floats, groups: Sequence[int], plan: tuple[Floats, Floats], obeyed: Sequence[Call], hours: slice
+) -> tuple[Floats, Floats]:
+    """A plan in which the enrolled groups obey these calls in these hours."""
+    power, sold = (part.copy() for part in plan)
+    for g in groups:
+        power[g, hours.start * world.steps : hours.stop * world.steps], sold[g, hours] = _miners(
+            world, g, cost, obeyed, hours
+        )
+    return power, sold
+
+
+def _usd(world: World, power: Floats, sold: Floats) -> float:
+    """Dollars of a plan without AI work, which no call moves."""
+    nothing = np.zeros((len(world.jobs), len(world)))
+    return settle(world, _actions(power, sold, np.zeros_like(world.inference.mw), nothing)).total_usd
 
 
 def _value_of_on(free: Floats, sold: Floats, wake: Floats) -> list[float]:

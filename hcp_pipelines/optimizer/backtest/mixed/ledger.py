@@ -7,12 +7,14 @@ import numpy as np
 
 from hcp_pipelines.economics.programmes import SHORTFALL_USD_PER_MWH
 from hcp_pipelines.optimizer.backtest.mixed.limits import starting
+from hcp_pipelines.optimizer.backtest.mixed.response.judging import judged
 from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH
 from hcp_pipelines.optimizer.backtest.mixed.world import Actions, World
 from hcp_pipelines.optimizer.backtest.series import Floats
 
 KINDS = (
     "mining", "inference", "training", "energy", "switching", "reserves", "reserve_shortfall", "peak_charge",
+    "response", "response_penalty",
 )  # fmt: skip
 DONE_MWH = 1e-6
 CRUMB_MW = 1e-6  # a solver's tolerance
@@ -30,6 +32,8 @@ class Ledger:
     jobs: int
     deadlines_missed: int
     peak_load_mw: tuple[float, ...]  # mean load in each charged hour
+    calls: int = 0  # of a demand response programme
+    calls_met: int = 0
 
     @property
     def net_usd(self) -> Floats:
@@ -68,12 +72,24 @@ def settle(world: World, done: Actions) -> Ledger:
         "reserve_shortfall": -hours * short_mw * SHORTFALL_USD_PER_MWH,
         "peak_charge": -hours * load * np.repeat(world.charge, world.steps),
     }  # fmt: skip
+    usd["response"], usd["response_penalty"], is_met = _response(world, mining_mw * done.power)
     missed, jobs = _missed(world, done)
     hourly = load.reshape(-1, world.steps).mean(axis=1)
     peaks = tuple(float(mw) for mw in hourly[world.charge > 0])
     per_day = float((mining_mw * np.abs(changes)).sum() / mining_mw.sum()) / (len(world) * hours / 24)
     curtailed = hours * float((mining_mw * (1.0 - done.power)).sum())
-    return Ledger(usd, load, float((mining_mw * wakes).sum()), per_day, curtailed, jobs, missed, peaks)
+    return Ledger(
+        usd, load, float((mining_mw * wakes).sum()), per_day, curtailed, jobs, missed, peaks, len(is_met), sum(is_met)
+    )
+
+
+def _response(world: World, miners_mw: Floats) -> tuple[Floats, Floats, tuple[bool, ...]]:
+    """What a programme pays and charges by interval, and which of its calls were met."""
+    response, nothing = world.response, np.zeros(len(world))
+    if response is None:
+        return nothing, nothing, ()
+    found = judged(response, world.cases[0].starts_us, world.step_h, miners_mw[response.is_enrolled].sum(axis=0))
+    return found.paid_usd, found.penalty_usd, found.is_met
 
 
 def _paid(world: World) -> Floats:

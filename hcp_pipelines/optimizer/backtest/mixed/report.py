@@ -8,7 +8,7 @@ from hcp_pipelines.optimizer.backtest.mixed.run import MixedReport
 
 COLUMNS = (
     "strategy", "net k$", *(f"{kind.replace('_', ' ')} k$" for kind in KINDS), "gap closed", "90 %", "of field's gap",
-    "reserves", "peaks net", "peaks avoided", "deadlines missed",
+    "reserves", "peaks net", "peaks avoided", "deadlines missed", "calls met",
 )  # fmt: skip
 
 
@@ -27,6 +27,7 @@ def rows_of(report: MixedReport) -> Iterator[tuple[object, ...]]:
             _share(source.peaks_share),
             f"{source.peaks_avoided} of {source.peaks}",
             f"{ledger.deadlines_missed} of {ledger.jobs}",
+            f"{ledger.calls_met} of {ledger.calls}",
         )
 
 
@@ -39,6 +40,8 @@ def summary(report: MixedReport) -> Iterator[str]:
         line = f"{name}: worst month against break_even {gap.worst_month}: ${gap.worst_month_usd:,.0f}"
         if source.reserves_usd:
             line += f"; reserves' worst month {source.worst_reserves_month}: ${source.worst_reserves_usd:,.0f}"
+        if report.world.response is not None:
+            line += f"; the programme brought ${source.response_usd:,.0f} in all"
         yield line
 
 
@@ -82,6 +85,12 @@ def _strategy(report: MixedReport, name: str) -> dict[str, object]:
             "share_of_charge": _rounded(source.peaks_share),
             "avoided": source.peaks_avoided,
             "peaks": source.peaks,
+        },
+        "response": {
+            "usd": round(source.response_usd, 2),
+            "share_of_oracle": _rounded(source.response_share),
+            "calls_met": ledger.calls_met,
+            "calls": ledger.calls,
         },
     }
 

@@ -11,6 +11,7 @@ import numpy as np
 from hcp_pipelines.optimizer.backtest.case import Case
 from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
 from hcp_pipelines.optimizer.backtest.mixed.limits import FULL_OVER_ECO_WORTH
+from hcp_pipelines.optimizer.backtest.mixed.response.obeying import Obeys, Orders, ordered, orders
 from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH, ECO_POWER
 from hcp_pipelines.optimizer.backtest.mixed.world import Actions, Bools, World
 from hcp_pipelines.optimizer.backtest.series import Floats, Ints
@@ -46,14 +47,15 @@ class Rules:
     peaks: Peaks = Peaks.IGNORED
     is_clever: bool = False
     is_guarded: bool = False
+    obeys: Obeys = Obeys.NEVER
 
 
 ALL_RULES = (
     Rules("always_on", "always_on"),
     Rules("break_even", "break_even"),
     Rules("hysteresis", "hysteresis"),
-    Rules("field", "break_even", Reserves.ALWAYS, Peaks.PLAIN),
-    Rules("mpc", "mpc", Reserves.OFFER, Peaks.PRICED, is_clever=True, is_guarded=True),
+    Rules("field", "break_even", Reserves.ALWAYS, Peaks.PLAIN, obeys=Obeys.ALWAYS),
+    Rules("mpc", "mpc", Reserves.OFFER, Peaks.PRICED, is_clever=True, is_guarded=True, obeys=Obeys.PAID),
 )
 
 
@@ -61,13 +63,21 @@ def decide(world: World, rules: Rules) -> Actions:
     """What a strategy does."""
     charge = _expected_charge(world, rules)
     inference, training = _inference(world, rules, charge), _training(world, rules)
-    sold = _sold(world, rules)
+    sold = np.where(world.is_sellable, _sold(world, rules), 0.0)
+    asked, free = orders(world, rules.obeys), ordered(len(world), ())
     room = world.site.limit_mw - inference.sum(axis=0) - training.sum(axis=0)
     if limits.binds(world.site):
         sold = limits.sellable(world.site, room.reshape(-1, world.steps).min(axis=1), sold)
     power = np.stack(
         [
-            _power(rules, case, world.strikes[rules.strikes][g], np.repeat(sold[g], world.steps), charge)
+            _power(
+                rules,
+                case,
+                world.strikes[rules.strikes][g],
+                np.repeat(sold[g], world.steps),
+                charge,
+                asked if world.site.groups[g].is_enrolled else free,
+            )
             for g, case in enumerate(world.cases)
         ]
     )
@@ -126,21 +136,27 @@ def _sold(world: World, rules: Rules) -> Floats:
     return sold
 
 
-def _power(rules: Rules, case: Case, strikes: Strikes, sold: Floats, charge: Floats) -> Floats:
-    """[t] share of full power of one group: strikes against the price and what a peak may add, on for what is sold."""
+def _power(rules: Rules, case: Case, strikes: Strikes, sold: Floats, charge: Floats, asked: Orders) -> Floats:
+    """[t] share of full power of one group: strikes against the price and what a peak may add, on for what is sold.
+
+    What a programme asks of it goes before all of it.
+    """
     revenue, price = case.known.revenue_usd_per_mwh, case.known.price_usd_per_mwh + charge
     margin = revenue - price
     if rules.is_clever:
         margin = np.fmax(margin, ECO_HASH * revenue - ECO_POWER * price)
-    margin = np.where(sold > 0, np.fmax(margin, 0.0) + NEVER_USD_PER_MWH, margin)
+    is_kept, is_off = (sold > 0) | (asked > 0), asked < 0
+    margin = np.where(is_kept, np.fmax(margin, 0.0) + NEVER_USD_PER_MWH, margin)
+    margin = np.where(is_off, -NEVER_USD_PER_MWH, margin)
     seen = replace(case, known=replace(case.known, price_usd_per_mwh=revenue - margin))
-    is_on = simulate(seen, _must_run(strikes, sold), is_guarded=rules.is_guarded).is_on
-    is_eco = rules.is_clever & (price > FULL_OVER_ECO_WORTH * revenue) & (sold <= ECO_POWER)
+    is_on = simulate(seen, _obliged(strikes, is_kept, is_off), is_guarded=rules.is_guarded).is_on
+    is_eco = rules.is_clever & (price > FULL_OVER_ECO_WORTH * revenue) & (sold <= ECO_POWER) & (asked <= 0)
     return np.where(is_on, np.where(is_eco, ECO_POWER, 1.0), 0.0)
 
 
-def _must_run(strikes: Strikes, sold: Floats) -> Strikes:
-    return Strikes(np.where(sold > 0, np.inf, strikes.on), np.where(sold > 0, np.inf, strikes.off))
+def _obliged(strikes: Strikes, is_kept: Bools, is_off: Bools) -> Strikes:
+    on, off = (np.where(is_kept, np.inf, each) for each in (strikes.on, strikes.off))
+    return Strikes(np.where(is_off, -np.inf, on), np.where(is_off, -np.inf, off))
 
 
 def _inference(world: World, rules: Rules, charge: Floats) -> Floats:

@@ -1,5 +1,6 @@
 """A mixed facility's back-test from its request to its report: gaps to the oracle, and what each source of value brought."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -7,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.forecasting.hours import HOUR_US, instant
 from hcp_pipelines.optimizer.backtest import folder
 from hcp_pipelines.optimizer.backtest.account import GapClosed, gap_closed
 from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
@@ -14,6 +16,8 @@ from hcp_pipelines.optimizer.backtest.mixed.foresight import foresee
 from hcp_pipelines.optimizer.backtest.mixed.hours import load_hours
 from hcp_pipelines.optimizer.backtest.mixed.learning import world_of
 from hcp_pipelines.optimizer.backtest.mixed.ledger import Ledger, settle
+from hcp_pipelines.optimizer.backtest.mixed.response.calls import Clock, Response, enrolled_site, response_of
+from hcp_pipelines.optimizer.backtest.mixed.response.terms import Terms
 from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, Rules, decide
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW, MixedSite
 from hcp_pipelines.optimizer.backtest.mixed.world import Actions, World
@@ -30,7 +34,10 @@ Decide = Callable[[World], Actions]
 
 @dataclass(frozen=True)
 class Sources:
-    """What a strategy's reserves and its avoiding of peaks brought, against itself without them; None: there was nothing."""
+    """What a strategy's sources of value brought, against itself without them; None: there was nothing.
+
+    A programme's is what it paid less what was charged and what obeying cost, reserves that can't be sold beside it included.
+    """
 
     reserves_usd: float
     reserves_share: float | None  # of what the oracle's brought
@@ -40,6 +47,8 @@ class Sources:
     peaks_share: float | None  # of the charge it would have paid
     peaks_avoided: int
     peaks: int
+    response_usd: float = 0.0
+    response_share: float | None = None  # of what the oracle's brought
 
 
 @dataclass(frozen=True)
@@ -56,11 +65,13 @@ class MixedReport:
     notes: tuple[str, ...]
 
 
-def run_mixed(request: Request, site: MixedSite = MIXED_100MW, progress: Progress = lambda *_: None) -> MixedReport:
-    """Back-test the strategies of a mixed facility.
+def run_mixed(
+    request: Request, site: MixedSite = MIXED_100MW, progress: Progress = lambda *_: None, terms: Terms | None = None
+) -> MixedReport:
+    """Back-test the strategies of a mixed facility, enrolled in a demand response programme where there are terms of one.
 
     Raises:
-        ConfigError: an empty window, a series that can't be used, too little to learn from.
+        ConfigError: an empty window, a series that can't be used, too little to learn from, a programme that can't be met.
     """
     refuse_unclear(request, NAMES)
     if request.has_least_times:
@@ -68,9 +79,31 @@ def run_mixed(request: Request, site: MixedSite = MIXED_100MW, progress: Progres
             "minimum times are those of one megawatt of miners (asic-1mw): a mixed facility sells and sheds them by the "
             "interval. Leave --min-up-minutes and --min-down-minutes out."
         )
+    if terms is not None:
+        site = _enrolled(site, terms)
     recorded = folder.load(request.sources, request.start, request.end)
     world = world_of(request, recorded, load_hours(request.sources, request.end), site, progress)
-    return report_of(request, world, recorded.files)
+    return report_of(request, world if terms is None else with_programme(world, terms), recorded.files)
+
+
+def _enrolled(site: MixedSite, terms: Terms) -> MixedSite:
+    if limits.binds(site) or not math.isinf(site.ramp_down_mw_per_h) or not math.isinf(site.ramp_up_mw_per_h):
+        raise ConfigError(
+            f"{terms.programme}: demand response is back-tested where all load fits and no ramp is stated: leave --response out, "
+            "or back-test the preset"
+        )
+    return enrolled_site(site, terms)
+
+
+def with_programme(world: World, terms: Terms) -> World:
+    """A world whose enrolled groups are in a programme.
+
+    Raises:
+        ConfigError: its calls don't fit the terms, or its notice is too short.
+    """
+    case, hours = world.cases[0], world.ahead
+    clock = Clock(case.starts_us, world.steps, hours.local_hour, hours.day)
+    return replace(world, response=response_of(terms, world.site, clock, case.day_ahead[:: world.steps]))
 
 
 def report_of(request: Request, world: World, files: Mapping[str, str]) -> MixedReport:
@@ -98,6 +131,11 @@ def _sources(world: World, deciders: Mapping[str, Decide], ledgers: Mapping[str,
     """By strategy; what it does without a source is settled with the source there, as what it does with it."""
     without = {name: _without(world, decider) for name, decider in deciders.items()}
     best = ledgers["oracle"].total_usd - without["oracle"][0].total_usd
+    responses = {
+        name: ledgers[name].total_usd - settle(plain, decider(plain)).total_usd
+        for plain in ([] if world.response is None else [world.without(response=True)])
+        for name, decider in deciders.items()
+    }
     base = ledgers["break_even"].peak_load_mw
     found = {}
     for name, ledger in ledgers.items():
@@ -110,6 +148,7 @@ def _sources(world: World, deciders: Mapping[str, Decide], ledgers: Mapping[str,
         found[name] = Sources(
             float(gain.sum()), float(gain.sum()) / best if best > 0 else None, month, month_usd,
             saved, saved / charge if charge > 0 else None, avoided, len(base),
+            responses.get(name, 0.0), responses[name] / responses["oracle"] if responses.get("oracle", 0.0) > 0 else None,
         )  # fmt: skip
     return found
 
@@ -139,7 +178,23 @@ def _notes(world: World, mw: float) -> tuple[str, ...]:
     missing = int((world.mcpc <= 0).sum())
     if missing:
         notes.append(f"{missing} hours have no capacity price: nothing can be sold in them")
+    if world.response is not None:
+        notes += _response_notes(world.response)
     return tuple(notes)
+
+
+def _response_notes(response: Response) -> list[str]:
+    terms = response.terms
+    called = ", ".join(
+        f"{instant(c.start_us):%Y-%m-%dT%H:%MZ} for {(c.end_us - c.start_us) / HOUR_US:g} h" for c in response.calls
+    )
+    return [
+        f"{terms.programme}: {terms.mw:g} MW enrolled, told {terms.notice_minutes} minutes before; "
+        f"${terms.capacity_usd_per_mw_month:,.0f} per MW and month, ${terms.energy_usd_per_mwh:,.0f} a MWh that is delivered, "
+        f"${terms.penalty_usd_per_mwh:,.0f} a MWh that is missed"
+        + (", and a month with a call that is not met is not paid" if terms.forfeits_month else ""),
+        f"{len(response.calls)} calls{': ' if called else ''}{called}",
+    ]
 
 
 def _limits(site: MixedSite) -> str:

@@ -22,6 +22,7 @@ class MinerGroup:
     mw: float
     efficiency_j_per_th: float
     feeder: str = ""
+    is_enrolled: bool = False  # in the facility's demand response programme
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from hcp_pipelines.optimizer.ai_work import Ahead, Inference
 from hcp_pipelines.optimizer.backtest.case import Case
+from hcp_pipelines.optimizer.backtest.mixed.response.calls import Response
 from hcp_pipelines.optimizer.backtest.mixed.site import ECO_POWER, MixedSite
 from hcp_pipelines.optimizer.backtest.series import Floats, Ints
 from hcp_pipelines.optimizer.backtest.simulate import Strikes
@@ -37,6 +38,7 @@ class World:
     charge: Floats  # [h] settled: $ of a MW of load in the hour
     forgone: Floats  # [2, g, h] $/MWh, with what a peak may add to the price
     forgone_without_peaks: Floats  # the same where peaks charge nothing
+    response: Response | None = None  # a demand response programme: each of its calls may be known from when it is told
 
     def __len__(self) -> int:
         """Intervals."""
@@ -67,10 +69,18 @@ class World:
         """Training jobs by slot."""
         return self.site.ai.jobs(self.ahead)
 
-    def without(self, *, reserves: bool = False, peaks: bool = False) -> "World":
-        """The same without one source of value: reserves that pay nothing, or peaks that charge nothing."""
+    @cached_property
+    def is_sellable(self) -> Bools:
+        """[g, h] whether a group's load may be sold as reserve: what a programme may call is sold to it alone."""
+        if self.response is None:
+            return np.ones((len(self.cases), len(self.mcpc)), dtype=np.bool_)
+        return ~(self.response.is_enrolled[:, None] & self.response.is_available)
+
+    def without(self, *, reserves: bool = False, peaks: bool = False, response: bool = False) -> "World":
+        """The same without one source of value: reserves that pay nothing, peaks that charge nothing, or no programme."""
         none = np.zeros_like(self.mcpc)
         changed = replace(self, mcpc=none) if reserves else self
+        changed = replace(changed, response=None) if response else changed
         if not peaks:
             return changed
         return replace(

@@ -1,0 +1,258 @@
+"""Demand response in the back-test: who is enrolled, when it is called, whether that was met, who obeys, and what it pays."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import chain, combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.optimizer.backtest import folder
+from hcp_pipelines.optimizer.backtest.mixed import foresight, page, report
+from hcp_pipelines.optimizer.backtest.mixed.foresight import foresee
+from hcp_pipelines.optimizer.backtest.mixed.ledger import settle
+from hcp_pipelines.optimizer.backtest.mixed.response.calls import enrolled_site
+from hcp_pipelines.optimizer.backtest.mixed.response.obeying import choices, ordered, paid_calls
+from hcp_pipelines.optimizer.backtest.mixed.response.terms import load_terms
+from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, decide
+from hcp_pipelines.optimizer.backtest.mixed.run import report_of, run_mixed, with_programme
+from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
+from hcp_pipelines.optimizer.backtest.mixed.world import Actions
+from hcp_pipelines.optimizer.backtest.record import Run, mixed_rows
+from hcp_pipelines.optimizer.backtest.request import Request
+from tests.support.mixed import START, called, responding, terms, world
+
+RULES = {rules.name: rules for rules in ALL_RULES}
+CALL_ROWS = slice(4 * 39, 4 * 42)  # the second day from 15 to 18 h
+
+
+def done_by(name, here):
+    return settle(here, foresee(here) if name == "oracle" else decide(here, RULES[name]))
+
+
+def test_the_worst_earners_are_enrolled_in_groups_of_their_own():
+    site = enrolled_site(MIXED_100MW, terms(mw=30.0))
+    assert [(g.name, g.mw, g.is_enrolled) for g in site.groups] == [
+        ("hydro", 30.0, False), ("air", 30.0, False), ("air enrolled", 10.0, True), ("old enrolled", 20.0, True),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"90\.5 MW are enrolled, there are 90 MW of miners"):
+        enrolled_site(MIXED_100MW, terms(mw=90.5))
+
+
+@pytest.mark.parametrize(
+    ("off", "read_mw", "is_met", "short"),
+    [
+        (1.0, 20.0, True, 0.0),
+        (0.95, 20.0, True, 0.0),
+        (0.94, 20.0, False, 0.06),
+        (0.0, 20.0, False, 1.0),
+        (1.0, 10.0, False, 0.5),  # half of it slept as the meter was read
+    ],
+)
+def test_a_call_is_met_paid_and_charged_by_hand(off, read_mw, is_met, short):
+    here = called(39)
+    power = np.ones((2, len(here)))
+    power[1, : CALL_ROWS.start] = read_mw / 20.0
+    power[1, CALL_ROWS] = (1 - off) * read_mw / 20.0
+    nothing = np.zeros((2, len(here)))
+    ledger = settle(here, Actions(power, nothing, np.zeros((2, 240)), nothing, nothing))
+    delivered_mwh = 3 * off * read_mw
+    capacity = 20.0 * 3000.0 * 10 / 31 if is_met else 0.0  # ten days of January
+    assert ledger.parts()["response"] == pytest.approx(capacity + 40.0 * delivered_mwh)
+    assert ledger.parts()["response_penalty"] == pytest.approx(-500.0 * 60 * short)
+    assert (ledger.calls, ledger.calls_met) == (1, int(is_met))
+
+
+def test_one_bad_quarter_of_an_hour_is_a_missed_call():
+    here = called(39)
+    power = np.ones((2, len(here)))
+    power[1, CALL_ROWS] = 0.0
+    power[1, CALL_ROWS.stop - 1] = 1.0
+    nothing = np.zeros((2, len(here)))
+    ledger = settle(here, Actions(power, nothing, np.zeros((2, 240)), nothing, nothing))
+    assert ledger.calls_met == 0
+    assert ledger.parts()["response_penalty"] == pytest.approx(-500.0 * 60)
+
+
+def test_who_reads_low_as_the_call_is_deployed_has_no_load_to_give():
+    """Down too early: what is read is the lower of the samples before and after the deployment."""
+    here = called(39)
+    for rows, is_met in ((slice(152, 168), False), (slice(155, 168), True)):  # deployed at 38:15, row 153
+        power = np.ones((2, len(here)))
+        power[1, rows] = 0.0
+        nothing = np.zeros((2, len(here)))
+        ledger = settle(here, Actions(power, nothing, np.zeros((2, 240)), nothing, nothing))
+        assert bool(ledger.calls_met) is is_met
+
+
+def test_always_on_misses_field_obeys_and_mpc_goes_by_dollars():
+    here = called(39)
+    for name, is_met in (("always_on", False), ("field", True), ("mpc", True), ("oracle", True)):
+        assert bool(done_by(name, here).calls_met) is is_met, name
+    cheap = called(39, penalty_usd_per_mwh=0.0, capacity_usd_per_mw_month=0.0, energy_usd_per_mwh=1.0)
+    assert paid_calls(cheap, cheap.response) == []
+    assert done_by("field", cheap).calls_met == 1
+    asked = decide(here, RULES["mpc"]).power[1]
+    assert asked[here.response.calls[0].hold : CALL_ROWS.start].tolist() == [1.0] * 4
+    assert not asked[CALL_ROWS].any()
+
+
+def test_a_month_that_is_lost_is_not_defended():
+    """The second call of a month pays by its capacity alone: worth it, as long as the first was not let go."""
+    rich = {"penalty_usd_per_mwh": 0.0, "energy_usd_per_mwh": 0.0, "capacity_usd_per_mw_month": 400.0}
+    here = called(39, 63, **rich)
+    assert len(paid_calls(here, here.response)) == 2
+    first = here.response.calls[0]
+    dear = [replace(case, day_ahead=np.full(len(here), -1000.0)) for case in here.cases]  # mining pays 1,045 $/MWh
+    for case in dear:
+        case.day_ahead[first.end :] = 30.0
+    assert paid_calls(replace(here, cases=tuple(dear)), here.response) == []
+    kept = called(39, 63, forfeits_month=False, **rich)
+    assert paid_calls(kept, kept.response) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_beats_foresight_not_any_choice_of_calls(seed):
+    here = called(16, 39, 63, seed=seed, charges=(40, 100), penalty_usd_per_mwh=60.0, capacity_usd_per_mw_month=300.0)
+    best, calls = done_by("oracle", here).total_usd, here.response.calls
+    assert all(done_by(name, here).total_usd <= best + 1e-6 for name in RULES)
+    cost = here.settled_price + np.repeat(here.charge, here.steps)
+    plain = foresee(here)
+    found = []
+    for chosen in chain.from_iterable(combinations(calls, n) for n in range(4)):
+        power, sold = foresight._planned(here, cost, [1], (plain.power, plain.sold), chosen, slice(0, 240))
+        done = foresight._actions(power, sold, plain.inference_mw, plain.training_mw)
+        found.append(settle(here, done).total_usd)
+    assert best == pytest.approx(max(found), abs=1e-6)
+
+
+def test_choices_are_all_of_a_few_calls_and_near_all_of_many():
+    assert len(choices("abcd")) == 16
+    assert [len(each) for each in choices("abcde")] == [5, 0, 4, 4, 4, 4, 4]
+    assert ordered(10, ()).tolist() == [0] * 10
+
+
+def test_what_may_be_called_is_sold_to_nobody_else():
+    here = called(39)
+    available = here.response.is_available
+    assert available.sum() == 10 * 8
+    for name in ("field", "mpc", "oracle"):
+        done = foresee(here) if name == "oracle" else decide(here, RULES[name])
+        assert not done.sold[1, available].any(), name
+        assert done.sold[1, ~available].any(), name
+        assert done.sold[0, available].any(), name
+        assert settle(here, done).parts()["reserve_shortfall"] == 0, name
+
+
+PINNED_USD = {  # before there was demand response
+    "always_on": -863_403.98, "break_even": -142_218.14, "hysteresis": -341_831.03, "field": 831_218.24,
+    "oracle": 1_185_691.39,
+}  # fmt: skip
+
+
+def test_without_a_programme_dollars_are_to_the_cent_what_they_were():
+    here = world(seed=3, charges=(40, 100))
+    assert {name: round(done_by(name, here).total_usd, 2) for name in PINNED_USD} == PINNED_USD
+    split = responding(here, terms(calls={"chosen": "list", "starts": []}, months=[7]))
+    for name in (*RULES, "oracle"):
+        assert done_by(name, split).net_usd.tobytes() == done_by(name, here).net_usd.tobytes(), name
+
+
+def test_days_are_called_where_day_ahead_prices_are_dear_or_as_a_seed_draws_them():
+    here = world(days=10)
+    day_ahead = np.full(960, 30.0)
+    for day, hour, usd in (
+        (1, 14, 300.0),
+        (2, 14, 300.0),
+        (3, 14, 99.0),
+        (5, 9, 900.0),
+        (6, 17, 200.0),
+        (8, 14, 300.0),
+    ):
+        day_ahead[96 * day + 4 * hour : 96 * day + 4 * hour + 12] = usd
+    here = replace(here, cases=tuple(replace(case, day_ahead=day_ahead) for case in here.cases))
+    dear = {"chosen": "dear_days", "least_usd_per_mwh": 100}
+
+    def starts(**more):
+        return [call.start // 4 for call in responding(here, terms(**more)).response.calls]
+
+    assert starts(calls=dear) == [24 + 14, 48 + 14, 144 + 17, 192 + 14]
+    assert starts(calls=dear, recovery_hours=24) == [24 + 14, 144 + 17, 192 + 14]
+    assert starts(calls=dear, most_calls_a_season=2) == [24 + 14, 48 + 14]
+    assert starts(calls=dear, months=[2]) == []
+    drawn = {"chosen": "drawn_days", "seed": 5, "dearest_fraction": 0.4}
+    assert starts(calls=drawn) == starts(calls=drawn)
+    assert {each // 24 for each in starts(calls=drawn)} == {1, 2, 6, 8}
+    assert len(starts(calls=drawn, most_calls_a_season=2)) == 2
+    lengths = {
+        call.end - call.start
+        for seed in range(8)
+        for call in responding(here, terms(calls=drawn | {"seed": seed})).response.calls
+    }
+    assert lengths == {4, 8, 12}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"notice_minutes": 20}, "notice_minutes 20: who is asleep can't be on as the meter is read"),
+        ({"starts": [39.5]}, "does not begin at a full hour"),
+        ({"starts": [8]}, "is not within the hours from 13 to 21 of months 1"),
+        (
+            {"starts": [38, 42], "recovery_hours": 2},
+            "within the recovery of the one before, or is more than 6 a season",
+        ),
+    ],
+)
+def test_calls_that_the_terms_do_not_allow_are_refused(change, told):
+    starts = change.pop("starts", [39])
+    with pytest.raises(ConfigError, match=told):
+        called(*starts, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"mw": 0}, "mw: Input should be greater than 0"),
+        ({"to_hour": 15}, "longest_hours 3 don't fit between from_hour 13 and to_hour 15"),
+        ({"notice_minutes": 600}, "are more than 10 hours together"),
+        ({"calls": {"chosen": "whim"}}, "calls: Input tag 'whim'"),
+        ({"penalty": 3}, "penalty: Extra inputs are not permitted"),
+        ({"months": [13]}, "months.0: Input should be less than or equal to 12"),
+    ],
+)
+def test_what_is_wrong_in_a_file_of_terms_is_named(tmp_path, change, told):
+    path = tmp_path / "terms.yaml"
+    path.write_text(yaml.safe_dump(json.loads(terms().model_dump_json()) | change))
+    with pytest.raises(ConfigError, match=told):
+        load_terms(path)
+
+
+def test_the_example_is_read_and_limits_that_bind_are_refused(tmp_path):
+    example = load_terms(Path(__file__).parents[2] / "docs" / "examples" / "response.yaml")
+    assert (example.mw, example.hours_a_day) == (20.0, 7)
+    asked = Request(folder.Sources(tmp_path), datetime(2024, 7, 1, tzinfo=UTC), datetime(2024, 8, 1, tzinfo=UTC))
+    with pytest.raises(ConfigError, match="back-tested where all load fits and no ramp is stated"):
+        run_mixed(asked, replace(MIXED_100MW, limit_mw=60.0), terms=example)
+
+
+def test_the_report_the_page_and_the_lake_have_it(tmp_path):
+    here = called(39, 63, charges=(100,), days=30)
+    found = report_of(Request(folder.Sources(tmp_path), START, START + timedelta(days=30)), here, {})
+    told = json.loads(json.dumps(report.as_dict(found)))
+    field, always = (told["strategies"][name]["response"] for name in ("field", "always_on"))
+    assert (field["calls_met"], field["calls"], always["calls_met"]) == (2, 2, 0)
+    assert always["usd"] == told["strategies"]["always_on"]["parts_usd"]["response_penalty"] == -60_000.0
+    assert told["strategies"]["oracle"]["response"]["share_of_oracle"] == 1.0
+    assert 0 < told["strategies"]["mpc"]["response"]["usd"] != told["strategies"]["mpc"]["parts_usd"]["response"]
+    assert any(note.startswith("2 calls: 2024-03-02T15:00Z for 3 h, ") for note in told["notes"])
+    assert "the programme brought $" in " ".join(report.summary(found))
+    assert "response_penalty" in page.html(found)
+    rows = {row["strategy"]: row for row in mixed_rows(found, Run("run-1", "mixed", START))}
+    assert (rows["field"]["calls_met"], rows["field"]["calls"]) == (2, 2)
+    assert rows["always_on"]["response_penalty_usd"] == pytest.approx(-60_000.0)
+    assert with_programme(here, here.response.terms).response.calls == here.response.calls
