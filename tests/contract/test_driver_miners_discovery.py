@@ -145,7 +145,7 @@ async def _run(*arguments):
         sys.executable, "-m", "hcp_pipelines.cli.main", *map(str, arguments), cwd=ROOT,
         env=os.environ | {"COLUMNS": "200"}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    out, err = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 0, err.decode()
     return out.decode()
 

@@ -44,7 +44,7 @@ async def test_a_device_that_does_not_answer_is_unreachable_within_the_deadline(
         for work in (device.read(), other.to(OFF), ask_dialect(other.address, other.options)):
             with pytest.raises(DeviceUnreachableError):
                 await work
-    assert asyncio.get_running_loop().time() - began < 5, "pyasic's own sockets wait 100 s"
+    assert asyncio.get_running_loop().time() - began < 50, "pyasic's own sockets wait 100 s"
 
 
 @each_dialect
@@ -255,12 +255,13 @@ def parts(*texts):
     ],
 )
 async def test_whatever_comes_on_port_4028_is_one_of_our_errors(answer, error, words):
+    deadline_s = 0.5 if answer is None else 30.0
     async with speaking(answer) as port:
-        api = luxos("127.0.0.1", MinerOptions(api_port=port, deadline_s=0.5))
+        api = luxos("127.0.0.1", MinerOptions(api_port=port, deadline_s=deadline_s))
         with pytest.raises(error, match=words):
-            await call(api.summary(), api, "summary", 1.0)
+            await call(api.summary(), api, "summary", 2 * deadline_s)
         with pytest.raises((DeviceReplyError, DeviceUnreachableError, DeviceRefusedError)):
-            await asyncio.wait_for(_identified(port), 5)
+            await asyncio.wait_for(_identified(port), 60)
 
 
 async def _identified(port):

@@ -110,7 +110,7 @@ async def test_operations_end_by_themselves_in_simulated_time(tmp_path):
         await node.set_state(BATCH, ALL, fresh_id())
         assert commanded(world) == [1] * 8
 
-        async with asyncio.timeout(30):  # the workload is loaded, though nobody asks its agent
+        async with asyncio.timeout(120):  # the workload is loaded, though nobody asks its agent
             while commanded(world) != [5] * 8:
                 await world.fleet.catch_up(world.clock.now_s())
                 await asyncio.sleep(0.01)

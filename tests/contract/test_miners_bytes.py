@@ -17,6 +17,7 @@ from simulators.miners import conversation
 from simulators.miners.server import listen
 from simulators.settings import WorldConfigError
 from tests.support.miners import FULL, Hall, talk
+from tests.support.waiting import until
 
 DIALECTS = ["stock", "whatsminer", "whatsminer-v3", "luxos"]
 SLOT = {name: 16 * number for number, name in enumerate(DIALECTS)}
@@ -208,7 +209,7 @@ async def test_what_does_not_arrive_on_a_loopback_address_is_dropped_at_once(hal
         begin = asyncio.get_running_loop().time()
         with contextlib.suppress(ConnectionError):
             assert await talk(address, hall.port(port), VERSION, b"GET / HTTP/1.1\r\n\r\n") == b""
-        assert asyncio.get_running_loop().time() - begin < 1
+        assert asyncio.get_running_loop().time() - begin < 9, "no deadline was waited for"
     assert hall.server.desk.turned_away == 3
     assert "did not arrive on a loopback address" in caplog.text
     assert await is_well(hall)
@@ -218,13 +219,12 @@ async def test_connections_are_bounded(hall, monkeypatch):
     monkeypatch.setattr(conversation, "MAX_CONNECTIONS", 5)
     hall.break_(SLOT["luxos"], "hung")
     kept = [await asyncio.open_connection(address_of(0, SLOT["luxos"]), hall.port(4028)) for _ in range(5)]
-    await asyncio.sleep(0.05)
+    await until(lambda: len(hall.server.desk.open) == 5, "all are taken")
     with contextlib.suppress(ConnectionError):
         assert await ask(hall, SLOT["stock"], VERSION) == b""
     for _, writer in kept:
         writer.close()
-    await asyncio.sleep(0.05)
-    assert not hall.server.desk.open, "a hung miner lets go of who left"
+    await until(lambda: not hall.server.desk.open, "a hung miner lets go of who left")
     assert await is_well(hall)
 
 
@@ -236,9 +236,9 @@ async def test_a_client_that_takes_nothing_is_not_answered_without_end(hall, dea
         raw.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(raw, (address_of(0, v3), hall.port(4433)))
-        until = loop.time() + 2
+        ends_s = loop.time() + 2
         with contextlib.suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(ends_s):
                 while True:
                     await loop.sock_sendall(raw, asked * 500)
                     await asyncio.sleep(0.01)
@@ -264,7 +264,7 @@ async def test_stopping_ends_every_connection(hall):
     await asyncio.sleep(0.05)
     await hall.server.stop()
     with contextlib.suppress(ConnectionError):
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), 60) == b""
     writer.close()
     with pytest.raises(ConnectionRefusedError):
         await ask(hall, 0, VERSION)

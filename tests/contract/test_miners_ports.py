@@ -140,7 +140,7 @@ def test_a_world_that_cannot_have_the_port_ends_with_code_2(make_world):
         taken.listen()
         world = make_world(port_4028=taken.getsockname()[1])
         command = [sys.executable, "-m", "simulators", "--config", str(world.folder / "world.yaml")]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "can't be bound" in done.stderr
     assert "Traceback" not in done.stderr
@@ -162,7 +162,7 @@ def test_a_user_who_may_not_bind_port_80_gets_another_one_and_is_told():
     lowest = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     if lowest <= 80:
         pytest.skip(f"on this machine everybody may bind ports from {lowest} on")
-    done = subprocess.run([sys.executable, "-c", UNPRIVILEGED], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", UNPRIVILEGED], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     said, port = done.stdout.splitlines()
     assert said == "miners: port 80 can't be bound (Permission denied): their web pages are on port 0"

@@ -12,7 +12,7 @@ from tests.support.world_process import WorldProcess
 def connected(world):
     """A client of the site's plant, once the world is up."""
     host, port = world.start()["modbus-one"].removeprefix("tcp://").rsplit(":", 1)
-    client = ModbusTcpClient(host, port=int(port), timeout=3)
+    client = ModbusTcpClient(host, port=int(port), timeout=30)
     assert client.connect()
     return client
 

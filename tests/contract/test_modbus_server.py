@@ -56,7 +56,7 @@ def documented():
 
 @contextlib.asynccontextmanager
 async def client_of(world):
-    client = AsyncModbusTcpClient(world.address[0], port=world.address[1], timeout=2, retries=0, reconnect_delay=0)
+    client = AsyncModbusTcpClient(world.address[0], port=world.address[1], timeout=60, retries=0, reconnect_delay=0)
     assert await client.connect()
     try:
         yield client
@@ -462,7 +462,7 @@ async def test_a_client_that_takes_no_replies_is_let_go(world, monkeypatch):
             await asyncio.sleep(0)
 
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(ask_on(), 10)
+        await asyncio.wait_for(ask_on(), 60)
     await shut(writer)
     async with client_of(world) as other:
         assert await read(other, 1, "kind") == 1

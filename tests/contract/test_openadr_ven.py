@@ -14,8 +14,9 @@ from hcp_pipelines.markets.openadr import Credentials, Ven
 from hcp_pipelines.markets.openadr_events import Answer, event_of
 from simulators.openadr.events import Event as WorldEvent
 from tests.support.certificates import Authority
-from tests.support.openadr import SIMULATED_S, until, vtn
+from tests.support.openadr import SIMULATED_S, vtn
 from tests.support.stock_vtn import free_port, stock_server
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")  # openleadr's server
 

@@ -11,7 +11,8 @@ from openleadr.messaging import create_message, validate_xml_schema
 from simulators.clock import iso
 from simulators.openadr.config import MAX_VENS
 from simulators.openadr.events import Event
-from tests.support.openadr import SIMULATED_S, SPEED, stock_ven, until, vtn
+from tests.support.openadr import SIMULATED_S, SPEED, stock_ven, vtn
+from tests.support.waiting import until
 
 RESPONSE = {"kind": "response", "at_h": 1.0, "minutes": 60, "fraction": 0.5, "site": 0, "notice_minutes": 120}
 
@@ -277,7 +278,7 @@ async def test_slow_and_half_closed_requests_are_cut_off_or_answered_and_others_
         writer.write(sent)
     lines[2][1].write_eof()
     assert await raw.code("EiRegisterParty", "oadrQueryRegistration", request_id="r1") == "200"
-    replies = [await asyncio.wait_for(reader.read(), 5) for reader, _ in lines]
+    replies = [await asyncio.wait_for(reader.read(), 60) for reader, _ in lines]
     assert replies[:2] == [b"", b""]
     assert replies[2].startswith(b"HTTP/1.1 400")
     for _, writer in lines:

@@ -209,7 +209,7 @@ async def test_unknown_messages_are_passed_over_and_broken_ones_counted(world):
 async def test_who_breaks_the_line_is_closed_and_counted(world, kind, break_it):
     miner = await v2.Miner.connect(world.v2)
     break_it(miner)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(60):
         with contextlib.suppress(ConnectionError):
             await miner.reader.read()
     await miner.close()
@@ -222,7 +222,7 @@ async def test_half_a_handshake_is_closed_in_time(tmp_path, sent, kind):
     async with PoolWorld(tmp_path, patience=QUICK) as world:
         reader, writer = await asyncio.open_connection("127.0.0.1", world.v2)
         writer.write(sent)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(60):
             assert await reader.read() == b""
         writer.close()
         assert world.pool.v2.port.counts[kind] == 1

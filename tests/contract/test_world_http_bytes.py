@@ -47,7 +47,7 @@ async def line_to(port):
 
 async def said(port, data, *, ends=False):
     """What comes back to some bytes until the other side closes."""
-    async with asyncio.timeout(10), line_to(port) as (reader, writer):
+    async with asyncio.timeout(60), line_to(port) as (reader, writer):
         writer.write(data)
         with contextlib.suppress(ConnectionError):
             await writer.drain()
@@ -116,7 +116,7 @@ async def test_a_second_request_that_does_not_come_to_its_end_is_let_go_too(monk
 
 
 async def test_a_kept_connection_may_rest_longer_than_a_request_may_take(monkeypatch):
-    async with serving(monkeypatch, within_s=0.1) as port, asyncio.timeout(10), line_to(port) as (reader, writer):
+    async with serving(monkeypatch, within_s=0.1) as port, asyncio.timeout(60), line_to(port) as (reader, writer):
         for _ in range(2):
             writer.write(WHOLE)
             head = await reader.readuntil(b"\r\n\r\n")
@@ -133,7 +133,7 @@ async def test_half_closed_lines_and_many_that_drip_hold_nobody_up(monkeypatch):
         lines = [await asyncio.open_connection("127.0.0.1", port) for _ in range(100)]
         for _, writer in lines:
             writer.write(b"G")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             for reader, writer in lines:
                 await reader.read()
                 writer.close()

@@ -47,8 +47,8 @@ async def test_an_owner_whose_epoch_was_outbid_owns_its_facility_again_without_a
     await site.start_allocator()
     await usurp(site, JUMP_MAX)
     thief, epoch = await usurp(site, JUMP_MAX)
-    await until(lambda: site.facility.owners.epoch > epoch, "the owner has announced a higher epoch", 60)
-    await until(lambda: site.owner is not None and site.owner.is_ready, "it is obeyed", 60)
+    await until(lambda: site.facility.owners.epoch > epoch, "the owner has announced a higher epoch")
+    await until(lambda: site.owner is not None and site.owner.is_ready, "it is obeyed")
     assert site.facility.owners.owner == "allocator-a"
     assert epoch_of(database) == site.facility.owners.epoch == epoch + 1
     await thief.ended()
@@ -77,12 +77,12 @@ def books(database):
 async def test_locks_that_a_thief_lifted_are_held_again_and_later_ones_too(site, database):
     await site.start_allocator()
     await site.order("lock", FACILITY, "--device", "3,4", "--reason", "hands inside")
-    await until(lambda: bits(site.facility.state().locked) == [3, 4], "the gateway holds them", 60)
+    await until(lambda: bits(site.facility.state().locked) == [3, 4], "the gateway holds them")
     thief, _ = await usurp(site, 5)
     await set_locks(thief, site.facility.state().locks_version + JUMP_MAX, [])
-    await until(lambda: bits(site.facility.state().locked) == [3, 4], "they are held again", 60)
+    await until(lambda: bits(site.facility.state().locked) == [3, 4], "they are held again")
     await site.order("lock", FACILITY, "--device", "9", "--reason", "x")
-    await until(lambda: bits(site.facility.state().locked) == [3, 4, 9], "and so is a later one", 60)
+    await until(lambda: bits(site.facility.state().locked) == [3, 4, 9], "and so is a later one")
     assert site.facility.state().locks_version == books(database) > JUMP_MAX
     assert database.execute("select count(*) from lockouts").fetchone() == (2,)
 
@@ -100,7 +100,7 @@ async def test_what_only_the_gateway_knows_to_be_locked_stays_so_until_an_admin_
     assert bits(site.facility.state().locked) == [3, 7, 8]
     await site.order("unlock", "2", by="ann", code=1)
     await site.order("unlock", "2", by="root")
-    await until(lambda: bits(site.facility.state().locked) == [3], "lifted", 60)
+    await until(lambda: bits(site.facility.state().locked) == [3], "lifted")
     await site.allocator._writer.drained()
     told = database.execute("select detail from audit_log where action = 'alert.locks_behind'").fetchall()
     assert told == [({"version": 1, "held": 40, "devices": 2},)]

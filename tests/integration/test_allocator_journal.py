@@ -242,7 +242,7 @@ async def test_two_allocators_share_the_facilities_and_one_takes_over_when_the_o
         await b.give_up()
 
 
-async def until(condition, within_s=30.0):
+async def until(condition, within_s=120.0):
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.05)

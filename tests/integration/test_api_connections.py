@@ -32,7 +32,7 @@ def connected(api, number=1):
     """Sockets to the API."""
     where = urlsplit(api.base_url)
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(socket.create_connection((where.hostname, where.port), 10)) for _ in range(number)]
+        yield [stack.enter_context(socket.create_connection((where.hostname, where.port), 60)) for _ in range(number)]
 
 
 def end_of(one):
@@ -87,7 +87,7 @@ def test_a_connection_without_a_request_ends_within_its_deadline(api, said):
             one.sendall(said)
         told, took_s = end_of(one)
     assert told == b""
-    assert took_s < 5
+    assert took_s < 30
 
 
 def test_what_trickles_in_does_not_put_the_deadline_off(api):
@@ -95,7 +95,7 @@ def test_what_trickles_in_does_not_put_the_deadline_off(api):
         one.settimeout(0.1)
         began, rest = time.monotonic(), iter(b"GET /health HTTP/1.1\r\n" + b"x: y\r\n" * 1000)
         is_open = True
-        while is_open and time.monotonic() < began + 5:
+        while is_open and time.monotonic() < began + 30:
             try:
                 one.sendall(bytes([next(rest)]))
                 is_open = one.recv(1) != b""
@@ -111,7 +111,7 @@ def test_a_request_too_large_to_be_read_ends_its_connection_after_the_answer(api
         one.sendall(HALF.replace(b"100", b"1000000"))
         told, took_s = end_of(one)
     assert b" 413 " in told
-    assert took_s < 5
+    assert took_s < 30
 
 
 def test_where_connections_are_too_many_the_oldest_stranger_goes_and_the_known_stay(settings, monkeypatch):

@@ -130,7 +130,7 @@ def asked(api, operation, mode, role, headers, session):
         count += 1
         if is_of_other:
             ask_for(case, operation, api.theirs)
-        reply = case.call(base_url=api.base_url, headers=headers, session=session, timeout=20)
+        reply = case.call(base_url=api.base_url, headers=headers, session=session, timeout=60)
         if reply.status_code != 503 or "retry-after" not in reply.headers:
             case.validate_response(reply, checks=[not_a_server_error])
         case.validate_response(reply, checks=CONFORMING)

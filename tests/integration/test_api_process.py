@@ -49,7 +49,7 @@ def process(settings, **changes):
     finally:
         if started.poll() is None:
             started.send_signal(signal.SIGTERM)
-        started.communicate(timeout=20)
+        started.communicate(timeout=60)
 
 
 def urls(started, ready):
@@ -76,7 +76,7 @@ def test_it_serves_tells_its_metrics_and_stops_when_asked(settings):
         assert httpx.get(f"{found['api']}/metrics").status_code == 404, "metrics are on the process's own port alone"
         assert tree_pss_mb(started.pid) < 150
         os.kill(started.pid, signal.SIGTERM)
-        told, _ = started.communicate(timeout=20)
+        told, _ = started.communicate(timeout=60)
         assert started.returncode == 0
     requests = [json.loads(line) for line in told.splitlines() if '"request"' in line]
     assert [one["status"] for one in requests if one["path"].endswith("login")] == [200]
@@ -94,7 +94,7 @@ def test_production_serves_over_tls_alone_once_no_password_is_a_generated_one(se
     with connect(settings, Role.API) as connection:
         users.add_first_admin(connection, "test")
         with process(settings, **files) as (started, _):
-            told, _ = started.communicate(timeout=30)
+            told, _ = started.communicate(timeout=60)
         assert started.returncode == 1
         assert "admin still has a generated password" in told
         users.set_password(connection, users.user_id_of(connection, "admin"), PASSWORD, "test")

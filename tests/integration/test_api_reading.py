@@ -171,8 +171,8 @@ async def test_what_a_real_gateway_sees_is_told(hcp, folder, settings, database)
         async with OperatedSite(hcp, folder, settings, database) as site:
             await site.start_allocator()
             site.publish_policy()
-            await until(lambda: len(site.mining()) == MINERS, "a low price wakes them", 60)
-            await until(lambda: not site.facility.state().unfinished_command_ids, "and they settle", 60)
+            await until(lambda: len(site.mining()) == MINERS, "a low price wakes them")
+            await until(lambda: not site.facility.state().unfinished_command_ids, "and they settle")
             with running_api(settings) as api, api.client("operator") as client:
                 told = await asyncio.to_thread(everything, client)
                 assert told["explain"]["policy_id"] == site.owner.in_force.policy_id

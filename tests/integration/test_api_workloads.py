@@ -190,7 +190,7 @@ def test_streams_of_an_account_are_few_though_many_are_opened_at_once(api):
         next(reply for reply in replies if reply.status_code == 200).close()
         began = time.monotonic()
         while (status := own.get("/api/v1/workloads/events", params={"within_s": 0}).status_code) != 200:
-            assert time.monotonic() < began + 5, status
+            assert time.monotonic() < began + 60, status
 
 
 def test_a_stream_begins_with_where_it_stands_so_that_who_hears_nothing_may_go_on(api):
@@ -234,7 +234,7 @@ def test_many_streams_cost_one_look_and_miss_nothing_in_the_order_of_commits(api
 
     def listen(n):
         found = []
-        with api.client("customer") as one, one.stream("GET", "/api/v1/workloads/events", timeout=20) as stream:
+        with api.client("customer") as one, one.stream("GET", "/api/v1/workloads/events", timeout=60) as stream:
             lines = stream.iter_lines()
             next(lines)
             ready.release()
@@ -249,9 +249,9 @@ def test_many_streams_cost_one_look_and_miss_nothing_in_the_order_of_commits(api
     with ThreadPoolExecutor(9) as pool, api.client("customer") as own:
         listening = [pool.submit(listen, n) for n in range(8)]
         for _ in range(8):
-            assert ready.acquire(timeout=10)
+            assert ready.acquire(timeout=60)
         made = [own.post(SUBMIT, json=BATCH).json()["workload_id"] for _ in range(number)]
         for one in listening:
-            one.result(20)
+            one.result(60)
     assert all(found == made for found in heard.values())
     assert looks[api.people["customer"].customer_id] == 16, "two pages of each at its beginning"

@@ -72,7 +72,7 @@ class Platform:
 
     async def start(self) -> None:
         self.gateway = self.popen("edge", "--config", str(self.file))
-        await until((self.state_dir / "run" / "edge.json").exists, "the gateway is ready", 30)
+        await until((self.state_dir / "run" / "edge.json").exists, "the gateway is ready")
 
 
 @contextlib.asynccontextmanager
@@ -87,7 +87,7 @@ async def running(folder, speed):
     finally:
         await owner.leave()
         platform.gateway.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(platform.gateway.communicate, timeout=15)
+        await asyncio.to_thread(platform.gateway.communicate, timeout=60)
         await world.kill()
     assert platform.gateway.returncode == 0
 
@@ -96,7 +96,7 @@ async def test_without_postgres_and_allocator_a_facility_is_brought_down_within_
     async with running(folder, speed=10.0) as (world, platform, owner):
         command = owner.make((FULL, range(MINERS)), (BATCH, range(FIRST_GPU, SLOTS)))
         await owner.send(command)
-        await until(lambda: len(owner.settled(command.command_id)) == 2, "all draw", 20)
+        await until(lambda: len(owner.settled(command.command_id)) == 2, "all draw")
         before_kw = (await owner.state()).power_kw
         await owner.leave()  # the allocators are gone, too
         code, said = await platform.hcp("edge", "stop", "one", "--as", "ann", "--reason", "smoke in hall 2")

@@ -36,7 +36,7 @@ from generate_series(1, %s::integer) n
 """
 
 
-def wait_for(condition, what, within_s=30.0):
+def wait_for(condition, what, within_s=120.0):
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, ValueError, StorageError, psycopg.OperationalError):
@@ -84,7 +84,7 @@ class Daemon:
     def get(self, what):
         url = json.loads(self.record_path.read_text())["urls"][what]
         try:
-            with urllib.request.urlopen(url, timeout=5) as reply:
+            with urllib.request.urlopen(url, timeout=60) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             with error:

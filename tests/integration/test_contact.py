@@ -32,7 +32,7 @@ def told(settings):
 async def test_who_does_not_answer_is_told_with_the_next_step(settings, database, monkeypatch):
     monkeypatch.setattr(service, "LOOK_EACH_S", 0.05)
     async with ScannedSite(settings, database) as site:
-        await until(lambda: len(site.events("discovered")) == SLOTS, "everybody is discovered", 20)
+        await until(lambda: len(site.events("discovered")) == SLOTS, "everybody is discovered")
         contact, finding, shown = told(settings)
         assert (contact.silent, contact.identified, contact.unidentified) == (0, SLOTS, 0)
         assert (finding.is_well, finding.found) == (
@@ -42,7 +42,7 @@ async def test_who_does_not_answer_is_told_with_the_next_step(settings, database
         assert "devices:" not in shown, "nothing to say"
 
         site.cables |= {miner_at(1): NOWHERE, site.gpus.at(1): NOWHERE}
-        await until(lambda: read_contacts(settings)[0].silent == 9, "a miner and a node of eight are missed", 30)
+        await until(lambda: read_contacts(settings)[0].silent == 9, "a miner and a node of eight are missed")
         _, finding, shown = told(settings)
         said = f"9 of {SLOTS} don't answer ({miner_at(1)}, {site.gpus.at(1)} …)"
         assert not finding.is_well

@@ -88,7 +88,7 @@ async def site(hcp, folder, settings, database):
         async with DesiredSite(hcp, folder, settings, database) as opened:
             await opened.start_allocator()
             opened.publish_policy()
-            await until(lambda: opened.owner.in_force is not None, "the owner has a policy", 60)
+            await until(lambda: opened.owner.in_force is not None, "the owner has a policy")
             yield opened
 
 
@@ -107,15 +107,15 @@ def desire(site, database, slots, priority):
 async def test_desired_slots_train_the_cheapest_go_down_at_a_spike_and_a_successor_agrees(site, database):
     first, second = desire(site, database, FIRST, 90), desire(site, database, SECOND, 10)
     both = {(first, 1, "settled", ""), (second, 1, "settled", "")}
-    await until(lambda: both <= set(site.said()), "both rows are settled", 60)
+    await until(lambda: both <= set(site.said()), "both rows are settled")
     trains = [TRAINING if n in {*FIRST, *SECOND} else IDLE for n in range(GPUS)]
-    await until(lambda: site.gpus() == (trains, {*FIRST, *SECOND}), "exactly their slots train", 60)
+    await until(lambda: site.gpus() == (trains, {*FIRST, *SECOND}), "exactly their slots train")
 
     site.price(5_000.0)
-    await until(lambda: site.said()[-1][:3] == (second, 1, "turned_down"), "the last in line is turned down", 60)
+    await until(lambda: site.said()[-1][:3] == (second, 1, "turned_down"), "the last in line is turned down")
     tick = database.execute("select max(id) from price_data").fetchone()[0]
     assert site.said()[-1][3].startswith(f"tick {tick} at ")
-    await until(lambda: site.gpus()[1] == set(FIRST), "its slots rest, all of them", 60)
+    await until(lambda: site.gpus()[1] == set(FIRST), "its slots rest, all of them")
     waves = database.execute(
         """select distinct command_id, reason, actor, devices from switch_journal
            where event = 'commanded' and tick_id = %s and group_id = 'h100' and to_state = %s""",
@@ -132,7 +132,7 @@ async def test_desired_slots_train_the_cheapest_go_down_at_a_spike_and_a_success
     before = database.execute("select max(id) from switch_journal where event = 'commanded'").fetchone()[0]
     await site.start_allocator("allocator-b")
     again = [(first, 2, "settled"), (second, 2, "turned_down")]
-    await until(lambda: [s[:3] for s in site.said() if s[1] == 2] == again, "the successor says the same", 60)
+    await until(lambda: [s[:3] for s in site.said() if s[1] == 2] == again, "the successor says the same")
     after = database.execute(
         "select count(*) from switch_journal where event = 'commanded' and group_id = 'h100' and id > %s", (before,)
     )
@@ -141,10 +141,10 @@ async def test_desired_slots_train_the_cheapest_go_down_at_a_spike_and_a_success
     with connect(site.settings, Role.SCHEDULER) as scheduler:
         scheduler.execute("update desired_state set valid_until = clock_timestamp() where id = %s", (first,))
     moved = [TRAINING if n in SECOND else IDLE for n in range(GPUS)]
-    await until(lambda: site.gpus() == (moved, set(SECOND)), "the other has its room", 60)
+    await until(lambda: site.gpus() == (moved, set(SECOND)), "the other has its room")
     taken = database.execute(
         "select reason, actor from switch_journal where event = 'commanded' and group_id = 'h100' and id > %s",
         (before,),
     ).fetchall()
     assert set(taken) == {("workload", "scheduler")}
-    await until(lambda: site.said()[-1][:3] == (second, 2, "settled"), "which is said", 60)
+    await until(lambda: site.said()[-1][:3] == (second, 2, "settled"), "which is said")

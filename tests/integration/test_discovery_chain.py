@@ -28,7 +28,7 @@ async def scanned(settings, database, monkeypatch):
 
 async def test_devices_are_found_followed_and_told_once(scanned):
     site = await scanned()
-    await until(lambda: len(site.events("discovered")) == SLOTS, "everybody is discovered", 20)
+    await until(lambda: len(site.events("discovered")) == SLOTS, "everybody is discovered")
     assert sorted(site.events("discovered")) == list(range(SLOTS))
     assert site.generation == 1, "they are where the file says"
     metadata, _, specification = site.record(8)
@@ -47,12 +47,12 @@ async def vanish_and_return(site):
     """A miner and a GPU node that no longer answer, and one that only hangs."""
     site.hall.break_(0, faults.HUNG)
     site.cables |= {miner_at(1): NOWHERE}
-    await until(lambda: site.events("vanished") == [1], "the miner is missed", 20)
+    await until(lambda: site.events("vanished") == [1], "the miner is missed")
     assert site.record(1)[0]["presence"] == "vanished"
     await site.scans(2)
     assert site.events("vanished") == [1], "said once; the one that hangs is there"
     site.cables.clear()
-    await until(lambda: site.events("returned") == [1], "it is back", 20)
+    await until(lambda: site.events("returned") == [1], "it is back")
     site.hall.mend(0, faults.HUNG)
     assert (site.generation, site.record(1)[0]["presence"]) == (1, "present")
 
@@ -62,7 +62,7 @@ async def move(site):
     before = [site.record(slot)[0]["serial"] for slot in range(SLOTS)]
     first, second = site.gpus.at(0), site.gpus.at(1)
     site.cables |= {miner_at(2): miner_at(3), miner_at(3): miner_at(2), first: second, second: first}
-    await until(lambda: len(site.events("moved")) == 18, "they are found elsewhere", 20)
+    await until(lambda: len(site.events("moved")) == 18, "they are found elsewhere")
     assert sorted(set(site.events("moved"))) == [2, 3, *range(8, 24)]
     assert [site.record(slot)[0]["serial"] for slot in range(SLOTS)] == before, "each device keeps its slot"
     site.gateway.end(signal.SIGTERM)
@@ -81,7 +81,7 @@ async def move(site):
 async def test_a_network_fault_changes_nothing(scanned):
     """Nobody answers, then most don't for one scan, then the gateway itself is away."""
     site = await scanned()
-    await until(lambda: len(site.events("discovered")) == SLOTS, "everybody is discovered", 20)
+    await until(lambda: len(site.events("discovered")) == SLOTS, "everybody is discovered")
     everywhere = [
         *(miner_at(n) for n in range(4)),
         *(miner_at(n) for n in range(16, 20)),
@@ -91,7 +91,7 @@ async def test_a_network_fault_changes_nothing(scanned):
     rows = site.database.execute("select slot, metadata, status, generation from resources order by slot").fetchall()
 
     site.cables |= dict.fromkeys(everywhere, NOWHERE)
-    await until(lambda: site.audited("alert.discovery_held"), "the scan is held", 20)
+    await until(lambda: site.audited("alert.discovery_held"), "the scan is held")
     await site.scans(4)
     assert len(site.audited("alert.discovery_held")) == 1, "said once, however long it lasts"
     assert [one.kind for one in newest_findings(site.database)] == ["held"]
@@ -114,7 +114,7 @@ async def test_scans_disturb_nobody_and_without_apply_differences_are_only_recor
     site = await scanned(apply=False)
     port = site.hall.port(4028)
     assert b"SessionID" in await talk(miner_at(0), port, b'{"command": "logon"}')
-    await until(lambda: site.audited("inventory.differs"), "differences are recorded", 20)
+    await until(lambda: site.audited("inventory.differs"), "differences are recorded")
     await site.scans(3)
     assert b"SessionID" not in await talk(miner_at(0), port, b'{"command": "logon"}'), "the session is still somebody's"
     logs = [site.folder / "transitions.jsonl", site.folder / "gpus" / "transitions.jsonl"]

@@ -72,7 +72,7 @@ async def test_the_fallback_plan_stops_at_an_armed_floor_after_a_restart_too_and
             await say(site, owner, floor)
         await until(lambda: stored(site), "it is kept")
         owner.call.cancel()
-        await until(lambda: sheddable_mw(site) < ALL_MW, "the fallback plan", 30)
+        await until(lambda: sheddable_mw(site) < ALL_MW, "the fallback plan")
         await _two_looks(site)
         assert SOLD_MW <= sheddable_mw(site) == KEPT_MW
         assert len(stored(site)) == 1, "stored when it changes, not with each heartbeat"
@@ -97,14 +97,14 @@ async def test_a_policy_at_a_local_price_stops_at_a_floor_until_its_interval_end
         (folder / "new").write_text(json.dumps({"price_usd_per_mwh": 900.0, "at": site.world.clock_now().isoformat()}))
         (folder / "new").replace(folder / "price.json")
         owner.call.cancel()
-        await until(lambda: sheddable_mw(site) < ALL_MW, "dear", 30)
+        await until(lambda: sheddable_mw(site) < ALL_MW, "dear")
         await _two_looks(site)
         assert SOLD_MW <= sheddable_mw(site) == KEPT_MW, "those that hold now add up; one is over, one is to come"
         successor = await site.owner(epoch=2)
         await say(site, successor, epoch=2)
         await until(lambda: len(stored(site)) == 2, "none is kept, too")
         successor.call.cancel()
-        await until(lambda: sheddable_mw(site) == 0, "all are off", 30)
+        await until(lambda: sheddable_mw(site) == 0, "all are off")
 
 
 async def test_floors_that_make_no_sense_change_nothing(folder):
@@ -131,5 +131,5 @@ async def _two_looks(site):
         looked.append(is_time)
 
     cutoff._look = counted
-    await until(lambda: sum(looked) >= 2, "two looks", 30)
+    await until(lambda: sum(looked) >= 2, "two looks")
     cutoff._look = look

@@ -44,7 +44,7 @@ def changes_of(rig) -> dict:
 
 async def settled(rig, owner, command):
     """Let time pass until a command's devices are judged."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not (found := owner.settled(command.command_id)):
             rig.world.pass_time(2.0)
             await asyncio.sleep(0.02)

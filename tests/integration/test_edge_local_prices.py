@@ -67,12 +67,12 @@ class Site:
         """What is said from now on has been read, or given up, at least once."""
         self.says, self.pause_s = list(says), pause_s
         asked = len(self.asked) + 2
-        await until(lambda: len(self.asked) >= asked, "it asks on and on", 20)
+        await until(lambda: len(self.asked) >= asked, "it asks on and on")
 
     async def becomes(self, price):
         """A good answer comes, and is taken."""
         self.says, self.pause_s = [reply(page(price))], 0.0
-        await until(lambda: self.price() == price, "the new price is taken", 20)
+        await until(lambda: self.price() == price, "the new price is taken")
 
     def close(self):
         self._server.close()
@@ -87,7 +87,7 @@ async def site(monkeypatch):
     with capture_logs() as logs:
         async with Site() as opened:
             opened.logs = logs
-            await until(lambda: opened.price() == 31.5, "the first is read", 20)
+            await until(lambda: opened.price() == 31.5, "the first is read")
             yield opened
 
 
@@ -175,7 +175,7 @@ async def test_one_that_says_nothing_and_one_that_says_it_byte_by_byte_are_given
 
 async def test_nobody_there_is_told_once_and_the_price_grows_old(site):
     site.close()
-    await until(lambda: problems(site), "the loss is noticed", 20)
+    await until(lambda: problems(site), "the loss is noticed")
     await asyncio.sleep(0.2)
     assert len(problems(site)) == 1, "not each time"
     assert "ConnectError" in problems(site)[0]

@@ -41,8 +41,8 @@ async def test_500_miners_obey_or_are_found_out(folder, settings, database, monk
         assert set(site.facility.states.tolist()) == {OFF}, "what the miners do is read from them"
         await site.start_allocator()
         site.publish_policy()
-        await until(lambda: len(site.asleep()) == 0, "a low price wakes every miner", 90)
-        await until(lambda: not site.facility.devices._under_way.pending, "and they settle", 90)
+        await until(lambda: len(site.asleep()) == 0, "a low price wakes every miner")
+        await until(lambda: not site.facility.devices._under_way.pending, "and they settle")
         assert site.failed_slots() == [], "slow and honest: no alarm"
 
         site.impose(faults.FALSE_ACK, STUBBORN + ONCE)
@@ -50,7 +50,7 @@ async def test_500_miners_obey_or_are_found_out(folder, settings, database, monk
         site.impose(faults.UNREACHABLE, DEAF[2:])
         site.price(3000.0)
         bad = set(STUBBORN + ONCE + DEAF)
-        await until(lambda: len(site.asleep()) == 500 - len(bad), "a spike puts the others to sleep", 90)
+        await until(lambda: len(site.asleep()) == 500 - len(bad), "a spike puts the others to sleep")
         mended = set()
 
         def are_found_and_mended():
@@ -59,10 +59,10 @@ async def test_500_miners_obey_or_are_found_out(folder, settings, database, monk
             mended.update(found)
             return mended == set(ONCE)
 
-        await until(are_found_and_mended, "false acks are found out", 90)
-        await until(lambda: set(ONCE) <= set(site.asleep().tolist()), "driven again, the mended ones obey", 90)
-        await until(lambda: set(site.failed_slots()) == bad, "those that don't answer are found out too", 90)
-        await until(lambda: site.quarantined() >= len(STUBBORN), "the stubborn ones are left alone", 90)
+        await until(are_found_and_mended, "false acks are found out")
+        await until(lambda: set(ONCE) <= set(site.asleep().tolist()), "driven again, the mended ones obey")
+        await until(lambda: set(site.failed_slots()) == bad, "those that don't answer are found out too")
+        await until(lambda: site.quarantined() >= len(STUBBORN), "the stubborn ones are left alone")
         _found_within_two_samples(site)
         assert set(site.failed_slots()) == bad, "nobody else was ever accused"
         assert len(site.asleep()) == 500 - len(STUBBORN) - len(DEAF)

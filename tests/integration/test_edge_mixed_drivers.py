@@ -41,8 +41,8 @@ async def test_miners_and_gpus_obey_one_allocator_or_are_found_out(folder, setti
         assert site.facility.states.tolist() == [OFF] * 40 + [IDLE] * 28, "what the devices do is read from them"
         await site.start_allocator()
         site.publish_policy()
-        await until(lambda: _all_are(site, FULL, BATCH), "a low price wakes miners and loads GPUs", 30)
-        await until(lambda: not site.facility.devices._under_way.pending, "and they settle", 30)
+        await until(lambda: _all_are(site, FULL, BATCH), "a low price wakes miners and loads GPUs")
+        await until(lambda: not site.facility.devices._under_way.pending, "and they settle")
         assert site.failed_slots() == [], "slow and honest: no alarm"
 
         site.impose(faults.FALSE_ACK, [DECEIVER])
@@ -52,13 +52,13 @@ async def test_miners_and_gpus_obey_one_allocator_or_are_found_out(folder, setti
             lambda: np.flatnonzero(np.isnan(site.facility.devices.power_kw)).tolist() == [LOST], "one is lost", 10
         )
         high = asyncio.create_task(_price_stays(site, 3000.0))
-        await until(lambda: {DECEIVER, STUCK} <= set(site.failed_slots()), "false acks are found by their power", 30)
+        await until(lambda: {DECEIVER, STUCK} <= set(site.failed_slots()), "false acks are found by their power")
         high.cancel()
         assert set(site.failed_slots()) <= {DECEIVER, STUCK, LOST}, "nobody else was ever accused"
         others = sorted({*MINERS, *GPUS} - {DECEIVER, STUCK, LOST})
         assert site.power_w()[others].max() < 600, "the others rest"
-        await until(lambda: not _is_lost(site, LOST), "its node is restarted once nothing else runs there", 30)
-        await until(lambda: _journalled_failures(database) >= 2, "and stands in the journal", 30)
+        await until(lambda: not _is_lost(site, LOST), "its node is restarted once nothing else runs there")
+        await until(lambda: _journalled_failures(database) >= 2, "and stands in the journal")
 
 
 async def _price_stays(site, usd_per_mwh):

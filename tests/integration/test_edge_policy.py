@@ -118,16 +118,16 @@ async def test_cut_off_with_a_price_of_its_own_it_goes_on_by_the_policy_and_else
         await owner.send(owner.make((FULL, range(10))))
         say(20.0)
         owner.call.cancel()
-        await until(lambda: (site.facility.states[:MINERS] == FULL).sum() == MINERS, "cheap: all are on", 30)
+        await until(lambda: (site.facility.states[:MINERS] == FULL).sum() == MINERS, "cheap: all are on")
         (event,) = [e for e in local_events(site) if e.kind == "policy"]
         assert (event.state, len(bits(event.slots)), event.reason) == (FULL, 90, "economics")
         say(90.0)
-        await until(lambda: not site.facility.states[:MINERS].any(), "dear: all are off", 30)
+        await until(lambda: not site.facility.states[:MINERS].any(), "dear: all are off")
         assert not [e for e in local_events(site) if e.kind == "fallback"]
         say(20.0)
-        await until(lambda: np.all(site.facility.states[:MINERS] == FULL), "cheap again", 30)
+        await until(lambda: np.all(site.facility.states[:MINERS] == FULL), "cheap again")
         file.write_text("{}")  # nothing more comes: the price grows old, and the fallback plan holds
-        await until(lambda: [e for e in local_events(site) if e.kind == "fallback"], "fallback", 30)
+        await until(lambda: [e for e in local_events(site) if e.kind == "fallback"], "fallback")
         await until(lambda: np.all(site.facility.states[:MINERS] == OFF), "all are off")
 
 

@@ -145,7 +145,7 @@ async def test_without_an_owner_devices_come_back_in_waves_under_the_ramps(folde
         owner.call.cancel()
         await until(lambda: not site.facility.owners.is_owned, "gone")
         fleet.is_dark = False
-        await until(lambda: np.all(site.facility.states[:50] == FULL), "all are back", 30)
+        await until(lambda: np.all(site.facility.states[:50] == FULL), "all are back")
         waves = [e for e in local_events(site) if e.kind == "restore"]
         assert sum(len(bits(e.slots)) for e in waves) == 50
         assert max(e.mw_delta for e in waves) <= 0.1

@@ -75,7 +75,7 @@ async def test_what_is_locked_is_not_raised_by_driving_again_nor_by_the_fallback
         await until(lambda: site.facility.problem, "the loss is noticed")
         await site.lock(owner, [0, 1])  # pending from before: on; told when the world is back: off
         await site.world.start()
-        await until(lambda: np.all(site.world.commanded()[:MINERS] == [OFF] * 2 + [FULL] * 98), "fallback", 30)
+        await until(lambda: np.all(site.world.commanded()[:MINERS] == [OFF] * 2 + [FULL] * 98), "fallback")
     switched_on = [s for line in site.world.log() if line["state"] == FULL for s in site.world.switched(line["ref"])]
     assert not {0, 1} & set(switched_on[6:])
 
@@ -321,7 +321,7 @@ async def test_a_gateway_that_is_cut_off_comes_down_in_waves_within_its_ramps(fo
         owner = await site.owner()
         await owner.send(owner.make((FULL, range(50))))
         owner.call.cancel()
-        await until(lambda: not site.facility.states[:MINERS].any(), "the whole plan", 30)
+        await until(lambda: not site.facility.states[:MINERS].any(), "the whole plan")
         local = local_events(site)
         assert {(e.kind, e.reason) for e in local} == {("fallback", "fallback_plan")}
         sizes = [len(bits(e.slots)) for e in local]
@@ -342,7 +342,7 @@ async def test_it_holds_its_mix_as_long_as_the_last_price_is_fresh(folder):
         await asyncio.sleep(0.1)
         owner.call.cancel()
         heard = site.world.clock_now()
-        await until(lambda: not site.facility.states[:5].any(), "fallback", 30)
+        await until(lambda: not site.facility.states[:5].any(), "fallback")
         assert (site.world.clock_now() - heard).total_seconds() >= 850
 
 
@@ -353,5 +353,5 @@ async def test_one_facility_at_a_standstill_does_not_hold_up_the_other(site):
         assert (await two.send(two.make((FULL, [1])))).refusal == ""
         assert not stuck.done()
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stuck, 5)
+        await asyncio.wait_for(stuck, 60)
     assert stuck.result().refusal == ""

@@ -57,7 +57,7 @@ class Rig:
     async def own(self, epoch: int) -> None:
         await self.gateway.start()
         self.owner = Owner(self.gateway.address, epoch=epoch)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not (await self.owner.state()).reachable:
                 await asyncio.sleep(0.05)
         await self.owner.own()
@@ -74,7 +74,7 @@ class Rig:
 
     async def come_to(self, gpu: int, *operations: tuple[str, str], step_s=0.25) -> None:
         """Let time pass until a GPU has seen these operations, and no longer."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while await self.operations(gpu) != list(operations):
                 self.world.pass_time(step_s)
                 await asyncio.sleep(0.01)
@@ -146,14 +146,14 @@ async def _into_every_phase(rig: Rig) -> None:
 
 
 async def until_settled(rig: Rig, states) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while rig.world.site.commanded[FIRST_GPU : FIRST_GPU + len(states)].tolist() != states:
             rig.world.pass_time(20.0)
             await asyncio.sleep(0.01)
 
 
 async def _all_over(rig: Rig) -> None:
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(120):
         while {bits(one.slots)[0] for one in await rig.switches() if one.stage == "over"} != {
             FIRST_GPU + gpu for gpu in range(GPUS)
         }:

@@ -98,7 +98,7 @@ async def gateway(folder, **options):
         yield running
     finally:
         running.process.terminate()
-        output, _ = await asyncio.to_thread(running.process.communicate, timeout=15)
+        output, _ = await asyncio.to_thread(running.process.communicate, timeout=60)
         running.output = output
         await world.kill()
 
@@ -171,7 +171,7 @@ async def test_a_role_may_do_what_is_its_own_and_a_wrong_certificate_nothing(fol
         assert await _bare(running, running.tls("allocator", authority=foreign)) is grpc.StatusCode.UNAVAILABLE
         async with grpc.aio.insecure_channel(running.address) as plain:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await EdgeGatewayStub(plain).Read(pb.ReadRequest(facility_id="one"), timeout=5)
+                await EdgeGatewayStub(plain).Read(pb.ReadRequest(facility_id="one"), timeout=60)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         with pytest.raises(ConfigError, match="hcp tls init"):
             open_channel(running.address, None)
@@ -186,7 +186,7 @@ async def _bare(running, tls) -> grpc.StatusCode:
     credentials = grpc.ssl_channel_credentials(*(p.read_bytes() for p in (tls.gateways_ca, tls.key, tls.certificate)))
     async with grpc.aio.secure_channel(running.address, credentials) as channel:
         try:
-            await EdgeGatewayStub(channel).Read(pb.ReadRequest(facility_id="one"), timeout=5)
+            await EdgeGatewayStub(channel).Read(pb.ReadRequest(facility_id="one"), timeout=60)
         except grpc.aio.AioRpcError as error:
             return error.code()
     return grpc.StatusCode.OK
@@ -198,7 +198,7 @@ async def test_a_gateway_whose_name_is_another_one_is_not_spoken_to(folder):
         open_channel(running.address, running.tls("reader")) as channel,
     ):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await EdgeGatewayStub(channel).Read(pb.ReadRequest(facility_id="one"), timeout=5)
+            await EdgeGatewayStub(channel).Read(pb.ReadRequest(facility_id="one"), timeout=60)
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "127.0.0.1" in refused.value.details()
 
@@ -207,7 +207,7 @@ async def test_old_tls_and_half_closed_connections_leave_the_port_going(folder):
     async with gateway(folder) as running:
         host, port = running.address.split(":")
         for junk in (b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 5000):
-            with socket.create_connection((host, int(port)), timeout=5) as raw:
+            with socket.create_connection((host, int(port)), timeout=60) as raw:
                 raw.sendall(junk)
         context = ssl.create_default_context(cafile=running.own / "ca.crt")
         with pytest.raises(
@@ -219,7 +219,7 @@ async def test_old_tls_and_half_closed_connections_leave_the_port_going(folder):
 
 def _greet(context, host, port):
     with (
-        socket.create_connection((host, port), timeout=5) as raw,
+        socket.create_connection((host, port), timeout=60) as raw,
         context.wrap_socket(raw, server_hostname=host) as tls,
     ):
         tls.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
@@ -265,7 +265,7 @@ def tls_gateway(module_folder):
     asyncio.run(running.start())
     yield running
     running.process.terminate()
-    running.process.communicate(timeout=15)
+    running.process.communicate(timeout=60)
 
 
 def test_a_file_with_a_tcp_address_needs_certificates(tmp_path):

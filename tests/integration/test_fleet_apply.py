@@ -180,7 +180,7 @@ def test_apply_announces_the_facility(database, settings):
     with connect(settings, Role.OPERATOR) as listener:
         listener.execute("listen hcp_facility")
         apply(database, demo_facilities(1, 10)[0], "tester")
-        assert [n.payload for n in listener.notifies(timeout=5, stop_after=1)] == ["hou-1"]
+        assert [n.payload for n in listener.notifies(timeout=60, stop_after=1)] == ["hou-1"]
 
 
 def test_least_rights_readers_can_read_and_only_read(database, demo, settings):

@@ -41,7 +41,7 @@ async def site(hcp, folder, settings, database, monkeypatch):
                 "a low price wakes them",
                 60,
             )
-            await until(opened.is_read, "the gateway has read what they draw", 60)
+            await until(opened.is_read, "the gateway has read what they draw")
             yield opened
 
 
@@ -53,7 +53,7 @@ async def awarded(site, mw, notice_s=150):
         "--recovery", "60", "--json",
     )  # fmt: skip
     number = json.loads(done.out)["obligation_id"]
-    await until(lambda: status(site, number)[0] == "armed", "it is armed", 60)
+    await until(lambda: status(site, number)[0] == "armed", "it is armed")
     return number
 
 
@@ -68,7 +68,7 @@ async def test_a_deployment_is_journalled_as_the_grids_met_at_the_meter_and_reca
     full_mw = site.meter_mw()
     number = await awarded(site, 0.6 * full_mw * MINERS / (MINERS + 8))
     await site.order("grid", "deploy", str(number), "--reason", "EEA 2")
-    await until(lambda: (status(site, number)[2] or 0) >= 0.95, "met at the meter", 60)
+    await until(lambda: (status(site, number)[2] or 0) >= 0.95, "met at the meter")
     rows = database.execute(
         "select distinct reason, actor from switch_journal where event = 'commanded' and reason_detail like %s",
         (f"%obligation/{number}%",),
@@ -76,9 +76,9 @@ async def test_a_deployment_is_journalled_as_the_grids_met_at_the_meter_and_reca
     assert rows == [("grid_deployment", "grid")]
     assert site.facility.state().is_metered
     await site.order("grid", "recall", str(number))
-    await until(lambda: status(site, number)[0] not in ("deployed", "recovering"), "recovered", 60)
+    await until(lambda: status(site, number)[0] not in ("deployed", "recovering"), "recovered")
     assert status(site, number)[:2] == ("armed", "met")
-    await until(lambda: site.mining() == ALL, "what mined before mines again", 60)
+    await until(lambda: site.mining() == ALL, "what mined before mines again")
 
 
 async def test_a_relay_trip_is_told_by_the_gateway_delivers_and_ends_when_power_returns(site, database):
@@ -86,14 +86,14 @@ async def test_a_relay_trip_is_told_by_the_gateway_delivers_and_ends_when_power_
     dead = np.zeros(site.site.devices, dtype=bool)
     dead[:MINERS] = True
     site.site.set_without_power(dead)
-    await until(lambda: site.owner.devices.dark.sum() == MINERS, "the owner knows", 60)
-    await until(lambda: status(site, number)[:2] == ("deployed", "shed_by_relay"), "it counts as deployed", 60)
-    await until(lambda: (status(site, number)[2] or 0) >= 0.95, "and as delivered", 60)
+    await until(lambda: site.owner.devices.dark.sum() == MINERS, "the owner knows")
+    await until(lambda: status(site, number)[:2] == ("deployed", "shed_by_relay"), "it counts as deployed")
+    await until(lambda: (status(site, number)[2] or 0) >= 0.95, "and as delivered")
     assert site.owner.devices.quarantined == {}
     site.site.set_without_power(np.zeros_like(dead))
-    await until(lambda: status(site, number)[0] not in ("deployed", "recovering"), "recalled by the power", 60)
+    await until(lambda: status(site, number)[0] not in ("deployed", "recovering"), "recalled by the power")
     assert status(site, number)[:2] == ("armed", "met")
-    await until(lambda: site.mining() == ALL, "what mined before mines again", 60)
+    await until(lambda: site.mining() == ALL, "what mined before mines again")
     seen = database.execute("select distinct reason, actor from switch_journal where event = 'observed'").fetchall()
     assert ("shed_by_relay", "gateway") in seen
     assert database.execute(
@@ -111,11 +111,11 @@ async def test_what_is_not_kept_becomes_an_alert(site, database):
                recovery_s) values (%s, 'RRS', 'awarded', 5, tstzrange(%s, %s), 'meter', 60, 3600, 0) returning id""",
         (FACILITY, now, now + timedelta(days=2)),
     ).fetchone()[0]
-    await until(lambda: alerts(database) == {"obligation_short"}, "armed without the load", 60)
+    await until(lambda: alerts(database) == {"obligation_short"}, "armed without the load")
     await site.order("grid", "deploy", str(number))
-    await until(lambda: status(site, number)[2] is not None, "the meter has spoken after the deadline", 60)
+    await until(lambda: status(site, number)[2] is not None, "the meter has spoken after the deadline")
     await site.order("grid", "recall", str(number))
-    await until(lambda: alerts(database) == {"obligation_short", "obligation_failed"}, "the failure is told", 60)
+    await until(lambda: alerts(database) == {"obligation_short", "obligation_failed"}, "the failure is told")
     assert (status(site, number)[0], "delivered" in status(site, number)[1]) == ("failed", True)
 
 

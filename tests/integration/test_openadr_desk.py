@@ -25,7 +25,8 @@ from hcp_pipelines.policy.outlook import Outlook
 from hcp_pipelines.runtime.process import ProcessContext
 from simulators.openadr.events import Event
 from tests.support.cli import hcp
-from tests.support.openadr import SIMULATED_S, until, vtn
+from tests.support.openadr import SIMULATED_S, vtn
+from tests.support.waiting import until
 
 __all__ = ["hcp"]
 
@@ -331,7 +332,7 @@ async def test_over_3_1_an_event_of_the_worlds_server_is_taken_on_and_given_back
         task = asyncio.create_task(grid_signals(context, path).run())
         await until(lambda: desk.statuses() == [("hou-1", "awarded")], "it is taken on")
         server.book.cancel("ev-a")
-        await until(lambda: desk.statuses() == [("hou-1", "withdrawn")], "it is given back", 20)
+        await until(lambda: desk.statuses() == [("hou-1", "withdrawn")], "it is given back")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -45,7 +45,7 @@ async def site(hcp, folder, settings, database, monkeypatch):
             await opened.start_allocator()
             opened.publish_policy()
             mining = set(range(MINERS))
-            await until(lambda: opened.mining() == mining, "a low price wakes them", 60)
+            await until(lambda: opened.mining() == mining, "a low price wakes them")
             yield opened
 
 
@@ -84,16 +84,16 @@ def answered(database):
 async def test_an_event_of_a_stock_server_is_met_at_the_meter_and_reported_back(site, folder, database):
     mw = 0.6 * site.meter_mw() * MINERS / (MINERS + 8)
     async with stock_server() as stock, listening(site, folder, stock.url):
-        await until(lambda: stock.watts, "the meter is reported", 20)
+        await until(lambda: stock.watts, "the meter is reported")
         assert (stock.resource, stock.unit) == ("METER-1", "W")
         begins = stock.ask(watts=-mw * 1e6, begins_in_s=19, lasts_s=8, resources=("METER-1",))
-        await until(lambda: stock.opts, "the server hears an answer", 20)
+        await until(lambda: stock.opts, "the server hears an answer")
         assert answered(database) == [("optIn", "")]
         assert stock.opts == {"ev-1": "optIn"}
         assert obligations(site)[0][3] == pytest.approx(mw)
         ends = begins + timedelta(seconds=8)
-        await until(lambda: obligations(site)[0][0] in ("settled", "failed"), "the obligation is over", 90)
-        await until(lambda: stock.watts[-1][0] > ends, "reports go on", 20)
+        await until(lambda: obligations(site)[0][0] in ("settled", "failed"), "the obligation is over")
+        await until(lambda: stock.watts[-1][0] > ends, "reports go on")
     ((status, reason, delivered, *_),) = obligations(site)
     assert (status, reason, delivered >= 0.95) == ("settled", "met", True)
     before = [watts for at, watts in stock.watts if at < begins - timedelta(seconds=16.5)]
@@ -111,10 +111,10 @@ async def test_a_server_that_goes_away_is_heard_again_and_what_cant_be_met_is_an
     port = free_port()
     async with listening(site, folder, f"http://127.0.0.1:{port}/OpenADR2/Simple/2.0b"):
         async with stock_server(port) as stock:
-            await until(lambda: stock.registered, "registered", 20)
+            await until(lambda: stock.registered, "registered")
         async with stock_server(port) as stock:
             stock.ask(watts=-10 * site.meter_mw() * 1e6, resources=("METER-1",))
-            await until(lambda: stock.opts, "the server hears an answer", 20)
+            await until(lambda: stock.opts, "the server hears an answer")
             assert stock.opts == {"ev-1": "optOut"}
     ((opt, reason),) = answered(database)
     assert (opt, "settle within the notice" in reason) == ("optOut", True), reason

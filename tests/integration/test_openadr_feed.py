@@ -14,9 +14,9 @@ from hcp_pipelines.feed.service import run_feed
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.runtime.process import ProcessContext
-from tests.support.openadr import until
 from tests.support.served import served_world
 from tests.support.stock_vtn import stock_server
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")  # openleadr's server
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -39,11 +39,11 @@ async def test_an_enrolled_feed_answers_events_beside_its_markets(settings, data
         with served_world(settings, NOON):
             context = context_of(settings, path)
             feed = asyncio.create_task(run_feed(context))
-            await until(lambda: stock.opts or feed.done(), "an answer", 30)
+            await until(lambda: stock.opts or feed.done(), "an answer")
             assert stock.opts == {"ev-1": "optIn"}
-            await until(lambda: database.execute("select 1 from price_data").fetchone(), "prices beside it", 30)
+            await until(lambda: database.execute("select 1 from price_data").fetchone(), "prices beside it")
             context.stop.set()
-            await asyncio.wait_for(feed, 20)
+            await asyncio.wait_for(feed, 120)
     assert context.health["openadr"] == ""
     assert database.execute("select level from grid_signals where kind = 'eea'").fetchall() == [("2",)]
 

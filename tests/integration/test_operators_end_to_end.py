@@ -36,7 +36,7 @@ async def site(hcp, folder, settings, database):
                 "a low price wakes them",
                 60,
             )
-            await until(opened.is_read, "the gateway has read what they draw: orders go by that", 60)
+            await until(opened.is_read, "the gateway has read what they draw: orders go by that")
             yield opened
 
 
@@ -51,7 +51,7 @@ async def planned(site, database, price):
     """A new price, and the owner has looked at it with all that stands."""
     site.price(price)
     newest = database.execute("select max(id) from price_data").fetchone()[0]
-    await until(lambda: site.owner.pace.tick_id == newest, "the owner has planned with it", 60)
+    await until(lambda: site.owner.pace.tick_id == newest, "the owner has planned with it")
 
 
 async def test_a_curtailment_holds_at_the_meter_survives_its_allocator_and_ends_where_the_policy_is(site, database):
@@ -67,21 +67,21 @@ async def test_a_curtailment_holds_at_the_meter_survives_its_allocator_and_ends_
 
     await site.stop_allocator()
     await site.start_allocator("allocator-b")
-    await until(lambda: site.owner.in_force is not None, "the successor has a policy", 60)
+    await until(lambda: site.owner.in_force is not None, "the successor has a policy")
     await planned(site, database, -50.0)
     assert site.meter_mw() <= before / 2 * 1.03
 
     await site.order("release", name, by="bob")
-    await until(lambda: site.mining() == ALL, "the load is back where the policy wants it", 60)
+    await until(lambda: site.mining() == ALL, "the load is back where the policy wants it")
 
 
 async def test_the_policy_in_force_is_handed_to_the_gateway_and_kept_there(site, database):
     in_force = site.owner.in_force.policy_id
-    await until(lambda: site.facility.state().policy_id == in_force, "the gateway has judged it", 60)
+    await until(lambda: site.facility.state().policy_id == in_force, "the gateway has judged it")
     site.publish_policy()
-    await until(lambda: site.owner.in_force.policy_id != in_force, "a newer one is taken", 60)
+    await until(lambda: site.owner.in_force.policy_id != in_force, "a newer one is taken")
     newer = site.owner.in_force.policy_id
-    await until(lambda: site.facility.state().policy_id == newer, "and handed over", 60)
+    await until(lambda: site.facility.state().policy_id == newer, "and handed over")
 
 
 async def test_a_facility_explains_itself_at_its_price_and_at_another(site, tmp_path):
@@ -105,14 +105,14 @@ async def test_no_price_and_no_successor_energises_a_locked_device(site, databas
     await site.stop_allocator()
     await site.start_allocator("allocator-b")
     site.price(-60.0)
-    await until(lambda: site.owner.in_force is not None, "the successor has a policy", 60)
+    await until(lambda: site.owner.in_force is not None, "the successor has a policy")
     await site.order("override", FACILITY, "--group", "s21", "--state", "mining_full", "--for", "1h", "--reason", "x")
-    await until(lambda: site.owner.standing.at(site.clock.now()), "the override stands", 60)
+    await until(lambda: site.owner.standing.at(site.clock.now()), "the override stands")
     await planned(site, database, -70.0)
     assert site.asleep() == locked
     await site.order("unlock", "1", by="bob", code=1)
     await site.order("unlock", "1", by="root")
-    await until(lambda: site.mining() == ALL, "unlocked, they mine", 60)
+    await until(lambda: site.mining() == ALL, "unlocked, they mine")
 
 
 async def test_an_override_waits_for_its_approval_and_ends_with_its_time(site, database):
@@ -135,9 +135,9 @@ async def test_an_override_waits_for_its_approval_and_ends_with_its_time(site, d
     assert switches(database, "ann") == []
     assert site.mining() == ALL
     await site.order("approve", str(asked["approval_id"]), "--reason", "agreed", by="bob")
-    await until(lambda: site.asleep() == ALL, "approved, it is carried out", 60)
+    await until(lambda: site.asleep() == ALL, "approved, it is carried out")
     assert switches(database, "ann") == [("operator_override", f"{asked['name']}: test")]
-    await until(lambda: site.mining() == ALL, "it is over: 20 minutes are 4 s here", 60)
+    await until(lambda: site.mining() == ALL, "it is over: 20 minutes are 4 s here")
 
 
 async def test_a_preview_says_what_then_happens_and_does_nothing(site, database):
@@ -175,7 +175,7 @@ async def test_stop_all_brings_everything_down_and_drain_what_the_fallback_plan_
     assert site.power_w()[MINERS:].max() < lowest[1] * 1.1
     assert switches(database, "ann") == [("emergency_stop", "stop_all/1: drill")]
     await site.order("release", "--all")
-    await until(lambda: site.mining() == ALL, "released", 60)
+    await until(lambda: site.mining() == ALL, "released")
     drained = json.loads((await site.order("drain", "--reason", "maintenance", "--wait", "--json")).out)
     assert len(drained["done"]) == len(site.inventory.groups)
     assert site.asleep() == ALL, "the fallback plan puts miners to sleep"
@@ -189,14 +189,14 @@ async def names_of_what_stands(site):
 async def test_direct_orders_are_listed_and_released_like_all_others_and_then_the_load_comes_back(site, database):
     name = f"direct/{FACILITY}"
     await site.order("edge", "stop", FACILITY, "--reason", "smoke")
-    await until(lambda: site.asleep() == ALL, "all are down", 60)
-    await until(site.owner.held.any, "the owner has heard of it", 60)
+    await until(lambda: site.asleep() == ALL, "all are down")
+    await until(site.owner.held.any, "the owner has heard of it")
     await site.allocator._writer.drained()
     assert await names_of_what_stands(site) == [name]
     await planned(site, database, -60.0)
     assert site.asleep() == ALL, "nothing rises that is held"
     await site.order("release", name, "--reason", "it was a toaster", by="bob")
-    await until(lambda: site.mining() == ALL, "released, the policy wakes them", 60)
+    await until(lambda: site.mining() == ALL, "released, the policy wakes them")
     await site.allocator._writer.drained()
     assert await names_of_what_stands(site) == []
     last = "select actor, detail ->> 'reason' from audit_log where action = 'gateway.released'"
@@ -207,7 +207,7 @@ async def test_direct_orders_are_listed_and_released_like_all_others_and_then_th
     await site.order("curtail", FACILITY, "--to", "0.01", "--reason", "drill")
     released = json.loads((await site.order("release", "--all", "--json")).out)["orders"]
     assert [one["name"] for one in released] == ["curtail/1", name]
-    await until(lambda: site.mining() == ALL, "both are released", 60)
+    await until(lambda: site.mining() == ALL, "both are released")
 
 
 async def test_in_approve_nothing_moves_on_its_own_and_one_approval_is_good_for_all_its_waves(
@@ -221,7 +221,7 @@ async def test_in_approve_nothing_moves_on_its_own_and_one_approval_is_good_for_
             async def waiting():
                 return json.loads((await site.order("directives", "--json")).out)["approvals"]
 
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while not (asked := await waiting()):
                     await asyncio.sleep(0.1)
             assert site.asleep() == ALL
@@ -229,7 +229,7 @@ async def test_in_approve_nothing_moves_on_its_own_and_one_approval_is_good_for_
             (one,) = asked
             assert one["subject"].startswith("wave/")
             await site.order("approve", str(one["approval_id"]), "--reason", "go")
-            await until(lambda: site.power_w().min() > 1000, "approved, miners and GPUs, wave after wave", 60)
+            await until(lambda: site.power_w().min() > 1000, "approved, miners and GPUs, wave after wave")
             waves = database.execute("select count(distinct command_id) from switch_journal").fetchone()[0]
             assert waves > 1
             assert await waiting() == [], "nobody is asked again for what is under way"
@@ -241,9 +241,9 @@ async def test_a_policy_that_moves_too_much_at_once_waits_for_somebody(hcp, fold
             await site.start_allocator(max_policy_jump_mw=0.01)
             site.publish_policy()
             query = "select id, mw from approvals where what = 'policy' and decision is null"
-            await until(lambda: database.execute(query).fetchone(), "the allocator asks", 60)
+            await until(lambda: database.execute(query).fetchone(), "the allocator asks")
             number, mw = database.execute(query).fetchone()
             assert mw > 0.01
             assert site.owner.in_force is None
             await site.order("approve", str(number), "--reason", "known")
-            await until(lambda: site.mining() == ALL, "approved, it is in force", 60)
+            await until(lambda: site.mining() == ALL, "approved, it is in force")

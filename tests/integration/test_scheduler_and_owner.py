@@ -61,14 +61,14 @@ async def test_a_spike_takes_down_what_costs_least_and_it_ends_later_with_nothin
         ).fetchone()
 
     running = (WorkloadState.RUNNING, False)
-    await until(lambda: status(steady) == running == status(cheap), "both run", 60)
-    await until(lambda: len(site.gpus()[1]) == 7, "seven GPUs train", 60)
+    await until(lambda: status(steady) == running == status(cheap), "both run")
+    await until(lambda: len(site.gpus()[1]) == 7, "seven GPUs train")
 
     site.price(5_000.0)
-    await until(lambda: status(cheap) == (WorkloadState.PAUSED, True), "the cheaper one waits again", 60)
+    await until(lambda: status(cheap) == (WorkloadState.PAUSED, True), "the cheaper one waits again")
     assert status(steady)[0] in {WorkloadState.RUNNING, WorkloadState.COMPLETED}
     told = "select outcome from work_stops where workload_id = %s and outcome <> 'awaited'"
-    await until(lambda: database.execute(told, (cheap,)).fetchall() == [("kept",)], "its devices say so", 60)
+    await until(lambda: database.execute(told, (cheap,)).fetchall() == [("kept",)], "its devices say so")
     stood = await store.read(api, cheap, None)
     saved = await store.last_checkpoint(api, cheap)
     assert saved.progress_s == pytest.approx(min(stood.actual_duration_s, DURATION_S), abs=1.0)
@@ -78,4 +78,4 @@ async def test_a_spike_takes_down_what_costs_least_and_it_ends_later_with_nothin
     ended = await store.read(api, cheap, None)
     assert ended.actual_duration_s == pytest.approx(DURATION_S, abs=1.0)
     assert ended.retries_left == stood.retries_left
-    await until(lambda: site.gpus()[1] == set(), "and the GPUs rest", 60)
+    await until(lambda: site.gpus()[1] == set(), "and the GPUs rest")

@@ -134,7 +134,7 @@ def doomed_at(connection, part, passes, until):
         left[0] -= part in query
         if left[0] >= 0:
             return await execute(query, *given, **named)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not until():
                 await asyncio.sleep(0.01)
         raise KilledError
@@ -245,7 +245,7 @@ class Processes:
     def stop(self):
         for process in self.running:
             process.terminate()
-        return [process.wait(timeout=30) for process in self.running]
+        return [process.wait(timeout=120) for process in self.running]
 
 
 async def test_two_processes_killed_in_turn_and_postgres_hanging_up_lose_nothing(

@@ -134,7 +134,7 @@ async def test_devices_are_let_go_and_marked_in_turn(api, scheduler, owner, data
 
     async def remembering(*quarantined):
         task = asyncio.create_task(asyncio.to_thread(owner.execute, _REMEMBER, (remembered(*quarantined),)))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not database.execute(_WAITS, (owner.info.backend_pid,)).fetchone():
                 await asyncio.sleep(0.005)
         return task

@@ -84,7 +84,7 @@ async def test_another_value_of_an_instant_is_its_next_revision(feed, reader):
 async def test_two_feeds_at_once_record_a_value_once(settings, feed, database):
     waiting = "select count(*) from pg_stat_activity where usename = 'hcp_feed' and wait_event_type = 'Lock'"
     async with await psycopg.AsyncConnection.connect(dsn(settings, Role.FEED), autocommit=True) as other:
-        async with asyncio.timeout(20), other.transaction():
+        async with asyncio.timeout(120), other.transaction():
             first = await store_price_data(other, [power(20.0)])
             second = asyncio.create_task(store_price_data(feed, [power(20.0)]))
             while database.execute(waiting).fetchone() == (0,):
@@ -137,7 +137,7 @@ async def test_actionable_ticks_are_announced_once_a_batch(settings, feed):
         await store_price_data(feed, [power(1.0, 5), gpu(2.0, "H100", "a")])
         await store_price_data(feed, [power(1.0, 5)])
         newest = (await store_price_data(feed, [power(2.0, 10)]))[0].id
-        told = [n.payload async for n in listener.notifies(timeout=5, stop_after=2)]
+        told = [n.payload async for n in listener.notifies(timeout=60, stop_after=2)]
     assert len(told) == 2, "the absurd one and the repeated one are not announced"
     assert '"gpu.spot"' in told[0]
     assert '"power.rt_lmp"' in told[0]

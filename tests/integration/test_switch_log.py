@@ -94,7 +94,7 @@ async def found(settings, wanted):
         with lake.attach(settings, Role.LAKE_READER, read_only=True) as connection:
             return connection.execute(f"select command_id[-1], facility_id from lake.{TABLE} order by seq").fetchall()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while len(rows) < wanted:
             with contextlib.suppress(duckdb.Error):  # the table is not there at first
                 rows = await asyncio.to_thread(read)

@@ -87,7 +87,7 @@ class Running:
 
     async def read(self, after_seq):
         sampler = self.gateway.samplers["one"]
-        await until(lambda: self.spool is not None and self.spool.read(after_seq, 1), "a sample is kept", 60)
+        await until(lambda: self.spool is not None and self.spool.read(after_seq, 1), "a sample is kept")
         return await sampler.in_thread(sampler.read, after_seq, 10**9)
 
     @property
@@ -100,8 +100,8 @@ async def test_each_device_is_in_the_lake_once_a_sample_and_the_spool_is_let_go_
         register(database, running.gateway.address)
         async with collecting(lake_settings) as telemetry:
             await until(lambda: telemetry.rates.seen(0, 0)["rows"] > 5 * (MINERS + GPUS), "samples are stored", 120)
-            await until(lambda: read_telemetry(lake_settings).get("rows", 0) > 0, "the collector says so", 60)
-            await until(lambda: running.spool._acknowledged > 0, "the gateway is told", 60)
+            await until(lambda: read_telemetry(lake_settings).get("rows", 0) > 0, "the collector says so")
+            await until(lambda: running.spool._acknowledged > 0, "the gateway is told")
         acknowledged = running.spool._acknowledged
     told = read_telemetry(lake_settings)
     assert told["rows"] > 0
@@ -156,11 +156,11 @@ async def test_what_a_killed_collector_has_not_acknowledged_comes_again_and_is_s
 async def test_with_a_full_disk_the_oldest_samples_are_given_up_counted_and_told(folder, lake_settings, database):
     async with Running(folder, free_mb=1e9, spool_mb=0.02) as running:  # no disk has so much; short files
         register(database, running.gateway.address)
-        await until(lambda: running.spool is not None and running.spool.shed > 20, "samples are given up", 60)
+        await until(lambda: running.spool is not None and running.spool.shed > 20, "samples are given up")
         assert len(await running.read(0)) < 20, "and not heaped up"
         async with collecting(lake_settings) as telemetry:
             await until(lambda: telemetry.rates.seen(0, 0)["rows"] > 0, "the newest are stored", 120)
-            await until(lambda: telemetry.context.health.get("telemetry shed"), "the collector says so", 60)
+            await until(lambda: telemetry.context.health.get("telemetry shed"), "the collector says so")
     said = telemetry.context.health["telemetry shed"]
     assert re.match(r"gateways gave up \d+ samples for want of room", said)
     assert read_telemetry(lake_settings)["shed_samples"] > 20

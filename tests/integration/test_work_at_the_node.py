@@ -74,7 +74,7 @@ async def site(settings, database):
         async with WorkSite(folder, settings, database, groups, speed=300.0, gpu_group=own) as opened:
             await opened.start_allocator()
             opened.publish_policy()
-            await until(lambda: opened.owner.in_force is not None, "the owner has a policy", 60)
+            await until(lambda: opened.owner.in_force is not None, "the owner has a policy")
             yield opened
     shutil.rmtree(folder)
 
@@ -105,7 +105,7 @@ async def test_a_customers_work_runs_at_the_node_is_checkpointed_and_goes_on_fro
         assert not rounds.done(), rounds
         return database.execute("select status from workloads where id = %s", (workload_id,)).fetchone()[0]
 
-    await until(lambda: status(steady) == status(cheap) == WorkloadState.RUNNING, "both run in the books", 60)
+    await until(lambda: status(steady) == status(cheap) == WorkloadState.RUNNING, "both run in the books")
     await eventually(lambda: _is(site.running(), {steady: 3, cheap: 4}), "and at the node")
     assert {one[:2] for one in await site.at_node() if one[0]} == {(steady, "steady-7b"), (cheap, "cheap-7b")}
 
@@ -123,7 +123,7 @@ async def test_a_customers_work_runs_at_the_node_is_checkpointed_and_goes_on_fro
     assert kept.progress_s == pytest.approx(progress_s)
 
     moving = asyncio.create_task(_low_prices(site))
-    await until(lambda: status(cheap) == WorkloadState.RUNNING, "it runs again", 60)
+    await until(lambda: status(cheap) == WorkloadState.RUNNING, "it runs again")
     moving.cancel()
     await eventually(lambda: _is(site.running(), {steady: 3, cheap: 4}), "at the node too")
     row = "select checkpoint from desired_state where workload_id = %s order by id desc limit 1"
@@ -158,15 +158,15 @@ async def test_work_that_follows_other_work_on_the_same_gpus_is_switched_in_phas
     ).fetchall()
     assert [row[:4] for row in rows] == [(TRAINING, TRAINING, 3, 0.0)], "once, and it draws no more"
     assert str(two) in rows[0][4]
-    await until(lambda: sum(len(s.slots) for s in site.switches()) == 3, "the switches are over", 30)
+    await until(lambda: sum(len(s.slots) for s in site.switches()) == 3, "the switches are over")
     for switch in site.switches():
         assert (switch.before.workload_id, switch.work.workload_id) == (str(one), str(two))
         assert set(switch.phases_ms) == {"checkpoint", "switch", "start"}
         assert switch.is_success
     kept = "select count(*) from saved_work where workload_id = %s and problem = '' and checkpoint <> ''"
-    await until(lambda: database.execute(kept, (one,)).fetchone()[0] >= 1, "what was let go of is kept", 30)
+    await until(lambda: database.execute(kept, (one,)).fetchone()[0] >= 1, "what was let go of is kept")
     said = "select tells_saved from desired_outcomes where desired_state_id = %s and state = 'settled'"
-    await until(lambda: database.execute(said, (second,)).fetchall() == [(True,)], "the second is settled", 30)
+    await until(lambda: database.execute(said, (second,)).fetchall() == [(True,)], "the second is settled")
 
 
 async def test_a_node_that_refuses_to_hand_over_is_not_taken_for_one_that_has(site, database):
@@ -187,7 +187,7 @@ async def test_a_node_that_refuses_to_hand_over_is_not_taken_for_one_that_has(si
             ]
     failed = """select j.failed from switch_journal j join switch_journal c using (command_id, assignment)
                 where j.event = 'settled' and c.event = 'commanded' and c.reason_detail like %s"""
-    await until(lambda: database.execute(failed, (f"%{two}%",)).fetchone(), "the gateway says so", 60)
+    await until(lambda: database.execute(failed, (f"%{two}%",)).fetchone(), "the gateway says so")
     assert database.execute(failed, (f"%{two}%",)).fetchone() == (3,)
     assert await site.running() == {str(one): 3}
     said = database.execute("select distinct state from desired_outcomes where desired_state_id = %s", (second,))

@@ -195,7 +195,7 @@ async def test_writers_of_other_databases_hold_no_event_back(settings, api, cust
 async def test_transitions_wake_who_listens(api, scheduler, customer):
     await scheduler.execute("listen hcp_workload")
     await submit(api, customer)
-    woken = [n async for n in scheduler.notifies(timeout=5, stop_after=1)]
+    woken = [n async for n in scheduler.notifies(timeout=60, stop_after=1)]
     assert [n.channel for n in woken] == ["hcp_workload"]
 
 
@@ -210,7 +210,7 @@ async def test_a_client_that_dies_before_its_commit_leaves_nothing_and_holds_nob
     async with connections(settings, Role.API, 1) as (dying,):
         with pytest.raises(psycopg.OperationalError):
             await die(dying)
-    answer = await asyncio.wait_for(submit(api, customer, key="k"), 5)
+    answer = await asyncio.wait_for(submit(api, customer, key="k"), 60)
     assert not answer.is_repeat
     assert fleet.execute("select count(*), sum(waiting) from queue_customers").fetchone() == (1, 1)
 
@@ -258,7 +258,7 @@ async def test_one_customers_submissions_at_once_leave_connections_to_the_others
         with fleet.transaction():
             fleet.execute("insert into queue_customers (customer_id) values (%s)", (customer,))
             many = [asyncio.create_task(ask(customer)) for _ in range(50)]
-            assert await asyncio.wait_for(ask(other), 20)
+            assert await asyncio.wait_for(ask(other), 60)
             refused = [task.exception() for task in many if task.done()]
         assert {(type(answer), answer.retry_after_s) for answer in refused} == {(store.QueueFullError, 1)}
         answers = await asyncio.gather(*many, return_exceptions=True)

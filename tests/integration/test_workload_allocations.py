@@ -171,6 +171,6 @@ async def test_a_release_and_the_reaper_wait_for_each_other_in_one_order(
 async def until_waiting(database, count):
     """So many sessions of this database wait for a lock."""
     waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while database.execute(waiting).fetchone()[0] < count:
             await asyncio.sleep(0.01)

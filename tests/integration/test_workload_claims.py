@@ -117,7 +117,7 @@ async def test_a_claimer_that_dies_in_mid_transaction_holds_nothing(settings, ap
     async with connections(settings, Role.SCHEDULER, 1) as (dying,):
         with pytest.raises(psycopg.OperationalError):
             await die(dying)
-    claims = await asyncio.wait_for(store.claim(scheduler, "s", FREE, 3, now=NOON), 5)
+    claims = await asyncio.wait_for(store.claim(scheduler, "s", FREE, 3, now=NOON), 60)
     assert [c.epoch for c in claims] == [1, 1, 1]
     assert fleet.execute("select used from queue_shares").fetchone()[0] == pytest.approx(3 * 2400 / (4 * 3))
 

@@ -30,7 +30,7 @@ class RunningApi:
         """Asks as an account of a role, or with a key; or as nobody."""
         given = key or (self.people[role].key if role else None)
         headers = {"Authorization": f"Bearer {given}"} if given else {}
-        return httpx.Client(base_url=self.base_url, headers=headers, timeout=20)
+        return httpx.Client(base_url=self.base_url, headers=headers, timeout=60)
 
     def log_in(self, name, password=PASSWORD):
         with self.client() as nobody:

@@ -148,7 +148,7 @@ class ScannedSite:
     async def scans(self, count: int) -> None:
         """Until so many scans more have been taken in."""
         seen = self._scans()
-        await until(lambda: self._scans() >= seen + count, f"{count} more scans", 20)
+        await until(lambda: self._scans() >= seen + count, f"{count} more scans")
 
     def _scans(self) -> float:
         return sum(

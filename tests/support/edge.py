@@ -38,7 +38,9 @@ from simulators.clock import AnchorClock
 from simulators.durability import TransitionLog
 from simulators.fleet import Fleet
 from simulators.settings import SiteConfig
+from tests.support.waiting import until
 
+__all__ = ["until"]  # most who take a gateway wait for it
 ROOT = Path(__file__).resolve().parents[2]
 OFF, ECO, FULL, IDLE, BATCH = 0, 2, 3, 1, 5
 MINERS, GPUS, FIRST_GPU = 100, 20, 110
@@ -183,11 +185,11 @@ class GatewayProcess:
         ready = self.folder / "hcp" / "run" / "edge.json"
         ready.unlink(missing_ok=True)
         self.process = self.spawn()
-        await until(ready.exists, "the gateway process is ready", 20)
+        await until(ready.exists, "the gateway process is ready")
 
     def end(self, number=signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        self.process.communicate(timeout=15)
+        self.process.communicate(timeout=60)
         return self.process.returncode
 
 
@@ -255,7 +257,7 @@ class Owner:
 
     async def ended(self) -> None:
         """Wait until the gateway has ended the stream."""
-        await asyncio.wait_for(self._reading, 5)
+        await asyncio.wait_for(self._reading, 60)
 
     async def leave(self) -> None:
         if self.call is not None:
@@ -272,13 +274,6 @@ class Owner:
 
 def bits(payload: bytes) -> list[int]:
     return list(BitMap.deserialize(payload)) if payload else []
-
-
-async def until(condition, what: str, seconds: float = 30) -> None:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.01)
 
 
 class OwnTime:

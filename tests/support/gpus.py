@@ -41,7 +41,7 @@ STATES = [(1, 200.0), (4, 900.0), (5, 1250.0), (6, 1300.0)]
 
 def plain_http() -> httpx.AsyncClient:
     """A client that loads no CAs, which takes longer than a test."""
-    return httpx.AsyncClient(trust_env=False, verify=_NO_TLS, timeout=20)
+    return httpx.AsyncClient(trust_env=False, verify=_NO_TLS, timeout=60)
 
 
 def world_config(folder: Path, gpus: int, *, states=STATES, with_token=True, **own) -> WorldConfig:
@@ -168,7 +168,7 @@ class GpuRig:
 
     async def tell(self, state, gpus=None, **command):
         """(accepted, refused) GPUs."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             told = await self.site.finish_state(self.send(state, gpus, **command))
         return tuple((slots.astype(int) - FIRST_GPU).tolist() for slots in told)
 
@@ -185,7 +185,7 @@ class GpuRig:
     async def rounds(self, number):
         """Wait for so many readings that begin from now on."""
         until = len(self.readings) + number + 1
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while len(self.readings) < until:
                 await asyncio.sleep(0.01)
 
@@ -219,7 +219,7 @@ def fresh_id() -> str:
     return str(uuid.uuid4())
 
 
-def talk(address: str, port: int, data: bytes, *, half_close=False, timeout_s=5.0) -> bytes:
+def talk(address: str, port: int, data: bytes, *, half_close=False, timeout_s=60.0) -> bytes:
     """Send bytes and read until the peer closes; b'' where it only closes or resets. For `asyncio.to_thread`."""
     got = bytearray()
     gone = contextlib.suppress(ConnectionResetError, BrokenPipeError)

@@ -91,7 +91,7 @@ class KubeRig:
 
     async def until(self, condition, what, step_s=4.0):
         """Let time pass until something holds."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not condition():
                 self.world.pass_time(step_s)
                 self.server.cluster.advance(self.world.clock.now_s())
@@ -126,7 +126,7 @@ class KubeRig:
 
     async def rounds(self, number):
         until = len(self.readings) + number + 1
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while len(self.readings) < until:
                 await asyncio.sleep(0.01)
 

@@ -161,7 +161,7 @@ class MinerSite:
         self.gateway.address, self.gateway._clock = self.gateway.config.listen, self.clock
         await self.gateway.start(is_connected=False)
         self.facility = self.gateway.facilities[FACILITY]
-        await until(lambda: not self.facility.problem, "the devices are read", 30)
+        await until(lambda: not self.facility.problem, "the devices are read")
 
     async def start_allocator(self):
         self.database.execute(
@@ -172,7 +172,7 @@ class MinerSite:
         self._context = ProcessContext("allocator-a", settings, self.clock, structlog.get_logger("test"))
         self.allocator = Allocator(self._context, "allocator-a")
         self._allocating = asyncio.create_task(self.allocator.run())
-        await until(lambda: self.owner is not None and self.owner.is_ready, "the allocator owns the facility", 20)
+        await until(lambda: self.owner is not None and self.owner.is_ready, "the allocator owns the facility")
 
     @property
     def owner(self):

@@ -44,7 +44,7 @@ START_S = 1_735_689_600.0
 OFF, ECO, FULL = 0, 2, 3
 S21 = {OFF: (25.0, 0.0), ECO: (2800.0, 170.0), FULL: (3500.0, 200.0)}
 M60S = {OFF: (25.0, 0.0), ECO: (2750.0, 155.0), FULL: (3441.0, 186.0)}
-CALL_S = 15
+CALL_S = 60
 
 
 def group(firmware, first_slot, devices=4, model=None, states=None):
@@ -148,7 +148,7 @@ def _port_map(ports):
         asyncio.open_connection, pyasic.settings.transport = connect, transport
 
 
-async def talk(address, port, *parts, close=False, pause_s=0.0, seconds=15):
+async def talk(address, port, *parts, close=False, pause_s=0.0, seconds=60):
     """A bare client: send the parts, read to the end."""
     reader, writer = await asyncio.open_connection(address, port)
     try:

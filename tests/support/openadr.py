@@ -1,6 +1,5 @@
 """A world's demand response server on a free port, and stock VENs (openleadr's client, unchanged) that register with it."""
 
-import asyncio
 import contextlib
 import time
 from datetime import timedelta
@@ -78,10 +77,3 @@ async def stock_ven(server, on_event=lambda event: "optIn", on_update=None, powe
         yield client
     finally:
         await client.stop()
-
-
-async def until(condition, what, timeout_s=30.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        await asyncio.sleep(0.02)

@@ -111,7 +111,7 @@ class OperatedSite(MinerSite):
         self._context = ProcessContext(name, settings, self.clock, structlog.get_logger("test"))
         self.allocator = Allocator(self._context, name)
         self._allocating = asyncio.create_task(self.allocator.run())
-        await until(lambda: self.owner is not None and self.owner.is_ready, "the allocator owns the facility", 60)
+        await until(lambda: self.owner is not None and self.owner.is_ready, "the allocator owns the facility")
 
     async def stop_allocator(self):
         self._context.stop.set()

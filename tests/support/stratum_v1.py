@@ -74,7 +74,7 @@ class Miner:
 
     async def read(self):
         """The next line; what a pool pushes is taken note of."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             line = await self.reader.readline()
         if not line:
             raise EOFError

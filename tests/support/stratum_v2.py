@@ -124,7 +124,7 @@ class Miner:
         h = mixed(own)
         h = mixed(b"")
         self.writer.write(own)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             act2 = await self.reader.readexactly(234)
         theirs, sealed_static, sealed_certificate = act2[:64], act2[64:144], act2[144:]
         h = mixed(theirs)
@@ -158,7 +158,7 @@ class Miner:
 
     async def read(self):
         """The next (kind, fields); jobs, targets and blocks are taken note of."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             head = self.inward.open(await self.reader.readexactly(22))
             extension, kind = struct.unpack("<HB", head[:3])
             size = int.from_bytes(head[3:], "little")

@@ -38,4 +38,4 @@ class WorldProcess:
 
     def end(self, number):
         self.process.send_signal(number)
-        return self.process.wait(timeout=15)
+        return self.process.wait(timeout=60)

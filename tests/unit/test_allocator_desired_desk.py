@@ -43,7 +43,7 @@ async def rig(monkeypatch):
 async def running(rig):
     task = asyncio.create_task(rig.desk.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             yield
     finally:
         task.cancel()

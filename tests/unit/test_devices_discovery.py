@@ -121,7 +121,7 @@ async def test_each_part_is_connected_at_its_own_period_and_told_its_own_slots()
     assert there.told == [(3, encode_slots(np.array([3, 4], dtype=np.uint32)))]
     assert (await many.read_states()).tolist() == [2, 2, 255, 3, 3]
     there.end()
-    await asyncio.wait_for(many.closed(), 1)
+    await asyncio.wait_for(many.closed(), 60)
     await many.close()
     assert not here.is_open
 

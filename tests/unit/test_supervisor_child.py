@@ -24,7 +24,7 @@ from hcp_pipelines.supervisor.watcher import Guardian
 SLEEPER = "import time; time.sleep(60)"
 
 
-def wait_until(condition, seconds=10.0):
+def wait_until(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -119,8 +119,19 @@ def test_the_guardian_ends_what_a_killed_supervisor_left(tmp_path):
     watcher = Guardian(pid_file)
     watcher.__enter__()
     watcher.__exit__()  # the pipe closes without the good-bye byte, as when the supervisor is killed
-    assert sleeper.wait(10) == -signal.SIGTERM
+    assert sleeper.wait(60) in (-signal.SIGTERM, -signal.SIGKILL), (
+        "kill follows where a busy machine lets nobody end in time"
+    )
     assert not pid_file.exists()
+
+
+def test_whoever_ends_in_time_is_asked_to_and_not_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(guardian, "GRACE_S", 60.0)
+    sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
+    pid_file = tmp_path / "pids.json"
+    pid_file.write_text(json.dumps([entry_of(sleeper)]))
+    assert guardian.end_all(pid_file) == 1
+    assert sleeper.wait(60) == -signal.SIGTERM
 
 
 def test_a_dismissed_guardian_ends_nothing(tmp_path):

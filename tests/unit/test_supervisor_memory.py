@@ -23,5 +23,5 @@ def test_a_child_in_a_session_of_its_own_counts_unless_it_is_set_apart():
         assert with_child - without > 45
         assert tree_pss_mb(child.pid) > 45
     finally:
-        child.communicate("\n", timeout=10)
+        child.communicate("\n", timeout=60)
     assert tree_pss_mb(child.pid) == 0.0
