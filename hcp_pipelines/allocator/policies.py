@@ -17,6 +17,7 @@ from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.policy.admission import Admission, NeedsApproval
 from hcp_pipelines.policy.arrays import compile_policy
 from hcp_pipelines.policy.schema import Policy
+from hcp_pipelines.runtime.spans import tell_span
 from hcp_pipelines.settings import Settings
 
 
@@ -57,7 +58,10 @@ class PolicyDesk:
         reason = reason_of(admission)
         if not await self._intake.record_admission(row, self._name, reason):
             return True  # another's by now, who judges for itself
-        metrics.ADMISSIONS.labels("refused" if reason else "admitted").inc()
+        word = "refused" if reason else "admitted"
+        metrics.ADMISSIONS.labels(word).inc()
+        key = f"policy/{row.policy_id}"
+        tell_span(f"policy_{word}", row.basis_tick_id, 0.0, key=key, facility_id=row.facility_id, reason=reason)
         if reason or in_force is None:
             self._refused.add(row.policy_id)
             self._log.warning("policy refused", policy_id=row.policy_id, reason=reason)

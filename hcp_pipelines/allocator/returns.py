@@ -17,6 +17,7 @@ from hcp_pipelines.allocator.leases import Lease
 from hcp_pipelines.allocator.owner import Owner
 from hcp_pipelines.allocator.saved_table import SavedRow
 from hcp_pipelines.allocator.wave import Wave
+from hcp_pipelines.allocator.wave_spans import tell_wave
 from hcp_pipelines.allocator.writer import JournalWriter
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.modes import ReasonCode
@@ -118,7 +119,9 @@ class Returns:
         instants = {"journal": flight.journalled_ns, "send": flight.sent_ns, "ack": self._wiring.clock.monotonic_ns()}
         later = {name: round((at_ns - flight.wave.origin_ns) / 1e6, 3) for name, at_ns in instants.items()}
         metrics.TICK_TO_ACK_SECONDS.observe(later["ack"] / 1e3)
-        return flight.wave.steps_ms | later
+        steps = flight.wave.steps_ms | later
+        tell_wave(flight.wave, steps)
+        return steps
 
     def _note_answer(self, answer: pb.AssignmentAck, accepted: Slots, move: Move) -> None:
         devices = self._owner.devices

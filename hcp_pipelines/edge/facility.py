@@ -39,6 +39,7 @@ from hcp_pipelines.edge.standing import Standing
 from hcp_pipelines.edge.switches import LoggedSwitches, switch_message
 from hcp_pipelines.edge.tasks import Tasks
 from hcp_pipelines.runtime.endless import endless
+from hcp_pipelines.runtime.spans import tell_span
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
 ACKS_IN_SNAPSHOT = 2_000
@@ -241,7 +242,12 @@ class FacilityGateway:
         self._count_refused(ack)
         devices.carry_out(command.command_id, accepted)
         metrics.COMMANDS.labels("accepted" if is_ready else "deferred").inc()
-        metrics.ACK_SECONDS.observe(self._clock.monotonic_s() - received_s)
+        took_s = self._clock.monotonic_s() - received_s
+        metrics.ACK_SECONDS.observe(took_s)
+        tell_span(
+            "gateway", command.tick_id, took_s, key=f"gateway/{command.command_id}", under=command.command_id,
+            facility_id=command.facility_id,
+        )  # fmt: skip
         return ack
 
     async def _store(self, command: pb.Command, ack: pb.Ack) -> None:

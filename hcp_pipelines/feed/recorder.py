@@ -18,6 +18,7 @@ from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.feed import metrics
 from hcp_pipelines.feed.quality import Memory, Rules, judge
+from hcp_pipelines.runtime.spans import TICK, are_wanted, tell_span
 from hcp_pipelines.storage.prices import MAX_BATCH_ROWS, StoredTick, split_revisions, store_price_data
 
 BUFFER_TICKS = 5_000
@@ -98,6 +99,7 @@ class Recorder:
         for batch in split_revisions(fresh):
             stored = await self._store(batch)
             self._count(batch, stored)
+            self._trace(taken, stored)
         self._note_latency(taken)
 
     async def _store(self, batch: Sequence[Tick]) -> list[StoredTick]:
@@ -141,6 +143,16 @@ class Recorder:
         if stored:
             streams = sorted({row.stream.value for row in stored})
             self._log.info("ticks_recorded", tick_id=stored[-1].id, rows=len(stored), streams=streams)
+
+    def _trace(self, taken: Sequence[Offered], stored: Sequence[StoredTick]) -> None:
+        """The beginning of each tick's trace: from its source's reply to its commit."""
+        if not are_wanted():
+            return
+        now_s = self.clock.monotonic_s()
+        replied = {(o.tick.stream, o.tick.series, o.tick.source_at): o.replied_s for o in taken}
+        for row in stored:
+            took_s = now_s - replied.get((row.stream, row.series, row.source_at), now_s)
+            tell_span(TICK, row.id, took_s, stream=row.stream.value, series=row.series, quality=row.quality.value)
 
     def _note_latency(self, taken: Sequence[Offered]) -> None:
         now_s = self.clock.monotonic_s()

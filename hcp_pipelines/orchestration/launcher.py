@@ -17,6 +17,7 @@ from hcp_pipelines.orchestration.probes import graphql
 from hcp_pipelines.orchestration.requests import CONTROL_LOCATION, TICK_JOB, SolveRequest, solve_request
 from hcp_pipelines.orchestration.state import read_solve_state
 from hcp_pipelines.runtime.process import ProcessContext, run_process
+from hcp_pipelines.runtime.spans import tell_span
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.notify import Listener
 from hcp_pipelines.storage.postgres import connect
@@ -82,6 +83,7 @@ class TickLauncher:
         request_s = self._ctx.clock.monotonic_s() - began_s
         REQUESTED.labels(request.reason.value).inc()
         REQUEST_SECONDS.observe(request_s)
+        tell_span("run_requested", request.tick_id, request_s, reason=request.reason.value, run_id=run_id)
         self._ctx.log.info(
             "run_requested", tick_id=request.tick_id, reason=request.reason, run_id=run_id, seconds=round(request_s, 3)
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 import structlog
 
+from hcp_pipelines.runtime.spans import trace_id_of
+
 _SECRET_KEY = re.compile(r"password|passwd|secret|token|api_?key|authorization", re.IGNORECASE)
 _SECRET_TEXT = re.compile(r"(password=|://[^:/@\s]+:)[^\s@&]+", re.IGNORECASE)
 
@@ -22,6 +24,14 @@ def redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMappin
     return event
 
 
+def add_trace(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Name the trace of the tick that a line is about."""
+    tick_id = event.get("tick_id")
+    if isinstance(tick_id, int) and tick_id > 0:
+        event["trace_id"] = f"{trace_id_of(tick_id):032x}"
+    return event
+
+
 def configure_logs(process: str, level: str) -> structlog.stdlib.BoundLogger:
     """Log JSON lines to standard output, those of libraries included; the process's logger."""
     number = getattr(logging, level.upper())
@@ -30,6 +40,7 @@ def configure_logs(process: str, level: str) -> structlog.stdlib.BoundLogger:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
         structlog.processors.format_exc_info,
+        add_trace,
         redact,
     ]
     formatter = structlog.stdlib.ProcessorFormatter(

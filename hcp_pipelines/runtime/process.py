@@ -83,10 +83,7 @@ async def _run(context: ProcessContext, body: Body) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, context.stop.set)
-    if context.settings.otlp_endpoint:
-        from hcp_pipelines.runtime.tracing import configure_tracing
-
-        configure_tracing(context.name, context.settings.otlp_endpoint)
+    end_tracing = _trace(context)
     server = StatusServer(lambda: context.health, context.settings.status_listen)
     context.status_url = await server.start()
     work = asyncio.ensure_future(body(context))
@@ -101,8 +98,18 @@ async def _run(context: ProcessContext, body: Body) -> None:
     finally:
         stopped.cancel()
         await server.stop()
+        await asyncio.to_thread(end_tracing)
     if not work.cancelled():
         work.result()
+
+
+def _trace(context: ProcessContext) -> Callable[[], None]:
+    """Export spans where an endpoint is set; what sends the last of them."""
+    if not context.settings.otlp_endpoint:
+        return lambda: None
+    from hcp_pipelines.runtime.tracing import configure_tracing  # 30 MB and half a second: only who wants it
+
+    return configure_tracing(context.name, context.settings.otlp_endpoint)
 
 
 def read_clock(settings: Settings) -> SystemClock:

@@ -13,6 +13,7 @@ from hcp_pipelines.feed.recorder import Recorder
 from hcp_pipelines.markets import binance, bitstamp, coinbase, gemini, kraken
 from hcp_pipelines.markets.http import MarketHttp
 from hcp_pipelines.markets.pace import Pace
+from hcp_pipelines.runtime.spans import send_to
 from hcp_pipelines.storage.postgres import open_pool
 from hcp_pipelines.storage.roles import Role
 from tests.support.fleet import row
@@ -36,7 +37,8 @@ async def heard(settings):
         name: made(MarketHttp("http://world", pace=Pace(market.clock, LIMITS[name]), transport=market.transport))
         for name, made in CLIENTS.items()
     }
-    bitcoin, found = Bitcoin(clients, market.clock, 10.0), []
+    bitcoin, found, told = Bitcoin(clients, market.clock, 10.0), [], []
+    forget = send_to(told.append)
     async with await open_pool(settings, Role.FEED, min_size=1, max_size=1) as pool:
         recorder = Recorder(pool, market.clock, Memory(), Rules())
         for _ in range(60 + POLLS):
@@ -46,19 +48,23 @@ async def heard(settings):
             recorder.offer(ticks)
             await recorder.record_pending()
             market.clock.advance(10)
-    return found[60:], market.counts()
+    forget()
+    return found[60:], market.counts(), told
 
 
 async def test_the_price_is_that_of_the_healthy_ones_the_disagreement_alerts_and_nothing_switches(
     settings, database, heard
 ):
-    polls, counts = heard
+    polls, counts, told = heard
     published = [found[BITCOIN] for found, _ in polls]
     for tick, (_, truth) in zip(published, polls, strict=True):
         assert min(truth) * (1 - 10e-4) < tick.value < max(truth) * (1 + 10e-4)
         assert set(tick.metadata["venues"]) <= set(HEALTHY) | {"gemini"}
     assert set(published[-1].metadata["venues"]) == set(HEALTHY)
     assert {name: each["over_limit"] for name, each in counts.items()} == dict.fromkeys(counts, 0)
+
+    stored = database.execute("select id from price_data order by id").fetchall()
+    assert [(span.tick_id,) for span in told] == stored, "each tick begins a trace"
 
     settings.at("run").mkdir(exist_ok=True)
     settings.at("run", "status.json").write_text(json.dumps({"processes": []}))

@@ -1,9 +1,11 @@
 """Scores, ranking and recommendation (EC-10 … EC-14 as ER-04, ER-05 and ER-23 correct them)."""
 
+import numpy as np
 import polars as pl
 import pytest
 
 from hcp_pipelines.economics.profitability import SCORE_COLUMNS, SCORE_SCHEMA, SITE_SCHEMA, score_uses
+from hcp_pipelines.workloads.routing.scoring import profitability_score
 
 _USE = {
     "resource_id": "hou-1/a", "site_id": "hou-1", "type": "ASIC", "workload_type": "bitcoin_mining",
@@ -36,6 +38,15 @@ def test_the_score_stays_between_0_and_100_and_no_revenue_scores_0():
     )
     assert [r["score"] for r in rows] == [0.0, 0.0, 100.0]
     assert rows[1]["net_profit"] == -49.0
+
+
+def test_routing_scores_the_same_margin():
+    cases = [(0.0, 40.0), (1.0, 40.0), (1.0, 5000.0), (2.5, -250.0), (0.37, 12.5)]
+    uses = [
+        {"resource_id": str(n), "revenue_usd_per_hour": usd, "price_usd_per_mwh": p} for n, (usd, p) in enumerate(cases)
+    ]
+    revenue, cost = np.array([usd for usd, _ in cases]), np.array([10.0 / 1000 * price for _, price in cases])
+    assert [row["score"] for row in scored(*uses)] == profitability_score(revenue, cost).round(2).tolist()
 
 
 def test_a_loss_is_left_for_sleep_unless_the_switch_costs_more():

@@ -1,0 +1,48 @@
+"""A tick's trace on a real way: an allocator's wave with its steps, the gateway's part of it, and the policy, all of one tick."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from hcp_pipelines.runtime.spans import TICK, send_to
+from tests.support.cli import hcp
+from tests.support.edge import until
+from tests.support.operated_site import FACILITY, MINERS, OperatedSite
+
+__all__ = ["hcp"]
+
+ALL = set(range(MINERS))
+
+
+@pytest.fixture
+def folder():
+    path = Path(tempfile.mkdtemp(prefix="o", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+async def test_a_price_that_switches_devices_leaves_a_trace_of_its_tick(hcp, folder, settings, database):
+    told = []
+    forget = send_to(told.append)
+    try:
+        async with OperatedSite(hcp, folder, settings, database) as site:
+            await site.start_allocator()
+            site.publish_policy()
+            await until(lambda: site.mining() == ALL, "a low price wakes them")
+            site.price(5000.0)
+            await until(lambda: any(one.name == "ack" for one in told), "the first wave of that price is acknowledged")
+    finally:
+        forget()
+    wave = next(one for one in told if one.name == "wave")
+    parts = {one.name: one for one in told if one.under == wave.key}
+    assert set(parts) == {"read", "plan", "journal", "send", "ack", "gateway"}
+    assert {one.tick_id for one in (wave, *parts.values())} == {wave.tick_id}
+    assert (wave.under, wave.facts["facility_id"]) == (TICK, FACILITY)
+    steps_s = sum(one.took_s for name, one in parts.items() if name != "gateway")
+    assert steps_s == pytest.approx(wave.took_s, abs=1e-6)
+    assert 0 < parts["gateway"].took_s < wave.took_s
+    (policy,) = (one for one in told if one.name == "policy_admitted")
+    assert policy.under == TICK
+    assert policy.facts["facility_id"] == FACILITY
