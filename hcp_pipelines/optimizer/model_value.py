@@ -30,7 +30,7 @@ LATEST_H = 6  # a forecast asked so many hours ago is still decided by: not ever
 LEAST_H = 7 * 24  # of prices, of some point: less says nothing
 BAND = Hysteresis().name  # what is done where no forecast is asked
 ORACLE = "oracle"
-_WITHOUT = ""  # no model is called so
+WITHOUT = ""  # no model is called so
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,14 @@ def price_value(forecasts: Sequence[Forecasts]) -> list[Value]:
     Raises:
         ConfigError: too few hours of any point are known, or the questions are not the same.
     """
-    examples = _same_questions(forecasts)
+    examples = same_questions(forecasts)
     results = [result for entity in range(len(examples.entities)) for result in _results(examples, forecasts, entity)]
     if not results:
         raise ConfigError(f"no point has {LEAST_H} hours of known prices on end: nothing to count dollars of")
     years = sum(len(each.case) * each.case.step_h for each in results) / HOURS_A_YEAR
     gained = {name: sum(_over_band(each, name) for each in results) for name in (*(f.model for f in forecasts), ORACLE)}
     most = gained[ORACLE]
-    return [Value(name, round(usd / years, 2), _share(usd, most)) for name, usd in gained.items()]
+    return [Value(name, round(usd / years, 2), share_of(usd, most)) for name, usd in gained.items()]
 
 
 def commitment_value(forecasts: Sequence[Forecasts], prices: CommitmentPrices | None = None) -> list[Value]:
@@ -137,23 +137,28 @@ def commitment_value(forecasts: Sequence[Forecasts], prices: CommitmentPrices | 
     Raises:
         ConfigError: no outcome is known together with the naive forecast and all that the models say, or the questions differ.
     """
-    prices, examples = prices or CommitmentPrices(), _same_questions(forecasts)
-    promised = {each.model: _at_level(each, prices.level) for each in forecasts}
-    promised |= {_WITHOUT: examples.naive, ORACLE: examples.target}
+    prices, examples = prices or CommitmentPrices(), same_questions(forecasts)
+    promised = {each.model: at_level(each, prices.level) for each in forecasts}
+    promised |= {WITHOUT: examples.naive, ORACLE: examples.target}
     known = np.all([np.isfinite(each) for each in (*promised.values(), examples.scale)], axis=0) & (examples.scale > 0)
     if not known.any():
         raise ConfigError("no outcome is known together with the naive forecast and what the models say")
     there, scale = examples.target[known], examples.scale[known]
     earned = {name: float(_earned(each[known], there, prices).sum() / scale.sum()) for name, each in promised.items()}
-    without = earned.pop(_WITHOUT)
+    without = earned.pop(WITHOUT)
     most = earned[ORACLE] - without
     return [
-        Value(name, round((each - without) * HOURS_A_YEAR, 2), _share(each - without, most))
+        Value(name, round((each - without) * HOURS_A_YEAR, 2), share_of(each - without, most))
         for name, each in earned.items()
     ]
 
 
-def _same_questions(forecasts: Sequence[Forecasts]) -> Examples:
+def same_questions(forecasts: Sequence[Forecasts]) -> Examples:
+    """The questions that all of them were asked.
+
+    Raises:
+        ConfigError: there is no forecast, or they were asked other ones.
+    """
     if not forecasts:
         raise ConfigError("no forecast: nothing to count dollars of")
     first = forecasts[0].examples
@@ -165,7 +170,8 @@ def _same_questions(forecasts: Sequence[Forecasts]) -> Examples:
     return first
 
 
-def _share(usd: float, most: float) -> float | None:
+def share_of(usd: float, most: float) -> float | None:
+    """Of what hindsight gains; None where it gains nothing."""
     return round(usd / most, 4) if most > 0 else None
 
 
@@ -173,7 +179,8 @@ def _earned(promised: Floats, there: Floats, prices: CommitmentPrices) -> Floats
     return prices.rate_usd * np.minimum(promised, there) - prices.penalty_usd * np.maximum(promised - there, 0.0)
 
 
-def _at_level(forecasts: Forecasts, level: float) -> Floats:
+def at_level(forecasts: Forecasts, level: float) -> Floats:
+    """Their quantile at a level, between theirs linearly."""
     return np.array([np.interp(level, forecasts.levels, row) for row in forecasts.quantiles])
 
 

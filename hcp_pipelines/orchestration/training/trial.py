@@ -18,6 +18,7 @@ from hcp_pipelines.forecasting.learnable.protocol import Examples, Fitted, Model
 from hcp_pipelines.forecasting.learnable.rolling import rolling
 from hcp_pipelines.forecasting.learnable.scoring import ALL, Forecasts, scores
 from hcp_pipelines.forecasting.serving import Served
+from hcp_pipelines.optimizer.demand_value import demand_value
 from hcp_pipelines.optimizer.model_value import Value, commitment_value, price_value
 from hcp_pipelines.orchestration.training.looks import SETTLING, days_ahead, least_days
 from hcp_pipelines.orchestration.training.targets import model_of
@@ -28,6 +29,7 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 VALUES: Mapping[str, Callable[[Sequence[Forecasts]], list[Value]]] = {
     "price": price_value,
     "capacity": commitment_value,
+    "demand": demand_value,
 }
 NO_VALUE = "no decision and no back-test asks this forecast yet"
 
