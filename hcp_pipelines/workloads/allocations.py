@@ -18,7 +18,7 @@ from hcp_pipelines.workloads.claiming import Connection
 from hcp_pipelines.workloads.errors import AllocationError, LeaseLostError
 
 _HELD = """
-    select id from workloads where id = %s and lease_epoch = %s and lease_owner is not null for no key update"""
+    select id from workloads where id = %s and lease_epoch = %s and num_nonnulls(lease_owner) = 1 for no key update"""
 _AVAILABLE = """
     select id from resources where id = any(%s) and status = 'available' and coalesce(metadata ->> 'presence', '') <> 'vanished'
     order by id for no key update"""
@@ -37,7 +37,7 @@ _READ = """
 _CHECKPOINT = """
     insert into workload_checkpoints (workload_id, lease_epoch, location, progress_s, detail, taken_at)
     select id, lease_epoch, %(location)s, %(progress_s)s, %(detail)s, %(now)s from workloads
-    where id = %(id)s and lease_epoch = %(epoch)s and lease_owner is not null and status in ('running', 'paused')
+    where id = %(id)s and lease_epoch = %(epoch)s and num_nonnulls(lease_owner) = 1 and status in ('running', 'paused')
     returning id"""
 _LAST_CHECKPOINT = """
     select workload_id, lease_epoch as epoch, location, progress_s, detail, taken_at from workload_checkpoints

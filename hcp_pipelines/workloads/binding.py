@@ -22,7 +22,7 @@ ACTOR = "scheduler"
 
 _STANDING = """
     select w.id from workloads w join unnest(%b::uuid[], %b::bigint[]) as t (id, epoch) on w.id = t.id
-    where w.lease_epoch = t.epoch and w.lease_owner is not null and w.queued_at is not null
+    where w.lease_epoch = t.epoch and num_nonnulls(w.lease_owner, w.queued_at) = 2
     order by w.id for no key update of w skip locked"""
 _AVAILABLE = """
     select id from resources where id = any(string_to_array(%b, ',')) and status = 'available'

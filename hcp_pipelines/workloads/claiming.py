@@ -32,7 +32,7 @@ _AGE = """
         order by ages_at limit %s for no key update skip locked)
     returning w.id"""
 _LOCK = """
-    select id from workloads where id = any(%s) and queued_at is not null and lease_owner is null
+    select id from workloads where id = any(%s) and num_nonnulls(queued_at) = 1 and lease_owner is null
     for no key update skip locked"""
 _TAKE = """
     update workloads w set lease_owner = %(scheduler)s, lease_epoch = w.lease_epoch + 1,
@@ -44,7 +44,7 @@ _TAKE = """
 _UNCLAIM = """
     with standing as (
         select w.id from workloads w join unnest(%(ids)s::uuid[], %(epochs)s::bigint[]) as t (id, epoch) on w.id = t.id
-        where w.lease_epoch = t.epoch and w.lease_owner is not null and w.queued_at is not null
+        where w.lease_epoch = t.epoch and num_nonnulls(w.lease_owner, w.queued_at) = 2
         order by w.id for no key update of w skip locked)
     update workloads w set lease_owner = null, lease_expires_at = now() + make_interval(secs => %(wait_s)s), reason = %(reason)s
     from standing where w.id = standing.id returning w.id"""

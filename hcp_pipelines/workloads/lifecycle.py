@@ -18,6 +18,8 @@ from hcp_pipelines.workloads.claiming import Connection, lock_queue
 from hcp_pipelines.workloads.errors import LeaseLostError, TransitionError, UnknownWorkloadError
 
 _STATE = WorkloadState
+# Work is found by its id: `num_nonnulls` keeps the partial indices of what waits or is held out of plans, which by old statistics
+# are empty and once filled would be read from end to end for each step.
 _SCHEDULE = """
     update workloads w set status = 'scheduled', queued_at = null, ages_at = null, changed_at = %(now)s, lease_owner = b.holder,
         lease_expires_at = now() + make_interval(secs => %(lease_s)s), facility_id = b.facility_id, placement = b.placement,
@@ -25,12 +27,12 @@ _SCHEDULE = """
     from unnest(%(ids)s::uuid[], %(epochs)s::bigint[], %(holders)s::text[], %(facilities)s::text[], %(placements)s::jsonb[],
                 %(rates)s::numeric[], %(reasons)s::text[])
         as b (id, epoch, holder, facility_id, placement, usd_per_gpu_hour, reason)
-    where w.id = b.id and w.lease_epoch = b.epoch and w.lease_owner is not null and w.queued_at is not null
+    where w.id = b.id and w.lease_epoch = b.epoch and num_nonnulls(w.lease_owner, w.queued_at) = 2
     returning w.id"""
 _MOVE = """
     update workloads set status = %(to)s, changed_at = %(now)s, reason = %(reason)s, actor = coalesce(lease_owner, actor),
         result = coalesce(%(result)s, result)
-    where id = %(id)s and lease_epoch = %(epoch)s and lease_owner is not null and (queued_at is null or status = 'queued')
+    where id = %(id)s and lease_epoch = %(epoch)s and num_nonnulls(lease_owner) = 1 and (queued_at is null or status = 'queued')
         and status <> %(to)s
     returning id"""
 _TO_QUEUE = """
@@ -41,7 +43,7 @@ _TO_QUEUE = """
         lease_owner = null, lease_expires_at = now() + make_interval(secs => %(wait_s)s),
         retries_left = w.retries_left - (%(is_failure)s and w.status <> 'paused')::integer
     from queue_rules r
-    where w.id = %(id)s and w.lease_epoch = %(epoch)s and w.lease_owner is not null and w.queued_at is null
+    where w.id = %(id)s and w.lease_epoch = %(epoch)s and num_nonnulls(w.lease_owner) = 1 and w.queued_at is null
         and (not %(is_failure)s or w.retries_left > 0 or w.status = 'paused')
     returning w.status"""
 _RENEW = """

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 
 import psycopg
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from hcp_pipelines.domain.workloads import TRANSITIONS, Tier, WorkloadState
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
-from hcp_pipelines.workloads import store
+from hcp_pipelines.workloads import allocations, binding, claiming, lifecycle, store
+from hcp_pipelines.workloads.scheduler import stops
 from hcp_pipelines.workloads.spec import classify_by_rules
 from tests.support.queued import (
     NOON,
@@ -28,6 +30,10 @@ from tests.support.queued import (
 __all__ = ["api", "customer", "fleet", "scheduler"]
 
 S = WorkloadState
+OF_ONE = (
+    lifecycle._SCHEDULE, lifecycle._MOVE, lifecycle._TO_QUEUE, lifecycle._DROP_CLAIM, allocations._HELD, allocations._CHECKPOINT,
+    stops._KEEP, stops._WAKE, stops._GO_BACK, binding._STANDING, claiming._LOCK, claiming._UNCLAIM,
+)  # fmt: skip
 
 
 def raw(database, customer, status):
@@ -68,6 +74,25 @@ def test_every_transition_that_the_table_lacks_is_refused_by_the_database(databa
             move(database, workload_id, new)
         refused += 1
     assert refused == 42 - sum(map(len, TRANSITIONS.values()))
+
+
+def test_work_is_found_by_its_id_whatever_statistics_say(database, customer):
+    """By these nothing waits or is held, so that the partial indices of what does seem to cost nothing."""
+    with database.transaction(force_rollback=True):
+        database.execute("set local session_replication_role = replica")
+        database.execute("set local enable_seqscan = off")
+        database.execute(
+            """insert into workloads (customer_id, type, priority, requirements, status, level)
+               select %s, 'model_training', 5, '{}', 'completed', 5 from generate_series(1, 2000)""",
+            (customer,),
+        )
+        database.execute("analyze workloads")
+        for statement in OF_ONE:
+            plain = re.sub(r"%\((now|at)\)s", "now()", re.sub(r"%b|%s", "%()s", statement))
+            pieces = re.split(r"%\(\w*\)s", plain)
+            by_number = "".join(f"{piece}${n}" for n, piece in enumerate(pieces[:-1], start=1)) + pieces[-1]
+            plan = "\n".join(row[0] for row in database.execute(f"explain (generic_plan) {by_number}"))
+            assert set(re.findall(r"\b(?:idx_)?workloads_\w+", plan)) == {"workloads_pkey"}, plan
 
 
 def test_each_step_has_its_event_whoever_makes_it(database, customer):

@@ -47,11 +47,11 @@ _AWAITED = """
 _KEEP = """
     insert into workload_checkpoints (workload_id, lease_epoch, location, progress_s, detail, taken_at)
     select id, lease_epoch, %(location)s, %(progress_s)s, %(detail)s, %(at)s from workloads
-    where id = %(id)s and lease_epoch = %(epoch)s and lease_owner is null and queued_at is not null
+    where id = %(id)s and lease_epoch = %(epoch)s and lease_owner is null and num_nonnulls(queued_at) = 1
     returning id"""
 _WAKE = """
     update workloads set lease_expires_at = now()
-    where id = %(id)s and lease_epoch = %(epoch)s and lease_owner is null and queued_at is not null"""
+    where id = %(id)s and lease_epoch = %(epoch)s and lease_owner is null and num_nonnulls(queued_at) = 1"""
 _SETTLE = """
     update work_stops set outcome = %(outcome)s, problem = %(problem)s, lost_gpu_s = %(lost_gpu_s)s,
         progress_s = %(progress_s)s, id = nextval('work_stops_settled')
@@ -70,7 +70,7 @@ _GO_BACK = """
         where workload_id = w.id and detail ->> 'checkpoint' not in ('', f.name) and not exists (
             select from workload_checkpoints where workload_id = w.id and detail ->> 'unreadable' = o.detail ->> 'checkpoint')
         order by id desc limit 1) c on true
-    where w.id = %(id)s and w.lease_epoch = %(epoch)s and w.lease_owner is null and w.queued_at is not null"""
+    where w.id = %(id)s and w.lease_epoch = %(epoch)s and w.lease_owner is null and num_nonnulls(w.queued_at) = 1"""
 
 
 class Outcome(StrEnum):
