@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from dataclasses import replace
 from datetime import timedelta
 
 import polars as pl
@@ -11,7 +12,7 @@ import pytest
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.operators import accounts
-from hcp_pipelines.orchestration.training import attempts, due, looks, record, shadow, targets
+from hcp_pipelines.orchestration.training import attempts, due, judging, looks, record, shadow, targets
 from hcp_pipelines.storage import lake, models
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -166,6 +167,22 @@ def test_nothing_is_asked_later_than_the_tables_know(settings, control, monkeypa
     assert shadow.ask(control, settings, "sine", NOW) == {"champion": 18 * 24}
     sine.write(settings, sine.hours())
     assert shadow.ask(control, settings, "sine", NOW) == {"champion": 2 * 24}, "asked as it comes to be known"
+
+
+def test_a_challenger_that_is_not_looked_at_yet_is_nothing_wrong_and_a_damaged_one_is(settings, control):
+    sine.keep(control, until=EARLIER)
+    sine.keep(control, "challenger", until=NOW - timedelta(days=2))
+    shadow.ask(control, settings, "sine", NOW)
+    evidence = shadow.score(control, settings, "sine", NOW).evidence
+    watched = judging.judge(control, settings, "sine", "test", evidence)
+    assert (watched.passed, watched.told["champion"]) == (True, 1)
+    assert re.search(
+        r"challenger 2 is asked beside it; \d days are known: it is looked at after 14 and 21", watched.why
+    )
+    damaged = models.Kept("sine", "0" * 64, b"no model", NOW - timedelta(days=2), NOW, {})
+    version = models.keep(control, damaged, "challenger", "test", "a test")
+    refused = judging.judge(control, settings, "sine", "test", replace(evidence, version=version))
+    assert (refused.passed, "challenger sine 3: its digest is" in refused.why) == (False, True)
 
 
 def test_in_a_fast_world_no_question_goes_unasked_between_two_hours_of_the_wall(settings, control):

@@ -23,7 +23,7 @@ from hcp_pipelines.storage import models
 class Evidence:
     """A challenger beside a champion: `comparison` as `told.compared` keeps it, None where `why` says why there is none.
 
-    `alpha`: how often a challenger that is no better may be called so by this look.
+    `alpha`: how often a challenger that is no better may be called so by this look. `is_due`: whether a look is made now.
     """
 
     version: int
@@ -32,6 +32,7 @@ class Evidence:
     why: str
     where: str  # "its trial", "the shadow"
     alpha: float = 0.05
+    is_due: bool = True
 
     @property
     def is_better(self) -> bool:
@@ -71,7 +72,7 @@ def of_trial(version: models.Version) -> Evidence:
 def judge(
     connection: "psycopg.Connection[Any]", settings: Settings, name: str, actor: str, evidence: Evidence | None = None
 ) -> Judged:
-    """Promote the challenger if it may be and the evidence says so; passes where it was, or where there is none.
+    """Promote the challenger if it may be and the evidence says so; passes where it was, where there is none, or no look is due.
 
     It fails where the challenger can't be read, was measured to be no better than what serves, could not be compared, or may not
     be promoted by a check: then the champion goes on serving, and the words say why.
@@ -88,6 +89,8 @@ def judge(
         served(connection, asked)
     except ModelError as error:
         return Judged(False, f"{serves}: challenger {error}", told)
+    if not evidence.is_due:
+        return Judged(True, f"{serves}: challenger {version.version} is asked beside it; {evidence.why}", told)
     if why := _why_not(version, serving, evidence):
         return Judged(False, f"{serves}: {why}", told)
     try:

@@ -20,6 +20,10 @@ SETTLING = timedelta(days=3)  # until the outcomes of a look's last day are know
 ERRS = 0.05  # of all looks together
 
 
+class NoLookError(ConfigError):
+    """Nothing is to be judged: it is too early for the first look, or none is ever made."""
+
+
 def least_days(ahead_days: int) -> int:
     """So many days must be compared before a check promotes."""
     return max(LEAST_DAYS, LEAST_AHEADS * ahead_days)
@@ -59,13 +63,14 @@ def in_newest_look(challenger: Forecasts, trained_until: datetime, kept_since: d
         kept_since: answers before are not looked at any more.
 
     Raises:
-        ConfigError: no look is over yet, none is long enough, or its first days are not looked at any more.
+        NoLookError: no look is over yet, or none is ever made.
+        ConfigError: its first days are not looked at any more.
     """
     ahead = days_ahead(challenger.examples)
     all_looks = looks(ahead)
     in_words = " and ".join(map(str, all_looks))
     if not all_looks:
-        raise ConfigError(
+        raise NoLookError(
             f"it looks {ahead} days ahead: {least_days(ahead)} days must be compared, its trial has them where enough is known"
         )
     if trained_until < kept_since:
@@ -74,7 +79,7 @@ def in_newest_look(challenger: Forecasts, trained_until: datetime, kept_since: d
     days = int(day.max() - day.min()) if len(day) else 0
     over = [look for look in all_looks if days >= look]
     if not over:
-        raise ConfigError(f"{days} days are known: it is looked at after {in_words}")
+        raise NoLookError(f"{days} days are known: it is looked at after {in_words}")
     end_us = (int(day.min()) + max(over)) * DAY_US
     chosen = challenger.examples.wanted_us < end_us
     return replace(challenger, examples=challenger.examples.only(chosen), quantiles=challenger.quantiles[chosen])

@@ -22,7 +22,7 @@ from hcp_pipelines.forecasting.serving import Served, served
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.training.judging import Evidence
 from hcp_pipelines.orchestration.training.lessons import read_lessons
-from hcp_pipelines.orchestration.training.looks import alpha, days_ahead, in_newest_look
+from hcp_pipelines.orchestration.training.looks import NoLookError, alpha, days_ahead, in_newest_look
 from hcp_pipelines.orchestration.training.targets import TARGETS, target_of
 from hcp_pipelines.orchestration.training.told import compared, plain
 from hcp_pipelines.orchestration.training.trial import overall
@@ -183,13 +183,14 @@ def _evidence(
     challenger, champion = models.challenger(connection, name), models.champion(connection, name)
     if challenger is None or champion is None:
         return None
+    is_due = True
     try:
         looked_at = in_newest_look(said["challenger"], challenger.trained_until, _window(now, SCORED_BACK)[0])
         found, why = compared(compare(looked_at, said["champion"])), ""
     except ConfigError as error:
-        found, why = None, str(error)
+        found, why, is_due = None, str(error), not isinstance(error, NoLookError)
     errs = alpha(days_ahead(said["challenger"].examples))
-    return Evidence(challenger.version, champion.version, found, why, "the shadow", errs)
+    return Evidence(challenger.version, champion.version, found, why, "the shadow", errs, is_due)
 
 
 def _word(
