@@ -12,7 +12,7 @@ from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.mixed import learning, ramps, reserves
-from hcp_pipelines.optimizer.backtest.mixed.response.obeying import Obeys
+from hcp_pipelines.optimizer.backtest.mixed.response.obeying import Obeys, paid_calls
 from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, decide
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
 from hcp_pipelines.optimizer.backtest.request import Request
@@ -60,7 +60,8 @@ def grids(how, shift_h=0):
 @pytest.mark.parametrize("how", ["shuffle", "blank"])
 def test_probabilities_of_peaks_and_what_is_forgone(how, monkeypatch):
     monkeypatch.setattr(peaks, "NEAR", 2.0)  # every hour is a candidate: nothing hides behind the filter
-    model, forgone = peaks.PeakModel(EveryColumn(), STARTS[0]), reserves.ForgoneModel(EveryColumn(), STARTS[0])
+    model = peaks.PeakModel(EveryColumn(), STARTS[0])
+    forgone = reserves.ForgoneModel(EveryColumn(), EveryColumn(), STARTS[0])
     for t, whole, other, prices in grids(how):
         rows = np.arange(24, len(whole))
         published = rows[whole.ahead_rows[rows] < t]
@@ -184,8 +185,11 @@ def called_pair(n, how):
     days = 24 * np.sort(random.choice(np.arange(1, 6), size=4, replace=False))
     here = called(*(days + random.integers(13, 18, 4)).tolist(), days=6, seed=n)
     calls, told = here.response.calls, int(random.integers(1, 4))
-    t = int(random.integers(calls[told - 1].told, calls[told].told))
-    moved = [replace(call, hold=call.hold + 4, start=call.start + 4, end=call.end + 4) for call in calls[told:]]
+    t = calls[told].told - 1 if n % 2 else calls[told - 1].told  # just before the next is told, and as the last one was
+    moved = [
+        replace(call, told=call.told + 4, hold=call.hold + 4, start=call.start + 4, end=call.end + 4)
+        for call in calls[told:]
+    ]
     later = replace(here.response, calls=(*calls[:told], *(moved if how == "shuffle" else ())))
     prices, unpublished = random.uniform(0, 900, len(here)), np.arange(len(here)) >= t + 40  # ten hours ahead
     one, two = (
@@ -201,6 +205,8 @@ def test_no_call_is_acted_on_before_it_is_told(how):
     differ = 0
     for n in range(DRAWS):
         t, whole, other = called_pair(n, how)
+        chosen = [[call for call in paid_calls(each, each.response) if call.told <= t] for each in (whole, other)]
+        assert chosen[0] == chosen[1], "what was told by then is judged by what was known by then"
         for rules in obeying:
             one, two = decide(whole, rules), decide(other, rules)
             assert one.power[:, : t + 1].tobytes() == two.power[:, : t + 1].tobytes(), rules.name
