@@ -28,6 +28,9 @@ class BacktestConfig(dg.Config):
     known: str = "at-start"
     hashprice: str = "previous-day"
     relearn: str = ""  # or month, quarter
+    response: dict[str, Any] = Field(
+        default_factory=dict
+    )  # terms of a demand response programme, as docs/decisions.md has them
     strategies: list[str] = Field(default_factory=list)
     efficiencies_j_per_th: list[float] = Field(default_factory=list)
 

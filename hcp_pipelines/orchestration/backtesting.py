@@ -3,8 +3,8 @@
 No path comes from a run's configuration: whoever reaches the UI can launch a run. Series are those of the settings.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from hcp_pipelines.fleet.document import FacilityFile
 from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.finished import ASIC, MIXED, PRESETS, Finished, run_facility, run_single
 from hcp_pipelines.optimizer.backtest.folder import Sources
+from hcp_pipelines.optimizer.backtest.mixed.response.terms import given_terms
 from hcp_pipelines.optimizer.backtest.record import Run
 from hcp_pipelines.optimizer.backtest.request import GOLDEN_EFFICIENCIES_J_PER_TH, Relearn, Request
 from hcp_pipelines.settings import Settings
@@ -40,6 +41,7 @@ class Asked:
     strategies: Sequence[str]
     efficiencies_j_per_th: Sequence[float]
     relearn: str = ""  # learnt once
+    response: Mapping[str, Any] = field(default_factory=dict)  # a programme's terms: of a mixed facility
 
 
 def run_backtest(connection: "psycopg.Connection[Any]", settings: Settings, asked: Asked, run: Run) -> Finished:
@@ -48,10 +50,10 @@ def run_backtest(connection: "psycopg.Connection[Any]", settings: Settings, aske
     Raises:
         ConfigError: an unknown preset or facility, a wrong instant, no recorded series, or what the back-test refuses.
     """
-    request = request_of(settings, asked)
+    request, terms = request_of(settings, asked), given_terms(asked.response)
     if asked.facility:
-        return run_facility(request, run, mixed_site(_document(connection, asked.facility)))
-    return run_single(request, run) if asked.preset == ASIC else run_facility(request, run)
+        return run_facility(request, run, mixed_site(_document(connection, asked.facility)), terms=terms)
+    return run_single(request, run) if asked.preset == ASIC else run_facility(request, run, terms=terms)
 
 
 def request_of(settings: Settings, asked: Asked) -> Request:
@@ -66,6 +68,8 @@ def request_of(settings: Settings, asked: Asked) -> Request:
     refuse_unknown("relearn", asked.relearn, ["", *(each.value for each in Relearn)])
     if asked.efficiencies_j_per_th and (asked.facility or asked.preset == MIXED):
         raise ConfigError("a mixed facility has miners of its own: leave efficiencies_j_per_th out")
+    if asked.response and asked.preset == ASIC and not asked.facility:
+        raise ConfigError(f"response is of a mixed facility: name one, or the preset {MIXED}")
     return Request(
         Sources(_recorded(settings), point=asked.point, hold_gaps=True),
         instant("start", asked.start),

@@ -17,7 +17,7 @@ from hcp_pipelines.optimizer.backtest.mixed.foresight import foresee
 from hcp_pipelines.optimizer.backtest.mixed.ledger import settle
 from hcp_pipelines.optimizer.backtest.mixed.response.calls import enrolled_site
 from hcp_pipelines.optimizer.backtest.mixed.response.obeying import choices, ordered, paid_calls
-from hcp_pipelines.optimizer.backtest.mixed.response.terms import load_terms
+from hcp_pipelines.optimizer.backtest.mixed.response.terms import given_terms, load_terms
 from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, decide
 from hcp_pipelines.optimizer.backtest.mixed.run import report_of, run_mixed, with_programme
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
@@ -26,6 +26,7 @@ from hcp_pipelines.optimizer.backtest.record import Run, mixed_rows
 from hcp_pipelines.optimizer.backtest.request import Request
 from tests.support.mixed import START, called, responding, terms, world
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 RULES = {rules.name: rules for rules in ALL_RULES}
 CALL_ROWS = slice(4 * 39, 4 * 42)  # the second day from 15 to 18 h
 
@@ -230,10 +231,19 @@ def test_what_is_wrong_in_a_file_of_terms_is_named(tmp_path, change, told):
     path.write_text(yaml.safe_dump(json.loads(terms().model_dump_json()) | change))
     with pytest.raises(ConfigError, match=told):
         load_terms(path)
+    with pytest.raises(ConfigError, match=rf"response.*{told}"):
+        given_terms(json.loads(terms().model_dump_json()) | change)
+
+
+def test_terms_of_a_run_s_configuration_are_those_of_a_file():
+    assert given_terms({}) is None
+    assert given_terms(yaml.safe_load((EXAMPLES / "response.yaml").read_text())) == load_terms(
+        EXAMPLES / "response.yaml"
+    )
 
 
 def test_the_example_is_read_and_limits_that_bind_are_refused(tmp_path):
-    example = load_terms(Path(__file__).parents[2] / "docs" / "examples" / "response.yaml")
+    example = load_terms(EXAMPLES / "response.yaml")
     assert (example.mw, example.hours_a_day) == (20.0, 7)
     asked = Request(folder.Sources(tmp_path), datetime(2024, 7, 1, tzinfo=UTC), datetime(2024, 8, 1, tzinfo=UTC))
     with pytest.raises(ConfigError, match="back-tested where all load fits and no ramp is stated"):

@@ -68,6 +68,7 @@ def test_what_is_asked_for_becomes_a_request_on_the_recorded_series_of_the_setti
         ({"efficiencies_j_per_th": [float("nan")]}, "efficiency of nan J/TH"),
         ({"efficiencies_j_per_th": [17.5] * 21}, "21 efficiencies: at most 20"),
         ({"preset": "mixed-100mw", "efficiencies_j_per_th": [17.5]}, "leave efficiencies_j_per_th out"),
+        ({"response": {"version": 1}}, "response is of a mixed facility: name one, or the preset mixed-100mw"),
     ],
 )
 def test_what_is_wrong_in_a_configuration_is_named(tmp_path, changed, words):

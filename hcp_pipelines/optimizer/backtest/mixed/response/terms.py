@@ -4,11 +4,13 @@ Terms are the programme's own: none is published in general, so nothing here has
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.markets.config_file import ConfigFile, read_config
 
 FILE = ConfigFile("--response", 50_000, "See docs/decisions.md, demand response.")
@@ -98,6 +100,22 @@ def load_terms(path: Path) -> Terms:
         ConfigError: it can't be read or is wrong; the message names file and field.
     """
     return read_config(FILE, path, _checked)
+
+
+def given_terms(document: Mapping[str, Any]) -> Terms | None:
+    """The terms in a run's configuration; None where it has none.
+
+    Raises:
+        ConfigError: a field is wrong.
+    """
+    if not document:
+        return None
+    try:
+        return _checked(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in ("response", *first["loc"]))
+        raise ConfigError(f"{where}: {first['msg']}. {FILE.help_text}") from None
 
 
 def _checked(document: Any) -> Terms:
