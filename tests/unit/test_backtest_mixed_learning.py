@@ -39,6 +39,13 @@ def test_a_reserve_forgoes_more_where_prices_will_be_high_and_worth_is_low():
     dear = day_ahead[rows] > 100
     assert at[60.0][dear].mean() == pytest.approx(np.maximum(real_time[rows][dear] - 60, 0).mean(), rel=0.15)
     assert at[60.0][day_ahead[rows] < 40].max() < 3
+    scarce = (
+        day_ahead * 10
+    )  # no such price was ever seen: the record knows no more than its dearest hours, the market does
+    told = model.predict(hours, scarce, rows, np.full(len(rows), 60.0))[dear]
+    assert told.min() > 2.5 * at[60.0][dear].max()
+    unknown = model.predict(hours, np.full(n, np.nan), rows, np.full(len(rows), 60.0))
+    assert np.isfinite(unknown).all()
 
 
 def test_four_weeks_of_capacity_prices_are_needed():
