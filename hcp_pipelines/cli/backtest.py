@@ -23,9 +23,11 @@ from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError, StorageError
 from hcp_pipelines.fleet.backtest_site import mixed_site
 from hcp_pipelines.fleet.facility_file import load_facility
+from hcp_pipelines.forecasting.hours import FORECAST, LOAD, MCPC
 from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.finished import ASIC, MIXED, PRESETS, Finished, run_facility, run_single
-from hcp_pipelines.optimizer.backtest.folder import Sources
+from hcp_pipelines.optimizer.backtest.folder import Sources, named
+from hcp_pipelines.optimizer.backtest.mixed.hours import WEATHER
 from hcp_pipelines.optimizer.backtest.mixed.response.terms import Terms, load_terms
 from hcp_pipelines.optimizer.backtest.mixed.run import NAMES as MIXED_NAMES
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
@@ -47,8 +49,18 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
     return click.option(option, type=click.Path(path_type=Path, dir_okay=False, exists=True), help=text)
 
 
+def _files(option: str, text: str, *kinds: tuple[str, ...]) -> Callable[[Command], Command]:
+    """Files of series that are told apart by their columns; one without any of them is refused."""
+
+    def checked(_: click.Context, __: click.Parameter, files: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(named(option, file, *kinds) for file in files)
+
+    kind = click.Path(path_type=Path, dir_okay=False, exists=True)
+    return click.option(option, type=kind, multiple=True, callback=checked, help=text)
+
+
 @click.command("backtest")
-@click.option("--preset", type=click.Choice(PRESETS), default=PRESETS[0], show_default=True, help="What is operated.")
+@click.option("--preset", type=click.Choice(PRESETS), help=f"What is operated.  [default: {ASIC}; of a file {MIXED}]")
 @_file("--facility", "A facility file in place of the mixed preset's miners and GPUs.")
 @_file("--response", "Terms of a demand response programme (YAML) that the mixed facility is enrolled in.")
 @click.option(
@@ -67,6 +79,13 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
 @_file("--rt", "Settled prices: interval_start_utc, rt_price_usd_per_mwh.")
 @_file("--da", "Day-ahead prices: interval_start_utc, da_price_usd_per_mwh.")
 @_file("--network", "Hashprice: date_utc, hashprice_usd_per_ph_per_day_derived.")
+@_file("--btc", "Bitcoin's price: interval_start_utc, close_usdt; hashprice is then made of it and the network's days.")
+@_files("--reserves", "Capacity prices: interval_start_utc, rrs_, ecrs_, nspin_mcpc_usd_per_mw_h.", MCPC)
+@_files(
+    "--load", "Demand and its day-ahead forecast: interval_start_utc, ercot_load_mw, da_demand_forecast_mw; may be two files.",
+    (LOAD,), (FORECAST,),
+)  # fmt: skip
+@_files("--weather", "Weather: interval_start_utc, temperature_c, dew_point_c.", WEATHER)
 @click.option("--point", default="HB_HUBAVG", show_default=True, help="Settlement point.")
 @click.option("--hold-gaps", is_flag=True, help="Carry the last price over gaps of up to two hours.")
 @click.option("--train-until", callback=instant, help="Learn from before this instant.  [default: --from]")
@@ -95,12 +114,13 @@ def _file(option: str, text: str) -> Callable[[Command], Command]:
 @state_dir_option
 @click.pass_context
 def backtest(
-    context: click.Context, /, preset: str, facility: Path | None, response: Path | None, page: Path | None, as_json: bool,
+    context: click.Context, /, preset: str | None, facility: Path | None, response: Path | None, page: Path | None, as_json: bool,
     is_recorded: bool | None, own_state_dir: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """What strategies would have earned on recorded prices, against perfect foresight."""
+    preset = preset or (ASIC if facility is None else MIXED)
     if facility is not None and preset != MIXED:
-        raise ConfigError(f"--facility FILE is back-tested as a mixed facility: add --preset {MIXED}")
+        raise ConfigError(f"--facility FILE is back-tested as {MIXED}: leave --preset {preset} out")
     if response is not None and preset != MIXED:
         raise ConfigError(f"--response FILE is of a mixed facility: add --preset {MIXED}")
     if preset == MIXED and options["efficiencies"]:
@@ -144,18 +164,22 @@ def _record(settings: Settings, results: pl.DataFrame, is_wanted: bool | None) -
 
 
 def _request(
-    *, folder: Path | None, rt: Path | None, da: Path | None, network: Path | None, point: str, hold_gaps: bool,
+    *, folder: Path | None, rt: Path | None, da: Path | None, network: Path | None, btc: Path | None, point: str,
+    hold_gaps: bool, reserves: tuple[Path, ...], load: tuple[Path, ...], weather: tuple[Path, ...],
     start: datetime, end: datetime, efficiencies: tuple[float, ...], known: str, hashprice: str,
     strategies: tuple[str, ...], train_until: datetime | None,
     relearn: str | None, min_up_minutes: float, min_down_minutes: float, preset: str,
 ) -> Request:  # fmt: skip
     """The request of the options."""
-    if folder is None and preset == MIXED:
-        raise ConfigError(f"{preset} needs a folder of prices, capacity prices, demand and its forecast: --prices DIR")
+    if folder is None and preset == MIXED and not (rt and da and network and reserves and load and weather):
+        raise ConfigError(
+            f"{preset} needs prices, capacity prices, demand and its forecast, weather and hashprice: --prices DIR, or all of "
+            "--rt, --da, --reserves, --load, --weather and --network FILE"
+        )
     if folder is None and (rt is None or network is None):
         raise ConfigError(f"{preset} needs prices and hashprice: --prices DIR, or --rt FILE and --network FILE")
     return Request(
-        sources=Sources(folder, rt, da, network, point, hold_gaps),
+        sources=Sources(folder, rt, da, network, point, hold_gaps, (*reserves, *load, *weather), btc),
         start=start,
         end=end,
         efficiencies_j_per_th=efficiencies or GOLDEN_EFFICIENCIES_J_PER_TH,

@@ -4,6 +4,8 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
@@ -104,6 +106,24 @@ def test_minimum_times_hold_every_strategy_and_the_oracle(made_up):
     assert held["strategies"]["oracle"]["net_usd"] > held["strategies"]["hysteresis"]["net_usd"]
 
 
+def test_hashprice_is_made_of_bitcoin_and_the_networks_days_where_both_are_named(made_up, tmp_path):
+    hours = pl.datetime_range(DAY - timedelta(days=1), DAY + timedelta(days=42), "1h", time_zone="UTC", eager=True)
+    pl.DataFrame(
+        {"interval_start_utc": hours, "close_usdt": 30_000.0 + 1000.0 * (np.arange(len(hours)) % 24)}
+    ).write_parquet(tmp_path / "bitcoin.parquet")
+    days = hours.dt.date().unique(maintain_order=True)
+    columns = {"total_fees_btc": 50.0, "issuance_btc": 450.0, "hashrate_th_per_s": 4.15e8}
+    pl.DataFrame({"date_utc": days}).with_columns(**{k: pl.lit(v) for k, v in columns.items()}).write_csv(
+        tmp_path / "days.csv"
+    )
+    named = ("--btc", tmp_path / "bitcoin.parquet", "--network", tmp_path / "days.csv")
+    own = json.loads(backtest(*made_up, "--strategy", "always_on", "--json", *named))
+    plain = json.loads(backtest(*made_up, "--strategy", "always_on", "--json"))
+    earned = [each["strategies"]["always_on"]["net_usd"] for each in (own, plain)]
+    assert earned[0] == pytest.approx(earned[1]), "500 BTC at 41,500 over 415,000 PH/s are $50 a PH and day"
+    assert own["files"] == plain["files"] | {"btc": "bitcoin.parquet", "network": "days.csv"}
+
+
 def test_the_table_and_a_page_without_the_network(made_up, tmp_path):
     text = backtest(*made_up, "--html", tmp_path / "page.html")
     assert "break_even" in text
@@ -125,6 +145,13 @@ def test_what_cannot_be_run_is_refused_with_the_reason(made_up, change, told):
         backtest(*made_up, *change)
 
 
+def test_a_series_that_nothing_would_read_is_refused(made_up, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"--load .*prices.parquet: no columns interval_start_utc and ercot_load_mw, or"
+    ):
+        backtest(*made_up, "--load", tmp_path / "prices.parquet")
+
+
 def test_without_prices_it_says_which_options_are_missing():
     with pytest.raises(ConfigError, match=r"--prices DIR, or --rt FILE and --network FILE"):
         backtest("--from", "2024-01-01", "--to", "2024-02-01")
@@ -132,7 +159,7 @@ def test_without_prices_it_says_which_options_are_missing():
 
 def test_a_mixed_facility_needs_a_folder_and_has_miners_of_its_own(tmp_path):
     base = ["backtest", "--preset", "mixed-100mw", "--from", "2024-03-01", "--to", "2024-03-05"]
-    with pytest.raises(ConfigError, match="needs a folder of prices, capacity prices"):
+    with pytest.raises(ConfigError, match=r"needs prices, capacity prices.*--prices DIR, or all of --rt"):
         CliRunner().invoke(cli, base, catch_exceptions=False)
     with pytest.raises(ConfigError, match="has miners of its own"):
         CliRunner().invoke(cli, [*base, "--efficiency-j-per-th", "15"], catch_exceptions=False)

@@ -133,6 +133,8 @@ def test_the_report_has_every_source(tmp_path):
     assert mpc["peaks"]["avoided"] == mpc["peaks"]["peaks"] == 2
     assert told["strategies"]["break_even"]["peaks"]["avoided"] == 0
     assert told["strategies"]["field"]["field_gap"]["share"] == 0.0
+    assert (told["granularity_min"], told["gap_closed"]["break_even"], told["gap_closed"]["oracle"]) == (15, 0.0, 1.0)
+    assert told["gap_closed"]["mpc"] == told["strategies"]["mpc"]["gap"]["share"]
     assert len(list(report.rows_of(found))) == 6
     assert all(len(row) == len(report.COLUMNS) for row in report.rows_of(found))
     assert "reserves' worst month" in " ".join(report.summary(found))

@@ -209,3 +209,21 @@ def test_a_window_that_no_file_covers_says_what_is_there(tmp_path):
         folder.load(Sources(tmp_path, point="HB_ELSEWHERE"), DAY, DAY + timedelta(days=1))
     with pytest.raises(SeriesError, match="no such folder"):
         folder.load(Sources(tmp_path / "away"), DAY, DAY + timedelta(days=1))
+
+
+def test_series_that_are_named_go_before_those_of_the_folder(tmp_path):
+    write_folder(tmp_path, random_prices(96 * 5))
+    there = sorted(tmp_path.iterdir())
+    (tmp_path / "own").mkdir()
+    prices = pl.read_parquet(tmp_path / "prices.parquet").select("interval_start_utc")
+    prices.with_columns(ercot_load_mw=1.0).write_parquet(tmp_path / "own" / "a.parquet")
+    prices.with_columns(ercot_load_mw=2.0).write_parquet(tmp_path / "own" / "z.parquet")
+    columns = ("interval_start_utc", "ercot_load_mw")
+    assert folder.first(Sources(tmp_path, named=(tmp_path / "own" / "z.parquet",)), "", columns).name == "z.parquet"
+    assert (
+        folder.first(Sources(None, named=(there[0], tmp_path / "own" / "z.parquet")), "", columns).name == "z.parquet"
+    )
+    with pytest.raises(
+        SeriesError, match=r"no file with interval_start_utc and ercot_load_mw is named\. Give --load FILE"
+    ):
+        folder.first(Sources(None), "--load FILE", columns)

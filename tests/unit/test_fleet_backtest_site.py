@@ -90,8 +90,10 @@ def test_what_is_not_in_the_back_test_is_refused(changes, says):
         mixed_site(parse_facility(text))
 
 
-def test_a_file_needs_the_mixed_preset(tmp_path):
+def test_a_file_is_no_single_megawatt(tmp_path):
     (tmp_path / "west.yaml").write_text(FILE)
     arguments = ["backtest", "--facility", str(tmp_path / "west.yaml"), "--from", "2024-03-01", "--to", "2024-03-05"]
-    with pytest.raises(ConfigError, match="add --preset mixed-100mw"):
+    with pytest.raises(ConfigError, match="leave --preset asic-1mw out"):
+        CliRunner().invoke(cli, [*arguments, "--preset", "asic-1mw"], catch_exceptions=False)
+    with pytest.raises(ConfigError, match="mixed-100mw needs prices, capacity prices"):
         CliRunner().invoke(cli, arguments, catch_exceptions=False)

@@ -26,7 +26,10 @@ from hcp_pipelines.optimizer.backtest.series import (
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the series are: a folder, and files that go before what is found in it."""
+    """Where the series are: a folder, and files that go before what is found in it.
+
+    `named` are those of demand, reserves and weather, which are told apart by their columns, too.
+    """
 
     folder: Path | None
     rt: Path | None = None
@@ -34,6 +37,8 @@ class Sources:
     network: Path | None = None
     point: str = "HB_HUBAVG"
     hold_gaps: bool = False
+    named: tuple[Path, ...] = ()
+    btc: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,19 @@ def load(sources: Sources, start: datetime, end: datetime) -> Recorded:
         SeriesError: a file is missing or wrong, or the prices don't cover the window.
     """
     rt_file, da_file, prices, day_ahead = load_prices(sources, start, end)
-    network_file = sources.network or first(sources, "--network FILE", (series.DAY, HASHPRICE))
-    network = series.read_columns(network_file, (series.DAY, HASHPRICE))
-    files = {"rt": rt_file.name, "network": network_file.name} | ({"da": da_file.name} if da_file else {})
-    return Recorded(prices, day_ahead, series.daily_hashprice(network, network_file.name), files)
+    files = {"rt": rt_file.name} | ({"da": da_file.name} if da_file else {})
+    if sources.btc is None:
+        network_file = sources.network or first(sources, "--network FILE", (series.DAY, HASHPRICE))
+        network = series.read_columns(network_file, (series.DAY, HASHPRICE))
+    else:
+        network_file = sources.network or first(sources, "--network FILE", (series.DAY, *series.NETWORK))
+        network = series.hashprice_at(
+            series.read_columns(network_file, (series.DAY, *series.NETWORK)),
+            series.read_columns(sources.btc, (START, series.BITCOIN)),
+        )
+        files["btc"] = sources.btc.name
+    by_day = series.daily_hashprice(network, network_file.name)
+    return Recorded(prices, day_ahead, by_day, files | {"network": network_file.name})
 
 
 def load_prices(sources: Sources, start: datetime, end: datetime) -> tuple[Path, Path | None, Prices, Floats]:
@@ -186,13 +200,26 @@ def _day_ahead(sources: Sources, prices: Prices) -> tuple[Path | None, Floats]:
 
 
 def files_with(sources: Sources, columns: tuple[str, ...]) -> list[Path]:
-    """Files of the folder that have the columns, by name."""
-    if sources.folder is None:
-        return []
-    if not sources.folder.is_dir():
-        raise SeriesError(f"--prices {sources.folder}: no such folder")
-    files = sorted(f for kind in ("*.parquet", "*.csv") for f in sources.folder.rglob(kind))
+    """Files that have the columns: those that are named, then those of the folder by name."""
+    files = list(sources.named)
+    if sources.folder is not None:
+        if not sources.folder.is_dir():
+            raise SeriesError(f"--prices {sources.folder}: no such folder")
+        files += sorted(f for kind in ("*.parquet", "*.csv") for f in sources.folder.rglob(kind))
     return [f for f in files if set(columns) <= set(_columns(f))]
+
+
+def named(option: str, file: Path, *kinds: tuple[str, ...]) -> Path:
+    """The file, which has the columns of one of these kinds.
+
+    Raises:
+        SeriesError: it has not, so that it would not be read.
+    """
+    columns = set(_columns(file))
+    if not any({START, *kind} <= columns for kind in kinds):
+        wanted = ", or ".join(" and ".join((START, *kind)) for kind in kinds)
+        raise SeriesError(f"{option} {file}: no columns {wanted}. Name the file that has them, or mend it.")
+    return file
 
 
 def _columns(file: Path) -> list[str]:
@@ -210,5 +237,6 @@ def first(sources: Sources, option: str, columns: tuple[str, ...]) -> Path:
     """
     files = files_with(sources, columns)
     if not files:
-        raise SeriesError(f"no file with {' and '.join(columns)} in {sources.folder}. Give {option}.")
+        place = "is named" if sources.folder is None else f"in {sources.folder}"
+        raise SeriesError(f"no file with {' and '.join(columns)} {place}. Give {option}.")
     return files[0]

@@ -26,6 +26,8 @@ REAL_TIME = "rt_price_usd_per_mwh"
 DAY_AHEAD = "da_price_usd_per_mwh"
 DAY = "date_utc"
 HASHPRICE = "hashprice_usd_per_ph_per_day_derived"
+NETWORK = ("total_fees_btc", "issuance_btc", "hashrate_th_per_s")
+BITCOIN = "close_usdt"
 LOWEST_USD_PER_MWH = -1000.0  # below it, or above twice the offer cap of its date, a price is absurd (DESIGN §5)
 CAPS_USD_PER_MWH = ((datetime(2022, 1, 1, tzinfo=UTC), 9000.0), (datetime.max.replace(tzinfo=UTC), 5000.0))
 LONGEST_HELD_GAP = timedelta(hours=2)
@@ -225,6 +227,20 @@ def _dst_hint(at: datetime) -> str:
 def _changes_clock(day: date) -> bool:
     noon = datetime(day.year, day.month, day.day, 12, tzinfo=CENTRAL)
     return noon.utcoffset() != (noon - timedelta(days=1)).utcoffset()
+
+
+def hashprice_at(network: pl.DataFrame, bitcoin: pl.DataFrame) -> pl.DataFrame:
+    """Hashprice in $/PH/day by UTC day at the day's mean price of a series: (fees + subsidies) · price / (hashrate / 1000).
+
+    Days without a price have none. Source: FACTS A, with the day's own blocks in place of what is expected of its difficulty.
+    """
+    days = bitcoin.group_by(pl.col(START).dt.date().alias(DAY)).agg(pl.col(BITCOIN).mean())
+    fees, issued, hashrate = (pl.col(name).cast(pl.Float64, strict=False) for name in NETWORK)
+    return (
+        network.with_columns(pl.col(DAY).cast(pl.Date))
+        .join(days, on=DAY, how="inner", maintain_order="left")
+        .select(DAY, ((fees + issued) * pl.col(BITCOIN) / (hashrate / 1000)).alias(HASHPRICE))
+    )
 
 
 def daily_hashprice(frame: pl.DataFrame, name: str) -> dict[date, float]:

@@ -11,6 +11,8 @@ from hcp_pipelines.optimizer.backtest import folder, series
 from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.series import Floats, Prices
 
+WEATHER = (TEMPERATURE, "dew_point_c")
+
 
 def load_hours(sources: Sources, end: datetime) -> Hours:
     """All that is recorded in the folder until an instant.
@@ -18,12 +20,12 @@ def load_hours(sources: Sources, end: datetime) -> Hours:
     Raises:
         SeriesError: a file is missing.
     """
-    load = _frame(sources, "ercot_load_mw", (LOAD,))
+    load = _frame(sources, "--load", (LOAD,))
     first = load[series.START].min()
     assert isinstance(first, datetime)
     grid = pl.DataFrame({series.START: pl.datetime_range(first, end, "1h", closed="left", eager=True, time_unit="us")})
-    for names in ((LOAD,), (FORECAST,), MCPC, (TEMPERATURE, "dew_point_c")):
-        grid = grid.join(_frame(sources, names[0], names), on=series.START, how="left", maintain_order="left")
+    for option, names in (("--load", (LOAD,)), ("--load", (FORECAST,)), ("--reserves", MCPC), ("--weather", WEATHER)):
+        grid = grid.join(_frame(sources, option, names), on=series.START, how="left", maintain_order="left")
     values = {n: grid[n].cast(pl.Float64).fill_null(np.nan).to_numpy() for n in grid.columns[1:]}
     return hours_of(
         grid[series.START].dt.timestamp("us").to_numpy(), np.stack([values[c] for c in MCPC]),
@@ -32,7 +34,7 @@ def load_hours(sources: Sources, end: datetime) -> Hours:
 
 
 def _frame(sources: Sources, option: str, columns: tuple[str, ...]) -> pl.DataFrame:
-    file = folder.first(sources, f"a folder with {option}: --prices DIR", (series.START, *columns))
+    file = folder.first(sources, f"{option} FILE, or a folder that has it: --prices DIR", (series.START, *columns))
     frame = series.read_columns(file, (series.START, *columns))
     return frame.drop_nulls(series.START).unique(series.START, keep="last").sort(series.START)
 

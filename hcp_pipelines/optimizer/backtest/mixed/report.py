@@ -54,9 +54,11 @@ def as_dict(report: MixedReport) -> dict[str, object]:
         "point": request.sources.point,
         "known": request.known.value,
         "relearn": request.relearn.value if request.relearn else None,
+        "granularity_min": round(report.world.step_h * 60),
         "files": dict(report.files),
         "notes": list(report.notes),
         "strategies": {name: _strategy(report, name) for name in report.ledgers},
+        "gap_closed": {name: _rounded(gap.share) for name, gap in report.gaps.items()},
     }
 
 
