@@ -10,7 +10,6 @@ import importlib.util
 import json
 import os
 import pwd
-import secrets
 import shutil
 import signal
 import stat
@@ -26,6 +25,7 @@ import psycopg
 
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage import cluster_home
 from hcp_pipelines.storage.account import server_account
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.storage.secrets import password
@@ -36,9 +36,6 @@ MAX_CONNECTIONS = 200
 START_WITHIN_S = 60.0
 STOP_WITHIN_S = 30.0
 _PR_SET_PDEATHSIG = 1
-_HOME_PREFIX = "hcp-"
-_STATE_ID = "postgres-id"
-_BELONGS_TO = "belongs-to"
 _COPY = "binaries"
 
 
@@ -87,9 +84,16 @@ class EmbeddedPostgres:
         )
 
     def prepare(self) -> None:
-        """Make directories and, at first use, the database cluster; remove what a dead server left."""
+        """Make directories and, at first use, the database cluster; remove what a dead server left.
+
+        Raises:
+            StorageError: the state directory is a copy of one that is there, or has lost its cluster; or initdb fails.
+        """
+        state = self._settings.at()
         if self._account is not None:
-            _remove_orphans(self._places.home.parent)
+            cluster_home.refuse_a_copy(self._places.home, state)
+            cluster_home.remove_orphans(self._places.home.parent)
+        cluster_home.refuse_to_begin_anew(self._places.data, state)
         self._make_own_directories()
         if not (self._places.data / "PG_VERSION").exists():
             self._initdb()
@@ -186,7 +190,7 @@ class EmbeddedPostgres:
         state = self._settings.at()
         if self._account is None:
             return _Places(state, state / "postgres", self._settings.socket_dir(), source)
-        home = _own_root() / f"{_HOME_PREFIX}{_state_id(state)}"
+        home = cluster_home.home_of(_own_root(), state)
         binaries = source if _is_reachable(source) else home / _COPY / source.parent.name / source.name
         return _Places(home, home / "data", home / "sockets", binaries)
 
@@ -196,9 +200,7 @@ class EmbeddedPostgres:
         if self._account is not None:
             os.chown(home, 0, 0)
             home.chmod(0o711)  # to be passed through, by nobody too
-            (home / _BELONGS_TO).unlink(missing_ok=True)
-            (home / _BELONGS_TO).touch(mode=0o600)
-            (home / _BELONGS_TO).write_text(str(self._settings.at()))
+            cluster_home.belong(home, self._settings.at())
         _make_closed(self._places.sockets, self._account)
         self._places.sockets.chmod(0o700)  # another may have made it, open to look into
         if not self._places.binaries.exists():
@@ -297,35 +299,6 @@ def _own_root() -> Path:
         if folder.is_dir() and os.access(folder, os.W_OK) and _is_reachable(folder):
             return folder
     raise StorageError("neither /var/lib nor the temporary directory can hold PostgreSQL's data: set TMPDIR")
-
-
-def _state_id(state: Path) -> str:
-    """A random name kept in the state directory, so that a directory made anew never meets an old cluster."""
-    path = state / _STATE_ID
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_text(secrets.token_hex(8))
-    return path.read_text().strip()
-
-
-def _remove_orphans(root: Path) -> None:
-    """Remove clusters whose state directory was removed or made anew."""
-    for home in root.glob(f"{_HOME_PREFIX}*"):
-        try:
-            is_orphan = _is_orphan(home, Path((home / _BELONGS_TO).read_text()))
-        except OSError:
-            continue
-        if is_orphan:
-            shutil.rmtree(home, ignore_errors=True)
-
-
-def _is_orphan(home: Path, state: Path) -> bool:
-    """Whether the state directory is not this cluster's; one on a disk that is away keeps its cluster."""
-    try:
-        return home.name != f"{_HOME_PREFIX}{(state / _STATE_ID).read_text().strip()}"
-    except FileNotFoundError:
-        is_gone = state.parent.is_dir() and not state.parent.is_mount()
-        return is_gone or state.is_relative_to(tempfile.gettempdir())
 
 
 def _is_reachable(path: Path) -> bool:

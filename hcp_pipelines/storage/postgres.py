@@ -149,7 +149,9 @@ async def open_pool(
 
 
 def remedy(error: BaseException) -> str:
-    """What to do where the error says that no server answers, else nothing."""
+    """What to do where the error says that no server answers, or that the lake began in another folder; else nothing."""
+    if "does not match existing data path" in str(error):
+        return " The state directory was moved: put it back where it was (docs/operators.md, Backing up)."
     is_away = any(words in str(error) for words in ("No such file or directory", "Connection refused"))
     return ". No server answers there: `hcp status` tells what runs, `hcp up` starts it." if is_away else ""
 

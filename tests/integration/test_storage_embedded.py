@@ -237,6 +237,16 @@ def test_no_directory_on_the_way_is_opened(tmp_path, postgres):
         remove(server)
 
 
+def test_a_state_directory_whose_cluster_is_gone_does_not_begin_anew_beside_its_lake(tmp_path):
+    lake = tmp_path / "state" / "lake" / "raw"
+    lake.mkdir(parents=True)
+    (lake / "ducklake-1.parquet").touch()
+    server = EmbeddedPostgres(Settings(state_dir=tmp_path / "state"))
+    with pytest.raises(StorageError, match=r"PostgreSQL's data of .* put them back"):
+        server.prepare()
+    assert not server.data_dir.exists()
+
+
 def test_a_socket_directory_made_open_before_is_closed(tmp_path):
     (tmp_path / "state" / "run").mkdir(mode=0o755, parents=True)
     server = EmbeddedPostgres(Settings(state_dir=tmp_path / "state"))
@@ -289,6 +299,36 @@ class TestAsRoot:
         finally:
             for path in (stays, fresh):
                 shutil.rmtree(path)
+
+    def test_a_copy_of_a_state_directory_never_meets_the_originals_cluster(self, tmp_path, server):
+        """Started, it would end the original's server; removed, it would take the original's data with it."""
+        server.prepare()
+        process = server.spawn()
+        server.wait_ready()
+        state, copy = server._settings.at(), tmp_path / "copy"
+        copy.mkdir()
+        shutil.copy(state / "postgres-id", copy)
+        with pytest.raises(StorageError, match=f"{copy} is a copy of {state}"):
+            EmbeddedPostgres(Settings(state_dir=copy)).prepare()
+        shutil.rmtree(copy)
+        other = EmbeddedPostgres(Settings(state_dir=tmp_path / "other"))
+        other.prepare()
+        try:
+            assert process.poll() is None
+            assert (server.data_dir / "PG_VERSION").exists()
+        finally:
+            shutil.rmtree(other.data_dir.parent)
+
+    def test_a_state_directory_that_was_moved_takes_its_cluster_along(self, tmp_path):
+        home = self.prepared(tmp_path / "before")
+        (tmp_path / "before").rename(tmp_path / "after")
+        server = EmbeddedPostgres(Settings(state_dir=tmp_path / "after"))
+        try:
+            server.prepare()
+            assert server.data_dir.parent == home
+            assert (home / "belongs-to").read_text() == str(tmp_path / "after")
+        finally:
+            shutil.rmtree(home)
 
     def test_the_cluster_of_a_state_directory_on_a_disk_that_is_away_stays(self, tmp_path, server):
         home = self.prepared(tmp_path / "state")
