@@ -63,9 +63,11 @@ def belong(home: Path, state: Path) -> None:
     path.write_text(str(state))
 
 
-def remove_orphans(root: Path) -> None:
-    """Remove clusters whose state directory was removed or made anew."""
-    for home in root.glob(f"{HOME_PREFIX}*"):
+def remove_orphans(own: Path) -> None:
+    """Remove clusters beside one's own whose state directory was removed or made anew."""
+    for home in own.parent.glob(f"{HOME_PREFIX}*"):
+        if home == own:  # its state directory may have been moved
+            continue
         try:
             is_orphan = _is_orphan(home, Path((home / BELONGS_TO).read_text()))
         except OSError:

@@ -92,7 +92,7 @@ class EmbeddedPostgres:
         state = self._settings.at()
         if self._account is not None:
             cluster_home.refuse_a_copy(self._places.home, state)
-            cluster_home.remove_orphans(self._places.home.parent)
+            cluster_home.remove_orphans(self._places.home)
         cluster_home.refuse_to_begin_anew(self._places.data, state)
         self._make_own_directories()
         if not (self._places.data / "PG_VERSION").exists():

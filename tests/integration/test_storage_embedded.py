@@ -321,12 +321,15 @@ class TestAsRoot:
 
     def test_a_state_directory_that_was_moved_takes_its_cluster_along(self, tmp_path):
         home = self.prepared(tmp_path / "before")
+        (home / "data").mkdir()
+        (home / "data" / "PG_VERSION").write_text("what was there before")
         (tmp_path / "before").rename(tmp_path / "after")
         server = EmbeddedPostgres(Settings(state_dir=tmp_path / "after"))
         try:
             server.prepare()
             assert server.data_dir.parent == home
             assert (home / "belongs-to").read_text() == str(tmp_path / "after")
+            assert (server.data_dir / "PG_VERSION").read_text() == "what was there before"
         finally:
             shutil.rmtree(home)
 
