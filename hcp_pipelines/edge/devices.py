@@ -14,12 +14,13 @@ import numpy.typing as npt
 import structlog
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
-from hcp_pipelines.devices.site import DeviceSite, Evidence, Reading
+from hcp_pipelines.devices.site import DeviceSite, Reading
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.checks import Accepted
+from hcp_pipelines.edge.device_metrics import DeviceMetrics
 from hcp_pipelines.edge.driving import Callbacks, SiteDriver
 from hcp_pipelines.edge.log import FacilityLog
 from hcp_pipelines.edge.messages import settled_message
@@ -55,10 +56,9 @@ class Devices:
         self.shape, self.book, self.states, self.bars = shape, book, known.states, known.bars
         self._works, self._has_works = known.works, bool(known.works.any())
         self._log, self._clock, self._period_ms, self._tasks = log, clock, period_ms, tasks
-        self._driver, self._switches = driver, known.switches
+        self._driver, self._switches, self._metrics = driver, known.switches, DeviceMetrics(shape)
         self.power_kw = np.zeros(shape.slots, dtype=np.float32)
         self._warm: npt.NDArray[np.uint8] | None = None
-        self._issues: set[tuple[str, str]] = set()  # that were told once: those that are over are told as none
         self._is_power_known = self._is_adopting = False
         self._newest, self._last_number = known.newest, known.last_number
         self._under_way = UnderWay(
@@ -183,7 +183,7 @@ class Devices:
     def _take_power(self, reading: Reading) -> None:
         self.power_kw = (reading.values[: self.shape.slots] / 1000.0).astype(np.float32)
         self._is_power_known, self._warm = True, reading.warm
-        self._tell_metrics(reading)
+        self._metrics.tell(reading, self.power_kw)
         if not self._is_adopting and self._unknown_but_seen().any():
             self._is_adopting = True
             self._tasks.spawn(self._adopt_seen())
@@ -200,18 +200,6 @@ class Devices:
         for pending in decided:
             if len(pending.failed) and pending.state in WORK_STATES:
                 self._switches.end(pending.command_id, pending.index)
-
-    def _tell_metrics(self, reading: Reading) -> None:
-        metrics.POWER_WATTS.labels(self.shape.facility_id).set(float(np.nansum(self.power_kw)) * 1000)
-        self._issues |= reading.issues.keys()
-        for issue, severity in self._issues:
-            count = reading.issues.get((issue, severity), 0)
-            metrics.ISSUES.labels(self.shape.facility_id, issue, severity).set(count)
-        if reading.evidence is not None:
-            there = reading.evidence[: self.shape.slots][self.shape.is_there]
-            for evidence in Evidence:
-                count = int((there == evidence).sum())
-                metrics.EVIDENCE.labels(self.shape.facility_id, evidence.name.lower()).set(count)
 
     async def _report(self, decided: list[Pending], at_s: float) -> None:
         at = datetime.fromtimestamp(at_s, tz=UTC).isoformat()

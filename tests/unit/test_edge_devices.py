@@ -280,6 +280,22 @@ async def test_what_is_wrong_with_devices_is_counted_until_it_is_over():
     assert counts == [2, 0]
 
 
+async def test_what_a_group_draws_and_hashes_is_told_by_group():
+    rig = Rig(BASELINE)
+    (group_id,) = rig.devices.shape.group_ids
+    labels = {"facility_id": rig.devices.shape.facility_id, "group_id": group_id}
+    there = rig.devices.shape.is_there
+    power_w, hashes, heat = (np.where(there, value, np.nan).astype(np.float32) for value in (3500.0, 200.0, 60.0))
+    heat[np.flatnonzero(there)[0]], power_w[np.flatnonzero(there)[1]] = 75.0, np.nan
+    async with rig.connected():
+        rig.site.on_reading(Reading(2e9, power_w, hashrate_th_per_s=hashes, temperature_celsius=heat))
+    miners = int(there.sum())
+    told = [REGISTRY.get_sample_value(f"hcp_asic_{name}", labels) for name in ("power_watts", "hashrate_th_per_s")]
+    assert told == pytest.approx([3500.0 * (miners - 1), 200.0 * miners])
+    assert REGISTRY.get_sample_value("hcp_asic_efficiency_j_per_th", labels) == pytest.approx(told[0] / told[1])
+    assert REGISTRY.get_sample_value("hcp_asic_temperature_celsius", labels) == 75.0
+
+
 async def test_what_loads_is_told_to_whoever_announces_until_it_has_settled():
     rig = WorkRig()
 
