@@ -11,7 +11,9 @@ from click.testing import CliRunner
 
 from hcp_pipelines.cli.main import cli
 from hcp_pipelines.domain.errors import ConfigError, StorageError
-from hcp_pipelines.optimizer.backtest.record import store, table
+from hcp_pipelines.optimizer.backtest.record import BACKTESTS, store, table
+from hcp_pipelines.orchestration.lake_state import has_columns
+from hcp_pipelines.orchestration.mart_sources import ensure_sources
 from hcp_pipelines.storage import lake
 from tests.support.recorded import DAY, random_prices, real_folder, write_folder
 
@@ -205,6 +207,11 @@ def test_results_are_kept_in_the_lake_of_the_platform(made_up, postgres):
         assert store(postgres, kept) == 1
         query = "select calls_met from lake.raw.backtests where run_id like ? order by calls_met"
         assert connection.execute(query, [f"{run_id}%"]).fetchall() == [(3,), (None,), (None,), (None,)]
+        connection.execute("alter table lake.raw.backtests drop column response_usd")
+    wanted = {BACKTESTS: ["net_usd", "response_usd"]}
+    assert not has_columns(postgres, wanted)
+    ensure_sources(postgres)  # as marts are built: they name all columns
+    assert has_columns(postgres, wanted)
 
 
 def test_without_a_platform_nothing_is_kept_and_to_want_it_fails(made_up, tmp_path):
