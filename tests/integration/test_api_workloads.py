@@ -8,6 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from prometheus_client import REGISTRY
 
 from hcp_pipelines.api import fanout
 from hcp_pipelines.storage.postgres import connect
@@ -109,7 +110,13 @@ def test_operators_submit_for_a_customer_whom_they_name(api):
         assert found["customer_id"] == named["customer_id"]
 
 
-def test_what_could_never_run_and_what_is_above_the_quota_is_said_at_once(api):
+def submissions(status):
+    labels = {"workload_type": "ai_inference_batch", "status": status}
+    return REGISTRY.get_sample_value("hcp_workload_requests_total", labels) or 0
+
+
+def test_what_could_never_run_and_what_is_above_the_quota_is_said_at_once_and_counted(api):
+    before = submissions("accepted"), submissions("refused")
     with api.client("customer") as own:
         never = own.post(SUBMIT, json=BATCH | {"gpu_type": "B9000"})
         assert never.status_code == 422
@@ -129,6 +136,7 @@ def test_what_could_never_run_and_what_is_above_the_quota_is_said_at_once(api):
         full = own.post(SUBMIT, json=BATCH)
         assert full.status_code == 503
         assert int(full.headers["retry-after"]) > 0
+    assert (submissions("accepted"), submissions("refused")) == (before[0] + 1, before[1] + 4)
 
 
 def test_pages_of_workloads_neither_skip_nor_double(api):

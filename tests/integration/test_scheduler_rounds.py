@@ -2,6 +2,7 @@
 
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from hcp_pipelines.alerts.conditions import _work
@@ -49,6 +50,12 @@ async def test_work_gets_whole_nodes_runs_for_its_time_and_is_done_once(api, sch
     assert rows[big][2:4] == (6, list(range(16)))
     assert len({slot // 8 for slot in rows[small][3]}) == 1
     assert await status(api, big) == (WorkloadState.SCHEDULED, False)
+    told = {
+        name: REGISTRY.get_sample_value("hcp_workload_status", {"status": name}) for name in ("queued", "scheduled")
+    }
+    level = {"priority": str((await store.read(api, small, None)).priority)}
+    assert REGISTRY.get_sample_value("hcp_workload_queue_depth", level) == 2, "as the round began to look"
+    assert told == {"queued": 2, "scheduled": 2}
 
     settle(owner, after(100))
     clock.advance(120)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from hcp_pipelines.api import metrics
 from hcp_pipelines.api.idempotency import IdempotencyKey
 from hcp_pipelines.api.paging import key_of, page
 from hcp_pipelines.api.principals import Everybody, Principal, Submitting
@@ -26,6 +27,7 @@ from hcp_pipelines.api.state import Api, api_of
 from hcp_pipelines.domain.workloads import Tier
 from hcp_pipelines.workloads import store
 from hcp_pipelines.workloads.classifier.classify import classify
+from hcp_pipelines.workloads.errors import QueueError
 from hcp_pipelines.workloads.spec import WorkloadSpec
 
 router = APIRouter(prefix="/api/v1/workloads", tags=["workloads"])
@@ -53,7 +55,12 @@ async def submit(
     api = api_of(request)
     customer, tier = await _on_behalf(api, principal, customer_id)
     classified, by = classify(body, api.classifier), store.By(principal.name, request_id_of(request))
-    made = await api.submitting.submit(customer, tier, store.Submission(body, classified, key, by))
+    try:
+        made = await api.submitting.submit(customer, tier, store.Submission(body, classified, key, by))
+    except QueueError:
+        metrics.REQUESTS.labels(classified.type.value, "refused").inc()
+        raise
+    metrics.REQUESTS.labels(made.type.value, "repeated" if made.is_repeat else "accepted").inc()
     if made.is_repeat:
         response.headers["Idempotent-Replayed"] = "true"
     return Submission(

@@ -11,6 +11,7 @@ from hcp_pipelines.markets.cloud import CloudOffer
 from hcp_pipelines.workloads.binding import ACTOR, take_back
 from hcp_pipelines.workloads.claiming import Connection, age, unclaim
 from hcp_pipelines.workloads.lifecycle import reap
+from hcp_pipelines.workloads.reading import depths
 from hcp_pipelines.workloads.routing.room import SLEPT_MOST, GroupFacts, Market, Room
 from hcp_pipelines.workloads.routing.router import Router, Rules
 from hcp_pipelines.workloads.scheduler import metrics
@@ -72,8 +73,8 @@ class Scheduler:
             done += await self.follower.finish(connection, self.room)
             await self._keep_up(connection, heard)
             placed, has_more = await self._place(connection, beside or connection)
-        for state in (WorkloadState.SCHEDULED, WorkloadState.RUNNING):
-            metrics.HELD.labels(state.value).set(len(self.book.with_status(state)))
+        for state in (WorkloadState.SCHEDULED, WorkloadState.RUNNING, WorkloadState.PAUSED):
+            metrics.STATUS.labels(state.value).set(len(self.book.with_status(state)))
         return has_more or bool(done and placed)
 
     async def begin(self, connection: Connection) -> None:
@@ -163,6 +164,7 @@ class Scheduler:
             await reap(connection, now=now)
             await self.follower.let_go_of_lost(connection, self.room)
             await self._look_for_owners(connection)
+            await _tell_depths(connection)
             await self.follower.look_for_late(connection, self.room, self._plan.start_within_s)
         if heard & {"hcp_policy", "hcp_tick"} or self._is_due("prices", PRICES_AGAIN_S):
             await self._read_market(connection)
@@ -227,3 +229,10 @@ class Scheduler:
             return False
         self._due_s[what] = now_s + every_s
         return True
+
+
+async def _tell_depths(connection: Connection) -> None:
+    waiting = await depths(connection)
+    for priority, count in waiting.items():
+        metrics.DEPTH.labels(str(priority)).set(count)
+    metrics.STATUS.labels(WorkloadState.QUEUED.value).set(sum(waiting.values()))
