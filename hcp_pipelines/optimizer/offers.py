@@ -87,16 +87,21 @@ def chances_of(levels: Sequence[float]) -> Floats:
     return np.diff(edges)
 
 
-def with_tail(levels: Sequence[float], quantiles: Floats) -> Floats:
+def with_tail(levels: Sequence[float], quantiles: Floats, day_ahead_usd_per_mwh: Floats) -> Floats:
     """[level, hour] with the highest level's price as the mean of all that lies above it: what is sold has to pay for that tail.
 
-    A level stands for all of its chances, and above the last one prices know no end. The tail falls off exponentially, as the two
-    highest quantiles do: β = (q_b − q_a) / ln((1 − a) / (1 − b)); its mean above the share w is q_a + β (ln((1 − a) / w) + 1).
+    A level stands for all of its chances, and above the last one prices know no end. How far that mean lies above the highest
+    quantile is the geometric mean of two: the forecast's, whose tail falls off exponentially as its two highest quantiles do,
+    β (ln((1 − b) / w) + 1) for the share w, with β = (q_b − q_a) / ln((1 − a) / (1 − b)); and the market's, to whose
+    day-ahead price the tail is what the levels below leave. Hours without one (NaN) have the forecast's alone.
     """
-    low, high = 1 - levels[-2], 1 - levels[-1]
+    chances, low, high = chances_of(levels), 1 - levels[-2], 1 - levels[-1]
+    share = float(chances[-1])
     fall: Floats = (quantiles[-1] - quantiles[-2]) / math.log(low / high)
-    mean = quantiles[-2] + fall * (math.log(low / float(chances_of(levels)[-1])) + 1)
-    return np.vstack([quantiles[:-1], mean])
+    foreseen = fall * (math.log(high / share) + 1)
+    market = np.maximum((day_ahead_usd_per_mwh - chances[:-1] @ quantiles[:-1]) / share - quantiles[-1], 0.0)
+    above = np.where(np.isfinite(market), np.sqrt(foreseen * market), foreseen)
+    return np.vstack([quantiles[:-1], quantiles[-1] + above])
 
 
 def offers_of(inputs: FacilityInputs, ahead: HoursAhead, work: AiWork = NO_WORK) -> list[Offer]:

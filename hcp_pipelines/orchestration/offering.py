@@ -1,7 +1,7 @@
 """What the asset of reserve offers does: what is known of the hours ahead, each facility's programme, rows for the lake.
 
 Prices ahead are quantiles of the forecasts in the lake, capacity prices the market's where they are published and the same hours'
-of the last week where not, peaks and obligations those of Postgres. The arithmetic is in `optimizer.offers`.
+of the last week where not, day-ahead prices, peaks and obligations those of Postgres. The arithmetic is in `optimizer.offers`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ import psycopg
 
 from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import HcpError
+from hcp_pipelines.domain.ticks import Stream
 from hcp_pipelines.fleet.solve_sites import load_sites
 from hcp_pipelines.forecasting.learnable.protocol import LEVELS
 from hcp_pipelines.forecasting.power_forecast import LEVEL_COLUMNS
@@ -58,6 +59,10 @@ qualify issued_at = max(issued_at) over (partition by settlement_point) order by
 _CAPACITY_SQL = (
     "select start_at, product, price_usd_per_mw_h from lake.raw.ercot__da_capacity where start_at >= ? and start_at < ?"
 )
+_DAY_AHEAD_SQL = """
+    select distinct on (series, "timestamp") series, "timestamp", value from price_data
+    where stream = %(stream)s and quality in ('good', 'unusual') and "timestamp" >= %(start)s and "timestamp" < %(end)s
+    order by series, "timestamp", revision desc"""
 _SOLD_SQL = """
     select facility_id, greatest(lower(during), %(start)s), least(upper(during), %(end)s), mw from grid_obligations
     where status in ('awarded', 'armed', 'deployed', 'recovering') and during && tstzrange(%(start)s, %(end)s)"""
@@ -81,7 +86,9 @@ def propose(connection: "psycopg.Connection[Any]", settings: Settings, now: date
     inputs, without = _inputs(connection, sites, now)
     work, expected = queue_ahead(connection, inputs, now, settings.expected_work)
     chances = peak_chances.chances(connection, now, start + AHEAD)
-    sold = connection.execute(_SOLD_SQL, {"start": start, "end": start + AHEAD}).fetchall()
+    hours = {"start": start, "end": start + AHEAD}
+    sold = connection.execute(_SOLD_SQL, hours).fetchall()
+    cleared = connection.execute(_DAY_AHEAD_SQL, hours | {"stream": Stream.POWER_DA_SPP.value}).fetchall()
     rows: list[dict[str, object]] = []
     for each in inputs:
         name, point = each.site.facility_id, each.site.settlement_point
@@ -92,7 +99,10 @@ def propose(connection: "psycopg.Connection[Any]", settings: Settings, now: date
             )
             continue
         peaks = {a.start: a.usd_per_mwh for a in adders(chances, each.site.peak_usd_per_kw_year)}
-        ahead = hours_ahead(prices, capacity, peaks, [(s, e, mw) for owner, s, e, mw in sold if owner == name])
+        day_ahead = {at: price for series, at, price in cleared if series == point}
+        ahead = hours_ahead(
+            prices, capacity, day_ahead, peaks, [(s, e, mw) for owner, s, e, mw in sold if owner == name]
+        )
         try:
             offers = offers_of(each, ahead, work.get(name, NO_WORK))
         except HcpError as error:
@@ -107,6 +117,7 @@ def propose(connection: "psycopg.Connection[Any]", settings: Settings, now: date
 def hours_ahead(
     prices: pl.DataFrame,
     capacity: pl.DataFrame,
+    day_ahead: Mapping[datetime, float],
     charge: Mapping[datetime, float],
     sold: Sequence[tuple[datetime, datetime, float]],
 ) -> HoursAhead:
@@ -115,6 +126,7 @@ def hours_ahead(
     Args:
         prices: of one settlement point: `start_at` and the quantiles, oldest first.
         capacity: `start_at`, `product`, `price_usd_per_mw_h` of the hours ahead and of the week before.
+        day_ahead: $/MWh at the point, by hour, as far as they are published.
         charge: $/MWh that a coincident peak may add, by hour.
         sold: (start, end, MW) of what is sold already; an hour that it touches is sold whole.
     """
@@ -123,9 +135,10 @@ def hours_ahead(
     starts = starts[:unbroken]
     known = {(product, at): price for at, product, price in capacity.iter_rows()}
     found = {product: [_capacity(known, product, at) for at in starts] for product in PRODUCTS}
+    quantiles = prices.select(LEVEL_COLUMNS).to_numpy()[:unbroken].T.astype(np.float64)
     return HoursAhead(
         tuple(starts),
-        with_tail(LEVELS, prices.select(LEVEL_COLUMNS).to_numpy()[:unbroken].T.astype(np.float64)),
+        with_tail(LEVELS, quantiles, np.array([day_ahead.get(at, np.nan) for at in starts], dtype=float)),
         chances_of(LEVELS),
         {product: np.array([price for price, _ in each], dtype=float) for product, each in found.items()},
         {product: tuple(told for _, told in each) for product, each in found.items()},

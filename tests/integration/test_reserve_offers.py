@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hcp_pipelines.cli.main import cli
 from hcp_pipelines.domain.columns import INSTANT
 from hcp_pipelines.domain.errors import HcpError
+from hcp_pipelines.domain.ticks import Stream, Tick
 from hcp_pipelines.forecasting.power_forecast import LEVEL_COLUMNS, empty_table
 from hcp_pipelines.orchestration.history.tables import DA_CAPACITY
 from hcp_pipelines.orchestration.offering import (
@@ -127,7 +128,7 @@ def test_each_facility_s_miners_are_offered_hour_by_hour_and_the_command_shows_i
         CliRunner().invoke(cli, [*arguments[:2], "nowhere", *arguments[3:]], catch_exceptions=False)
 
 
-def test_what_is_sold_already_is_left_out_of_its_hours(known):
+def test_what_is_sold_already_is_left_out_of_its_hours_and_so_is_what_was_dear_day_ahead(known):
     before = proposed(known).table.filter(pl.col("facility_id") == "hou-1").sort("start_at")
     assert before["start_at"].to_list() == [FIRST, FIRST + HOUR, FIRST + 2 * HOUR]
     with connect(known, Role.ADMIN) as connection:
@@ -135,6 +136,8 @@ def test_what_is_sold_already_is_left_out_of_its_hours(known):
     after = proposed(known).table.filter(pl.col("facility_id") == "hou-1").sort("start_at")
     assert after["start_at"].to_list() == [FIRST, FIRST + 2 * HOUR], "less than a lot is left of the hour between"
     assert after["mw"].to_list() == [before["mw"][0], before["mw"][2]]
+    store(known, *(Tick(Stream.POWER_DA_SPP, p, FIRST + 2 * HOUR, 2000.0, "USD/MWh", "ERCOT") for p in POINTS))
+    assert set(proposed(known).table["start_at"]) == {FIRST, FIRST + HOUR}, "eight dollars don't pay for such an hour"
 
 
 def test_without_forecasts_or_worth_the_reason_is_told_and_costs_the_others_nothing(fleet):
@@ -163,13 +166,15 @@ def test_published_capacity_prices_go_before_last_week_s_and_a_gap_ends_the_hour
     prices = quantiles(FIRST, 4, POINTS[:1]).with_row_index("n").filter(pl.col("n") != 2)
     published = capacity((FIRST, "ECRS", 30.0))
     known = pl.concat([last_week(8.0), published])
-    ahead = hours_ahead(prices, known, {FIRST + HOUR: 12.0}, [])
+    ahead = hours_ahead(prices, known, {FIRST: 60.0}, {FIRST + HOUR: 12.0}, [])
     assert ahead.starts == (FIRST, FIRST + HOUR)
     assert ahead.capacity_usd_per_mw_h["ECRS"].tolist() == [30.0, 8.0]
     assert ahead.capacity_from["ECRS"] == ("published", "like_last_week")
     assert ahead.capacity_from["RRS"] == ("like_last_week", "like_last_week")
     assert ahead.charge_usd_per_mwh.tolist() == [0.0, 12.0]
     assert ahead.prices_usd_per_mwh.shape == (len(LEVEL_COLUMNS), 2)
+    tails = ahead.prices_usd_per_mwh[-1]
+    assert tails[0] > tails[1] + 10, "both hours are foreseen alike, but the first was dear the day before"
 
 
 def test_capacity_prices_are_the_market_s_as_far_as_it_has_published_them(postgres):

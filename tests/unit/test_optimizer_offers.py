@@ -56,9 +56,22 @@ def test_the_last_level_s_price_is_the_mean_of_all_above_it():
     """Of an exponential tail, whose mean excess is its scale, exactly; where two quantiles are one price there is no tail."""
     scale, share = 40.0, chances_of(LEVELS)[-1]
     exact = -scale * np.log(1 - np.array(LEVELS))
-    tailed = with_tail(LEVELS, np.stack([exact, np.full(len(LEVELS), 30.0)], axis=1))
+    quantiles = np.stack([exact, np.full(len(LEVELS), 30.0)], axis=1)
+    tailed = with_tail(LEVELS, quantiles, np.full(2, np.nan))
     assert tailed[-1] == pytest.approx([scale * (1 - np.log(share)), 30.0])
     assert tailed[:-1, 0].tolist() == exact[:-1].tolist()
+
+
+def test_a_day_ahead_price_above_what_is_foreseen_makes_the_tail_longer_and_one_below_it_shorter():
+    """What the mean lies above the highest quantile by is the geometric mean of the forecast's and of the market's."""
+    chances = chances_of(LEVELS)
+    exact = -40.0 * np.log(1 - np.array(LEVELS))
+    (alone,) = with_tail(LEVELS, exact[:, None], np.array([np.nan]))[-1]
+    below, highest = chances[:-1] @ exact[:-1], exact[-1]
+    agreed = below + chances[-1] * alone
+    dear = below + chances[-1] * (highest + 4 * (alone - highest))
+    tops = with_tail(LEVELS, np.tile(exact[:, None], 3), np.array([agreed, dear, below]))[-1]
+    assert tops == pytest.approx([alone, highest + 2 * (alone - highest), highest])
 
 
 def test_the_dearest_product_of_each_hour_is_offered_in_whole_lots_with_what_it_forgoes():
