@@ -9,8 +9,8 @@ from assets.checks import told
 from assets.daily import UNTIL_TODAY, plain_schema
 from hcp_pipelines.forecasting.power_forecast import empty_table
 from hcp_pipelines.forecasting.quantile_scores import empty_scores
+from hcp_pipelines.orchestration import demand_quantiles as demand
 from hcp_pipelines.orchestration.consensus import CONSENSUS, bitcoin_of_day
-from hcp_pipelines.orchestration.demand_quantiles import SCHEMA, demand_quantiles
 from hcp_pipelines.orchestration.forecasting import (
     PEAKS,
     DayForecast,
@@ -52,7 +52,7 @@ def price_champion_answers(platform: Platform) -> dg.AssetCheckResult:
 @dg.asset(
     group_name=GROUP, owners=OWNERS, partitions_def=UNTIL_TODAY, io_manager_key="lake", pool=GROUP,
     deps=["raw_hcp__workload_events"], kinds={"polars", "postgres", "ducklake"},
-    metadata={PARTITION_COLUMN: "asked_at", **plain_schema(SCHEMA)},
+    metadata={PARTITION_COLUMN: "asked_at", **plain_schema(demand.SCHEMA)},
 )  # fmt: skip
 def core_hcp__demand_quantiles(context: dg.AssetExecutionContext, platform: Platform) -> pl.DataFrame:
     """Quantiles of the GPUs that work will ask for: one row a class, hour asked and hour of the 72 from it on.
@@ -60,8 +60,15 @@ def core_hcp__demand_quantiles(context: dg.AssetExecutionContext, platform: Plat
     Asked of the champion of `demand`; without one there are no rows.
     """
     with platform.connection() as connection:
-        found = demand_quantiles(connection, platform.settings(), _day(context), platform.clock().now())
+        found = demand.demand_quantiles(connection, platform.settings(), _day(context), platform.clock().now())
     return _of_day(context, found)
+
+
+@dg.asset_check(asset=core_hcp__demand_quantiles)
+def demand_champion_answers(platform: Platform) -> dg.AssetCheckResult:
+    """Where a version of demand serves, solves can use its newest word."""
+    with platform.connection() as connection:
+        return told(demand.judge_champion(connection, platform.clock().now()))
 
 
 @dg.asset(

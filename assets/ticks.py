@@ -85,7 +85,12 @@ def core_power__price_forecast(
     owners=OWNERS,
     io_manager_key="memory",
     kinds={"python", "postgres"},
-    deps=[core_hcp__profitability_scores, core_power__price_forecast, "core_power__waiting_model"],
+    deps=[
+        core_hcp__profitability_scores,
+        core_power__price_forecast,
+        "core_power__waiting_model",
+        "core_hcp__demand_quantiles",
+    ],
     metadata=plain_schema(POLICY_SCHEMA),
 )
 def core_hcp__policies(

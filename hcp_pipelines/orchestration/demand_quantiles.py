@@ -9,13 +9,16 @@ from typing import Any
 import polars as pl
 import psycopg
 
+from hcp_pipelines.domain.errors import ModelError
 from hcp_pipelines.forecasting.learnable.targets.demand import TOTAL
+from hcp_pipelines.optimizer.queue.forecast import DEMAND, usable
 from hcp_pipelines.orchestration import day_answers
 from hcp_pipelines.orchestration.forecasting import DayForecast, refuse_future
+from hcp_pipelines.orchestration.watching import Judged
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import expected_demand
 
-DEMAND, TABLE = "demand", "core.hcp__demand_quantiles"
+TABLE = "core.hcp__demand_quantiles"
 SCHEMA: dict[str, Any] = {"demand_class": pl.String} | {k: v for k, v in day_answers.SCHEMA.items() if k != "entity"}
 
 
@@ -36,6 +39,18 @@ def demand_quantiles(
         kept = kept.filter(pl.col("asked_at") < table["asked_at"].min())
     whole = pl.concat([table, kept]).sort("asked_at", "demand_class", "start_at")
     return DayForecast(whole, {"method": said.model or "none", "why": said.why})
+
+
+def judge_champion(connection: "psycopg.Connection[Any]", now: datetime) -> Judged:
+    """Whether solves can use the champion's newest word; passes where none serves yet, and says so."""
+    said = expected_demand.said(connection, DEMAND)
+    if said.serves is None:
+        return Judged(True, f"room for work to come is the fixed share: {day_answers.nobody(DEMAND)}")
+    try:
+        usable(said, now, day_answers.QUANTILES[0])
+    except ModelError as error:
+        return Judged(False, f"room for work to come is the fixed share: {error}")
+    return Judged(True, f"{said.serves} serves, asked at {said.asked_at:%Y-%m-%dT%H:%MZ}")
 
 
 def keep_newest(connection: "psycopg.Connection[Any]", table: pl.DataFrame) -> None:

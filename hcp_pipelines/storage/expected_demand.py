@@ -14,7 +14,8 @@ _NEWEST = "select max(asked_at) from expected_demand"
 _KEEP = "insert into expected_demand (demand_class, hour_at, gpus, model, asked_at) values (%s, %s, %s, %s, %s)"
 # One statement: rows of one asking, and who serves at the same instant.
 _SAID = """
-    select e.demand_class, e.hour_at, e.gpus, e.model, e.asked_at, c.serves
+    select e.demand_class, e.hour_at, e.gpus, e.model, e.asked_at,
+           extract(epoch from clock_timestamp() - e.recorded_at)::float8, c.serves
     from (select max(name || '/' || version) as serves from models where name = %s and status = 'champion') c
     left join expected_demand e on true order by e.demand_class, e.hour_at"""
 
@@ -30,11 +31,12 @@ class Hour:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What was said last, by whom and when it was asked; and who serves now, none: nobody."""
+    """What was said last, by whom, when it was asked and how long ago it was kept (real); and who serves now, none: nobody."""
 
     hours: tuple[Hour, ...]
     model: str
     asked_at: datetime | None
+    kept_for_s: float | None
     serves: str | None
 
 
@@ -54,5 +56,5 @@ def said(connection: "psycopg.Connection[Any]", name: str) -> Said:
     """The newest word, whoever said it, and which version of the name serves."""
     rows = connection.execute(_SAID, (name,)).fetchall()
     hours = tuple(Hour(row[0], row[1], row[2]) for row in rows if row[0] is not None)
-    model, asked_at, serves = rows[0][3:] if rows else (None, None, None)
-    return Said(hours, model or "", asked_at, serves)
+    model, asked_at, kept_for_s, serves = rows[0][3:] if rows else (None, None, None, None)
+    return Said(hours, model or "", asked_at, kept_for_s, serves)

@@ -21,6 +21,7 @@ from hcp_pipelines.forecasting.learnable.targets.price import FRAMING, PRICE
 from hcp_pipelines.forecasting.model_file import digest_of
 from hcp_pipelines.orchestration.day_answers import QUANTILES
 from hcp_pipelines.orchestration.demand_quantiles import demand_quantiles
+from hcp_pipelines.orchestration.demand_quantiles import judge_champion as demand_champion
 from hcp_pipelines.orchestration.forecasting import forecast_scores, read_prices
 from hcp_pipelines.orchestration.history.publish import PUBLISHED, REJECTED, Run, publish
 from hcp_pipelines.orchestration.history.tables import RT_SPP
@@ -318,6 +319,7 @@ def test_demand_is_what_its_champion_says_since_its_training_and_stays(world, co
     )
     put(world, "raw.workload_events", pl.concat(pl.DataFrame(each) for each in (begins, ends)))
     nobody = demand_quantiles(control, world, day, NOW)
+    assert demand_champion(control, NOW).passed
     assert (len(nobody.table), nobody.told["method"]) == (0, "none")
     assert nobody.told["why"] == "no version of demand serves yet (`hcp train demand` makes one)"
 
@@ -335,13 +337,16 @@ def test_demand_is_what_its_champion_says_since_its_training_and_stays(world, co
     assert first.group_by("asked_at", "demand_class").len()["len"].unique().to_list() == [72]
     said = expected_demand.said(control, "demand")
     newest = first.filter((pl.col("asked_at") == DAY + timedelta(hours=6)) & (pl.col("demand_class") != "total"))
+    assert demand_champion(control, NOW).why == "demand/1 serves, asked at 2025-02-20T06:00Z"
     assert (said.model, said.asked_at, said.serves) == ("demand/1", DAY + timedelta(hours=6), "demand/1")
     assert [(one.demand_class, one.hour_at, *one.gpus) for one in said.hours] == newest.select(
         "demand_class", "start_at", *QUANTILES
     ).rows()
     demand_quantiles(control, world, (DAY - timedelta(days=1), DAY), NOW)  # a day that is made again changes nothing
-    assert expected_demand.said(control, "demand") == said
+    assert expected_demand.said(control, "demand").hours == said.hours
     promoted(DAY + timedelta(hours=5))
+    judged = demand_champion(control, NOW)
+    assert (judged.passed, "demand/2 serves, the newest word is of demand/1" in judged.why) == (False, True)
     later = demand_quantiles(control, world, day, NOW).table
     by = dict(later.select(pl.col("asked_at").dt.hour(), "model").unique().rows())
     assert by == {2: "demand/1", 3: "demand/1", 4: "demand/1", 5: "demand/2", 6: "demand/2"}

@@ -72,7 +72,10 @@ async def test_where_it_can_not_be_used_the_fixed_share_stands_with_the_reason(c
     assert "has said nothing yet" in why()
     say(control, first)
     assert expected(control).gpus == 16
-    assert "6.0 hours ago, at most 6" in why(now=NOON + timedelta(hours=6, minutes=1))
+    late = NOON + timedelta(hours=6, minutes=1)
+    assert expected(control, now=late).model == "demand/1"  # of which it says nothing, in a world that goes fast
+    fleet.execute("update expected_demand set recorded_at = recorded_at - interval '61 minutes'")
+    assert "6.0 hours of the world ago, at most 6" in why(now=late)
     assert "which is still to come" in why(now=NOON - timedelta(seconds=1))
     second = serve(control)
     assert why() == "demand/2 serves, the newest word is of demand/1: forecasts_job asks it twice an hour"

@@ -161,7 +161,7 @@ def said(**more):
         for name in CLASSES
         for h in range(3)
     ]
-    return replace(Said(tuple(rows), "demand/3", NOW, "demand/3"), **more)
+    return replace(Said(tuple(rows), "demand/3", NOW, 3601.0, "demand/3"), **more)
 
 
 def one_hour(**more):
@@ -172,9 +172,9 @@ def one_hour(**more):
     ("found", "now", "why"),
     [
         (said(serves=None), NOW, "no version of demand serves"),
-        (Said((), "", None, "demand/3"), NOW, "demand/3 serves and has said nothing yet"),
+        (Said((), "", None, None, "demand/3"), NOW, "demand/3 serves and has said nothing yet"),
         (said(serves="demand/4"), NOW, "demand/4 serves, the newest word is of demand/3"),
-        (said(), NOW + timedelta(hours=6, minutes=1), "was asked 6.0 hours ago, at most 6"),
+        (said(), NOW + timedelta(hours=6, minutes=1), "was asked 6.0 hours of the world ago, at most 6"),
         (said(), NOW - timedelta(minutes=1), "was asked at 2025-01-01T00:00Z, which is still to come"),
         (said(hours=one_hour(gpus=[1.0] * 6)), NOW, "says 6 quantiles of ai_inference_realtime: must be 7"),
         (said(hours=one_hour(gpus=[0.0, 1.0, 2.0, float("nan"), 4.0, 5.0, 6.0])), NOW, "what is no number of GPUs"),
@@ -193,3 +193,9 @@ def test_the_quantile_that_is_asked_for_is_taken():
     found = usable(said(), NOW + timedelta(hours=2), "q75")
     assert {name: set(values) for name, values in found.gpus.items()} == {name: {4.0} for name in CLASSES}
     assert found.word == WorkExpected(model="demand/3", quantile="q75", asked_at=NOW)
+
+
+def test_in_a_fast_world_a_word_of_the_last_hour_of_the_wall_is_new_as_far_as_it_goes():
+    """Thirty hours go by between two askings; it says 72."""
+    found = usable(said(kept_for_s=1800.0), NOW + timedelta(hours=30), "q90")
+    assert found.in_hours(CLASSES[0], STARTS[:4]).tolist() == [5.0, 5.0, 5.0, 0.0]
