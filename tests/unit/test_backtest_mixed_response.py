@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import chain, combinations
 from pathlib import Path
 
@@ -19,12 +19,12 @@ from hcp_pipelines.optimizer.backtest.mixed.response.calls import enrolled_site
 from hcp_pipelines.optimizer.backtest.mixed.response.obeying import choices, ordered, paid_calls
 from hcp_pipelines.optimizer.backtest.mixed.response.terms import given_terms, load_terms
 from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, decide
-from hcp_pipelines.optimizer.backtest.mixed.run import report_of, run_mixed, with_programme
+from hcp_pipelines.optimizer.backtest.mixed.run import refuse_bound, report_of, with_programme
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
 from hcp_pipelines.optimizer.backtest.mixed.world import Actions
 from hcp_pipelines.optimizer.backtest.record import Run, mixed_rows
 from hcp_pipelines.optimizer.backtest.request import Request
-from tests.support.mixed import START, called, responding, terms, world
+from tests.support.mixed import SITE, START, called, responding, terms, world
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 RULES = {rules.name: rules for rules in ALL_RULES}
@@ -242,12 +242,12 @@ def test_terms_of_a_run_s_configuration_are_those_of_a_file():
     )
 
 
-def test_the_example_is_read_and_limits_that_bind_are_refused(tmp_path):
-    example = load_terms(EXAMPLES / "response.yaml")
-    assert (example.mw, example.hours_a_day) == (20.0, 7)
-    asked = Request(folder.Sources(tmp_path), datetime(2024, 7, 1, tzinfo=UTC), datetime(2024, 8, 1, tzinfo=UTC))
-    with pytest.raises(ConfigError, match="back-tested where all load fits and no ramp is stated"):
-        run_mixed(asked, replace(MIXED_100MW, limit_mw=60.0), terms=example)
+@pytest.mark.parametrize("change", [{"limit_mw": 45.0}, {"ramp_up_mw_per_h": 100.0}, {"ramp_down_mw_per_h": 100.0}])
+def test_limits_and_ramps_that_bind_are_refused(change):
+    wide = replace(SITE, limit_mw=62.0, ramp_up_mw_per_h=248.0, ramp_down_mw_per_h=248.0)
+    refuse_bound(wide, 0.25)
+    with pytest.raises(ConfigError, match="this site's limits or ramps don't let it"):
+        refuse_bound(replace(wide, **change), 0.25)
 
 
 def test_the_report_the_page_and_the_lake_have_it(tmp_path):

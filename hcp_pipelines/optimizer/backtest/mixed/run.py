@@ -1,6 +1,5 @@
 """A mixed facility's back-test from its request to its report: gaps to the oracle, and what each source of value brought."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -79,20 +78,21 @@ def run_mixed(
             "minimum times are those of one megawatt of miners (asic-1mw): a mixed facility sells and sheds them by the "
             "interval. Leave --min-up-minutes and --min-down-minutes out."
         )
-    if terms is not None:
-        site = _enrolled(site, terms)
     recorded = folder.load(request.sources, request.start, request.end)
+    if terms is not None:
+        refuse_bound(site, recorded.prices.step_minutes / 60)
+        site = enrolled_site(site, terms)
     world = world_of(request, recorded, load_hours(request.sources, request.end), site, progress)
     return report_of(request, world if terms is None else with_programme(world, terms), recorded.files)
 
 
-def _enrolled(site: MixedSite, terms: Terms) -> MixedSite:
-    if limits.binds(site) or not math.isinf(site.ramp_down_mw_per_h) or not math.isinf(site.ramp_up_mw_per_h):
+def refuse_bound(site: MixedSite, step_h: float) -> None:
+    """Raise ConfigError for a site whose limits or ramps bind: how a programme is met under them is not known here."""
+    if limits.binds(site) or ramps.bind(site, step_h):
         raise ConfigError(
-            f"{terms.programme}: demand response is back-tested where all load fits and no ramp is stated: leave --response out, "
-            "or back-test the preset"
+            "demand response is back-tested where all load fits at once and can come and go within an interval, which this "
+            "site's limits or ramps don't let it: leave --response out, or back-test another file"
         )
-    return enrolled_site(site, terms)
 
 
 def with_programme(world: World, terms: Terms) -> World:
