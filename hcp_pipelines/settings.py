@@ -169,7 +169,7 @@ class Settings(BaseSettings):
         description="Whether reserves to offer are worked out once an hour of the world (docs/decisions.md).",
     )
     expected_work: Literal["off", "q50", "q75", "q90", "q95"] = Field(
-        default="q90",
+        default="q95",
         description="Which quantile of the demand forecast GPUs are kept for (docs/decisions.md); off: the fixed share alone.",
     )
     history_gaps: Literal["observe", "request"] = Field(

@@ -49,7 +49,7 @@ class ReserveTerms:
     rate_usd_per_gpu_hour: float = 2.0
     rest_kw: float = 0.4
     busy_kw: float = 1.3
-    level: float = 0.9  # the quantile that solves take by default
+    level: float = 0.95  # the quantile that solves take by default
 
     @property
     def gpu_usd_per_mwh(self) -> float:
