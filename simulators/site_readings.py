@@ -19,7 +19,7 @@ from simulators.ramps import PowerArray, Ramps
 from simulators.readings import GpuReading, MinerReading
 from simulators.roaring import from_slots
 from simulators.settings import SiteConfig
-from simulators.site_records import Surroundings, digest_of, group_key, slots_of_feeders
+from simulators.site_records import Surroundings, digest_of, group_key
 from simulators.site_saving import Rooms
 from simulators.streams import BoolArray, FloatArray, IntArray, uniforms
 from simulators.tables import ByteArray, Tables
@@ -46,7 +46,6 @@ class ReadableSite:
         self._weather = around.weather
         self._tables = Tables(config, seed)
         self._everyone = np.arange(self.devices, dtype=np.int64)
-        self._feeders = slots_of_feeders(config)
         self._devices = Devices(self._tables, self.faults, at_s)
         self._cut: BoolArray = np.zeros(self.devices, dtype=np.bool_)  # by the plant's breakers
         self._devices.is_dark |= self.faults.mask(f.POWER_LOST, at_s)
@@ -147,14 +146,6 @@ class ReadableSite:
         """All-in power at the revenue meter, watts."""
         self.advance(at_s)
         return self._ramps.total_w(self.at_s) * self.pue_at(self.at_s)
-
-    def feeder_power_w(self, feeder_id: str, at_s: float) -> float:
-        """All-in power of one feeder, watts; 0 where no group hangs on it."""
-        self.advance(at_s)
-        index = self._feeders.get(feeder_id)
-        if index is None:
-            return 0.0
-        return float(self._ramps.power_of(index, self.at_s).sum(dtype=np.float64)) * self.pue_at(self.at_s)
 
     def pue_at(self, at_s: float) -> float:  # noqa: ARG002
         """All-in power over IT power at an instant; constant unless the site has a cooling plant."""

@@ -39,13 +39,6 @@ class Surroundings(NamedTuple):
     schedule: FaultSchedule | None = None
 
 
-def slots_of_feeders(config: SiteConfig) -> dict[str, IntArray]:
-    """The slots behind each feeder."""
-    names = dict.fromkeys(group.feeder for group in config.groups if group.feeder is not None)
-    runs = [(group.feeder, np.arange(group.first_slot, group.end_slot, dtype=np.int64)) for group in config.groups]
-    return {name: np.concatenate([index for feeder, index in runs if feeder == name]) for name in names}
-
-
 def group_key(site: str, seed: int, group: GroupConfig) -> str:
     """Identifies the devices of a group: what is remembered of them is only taken over by the same ones.
 

@@ -9,10 +9,6 @@ import polars as pl
 from hcp_pipelines.economics.bounds import ImplausibleValueError, check
 
 DEFAULT_UTILIZATION = 0.6  # setting, no public source
-SPOT_RATE_FRACTION = (
-    0.52  # interruptible over on-demand: median of 24 offers of one provider and GPU each, quartiles 0.31 and
-)
-# 0.59 (rate card of 2026-07-20, gpurentalprices.com, CC BY 4.0). For batches where a site sells them so; the default is 1.
 
 
 def revenue_usd_per_hour(

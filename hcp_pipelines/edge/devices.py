@@ -150,11 +150,6 @@ class Devices:
         if key != NOBODYS or self._has_works:
             self._works[slots], self._has_works = key, True
 
-    def drive_again(self, mask: npt.NDArray[np.bool_]) -> None:
-        """Tell devices once more what has not settled."""
-        for pending in self._under_way.pending:
-            self._drive(pending, pending.waiting[mask[pending.waiting]])
-
     def fill(self, state: pb.FacilityState) -> None:
         """What is known of the devices now."""
         observed = self.shape.observe(self.power_kw) if self.is_seen else np.full_like(self.states, UNKNOWN_STATE)

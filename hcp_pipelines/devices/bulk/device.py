@@ -124,11 +124,6 @@ class BulkSite:
         reading = await self._read(codec.COMMANDED)
         return reading.values.astype(np.uint8)
 
-    async def read_reachable(self) -> npt.NDArray[np.bool_]:
-        """Whether each device answers."""
-        reading = await self._read(codec.REACHABLE)
-        return reading.values.astype(np.bool_)
-
     async def meter(self) -> Metered:
         """The site's revenue meter."""
         return codec.decode_metered(await self._transport.request(codec.METER, b"", codec.METERED))
