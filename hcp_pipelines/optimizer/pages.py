@@ -8,17 +8,17 @@ from plotly.offline import get_plotlyjs
 
 _STYLE = (
     "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}"
-    "td,th{padding:.2em .8em;text-align:right;border:1px solid #ccc}"
+    "td,th{padding:.2em .8em;text-align:right;border:1px solid #ccc;white-space:nowrap}"
+    ".wide{overflow-x:auto}@media(max-width:40em){body{margin:.6em}}"
 )
 
 
 def whole(title: str, notes: Iterable[str], parts: Iterable[str]) -> str:
     """A page: its title, a paragraph a note, and parts that are HTML already."""
     body = [f"<h1>{escaping.escape(title)}</h1>", *(f"<p>{escaping.escape(note)}</p>" for note in notes), *parts]
-    head = f'<meta charset="utf-8"><title>{escaping.escape(title)}</title><style>{_STYLE}</style>'
-    return (
-        f"<!doctype html><html><head>{head}<script>{get_plotlyjs()}</script></head><body>{''.join(body)}</body></html>"
-    )
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+    head += f"<title>{escaping.escape(title)}</title><style>{_STYLE}</style><script>{get_plotlyjs()}</script>"
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>'
 
 
 def document(
@@ -35,12 +35,13 @@ def document(
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table."""
+    """A table; on a narrow screen it scrolls by itself."""
     head = "".join(f"<th>{escaping.escape(c)}</th>" for c in columns)
     body = ("".join(f"<td>{escaping.escape(str(cell))}</td>" for cell in row) for row in rows)
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in body)}</table>"
+    rows_of = "".join(f"<tr>{row}</tr>" for row in body)
+    return f'<div class="wide"><table><tr>{head}</tr>{rows_of}</table></div>'
 
 
 def div(figure: go.Figure) -> str:
     """A figure."""
-    return str(figure.to_html(full_html=False, include_plotlyjs=False))
+    return str(figure.to_html(full_html=False, include_plotlyjs=False, config={"responsive": True}))

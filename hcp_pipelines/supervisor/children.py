@@ -133,7 +133,9 @@ class Children:
 
     def write_pids(self) -> None:
         """For whoever has to end them without us."""
-        write_json(self.pid_file, [c.identity() for c in self._children.values() if c.identity()])
+        self.pid_file.parent.mkdir(parents=True, exist_ok=True)
+        here = {"folder": guardian.folder_id(self.pid_file.parent)}
+        write_json(self.pid_file, [one | here for c in self._children.values() if (one := c.identity())])
 
 
 def write_json(path: Path, value: object) -> None:

@@ -48,6 +48,12 @@ def boot_id() -> str:
         return ""
 
 
+def folder_id(folder: Path) -> list[int]:
+    """Which folder this is, wherever it is moved to: a copy of it is another one."""
+    found = folder.stat()
+    return [found.st_dev, found.st_ino]
+
+
 def is_left_over(entry: dict[str, object]) -> bool:
     """Whether the session of an entry is still the one that was started, be its leader alive or gone.
 
@@ -82,12 +88,16 @@ def end_sessions(session_ids: set[int], signal_number: int, grace_s: float) -> N
 
 
 def end_all(pid_file: Path) -> int:
-    """Stop everything that the pid file lists, Postgres last; the number of sessions that were still there."""
+    """Stop everything that the pid file lists, Postgres last; the number of sessions that were still there.
+
+    What a copied pid file lists is the original's, and none of ours.
+    """
     try:
         entries = json.loads(pid_file.read_text())
+        here = folder_id(pid_file.parent)
     except (OSError, ValueError):
         return 0
-    ours = [e for e in entries if is_left_over(e)]
+    ours = [e for e in entries if e.get("folder", here) == here and is_left_over(e)]
     others = {e["pid"] for e in ours if e["name"] != "postgres"}
     postgres = {e["pid"] for e in ours if e["name"] == "postgres"}
     if others:

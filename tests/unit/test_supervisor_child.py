@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +159,22 @@ def test_a_recycled_pid_is_left_alone_even_as_the_leader_of_a_session(tmp_path, 
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+def test_what_a_copied_state_directory_lists_is_the_originals_and_left_alone(tmp_path):
+    child = make_child(tmp_path, SLEEPER)
+    children = Children(Settings(state_dir=tmp_path / "state"), SystemClock(), lambda _: None, {"probe": child})
+    child.start()
+    try:
+        children.write_pids()
+        shutil.copytree(tmp_path / "state", tmp_path / "copy")
+        assert guardian.end_all(tmp_path / "copy" / "run" / "pids.json") == 0
+        assert child.process.poll() is None
+        (tmp_path / "state").rename(tmp_path / "moved")
+        assert guardian.end_all(tmp_path / "moved" / "run" / "pids.json") == 1, "moved it is the same"
+    finally:
+        child.stop()
+        child.reap()
 
 
 def test_what_outlives_the_leader_of_its_session_is_ended(tmp_path):
