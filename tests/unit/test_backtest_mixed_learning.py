@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -20,6 +21,7 @@ from hcp_pipelines.optimizer.backtest.mixed.site import FourPeaks
 from tests.support.mixed import hourly_grid
 from tests.support.recorded import random_prices, write_folder
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "response.yaml"
 SEASON_START = datetime(2023, 4, 1, 5, tzinfo=UTC)  # midnight in Texas
 
 
@@ -110,8 +112,22 @@ def test_from_recorded_files_to_the_report(tmp_path, monkeypatch):
     assert told["mpc"]["reserves"]["usd"] > 0
     assert told["mpc"]["deadlines_missed"] == 0
     assert "Dollars over break_even, by kind" in page.read_text(encoding="utf-8")
-    some = CliRunner().invoke(cli, [*arguments, *window, "--json", "--strategy", "hysteresis"], catch_exceptions=False)
-    assert list(json.loads(some.stdout)["strategies"]) == ["break_even", "hysteresis", "field", "oracle"]
+    more = ["--json", "--strategy", "always_on", "--response", str(EXAMPLE)]
+    some = json.loads(CliRunner().invoke(cli, [*arguments, *window, *more], catch_exceptions=False).stdout)
+    of = some["strategies"]
+    assert list(of) == ["always_on", "break_even", "field", "oracle"]
+    assert (
+        of["field"]["response"]["calls"]
+        == of["field"]["response"]["calls_met"]
+        > of["always_on"]["response"]["calls_met"]
+    )
+    assert of["always_on"]["net_usd"] == pytest.approx(
+        told["always_on"]["net_usd"]
+        + sum(of["always_on"]["parts_usd"][kind] for kind in ("response", "response_penalty")),
+        abs=0.1,
+    )
+    assert all(each["net_usd"] <= of["oracle"]["net_usd"] for each in of.values())
+    assert any(note.startswith("DR: 20 MW enrolled, told 120 minutes before") for note in some["notes"])
     with pytest.raises(ConfigError, match="a mixed facility needs whole hours"):
         CliRunner().invoke(
             cli, [*arguments, "--from", "2024-05-28T00:30Z", "--to", "2024-06-05"], catch_exceptions=False
