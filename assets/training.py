@@ -14,7 +14,7 @@ from assets.daily import plain_schema
 from hcp_pipelines.orchestration.alerts import ACTOR
 from hcp_pipelines.orchestration.io_managers import shown
 from hcp_pipelines.orchestration.resources import Platform
-from hcp_pipelines.orchestration.training import judging, shadow
+from hcp_pipelines.orchestration.training import attempts, judging, shadow
 from hcp_pipelines.orchestration.training.targets import TARGETS
 from hcp_pipelines.orchestration.training.told import Asked
 from hcp_pipelines.orchestration.training.train import MOST_DAYS, train
@@ -65,8 +65,10 @@ def learnt(name: str) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: TrainingConfig, platform: Platform
     ) -> dg.MaterializeResult[Any]:
         asked = Asked(name, config.days, tuple(config.groups), config.model, config.seed, config.may_promote)
+        now = platform.clock().now()
+        attempts.tag_by_hand(context.instance, context.run, now)
         with platform.connection() as connection:
-            made = train(connection, platform.settings(), asked, platform.clock().now(), ACTOR)
+            made = train(connection, platform.settings(), asked, now, ACTOR)
         context.log.info(made.told["why"])
         more: dict[str, Any] = {"card": dg.MetadataValue.path(made.page)} if made.page else {}
         if made.scores:

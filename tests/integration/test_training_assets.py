@@ -92,6 +92,8 @@ def test_a_run_from_the_launchpad_learns_and_its_check_promotes(settings, contro
     with pytest.raises(ConfigError, match="days=20: must be 56 to 3700"):
         run(settings, instance, [model], days=20)
     done = run(settings, instance, [model, check], days=84, seed=3)
+    tags = instance.get_run_by_id(done.run_id).tags
+    assert (tags[attempts.ASKED_AT], tags[attempts.REASON]) == (NOW.isoformat(), attempts.BY_HAND)
     made = told(done, "core_hcp__sine_model")
     assert (made["status"], made["version"], made["model"]) == ("challenger", 2, "boosted_trees")
     assert made["card"].endswith("reports/models/sine/2.html")

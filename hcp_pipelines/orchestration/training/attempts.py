@@ -1,4 +1,4 @@
-"""When a forecast was last to be learnt, whatever came of it: runs that were asked for carry the instant of the world."""
+"""When a forecast was last to be learnt, whatever came of it: its runs carry the instant of the world, whoever asked for them."""
 
 from datetime import datetime
 
@@ -8,12 +8,19 @@ from hcp_pipelines.orchestration.runs import is_under_way
 from hcp_pipelines.orchestration.training.asking import ASKED_AT, job_of
 
 REASON = "hcp/reason"
-LOOKED_AT = 20  # newest runs of a job: those from the launchpad have no such tag
+LOOKED_AT = 20  # newest runs of a job: those that never began have no such tag
+BY_HAND = "a person asked for it in the launchpad"
 
 
 def tags(why: str, now: datetime) -> dict[str, str]:
     """The tags of a run that is asked for now, by the world's clock."""
     return {REASON: why, ASKED_AT: now.isoformat()}
+
+
+def tag_by_hand(instance: dg.DagsterInstance, run: dg.DagsterRun, now: datetime) -> None:
+    """Give a run that came from the launchpad the tags that others come with."""
+    if ASKED_AT not in run.tags:
+        instance.add_run_tags(run.run_id, tags(BY_HAND, now))
 
 
 def last_attempt(instance: dg.DagsterInstance, name: str, now: datetime) -> datetime | None:
