@@ -131,11 +131,7 @@ def _sources(world: World, deciders: Mapping[str, Decide], ledgers: Mapping[str,
     """By strategy; what it does without a source is settled with the source there, as what it does with it."""
     without = {name: _without(world, decider) for name, decider in deciders.items()}
     best = ledgers["oracle"].total_usd - without["oracle"][0].total_usd
-    responses = {
-        name: ledgers[name].total_usd - settle(plain, decider(plain)).total_usd
-        for plain in ([] if world.response is None else [world.without(response=True)])
-        for name, decider in deciders.items()
-    }
+    responses = _responses(world, deciders, ledgers)
     base = ledgers["break_even"].peak_load_mw
     found = {}
     for name, ledger in ledgers.items():
@@ -151,6 +147,16 @@ def _sources(world: World, deciders: Mapping[str, Decide], ledgers: Mapping[str,
             responses.get(name, 0.0), responses[name] / responses["oracle"] if responses.get("oracle", 0.0) > 0 else None,
         )  # fmt: skip
     return found
+
+
+def _responses(world: World, deciders: Mapping[str, Decide], ledgers: Mapping[str, Ledger]) -> dict[str, float]:
+    """Dollars that the programme brought, by strategy; empty where there is none."""
+    if world.response is None:
+        return {}
+    plain = world.without(response=True)
+    return {
+        name: ledgers[name].total_usd - settle(plain, decider(plain)).total_usd for name, decider in deciders.items()
+    }
 
 
 def _without(world: World, decider: Decide) -> tuple[Ledger, Ledger]:
