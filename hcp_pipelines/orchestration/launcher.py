@@ -30,7 +30,7 @@ FOLLOW_POLL_S = 0.15
 FOLLOW_AT_MOST_S = 60.0
 RETRY_S = 1.0
 POLL_S = 1.0
-CHANNELS = ("hcp_tick", "hcp_signal")
+CHANNELS = ("hcp_tick", "hcp_directive")  # directives: signals of the grid are told there, too
 
 REQUESTED = Counter("hcp_tick_runs_requested_total", "Runs of tick_job asked for by the launcher.", ["reason"])
 REFUSED = Counter("hcp_tick_run_requests_failed_total", "Requests that the webserver did not take.")

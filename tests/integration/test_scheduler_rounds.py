@@ -1,5 +1,7 @@
 """The scheduler's rounds on a real Postgres: from the queue to devices, to an end, back to the queue, and to more urgent work."""
 
+from pathlib import Path
+
 import psycopg
 import pytest
 from prometheus_client import REGISTRY
@@ -29,6 +31,8 @@ from tests.support.scheduled import (
 )
 
 __all__ = ["api", "customer", "owner", "scheduler"]
+EVENTS = Path(__file__).resolve().parents[2] / "docs" / "events.md"
+BEGUN = EVENTS.read_text().partition("```sql\n")[2].partition("```")[0]
 HOUR = 3600.0
 
 
@@ -61,6 +65,11 @@ async def test_work_gets_whole_nodes_runs_for_its_time_and_is_done_once(api, sch
     clock.advance(120)
     await one.round(scheduler)
     assert await status(api, big) == (WorkloadState.RUNNING, False)
+    begun = await (await api.execute(BEGUN)).fetchall()
+    first = min(slot for *_, slot in begun)  # of the facility; rows tell a group's own
+    of = {work: sorted(slot - first for _, each, *_, slot in begun if each == work) for work in (big, small)}
+    assert of == {work: sorted(rows[work][3]) for work in (big, small)}
+    assert {(at, facility, group) for at, _, facility, group, _ in begun} == {(after(100), FACILITY, "h100")}
     clock.advance(HOUR)
     await one.round(scheduler)
     done = await store.read(api, big, None)
