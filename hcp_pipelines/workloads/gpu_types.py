@@ -63,14 +63,29 @@ def gpu_types_of(
         NotAdmittedError: this fleet has none, not so many at one facility, or none with so much memory, for its weights or said.
     """
     kind, needs = _kind(workload_type), _with_weights(spec, needs)
+    sites = _where_it_may(sites, spec)
     named = [site for site in sites if _is_called(site, needs.gpu_type)]
     is_any = needs.gpu_type.upper() in ANY_TYPES or (spec.gpu_type is None and not named)
+    if not is_any and sites and not named:
+        there = ", ".join(dict.fromkeys(site.name for site in sites))
+        raise NotAdmittedError(f"no facility has {needs.gpu_type} as {kind}: there are {there}")
     if not is_any:
         return GpuTypes(_fitting(named, needs.gpu_type, needs)[0])
     if kind == "ASIC":
         _fitting(_together(sites), kind, needs)
         return GpuTypes(kind, list(dict.fromkeys(site.name for site in sites)))
     return GpuTypes(kind, _fitting(sites, kind, needs))
+
+
+def _where_it_may(sites: Sequence[Site], spec: WorkloadSpec) -> Sequence[Site]:
+    """The facilities that the work's own words about places leave (docs/scheduler.md)."""
+    only, never = spec.sla_parameters.get("facility"), spec.sla_parameters.get("not_facility")
+    left = [site for site in sites if only in (None, site.facility_id) and site.facility_id != never]
+    if sites and not left:
+        there = ", ".join(sorted({site.facility_id for site in sites}))
+        said = f"sla_parameters.not_facility is {never}" if only is None else f"sla_parameters.facility is {only}"
+        raise NotAdmittedError(f"no facility is left for the work: {said}, there are {there}")
+    return left
 
 
 def _with_weights(spec: WorkloadSpec, needs: Requirements) -> Requirements:

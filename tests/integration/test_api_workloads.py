@@ -51,6 +51,9 @@ def test_a_submission_is_taken_once_and_can_be_followed_and_cancelled(api):
         assert again.json()["workload_id"] == first.json()["workload_id"]
         other = own.post(SUBMIT, json=BATCH | {"gpu_count": 1}, headers={"Idempotency-Key": "a"})
         assert other.status_code == 422
+        nowhere = own.post(SUBMIT, json=BATCH | {"sla_parameters": {"client_lat": 91, "client_lon": 0}})
+        assert nowhere.status_code == 400
+        assert "sla_parameters.client_lat: degrees, -90 to 90" in nowhere.json()["detail"]
         path = f"/api/v1/workloads/{first.json()['workload_id']}"
         assert own.get(path).json()["spec"] == BATCH
         assert own.get(f"{path}/status").json()["status"] == "queued"

@@ -126,7 +126,8 @@ async def test_a_full_queue_says_when_to_come_again(api, scheduler, customer, fl
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"gpu_type": "B300"}, "no facility has B300"),
+        ({"gpu_type": "B300"}, "no facility has B300 as GPU: there are H100"),
+        ({"sla_parameters": {"facility": "nope"}}, "sla_parameters.facility is nope, there are hou-1"),
         ({"gpu_count": 500}, "500 H100 at one facility"),
         ({"memory_gb": 141}, "H100 has 80"),
         ({"gpu_type": "H100", "sla_parameters": {"weights_gib": 140}}, "140 GB a GPU are asked for, H100 has 80"),

@@ -28,6 +28,7 @@ from hcp_pipelines.domain.workloads import Tier
 from hcp_pipelines.workloads import store
 from hcp_pipelines.workloads.classifier.classify import classify
 from hcp_pipelines.workloads.errors import QueueError
+from hcp_pipelines.workloads.said import misspelt_in, nonsense_in
 from hcp_pipelines.workloads.spec import WorkloadSpec
 
 router = APIRouter(prefix="/api/v1/workloads", tags=["workloads"])
@@ -52,6 +53,8 @@ async def submit(
 
     The same `Idempotency-Key` with the same body again answers with the first submission as it is by now.
     """
+    if (wrong := nonsense_in(body.sla_parameters)) is not None:
+        raise ProblemError(400, f"body.{wrong}")
     api = api_of(request)
     customer, tier = await _on_behalf(api, principal, customer_id)
     classified, by = classify(body, api.classifier), store.By(principal.name, request_id_of(request))
@@ -70,7 +73,7 @@ async def submit(
         queue_position=made.queue_position,
         workload_type=made.type,
         confidence=made.confidence,
-        reasons=list(made.reasons),
+        reasons=[*made.reasons, *misspelt_in(body.sla_parameters)],
         is_flagged=made.is_flagged,
     )
 
