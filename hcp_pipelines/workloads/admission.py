@@ -27,6 +27,7 @@ from hcp_pipelines.workloads.turns import turn_of
 
 RETRY_AT_MOST_S = 60
 _NO_ID = UUID(int=0)  # until Postgres has given one
+NO_MINERS = "miners follow their facility's policy and none is left to customers' work: it waits"
 _ROOM_FRACTION = 0.01  # of a full level: who was refused comes back when so much of it will have gone
 
 _REPEAT = """
@@ -169,7 +170,7 @@ async def _judge(
     Raises:
         QueueError: it is not taken.
     """
-    spec, classified, key = one.spec, one.classified, one.idempotency_key
+    spec, classified, key = one.spec, _truthful(one.classified), one.idempotency_key
     priority, needs = priority_of(classified, tier), requirements_of(spec, classified.type)
     if key is not None and asked.repeats is not None:
         repeat = _repeat(await asked.repeats.fetchone(), key, spec)
@@ -189,6 +190,13 @@ async def _judge(
     }  # fmt: skip
     what = classified.type, classified.confidence, classified.reasons, classified.is_flagged
     return Submitted(_NO_ID, WorkloadState.QUEUED, priority, books.ahead + 1, False, *what), values
+
+
+def _truthful(classified: Classified) -> Classified:
+    """With what its customer should know beforehand: a facility file can leave GPUs to the scheduler, and no miners."""
+    if classified.type is not WorkloadType.BITCOIN_MINING:
+        return classified
+    return replace(classified, reasons=(*classified.reasons, NO_MINERS))
 
 
 def _repeat(row: tuple[Any, ...] | None, key: str, spec: WorkloadSpec) -> Submitted | None:

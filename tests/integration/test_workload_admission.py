@@ -151,7 +151,8 @@ async def test_memory_and_deadline_that_can_be_had_are_taken(api, customer):
     await submit(api, customer, WorkloadSpec(gpu_type="H100 SXM5"))
     over_two = {"weights_gib": 140, "gpus_each": 2}
     await submit(api, customer, WorkloadSpec(gpu_type="H100", gpu_count=2, sla_parameters=over_two))
-    await submit(api, customer, WorkloadSpec(workload_type="bitcoin_mining", gpu_count=50))
+    mining = await submit(api, customer, WorkloadSpec(workload_type="bitcoin_mining", gpu_count=50))
+    assert mining.reasons[-1] == "miners follow their facility's policy and none is left to customers' work: it waits"
 
 
 async def test_customers_see_their_own_and_pages_leave_nothing_out(api, customer, fleet):
