@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 # another account). gRPC's handlers of a fork end or hang the new process before it has become the other program.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
-pytest_plugins = ["tests.support.postgres", "tests.support.sharing"]
+pytest_plugins = ["tests.support.postgres", "tests.support.sharing", "tests.support.own_time"]
 
 # An example is not wrong for being slow on a machine that has other work.
 settings.register_profile("hcp", deadline=None, suppress_health_check=[HealthCheck.too_slow])

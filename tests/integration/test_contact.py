@@ -19,6 +19,8 @@ from tests.support.discovery import FACILITY, NOWHERE, SLOTS, ScannedSite, miner
 from tests.support.edge import until
 from tests.support.miner_site import document
 
+pytestmark = pytest.mark.usefixtures("own_time")
+
 
 def told(settings):
     """The facility's contact, what the doctor finds, and what the status shows."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+from itertools import pairwise
 
 import pytest
 
@@ -114,14 +115,20 @@ async def test_scans_disturb_nobody_and_without_apply_differences_are_only_recor
     site = await scanned(apply=False)
     port = site.hall.port(4028)
     assert b"SessionID" in await talk(miner_at(0), port, b'{"command": "logon"}')
-    await until(lambda: site.audited("inventory.differs"), "differences are recorded")
+    whole = f"{SLOTS} discovered"
+    await until(
+        lambda: whole in [one["changes"] for one in site.audited("inventory.differs")], "differences are recorded"
+    )
     await site.scans(3)
     assert b"SessionID" not in await talk(miner_at(0), port, b'{"command": "logon"}'), "the session is still somebody's"
     logs = [site.folder / "transitions.jsonl", site.folder / "gpus" / "transitions.jsonl"]
     assert [log.read_bytes() if log.exists() else b"" for log in logs] == [b"", b""]
 
-    (differs,) = site.audited("inventory.differs")
-    assert differs["changes"] == f"{SLOTS} discovered"
+    told = [
+        differs["changes"] for differs in site.audited("inventory.differs")
+    ]  # on a busy machine some miss a first scan
+    assert told[-1] == whole
+    assert all(one != other for one, other in pairwise(told)), "said once, until it is another"
     assert (site.events("discovered"), site.record(0)[0]) == ([], {})
     (finding,) = newest_findings(site.database)
-    assert (finding.kind, finding.said, finding.actor) == ("differs", f"{SLOTS} discovered", GATEWAY)
+    assert (finding.kind, finding.said, finding.actor) == ("differs", whole, GATEWAY)

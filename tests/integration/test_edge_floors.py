@@ -14,6 +14,8 @@ from tests.integration.test_edge_policy import policy, put
 from tests.support.edge import FULL, LADDERS, MINERS, OFF, PUE, until
 from tests.support.gateway_site import Site, folder
 
+pytestmark = pytest.mark.usefixtures("own_time")
+
 __all__ = ["folder"]  # a fixture
 
 SOLD_MW = 0.2

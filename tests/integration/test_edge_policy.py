@@ -13,6 +13,8 @@ from hcp_pipelines.wire import edge_v1_pb2 as pb
 from tests.support.edge import FULL, GPUS, LADDERS, MINERS, OFF, PUE, bits, until
 from tests.support.gateway_site import Site, folder, local_events, site
 
+pytestmark = pytest.mark.usefixtures("own_time")
+
 __all__ = ["folder", "site"]  # fixtures
 
 STRIKE = 60.0  # $/MWh below which miners are worth their power

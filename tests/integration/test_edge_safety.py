@@ -11,6 +11,8 @@ from hcp_pipelines.devices.site import Reading
 from tests.support.edge import FULL, MINERS, OFF, PUE, OwnTime, bits, until
 from tests.support.gateway_site import Site, events, folder, local_events
 
+pytestmark = pytest.mark.usefixtures("own_time")
+
 __all__ = ["folder"]  # fixtures
 
 RAMPS = [{"scope": "f1", "up_mw": 0.1, "down_mw": 10, "window_s": 600}]

@@ -16,6 +16,8 @@ from hcp_pipelines.wire import edge_v1_pb2 as pb
 from tests.support.edge import BATCH, FIRST_GPU, FULL, IDLE, MINERS, OFF, PUE, SLOTS, Owner, bits, until
 from tests.support.gateway_site import Site, events, folder, local_events, site
 
+pytestmark = pytest.mark.usefixtures("own_time")
+
 __all__ = ["folder", "site"]  # fixtures
 
 

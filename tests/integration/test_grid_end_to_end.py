@@ -17,6 +17,8 @@ from tests.support.cli import hcp
 from tests.support.edge import until
 from tests.support.operated_site import FACILITY, MINERS, OperatedSite
 
+pytestmark = pytest.mark.usefixtures("own_time")
+
 __all__ = ["hcp"]
 
 ALL = set(range(MINERS))

@@ -24,7 +24,10 @@ from tests.support.operated_site import FACILITY, MINERS, OperatedSite
 from tests.support.stock_vtn import free_port, stock_server
 
 __all__ = ["hcp"]
-pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")  # openleadr's server
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning"),  # openleadr's server
+    pytest.mark.usefixtures("own_time"),
+]
 
 SPEED = 30.0  # a meter that is silent for two simulated minutes fails an event: four real seconds of a busy machine
 

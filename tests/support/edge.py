@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -66,7 +66,7 @@ class World:
 
     def __init__(self, folder: Path, sites=("one", "two"), speed=600.0) -> None:
         self.folder, self.sites = folder, sites
-        real_at = datetime.now(UTC)
+        real_at = SystemClock().real_now()
         self.anchor = Anchor(real_at, real_at - timedelta(days=30), speed)
         (folder / "clock.json").write_text(self.anchor.dump())
         self.clock = AnchorClock.load(folder / "clock.json")

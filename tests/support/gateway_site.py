@@ -2,13 +2,13 @@
 
 import shutil
 import tempfile
-import time
 import uuid
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import encode_slots
 from tests.support.edge import Gateway, Owner, World, until
@@ -59,7 +59,7 @@ class Site:
     async def direct(self, facility="one", **what):
         order = {
             "facility_id": facility, "order_id": str(uuid.uuid4()), "operator": "ann", "reason": "smoke",
-            "issued_at_ms": int(time.time() * 1000),
+            "issued_at_ms": int(SystemClock().real_now().timestamp() * 1000),
         }  # fmt: skip
         return await self.gateway.facilities[facility].direct(pb.DirectOrder(**order | what))
 

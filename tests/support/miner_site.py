@@ -114,7 +114,7 @@ class MinerSite:
         self._token.chmod(0o600)
         apply(self.database, self.document, "test")
         self.inventory = load_inventory(self.database, FACILITY)
-        anchor = Anchor(datetime.now(UTC), STARTS_AT, self.speed)
+        anchor = Anchor(SystemClock().real_now(), STARTS_AT, self.speed)
         (self.folder / "clock.json").write_text(anchor.dump())
         self.clock = SystemClock(anchor)
         await self._start_world()

@@ -1,7 +1,6 @@
 """A facility of simulated devices, gateway and allocators in this loop, and the `hcp` command as its operators type it."""
 
 import asyncio
-from datetime import UTC, datetime
 
 import numpy as np
 import structlog
@@ -55,7 +54,7 @@ class OperatedSite(MinerSite):
         self.inventory = load_inventory(self.database, FACILITY)
         for name, role in OPERATORS:
             add(self.settings, self.database, name, OperatorRole(role), "test")
-        anchor = Anchor(datetime.now(UTC), STARTS_AT, SPEED)
+        anchor = Anchor(SystemClock().real_now(), STARTS_AT, SPEED)
         self._anchor_file = self.settings.at("run", "clock.json")
         for path in (self.folder / "clock.json", self._anchor_file):
             path.write_text(anchor.dump())

@@ -2,9 +2,11 @@
 
 import contextlib
 import socket
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from openleadr import OpenADRServer
+
+from hcp_pipelines.domain.clock import SystemClock
 
 
 def free_port():
@@ -52,7 +54,7 @@ class StockServer:
         resources=("one",),
     ):
         """Publish an event; when it begins."""
-        begins, lasts = datetime.now(UTC) + timedelta(seconds=begins_in_s), timedelta(seconds=lasts_s)
+        begins, lasts = SystemClock().real_now() + timedelta(seconds=begins_in_s), timedelta(seconds=lasts_s)
         self.server.add_event(
             "ven-1", *signal, [{"dtstart": begins, "duration": lasts, "signal_payload": watts}], self.opted,
             event_id=event_id, market_context="http://utility.example/dr",

@@ -1,13 +1,17 @@
-"""What tests count against a process that has to act within a second: its own time, and all of that."""
+"""What tests count against a process that has to act within a second; and clocks that stand still with their process."""
 
+import asyncio
 import os
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from hcp_pipelines.domain.clock import Anchor, SystemClock
+from simulators.clock import AnchorClock
 from tests.support.edge import OwnTime
 
 NEEDS_S = 0.2
@@ -39,3 +43,19 @@ def test_what_others_had_of_the_processor_is_not():
         os.sched_setaffinity(0, before)
     assert took_s > 1.5 * NEEDS_S, "they share one"
     assert 0.9 * NEEDS_S < own_s < 0.75 * took_s
+
+
+async def test_no_clock_of_a_site_goes_on_while_its_process_stands_still(own_time):
+    loop, real = asyncio.get_running_loop(), SystemClock()
+    began = real.real_now()
+    platform = SystemClock(Anchor(began, datetime(2025, 1, 1, tzinfo=UTC), 600.0))
+    world = AnchorClock(began.timestamp(), 0.0, 600.0)
+    looks = loop.time, real.monotonic_s, lambda: platform.now().timestamp() / 600, lambda: world.now_s() / 600
+    before, stopped_s = [look() for look in looks], 1.0
+    time.sleep(stopped_s)
+    passed = [look() - then for look, then in zip(looks, before, strict=True)]
+    assert max(passed) < 0.5 * stopped_s
+    assert max(passed) - min(passed) < 0.1 * stopped_s
+    await asyncio.sleep(0.3)
+    slept = [look() - then for look, then in zip(looks, before, strict=True)]
+    assert min(slept) >= 0.3, "while it runs they go as ever"
