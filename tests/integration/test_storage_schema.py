@@ -49,7 +49,8 @@ def test_migrations_are_numbered_without_a_gap():
 
 def test_the_columns_that_are_shown_are_those_that_the_tables_have(database):
     have = database.execute("""
-        select c.relname, jsonb_object_agg(a.attname, a.atttypid::bigint) from pg_attribute a join pg_class c on c.oid = a.attrelid
+        select c.relname, jsonb_object_agg(a.attname, a.atttypid::bigint)
+        from pg_attribute a join pg_class c on c.oid = a.attrelid
         where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped
             and c.relname <> 'schema_migrations' group by 1""").fetchall()
     ids = dict(database.execute("select name, name::regtype::oid from unnest(%s::text[]) name", (kinds(),)).fetchall())

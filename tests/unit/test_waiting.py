@@ -20,9 +20,7 @@ async def test_what_does_not_come_is_told_with_what_was_compared():
             "a third",
             0,
         )
-    with pytest.raises(
-        AssertionError, match=r"'b'\) = None, .*'a'\) = \[1, 2\], HELD\['c'\] = \(KeyError\('c'\)\)"
-    ):
+    with pytest.raises(AssertionError, match=r"'b'\) = None, .*'a'\) = \[1, 2\], HELD\['c'\] = \(KeyError\('c'\)\)"):
         await until(lambda: HELD.get("b") or not (HELD.get("a") or HELD["c"]), "b", 0)
     with pytest.raises(AssertionError, match=r"more; it says ''"):
         await until("".strip, "more", 0)
