@@ -11,6 +11,8 @@ from hcp_pipelines.devices import again
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.kubernetes import codec, mirror, pods
 from hcp_pipelines.devices.kubernetes.site import NODES_PATH
+from hcp_pipelines.devices.kubernetes.token import TokenFile
+from hcp_pipelines.devices.kubernetes.transport import ApiTransport
 from hcp_pipelines.devices.site import Evidence
 from hcp_pipelines.devices.switches import PHASE_WITHIN_S, Outcome, Phase
 from hcp_pipelines.domain.errors import DeviceReplyError, DeviceUnreachableError
@@ -505,6 +507,27 @@ def test_a_slot_that_is_no_number_is_nobodys():
     for wrong in ("", "x", "-1", "9" * 40, "²"):
         labels = JOB["metadata"]["labels"] | {"hcp.local/slot": wrong}
         assert codec.decode_job(JOB | {"metadata": JOB["metadata"] | {"labels": labels}}) is None
+
+
+async def test_a_server_that_never_shakes_hands_is_given_up_and_let_go_of(tmp_path):
+    is_gone = asyncio.Event()
+
+    async def listen(reader, writer):
+        await reader.read()
+        writer.close()
+        is_gone.set()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        (tmp_path / "token").write_text("t-1")
+        (tmp_path / "token").chmod(0o600)
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        transport = ApiTransport(url, None, TokenFile(tmp_path / "token"), 0.6, 1)
+        transport.open()
+        with pytest.raises(DeviceUnreachableError, match="ConnectTimeout") as raised:
+            await transport.call("GET", "/api")
+        await asyncio.wait_for(is_gone.wait(), 10)
+        assert raised.value.__cause__ is not None, "not as garbage, which what went wrong still holds"
+        await transport.close()
 
 
 async def test_a_server_that_hangs_is_given_up(rig):

@@ -22,6 +22,7 @@ from hcp_pipelines.domain.errors import ConfigError, DeviceRefusedError, DeviceR
 MAX_REPLY_BYTES = 32 * 1024 * 1024  # a page of 500 Jobs is about 2 MB
 MAX_LINE_BYTES = 1024 * 1024
 WATCHES = 4  # connections beside those for calls
+CONNECT_FRACTION = 1 / 3  # of a call's time, for TCP and for TLS each
 _ANSWERS = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE)
 Json = dict[str, Any]
 
@@ -55,7 +56,6 @@ class ApiTransport:
         """Calls may be made from now on."""
         self._opened = httpx.AsyncClient(
             headers={"user-agent": "hcp-edge/1", "accept": "application/json", "accept-encoding": "identity"},
-            timeout=httpx.Timeout(self._within_s),
             limits=httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections),
             verify=self._trust,
             trust_env=False,
@@ -90,10 +90,12 @@ class ApiTransport:
         """
         headers = self._headers() | ({"content-type": content_type} if body is not None else {})
         content = None if body is None else json.dumps(body).encode()
-        name = f"{method} {path}"
+        name, timeout = f"{method} {path}", self._timeout(self._within_s)
         try:
             async with self._at_once, asyncio.timeout(self._within_s):
-                request = self._client.stream(method, self._api + path, params=params, headers=headers, content=content)
+                request = self._client.stream(
+                    method, self._api + path, params=params, headers=headers, content=content, timeout=timeout
+                )
                 async with request as response:
                     whole = await _read(response, name)
         except TimeoutError as error:
@@ -109,7 +111,7 @@ class ApiTransport:
             DeviceUnreachableError, DeviceRefusedError, DeviceReplyError: as `call`.
         """
         name = f"watch {path}"
-        timeout = httpx.Timeout(self._within_s, read=silent_s)
+        timeout = self._timeout(silent_s)
         try:
             async with self._client.stream(
                 "GET", self._api + path, params=dict(params) | {"watch": "1"}, headers=self._headers(), timeout=timeout
@@ -126,6 +128,10 @@ class ApiTransport:
             return
         except httpx.HTTPError as error:
             raise DeviceUnreachableError(f"{name}: {type(error).__name__}: {error}") from error
+
+    def _timeout(self, read_s: float) -> httpx.Timeout:
+        """Of one call. A handshake ends by its own time, never by the whole's: httpx leaves it open where it is cancelled."""
+        return httpx.Timeout(self._within_s, connect=CONNECT_FRACTION * self._within_s, read=read_s)
 
     def _headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self._token.read().get_secret_value()}"}
