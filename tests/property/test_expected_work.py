@@ -23,7 +23,7 @@ from hcp_pipelines.optimizer.solve import solve_facility
 from hcp_pipelines.policy.schema import Policy, WorkExpected
 from hcp_pipelines.storage.expected_demand import Hour, Said
 from tests.property.test_queue_policies import jobs
-from tests.support.work import CLASSES, NOW, REALTIME, asked, gpus, inputs, job, miners, queue, site
+from tests.support.work import CLASSES, NOW, REALTIME, asked, gpus, held, inputs, job, miners, queue, site
 
 HOURS = 12
 STARTS = microseconds(NOW) + HOUR_US * np.arange(HOURS)
@@ -138,6 +138,12 @@ def test_a_policy_keeps_room_for_the_most_of_the_time_that_it_has_to_do_where_po
     ]
     assert (block.devices, "14 GPUs expected" in block.work.words) == (14, True)
     assert policy.expected.words == "14 GPUs by demand/3 (q90, asked 2025-01-01 00:00Z), the fixed share at least"
+    running = held(2, facility_id="another", kind=REALTIME_WORK, gpu_count=20)
+    more = {
+        each.site.facility_id: each
+        for each in with_work(queue(job(1, REALTIME_WORK, 4), running, spare=0.05), both, places_of(both), said)
+    }
+    assert {name: each.expected.gpus for name, each in more.items()} == {"cheap": 40, "dear": 0}  # 20 ask elsewhere
     none = with_work(queue(job(1, REALTIME_WORK, 4)), both, places_of(both), said)
     assert [each.expected.gpus for each in none] == [0, 0]  # the operator keeps none
 

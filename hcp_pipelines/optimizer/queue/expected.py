@@ -55,7 +55,7 @@ def to_come(expected: Expected, work: pl.DataFrame, now: datetime, starts_us: In
 
     Args:
         expected: by class and hour.
-        work: of `placed`, with `left_s`.
+        work: of `beside_elsewhere`, with `left_s`.
         now: the solve's instant.
         starts_us: the hours that are asked about.
     """
@@ -93,7 +93,7 @@ def room_by_place(
 
     Args:
         expected: by class and hour.
-        work: of `placed`.
+        work: of `beside_elsewhere`.
         places: the same.
         taken: GPUs that work holds or is to get, by place.
         when: the solve's instant, and for how many seconds its answer has to do.
@@ -112,7 +112,7 @@ def coming_by_place(
 
     Args:
         expected: by class and hour.
-        work: of `placed`.
+        work: of `beside_elsewhere`.
         served: of `valued`.
         places: the same.
         now: the solve's instant.

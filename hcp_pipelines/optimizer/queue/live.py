@@ -15,7 +15,7 @@ from hcp_pipelines.optimizer.queue.curve import spare_step, steps_by_place, unpl
 from hcp_pipelines.optimizer.queue.deadlines import with_urgency
 from hcp_pipelines.optimizer.queue.expected import Expected, coming_by_place, room_by_place
 from hcp_pipelines.optimizer.queue.forecast import OFF, read_expected
-from hcp_pipelines.optimizer.queue.places import Place, placed, places_of
+from hcp_pipelines.optimizer.queue.places import Place, beside_elsewhere, placed, places_of
 from hcp_pipelines.optimizer.queue.read import Queue, read_queue
 from hcp_pipelines.optimizer.queue.valued import valued
 from hcp_pipelines.policy.schema import WorkExpected
@@ -50,9 +50,10 @@ def queue_ahead(
     if not places:
         return {}, ""
     expected, queue = read_expected(connection, now, quantile), read_queue(connection, now)
-    work = placed(with_urgency(queue.work, _gpus_by_type(places)), places)
+    is_open = with_urgency(queue.work, _gpus_by_type(places))
+    work = placed(is_open, places)
     served = valued(work, places)
-    coming = coming_by_place(expected, work, served, places, now)
+    coming = coming_by_place(expected, beside_elsewhere(is_open, work, places), served, places, now)
     found: dict[str, list[int]] = {}
     for n, place in enumerate(places):
         found.setdefault(place.site.facility_id, []).append(n)
@@ -71,13 +72,14 @@ def with_work(
     expected: Expected | None = None,
 ) -> list[FacilityInputs]:
     """The same from a queue that was read, and what is expected beside it; not given, policies say nothing of it. Pure."""
-    work = placed(with_urgency(queue.work, _gpus_by_type(places)), places)
+    is_open = with_urgency(queue.work, _gpus_by_type(places))
+    work = placed(is_open, places)
     served = valued(work, places)
     steps, left = steps_by_place(served), unplaced(work, served, places)
     asked: dict[str, dict[str, tuple[WorkStep, ...]]] = {}
     present: dict[str, dict[str, dict[DeviceState, int]]] = {}
     taken, held = _taken(served), _held(served)
-    room, kept = _room(expected, work, inputs, places, taken), dict[str, int]()
+    room, kept = _room(expected, (is_open, work), inputs, places, taken), dict[str, int]()
     for n, place in enumerate(places):
         own, facility_id, group_id = steps.get(n, ()), place.site.facility_id, place.group.group_id
         spare = spare_step(place, taken.get(n, 0), queue.spare_gpu_fraction, room[n])
@@ -100,7 +102,7 @@ def with_work(
 
 def _room(
     expected: Expected | None,
-    work: pl.DataFrame,
+    open_and_placed: tuple[pl.DataFrame, pl.DataFrame],
     inputs: Sequence[FacilityInputs],
     places: Sequence[Place],
     taken: Mapping[int, int],
@@ -109,7 +111,7 @@ def _room(
     if expected is None or not expected.gpus:
         return [0] * len(places)
     when = max(each.solved_at for each in inputs), max(each.refresh_after_s for each in inputs)
-    return room_by_place(expected, work, places, taken, when)
+    return room_by_place(expected, beside_elsewhere(*open_and_placed, places), places, taken, when)
 
 
 def _told(expected: Expected | None, gpus: int) -> WorkExpected | None:

@@ -20,6 +20,7 @@ STATE_OF = {each: state for each in WorkloadType for state in DeviceState if sta
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 _KIND = ("type", "gpu_type", "memory_gb", "in_facility", "not_facility", "region")
+ELSEWHERE = -1  # a facility whose inputs are missing, or a group that works for the queue no more
 GPU_WORK = (WorkloadType.AI_INFERENCE_REALTIME, WorkloadType.AI_INFERENCE_BATCH, WorkloadType.MODEL_TRAINING)
 
 
@@ -88,6 +89,21 @@ def placed(work: pl.DataFrame, places: Sequence[Place]) -> pl.DataFrame:
     return work.with_columns(
         place=pl.Series(found, dtype=pl.Int64), is_held=pl.Series(is_held), why=pl.Series(why, dtype=pl.String)
     ).filter(~pl.col("is_held") | pl.col("place").is_not_null())
+
+
+def beside_elsewhere(work: pl.DataFrame, found: pl.DataFrame, places: Sequence[Place]) -> pl.DataFrame:
+    """The work of `placed` and what holds GPUs elsewhere, at `ELSEWHERE`: all that asks, wherever that is.
+
+    Args:
+        work: what was placed.
+        found: what became of it.
+        places: the same.
+    """
+    here = {(p.site.facility_id, p.group.group_id) for p in places}
+    keys = zip(work["facility_id"].to_list(), work["group_id"].to_list(), strict=True)
+    is_elsewhere = pl.Series([key[1] is not None and key not in here for key in keys], dtype=pl.Boolean)
+    elsewhere = work.filter(is_elsewhere).with_columns(place=pl.lit(ELSEWHERE, pl.Int64), is_held=True, why=pl.lit(""))
+    return pl.concat([found, elsewhere.select(found.columns)])
 
 
 class _Kind:
