@@ -12,6 +12,7 @@ from hcp_pipelines.domain.errors import ModelError
 from hcp_pipelines.forecasting.hours import HOUR_US, microseconds
 from hcp_pipelines.forecasting.learnable.protocol import LEVELS
 from hcp_pipelines.optimizer.ai_work import Ahead
+from hcp_pipelines.optimizer.explain_words import lines_of
 from hcp_pipelines.optimizer.queue.ahead import QueueWork
 from hcp_pipelines.optimizer.queue.deadlines import with_urgency
 from hcp_pipelines.optimizer.queue.expected import Expected, coming_by_place, to_come
@@ -20,6 +21,8 @@ from hcp_pipelines.optimizer.queue.live import with_work
 from hcp_pipelines.optimizer.queue.places import placed, places_of
 from hcp_pipelines.optimizer.queue.valued import valued
 from hcp_pipelines.optimizer.solve import solve_facility
+from hcp_pipelines.policy.arrays import compile_policy
+from hcp_pipelines.policy.explaining import at_anchor
 from hcp_pipelines.policy.schema import Policy, WorkExpected
 from hcp_pipelines.storage.expected_demand import Hour, Said
 from tests.property.test_queue_policies import jobs
@@ -138,6 +141,11 @@ def test_a_policy_keeps_room_for_the_most_of_the_time_that_it_has_to_do_where_po
     ]
     assert (block.devices, "14 GPUs expected" in block.work.words) == (14, True)
     assert policy.expected.words == "14 GPUs by demand/3 (q90, asked 2025-01-01 00:00Z), the fixed share at least"
+    explained = lines_of(at_anchor(compile_policy(policy)))
+    assert f"room for work to come: {policy.expected.words}" in explained
+    unsaid = policy.model_copy(update={"expected": WorkExpected(reason="no version of demand serves")})
+    why = "room for work to come: the fixed share alone, as no version of demand serves"
+    assert why in lines_of(at_anchor(compile_policy(unsaid)))
     running = held(2, facility_id="another", kind=REALTIME_WORK, gpu_count=20)
     more = {
         each.site.facility_id: each
