@@ -41,6 +41,7 @@ class DeviceState(IntEnum):
 
 
 STATE_COUNT = len(DeviceState)
+RESTING = (DeviceState.CURTAILED, DeviceState.IDLE)  # no work runs
 
 _MODE_OF_STATE = {
     DeviceState.CURTAILED: Mode.CURTAILED,

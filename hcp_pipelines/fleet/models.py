@@ -9,11 +9,10 @@ from collections.abc import Set
 from dataclasses import dataclass, field, replace
 
 from hcp_pipelines.devices.settling import Transition, gpu_family, timing
-from hcp_pipelines.domain.modes import DeviceState, ResourceType
+from hcp_pipelines.domain.modes import RESTING, DeviceState, ResourceType
 
 ASIC_SLEEP_KW = 0.025  # LuxOS: about 25 W asleep (docs.luxor.tech; FACTS §7)
 ECO_POWER_FRACTION = 0.80  # eco profile: 80 % of the power …
-_RESTING = (DeviceState.CURTAILED, DeviceState.IDLE)
 ECO_HASH_FRACTION = 0.86  # … gives 86 % of the hashrate (setting; a tuned profile of one's own goes into `states`)
 
 
@@ -113,7 +112,7 @@ def gpu_timed(spec: StateSpec, model: str, weights_gib: float | None, states: Se
     """
     slowest = DeviceState.TRAINING if DeviceState.TRAINING in states else DeviceState.IDLE
     rest = timing(gpu_family(slowest), Transition.SLEEP, model)
-    if spec.state in _RESTING:
+    if spec.state in RESTING:
         return replace(spec, settle_s=rest.deadline_s, ramp_up_s=rest.typical_s, ramp_down_s=rest.typical_s)
     wake = timing(gpu_family(spec.state, weights_gib), Transition.WAKE, model)
     return replace(spec, settle_s=wake.deadline_s, ramp_up_s=wake.typical_s, ramp_down_s=rest.typical_s)

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hcp_pipelines.devices.gpu_node.limits import limits_of
-from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.domain.modes import RESTING, DeviceState
 
 IDLE_SHARE = 0.15  # of the board's limit that it draws idle (SM-04) …
 BUSY_SHARE = 0.89  # … and at work, the middle of 0.80 to 0.98 (SM-03)
-_RESTING = (DeviceState.CURTAILED, DeviceState.IDLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def slot_watts(board_w: float, model: str, levels: Sequence[Level], boards: Boar
     limit_w = limits_of(model).max_power_w
     idle_board_w = boards.idle_w or IDLE_SHARE * limit_w
     busy_board_w = boards.busy_w or BUSY_SHARE * limit_w
-    idle_w = max((one.power_w for one in levels if one.state in _RESTING), default=0.0)
+    idle_w = max((one.power_w for one in levels if one.state in RESTING), default=0.0)
     busy_w = max(one.power_w for one in levels)
     if not 0.0 < idle_w < busy_w:
         return board_w * busy_w / busy_board_w

@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 from hcp_pipelines.devices.gpu_node.agent_codec import CLASS_OF_STATE
 from hcp_pipelines.devices.gpu_node.values import GpuStatus
-from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.domain.modes import RESTING, DeviceState
 
 NOTHING, START, RESUME, AT_WORK = "nothing", "start", "resume", "at_work"
 SLEEPS = ("pause", "checkpoint")
 _ORDER = (NOTHING, RESUME, *SLEEPS, "stop", AT_WORK, START)  # what takes least goes first
-RESTING = (DeviceState.IDLE, DeviceState.CURTAILED)
 _TRAINING = CLASS_OF_STATE[DeviceState.TRAINING]
 _SLEEPING = frozenset({"paused", "checkpointed"})
 

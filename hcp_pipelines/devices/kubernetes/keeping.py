@@ -7,7 +7,7 @@ comes back after a restart follows those that are ending yet.
 import asyncio
 
 from hcp_pipelines.devices.kubernetes.codec import FACILITY, Job
-from hcp_pipelines.devices.kubernetes.mirror import Mirror
+from hcp_pipelines.devices.kubernetes.mirror import WATCH_SLACK_S, Mirror
 from hcp_pipelines.devices.kubernetes.pods import UNSEEN, Ended, Pod, decode_pod, last_word
 from hcp_pipelines.devices.kubernetes.slots import Cluster
 from hcp_pipelines.devices.kubernetes.transport import ApiTransport
@@ -15,7 +15,6 @@ from hcp_pipelines.devices.switches import NAMELESS, Saved, SwitchBook, tell_sav
 from hcp_pipelines.domain.clock import Clock
 from hcp_pipelines.domain.modes import DeviceState
 
-SLACK_S = 10.0  # real: until a watch tells of an end
 LOOK_S = 1.0  # real: at the deadline also where nothing is heard
 
 
@@ -96,7 +95,10 @@ class Keeping:
 
     async def _said(self, job: Job, over: frozenset[str]) -> Ended:
         """What its pods have said, once all have ended; at least one."""
-        until_s, seen = self._clock.now().timestamp() + self._within_s + SLACK_S * self._clock.speed, dict[str, Pod]()
+        until_s, seen = (
+            self._clock.now().timestamp() + self._within_s + WATCH_SLACK_S * self._clock.speed,
+            dict[str, Pod](),
+        )
         while True:
             there = {pod.name: pod for pod in self.pods.with_key(job.name) if pod.name not in over}
             seen |= there | self._gone[job.name]

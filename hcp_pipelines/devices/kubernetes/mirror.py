@@ -17,6 +17,7 @@ from hcp_pipelines.devices.kubernetes.transport import ApiTransport
 from hcp_pipelines.devices.work import kind_of
 from hcp_pipelines.domain.errors import DeviceReplyError, HcpError
 
+WATCH_SLACK_S = 10.0  # real: so long a watch may take to tell what has come to be
 PAGE = 500
 WATCH_S = 300  # real: then the server ends a watch, and it is begun again
 SILENT_S = 360.0

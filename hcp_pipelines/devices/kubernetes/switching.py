@@ -14,6 +14,7 @@ import structlog
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
 from hcp_pipelines.devices.kubernetes.codec import Job
 from hcp_pipelines.devices.kubernetes.keeping import Keeping
+from hcp_pipelines.devices.kubernetes.mirror import WATCH_SLACK_S
 from hcp_pipelines.devices.kubernetes.slots import SlotJobs
 from hcp_pipelines.devices.switches import Outcome, Phase, Stage, Switch, SwitchBook
 from hcp_pipelines.domain.clock import Clock
@@ -23,12 +24,10 @@ from hcp_pipelines.domain.errors import (
     DeviceUnreachableError,
     StorageError,
 )
-from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.domain.modes import RESTING, DeviceState
 
-RESTING = (DeviceState.IDLE, DeviceState.CURTAILED)
 TRIES = 4  # of a request that may pass
 AGAIN_S = (0.1, 0.3, 1.0)  # real
-SLACK_S = 10.0  # real: until a watch tells that a pod is ready
 _FAILURES = (DeviceRefusedError, DeviceUnreachableError, DeviceReplyError)
 
 
@@ -83,7 +82,7 @@ class SlotSwitcher:
         """Wait until what was started is ready; else back."""
         name, began_s = self._slots.name_of(order.slot, order.state, order.spec), self._clock.now().timestamp()
         is_ready = await self._is_ready(
-            order, name, began_s + self._within_s[Phase.START] + SLACK_S * self._clock.speed
+            order, name, began_s + self._within_s[Phase.START] + WATCH_SLACK_S * self._clock.speed
         )
         took_ms = (self._clock.now().timestamp() - began_s) * 1000
         if not order.is_newest():
@@ -97,7 +96,7 @@ class SlotSwitcher:
     async def watch_fresh(self, order: SlotOrder) -> None:
         """Where nothing ran before: what can't run what it was told to is said to be so, and suspended."""
         name = self._slots.name_of(order.slot, order.state, order.spec)
-        until_s = self._clock.now().timestamp() + self._within_s[Phase.START] + SLACK_S * self._clock.speed
+        until_s = self._clock.now().timestamp() + self._within_s[Phase.START] + WATCH_SLACK_S * self._clock.speed
         is_ready = await self._is_ready(order, name, until_s)
         if not is_ready and order.is_newest() and self._note_unfit(order, name):
             await _again(lambda: self._slots.suspend(name))
@@ -176,7 +175,7 @@ class SlotSwitcher:
             DeviceRefusedError: they have not by the phase's deadline.
         """
         began_s, jobs = self._clock.now().timestamp(), self._slots.jobs
-        until_s = began_s + self._within_s[phase] + SLACK_S * self._clock.speed
+        until_s = began_s + self._within_s[phase] + WATCH_SLACK_S * self._clock.speed
         while order.is_newest():
             left = [job for name in names if (job := jobs.objects.get(name)) and (job.active or job.terminating)]
             now_s = self._clock.now().timestamp()

@@ -16,7 +16,7 @@ from hcp_pipelines.devices.kubernetes import metrics
 from hcp_pipelines.devices.kubernetes.codec import KubeNode
 from hcp_pipelines.devices.kubernetes.mirror import Mirror
 from hcp_pipelines.devices.kubernetes.places import Place
-from hcp_pipelines.devices.kubernetes.switching import RESTING, SlotOrder, SlotSwitcher
+from hcp_pipelines.devices.kubernetes.switching import SlotOrder, SlotSwitcher
 from hcp_pipelines.devices.switches import SwitchBook
 from hcp_pipelines.devices.work import kind_of, one_devices
 from hcp_pipelines.domain.clock import Clock
@@ -26,7 +26,7 @@ from hcp_pipelines.domain.errors import (
     HcpError,
     NotNowError,
 )
-from hcp_pipelines.domain.modes import DeviceState
+from hcp_pipelines.domain.modes import RESTING, DeviceState
 from hcp_pipelines.wire.slots import Slots
 
 EXAMPLES_SHOWN = 5
