@@ -9,11 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from hcp_pipelines.forecasting.hours import microseconds
 from hcp_pipelines.forecasting.learnable.lessons import DAY_US
 from hcp_pipelines.forecasting.learnable.models import SeasonalNaive
+from hcp_pipelines.forecasting.learnable.targets.demand import CHANGES, DEMAND
 from hcp_pipelines.forecasting.serving import Served
 from hcp_pipelines.orchestration.training import card
 from hcp_pipelines.orchestration.training.trial import TRIAL, hold, overall, trial_of
@@ -54,6 +56,21 @@ def test_an_old_champion_is_asked_itself_and_a_young_one_by_its_recipe(examples)
     gone = hold(SINE, examples, NOW, TREES, 0, served(SeasonalNaive(name="gone"), examples, NOW - timedelta(days=1)))
     assert gone.comparison is None
     assert "champion 4 can't be asked about the same weeks: sine has no model 'gone'" in gone.why
+
+
+def test_a_trial_of_demand_tells_dollars_of_all_that_were_asked():
+    """Two months of training that comes by day more than by night, eight GPUs for six hours each."""
+    hours = np.arange(60 * 24)
+    began = [NOW - timedelta(hours=int(60 * 24 - h)) for h in np.repeat(hours, np.where(hours % 24 < 12, 3, 1))]
+    came = pl.DataFrame({"demand_class": "model_training", "gpus": 8.0, "began_at": began, "known_at": began})
+    gone = came.with_columns(gpus=-pl.col("gpus"), known_at=pl.col("known_at") + timedelta(hours=6))
+    changes = pl.concat([came, gone]).filter(pl.col("known_at") < NOW)
+    asked = DEMAND.examples({CHANGES: changes}, (NOW - timedelta(days=60), NOW))
+    found = hold(DEMAND, asked, NOW, DEMAND.models[0], 0, None)
+    dollars = {each.name: each.usd_per_unit_year for each in found.value}
+    assert set(dollars) == {"challenger", "naive", "oracle"}
+    assert dollars["oracle"] >= dollars["challenger"] > dollars["naive"], "each day is as the one before"
+    assert found.value_note == ""
 
 
 def test_weaknesses_are_told_worst_first(examples):
