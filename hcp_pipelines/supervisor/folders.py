@@ -16,11 +16,11 @@ def prepare_folders(settings: Settings) -> None:
     The state directory itself keeps its mode, since a person may have chosen one that holds other things too.
 
     Raises:
-        ConfigError: the state directory, one of its folders or the socket directory is somebody else's, or others may write
-            into the state directory: what we put there could be exchanged.
+        ConfigError: the state directory can't be made; it, one of its folders or the socket directory is somebody else's, or
+            others may write into the state directory: what we put there could be exchanged.
     """
     home = settings.at()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(home)
     _refuse_foreign(home)
     if stat.S_IMODE(home.stat().st_mode) & 0o022:
         raise ConfigError(f"{home} can be written by others: chmod go-w {home}, or take another --state-dir")
@@ -29,8 +29,15 @@ def prepare_folders(settings: Settings) -> None:
     _close(settings.socket_dir())
 
 
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path} can't be made ({error.strerror}): take another --state-dir") from None
+
+
 def _close(path: Path) -> None:
-    path.mkdir(mode=0o700, exist_ok=True)
+    _make(path)
     _refuse_foreign(path)
     path.chmod(0o700)
 

@@ -52,6 +52,14 @@ def test_a_state_directory_that_others_may_write_is_refused(tmp_path, mode):
     assert list((tmp_path / "state").iterdir()) == []
 
 
+@pytest.mark.parametrize("in_the_way", ["state", "state/run"])
+def test_a_folder_that_cannot_be_made_is_named_with_the_reason(tmp_path, in_the_way):
+    (tmp_path / in_the_way).parent.mkdir(exist_ok=True)
+    (tmp_path / in_the_way).touch()
+    with pytest.raises(ConfigError, match=rf"{in_the_way} can't be made \(File exists\): take another --state-dir"):
+        prepare_folders(Settings(state_dir=tmp_path / "state"))
+
+
 def test_the_stand_in_for_a_long_socket_path_is_refused_when_another_has_laid_it_out(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     settings = Settings(state_dir=tmp_path / ("long" * 20) / "state")
