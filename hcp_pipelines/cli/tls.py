@@ -7,8 +7,8 @@ import click
 from hcp_pipelines.cli.common import Finite, print_table, settings_of, state_dir_option
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.supervisor.gateway_tls import GATEWAY, LOCAL_HOSTS, ROLES, issue_all, make_all, tls_folder
-from hcp_pipelines.wire.certificates import LEAF_DAYS, expires_at
+from hcp_pipelines.supervisor.gateway_tls import GATEWAY, LOCAL_HOSTS, issue_all, make_all, tls_folder
+from hcp_pipelines.wire.certificates import LEAF_DAYS, ROLES, expires_at
 
 
 @click.group("tls")

@@ -16,9 +16,8 @@ import structlog
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.config import EdgeConfig, TlsConfig
-from hcp_pipelines.wire.certificates import ROLE_URI, check_certificate
+from hcp_pipelines.wire.certificates import ROLE_URI, ROLES, check_certificate
 
-ROLES = ("allocator", "operator", "reader", "collector")
 HEAR_OUT_S = 2.0
 _ENCRYPTED = b"ssl"
 

@@ -10,7 +10,7 @@ import structlog
 
 from hcp_pipelines.domain.modes import RefusalCode
 from hcp_pipelines.edge import metrics
-from hcp_pipelines.edge.admittance import ROLES, require, require_of_stream
+from hcp_pipelines.edge.admittance import require, require_of_stream
 from hcp_pipelines.edge.discovery import Discovery
 from hcp_pipelines.edge.facility import FacilityGateway
 from hcp_pipelines.edge.operators import Operators
@@ -19,6 +19,7 @@ from hcp_pipelines.edge.owners import Session as OpenSession
 from hcp_pipelines.edge.readers import Readers
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire import edge_v1_pb2_grpc
+from hcp_pipelines.wire.certificates import ROLES
 
 LOG_LIMIT = 10_000
 

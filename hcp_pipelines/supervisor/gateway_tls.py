@@ -7,10 +7,9 @@ from pathlib import Path
 import yaml
 
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.wire.certificates import LEAF_DAYS, issue, make_authority
+from hcp_pipelines.wire.certificates import LEAF_DAYS, ROLES, issue, make_authority
 
 GATEWAY = "gateway"
-ROLES = ("allocator", "operator", "reader", "collector")
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 
 

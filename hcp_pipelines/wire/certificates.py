@@ -22,6 +22,7 @@ from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
 
 ROLE_URI = "hcp:role:"
+ROLES = ("allocator", "operator", "reader", "collector")  # of who may call a gateway
 CA_DAYS, LEAF_DAYS = 3650, 397
 _EARLIER = timedelta(minutes=5)  # clocks that are a little behind
 _Key = ec.EllipticCurvePrivateKey

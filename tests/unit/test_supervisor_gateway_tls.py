@@ -1,8 +1,8 @@
 """Certificates of a platform's own gateways: an authority of before signs the roles that are new, and the others stay."""
 
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.supervisor.gateway_tls import ROLES, gateway_tls
-from hcp_pipelines.wire.certificates import check_certificate
+from hcp_pipelines.supervisor.gateway_tls import gateway_tls
+from hcp_pipelines.wire.certificates import ROLES, check_certificate
 from hcp_pipelines.wire.channels import client_tls
 
 

@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, NamedTuple
 
 import polars as pl
@@ -19,6 +19,7 @@ from hcp_pipelines.markets.pool import LIMIT, SOURCE, TOKEN_HEADER, Credit, Pool
 from hcp_pipelines.orchestration.dbt_project import project_number
 from hcp_pipelines.orchestration.history import tables
 from hcp_pipelines.orchestration.history.fetch import PATIENCE_S, Window
+from hcp_pipelines.orchestration.history.publish import each_day
 from hcp_pipelines.orchestration.history.reading import Reader
 from hcp_pipelines.orchestration.history.tables import HistoryTable
 from hcp_pipelines.orchestration.watching import Judged
@@ -26,7 +27,6 @@ from hcp_pipelines.runtime.process import read_clock
 from hcp_pipelines.settings import Settings
 
 WORLD: Final = "world"
-DAY: Final = timedelta(days=1)
 SHOWN: Final = 10
 # Hours in which nothing was told count as nothing: an honest miner is never taken for a liar for want of telemetry.
 CLAIMS_SQL = f"""
@@ -151,7 +151,7 @@ async def read_credits(http: MarketHttp, pace: Pace, window: Window, now: dateti
     client = PoolClient(http)
     terms = await client.terms()
     pace.keep(terms.limit)
-    rows = [(at, *_row(one)) for at in days_of(window) for one in await client.credits(at.date(), now, terms)]
+    rows = [(at, *_row(one)) for at in each_day(window) for one in await client.credits(at.date(), now, terms)]
     frame = pl.DataFrame(rows, schema=dict(tables.POOL_CREDITS.model.columns), orient="row")
     return Fetched(frame, terms)
 
@@ -160,14 +160,6 @@ def _row(credit: Credit) -> tuple[str, str | None, int | None, float, int | None
     device = device_of(credit.worker)
     facility_id, slot = device or (None, None)
     return (credit.worker, facility_id, slot, *credit[1:], SOURCE)
-
-
-def days_of(window: Window) -> Iterator[datetime]:
-    """The beginnings of a window's UTC days."""
-    at = window[0]
-    while at < window[1]:
-        yield at
-        at += DAY
 
 
 def _token(settings: Settings) -> str:

@@ -17,7 +17,8 @@ from hcp_pipelines.markets.pool import SOURCE, PoolClient
 from hcp_pipelines.orchestration.dbt_project import project_number
 from hcp_pipelines.orchestration.history import tables
 from hcp_pipelines.orchestration.history.fetch import Window
-from hcp_pipelines.orchestration.history.pool import DAY, at_the_pool, days_of
+from hcp_pipelines.orchestration.history.pool import at_the_pool
+from hcp_pipelines.orchestration.history.publish import DAY, each_day
 from hcp_pipelines.orchestration.history.reading import Reader
 from hcp_pipelines.orchestration.watching import Judged
 from hcp_pipelines.settings import Settings
@@ -60,7 +61,7 @@ async def read_statements(http: MarketHttp, pace: Pace, window: Window, now: dat
     terms = await client.terms()
     pace.keep(terms.limit)
     earned = await client.rewards_btc(window[0].date(), (window[1] - DAY).date())
-    days = list(days_of(window))
+    days = list(each_day(window))
     if untold := [at.date() for at in days if at.date() not in earned]:
         raise MarketError(f"the pool tells no pay of {untold[0]}: it is not settled yet, or no longer kept.")
     luck = [terms.luck.get(blocks) for blocks in LUCKS]

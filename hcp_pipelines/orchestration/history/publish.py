@@ -5,7 +5,7 @@ one and one for each that differs, with the instant since which it is known; `ra
 which. All of it is one transaction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -146,7 +146,7 @@ def _days(
 ) -> pl.DataFrame:
     """One row a day: how many rows were published, rejected, revised and withdrawn."""
     latest, bad, news = frames
-    days = pl.DataFrame({"day_at": list(_each_day(window))}, schema={"day_at": INSTANT})
+    days = pl.DataFrame({"day_at": list(each_day(window))}, schema={"day_at": INSTANT})
     revised = news.filter((pl.col("revision") > 0) & ~pl.col("is_withdrawn"))
     counted = {"rows": latest, "rejected": bad, "revised": revised, "withdrawn": news.filter(pl.col("is_withdrawn"))}
     for name, frame in counted.items():
@@ -164,7 +164,8 @@ def _day(window: Window) -> pl.Expr:
     return pl.when(is_ours).then(pl.col(START).dt.truncate("1d")).otherwise(pl.lit(window[0], INSTANT))
 
 
-def _each_day(window: Window) -> Iterable[datetime]:
+def each_day(window: Window) -> Iterator[datetime]:
+    """The beginnings of a window's UTC days."""
     at = window[0]
     while at < window[1]:
         yield at
