@@ -1,5 +1,5 @@
 -- The coordination schema as it is now, to be read: database `hcp` after all migrations. Nothing executes this file but
--- tests/integration/test_storage_schema.py, which proves it equal to them. All instants are UTC; `simulated_*` and
+-- tests/integration/test_storage_schema.py, which proves it equal to them; declared.py reads its columns. All instants are UTC; `simulated_*` and
 -- "timestamp" are world time, `recorded_at` and `created_at` real time. bootstrap.py makes the roles that the rights name.
 
 create table facilities (

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -203,7 +203,10 @@ def _line(what: str, body: Json) -> bytes:
 
 
 async def _body(request: Request) -> Json:
-    whole = await request.body()
+    try:
+        whole = await request.body()
+    except ClientDisconnect:
+        raise StatusError(HTTPStatus.BAD_REQUEST, "BadRequest", "the client left before its body was whole") from None
     try:
         said = json.loads(whole[: MAX_BODY_BYTES + 1])
     except ValueError:

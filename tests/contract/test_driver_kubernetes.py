@@ -530,10 +530,11 @@ async def test_a_server_that_never_shakes_hands_is_given_up_and_let_go_of(tmp_pa
         await transport.close()
 
 
-async def test_a_server_that_hangs_is_given_up(rig):
+async def test_a_server_that_hangs_is_given_up(rig, caplog):
     async with rig() as one:
         one.site._transport._within_s, one.server.troubles.latency_s = 0.2, 0.5
         began_s = asyncio.get_running_loop().time()
         assert await one.tell(BATCH, [0]) == ([], [0])
         assert asyncio.get_running_loop().time() - began_s < 5, "each call has its deadline"
         one.server.troubles.latency_s = 0.0
+    assert "Exception in ASGI application" not in caplog.text, "who has left is no defect of the server's"
