@@ -22,8 +22,6 @@ ROWS = 2000
 @pytest.fixture(scope="module")
 def readings(postgres):
     """The state directory of a lake with a table of two batches."""
-    with lake.attach(postgres) as connection:
-        connection.execute(f"drop table if exists lake.{TABLE}")
     for n in range(2):
         frame = pl.DataFrame(
             {
@@ -235,7 +233,5 @@ def test_a_password_with_signs_that_mean_something_in_a_file_of_passwords_is_tak
 
 
 def test_the_doctor_says_of_a_lake_without_marts_that_they_are_not_built_yet(readings):
-    with lake.attach(readings) as connection:  # another file of this process may have built them
-        connection.execute("drop schema if exists lake.marts cascade")
     found = _lake(readings)
     assert (found.is_well, found.found) == (False, "the marts are not built yet")

@@ -53,10 +53,9 @@ def clear(settings):
 
 @pytest.fixture(scope="module")
 def reader(postgres):
-    """An analyst's connection; at the end of the module the lake is left as it was found."""
+    """An analyst's connection."""
     with lake.attach(postgres, Role.LAKE_READER, read_only=True) as connection:
         yield connection
-    clear(postgres)
 
 
 @pytest.fixture

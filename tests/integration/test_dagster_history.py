@@ -9,7 +9,7 @@ import pytest
 
 from hcp_pipelines.orchestration.forecasting import read_prices
 from hcp_pipelines.orchestration.history import daemon_models, joined, tables, watch
-from hcp_pipelines.orchestration.history.publish import PUBLISHED, REJECTED, Run, publish
+from hcp_pipelines.orchestration.history.publish import Run, publish
 from hcp_pipelines.orchestration.history.reading import reading
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.storage import lake
@@ -35,17 +35,11 @@ TICKS = "raw.price_ticks"
 
 @pytest.fixture(scope="module")
 def world(postgres):
-    """A lake with three days of everything, fetched by one run; what it left is dropped afterwards."""
+    """A lake with three days of everything, fetched by one run."""
     with served_world(postgres, NOW):
         found = materialize(postgres, dg.load_assets_from_modules(MODULES), *checks.all_checks)
         assert found.success
         yield postgres, found
-    with lake.attach(postgres) as connection:
-        for table in tables.ALL:
-            connection.execute(f"drop view if exists lake.{table.known}")
-        made = [name for table in tables.ALL for name in (table.name, table.revisions)]
-        for name in (*made, *joined.MADE, REJECTED, PUBLISHED):
-            connection.execute(f"drop table if exists lake.{name}")
 
 
 def materialize(settings, assets, *asset_checks):

@@ -7,6 +7,7 @@ from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.embedded import EmbeddedPostgres
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Database, Role
+from tests.support.platform import RunningPlatform
 from tests.support.postgres import put_back
 
 DATABASES = """
@@ -40,3 +41,14 @@ def test_what_was_written_is_gone_and_the_rest_is_as_it_was(set_up, postgres):
     after = databases(postgres)
     assert {name: said[1:] for name, said in after.items()} == {name: said[1:] for name, said in before.items()}
     assert {name for name, said in after.items() if said != before[name]} == set(LEFT), "what nobody wrote to stays"
+
+
+def test_a_platform_is_asked_again_where_its_server_has_ended_the_connection(postgres):
+    platform = RunningPlatform(postgres.state_dir)
+    [(pid,)] = platform.query("select pg_backend_pid()")
+    assert platform.query("select pg_backend_pid()") == [(pid,)], "one connection for all that is asked"
+    with psycopg.connect(EmbeddedPostgres(postgres).admin_dsn(), autocommit=True) as server:
+        server.execute("select pg_terminate_backend(%s, 10000)", [pid])
+    [(other,)] = platform.query("select pg_backend_pid()")
+    assert other != pid
+    platform.destroy()

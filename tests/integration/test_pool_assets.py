@@ -19,7 +19,6 @@ from hcp_pipelines.orchestration.history import tables
 from hcp_pipelines.orchestration.history.plan import JOINED, assets_by_source, gaps
 from hcp_pipelines.orchestration.history.pool import claimed_as_credited, configured, liars_by_facility, pool_base_url
 from hcp_pipelines.orchestration.history.pool_pay import NETWORK, paid_as_credited
-from hcp_pipelines.orchestration.history.publish import PUBLISHED, REJECTED
 from hcp_pipelines.orchestration.resources import Platform
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import lake
@@ -91,7 +90,7 @@ def network_of(world):
 
 @pytest.fixture(scope="module")
 def platform(postgres, tmp_path_factory):
-    """A platform that reads the pool of a world in which a day has passed; what it left in the lake goes afterwards."""
+    """A platform that reads the pool of a world in which a day has passed."""
     folder = tmp_path_factory.mktemp("pool")
     (folder / "token").write_text("of the account")
     run = postgres.at("run")
@@ -117,14 +116,6 @@ def platform(postgres, tmp_path_factory):
         patch.setenv("HCP_POOL_TOKEN_FILE", str(folder / "token"))
         yield postgres
         call(world.__aexit__())
-    for name in ("world.json", "clock.json"):
-        (run / name).unlink(missing_ok=True)
-    with lake.attach(postgres) as connection:
-        for table in tables.OPTIONAL:
-            connection.execute(f"drop view if exists lake.{table.known}")
-        made = [name for table in tables.OPTIONAL for name in (table.name, table.revisions)]
-        for name in (HOURS_TABLE, NETWORK, *made, REJECTED, PUBLISHED):
-            connection.execute(f"drop table if exists lake.{name}")
 
 
 @pytest.fixture(scope="module")

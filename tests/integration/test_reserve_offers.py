@@ -17,7 +17,6 @@ from hcp_pipelines.forecasting.power_forecast import LEVEL_COLUMNS, empty_table
 from hcp_pipelines.orchestration.history.tables import DA_CAPACITY
 from hcp_pipelines.orchestration.offering import (
     CAPACITY,
-    OFFERS,
     PRODUCTS,
     QUANTILES,
     hours_ahead,
@@ -73,15 +72,6 @@ def last_week(price=8.0):
         *((FIRST + h * HOUR - d * 24 * HOUR, product, price / (1 + (product != "ECRS")))
           for d in range(1, 8) for h in range(3) for product in PRODUCTS)
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def alone(postgres):
-    """The lake is that of all tests: what is made here goes with them."""
-    yield
-    with lake.attach(postgres) as connection:
-        for table in (QUANTILES, DA_CAPACITY.name, OFFERS):
-            connection.execute(f"drop table if exists lake.{table}")
 
 
 def keep(settings, table, rows):

@@ -33,29 +33,22 @@ ROLLED = f"""
     from lake.{MINUTES} order by all"""
 
 
-@pytest.fixture(scope="module")
-def cleared(postgres):
-    clear(postgres)
-    yield postgres
-    clear(postgres)
-
-
 @pytest.fixture
 def at():
     return ManualClock(NOON)
 
 
 @pytest.fixture
-def store(cleared):
-    made = TelemetryStore(cleared, SystemClock())
+def store(postgres):
+    made = TelemetryStore(postgres, SystemClock())
     yield made
     made.close()
-    clear(cleared)
+    clear(postgres)
 
 
 @pytest.fixture
-def reader(cleared):
-    with lake.attach(cleared, Role.LAKE_READER, read_only=True) as connection:
+def reader(postgres):
+    with lake.attach(postgres, Role.LAKE_READER, read_only=True) as connection:
         yield lambda sql: connection.execute(sql).fetchall()
 
 
@@ -78,9 +71,9 @@ def rolled(settings, store, clock, samples=()):
     made.close()
 
 
-def test_minutes_hours_groups_and_views_say_what_the_samples_say(cleared, store, reader, at):
+def test_minutes_hours_groups_and_views_say_what_the_samples_say(postgres, store, reader, at):
     store.write([noisy(n, 20 * n, facility) for n in range(1, 200) for facility in ("one", "two")])
-    rolled(cleared, store, at)
+    rolled(postgres, store, at)
     assert reader(ROLLED) == reader(EXPECTED)
     hours = f"""select hour_at, facility_id, slot, samples, round(power_kw_avg, 4), power_kw_max, power_kw_count
                 from lake.{HOURS} order by all"""
@@ -109,56 +102,58 @@ def test_minutes_hours_groups_and_views_say_what_the_samples_say(cleared, store,
 
 
 def test_late_samples_make_their_minutes_anew_and_a_restart_makes_only_what_is_not_made(
-    cleared, store, reader, at, monkeypatch
+    postgres, store, reader, at, monkeypatch
 ):
-    rolled(cleared, store, at, [noisy(n, 20 * n) for n in range(1, 20)])
-    rolled(cleared, store, at, [noisy(1000, 70.5, "two"), noisy(1001, 130.5, "two")])
+    rolled(postgres, store, at, [noisy(n, 20 * n) for n in range(1, 20)])
+    rolled(postgres, store, at, [noisy(1000, 70.5, "two"), noisy(1001, 130.5, "two")])
     assert reader(ROLLED) == reader(EXPECTED)
     store.write([noisy(2000, 71.5), noisy(2001, 500.0)])  # nobody was told: the collector is killed
     made = []
     monkeypatch.setattr(Rollups, "_roll_run", lambda self, first, last, _: made.append((first, last)))
-    rolled(cleared, store, at)
+    rolled(postgres, store, at)
     first_minute = START_US // 60_000_000
     assert [(first - first_minute, last - first_minute) for first, last in made] == [(8, 8), (1, 1)]
     monkeypatch.undo()
-    rolled(cleared, store, at)
+    rolled(postgres, store, at)
     assert reader(ROLLED) == reader(EXPECTED)
 
 
-def test_what_is_old_goes_and_late_samples_do_not_spoil_what_was_rolled_up(cleared, store, reader, at):
-    rolled(cleared, store, at, [noisy(n, 20 * n) for n in range(1, 20)])
+def test_what_is_old_goes_and_late_samples_do_not_spoil_what_was_rolled_up(postgres, store, reader, at):
+    rolled(postgres, store, at, [noisy(n, 20 * n) for n in range(1, 20)])
     before, groups = reader(ROLLED), reader(f"from lake.{GROUP_MINUTES} order by all")
     at.advance(48 * 3600 + 3600)
-    made = Rollups(cleared, at)
+    made = Rollups(postgres, at)
     raw = retention.KEPT[0]
-    assert retention.cut(made.connection, cleared, raw, retention.too_old(raw, at.now())) == 19 * 6
+    assert retention.cut(made.connection, postgres, raw, retention.too_old(raw, at.now())) == 19 * 6
     made.close()
-    rolled(cleared, store, at, [noisy(3000, 70.5)])
+    rolled(postgres, store, at, [noisy(3000, 70.5)])
     assert reader(ROLLED) == before
     assert reader(f"from lake.{GROUP_MINUTES} order by all") == groups
 
 
-def test_one_sample_of_long_ago_takes_nothing_from_hours_and_groups_whose_minutes_have_gone(cleared, store, reader, at):
-    rolled(cleared, store, at, [noisy(n, 20 * n) for n in range(1, 20)])
+def test_one_sample_of_long_ago_takes_nothing_from_hours_and_groups_whose_minutes_have_gone(
+    postgres, store, reader, at
+):
+    rolled(postgres, store, at, [noisy(n, 20 * n) for n in range(1, 20)])
     before = [reader(f"from lake.{table} order by all") for table in (HOURS, GROUP_MINUTES)]
     at.advance(31 * 24 * 3600)
-    made = Rollups(cleared, at)
+    made = Rollups(postgres, at)
     for kept in retention.KEPT:
-        retention.cut(made.connection, cleared, kept, retention.too_old(kept, at.now()))
+        retention.cut(made.connection, postgres, kept, retention.too_old(kept, at.now()))
     made.close()
     assert reader(ROLLED) == []
-    rolled(cleared, store, at, [noisy(3000, 70.5, "two")])
+    rolled(postgres, store, at, [noisy(3000, 70.5, "two")])
     assert [reader(f"from lake.{table} order by all") for table in (HOURS, GROUP_MINUTES)] == before
 
 
-def test_samples_that_come_too_old_to_be_kept_are_rolled_up_before_they_go(cleared, store, reader, monkeypatch):
+def test_samples_that_come_too_old_to_be_kept_are_rolled_up_before_they_go(postgres, store, reader, monkeypatch):
     store.write([noisy(n, 20 * n) for n in range(1, 20)])
     expected, hours = reader(EXPECTED), reader(f"select count(distinct slot) from lake.{TABLE}")
     monkeypatch.setattr("hcp_pipelines.collector.telemetry.roller.CUT_EACH_S", 0.0)
     of_raw, others = NOON + timedelta(days=1), NOON - timedelta(days=1)
     old = {kept: of_raw if kept.table == TABLE else others for kept in retention.KEPT}
     monkeypatch.setattr("hcp_pipelines.collector.telemetry.roller.too_old", lambda kept, _: old[kept])
-    roller = Roller(cleared, SystemClock())
+    roller = Roller(postgres, SystemClock())
     roller._step()
     assert roller.problem == ""
     assert reader(f"select count(*) from lake.{TABLE}") == [(0,)]
@@ -170,14 +165,14 @@ def test_samples_that_come_too_old_to_be_kept_are_rolled_up_before_they_go(clear
     assert reader(f"select count(distinct slot) from lake.{HOURS}") == hours
 
 
-def test_the_oldest_samples_go_where_they_are_too_much_and_the_roller_does_it(cleared, store, reader, at, monkeypatch):
+def test_the_oldest_samples_go_where_they_are_too_much_and_the_roller_does_it(postgres, store, reader, at, monkeypatch):
     for n in range(10):
         store.write([noisy(10 * n + k, 60 * n + k) for k in range(1, 5)])
     size = reader("select sum(data_file_size_bytes) from ducklake_list_files('lake', 'telemetry', schema => 'raw')")[0][
         0
     ]
     monkeypatch.setattr("hcp_pipelines.collector.telemetry.roller.CUT_EACH_S", 0.0)
-    roller = Roller(cleared.model_copy(update={"lake_raw_max_gb": size / 2e9}), SystemClock())
+    roller = Roller(postgres.model_copy(update={"lake_raw_max_gb": size / 2e9}), SystemClock())
     monkeypatch.setattr("hcp_pipelines.collector.telemetry.roller.too_old", lambda kept, now: NOON - timedelta(days=1))
     roller._step()
     roller._close()

@@ -46,14 +46,14 @@ def test_a_promise_is_kept_at_the_meter_and_the_load_comes_back(platform):
     assert "can't be met" in award(platform, 500.0, code=2)
     mw = 0.1
     number = award(platform, mw)["obligation_id"]
-    platform.wait(lambda: seen(platform, number)[0] == "armed", 30, "armed")
+    platform.wait(lambda: seen(platform, number)[0] == "armed", 180, "armed")
     grid(platform, "deploy", str(number), "--reason", "drill")
-    platform.wait(lambda: (seen(platform, number)[2] or 0.0) >= 0.95, 60, "met at the meter from the deadline on")
+    platform.wait(lambda: (seen(platform, number)[2] or 0.0) >= 0.95, 180, "met at the meter from the deadline on")
     rows = platform.query(JOURNAL, FACILITY, f"%obligation/{number}%")
     status, baseline_mw, *_ = seen(platform, number)
     assert (status, baseline_mw > mw) == ("deployed", True)
     grid(platform, "recall", str(number))
-    platform.wait(lambda: seen(platform, number)[0] == "armed", 60, "recovered, and armed again")
+    platform.wait(lambda: seen(platform, number)[0] == "armed", 180, "recovered, and armed again")
     assert seen(platform, number)[3] == "met"
     assert ("grid_deployment", "grid") in {(reason, actor) for reason, actor, *_ in rows}
     (listed,) = [o for o in grid(platform, "list", FACILITY)["obligations"] if o["obligation_id"] == number]

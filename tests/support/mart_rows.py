@@ -53,13 +53,6 @@ def add(settings: Settings, more: dict[str, list[dict[str, Any]]]) -> None:
             lake.write(connection, name, _frame(name, rows), uuid.uuid4().hex, settings=settings)
 
 
-def clear(settings: Settings) -> None:
-    """Take it all away again."""
-    with lake.attach(settings) as connection:
-        for name in tables():
-            connection.execute(f"delete from lake.{name}")
-
-
 def tables() -> dict[str, list[dict[str, Any]]]:
     """Rows by table."""
     return {
