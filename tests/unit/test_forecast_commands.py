@@ -32,7 +32,7 @@ def test_prices_are_compared_with_the_week_before_the_day_ahead_price_and_lear(t
     assert [each["other"] for each in told["beside"]] == [
         "seasonal_naive",
         "day_ahead_or_last",
-        "day_ahead_or_last",
+        "day_ahead_or_last, where published",
         "lear",
     ]
     assert told["lear"]["over_weekly"] > 0

@@ -1,7 +1,8 @@
 """A blend: the mean of what several models say, its middle drawn towards a feature, calibrated as a whole on the days held back.
 
 Models that put a target differently err differently, and their mean errs less than each; so with a linear forecast among the
-features. Quantiles are averaged level by level. Answers with numpy alone.
+features. That is of the middle and knows nothing of the ends: the further out a level, the less it is drawn. Quantiles are
+averaged level by level. Answers with numpy alone.
 """
 
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ class Blend:
     Attributes:
         members: each learns by itself, from the same days.
         toward: a feature in the target's unit; where it is not known the members stand alone.
-        share: of it in the median: 0 leaves it out.
+        share: of it in the median, 0 leaves it out; of it in other levels less, the further out they lie.
         framing: on whose scale the whole is calibrated.
         learning: as the members': what they hold back calibrates.
     """
@@ -51,7 +52,7 @@ class Blend:
         found = lesson(examples, until, self.framing, self.learning, seed)
         held = found.examples.only(found.is_held)
         levels, nothing = members[0].levels, np.zeros((len(HORIZONS_H), len(members[0].levels)))
-        whole = FittedBlend(self.name, until, members, self.toward, self.share, self.framing, nothing)
+        whole = FittedBlend(self.name, until, members, self.toward, self.share, self.framing, nothing, is_tapered=True)
         shifts = conformal_shifts(
             self.framing.put(held, whole.mean(held)), found.learnt[found.is_held], found.horizon[found.is_held],
             levels, len(HORIZONS_H),
@@ -65,7 +66,7 @@ class Blend:
 class FittedBlend:
     """A `Fitted`: fitted members, the feature that their middle is drawn to, and what is added to each level.
 
-    `shifts`: `[horizon, level]` on the framing's scale.
+    `shifts`: `[horizon, level]` on the framing's scale; `is_tapered`: outer levels are drawn less, not all by the same.
     """
 
     name: str
@@ -76,6 +77,7 @@ class FittedBlend:
     framing: Framing
     shifts: Floats
     told_of: Mapping[str, Any] = field(default_factory=dict)
+    is_tapered: bool = False  # so versions kept before there was a taper were learnt and calibrated
 
     def __post_init__(self) -> None:
         """Refuse what fits not together.
@@ -111,9 +113,11 @@ class FittedBlend:
 
     def mean(self, examples: Examples) -> Floats:
         """`[n, level]` before calibration: the members' mean, moved so that the median is drawn to the feature by the share."""
+        levels = np.array(self.levels)
+        shares = self.share * (2 * np.minimum(levels, 1 - levels) if self.is_tapered else np.ones(len(levels)))
         found: Floats = np.mean([each.told(examples) for each in self.members], axis=0)
         away = examples.feature(self.toward) - found[:, self.levels.index(MEDIAN)]
-        return found + (self.share * np.where(np.isfinite(away), away, 0.0))[:, None]
+        return np.sort(found + np.where(np.isfinite(away), away, 0.0)[:, None] * shares, axis=1)
 
     def describe(self) -> Mapping[str, Any]:
         """As `Fitted`."""
@@ -126,7 +130,7 @@ class FittedBlend:
         about = {
             "kind": KIND, "format": FORMAT, "name": self.name, "trained_until": self.trained_until.isoformat(),
             "members": [digest_of(each) for each in kept], "toward": self.toward, "share": self.share,
-            "framing": asdict(self.framing), "horizons_h": HORIZONS_H, "told": self.told_of,
+            "framing": asdict(self.framing), "horizons_h": HORIZONS_H, "told": self.told_of, "is_tapered": self.is_tapered,
         }  # fmt: skip
         arrays = {f"{MEMBER}{n}": np.frombuffer(each, dtype=np.uint8) for n, each in enumerate(kept)}
         return packed(about, arrays | {NUMBERS: self.shifts.ravel().astype("<f8")})
@@ -150,6 +154,7 @@ class FittedBlend:
             return cls(
                 about["name"], datetime.fromisoformat(about["trained_until"]), members, str(about["toward"]),
                 float(about["share"]), Framing(**about["framing"]), arrays[NUMBERS].reshape(len(HORIZONS_H), -1), about["told"],
+                bool(about.get("is_tapered", False)),
             )  # fmt: skip
         except UNREADABLE as error:
             raise ModelError(f"it can't be read as a model: {type(error).__name__}: {error}") from error

@@ -1,7 +1,7 @@
 """The price models beside each other on recorded months: the weekly naive, the day-ahead price, what ships, and LEAR."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -43,6 +43,7 @@ class Trial:
         pair = [self.forecasts[name] for name in (one, other)]
         if published:
             pair = [_only(each, np.isfinite(each.examples.feature("da"))) for each in pair]
+            pair[1] = replace(pair[1], model=f"{other}, where published")
         return compare(pair[0], pair[1], levels)
 
     def beside_lear(self, name: str, progress: Progress = lambda *_: None) -> Comparison:
