@@ -80,6 +80,8 @@ class KubeApi:
                 return await handler(request)
             except StatusError as error:
                 return JSONResponse(error.document(), int(error.status))
+            except ClientDisconnect:  # before its body was whole: nobody hears the answer
+                return Response(status_code=HTTPStatus.BAD_REQUEST)
 
         return guarded
 
@@ -203,10 +205,7 @@ def _line(what: str, body: Json) -> bytes:
 
 
 async def _body(request: Request) -> Json:
-    try:
-        whole = await request.body()
-    except ClientDisconnect:
-        raise StatusError(HTTPStatus.BAD_REQUEST, "BadRequest", "the client left before its body was whole") from None
+    whole = await request.body()
     try:
         said = json.loads(whole[: MAX_BODY_BYTES + 1])
     except ValueError:
