@@ -202,6 +202,10 @@ class Devices:
         self._failures[slots] = 0
         self._starting[slots] = False
 
+    def have_failed(self, slots: Slots) -> bool:
+        """Whether all of some devices did not arrive when they were told last, or the times before."""
+        return bool(len(slots) and (self._failures[slots] > 0).all())
+
     def failed(self, slots: Slots) -> None:
         """Devices that did not arrive in time: their power may be looked at now. Without power nothing arrives.
 

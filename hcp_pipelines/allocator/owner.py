@@ -144,7 +144,8 @@ class Owner(Working):
         if not planned.plan.moves:
             return None
         decision = self._decision(wanted, directed, present, revenue, now, new_tick, started_ns, was_incomplete)
-        return make_wave(self.site, self.epoch, decision, planned, self._clock.monotonic_ns(), self.work.of)
+        planned_ns, have_failed = self._clock.monotonic_ns(), self.devices.have_failed
+        return make_wave(self.site, self.epoch, decision, planned, planned_ns, self.work.of, have_failed)
 
     def _wait_for_room(self, plan: Plan, now_s: float) -> None:
         goes_on = plan.has_left and plan.moves  # what one wave had no place for is next

@@ -16,7 +16,7 @@ from hcp_pipelines.domain.modes import DeviceState, ReasonCode
 from hcp_pipelines.policy.arrays import Floats, Ints
 from hcp_pipelines.policy.directed import LOCK, WORK, DirectedPlan
 from hcp_pipelines.policy.directives import Directive
-from hcp_pipelines.policy.waves import Move, Plan
+from hcp_pipelines.policy.waves import Move, Plan, Slots
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import encode_slots
 
@@ -70,14 +70,18 @@ def make_wave(
     planned: DirectedPlan,
     planned_ns: int,
     work_of: Callable[[int], RowWork],
+    have_failed: Callable[[Slots], bool],
 ) -> Wave:
-    """The wave of a plan that may leave; the plan was made at `planned_ns`, monotonic. `work_of` key: what is to run."""
+    """The wave of a plan that may leave; the plan was made at `planned_ns`, monotonic. `work_of` key: what is to run.
+
+    `have_failed`: whether devices are told again, since they have not obeyed.
+    """
     command_id, tick = uuid.uuid4(), decision.new_tick
     origin_ns = tick.origin_ns if tick is not None and tick.origin_ns else None
     steps = _steps(origin_ns, read=decision.started_ns, plan=planned_ns)
     moves = planned.plan.moves
     works = [work_of(move.work) if move.work else None for move in moves]
-    words = [_attribution(decision, *one) for one in zip(moves, planned.words, works, strict=True)]
+    words = [_attribution(decision, have_failed, *one) for one in zip(moves, planned.words, works, strict=True)]
     rows = tuple(_row(site, epoch, decision, command_id, n, m, words[n], steps) for n, m in enumerate(moves))
     command = pb.Command(
         command_id=str(command_id),
@@ -178,8 +182,15 @@ def _assignment(row: CommandRow, work: RowWork | None) -> pb.Assignment:
     return pb.Assignment(index=row.assignment, state=row.to_state, slots=row.slots, work=told)
 
 
+_BY_PRICE = frozenset({ReasonCode.ECONOMICS, ReasonCode.GUARD, ReasonCode.RAMP_CONTINUATION})
+
+
 def _attribution(
-    decision: Decision, move: Move, word: Directive | str | None, work: RowWork | None
+    decision: Decision,
+    have_failed: Callable[[Slots], bool],
+    move: Move,
+    word: Directive | str | None,
+    work: RowWork | None,
 ) -> tuple[ReasonCode, str, str]:
     """Why a move is made, in detail, and by whom."""
     if word == LOCK:
@@ -191,6 +202,8 @@ def _attribution(
     if isinstance(word, Directive):
         return word.kind.reason, f"{word.directive_id}: {word.detail}"[:500], word.actor
     reason = ReasonCode.RAMP_CONTINUATION if decision.is_continuation else decision.reasons[move.group_index]
+    if reason in _BY_PRICE and have_failed(move.slots):
+        reason = ReasonCode.RE_DRIVE
     return reason, ", ".join(decision.binding), FALLBACK_ACTOR if decision.is_fallback else "policy"
 
 

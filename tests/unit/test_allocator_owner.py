@@ -225,6 +225,7 @@ def test_devices_that_do_not_obey_are_driven_again_and_then_quarantined():
         rig.owner.ask()
         again = rig.plan()
         assert (again is None) == (attempt == 2)
+        assert again is None or {row.reason for row in again.rows} == {"re_drive"}
     assert sum(rig.owner.devices.quarantined.values()) == 7
 
 

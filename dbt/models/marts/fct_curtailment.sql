@@ -69,7 +69,7 @@ select
     reduced_at,
     {{ operating_day('reduced_at') }} as operating_day,
     case
-        when reason in ('economics', 'ramp_continuation') then 'price'
+        when reason in ('economics', 'guard', 'ramp_continuation') then 'price'
         when reason in ('demand_response', 'grid_deployment', 'shed_by_relay') then 'grid'
         when reason in ('operator_override', 'operator_curtailment', 'emergency_stop', 'lockout') then 'operator'
         when reason = 'local_safety' then 'safety'

@@ -12,7 +12,7 @@ with commanded as (
         coalesce(sum(devices_deferred), 0) as devices_deferred,
         coalesce(sum(devices_settled), 0) as devices_settled,
         coalesce(sum(devices_failed), 0) as devices_failed,
-        coalesce(sum(devices_commanded) filter (where reason in ('re_drive', 'reconcile')), 0) as devices_re_driven,
+        coalesce(sum(devices_commanded) filter (where reason = 're_drive'), 0) as devices_re_driven,
         avg(epoch(settled_simulated_at - acked_simulated_at)) as ack_to_settled_s
     from {{ ref('core_hcp__switches') }}
     group by all
