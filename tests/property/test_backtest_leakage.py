@@ -14,7 +14,7 @@ from hcp_pipelines.optimizer.backtest.strategies import AlwaysOn, BreakEven, Hys
 from hcp_pipelines.optimizer.waiting import WaitingModel
 from tests.support.recorded import price_frame, random_prices
 
-DRAWS = 20
+DRAWS = 50
 DAYS = 11
 STARTS = (datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 10, 28, tzinfo=UTC))  # the clocks change on the seventh day
 PUBLISHED = time(13, 30)  # local time of the day before: when a day's day-ahead prices are known

@@ -19,7 +19,7 @@ from hcp_pipelines.optimizer.backtest.request import Request
 from hcp_pipelines.optimizer.backtest.simulate import Strikes
 from tests.support.mixed import called, hourly_grid, world
 
-DRAWS = 24
+DRAWS = 50
 DAYS = 9
 STARTS = (datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 10, 28, tzinfo=UTC), datetime(2024, 6, 24, tzinfo=UTC))
 

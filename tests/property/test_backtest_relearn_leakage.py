@@ -15,7 +15,7 @@ from hcp_pipelines.optimizer.backtest.run import strategy_of
 from hcp_pipelines.optimizer.backtest.series import prices_of
 from tests.support.recorded import price_frame, random_prices
 
-DRAWS = 16
+DRAWS = 50
 START, DAYS = datetime(2024, 2, 10, tzinfo=UTC), 90  # the clocks change in it
 WINDOW = datetime(2024, 3, 2, tzinfo=UTC)
 ASKED = Request(Sources(None), WINDOW, START + timedelta(days=DAYS), is_hashprice_same_day=True, relearn=Relearn.MONTH)
