@@ -144,9 +144,14 @@ class Client:
         for row in self.rows(WORKLOADS, {name: str(value) for name, value in asked.items() if value is not None}, page):
             yield _valid(Workload, row, WORKLOADS)
 
-    def rows(self, path: str, params: Mapping[str, str] | None = None, page: int = PAGE) -> Iterator[dict[str, Any]]:
-        """The rows of any list of the API that is paged by key, such as `/api/v1/resources`."""
-        asked: dict[str, Any] = dict(params or {}) | {"limit": page}
+    def rows(
+        self, path: str, params: Mapping[str, str] | None = None, page: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of any list of the API, such as `/api/v1/resources`, page by page where it has pages.
+
+        `page`: rows of one, for lists that take `limit`; None: as many as the API gives.
+        """
+        asked: dict[str, Any] = dict(params or {}) | ({} if page is None else {"limit": page})
         while True:
             found = json_of(self._transport.ask("GET", path, params=asked))
             if not isinstance(found, dict) or not isinstance(found.get("items"), list):

@@ -13,15 +13,20 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
+import structlog
+from prometheus_client import REGISTRY
 
-from hcp_pipelines.domain.clock import Anchor
+from hcp_pipelines.domain.clock import Anchor, SystemClock
+from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.settings import child_environment
 from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.workloads.scheduler import metrics, service
 from hcp_pipelines.workloads.scheduler.service import connect_scheduler
 from hcp_pipelines.workloads.spec import WorkloadSpec, WorkloadType
 from tests.support.queued import NOON, add_customer, after, api, submit
 from tests.support.scheduled import OPEN, as_owner, open_rows, place, say, scheduler_at
+from tests.support.waiting import until
 
 __all__ = ["api"]
 DURATION_S = 600.0
@@ -277,3 +282,26 @@ async def test_two_processes_killed_in_turn_and_postgres_hanging_up_lose_nothing
         codes = processes.stop()
     assert set(codes) <= {0, -signal.SIGTERM}  # who was started last may still be at its beginning
     check_all_is_over(database, owner, count, duration_s)
+
+
+def told_gauges():
+    names = ("hcp_workload_queue_depth", "hcp_workload_status")
+    return [len(one.samples) for one in REGISTRY.collect() if one.name in names]
+
+
+async def test_who_is_no_longer_at_work_tells_no_depths(settings, api, database, owner, monkeypatch):
+    monkeypatch.setattr(service, "BACKOFF_FIRST_S", 600.0)  # it stays away, as where another has taken over
+    metrics.STATUS.clear()
+    metrics.DEPTH.clear()
+    clock = SystemClock(Anchor(datetime.now(UTC), NOON, 1.0))
+    context = ProcessContext("scheduler", settings, clock, structlog.get_logger("test"))
+    working = asyncio.create_task(service.run_scheduler(context))
+    try:
+        await until(lambda: all(told_gauges()), "a round was made")
+        assert REGISTRY.get_sample_value("hcp_scheduler_is_leader") == 1
+        database.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'hcp_scheduler'")
+        await until(lambda: REGISTRY.get_sample_value("hcp_scheduler_is_leader") == 0, "it is at work no more")
+        assert told_gauges() == [0, 0]
+    finally:
+        context.stop.set()
+        await working

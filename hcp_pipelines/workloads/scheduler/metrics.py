@@ -29,7 +29,9 @@ STATUS = Gauge(
     "hcp_workload_status", "Pieces of work that are not over, by status; of the scheduler at work.", ["status"]
 )
 DEPTH = Gauge(
-    "hcp_workload_queue_depth", "Pieces of work that wait, by the priority at which they stand now.", ["priority"]
+    "hcp_workload_queue_depth",
+    "Pieces of work that wait, by the priority at which they stand now; of the scheduler at work.",
+    ["priority"],
 )
 IS_LEADER = Gauge("hcp_scheduler_is_leader", "1 for the scheduler at work, 0 for one that stands by.")
 FAILURES = Counter("hcp_scheduler_failures_total", "Rounds that failed and were begun anew from Postgres.")

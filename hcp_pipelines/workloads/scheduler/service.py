@@ -107,6 +107,8 @@ async def run_scheduler(context: ProcessContext) -> None:
             except (psycopg.Error, HcpError, OSError) as error:
                 metrics.FAILURES.inc()
                 metrics.IS_LEADER.set(0)
+                metrics.STATUS.clear()  # whoever is at work now tells them
+                metrics.DEPTH.clear()
                 what = (str(error).strip().splitlines() or [repr(error)])[0]
                 context.health["rounds"] = f"nothing is scheduled: {what}"
                 context.log.warning("round_failed", error=what)
