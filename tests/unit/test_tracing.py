@@ -55,8 +55,8 @@ def test_spans_of_several_processes_are_one_tree():
         told_by("feed", endpoint, ((spans.TICK, TICK_ID, 0.2), {"stream": "power.rt_lmp"}), (("none", 0, 1.0), {}))
         told_by(
             "allocator-a", endpoint,
-            (("wave", TICK_ID, 0.05), {"key": "c-1", "devices": 12}),
-            (("plan", TICK_ID, 0.01), {"key": "plan/c-1", "under": "c-1", "ago_s": 0.02}),
+            (("wave", TICK_ID, 50.0), {"key": "c-1", "devices": 12}),
+            (("plan", TICK_ID, 0.01), {"key": "plan/c-1", "under": "c-1", "ago_s": 20.0}),
         )  # fmt: skip
         told_by("gateway-1", endpoint, (("gateway", TICK_ID, 0.01), {"key": "gateway/c-1", "under": "c-1"}))
     by_name, process_of = {}, {}
