@@ -16,7 +16,8 @@ from hcp_pipelines.optimizer.backtest.mixed import foresight, page, report
 from hcp_pipelines.optimizer.backtest.mixed.foresight import foresee
 from hcp_pipelines.optimizer.backtest.mixed.ledger import settle
 from hcp_pipelines.optimizer.backtest.mixed.response.calls import enrolled_site
-from hcp_pipelines.optimizer.backtest.mixed.response.obeying import choices, ordered, paid_calls
+from hcp_pipelines.optimizer.backtest.mixed.response.choosing import worth_most
+from hcp_pipelines.optimizer.backtest.mixed.response.obeying import paid_calls
 from hcp_pipelines.optimizer.backtest.mixed.response.terms import given_terms, load_terms
 from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, decide
 from hcp_pipelines.optimizer.backtest.mixed.run import refuse_bound, report_of, with_programme
@@ -116,25 +117,75 @@ def test_a_month_that_is_lost_is_not_defended():
     assert paid_calls(kept, kept.response) == []
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_nothing_beats_foresight_not_any_choice_of_calls(seed):
-    here = called(16, 39, 63, seed=seed, charges=(40, 100), penalty_usd_per_mwh=60.0, capacity_usd_per_mw_month=300.0)
-    best, calls = done_by("oracle", here).total_usd, here.response.calls
+FEW, MANY = (16, 39, 63), (15, 39, 64, 87, 111, 137)
+DEFENDED = {"penalty_usd_per_mwh": 60.0, "capacity_usd_per_mw_month": 300.0}
+ENERGY_ALONE = {"penalty_usd_per_mwh": 0.0, "capacity_usd_per_mw_month": 0.0, "energy_usd_per_mwh": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("hours", "seed", "paid", "met"),
+    [
+        (FEW, 0, DEFENDED, 3),
+        (FEW, 1, DEFENDED, 3),
+        (FEW, 2, DEFENDED, 3),
+        (MANY, 2, DEFENDED, 6),
+        (MANY, 2, ENERGY_ALONE, 2),
+    ],
+)
+def test_nothing_beats_foresight_not_any_choice_of_calls(hours, seed, paid, met):
+    here = called(*hours, seed=seed, charges=(40, 100), **paid)
+    oracle, calls = done_by("oracle", here), here.response.calls
+    best, cost = oracle.total_usd, here.settled_price + np.repeat(here.charge, here.steps)
+    assert oracle.calls_met == met
     assert all(done_by(name, here).total_usd <= best + 1e-6 for name in RULES)
-    cost = here.settled_price + np.repeat(here.charge, here.steps)
-    plain = foresee(here)
+    plain = foresee(replace(here, response=replace(here.response, calls=())))
     found = []
-    for chosen in chain.from_iterable(combinations(calls, n) for n in range(4)):
+    for chosen in chain.from_iterable(combinations(calls, n) for n in range(len(calls) + 1)):
         power, sold = foresight._planned(here, cost, [1], (plain.power, plain.sold), chosen, slice(0, 240))
         done = foresight._actions(power, sold, plain.inference_mw, plain.training_mw)
         found.append(settle(here, done).total_usd)
     assert best == pytest.approx(max(found), abs=1e-6)
 
 
-def test_choices_are_all_of_a_few_calls_and_near_all_of_many():
-    assert len(choices("abcd")) == 16
-    assert [len(each) for each in choices("abcde")] == [5, 0, 4, 4, 4, 4, 4]
-    assert ordered(10, ()).tolist() == [0] * 10
+def test_who_earns_by_some_of_many_calls_is_no_better_than_foresight():
+    """Eight a month for energy alone: half of them at prices at which mining on is worth more."""
+    starts = [24 * day + 15 for day in range(1, 9)]
+    here = called(*starts, **ENERGY_ALONE | {"energy_usd_per_mwh": 40.0, "most_calls_a_season": 8})
+    price = np.full(len(here), 20.0)
+    for n, hour in enumerate(starts):
+        price[4 * hour - 4 : 4 * hour + 12] = 44.0 if n % 2 else -30.0
+    cases = [
+        replace(
+            case, day_ahead=price, **{
+                name: replace(getattr(case, name), price_usd_per_mwh=price) for name in ("known", "settled")
+            }
+        )
+        for case in here.cases
+    ]  # fmt: skip
+    here = replace(here, cases=tuple(cases), mcpc=np.zeros(240))
+    found = {name: done_by(name, here) for name in ("field", "mpc", "oracle")}
+    assert {name: ledger.calls_met for name, ledger in found.items()} == {"field": 8, "mpc": 4, "oracle": 4}
+    assert found["oracle"].total_usd >= found["mpc"].total_usd > found["field"].total_usd
+
+
+@pytest.mark.parametrize(
+    ("together_usd", "best"),
+    [
+        ({}, "abc"),
+        ({"abcdef": 13}, "abcdef"),  # a month's capacity
+        ({"ab": -8}, "ac"),  # each is worth it, both are not
+        ({"de": 8}, "abcde"),  # neither is, both are
+    ],
+)
+def test_of_many_calls_those_are_obeyed_that_are_worth_most_together(together_usd, best):
+    alone_usd = dict(zip("abcdef", (6, 5, 2, -3, -4, -5), strict=True))
+
+    def usd(choice):
+        return sum(alone_usd[call] for call in choice) + sum(
+            more for those, more in together_usd.items() if set(those) <= set(choice)
+        )
+
+    assert "".join(worth_most("abcdef", usd)) == best
 
 
 def test_what_may_be_called_is_sold_to_nobody_else():
@@ -205,14 +256,30 @@ def test_days_are_called_where_day_ahead_prices_are_dear_or_as_a_seed_draws_them
         ({"starts": [8]}, "is not within the hours from 13 to 21 of months 1"),
         (
             {"starts": [38, 42], "recovery_hours": 2},
-            "within the recovery of the one before, or is more than 6 a season",
+            r"02T18:00Z comes too soon after the one before, which ends at 2024-03-02T17:00Z: recovery_hours is 2,.*"
+            r"response_minutes 45 before a call begins; from 2024-03-02T19:00Z on it would do",
         ),
+        ({"starts": [38, 41], "recovery_hours": 0}, "recovery_hours is 0.*from 2024-03-02T18:00Z on it would do"),
+        ({"starts": [39, 39]}, "comes too soon"),
+        ({"starts": [39, 63], "most_calls_a_season": 1}, "03T15:00Z is one more than most_calls_a_season, 1"),
+        ({"most_calls_a_season": 0}, "02T15:00Z is one more than most_calls_a_season, 0"),
     ],
 )
 def test_calls_that_the_terms_do_not_allow_are_refused(change, told):
     starts = change.pop("starts", [39])
     with pytest.raises(ConfigError, match=told):
         called(*starts, **change)
+
+
+@pytest.mark.parametrize(("response_minutes", "gap_hours"), [(15, 1), (45, 1), (50, 1), (60, 2), (90, 2), (105, 2)])
+def test_the_soonest_call_that_may_follow_can_be_met(response_minutes, gap_hours):
+    """Miners that slept through the one before are on again as its baseline is read."""
+    loose = {"recovery_hours": 0, "response_minutes": response_minutes}
+    here = called(37, 40 + gap_hours, **loose)
+    assert done_by("field", here).calls_met == 2
+    assert done_by("field", here).parts()["response_penalty"] == 0
+    with pytest.raises(ConfigError, match="comes too soon"):
+        called(37, 39 + gap_hours, **loose)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,15 @@ looked at month by month: what one brings hangs on the others of its month alone
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
 from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
 from hcp_pipelines.optimizer.backtest.mixed.ledger import settle
 from hcp_pipelines.optimizer.backtest.mixed.response.calls import Call
-from hcp_pipelines.optimizer.backtest.mixed.response.obeying import choices, ordered
+from hcp_pipelines.optimizer.backtest.mixed.response.choosing import Choice, worth_most
+from hcp_pipelines.optimizer.backtest.mixed.response.obeying import ordered
 from hcp_pipelines.optimizer.backtest.mixed.rules import NEVER_USD_PER_MWH, training_mw
 from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH, ECO_POWER
 from hcp_pipelines.optimizer.backtest.mixed.together import foresee_together
@@ -66,13 +68,21 @@ def _with_calls(world: World, cost: Floats, power: Floats, sold: Floats) -> tupl
     groups = np.flatnonzero(world.response.is_enrolled).tolist()
     chosen: list[Call] = []
     for calls in world.response.by_month.values():
-        near = _near(world, calls)
-        found = [
-            (_usd(world, *_planned(world, cost, groups, (power, sold), choice, near)), choice)
-            for choice in choices(calls)
-        ]
-        chosen += max(found, key=lambda each: each[0])[1]
+        chosen += _worth_most(world, cost, groups, (power, sold), calls)
     return _planned(world, cost, groups, (power, sold), chosen, slice(0, len(world.mcpc)))
+
+
+def _worth_most(
+    world: World, cost: Floats, groups: Sequence[int], plan: tuple[Floats, Floats], calls: Sequence[Call]
+) -> Choice:
+    """Of a month's calls those that are worth most, from a plan without any."""
+    near = _near(world, calls)
+
+    @cache
+    def usd(choice: Choice) -> float:
+        return _usd(world, *_planned(world, cost, groups, plan, choice, near))
+
+    return worth_most(calls, usd)
 
 
 def _near(world: World, calls: Sequence[Call]) -> slice:

@@ -4,6 +4,7 @@ Who calls is the grid, on days that day-ahead prices choose, which are published
 Strategies see a call once it is told.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -69,6 +70,11 @@ class Spell(NamedTuple):
 
     first: int
     hours: int
+
+    @property
+    def end(self) -> int:
+        """The hour after the last."""
+        return self.first + self.hours
 
 
 def enrolled_site(site: MixedSite, terms: Terms) -> MixedSite:
@@ -158,7 +164,7 @@ def _chosen(terms: Terms, clock: Clock, is_available: Bools, month: Ints, day_ah
             wanted = [Spell(first, hours) for first, usd in runs if usd >= dear.least_usd_per_mwh]
         case DrawnDays() as drawn:
             wanted = _drawn(terms, drawn, clock, is_available, month, day_ahead)
-    return _allowed(terms, wanted, _seasons(terms, month))
+    return _allowed(terms, wanted, _seasons(terms, month), _least_gap_hours(terms, clock.steps))
 
 
 def _drawn(
@@ -195,25 +201,44 @@ def _listed(terms: Terms, listed: ListedCalls, clock: Clock, is_available: Bools
                 f"from {terms.from_hour} to {terms.to_hour} of months {', '.join(map(str, terms.months))}"
             )
         wanted.append(Spell(first, hours))
-    refused = set(wanted) - set(_allowed(terms, wanted, _seasons(terms, month)))
-    if refused:
-        at = instant(int(clock.starts_us[0]) + min(refused)[0] * HOUR_US)
-        raise ConfigError(
-            f"{terms.programme}: the call of {at:%Y-%m-%dT%H:%MZ} comes within the recovery of the one before, or is more than "
-            f"{terms.most_calls_a_season} a season"
-        )
+    taken = _allowed(terms, wanted, _seasons(terms, month), _least_gap_hours(terms, clock.steps))
+    if taken != wanted:
+        refused = next(n for n, spell in enumerate(wanted) if taken[n : n + 1] != [spell])
+        raise ConfigError(_why_refused(terms, clock, wanted[refused], taken[:refused]))
     return wanted
 
 
-def _allowed(terms: Terms, wanted: Sequence[Spell], seasons: Ints) -> list[Spell]:
-    """Those that are no more than a season's most, and begin after the recovery of the one before; the first come first."""
+def _why_refused(terms: Terms, clock: Clock, refused: Spell, taken: Sequence[Spell]) -> str:
+    """Too soon after the last one taken, or too many."""
+
+    def told(hour: int) -> str:
+        return f"{instant(int(clock.starts_us[0]) + hour * HOUR_US):%Y-%m-%dT%H:%MZ}"
+
+    call, gap_hours = f"{terms.programme}: the call of {told(refused.first)}", _least_gap_hours(terms, clock.steps)
+    if not taken or refused.first >= taken[-1].end + gap_hours:
+        return f"{call} is one more than most_calls_a_season, {terms.most_calls_a_season}"
+    return (
+        f"{call} comes too soon after the one before, which ends at {told(taken[-1].end)}: recovery_hours is "
+        f"{terms.recovery_hours}, and miners have to be on again as the baseline is read, response_minutes "
+        f"{terms.response_minutes} before a call begins; from {told(taken[-1].end + gap_hours)} on it would do"
+    )
+
+
+def _allowed(terms: Terms, wanted: Sequence[Spell], seasons: Ints, gap_hours: int) -> list[Spell]:
+    """Those that are no more than a season's most, and begin so long after the one before; the first come first."""
     taken: list[Spell] = []
     for spell in wanted:
-        is_rested = not taken or spell.first >= taken[-1].first + taken[-1].hours + terms.recovery_hours
+        is_rested = not taken or spell.first >= taken[-1].end + gap_hours
         so_far = sum(seasons[before.first] == seasons[spell.first] for before in taken)
         if is_rested and so_far < terms.most_calls_a_season:
             taken.append(spell)
     return taken
+
+
+def _least_gap_hours(terms: Terms, steps: int) -> int:
+    """Between a call's end and the next one's beginning: its recovery, and time to be on as the next one's baseline is read."""
+    held = terms.response_minutes * steps // 60 + 1  # intervals, the one before the reading included
+    return max(terms.recovery_hours, math.ceil(held / steps))
 
 
 def _days(day: Ints, is_available: Bools, hours_a_day: int) -> Iterator[Ints]:

@@ -5,7 +5,6 @@ What is asked of the enrolled miners is an order by interval: 1 on in full, -1 o
 
 from collections.abc import Sequence
 from enum import StrEnum
-from itertools import chain, combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,6 @@ from hcp_pipelines.optimizer.backtest.mixed.response.calls import Call, Response
 from hcp_pipelines.optimizer.backtest.mixed.world import World
 
 Orders = npt.NDArray[np.int8]
-FEW = 4  # calls of a month: perfect foresight looks at every choice of them
 
 
 class Obeys(StrEnum):
@@ -80,10 +78,3 @@ def _expected_price(world: World, g: int, call: Call) -> np.ndarray:
     expected = np.where(np.isfinite(case.day_ahead[rows]), case.day_ahead[rows], newest)
     peak = np.repeat(world.p_peak_ahead, world.steps)[rows] * world.site.peaks.usd_per_mw
     return expected + peak
-
-
-def choices(calls: Sequence[Call]) -> list[tuple[Call, ...]]:
-    """Which of a month's calls may be obeyed: every choice of a few; of many all, none, and all but one."""
-    if len(calls) <= FEW:
-        return list(chain.from_iterable(combinations(calls, n) for n in range(len(calls), -1, -1)))
-    return [tuple(calls), (), *combinations(calls, len(calls) - 1)]
