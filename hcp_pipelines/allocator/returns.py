@@ -114,13 +114,17 @@ class Returns:
 
     def _steps(self, flight: InFlight | None) -> dict[str, float] | None:
         """The latency breakdown of a first wave, milliseconds since the tick row's commit."""
-        if flight is None or flight.wave.origin_ns is None:
+        if flight is None:
             return None
-        instants = {"journal": flight.journalled_ns, "send": flight.sent_ns, "ack": self._wiring.clock.monotonic_ns()}
-        later = {name: round((at_ns - flight.wave.origin_ns) / 1e6, 3) for name, at_ns in instants.items()}
+        wave, now_ns = flight.wave, self._wiring.clock.monotonic_ns()
+        if wave.origin_ns is None:
+            tell_wave(wave, (now_ns - wave.decision.started_ns) / 1e6, {})
+            return None
+        instants = {"journal": flight.journalled_ns, "send": flight.sent_ns, "ack": now_ns}
+        later = {name: round((at_ns - wave.origin_ns) / 1e6, 3) for name, at_ns in instants.items()}
         metrics.TICK_TO_ACK_SECONDS.observe(later["ack"] / 1e3)
-        steps = flight.wave.steps_ms | later
-        tell_wave(flight.wave, steps)
+        steps = wave.steps_ms | later
+        tell_wave(wave, steps["ack"], steps)
         return steps
 
     def _note_answer(self, answer: pb.AssignmentAck, accepted: Slots, move: Move) -> None:

@@ -1,4 +1,4 @@
-"""A first wave as spans of its tick: the whole way to the ack, and within it each step from the one before it."""
+"""A wave as spans of its tick: the whole way to the ack, and within a first one each step from the one before it."""
 
 from collections.abc import Mapping
 
@@ -6,11 +6,14 @@ from hcp_pipelines.allocator.wave import Wave
 from hcp_pipelines.runtime.spans import are_wanted, tell_span
 
 
-def tell_wave(wave: Wave, steps_ms: Mapping[str, float]) -> None:
-    """Tell what an acked wave took; `steps_ms`: when each step was done, after the tick's commit, and `ack` now."""
+def tell_wave(wave: Wave, until_ms: float, steps_ms: Mapping[str, float]) -> None:
+    """Tell what a wave took that is acked now; `steps_ms`: of a first one when each step was done, after the tick's commit.
+
+    One that no tick began is told, too: what its gateway tells is part of it.
+    """
     if not are_wanted():
         return
-    tick_id, command_id, until_ms = wave.decision.tick_id, str(wave.command_id), steps_ms["ack"]
+    tick_id, command_id = wave.decision.tick_id, str(wave.command_id)
     devices = sum(row.devices for row in wave.rows)
     tell_span(
         "wave", tick_id, until_ms / 1e3, key=command_id,

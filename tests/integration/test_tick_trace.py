@@ -31,11 +31,18 @@ async def test_a_price_that_switches_devices_leaves_a_trace_of_its_tick(hcp, fol
             await site.start_allocator()
             site.publish_policy()
             await until(lambda: site.mining() == ALL, "a low price wakes them")
+            await until(site.is_read, "the gateway has read what they draw")
+            half = f"{site.meter_mw() / 2:.4f}"
+            await site.order("curtail", FACILITY, "--mw", half, "--reason", "hot", "--wait")  # no tick begins its waves
+            before = len(told)
             site.price(5000.0)
-            await until(lambda: any(one.name == "ack" for one in told), "the first wave of that price is acknowledged")
+            await until(
+                lambda: any(one.name == "ack" for one in told[before:]), "the wave of that price is acknowledged"
+            )
     finally:
         forget()
-    wave = next(one for one in told if one.name == "wave")
+    ack = next(one for one in told[before:] if one.name == "ack")
+    wave = next(one for one in told if one.key == ack.under)
     parts = {one.name: one for one in told if one.under == wave.key}
     assert set(parts) == {"read", "plan", "journal", "send", "ack", "gateway"}
     assert {one.tick_id for one in (wave, *parts.values())} == {wave.tick_id}
@@ -43,6 +50,10 @@ async def test_a_price_that_switches_devices_leaves_a_trace_of_its_tick(hcp, fol
     steps_s = sum(one.took_s for name, one in parts.items() if name != "gateway")
     assert steps_s == pytest.approx(wave.took_s, abs=1e-6)
     assert 0 < parts["gateway"].took_s < wave.took_s
+    begun = {one.under for one in told if one.name == "ack"}
+    assert {one.key for one in told if one.name == "wave"} - begun, "waves that no tick began are told, too"
+    keys = {(one.tick_id, one.key) for one in told}
+    assert [one for one in told if one.under != TICK and (one.tick_id, one.under) not in keys] == []
     (policy,) = (one for one in told if one.name == "policy_admitted")
     assert policy.under == TICK
     assert policy.facts["facility_id"] == FACILITY
