@@ -11,7 +11,7 @@ import psycopg
 
 from hcp_pipelines.domain.errors import ModelError
 from hcp_pipelines.forecasting.learnable.targets.demand import TOTAL
-from hcp_pipelines.optimizer.queue.forecast import DEMAND, usable
+from hcp_pipelines.optimizer.queue.forecast import DEMAND, asked_from, usable
 from hcp_pipelines.orchestration import day_answers
 from hcp_pipelines.orchestration.forecasting import DayForecast, refuse_future
 from hcp_pipelines.orchestration.watching import Judged
@@ -50,6 +50,9 @@ def judge_champion(connection: "psycopg.Connection[Any]", now: datetime) -> Judg
         usable(said, now, day_answers.QUANTILES[0])
     except ModelError as error:
         return Judged(False, f"room for work to come is the fixed share: {error}")
+    if said.model != said.serves:
+        until = f"{said.serves} serves and is asked from {asked_from(said):%Y-%m-%dT%H:%MZ} on; until then"
+        return Judged(True, f"{until} the word of {said.model} stands, asked at {said.asked_at:%Y-%m-%dT%H:%MZ}")
     return Judged(True, f"{said.serves} serves, asked at {said.asked_at:%Y-%m-%dT%H:%MZ}")
 
 

@@ -28,7 +28,7 @@ from hcp_pipelines.orchestration.history.tables import RT_SPP
 from hcp_pipelines.orchestration.known_tables import as_known_now
 from hcp_pipelines.orchestration.price_quantiles import judge_champion, price_quantiles
 from hcp_pipelines.orchestration.resources import Platform
-from hcp_pipelines.orchestration.watching import judge_forecasts
+from hcp_pipelines.orchestration.watching import Judged, judge_forecasts
 from hcp_pipelines.storage import expected_demand, lake, models
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -350,6 +350,14 @@ def test_demand_is_what_its_champion_says_since_its_training_and_stays(world, co
     later = demand_quantiles(control, world, day, NOW).table
     by = dict(later.select(pl.col("asked_at").dt.hour(), "model").unique().rows())
     assert by == {2: "demand/1", 3: "demand/1", 4: "demand/1", 5: "demand/2", 6: "demand/2"}
+    promoted(NOW - timedelta(minutes=1))  # asked about no hour that has begun: the word before stands until it is
+    assert demand_quantiles(control, world, day, NOW).told["method"] == "none"
+    assert demand_champion(control, NOW) == Judged(
+        True,
+        "demand/3 serves and is asked from 2025-02-20T07:00Z on; until then the word of demand/2 stands, asked at "
+        "2025-02-20T06:00Z",
+    )
+    assert expected_demand.said(control, "demand").model == "demand/2"
 
 
 def test_a_correction_of_a_price_is_known_since_it_was_fetched(world):

@@ -11,6 +11,7 @@ from hcp_pipelines.fleet.solve_sites import load_sites
 from hcp_pipelines.forecasting.learnable.protocol import LEVELS
 from hcp_pipelines.forecasting.model_file import digest_of
 from hcp_pipelines.optimizer.queue.live import queue_ahead, with_queue
+from hcp_pipelines.orchestration.demand_quantiles import judge_champion
 from hcp_pipelines.policy.schema import WorkExpected
 from hcp_pipelines.storage import expected_demand, models
 from hcp_pipelines.storage.expected_demand import Hour
@@ -18,15 +19,16 @@ from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from tests.integration.test_queue_value import LATER, _inputs, control, customer, fleet, training
 from tests.support.queued import NOON, api, submit
+from tests.support.waiting import until
 
 __all__ = ["api", "control", "customer", "fleet"]
 TRAINING = "model_training"
 
 
-def serve(connection, content=b"a model"):
+def serve(connection, content=b"a model", trained_until=NOON, status="champion"):
     """A version that serves; its number. Nothing here asks it anything."""
-    kept = models.Kept("demand", digest_of(content), content, NOON, NOON, {})
-    return models.keep(connection, kept, "champion", "ann", "a test")
+    kept = models.Kept("demand", digest_of(content), content, trained_until, trained_until, {})
+    return models.keep(connection, kept, status, "ann", "a test")
 
 
 def say(connection, version, gpus=16.0, asked_at=NOON, hours=3, rising=1.0):
@@ -73,7 +75,9 @@ async def test_where_it_can_not_be_used_the_fixed_share_stands_with_the_reason(c
     say(control, first)
     assert expected(control).gpus == 16
     late = NOON + timedelta(hours=6, minutes=1)
-    assert expected(control, now=late).model == "demand/1"  # of which it says nothing, in a world that goes fast
+    assert why(now=late).startswith("demand/1 says nothing past 2")  # its three hours are over
+    say(control, first, asked_at=NOON, hours=7)
+    assert expected(control, now=late).model == "demand/1"  # in a world that goes fast
     fleet.execute("update expected_demand set recorded_at = recorded_at - interval '61 minutes'")
     assert "6.0 hours of the world ago, at most 6" in why(now=late)
     assert "which is still to come" in why(now=NOON - timedelta(seconds=1))
@@ -100,9 +104,36 @@ def test_postgres_keeps_no_forecast_that_is_no_number_and_the_word_before_stays(
     assert expected(control).gpus == 16
 
 
-def test_a_solve_beside_promotions_is_on_one_version_or_says_that_none_has_spoken(control, settings, fleet):
+def test_until_a_new_champion_can_be_asked_the_word_of_the_one_whose_place_it_took_stands(control, fleet):
+    """It is asked of whole hours alone, of none before its training."""
+    begun, hour = NOON + timedelta(minutes=2), NOON + timedelta(hours=1)
+    first = serve(control, b"one", begun)
+    found = expected(control)
+    assert (found.model, "said nothing yet: it is asked from" in found.reason) == ("", True)
+    say(control, first)
+    serve(control, b"two", begun)
+    assert (expected(control).model, expected(control).gpus) == ("demand/1", 16)
+    assert judge_champion(control, LATER).why.endswith(
+        "until then the word of demand/1 stands, asked at " + f"{NOON:%Y-%m-%dT%H:%MZ}"
+    )
+    assert expected(control, now=hour).reason.endswith("of demand/1: forecasts_job asks it twice an hour")
+    models.promote(control, "demand", serve(control, b"three", begun, "challenger"), "ann", "a test", {})
+    assert "newest word is of demand/1: it is asked from" in expected(control).reason  # it took the place of demand/2
+    models.roll_back(control, "demand", "ann", "a test")
+    models.roll_back(control, "demand", "ann", "a test")
+    assert expected(control).model == "demand/1"
+    say(control, 2, asked_at=NOON)
+    assert "newest word is of demand/2: it is asked from" in expected(control).reason  # which was rolled back from
+
+
+async def test_a_solve_beside_promotions_is_on_one_version_or_says_that_none_has_spoken(control, settings, fleet):
     sizes = {serve(control, content): gpus for content, gpus in ((b"one", 7.0), (b"other", 13.0))}
     stop, turns = threading.Event(), []
+
+    def read(found):
+        """One more solve; by whose word all were."""
+        found.append(expected(control))
+        return {each.model for each in found}
 
     def promote():
         with connect(settings, Role.CONTROL) as own:
@@ -115,13 +146,12 @@ def test_a_solve_beside_promotions_is_on_one_version_or_says_that_none_has_spoke
     with ThreadPoolExecutor(1) as pool:
         going = pool.submit(promote)
         try:
-            found = [expected(control) for _ in range(20)]
+            await until(lambda: turns or going.done(), "a first promotion")
+            found = []
+            await until(lambda: going.done() or read(found) >= {"demand/1", "demand/2"}, "solves by both versions")
         finally:
             stop.set()
             going.result()
-    assert len(turns) > 5
     by = {(each.model, each.gpus) for each in found if each.model}
-    assert by <= {(f"demand/{version}", int(gpus)) for version, gpus in sizes.items()}
-    assert len(by) == 2
-    why_not = ("the newest word is of", "has said nothing yet")
-    assert all(any(why in each.reason for why in why_not) for each in found if not each.model)
+    assert by == {(f"demand/{version}", int(gpus)) for version, gpus in sizes.items()}
+    assert all("the newest word is of" in each.reason for each in found if not each.model)

@@ -1,9 +1,11 @@
 """Work that is expected beside what asks already: never counted twice, never to the cost of what waits, nothing where it is 0."""
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from hcp_pipelines.optimizer.ai_work import Ahead
 from hcp_pipelines.optimizer.explain_words import lines_of
 from hcp_pipelines.optimizer.queue.ahead import QueueWork
 from hcp_pipelines.optimizer.queue.deadlines import with_urgency
-from hcp_pipelines.optimizer.queue.expected import Expected, coming_by_place, to_come
+from hcp_pipelines.optimizer.queue.expected import Expected, coming_by_place, hours_touched, room_by_place, to_come
 from hcp_pipelines.optimizer.queue.forecast import usable
 from hcp_pipelines.optimizer.queue.live import with_work
 from hcp_pipelines.optimizer.queue.places import placed, places_of
@@ -26,7 +28,21 @@ from hcp_pipelines.policy.explaining import at_anchor
 from hcp_pipelines.policy.schema import Policy, WorkExpected
 from hcp_pipelines.storage.expected_demand import Hour, Said
 from tests.property.test_queue_policies import jobs
-from tests.support.work import CLASSES, NOW, REALTIME, asked, gpus, held, inputs, job, miners, queue, site
+from tests.support.work import (
+    CLASSES,
+    GPU_LADDER,
+    INDICES,
+    NOW,
+    REALTIME,
+    asked,
+    gpus,
+    held,
+    inputs,
+    job,
+    miners,
+    queue,
+    site,
+)
 
 HOURS = 12
 STARTS = microseconds(NOW) + HOUR_US * np.arange(HOURS)
@@ -75,6 +91,33 @@ def test_what_waits_and_runs_is_asked_for_as_before_and_the_room_is_never_less_t
         (own, room), (own_before, room_before) = (by_work(each.work[group.group_id]) for each in (found, plain))
         assert own == own_before
         assert room_before <= room <= max(group.devices - sum(step.gpus for step in own), 0)
+
+
+def most_of(expected, now, seconds):
+    """Of each class the most that is said in an hour that some time from now on touches."""
+    hours = hours_touched(now, seconds)
+    return {name: float(expected.in_hours(name, hours).max(initial=0.0)) for name in CLASSES}
+
+
+@few
+@given(
+    st.lists(jobs(0, ["h100-0"]), min_size=1, max_size=8),
+    st.tuples(*[st.lists(st.floats(0, 60), min_size=HOURS, max_size=HOURS)] * 3),
+    st.floats(0, 3599),
+    st.sampled_from([60.0, 600.0, 3600.0, 9000.0]),
+)
+def test_room_is_never_more_than_is_said_beyond_what_asks_already(some, gpus_said, into_s, keeps_s):
+    """However late in the hour, however long the policy has to do, and whatever is over its estimate: its blocks stay."""
+    work = queue(*({**each, "number": n} for n, each in enumerate(some)), spare=0.01)
+    one, said = inputs(site([gpus(400, "h100-0"), miners()])), expects(**dict(zip(CLASSES, gpus_said, strict=True)))
+    one = replace(one, solved_at=NOW + timedelta(seconds=into_s), refresh_after_s=keeps_s)
+    [plain], [found] = asked([one], work), with_work(work, [one], places_of([one]), said)
+    most = most_of(said, one.solved_at, keeps_s)
+    asks = dict(work.work.group_by("type").agg(pl.col("gpus").sum()).iter_rows())
+    missing = {name: max(most[name] - asks.get(name, 0), 0.0) for name in CLASSES}
+    share, room = (by_work(each.work["h100-0"])[1] for each in (plain, found))
+    assert found.expected.gpus <= math.ceil(sum(missing.values()))
+    assert share <= room <= max(share, found.expected.gpus)
 
 
 @few
@@ -134,7 +177,10 @@ def test_a_policy_keeps_room_for_the_most_of_the_time_that_it_has_to_do_where_po
     }  # 60 of the first hour
     longer = [replace(each, refresh_after_s=7200.0) for each in both]
     later = {each.site.facility_id: each for each in with_work(work, longer, places_of(longer), said)}
-    assert {name: each.expected.gpus for name, each in later.items()} == {"cheap": 46, "dear": 28}  # 74 of the second
+    assert {name: each.expected.gpus for name, each in later.items()} == {
+        "cheap": 46,
+        "dear": 24,
+    }  # 70 of the second: the blocks of the four stay, though they are said to end after the first
     policy = Policy.model_validate_json(solve_facility(found["dear"]).model_dump_json())
     (block,) = [
         each for each in policy.blocks if each.to_state is REALTIME and each.work and not each.work.workload_type
@@ -154,6 +200,35 @@ def test_a_policy_keeps_room_for_the_most_of_the_time_that_it_has_to_do_where_po
     assert {name: each.expected.gpus for name, each in more.items()} == {"cheap": 40, "dear": 0}  # 20 ask elsewhere
     none = with_work(queue(job(1, REALTIME_WORK, 4)), both, places_of(both), said)
     assert [each.expected.gpus for each in none] == [0, 0]  # the operator keeps none
+
+
+@pytest.mark.parametrize(
+    ("work", "room"),
+    [
+        ((), 60),
+        ((job(1, REALTIME_WORK, 1, gpu_type="A100"),), 59),  # which nobody has: it waits for ever
+        ((job(1, REALTIME_WORK, 1, gpu_type="GPU"),), 59),  # any will do
+        ((held(1, facility_id="other", group_id="a100", kind=REALTIME_WORK, gpu_count=20, gpu_type="A100"),), 40),
+        (
+            (
+                held(1, facility_id="other", group_id="a100", kind=REALTIME_WORK, gpu_count=20, gpu_type="A100"),
+                job(2, REALTIME_WORK, 4),
+            ),
+            36,
+        ),
+    ],
+)
+def test_work_on_gpus_that_no_place_has_takes_nothing_of_the_room_but_what_it_asks_for(work, room):
+    one = inputs(site([gpus(100), miners()]))
+    [found] = with_work(queue(*work, spare=0.01), [one], places_of([one]), expects(ai_inference_realtime=60.0))
+    assert found.expected.gpus == room
+
+
+def test_where_only_some_groups_can_be_in_a_class_s_state_its_work_is_expected_there():
+    both = inputs(site([gpus(30), replace(gpus(30, "a100", ladder=GPU_LADDER[:2]), gpu_type="A100")]))
+    places = places_of([replace(both, indices={**INDICES, "gpu.A100": 1.0})])
+    found = room_by_place(expects(ai_inference_realtime=20.0), queue().work, places, {}, (NOW, 3600.0))
+    assert {place.group.group_id: gpus for place, gpus in zip(places, found, strict=True)} == {"h100": 20, "a100": 0}
 
 
 def test_offers_have_what_comes_by_hour_at_what_such_work_pays():
@@ -178,6 +253,10 @@ def said(**more):
     return replace(Said(tuple(rows), "demand/3", NOW, 3601.0, "demand/3"), **more)
 
 
+def learnt(hours, minutes=0):
+    return NOW + timedelta(hours=hours, minutes=minutes)
+
+
 def one_hour(**more):
     return (replace(said().hours[0], **more), *said().hours[1:])
 
@@ -187,7 +266,14 @@ def one_hour(**more):
     [
         (said(serves=None), NOW, "no version of demand serves"),
         (Said((), "", None, None, "demand/3"), NOW, "demand/3 serves and has said nothing yet"),
-        (said(serves="demand/4"), NOW, "demand/4 serves, the newest word is of demand/3"),
+        (Said((), "", None, None, "demand/3", learnt(0, 2)), NOW, "nothing yet: it is asked from 2025-01-01T01:00Z on"),
+        (said(serves="demand/4"), NOW, "demand/4 serves, the newest word is of demand/3: forecasts_job asks it twice"),
+        (said(serves="demand/4", trained_until=learnt(0, 2)), NOW, "of demand/3: it is asked from 2025-01-01T01:00Z on"),
+        (said(serves="demand/4", trained_until=NOW, before="demand/3"), NOW, "of demand/3: forecasts_job asks it"),
+        (said(serves="demand/4", trained_until=learnt(0, 2), before="demand/3"), learnt(1), "of demand/3: forecasts_job asks"),
+        (said(serves="demand/4", trained_until=learnt(9), before="demand/3"), learnt(6, 1), "demand/3 was asked 6.0 hours"),
+        (said(), learnt(3), "demand/3 says nothing past 2025-01-01T03:00Z"),
+        (said(kept_for_s=1800.0), learnt(30), "demand/3 says nothing past 2025-01-01T03:00Z"),
         (said(), NOW + timedelta(hours=6, minutes=1), "was asked 6.0 hours of the world ago, at most 6"),
         (said(), NOW - timedelta(minutes=1), "was asked at 2025-01-01T00:00Z, which is still to come"),
         (said(hours=one_hour(gpus=[1.0] * 6)), NOW, "says 6 quantiles of ai_inference_realtime: must be 7"),
@@ -211,5 +297,13 @@ def test_the_quantile_that_is_asked_for_is_taken():
 
 def test_in_a_fast_world_a_word_of_the_last_hour_of_the_wall_is_new_as_far_as_it_goes():
     """Thirty hours go by between two askings; it says 72."""
-    found = usable(said(kept_for_s=1800.0), NOW + timedelta(hours=30), "q90")
+    whole = tuple(replace(said().hours[0], hour_at=learnt(h)) for h in range(72))
+    found = usable(said(hours=whole, kept_for_s=1800.0), learnt(71, 59), "q90")
+    assert found.in_hours(CLASSES[0], STARTS[:1] + HOUR_US * np.array([30, 71, 72])).tolist() == [5.0, 5.0, 0.0]
+
+
+def test_until_a_new_champion_can_be_asked_the_word_of_the_one_before_stands():
+    promoted = said(serves="demand/4", trained_until=learnt(0, 2), before="demand/3")
+    found = usable(promoted, learnt(0, 59), "q90")
+    assert found.word == WorkExpected(model="demand/3", quantile="q90", asked_at=NOW)
     assert found.in_hours(CLASSES[0], STARTS[:4]).tolist() == [5.0, 5.0, 5.0, 0.0]

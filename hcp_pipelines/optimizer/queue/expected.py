@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
+from hcp_pipelines.domain.workloads import WorkloadType
 from hcp_pipelines.forecasting.hours import HOUR_US, Floats, Ints, microseconds
 from hcp_pipelines.optimizer.queue.ahead import Coming, lasting
 from hcp_pipelines.optimizer.queue.places import GPU_WORK, Place
@@ -60,20 +61,27 @@ def to_come(expected: Expected, work: pl.DataFrame, now: datetime, starts_us: In
         starts_us: the hours that are asked about.
     """
     found = {}
-    for kind in GPU_WORK:
-        mine = work.filter(pl.col("type") == kind.value)
+    for kind, mine in _by_class(work):
         placed = mine.filter(pl.col("place").is_not_null())
         waits = float(mine.filter(pl.col("place").is_null())["gpus"].sum())
         still = _asking(placed, now, starts_us) + waits
-        found[kind.value] = np.maximum(expected.in_hours(kind.value, starts_us) - still, 0.0)
+        found[kind] = np.maximum(expected.in_hours(kind, starts_us) - still, 0.0)
     return found
+
+
+def beside_all(expected: Expected, work: pl.DataFrame, starts_us: Ints) -> dict[str, Floats]:
+    """GPUs by class [h] beside all that asks now, however short it is said to last: a policy has blocks for it until its end."""
+    return {
+        kind: np.maximum(expected.in_hours(kind, starts_us) - float(mine["gpus"].sum()), 0.0)
+        for kind, mine in _by_class(work)
+    }
 
 
 def shared_out(coming: Mapping[str, Floats], work: pl.DataFrame, places: Sequence[Place], free: Floats) -> Floats:
     """[class, place, hour] of `GPU_WORK`: such GPUs as fit into what is `free` [place, hour], where power is cheapest first."""
     left, given = free.copy(), np.zeros((len(GPU_WORK), *free.shape))
     for k, kind in enumerate(GPU_WORK):
-        for gpu_type, share in _types(work.filter(pl.col("type") == kind.value), places).items():
+        for gpu_type, share in _types(kind, work, places).items():
             wanted = coming[kind.value] * share
             for n, place in enumerate(places):
                 if place.takes(kind, gpu_type, None):
@@ -91,6 +99,8 @@ def room_by_place(
 ) -> list[int]:
     """GPUs of each place to keep for work that comes within some seconds of an instant, as far as they are free.
 
+    With the blocks of the work that there is, policies never hold more of a class than is expected, or than asks already.
+
     Args:
         expected: by class and hour.
         work: of `beside_elsewhere`.
@@ -99,7 +109,7 @@ def room_by_place(
         when: the solve's instant, and for how many seconds its answer has to do.
     """
     starts = hours_touched(*when)
-    coming = to_come(expected, work, when[0], starts)
+    coming = beside_all(expected, work, starts)
     free = [[float(place.group.devices - taken.get(n, 0))] * len(starts) for n, place in enumerate(places)]
     given = shared_out(coming, work, places, np.array(free)).sum(axis=0)
     return [int(gpus) for gpus in np.ceil(given.max(axis=1, initial=0.0) - 1e-9)]
@@ -142,9 +152,18 @@ def _asking(work: pl.DataFrame, now: datetime, starts_us: Ints) -> Floats:
     return lasting(work["left_s"].to_numpy(), work["gpus"].to_numpy().astype(float), begins_s, ends_s - begins_s)
 
 
-def _types(work: pl.DataFrame, places: Sequence[Place]) -> dict[str, float]:
-    """Shares of the GPUs that a class asks for by their type; where there is none of it, those of all GPUs there are."""
-    by_type = dict(_of_work(work) if len(work) else _of_places(places))
+def _by_class(work: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    for kind in GPU_WORK:
+        yield kind.value, work.filter(pl.col("type") == kind.value)
+
+
+def _types(kind: WorkloadType, work: pl.DataFrame, places: Sequence[Place]) -> dict[str, float]:
+    """Shares of the GPUs that a class asks for by their type; where no place takes any, those of all GPUs that take it."""
+    by_type = {
+        name: gpus
+        for name, gpus in _of_work(work.filter(pl.col("type") == kind.value))
+        if any(place.takes(kind, name, None) for place in places)
+    } or _of_places(kind, places)
     whole = sum(by_type.values())
     return {name: gpus / whole for name, gpus in sorted(by_type.items())} if whole else {}
 
@@ -153,6 +172,10 @@ def _of_work(work: pl.DataFrame) -> Iterator[tuple[str, float]]:
     return work.group_by("gpu_type").agg(pl.col("gpus").sum().cast(pl.Float64)).iter_rows()
 
 
-def _of_places(places: Sequence[Place]) -> Iterator[tuple[str, float]]:
-    for name in {place.group.gpu_type for place in places}:
-        yield name, float(sum(place.group.devices for place in places if place.group.gpu_type == name))
+def _of_places(kind: WorkloadType, places: Sequence[Place]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for place in places:
+        name = place.group.gpu_type
+        if place.takes(kind, name, None):
+            found[name] = found.get(name, 0.0) + place.group.devices
+    return found

@@ -8,7 +8,7 @@ import numpy as np
 import psycopg
 
 from hcp_pipelines.domain.errors import ModelError
-from hcp_pipelines.forecasting.hours import HOUR_US, Floats, Ints, microseconds
+from hcp_pipelines.forecasting.hours import HOUR_US, Floats, Ints, instant, microseconds
 from hcp_pipelines.forecasting.learnable.protocol import LEVELS
 from hcp_pipelines.optimizer.queue.expected import Expected, nothing_expected
 from hcp_pipelines.policy.schema import WorkExpected
@@ -35,29 +35,47 @@ def usable(said: expected_demand.Said, now: datetime, quantile: str) -> Expected
     """What was said, looked at before anything is decided by it. Pure.
 
     Raises:
-        ModelError: nobody serves or who serves said nothing yet; it was asked too long ago, or after `now`; or it is damaged.
+        ModelError: nobody serves, or who serves said nothing yet though it could; it was asked too long ago, or after `now`; it
+            says nothing of `now`; or it is damaged.
     """
-    _refuse_unfit(said, now)
+    _refuse_others(said, now)
+    _refuse_untimely(said, now)
     by_class: dict[str, list[expected_demand.Hour]] = {}
     for hour in said.hours:
         by_class.setdefault(hour.demand_class, []).append(hour)
     starts = [_hours(hours, name, said.model) for name, hours in by_class.items()]
     if any(not np.array_equal(each, starts[0]) for each in starts):
         raise ModelError(f"{said.model} does not say the same hours of all classes")
+    if microseconds(now) >= (end_us := int(starts[0][-1]) + HOUR_US):
+        raise ModelError(
+            f"{said.model} says nothing past {instant(end_us):%Y-%m-%dT%H:%MZ}: does forecasts_job run, or does the world go "
+            "too fast for it?"
+        )
     column = QUANTILES.index(quantile)
     gpus = {name: _quantiles(hours, name, said.model)[:, column] for name, hours in by_class.items()}
     return Expected(WorkExpected(model=said.model, quantile=quantile, asked_at=said.asked_at), starts[0], gpus)
 
 
-def _refuse_unfit(said: expected_demand.Said, now: datetime) -> None:
+def _refuse_others(said: expected_demand.Said, now: datetime) -> None:
+    """It must be the word of who serves, or, until that can be asked, of whose place it took."""
     if said.serves is None:
         raise ModelError(f"no version of {DEMAND} serves (`hcp train {DEMAND}` makes one)")
+    first_at = asked_from(said)
+    waits = first_at is not None and now < first_at
+    when = f"it is asked from {first_at:%Y-%m-%dT%H:%MZ} on" if waits else "forecasts_job asks it twice an hour"
     if said.asked_at is None:
-        raise ModelError(f"{said.serves} serves and has said nothing yet: forecasts_job asks it twice an hour")
-    if said.model != said.serves:
-        raise ModelError(
-            f"{said.serves} serves, the newest word is of {said.model}: forecasts_job asks it twice an hour"
-        )
+        raise ModelError(f"{said.serves} serves and has said nothing yet: {when}")
+    if said.model != said.serves and not (waits and said.model == said.before):
+        raise ModelError(f"{said.serves} serves, the newest word is of {said.model}: {when}")
+
+
+def asked_from(said: expected_demand.Said) -> datetime | None:
+    """Since when who serves can be asked: from the first whole hour on that nothing it learnt is later than."""
+    return None if said.trained_until is None else instant(-(-microseconds(said.trained_until) // HOUR_US) * HOUR_US)
+
+
+def _refuse_untimely(said: expected_demand.Said, now: datetime) -> None:
+    assert said.asked_at is not None
     age = now - said.asked_at
     if age > OLDEST and (said.kept_for_s is None or said.kept_for_s > OLDEST_S):
         raise ModelError(
