@@ -1,12 +1,15 @@
 """Which state directory a PostgreSQL cluster outside it belongs to: root's clusters lie apart, where `nobody` may go.
 
-A file in each says which the other is. A copy of a state directory never meets the original's cluster, what was removed takes
-its cluster with it, and a state directory whose cluster is gone does not begin anew in silence.
+A file in each says which the other is. A copy of a state directory never meets the original's cluster, and a state directory
+whose cluster is gone does not begin anew in silence. A cluster whose state directory is not to be found is kept: that one may
+have been moved, or be on a disk that is away. Only those of the temporary directory, as tests make them, are thrown away.
 """
 
+import re
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from hcp_pipelines.domain.errors import StorageError
@@ -14,6 +17,7 @@ from hcp_pipelines.domain.errors import StorageError
 HOME_PREFIX = "hcp-"
 STATE_ID = "postgres-id"
 BELONGS_TO = "belongs-to"
+_OF_OURS = re.compile(HOME_PREFIX + "[0-9a-f]{16}")  # a copy that somebody made beside is none
 
 
 def home_of(root: Path, state: Path) -> Path:
@@ -35,7 +39,7 @@ def refuse_a_copy(home: Path, state: Path) -> None:
         other = Path((home / BELONGS_TO).read_text())
     except OSError:
         return
-    if other != state and not (other.exists() and other.samefile(state)) and _is_of(home, other):
+    if other != state and not (other.exists() and other.samefile(state)) and is_here(home, other):
         raise StorageError(
             f"{state} is a copy of {other}, whose PostgreSQL data lie in {home} and would be shared: use {other}, or remove it "
             "first (docs/operators.md says how to back up and to restore)"
@@ -63,29 +67,40 @@ def belong(home: Path, state: Path) -> None:
     path.write_text(str(state))
 
 
-def remove_orphans(own: Path) -> None:
-    """Remove clusters beside one's own whose state directory was removed or made anew."""
-    for home in own.parent.glob(f"{HOME_PREFIX}*"):
-        if home == own:  # its state directory may have been moved
-            continue
-        try:
-            is_orphan = _is_orphan(home, Path((home / BELONGS_TO).read_text()))
-        except OSError:
-            continue
-        if is_orphan:
+def is_of(home: Path, state: Path) -> bool:
+    """Whether the cluster in a home is this state directory's, where that stood when it was last started."""
+    try:
+        other = Path((home / BELONGS_TO).read_text())
+        return is_here(home, state) and other.samefile(state)
+    except OSError:
+        return False
+
+
+def remove_rubbish(own: Path) -> None:
+    """Remove clusters beside one's own of what was in the temporary directory, and is gone or was made anew."""
+    for home, state in strays(own.parent):
+        if home != own and is_rubbish(home, state):  # one's own may have been moved
             shutil.rmtree(home, ignore_errors=True)
 
 
-def _is_orphan(home: Path, state: Path) -> bool:
-    """Whether the state directory is not this cluster's; one on a disk that is away keeps its cluster."""
-    try:
-        return home.name != f"{HOME_PREFIX}{(state / STATE_ID).read_text().strip()}"
-    except FileNotFoundError:
-        is_gone = state.parent.is_dir() and not state.parent.is_mount()
-        return is_gone or state.is_relative_to(tempfile.gettempdir())
+def strays(root: Path) -> Iterator[tuple[Path, Path]]:
+    """Clusters whose state directory is not where it was when they last ran, or has another one by now; and where it was."""
+    for home in sorted(root.glob(f"{HOME_PREFIX}*")):
+        try:
+            state = Path((home / BELONGS_TO).read_text())
+        except OSError:
+            continue
+        if not is_here(home, state):
+            yield home, state
 
 
-def _is_of(home: Path, state: Path) -> bool:
+def is_rubbish(home: Path, state: Path) -> bool:
+    """Whether a stray cluster is nobody's loss: what was in the temporary directory is thrown away with it."""
+    return bool(_OF_OURS.fullmatch(home.name)) and state.is_relative_to(Path(tempfile.gettempdir()).resolve())
+
+
+def is_here(home: Path, state: Path) -> bool:
+    """Whether a state directory names this cluster as its own, as a copy of it does, too."""
     try:
         return home.name == f"{HOME_PREFIX}{(state / STATE_ID).read_text().strip()}"
     except OSError:

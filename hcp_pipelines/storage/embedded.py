@@ -24,6 +24,7 @@ from typing import Any
 import psycopg
 
 from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.runtime.files import folder_id, put_whole
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import cluster_home
 from hcp_pipelines.storage.account import server_account
@@ -92,7 +93,7 @@ class EmbeddedPostgres:
         state = self._settings.at()
         if self._account is not None:
             cluster_home.refuse_a_copy(self._places.home, state)
-            cluster_home.remove_orphans(self._places.home)
+            cluster_home.remove_rubbish(self._places.home)
         cluster_home.refuse_to_begin_anew(self._places.data, state)
         self._make_own_directories()
         if not (self._places.data / "PG_VERSION").exists():
@@ -190,7 +191,7 @@ class EmbeddedPostgres:
         state = self._settings.at()
         if self._account is None:
             return _Places(state, state / "postgres", self._settings.socket_dir(), source)
-        home = cluster_home.home_of(_own_root(), state)
+        home = cluster_home.home_of(own_root(), state)
         binaries = source if _is_reachable(source) else home / _COPY / source.parent.name / source.name
         return _Places(home, home / "data", home / "sockets", binaries)
 
@@ -277,9 +278,7 @@ class EmbeddedPostgres:
         path = self._settings.at("run", "postgres.json")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         record = {"socket_dir": str(self.socket_dir), "port": PORT, "data_dir": str(self.data_dir)}
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(record))
-        fresh.replace(path)
+        put_whole(path, json.dumps(record | {"folder": folder_id(path.parent)}))
 
 
 def _wheel_binaries() -> Path:
@@ -293,8 +292,8 @@ def _wheel_binaries() -> Path:
     return folder
 
 
-def _own_root() -> Path:
-    """Where a directory of nobody's own can be made and reached."""
+def own_root() -> Path:
+    """Where a directory of nobody's own can be made and reached: there root's clusters lie."""
     for folder in (Path("/var/lib"), Path(tempfile.gettempdir())):
         if folder.is_dir() and os.access(folder, os.W_OK) and _is_reachable(folder):
             return folder

@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -12,7 +13,9 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
 
 from hcp_pipelines.domain.errors import ConfigError, StorageError
+from hcp_pipelines.runtime.files import folder_id
 from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage import cluster_home
 from hcp_pipelines.storage.roles import HOME_DATABASE, Database, Role
 from hcp_pipelines.storage.secrets import create_secret, password
 
@@ -23,7 +26,7 @@ def address(settings: Settings) -> dict[str, str]:
     """Host and port of the server: the embedded one's socket directory, or those of `HCP_DATABASE_URL`.
 
     Raises:
-        StorageError: the embedded server has never been started here.
+        StorageError: the embedded server has never been started here, or what is written down is another state directory's.
     """
     if settings.database_url is not None:
         return external_server(settings.database_url)
@@ -31,7 +34,20 @@ def address(settings: Settings) -> dict[str, str]:
         record = json.loads(settings.at("run", "postgres.json").read_text())
     except (OSError, ValueError):
         raise StorageError(f"No Postgres in {settings.state_dir}: start the platform with `hcp up`.") from None
+    if not _is_own(record, settings):
+        raise StorageError(
+            f"{settings.at()} is a copy, or was moved: the Postgres that it names, in {record['socket_dir']}, is another state "
+            "directory's. Use the original; where there is none any more, `hcp up` here (docs/operators.md, Backing up)."
+        )
     return {"host": str(record["socket_dir"]), "port": str(record["port"])}
+
+
+def _is_own(record: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether a record of the embedded server was written here, and not copied; earlier versions wrote no folder down."""
+    if "folder" in record:
+        return bool(record["folder"] == folder_id(settings.at("run")))
+    sockets = Path(record["socket_dir"])
+    return sockets == settings.socket_dir() or cluster_home.is_of(sockets.parent, settings.at())
 
 
 def external_server(url: SecretStr) -> dict[str, str]:

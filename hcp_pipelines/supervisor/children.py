@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from hcp_pipelines.domain.clock import SystemClock
-from hcp_pipelines.runtime.files import put_whole
+from hcp_pipelines.runtime.files import folder_id, put_whole
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor import guardian
 from hcp_pipelines.supervisor.child import Child, ProcessSpec, State, cut_log
@@ -134,7 +134,7 @@ class Children:
     def write_pids(self) -> None:
         """For whoever has to end them without us."""
         self.pid_file.parent.mkdir(parents=True, exist_ok=True)
-        here = {"folder": guardian.folder_id(self.pid_file.parent)}
+        here = {"folder": folder_id(self.pid_file.parent)}
         write_json(self.pid_file, [one | here for c in self._children.values() if (one := c.identity())])
 
 

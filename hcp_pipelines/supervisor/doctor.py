@@ -10,6 +10,8 @@ from pathlib import Path
 
 from hcp_pipelines.domain.errors import HcpError
 from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.cluster_home import is_here, is_rubbish, strays
+from hcp_pipelines.storage.embedded import own_root
 from hcp_pipelines.supervisor.lock import owner_pid
 from hcp_pipelines.supervisor.status import Status, read_loop, read_status
 from hcp_pipelines.supervisor.telemetry import examine_telemetry
@@ -83,6 +85,18 @@ def _machine(settings: Settings) -> Iterator[Finding]:
         "memory", memory_gb >= MEMORY_GB_WANTED, f"{memory_gb:.1f} GB", f"the demo wants {MEMORY_GB_WANTED:.0f} GB"
     )
     yield _secrets(settings.at("secrets"))
+    if settings.database_url is None and os.geteuid() == 0:
+        yield examine_clusters(own_root(), settings.at())
+
+
+def examine_clusters(root: Path, state: Path) -> Finding:
+    """PostgreSQL's data of other state directories that are not where they were: kept, since those may come back."""
+    others = [(home, was_at) for home, was_at in strays(root) if not (is_here(home, state) or is_rubbish(home, was_at))]
+    found = [
+        f"{home} is of {was_at}, which is away or has other data now: `rm -r {home}` if you don't want it back"
+        for home, was_at in others
+    ]
+    return Finding("others' Postgres", True, "; ".join(found) or "none without a state directory")
 
 
 def _secrets(folder: Path) -> Finding:

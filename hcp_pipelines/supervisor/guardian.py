@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from hcp_pipelines.runtime.files import folder_id
+
 GRACE_S = 5.0
 POSTGRES_GRACE_S = 20.0
 
@@ -48,10 +50,12 @@ def boot_id() -> str:
         return ""
 
 
-def folder_id(folder: Path) -> list[int]:
-    """Which folder this is, wherever it is moved to: a copy of it is another one."""
-    found = folder.stat()
-    return [found.st_dev, found.st_ino]
+def works_for(pid: int, state: Path) -> bool:
+    """Whether a process writes its log into a state directory; the kernel tells where that is now, should it have been moved."""
+    try:
+        return Path(f"/proc/{pid}/fd/1").readlink().is_relative_to(state / "logs")
+    except OSError:
+        return False
 
 
 def is_left_over(entry: dict[str, object]) -> bool:
@@ -87,17 +91,26 @@ def end_sessions(session_ids: set[int], signal_number: int, grace_s: float) -> N
     send(session_members(session_ids), signal.SIGKILL)
 
 
+def _is_of(entry: dict[str, object], here: list[int], state: Path) -> bool:
+    if "folder" in entry:
+        return entry["folder"] == here
+    pid = entry["pid"]
+    return isinstance(pid, int) and any(works_for(member, state) for member in session_members({pid}))
+
+
 def end_all(pid_file: Path) -> int:
     """Stop everything that the pid file lists, Postgres last; the number of sessions that were still there.
 
-    What a copied pid file lists is the original's, and none of ours.
+    What a copied pid file lists is the original's, and none of ours: an entry names the folder that it was written in, or, of
+    an earlier version, has a process that writes its log into our state directory.
     """
     try:
         entries = json.loads(pid_file.read_text())
         here = folder_id(pid_file.parent)
+        state = pid_file.parent.parent.resolve()
     except (OSError, ValueError):
         return 0
-    ours = [e for e in entries if e.get("folder", here) == here and is_left_over(e)]
+    ours = [e for e in entries if is_left_over(e) and _is_of(e, here, state)]
     others = {e["pid"] for e in ours if e["name"] != "postgres"}
     postgres = {e["pid"] for e in ours if e["name"] == "postgres"}
     if others:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hcp_pipelines.runtime.files import folder_id
 from hcp_pipelines.supervisor.scenarios import FOLDER
 from simulators.scenarios import scenario_names
 from tests.support.cli import hcp
@@ -68,7 +69,8 @@ def test_a_platform_that_has_stopped_is_told_from_one_that_never_was(hcp, postgr
     state = tmp_path / "state"
     (state / "run").mkdir(parents=True)
     (state / "secrets").symlink_to(postgres.at("secrets"))
-    (state / "run" / "postgres.json").write_text(json.dumps({"socket_dir": str(tmp_path), "port": 5432}))
+    record = {"socket_dir": str(tmp_path), "port": 5432, "folder": folder_id(state / "run")}
+    (state / "run" / "postgres.json").write_text(json.dumps(record))
     done = hcp(*command, "--state-dir", state)
     assert (done.code, done.out) == (1, "")
     assert "No server answers there" in done.err

@@ -15,9 +15,13 @@ import psycopg
 import pytest
 
 from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.runtime.files import folder_id
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import embedded
 from hcp_pipelines.storage.embedded import EmbeddedPostgres
+from hcp_pipelines.storage.postgres import address, connect
+from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.supervisor.doctor import examine_clusters
 from tests.support.binaries import BINARIES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,7 +218,24 @@ def test_the_password_of_the_set_up_is_not_left_lying_about(server, state_dir):
     assert not list(server.data_dir.parent.glob("*password*"))
     assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
     record = json.loads((state_dir / "run" / "postgres.json").read_text())
-    assert record == {"socket_dir": str(server.socket_dir), "port": server.port, "data_dir": str(server.data_dir)}
+    where = {"socket_dir": str(server.socket_dir), "port": server.port, "data_dir": str(server.data_dir)}
+    assert record == where | {"folder": folder_id(state_dir / "run")}
+
+
+@pytest.mark.parametrize("is_of_an_older_version", [False, True])
+def test_no_command_on_a_copy_of_a_state_directory_meets_the_originals_server(
+    server, state_dir, tmp_path, is_of_an_older_version
+):
+    for part in ("run", "secrets"):
+        shutil.copytree(state_dir / part, tmp_path / "copy" / part, ignore=shutil.ignore_patterns(".s.*"))
+    for path in (state_dir / "run" / "postgres.json", tmp_path / "copy" / "run" / "postgres.json"):
+        if is_of_an_older_version:
+            record = json.loads(path.read_text())
+            del record["folder"]
+            path.write_text(json.dumps(record))
+    with pytest.raises(StorageError, match=f"{tmp_path / 'copy'} is a copy.*{server.socket_dir}.*`hcp up` here"):
+        connect(Settings(state_dir=tmp_path / "copy"), Role.ADMIN)
+    assert address(Settings(state_dir=state_dir)) == {"host": str(server.socket_dir), "port": str(server.port)}
 
 
 def test_no_directory_on_the_way_is_opened(tmp_path, postgres):
@@ -287,17 +308,47 @@ class TestAsRoot:
         server._make_own_directories()
         return server.data_dir.parent
 
-    def test_the_cluster_of_a_removed_state_directory_is_removed_too(self, tmp_path, server):
+    @pytest.fixture
+    def elsewhere(self, tmp_path, monkeypatch):
+        """A folder that is none of the temporary directory."""
+        (tmp_path / "temporary").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+        return tmp_path / "elsewhere"
+
+    def test_no_start_removes_the_cluster_of_a_state_directory_that_may_come_back(self, elsewhere, server):
+        """One that gave way to a fresh one, a moved one, one of a disk that is away, and a copy of a cluster."""
+        homes = {name: self.prepared(elsewhere / name) for name in ("gave-way", "moved", "copied", "removed")}
+        mount = elsewhere / "mount" / "state"
+        homes["away"] = self.prepared(mount)
+        shutil.rmtree(mount)  # as its mount point is with the disk away
+        homes["copy"] = Path(shutil.copytree(homes["copied"], f"{homes['copied']}.bak"))
+        for name in ("gave-way", "moved"):
+            (elsewhere / name).rename(elsewhere / f"{name}.old")
+        shutil.rmtree(elsewhere / "removed")
+        homes["fresh"] = self.prepared(elsewhere / "gave-way")
+        try:
+            server.prepare()
+            EmbeddedPostgres(Settings(state_dir=elsewhere / "gave-way"))._make_own_directories()
+            assert [name for name, home in homes.items() if not home.exists()] == []
+            found = examine_clusters(server.data_dir.parent.parent, server._settings.at())
+            told = [name for name, home in homes.items() if f"`rm -r {home}` if you" in found.found]
+            assert (found.is_well, told) == (True, ["gave-way", "moved", "removed", "away", "copy"])
+        finally:
+            for home in homes.values():
+                shutil.rmtree(home)
+
+    def test_the_cluster_of_a_removed_state_directory_of_the_temporary_one_is_removed_too(self, tmp_path, server):
         gone, remade, stays = (self.prepared(tmp_path / name) for name in ("gone", "remade", "stays"))
+        copy = Path(shutil.copytree(gone, f"{gone}.bak"))
         shutil.rmtree(tmp_path / "gone")
         shutil.rmtree(tmp_path / "remade")
         fresh = self.prepared(tmp_path / "remade")
         server.prepare()
         try:
-            assert [path.exists() for path in (gone, remade, stays, fresh)] == [False, False, True, True]
+            assert [path.exists() for path in (gone, remade, stays, fresh, copy)] == [False, False, True, True, True]
             assert server.data_dir.exists()
         finally:
-            for path in (stays, fresh):
+            for path in (stays, fresh, copy):
                 shutil.rmtree(path)
 
     def test_a_copy_of_a_state_directory_never_meets_the_originals_cluster(self, tmp_path, server):
@@ -330,15 +381,6 @@ class TestAsRoot:
             assert server.data_dir.parent == home
             assert (home / "belongs-to").read_text() == str(tmp_path / "after")
             assert (server.data_dir / "PG_VERSION").read_text() == "what was there before"
-        finally:
-            shutil.rmtree(home)
-
-    def test_the_cluster_of_a_state_directory_on_a_disk_that_is_away_stays(self, tmp_path, server):
-        home = self.prepared(tmp_path / "state")
-        (home / "belongs-to").write_text("/disk-that-is-away/hcp/state")
-        server.prepare()
-        try:
-            assert home.exists()
         finally:
             shutil.rmtree(home)
 

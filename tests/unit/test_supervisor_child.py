@@ -14,11 +14,12 @@ import pytest
 
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import AlreadyRunningError
+from hcp_pipelines.runtime.files import folder_id
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor import child as child_module
 from hcp_pipelines.supervisor import guardian
 from hcp_pipelines.supervisor.child import Child, ProcessSpec, State, check_health
-from hcp_pipelines.supervisor.children import Children
+from hcp_pipelines.supervisor.children import Children, write_json
 from hcp_pipelines.supervisor.lock import StateLock, owner_pid, refuse_busy_port
 from hcp_pipelines.supervisor.watcher import Guardian
 
@@ -107,16 +108,17 @@ def test_a_busy_port_is_named():
             refuse_busy_port(port, "HCP_DAGSTER_PORT", "the Dagster UI")
 
 
-def entry_of(process, **changes):
-    start_ticks = guardian.start_ticks(process.pid)
-    known = {"name": "probe", "pid": process.pid, "start_ticks": start_ticks, "boot_id": guardian.boot_id()}
-    return known | changes
+def listed(process, pid_file, **changes):
+    """A file of pids as a supervisor leaves it, of one process."""
+    known = {"name": "probe", "pid": process.pid, "start_ticks": guardian.start_ticks(process.pid)}
+    known |= {"boot_id": guardian.boot_id(), "folder": folder_id(pid_file.parent)}
+    pid_file.write_text(json.dumps([known | changes]))
+    return pid_file
 
 
 def test_the_guardian_ends_what_a_killed_supervisor_left(tmp_path):
     sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
-    pid_file = tmp_path / "pids.json"
-    pid_file.write_text(json.dumps([entry_of(sleeper)]))
+    pid_file = listed(sleeper, tmp_path / "pids.json")
     watcher = Guardian(pid_file)
     watcher.__enter__()
     watcher.__exit__()  # the pipe closes without the good-bye byte, as when the supervisor is killed
@@ -129,8 +131,7 @@ def test_the_guardian_ends_what_a_killed_supervisor_left(tmp_path):
 def test_whoever_ends_in_time_is_asked_to_and_not_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(guardian, "GRACE_S", 60.0)
     sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
-    pid_file = tmp_path / "pids.json"
-    pid_file.write_text(json.dumps([entry_of(sleeper)]))
+    pid_file = listed(sleeper, tmp_path / "pids.json")
     assert guardian.end_all(pid_file) == 1
     assert sleeper.wait(60) == -signal.SIGTERM
 
@@ -138,8 +139,7 @@ def test_whoever_ends_in_time_is_asked_to_and_not_killed(tmp_path, monkeypatch):
 def test_a_dismissed_guardian_ends_nothing(tmp_path):
     sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
     try:
-        pid_file = tmp_path / "pids.json"
-        pid_file.write_text(json.dumps([entry_of(sleeper)]))
+        pid_file = listed(sleeper, tmp_path / "pids.json")
         with Guardian(pid_file) as watcher:
             watcher.dismiss()
         assert sleeper.poll() is None
@@ -152,8 +152,7 @@ def test_a_dismissed_guardian_ends_nothing(tmp_path):
 def test_a_recycled_pid_is_left_alone_even_as_the_leader_of_a_session(tmp_path, changes):
     sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
     try:
-        pid_file = tmp_path / "pids.json"
-        pid_file.write_text(json.dumps([entry_of(sleeper, **changes)]))
+        pid_file = listed(sleeper, tmp_path / "pids.json", **changes)
         assert guardian.end_all(pid_file) == 0
         assert sleeper.poll() is None
     finally:
@@ -177,15 +176,31 @@ def test_what_a_copied_state_directory_lists_is_the_originals_and_left_alone(tmp
         child.reap()
 
 
+def test_of_what_an_older_version_wrote_only_processes_with_our_log_are_ours(tmp_path):
+    child = Child(make_child(tmp_path, SLEEPER).spec, tmp_path / "state" / "logs" / "probe.log", SystemClock())
+    child.start()
+    try:
+        (tmp_path / "state" / "run").mkdir()
+        write_json(tmp_path / "state" / "run" / "pids.json", [child.identity()])
+        shutil.copytree(tmp_path / "state", tmp_path / "copy")
+        (tmp_path / "state").rename(tmp_path / "moved")
+        shutil.copytree(tmp_path / "copy", tmp_path / "state")  # where the original was
+        for copy in ("copy", "state"):
+            assert guardian.end_all(tmp_path / copy / "run" / "pids.json") == 0
+        assert child.process.poll() is None
+        assert guardian.end_all(tmp_path / "moved" / "run" / "pids.json") == 1
+    finally:
+        child.stop()
+        child.reap()
+
+
 def test_what_outlives_the_leader_of_its_session_is_ended(tmp_path):
     code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', '{SLEEPER}']).pid, flush=True)"
     leader = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE, text=True)
-    entry = entry_of(leader)
+    pid_file = listed(leader, tmp_path / "pids.json")
     with leader.stdout:
         left = int(leader.stdout.readline())
     leader.wait()
-    pid_file = tmp_path / "pids.json"
-    pid_file.write_text(json.dumps([entry]))
     assert guardian.session_members({leader.pid}) == [left]
     assert guardian.end_all(pid_file) == 1
     assert guardian.session_members({leader.pid}) == []
