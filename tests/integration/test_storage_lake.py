@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.runtime.files import folder_id
 from hcp_pipelines.storage import lake
 from hcp_pipelines.storage.lake import Window, write
 from hcp_pipelines.storage.roles import Role
@@ -174,7 +175,8 @@ def test_no_error_tells_the_password(postgres, table):
         elsewhere.at(part).mkdir(parents=True, exist_ok=True)
     for role in Role:
         elsewhere.at("secrets", role.value).write_text(password(postgres, role))
-    elsewhere.at("run", "postgres.json").write_text(json.dumps({"socket_dir": "/nonexistent", "port": 5432}))
+    record = {"socket_dir": "/nonexistent", "port": 5432, "folder": folder_id(elsewhere.at("run"))}
+    elsewhere.at("run", "postgres.json").write_text(json.dumps(record))
     attempts = (
         lambda: write(elsewhere, table, frame([1.0]), "a"),
         lambda: lake.attach(elsewhere).__enter__(),
