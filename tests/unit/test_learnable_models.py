@@ -288,6 +288,8 @@ def test_a_blend_is_the_mean_of_its_members_drawn_to_a_feature_and_stands_alone_
     np.testing.assert_allclose(files.read(kept, digest_of(kept)).mean(later), members + 0.1 * away[:, None])
     moved = blend.predict(later) - blend.mean(later)  # a horizon has its own calibration, and all of its rows the same
     assert len(np.unique(moved[later.ahead_h == 1].round(9), axis=0)) == 1
+    np.testing.assert_allclose(moved[:, 3], 0, atol=1e-9)  # the median is said as it is, others are calibrated
+    assert np.abs(moved[:, [0, 6]]).min() > 0.001
     gap = later.features.copy()
     gap[:, later.names.index("last")] = np.nan
     unknown = replace(later, features=gap)

@@ -2,7 +2,7 @@
 
 Models that put a target differently err differently, and their mean errs less than each; so with a linear forecast among the
 features. That is of the middle and knows nothing of the ends: the further out a level, the less it is drawn. Quantiles are
-averaged level by level. Answers with numpy alone.
+averaged level by level; the median of the whole stays where it is. Answers with numpy alone.
 """
 
 from collections.abc import Mapping
@@ -57,6 +57,7 @@ class Blend:
             self.framing.put(held, whole.mean(held)), found.learnt[found.is_held], found.horizon[found.is_held],
             levels, len(HORIZONS_H),
         )  # fmt: skip
+        shifts[:, levels.index(MEDIAN)] = 0.0  # intervals need theirs; what moves a median over a few weeks is noise
         told = {"parameters": asdict(self), "importance": _importance(members)} | told_of(found, found.is_held)
         there = np.isfinite(examples.known_by(until).feature(self.toward)).mean()
         return replace(whole, shifts=shifts, told_of=told | {"share_with_" + self.toward: round(float(there), 6)})
