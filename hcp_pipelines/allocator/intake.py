@@ -20,6 +20,7 @@ from hcp_pipelines.fleet.inventory import (
     inventories_from_rows,
 )
 from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.platform import know_platform
 from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.prices import recent_ticks
 from hcp_pipelines.storage.roles import Role
@@ -80,7 +81,9 @@ class Intake:
 
     async def recent(self) -> list[TickRow]:
         """The newest rows of every series, oldest first: what a fresh start knows of the market."""
-        ticks = sorted(await recent_ticks(await self.connection(), RECENT_PER_SERIES), key=lambda t: t.id or 0)
+        connection = await self.connection()
+        await know_platform(connection)
+        ticks = sorted(await recent_ticks(connection, RECENT_PER_SERIES), key=lambda t: t.id or 0)
         self.last_id = max((t.id or 0 for t in ticks), default=0)
         return [
             TickRow(t.id or 0, t.stream.value, t.series, t.source_at, t.value, t.quality.value, t.revision)

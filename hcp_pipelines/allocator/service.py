@@ -24,6 +24,7 @@ from hcp_pipelines.allocator.store import STORE_ERRORS, PostgresStore, Store
 from hcp_pipelines.allocator.writer import JournalWriter
 from hcp_pipelines.runtime.endless import endless
 from hcp_pipelines.runtime.process import ProcessContext
+from hcp_pipelines.runtime.spans import platform_name
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.channels import client_tls
 
@@ -99,6 +100,7 @@ class Allocator:
             lease_epoch=control.lease.epoch,
             generation=control.site.generation,
             resume_after_seq=usage.journalled_seq,
+            platform=platform_name(),
         )
 
     async def _resumed(self, control: FacilityControl) -> bool:

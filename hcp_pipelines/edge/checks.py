@@ -17,6 +17,7 @@ from hcp_pipelines.wire.slots import Slots, decode_slots, encode_slots
 from hcp_pipelines.wire.work import check_work
 
 COMMAND_ID_MAX = 100
+PLATFORM_MAX = 100  # characters
 OWNER_MAX = 100  # characters of an allocator's name, which is kept for ever
 ASSIGNMENTS_MAX = 1 << 16  # an assignment's number has two bytes on the way to the devices
 
@@ -40,7 +41,7 @@ Accepted = list[Taken]
 
 def check_announce(message: pb.Announce, shape: SiteShape, epoch: int, owner: str) -> str:
     """Why an announcement is refused, given the highest epoch and whose it is; empty when it is not."""
-    if message.epoch < 1 or not 0 < len(message.owner) <= OWNER_MAX:
+    if message.epoch < 1 or not 0 < len(message.owner) <= OWNER_MAX or len(message.platform) > PLATFORM_MAX:
         return RefusalCode.BAD_MESSAGE.value
     if message.epoch > message.lease_epoch or message.epoch > highest_taken(epoch):
         return RefusalCode.EPOCH_TOO_HIGH.value

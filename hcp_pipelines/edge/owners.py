@@ -18,6 +18,7 @@ from hcp_pipelines.edge.messages import message_of
 from hcp_pipelines.edge.outbox import Outbox
 from hcp_pipelines.edge.recovery import Known
 from hcp_pipelines.edge.shape import SiteShape
+from hcp_pipelines.runtime.spans import name_platform
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 
 ENTRIES_AT_ONCE = 64
@@ -87,6 +88,8 @@ class Owners:
             reply = pb.AnnounceReply(accepted=False, refusal=refusal, highest_epoch=self.epoch)
             outbox.send(pb.GatewayMessage(announce_reply=reply))
             return None
+        if message.platform:
+            name_platform(message.platform)
         session = self._claim = Session(message.owner, message.epoch, outbox, message.session)
         self.note_journalled(message.resume_after_seq)
         return session

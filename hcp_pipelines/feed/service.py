@@ -37,6 +37,7 @@ from hcp_pipelines.markets.pace import Limit, Pace
 from hcp_pipelines.markets.real import Access, RealServices, services_of
 from hcp_pipelines.runtime.endless import endless
 from hcp_pipelines.runtime.process import ProcessContext
+from hcp_pipelines.storage.platform import know_platform
 from hcp_pipelines.storage.postgres import open_pool
 from hcp_pipelines.storage.prices import market_rules, recent_ticks, settlement_points
 from hcp_pipelines.storage.roles import Role
@@ -150,9 +151,10 @@ def _to_the_grid(context: ProcessContext) -> Coroutine[Any, Any, None] | None:
 
 
 async def restored_memory(pool: Pool) -> Memory:
-    """What the recorded ticks say: the newest of each series, so that a restart repeats nothing."""
+    """What the recorded ticks say: the newest of each series, so that a restart repeats nothing; and whose ticks they are."""
     memory = Memory()
     async with pool.connection() as connection:
+        await know_platform(connection)
         memory.restore(await recent_ticks(connection))
     return memory
 

@@ -20,6 +20,7 @@ from hcp_pipelines.runtime.process import ProcessContext, run_process
 from hcp_pipelines.runtime.spans import tell_span
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.notify import Listener
+from hcp_pipelines.storage.platform import know_platform_at_once
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 
@@ -94,6 +95,7 @@ class TickLauncher:
         try:
             if self._connection is None or self._connection.closed:
                 self._connection = connect(self._ctx.settings, Role.CONTROL)
+                know_platform_at_once(self._connection)
             state = read_solve_state(self._connection, self._ctx.clock.now())
         except (psycopg.OperationalError, StorageError) as error:
             self._ctx.health["postgres"] = repr(error)

@@ -1,7 +1,7 @@
 """Spans along a tick's way: each is told by whoever did it, once it is over; nothing is told unless traces are exported.
 
-A trace is a tick's. Its id and those of spans that others are part of follow from the tick's number and a key, so that
-processes need tell one another nothing. How spans leave is in `tracing.py`, which is loaded only where they do.
+A trace is a tick's. Its id and those of spans that others are part of follow from the platform's name, the tick's number and a
+key, so that processes need tell one another nothing more. How spans leave is in `tracing.py`, which is loaded only where they do.
 """
 
 import hashlib
@@ -25,8 +25,26 @@ class Span:
     facts: Mapping[str, Fact]
 
 
+@dataclass
+class _Platform:
+    """Ticks of each count from 1."""
+
+    name: str = ""
+
+
 Sink = Callable[[Span], None]
 _sinks: list[Sink] = []
+_platform = _Platform()
+
+
+def name_platform(name: str) -> None:
+    """Have traces of this process be of a platform: whoever numbers the ticks, or was told so by who does."""
+    _platform.name = name
+
+
+def platform_name() -> str:
+    """The platform whose ticks this process knows; empty until it has been told."""
+    return _platform.name
 
 
 def send_to(sink: Sink) -> Callable[[], None]:
@@ -52,14 +70,14 @@ def tell_span(
 
 
 def trace_id_of(tick_id: int) -> int:
-    """The trace of a tick, 128 bits.
+    """The trace of a tick of this platform, 128 bits.
 
     >>> trace_id_of(7) == trace_id_of(7) != trace_id_of(8)
     True
     """
-    return int.from_bytes(hashlib.blake2b(f"hcp/{tick_id}".encode(), digest_size=16).digest())
+    return int.from_bytes(hashlib.blake2b(f"hcp/{_platform.name}/{tick_id}".encode(), digest_size=16).digest())
 
 
 def span_id_of(tick_id: int, key: str) -> int:
     """The span with a key in a tick's trace, 64 bits."""
-    return int.from_bytes(hashlib.blake2b(f"hcp/{tick_id}/{key}".encode(), digest_size=8).digest())
+    return int.from_bytes(hashlib.blake2b(f"hcp/{_platform.name}/{tick_id}/{key}".encode(), digest_size=8).digest())

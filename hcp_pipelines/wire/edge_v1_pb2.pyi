@@ -39,7 +39,7 @@ class GatewayMessage(_message.Message):
     def __init__(self, announce_reply: _Optional[_Union[AnnounceReply, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., settled: _Optional[_Union[Settled, _Mapping]] = ..., local_event: _Optional[_Union[LocalEvent, _Mapping]] = ..., locks_held: _Optional[_Union[LocksHeld, _Mapping]] = ..., policy_judged: _Optional[_Union[PolicyJudged, _Mapping]] = ..., saved: _Optional[_Union[Saved, _Mapping]] = ...) -> None: ...
 
 class Announce(_message.Message):
-    __slots__ = ("facility_id", "owner", "epoch", "generation", "resume_after_seq", "lease_epoch", "session")
+    __slots__ = ("facility_id", "owner", "epoch", "generation", "resume_after_seq", "lease_epoch", "session", "platform")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,7 @@ class Announce(_message.Message):
     RESUME_AFTER_SEQ_FIELD_NUMBER: _ClassVar[int]
     LEASE_EPOCH_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     owner: str
     epoch: int
@@ -54,7 +55,8 @@ class Announce(_message.Message):
     resume_after_seq: int
     lease_epoch: int
     session: int
-    def __init__(self, facility_id: _Optional[str] = ..., owner: _Optional[str] = ..., epoch: _Optional[int] = ..., generation: _Optional[int] = ..., resume_after_seq: _Optional[int] = ..., lease_epoch: _Optional[int] = ..., session: _Optional[int] = ...) -> None: ...
+    platform: str
+    def __init__(self, facility_id: _Optional[str] = ..., owner: _Optional[str] = ..., epoch: _Optional[int] = ..., generation: _Optional[int] = ..., resume_after_seq: _Optional[int] = ..., lease_epoch: _Optional[int] = ..., session: _Optional[int] = ..., platform: _Optional[str] = ...) -> None: ...
 
 class AnnounceReply(_message.Message):
     __slots__ = ("accepted", "refusal", "highest_epoch", "state")

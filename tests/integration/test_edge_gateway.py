@@ -15,6 +15,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from hcp_pipelines.edge.log_files import read_log
+from hcp_pipelines.runtime.spans import platform_name
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import encode_slots
 from tests.support.edge import (
@@ -107,14 +108,16 @@ async def test_an_announcement_tells_the_state_and_later_ones_need_a_higher_epoc
         ({"epoch": 0}, "bad_message"),
         ({"epoch": 6, "owner": ""}, "bad_message"),
         ({"epoch": 6, "owner": "x" * 101}, "bad_message"),
+        ({"epoch": 6, "platform": "x" * 101}, "bad_message"),
     ):
         got = await running.owner(gateway, name="alloc-b").announce(**changes)
         assert (got.accepted, got.refusal) == (False, refusal), changes
     assert (await first.send(first.make((FULL, [1])))).refusal == ""  # none of them has disturbed the owner
     again = await running.owner(gateway, epoch=5).own()
     await first.ended()
-    await running.owner(gateway, name="alloc-b", epoch=6).own()
+    await running.owner(gateway, name="alloc-b", epoch=6).own(platform="theirs")
     await again.ended()
+    assert platform_name() == "theirs"
 
 
 async def test_a_generation_in_which_devices_only_moved_loses_no_command(running):

@@ -14,6 +14,7 @@ from hcp_pipelines.feed.service import run_feed
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.runtime.process import ProcessContext
+from hcp_pipelines.runtime.spans import name_platform, platform_name
 from hcp_pipelines.settings import Settings
 from tests.contract.test_markets_real import HOST, LOGIN, accounts
 from tests.support.served import served_world
@@ -36,6 +37,7 @@ async def test_the_feed_lives_by_the_accounts_of_the_file(settings, database, tm
         accounts(tmp_path, "ercot")
         path.write_text(path.read_text().replace(HOST, url))
         context = context_of(settings, path)
+        name_platform("")
         feed = asyncio.create_task(run_feed(context))
 
         def streams():
@@ -46,6 +48,7 @@ async def test_the_feed_lives_by_the_accounts_of_the_file(settings, database, tm
         context.stop.set()
         await asyncio.wait_for(feed, 120)
     assert streams() == wanted
+    assert platform_name(), "whose ticks these are"
     assert context.health == dict.fromkeys(context.health, "")
     (told,) = (each["missing"] for each in logs if each["event"] == "services_not_asked")
     assert [text.split()[0] for text in told] == ["primeintellect", "aws", "azure"]

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hcp_pipelines.runtime.spans import TICK, send_to
+from hcp_pipelines.runtime.spans import TICK, name_platform, platform_name, send_to
+from hcp_pipelines.storage.platform import know_platform_at_once
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
+from hcp_pipelines.wire import edge_v1_pb2 as pb
 from tests.support.cli import hcp
 from tests.support.edge import until
 from tests.support.operated_site import FACILITY, MINERS, OperatedSite
@@ -28,7 +32,18 @@ async def test_a_price_that_switches_devices_leaves_a_trace_of_its_tick(hcp, fol
     forget = send_to(told.append)
     try:
         async with OperatedSite(hcp, folder, settings, database) as site:
+            name_platform("")
             await site.start_allocator()
+            (announced,) = (entry for entry in site.facility.log_entries(0, 99) if entry.kind == "epoch")
+            (cluster,) = database.execute("select system_identifier from pg_control_system()").fetchone()
+            assert pb.Announce.FromString(announced.payload).platform == platform_name(), "its gateway is told"
+            assert platform_name().startswith(f"{cluster}/")
+            name_platform("")
+            with connect(settings, Role.CONTROL) as launcher_s:
+                know_platform_at_once(launcher_s)
+            assert pb.Announce.FromString(announced.payload).platform == platform_name(), (
+                "and the launcher's is the same"
+            )
             site.publish_policy()
             await until(lambda: site.mining() == ALL, "a low price wakes them")
             await until(site.is_read, "the gateway has read what they draw")

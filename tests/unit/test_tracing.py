@@ -82,6 +82,19 @@ def test_an_endpoint_that_is_not_there_costs_spans_and_nothing_else():
     assert not spans.are_wanted()
 
 
+def test_ticks_of_another_platform_have_other_traces(monkeypatch):
+    def ids():
+        return spans.trace_id_of(TICK_ID), spans.span_id_of(TICK_ID, "wave")
+
+    monkeypatch.setattr(spans, "_platform", spans._Platform())
+    spans.name_platform("one")
+    first = ids()
+    spans.name_platform("two")
+    assert not set(first) & set(ids())
+    spans.name_platform("one")
+    assert ids() == first
+
+
 def test_log_lines_about_a_tick_name_its_trace():
     line = add_trace(None, "", {"event": "ticks_recorded", "tick_id": TICK_ID})
     assert int(line["trace_id"], 16) == spans.trace_id_of(TICK_ID)
