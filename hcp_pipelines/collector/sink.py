@@ -14,7 +14,7 @@ from hcp_pipelines.collector.source import writers_of
 from hcp_pipelines.collector.tables import APPENDED, REPLACED, Table
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
-from hcp_pipelines.storage import lake
+from hcp_pipelines.storage import lake, lake_tables
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Database, Role
 
@@ -77,7 +77,7 @@ class Sink:
         self.connection.execute(f"call lake.set_option('parquet_row_group_size', '{ROW_GROUP}', schema => 'raw')")
         self.connection.execute("begin")  # a commit takes longer than a table
         for table in (*APPENDED, *REPLACED):
-            lake.make(self.connection, table.target, table.schema)
+            lake_tables.make(self.connection, table.target, table.schema)
         self.connection.execute("commit")
 
 

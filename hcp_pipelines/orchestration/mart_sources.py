@@ -3,7 +3,7 @@
 Names as in dbt/models/sources.yml; columns are those of the tables' own writers.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -21,9 +21,6 @@ from hcp_pipelines.orchestration.settlement.regret import REGRET
 from hcp_pipelines.orchestration.settlement.settled import SETTLED_DAYS
 from hcp_pipelines.orchestration.watching import SCORES
 from hcp_pipelines.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 
 PRICES, NETWORK = "core.power__settled_prices", "core.bitcoin__network"
 FETCHED = (DA_SPP, DA_CAPACITY, OBLIGATIONS, POOL_CREDITS, POOL_STATEMENTS)
@@ -52,7 +49,7 @@ def ensure_sources(settings: Settings) -> None:
     """Make those that are not there, and the columns of those that are older than this version.
 
     Raises:
-        StorageError: the lake can't be reached.
+        StorageError: the lake can't be reached, or refused every time.
     """
     schemas = columns()
     names = [*schemas, *COLLECTED, *TELEMETRY, SWITCHES_OF_GATEWAYS]
@@ -60,16 +57,17 @@ def ensure_sources(settings: Settings) -> None:
         return
     from hcp_pipelines.collector.switch_log import SCHEMA
     from hcp_pipelines.collector.telemetry.rollups import prepare_rollups
-    from hcp_pipelines.collector.telemetry.store import make, prepare
-    from hcp_pipelines.storage import lake
+    from hcp_pipelines.collector.telemetry.store import prepare
+    from hcp_pipelines.storage import lake, lake_tables
 
-    with lake.attach(settings) as connection:
+    wanted = {table.target: table.schema for table in (*APPENDED, *REPLACED)} | {SWITCHES_OF_GATEWAYS: SCHEMA}
+    wanted |= {name: pl.DataFrame(schema=schema).to_arrow().schema for name, schema in schemas.items()}
+
+    def prepare_telemetry(connection: Any) -> None:
         prepare(connection)
         prepare_rollups(connection)
-        connection.execute("begin")  # a commit takes longer than a table
-        for table in (*APPENDED, *REPLACED):
-            make(connection, table.target, table.schema)
-        make(connection, SWITCHES_OF_GATEWAYS, SCHEMA)
-        for name, schema in schemas.items():
-            lake.make(connection, name, pl.DataFrame(schema=schema).to_arrow().schema)
-        connection.execute("commit")
+
+    with lake.attach(settings) as connection:
+        with lake.table_lock(settings, *TELEMETRY):
+            lake.retried(lambda: prepare_telemetry(connection), "making the tables of telemetry")
+        lake_tables.ensure(connection, settings, wanted)

@@ -8,12 +8,12 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import duckdb
 import duckdb_extensions
@@ -42,6 +42,7 @@ RETRY_WAIT_S = 0.2
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z_][a-z0-9_]*")
 
 Frame: TypeAlias = "pl.DataFrame | pa.Table"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,25 +194,26 @@ def write(
         raise StorageError("write() on a connection needs the settings too, for the table's lock")
     own = attach(owner) if isinstance(target, Settings) else contextlib.nullcontext(target)
     with own as connection, table_lock(owner, table):
-        for attempt in range(1, WRITE_ATTEMPTS + 1):
-            try:
-                return _write_once(connection, table, frame, batch_id, mode, window, beside or {})
-            except duckdb.Error as error:
-                if attempt == WRITE_ATTEMPTS or not _is_worth_a_retry(error):
-                    raise StorageError(f"batch {batch_id} of {table}: {without_secrets(error)}") from None
-                time.sleep(RETRY_WAIT_S * attempt)
+        return retried(
+            lambda: _write_once(connection, table, frame, batch_id, mode, window, beside or {}),
+            f"batch {batch_id} of {table}",
+        )
+
+
+def retried(attempt: Callable[[], T], what: str) -> T:
+    """What an attempt comes to, which is made again where another commit was in its way.
+
+    Raises:
+        StorageError: it failed every time, or by what no further attempt mends; the message says of `what`.
+    """
+    for n in range(1, WRITE_ATTEMPTS + 1):
+        try:
+            return attempt()
+        except duckdb.Error as error:
+            if n == WRITE_ATTEMPTS or not _is_worth_a_retry(error):
+                raise StorageError(f"{what}: {without_secrets(error)}") from None
+            time.sleep(RETRY_WAIT_S * n)
     raise AssertionError("unreachable")
-
-
-def make(connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema) -> None:
-    """The table with all columns of a schema, also those that came after it was made."""
-    connection.register("wanted", schema.empty_table())
-    connection.execute(f"create table if not exists lake.{table} as from wanted")
-    there = {row[0] for row in connection.execute(f"describe lake.{table}").fetchall()}
-    for name, kind, *_ in connection.execute("describe wanted").fetchall():
-        if name not in there:
-            connection.execute(f'alter table lake.{table} add column "{name}" {kind}')
-    connection.unregister("wanted")
 
 
 def _write_once(
@@ -279,15 +281,23 @@ def _count(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[A
 
 
 @contextmanager
-def table_lock(settings: Settings, table: str) -> Iterator[None]:
-    """One writer a table at a time, over all processes; the server drops the lock with its holder."""
-    key = int.from_bytes(hashlib.sha256(f"lake:{table}".encode()).digest()[:8], signed=True)
+def table_lock(settings: Settings, *tables: str) -> Iterator[None]:
+    """One writer a table at a time, over all processes; the server drops the locks with their holder.
+
+    Several tables are locked in one order, so that no two wait for each other.
+    """
+    names = sorted(tables)
     try:
         with connect(settings, Role.LAKE_WRITER, Database.LAKE) as holder:
-            holder.execute("select pg_advisory_lock(%s)", (key,))
+            for name in names:
+                holder.execute("select pg_advisory_lock(%s)", (_lock_key(name),))
             yield
     except psycopg.Error as error:
-        raise StorageError(f"the lock of {table} was lost: {str(error).strip()}") from error
+        raise StorageError(f"the lock of {', '.join(names)} was lost: {str(error).strip()}") from error
+
+
+def _lock_key(table: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"lake:{table}".encode()).digest()[:8], signed=True)
 
 
 def _is_worth_a_retry(error: duckdb.Error) -> bool:

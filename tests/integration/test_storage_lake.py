@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -10,8 +11,9 @@ import polars as pl
 import pytest
 
 from hcp_pipelines.domain.errors import StorageError
+from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.runtime.files import folder_id
-from hcp_pipelines.storage import lake
+from hcp_pipelines.storage import lake, lake_tables
 from hcp_pipelines.storage.lake import Window, write
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.storage.secrets import password
@@ -134,6 +136,37 @@ def test_threads_on_one_table_lose_and_double_nothing(postgres, table):
     assert sum(result.was_known for result in results) == 2
     rows = read(postgres, f"select power_kw, count(*) from lake.{table} group by 1 order by 1")
     assert rows == [(1.0, BATCHES * ROWS), (2.0, BATCHES * ROWS)]
+
+
+def test_two_that_give_an_older_table_its_new_columns_at_once_lose_no_batch(postgres, table):
+    write(postgres, table, frame([1.0]), "old")
+    together = threading.Barrier(2)
+
+    def run(writer):
+        done = []
+        with lake.attach(postgres) as connection:
+            for n in range(3):
+                newer = frame([2.0]).with_columns(pl.lit(writer).alias(f"column_{n}"))
+                together.wait(60)
+                lake_tables.ensure(connection, postgres, {table: newer.to_arrow().schema})
+                done.append(write(connection, table, newer, f"{writer}/{n}", settings=postgres).rows)
+        return done
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, (1, 2))) == [[1, 1, 1], [1, 1, 1]]
+    columns = "count(column_0), count(column_1), count(column_2)"
+    assert read(postgres, f"select count(*), {columns} from lake.{table}") == [(7, 2, 2, 2)]
+
+
+def test_tables_are_made_all_or_none(postgres, table):
+    """In one commit; an attached connection can be used again after one that failed."""
+    schema = frame([]).to_arrow().schema
+    with lake.attach(postgres) as connection:
+        with pytest.raises(StorageError, match=rf"making {table} and 1 more: .*there_is_none"):
+            lake_tables.ensure(connection, postgres, {table: schema, "there_is_none.nowhere": schema})
+        assert not has_tables(postgres, [table])
+        lake_tables.ensure(connection, postgres, {table: schema})
+    assert has_tables(postgres, [table])
 
 
 WRITER = """

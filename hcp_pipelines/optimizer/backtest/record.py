@@ -83,10 +83,10 @@ def store(settings: Settings, results: pl.DataFrame, name: str = BACKTESTS) -> i
     Raises:
         StorageError: the lake can't be reached or written.
     """
-    from hcp_pipelines.storage import lake  # duckdb: not for a back-test that is only printed
+    from hcp_pipelines.storage import lake, lake_tables  # duckdb: not for a back-test that is only printed
 
     with lake.attach(settings) as connection:
-        lake.make(connection, name, results.to_arrow().schema)
+        lake_tables.ensure(connection, settings, {name: results.to_arrow().schema})
         return lake.write(connection, name, results, batch_id=str(results["run_id"][0]), settings=settings).rows
 
 
