@@ -23,6 +23,7 @@ from hcp_pipelines.storage.postgres import connect_async
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.workloads import store
 from hcp_pipelines.workloads.classifier.model import Classifier
+from hcp_pipelines.workloads.routing.scoring import Estimates
 
 if TYPE_CHECKING:
     from hcp_pipelines.api.known import KnownAccounts
@@ -61,7 +62,7 @@ class Api:
     def __post_init__(self) -> None:
         """What stands on the rest of it."""
         self.log_ins = LogIns(self.buckets)
-        self.submitting = Submitting(self.connection, self.clock.now)
+        self.submitting = Submitting(self.connection, self.clock.now, Estimates(self.settings.routing_base_latency_ms))
         self.fanout = Fanout(self._events_after, self.last_event, self.log)
 
     async def read_limits(self) -> None:

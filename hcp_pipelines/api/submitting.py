@@ -17,6 +17,7 @@ import psycopg
 
 from hcp_pipelines.domain.workloads import Tier
 from hcp_pipelines.workloads import store
+from hcp_pipelines.workloads.routing.scoring import Estimates
 
 AT_ONCE = 32  # in a transaction, which keeps the customer's rows locked for some tens of milliseconds then
 Waiting = tuple[Tier, store.Submission, "asyncio.Future[store.Submitted]"]
@@ -26,8 +27,8 @@ Connect = Callable[[], AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]
 class Submitting:
     """Those of one API process."""
 
-    def __init__(self, connect: Connect, now: Callable[[], datetime]) -> None:
-        self._connect, self._now = connect, now
+    def __init__(self, connect: Connect, now: Callable[[], datetime], estimates: Estimates) -> None:
+        self._connect, self._now, self._estimates = connect, now, estimates
         self._waiting: dict[UUID, deque[Waiting]] = {}
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -83,4 +84,7 @@ class Submitting:
         if not batch:
             return []
         async with self._connect() as connection:
-            return await store.submit_all(connection, customer_id, tier, [one for _, one, _ in batch], now=self._now())
+            many = [one for _, one, _ in batch]
+            return await store.submit_all(
+                connection, customer_id, tier, many, now=self._now(), estimates=self._estimates
+            )

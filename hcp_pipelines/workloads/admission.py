@@ -21,12 +21,14 @@ from hcp_pipelines.domain.workloads import Tier, WorkloadState, WorkloadType
 from hcp_pipelines.workloads.books import Connection
 from hcp_pipelines.workloads.errors import KeyReusedError, NotAdmittedError, QueueError, QueueFullError, QuotaError
 from hcp_pipelines.workloads.gpu_types import GpuTypes, Site, ask_fleet, gpu_types_of
+from hcp_pipelines.workloads.routing.scoring import Estimates
 from hcp_pipelines.workloads.spec import Classified, Requirements, WorkloadSpec, priority_of, requirements_of
 from hcp_pipelines.workloads.submissions import NOBODY, By, Submission, Submitted
 from hcp_pipelines.workloads.turns import turn_of
 
 RETRY_AT_MOST_S = 60
 _NO_ID = UUID(int=0)  # until Postgres has given one
+ESTIMATES = Estimates()
 NO_MINERS = "miners follow their facility's policy and none is left to customers' work: it waits"
 _ROOM_FRACTION = 0.01  # of a full level: who was refused comes back when so much of it will have gone
 
@@ -111,8 +113,8 @@ async def submit(
 
     Raises:
         KeyReusedError: the key came with another specification.
-        NotAdmittedError: this fleet could never run it, or not by its deadline, nothing is taken of this customer, or it asks
-            for more GPUs than it may hold: no waiting helps.
+        NotAdmittedError: this fleet could never run it, not by its deadline or not so near, nothing is taken of this customer,
+            or it asks for more GPUs than it may hold: no waiting helps.
         QuotaError: the customer has as much in the queue as it may.
         QueueFullError: the queue, or its level, is full, or too many submissions of this customer are under way.
     """
@@ -124,9 +126,12 @@ async def submit(
 
 
 async def submit_all(
-    connection: Connection, customer_id: UUID, tier: Tier, many: Sequence[Submission], *, now: datetime
-) -> list[Submitted | QueueError]:
+    connection: Connection, customer_id: UUID, tier: Tier, many: Sequence[Submission], *, now: datetime,
+    estimates: Estimates = ESTIMATES,
+) -> list[Submitted | QueueError]:  # fmt: skip
     """One customer's submissions, one after the other as `submit`, in one transaction: what came of each, in order.
+
+    `estimates` are the router's, by which it judges latency.
 
     Raises:
         QueueFullError: too many submissions of this customer are under way: none of these is taken.
@@ -137,7 +142,7 @@ async def submit_all(
         for n, one in enumerate(many):
             asked = await _ask(connection, customer_id, tier, one) if n else first
             try:
-                answer, values = await _judge(connection, customer_id, tier, one, asked, now)
+                answer, values = await _judge(connection, customer_id, tier, one, asked, now, estimates)
             except QueueError as error:
                 answers.append(error)
                 continue
@@ -163,8 +168,9 @@ async def _ask(connection: Connection, customer_id: UUID, tier: Tier, one: Submi
 
 
 async def _judge(
-    connection: Connection, customer_id: UUID, tier: Tier, one: Submission, asked: _Asked, now: datetime
-) -> tuple[Submitted, dict[str, Any]]:
+    connection: Connection, customer_id: UUID, tier: Tier, one: Submission, asked: _Asked, now: datetime,
+    estimates: Estimates,
+) -> tuple[Submitted, dict[str, Any]]:  # fmt: skip
     """The answer, and the row to be written, whose id is the answer's; of a repeat there is none.
 
     Raises:
@@ -182,7 +188,7 @@ async def _judge(
         raise NotAdmittedError(f"there is no customer {customer_id}")
     _check_quota(books, needs)
     _check_deadline(spec, needs, now)
-    gpus = gpu_types_of(await asked.fleet.fetchall(), spec, classified.type, needs)
+    gpus = gpu_types_of(await asked.fleet.fetchall(), spec, classified.type, needs, estimates)
     await _check_room(connection, books, priority)
     values = _row(spec, classified, needs, gpus, books, priority, now)
     values |= {

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
 from psycopg import AsyncCursor
 from psycopg.rows import class_row
@@ -15,6 +16,8 @@ from psycopg.rows import class_row
 from hcp_pipelines.domain.workloads import WorkloadType
 from hcp_pipelines.workloads.books import ANY_TYPES, Connection
 from hcp_pipelines.workloads.errors import NotAdmittedError
+from hcp_pipelines.workloads.routing.needs import client_of
+from hcp_pipelines.workloads.routing.scoring import Estimates, latency_ms
 from hcp_pipelines.workloads.runs import runs_of
 from hcp_pipelines.workloads.spec import Requirements, WorkloadSpec
 
@@ -22,7 +25,9 @@ _FLEET = """
     select coalesce(nullif(g.specifications ->> 'gpu_type', ''), g.model) as name, array_agg(distinct g.model) as models,
            g.facility_id, sum(g.devices)::bigint as devices,
            max((select (r.specifications ->> 'memory_gb')::float8 from resources r
-                where r.facility_id = g.facility_id and r.slot = g.first_slot)) as memory_gb
+                where r.facility_id = g.facility_id and r.slot = g.first_slot)) as memory_gb,
+           max(coalesce((f.location ->> 'lat')::float8, 0)) as latitude,
+           max(coalesce((f.location ->> 'lon')::float8, 0)) as longitude
     from device_groups g
     join inventory_generations i on i.facility_id = g.facility_id and i.generation = g.generation and i.is_current
     join facilities f on f.id = g.facility_id and f.status = 'active'
@@ -38,6 +43,8 @@ class Site:
     facility_id: str
     devices: int
     memory_gb: float | None
+    latitude: float = 0.0
+    longitude: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +62,38 @@ async def ask_fleet(connection: Connection, workload_type: WorkloadType) -> Asyn
 
 
 def gpu_types_of(
-    sites: Sequence[Site], spec: WorkloadSpec, workload_type: WorkloadType, needs: Requirements
+    sites: Sequence[Site], spec: WorkloadSpec, workload_type: WorkloadType, needs: Requirements, estimates: Estimates
 ) -> GpuTypes:
     """The types that will do. A class's own type stands before all others where nothing is said and the fleet has it.
 
     Raises:
-        NotAdmittedError: this fleet has none, not so many at one facility, or none with so much memory, for its weights or said.
+        NotAdmittedError: this fleet has none, not so many at one facility, none with so much memory, for its weights or said, or
+            all that would do are too far away.
     """
     kind, needs = _kind(workload_type), _with_weights(spec, needs)
     sites = _where_it_may(sites, spec)
+    found = _types_of(sites, spec, kind, needs)
+    would_do = [site for site in sites if site.name in (found.any_of or [found.name])]
+    if kind != "ASIC":
+        would_do = [site for site in would_do if _is_large(site, needs) and site.devices >= needs.gpu_count]
+    _refuse_too_far(would_do, spec, needs, estimates)
+    return found
+
+
+def _refuse_too_far(sites: Sequence[Site], spec: WorkloadSpec, needs: Requirements, estimates: Estimates) -> None:
+    """By the router's own estimate (ER-19); the limit that is told, to a tenth of a millisecond, would be kept."""
+    if needs.max_latency_ms is None:
+        return
+    least_ms = float(min(latency_ms(sites, client_of(spec.sla_parameters), estimates)))
+    if needs.max_latency_ms < least_ms:
+        told_ms = ceil(least_ms * 10) / 10
+        asked = "is asked for" if spec.max_latency_ms is not None else "is what its class allows"
+        raise NotAdmittedError(
+            f"max_latency_ms: {needs.max_latency_ms:g} {asked}, the nearest facility that would do is {told_ms:g} ms away"
+        )
+
+
+def _types_of(sites: Sequence[Site], spec: WorkloadSpec, kind: str, needs: Requirements) -> GpuTypes:
     named = [site for site in sites if _is_called(site, needs.gpu_type)]
     is_any = needs.gpu_type.upper() in ANY_TYPES or (spec.gpu_type is None and not named)
     if not is_any and sites and not named:
@@ -115,6 +145,10 @@ def _together(sites: Iterable[Site]) -> list[Site]:
     return [Site("", [], facility_id, count, None) for facility_id, count in devices.items()]
 
 
+def _is_large(site: Site, needs: Requirements) -> bool:
+    return not needs.memory_gb or not site.memory_gb or site.memory_gb >= needs.memory_gb
+
+
 def _fitting(sites: Iterable[Site], wanted: str, needs: Requirements) -> list[str]:
     """The types of which one facility has enough, with enough memory."""
     there = list(sites)
@@ -123,7 +157,7 @@ def _fitting(sites: Iterable[Site], wanted: str, needs: Requirements) -> list[st
     most = max(site.devices for site in there)
     if needs.gpu_count > most:
         raise NotAdmittedError(f"{needs.gpu_count} {wanted} at one facility are asked for, the largest has {most}")
-    large = [site for site in there if not needs.memory_gb or not site.memory_gb or site.memory_gb >= needs.memory_gb]
+    large = [site for site in there if _is_large(site, needs)]
     if not large:
         largest_gb = max(site.memory_gb for site in there if site.memory_gb)
         raise NotAdmittedError(f"{needs.memory_gb:g} GB a GPU are asked for, {wanted} has {largest_gb:g}")

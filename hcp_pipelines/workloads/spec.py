@@ -11,6 +11,7 @@ from typing import Annotated, Final
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator
 
 from hcp_pipelines.domain.clock import FIRST_YEAR, LAST_YEAR
+from hcp_pipelines.domain.given import instant_given, number_given
 from hcp_pipelines.domain.workloads import Tier, WorkloadState, WorkloadType
 
 __all__ = [
@@ -43,10 +44,10 @@ class WorkloadSpec(BaseModel):
     memory_gb: float | None = Field(None, gt=0, le=4096, description="of each GPU")
     max_latency_ms: float | None = Field(None, gt=0, le=86_400_000)
     estimated_duration_s: float | None = Field(None, gt=0, le=LONGEST_S, description="of running, without waiting")
-    interruptible: bool | None = Field(None, description="whether it may be paused for more urgent work")
+    interruptible: bool | None = Field(None, strict=True, description="whether it may be paused for more urgent work")
     model_name: _Text | None = Field(None, examples=["llama-3-70b"])
     batch_size: int | None = Field(None, ge=1, le=1_000_000_000)
-    is_training: bool = False
+    is_training: bool = Field(False, strict=True)
     deadline_at: AwareDatetime | None = Field(None, description="when it has to be done, world time")
     max_usd_per_gpu_hour: float | None = Field(None, gt=0, le=10_000)
     checkpoint_interval_s: float | None = Field(None, gt=0, le=LONGEST_S)
@@ -55,6 +56,12 @@ class WorkloadSpec(BaseModel):
     )  # fmt: skip
     sla_parameters: dict[_Key, bool | FiniteFloat | _Text] = Field(default_factory=dict, max_length=MOST_ENTRIES)
     labels: dict[_Key, _Text] = Field(default_factory=dict, max_length=MOST_ENTRIES)
+
+    _numbers = field_validator(
+        "gpu_count", "memory_gb", "max_latency_ms", "estimated_duration_s", "batch_size", "max_usd_per_gpu_hour",
+        "checkpoint_interval_s", "priority", mode="before",
+    )(number_given)  # fmt: skip
+    _instants = field_validator("deadline_at", mode="before")(instant_given)
 
     @field_validator("deadline_at")
     @classmethod

@@ -52,6 +52,8 @@ def test_a_log_in_opens_what_the_role_may_and_a_log_out_ends_it(api):
 
 def test_a_revoked_key_and_a_disabled_account_are_refused_within_a_second(api):
     with api.client("customer") as own:
+        for loose in ({"days": True}, {"days": "1"}):
+            assert own.post("/api/v1/auth/keys", json={"name": "batch"} | loose).status_code == 400
         made = own.post("/api/v1/auth/keys", json={"name": "batch", "days": 1})
         assert made.status_code == 201
         key = made.json()

@@ -8,6 +8,7 @@ import pytest
 from hcp_pipelines.api.submitting import AT_ONCE, Submitting
 from hcp_pipelines.domain.workloads import Tier
 from hcp_pipelines.workloads import store
+from hcp_pipelines.workloads.routing.scoring import Estimates
 from hcp_pipelines.workloads.spec import WorkloadSpec, classify_by_rules
 from tests.support.queued import NOON, TRAINING, add_customer, api, customer, fleet
 
@@ -29,7 +30,7 @@ def submitting(api):
         async with one:
             yield api
 
-    return Submitting(connect, lambda: NOON)
+    return Submitting(connect, lambda: NOON, Estimates())
 
 
 def transactions(database):

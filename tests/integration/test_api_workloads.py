@@ -124,6 +124,11 @@ def test_what_could_never_run_and_what_is_above_the_quota_is_said_at_once_and_co
         never = own.post(SUBMIT, json=BATCH | {"gpu_type": "B9000"})
         assert never.status_code == 422
         assert "B9000" in never.json()["detail"]
+        too_near = own.post(SUBMIT, json=BATCH | {"max_latency_ms": 0.0001})
+        assert (too_near.status_code, "would do is 5 ms away" in too_near.json()["detail"]) == (422, True)
+        for name, value in {"gpu_count": True, "memory_gb": "2", "deadline_at": 1_767_225_600}.items():
+            loose = own.post(SUBMIT, json=BATCH | {name: value})
+            assert (loose.status_code, f"body.{name}" in loose.text) == (400, True)
         too_many = own.post(SUBMIT, json=BATCH | {"gpu_count": 60_000})
         assert (too_many.status_code, "retry-after" in too_many.headers) == (422, False), "no waiting helps"
         assert "60000 GPUs are asked for, this customer may hold" in too_many.json()["detail"]

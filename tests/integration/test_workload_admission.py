@@ -33,6 +33,9 @@ from tests.support.queued import (
 __all__ = ["api", "customer", "fleet", "scheduler"]
 
 
+SYDNEY = {"sla_parameters": {"client_lat": -33.87, "client_lon": 151.21}}
+
+
 def limit(database, table, **values):
     assignments = ", ".join(f"{name} = %s" for name in values)
     assert database.execute(f"update {table} set {assignments}", list(values.values())).rowcount >= 1
@@ -133,6 +136,9 @@ async def test_a_full_queue_says_when_to_come_again(api, scheduler, customer, fl
         ({"gpu_type": "H100", "sla_parameters": {"weights_gib": 140}}, "140 GB a GPU are asked for, H100 has 80"),
         ({"gpu_count": 2, "sla_parameters": {"weights_gib": 400, "gpus_each": 8}}, "200 GB a GPU"),
         ({"deadline_at": "2025-01-01T12:30:00Z", "estimated_duration_s": 1801}, "can't be met"),
+        ({"max_latency_ms": 4.9}, "4.9 is asked for, the nearest facility that would do is 5 ms away"),
+        (SYDNEY | {"max_latency_ms": 212}, r"212 is asked for, the nearest facility that would do is 212\.3 ms away"),
+        (SYDNEY | {"workload_type": "ai_inference_realtime"}, "100 is what its class allows"),
     ],
 )
 async def test_what_can_never_run_here_is_refused_at_once(api, customer, spec, words):
@@ -146,7 +152,9 @@ async def test_a_customer_that_is_not_there_is_told_so(api, fleet):
         await submit(api, UUID(int=1))
 
 
-async def test_memory_and_deadline_that_can_be_had_are_taken(api, customer):
+async def test_memory_deadline_and_latency_that_can_be_had_are_taken(api, customer):
+    await submit(api, customer, WorkloadSpec(max_latency_ms=5))
+    await submit(api, customer, WorkloadSpec.model_validate(SYDNEY | {"max_latency_ms": 212.3}))
     await submit(api, customer, WorkloadSpec(memory_gb=80, deadline_at=after(3600), estimated_duration_s=3600))
     await submit(api, customer, WorkloadSpec(gpu_type="H100 SXM5"))
     over_two = {"weights_gib": 140, "gpus_each": 2}

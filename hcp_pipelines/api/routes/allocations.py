@@ -10,13 +10,14 @@ from uuid import UUID
 
 import psycopg
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from hcp_pipelines.api.asked import Body
 from hcp_pipelines.api.principals import Ordering, Staff
 from hcp_pipelines.api.problems import not_found
 from hcp_pipelines.api.routes.resource_shapes import CapacityForecast, Forecast, Kind
 from hcp_pipelines.api.state import api_of
+from hcp_pipelines.domain.given import number_given
 from hcp_pipelines.operators.audit import note_async
 from hcp_pipelines.workloads import store
 
@@ -46,6 +47,7 @@ class Allocating(Body):
         examples=[3],
         description="Under which it is held; the present one unless said.",
     )
+    _numbers = field_validator("lease_epoch", mode="before")(number_given)
 
 
 class Releasing(Body):

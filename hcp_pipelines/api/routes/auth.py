@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 from fastapi import APIRouter, Path, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from hcp_pipelines.api import metrics
 from hcp_pipelines.api.asked import Body
@@ -20,6 +20,7 @@ from hcp_pipelines.api.principals import ANYBODY, Everybody
 from hcp_pipelines.api.problems import ProblemError
 from hcp_pipelines.api.state import Api, api_of
 from hcp_pipelines.api.tokens import Claims
+from hcp_pipelines.domain.given import number_given
 from hcp_pipelines.operators import api_keys, users
 from hcp_pipelines.operators.audit import note
 from hcp_pipelines.operators.passwords import LONGEST, SHORTEST, is_right
@@ -59,7 +60,9 @@ class NewPassword(Body):
     """The old password and the new one."""
 
     password: str = Field(min_length=1, max_length=LONGEST, examples=["correct horse battery staple"])
-    revoke_keys: bool = Field(default=False, examples=[True], description="Whether all keys are revoked, too.")
+    revoke_keys: bool = Field(
+        default=False, strict=True, examples=[True], description="Whether all keys are revoked, too."
+    )
     new_password: str = Field(min_length=SHORTEST, max_length=LONGEST, examples=["staple battery horse correct"])
 
 
@@ -68,6 +71,7 @@ class NewKey(Body):
 
     name: str = Field(min_length=1, max_length=100, examples=["nightly batch"])
     days: int | None = Field(default=None, ge=1, le=3650, description="It expires then, or never.", examples=[90])
+    _numbers = field_validator("days", mode="before")(number_given)
 
 
 class Key(BaseModel):

@@ -92,7 +92,7 @@ def place_of(
         facility=_text(said.get("facility")),
         not_facility=_text(said.get("not_facility")),
         region=_text(said.get("region")),
-        client=_client(said.get("client_lat"), said.get("client_lon")),
+        client=client_of(said),
     )
 
 
@@ -107,7 +107,9 @@ def _text(said: object) -> str:
     return said if isinstance(said, str) else ""
 
 
-def _client(lat: object, lon: object) -> tuple[float, float] | None:
+def client_of(said: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Where the client is by what is said: latitude and longitude; None where that makes no sense."""
+    lat, lon = said.get("client_lat"), said.get("client_lon")
     if isinstance(lat, bool) or isinstance(lon, bool):
         return None
     if not isinstance(lat, int | float) or not isinstance(lon, int | float):

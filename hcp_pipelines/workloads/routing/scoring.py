@@ -4,11 +4,13 @@ Source of the formulas: REQUIREMENTS WL-26…WL-29 with ER-07, ER-09, ER-19. Wha
 through fibre, longer than the straight line, there and back, and a base; cost is the energy that the work draws at the meter.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from hcp_pipelines.workloads.routing.room import Floats, GroupFacts
+from hcp_pipelines.workloads.routing.room import Floats
 
 COST_OF_NOTHING_USD_PER_HOUR = 100.0  # WL-27: what costs so much, or more, scores 0
 EARTH_KM = 6371.0
@@ -34,7 +36,19 @@ class Estimates:
     cable_factor: float = 1.5
 
 
-def latency_ms(groups: tuple[GroupFacts, ...], client: tuple[float, float] | None, estimates: Estimates) -> Floats:
+class Located(Protocol):
+    """What has a place on Earth, in degrees."""
+
+    @property
+    def latitude(self) -> float:
+        """North of the equator."""
+
+    @property
+    def longitude(self) -> float:
+        """East of Greenwich."""
+
+
+def latency_ms(groups: Sequence[Located], client: tuple[float, float] | None, estimates: Estimates) -> Floats:
     """[g] round trip to a client; the base alone where nobody says where the client is."""
     if client is None:
         return np.full(len(groups), estimates.base_latency_ms)
