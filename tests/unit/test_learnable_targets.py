@@ -149,6 +149,11 @@ def test_lear_finds_what_follows_from_the_days_before():
     again = lear(type(days)(days.first, changed, (forecast,)), asked[:1], (56,))
     assert again.tobytes() == lear(made, asked[:1], (56,)).tobytes()  # the day itself is not seen
     assert np.isnan(lear(made, np.array([20]))).all()
+    late = forecast.copy()
+    late[:30, 5] = np.nan  # figures that begin later than prices cost the days before, not themselves
+    whole = type(days)(days.first + 30, prices[30:], (forecast[30:],))
+    found = lear(type(days)(days.first, prices, (late,)), asked[:1], (56, 1092))
+    assert found.tobytes() == lear(whole, asked[:1] - 30, (56, 1092)).tobytes()
 
 
 def of_yesterday(days, start, noise):

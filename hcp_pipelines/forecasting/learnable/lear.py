@@ -43,6 +43,12 @@ class Days:
         weekday = (self.first + np.arange(len(self.prices)) + 3) % 7
         return np.hstack([*parts, np.eye(7)[weekday]])
 
+    @property
+    def first_whole(self) -> int:
+        """The first row of which all is known, 0 where there is none: an older one costs a window every figure that it lacks."""
+        is_whole = np.isfinite(np.hstack([self.prices, *self.exogenous])).all(axis=1)
+        return int(is_whole.argmax())
+
 
 def days_of(hours: Hours, prices: Floats, exogenous: Sequence[Floats]) -> Days:
     """Hourly series by local day."""
@@ -55,15 +61,15 @@ def lear(
 ) -> Floats:
     """`[asked, hour]` prices of some days (rows of `days`), each from the days before it; NaN where too few are known.
 
-    The mean over the calibration windows; those that reach back beyond the data are what there is, each length once.
+    The mean over the calibration windows; those that reach back beyond the first whole day are what there is, each length once.
     """
     found = np.full((len(asked), DAY_H), np.nan)
-    regressors = days.regressors
+    regressors, first = days.regressors, days.first_whole + PRICE_LAGS[-1]
     for n, day in enumerate(asked):
         progress("days", n, len(asked))
         of_windows = [
             _day_ahead(regressors[day - length : day + 1], days.prices[day - length : day])
-            for length in sorted({min(window, int(day) - PRICE_LAGS[-1]) for window in windows_days})
+            for length in sorted({min(window, int(day) - first) for window in windows_days})
             if length >= LEAST_DAYS
         ]
         if of_windows:
