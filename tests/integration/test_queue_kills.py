@@ -115,4 +115,4 @@ async def test_whoever_is_killed_each_piece_of_work_ends_once(own):
     found = verdict(own.settings, accepted=COUNT)
     assert found["in_postgres"] == COUNT
     assert found["retried"] > 0, "nodes died under some"
-    assert is_kept(found), found
+    assert is_kept(found), str(found)

@@ -4,6 +4,7 @@ No file finds rows, lake tables or files of another one: which files one process
 """
 
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,8 @@ def postgres(set_up: SetUp) -> Settings:
 
 def put_back(set_up: SetUp) -> None:
     """Databases and files as `bootstrap` left them; what nobody has touched stays as it is."""
+    if said := sys.modules.get("dagster._core.storage.defs_state.base"):
+        said._current_storage.set(None)  # an instance that a context of a sensor entered once more stays the process's
     for path in sorted(_own_files(set_up.settings) - set_up.files, reverse=True):
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     with psycopg.connect(EmbeddedPostgres(set_up.settings).admin_dsn(), autocommit=True) as connection:
