@@ -55,8 +55,10 @@ def documented():
 
 
 @contextlib.asynccontextmanager
-async def client_of(world):
-    client = AsyncModbusTcpClient(world.address[0], port=world.address[1], timeout=60, retries=0, reconnect_delay=0)
+async def client_of(world, timeout=60):
+    client = AsyncModbusTcpClient(
+        world.address[0], port=world.address[1], timeout=timeout, retries=0, reconnect_delay=0
+    )
     assert await client.connect()
     try:
         yield client
@@ -496,7 +498,7 @@ async def test_random_bytes_never_stop_the_server(world):
 async def test_a_stopped_server_is_gone(tmp_path):
     async with PlantWorld(tmp_path) as world:
         address = world.address
-        async with client_of(world) as client:
+        async with client_of(world, timeout=1) as client:  # there is no answer to wait for
             await world.server.stop()
             with pytest.raises(ModbusIOException):
                 await client.read_holding_registers(0, count=1, device_id=1)
