@@ -44,7 +44,8 @@ test: setup lint-rules ## Everything CI runs: lint, and all tests beside its lon
 
 .PHONY: tests
 tests:
-	@$(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS) \
+		|| { code=$$?; test $$code -eq 1 || exit $$code; $(PY) -m tests.once_more; }
 
 .PHONY: lint
 lint: setup lint-rules ## ruff, mypy --strict, the import layers, both code locations
