@@ -32,6 +32,7 @@ from hcp_pipelines.wire import edge_v1_pb2 as pb
 
 MARGIN_FRACTION = 0.02  # of what is sold: devices are whole, and the meter has its own opinion
 SAMPLES_WRITTEN_EACH_S = 5.0
+STEADY_FRACTION, STEADY_LOOKS = 0.01, 2  # meter and devices are read apart: as the load moves they are of two instants
 SCALE_LEAST, SCALE_MOST = 0.5, 2.0  # what is further from the meter is no reckoning but a fault
 
 
@@ -47,6 +48,8 @@ class ObligationBook:
         self._unwritten: dict[int, Status] = {}  # and the status that Postgres has
         self._samples_written_s = float("-inf")
         self._scale = 1.0  # MW by which plans reckon, for each at the meter
+        self._looked: tuple[float, float] | None = None  # at the meter, and the devices' own
+        self._alike = 0  # looks in a row
         self._short_since_s: float | None = None
         self._is_short_told = False
         self.power = PowerLoss()
@@ -71,7 +74,7 @@ class ObligationBook:
         `devices_mw`: the devices' own power, by which plans reckon; what it is to the meter is how limits are carried over.
         """
         if meter_mw > 0 and devices_mw > 0:
-            self._scale = min(max(devices_mw / meter_mw, SCALE_LEAST), SCALE_MOST)
+            self._compare(meter_mw, devices_mw)
         confirmed = self.power.note(now_s, meter_mw)
         stepped = []
         for number, before in list(self.obligations.items()):
@@ -80,6 +83,14 @@ class ObligationBook:
                 stepped.append(after)
                 self._unwritten.setdefault(number, before.status)
         return stepped
+
+    def _compare(self, meter_mw: float, devices_mw: float) -> None:
+        """What a MW at the meter is to plans: by the first look, and then by those that the load did not move between."""
+        before, self._looked = self._looked, (meter_mw, devices_mw)
+        is_alike = before is not None and np.allclose(before, self._looked, rtol=STEADY_FRACTION, atol=0.0)
+        self._alike = self._alike + 1 if is_alike else 0
+        if before is None or self._alike >= STEADY_LOOKS:
+            self._scale = min(max(devices_mw / meter_mw, SCALE_LEAST), SCALE_MOST)
 
     def _advanced(
         self, before: Obligation, now_s: float, meter_mw: float, confirmed: tuple[float, float] | None

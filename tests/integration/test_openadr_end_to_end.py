@@ -5,14 +5,16 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import openleadr.client
 import pytest
 import structlog
 import yaml
 from structlog.testing import capture_logs
 
+from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.feed.grid_signals import grid_signals
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.storage.postgres import connect
@@ -39,10 +41,19 @@ def folder():
     shutil.rmtree(path)
 
 
+class _Stamps(datetime):
+    """As the platform's clock: what openleadr writes into reports is from the time that passes here."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return SystemClock().real_now().astimezone(tz)
+
+
 @pytest.fixture
 async def site(hcp, folder, settings, database, monkeypatch):
     logging.getLogger("openleadr").setLevel(logging.CRITICAL)
     monkeypatch.setattr(operated_site, "SPEED", SPEED)
+    monkeypatch.setattr(openleadr.client, "datetime", _Stamps)
     with capture_logs():
         async with OperatedSite(hcp, folder, settings, database) as opened:
             await opened.start_allocator()
