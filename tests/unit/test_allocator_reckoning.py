@@ -1,4 +1,4 @@
-"""A grid's limit as plans reckon it: meter and devices are read apart, and only a load that stands tells what lies between them."""
+"""A grid's limit as plans reckon it: meter and devices are read apart; only a load that stands tells what lies between."""
 
 import pytest
 
