@@ -33,6 +33,7 @@ def folder():
 
 
 @OLD_MD5
+@pytest.mark.usefixtures("own_time")
 async def test_miners_and_gpus_obey_one_allocator_or_are_found_out(folder, settings, database, monkeypatch):
     monkeypatch.setattr(service, "RECONCILE_S", 0.4)
     monkeypatch.setattr(repairs, "QUIET_S", 60.0)
