@@ -1,7 +1,7 @@
 """What failed beside other tests, once more by itself: `python -m tests.once_more`, after a run of all that had failures.
 
-Tests of real processes share two processors with others. One that fails there and passes alone is unsteady: it is named, for it is
-a flaw of the test or of the code, but it does not stand for all the others. More than a few are no accident and stay failed.
+Tests of real processes share two processors with others. One that fails there and passes alone is unsteady: it is named, for it
+is a flaw of the test or of the code, but it does not stand for all the others. More than a few are no accident, and have failed.
 """
 
 import json
@@ -20,7 +20,7 @@ def main() -> int:
         return 1
     again = subprocess.run([sys.executable, "-m", "pytest", *failed], check=False)
     if again.returncode == 0:
-        print("UNSTEADY, failed beside others and passed alone:", *failed, sep="\n  ")
+        sys.stdout.write("\n  ".join(("UNSTEADY, failed beside others and passed alone:", *failed)) + "\n")
     return again.returncode
 
 
