@@ -18,11 +18,11 @@ import pyarrow as pa
 
 from hcp_pipelines.collector.columns import GATEWAY_SWITCHES, arrow_schema
 from hcp_pipelines.collector.telemetry.inventory import Endpoint, read_endpoints
-from hcp_pipelines.collector.telemetry.store import make
 from hcp_pipelines.domain.errors import ConfigError, StorageError
 from hcp_pipelines.runtime.process import ProcessContext
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import lake
+from hcp_pipelines.storage.lake_tables import make
 from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.channels import client_tls, open_channel
 from hcp_pipelines.wire.edge_v1_pb2_grpc import EdgeGatewayStub

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import duckdb
-import pyarrow as pa
 
 from hcp_pipelines.collector.sink import await_commits
 from hcp_pipelines.collector.telemetry.intake import without_known
@@ -28,6 +27,7 @@ from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage import lake
+from hcp_pipelines.storage.lake_tables import make
 from hcp_pipelines.wire.telemetry import Sample
 
 MEMORY = "512MB"
@@ -121,10 +121,3 @@ def set_options(connection: duckdb.DuckDBPyConnection, table: str, options: Mapp
             connection.execute(
                 f"call lake.set_option('{option}', '{value}', schema => '{schema}', table_name => '{name}')"
             )
-
-
-def make(connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema) -> None:
-    """A table of a schema, if it is not there."""
-    connection.register("wanted", schema.empty_table())
-    connection.execute(f"create table if not exists lake.{table} as from wanted")
-    connection.unregister("wanted")
