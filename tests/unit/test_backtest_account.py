@@ -74,3 +74,11 @@ def test_the_mean_over_efficiencies_draws_the_same_weeks_for_all():
     alone = gap_closed(*one, "hysteresis")
     assert mean_interval([one, one], "hysteresis", "break_even") == pytest.approx((alone.low, alone.high))
     assert mean_interval([one], "hysteresis", "hysteresis") == (0.0, 0.0)
+
+
+def test_weeks_in_which_no_price_is_above_break_even_have_no_share_and_no_interval():
+    case = plain_case(np.full(96 * 35, -20.0))
+    one = (case, accounts_of(case, Hysteresis()))
+    found = gap_closed(*one, "hysteresis")
+    assert (found.share, found.low, found.high, found.gain_usd_per_mw_year) == (None, None, None, 0.0)
+    assert mean_interval([one, one], "hysteresis", "break_even") == (None, None)

@@ -153,6 +153,7 @@ def mean_interval(
 ) -> Interval:
     """The 90 % interval of a strategy's mean share over several efficiencies of one window, less another strategy's.
 
+    None where there is no gap to draw.
     The same weeks are drawn for all of them: their prices are the same, and one efficiency more is no more evidence.
     """
     leads = [_gain(accounts, name) - _gain(accounts, other) for _, accounts in parts]
@@ -173,6 +174,8 @@ def _interval_90(pairs: Sequence[tuple[Floats, Floats]], seed: int) -> Interval:
     drawn = np.random.default_rng(seed).integers(blocks, size=(DRAWS, blocks))
     sums = [(gain[drawn].sum(axis=1), gap[drawn].sum(axis=1)) for gain, gap in pairs]
     usable = np.all([gap > 0 for _, gap in sums], axis=0)
+    if not usable.any():
+        return None, None
     shares = np.mean([gain[usable] / gap[usable] for gain, gap in sums], axis=0)
     low, high = np.quantile(shares, (0.05, 0.95))
     return float(low), float(high)

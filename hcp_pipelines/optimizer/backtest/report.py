@@ -88,6 +88,9 @@ def _names(report: Report) -> list[str]:
 
 
 def _mean_interval(report: Report, name: str, other: str) -> list[float | None]:
+    """Of a mean share; none where one of the efficiencies has no gap to speak of, as its mean has none."""
+    if any(result.gaps[name].share is None for result in report.results.values()):
+        return [None, None]
     low, high = mean_interval([(r.case, r.accounts) for r in report.results.values()], name, other)
     return [None if end is None else round(end, 4) for end in (low, high)]
 
