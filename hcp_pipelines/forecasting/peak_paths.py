@@ -1,4 +1,4 @@
-"""The chance that an hour is its month's peak, as it begins: counted over ways in which the day and the month may go on.
+"""The chance that an hour is its month's peak, as it or one before it begins: counted over ways in which day and month may go on.
 
 Demand of the day's hours that are left errs from its forecast as it did on like days; so does tomorrow's highest, once its
 forecasts are out; the days after it go as the weeks after like days went. An hour is the peak if nothing was higher in the
@@ -23,6 +23,7 @@ from hcp_pipelines.forecasting.peak_days import (
 )
 
 FIRST_HOUR, LAST_HOUR = HIGH_HOURS.start, HIGH_HOURS.stop - 1
+FIRST_ASKED = FIRST_HOUR - 6  # before it the day ahead is no clearer than the day before
 ALIKE_DAYS = 30  # about the middle of the month: 2022 learnt from 2023 and the other way, better than 45 and 60
 LEVEL_DAYS = 30
 MONTH_DAYS = 31
@@ -46,20 +47,25 @@ class Paths:
     weekend: float  # what daily highs of weekends lie above those of working days, in logarithms
     kept: Floats  # [31] share of today's deviation that is left after 1, 2, … days
     deviations: Floats  # [like day, 31] of the days after it from that
-    rests: tuple[Rest, ...]  # by hour from FIRST_HOUR on
+    rests: tuple[Rest, ...]  # by hour from FIRST_ASKED on
 
-    def chance(self, days: Days, day: int, hour: int) -> float:
-        """Of an hour as it begins, given by its day's row and its local hour; NaN where the last hours' demand is not known."""
-        if not FIRST_HOUR <= hour <= LAST_HOUR:
+    def chance(self, days: Days, day: int, hour: int, later: int = 0) -> float:
+        """Of the hour that begins so many hours after another, as that one begins, given by its day's row and local hour.
+
+        NaN where the last hours' demand is not known, or the hour asked in lies before any that was learnt.
+        """
+        if not FIRST_HOUR <= hour + later <= LAST_HOUR:
             return 0.0
-        rest, left = self.rests[hour - FIRST_HOUR], _days_left(int(days.number[day]))
+        if hour < FIRST_ASKED:
+            return np.nan
+        rest, left = self.rests[hour - FIRST_ASKED], _days_left(int(days.number[day]))
         columns = _columns(days, np.array([day]), hour)[:, 0]
         foretold = days.load[day, hour - 1] + np.einsum("jk,jk->j", columns, np.array(rest.by_hour))
         level = _level(days, day, self.weekend)
         if not (np.isfinite(foretold).all() and np.isfinite(level)):
             return np.nan
         drawn = foretold + rest.errors[:, :-1]  # [like day, hour]
-        here, is_highest = drawn[:, 0], drawn[:, 0] >= drawn.max(axis=1)
+        here, is_highest = drawn[:, later], drawn[:, later] >= drawn.max(axis=1)
         wins = is_highest & (here > _highest_so_far(days, day, hour))
         if not left or not wins.any():
             return float(wins.mean())
@@ -73,7 +79,7 @@ class Paths:
 
     def _tomorrow(self, days: Days, day: int, hour: int) -> Floats:
         """[like day] tomorrow's highest, from its forecast."""
-        rest = self.rests[hour - FIRST_HOUR]
+        rest = self.rests[hour - FIRST_ASKED]
         error = days.load[day, hour - 1] - days.forecast[day, hour - 1]
         found: Floats = days.forecast_high[day + 1] + rest.tomorrow @ np.array([error, 1.0]) + rest.errors[:, -1]
         return found
@@ -92,8 +98,10 @@ class Paths:
         return share
 
 
-def chances_begun(hours: Hours, rows: Ints, until: datetime) -> Floats:
-    """The chance of each hour as it begins, from what ended before `until`; NaN where that, or what is known, is too little.
+def chances_begun(hours: Hours, rows: Ints, until: datetime, later: int = 0) -> Floats:
+    """The chance of each hour as it, or the one so many hours before it, begins; learnt from what ended before `until`.
+
+    NaN where that, or what is known, is too little, and where the hour before it is of another day.
 
     Raises:
         TrainedTooLateError: an hour wanted begins before `until`.
@@ -113,7 +121,9 @@ def chances_begun(hours: Hours, rows: Ints, until: datetime) -> Floats:
         if paths is None:
             continue
         for n in np.flatnonzero(hours.month_of_year[rows] == month):
-            found[n] = paths.chance(days, int(day_of[n]), int(hours.local_hour[rows[n]]))
+            asked = int(rows[n]) - later
+            if asked >= 0 and hours.day[asked] == hours.day[rows[n]]:
+                found[n] = paths.chance(days, int(day_of[n]), int(hours.local_hour[asked]), later)
     return found
 
 
@@ -130,7 +140,7 @@ def trained(days: Days, month: int) -> Paths | None:
     usual = days.high - is_weekend(days.number) * weekend
     kept: Floats = _kept(usual, rows, levels) ** np.arange(1.0, MONTH_DAYS + 1)
     deviations = _deviations(usual, rows, levels, kept)
-    rests = tuple(_rest(days, rows, hour) for hour in range(FIRST_HOUR, LAST_HOUR + 1))
+    rests = tuple(_rest(days, rows, hour) for hour in range(FIRST_ASKED, LAST_HOUR + 1))
     if min(len(deviations), *(len(rest.errors) for rest in rests)) < LEAST_DAYS:
         return None
     return Paths(weekend, kept, deviations, rests)

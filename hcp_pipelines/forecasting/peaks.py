@@ -127,6 +127,20 @@ def chances_told(
     return now, ahead, way
 
 
+def chances_before(
+    hours: Hours, rows: Ints, ahead: Floats, months: tuple[int, ...], until: datetime, most_h: int
+) -> Floats:
+    """[l, h] probabilities of hours as known 1, 2, … up to `most_h` hours before they begin; 0 outside the months (1 to 12).
+
+    Counted over paths where that can be done, else those of the day before (`ahead`), which are out by then.
+    """
+    charged, found = np.flatnonzero(np.isin(hours.month_of_year[rows], months)), np.tile(ahead, (most_h, 1))
+    for later in range(1, most_h + 1):
+        counted = peak_paths.chances_begun(hours, rows[charged], until, later)
+        found[later - 1, charged] = np.where(np.isfinite(counted), counted, ahead[charged])
+    return found
+
+
 def _fitted(rows: Floats, is_peak: npt.NDArray[np.bool_]) -> Classifier:
     from sklearn.linear_model import LogisticRegression  # takes a second to import
     from sklearn.pipeline import make_pipeline

@@ -89,9 +89,10 @@ def test_chances_that_are_counted_over_paths(how):
         one, two = (peak_days.days_of(each, each.forecast_mw) for each in (whole, other))
         for row in range(t - 20, t + 1):
             at = int(np.searchsorted(one.number, whole.day[row])), int(whole.local_hour[row])
-            chances = [learnt[month].chance(days, *at) for days in (one, two)]
-            assert np.array(chances[:1]).tobytes() == np.array(chances[1:]).tobytes()
-            asked += chances[0] > 0
+            for later in (0, 1, 4):
+                chances = [learnt[month].chance(days, *at, later) for days in (one, two)]
+                assert np.array(chances[:1]).tobytes() == np.array(chances[1:]).tobytes()
+                asked += chances[0] > 0
     assert asked > DRAWS
 
 
@@ -169,8 +170,13 @@ def test_no_strategy_acts_on_what_it_does_not_know(how, model):
 def test_nor_where_ramps_make_it_prepare_for_what_it_has_sold(model):
     for n in range(0, DRAWS, 17):
         t, published, *worlds = world_pair(n, "shuffle", model)
+        hour, random = np.arange(240), np.random.default_rng(n)
+        soon = np.where(worlds[0].charge > 0, random.uniform(0, 0.3, (6, 240)), 0.0)
+        unknown = hour - np.arange(1, 7)[:, None] > t // 4
+        later = np.where(unknown, random.uniform(0, 0.3, soon.shape), soon)
         ramped = [
-            replace(each, site=replace(each.site, ramp_up_mw_per_h=24.0, ramp_down_mw_per_h=40.0)) for each in worlds
+            replace(each, p_peak_soon=known, site=replace(each.site, ramp_up_mw_per_h=24.0, ramp_down_mw_per_h=40.0))
+            for each, known in zip(worlds, (soon, later), strict=True)
         ]
         assert ramps.bind(ramped[0].site, 0.25)
         for rules in ALL_RULES:

@@ -1,11 +1,13 @@
 """Ramps of a facility: all strategies and perfect foresight keep them, and reserves are on in time."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from hcp_pipelines.optimizer.backtest.mixed import ramps, together
+from hcp_pipelines.optimizer.ai_work import NO_WORK
+from hcp_pipelines.optimizer.backtest.mixed import courses, limits, ramps, together
 from hcp_pipelines.optimizer.backtest.mixed.foresight import foresee
 from hcp_pipelines.optimizer.backtest.mixed.ledger import settle
 from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, decide
@@ -52,24 +54,102 @@ def test_full_becomes_eco_before_eco_goes():
 def test_what_is_sold_is_prepared_and_goes_first():
     sold = np.array([[0, 0, 0, 0, 0, 1.0], [0] * 6])
     needed = ramps.prepared(TWO, sold, NO_AI, 0.25)
-    assert needed[0].tolist() == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+    assert needed[0].tolist() == pytest.approx([0, 0, 0.25, 0.5, 0.75, 1.0])
     asked = ramps.prepared(TWO, sold, np.array([0, 0, 0, 0, 2.5, 2.5]), 0.25)
-    assert asked[0].tolist() == pytest.approx([0.55, 0.65, 0.75, 0.85, 0.9, 1.0]), (
+    assert asked[0].tolist() == pytest.approx([0, 0.125, 0.375, 0.625, 0.75, 1.0]), (
         "what AI work takes of the ramp comes first"
     )
+    both = ramps.prepared(TWO, np.array([[0, 0, 0, 0, 0, 0.5], [0, 0, 0, 0, 0, 1.0]]), NO_AI, 0.25)
+    assert mw_of(both).tolist() == [pytest.approx([0, 0, 0, 0, 5, 10]), pytest.approx([15, 20, 25, 30, 30, 30])]
     full, eco = ramps.with_needed(*(np.zeros((2, 6)),) * 2, needed, has_eco=True)
     assert (full + 0.8 * eco)[0].tolist() == pytest.approx(needed[0].tolist())
     full, _ = held([[0, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1]], needed=[[0, 1, 1, 1, 1, 1], [0] * 6])
     assert mw_of(full)[0].tolist() == pytest.approx([0, 5, 10, 15, 20, 20])
 
 
-def test_peaks_are_seen_before_they_come_and_nothing_is_sold_beside_them():
-    """20 MW an hour up, 40 down: of 50 MW it takes three hours, and two."""
-    now, ahead = np.zeros(12), np.array([0.0] * 7 + [0.3] * 4 + [0.0])
-    assert ramps.foreseen(TWO, now, ahead, 0.25).tolist() == [0.0, 0.0] + [0.3] * 8 + [0.0, 0.0]
-    chance, day = np.array([0, 0, 0, 0, 0.2, 0, 0, 0, 0, 0.0]), np.array([0] * 6 + [1] * 4)
-    assert ramps.near(TWO, chance, day).tolist() == [0, 0, 0.2, 0.2, 0.2, 0.2, 0, 0, 0, 0]
-    assert ramps.near(TWO, chance, 0 * day).tolist() == [0, 0, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0, 0]
+def ramped_two(charges=(), chance=0.3):
+    """Two days of an even price of $20, and what is known of peaks: the same at any time before one."""
+    here = world(days=2, charges=charges)
+    even = np.full(len(here), 20.0)
+    cases = tuple(
+        replace(case, known=replace(case.known, price_usd_per_mwh=even), day_ahead=even) for case in here.cases
+    )
+    p = np.where(here.charge > 0, chance, 0.0)
+    ai = replace(here.site, ai=NO_WORK, ramp_up_mw_per_h=20.0, ramp_down_mw_per_h=40.0)
+    return replace(here, site=ai, cases=cases, p_peak=p, p_peak_ahead=p, p_peak_soon=np.tile(p, (9, 1)))
+
+
+def cap_of(here):
+    nothing = np.zeros(len(here))
+    return courses.cap_mw(here, nothing, nothing, has_eco=True)
+
+
+def test_as_much_sleeps_before_a_peak_as_its_chance_pays_for():
+    """20 MW an hour up, 40 down: of 50 MW it takes ten intervals, and five. A MW asleep forgoes $25 to $50 an hour."""
+    assert cap_of(ramped_two()).tolist() == [50.0] * len(ramped_two())
+    sure = cap_of(ramped_two((16,)))
+    assert sure[56:72].tolist() == pytest.approx([50, 50, 50, 50, 40, 30, 20, 10, 0, 0, 0, 0, 5, 10, 15, 20], abs=2)
+    doubtful, unlikely = cap_of(ramped_two((16,), 0.008)), cap_of(ramped_two((16,), 0.0005))
+    assert 0 < sure[:64].sum() < doubtful[:64].sum() < 50 * 64
+    assert unlikely.min() == 50.0
+    here = ramped_two((16,))
+    over = replace(here, p_peak=np.zeros(48), p_peak_soon=here.p_peak_soon * (np.arange(1, 10) >= 2)[:, None])
+    assert cap_of(over)[60:].min() > 20, "what is known no longer an hour before is not slept for"
+
+
+def test_a_sure_course_is_beaten_by_none():
+    """Against courses of random turns, by the dollars of the levels that they are at."""
+    here, random = ramped_two((14, 39), 1.0), np.random.default_rng(0)
+    parts = courses._worth(here, np.arange(len(here)), has_eco=False)
+    cost = 20.0 + np.repeat(here.charge, 4)
+
+    def usd(course):
+        earned = (parts * limits.stack(here.site, course, has_eco=False)).sum(axis=1) - cost * course
+        return 0.25 * earned.sum()
+
+    nothing = np.zeros(len(here))
+    free = replace(here, cases=tuple(replace(c, known=replace(c.known, wake_usd=nothing)) for c in here.cases))
+    best = courses.cap_mw(free, nothing, nothing, has_eco=False)
+    for _ in range(200):
+        other, turns = best.copy(), random.normal(0, 8, len(best)) * (random.random(len(best)) < 0.2)
+        for t in range(1, len(other)):
+            other[t] = np.clip(best[t] + turns[t], max(other[t - 1] - 10, 0), min(other[t - 1] + 5, 50))
+        assert usd(other) <= usd(best) + 40.0  # levels lie 1.7 MW apart
+
+
+def test_what_is_sold_pays_for_the_hours_beside_it():
+    here = ramped_two()
+    lost = np.full((2, 2, 48), 1.0)
+    lost[:, :, 17:19] = 30.0
+    paid = np.full(48, 2.0)
+    paid[20] = 40.0
+    free = replace(here, forgone_without_peaks=lost, mcpc=paid)
+    sold = courses.sold_mw(free, has_eco=True)
+    assert sold[20] == 50.0
+    assert sold[18] < 15.0
+    assert sold[17] == 0.0
+    assert (np.diff(sold) <= 20.0).all()
+    assert (np.diff(sold) >= -40.0).all()
+    calm = courses.sold_mw(replace(free, mcpc=np.full(48, 2.0)), has_eco=True)
+    assert calm[17:19].max() == 0.0
+    assert calm[[4, 40]].tolist() == [50.0, 50.0]
+    doubtful = replace(here, p_peak_ahead=np.where(np.arange(48) == 17, 0.005, 0.0))
+    beside = courses.sold_mw(replace(doubtful, forgone_without_peaks=0 * lost + 1.0, mcpc=calm * 0 + 2.0), has_eco=True)
+    assert beside[17] == 0.0, "a chance of 0.005 is worth $81 of a MW, whatever it earns"
+    assert beside[18] <= 20.0
+    assert beside[16] <= 40.0
+
+
+def test_the_levels_of_a_day_are_the_best_of_all():
+    random = np.random.default_rng(3)
+    for _ in range(20):
+        gain, turn = random.normal(0, 3, (5, 3)), random.exponential(2, (5, 3, 3))
+
+        def usd(course, gain=gain, turn=turn):
+            return sum(gain[h, b] - turn[h, a, b] for h, (a, b) in enumerate(itertools.pairwise((1, *course))))
+
+        best = max(itertools.product(range(3), repeat=5), key=usd)
+        assert courses._followed(gain, turn, 1).tolist() == list(best)
 
 
 def ramped(seed, up=32.0, down=48.0, days=8):

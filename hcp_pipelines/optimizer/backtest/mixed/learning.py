@@ -15,7 +15,7 @@ from hcp_pipelines.forecasting.hours import HOUR_US, Hours, instant, microsecond
 from hcp_pipelines.optimizer.backtest import mpc
 from hcp_pipelines.optimizer.backtest.case import Case
 from hcp_pipelines.optimizer.backtest.folder import Recorded
-from hcp_pipelines.optimizer.backtest.mixed import reserves
+from hcp_pipelines.optimizer.backtest.mixed import ramps, reserves
 from hcp_pipelines.optimizer.backtest.mixed.hours import hourly
 from hcp_pipelines.optimizer.backtest.mixed.limits import ECO_WORTH, FULL_OVER_ECO_WORTH
 from hcp_pipelines.optimizer.backtest.mixed.rules import is_plain_peak
@@ -51,6 +51,11 @@ def world_of(request: Request, recorded: Recorded, hours: Hours, site: MixedSite
     }
     chances = [peak_chances(hours, rows[part], site, until) for until, part, _ in parts]
     now, ahead, plain = (np.concatenate(column) for column in zip(*chances, strict=True))
+    soon_h = ramps.seen_h(site) if ramps.bind(site, 1 / steps) else 0
+    soon = [
+        peaks.chances_before(hours, rows[part], ahead[part], site.peaks.months, until, soon_h)
+        for until, part, _ in parts
+    ]
     worth = [_as_known(case.known.revenue_usd_per_mwh[::steps]) for case in cases]
     forgone, without = (
         np.concatenate(
@@ -65,7 +70,7 @@ def world_of(request: Request, recorded: Recorded, hours: Hours, site: MixedSite
     return World(
         site, cases, strikes, steps, np.nan_to_num(reserves.best_mcpc(hours)[rows]), hours.local_hour[rows], hours.day[rows],
         now, ahead, plain, np.where(peaks.peak_hours(hours, site.peaks.months)[rows], site.peaks.usd_per_mw, 0.0),
-        forgone, without,
+        forgone, without, np.concatenate(soon, axis=1),
     )  # fmt: skip
 
 

@@ -65,12 +65,31 @@ def by_merit(site: MixedSite, *, has_eco: bool) -> list[tuple[float, int, int]]:
     )
 
 
+def stack(site: MixedSite, total_mw: Floats, *, has_eco: bool) -> Floats:
+    """[…, part] MW of each part by merit, of totals that the best ones make up."""
+    mw = [
+        site.groups[g].mw * ((ECO_POWER, 1 - ECO_POWER)[k] if has_eco else float(not k))
+        for _, k, g in by_merit(site, has_eco=has_eco)
+    ]
+    better = np.cumsum(mw) - mw
+    taken: Floats = np.clip(total_mw[..., None] - better, 0.0, mw)
+    return taken
+
+
 def sellable(site: MixedSite, room_mw: Floats, sold: Floats) -> Floats:
     """[g, h] shares of what is to be sold that fit into the least room of each hour."""
     left, mw, fits = _Room(site, room_mw), _mw(site), np.zeros_like(sold)
     for g in _by_worth(site):
         fits[g] = left.take(g, (mw * sold)[g]) / mw[g]
     return fits
+
+
+def stacked(site: MixedSite, total_mw: Floats, *, has_eco: bool) -> Floats:
+    """[g, t] shares of each group's full power, of totals that the best parts make up."""
+    taken, share = stack(site, total_mw, has_eco=has_eco), np.zeros((len(site.groups), len(total_mw)))
+    for n, (_, _, g) in enumerate(by_merit(site, has_eco=has_eco)):
+        share[g] += taken[:, n] / site.groups[g].mw
+    return share
 
 
 def starting(site: MixedSite) -> Floats:

@@ -10,7 +10,8 @@ import numpy as np
 
 from hcp_pipelines.optimizer.backtest.mixed import limits
 from hcp_pipelines.optimizer.backtest.mixed.site import ECO_POWER, MixedSite
-from hcp_pipelines.optimizer.backtest.series import Floats, Ints
+from hcp_pipelines.optimizer.backtest.mixed.world import World
+from hcp_pipelines.optimizer.backtest.series import Floats
 
 KNOWN_AHEAD_H = 10  # until the end of a day whose reserves are sold, when the next day's are told (13:30)
 
@@ -22,50 +23,48 @@ def bind(site: MixedSite, step_h: float) -> bool:
 
 
 def prepared(site: MixedSite, sold: Floats, asked_mw: Floats, step_h: float, spare_mw: float = 0.0) -> Floats:
-    """[g, t] shares that have to be on for what is sold to be reached in time, each group by its part of the ramp.
+    """[g, t] shares that have to be on for what is sold to be reached in time: of what will be, those that earn most first.
 
     Args:
         site: with its ramps.
         sold: [g, t] shares of full power.
         asked_mw: [t] of the AI work that is expected; what of the ramp it takes is not the miners'.
         step_h: hours of an interval.
-        spare_mw: of AI work that may have been given up and come back at any time, kept free of at most half of the ramp.
+        spare_mw: of AI work that may have been given up and comes back on the way.
     """
-    up_mw = site.ramp_up_mw_per_h * step_h
-    own_mw = up_mw - np.maximum(np.diff(asked_mw, prepend=asked_mw[0]), min(spare_mw, up_mw / 2))
-    risen = np.cumsum(np.maximum(own_mw, 0.0)) / sum(group.mw for group in site.groups)
-    needed = sold.copy()
+    own_mw = site.ramp_up_mw_per_h * step_h - np.maximum(np.diff(asked_mw, prepend=asked_mw[0]), 0.0)
+    risen_mw = np.cumsum(np.maximum(own_mw, 0.0))
+    mw_of = np.array([[group.mw] for group in site.groups]) * sold
+    total_mw, soon_mw = mw_of.sum(axis=0), mw_of.copy()
+    needed_mw = total_mw.copy()
     for ahead in range(1, min(round(KNOWN_AHEAD_H / step_h), sold.shape[1] - 1) + 1):
-        needed[:, :-ahead] = np.maximum(needed[:, :-ahead], sold[:, ahead:] - (risen[ahead:] - risen[:-ahead]))
+        free_mw = np.maximum(risen_mw[ahead:] - risen_mw[:-ahead] - spare_mw, 0.0)
+        needed_mw[:-ahead] = np.maximum(needed_mw[:-ahead], total_mw[ahead:] - free_mw)
+        soon_mw[:, :-ahead] = np.maximum(soon_mw[:, :-ahead], mw_of[:, ahead:])
+    needed = sold.copy()
+    for g in sorted(range(len(site.groups)), key=lambda g: site.groups[g].efficiency_j_per_th):
+        taken_mw = np.clip(needed_mw, 0.0, soon_mw[g])
+        needed[g] = np.maximum(sold[g], taken_mw / site.groups[g].mw)
+        needed_mw = needed_mw - taken_mw
     return needed
 
 
-def foreseen(site: MixedSite, now: Floats, ahead: Floats, step_h: float) -> Floats:
-    """[t] the highest of what is true of an interval and what is told the day before of those until miners could all be off.
-
-    Who waits for a dear hour to begin is still on in it.
-    """
-    falls_in = math.ceil(sum(group.mw for group in site.groups) / (site.ramp_down_mw_per_h * step_h))
-    seen = now.copy()
-    for later in range(1, min(falls_in, round(KNOWN_AHEAD_H / step_h), len(now) - 1) + 1):
-        seen[:-later] = np.maximum(seen[:-later], ahead[later:])
-    return seen
-
-
-def near(site: MixedSite, chance: Floats, day: Ints) -> Floats:
-    """[h] the highest chance of the hours of its day in which load that is on for an hour can't be off, before and after it."""
+def seen_h(site: MixedSite) -> int:
+    """How many hours before a peak miners may have to know of it: until all are off, for the hour, and back."""
     mw = sum(group.mw for group in site.groups)
-    up_h, down_h = (
-        min(math.ceil(mw / each), KNOWN_AHEAD_H) for each in (site.ramp_up_mw_per_h, site.ramp_down_mw_per_h)
-    )
-    highest = chance.copy()
-    for h in range(1, min(max(up_h, down_h), len(chance) - 1) + 1):
-        is_same = day[h:] == day[:-h]  # what another day holds is not known when its hours are sold
-        if h <= up_h:
-            highest[h:] = np.where(is_same, np.maximum(highest[h:], chance[:-h]), highest[h:])
-        if h <= down_h:
-            highest[:-h] = np.where(is_same, np.maximum(highest[:-h], chance[h:]), highest[:-h])
-    return highest
+    hours = math.ceil(mw / site.ramp_down_mw_per_h) + math.ceil(mw / site.ramp_up_mw_per_h)
+    return min(hours + 1, KNOWN_AHEAD_H)
+
+
+def chances_seen(world: World) -> Floats:
+    """[l, h] the chance of the hour that begins l hours later, as an hour begins; the day before's where none is newer."""
+    hours, ahead = len(world.mcpc), seen_h(world.site)
+    seen = np.zeros((ahead + 1, hours))
+    seen[0] = world.p_peak
+    for later in range(1, min(ahead, hours - 1) + 1):
+        known = world.p_peak_soon[later - 1] if later <= len(world.p_peak_soon) else world.p_peak_ahead
+        seen[later, :-later] = known[later:]
+    return seen
 
 
 def with_needed(full: Floats, eco: Floats, needed: Floats, *, has_eco: bool) -> tuple[Floats, Floats]:

@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 
 from hcp_pipelines.optimizer.backtest.case import Case
-from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
+from hcp_pipelines.optimizer.backtest.mixed import courses, limits, ramps
 from hcp_pipelines.optimizer.backtest.mixed.limits import FULL_OVER_ECO_WORTH
 from hcp_pipelines.optimizer.backtest.mixed.response.obeying import Obeys, Orders, ordered, orders
 from hcp_pipelines.optimizer.backtest.mixed.site import ECO_HASH, ECO_POWER
@@ -19,6 +19,7 @@ from hcp_pipelines.optimizer.backtest.simulate import Strikes, simulate
 from hcp_pipelines.optimizer.programme.spec import Training
 
 NEVER_USD_PER_MWH = 1e6
+CRUMB = 1e-9  # of a share
 
 
 class Reserves(StrEnum):
@@ -65,17 +66,20 @@ def decide(world: World, rules: Rules) -> Actions:
     inference, training = _inference(world, rules, charge), _training(world, rules)
     sold = np.where(world.is_sellable, _sold(world, rules), 0.0)
     asked, free = orders(world, rules.obeys), ordered(len(world), ())
+    is_ramped = ramps.bind(world.site, world.step_h)
+    added = np.zeros(len(world)) if _comes_off_in_time(world, rules) else charge
     room = world.site.limit_mw - inference.sum(axis=0) - training.sum(axis=0)
     if limits.binds(world.site):
         sold = limits.sellable(world.site, room.reshape(-1, world.steps).min(axis=1), sold)
+    kept = np.repeat(_whole(sold) if is_ramped else sold, world.steps, axis=1)
     power = np.stack(
         [
             _power(
                 rules,
                 case,
                 world.strikes[rules.strikes][g],
-                np.repeat(sold[g], world.steps),
-                charge,
+                kept[g],
+                added,
                 asked if world.site.groups[g].is_enrolled else free,
             )
             for g, case in enumerate(world.cases)
@@ -92,13 +96,18 @@ def _within_limits(
     """([g, t] shares in full, in eco) of what is wanted: what is sold first, under limits and ramps."""
     site, has_eco, is_ramped = world.site, rules.is_clever, ramps.bind(world.site, world.step_h)
     inference_mw, training_mw = (each.sum(axis=0) for each in ai)
-    ai_mw = inference_mw + training_mw
+    ai_mw, asked_mw = inference_mw + training_mw, world.inference.mw.sum(axis=0) + training_mw
     if is_ramped:
         spare_mw = site.ai.most_inference_mw if rules.is_clever else 0.0  # it gives up what is dear
-        sold = ramps.prepared(site, sold, world.inference.mw.sum(axis=0) + training_mw, world.step_h, spare_mw)
+        sold = ramps.prepared(site, sold, asked_mw, world.step_h, spare_mw)
         wanted = ramps.with_needed(*wanted, sold, has_eco=has_eco)
-    if limits.binds(site):
-        wanted = limits.fitted(site, site.limit_mw - ai_mw, *wanted, sold, has_eco=has_eco)
+    room = site.limit_mw - ai_mw
+    if _comes_off_in_time(world, rules):
+        needed_mw = (np.array([[group.mw] for group in site.groups]) * sold).sum(axis=0)
+        cap_mw = courses.cap_mw(world, needed_mw, asked_mw, has_eco=has_eco)
+        room = np.minimum(room, np.maximum(cap_mw, needed_mw))
+    if limits.binds(site) or _comes_off_in_time(world, rules):
+        wanted = limits.fitted(site, room, *wanted, sold, has_eco=has_eco)
     if is_ramped:
         wanted = ramps.held(site, world.step_h, wanted, sold, ai_mw, has_eco=has_eco)
     return wanted
@@ -108,13 +117,20 @@ def _expected_charge(world: World, rules: Rules) -> Floats:
     """[t] $/MWh on top of the price."""
     match rules.peaks:
         case Peaks.PRICED:
-            chance = np.repeat(world.p_peak, world.steps)
-            if ramps.bind(world.site, world.step_h):
-                chance = ramps.foreseen(world.site, chance, np.repeat(world.p_peak_ahead, world.steps), world.step_h)
-            return chance * world.site.peaks.usd_per_mw
+            return np.repeat(world.p_peak, world.steps) * world.site.peaks.usd_per_mw
         case Peaks.PLAIN:
             return np.repeat(np.where(world.plain_peak, NEVER_USD_PER_MWH, 0.0), world.steps)
     return np.zeros(len(world))
+
+
+def _whole(sold: Floats) -> Floats:
+    """What is sold of whole groups, in eco or full; of others as much stays on as the ramps ask for."""
+    return np.where(sold > 1.0 - CRUMB, 1.0, np.where(sold > ECO_POWER - CRUMB, ECO_POWER, 0.0))
+
+
+def _comes_off_in_time(world: World, rules: Rules) -> bool:
+    """Whether its miners' peaks are a matter of their course, not of an hour's price."""
+    return rules.peaks is Peaks.PRICED and ramps.bind(world.site, world.step_h)
 
 
 def _sold(world: World, rules: Rules) -> Floats:
@@ -122,16 +138,11 @@ def _sold(world: World, rules: Rules) -> Floats:
     sold = np.zeros((len(world.cases), len(world.mcpc)))
     if rules.reserves is Reserves.ALWAYS:
         sold[:, (world.mcpc > 0) & ~world.plain_peak] = 1.0
+    elif rules.reserves is Reserves.OFFER and ramps.bind(world.site, world.step_h):
+        sold_mw = courses.sold_mw(world, has_eco=rules.is_clever)
+        sold = limits.stacked(world.site, sold_mw, has_eco=rules.is_clever) * (world.mcpc > 0)
     elif rules.reserves is Reserves.OFFER:
-        near = (
-            ramps.near(world.site, world.p_peak_ahead, world.day)
-            if ramps.bind(world.site, world.step_h)
-            else world.p_peak_ahead
-        )
-        more = (
-            near - world.p_peak_ahead
-        ) * world.site.peaks.usd_per_mw  # what is on for a sold hour is on beside it too
-        full, eco = (world.mcpc > forgone + more for forgone in world.forgone)
+        full, eco = (world.mcpc > forgone for forgone in world.forgone)
         sold = np.where(full & eco, 1.0, np.where(eco, ECO_POWER, 0.0)) * (world.mcpc > 0)
     return sold
 

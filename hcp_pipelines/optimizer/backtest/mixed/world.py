@@ -4,7 +4,7 @@ Strategies read `known` courses, `mcpc`, and what the models say; `charge` and s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -38,6 +38,8 @@ class World:
     charge: Floats  # [h] settled: $ of a MW of load in the hour
     forgone: Floats  # [2, g, h] $/MWh, with what a peak may add to the price
     forgone_without_peaks: Floats  # the same where peaks charge nothing
+    # [l, h] as known 1, 2, … hours before it begins, as far ahead as ramps need
+    p_peak_soon: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     response: Response | None = None  # a demand response programme: each of its calls may be known from when it is told
 
     def __len__(self) -> int:
@@ -88,6 +90,7 @@ class World:
             charge=none,
             p_peak=none,
             p_peak_ahead=none,
+            p_peak_soon=0.0 * self.p_peak_soon,
             plain_peak=none > 0,
             forgone=self.forgone_without_peaks,
         )
