@@ -83,7 +83,6 @@ class ReasonCode(StrEnum):
 
     ECONOMICS = "economics"
     GUARD = "guard"
-    STARTUP = "startup"
     HOLD_STALE_PRICE = "hold_stale_price"
     FALLBACK_PLAN = "fallback_plan"
     RECOVERY = "recovery"
@@ -118,6 +117,5 @@ class RefusalCode(StrEnum):
     NOT_ALLOWED = "not_allowed"
     REPLAYED = "replayed"
     DEVICE_UNREACHABLE = "device_unreachable"
-    DEVICE_REFUSED = "device_refused"
     BAD_MESSAGE = "bad_message"
     STORE_FAILED = "store_failed"

@@ -219,8 +219,3 @@ def band_of(tick: Tick, rules: Rules) -> Band:
 def same_value(left: float, right: float) -> bool:
     """Equality under which NaN equals NaN, as in Postgres: a repeated NaN is a duplicate too."""
     return left == right or (math.isnan(left) and math.isnan(right))
-
-
-def quality_reason(tick: Tick) -> str:
-    """Why a tick has its quality; empty for a good one."""
-    return str(tick.metadata.get("quality_reason", ""))

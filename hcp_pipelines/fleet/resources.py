@@ -1,35 +1,16 @@
-"""One device as the inventory has it: record, specification by type, status. Reading only; written by `apply` and `discovery`.
+"""One device as the inventory has it: its specification by type, and whether it is there. Written by `apply` and `discovery`.
 
 Whether a device is there (`presence`, of discovery) is kept apart from what it is booked for (`status`, of whoever allocates): a
 scan never frees what is allocated, and an allocation never hides that a device has vanished.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-import psycopg
-
 from hcp_pipelines.devices.gpu_node.values import GpuSpecification
-from hcp_pipelines.domain.modes import DeviceState, ResourceType
+from hcp_pipelines.domain.modes import ResourceType
 from hcp_pipelines.fleet.models import MODELS, DeviceModel, ResolvedGroup
-
-_RECORDS = """
-    select r.id, r.facility_id, r.type, r.subtype, r.specifications, r.status, a.workload_id::text, r.metadata,
-           r.slot
-    from resources r left join allocations a on a.resource_id = r.id and a.released_at is null
-    where r.facility_id = %s order by r.slot"""
-
-
-class ResourceStatus(StrEnum):
-    """What an inventory record says; `Unknown` is shown for what discovery misses, and stored nowhere."""
-
-    AVAILABLE = "available"
-    ALLOCATED = "allocated"
-    MAINTENANCE = "maintenance"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
 
 
 class Presence(StrEnum):
@@ -46,21 +27,6 @@ class AsicSpecification:
     hash_rate_ths: float
     efficiency_j_th: float
     max_power_w: float
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceRecord:
-    """An inventory record. `utilization` is a fraction: of an ASIC 1 while it mines and 0 else; None: not known."""
-
-    id: str
-    facility_id: str
-    resource_type: ResourceType
-    subtype: str
-    specifications: Mapping[str, Any]
-    status: ResourceStatus
-    current_workload: str | None
-    utilization: float | None
-    metadata: Mapping[str, Any]
 
 
 def specification(resource_type: str, model: DeviceModel | None, resolved: ResolvedGroup) -> dict[str, Any]:
@@ -92,42 +58,3 @@ def _of_gpu(model: DeviceModel | None, max_power_w: float) -> dict[str, Any]:
     """A GPU with its share of the host; its board's own limits are read from the node."""
     name, memory, capability = (model.model, model.memory_gb, model.compute_capability) if model else ("", 0.0, "")
     return GpuSpecification(name, memory, capability, max_power_w, 0.0).as_dict()
-
-
-def shown_status(stored: str, metadata: Mapping[str, Any]) -> ResourceStatus:
-    """The status that people are shown.
-
-    >>> shown_status("allocated", {"presence": "vanished"}), shown_status("allocated", {})
-    (<ResourceStatus.UNKNOWN: 'unknown'>, <ResourceStatus.ALLOCATED: 'allocated'>)
-    """
-    return ResourceStatus.UNKNOWN if metadata.get("presence") == Presence.VANISHED else ResourceStatus(stored)
-
-
-def asic_utilization(state: DeviceState | None) -> float | None:
-    """An ASIC's utilization as a fraction: 1 while it mines, 0 while it doesn't; None: not known.
-
-    >>> asic_utilization(DeviceState.MINING_ECO), asic_utilization(DeviceState.CURTAILED)
-    (1.0, 0.0)
-    """
-    return None if state is None else float(state in {DeviceState.MINING_ECO, DeviceState.MINING_FULL})
-
-
-def load_records(
-    connection: psycopg.Connection, facility_id: str, observed: Mapping[int, DeviceState] | None = None
-) -> list[ResourceRecord]:
-    """A facility's inventory records, by slot; `observed`: states by slot, as its gateway sees them."""
-    seen = observed or {}
-    return [
-        ResourceRecord(
-            id=row[0],
-            facility_id=row[1],
-            resource_type=ResourceType(row[2]),
-            subtype=row[3],
-            specifications=row[4],
-            status=shown_status(row[5], row[7]),
-            current_workload=row[6],
-            utilization=asic_utilization(seen.get(row[8])) if row[2] == ResourceType.ASIC else None,
-            metadata=row[7],
-        )
-        for row in connection.execute(_RECORDS, (facility_id,))
-    ]

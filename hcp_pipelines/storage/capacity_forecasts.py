@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+BUFFER_PERCENT = 20.0  # of the devices that will be in use, on top of them: what `recommended_capacity` has in it
 _KEEP = """
     insert into capacity_forecasts (facility_id, type, day, predicted_utilization, recommended_capacity, model, made_at)
     select %s, %s, %s, %s, %s, %s, %s where exists (select from facilities where id = %s)

@@ -212,18 +212,6 @@ def roll_back(connection: "psycopg.Connection[Any]", name: str, actor: str, reas
     return serving.version, before.version
 
 
-def archive(connection: "psycopg.Connection[Any]", name: str, version: int, actor: str, reason: str) -> bool:
-    """Ask a challenger no more; whether it was the challenger until now."""
-    with connection.transaction():
-        connection.execute(_LOCK, (name,))
-        found = find(connection, name, version)
-        if found.status != "challenger":
-            return False
-        connection.execute(_SET, ("archived", name, version))
-        connection.execute(_AUDIT, (actor, ARCHIVE, f"{name} {version}", Jsonb({"reason": reason})))
-    return True
-
-
 def names(connection: "psycopg.Connection[Any]") -> list[str]:
     """All names of which there are versions."""
     return [row[0] for row in connection.execute(_NAMES).fetchall()]

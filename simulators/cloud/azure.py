@@ -14,7 +14,6 @@ from simulators.cloud.odata import FilterError, compiled
 from simulators.streams import DAY_S
 
 PAGE: Final = 10  # of the real one a hundred: small, so that there are pages
-PREVIEW: Final = "2023-01-01-preview"
 _LOCATIONS = {"eastus": "US East", "southcentralus": "US South Central"}
 
 Answer = tuple[int, dict[str, object]]

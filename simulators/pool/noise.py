@@ -17,7 +17,6 @@ from simulators.pool.ellswift import ENCODED_BYTES, KeyPair, make_key, shared_se
 
 ACT1_BYTES: Final = ENCODED_BYTES
 TAG_BYTES: Final = 16
-MOST_BLOCK_BYTES: Final = 65_535 - TAG_BYTES
 VALID_BEFORE_S: Final = 3600
 VALID_AFTER_S: Final = 30 * 86_400
 _NAME: Final = b"Noise_NX_Secp256k1+EllSwift_ChaChaPoly_SHA256"

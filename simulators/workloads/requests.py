@@ -13,12 +13,6 @@ from simulators.workloads.sizes import Sizes, Sizing
 from simulators.workloads.specifications import Column, Specifications, iso
 
 WORKLOAD_TYPES: Final = ("ai_inference_realtime", "ai_inference_batch", "model_training", "bitcoin_mining")
-COARSE_S: Final = 60.0  # people state durations above it in whole minutes
-CAPS: Final = {
-    "budget_usd": (0.5, 1.3, 0.3),
-    "max_price": (0.4, 1.2, 0.2),
-}  # chance, median and sigma over what it is worth
-_LEAST_USD: Final = 1e-6
 
 
 class Submission(NamedTuple):

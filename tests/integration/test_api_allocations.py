@@ -90,15 +90,17 @@ def test_capacity_is_told_where_it_is_forecast_the_newest_word_of_each_day(api):
         assert (none.status_code, "none has been made" in none.json()["detail"]) == (404, True)
         made = """
             insert into capacity_forecasts (facility_id, type, day, predicted_utilization, recommended_capacity, model, made_at)
-            values ('hou-1', 'GPU', %s, %s, 10, 'capacity/1', %s)"""
+            values ('hou-1', 'GPU', %s, %s, %s, 'capacity/1', %s)"""
         with connect(api.settings, Role.CONTROL) as control:
-            control.execute(made, ("2090-01-01", 0.5, "2025-01-01T00:00Z"))
-            control.execute(made, ("2090-01-01", 0.7, "2025-01-02T00:00Z"))
-            control.execute(made, ("2090-01-02", 0.6, "2025-01-01T00:00Z"))
-            control.execute(made, ("2000-01-01", 0.6, "2000-01-01T00:00Z"))
-        found = viewer.get(FORECAST, params={"facility_id": "hou-1", "type": "GPU"}).json()["items"]
-        assert [(one["date"], one["predicted_utilization"]) for one in found] == [
+            control.execute(made, ("2090-01-01", 0.5, 40, "2025-01-01T00:00Z"))
+            control.execute(made, ("2090-01-01", 0.7, 28, "2025-01-02T00:00Z"))
+            control.execute(made, ("2090-01-02", 0.6, 24, "2025-01-01T00:00Z"))
+            control.execute(made, ("2000-01-01", 0.6, 50, "2000-01-01T00:00Z"))
+        found = viewer.get(FORECAST, params={"facility_id": "hou-1", "type": "GPU"}).json()
+        assert [(one["date"], one["predicted_utilization"]) for one in found["items"]] == [
             ("2090-01-01", 0.7),
             ("2090-01-02", 0.6),
         ]
+        fullest = {"facility_id": "hou-1", "gpu_count": 28, "asic_count": None, "buffer_percent": 20.0}
+        assert found["recommended"] == [fullest], "of the days that are told, not of what was said of them before"
         assert viewer.get(FORECAST, params={"type": "ASIC"}).status_code == 404

@@ -144,7 +144,8 @@ def test_resources_are_groups_with_their_devices_behind_them(api, database):
     assert sum(one["devices"] for one in groups) == 150
     assert s21["status"] == {"available": 48, "allocated": 0, "maintenance": 0, "failed": 1, "vanished": 1}
     assert [one["id"] for one in failed] == ["hou-1/000001"]
-    assert device["status"]["vanished"] == 1
+    assert (device["status"]["vanished"], device["metadata"]) == (1, {"presence": "vanished"})
+    assert (device["utilization"], s21["utilization"]) == (None, None), "no gateway can be asked"
     assert (health["status"], len(health["issues"])) == ("Unknown", 2), "no gateway tells more than the inventory"
     assert next(one for one in free if one["subtype"] == "S21")["available"] == 48
     assert len(every["items"]) == 50
@@ -181,6 +182,7 @@ async def test_what_a_real_gateway_sees_is_told(hcp, folder, settings, database)
     assert by_type["GPU"]["total"] == GPUS
     assert told["health"]["status"] == "Healthy"
     assert sum(told["health"]["states"].values()) == MINERS
+    assert (told["group"]["utilization"], told["miner"]["utilization"]) == (1.0, 1.0)
     assert told["device"]["states"] == {next(iter(told["health"]["states"])): 1}
     assert sum(block["on_now"] for block in told["explain"]["explanation"]["blocks"]) > 0
     assert told["facility"]["owner"] == "allocator-a"
@@ -193,6 +195,8 @@ def everything(client):
         "utilization": "/api/v1/resources/utilization",
         "health": f"/api/v1/resources/{FACILITY}/s21/health",
         "device": f"/api/v1/resources/{FACILITY}/000003/health",
+        "group": f"/api/v1/resources/{FACILITY}/s21",
+        "miner": f"/api/v1/resources/{FACILITY}/000003",
         "explain": f"/api/v1/economic/explain/{FACILITY}",
         "facility": f"/api/v1/facilities/{FACILITY}",
         "switches": "/api/v1/switches",

@@ -8,7 +8,6 @@ from hcp_pipelines.devices.discovery.ranges import expand
 from hcp_pipelines.devices.miner.telemetry import Dialect
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.edge.config import FacilityConfig
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
@@ -17,7 +16,6 @@ from hcp_pipelines.fleet.discovery_rules import DiscoveryRules
 from hcp_pipelines.fleet.findings import newest_findings
 from hcp_pipelines.fleet.gateway_scans import GatewayScans
 from hcp_pipelines.fleet.inventory import load_inventory
-from hcp_pipelines.fleet.resources import ResourceStatus, load_records
 from hcp_pipelines.fleet.service import Followed, Follower
 from hcp_pipelines.fleet.site_export import edge_facility
 from hcp_pipelines.runtime.process import ProcessContext
@@ -62,6 +60,12 @@ def metadata(database, slot):
     return database.execute(query, (FACILITY, slot)).fetchone()
 
 
+def specifications(database, facility_id):
+    """By model."""
+    query = "select distinct subtype, specifications from resources where facility_id = %s"
+    return dict(database.execute(query, (facility_id,)).fetchall())
+
+
 def test_everybody_is_discovered_once_and_the_second_scan_writes_nothing(site):
     first = apply_scan(site, FACILITY, scan(*EVERYBODY), "tester")
     assert (first.changed, first.generation) == (True, 1), "they are where the file says: no gateway needs to know"
@@ -81,10 +85,7 @@ def test_a_scan_does_not_touch_what_a_device_is_booked_for(site):
     apply_scan(site, FACILITY, scan(*[f for f in EVERYBODY if f.address != "127.16.0.2"]), "tester")
     assert metadata(site, 1)[0]["presence"] == "vanished"
     assert metadata(site, 1)[1] == "allocated"
-    records = {r.id: r for r in load_records(site, FACILITY, {0: DeviceState.MINING_FULL, 3: DeviceState.CURTAILED})}
-    assert records[f"{FACILITY}/000001"].status is ResourceStatus.UNKNOWN
-    assert records[f"{FACILITY}/000002"].status is ResourceStatus.ALLOCATED
-    assert [records[f"{FACILITY}/{n:06d}"].utilization for n in (0, 3, 4)] == [1.0, 0.0, None]
+    assert metadata(site, 2)[1] == "allocated"
     result = apply_scan(site, FACILITY, scan(*EVERYBODY), "tester")
     assert (result.reconciliation.summary, result.generation) == ("1 returned", 1)
     assert metadata(site, 1)[:2] == (metadata(site, 1)[0], "allocated")
@@ -118,10 +119,11 @@ def test_a_swapped_device_of_another_model_takes_the_slot_with_its_own_specifica
     other = found(2, mac="02:00:00:00:00:FF", serial="X", model="S21 XP")
     result = apply_scan(site, FACILITY, scan(*EVERYBODY[:2], other, *EVERYBODY[3:]), "tester")
     assert result.reconciliation.summary == "1 swapped, 1 model_changed"
-    (record,) = [r for r in load_records(site, FACILITY) if r.id == f"{FACILITY}/000002"]
-    assert record.subtype == "S21 XP"
-    assert record.specifications == {"hash_rate_ths": 270.0, "efficiency_j_th": 13.5, "max_power_w": 3645.0}
-    assert record.metadata["mac"] == "02:00:00:00:00:FF"
+    told, _, _, model = metadata(site, 2)
+    assert (model, told["mac"]) == ("S21 XP", "02:00:00:00:00:FF")
+    assert specifications(site, FACILITY)[model] == {
+        "hash_rate_ths": 270.0, "efficiency_j_th": 13.5, "max_power_w": 3645.0
+    }  # fmt: skip
     detail = events(site, "resource.swapped")[0][1]
     assert detail["before"]["mac"] == "02:00:00:00:00:02"
 
@@ -163,10 +165,10 @@ def test_a_facility_file_keeps_what_a_scan_has_learnt_and_the_generation_goes_on
 
 def test_every_record_has_the_specification_of_its_type(database):
     apply(database, demo_facilities(1, 60)[0], "test")
-    kinds = {r.subtype: r for r in load_records(database, "hou-1")}
-    assert kinds["S21"].specifications == {"hash_rate_ths": 200.0, "efficiency_j_th": 17.5, "max_power_w": 3500.0}
-    assert kinds["H100 SXM5"].specifications == {"memory_gb": 80.0, "compute_capability": "9.0", "max_power_w": 1300.0}
-    assert all(r.status is ResourceStatus.AVAILABLE and r.current_workload is None for r in kinds.values())
+    found = specifications(database, "hou-1")
+    assert found["S21"] == {"hash_rate_ths": 200.0, "efficiency_j_th": 17.5, "max_power_w": 3500.0}
+    assert found["H100 SXM5"] == {"memory_gb": 80.0, "compute_capability": "9.0", "max_power_w": 1300.0}
+    assert database.execute("select distinct status from resources").fetchall() == [("available",)]
 
 
 def test_a_conflict_is_told_once_and_once_that_it_is_over_and_the_rest_of_the_scan_is_applied(site, settings):

@@ -7,12 +7,8 @@ import polars as pl
 import pytest
 
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.forecasting.capacity.fleet_days import LEAST_HOURS, TABLE, by_group
-from hcp_pipelines.forecasting.capacity.needs import (
-    calculate_recommended_capacity,
-    forecast_capacity_needs,
-    get_historical_utilization,
-)
+from hcp_pipelines.forecasting.capacity.fleet_days import LEAST_HOURS, TABLE, by_group, by_type
+from hcp_pipelines.forecasting.capacity.needs import forecast_capacity_needs
 from hcp_pipelines.forecasting.capacity.targets import CAPACITY, TARGETS, UTILIZATION
 from hcp_pipelines.forecasting.learnable.framing import Framing
 from hcp_pipelines.forecasting.learnable.lessons import Learning
@@ -23,26 +19,15 @@ DAYS = 60
 END = START + timedelta(days=DAYS)
 
 
-def test_a_recommendation_is_of_installed_devices_and_may_exceed_them():
-    assert calculate_recommended_capacity(1.0, 0.0, (113, 500)) == {
-        "gpu_count": 136,
-        "asic_count": 0,
-        "buffer_percent": 20.0,
-    }
-    assert calculate_recommended_capacity(0.5, 0.5, (10, 10), buffer_percent=0)["gpu_count"] == 5
-    with pytest.raises(ConfigError, match="no percentage"):
-        calculate_recommended_capacity(83.0, 0.1, (10, 10))
-
-
 def test_daily_use_is_of_a_facility_s_devices_of_a_type():
     hours = fleet_hours(3)
-    found = get_historical_utilization(hours)
-    one = found.filter(entity="hou-1/GPU", date=date(2024, 7, 2))["utilization"].item()
+    days = by_type(hours)
+    one = days.in_use[days.entities.index("hou-1/GPU"), 1]
     day = hours.filter(
         pl.col("facility_id") == "hou-1", pl.col("type") == "GPU", pl.col("start_at").dt.date() == date(2024, 7, 2)
     )
     assert one == pytest.approx(day["in_use_h"].sum() / day["installed"].sum())
-    assert len(found) == 3 * 4
+    assert days.in_use.shape == (4, 3)
 
 
 def growing(hours):

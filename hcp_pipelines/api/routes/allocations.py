@@ -15,10 +15,11 @@ from pydantic import BaseModel, Field, field_validator
 from hcp_pipelines.api.asked import Body
 from hcp_pipelines.api.principals import Ordering, Staff
 from hcp_pipelines.api.problems import not_found
-from hcp_pipelines.api.routes.resource_shapes import CapacityForecast, Forecast, Kind
+from hcp_pipelines.api.routes.resource_shapes import CapacityForecast, Forecast, Kind, RecommendedCapacity
 from hcp_pipelines.api.state import api_of
 from hcp_pipelines.domain.given import number_given
 from hcp_pipelines.operators.audit import note_async
+from hcp_pipelines.storage.capacity_forecasts import BUFFER_PERCENT
 from hcp_pipelines.workloads import store
 
 router = APIRouter(prefix="/api/v1/resources", tags=["resources"])
@@ -117,7 +118,24 @@ async def capacity_forecast(
     rows = await api.fetch(_FORECAST, names)
     if not rows:
         raise not_found("forecast of capacity", "none has been made of such devices from today on")
-    return CapacityForecast(items=[Forecast(**dict(zip(Forecast.model_fields, row, strict=True))) for row in rows])
+    items = [Forecast(**dict(zip(Forecast.model_fields, row, strict=True))) for row in rows]
+    return CapacityForecast(items=items, recommended=_recommended(items))
+
+
+def _recommended(items: list[Forecast]) -> list[RecommendedCapacity]:
+    most: dict[str, dict[str, int]] = {}
+    for one in items:
+        of_facility = most.setdefault(one.facility_id, {})
+        of_facility[one.type] = max(of_facility.get(one.type, 0), one.recommended_capacity)
+    return [
+        RecommendedCapacity(
+            facility_id=facility_id,
+            gpu_count=found.get("GPU"),
+            asic_count=found.get("ASIC"),
+            buffer_percent=BUFFER_PERCENT,
+        )
+        for facility_id, found in most.items()
+    ]
 
 
 async def _newest(connection: psycopg.AsyncConnection[Any], workload_id: UUID) -> Allocation:

@@ -34,6 +34,18 @@ class Resource(BaseModel):
     firmware: str | None = Field(default=None, examples=["stock"], description="Of groups.")
     max_power_kw: float | None = Field(default=None, examples=[1.275], description="IT power of one device at most.")
     workload_id: str | None = Field(default=None, examples=[None], description="Of devices: what they are booked for.")
+    utilization: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        examples=[0.97],
+        description="Of one asked for by its id: the share that works, as its gateway sees it now; null where it can't be asked.",
+    )
+    metadata: dict[str, Any] = Field(
+        default_factory=dict,
+        examples=[{"address": "10.1.0.7"}],
+        description="Of devices: what discovery knows of them.",
+    )
 
 
 class Resources(BaseModel):
@@ -121,7 +133,17 @@ class Forecast(BaseModel):
     made_at: dt.datetime = Field(examples=["2026-01-05T06:00:00Z"], description="World time: nothing later was known.")
 
 
+class RecommendedCapacity(BaseModel):
+    """RS-23: how many devices the fullest of a facility's days asks for; null: nothing is forecast of such devices."""
+
+    facility_id: str = Field(examples=["hou-1"])
+    gpu_count: int | None = Field(examples=[119])
+    asic_count: int | None = Field(examples=[480])
+    buffer_percent: float = Field(examples=[20.0], description="The safety buffer that is among them.")
+
+
 class CapacityForecast(BaseModel):
     """By facility, type and day: the newest forecast of each."""
 
     items: list[Forecast]
+    recommended: list[RecommendedCapacity]

@@ -29,6 +29,7 @@ from hcp_pipelines.api.seen import FacilitySeen, GroupSeen, of_devices
 from hcp_pipelines.api.state import Api, api_of
 
 router = APIRouter(prefix="/api/v1/resources", tags=["resources"])
+NOT_KNOWN = FacilitySeen("no gateway is known")
 FacilityId = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$", examples=["hou-1"])]
 Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$", description="A group, or a slot.", examples=["s21"])]
 OfFacility = Annotated[str | None, Query(max_length=41, examples=["hou-1"])]
@@ -99,8 +100,11 @@ async def utilization(_: Staff, request: Request, facility_id: OfFacility = None
 
 @router.get("/{facility_id}/{name}")
 async def one_resource(facility_id: FacilityId, name: Name, _: Staff, request: Request) -> Resource:
-    """A group or a device."""
-    return await _one(api_of(request), facility_id, name)
+    """A group or a device: what it is, what it is booked for, and what share of it works."""
+    api = api_of(request)
+    one = await _one(api, facility_id, name)
+    found = _seen_of(one, (await api.seen.now(api)).get(facility_id, NOT_KNOWN))
+    return one.model_copy(update={"utilization": None if found is None else found.working / one.devices})
 
 
 @router.get("/{facility_id}/{name}/health")
@@ -108,8 +112,7 @@ async def resource_health(facility_id: FacilityId, name: Name, _: Staff, request
     """What is wrong with a group or a device, as its gateway sees it now."""
     api = api_of(request)
     one = await _one(api, facility_id, name)
-    seen = (await api.seen.now(api)).get(facility_id, FacilitySeen("no gateway is known"))
-    found = seen.groups.get(name) if one.kind == "group" else _of_slot(seen, int(name))
+    found = _seen_of(one, (await api.seen.now(api)).get(facility_id, NOT_KNOWN))
     issues = _issues(one, found)
     status = "Unknown" if found is None else max((i.severity for i in issues), default="Healthy", key=_WORSE.index)
     return HealthCheck(
@@ -199,6 +202,7 @@ def _device(facility_id: str, row: tuple[Any, ...]) -> Resource:
         status=Counts(**counts, vanished=int(is_vanished)),
         specifications=row[6],
         workload_id=str(row[5]) if row[5] else None,
+        metadata=row[7],
     )
 
 
@@ -222,7 +226,12 @@ def _used(groups: list[Resource], seen: FacilitySeen | None) -> Utilization:
 _WORSE = ("Healthy", "Warning", "Critical")
 
 
-def _of_slot(seen: FacilitySeen, slot: int) -> GroupSeen | None:
+def _seen_of(one: Resource, seen: FacilitySeen) -> GroupSeen | None:
+    """What the gateway says of a group or a device; None where it can't be asked, or knows no such slot."""
+    name = one.id.partition("/")[2]
+    if one.kind == "group":
+        return seen.groups.get(name)
+    slot = int(name)
     if seen.observed is None or slot >= len(seen.observed):
         return None
     return of_devices(seen, slice(slot, slot + 1))

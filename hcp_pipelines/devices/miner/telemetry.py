@@ -11,7 +11,6 @@ from typing import Any
 from hcp_pipelines.domain.modes import DeviceState
 
 WORKING = (DeviceState.MINING_ECO, DeviceState.MINING_FULL)
-STATES = (DeviceState.CURTAILED, *WORKING)  # what a miner can be commanded into
 
 
 class Dialect(StrEnum):
@@ -24,11 +23,6 @@ class Dialect(StrEnum):
     BRAIINS = "braiins"
     VNISH = "vnish"
     OTHER = "other"
-
-    @property
-    def is_driven(self) -> bool:
-        """Whether there is a driver."""
-        return self in {Dialect.ANTMINER, Dialect.WHATSMINER_V2, Dialect.WHATSMINER_V3, Dialect.LUXOS}
 
 
 @dataclass(frozen=True, slots=True)
