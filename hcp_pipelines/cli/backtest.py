@@ -12,6 +12,7 @@ import polars as pl
 from hcp_pipelines.cli.common import (
     Command,
     Finite,
+    PageFile,
     bars,
     instant,
     print_json,
@@ -31,7 +32,7 @@ from hcp_pipelines.optimizer.backtest.mixed.hours import WEATHER
 from hcp_pipelines.optimizer.backtest.mixed.response.terms import Terms, load_terms
 from hcp_pipelines.optimizer.backtest.mixed.run import NAMES as MIXED_NAMES
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
-from hcp_pipelines.optimizer.backtest.record import Run, store
+from hcp_pipelines.optimizer.backtest.record import Run, refuse_unreachable, store
 from hcp_pipelines.optimizer.backtest.request import (
     GOLDEN_EFFICIENCIES_J_PER_TH,
     LEAST_J_PER_TH,
@@ -103,7 +104,7 @@ def _files(option: str, text: str, *kinds: tuple[str, ...]) -> Callable[[Command
 @click.option(
     "--html",
     "page",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PageFile(),
     help="Write a page of charts; it needs no network.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -127,6 +128,8 @@ def backtest(
         raise ConfigError(f"{preset} has miners of its own: leave --efficiency-j-per-th out")
     settings = settings_of(context, own_state_dir)
     request = _request(preset=preset, **options)
+    if is_recorded:
+        refuse_unreachable(settings)
     run = Run(str(uuid.uuid4()), facility.name if facility else preset, SystemClock().real_now())
     with bars() as progress:
         done = _run(request, run, facility, progress, load_terms(response) if response else None)
@@ -178,8 +181,13 @@ def _request(
         )
     if folder is None and (rt is None or network is None):
         raise ConfigError(f"{preset} needs prices and hashprice: --prices DIR, or --rt FILE and --network FILE")
+    of_mixed = (*reserves, *load, *weather)
+    if preset == ASIC and of_mixed:
+        click.echo(
+            f"not read: {', '.join(file.name for file in of_mixed)}: {ASIC} is energy and switching alone", err=True
+        )
     return Request(
-        sources=Sources(folder, rt, da, network, point, hold_gaps, (*reserves, *load, *weather), btc),
+        sources=Sources(folder, rt, da, network, point, hold_gaps, of_mixed if preset == MIXED else (), btc),
         start=start,
         end=end,
         efficiencies_j_per_th=efficiencies or GOLDEN_EFFICIENCIES_J_PER_TH,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,26 @@ class Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number", param, ctx)
         return number
+
+
+class PageFile(click.Path):
+    """A file to be written: refused before the work where its folder is not there or can't be written."""
+
+    def __init__(self) -> None:
+        """As a `Path`, no folder."""
+        super().__init__(path_type=Path, dir_okay=False, writable=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path.
+
+        Raises:
+            BadParameter: nothing can be written there.
+        """
+        path = super().convert(value, param, ctx)
+        assert isinstance(path, Path)
+        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+            self.fail(f"{path}: {path.parent} is no folder that can be written: make it, or name another", param, ctx)
+        return path
 
 
 def state_dir_option(command: Command) -> Command:

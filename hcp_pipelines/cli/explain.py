@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from hcp_pipelines.allocator.explain import Explained, explained
-from hcp_pipelines.cli.common import Finite, print_json, print_table, settings_of, state_dir_option
+from hcp_pipelines.cli.common import Finite, PageFile, print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.cli.situation import situation_of
 from hcp_pipelines.optimizer.explain_words import COLUMNS, lines_of, row_of
 
@@ -16,7 +16,7 @@ from hcp_pipelines.optimizer.explain_words import COLUMNS, lines_of, row_of
 @click.option(
     "--html",
     "html_file",
-    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    type=PageFile(),
     help="Write a page with the curve.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -36,7 +36,7 @@ def explain(
     if html_file is not None:
         from hcp_pipelines.optimizer.explain_page import page  # plotly takes a third of a second
 
-        html_file.write_text(page(found.explanation, found.over_it))
+        html_file.write_text(page(found.explanation, found.over_it), encoding="utf-8")
     if as_json:
         print_json(found.as_dict())
         return

@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
+import click
 import numpy as np
 import polars as pl
 import pytest
@@ -15,7 +16,7 @@ from hcp_pipelines.optimizer.backtest.record import BACKTESTS, store, table
 from hcp_pipelines.orchestration.lake_state import has_columns
 from hcp_pipelines.orchestration.mart_sources import ensure_sources
 from hcp_pipelines.storage import lake
-from tests.support.recorded import DAY, random_prices, real_folder, write_folder
+from tests.support.recorded import DAY, price_frame, random_prices, real_folder, write_folder
 
 GOLDEN = {  # J/TH: dollars of always_on, break_even and oracle, and the latter two's wakes; computed independently (issue 6)
     "15": (1_753_444, (1_779_467, 160), (1_782_647, 58)),
@@ -152,6 +153,39 @@ def test_a_series_that_nothing_would_read_is_refused(made_up, tmp_path):
         ConfigError, match=r"--load .*prices.parquet: no columns interval_start_utc and ercot_load_mw, or"
     ):
         backtest(*made_up, "--load", tmp_path / "prices.parquet")
+
+
+def test_what_cannot_be_written_or_known_is_refused_before_the_work(made_up, tmp_path):
+    """Learning takes minutes: a page that has no folder was found out after them."""
+    with pytest.raises(click.BadParameter, match="away is no folder that can be written: make it, or name another"):
+        cli.main(["backtest", *map(str, made_up), "--html", str(tmp_path / "away" / "p.html")], standalone_mode=False)
+    with pytest.raises(
+        ConfigError, match="what is learnt was trained until 2024-03-12T00:00Z, past the window's start"
+    ):
+        backtest(*made_up, *PLAIN, "--train-until", "2024-03-12")
+
+
+def test_series_of_a_mixed_facility_are_not_read_for_miners_alone_and_it_says_so(made_up, tmp_path):
+    (tmp_path / "own").mkdir()
+    price_frame([1.0] * 4).rename({"rt_price_usd_per_mwh": "ercot_load_mw"}).write_csv(tmp_path / "own" / "load.csv")
+    asked = ["backtest", *map(str, made_up), *PLAIN, "--load", str(tmp_path / "own" / "load.csv")]
+    done = CliRunner().invoke(cli, asked, catch_exceptions=False)
+    assert done.stderr == "not read: load.csv: asic-1mw is energy and switching alone\n"
+
+
+def test_where_nothing_is_above_break_even_there_is_no_share_to_tell(made_up):
+    report = json.loads(
+        backtest(*made_up[:-1], 17.5, "--strategy", "hysteresis", "--network", cheap(made_up[1]), "--json")
+    )
+    assert (report["mean_gap_closed"]["hysteresis"], report["mean_interval_90"]["hysteresis"]) == (None, [None, None])
+    assert report["strategies"]["hysteresis"]["wakes"] == 0
+
+
+def cheap(folder):
+    """A hashprice that no price reaches."""
+    days = pl.read_parquet(folder / "network.parquet").with_columns(hashprice_usd_per_ph_per_day_derived=pl.lit(9e5))
+    days.write_csv(folder / "cheap.csv")
+    return folder / "cheap.csv"
 
 
 def test_without_prices_it_says_which_options_are_missing():

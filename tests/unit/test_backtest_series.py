@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from hcp_pipelines.forecasting.hours import instant
-from hcp_pipelines.optimizer.backtest import folder, series
+from hcp_pipelines.optimizer.backtest import folder, reading, series
 from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.series import SeriesError, prices_of
 from tests.support.recorded import DAY, price_frame, random_prices, write_folder
@@ -112,7 +112,7 @@ def test_a_missing_column_names_what_is_there(tmp_path):
     with pytest.raises(
         SeriesError, match=r"p\.csv: no column rt_price_usd_per_mwh; it has interval_start_utc, settlement_point, price"
     ):
-        series.read_columns(tmp_path / "p.csv", ("interval_start_utc", "rt_price_usd_per_mwh"))
+        reading.read_columns(tmp_path / "p.csv", ("interval_start_utc", "rt_price_usd_per_mwh"))
 
 
 def test_hashprice_is_of_the_intervals_own_utc_day_or_the_day_before():
@@ -219,11 +219,12 @@ def test_series_that_are_named_go_before_those_of_the_folder(tmp_path):
     prices.with_columns(ercot_load_mw=1.0).write_parquet(tmp_path / "own" / "a.parquet")
     prices.with_columns(ercot_load_mw=2.0).write_parquet(tmp_path / "own" / "z.parquet")
     columns = ("interval_start_utc", "ercot_load_mw")
-    assert folder.first(Sources(tmp_path, named=(tmp_path / "own" / "z.parquet",)), "", columns).name == "z.parquet"
+    assert folder.needed(Sources(tmp_path, named=(tmp_path / "own" / "z.parquet",)), "", columns)[0].name == "z.parquet"
     assert (
-        folder.first(Sources(None, named=(there[0], tmp_path / "own" / "z.parquet")), "", columns).name == "z.parquet"
+        folder.needed(Sources(None, named=(there[0], tmp_path / "own" / "z.parquet")), "", columns)[0].name
+        == "z.parquet"
     )
     with pytest.raises(
         SeriesError, match=r"no file with interval_start_utc and ercot_load_mw is named\. Give --load FILE"
     ):
-        folder.first(Sources(None), "--load FILE", columns)
+        folder.needed(Sources(None), "--load FILE", columns)

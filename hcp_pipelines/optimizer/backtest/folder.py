@@ -1,17 +1,19 @@
 """Which files a back-test reads: found in a folder by their columns, whatever they are called, or named one by one.
 
-Nothing is copied. Checks are in `series.py`.
+A series may be in several files: what is told of an instant is the first one's. Nothing is copied. Checks are in `series.py`.
 """
 
-from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from hcp_pipelines.forecasting.hours import MICROSECONDS_PER_MINUTE, instant
-from hcp_pipelines.optimizer.backtest import series
+from hcp_pipelines.optimizer.backtest import covering, series
+from hcp_pipelines.optimizer.backtest.covering import points_of, rows_of, stretches, told
+from hcp_pipelines.optimizer.backtest.reading import NAMES, column_names, read_columns
 from hcp_pipelines.optimizer.backtest.series import (
     DAY_AHEAD,
     HASHPRICE,
@@ -43,12 +45,26 @@ class Sources:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The series of a back-test: prices with their history, the day-ahead price of each interval, hashprice by day."""
+    """The series of a back-test: prices with their history, the day-ahead price of each interval, hashprice by day.
+
+    `files` by kind of series; `notes` are what a reader must know of them.
+    """
 
     prices: Prices
     day_ahead: Floats
     hashprice: dict[date, float]
     files: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PointPrices:
+    """Real-time and day-ahead prices of a point by interval, with their history before the window."""
+
+    prices: Prices
+    day_ahead: Floats
+    files: dict[str, str]
+    notes: tuple[str, ...]
 
 
 def load(sources: Sources, start: datetime, end: datetime) -> Recorded:
@@ -57,31 +73,38 @@ def load(sources: Sources, start: datetime, end: datetime) -> Recorded:
     Raises:
         SeriesError: a file is missing or wrong, or the prices don't cover the window.
     """
-    rt_file, da_file, prices, day_ahead = load_prices(sources, start, end)
-    files = {"rt": rt_file.name} | ({"da": da_file.name} if da_file else {})
-    if sources.btc is None:
-        network_file = sources.network or first(sources, "--network FILE", (series.DAY, HASHPRICE))
-        network = series.read_columns(network_file, (series.DAY, HASHPRICE))
-    else:
-        network_file = sources.network or first(sources, "--network FILE", (series.DAY, *series.NETWORK))
-        network = series.hashprice_at(
-            series.read_columns(network_file, (series.DAY, *series.NETWORK)),
-            series.read_columns(sources.btc, (START, series.BITCOIN)),
-        )
-        files["btc"] = sources.btc.name
-    by_day = series.daily_hashprice(network, network_file.name)
-    return Recorded(prices, day_ahead, by_day, files | {"network": network_file.name})
+    of_point = load_prices(sources, start, end)
+    by_day, files = _hashprice(sources)
+    return Recorded(of_point.prices, of_point.day_ahead, by_day, of_point.files | files, of_point.notes)
 
 
-def load_prices(sources: Sources, start: datetime, end: datetime) -> tuple[Path, Path | None, Prices, Floats]:
-    """The files of a point's real-time and day-ahead prices, and both by interval, with their history before the window.
+def load_prices(sources: Sources, start: datetime, end: datetime) -> PointPrices:
+    """The prices of a point that cover [start, end).
 
     Raises:
         SeriesError: a file is missing or wrong, or the prices don't cover the window.
     """
-    rt_file, prices = _real_time(sources, start, end)
-    da_file, day_ahead = _day_ahead(sources, prices)
-    return rt_file, da_file, prices, day_ahead
+    columns = (START, REAL_TIME)
+    files = (
+        _with_named(sources.rt, files_with(sources, columns)) if sources.rt else needed(sources, "--rt FILE", columns)
+    )
+    found = covering.real_time(files, sources.point, (start, end), named=sources.rt, hold_gaps=sources.hold_gaps)
+    day_ahead, da_files, notes = _day_ahead(sources, found.prices)
+    files_of = {"rt": told(found.files)} | ({"da": told(da_files)} if da_files else {})
+    return PointPrices(found.prices, day_ahead, files_of, (*found.notes, *notes))
+
+
+def _hashprice(sources: Sources) -> tuple[dict[date, float], dict[str, str]]:
+    """By day, and the files that it is from: the one that is named, or all of the folder, the first one's word of a day."""
+    columns = (series.DAY, *(series.NETWORK if sources.btc else (HASHPRICE,)))
+    files = [sources.network] if sources.network else needed(sources, "--network FILE", columns)
+    bitcoin = read_columns(sources.btc, (START, series.BITCOIN)) if sources.btc else None
+    by_day: dict[date, float] = {}
+    for file in files:
+        network = read_columns(file, columns)
+        found = network if bitcoin is None else series.hashprice_at(network, bitcoin)
+        by_day = series.daily_hashprice(found, file.name) | by_day
+    return by_day, ({"btc": sources.btc.name} if sources.btc else {}) | {"network": told([f.name for f in files])}
 
 
 def elsewhere(sources: Sources, own: Prices, end: datetime) -> list[tuple[Prices, Floats]]:
@@ -92,121 +115,57 @@ def elsewhere(sources: Sources, own: Prices, end: datetime) -> list[tuple[Prices
     What is wrong in them is left out: they only add to what is learnt from.
     """
     found: list[Prices] = []
-    files = {
-        *files_with(sources, (START, REAL_TIME, POINT)),
-        *([sources.rt] if sources.rt and POINT in _columns(sources.rt) else []),
-    }
-    for file in sorted(files):
-        frame = series.read_columns(file, (START, POINT, REAL_TIME)).filter(pl.col(START) < end)
-        for (point,), rows in frame.sort(START).group_by([POINT], maintain_order=True):
+    named = [sources.rt] if sources.rt and POINT in column_names(sources.rt) else []
+    for file in sorted({*files_with(sources, (START, REAL_TIME, POINT)), *named}):
+        frame = read_columns(file, (START, POINT, REAL_TIME)).with_columns(
+            pl.col(REAL_TIME).cast(pl.Float64, strict=False)
+        )
+        for (point,), rows in frame.filter(pl.col(START) < end).sort(START).group_by([POINT], maintain_order=True):
             found_here = stretches(rows, str(point), file.name, own.step_minutes)
             found += [s for s in found_here if point != own.point or s.starts_us[-1] < own.starts_us[0]]
-    return [(prices, _day_ahead(sources, prices)[1]) for prices in found]
+    return [(prices, _day_ahead(sources, prices)[0]) for prices in found]
 
 
-def stretches(rows: pl.DataFrame, point: str, name: str, step_minutes: int) -> list[Prices]:
-    """The stretches without long gaps in a point's rows, in order, of one granularity; wrong rows are as if missing."""
-    gap = pl.col(START).diff() > series.LONGEST_HELD_GAP + timedelta(minutes=step_minutes)
-    parts = (
-        series.plausible(rows)
-        .with_columns(_part=gap.fill_null(value=False).cum_sum())
-        .partition_by("_part", include_key=False)
-    )
-    found = []
-    for part in parts:
-        try:
-            prices = series.prices_of(part, point, name, hold_gaps=True)
-        except SeriesError:
-            continue
-        if prices.step_minutes == step_minutes:
-            found.append(prices)
-    return found
+def _day_ahead(sources: Sources, prices: Prices) -> tuple[Floats, list[str], list[str]]:
+    """The day-ahead price of each interval, the files that it is from, and what a reader must know.
+
+    NaN where none is recorded, or an absurd one, or two in one file that contradict each other. Of finer ones the hour's mean.
+    """
+    files = _with_named(sources.da, files_with(sources, (START, DAY_AHEAD)))
+    hours: list[pl.DataFrame] = []
+    names = []
+    for file in files:
+        rows = series.plausible(rows_of(file, prices.point, DAY_AHEAD), DAY_AHEAD).select(START, DAY_AHEAD)
+        new = rows.group_by(pl.col(START).dt.truncate("1h")).agg(pl.col(DAY_AHEAD).mean())
+        new = new.join(pl.concat(hours), on=START, how="anti") if hours else new
+        if len(new):
+            hours.append(new)
+            names.append(file.name)
+    if hours:
+        return prices.of_their_hours(pl.concat(hours)), names, []
+    notes = [f"no day-ahead price of {prices.point}: what is learnt does without"]
+    if sources.da is not None:
+        notes[0] += f" ({sources.da.name} has {told(points_of([sources.da])) or 'no rows'})"
+    return np.full(len(prices.starts_us), np.nan), [], notes
 
 
-def _real_time(sources: Sources, start: datetime, end: datetime) -> tuple[Path, Prices]:
-    """The finest series of the point that covers the window; what it lacks or has wrong inside the window is refused."""
-    seen: list[_Candidate] = []
-    for file in [sources.rt] if sources.rt else files_with(sources, (START, REAL_TIME)):
-        rows = _rows_of(file, sources.point, REAL_TIME).filter(pl.col(START).is_null() | (pl.col(START) < end))
-        if len(rows) > 1:
-            seen.append(_Candidate.of(file, rows))
-    covering = [s for s in seen if s.first <= start and s.last >= end - timedelta(minutes=s.step_minutes)]
-    if not covering:
-        there = "; ".join(f"{s.file.name} has {s.first} to {s.last}" for s in seen)
-        raise SeriesError(
-            f"no {REAL_TIME} of {sources.point} over {start:%Y-%m-%dT%H:%MZ} to {end:%Y-%m-%dT%H:%MZ}: "
-            f"{there or 'no file has that point'}. Give --rt FILE, --point NAME or another window."
-        )
-    best = min(covering, key=lambda s: (s.step_minutes, s.file.name))
-    return best.file, _with_history(best.rows, start, sources, best.file.name)
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """The rows of the point in one file, numbered as they stand in it."""
-
-    file: Path
-    rows: pl.DataFrame
-    step_minutes: int
-    first: datetime
-    last: datetime
-
-    @classmethod
-    def of(cls, file: Path, rows: pl.DataFrame) -> "_Candidate":
-        """Rows in any order; the step is the commonest one."""
-        starts = rows[START].drop_nulls().unique().sort()
-        minutes = starts.diff().drop_nulls().dt.total_minutes().to_numpy()
-        step = int(np.median(minutes)) if len(minutes) else 1
-        return cls(file, rows, step, starts[0], starts[-1])
-
-
-def _with_history(rows: pl.DataFrame, start: datetime, sources: Sources, name: str) -> Prices:
-    """The window's prices, checked, after the stretch without long gaps that leads up to it."""
-    inside = rows.filter(pl.col(START).is_null() | (pl.col(START) >= start))
-    window = series.prices_of(inside, sources.point, name, hold_gaps=sources.hold_gaps)
-    if instant(int(window.starts_us[0])) != start:
-        raise SeriesError(
-            f"{name}: the window starts at {start:%Y-%m-%dT%H:%MZ}, "
-            f"its first price is of {instant(int(window.starts_us[0]))}"
-        )
-    earlier = rows.filter(pl.col(START) < start).sort(START)
-    before = stretches(earlier, sources.point, name, window.step_minutes)
-    step_us = window.step_minutes * MICROSECONDS_PER_MINUTE
-    if not before or before[-1].starts_us[-1] + step_us != window.starts_us[0]:
-        return window
-    past = before[-1]
-    return replace(
-        window,
-        starts_us=np.r_[past.starts_us, window.starts_us],
-        usd_per_mwh=np.r_[past.usd_per_mwh, window.usd_per_mwh],
-        left_out=len(earlier) - len(series.plausible(earlier)),
-    )
-
-
-def _rows_of(file: Path, point: str, column: str) -> pl.DataFrame:
-    """The rows of one point, numbered as they stand in the file; a file without points is all of one."""
-    has_points = POINT in series.scan(file).collect_schema().names()
-    rows = series.read_columns(file, (START, column, POINT) if has_points else (START, column)).with_row_index("row")
-    return rows.filter(pl.col(POINT) == point) if has_points else rows
-
-
-def _day_ahead(sources: Sources, prices: Prices) -> tuple[Path | None, Floats]:
-    """The day-ahead price of each interval, NaN where none is recorded, or an absurd one, or two that contradict each other."""
-    for file in [sources.da] if sources.da else files_with(sources, (START, DAY_AHEAD)):
-        rows = _rows_of(file, prices.point, DAY_AHEAD)
-        if len(rows):
-            return file, prices.of_their_hours(series.plausible(rows, DAY_AHEAD).select(START, DAY_AHEAD))
-    return None, np.full(len(prices.starts_us), np.nan)
+def _with_named(file: Path | None, others: Sequence[Path]) -> list[Path]:
+    """A file that is named goes before the others."""
+    return [*([file] if file else []), *(other for other in others if other != file)]
 
 
 def files_with(sources: Sources, columns: tuple[str, ...]) -> list[Path]:
-    """Files that have the columns: those that are named, then those of the folder by name."""
-    files = list(sources.named)
-    if sources.folder is not None:
-        if not sources.folder.is_dir():
-            raise SeriesError(f"--prices {sources.folder}: no such folder")
-        files += sorted(f for kind in ("*.parquet", "*.csv") for f in sources.folder.rglob(kind))
-    return [f for f in files if set(columns) <= set(_columns(f))]
+    """Files that have the columns: those that are named, then those of the folder by name, Parquet before CSV."""
+    return [f for f in (*sources.named, *_folder_files(sources)) if set(columns) <= set(_columns(f))]
+
+
+def _folder_files(sources: Sources) -> list[Path]:
+    if sources.folder is None:
+        return []
+    if not sources.folder.is_dir():
+        raise SeriesError(f"--prices {sources.folder}: no such folder")
+    found = [f for f in sources.folder.rglob("*") if f.name.lower().endswith(NAMES) and f.is_file()]
+    return sorted(found, key=lambda file: (".csv" in file.name.lower(), file))
 
 
 def named(option: str, file: Path, *kinds: tuple[str, ...]) -> Path:
@@ -224,19 +183,39 @@ def named(option: str, file: Path, *kinds: tuple[str, ...]) -> Path:
 
 def _columns(file: Path) -> list[str]:
     try:
-        return series.scan(file).collect_schema().names()
-    except (OSError, pl.exceptions.PolarsError):
+        return column_names(file)
+    except SeriesError:
         return []
 
 
-def first(sources: Sources, option: str, columns: tuple[str, ...]) -> Path:
-    """The first file of the folder that has the columns; `option` says in the error what to give.
+def needed(sources: Sources, option: str, columns: tuple[str, ...]) -> list[Path]:
+    """The files that have the columns; `option` says in the error what to give.
 
     Raises:
         SeriesError: there is none.
     """
     files = files_with(sources, columns)
     if not files:
-        place = "is named" if sources.folder is None else f"in {sources.folder}"
+        place = "is named" if sources.folder is None else f"in {sources.folder}{_seen(sources)}"
         raise SeriesError(f"no file with {' and '.join(columns)} {place}. Give {option}.")
-    return files[0]
+    return files
+
+
+def by_hour(files: Sequence[Path], columns: tuple[str, ...]) -> pl.DataFrame:
+    """Columns by hour in order, of finer rows the mean; an hour is the first file's that has it. What is no number is null."""
+    hours: pl.DataFrame | None = None
+    for file in files:
+        rows = read_columns(file, (START, *columns)).drop_nulls(START).unique(START, keep="last")
+        numbers = [pl.col(name).cast(pl.Float64, strict=False) for name in columns]
+        found = rows.with_columns(numbers).group_by(pl.col(START).dt.truncate("1h")).agg(pl.col(columns).mean())
+        hours = found if hours is None else pl.concat([hours, found.join(hours, on=START, how="anti")])
+    assert hours is not None
+    return hours.sort(START)
+
+
+def _seen(sources: Sources) -> str:
+    """What is in a folder, and what of it can't be read."""
+    files = _folder_files(sources)
+    unread = [file.name for file in files if not _columns(file)]
+    seen = f", which has {told([file.name for file in files])}" if files else f", which has no {', '.join(NAMES)} file"
+    return seen + (f" (can't be read: {told(unread)})" if unread else "")

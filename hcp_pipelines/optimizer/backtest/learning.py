@@ -18,7 +18,7 @@ from hcp_pipelines.forecasting.hours import microseconds
 from hcp_pipelines.forecasting.model_file import Artefact
 from hcp_pipelines.forecasting.trees import Trees
 from hcp_pipelines.optimizer.backtest.case import Case, Known, build_case
-from hcp_pipelines.optimizer.backtest.folder import stretches
+from hcp_pipelines.optimizer.backtest.covering import stretches
 from hcp_pipelines.optimizer.backtest.mpc import Mpc, trained
 from hcp_pipelines.optimizer.backtest.request import (
     GOLDEN_EFFICIENCIES_J_PER_TH,

@@ -54,8 +54,8 @@ def trained(
     """
     if not cases:
         raise ConfigError(
-            "mpc has nothing to learn from: no prices of two weeks or more before the window. "
-            "Start later, add a file with earlier prices (of any point), or leave mpc out (--strategy)."
+            f"mpc has nothing to learn from: no prices of two weeks or more before {trained_until:%Y-%m-%d}. "
+            "Start or learn (--train-until) later, add a file with earlier prices (of any point), or leave mpc out (--strategy)."
         )
     return Mpc(learn((lesson_of(case) for case in cases), trained_until, progress))
 

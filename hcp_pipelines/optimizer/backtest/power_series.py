@@ -30,7 +30,8 @@ def load_power_series(sources: Sources, start: datetime, end: datetime) -> tuple
     Raises:
         SeriesError: the prices don't cover [start, end), or their intervals don't divide the hour.
     """
-    _, _, prices, day_ahead = folder.load_prices(sources, start, end)
+    of_point = folder.load_prices(sources, start, end)
+    prices, day_ahead = of_point.prices, of_point.day_ahead
     if 60 % prices.step_minutes:
         raise SeriesError(f"prices of {prices.step_minutes} minutes: intervals must divide the hour")
     steps = 60 // prices.step_minutes
@@ -47,17 +48,16 @@ def load_power_series(sources: Sources, start: datetime, end: datetime) -> tuple
 
 
 def grid_columns(sources: Sources, starts: Ints) -> dict[str, Floats]:
-    """The columns of `GRID` by hour, each from the first file that has it; NaN where nothing is recorded."""
+    """The columns of `GRID` by hour, an hour from the first file that has it; NaN where nothing is recorded."""
     grid = pl.DataFrame({series.START: pl.Series(starts).cast(pl.Datetime("us", "UTC"))})
     return {name: _column(sources, name, grid) for name in GRID}
 
 
 def _column(sources: Sources, name: str, grid: pl.DataFrame) -> Floats:
-    """A column by hour of the grid, from the first file that has it; NaN where there is none."""
-    file = next(iter(folder.files_with(sources, (series.START, name))), None)
-    if file is None:
+    """A column by hour of the grid; NaN where there is none."""
+    files = folder.files_with(sources, (series.START, name))
+    if not files:
         return np.full(len(grid), np.nan)
-    rows = series.read_columns(file, (series.START, name)).drop_nulls(series.START).unique(series.START, keep="last")
-    joined = grid.join(rows, on=series.START, how="left", maintain_order="left")
-    values: Floats = joined[name].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+    joined = grid.join(folder.by_hour(files, (name,)), on=series.START, how="left", maintain_order="left")
+    values: Floats = joined[name].fill_null(np.nan).to_numpy()
     return values

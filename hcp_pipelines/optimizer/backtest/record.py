@@ -90,6 +90,14 @@ def store(settings: Settings, results: pl.DataFrame, name: str = BACKTESTS) -> i
         return lake.write(connection, name, results, batch_id=str(results["run_id"][0]), settings=settings).rows
 
 
+def refuse_unreachable(settings: Settings) -> None:
+    """Raise StorageError where the platform's lake can't be reached: before a back-test that is to be kept, not after it."""
+    from hcp_pipelines.storage import lake  # duckdb: not for a back-test that is only printed
+
+    with lake.attach(settings, read_only=True):
+        pass
+
+
 def single_rows(report: Report, run: Run) -> Iterator[dict[str, object]]:
     """Of the miners of one megawatt: a row per efficiency and strategy."""
     shared = _shared(report.request, run, report.recorded.files, report.notes)

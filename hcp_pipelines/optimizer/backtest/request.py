@@ -7,6 +7,7 @@ from enum import StrEnum
 from math import ceil
 
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.forecasting.hindsight import refuse_hindsight
 from hcp_pipelines.optimizer.backtest import folder, series
 from hcp_pipelines.optimizer.backtest.case import Case, Known, LeastTimes, build_case
 from hcp_pipelines.optimizer.backtest.folder import Recorded, Sources
@@ -102,10 +103,11 @@ def refuse_unclear(request: Request, names: Sequence[str] = NAMES) -> None:
         raise ConfigError(f"an efficiency of {wrong[0]:g} J/TH: must be from {LEAST_J_PER_TH} to {MOST_J_PER_TH}")
     if len(request.efficiencies_j_per_th) > MOST_EFFICIENCIES:
         raise ConfigError(
-            f"{len(request.efficiencies_j_per_th)} efficiencies: at most {MOST_EFFICIENCIES} in one back-test"
+            f"{len(request.efficiencies_j_per_th)} efficiencies: at most {MOST_EFFICIENCIES} in one back-test. Run them in parts."
         )
     if request.relearn and request.train_until:
         raise ConfigError("learnt once until --train-until, or anew as months turn (--relearn): leave one of them out")
+    refuse_hindsight("what is learnt", request.train_until, request.start)  # at once: learning takes minutes
     unknown = sorted(set(request.strategies) - set(names))
     if unknown:
         raise ConfigError(f"no strategy {', '.join(unknown)}; there are {', '.join(names)}")

@@ -71,7 +71,7 @@ def run(request: Request, progress: Progress = lambda *_: None) -> Report:
         progress("back-test", n, total)
         results[efficiency] = result_of(case_of(request, recorded, efficiency), request.start, strategies)
     progress("back-test", total, total)
-    return Report(request, recorded, results, tuple(_notes(request, recorded, cases)))
+    return Report(request, recorded, results, (*data_notes(request, recorded), *_notes(request, cases)))
 
 
 def strategy_of(
@@ -107,21 +107,30 @@ def result_of(whole: Case, start: datetime, strategies: Sequence[Strategy]) -> R
     return Result(window, schedules, accounts, {name: gap_closed(window, accounts, name) for name in accounts})
 
 
-def _notes(request: Request, recorded: Recorded, cases: Sequence[Case]) -> list[str]:
-    prices, notes = recorded.prices, []
+def data_notes(request: Request, recorded: Recorded) -> list[str]:
+    """What a reader must know of the series."""
+    prices, notes = recorded.prices, list(recorded.notes)
     if prices.held:
         notes.append(f"{prices.held} intervals carry the last price over gaps")
     if prices.unusual:
         notes.append(f"{prices.unusual} prices beyond the offer cap are used as they are")
     if prices.left_out:
-        notes.append(f"{prices.left_out} rows before the window are absurd or contradict each other, and are left out")
+        notes.append(
+            f"{prices.left_out} rows before the window are absurd, told again, or contradict each other, and are left out"
+        )
+    unknown = np.isnan(recorded.day_ahead[prices.row_at(request.start) :])
+    if unknown.any() and not np.isnan(recorded.day_ahead).all():
+        notes.append(f"{unknown.sum():,} of the window's {len(unknown):,} intervals have no day-ahead price")
+    return notes
+
+
+def _notes(request: Request, cases: Sequence[Case]) -> list[str]:
+    notes = []
     if request.has_least_times:
         notes.append(
             f"once woken on for at least {request.min_up_minutes:g} minutes, once asleep off for {request.min_down_minutes:g}; "
             "what mpc learns does not know of it"
         )
-    if np.isnan(recorded.day_ahead).all():
-        notes.append(f"no day-ahead price of {prices.point}: what is learnt does without")
     days = sum(len(case) * case.step_h for case in cases) / 24 / max(1, len({c.efficiency_j_per_th for c in cases}))
     if cases:
         notes.append(
@@ -129,5 +138,8 @@ def _notes(request: Request, recorded: Recorded, cases: Sequence[Case]) -> list[
         )
         notes += relearnt_note(request)
     elif set(LEARNT) & set(request.names):
-        notes.append("nothing to learn from before the window: hysteresis has the policy's own band, mpc is left out")
+        notes.append(
+            f"nothing to learn from before {request.trained_until:%Y-%m-%d}: hysteresis has the policy's own band, "
+            "mpc is left out"
+        )
     return notes

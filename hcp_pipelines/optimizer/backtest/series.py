@@ -6,7 +6,6 @@ No decisions here. Which files of a folder are read is in `folder.py`.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -71,39 +70,6 @@ class Prices:
         return joined[value].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
 
 
-def scan(path: Path) -> pl.LazyFrame:
-    """A Parquet or CSV file, unread."""
-    return pl.scan_csv(path, try_parse_dates=True) if path.suffix == ".csv" else pl.scan_parquet(path)
-
-
-def read_columns(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
-    """Columns of a Parquet or CSV file, instants as UTC.
-
-    Raises:
-        SeriesError: no such file, no table, or a column is missing.
-    """
-    try:
-        frame = scan(path)
-        there = frame.collect_schema().names()
-        missing = [c for c in columns if c not in there]
-        if missing:
-            raise SeriesError(f"{path.name}: no column {', '.join(missing)}; it has {', '.join(there)}")
-        return _in_utc(frame.select(columns).collect(), path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise SeriesError(f"{path.name}: can't be read as {path.suffix or 'Parquet'}: {error}") from error
-
-
-def _in_utc(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    if START not in frame.columns:
-        return frame
-    kind = frame.schema[START]
-    if not isinstance(kind, pl.Datetime):
-        raise SeriesError(f"{path.name}: {START} is {kind}: must be an instant like 2024-01-01T00:00:00Z")
-    column = pl.col(START).dt.cast_time_unit("us")
-    column = column.dt.replace_time_zone("UTC") if kind.time_zone is None else column.dt.convert_time_zone("UTC")
-    return frame.with_columns(column)
-
-
 def prices_of(
     frame: pl.DataFrame, point: str, name: str, *, column: str = REAL_TIME, hold_gaps: bool = False
 ) -> Prices:
@@ -156,16 +122,26 @@ def _is_good(column: str) -> pl.Expr:
 
 
 def _refuse_absurd(rows: pl.DataFrame, column: str, name: str) -> int:
-    """The number of unusual prices; the first absurd one is refused."""
+    """The number of unusual prices; the first absurd one is refused, and before it a row that is of no instant."""
+    lost = rows.filter(pl.col(START).is_null())
+    if len(lost):
+        raise SeriesError(
+            f"{name}: row {lost['row'][0]}: {START} is missing, or no instant like 2024-01-01T00:00:00Z"
+            f"{_like_that(len(lost))}. Mend or remove it."
+        )
     judged = rows.with_columns(cap=_cap())
     bad = judged.filter(~_is_good(column))
     if len(bad):
         row, at, value, limit = bad.row(0)
         raise SeriesError(
             f"{name}: row {row} ({at}): {column}={value}: must be a number from {LOWEST_USD_PER_MWH:g} to {2 * limit:g} $/MWh"
-            f"{f'; {len(bad)} rows are like that' if len(bad) > 1 else ''}. Mend or remove it."
+            f"{_like_that(len(bad))}. Mend or remove it."
         )
     return int(judged.select((pl.col(column) > pl.col("cap")).sum()).item())
+
+
+def _like_that(rows: int) -> str:
+    return f"; {rows} rows are like that" if rows > 1 else ""
 
 
 def _refuse_duplicates(rows: pl.DataFrame, starts: Ints, name: str) -> None:
@@ -192,18 +168,16 @@ def _on_grid(
     for gap in gaps:
         length = timedelta(microseconds=int(steps[gap] - step_us))
         if not hold_gaps or length > LONGEST_HELD_GAP:
-            raise SeriesError(
-                _gap_message(name, rows["row"][int(gap)], int(starts[gap]), step_us, length, len(gaps), hold_gaps)
-            )
+            raise SeriesError(_gap_message(name, rows["row"][int(gap)], int(starts[gap]), step_us, length, len(gaps)))
     grid = np.arange(starts[0], starts[-1] + step_us, step_us, dtype=np.int64)
     return grid, prices[np.searchsorted(starts, grid, side="right") - 1], len(grid) - len(starts)
 
 
-def _gap_message(name: str, row: int, start: int, step_us: int, length: timedelta, gaps: int, held: bool) -> str:
+def _gap_message(name: str, row: int | str, start: int, step_us: int, length: timedelta, gaps: int) -> str:
     missing = instant(start + step_us)
     remedy = (
         f"longer than the {LONGEST_HELD_GAP} that --hold-gaps fills"
-        if held
+        if length > LONGEST_HELD_GAP
         else "--hold-gaps carries the last price on"
     )
     return (
@@ -256,9 +230,12 @@ def daily_hashprice(frame: pl.DataFrame, name: str) -> dict[date, float]:
     by_day: dict[date, float] = {}
     for row, (day, value) in enumerate(_days(frame)):
         if day is None:
-            raise SeriesError(f"{name}: row {row}: {DAY} is missing. Mend or remove it.")
+            raise SeriesError(f"{name}: row {row}: {DAY} is missing, or no date like 2024-01-01. Mend or remove it.")
         if not (value is not None and 0 < value < 1e6):
-            raise SeriesError(f"{name}: row {row} ({day}): {HASHPRICE}={value}: must be above 0 and below 1e6 $/PH/day")
+            raise SeriesError(
+                f"{name}: row {row} ({day}): {HASHPRICE}={value}: must be above 0 and below 1e6 $/PH/day. "
+                "Mend or remove it."
+            )
         if day in by_day:
             raise SeriesError(f"{name}: row {row}: {day} is there twice. Keep one of them.")
         by_day[day] = value
@@ -288,7 +265,10 @@ def hashprice_of(
         if is_carried_back:
             wanted = max(wanted, earliest)
         if wanted not in by_day:
-            raise SeriesError(f"{name}: no {HASHPRICE} of {wanted}; it has {earliest} to {max(by_day)}")
+            raise SeriesError(
+                f"{name}: no {HASHPRICE} of {wanted}; it has {earliest} to {max(by_day)}. Complete it, give another one "
+                "(--network FILE), or choose another window."
+            )
         values[n] = by_day[wanted]
     by_interval: Floats = values[days - days[0]]
     return by_interval

@@ -8,17 +8,24 @@ import polars as pl
 
 from hcp_pipelines.forecasting.hours import FORECAST, HOUR_US, LOAD, MCPC, TEMPERATURE, Hours, hours_of
 from hcp_pipelines.optimizer.backtest import folder, series
+from hcp_pipelines.optimizer.backtest.covering import told
 from hcp_pipelines.optimizer.backtest.folder import Sources
-from hcp_pipelines.optimizer.backtest.series import Floats, Prices
+from hcp_pipelines.optimizer.backtest.series import Floats, Prices, SeriesError
 
-WEATHER = (TEMPERATURE, "dew_point_c")
+DEW_POINT = "dew_point_c"
+WEATHER = (TEMPERATURE, DEW_POINT)
+LIMITS = (
+    dict.fromkeys((LOAD, FORECAST), (0.0, 1e6))
+    | dict.fromkeys(WEATHER, (-90.0, 70.0))
+    | dict.fromkeys(MCPC, (-1000.0, 18_000.0))
+)  # beyond them a value is absurd
 
 
 def load_hours(sources: Sources, end: datetime) -> Hours:
     """All that is recorded in the folder until an instant.
 
     Raises:
-        SeriesError: a file is missing.
+        SeriesError: a file is missing, or a value is absurd.
     """
     load = _frame(sources, "--load", (LOAD,))
     first = load[series.START].min()
@@ -26,7 +33,7 @@ def load_hours(sources: Sources, end: datetime) -> Hours:
     grid = pl.DataFrame({series.START: pl.datetime_range(first, end, "1h", closed="left", eager=True, time_unit="us")})
     for option, names in (("--load", (LOAD,)), ("--load", (FORECAST,)), ("--reserves", MCPC), ("--weather", WEATHER)):
         grid = grid.join(_frame(sources, option, names), on=series.START, how="left", maintain_order="left")
-    values = {n: grid[n].cast(pl.Float64).fill_null(np.nan).to_numpy() for n in grid.columns[1:]}
+    values = {n: grid[n].fill_null(np.nan).to_numpy() for n in grid.columns[1:]}
     return hours_of(
         grid[series.START].dt.timestamp("us").to_numpy(), np.stack([values[c] for c in MCPC]),
         values[LOAD], values[FORECAST], values[TEMPERATURE],
@@ -34,9 +41,18 @@ def load_hours(sources: Sources, end: datetime) -> Hours:
 
 
 def _frame(sources: Sources, option: str, columns: tuple[str, ...]) -> pl.DataFrame:
-    file = folder.first(sources, f"{option} FILE, or a folder that has it: --prices DIR", (series.START, *columns))
-    frame = series.read_columns(file, (series.START, *columns))
-    return frame.drop_nulls(series.START).unique(series.START, keep="last").sort(series.START)
+    files = folder.needed(sources, f"{option} FILE, or a folder that has it: --prices DIR", (series.START, *columns))
+    hours = folder.by_hour(files, columns)
+    for name in columns:
+        lowest, highest = LIMITS[name]
+        absurd = hours.filter(pl.col(name).is_not_nan() & ~pl.col(name).is_between(lowest, highest))
+        if len(absurd):
+            hour, value = absurd.select(series.START, name).row(0)
+            raise SeriesError(
+                f"{told([file.name for file in files])}: {name}={value:g} in the hour of {hour:%Y-%m-%dT%H:%MZ}: must be "
+                f"from {lowest:g} to {highest:g}. Mend or remove it ({len(absurd)} hours are like that)."
+            )
+    return hours
 
 
 def hourly(prices: Prices, day_ahead: Floats, hours: Hours, steps: int) -> tuple[Floats, Floats]:
