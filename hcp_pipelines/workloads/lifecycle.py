@@ -34,7 +34,7 @@ _MOVE = """
         result = coalesce(%(result)s, result)
     where id = %(id)s and lease_epoch = %(epoch)s and num_nonnulls(lease_owner) = 1 and (queued_at is null or status = 'queued')
         and status <> %(to)s
-    returning id"""
+    returning changed_at"""
 _TO_QUEUE = """
     update workloads w set
         status = case w.status when 'scheduled' then 'queued' when 'running' then 'paused' else w.status end,
@@ -58,7 +58,7 @@ _EXPIRED = """
     where lease_owner is not null and lease_expires_at <= now() order by lease_expires_at limit %s
     for no key update skip locked"""
 _NOT_IN_TABLE = "invalid state transition"
-_LOOK = "select status, lease_epoch, lease_owner from workloads where id = %s"
+_LOOK = "select status, lease_epoch, lease_owner, changed_at from workloads where id = %s"
 _DROP_CLAIM = "update workloads set lease_owner = null where id = %s and lease_epoch = %s"
 
 
@@ -100,23 +100,25 @@ async def schedule(
         return [row[0] for row in await (await connection.execute(_SCHEDULE, values)).fetchall()]
 
 
-async def start(connection: Connection, workload_id: UUID, epoch: int, *, now: datetime, reason: str = "") -> None:
-    """Scheduled work runs. Saying so again changes nothing, as with every step of a holder.
+async def start(connection: Connection, workload_id: UUID, epoch: int, *, now: datetime, reason: str = "") -> datetime:
+    """Scheduled work runs; since when, which is `now` or later: no step is before the one before it, whoever's clock made that.
+
+    Saying so again changes nothing, as with every step of a holder.
 
     Raises:
         UnknownWorkloadError, TransitionError, LeaseLostError: as every step of a holder.
     """
-    await _move(connection, workload_id, epoch, _STATE.RUNNING, now, reason)
+    return await _move(connection, workload_id, epoch, _STATE.RUNNING, now, reason)
 
 
-async def pause(connection: Connection, workload_id: UUID, epoch: int, *, now: datetime, reason: str) -> None:
-    """Running work stands still and keeps its GPUs. Raises as `start`."""
-    await _move(connection, workload_id, epoch, _STATE.PAUSED, now, reason)
+async def pause(connection: Connection, workload_id: UUID, epoch: int, *, now: datetime, reason: str) -> datetime:
+    """Running work stands still and keeps its GPUs; since when, and raises, as `start`."""
+    return await _move(connection, workload_id, epoch, _STATE.PAUSED, now, reason)
 
 
-async def resume(connection: Connection, workload_id: UUID, epoch: int, *, now: datetime, reason: str = "") -> None:
-    """Paused work that has kept its GPUs runs on. Raises as `start`."""
-    await _move(connection, workload_id, epoch, _STATE.RUNNING, now, reason)
+async def resume(connection: Connection, workload_id: UUID, epoch: int, *, now: datetime, reason: str = "") -> datetime:
+    """Paused work that has kept its GPUs runs on; since when, and raises, as `start`."""
+    return await _move(connection, workload_id, epoch, _STATE.RUNNING, now, reason)
 
 
 async def complete(
@@ -126,7 +128,7 @@ async def complete(
     try:
         await _move(connection, workload_id, epoch, _STATE.COMPLETED, now, "", result or {})
     except TransitionError:
-        if await _look(connection, workload_id) == (_STATE.COMPLETED, epoch, None):
+        if (await _look(connection, workload_id))[:3] == (_STATE.COMPLETED, epoch, None):
             return False
         raise
     return True
@@ -245,7 +247,8 @@ async def _move(
     now: datetime,
     reason: str,
     result: Mapping[str, Any] | None = None,
-) -> None:
+) -> datetime:
+    """Make the step; the instant that Postgres has for it."""
     values = {
         "id": workload_id, "epoch": epoch, "to": to, "now": now, "reason": reason,
         "result": None if result is None else Jsonb(dict(result)),
@@ -257,16 +260,19 @@ async def _move(
             raise
         raise TransitionError(f"{error.diag.message_primary}: workload {workload_id}") from error
     if row is None:
-        status, current, holder = await _look(connection, workload_id)
+        status, current, holder, changed_at = await _look(connection, workload_id)
         if (status, current) != (to, epoch) or holder is None:
             raise await _refusal(connection, workload_id, epoch, to)
+        return changed_at
+    as_of: datetime = row[0]
+    return as_of
 
 
-async def _look(connection: Connection, workload_id: UUID) -> tuple[WorkloadState, int, str | None]:
+async def _look(connection: Connection, workload_id: UUID) -> tuple[WorkloadState, int, str | None, datetime]:
     row = await (await connection.execute(_LOOK, (workload_id,))).fetchone()
     if row is None:
         raise UnknownWorkloadError(f"there is no workload {workload_id}")
-    return WorkloadState(row[0]), row[1], row[2]
+    return WorkloadState(row[0]), row[1], row[2], row[3]
 
 
 def _is_of_table(error: psycopg.errors.CheckViolation) -> bool:
@@ -278,7 +284,7 @@ async def _refusal(
     connection: Connection, workload_id: UUID, epoch: int, to: WorkloadState
 ) -> TransitionError | LeaseLostError:
     """Why a step was not made."""
-    status, current, holder = await _look(connection, workload_id)
+    status, current, holder, _ = await _look(connection, workload_id)
     if status.is_final or (epoch == current and holder is not None):
         return TransitionError(f"invalid state transition from {status} to {to}: workload {workload_id}")
     return LeaseLostError(

@@ -80,6 +80,23 @@ async def test_work_gets_whole_nodes_runs_for_its_time_and_is_done_once(api, sch
     assert owner.execute("select count(*) from resources where status <> 'available'").fetchone() == (0,)
 
 
+async def test_work_that_was_taken_in_by_a_clock_ahead_of_the_schedulers_runs_for_its_whole_time(
+    api, scheduler, owner, customer
+):
+    one, clock = scheduler_at()
+    work = (await submit(api, customer, spec(8), now=after(30))).workload_id
+    await one.round(scheduler)
+    settle(owner, after(10))
+    clock.advance(10)
+    await one.round(scheduler)
+    assert one.book.held[work].since == after(30), "no step is before the one before it"
+    clock.advance(HOUR + 20)
+    await one.round(scheduler)
+    done = await store.read(api, work, None)
+    assert (done.status, done.completed_at) == (WorkloadState.COMPLETED, after(HOUR + 30))
+    assert done.actual_duration_s == pytest.approx(HOUR)
+
+
 async def test_the_facility_files_islands_and_racks_are_what_work_is_packed_by(api, scheduler, owner, database):
     place(database, topology={"node": 8, "island": 4, "rack_nodes": 2})
     customer = add_customer(database, "one")

@@ -77,6 +77,38 @@ async def test_dead_devices_save_nothing_and_the_work_goes_elsewhere_at_once(
     assert not set(slots) & set(others)
 
 
+async def test_a_run_ends_no_earlier_than_its_last_checkpoint_however_late_that_is_heard(
+    api, scheduler, owner, database, customer
+):
+    one, clock, work, _ = await started(api, scheduler, owner, customer, checkpoint_interval_s=600)
+    [row] = [row[0] for row in open_rows(owner)]
+    clock.advance(700)
+    await one.round(scheduler)
+    say(owner, [row], "holding", after(650), "its gateway is not heard of", cause="silent")
+    await one.round(scheduler)
+    assert (await store.read(api, work, None)).actual_duration_s == pytest.approx(700), "as much as is saved"
+    say(owner, [row], "settled", after(690))
+    await one.round(scheduler)
+    assert one.book.held[work].due_at == after(6000), "it ran on from where it was paused, not before"
+    clock.advance(700)
+    await one.round(scheduler)
+    assert (await store.last_checkpoint(api, work)).progress_s == pytest.approx(1400)
+    say(owner, [row], "turned_down", after(1350), "the price is too high")
+    await one.round(scheduler)
+    found = await store.read(api, work, None)
+    assert (found.is_waiting, found.actual_duration_s) == (True, pytest.approx(1400))
+    look_again(database)
+    clock.advance(600)
+    await one.round(scheduler)
+    settle(owner, after(2000))
+    await one.round(scheduler)
+    clock.advance(4600)
+    await one.round(scheduler)
+    found = await store.read(api, work, None)
+    assert (found.status, found.completed_at) == (WorkloadState.COMPLETED, after(6600))
+    assert found.actual_duration_s == pytest.approx(6000), "no less than it takes"
+
+
 async def test_work_that_can_not_run_fails_at_once_with_its_reason_and_leaves_its_devices_to_others(
     api, scheduler, owner, database, customer
 ):

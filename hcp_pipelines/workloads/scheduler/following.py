@@ -167,9 +167,8 @@ class Follower:
         if not ready:
             return
         outcome = await steps.start_all(connection, ready)
-        since = {one.workload_id: at for one, at in ready}
         for one in outcome.done:
-            one.status, one.since = WorkloadState.RUNNING, max(since[one.workload_id], one.since)
+            one.status, one.since = WorkloadState.RUNNING, outcome.as_of[one.workload_id]
             self.book.put(one)
         self._gone(room, outcome.lost)
         metrics.STEPS.labels("started").inc(len(outcome.done))
@@ -180,9 +179,9 @@ class Follower:
         if not works:
             return
         outcome = await steps.stand_still_all(connection, works, SILENT)
-        at = {one.workload_id: at for one, at in works}
         for one in outcome.done:
-            one.began_s, one.status, one.is_silent = one.progress_s(at[one.workload_id]), WorkloadState.PAUSED, True
+            one.began_s = one.progress_s(outcome.as_of[one.workload_id])
+            one.status, one.is_silent = WorkloadState.PAUSED, True
         self._gone(room, outcome.lost)
         metrics.STEPS.labels("silent").inc(len(outcome.done))
 
@@ -190,9 +189,8 @@ class Follower:
         if not works:
             return
         outcome = await steps.go_on_all(connection, works)
-        at = {one.workload_id: at for one, at in works}
         for one in outcome.done:
-            one.status, one.since, one.is_silent = WorkloadState.RUNNING, max(at[one.workload_id], one.since), False
+            one.status, one.since, one.is_silent = WorkloadState.RUNNING, outcome.as_of[one.workload_id], False
             self.book.put(one)
         self._gone(room, outcome.lost)
 

@@ -113,6 +113,11 @@ class Held:
         """When it is done if it goes on running."""
         return self.since + timedelta(seconds=max(self.duration_s - self.began_s, 0.0))
 
+    @property
+    def covered_at(self) -> datetime:
+        """The earliest end of its present run: before it, it had not run for as long as its last checkpoint says."""
+        return self.since + timedelta(seconds=max(self.saved_s - self.began_s, 0.0))
+
     def checkpoint_at(self) -> datetime | None:
         """When the next checkpoint is due; None: it takes none before its end."""
         if not self.interval_s:

@@ -1,11 +1,13 @@
 """What is done to held work, many at a time in one transaction: start, save, end, give back, fail. Each alone may have been lost.
 
 A step and what it means for the devices are one transaction: no crash leaves a piece of work without the one or the other.
+No run ends before its last checkpoint, however late its end was heard of: progress that counts is time that was run, and told.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from uuid import UUID
 
 from hcp_pipelines.domain.workloads import WorkloadState
 from hcp_pipelines.workloads.allocations import checkpoint
@@ -21,20 +23,24 @@ AT_ONCE = 200  # of a transaction: so many customers' rows are locked no longer 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Whose step was made, and who was not ours any more."""
+    """Whose step was made, and who was not ours any more; of starts and stops the instant that Postgres has for each."""
 
     done: tuple[Held, ...]
     lost: tuple[Held, ...]
+    as_of: Mapping[UUID, datetime] = field(default_factory=dict)
 
 
 async def start_all(connection: Connection, works: Sequence[tuple[Held, datetime]]) -> Outcome:
     """Their devices are in their states since an instant of world time: scheduled work runs."""
-    since = {one.workload_id: at for one, at in works}
+    as_of = {one.workload_id: at for one, at in works}
 
     async def step(one: Held) -> None:
-        await start(connection, one.workload_id, one.epoch, now=since[one.workload_id], reason="its devices are ready")
+        now = as_of[one.workload_id]
+        as_of[one.workload_id] = await start(
+            connection, one.workload_id, one.epoch, now=now, reason="its devices are ready"
+        )
 
-    return await _each(connection, [one for one, _ in works], step, ends=False)
+    return replace(await _each(connection, [one for one, _ in works], step, ends=False), as_of=as_of)
 
 
 async def end_all(connection: Connection, works: Sequence[Held]) -> Outcome:
@@ -76,7 +82,7 @@ async def give_back_all(connection: Connection, works: Sequence[GivenBack], save
 
     async def step(one: Held) -> None:
         given = by_id[one.workload_id]
-        at = max(given.since, one.since)
+        at = max(given.since, one.covered_at)
         wait_s = 0.0
         if one.status is WorkloadState.RUNNING:
             await pause(connection, one.workload_id, one.epoch, now=at, reason=given.reason)
@@ -103,8 +109,8 @@ async def fail_all(
     why = {one.workload_id: reason for one, reason in works}
 
     async def step(one: Held) -> None:
-        reason = why[one.workload_id]
-        await fail(connection, one.workload_id, one.epoch, now=now, reason=reason, may_retry=may_retry, wait_s=wait_s)
+        reason, at = why[one.workload_id], max(now, one.covered_at)
+        await fail(connection, one.workload_id, one.epoch, now=at, reason=reason, may_retry=may_retry, wait_s=wait_s)
 
     return await _each(connection, [one for one, _ in works], step, ends=True)
 
@@ -129,24 +135,26 @@ async def let_go(connection: Connection, works: Iterable[Held]) -> None:
 
 async def stand_still_all(connection: Connection, works: Sequence[tuple[Held, datetime]], reason: str) -> Outcome:
     """Nobody knows since an instant whether they run: their clocks stand, and they keep their devices."""
-    since = {one.workload_id: max(at, one.since) for one, at in works}
+    as_of = {one.workload_id: max(at, one.covered_at) for one, at in works}
 
     async def step(one: Held) -> None:
-        await pause(connection, one.workload_id, one.epoch, now=since[one.workload_id], reason=reason)
+        now = as_of[one.workload_id]
+        as_of[one.workload_id] = await pause(connection, one.workload_id, one.epoch, now=now, reason=reason)
 
-    return await _each(connection, [one for one, _ in works], step, ends=False)
+    return replace(await _each(connection, [one for one, _ in works], step, ends=False), as_of=as_of)
 
 
 async def go_on_all(connection: Connection, works: Sequence[tuple[Held, datetime]]) -> Outcome:
     """They run, as is known again since an instant."""
-    since = {one.workload_id: max(at, one.since) for one, at in works}
+    as_of = {one.workload_id: at for one, at in works}
 
     async def step(one: Held) -> None:
-        await resume(
-            connection, one.workload_id, one.epoch, now=since[one.workload_id], reason="its devices are heard again"
+        now = as_of[one.workload_id]
+        as_of[one.workload_id] = await resume(
+            connection, one.workload_id, one.epoch, now=now, reason="its devices are heard again"
         )
 
-    return await _each(connection, [one for one, _ in works], step, ends=False)
+    return replace(await _each(connection, [one for one, _ in works], step, ends=False), as_of=as_of)
 
 
 async def _save(connection: Connection, one: Held, now: datetime) -> None:
