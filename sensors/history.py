@@ -1,7 +1,11 @@
 """Sensors of the lake's tables: days of history that are missing (`history.plan`), and what daemons have written."""
 
+from collections.abc import Sequence
+from datetime import datetime
+
 import dagster as dg
 
+from hcp_pipelines.orchestration.alerts import record_alert
 from hcp_pipelines.orchestration.history import daemon_models, watch
 from hcp_pipelines.orchestration.history.plan import Order, assets_by_source, gaps
 from hcp_pipelines.orchestration.history.pool import configured
@@ -12,6 +16,7 @@ from jobs.history import KIND, history_job
 
 MOST_DAYS = 14  # of the world, back from today
 MOST_ATTEMPTS = 3  # for the same days of a source: then a person is needed
+TELL_AGAIN_S = 600.0  # real: an event is an open alert for a quarter of an hour
 FIRST_TICK_SQL = "select min(received_at) from price_data"
 
 
@@ -44,7 +49,10 @@ def history_gaps_sensor(context: dg.SensorEvaluationContext, platform: Platform)
             key = f"{order.source}-{order.days[0]}-{order.days[-1]}-{attempt}"
             if not context.instance.get_run_records(dg.RunsFilter(tags={"dagster/run_key": key}), limit=1):
                 return dg.SensorResult(run_requests=[_request(order, key)])
-    return dg.SensorResult(skip_reason=f"failed {MOST_ATTEMPTS} times, see the runs of history_job: {told}")
+    cursor = _alert(context.cursor, missing, platform)
+    return dg.SensorResult(
+        skip_reason=f"failed {MOST_ATTEMPTS} times, see the runs of history_job: {told}", cursor=cursor
+    )
 
 
 @dg.sensor(
@@ -58,6 +66,18 @@ def daemon_tables_sensor(platform: Platform) -> dg.SensorResult:
         found = {table.key: watch.observe_daemon(reader, table, now) for table in daemon_models.ALL}
     events = [dg.AssetObservation(key, metadata=told) for key, told in found.items() if told]
     return dg.SensorResult(asset_events=events, skip_reason=None if events else "the collector has made no table yet")
+
+
+def _alert(cursor: str | None, missing: Sequence[Order], platform: Platform) -> str:
+    """Say for the alerts which days a source does not give, again while that is so; the cursor: when that was, real time."""
+    now = platform.clock().real_now()
+    if cursor is not None and (now - datetime.fromisoformat(cursor)).total_seconds() < TELL_AGAIN_S:
+        return cursor
+    with platform.connection() as connection:
+        for order in missing:
+            days = {"first_day": order.days[0], "last_day": order.days[-1], "days": len(order.days)}
+            record_alert(connection, "alert.data_gap", order.source, days)
+    return now.isoformat()
 
 
 def _request(order: Order, run_key: str) -> dg.RunRequest:

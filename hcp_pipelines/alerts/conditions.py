@@ -3,22 +3,21 @@
 Reading only. What becomes of a condition (opened once, told, closed) is in `store.py`.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
 
-from hcp_pipelines.alerts.pages import read_critical_issues, read_phases, read_record
+from hcp_pipelines.alerts.condition import LABEL_MAX, Condition
+from hcp_pipelines.alerts.fields import find_dark, find_gaps, find_low_hashrate
+from hcp_pipelines.alerts.pages import read_critical_issues, read_gateways, read_phases, read_record
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.doctor import Finding, examine_disk, examine_loop
 from hcp_pipelines.supervisor.status import read_loop, world_clock
-
-Severity = Literal["info", "warning", "critical"]
 
 UNSETTLED_SHARE = 0.01  # of a facility's devices in the last quarter of an hour of real time
 EVENT_LASTS_S = 900.0  # real: an event has no end of its own, it is an open alert for so long
@@ -75,25 +74,15 @@ _UNSERVED = """
     having count(*) > 0"""
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Something that is wrong now; the same key is the same thing."""
-
-    key: str
-    severity: Severity
-    subject: str
-    summary: str
-    remedy: str = ""
-
-
 def find_conditions(settings: Settings) -> list[Condition]:
     """Everything that is wrong now, each key once.
 
     Raises:
         StorageError, psycopg.Error: Postgres can't be asked, so that nothing is known of half of it.
     """
-    found = [*_processes(settings), *_of_findings([examine_disk(settings)]), *_database(settings)]
-    found += [*_phases(settings), *_devices(settings)]
+    gateways = read_gateways(settings)
+    found = [*_processes(settings), *_of_findings([examine_disk(settings)]), *_database(settings, gateways)]
+    found += [*_phases(settings), *_devices(gateways), *find_dark(gateways)]
     return list({condition.key: condition for condition in found}.values())
 
 
@@ -121,7 +110,7 @@ def _of_findings(findings: list[Finding]) -> Iterator[Condition]:
             )
 
 
-def _database(settings: Settings) -> Iterator[Condition]:
+def _database(settings: Settings, gateways: Sequence[str]) -> Iterator[Condition]:
     loop = read_loop(settings)
     if loop.get("error"):
         raise StorageError(str(loop["error"]))
@@ -134,6 +123,8 @@ def _database(settings: Settings) -> Iterator[Condition]:
         yield from _unsettled(connection)
         yield from _work(connection)
         yield from _events(connection)
+        yield from find_gaps(connection, settings)
+        yield from find_low_hashrate(connection, gateways)
 
 
 def _unowned(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
@@ -220,6 +211,7 @@ REMEDIES = {
     "alert.run_failed": "open the run in the Dagster UI: its last events say why",
     "alert.settlement_failed": "mend what the reason names, then materialize settled_days of those days again",
     "alert.billing_off": "see marts.fct_billing and core.hcp__work_energy of that day, and docs/billing.md",
+    "alert.data_gap": "see the runs of history_job in the Dagster UI; `hcp backfill` asks again once the source answers",
     "alert.miners_overclaim": "see marts.fct_device_credits of that day; look at the firmware of these miners (docs/pool.md)",
     "alert.pool_underpays": "see marts.fct_pool_days; ask the pool about that day (docs/pool.md)",
     "alert.regret_grew": "see `hcp report daily` of that day, and docs/settlement.md",
@@ -232,7 +224,16 @@ def _events(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
         said = ", ".join(f"{key} {value}" for key, value in sorted(detail.items()) if not isinstance(value, dict))
         times = f" ({count} times)" if count > 1 else ""
         summary = f"{subject}: {name}{times}: {said}"[:500]
-        yield Condition(f"{action}/{subject}", "warning", subject, summary, REMEDIES.get(action, ""))
+        yield Condition(f"{action}/{subject}", "warning", subject, summary, REMEDIES.get(action, ""), _about(detail))
+
+
+def _about(detail: Mapping[str, Any]) -> dict[str, str]:
+    """What an event names by a word or a number, for silences: `group_id` is called group, as everywhere among labels."""
+    return {
+        key.removesuffix("_id"): str(value)
+        for key, value in detail.items()
+        if isinstance(value, str | int) and len(str(value)) <= LABEL_MAX
+    }
 
 
 def _phases(settings: Settings) -> Iterator[Condition]:
@@ -252,11 +253,12 @@ def _phases(settings: Settings) -> Iterator[Condition]:
             )  # fmt: skip
 
 
-def _devices(settings: Settings) -> Iterator[Condition]:
+def _devices(gateways: Sequence[str]) -> Iterator[Condition]:
     """Devices that are beyond a limit of their model that is critical, as their gateway read them last."""
-    for (facility_id, issue), devices in read_critical_issues(settings).items():
+    for (facility_id, issue), devices in read_critical_issues(gateways).items():
         yield Condition(
             f"devices/{facility_id}/{issue}", "critical", facility_id,
             f"{facility_id}: {issue.replace('_', ' ')} at {devices} of its devices",
             "its gateway's log and raw.telemetry tell which; what is too hot is taken down there by itself",
+            {"issue": issue},
         )  # fmt: skip

@@ -5,7 +5,7 @@ What follows from it is in `conditions.py`.
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -43,14 +43,29 @@ def read_phases(settings: Settings) -> dict[str, int]:
     return phases
 
 
-def read_critical_issues(settings: Settings) -> dict[tuple[str, str], int]:
+def read_gateways(settings: Settings) -> list[str]:
+    """The metrics of each gateway of this machine that can be asked."""
+    return list(_pages(settings, "gateway-*.json"))
+
+
+def read_critical_issues(pages: Sequence[str]) -> dict[tuple[str, str], int]:
     """Devices by (facility, issue) that are critical by their model's limits, of the gateways' last readings."""
     devices = Counter[tuple[str, str]]()
-    for page in _pages(settings, "gateway-*.json"):
+    for page in pages:
         for one in samples_of(page, ISSUES_METRIC):
             if one.labels["severity"] == "critical" and one.value:
                 devices[one.labels["facility_id"], one.labels["issue"]] += int(one.value)
     return devices
+
+
+def read_counts(pages: Sequence[str], metric: str, label: str) -> dict[tuple[str, str], int]:
+    """What a gauge of gateways counts, where it counts any, by facility and another label."""
+    return {
+        (one.labels["facility_id"], one.labels[label]): int(one.value)
+        for page in pages
+        for one in samples_of(page, metric)
+        if one.value
+    }
 
 
 def samples_of(page: str, *names: str) -> list[Sample]:

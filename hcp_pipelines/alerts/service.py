@@ -8,7 +8,8 @@ from typing import Any
 import psycopg
 
 from hcp_pipelines.alerts import metrics, store
-from hcp_pipelines.alerts.conditions import Condition, find_conditions, has_started
+from hcp_pipelines.alerts.condition import Condition
+from hcp_pipelines.alerts.conditions import find_conditions, has_started
 from hcp_pipelines.alerts.sinks import Sink, SinkError, check_url, make_sinks, post
 from hcp_pipelines.domain.errors import StorageError
 from hcp_pipelines.runtime.endless import endless

@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg.types.json import Jsonb
 
-from hcp_pipelines.alerts.conditions import Condition
+from hcp_pipelines.alerts.condition import Condition
 from hcp_pipelines.domain.errors import ConfigError
 
 RESOLVE_AFTER_S = 60.0  # a condition that comes and goes is one alert
@@ -18,26 +19,46 @@ GIVE_UP_AFTER = 20  # attempts: with the backoff below about a day
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 5.0, 7200.0
 
 _SEE = """
-    insert into alerts (key, severity, subject, summary, remedy)
-    values (%(key)s, %(severity)s, %(subject)s, %(summary)s, %(remedy)s)
+    insert into alerts (key, severity, subject, summary, remedy, labels)
+    values (%(key)s, %(severity)s, %(subject)s, %(summary)s, %(remedy)s,
+            %(labels)s || case when exists (select from facilities where id = %(subject)s)
+                               then jsonb_build_object('facility', %(subject)s::text) else '{}' end)
     on conflict (key) where resolved_at is null
     do update set seen_at = clock_timestamp(), summary = excluded.summary, severity = excluded.severity,
-                  remedy = excluded.remedy
-    returning id, (xmax = 0) as is_new"""
-_RESOLVE = """
-    update alerts set resolved_at = clock_timestamp()
-    where resolved_at is null and seen_at < clock_timestamp() - make_interval(secs => %s) returning id"""
-_DUE_AGAIN = """
-    select a.id from alerts a
-    where a.resolved_at is null and a.acked_at is null and a.severity <> 'info'
-      and not exists (select 1 from alert_deliveries d where d.alert_id = a.id and d.sink = %(sink)s
+                  remedy = excluded.remedy, labels = excluded.labels"""
+_SILENCE = """
+    update alerts set silenced_by = silence_of(labels, severity)
+    where resolved_at is null and silenced_by <> silence_of(labels, severity)"""
+# Each sink once: what is new, and what was silenced from its beginning and is so no longer.
+_OPENED = """
+    insert into alert_deliveries (alert_id, sink, event)
+    select a.id, s.sink, 'opened' from alerts a cross join unnest(%(sinks)s::text[]) with ordinality s (sink, n)
+    where a.resolved_at is null and a.acked_at is null and a.silenced_by = ''
+      and not exists (select from alert_deliveries d where d.alert_id = a.id and d.sink = s.sink)
+    order by a.id, s.n"""
+_AGAIN = """
+    insert into alert_deliveries (alert_id, sink, event)
+    select a.id, s.sink, 'repeated' from alerts a cross join unnest(%(sinks)s::text[]) s (sink)
+    where a.resolved_at is null and a.acked_at is null and a.severity <> 'info' and a.silenced_by = ''
+      and not exists (select from alert_deliveries d where d.alert_id = a.id and d.sink = s.sink
                       and (d.delivered_at is null or d.created_at > clock_timestamp() - make_interval(secs => %(every_s)s)))"""
-_ENQUEUE = "insert into alert_deliveries (alert_id, sink, event) values (%s, %s, %s)"
+# Who was told that it began, or will be, is told that it is over, in a silence, too: it closes what they have open.
+_RESOLVE = """
+    with over as (
+        update alerts set resolved_at = clock_timestamp()
+        where resolved_at is null and seen_at < clock_timestamp() - make_interval(secs => %(after_s)s)
+        returning id, silenced_by)
+    insert into alert_deliveries (alert_id, sink, event)
+    select o.id, s.sink, 'resolved' from over o cross join unnest(%(sinks)s::text[]) with ordinality s (sink, n)
+    where exists (select from alert_deliveries d where d.alert_id = o.id and d.sink = s.sink
+                  and (d.delivered_at is not null or o.silenced_by = ''))
+    order by o.id, s.n"""
 _DUE = """
     select d.id, d.event, d.attempts, a.id, a.key, a.severity, a.subject, a.summary, a.remedy,
            a.opened_at, a.resolved_at, a.acked_by
     from alert_deliveries d join alerts a on a.id = d.alert_id
     where d.delivered_at is null and d.attempts < %s and d.sink = %s and d.next_attempt_at <= clock_timestamp()
+      and (a.silenced_by = '' or d.event = 'resolved')
     order by d.id limit %s"""
 _DELIVERED = "update alert_deliveries set delivered_at = clock_timestamp(), attempts = attempts + 1 where id = %s"
 _FAILED = """
@@ -50,7 +71,8 @@ _AUDIT = """
     insert into audit_log (actor, action, subject, detail)
     values (%s, 'alert_acknowledged', %s, jsonb_build_object('alert', %s::bigint, 'reason', %s::text))"""
 _LIST = """
-    select id, severity, key, summary, remedy, opened_at, seen_at, resolved_at, acked_by, ack_reason
+    select id, severity, key, summary, remedy, opened_at, seen_at, resolved_at, acked_by, ack_reason, labels,
+           case when resolved_at is null then silence_of(labels, severity) else silenced_by end
     from alerts where %s or resolved_at is null order by resolved_at is not null, id desc limit 200"""
 
 
@@ -74,17 +96,13 @@ class Notice:
 
 def sync(connection: psycopg.Connection[Any], found: Sequence[Condition], sinks: Sequence[str], repeat_s: float) -> int:
     """Bring the table in line with what is wrong now, and enqueue what each sink must be told; how many alerts are open."""
+    told = {"sinks": list(sinks), "every_s": repeat_s, "after_s": RESOLVE_AFTER_S}
     with connection.transaction():
         for condition in found:
-            values = {name: getattr(condition, name) for name in Condition.__dataclass_fields__}
-            row = connection.execute(_SEE, values).fetchone()
-            if row is not None and row[1]:
-                _enqueue(connection, row[0], sinks, "opened")
-        for (alert_id,) in connection.execute(_RESOLVE, (RESOLVE_AFTER_S,)).fetchall():
-            _enqueue(connection, alert_id, sinks, "resolved")
-        for sink in sinks:
-            for (alert_id,) in connection.execute(_DUE_AGAIN, {"sink": sink, "every_s": repeat_s}).fetchall():
-                _enqueue(connection, alert_id, [sink], "repeated")
+            values = {name: getattr(condition, name) for name in ("key", "severity", "subject", "summary", "remedy")}
+            connection.execute(_SEE, values | {"labels": Jsonb(condition.labels)})
+        for step in (_SILENCE, _OPENED, _RESOLVE, _AGAIN):
+            connection.execute(step, told)
         open_row = connection.execute("select count(*) from alerts where resolved_at is null").fetchone()
     return int(open_row[0]) if open_row else 0
 
@@ -132,8 +150,3 @@ def acknowledge(connection: psycopg.Connection[Any], alert_id: int, actor: str, 
 def list_alerts(connection: psycopg.Connection[Any], *, with_resolved: bool) -> list[tuple[Any, ...]]:
     """Open alerts first, newest first, at most 200."""
     return connection.execute(_LIST, (with_resolved,)).fetchall()
-
-
-def _enqueue(connection: psycopg.Connection[Any], alert_id: int, sinks: Sequence[str], event: str) -> None:
-    for sink in sinks:
-        connection.execute(_ENQUEUE, (alert_id, sink, event))

@@ -75,6 +75,11 @@ class Devices:
         """Whether there are devices of which nobody has said yet what they do."""
         return bool((self._is_there & (self.states == UNKNOWN)).any())
 
+    def are_lowest(self) -> Bools:
+        """[n] devices that were told their group's lowest state last, or draw its power."""
+        lowest: Bools = self.states == self._lowest
+        return lowest
+
     def usable(self) -> Bools:
         """Devices that can be commanded, now or in a moment."""
         can: Bools = self._is_there & ~self.dark & (self.states != UNKNOWN) & (self._failures < FAILURES_TO_QUARANTINE)

@@ -4,6 +4,7 @@ What a control does is in `control.py`; when anything is read again is the servi
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from hcp_pipelines.allocator.control import FacilityControl, Hooks
 from hcp_pipelines.allocator.leases import Lease
@@ -46,6 +47,11 @@ class Holdings:
                 continue
             await self.lose(facility_id)
             self.gain(lease)
+
+    def note_time(self, now: datetime) -> None:
+        """Maintenance may have a step that is due."""
+        due = (c.owner.standing.changes_at for c in self.controls.values())
+        self.wants_standing |= any(at is not None and at <= now for at in due)
 
     async def load_standing(self) -> None:
         """Directives, locks, obligations and approvals: what stands now, whatever it was."""

@@ -41,6 +41,7 @@ _POLICIES = """
     cross join lateral (
         select * from policies where facility_id = f.id and status = 'live' order by basis_tick_id desc limit %s) p
     order by p.facility_id, p.basis_tick_id desc"""
+_ADVANCE = "select advance_maintenance(%s, %s)"
 _ENDPOINTS = "select facility_id, address from gateway_endpoints"
 _ADMISSION = """
     insert into policy_admissions (policy_id, facility_id, allocator, is_admitted, reason)
@@ -120,8 +121,10 @@ class Intake:
         return dict(await cursor.fetchall())
 
     async def standing(self, facility_ids: Sequence[str]) -> dict[str, Standing]:
-        """What stands over some facilities besides their policies."""
-        return await read_standing(await self.connection(), facility_ids, self._clock.now())
+        """What stands over some facilities besides their policies, once maintenance has taken the steps that are due."""
+        connection, now = await self.connection(), self._clock.now()
+        await connection.execute(_ADVANCE, (list(facility_ids), now))
+        return await read_standing(connection, facility_ids, now)
 
     async def obligations(self, facility_ids: Sequence[str]) -> dict[str, Rows]:
         """The obligations of some facilities, with the grid's signals."""

@@ -31,7 +31,8 @@ class Known:
         self.devices = Devices(site, slack_s=5.0 * clock.speed)
         self.ledger = RampLedger(site.ramps)
         self.obligations = ObligationBook(site)
-        self.standing, self.locked = NOTHING_STANDS, np.zeros(site.shape.slots, dtype=bool)
+        self._rested: Bools = np.zeros(site.shape.slots, dtype=bool)
+        self._stand(NOTHING_STANDS)
         self.held = np.zeros(site.shape.slots, dtype=bool)  # a direct order at the gateway holds them down
         self._shadow = Shadow()
 
@@ -48,7 +49,7 @@ class Known:
         return self.pool().counts
 
     def pool(self) -> Pool:
-        """The devices that policies and directives decide about: those that can be commanded and are not locked."""
+        """The devices that policies and directives decide about: those that can be commanded, and nobody has taken out."""
         if not self.site.scheduled:
             return Pool(self.site.shape, self.devices.states, self.free())
         room = max(WORKS_STARTING_MAX - self.devices.works_starting, 0)
@@ -57,8 +58,18 @@ class Known:
 
     def free(self) -> Bools:
         """[n] devices that policies and directives decide about."""
-        free: Bools = self.devices.eligible(self._clock.monotonic_s()) & ~self.locked
+        free: Bools = self.devices.eligible(self._clock.monotonic_s()) & ~self.out
         return free
+
+    def to_lock(self) -> Bools:
+        """[n] locked devices that can be told to go down. What has done so for maintenance is not touched again in its window."""
+        if not self.locked.any():
+            return self.locked
+        can: Bools = self.devices.eligible(self._clock.monotonic_s()) & self.locked
+        if self._untouched.any():
+            self._rested |= self._untouched & self.devices.are_lowest()
+            can &= ~self._rested
+        return can
 
     def sheddable_on_mw(self) -> float:
         """MW above the lowest states of the load that counts for the obligations' floor."""
@@ -115,7 +126,11 @@ class Known:
             self.obligations.power.regain(at_s)
 
     def _stand(self, standing: Standing) -> None:
-        self.standing, self.locked = standing, standing.locked(self.site.shape)
+        shape = self.site.shape
+        self.standing, self.locked, self._untouched = standing, standing.locked(shape), standing.in_maintenance(shape)
+        self.emptying = standing.emptying(shape) & ~self.locked
+        self.out = self.locked | self.emptying  # neither policies nor directives have a say in these
+        self._rested = self._rested & self._untouched  # asleep since their window began, or before
 
     def _recall(self, memory: Memory) -> None:
         self._shadow = shadow_of(memory, self.site.shape)

@@ -186,18 +186,18 @@ class Owner(Working):
         """The plan; None where there is nothing to do."""
         is_same = np.array_equal(directed.targets, pool.counts) and not directed.exempt_by_group
         is_same = is_same and self._is_assigned(pool)
-        some_locked = self.locked.any()
-        if is_same and not some_locked:
+        if is_same and not self.out.any():
             self._note_resting(0)
             return None
         rests, bars = self._rests(directed, wanted, now_s), self._may_not_rise()
         planned = plan_directed(
             pool,
-            self.devices.eligible(monotonic_s) & self.locked if some_locked else self.locked,
+            self.to_lock(),
             directed,
             self._headroom(directed, pool.counts, now_s),
             self._random,
             barred(rests, bars),
+            self.devices.eligible(monotonic_s) & self.emptying if self.emptying.any() else None,
         )
         self._note_resting(planned.plan.locked_devices if rests is not None and not bars.any() else 0)
         return planned
@@ -225,7 +225,7 @@ class Owner(Working):
 
         What a relay has taken is not made up for elsewhere.
         """
-        return self.held | bool(self.devices.dark.any() and (self.devices.dark & ~self.locked).any())
+        return self.held | bool(self.devices.dark.any() and (self.devices.dark & ~self.out).any())
 
     def _resting_words(self) -> tuple[str, ...]:
         return (f"{self.resting} devices rest: {RESTING}",) if self.resting else ()

@@ -155,6 +155,7 @@ class Allocator:
                 self._desired.hear(n.payload for n in batch if n.channel == "hcp_desired")
                 if channels == {"hcp_desired"} and not looks_back:
                     continue
+                self._held.note_time(self._context.clock.now())
                 self._held.wants_sites |= "hcp_facility" in channels
                 self._held.wants_standing |= "hcp_directive" in channels
                 await self._take_in(looks_back or not batch)

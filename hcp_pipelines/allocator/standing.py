@@ -19,9 +19,14 @@ _OVERRIDES = """
     where facility_id = any(%s) and status = 'standing' and released_at is null
       and (valid_until is null or valid_until > %s) order by id"""
 _LOCKOUTS = """
-    select facility_id, id, scope, feeder_id, slots, holder, reason from lockouts
+    select facility_id, id, scope, feeder_id, slots, holder, reason, maintenance_id is not null, is_emptying from lockouts
     where facility_id = any(%s) and removed_at is null order by id"""
-_VERSIONS = "select id, lockouts_version, obligations_version from facilities where id = any(%s)"
+_VERSIONS = """
+    select f.id, f.lockouts_version, f.obligations_version, (
+        select min(case when l.id is null then w.empties_at when l.is_emptying then w.begins_at else w.ends_at end)
+        from maintenance_windows w left join lockouts l on l.maintenance_id = w.id
+        where w.facility_id = f.id and w.ended_at is null)
+    from facilities f where f.id = any(%s)"""
 _KINDS = {"override": Kind.OVERRIDE, "curtail": Kind.CURTAIL, "stop_all": Kind.STOP}
 
 
@@ -40,7 +45,7 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Lockout:
-    """Devices that somebody holds locked out."""
+    """Devices that somebody holds locked out; those of maintenance are only put to sleep while it is `is_emptying`."""
 
     lockout_id: int
     holder: str
@@ -48,16 +53,22 @@ class Lockout:
     scope: str  # device, feeder, site
     feeder_id: str = ""
     slots: bytes = b""
+    is_maintenance: bool = False
+    is_emptying: bool = False
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Everything that stands over one facility; `version` counts the changes of its locks, the other those of its obligations."""
+    """Everything that stands over one facility; `version` counts the changes of its locks, the other those of its obligations.
+
+    `changes_at`: simulated, when maintenance has its next step; None where none is planned.
+    """
 
     timed: tuple[Timed, ...] = ()
     lockouts: tuple[Lockout, ...] = ()
     version: int = 0
     obligations_version: int = 0
+    changes_at: datetime | None = None
 
     def at(self, now: datetime) -> list[Directive]:
         """The directives that hold at an instant."""
@@ -65,17 +76,16 @@ class Standing:
 
     def locked(self, shape: FacilityShape) -> Bools:
         """[n] slots that are locked out."""
-        mask = np.zeros(shape.slots, dtype=bool)
-        for lockout in self.lockouts:
-            if lockout.scope == "device":
-                mask[_inside(lockout.slots, shape)] = True
-            else:
-                groups = [
-                    g for g, f in enumerate(shape.feeder_of_group) if lockout.scope == "site" or f == lockout.feeder_id
-                ]
-                mask |= np.isin(shape.group_of_slot, groups)
-        mask &= shape.group_of_slot >= 0
-        return mask
+        return _slots_of([x for x in self.lockouts if not x.is_emptying], shape)
+
+    def emptying(self, shape: FacilityShape) -> Bools:
+        """[n] slots that are put to sleep under the ramps, for maintenance that begins later."""
+        return _slots_of([x for x in self.lockouts if x.is_emptying], shape)
+
+    def in_maintenance(self, shape: FacilityShape) -> Bools:
+        """[n] slots that are locked for maintenance alone."""
+        by_hand = _slots_of([x for x in self.lockouts if not x.is_maintenance], shape)
+        return _slots_of([x for x in self.lockouts if x.is_maintenance and not x.is_emptying], shape) & ~by_hand
 
     def lock_words(self) -> tuple[str, str]:
         """Whose locks they are, and which: actor and detail for the journal."""
@@ -98,7 +108,7 @@ async def read_standing(
         facility_id: Standing(
             tuple(timed_of(row[1:]) for row in overrides if row[0] == facility_id),
             tuple(_lockout(row[1:]) for row in lockouts if row[0] == facility_id),
-            *versions.get(facility_id, (0, 0)),
+            *versions.get(facility_id, (0, 0, None)),
         )
         for facility_id in ids
     }
@@ -123,8 +133,22 @@ def timed_of(row: Sequence[Any]) -> Timed:
 
 
 def _lockout(row: Sequence[Any]) -> Lockout:
-    number, scope, feeder_id, slots, holder, reason = row
-    return Lockout(number, holder, reason, scope, feeder_id or "", bytes(slots or b""))
+    number, scope, feeder_id, slots, holder, reason, *maintenance = row
+    return Lockout(number, holder, reason, scope, feeder_id or "", bytes(slots or b""), *maintenance)
+
+
+def _slots_of(lockouts: Sequence[Lockout], shape: FacilityShape) -> Bools:
+    mask = np.zeros(shape.slots, dtype=bool)
+    for lockout in lockouts:
+        if lockout.scope == "device":
+            mask[_inside(lockout.slots, shape)] = True
+        else:
+            groups = [
+                g for g, f in enumerate(shape.feeder_of_group) if lockout.scope == "site" or f == lockout.feeder_id
+            ]
+            mask |= np.isin(shape.group_of_slot, groups)
+    mask &= shape.group_of_slot >= 0
+    return mask
 
 
 def _inside(payload: bytes, shape: FacilityShape) -> Slots:

@@ -99,14 +99,14 @@ class Working(Known):
             self.work.note_silence(Why(f"its gateway has not been heard of for {silent_s:.0f} s", "silent"))
 
     def _mix(self, present: Ints) -> Ints:
-        return self._shadow.over(self.work.whole(present, self.devices, self.locked))
+        return self._shadow.over(self.work.whole(present, self.devices, self.out))
 
     def _serve(self, pool: Pool, mix: Ints, bound: Ints) -> Served | None:
         """What the rows make of the policy's numbers; None where no group is scheduled."""
         if not self.work.groups:
             return None
         self.work.expire(self._clock.monotonic_s())
-        return self.work.serve(pool, mix, bound, ~self.devices.usable() | self.locked | self.held)
+        return self.work.serve(pool, mix, bound, ~self.devices.usable() | self.out | self.held)
 
     def _assign(self, pool: Pool, served: Served, directed: Directed, occasion: Occasion) -> Pool:
         """The pool with what each slot is to do, everybody's word counted; what that means for the rows is said."""
@@ -178,7 +178,7 @@ class Working(Known):
         """By cause, [n] devices that can't work for anybody."""
         usable = self.devices.usable()
         return {
-            "locked": self.locked,
+            "locked": self.out,
             "held": self.held,
             "dark": self.devices.dark.copy(),
             "dead": ~usable,

@@ -1,4 +1,4 @@
-"""`hcp alerts`: what is wrong and who has it in hand; acknowledging; trying the sinks."""
+"""`hcp alerts`: what is wrong and who has it in hand; acknowledging; trying the sinks. Silences are in `cli.silences`."""
 
 import asyncio
 import getpass
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from hcp_pipelines.cli import silences
 from hcp_pipelines.cli.acting import line_of_text
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.domain.clock import SystemClock
@@ -25,6 +26,8 @@ _COLUMNS = (
     "resolved_at",
     "acked_by",
     "ack_reason",
+    "labels",
+    "silenced_by",
 )
 
 
@@ -50,9 +53,11 @@ def list_(context: click.Context, with_resolved: bool, as_json: bool, own_state_
         click.echo("No alert is open.")
     else:
         shown = [
-            (r[0], r[1], r[3], r[4], f"{r[5]:%m-%d %H:%M:%S}", r[8] or "", "over" if r[7] else "open") for r in rows
+            (r[0], r[1], r[3], r[4], f"{r[5]:%m-%d %H:%M:%S}", r[8] or "", r[11], "over" if r[7] else "open")
+            for r in rows
         ]
-        print_table("", ("id", "severity", "what", "what to do", "since", "acknowledged by", ""), shown)
+        columns = ("id", "severity", "what", "what to do", "since", "acknowledged by", "silenced by", "")
+        print_table("", columns, shown)
 
 
 @alerts.command("ack")
@@ -98,4 +103,5 @@ def test(context: click.Context, own_state_dir: Path | None) -> None:
 
 def register(group: click.Group) -> None:
     """Add the commands."""
+    silences.register(alerts)
     group.add_command(alerts)

@@ -32,6 +32,7 @@ COMMANDS = {
     "bill": ("bill",),
     "report": ("report",),
     "locks": ("lock", "unlock", "release", "approve"),
+    "maintenance": ("maintenance",),
     "directives": ("directives",),
     "grid": ("grid",),
     "edge": ("edge",),

@@ -4,11 +4,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.devices.site import Evidence, Reading
-from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.edge import metrics
+from hcp_pipelines.edge.low_hashrate import MINING, LowHashrate
 from hcp_pipelines.edge.shape import SiteShape
 
-_MINING = [DeviceState.MINING_ECO, DeviceState.MINING_FULL]
 Values = npt.NDArray[np.float32]
 
 
@@ -16,15 +15,15 @@ class DeviceMetrics:
     """Tells one facility's."""
 
     def __init__(self, shape: SiteShape) -> None:
-        self._shape = shape
+        self._shape, self._low = shape, LowHashrate(shape.slots)
         self._issues: set[tuple[str, str]] = set()  # that were told once: those that are over are told as none
         self._groups = [
-            (group_id, bool(shape.has_state[g, _MINING].any()), _run_of(shape, g))
+            (group_id, bool(shape.has_state[g, list(MINING)].any()), _run_of(shape, g))
             for g, group_id in enumerate(shape.group_ids)
         ]
 
-    def tell(self, reading: Reading, power_kw: Values) -> None:
-        """Set what this reading says; `power_kw` is its power by slot."""
+    def tell(self, reading: Reading, power_kw: Values, states: npt.NDArray[np.uint8]) -> None:
+        """Set what this reading says; `power_kw` is its power by slot, `states` what each was told last."""
         facility_id = self._shape.facility_id
         metrics.POWER_WATTS.labels(facility_id).set(float(np.nansum(power_kw)) * 1000)
         self._issues |= reading.issues.keys()
@@ -39,6 +38,14 @@ class DeviceMetrics:
             labels = (facility_id, group_id)
             tell = _tell_miners if is_mining else _tell_gpus
             tell(labels, power_kw[run], _of(reading.hashrate_th_per_s, run), _of(reading.temperature_celsius, run))
+        if reading.hashrate_th_per_s is not None and self._low.is_due(reading.simulated_at_s):
+            self._tell_low(reading.hashrate_th_per_s, states, reading.simulated_at_s)
+
+    def _tell_low(self, hashrate: Values, states: npt.NDArray[np.uint8], at_s: float) -> None:
+        for group_id, is_mining, run in self._groups:
+            if is_mining:
+                miners = self._low.look(run, states[run], hashrate[run], at_s)
+                metrics.ASIC_LOW_HASHRATE.labels(self._shape.facility_id, group_id).set(miners)
 
 
 def _tell_miners(labels: tuple[str, str], power_kw: Values, hashrate: Values | None, heat: Values | None) -> None:

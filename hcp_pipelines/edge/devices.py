@@ -178,7 +178,7 @@ class Devices:
     def _take_power(self, reading: Reading) -> None:
         self.power_kw = (reading.values[: self.shape.slots] / 1000.0).astype(np.float32)
         self._is_power_known, self._warm = True, reading.warm
-        self._metrics.tell(reading, self.power_kw)
+        self._metrics.tell(reading, self.power_kw, self.states)
         if not self._is_adopting and self._unknown_but_seen().any():
             self._is_adopting = True
             self._tasks.spawn(self._adopt_seen())

@@ -27,11 +27,19 @@ ISSUES = Gauge(
     ["facility_id", "issue", "severity"],
 )
 POWER_WATTS = Gauge("hcp_edge_power_watts", "IT power of a facility's devices.", ["facility_id"])
+DARK = Gauge(
+    "hcp_edge_dark_devices",
+    "Devices of a feeder that has no power, but for those that somebody has locked out.",
+    ["facility_id", "feeder_id"],
+)
 _GROUP = ["facility_id", "group_id"]
 ASIC_POWER_WATTS = Gauge("hcp_asic_power_watts", "IT power of a group's miners together.", _GROUP)
 ASIC_HASHRATE = Gauge("hcp_asic_hashrate_th_per_s", "Hashrate of a group's miners together, as they tell it.", _GROUP)
 ASIC_EFFICIENCY = Gauge("hcp_asic_efficiency_j_per_th", "Power over hashrate of a group's miners together.", _GROUP)
 ASIC_HOTTEST = Gauge("hcp_asic_temperature_celsius", "The hottest chips that a group's miners tell of.", _GROUP)
+ASIC_LOW_HASHRATE = Gauge(
+    "hcp_asic_low_hashrate_miners", "Miners that have hashed for a while as one with a dead board does.", _GROUP
+)
 GPU_POWER_WATTS = Gauge("hcp_gpu_power_watts", "Power of a group's GPUs together, their hosts' share included.", _GROUP)
 GPU_HOTTEST = Gauge("hcp_gpu_temperature_celsius", "The hottest GPU of a group.", _GROUP)
 _SCAN_BUCKETS = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 900)

@@ -14,6 +14,7 @@ import structlog
 from hcp_pipelines.devices.site import Reading
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.modes import ReasonCode
+from hcp_pipelines.edge import metrics
 from hcp_pipelines.edge.config import FacilityConfig
 from hcp_pipelines.edge.cutoff import CutOff
 from hcp_pipelines.edge.devices import Devices
@@ -149,6 +150,8 @@ class Safety:
             self._shed(feeder)
         elif feeder.is_dark and feeder.times_lit >= SAMPLES:
             self._light(feeder)
+        dark = int((feeder.mine & ~self._devices.bars.locked).sum()) if feeder.is_dark else 0
+        metrics.DARK.labels(self._devices.shape.facility_id, feeder.feeder_id).set(dark)
 
     def _shed(self, feeder: _Feeder) -> None:
         """What is without power counts as down, and is not driven."""

@@ -1,6 +1,7 @@
 """One wave that carries out directed targets: what nothing may delay at once, the rest under the ramps. Pure, vectorised.
 
-Locked slots are no part of targets: they go to their group's lowest state and stay there.
+Locked slots are no part of targets: they go to their group's lowest state and stay there. So do those that are emptied for
+maintenance, under the ramps, and before anything else that these hold back.
 """
 
 from collections.abc import Iterable
@@ -35,8 +36,12 @@ def plan_directed(
     headroom: Headroom,
     rng: np.random.Generator,
     dwell: DwellLocks | None = None,
+    emptying: Bools | None = None,
 ) -> DirectedPlan:
-    """The wave towards `directed`; besides the pool's devices there are those that are `locked_out` and can be commanded."""
+    """The wave towards `directed`; besides the pool's devices there are those that are `locked_out` and can be commanded.
+
+    `emptying`: devices that can be commanded, and have to be asleep when their maintenance begins.
+    """
     shape, once = pool.shape, Plan()
     locks = tuple(_lock_moves(shape, pool.states, locked_out)) if locked_out.any() else ()
     if directed.exempt_by_group:
@@ -49,6 +54,9 @@ def plan_directed(
         pool = _without(pool, once.moves)
     if locks or once.moves:
         left = _less(headroom, shape, (*locks, *once.moves))
+    emptied = Plan() if emptying is None else plan_wave(*_emptied(pool, emptying), left, rng)
+    if emptied.moves:
+        left = _less(left, shape, emptied.moves)
     targets = np.maximum(targets, 0)
     if directed.floor_mw:
         targets = held_above(shape, pool.counts, targets, directed.sheddable, directed.floor_mw)
@@ -56,9 +64,11 @@ def plan_directed(
     words = (
         *(LOCK for _ in locks),
         *(directed.exempt_by_group.get(move.group_index) for move in once.moves),
+        *(LOCK for _ in emptied.moves),
         *(directed.by_group.get(move.group_index, WORK if move.is_work else None) for move in rest.moves),
     )
-    return DirectedPlan(_joined(shape, (*locks, *once.moves, *rest.moves), rest), words)
+    moves = (*locks, *once.moves, *emptied.moves, *rest.moves)
+    return DirectedPlan(_joined(shape, moves, emptied, rest), words)
 
 
 def _lock_moves(shape: FacilityShape, states: States, locked: Bools) -> list[Move]:
@@ -98,12 +108,26 @@ def _less(headroom: Headroom, shape: FacilityShape, moves: Iterable[Move]) -> He
     return Headroom(up, down)
 
 
-def _joined(shape: FacilityShape, moves: tuple[Move, ...], rest: Plan) -> Plan:
+def _emptied(pool: Pool, emptying: Bools) -> tuple[Pool, Ints]:
+    """The devices to be emptied, and all of them asleep."""
+    own = Pool(pool.shape, pool.states, emptying)
+    targets = np.zeros_like(own.counts)
+    targets[np.arange(len(targets)), [ladder[0] for ladder in pool.shape.ladders]] = own.counts.sum(axis=1)
+    return own, targets
+
+
+def _joined(shape: FacilityShape, moves: tuple[Move, ...], emptied: Plan, rest: Plan) -> Plan:
     by_feeder: dict[str, float] = {}
     for move in moves:
         feeder_id = shape.feeder_of_group[move.group_index]
         by_feeder[feeder_id] = by_feeder.get(feeder_id, 0.0) + move.mw_delta
-    return replace(rest, moves=moves, mw_delta_by_feeder=by_feeder)
+    return replace(
+        rest,
+        moves=moves,
+        mw_delta_by_feeder=by_feeder,
+        deferred_devices=rest.deferred_devices + emptied.deferred_devices,
+        deferred_mw_down=rest.deferred_mw_down + emptied.deferred_mw_down,
+    )
 
 
 def nothing_directed(targets: Ints, present: Ints) -> Directed:

@@ -4,21 +4,33 @@ import asyncio
 import hashlib
 import hmac
 import json
+from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
 
-from hcp_pipelines.alerts import sinks, store
-from hcp_pipelines.alerts.conditions import Condition, find_conditions
+from hcp_pipelines.alerts import silences, sinks, store
+from hcp_pipelines.alerts.condition import Condition
+from hcp_pipelines.alerts.conditions import find_conditions
+from hcp_pipelines.alerts.fields import LOW_SHARE
 from hcp_pipelines.alerts.service import Alerter, run_alerts
 from hcp_pipelines.alerts.sinks import EmailSink, SinkError, WebhookSink, check_url, make_sinks
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.edge import metrics
+from hcp_pipelines.fleet.apply import apply
+from hcp_pipelines.fleet.demo import demo_facilities
+from hcp_pipelines.fleet.inventory import load_inventory
+from hcp_pipelines.operators import maintenance
+from hcp_pipelines.operators.accounts import Operator, OperatorRole, add
 from hcp_pipelines.runtime.http import StatusServer
 from hcp_pipelines.runtime.logs import configure_logs
 from hcp_pipelines.runtime.process import ProcessContext
+from tests.support.cli import hcp
 from tests.support.sinks import endless, http_receiver, mail_server
+
+__all__ = ["hcp"]
 
 BROKEN = Condition("process/feed", "critical", "feed", "feed is not well: exit 1", "see logs/feed.log")
 SLOW = Condition("check/disk", "warning", "disk", "disk: 1.0 GB free", "free some")
@@ -64,6 +76,138 @@ def test_what_nobody_acknowledged_is_told_again_and_what_somebody_did_is_not(dat
         "select actor, detail from audit_log where action = 'alert_acknowledged'"
     ).fetchone()
     assert (actor, detail["reason"]) == ("ann", "a new disk is on its way")
+
+
+def silenced(database, minutes=60, *, by="ann", is_critical=False, **matches):
+    ends_at = SystemClock().real_now() + timedelta(minutes=minutes)
+    operator = Operator(by, OperatorRole.OPERATOR)
+    return silences.silence(database, operator, matches, "works", ends_at, is_critical=is_critical)
+
+
+def test_what_is_silenced_is_kept_and_neither_told_nor_repeated_until_the_silence_ends_by_itself(database):
+    number, covered = silenced(database, kind="check", subject="disk")
+    assert (covered.alerts, covered.left_out) == (0, 0)
+    for _ in range(2):
+        store.sync(database, [SLOW, BROKEN], ["webhook"], 3600)
+    assert told(database) == [(BROKEN.key, "webhook", "opened")]
+    assert [(row[2], row[-1]) for row in store.list_alerts(database, with_resolved=False)] == [
+        (BROKEN.key, ""), (SLOW.key, f"silence/{number}")
+    ]  # fmt: skip
+    (listed,) = silences.list_silences(database, with_ended=False)
+    assert (listed.says, listed.placed_by, listed.reason, listed.open_alerts) == (
+        "kind check, subject disk", "ann", "works", 1
+    )  # fmt: skip
+    age(database, 3601, "alert_silences", "placed_at")
+    age(database, 3601, "alert_silences", "ends_at")
+    store.sync(database, [SLOW, BROKEN], ["webhook"], 3600)
+    assert told(database)[1:] == [(SLOW.key, "webhook", "opened")]
+    assert silences.list_silences(database, with_ended=False) == []
+    with pytest.raises(ConfigError, match="does not hold"):
+        silences.end_silence(database, Operator("ann", OperatorRole.OPERATOR), number)
+    said = "select actor, subject, detail ->> 'reason' from audit_log where action = 'alerts.silenced'"
+    assert database.execute(said).fetchall() == [("ann", f"silence/{number}", "works")]
+
+
+def test_a_silence_needs_all_of_its_labels_and_a_facility_is_one(database):
+    apply(database, demo_facilities(1, 120)[0], "test")
+    xid = Condition("devices/hou-1/xid", "warning", "hou-1", "xids", "", {"issue": "xid"})
+    heat = Condition("devices/hou-1/elevated_temperature", "warning", "hou-1", "heat", "", {"issue": "heat"})
+    silenced(database, facility="hou-1", issue="xid")
+    silenced(database, facility="dal-1")
+    store.sync(database, [xid, heat], ["webhook"], 3600)
+    assert told(database) == [(heat.key, "webhook", "opened")]
+
+
+def test_what_is_critical_is_silenced_by_a_word_for_that_alone_and_not_for_long(database):
+    _, plain = silenced(database, subject="feed")
+    store.sync(database, [BROKEN], ["webhook"], 3600)
+    assert told(database) == [(BROKEN.key, "webhook", "opened")]  # it was no use
+    _, plain = silenced(database, subject="feed")
+    assert (plain.alerts, plain.left_out) == (0, 1)
+    for minutes in (61, -1):
+        with pytest.raises(ConfigError, match="within 30 days, or with --critical within one hour"):
+            silenced(database, minutes, is_critical=True, subject="feed")
+    _, strong = silenced(database, 59, is_critical=True, subject="feed")
+    assert (strong.alerts, strong.left_out) == (1, 0)
+    store.sync(database, [BROKEN], ["webhook"], 3600)
+    assert store.due(database, "webhook") == []  # what nobody has taken yet waits
+    for nothing in ({}, {"kind": ""}, {"": "x"}):
+        with pytest.raises(ConfigError, match="label"):
+            silenced(database, **nothing)
+
+
+def test_who_was_told_before_a_silence_hears_the_end_and_who_was_not_hears_nothing(database):
+    store.sync(database, [SLOW], ["webhook"], 3600)
+    (notice,) = store.due(database, "webhook")
+    store.delivered(database, notice)
+    silenced(database, severity="warning")
+    other = Condition("check/power prices", "warning", "power prices", "old")
+    store.sync(database, [SLOW, other], ["webhook"], 3600)
+    age(database, store.RESOLVE_AFTER_S + 1)
+    store.sync(database, [], ["webhook"], 3600)
+    assert [(n.key, n.event) for n in store.due(database, "webhook")] == [(SLOW.key, "resolved")]
+    resolved = store.list_alerts(database, with_resolved=True)
+    assert {row[2]: row[-1].partition("/")[0] for row in resolved} == {SLOW.key: "silence", other.key: "silence"}
+
+
+def test_what_is_told_of_a_part_in_maintenance_is_no_news_but_if_it_is_critical(database):
+    apply(database, demo_facilities(1, 120)[0], "test")
+    inventory, now = load_inventory(database, "hou-1"), SystemClock().real_now()
+    group, other = (g.group_id for g in inventory.groups[:2])
+    part, ann = maintenance.part_of(inventory, group_id=group), Operator("ann", OperatorRole.OPERATOR)
+    lead = maintenance.lead_of(inventory, part, 1.0)
+    times = maintenance.times_of("hou-1", now, lead, None, timedelta(hours=1))
+    planned = maintenance.plan(database, ann, "hou-1", part, times, "a pump")
+    seen = [Condition(f"low/hou-1/{name}", "warning", "hou-1", "slow", "", {"group": name}) for name in (group, other)]
+    seen.append(Condition(f"hot/hou-1/{group}", "critical", "hou-1", "hot", "", {"group": group}))
+    store.sync(database, seen[:1], [], 3600)
+    assert store.list_alerts(database, with_resolved=False)[0][-1] == ""  # planned, no more
+    database.execute("select advance_maintenance(array['hou-1'], %s)", (planned.empties_at,))
+    store.sync(database, seen, ["webhook"], 3600)
+    assert [key for key, *_ in told(database)] == [f"low/hou-1/{other}", f"hot/hou-1/{group}"]
+    database.execute("select advance_maintenance(array['hou-1'], %s)", (planned.ends_at,))
+    store.sync(database, seen, ["webhook"], 3600)
+    assert [key for key, *_ in told(database)][2:] == [f"low/hou-1/{group}"]
+
+
+def test_operators_silence_by_command_and_end_it_early(hcp, settings, database):
+    for name, role in (("ann", OperatorRole.OPERATOR), ("vic", OperatorRole.VIEWER)):
+        add(settings, database, name, role, "test")
+    store.sync(database, [SLOW, BROKEN], ["webhook"], 3600)
+
+    def run(*typed, by="ann"):
+        return hcp("alerts", *typed, "--state-dir", settings.state_dir, HCP_OPERATOR=by)
+
+    order = (
+        "silence",
+        "--kind",
+        "check",
+        "--label",
+        "subject=disk",
+        "--for",
+        "2h",
+        "--reason",
+        "a new disk is on its way",
+    )
+    assert (run(*order, by="vic").code, run(*order[:-4], *order[-2:]).code) == (1, 2)
+    assert silences.list_silences(database, with_ended=True) == []
+    placed = run(*order)
+    assert (placed.code, "open alerts that it is of: 1" in placed.out) == (0, True)
+    (one,) = json.loads(run("silences", "--json").out)["silences"]
+    assert (one["matches"], one["placed_by"]) == ({"kind": "check", "subject": "disk"}, "ann")
+    listed = json.loads(run("list", "--json").out)["alerts"]
+    assert {row["key"]: row["silenced_by"] for row in listed} == {SLOW.key: f"silence/{one['number']}", BROKEN.key: ""}
+    assert "silence/" in run("list").out
+    assert "a new disk" in run("silences").out
+    left_out = run("silence", "--label", "severity=critical", "--for", "1h", "--reason", "x")
+    assert "told all the same: 1" in left_out.out
+    assert run("silence", "--label", "severity", "--for", "1h", "--reason", "x").code == 2
+    assert run("unsilence", str(one["number"])).code == 0
+    assert run("unsilence", str(one["number"])).code == 2
+    ended = database.execute("select actor, subject from audit_log where action = 'alerts.silence_ended'").fetchall()
+    assert ended == [("ann", f"silence/{one['number']}")]
+    kept = "select actor, subject from audit_log where action = 'alerts.silence.refused'"
+    assert database.execute(kept).fetchall() == [("vic", "kind=check, subject=disk")]
 
 
 async def test_the_webhook_gets_a_signed_document(database):
@@ -177,27 +321,79 @@ def test_conditions_come_from_processes_policies_and_events(settings, database):
     run.unlink()
     assert found["process/feed"].summary == "feed is not well: exit 1"
     assert found["alert.obligation_short/a-1"].summary == "a-1: obligation short: policy_id 7"
+    assert found["alert.obligation_short/a-1"].labels["policy"] == "7"
     assert "process/world" not in found
     assert found["check/power prices"].severity == "warning"  # none has come yet
     assert not any("published" in key for key in found)
 
 
+def arrivals(database, series, seconds):
+    """Values of a series that came so many seconds ago."""
+    now = SystemClock().real_now()
+    for ago in seconds:
+        at = now - timedelta(seconds=ago)
+        database.execute(
+            """insert into price_data (stream, series, "timestamp", price_type, value, unit, source, quality, received_at)
+            values ('weather.test', %s, %s, 'weather', 20, 'C', 'x', 'good', %s)""",
+            (series, at, at),
+        )
+
+
+def test_prices_that_stay_away_for_longer_than_is_usual_of_them_are_a_gap(settings, database):
+    arrivals(database, "on time", range(0, 600, 60))
+    arrivals(database, "late", range(200, 800, 60))
+    arrivals(database, "later", range(400, 1000, 60))
+    arrivals(database, "seldom", (3000, 7000, 9000, 11_000, 14_000))
+    arrivals(database, "once", (90_000,))
+    arrivals(database, "gone", range(700_000, 700_600, 60))
+    (gap,) = [c for c in find_conditions(settings) if c.key.startswith("gap/")]
+    assert (gap.key, gap.labels["stream"]) == ("gap/weather.test", "weather.test")
+    assert "nothing of later for 400 simulated s, 60 s at most are usual, and 1 more series" in gap.summary
+
+
+async def test_feeders_without_power_and_groups_that_hash_as_with_dead_boards_are_alerts(settings, database):
+    apply(database, demo_facilities(1, 600)[0], "test")
+    group = next(g for g in load_inventory(database, "hou-1").groups if g.type == "ASIC")
+    few = max(int(LOW_SHARE * group.devices), 5)
+    gauge = metrics.ASIC_LOW_HASHRATE.labels("hou-1", group.group_id)
+    metrics.ASIC_LOW_HASHRATE.labels("hou-1", "of another inventory").set(500)
+    metrics.DARK.labels("hou-1", "f1").set(0)
+    metrics.DARK.labels("hou-1", "f2").set(60)
+    async with gateway_tells(settings):
+        dark = [c for c in await asyncio.to_thread(find_conditions, settings) if c.key.startswith("power/")]
+        metrics.DARK.labels("hou-1", "f2").set(0)
+        found = []
+        for miners in (few, few + 1):
+            gauge.set(miners)
+            found += [c for c in await asyncio.to_thread(find_conditions, settings) if c.key.startswith("boards/")]
+    assert [(c.key, c.severity, c.labels["feeder"]) for c in dark] == [("power/hou-1/f2", "critical", "f2")]
+    (only,) = found
+    assert (only.key, only.labels["group"]) == (f"boards/hou-1/{group.group_id}", group.group_id)
+    assert f"{few + 1} of {group.devices} miners" in only.summary
+
+
+@asynccontextmanager
+async def gateway_tells(settings):
+    """A gateway whose metrics are those of this process."""
+    server = StatusServer(dict)
+    settings.at("run").mkdir(exist_ok=True)
+    record = settings.at("run", "gateway-1.json")
+    record.write_text(json.dumps({"urls": {"metrics": f"{await server.start()}/metrics"}}))
+    try:
+        yield
+    finally:
+        record.unlink()
+        await server.stop()
+
+
 async def test_what_is_critical_at_devices_is_an_alert_at_the_first_look(settings, database):
     counts = metrics.ISSUES.labels("dal-9", "high_temperature", "critical")
     metrics.ISSUES.labels("dal-9", "throttled", "warning").set(5)
-    server = StatusServer(dict)
-    settings.at("run").mkdir(exist_ok=True)
-    settings.at("run", "gateway-1.json").write_text(
-        json.dumps({"urls": {"metrics": f"{await server.start()}/metrics"}})
-    )
-    try:
+    async with gateway_tells(settings):
         counts.set(2)
         await alerter_looks(settings, 1)
         counts.set(0)
         over = await asyncio.to_thread(find_conditions, settings)
-    finally:
-        settings.at("run", "gateway-1.json").unlink()
-        await server.stop()
     found = database.execute("select key, severity, summary from alerts").fetchall()
     assert found == [("devices/dal-9/high_temperature", "critical", "dal-9: high temperature at 2 of its devices")]
     assert not any(one.key.startswith("devices/") for one in over)

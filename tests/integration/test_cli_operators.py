@@ -5,6 +5,7 @@ import json
 import stat
 import threading
 import time
+from datetime import datetime, timedelta
 
 import psycopg
 import pytest
@@ -276,6 +277,43 @@ def test_who_is_disabled_while_another_is_added_is_in_no_list_afterwards(setting
 def test_a_reason_is_one_line_wherever_it_is_given(run, typed, reason):
     refused = run(*typed, "--reason", reason)
     assert (refused.code, "printable characters" in refused.err) == (2, True)
+
+
+def test_maintenance_is_planned_under_the_ramps_listed_and_called_off_by_who_planned_it(run, fleet, group):
+    typed = ("maintenance", "plan", "hou-1", "--group", group, "--reason", "a pump")
+    for wrong in (
+        typed,
+        (*typed, "--site", "--for", "2h"),
+        ("maintenance", "plan", "hou-1", "--for", "2h", "--reason", "x"),
+    ):
+        assert run(*wrong).code == 2
+    early = run(*typed, "--from", "2001-01-01T00:00:00Z", "--for", "2h")
+    assert (early.code, "at the earliest" in early.err) == (2, True)
+    assert run(*typed, "--until", "2001-01-01T00:00:00Z").code == 2
+    assert run(*typed, "--for", "2h", by="vic").code == 1
+    placed = json.loads(run(*typed, "--for", "2h", "--json").out)
+    empties, begins, ends = (datetime.fromisoformat(placed[f"{step}_at"]) for step in ("empties", "begins", "ends"))
+    assert (ends - begins, begins > empties) == (timedelta(hours=2), True)
+    assert "left alone from" in run("maintenance", "plan", "hou-1", "--site", "--for", "1d", "--reason", "x").out
+    fleet.execute("select advance_maintenance(array['hou-1'], %s)", (begins,))
+    assert f"group {group}" in run("maintenance", "list").out
+    assert [lock["name"] for lock in json.loads(run("directives", "--json").out)["lockouts"]] == [
+        "lockout/1",
+        "lockout/2",
+    ]
+    assert run("maintenance", "end", "maintenance/1", by="bob").code == 1
+    assert run("maintenance", "end", "maintenance/1").code == 0
+    assert run("maintenance", "end", "1").code == 2
+    assert run("maintenance", "end", "x").code == 2
+    assert run("unlock", "2", by="root").code == 0  # a window ends with its lock
+    assert json.loads(run("maintenance", "list", "--json").out)["windows"] == []
+    over = json.loads(run("maintenance", "list", "--all", "--json").out)["windows"]
+    assert {(w["name"], w["ended_by"]) for w in over} == {("maintenance/1", "ann"), ("maintenance/2", "root")}
+    later = run(*typed, "--from", (begins + timedelta(days=2)).isoformat(), "--for", "2h", "--json")
+    assert run("maintenance", "end", json.loads(later.out)["name"], by="root").code == 0
+    assert [(actor, subject) for actor, subject, _ in audit(fleet, "maintenance.end_refused")] == [
+        ("bob", "maintenance/1")
+    ]  # fmt: skip
 
 
 def test_an_override_above_the_limit_waits_for_another_person(run, fleet, group):

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from hcp_pipelines.devices.site import Reading
 from tests.support.edge import FULL, MINERS, OFF, PUE, OwnTime, bits, until
@@ -112,6 +113,11 @@ async def test_a_command_that_was_stored_while_safety_acted_raises_nothing(limit
     assert limited.facility.states[:4].tolist() == [FULL, OFF, FULL, FULL]
 
 
+def dark_devices(site):
+    labels = {"facility_id": site.facility.devices.shape.facility_id, "feeder_id": "f1"}
+    return REGISTRY.get_sample_value("hcp_edge_dark_devices", labels)
+
+
 async def test_a_feeder_without_power_is_not_driven_and_comes_back_asleep(limited, monkeypatch):
     owner, fleet = await limited.owner(), Fleet(limited, monkeypatch)
     await owner.send(owner.make((FULL, range(50))))
@@ -123,6 +129,7 @@ async def test_a_feeder_without_power_is_not_driven_and_comes_back_asleep(limite
     assert {(e.reason, e.detail) for e in shed} == {("shed_by_relay", "feeder f1 has no power")}
     assert sorted(s for e in shed if e.state == OFF for s in bits(e.slots)) == list(range(50))
     assert len(bits((await owner.state()).dark)) == 120
+    assert dark_devices(limited) == 120
     await until(lambda: limited.facility.state().is_metered, "the site's meter is read")
     told = len(limited.world.log())
     refused = (await owner.send(owner.make((FULL, [7])))).assignments[0].refused
@@ -132,6 +139,7 @@ async def test_a_feeder_without_power_is_not_driven_and_comes_back_asleep(limite
     fleet.is_dark = False
     await until(lambda: events(owner, "power_returned"), "power is back")
     await until(lambda: not limited.world.commanded()[:MINERS].any(), "they are told to stay down")
+    assert dark_devices(limited) == 0
     assert (await owner.send(owner.make((FULL, [7])))).assignments[0].refused == []
     await asyncio.sleep(1.2)
     assert limited.facility.states[:MINERS].sum() == FULL  # raising the rest is the owner's

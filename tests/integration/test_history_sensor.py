@@ -48,9 +48,9 @@ def materialized(instance, source, *days):
             instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=day))
 
 
-def evaluate(settings, instance):
+def evaluate(settings, instance, cursor=None):
     context = dg.build_sensor_context(
-        instance=instance, resources={"platform": Platform(state_dir=str(settings.state_dir))}
+        instance=instance, cursor=cursor, resources={"platform": Platform(state_dir=str(settings.state_dir))}
     )
     return history_gaps_sensor(context)
 
@@ -80,7 +80,14 @@ def test_gaps_are_requested_a_source_at_a_time_and_given_up_after_three_failures
         for _ in range(MOST_ATTEMPTS):
             (request,) = evaluate(world, instance).run_requests
             run_of(instance, request, dg.DagsterRunStatus.FAILURE)
-        assert "failed 3 times" in evaluate(world, instance).skip_reason.skip_message
+        given_up = evaluate(world, instance)
+        assert "failed 3 times" in given_up.skip_reason.skip_message
+        assert evaluate(world, instance, given_up.cursor).cursor == given_up.cursor, "it is said, and not each minute"
+        with connect(world, Role.ADMIN) as connection:
+            told = connection.execute(
+                "select subject, detail from audit_log where action = 'alert.data_gap'"
+            ).fetchall()
+        assert told == [("mempool", {"first_day": "2025-01-02", "last_day": "2025-01-03", "days": 2})]
         materialized(instance, "mempool", "2025-01-02", "2025-01-03")
         assert "no day that is over is missing" in evaluate(world, instance).skip_reason.skip_message
 

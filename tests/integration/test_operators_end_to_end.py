@@ -49,7 +49,7 @@ def switches(database, actor):
     return rows.fetchall()
 
 
-async def planned(site, database, price):
+async def planned_with(site, database, price):
     """A new price, and the owner has looked at it with all that stands."""
     site.price(price)
     newest = database.execute("select max(id) from price_data").fetchone()[0]
@@ -70,7 +70,7 @@ async def test_a_curtailment_holds_at_the_meter_survives_its_allocator_and_ends_
     await site.stop_allocator()
     await site.start_allocator("allocator-b")
     await until(lambda: site.owner.in_force is not None, "the successor has a policy")
-    await planned(site, database, -50.0)
+    await planned_with(site, database, -50.0)
     assert site.meter_mw() <= before / 2 * 1.03
 
     await site.order("release", name, by="bob")
@@ -96,6 +96,28 @@ async def test_a_facility_explains_itself_at_its_price_and_at_another(site, tmp_
     assert "Merit order" in page.read_text()
 
 
+async def test_maintenance_finds_devices_asleep_is_held_by_the_gateway_and_gives_them_back_by_itself(site, database):
+    typed = ("maintenance", "plan", FACILITY, "--device", "0-9", "--for", "1h", "--reason", "a pump", "--json")
+    planned = json.loads((await site.order(*typed)).out)
+    assert planned["name"] == "maintenance/1"
+    slots = set(range(10))
+    await until(
+        lambda: set(bits(site.facility.state().locked)) == slots, "it has begun, and the gateway holds them", 60
+    )
+    assert slots <= site.asleep()
+    assert switches(database, "ann") == [("lockout", "lockout/1: maintenance/1: a pump")]
+    (window,) = json.loads((await site.order("maintenance", "list", "--json")).out)["windows"]
+    assert (window["state"], window["of"], window["ended_by"]) == ("under way", "10 devices", None)
+    await planned_with(site, database, -50.0)
+    assert site.asleep() == slots
+    await until(lambda: site.mining() == ALL, "they are given back", 60)
+    steps = "select action, actor from audit_log where subject = 'maintenance/1' order by id"
+    assert database.execute(steps).fetchall() == [
+        ("maintenance.planned", "ann"), *((f"maintenance.{step}", "maintenance/1") for step in ("emptying", "begun", "over"))
+    ]  # fmt: skip
+    assert bits(site.facility.state().locked) == []
+
+
 async def test_no_price_and_no_successor_energises_a_locked_device(site, database):
     locked = set(range(5, 12))
     done = await site.order("lock", FACILITY, "--device", "5-11", "--reason", "hands inside", "--wait")
@@ -110,7 +132,7 @@ async def test_no_price_and_no_successor_energises_a_locked_device(site, databas
     await until(lambda: site.owner.in_force is not None, "the successor has a policy")
     await site.order("override", FACILITY, "--group", "s21", "--state", "mining_full", "--for", "1h", "--reason", "x")
     await until(lambda: site.owner.standing.at(site.clock.now()), "the override stands")
-    await planned(site, database, -70.0)
+    await planned_with(site, database, -70.0)
     assert site.asleep() == locked
     await site.order("unlock", "1", by="bob", code=1)
     await site.order("unlock", "1", by="root")
@@ -133,7 +155,7 @@ async def test_an_override_waits_for_its_approval_and_ends_with_its_time(site, d
     )
     database.execute("update approval_limit set mw = 0.05")
     asked = json.loads((await site.order(*typed)).out)["orders"][0]
-    await planned(site, database, -50.0)
+    await planned_with(site, database, -50.0)
     assert switches(database, "ann") == []
     assert site.mining() == ALL
     await site.order("approve", str(asked["approval_id"]), "--reason", "agreed", by="bob")
@@ -195,7 +217,7 @@ async def test_direct_orders_are_listed_and_released_like_all_others_and_then_th
     await until(site.owner.held.any, "the owner has heard of it")
     await site.allocator._writer.drained()
     assert await names_of_what_stands(site) == [name]
-    await planned(site, database, -60.0)
+    await planned_with(site, database, -60.0)
     assert site.asleep() == ALL, "nothing rises that is held"
     await site.order("release", name, "--reason", "it was a toaster", by="bob")
     await until(lambda: site.mining() == ALL, "released, the policy wakes them")

@@ -143,6 +143,37 @@ def test_a_locked_slot_goes_down_at_once_and_no_price_brings_it_back():
     assert (rig.owner.devices.states[slots] == FULL).all()
 
 
+def test_maintenance_empties_under_the_ramps_and_then_nobody_touches_what_sleeps_there():
+    rig = Rig(ramps=(fleet.ramp("facility", 0.05),))
+    slots, before = np.arange(3, 40, dtype=np.uint32), rig.owner.present()[0].sum()
+    window = Lockout(5, "carl", "maintenance/1: a pump", "device", "", encode_slots(slots), True, True)
+    wave = order(rig, lockouts=[window])
+    assert 0 < sum(r.devices for r in wave.rows) < len(slots)
+    assert sum(r.mw_delta for r in wave.rows) >= -0.05 - 1e-9
+    assert {(r.reason, r.actor, r.reason_detail) for r in wave.rows} == {
+        ("lockout", "carl", "lockout/5: maintenance/1: a pump")
+    }
+    assert rig.owner.present()[0].sum() == before - len(slots), "no policy counts on them from now on"
+    assert not rig.owner.locked.any(), "the gateway is not told yet: its locks wait for no ramp"
+    for _ in range(6):
+        rig.tick(30.0)
+    states = rig.owner.devices.states
+    assert (states[slots] == OFF).all()
+    rig.owner.stand(standing(lockouts=[replace(window, is_emptying=False)], version=2))
+    assert rig.plan() is None
+    assert np.flatnonzero(rig.owner.locked).tolist() == slots.tolist()
+    states[5] = FULL  # somebody tries it out
+    rig.owner.ask()
+    assert rig.plan() is None
+    by_hand = Lockout(6, "ann", "hands inside", "device", "", encode_slots(np.array([5], dtype=np.uint32)))
+    assert order(rig, lockouts=[replace(window, is_emptying=False), by_hand], version=3) is not None
+    assert states[5] == OFF
+    rig.owner.stand(standing(version=4))
+    for _ in range(12):
+        rig.tick(-20.0)
+    assert (states[slots] == FULL).all()
+
+
 @pytest.mark.parametrize("scope", ["feeder", "site"])
 def test_a_lock_of_a_feeder_or_the_site_holds_all_of_its_devices(scope):
     rig = Rig()
