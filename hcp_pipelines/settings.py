@@ -4,7 +4,6 @@ The only module that reads the environment. Unknown HCP_ names are refused by na
 that is silently ignored is worse than none.
 """
 
-import difflib
 import hashlib
 import os
 import tempfile
@@ -16,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.domain.spelling import nearest
 
 LAKE_URL = r"^$|^s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._-]+)*$"
 SOCKET_DIR_MAX_BYTES = 80  # the kernel refuses unix socket paths over 107 bytes
@@ -304,8 +304,8 @@ def refuse_unknown_names(environment: Mapping[str, str]) -> None:
     known = {"HCP_" + name.upper() for name in Settings.model_fields} | INTERNAL_NAMES
     for name in sorted(environment):
         if name.startswith("HCP_") and name.upper() not in known:
-            near = difflib.get_close_matches(name.upper(), known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            near = nearest(name.upper(), known)
+            hint = f" Did you mean {near}?" if near else ""
             raise ConfigError(f"{name} is not a setting of HCP.{hint} docs/settings.md lists them all.")
 
 

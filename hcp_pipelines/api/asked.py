@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict
 
 from hcp_pipelines.api.problems import ProblemError
-from hcp_pipelines.api.wording import nearest
+from hcp_pipelines.api.wording import meant
 
 
 class Body(BaseModel):
@@ -45,6 +45,6 @@ def refuse_unknown(request: Request) -> None:
     known: frozenset[str] = request.app.state.parameters[request.scope["endpoint"]]
     for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in known:
-            raise ProblemError(400, f"query.{name[:40]}: there is no such parameter; {nearest(name, known)}")
+            raise ProblemError(400, f"query.{name[:40]}: there is no such parameter; {meant(name, known)}")
         if times > 1:
             raise ProblemError(400, f"query.{name}: it is given {times} times: give it once")

@@ -1,11 +1,12 @@
 """How a problem of validation is put: what is wrong, and what would be right. Values are left out: they may be passwords."""
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from fastapi import Request
 from pydantic import BaseModel
+
+from hcp_pipelines.domain.spelling import nearest
 
 
 def where_and_what(error: Mapping[str, Any], request: Request) -> tuple[str, str]:
@@ -17,21 +18,21 @@ def where_and_what(error: Mapping[str, Any], request: Request) -> tuple[str, str
     if place == ("body",) and not _is_json(request):
         return where, "a JSON object is taken, with `Content-Type: application/json`"
     if kind == "extra_forbidden" and len(place) == 2 and place[0] == "body":
-        return where, f"there is no such field; {nearest(str(place[1]), _fields_of(request))}"
+        return where, f"there is no such field; {meant(str(place[1]), _fields_of(request))}"
     return where, what
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def meant(name: str, known: Iterable[str]) -> str:
     """What was meant, as far as it can be told, and what there is.
 
-    >>> nearest("stat", {"status", "limit"})
+    >>> meant("stat", {"status", "limit"})
     'is status meant? There are limit, status'
-    >>> nearest("x", {"limit"}), nearest("x", ())
+    >>> meant("x", {"limit"}), meant("x", ())
     ('there are limit', 'there are none')
     """
     there = ", ".join(sorted(known)) or "none"
-    close = get_close_matches(name, list(known), n=1)
-    return f"is {close[0]} meant? There are {there}" if close else f"there are {there}"
+    close = nearest(name, known)
+    return f"is {close} meant? There are {there}" if close else f"there are {there}"
 
 
 def _is_json(request: Request) -> bool:

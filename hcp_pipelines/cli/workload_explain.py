@@ -72,18 +72,8 @@ def _decision(one: kept.Decision, devices: list[str]) -> Decision:
         cloud = Cloud(
             provider=one.cloud_provider or "", region=one.cloud_region or "", usd=one.cloud_usd, done_at=one.cloud_done_at
         )  # fmt: skip
-    groups = tuple(sorted((_verdict(*pair) for pair in one.explanation), key=_rank))
+    groups = tuple(Verdict(**found) for found in one.by_group())
     return Decision(**own, target_resources=tuple(devices), groups=groups, cloud=cloud)
-
-
-def _verdict(group: float | str, word: float | str) -> Verdict:
-    is_out = isinstance(word, str)
-    return Verdict(group=str(group), score=None if is_out else float(word), why_not=str(word) if is_out else "")
-
-
-def _rank(verdict: Verdict) -> tuple[float, str]:
-    """The best score first, those without one last."""
-    return (1.0 if verdict.score is None else -verdict.score, verdict.group)
 
 
 def _show(decision: Decision) -> None:

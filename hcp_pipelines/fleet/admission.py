@@ -4,7 +4,6 @@ What a file says of itself is judged in `document.py`; a file that was applied o
 what becomes known later takes no platform down. Applying is in `apply.py`.
 """
 
-import difflib
 from collections.abc import Iterator
 
 import psycopg
@@ -13,9 +12,10 @@ from hcp_pipelines.devices.discovery.ranges import expand
 from hcp_pipelines.devices.firmware import known_versions
 from hcp_pipelines.devices.settling import families, family
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.domain.spelling import nearest
 from hcp_pipelines.fleet.document import FacilityFile
 from hcp_pipelines.fleet.models import MODELS
-from hcp_pipelines.markets.ercot_points import HUBS, LOAD_ZONES, is_listed, is_misspelt, nearest
+from hcp_pipelines.markets.ercot_points import HUBS, LOAD_ZONES, is_listed, is_misspelt, nearest_point
 
 _SOLD_MW = """
     with sold as (
@@ -63,9 +63,9 @@ def _of_settlement_point(facility: FacilityFile) -> Iterator[str]:
 
 def _of_groups(facility: FacilityFile) -> Iterator[str]:
     for group in facility.groups:
-        near = difflib.get_close_matches(group.model.upper(), MODELS, n=1, cutoff=0.7)
+        near = nearest(group.model.upper(), MODELS, 0.7)
         if group.model not in MODELS and near:
-            yield f"group {group.group_id}: model {group.model!r} is not in the table, where {near[0]!r} is; it keeps its states"
+            yield f"group {group.group_id}: model {group.model!r} is not in the table, where {near!r} is; it keeps its states"
         if family(group.firmware) not in families():
             yield (
                 f"group {group.group_id}: of firmware {group.firmware!r} nothing is known; it is taken to be as slow as stock "
@@ -86,7 +86,7 @@ def _check_firmware(facility: FacilityFile) -> None:
 def _check_settlement_point(facility: FacilityFile) -> None:
     point = facility.settlement_point
     if is_misspelt(point):
-        near = nearest(point)
+        near = nearest_point(point)
         meant = f"did you mean {near!r}? " if near else ""
         raise ConfigError(
             f"{facility.facility_id}: settlement_point {point!r} is no hub or load zone of ERCOT's; {meant}"

@@ -3,7 +3,6 @@
 The document itself is in `document.py`.
 """
 
-import difflib
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -11,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.domain.spelling import nearest
 from hcp_pipelines.fleet.document import FacilityFile
 
 Location = tuple[str | int, ...]
@@ -107,8 +107,8 @@ def _message(error: ValidationError, lines: dict[Location, int], name: str) -> s
 def _reason(kind: str, message: str, value: object, loc: Location) -> str:
     if kind == "extra_forbidden":
         known = list(_model_at(loc[:-1]).model_fields)
-        near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
-        return "unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}")
+        near = nearest(str(loc[-1]), known, 0.5)
+        return "unknown key" + (f"; did you mean {near!r}?" if near else f"; known are {', '.join(known)}")
     if kind == "missing":
         return "is missing"
     message = message.removeprefix("Value error, ")

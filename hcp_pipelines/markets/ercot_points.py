@@ -3,8 +3,9 @@
 Source: ERCOT, "Settlement Points List and Electrical Buses Mapping" (report NP4-160-SG).
 """
 
-import difflib
 from typing import Final
+
+from hcp_pipelines.domain.spelling import nearest
 
 HUBS: Final = ("HB_BUSAVG", "HB_HOUSTON", "HB_HUBAVG", "HB_NORTH", "HB_PAN", "HB_SOUTH", "HB_WEST")
 LOAD_ZONES: Final = ("LZ_AEN", "LZ_CPS", "LZ_HOUSTON", "LZ_LCRA", "LZ_NORTH", "LZ_RAYBN", "LZ_SOUTH", "LZ_WEST")
@@ -29,10 +30,10 @@ def is_misspelt(point: str) -> bool:
     return point.upper().startswith(("HB_", "LZ_")) and point not in _LISTED
 
 
-def nearest(point: str) -> str:
+def nearest_point(point: str) -> str:
     """The hub or load zone that is written most like it; empty: none is.
 
-    >>> nearest("HB_NORHT"), nearest("hb_west"), nearest("LZ_QQQQQQQQ")
+    >>> nearest_point("HB_NORHT"), nearest_point("hb_west"), nearest_point("LZ_QQQQQQQQ")
     ('HB_NORTH', 'HB_WEST', '')
     """
-    return next(iter(difflib.get_close_matches(point.upper(), _LISTED, n=1, cutoff=0.7)), "")
+    return nearest(point.upper(), _LISTED, 0.7)

@@ -3,9 +3,8 @@
 What is in a file is the world's own matter; it is asked once its configuration is written (`configuration`).
 """
 
-import difflib
-
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.domain.spelling import nearest
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor.processes import ROOT
 
@@ -21,6 +20,6 @@ def refuse_unknown_scenario(settings: Settings) -> None:
     known = sorted(path.stem for path in FOLDER.glob("*.yaml"))
     if settings.world == "real" or settings.scenario in known:
         return
-    near = difflib.get_close_matches(settings.scenario, known, n=1)
-    meant = f"did you mean {near[0]}? " if near else ""
+    near = nearest(settings.scenario, known)
+    meant = f"did you mean {near}? " if near else ""
     raise ConfigError(f"scenario {settings.scenario!r} is unknown; {meant}there are {', '.join(known)} (docs/world.md)")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -66,6 +67,15 @@ class Decision:
     cloud_usd: float | None = None
     cloud_done_at: datetime | None = None
     id: int = 0
+
+    def by_group(self) -> list[dict[str, Any]]:
+        """What was found of each group, the best score first, those without one last: `group`, `score`, `why_not`."""
+        placed = [(str(group), float(word)) for group, word in self.explanation if not isinstance(word, str)]
+        refused = [(str(group), word) for group, word in self.explanation if isinstance(word, str)]
+        return [
+            *({"group": n, "score": score, "why_not": ""} for n, score in sorted(placed, key=lambda p: (-p[1], p[0]))),
+            *({"group": n, "score": None, "why_not": word} for n, word in sorted(refused)),
+        ]
 
     def for_customer(self) -> "Decision":
         """As the customer is told: no staff, no policies, no other customer's work."""

@@ -4,9 +4,9 @@ Any word may stand there; a misspelt limit to places would else be one that nobo
 """
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any, Final
 
+from hcp_pipelines.domain.spelling import nearest
 from hcp_pipelines.wire.work import GPUS_EACH_MAX, LOADS, WEIGHTS_MAX_GIB
 from hcp_pipelines.workloads.routing.needs import Colocation
 
@@ -61,5 +61,5 @@ def misspelt_in(said: Mapping[str, Any]) -> list[str]:
     >>> misspelt_in({"facilty": "hou-1", "uptime": 0.999})
     ['sla_parameters.facilty decides nothing: is facility meant?']
     """
-    strange = {word: get_close_matches(word, _KEPT, n=1, cutoff=0.75) for word in said if word not in _KEPT}
-    return [f"sla_parameters.{word} decides nothing: is {near[0]} meant?" for word, near in strange.items() if near]
+    strange = {word: nearest(word, _KEPT, 0.75) for word in said if word not in _KEPT}
+    return [f"sla_parameters.{word} decides nothing: is {near} meant?" for word, near in strange.items() if near]

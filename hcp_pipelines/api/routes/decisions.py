@@ -72,7 +72,7 @@ class WorkloadDecision(BaseModel):
                 done_at=decision.cloud_done_at,
             )
         own = {name: getattr(decision, name) for name in _PLAIN}
-        verdicts = sorted((_verdict(*pair) for pair in decision.explanation), key=_rank)
+        verdicts = [Verdict(**one) for one in decision.by_group()]
         return cls(**own, target_resources=devices, groups=verdicts, cloud=cloud)
 
 
@@ -107,13 +107,3 @@ async def decisions(
     return WorkloadDecisions(
         workload_id=workload_id, status=found.status, is_waiting=found.is_waiting, reason=found.reason, items=items, next=more
     )  # fmt: skip
-
-
-def _verdict(group: float | str, word: float | str) -> Verdict:
-    is_out = isinstance(word, str)
-    return Verdict(group=str(group), score=None if is_out else float(word), why_not=str(word) if is_out else "")
-
-
-def _rank(verdict: Verdict) -> tuple[float, str]:
-    """The best score first, those without one last."""
-    return (1.0 if verdict.score is None else -verdict.score, verdict.group)

@@ -3,12 +3,12 @@
 Assets of one source go together, since they are fetched one after the other; what is joined of several goes last.
 """
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.domain.spelling import nearest
 from hcp_pipelines.orchestration.history import tables
 from hcp_pipelines.orchestration.history.joined import MADE
 from hcp_pipelines.orchestration.history.tables import HistoryTable, key_of
@@ -87,8 +87,8 @@ def gaps(
 def _refuse_unknown(assets: Collection[str], known: Sequence[str]) -> None:
     for name in assets:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else f" There are {', '.join(known)}."
+            near = nearest(name, known)
+            hint = f" Did you mean {near}?" if near else f" There are {', '.join(known)}."
             raise ConfigError(f"{name!r} is no asset that can be backfilled.{hint}")
 
 
