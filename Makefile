@@ -37,7 +37,7 @@ start: setup ## Start the whole platform in the background
 stop: ## Stop the platform started by run or start
 	@$(VENV)/bin/hcp down $(ARGS)
 
-WORKERS := 2
+WORKERS := 4
 .PHONY: test
 test: setup lint-rules ## Everything CI runs: lint, and all tests beside its longest parts
 	@$(MAKE) --no-print-directory -j3 tests lint-definitions lint-types
@@ -56,9 +56,9 @@ lint-rules: setup
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/lint-imports --no-cache
 lint-types:
-	@nice -n 5 $(VENV)/bin/mypy
+	@nice -n 15 $(VENV)/bin/mypy
 lint-definitions:
-	@nice -n 5 $(PY) -m tests.validate_definitions
+	@nice -n 15 $(PY) -m tests.validate_definitions
 
 .PHONY: lint-python
 lint-python: lint ## The same as lint

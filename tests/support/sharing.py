@@ -1,8 +1,13 @@
 """Which process runs which tests: a file as a whole, and all that start a platform in one, so that no two run side by side.
 
 Most of what takes long waits for most of its time: so there are more processes than cores, and the longest begin first.
+A platform goes before the others: what it does is waited for, and with its twenty processes it would come last among equals.
 (The marker that is meant for this, xdist_group, has no effect in the versions of the lock.)
 """
+
+import os
+from functools import cache
+from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -21,6 +26,7 @@ LONGEST = (  # twelve seconds and more, longest first; what mostly computes and 
     "test_learnt_strikes", "test_api_fuzz", "test_queue_kills", "test_work_at_the_node", "test_storage_embedded",
     "test_replayed_day",
 )  # fmt: skip
+GIVES_WAY = 10  # as much as the platform's own daemons that may wait
 TURN = {name: n for n, name in enumerate(LONGEST)}
 
 
@@ -36,3 +42,17 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Platforms, then the longest files, then the others as they come."""
     items.sort(key=lambda item: -1 if item.nodeid.startswith(PLATFORM) else TURN.get(item.path.stem, len(TURN)))
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """Of several processes those give way that run no platform, and what they start."""
+    if "PYTEST_XDIST_WORKER" in os.environ and not nodeid.startswith(PLATFORM):
+        give_way()
+
+
+@cache
+def give_way() -> None:
+    """Once, with the threads that libraries have begun on being imported: niceness is a thread's."""
+    for thread in Path("/proc/self/task").iterdir():
+        number = int(thread.name)
+        os.setpriority(os.PRIO_PROCESS, number, os.getpriority(os.PRIO_PROCESS, number) + GIVES_WAY)
