@@ -180,6 +180,17 @@ def test_of_two_files_that_say_otherwise_one_is_read_and_the_other_named(made_up
     assert loaded(made_up, rt=made_up / "z.parquet").prices.usd_per_mwh[0] == PRICES[0] + 1.0
 
 
+def test_finer_prices_that_end_within_the_window_are_left_for_coarser_ones_and_it_says_so(made_up):
+    frame = pl.read_parquet(made_up / "prices.parquet")
+    frame[: 96 * 3].write_parquet(made_up / "prices.parquet")
+    hours = frame.group_by_dynamic(START, every="1h").agg(pl.col("settlement_point").first(), pl.col(REAL_TIME).mean())
+    hours.write_parquet(made_up / "hours.parquet")
+    found = loaded(made_up)
+    assert (found.prices.step_minutes, found.files["rt"]) == (60, "hours.parquet")
+    told = "15-minute prices of prices.parquet are not read: it has 2024-03-01T00:00Z to 2024-03-04T00:00Z, not the whole window"
+    assert told in found.notes
+
+
 def test_a_finer_day_ahead_price_is_the_hours_mean_and_one_of_another_point_is_said(made_up):
     price_frame(np.arange(480.0)).rename({REAL_TIME: DAY_AHEAD}).write_parquet(made_up / "day_ahead.parquet")
     assert loaded(made_up).day_ahead[:8].tolist() == [1.5] * 4 + [5.5] * 4

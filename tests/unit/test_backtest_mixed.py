@@ -138,7 +138,7 @@ def test_the_report_has_every_source(tmp_path):
     assert len(list(report.rows_of(found))) == 6
     assert all(len(row) == len(report.COLUMNS) for row in report.rows_of(found))
     assert "reserves' worst month" in " ".join(report.summary(found))
-    assert "plotly" in page.html(found)
+    assert "<h1>of a facility</h1>" in page.html(found, "of a facility")
 
 
 def test_without_a_source_nothing_is_sold_or_feared():

@@ -70,9 +70,19 @@ def real_time(
     for step in sorted(steps):
         of_step = [part for part in parts if part.step_minutes == step]
         if _cover(of_step, start, end):
+            finer = [part for part in parts if part.step_minutes < step and part.file != named]
             of_step.sort(key=lambda part: (part.file != named, not part.covers(start, end), part.file.name))
-            return _joined(of_step, point, window, hold_gaps=hold_gaps)
+            found = _joined(of_step, point, window, hold_gaps=hold_gaps)
+            return replace(found, notes=(*_too_short(finer), *found.notes))
     raise SeriesError(_uncovered(parts, rows, point, window))
+
+
+def _too_short(finer: Sequence[_Part]) -> list[str]:
+    return [
+        f"{part.step_minutes}-minute prices of {part.file.name} are not read: it has {part.first:%Y-%m-%dT%H:%MZ} to "
+        f"{part.end:%Y-%m-%dT%H:%MZ}, not the whole window"
+        for part in finer
+    ]
 
 
 def rows_of(file: Path, point: str, column: str) -> pl.DataFrame:

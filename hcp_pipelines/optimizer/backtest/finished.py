@@ -50,9 +50,8 @@ def run_single(request: Request, run_of: Run, progress: Progress = lambda *_: No
 
         return page.html(done)
 
-    minutes = f"{done.recorded.prices.step_minutes}-minute prices"
     return Finished(
-        f"{_window(request)}, {minutes}, known {request.known.value}: $ per MW",
+        report.title(done),
         report.COLUMNS, list(report.rows_of(done)), [*report.summary(done), *_notes(done.notes)], report.as_dict(done), html,
         record.table(list(record.single_rows(done, run_of))),
     )  # fmt: skip
@@ -73,15 +72,17 @@ def run_facility(
     done = run_mixed(request, site, progress, terms)
     if terms is not None:
         run_of = replace(run_of, subject=f"{run_of.subject}, {terms.label}")
+    known = f"known {request.known.value}, hashprice {request.hashprice_known}"
+    title = f"{run_of.subject}, {_window(request)}, {known}: thousands of $"
 
     def html() -> str:
         from hcp_pipelines.optimizer.backtest.mixed import page  # plotly takes a second to import
 
-        return page.html(done)
+        return page.html(done, title)
 
     return Finished(
-        f"{run_of.subject}, {_window(request)}, known {request.known.value}: thousands of $",
-        mixed.COLUMNS, list(mixed.rows_of(done)), [*mixed.summary(done), *_notes(done.notes)], mixed.as_dict(done), html,
+        title, mixed.COLUMNS, list(mixed.rows_of(done)), [*mixed.summary(done), *_notes(done.notes)],
+        mixed.as_dict(done) | {"subject": run_of.subject}, html,
         record.table(list(record.mixed_rows(done, run_of))),
     )  # fmt: skip
 

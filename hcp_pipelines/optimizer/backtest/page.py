@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from hcp_pipelines.optimizer.backtest.report import COLUMNS, rows_of
+from hcp_pipelines.optimizer.backtest.report import COLUMNS, rows_of, title
 from hcp_pipelines.optimizer.backtest.run import Report, Result
 from hcp_pipelines.optimizer.backtest.series import MICROSECONDS_PER_DAY
 from hcp_pipelines.optimizer.pages import document
@@ -12,13 +12,11 @@ from hcp_pipelines.optimizer.pages import document
 
 def html(report: Report) -> str:
     """The page."""
-    request = report.request
-    title = f"{request.sources.point}, {request.start:%Y-%m-%d} to {request.end:%Y-%m-%d}, known {request.known.value}"
     sections = [
         (f"{efficiency:g} J/TH", [_over_time(result), _by_month(result), _prices(result)])
         for efficiency, result in report.results.items()
     ]
-    return document(title, report.notes, (COLUMNS, rows_of(report)), sections)
+    return document(title(report), report.notes, (COLUMNS, rows_of(report)), sections)
 
 
 def _gains(result: Result, key: str) -> pl.DataFrame:
@@ -58,7 +56,7 @@ def _prices(result: Result) -> go.Figure:
         layout={
             "title": "The busiest day: $/MWh, and who was on",
             "height": 380,
-            "yaxis2": {"overlaying": "y", "side": "right"},
+            "yaxis2": {"overlaying": "y", "side": "right", "showticklabels": False, "showgrid": False},
         }
     )
     figure.add_scatter(x=when, y=course.price_usd_per_mwh.tolist(), name="price", line_shape="hv")

@@ -152,7 +152,7 @@ def _shared(request: Request, run: Run, files: Mapping[str, str], notes: Sequenc
         "kind": "backtest",
         "settlement_point": request.sources.point,
         "known": request.known.value,
-        "hashprice": "same-day" if request.is_hashprice_same_day else "previous-day",
+        "hashprice": request.hashprice_known,
         "window_start_at": request.start,
         "window_end_at": request.end,
         "trained_until": request.trained_until,

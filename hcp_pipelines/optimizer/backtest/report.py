@@ -11,6 +11,15 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def title(report: Report) -> str:
+    """Point, window, and what was known of what, in one line."""
+    request, minutes = report.request, report.recorded.prices.step_minutes
+    return (
+        f"{request.sources.point}, {request.start:%Y-%m-%dT%H:%MZ} to {request.end:%Y-%m-%dT%H:%MZ}, {minutes}-minute prices, "
+        f"known {request.known.value}, hashprice {request.hashprice_known}: $ per MW"
+    )
+
+
 def rows_of(report: Report) -> Iterator[tuple[object, ...]]:
     """A row per efficiency and strategy, the dollars whole."""
     for efficiency, result in report.results.items():
@@ -41,7 +50,7 @@ def as_dict(report: Report) -> dict[str, object]:
         "window": {"from": request.start.isoformat(), "to": request.end.isoformat()},
         "point": request.sources.point,
         "known": request.known.value,
-        "hashprice": "same-day" if request.is_hashprice_same_day else "previous-day",
+        "hashprice": request.hashprice_known,
         "relearn": request.relearn.value if request.relearn else None,
         "min_up_minutes": request.min_up_minutes,
         "min_down_minutes": request.min_down_minutes,

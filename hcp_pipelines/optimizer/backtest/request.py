@@ -63,6 +63,11 @@ class Request:
     min_down_minutes: float = 0.0
 
     @property
+    def hashprice_known(self) -> str:
+        """Which day's hashprice a decision knows, as the command line spells it."""
+        return "same-day" if self.is_hashprice_same_day else "previous-day"
+
+    @property
     def has_least_times(self) -> bool:
         """Whether switching is held by any."""
         return max(self.min_up_minutes, self.min_down_minutes) > 0

@@ -9,10 +9,8 @@ from hcp_pipelines.optimizer.backtest.mixed.run import MixedReport
 from hcp_pipelines.optimizer.pages import document
 
 
-def html(report: MixedReport) -> str:
+def html(report: MixedReport, title: str) -> str:
     """The page; plotly's own script (about 5 MB) is in it."""
-    request = report.request
-    title = f"Mixed facility, {request.start:%Y-%m-%d} to {request.end:%Y-%m-%d}, known {request.known.value}"
     return document(title, report.notes, (COLUMNS, rows_of(report)), [("", [_kinds(report), _over_time(report)])])
 
 

@@ -53,6 +53,7 @@ def as_dict(report: MixedReport) -> dict[str, object]:
         "window": {"from": request.start.isoformat(), "to": request.end.isoformat()},
         "point": request.sources.point,
         "known": request.known.value,
+        "hashprice": request.hashprice_known,
         "relearn": request.relearn.value if request.relearn else None,
         "granularity_min": round(report.world.step_h * 60),
         "files": dict(report.files),

@@ -1,6 +1,6 @@
 """A mixed facility's back-test from its request to its report: gaps to the oracle, and what each source of value brought."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW, MixedSite
 from hcp_pipelines.optimizer.backtest.mixed.world import Actions, World
 from hcp_pipelines.optimizer.backtest.relearning import relearnt_note
 from hcp_pipelines.optimizer.backtest.request import Request, refuse_unclear
-from hcp_pipelines.optimizer.backtest.run import Progress
+from hcp_pipelines.optimizer.backtest.run import Progress, data_notes
 from hcp_pipelines.optimizer.backtest.series import Floats
 
 NAMES = (*(rules.name for rules in ALL_RULES), "oracle")
@@ -83,7 +83,8 @@ def run_mixed(
         refuse_bound(site, recorded.prices.step_minutes / 60)
         site = enrolled_site(site, terms)
     world = world_of(request, recorded, load_hours(request.sources, request.end), site, progress)
-    return report_of(request, world if terms is None else with_programme(world, terms), recorded.files)
+    world = world if terms is None else with_programme(world, terms)
+    return report_of(request, world, recorded.files, data_notes(request, recorded))
 
 
 def refuse_bound(site: MixedSite, step_h: float) -> None:
@@ -106,8 +107,8 @@ def with_programme(world: World, terms: Terms) -> World:
     return replace(world, response=response_of(terms, world.site, clock, case.day_ahead[:: world.steps]))
 
 
-def report_of(request: Request, world: World, files: Mapping[str, str]) -> MixedReport:
-    """The report of a world that is made already."""
+def report_of(request: Request, world: World, files: Mapping[str, str], notes: Sequence[str] = ()) -> MixedReport:
+    """The report of a world that is made already; `notes` are those on its series."""
     names = [n for n in NAMES if not request.strategies or n in request.strategies or n in NEEDED]
     deciders = {rules.name: _decider(rules) for rules in ALL_RULES if rules.name in names} | {"oracle": foresee}
     ledgers = {name: settle(world, decider(world)) for name, decider in deciders.items()}
@@ -119,7 +120,7 @@ def report_of(request: Request, world: World, files: Mapping[str, str]) -> Mixed
     )
     sources = _sources(world, deciders, ledgers)
     return MixedReport(
-        request, world, files, ledgers, gaps, field_gaps, sources, (*_notes(world, mw), *relearnt_note(request))
+        request, world, files, ledgers, gaps, field_gaps, sources, (*notes, *_notes(world, mw), *relearnt_note(request))
     )
 
 
