@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from hcp_pipelines.cli import silences
 from hcp_pipelines.cli.acting import line_of_text
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
+from hcp_pipelines.cli.silences import SILENCES
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.storage.postgres import connect
@@ -103,5 +103,6 @@ def test(context: click.Context, own_state_dir: Path | None) -> None:
 
 def register(group: click.Group) -> None:
     """Add the commands."""
-    silences.register(alerts)
+    for command in SILENCES:
+        alerts.add_command(command)
     group.add_command(alerts)

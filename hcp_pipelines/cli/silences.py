@@ -117,7 +117,4 @@ def unsilence(context: click.Context, silence: int, operator: str | None, own_st
     click.echo(f"silence/{silence} ({', '.join(f'{k} {v}' for k, v in sorted(matches.items()))}): ended")
 
 
-def register(group: click.Group) -> None:
-    """Add the commands."""
-    for command in (silence, list_, unsilence):
-        group.add_command(command)
+SILENCES = (silence, list_, unsilence)
