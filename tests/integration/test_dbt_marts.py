@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import duckdb
 import polars as pl
 import pytest
+import yaml
 
 from hcp_pipelines.cli.bill_statement import read_statement
 from hcp_pipelines.domain.errors import StorageError
@@ -39,7 +40,7 @@ assert all(isinstance(r, dg.ResourceDefinition) for r in defs.resources.values()
 graph = defs.resolve_asset_graph()
 for node in map(graph.get, graph.materializable_asset_keys):
     assert node.description and node.owners and node.kinds and node.group_name != "default", node.key
-    is_table = "ducklake" in node.kinds or node.key.path[-1].startswith(("fct_", "dim_"))
+    is_table = {"ducklake", "dbt"} & set(node.kinds)
     assert "dagster/column_schema" in node.metadata or not is_table, node.key
 evil = {"dbt": {"config": {"project_dir": str(dbt_project.PROJECT), "dbt_executable": "/bin/false"}}}  # a run can't change it
 jobs = defs.get_repository_def()
@@ -161,6 +162,23 @@ def catalogue(settings, sql: str) -> list[tuple]:
 def query(settings, sql: str) -> list[tuple]:
     with lake.attach(settings, read_only=True) as connection:
         return connection.execute(sql).fetchall()
+
+
+def check_columns(settings) -> None:
+    """Each model's columns are those that its description tells, with their types."""
+    told = {
+        (model["name"], column["name"], column["data_type"].upper())
+        for page in (PROJECT / "models").rglob("*.yml")
+        for model in yaml.safe_load(page.read_text()).get("models", ())
+        for column in model["columns"]
+    }
+    names = ", ".join(f"'{model}'" for model in {each[0] for each in told})
+    there = query(
+        settings,
+        f"""select table_name, column_name, data_type from duckdb_columns()
+            where database_name = 'lake' and table_name in ({names})""",
+    )
+    assert told ^ set(there) == set()
 
 
 def check_backtests(settings) -> None:
@@ -490,6 +508,7 @@ def test_marts_are_built_and_as_fresh_as_the_copied_rows(built_lake):
            from lake.marts.fct_switch_latency""",
     )
     assert latency == [("hou-1", 7, 8, 2.5, 1.5, 2.0, 0.25, 7.75, 14.0)]
+    check_columns(built_lake)
     check_backtests(built_lake)
     check_profit(built_lake)
     check_fleet(built_lake)
