@@ -8,6 +8,7 @@ import psycopg
 
 from hcp_pipelines.alerts.condition import Condition
 from hcp_pipelines.alerts.pages import read_counts
+from hcp_pipelines.domain.ticks import OFFER_SEPARATOR, Stream
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.supervisor.status import world_clock
 from hcp_pipelines.supervisor.telemetry import LAG_MAX_S, read_telemetry
@@ -18,7 +19,8 @@ LONGEST_TIMES = 3.0  # the longest time without one among these is usual; so man
 FORGOTTEN_AFTER_S = 7 * 86_400.0  # simulated: a series that has been away for so long is no more
 LOW_SHARE = 0.02  # of a group's devices (and more than five): single boards die every day (setting)
 
-# Series by series along the index of good values; of each the last arrivals, and the longest time between two of them.
+# Series by series along the index of good values; of each the last arrivals, and the longest time between two of them. What comes
+# as it happens, and single offers, which come and go, have no time at which they are due.
 _ARRIVALS = """
     with recursive keys as (
         (select stream, series from price_data where quality in ('good', 'unusual') order by stream, series limit 1)
@@ -34,6 +36,7 @@ _ARRIVALS = """
                 select received_at from price_data
                 where stream = k.stream and series = k.series and quality in ('good', 'unusual')
                 order by "timestamp" desc, revision desc limit %(arrivals)s) p) a
+        where k.stream <> %(events)s and (k.stream <> %(offers)s or position(%(separator)s in k.series) = 0)
         window own as (partition by k.stream, k.series order by a.received_at))
     select stream, series, extract(epoch from %(now)s - max(received_at))::float8 as silent_s, max(gap_s)::float8 as longest_s
     from gaps group by stream, series having count(*) >= %(fewest)s"""
@@ -55,7 +58,10 @@ def find_gaps(connection: psycopg.Connection[Any], settings: Settings) -> Iterat
 
 
 def _silent_series(connection: psycopg.Connection[Any], now: datetime) -> Iterator[Condition]:
-    values = {"now": now, "arrivals": ARRIVALS, "fewest": FEWEST_ARRIVALS}
+    values = {
+        "now": now, "arrivals": ARRIVALS, "fewest": FEWEST_ARRIVALS, "events": Stream.GRID_SIGNAL.value,
+        "offers": Stream.GPU_SPOT.value, "separator": OFFER_SEPARATOR,
+    }  # fmt: skip
     silent = dict[str, list[tuple[str, float, float]]]()
     for stream, series, silent_s, longest_s in connection.execute(_ARRIVALS, values).fetchall():
         if LONGEST_TIMES * longest_s < silent_s < FORGOTTEN_AFTER_S:

@@ -2715,3 +2715,6 @@ $$;
 grant select on maintenance_windows to hcp_allocator, hcp_operator, hcp_control, hcp_collector, hcp_feed, hcp_scheduler;
 grant insert on maintenance_windows to hcp_operator;
 grant update (ended_at, ended_by) on maintenance_windows to hcp_operator;
+
+-- What the API explains rests on what stands over a facility, maintenance among it.
+grant select on maintenance_windows to hcp_api;

@@ -327,15 +327,15 @@ def test_conditions_come_from_processes_policies_and_events(settings, database):
     assert not any("published" in key for key in found)
 
 
-def arrivals(database, series, seconds):
+def arrivals(database, series, seconds, stream="weather.test"):
     """Values of a series that came so many seconds ago."""
     now = SystemClock().real_now()
     for ago in seconds:
         at = now - timedelta(seconds=ago)
         database.execute(
             """insert into price_data (stream, series, "timestamp", price_type, value, unit, source, quality, received_at)
-            values ('weather.test', %s, %s, 'weather', 20, 'C', 'x', 'good', %s)""",
-            (series, at, at),
+            values (%s, %s, %s, 'weather', 20, 'C', 'x', 'good', %s)""",
+            (stream, series, at, at),
         )
 
 
@@ -346,6 +346,8 @@ def test_prices_that_stay_away_for_longer_than_is_usual_of_them_are_a_gap(settin
     arrivals(database, "seldom", (3000, 7000, 9000, 11_000, 14_000))
     arrivals(database, "once", (90_000,))
     arrivals(database, "gone", range(700_000, 700_600, 60))
+    arrivals(database, "EEA", range(400, 1000, 60), "grid.signal")
+    arrivals(database, "H100/cloud/offer", range(400, 1000, 60), "gpu.spot")
     (gap,) = [c for c in find_conditions(settings) if c.key.startswith("gap/")]
     assert (gap.key, gap.labels["stream"]) == ("gap/weather.test", "weather.test")
     assert "nothing of later for 400 simulated s, 60 s at most are usual, and 1 more series" in gap.summary
