@@ -75,8 +75,8 @@ class PowerSeries:
 
 
 def best_of(mcpc: Floats) -> Floats:
-    """The highest of the products' capacity prices by hour, NaN where one is missing."""
-    best: Floats = np.where(np.isfinite(mcpc).all(axis=0), mcpc.max(axis=0), np.nan)
+    """The highest of the products' capacity prices by hour, of those that there are; NaN where none is recorded."""
+    best: Floats = np.fmax.reduce(np.where(np.isfinite(mcpc), mcpc, np.nan), axis=0)
     return best
 
 

@@ -50,6 +50,15 @@ def test_a_reserve_forgoes_more_where_prices_will_be_high_and_worth_is_low():
     assert np.isfinite(unknown).all()
 
 
+def test_a_product_that_there_was_not_yet_leaves_the_others():
+    hours = hourly_grid(24)
+    hours.mcpc[1] = np.nan  # ECRS began in June 2023
+    hours.mcpc[:, 3] = np.nan
+    best = reserves.best_mcpc(hours)
+    assert np.flatnonzero(np.isnan(best)).tolist() == [3]
+    assert best[0] == max(hours.mcpc[0, 0], hours.mcpc[2, 0])
+
+
 def test_four_weeks_of_capacity_prices_are_needed():
     hours = hourly_grid(24 * 20)
     prices = np.full(len(hours), 30.0)
@@ -114,6 +123,15 @@ def test_from_recorded_files_to_the_report(tmp_path, monkeypatch):
     assert "Dollars over break_even, by kind" in page.read_text(encoding="utf-8")
     more = ["--json", "--strategy", "always_on", "--response", str(EXAMPLE)]
     some = json.loads(CliRunner().invoke(cli, [*arguments, *window, *more], catch_exceptions=False).stdout)
+    early = [
+        "--from",
+        "2024-03-03",
+        "--to",
+        "2024-03-05",
+        *more[:3],
+    ]  # where neither reserves nor peaks could be learnt
+    told_early = json.loads(CliRunner().invoke(cli, [*arguments, *early], catch_exceptions=False).stdout)["strategies"]
+    assert told_early["field"]["reserves"]["usd"] != 0
     of = some["strategies"]
     assert list(of) == ["always_on", "break_even", "field", "oracle"]
     assert (

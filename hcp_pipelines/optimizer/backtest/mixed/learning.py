@@ -35,23 +35,23 @@ def world_of(request: Request, recorded: Recorded, hours: Hours, site: MixedSite
         SeriesError: intervals don't divide the hour, or the window does not start with one.
         ConfigError: there is too little to learn from.
     """
-    steps = _steps(request, recorded)
+    steps, is_learnt = _steps(request, recorded), _is_learnt(request)
     wholes = [case_of(request, recorded, group.efficiency_j_per_th) for group in site.groups]
     first = recorded.prices.row_at(request.start)
     cases = tuple(whole.cut(first, len(whole)) for whole in wholes)
     rows = hours.row_at(request.start) + np.arange(len(cases[0]) // steps)
     day_ahead, real_time = hourly(recorded.prices, recorded.day_ahead, hours, steps)
     parts = [
-        (until, part, reserves.trained(hours, day_ahead, real_time, until))
+        (until, part, reserves.trained(hours, day_ahead, real_time, until) if is_learnt else None)
         for until, part in lessons(request, hours, rows)
     ]
     strikes = {
         strategy.name: tuple(strategy.strikes(whole).cut(first) for whole in wholes)
         for strategy in _followed(request, recorded, progress)
     }
-    chances = [peak_chances(hours, rows[part], site, until) for until, part, _ in parts]
+    chances = [peak_chances(hours, rows[part], site, until, is_learnt=is_learnt) for until, part, _ in parts]
     now, ahead, plain = (np.concatenate(column) for column in zip(*chances, strict=True))
-    soon_h = ramps.seen_h(site) if ramps.bind(site, 1 / steps) else 0
+    soon_h = ramps.seen_h(site) if is_learnt and ramps.bind(site, 1 / steps) else 0
     soon = [
         peaks.chances_before(hours, rows[part], ahead[part], site.peaks.months, until, soon_h)
         for until, part, _ in parts
@@ -90,12 +90,17 @@ def lessons(request: Request, hours: Hours, rows: Ints) -> list[tuple[datetime, 
     ]
 
 
+def _is_learnt(request: Request) -> bool:
+    """Whether anybody asks what is learnt of reserves and peaks, and `mpc`'s strikes."""
+    return not request.strategies or "mpc" in request.strategies
+
+
 def _followed(request: Request, recorded: Recorded, progress: Progress) -> list[Strategy]:
     """Whose strikes miners follow; `mpc` takes a minute to learn, and is left out where nobody asked for it."""
 
     def learn(training: Sequence[Case], until: datetime) -> list[Strategy]:
         found: list[Strategy] = [AlwaysOn(), BreakEven(), chosen_hysteresis(training, until)]
-        if not request.strategies or "mpc" in request.strategies:
+        if _is_learnt(request):
             found.append(mpc.trained(training, until, partial(progress, f"training {until:%Y-%m}")))
         return found
 
@@ -116,11 +121,13 @@ def _steps(request: Request, recorded: Recorded) -> int:
     return 60 // minutes
 
 
-def peak_chances(hours: Hours, rows: Ints, site: MixedSite, until: datetime) -> tuple[Floats, Floats, np.ndarray]:
+def peak_chances(
+    hours: Hours, rows: Ints, site: MixedSite, until: datetime, *, is_learnt: bool = True
+) -> tuple[Floats, Floats, np.ndarray]:
     """Probabilities when an hour begins and the day before, and the field's plain rule, for hours of the window."""
-    charged = np.isin(hours.month_of_year[rows], site.peaks.months)
-    if not charged.any():
-        return np.zeros(len(rows)), np.zeros(len(rows)), charged
+    charged, never = np.isin(hours.month_of_year[rows], site.peaks.months), np.zeros(len(rows))
+    if not (charged.any() and is_learnt):
+        return never, never, plain_peaks(hours, rows, charged) if charged.any() else charged
     return *peaks.chances(hours, rows, site.peaks.months, until), plain_peaks(hours, rows, charged)
 
 
@@ -135,9 +142,19 @@ def plain_peaks(hours: Hours, rows: Ints, charged: np.ndarray) -> np.ndarray:
 
 
 def forgone_by_worth(
-    model: reserves.ForgoneModel, hours: Hours, day_ahead: Floats, rows: Ints, revenues: list[Floats], charge: Floats
+    model: reserves.ForgoneModel | None,
+    hours: Hours,
+    day_ahead: Floats,
+    rows: Ints,
+    revenues: list[Floats],
+    charge: Floats,
 ) -> Floats:
-    """[worth, group, hour] what full over eco, and eco over sleep, forgo by staying on; `charge`: what a peak may add, $/MWh."""
+    """[worth, group, hour] what full over eco, and eco over sleep, forgo by staying on; `charge`: what a peak may add, $/MWh.
+
+    Without a model it is not known, and nothing may be offered.
+    """
+    if model is None:
+        return np.full((2, len(revenues), len(rows)), np.inf)
     return np.array(
         [
             [model.predict(hours, day_ahead, rows, worth * revenue - charge) for revenue in revenues]

@@ -15,6 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.forecasting.horizon_features import best_of
 from hcp_pipelines.forecasting.hours import Hours
 from hcp_pipelines.forecasting.trees import Regressor
 from hcp_pipelines.optimizer.backtest.series import Floats, Ints
@@ -85,9 +86,8 @@ def _trees(matrix: Floats, target: Floats, monotonic: list[int]) -> Regressor:
 
 
 def best_mcpc(hours: Hours) -> Floats:
-    """The highest capacity price of each hour, NaN where none is recorded: a MW is sold once."""
-    best: Floats = np.where(np.isfinite(hours.mcpc).all(axis=0), hours.mcpc.max(axis=0), np.nan)
-    return best
+    """The highest capacity price of each hour, NaN where none is recorded: a MW is sold once, in a product that there is."""
+    return best_of(hours.mcpc)
 
 
 def _matrix(hours: Hours, day_ahead: Floats, rows: Ints, worth: Floats) -> Floats:
