@@ -19,6 +19,10 @@ settings.register_profile("hcp", deadline=None, suppress_health_check=[HealthChe
 settings.load_profile("hcp")
 
 
+# As the platform's daemons look for garbage: with Python's own numbers that was a tenth of the CPU of some tests.
+SELDOM = (10_000, 20, 100)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     """What is imported and collected stays: looking for garbage in it took seven of a process's sixteen seconds of CPU."""
@@ -27,6 +31,7 @@ def pytest_collection() -> Iterator[None]:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(*SELDOM)
         gc.enable()
 
 

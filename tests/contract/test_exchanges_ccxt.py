@@ -3,7 +3,6 @@
 import threading
 from urllib.parse import urlsplit
 
-import ccxt
 import pytest
 import uvicorn
 
@@ -46,6 +45,8 @@ def moved(urls, base):
 
 @pytest.fixture(params=sorted(VENUES))
 def venue(request, served):
+    import ccxt  # not by each process of the tests that collects this file: half a second of CPU
+
     made, base = served
     symbol, config = VENUES[request.param]
     exchange = getattr(ccxt, request.param)({"timeout": 5000, "enableRateLimit": False, **config})
