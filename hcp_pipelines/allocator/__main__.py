@@ -1,21 +1,20 @@
 """`python -m hcp_pipelines.allocator --name NAME`: an allocator process."""
 
 import argparse
-import gc
 import sys
 
 from hcp_pipelines.allocator.service import Allocator
 from hcp_pipelines.domain.errors import HcpError
-from hcp_pipelines.runtime.process import ProcessContext, run_process
+from hcp_pipelines.runtime.process import ProcessContext, leave_start_up_alone, run_process
 from hcp_pipelines.settings import Settings
+
+MADE_BETWEEN = 50_000  # objects, between two looks of the garbage collector
 
 
 async def body(context: ProcessContext, name: str) -> None:
-    """Run the allocator; what start-up made is kept out of the garbage collector's way."""
+    """Run the allocator."""
     allocator = Allocator(context, name)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    leave_start_up_alone(MADE_BETWEEN)
     await allocator.run()
 
 

@@ -7,7 +7,7 @@ import asyncio
 import json
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,7 @@ class _Course:
 
     scope: Scope
     send: Send
-    always: Mapping[str, str]
+    always: Sequence[tuple[bytes, bytes]]
     address: str
     status: int = 0
     is_answered: bool = False
@@ -51,9 +51,9 @@ class _Course:
         """The app's message, with our headers; whoever does not take it in time is left."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            own = {**self.always, **self.state["headers"], "X-Request-ID": self.state["request_id"]}
+            own = {**self.state["headers"], "X-Request-ID": self.state["request_id"]}
             named = {name.lower() for name, _ in message["headers"]}
-            added = [(k.lower().encode(), v.encode()) for k, v in own.items()]
+            added = (*self.always, *_encoded(own))
             message["headers"] = [*message["headers"], *(pair for pair in added if pair[0] not in named)]
         async with asyncio.timeout(TAKEN_WITHIN_S):
             await self.send(message)
@@ -78,7 +78,7 @@ class Frame:
         proxies: Proxies,
     ) -> None:
         self._app, self._clock, self._log, self._known, self._proxies = app, clock, log, known, proxies
-        self._always = SAFE | (HSTS if is_tls else {})
+        self._always = _encoded(SAFE | (HSTS if is_tls else {}))
         self._arriving = Arriving()
         self._under_way = UnderWay(clock.monotonic_s)
 
@@ -157,6 +157,10 @@ def _header(scope: Scope, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
 
 
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
 def _request_id(scope: Scope) -> str:
     asked = _header(scope, b"x-request-id")
     return asked if REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
@@ -168,6 +172,5 @@ async def _answer(course: _Course, status: int, detail: str, headers: Mapping[st
         return
     body = json.dumps(problem_body(status, detail, course.scope["path"], course.state["request_id"])).encode()
     told = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **(headers or {})}
-    encoded = [(k.lower().encode(), v.encode()) for k, v in told.items()]
-    await course.send_on({"type": "http.response.start", "status": status, "headers": encoded})
+    await course.send_on({"type": "http.response.start", "status": status, "headers": _encoded(told)})
     await course.send_on({"type": "http.response.body", "body": body})

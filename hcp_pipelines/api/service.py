@@ -21,7 +21,7 @@ from hcp_pipelines.api.tokens import SigningKeys
 from hcp_pipelines.domain.errors import ConfigError, ModelError, StorageError
 from hcp_pipelines.operators.api_keys import pepper
 from hcp_pipelines.operators.users import with_generated_password
-from hcp_pipelines.runtime.process import ProcessContext, allow_files
+from hcp_pipelines.runtime.process import ProcessContext, allow_files, leave_start_up_alone
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.notify import Listener
 from hcp_pipelines.storage.postgres import dsn
@@ -38,6 +38,9 @@ KEEP_ALIVE_S = 30
 OTHER_FILES, LEAST_CONNECTIONS = 200, 100  # beside connections: Postgres', logs, what is loaded
 FINISH_WITHIN_S = 5
 HOUSEKEEPING_S = 30.0
+MADE_BETWEEN = (
+    10_000  # objects, between two looks of the garbage collector: some hundred requests, a millisecond a look
+)
 
 
 class Server(uvicorn.Server):
@@ -237,6 +240,7 @@ async def _serve(context: ProcessContext, api: Api, own: socket.socket) -> None:
                 _keep_house(context, api),
             )
         ]
+        leave_start_up_alone(MADE_BETWEEN)
         serving = tasks.create_task(server.serve(sockets=[own]))
         context.ready(api=base_url)
         await asyncio.wait({serving, asyncio.ensure_future(context.stop.wait())}, return_when=asyncio.FIRST_COMPLETED)

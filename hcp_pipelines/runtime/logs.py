@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -11,17 +12,23 @@ import structlog
 from hcp_pipelines.runtime.spans import trace_id_of
 
 _SECRET_KEY = re.compile(r"password|passwd|secret|token|api_?key|authorization", re.IGNORECASE)
+KEYS_REMEMBERED = 1_000  # names in the code; libraries add few
 _SECRET_TEXT = re.compile(r"(password=|://[^:/@\s]+:)[^\s@&]+", re.IGNORECASE)
 
 
 def redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace what looks like a secret, by its key or inside a text."""
     for key, value in event.items():
-        if _SECRET_KEY.search(key):
+        if _is_secret(key):
             event[key] = "…"
-        elif isinstance(value, str):
+        elif isinstance(value, str) and ("=" in value or "://" in value):  # else no pattern fits: most texts are short
             event[key] = _SECRET_TEXT.sub(r"\1…", value)
     return event
+
+
+@lru_cache(KEYS_REMEMBERED)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
 
 
 def add_trace(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -5,6 +5,7 @@ What the daemon does is the `body` it is given.
 
 import asyncio
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -128,6 +129,16 @@ def allow_files(most: int = FILES_MAX) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return wanted
     return soft
+
+
+def leave_start_up_alone(made_between: int) -> None:
+    """Keep what start-up has made out of the garbage collector's way, and have it look once so many more objects were made.
+
+    Else it walks through all that libraries have made, a tenth of a second of it, in the middle of the work.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(made_between, 20, 100)
 
 
 def die_with_parent() -> None:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from hcp_pipelines.domain.workloads import Tier, WorkloadState, WorkloadType
 from hcp_pipelines.workloads.books import Connection
 from hcp_pipelines.workloads.errors import KeyReusedError, NotAdmittedError, QueueError, QueueFullError, QuotaError
-from hcp_pipelines.workloads.gpu_types import GpuTypes, Site, ask_fleet, gpu_types_of
+from hcp_pipelines.workloads.gpu_types import FLEET, GpuTypes, gpu_types_of, kind_of, sites_of
 from hcp_pipelines.workloads.routing.scoring import Estimates
 from hcp_pipelines.workloads.spec import Classified, Requirements, WorkloadSpec, priority_of, requirements_of
 from hcp_pipelines.workloads.submissions import NOBODY, By, Submission, Submitted
@@ -36,7 +36,7 @@ _REPEAT = """
     select w.id, w.status, w.priority, w.type, w.classification, w.is_flagged, w.spec from workloads w cross join queue_rules r
     where w.customer_id = %s and w.idempotency_key = %s and w.created_at > now() - make_interval(secs => r.key_kept_s)
     order by w.number desc limit 1"""
-_BOOKS = """
+_BOOKS = f"""
     select coalesce(c.max_waiting, t.max_waiting) as quota_waiting, coalesce(c.max_gpus, t.max_gpus) as quota_gpus,
            coalesce(c.max_retries, t.max_retries) as retries, coalesce(c.refused_because, '') as refused_because,
            coalesce(q.waiting, 0) as own_waiting, r.max_waiting, l.max_waiting as level_max_waiting,
@@ -44,12 +44,13 @@ _BOOKS = """
            exists (select from customers where id = %(customer)s) as is_known,
            (select coalesce(sum(waiting), 0)::bigint from queue_flows where waiting > 0) as waiting,
            (select coalesce(sum(waiting), 0)::bigint from queue_flows where waiting > 0 and level = l.level) as level_waiting,
-           (select coalesce(sum(waiting), 0)::bigint from queue_flows where waiting > 0 and level <= l.level) as ahead
+           (select coalesce(sum(waiting), 0)::bigint from queue_flows where waiting > 0 and level <= l.level) as ahead,
+           {FLEET} as fleet
     from tier_quotas t cross join queue_rules r
     join queue_levels l on l.level = %(priority)s
     left join customer_quotas c on c.customer_id = %(customer)s
     left join queue_customers q on q.customer_id = %(customer)s
-    where t.tier = %(tier)s"""
+    where t.tier = %(tier)s"""  # noqa: S608 - of constants
 _INSERT = """
     with made as (insert into workloads (
         customer_id, type, priority, level, requirements, sla_parameters, tier, spec, classification, is_flagged, idempotency_key,
@@ -85,6 +86,7 @@ class _Books:
     waiting: int
     level_waiting: int
     ahead: int
+    fleet: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,6 @@ class _Asked:
 
     repeats: AsyncCursor[tuple[Any, ...]] | None
     books: AsyncCursor[_Books]
-    fleet: AsyncCursor[Site]
 
 
 async def submit(
@@ -158,13 +159,16 @@ async def submit_all(
 
 
 async def _ask(connection: Connection, customer_id: UUID, tier: Tier, one: Submission) -> _Asked:
-    values = {"customer": customer_id, "tier": tier, "priority": priority_of(one.classified, tier)}
+    values = {
+        "customer": customer_id, "tier": tier, "priority": priority_of(one.classified, tier),
+        "kind": kind_of(one.classified.type),
+    }  # fmt: skip
     books = connection.cursor(row_factory=class_row(_Books))
     await books.execute(_BOOKS, values, prepare=True)
     repeats = None
     if one.idempotency_key is not None:
         repeats = await connection.execute(_REPEAT, (customer_id, one.idempotency_key), prepare=True)
-    return _Asked(repeats, books, await ask_fleet(connection, one.classified.type))
+    return _Asked(repeats, books)
 
 
 async def _judge(
@@ -188,7 +192,7 @@ async def _judge(
         raise NotAdmittedError(f"there is no customer {customer_id}")
     _check_quota(books, needs)
     _check_deadline(spec, needs, now)
-    gpus = gpu_types_of(await asked.fleet.fetchall(), spec, classified.type, needs, estimates)
+    gpus = gpu_types_of(sites_of(books.fleet), spec, classified.type, needs, estimates)
     await _check_room(connection, books, priority)
     values = _row(spec, classified, needs, gpus, books, priority, now)
     values |= {

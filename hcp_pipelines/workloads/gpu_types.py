@@ -4,42 +4,44 @@ A type is called as the market prices it (H100); a model's name (H100 SXM5), sma
 for it. Work that names none waits as GPU, or ASIC, with all types that will do beside it.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil
 
-from psycopg import AsyncCursor
-from psycopg.rows import class_row
-
 from hcp_pipelines.domain.workloads import WorkloadType
-from hcp_pipelines.workloads.books import ANY_TYPES, Connection
+from hcp_pipelines.workloads.books import ANY_TYPES
 from hcp_pipelines.workloads.errors import NotAdmittedError
 from hcp_pipelines.workloads.routing.needs import client_of
 from hcp_pipelines.workloads.routing.scoring import Estimates, latency_ms
 from hcp_pipelines.workloads.runs import runs_of
 from hcp_pipelines.workloads.spec import Requirements, WorkloadSpec
 
-_FLEET = """
-    select coalesce(nullif(g.specifications ->> 'gpu_type', ''), g.model) as name, array_agg(distinct g.model) as models,
-           g.facility_id, sum(g.devices)::bigint as devices,
-           max((select (r.specifications ->> 'memory_gb')::float8 from resources r
-                where r.facility_id = g.facility_id and r.slot = g.first_slot)) as memory_gb,
-           max(coalesce((f.location ->> 'lat')::float8, 0)) as latitude,
-           max(coalesce((f.location ->> 'lon')::float8, 0)) as longitude
-    from device_groups g
-    join inventory_generations i on i.facility_id = g.facility_id and i.generation = g.generation and i.is_current
-    join facilities f on f.id = g.facility_id and f.status = 'active'
-    where g.type = %s group by 1, g.facility_id order by 1"""
+FLEETS_REMEMBERED = 8  # of each kind of device the present one, and those that others still hold
+# What facilities have of the kind of device `%(kind)s`, as one text: an expression for a statement that asks more.
+FLEET = """(
+    select coalesce(json_agg(site order by site.name, site.facility_id), '[]')::text from (
+        select coalesce(nullif(g.specifications ->> 'gpu_type', ''), g.model) as name, array_agg(distinct g.model) as models,
+               g.facility_id, sum(g.devices)::bigint as devices,
+               max((select (r.specifications ->> 'memory_gb')::float8 from resources r
+                    where r.facility_id = g.facility_id and r.slot = g.first_slot)) as memory_gb,
+               max(coalesce((f.location ->> 'lat')::float8, 0)) as latitude,
+               max(coalesce((f.location ->> 'lon')::float8, 0)) as longitude
+        from device_groups g
+        join inventory_generations i on i.facility_id = g.facility_id and i.generation = g.generation and i.is_current
+        join facilities f on f.id = g.facility_id and f.status = 'active'
+        where g.type = %(kind)s group by 1, g.facility_id) site)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What one facility has of a type."""
+    """What one facility has of a type; `called`: type and models as they are matched."""
 
     name: str
-    models: list[str]
+    called: frozenset[str]
     facility_id: str
     devices: int
     memory_gb: float | None
@@ -55,10 +57,16 @@ class GpuTypes:
     any_of: list[str] | None = None
 
 
-async def ask_fleet(connection: Connection, workload_type: WorkloadType) -> AsyncCursor[Site]:
-    """Ask what facilities have of the kind of device that work of a class takes."""
-    cursor = connection.cursor(row_factory=class_row(Site))
-    return await cursor.execute(_FLEET, (_kind(workload_type),), prepare=True)
+@lru_cache(FLEETS_REMEMBERED)
+def sites_of(told: str) -> tuple[Site, ...]:
+    """What a text of `FLEET` says: read once, since fleets change seldom and each submission is told of all of it."""
+    return tuple(
+        Site(
+            one["name"], frozenset(map(_plain, (one["name"], *one["models"]))), one["facility_id"], one["devices"],
+            one["memory_gb"], one["latitude"], one["longitude"],
+        )
+        for one in json.loads(told)
+    )  # fmt: skip
 
 
 def gpu_types_of(
@@ -70,7 +78,7 @@ def gpu_types_of(
         NotAdmittedError: this fleet has none, not so many at one facility, none with so much memory, for its weights or said, or
             all that would do are too far away.
     """
-    kind, needs = _kind(workload_type), _with_weights(spec, needs)
+    kind, needs = kind_of(workload_type), _with_weights(spec, needs)
     sites = _where_it_may(sites, spec)
     found = _types_of(sites, spec, kind, needs)
     would_do = [site for site in sites if site.name in (found.any_of or [found.name])]
@@ -84,7 +92,7 @@ def _refuse_too_far(sites: Sequence[Site], spec: WorkloadSpec, needs: Requiremen
     """By the router's own estimate (ER-19); the limit that is told, to a tenth of a millisecond, would be kept."""
     if needs.max_latency_ms is None:
         return
-    least_ms = float(min(latency_ms(sites, client_of(spec.sla_parameters), estimates)))
+    least_ms = float(latency_ms(sites, client_of(spec.sla_parameters), estimates).min())
     if needs.max_latency_ms < least_ms:
         told_ms = ceil(least_ms * 10) / 10
         asked = "is asked for" if spec.max_latency_ms is not None else "is what its class allows"
@@ -94,7 +102,8 @@ def _refuse_too_far(sites: Sequence[Site], spec: WorkloadSpec, needs: Requiremen
 
 
 def _types_of(sites: Sequence[Site], spec: WorkloadSpec, kind: str, needs: Requirements) -> GpuTypes:
-    named = [site for site in sites if _is_called(site, needs.gpu_type)]
+    wanted = _plain(needs.gpu_type)
+    named = [site for site in sites if wanted in site.called]
     is_any = needs.gpu_type.upper() in ANY_TYPES or (spec.gpu_type is None and not named)
     if not is_any and sites and not named:
         there = ", ".join(dict.fromkeys(site.name for site in sites))
@@ -125,12 +134,9 @@ def _with_weights(spec: WorkloadSpec, needs: Requirements) -> Requirements:
     return replace(needs, memory_gb=max(needs.memory_gb or 0.0, part_gb))
 
 
-def _kind(workload_type: WorkloadType) -> str:
+def kind_of(workload_type: WorkloadType) -> str:
+    """The kind of device that work of a class takes, as `FLEET` is asked for it."""
     return "ASIC" if workload_type is WorkloadType.BITCOIN_MINING else "GPU"
-
-
-def _is_called(site: Site, wanted: str) -> bool:
-    return _plain(wanted) in {_plain(name) for name in (site.name, *site.models)}
 
 
 def _plain(name: str) -> str:
@@ -142,7 +148,7 @@ def _together(sites: Iterable[Site]) -> list[Site]:
     devices: Counter[str] = Counter()
     for site in sites:
         devices[site.facility_id] += site.devices
-    return [Site("", [], facility_id, count, None) for facility_id, count in devices.items()]
+    return [Site("", frozenset(), facility_id, count, None) for facility_id, count in devices.items()]
 
 
 def _is_large(site: Site, needs: Requirements) -> bool:

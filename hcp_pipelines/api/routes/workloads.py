@@ -40,15 +40,14 @@ OfCustomer = Annotated[
 _TIER = "select tier from customers where id = %s"
 
 
-@router.post("/submit", status_code=202)
+@router.post("/submit", status_code=202, response_model=Submission)
 async def submit(
     body: WorkloadSpec,
     principal: Submitting,
     request: Request,
-    response: Response,
     customer_id: OfCustomer = None,
     key: IdempotencyKey = None,
-) -> Submission:
+) -> Response:
     """Take work into the queue. 422: this fleet could never run it, and why; 429: the quota; 503: the queue is full.
 
     The same `Idempotency-Key` with the same body again answers with the first submission as it is by now.
@@ -64,9 +63,7 @@ async def submit(
         metrics.REQUESTS.labels(classified.type.value, "refused").inc()
         raise
     metrics.REQUESTS.labels(made.type.value, "repeated" if made.is_repeat else "accepted").inc()
-    if made.is_repeat:
-        response.headers["Idempotent-Replayed"] = "true"
-    return Submission(
+    answer = Submission(
         workload_id=made.workload_id,
         status=made.status,
         priority=made.priority,
@@ -76,6 +73,10 @@ async def submit(
         reasons=[*made.reasons, *misspelt_in(body.sla_parameters)],
         is_flagged=made.is_flagged,
     )
+    headers = {"Idempotent-Replayed": "true"} if made.is_repeat else None
+    return Response(
+        answer.model_dump_json(), 202, headers, "application/json"
+    )  # as it is: else it is validated once more
 
 
 @router.get("")

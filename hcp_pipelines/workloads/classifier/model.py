@@ -7,6 +7,7 @@ stands in `shipped.sha256`: it is checked whenever it is read.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -15,7 +16,7 @@ import numpy as np
 from hcp_pipelines.domain.errors import ModelError
 from hcp_pipelines.domain.workloads import WorkloadType
 from hcp_pipelines.forecasting.model_file import ARRAYS, UNREADABLE, digest_of, packed, unpacked
-from hcp_pipelines.forecasting.trees import Floats, Matrix, Trees
+from hcp_pipelines.forecasting.trees import LEAF, Floats, Matrix, Trees
 from hcp_pipelines.workloads.classifier.evidence import NAMES
 
 NAME: Final = "workload_class"
@@ -48,7 +49,26 @@ class Classifier:
 
     def sums(self, rows: Matrix) -> Floats:
         """What the trees say, [row, class]."""
-        return np.column_stack([each.predict(rows) for each in self.trees])
+        baselines: Floats = np.array([each.baseline for each in self.trees])
+        return self._as_one.predict(rows) + baselines
+
+    @cached_property
+    def _as_one(self) -> Trees:
+        """The trees of all classes with a value a class: one specification costs a third of asking each class's own."""
+        first = np.cumsum([0, *(len(each.feature) for each in self.trees)])[:-1]
+
+        def every(name: str) -> Any:
+            return np.concatenate([getattr(each, name) for each in self.trees])
+
+        def shifted(name: str) -> Any:
+            nodes = [getattr(each, name) for each in self.trees]
+            return np.concatenate([np.where(n == LEAF, LEAF, n + own) for n, own in zip(nodes, first, strict=True)])
+
+        of_class = np.repeat(np.eye(len(self.trees)), [len(each.feature) for each in self.trees], axis=0)
+        return Trees(
+            len(NAMES), 0.0, shifted("first_node"), every("feature"), every("threshold"), every("missing_left"),
+            shifted("left"), shifted("right"), every("value")[:, None] * of_class,
+        )  # fmt: skip
 
     def probabilities(self, rows: Matrix) -> Floats:
         """By class, [row, class], each row adding up to 1."""
