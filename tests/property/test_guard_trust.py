@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hcp_pipelines.optimizer.backtest.simulate import Strikes, simulate
+from hcp_pipelines.optimizer.backtest.case import Known
+from hcp_pipelines.optimizer.backtest.simulate import ORDER_USD_PER_MWH, Strikes, simulate
+from hcp_pipelines.optimizer.backtest.strategies import Oracle
 from hcp_pipelines.policy.arrays import compile_policy
 from hcp_pipelines.policy.evaluate import evaluate
 from hcp_pipelines.policy.guard import BEHIND_MOST, DISTRUSTED_AT, GuardState
@@ -30,6 +32,20 @@ def earned(case, is_on):
     )
 
 
+def told_late(prices):
+    """A case of which each interval's price is known when the next one begins."""
+    return plain_case(prices, REVENUE, WAKE_USD, known=[np.nan, *prices[:-1]], model=Known.AFTER)
+
+
+def spell_by_spell(usd, counts):
+    """By interval, what is counted of dollars since they were last at or below zero."""
+    total, so_far = 0.0, []
+    for each, is_counted in zip(usd.tolist(), counts.tolist(), strict=True):
+        total = total + each * is_counted if each > 0 else 0.0
+        so_far.append(total)
+    return np.array(so_far)
+
+
 def plain_rule(case):
     """Ski rental without any forecast: strikes that are always open, so that the guard alone decides when to sleep."""
     revenue = case.known.revenue_usd_per_mwh
@@ -46,6 +62,38 @@ def test_whatever_strikes_say_they_cost_a_bounded_number_of_wakes(path):
     recoveries = len(path) // 20  # to make up 2.5 wakes takes spells in which the strikes are right
     bound = (DISTRUSTED_AT + 4) + recoveries * (DISTRUSTED_AT / 2 + 4)
     assert earned(case, schedule.is_on) >= plain_rule(case) - bound * WAKE_USD
+
+
+@settings(max_examples=150, deadline=None)
+@given(paths)
+def test_told_late_a_spell_costs_a_wake_and_by_how_much_the_last_interval_beat_the_one_before(path):
+    """Asleep: with the interval under way on account. Awake: beyond the first interval, which the field's rule pays as well."""
+    prices, words = zip(*path, strict=True)
+    case = told_late(prices)
+    is_on = simulate(case, strikes_of(words), is_guarded=True).is_on
+    usd = case.settled.margin_usd_per_mwh * case.step_h
+    forgone, lost = spell_by_spell(usd, ~is_on), spell_by_spell(-usd, is_on)
+    for k in range(1, len(path)):
+        if usd[k] > 0 and usd[k - 1] > 0 and not is_on[k]:
+            assert forgone[k] < WAKE_USD + usd[k] - usd[k - 1] + 1e-9
+        if usd[k] < 0 and usd[k - 1] < 0 and is_on[k]:
+            assert lost[k] < WAKE_USD - usd[k] + 1e-9
+
+
+def test_told_late_perfect_foresight_is_not_distrusted():
+    """Booked with the margin of an interval is who was on in it, not who is on once it is known."""
+    case = told_late(([40.0] * 6 + [300.0]) * 40)
+    best = Oracle().strikes(case)
+    ours = simulate(case, best, is_guarded=True)
+    assert ours.is_on.tolist() == ([True] * 6 + [False]) * 40
+    assert ours.guarded == 0
+
+
+def test_an_order_to_be_on_or_off_earns_nobody_a_lead():
+    """Of a mixed facility what is told to be on has no price; who was asleep before it is no further behind."""
+    case = plain_case([56.0, 56.0, -2 * ORDER_USD_PER_MWH, 62.0, 56.0, 56.0], REVENUE, WAKE_USD, model=Known.AFTER)
+    schedule = simulate(case, strikes_of([ASLEEP] * len(case)), is_guarded=True)
+    assert schedule.is_on.tolist() == [False, False, True, False, False, False]
 
 
 def blips(number):

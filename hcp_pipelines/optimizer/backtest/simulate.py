@@ -1,7 +1,8 @@
 """One asset under strikes: on or off interval by interval, with the policy's guard where it is asked for.
 
 The rule is that of `policy.evaluate` with one block and of `policy.guard`, written for a hundred thousand intervals;
-a test runs both over the same prices.
+a test runs both over the same prices. Told late, which a live policy never is, the guard's books are of intervals that have
+ended; the one under way is expected to earn what the last one did.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from hcp_pipelines.optimizer.backtest.series import Floats
 from hcp_pipelines.policy.guard import BEHIND_MOST, DISTRUSTED_AT, TRUSTED_AT
 
 Bools = npt.NDArray[np.bool_]
+ORDER_USD_PER_MWH = 1e5  # a margin beyond any price: what must be on or off (`mixed.rules`), and earns nobody a lead
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,14 @@ def _follow(stays: Bools, wakes: Bools, starts_on: bool) -> Bools:
 
 def _guarded(case: Case, stays: Bools, wakes: Bools, starts_on: bool) -> Schedule:
     """As `_follow`, with the guard's accounts: ski rental in truth and on paper, and trust in the strikes."""
-    real, paper, plain = (_Rental(_Timed(starts_on, case.least)) for _ in range(3))
-    margins = np.nan_to_num(case.known.margin_usd_per_mwh) * case.step_h
+    real, paper, plain = (_Rental(_Timed(starts_on, case.least), case.delay > 0) for _ in range(3))
+    gains, order = np.nan_to_num(case.known.margin_usd_per_mwh) * case.step_h, ORDER_USD_PER_MWH * case.step_h
     behind, is_distrusted, guarded, is_on = 0.0, False, 0, []
     for gain, wake_usd, stay, wake in zip(
-        margins.tolist(), case.known.wake_usd.tolist(), stays.tolist(), wakes.tolist(), strict=True
+        gains.tolist(), case.known.wake_usd.tolist(), stays.tolist(), wakes.tolist(), strict=True
     ):
         lead = paper.turn(gain, wake_usd, stay, wake) - plain.turn(gain, wake_usd, True, gain > 0)
+        lead = lead if abs(gain) < order else 0.0
         behind = min(max(behind - (lead / wake_usd if wake_usd else 0.0), 0.0), BEHIND_MOST)
         is_distrusted = behind > TRUSTED_AT if is_distrusted else behind >= DISTRUSTED_AT
         wanted = stay if real.is_on else wake
@@ -124,9 +127,17 @@ class _Timed:
 
 @dataclass
 class _Rental:
-    """Ski rental of one asset: margins forgone asleep, losses of a spell awake, each against a wake's cost."""
+    """Ski rental of one asset: margins forgone asleep, losses of a spell awake, each against a wake's cost c.
+
+    Told late, `gain` is of the interval before, and the one under way is expected to earn the same: it counts as forgone, too.
+    Asleep in the k-th interval of a spell of gains g, F_{k−1} + g_{k−1} < c, so that F_k < c + g_k − g_{k−1} are forgone: less
+    than a wake where margins persist. Awake it stays until what has ended has lost c: a spell of losses l costs L_k < c + l_k,
+    less than c − l_1 + l_k beyond the field's rule, which can't avoid the first either: less than a wake where prices persist or
+    fall, and after a jump what the jump is. Counting the one under way there, too, cost more than it kept (docs/decisions.md).
+    """
 
     state: _Timed
+    is_late: bool = False
     asked: bool = True  # what the guard lets of the strikes
     forgone: float = 0.0
     lost: float = 0.0
@@ -137,11 +148,13 @@ class _Rental:
         return self.state.is_on
 
     def turn(self, gain: float, wake_usd: float, stay: bool, wake: bool) -> float:
-        """One interval with a margin of `gain` dollars; what it earned."""
-        was_on = self.is_on
+        """One interval with a margin of `gain` dollars; what it earned, told late what the one before it did."""
+        was_on, under_way = self.is_on, gain if self.is_late else 0.0
         self.forgone = (self.forgone if was_on else self.forgone + gain) if gain > 0 else 0.0
         self.lost = (self.lost - gain if was_on else self.lost) if gain < 0 else 0.0
-        must_wake, must_sleep = gain > 0 and self.forgone >= wake_usd > 0, gain < 0 and self.lost >= wake_usd > 0
+        must_wake = gain > 0 and self.forgone + under_way >= wake_usd > 0
+        must_sleep = gain < 0 and self.lost >= wake_usd > 0
         self.asked = ((stay if was_on else wake) or must_wake) and not must_sleep
         is_on = self.state.turn(self.asked)
-        return (gain if is_on else 0.0) - (wake_usd if is_on and not was_on else 0.0)
+        earns = was_on if self.is_late else is_on
+        return (gain if earns else 0.0) - (wake_usd if is_on and not was_on else 0.0)
