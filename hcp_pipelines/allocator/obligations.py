@@ -68,17 +68,21 @@ class ObligationBook:
         stored = {o.obligation_id: _newer(o, mine.get(o.obligation_id)) for o in rows.obligations}
         self.obligations, self._signals, self._base_point = stored | kept, dict(rows.signals), rows.base_point
 
-    def advance(self, now_s: float, meter_mw: float, devices_mw: float = math.nan) -> list[Obligation]:
+    def advance(
+        self, now_s: float, meter_mw: float, devices_mw: float = math.nan, metered_at_s: float | None = None
+    ) -> list[Obligation]:
         """Count a meter sample and take every step that is due; those that took one.
 
         `devices_mw`: the devices' own power, by which plans reckon; what it is to the meter is how limits are carried over.
+        `metered_at_s`: when the gateway read the meter, before `now_s`; None: it is of now. A sample proves nothing for later.
         """
+        sampled_at_s = now_s if metered_at_s is None else min(metered_at_s, now_s)
         if meter_mw > 0 and devices_mw > 0:
             self._compare(meter_mw, devices_mw)
-        confirmed = self.power.note(now_s, meter_mw)
+        confirmed = self.power.note(sampled_at_s, meter_mw)
         stepped = []
         for number, before in list(self.obligations.items()):
-            after = self.obligations[number] = self._advanced(before, now_s, meter_mw, confirmed)
+            after = self.obligations[number] = self._advanced(before, now_s, (sampled_at_s, meter_mw), confirmed)
             if after.status != before.status:
                 stepped.append(after)
                 self._unwritten.setdefault(number, before.status)
@@ -93,15 +97,15 @@ class ObligationBook:
             self._scale = min(max(devices_mw / meter_mw, SCALE_LEAST), SCALE_MOST)
 
     def _advanced(
-        self, before: Obligation, now_s: float, meter_mw: float, confirmed: tuple[float, float] | None
+        self, before: Obligation, now_s: float, metered: tuple[float, float], confirmed: tuple[float, float] | None
     ) -> Obligation:
         """What a relay has deployed is judged by samples that are sure to be from while power was away."""
         said = _known(self._signals.get(before.obligation_id, Signals()), now_s)
         is_by_relay_alone = before.reason == SHED and not is_called(said)
-        sample = confirmed if is_by_relay_alone else (now_s, meter_mw)
+        sample = confirmed if is_by_relay_alone else metered
         after = before if sample is None else observe(before, *sample)
         while True:
-            signals, baseline_mw = self.power.signals(after, said, now_s), self.power.baseline_mw(after, meter_mw)
+            signals, baseline_mw = self.power.signals(after, said, now_s), self.power.baseline_mw(after, metered[1])
             stepped = step(after, now_s, signals, baseline_mw, self._lead_s(after))
             if stepped == after:
                 return after

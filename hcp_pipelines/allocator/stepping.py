@@ -27,10 +27,12 @@ class Stepping:
         if not self._owner.is_ready or not (book.obligations or book.wants_meter):
             return
         meter_mw = devices_mw = math.nan
+        metered_at_s: float | None = None
         if book.wants_meter and (state := await self._session.read_state()) is not None:
             meter_mw, devices_mw = state.power_kw / 1000, state.devices_kw / 1000
+            metered_at_s = state.metered_at_s or None
         now_s = self._wiring.clock.now().timestamp()
-        stepped = book.advance(now_s, meter_mw, devices_mw)
+        stepped = book.advance(now_s, meter_mw, devices_mw, metered_at_s)
         self._tell(stepped, book.lacking_mw(now_s, self._owner.sheddable_on_mw()))
         if stepped:
             self._owner.ask()

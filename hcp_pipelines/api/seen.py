@@ -33,6 +33,9 @@ class GroupSeen:
     silent: int
     locked: int
     working: int  # in a state that earns
+    issues: Mapping[
+        tuple[str, str], int
+    ]  # devices by what is wrong with them by their model's limits, and its severity
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class FacilitySeen:
     silent: "npt.NDArray[np.bool_] | None" = None
     dark: "npt.NDArray[np.bool_] | None" = None
     locked: "npt.NDArray[np.bool_] | None" = None
+    issues: "Mapping[tuple[str, str], npt.NDArray[np.bool_]]" = field(default_factory=dict)
 
 
 class Seen:
@@ -71,10 +75,11 @@ def _ask(settings: "Settings", connection: psycopg.Connection[Any]) -> dict[str,
 
     inventories = {i.facility_id: i for i in load_inventories(connection)}
     states = read_gateways(settings, gateway_addresses(connection), list(inventories))
-    return {facility_id: _of(inventory, states[facility_id]) for facility_id, inventory in inventories.items()}
+    return {facility_id: seen_of(inventory, states[facility_id]) for facility_id, inventory in inventories.items()}
 
 
-def _of(inventory: "FacilityInventory", state: "pb.FacilityState | Exception") -> FacilitySeen:
+def seen_of(inventory: "FacilityInventory", state: "pb.FacilityState | Exception") -> FacilitySeen:
+    """A facility as its gateway's word on it has it."""
     if isinstance(state, Exception):
         return FacilitySeen(problem=str(state))
     import numpy as np
@@ -86,7 +91,8 @@ def _of(inventory: "FacilityInventory", state: "pb.FacilityState | Exception") -
     observed[: len(told)] = told
     dark, locked = mask_of(state.dark, inventory), mask_of(state.locked, inventory)
     silent = ~dark & ~mask_of(state.reachable, inventory)
-    whole = FacilitySeen("", state.power_kw / 1000, {}, observed, silent, dark, locked)
+    issues = {(one.issue_type, one.severity): mask_of(one.slots, inventory) for one in state.issues}
+    whole = FacilitySeen("", state.power_kw / 1000, {}, observed, silent, dark, locked, issues)
     groups = {
         group.group_id: of_devices(whole, slice(group.first_slot, group.first_slot + group.devices))
         for group in inventory.groups
@@ -113,4 +119,5 @@ def of_devices(seen: FacilitySeen, slots: slice) -> GroupSeen:
         silent=int(seen.silent[slots].sum()),
         locked=int(seen.locked[slots].sum()),
         working=sum(n for state, n in states.items() if state.mode not in (Mode.IDLE, Mode.CURTAILED)),
+        issues={key: int(mask[slots].sum()) for key, mask in seen.issues.items() if mask[slots].any()},
     )

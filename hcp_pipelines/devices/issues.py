@@ -1,13 +1,16 @@
-"""What can be wrong with a device, in one shape for every kind of it, and how many of a site's devices have it. Pure.
+"""What can be wrong with a device, in one shape for every kind of it, and which of a site's devices have it. Pure.
 
 What counts as wrong is said by the tables of limits (`gpu_node.limits`, `miner.limits`), and nowhere else.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-Counts = Mapping[tuple[str, str], int]  # devices by (issue_type, severity)
+import numpy as np
+
+from hcp_pipelines.wire.slots import EMPTY, Slots
+
+ByIssue = Mapping[tuple[str, str], Slots]  # who has it, rising, by (issue_type, severity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,20 @@ def is_too_hot(issues: Iterable[DeviceIssue]) -> bool:
     return any((issue.issue_type, issue.severity) == ("high_temperature", "critical") for issue in issues)
 
 
-def counted(issues: Iterable[DeviceIssue]) -> Counts:
-    """How many devices have which issue.
+def by_issue(found: Iterable[tuple[int, DeviceIssue]]) -> ByIssue:
+    """Which slots have which issue.
 
-    >>> counted([DeviceIssue("warning", "elevated_temperature", "81 °C")])
-    {('elevated_temperature', 'warning'): 1}
+    >>> by_issue([(7, DeviceIssue("warning", "elevated_temperature", "81 °C"))])
+    {('elevated_temperature', 'warning'): array([7], dtype=uint32)}
     """
-    return dict(Counter((issue.issue_type, issue.severity) for issue in issues))
+    slots: dict[tuple[str, str], list[int]] = {}
+    for slot, issue in found:
+        slots.setdefault((issue.issue_type, issue.severity), []).append(slot)
+    return {key: np.unique(np.array(of_it, dtype=np.uint32)) for key, of_it in slots.items()}
+
+
+def joined(parts: Iterable[ByIssue]) -> ByIssue:
+    """Those of several sites, whose slots are their own."""
+    found = list(parts)
+    keys = dict.fromkeys(key for part in found for key in part)
+    return {key: np.unique(np.concatenate([part.get(key, EMPTY) for part in found])) for key in keys}

@@ -1,7 +1,6 @@
 """Several sites' devices as one facility: a group of miners here, a group of GPUs there. Slots are the facility's everywhere."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
+from hcp_pipelines.devices.issues import joined
 from hcp_pipelines.devices.site import DeviceSite, Evidence, OnReading, Reading, Sent
 from hcp_pipelines.wire.slots import EMPTY, Slots, decode_slots, encode_slots
 
@@ -123,7 +123,7 @@ class ManySites:
                 evidence[own] = reading.evidence[own]
             part.reading = None
         at_s = min(reading.simulated_at_s for _, reading in told)
-        issues = sum((Counter(reading.issues) for _, reading in told), Counter[tuple[str, str]]())
+        issues = joined([reading.issues for _, reading in told])
         hot = _joined([reading.hot[part.is_own[reading.hot]] for part, reading in told])
         self._on_reading(Reading(at_s, power_w, evidence, issues, hot, **columns, warm=self._warm(told)))
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
-from hcp_pipelines.devices.issues import Counts
+from hcp_pipelines.devices.issues import ByIssue
 from hcp_pipelines.domain.errors import DeviceUnreachableError
 from hcp_pipelines.wire.slots import EMPTY, Slots
 
@@ -33,14 +33,14 @@ class Evidence(IntEnum):
 class Reading:
     """Power of every slot at an instant, watts of IT load; NaN where nothing is known. `evidence` holds codes of `Evidence`.
 
-    `issues`: how many of the devices that answered have what is wrong by their model's limits. Hashrate, and the hottest
+    `issues`: which of the devices that answered have what is wrong by their model's limits. Hashrate, and the hottest
     temperature that a device tells of itself: NaN where one does not, None where none of them does.
     """
 
     simulated_at_s: float  # no sample in it is older
     values: npt.NDArray[np.float32]
     evidence: npt.NDArray[np.uint8] | None = None  # None: all measured
-    issues: Counts = field(default_factory=dict)
+    issues: ByIssue = field(default_factory=dict)
     hot: Slots = field(default_factory=lambda: EMPTY)  # above the temperature at which their model has to stop
     hashrate_th_per_s: npt.NDArray[np.float32] | None = None
     temperature_celsius: npt.NDArray[np.float32] | None = None

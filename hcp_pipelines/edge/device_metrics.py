@@ -28,7 +28,7 @@ class DeviceMetrics:
         metrics.POWER_WATTS.labels(facility_id).set(float(np.nansum(power_kw)) * 1000)
         self._issues |= reading.issues.keys()
         for issue, severity in self._issues:
-            metrics.ISSUES.labels(facility_id, issue, severity).set(reading.issues.get((issue, severity), 0))
+            metrics.ISSUES.labels(facility_id, issue, severity).set(len(reading.issues.get((issue, severity), ())))
         if reading.evidence is not None:
             there = reading.evidence[: self._shape.slots][self._shape.is_there]
             for evidence in Evidence:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import structlog
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
+from hcp_pipelines.devices.issues import ByIssue
 from hcp_pipelines.devices.site import DeviceSite, Reading
 from hcp_pipelines.domain.clock import SystemClock
 from hcp_pipelines.domain.errors import StorageError
@@ -59,6 +60,7 @@ class Devices:
         self._driver, self._switches, self._metrics = driver, known.switches, DeviceMetrics(shape)
         self.power_kw = np.zeros(shape.slots, dtype=np.float32)
         self._warm: npt.NDArray[np.uint8] | None = None
+        self._issues: ByIssue = {}
         self._is_power_known = self._is_adopting = False
         self._newest, self._last_number = known.newest, known.last_number
         self._under_way = UnderWay(
@@ -158,6 +160,8 @@ class Devices:
         state.power_kw = state.devices_kw = self.shape.meter_kw(self.power_kw)
         if self.is_ready and self._warm is not None:
             state.warm = self._warm[: self.shape.slots].tobytes()
+        for (issue_type, severity), slots in (self._issues if self.is_ready else {}).items():
+            state.issues.add(issue_type=issue_type, severity=severity, slots=encode_slots(slots))
         state.at_work, state.work_keys = encode_keys(self._works)
         state.starting = encode_slots(self._under_way.starting(self._newest))
         state.dark = encode_slots(np.flatnonzero(self.bars.dark).astype(np.uint32))
@@ -177,7 +181,7 @@ class Devices:
 
     def _take_power(self, reading: Reading) -> None:
         self.power_kw = (reading.values[: self.shape.slots] / 1000.0).astype(np.float32)
-        self._is_power_known, self._warm = True, reading.warm
+        self._is_power_known, self._warm, self._issues = True, reading.warm, reading.issues
         self._metrics.tell(reading, self.power_kw, self.states)
         if not self._is_adopting and self._unknown_but_seen().any():
             self._is_adopting = True

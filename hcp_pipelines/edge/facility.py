@@ -169,6 +169,7 @@ class FacilityGateway:
         state.tells_saved = self.shape.tells_saved
         if self.plant.newest is not None:
             state.power_kw, state.is_metered = self.plant.newest.meter_kw, True
+            state.metered_at_s = self.plant.asked_at_s
         self._standing.fill(state)
         state.policy_id = self._policies.policy_id
         return state
@@ -191,7 +192,7 @@ class FacilityGateway:
             floors=self._floors.told,
             switches=[switch_message(switch) for switch in self.switches],
         )
-        for field in ("observed", "reachable", "unfinished_command_ids", "warm"):
+        for field in ("observed", "reachable", "unfinished_command_ids", "warm", "issues", "metered_at_s"):
             snapshot.state.ClearField(field)
         return snapshot
 

@@ -49,6 +49,7 @@ class Plant:
     def __init__(self, target: str | None, site: Callable[[], DeviceSite | None], clock: SystemClock) -> None:
         self._target, self._site, self._clock = target, site, clock
         self._read_at_s = -math.inf
+        self.asked_at_s = 0.0  # simulated Unix seconds, by the gateway's clock: the newest reading is no older
         self._newest: PlantReading | None = None
         self._problem = ""
         self.listeners: list[Callable[[PlantReading], None]] = []
@@ -64,9 +65,11 @@ class Plant:
         """Read on and on; what can't be read is said once, and read again."""
         read = self._read_channel if self._target is None else self._modbus(self._target)
         while True:
+            asked_at_s = self._clock.now().timestamp()
             try:
                 found = await read()
                 if found is not None:
+                    self.asked_at_s = asked_at_s
                     self._newest, self._read_at_s, self._problem = found, self._clock.monotonic_s(), ""
                     for listener in self.listeners:
                         listener(found)

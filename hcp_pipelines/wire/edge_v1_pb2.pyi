@@ -71,7 +71,7 @@ class AnnounceReply(_message.Message):
     def __init__(self, accepted: _Optional[bool] = ..., refusal: _Optional[str] = ..., highest_epoch: _Optional[int] = ..., state: _Optional[_Union[FacilityState, _Mapping]] = ...) -> None: ...
 
 class FacilityState(_message.Message):
-    __slots__ = ("facility_id", "generation", "states", "observed", "power_kw", "last_seq", "highest_epoch", "unfinished_command_ids", "reachable", "simulated_at", "locked", "locks_version", "held", "policy_id", "layout", "dark", "is_metered", "devices_kw", "warm", "at_work", "tells_saved", "work_keys", "starting")
+    __slots__ = ("facility_id", "generation", "states", "observed", "power_kw", "last_seq", "highest_epoch", "unfinished_command_ids", "reachable", "simulated_at", "locked", "locks_version", "held", "policy_id", "layout", "dark", "is_metered", "devices_kw", "warm", "at_work", "tells_saved", "work_keys", "starting", "issues", "metered_at_s")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STATES_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +95,8 @@ class FacilityState(_message.Message):
     TELLS_SAVED_FIELD_NUMBER: _ClassVar[int]
     WORK_KEYS_FIELD_NUMBER: _ClassVar[int]
     STARTING_FIELD_NUMBER: _ClassVar[int]
+    ISSUES_FIELD_NUMBER: _ClassVar[int]
+    METERED_AT_S_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     generation: int
     states: bytes
@@ -118,7 +120,19 @@ class FacilityState(_message.Message):
     tells_saved: bytes
     work_keys: bytes
     starting: bytes
-    def __init__(self, facility_id: _Optional[str] = ..., generation: _Optional[int] = ..., states: _Optional[bytes] = ..., observed: _Optional[bytes] = ..., power_kw: _Optional[float] = ..., last_seq: _Optional[int] = ..., highest_epoch: _Optional[int] = ..., unfinished_command_ids: _Optional[_Iterable[str]] = ..., reachable: _Optional[bytes] = ..., simulated_at: _Optional[str] = ..., locked: _Optional[bytes] = ..., locks_version: _Optional[int] = ..., held: _Optional[bytes] = ..., policy_id: _Optional[int] = ..., layout: _Optional[str] = ..., dark: _Optional[bytes] = ..., is_metered: _Optional[bool] = ..., devices_kw: _Optional[float] = ..., warm: _Optional[bytes] = ..., at_work: _Optional[bytes] = ..., tells_saved: _Optional[bytes] = ..., work_keys: _Optional[bytes] = ..., starting: _Optional[bytes] = ...) -> None: ...
+    issues: _containers.RepeatedCompositeFieldContainer[Issue]
+    metered_at_s: float
+    def __init__(self, facility_id: _Optional[str] = ..., generation: _Optional[int] = ..., states: _Optional[bytes] = ..., observed: _Optional[bytes] = ..., power_kw: _Optional[float] = ..., last_seq: _Optional[int] = ..., highest_epoch: _Optional[int] = ..., unfinished_command_ids: _Optional[_Iterable[str]] = ..., reachable: _Optional[bytes] = ..., simulated_at: _Optional[str] = ..., locked: _Optional[bytes] = ..., locks_version: _Optional[int] = ..., held: _Optional[bytes] = ..., policy_id: _Optional[int] = ..., layout: _Optional[str] = ..., dark: _Optional[bytes] = ..., is_metered: _Optional[bool] = ..., devices_kw: _Optional[float] = ..., warm: _Optional[bytes] = ..., at_work: _Optional[bytes] = ..., tells_saved: _Optional[bytes] = ..., work_keys: _Optional[bytes] = ..., starting: _Optional[bytes] = ..., issues: _Optional[_Iterable[_Union[Issue, _Mapping]]] = ..., metered_at_s: _Optional[float] = ...) -> None: ...
+
+class Issue(_message.Message):
+    __slots__ = ("issue_type", "severity", "slots")
+    ISSUE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    issue_type: str
+    severity: str
+    slots: bytes
+    def __init__(self, issue_type: _Optional[str] = ..., severity: _Optional[str] = ..., slots: _Optional[bytes] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
     __slots__ = ("facility_id",)
@@ -415,7 +429,7 @@ class FoundDevice(_message.Message):
     def __init__(self, address: _Optional[str] = ..., dialect: _Optional[str] = ..., model: _Optional[str] = ..., firmware: _Optional[str] = ..., mac: _Optional[str] = ..., serial: _Optional[str] = ..., problem: _Optional[str] = ..., boards: _Optional[_Iterable[str]] = ..., memory_gb: _Optional[float] = ..., compute_capability: _Optional[str] = ..., max_power_w: _Optional[float] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("epoch", "indices", "decision_price_usd_per_mwh", "price_at", "policy_digest", "journalled_seq", "floors")
+    __slots__ = ("epoch", "indices", "decision_price_usd_per_mwh", "price_at", "journalled_seq", "floors")
     class IndicesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -427,17 +441,15 @@ class Heartbeat(_message.Message):
     INDICES_FIELD_NUMBER: _ClassVar[int]
     DECISION_PRICE_USD_PER_MWH_FIELD_NUMBER: _ClassVar[int]
     PRICE_AT_FIELD_NUMBER: _ClassVar[int]
-    POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     JOURNALLED_SEQ_FIELD_NUMBER: _ClassVar[int]
     FLOORS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     indices: _containers.ScalarMap[str, float]
     decision_price_usd_per_mwh: float
     price_at: str
-    policy_digest: str
     journalled_seq: int
     floors: Floors
-    def __init__(self, epoch: _Optional[int] = ..., indices: _Optional[_Mapping[str, float]] = ..., decision_price_usd_per_mwh: _Optional[float] = ..., price_at: _Optional[str] = ..., policy_digest: _Optional[str] = ..., journalled_seq: _Optional[int] = ..., floors: _Optional[_Union[Floors, _Mapping]] = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ..., indices: _Optional[_Mapping[str, float]] = ..., decision_price_usd_per_mwh: _Optional[float] = ..., price_at: _Optional[str] = ..., journalled_seq: _Optional[int] = ..., floors: _Optional[_Union[Floors, _Mapping]] = ...) -> None: ...
 
 class Floors(_message.Message):
     __slots__ = ("floors",)

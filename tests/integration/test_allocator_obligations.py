@@ -1,5 +1,6 @@
 """An owner's obligations on a real server: read with the grid's word, written under a lease alone, nothing lost on the way."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -178,6 +179,8 @@ async def test_samples_since_the_last_write_survive_what_is_read_and_a_successor
     signal(database, "deploy", {"obligation_id": number}, 0)
     book.take(await read(connection))
     book.advance(NOW_S, 0.2)
+    book.advance(NOW_S + 65, 0.2, metered_at_s=NOW_S + 55)
+    assert book.obligations[number].delivery.least == math.inf, "read before the deadline, whenever it is told"
     book.advance(NOW_S + 70, 0.14)
     await write_all(connection, book)
     book.advance(NOW_S + 100, 0.16)

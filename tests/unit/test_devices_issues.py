@@ -8,7 +8,7 @@ from hcp_pipelines.devices.gpu_node.boards import BoardPower, Level
 from hcp_pipelines.devices.gpu_node.exporter_codec import decode_metrics
 from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, NodeFleet
 from hcp_pipelines.devices.gpu_node.values import GpuTelemetry, NodeTelemetry
-from hcp_pipelines.devices.issues import counted
+from hcp_pipelines.devices.issues import by_issue
 from hcp_pipelines.devices.many import ManySites
 from hcp_pipelines.devices.miner.limits import MinerLimits, issues_of, limits_of
 from hcp_pipelines.devices.miner.telemetry import Telemetry
@@ -42,8 +42,16 @@ def test_a_node_s_gpus_are_judged_together():
     gpus = tuple(GpuTelemetry(n, f"GPU-{n}", model, "host", temperature_celsius=heat) for n, heat in enumerate(heats))
     assert list(fleet.issues()) == []
     fleet.nodes[0].telemetry = NodeTelemetry(gpus)
-    assert counted(fleet.issues()) == {("elevated_temperature", "warning"): 1, ("high_temperature", "critical"): 1}
+    assert who(by_issue(fleet.issues())) == {
+        ("elevated_temperature", "warning"): [1],
+        ("high_temperature", "critical"): [2],
+    }
     assert fleet.temperature()[: len(heats)].tolist() == list(heats)
+
+
+def who(issues):
+    """The slots of each as plain numbers."""
+    return {key: slots.tolist() for key, slots in issues.items()}
 
 
 def test_power_that_no_board_of_a_model_draws_is_no_evidence_and_is_counted():
@@ -56,7 +64,7 @@ def test_power_that_no_board_of_a_model_draws_is_no_evidence_and_is_counted():
     power_w, evidence = fleet.power()
     assert np.isnan(power_w).tolist() == [False, True, False]
     assert evidence.tolist() == [Evidence.MEASURED, Evidence.NONE, Evidence.MEASURED]
-    assert counted(fleet.issues()) == {("implausible_reading", "warning"): 1}
+    assert who(by_issue(fleet.issues())) == {("implausible_reading", "warning"): [1]}
 
 
 def test_several_drivers_issues_add_up():
@@ -68,7 +76,7 @@ def test_several_drivers_issues_add_up():
 
     half = np.array([True, False])
     ManySites([(Part, half, 100), (Part, ~half, 100)], 2, readings.append)
-    hot = {("high_temperature", "critical"): 2}
-    for take, issues in zip(parts, (hot, hot | {("xid", "warning"): 1}), strict=True):
+    hot, xid = ("high_temperature", "critical"), ("xid", "warning")
+    for take, issues in zip(parts, ({hot: np.uint32([0])}, {hot: np.uint32([1]), xid: np.uint32([1])}), strict=True):
         take(Reading(0.0, np.zeros(2, np.float32), None, issues))
-    assert readings[0].issues == {("high_temperature", "critical"): 4, ("xid", "warning"): 1}
+    assert who(readings[0].issues) == {hot: [0, 1], xid: [1]}

@@ -271,13 +271,17 @@ async def test_work_that_could_not_be_told_in_time_is_asked_for_no_more_and_a_bu
 
 async def test_what_is_wrong_with_devices_is_counted_until_it_is_over():
     rig, hot = Rig(BASELINE), ("high_temperature", "critical")
+    told = []
     labels = {"facility_id": rig.devices.shape.facility_id, "issue": hot[0], "severity": hot[1]}
     counts = []
     async with rig.connected():
-        for issues in ({hot: 2}, {}):
+        for issues in ({hot: np.uint32([1, 4])}, {}):
             rig.site.on_reading(Reading(2e9, np.zeros(6, np.float32), issues=issues))
             counts.append(REGISTRY.get_sample_value("hcp_edge_device_issues", labels))
+            rig.devices.fill(state := pb.FacilityState())
+            told.append([(one.issue_type, one.severity, decode_slots(one.slots, 6).tolist()) for one in state.issues])
     assert counts == [2, 0]
+    assert told == [[(*hot, [1, 4])], []], "and who has it is told to whoever asks"
 
 
 async def test_what_a_group_draws_and_hashes_is_told_by_group():

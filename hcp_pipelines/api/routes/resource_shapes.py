@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 Kind = Literal["GPU", "ASIC", "CPU"]
 Status = Literal["available", "allocated", "maintenance", "failed"]
+Severity = Literal["Warning", "Critical"]
 
 
 class Counts(BaseModel):
@@ -65,13 +66,15 @@ class Devices(BaseModel):
 class HealthIssue(BaseModel):
     """RS-10."""
 
-    severity: Literal["Warning", "Critical"] = Field(examples=["Warning"])
-    issue_type: str = Field(examples=["silent"])
+    severity: Severity = Field(examples=["Warning"])
+    issue_type: str = Field(
+        examples=["silent"], description="Also what is wrong by a model's limits: `high_temperature`, `xid` and others."
+    )
     message: str = Field(examples=["3 of 113 devices don't answer"])
 
 
 class HealthCheck(BaseModel):
-    """RS-10: what a resource's gateway says now. Temperatures and errors by device are in the lake (docs/telemetry.md)."""
+    """RS-10: what a resource's gateway says now. Power and temperature by device are in the lake (docs/telemetry.md)."""
 
     resource_id: str = Field(examples=["hou-1/h100"])
     timestamp: str = Field(examples=["2026-01-05T12:00:00+00:00"], description="The world's time.")

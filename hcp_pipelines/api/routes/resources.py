@@ -21,6 +21,7 @@ from hcp_pipelines.api.routes.resource_shapes import (
     Kind,
     Resource,
     Resources,
+    Severity,
     Status,
     Utilization,
     Utilizations,
@@ -113,7 +114,7 @@ async def resource_health(facility_id: FacilityId, name: Name, _: Staff, request
     api = api_of(request)
     one = await _one(api, facility_id, name)
     found = _seen_of(one, (await api.seen.now(api)).get(facility_id, NOT_KNOWN))
-    issues = _issues(one, found)
+    issues = issues_of(one, found)
     status = "Unknown" if found is None else max((i.severity for i in issues), default="Healthy", key=_WORSE.index)
     return HealthCheck(
         resource_id=one.id,
@@ -224,6 +225,7 @@ def _used(groups: list[Resource], seen: FacilitySeen | None) -> Utilization:
 
 
 _WORSE = ("Healthy", "Warning", "Critical")
+_SEVERITY: dict[str, Severity] = {"warning": "Warning", "critical": "Critical"}
 
 
 def _seen_of(one: Resource, seen: FacilitySeen) -> GroupSeen | None:
@@ -237,20 +239,22 @@ def _seen_of(one: Resource, seen: FacilitySeen) -> GroupSeen | None:
     return of_devices(seen, slice(slot, slot + 1))
 
 
-def _issues(one: Resource, found: GroupSeen | None) -> list[HealthIssue]:
+def issues_of(one: Resource, found: GroupSeen | None) -> list[HealthIssue]:
     """What is wrong, worst first; without the gateway's word only what the inventory says."""
-    booked = [
+    told: list[tuple[Severity, str, int, str]] = [
         ("Critical", "failed", one.status.failed, "failed"),
         ("Critical", "vanished", one.status.vanished, "vanished"),
     ]
-    seen = [] if found is None else [
-        ("Critical", "dark", found.dark, "without power"),
-        ("Warning", "silent", found.silent, "without an answer"),
-        ("Warning", "locked", found.locked, "locked out"),
-        ("Warning", "maintenance", one.status.maintenance, "in maintenance"),
-    ]  # fmt: skip
+    if found is not None:
+        told += [
+            ("Critical", "dark", found.dark, "without power"),
+            ("Warning", "silent", found.silent, "without an answer"),
+            ("Warning", "locked", found.locked, "locked out"),
+            ("Warning", "maintenance", one.status.maintenance, "in maintenance"),
+            *((_SEVERITY[severity], kind, n, f"with {kind.replace('_', ' ')}") for (kind, severity), n in found.issues.items()),
+        ]  # fmt: skip
     return [
         HealthIssue(severity=severity, issue_type=kind, message=f"{n} of {one.devices} devices {words}")
-        for severity, kind, n, words in (*booked, *seen)
+        for severity, kind, n, words in sorted(told, key=lambda issue: -_WORSE.index(issue[0]))
         if n
     ]

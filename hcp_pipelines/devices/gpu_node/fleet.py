@@ -163,12 +163,13 @@ class NodeFleet:
                     temperature[node.first_slot + gpu.index] = max(told)
         return temperature
 
-    def issues(self) -> Iterator[DeviceIssue]:
-        """What is wrong with the GPUs that the last round read."""
+    def issues(self) -> Iterator[tuple[int, DeviceIssue]]:
+        """What is wrong with the GPUs that the last round read, by slot; of GPUs that a node should not have nothing."""
         for node in self.nodes:
             for gpu in node.telemetry.gpus if node.telemetry else ():
-                cap_w = node.status[gpu.index].power_cap_w if gpu.index in node.status else None
-                yield from issues_of(gpu, cap_w)
+                if gpu.index < node.gpus:
+                    cap_w = node.status[gpu.index].power_cap_w if gpu.index in node.status else None
+                    yield from ((node.first_slot + gpu.index, issue) for issue in issues_of(gpu, cap_w))
 
     def hot(self) -> Slots:
         """Slots of the GPUs that the last round read above their model's temperature, rising."""

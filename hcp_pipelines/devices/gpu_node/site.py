@@ -23,7 +23,7 @@ from hcp_pipelines.devices.gpu_node.transport import NodeTransport
 from hcp_pipelines.devices.gpu_node.values import NodeTelemetry, WorkloadSpec
 from hcp_pipelines.devices.gpu_node.watching import catch_up, watch
 from hcp_pipelines.devices.gpu_node.xid_record import XidRecord
-from hcp_pipelines.devices.issues import counted
+from hcp_pipelines.devices.issues import by_issue
 from hcp_pipelines.devices.site import OnReading, Reading, Sent, all_told
 from hcp_pipelines.devices.switches import SwitchBook
 from hcp_pipelines.devices.work import kind_of, one_devices, one_turn, spread
@@ -174,7 +174,7 @@ class GpuNodeSite:
         for result, times in found.items():
             metrics.CALLS.labels("poll", result).inc(times)
         power_w, evidence = self.fleet.power()
-        issues, hot = counted(self.fleet.issues()), self.fleet.hot()
+        issues, hot = by_issue(self.fleet.issues()), self.fleet.hot()
         hottest, warm = self.fleet.temperature(), self.fleet.warm()
         return Reading(at_s, power_w, evidence, issues, hot, temperature_celsius=hottest, warm=warm)
 

@@ -110,11 +110,11 @@ class MinerFleet:
                     temperature[slot] = miner.telemetry.chip_temperature_celsius
         return hashrate, temperature
 
-    def issues(self) -> Iterator[DeviceIssue]:
-        """What is wrong with the miners that the last round read."""
-        for miner in self.by_slot.values():
+    def issues(self) -> Iterator[tuple[int, DeviceIssue]]:
+        """What is wrong with the miners that the last round read, by slot."""
+        for slot, miner in self.by_slot.items():
             if miner.telemetry is not None:
-                yield from issues_of(miner.telemetry, miner.group.model)
+                yield from ((slot, issue) for issue in issues_of(miner.telemetry, miner.group.model))
 
     def hot(self) -> Slots:
         """Slots of the miners that the last round read above their model's temperature, rising."""
