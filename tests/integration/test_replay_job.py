@@ -105,6 +105,7 @@ def test_what_strategies_would_have_earned_stands_beside_what_was_earned(recorde
     by_name = {row["strategy"]: row for row in rows}
     assert by_name["realised"]["curtailed_mwh"] > 0 == by_name["always_on"]["curtailed_mwh"]
     assert "ramps" in by_name["realised"]["notes"]
+    assert "left out" not in by_name["realised"]["notes"], "all of the window was recorded, whatever lies before it"
     assert "devices told to switch for economics" in made.metadata["results"].value
     assert "plotly" in Path(made.metadata["page"].value).read_text()[:100_000]
 

@@ -50,7 +50,6 @@ def test_a_step_knows_the_decision_price_and_settles_at_its_interval():
     assert found.known_usd_per_mwh.tolist() == [20.0, 40.0, 50.0, 30.0, 30.0, 30.0]
     assert found.settled_usd_per_mwh.tolist() == [50.0] * 3 + [30.0] * 3
     assert set(found.indices) == set(SITE.indices)
-    assert found.left_out == 0
 
 
 def test_settlement_prices_go_before_their_lmps_and_revisions_are_not_known_beforehand():
@@ -65,11 +64,11 @@ def test_settlement_prices_go_before_their_lmps_and_revisions_are_not_known_befo
     assert found.settled_usd_per_mwh.tolist() == [45.0] * 3
 
 
-def test_what_was_not_recorded_is_left_out_and_counted():
+def test_what_was_not_recorded_is_left_out():
     whole = ticks([20.0] * 6)
     gap = whole.filter((pl.col("timestamp") != START + 2 * STEP) | (pl.col("stream") != "power.rt_lmp"))
     found = history_of(gap, POINT, SITE.indices, START, START + 6 * STEP)
-    assert (len(found), found.left_out) == (5, 1)
+    assert len(found) == 5
     with pytest.raises(SeriesError, match="choose a window in which the platform ran"):
         history_of(whole, POINT, SITE.indices, START + timedelta(days=9), START + timedelta(days=10))
 
@@ -151,6 +150,16 @@ def test_who_did_nothing_earned_what_always_on_does_and_nobody_beats_foresight()
     assert (found.gaps["break_even"].share, found.gaps["oracle"].share) == (0, 1)
     assert any("60 of 60 devices are never named" in note for note in found.notes)
     assert any("ramps" in note for note in found.notes)
+
+
+def test_steps_that_the_window_lacks_are_counted_and_none_of_what_lies_before_it():
+    """A platform's history begins long after the 180 days that are looked for to learn from."""
+    assert not any("left out" in note for note in replayed().notes)
+    found = history(lmps_of_days(3))
+    window = START + timedelta(days=2), START + timedelta(days=3, hours=1)
+    done = realised(journal(), FLEET, FIRST_SLOTS, found.since(found.row_at(microseconds(window[0]))))
+    notes = replay(FLEET, found, window, done, [], ("always_on",)).notes
+    assert "12 steps have no recorded price or index, and are left out for everybody" in notes
 
 
 def test_what_can_not_be_run_is_said():

@@ -128,8 +128,7 @@ def _history(day: Day, known: Bools) -> History:
     within = np.tile(np.arange(STEPS) * (INTERVAL_US // STEPS), len(starts))
     price = steps(day.intervals["price_usd_per_mwh"].fill_null(np.nan).to_numpy())
     indices = {name: steps(values) for name, values in _indices(day).items()}
-    left_out = int((~known).sum()) * STEPS
-    return History(np.repeat(starts, STEPS) + within, price, price, np.full(len(price), np.nan), indices, left_out)
+    return History(np.repeat(starts, STEPS) + within, price, price, np.full(len(price), np.nan), indices)
 
 
 def _mix(stayed: Spells) -> "np.ndarray[Any, np.dtype[np.int64]]":

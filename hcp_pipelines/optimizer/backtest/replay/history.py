@@ -1,11 +1,11 @@
 """The market as a platform recorded it: a row a 5-minute step, with what was known when it began and what it settled at.
 
-Made from ticks of the lake. A step without a price or without an index is left out, for everybody alike, and counted.
+Made from ticks of the lake. A step without a price or without an index is left out, for everybody alike.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -29,7 +29,6 @@ class History:
     settled_usd_per_mwh: Floats
     day_ahead_usd_per_mwh: Floats  # NaN where none was recorded
     indices: Mapping[str, Floats]  # newest value as the step began
-    left_out: int
 
     def __len__(self) -> int:
         return len(self.starts_us)
@@ -42,7 +41,7 @@ class History:
         """From a row on."""
         return History(
             self.starts_us[row:], self.known_usd_per_mwh[row:], self.settled_usd_per_mwh[row:],
-            self.day_ahead_usd_per_mwh[row:], {name: values[row:] for name, values in self.indices.items()}, self.left_out,
+            self.day_ahead_usd_per_mwh[row:], {name: values[row:] for name, values in self.indices.items()},
         )  # fmt: skip
 
 
@@ -93,7 +92,6 @@ def history_of(ticks: pl.DataFrame, point: str, index_names: Sequence[str], star
         settled_usd_per_mwh=_floats(whole, "settled"),
         day_ahead_usd_per_mwh=_floats(whole, "day_ahead"),
         indices={name: _floats(whole, name) for name in index_names},
-        left_out=(end - start) // timedelta(minutes=STEP_MINUTES) - len(whole),
     )
 
 

@@ -7,11 +7,12 @@ signals, devices that refuse or fail, stale inputs, and the seconds that a switc
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 
 from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.economics.power import STEP_MINUTES
 from hcp_pipelines.forecasting.hours import instant, microseconds
 from hcp_pipelines.optimizer.backtest.account import GapClosed, gap_closed
 from hcp_pipelines.optimizer.backtest.case import Case
@@ -92,7 +93,7 @@ def replay(
     ledgers |= {name: settle(fleet, history, schedule_of(fleet, done.start, mix)) for name, mix in mixes.items()}
     case, mw = case_of(fleet, history, 0), fleet.full_mw
     gaps = {name: gap_closed(case, ledgers, name, mw=mw) for name in ledgers}
-    notes = (*_notes(fleet, history, done, first), *_strikes_from(policies if PUBLISHED in names else ()))
+    notes = (*_notes(fleet, history, window, done, first), *_strikes_from(policies if PUBLISHED in names else ()))
     return Replay(fleet.site.facility_id, *window, history, mw, ledgers, gaps, notes)
 
 
@@ -160,15 +161,18 @@ def _strikes_from(policies: Sequence[InForce]) -> list[str]:
     return [f"strikes of the published policies: {said}"] if said else []
 
 
-def _notes(fleet: Fleet, history: History, done: Realised, rows_before: int) -> tuple[str, ...]:
+def _notes(
+    fleet: Fleet, history: History, window: tuple[datetime, datetime], done: Realised, rows_before: int
+) -> tuple[str, ...]:
     notes = [
         "not replayed, and so what sets realised apart: ramps, minimum times, orders, locks and stops, obligations, devices that "
         "refuse or fail, stale inputs, and the time from a price to the ack",
         f"{len(history)} steps of 5 minutes; energy at each interval's settlement price, revenue at the indices of the time",
         "perfect foresight and the rules switch whole groups and meet no limit of the site; published policies do",
     ]
-    if history.left_out:
-        notes.append(f"{history.left_out} steps have no recorded price or index, and are left out for everybody")
+    left_out = (window[1] - window[0]) // timedelta(minutes=STEP_MINUTES) - len(history)
+    if left_out:
+        notes.append(f"{left_out} steps have no recorded price or index, and are left out for everybody")
     if done.unnamed:
         notes.append(
             f"{done.unnamed} of {int(fleet.devices.sum())} devices are never named in the journal: taken to run"
