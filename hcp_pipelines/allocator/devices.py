@@ -202,6 +202,10 @@ class Devices:
         self._is_asked[slots] = False
         self._due_at_s[slots] = now_s + self._settle_s(slots)
 
+    def forgive(self, which: Bools) -> None:
+        """Devices that somebody had in hand: what they failed at before is not held against them."""
+        self._failures[which] = 0
+
     def settled(self, slots: Slots) -> None:
         """Devices that arrived: earlier failures are forgiven."""
         self._failures[slots] = 0

@@ -31,7 +31,8 @@ class Known:
         self.devices = Devices(site, slack_s=5.0 * clock.speed)
         self.ledger = RampLedger(site.ramps)
         self.obligations = ObligationBook(site)
-        self._rested: Bools = np.zeros(site.shape.slots, dtype=bool)
+        self.out: Bools = np.zeros(site.shape.slots, dtype=bool)
+        self._rested: Bools = self.out
         self._stand(NOTHING_STANDS)
         self.held = np.zeros(site.shape.slots, dtype=bool)  # a direct order at the gateway holds them down
         self._shadow = Shadow()
@@ -129,7 +130,9 @@ class Known:
         shape = self.site.shape
         self.standing, self.locked, self._untouched = standing, standing.locked(shape), standing.in_maintenance(shape)
         self.emptying = standing.emptying(shape) & ~self.locked
-        self.out = self.locked | self.emptying  # neither policies nor directives have a say in these
+        out = self.locked | self.emptying
+        self.devices.forgive(self.out & ~out)  # given back
+        self.out = out  # neither policies nor directives have a say in these
         self._rested = self._rested & self._untouched  # asleep since their window began, or before
 
     def _recall(self, memory: Memory) -> None:
@@ -137,6 +140,8 @@ class Known:
 
     def _memory(self, guard: GuardState | None) -> Memory:
         told: Memory = {"quarantined": self.devices.quarantined}
+        if told["quarantined"]:
+            told["failed_slots"] = self.devices.quarantined_of(range(len(self.site.shape.group_ids)))
         if self.site.scheduled:  # whose devices are placed one by one
             told["quarantined_slots"] = self.devices.quarantined_of(self.site.scheduled)
         return memory_of(guard, self._shadow, self.site.shape) | told

@@ -33,6 +33,7 @@ COMMANDS = {
     "report": ("report",),
     "locks": ("lock", "unlock", "release", "approve"),
     "maintenance": ("maintenance",),
+    "repair": ("repair",),
     "directives": ("directives",),
     "grid": ("grid",),
     "edge": ("edge",),

@@ -17,7 +17,7 @@ from hcp_pipelines.cli.screen import status_screen
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
-from hcp_pipelines.fleet.inventory import load_inventories
+from hcp_pipelines.fleet.inventory import load_inventories, load_inventory
 from hcp_pipelines.operators.accounts import OperatorRole, add, disable
 from hcp_pipelines.storage.bootstrap import bootstrap
 from hcp_pipelines.storage.postgres import connect
@@ -314,6 +314,50 @@ def test_maintenance_is_planned_under_the_ramps_listed_and_called_off_by_who_pla
     assert [(actor, subject) for actor, subject, _ in audit(fleet, "maintenance.end_refused")] == [
         ("bob", "maintenance/1")
     ]  # fmt: skip
+
+
+REMEMBERED = """
+    insert into owner_memory (facility_id, epoch, simulated_at, memory) values ('hou-1', 1, now() - interval '3 hours', %s)
+    on conflict (facility_id) do update set memory = excluded.memory"""
+
+
+def test_what_comes_into_quarantine_has_a_case_until_a_person_says_what_became_of_it(run, fleet, group):
+    def remember(*slots):
+        fleet.execute(REMEMBERED, (Jsonb({"failed_slots": slots} if slots else {}),))
+
+    def cases(*more):
+        return json.loads(run("repair", "list", "--json", *more).out)["cases"]
+
+    inventory = load_inventory(fleet, "hou-1")
+    first = next(g for g in inventory.groups if g.group_id == group).first_slot
+    remember(first, first + 1)
+    remember(first, first + 1, first + 2)
+    found = [(c["slot"], c["group_id"], c["opened_by"], c["model"] != "") for c in cases()]
+    assert found == [(first + n, group, "quarantine", True) for n in (2, 1, 0)]
+    assert run("repair", "close", "repair/1", "--outcome", "replaced", "--reason", "x", by="vic").code == 1
+    closed = run(
+        "repair", "close", "repair/1", "--outcome", "repaired", "--part", "hash board", "--reason", "board 2 dead"
+    )
+    assert (closed.code, f"of slot {first}: repaired" in closed.out) == (0, True)
+    assert run("repair", "close", "1", "--outcome", "repaired", "--reason", "again").code == 2
+    assert run("repair", "close", "x", "--outcome", "repaired", "--reason", "again").code == 2
+    assert run("repair", "close", "2", "--outcome", "nothing_found", "--part", "x" * 101, "--reason", "x").code == 2
+    remember(first, first + 2)
+    assert {c["slot"] for c in cases()} == {first + 1, first + 2}, "what is in quarantine still is no news"
+    remember()
+    remember(first)
+    assert {c["slot"] for c in cases("--facility", "hou-1")} == {first, first + 1, first + 2}, "it has come again"
+    assert cases("--facility", "dal-1") == []
+    remember(*range(first + 10, first + 16))
+    assert len(cases()) == 3, "so many at once are no broken devices"
+    opened = run("repair", "open", "hou-1", "--device", f"{first},{first + 9}", "--reason", "a fan rattles")
+    assert (opened.code, opened.out.count("repair/")) == (0, 1)
+    (one,) = [t for t in json.loads(run("repair", "times", "--json").out)["groups"] if t["closed"]]
+    assert (one["open"], one["closed"], one["parts"]) == (4, 1, 1)
+    assert one["mean_time_to_repair_s"] == pytest.approx(3 * 3600, rel=0.1)
+    assert "mean hours to repair" in run("repair", "times").out
+    assert "hash board" in run("repair", "list", "--all").out
+    assert [(actor, detail["part"]) for actor, _, detail in audit(fleet, "repair.closed")] == [("ann", "hash board")]
 
 
 def test_an_override_above_the_limit_waits_for_another_person(run, fleet, group):

@@ -137,7 +137,11 @@ def test_a_locked_slot_goes_down_at_once_and_no_price_brings_it_back():
         rig.tick(-20.0)
     assert (rig.owner.devices.states[slots] == OFF).all()
     assert rig.owner.present()[0].sum() == rig.site.shape.counts(rig.owner.devices.states, ~rig.owner.locked)[0].sum()
+    for _ in range(3):
+        rig.owner.devices.failed(slots[:2])
+    assert rig.owner.memory()["failed_slots"] == slots[:2].tolist()
     rig.owner.stand(standing(version=2))
+    assert "failed_slots" not in rig.owner.memory(), "who unlocks has looked at them"
     for _ in range(12):
         rig.tick(-20.0)
     assert (rig.owner.devices.states[slots] == FULL).all()
