@@ -7,6 +7,7 @@ that neither a dead node nor a dead scheduler keeps devices.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -31,9 +32,12 @@ _END = "update allocation_headers set status = %s, reason = %s where id = %s ret
 _READ = """
     select h.id as allocation_id, h.workload_id, h.status, h.created_at as allocated_at, h.lease_epoch as epoch, h.reason,
            case when h.status in ('released', 'failed') then h.updated_at end as released_at,
-           coalesce((select array_agg(a.resource_id order by a.resource_id) from allocations a where a.header_id = h.id), '{}')
-               as resource_ids
-    from allocation_headers h where h.workload_id = %s order by h.created_at desc, h.id limit %s"""
+           lines.resource_ids, lines.cost, lines.used_gpu_s
+    from allocation_headers h cross join lateral (
+        select coalesce(array_agg(a.resource_id order by a.resource_id), '{}') as resource_ids, sum(a.cost) as cost,
+               sum((a.usage_metrics ->> 'gpu_s')::float8) as used_gpu_s
+        from allocations a where a.header_id = h.id) lines
+    where h.workload_id = %s order by h.created_at desc, h.id limit %s"""
 _CHECKPOINT = """
     insert into workload_checkpoints (workload_id, lease_epoch, location, progress_s, detail, taken_at)
     select id, lease_epoch, %(location)s, %(progress_s)s, %(detail)s, %(now)s from workloads
@@ -46,7 +50,10 @@ _LAST_CHECKPOINT = """
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """Devices that a workload has, or has had: pending, active, released or failed (EX-02, EX-03)."""
+    """Devices that a workload has, or has had: pending, active, released or failed (EX-02, EX-03).
+
+    `cost` in dollars and `used_gpu_s` are told once it is over (BL-03).
+    """
 
     allocation_id: UUID
     workload_id: UUID
@@ -56,6 +63,8 @@ class Allocation:
     reason: str
     released_at: datetime | None
     resource_ids: Sequence[str]
+    cost: Decimal | None
+    used_gpu_s: float | None
 
 
 @dataclass(frozen=True, slots=True)

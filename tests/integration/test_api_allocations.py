@@ -64,6 +64,9 @@ def test_devices_are_given_to_work_that_is_held_once_and_taken_back_once(api, gp
             "released",
             "rewired",
         )
+        had = own.get(f"/api/v1/workloads/{waiting}/allocations").json()["items"]
+        told = [(one["allocation_id"], one["status"], one["cost"], one["used_gpu_s"]) for one in had]
+        assert told == [(ended["allocation_id"], "released", 0.0, 0.0)], "it has not run on them"
         again = operator.post(RELEASE, json=ended)
         assert (again.status_code, "allocation already released" in again.json()["detail"]) == (409, True)
         assert statuses(api, gpus) == ["available"] * 4

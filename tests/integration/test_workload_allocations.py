@@ -111,7 +111,7 @@ async def test_a_lost_nodes_devices_go_with_its_work_and_its_late_word_gets_none
 
 async def test_preempted_work_goes_on_from_its_last_checkpoint(api, scheduler, customer, fleet, gpus):
     await submit(api, customer)
-    workload_id, epoch = await running(scheduler)
+    workload_id, epoch = await running(scheduler, usd_per_gpu_hour=2.0)
     await store.allocate(scheduler, workload_id, epoch, gpus[:4])
     assert await store.last_checkpoint(scheduler, workload_id) is None
     await store.pause(scheduler, workload_id, epoch, now=after(300), reason="more urgent work")
@@ -120,12 +120,17 @@ async def test_preempted_work_goes_on_from_its_last_checkpoint(api, scheduler, c
     assert statuses(fleet, gpus[:4]) == ["available"] * 4
     with pytest.raises(store.LeaseLostError):
         await store.checkpoint(scheduler, workload_id, epoch, now=after(311), location="s3://c/2", progress_s=1)
-    _, second = await running(scheduler, after(900))
+    _, second = await running(scheduler, after(900), usd_per_gpu_hour=4.0)
+    await store.allocate(scheduler, workload_id, second, gpus[:4])
     last = await store.last_checkpoint(scheduler, workload_id)
     assert (last.location, last.progress_s, last.epoch, second > epoch) == ("s3://c/1", 300, epoch, True)
     await store.complete(scheduler, workload_id, second, now=after(1200))
     found = await store.read(api, workload_id, customer)
     assert (found.status, found.actual_duration_s) == (WorkloadState.COMPLETED, 600)
+    had = await store.allocations_of(api, workload_id)
+    assert [one.used_gpu_s for one in had] == [1200, 1200]
+    assert [float(one.cost) for one in had] == pytest.approx([4 / 3, 2 / 3], abs=1e-5), "each at its own rate"
+    assert float(found.cost) == pytest.approx(sum(float(one.cost) for one in had), abs=1e-5)
 
 
 async def test_nobody_but_the_scheduler_allocates_and_nobody_rewrites_what_was(api, scheduler, customer, fleet, gpus):

@@ -5,7 +5,7 @@ API's login may not book a device.
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 import psycopg
@@ -59,7 +59,7 @@ class Releasing(Body):
 
 
 class Allocation(BaseModel):
-    """EX-02."""
+    """EX-02; what it used and cost (BL-03) is told once it is over."""
 
     allocation_id: UUID = Field(examples=["4f0e9d8c-7b6a-4958-8746-352413f2e1d0"])
     workload_id: UUID = Field(examples=["9d3c1b0a-7f5e-4d2c-8b1a-0f9e8d7c6b5a"])
@@ -68,6 +68,13 @@ class Allocation(BaseModel):
     released_at: datetime | None = Field(examples=[None])
     status: Literal["pending", "active", "released", "failed"] = Field(examples=["active"])
     reason: str = Field(examples=[""], description="Of its end.")
+    cost: float | None = Field(examples=[4.2], description="USD of the work's cost; null until it ends.")
+    used_gpu_s: float | None = Field(examples=[7200.0], description="GPU-seconds, world time; null until it ends.")
+
+    @classmethod
+    def of(cls, found: store.Allocation) -> Self:
+        """As it is shown."""
+        return cls.model_validate(found, from_attributes=True)
 
 
 @router.post("/allocate", status_code=201)
@@ -140,4 +147,4 @@ def _recommended(items: list[Forecast]) -> list[RecommendedCapacity]:
 
 async def _newest(connection: psycopg.AsyncConnection[Any], workload_id: UUID) -> Allocation:
     found = await store.allocations_of(connection, workload_id, 1)
-    return Allocation.model_validate(found[0], from_attributes=True)
+    return Allocation.of(found[0])

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from hcp_pipelines.api.paging import After, key_of, page
 from hcp_pipelines.api.principals import Everybody
+from hcp_pipelines.api.routes.allocations import Allocation
 from hcp_pipelines.api.routes.workload_shapes import ID
 from hcp_pipelines.api.routes.workloads import WorkloadId
 from hcp_pipelines.api.state import api_of
@@ -21,7 +22,7 @@ from hcp_pipelines.workloads.decisions import Decision, decisions_of, devices_of
 
 router = APIRouter(prefix="/api/v1/workloads", tags=["workloads"])
 MOST = 50
-Limit = Annotated[int, Query(ge=1, le=MOST, description="Decisions of a page.", examples=[3])]
+Limit = Annotated[int, Query(ge=1, le=MOST, description="How many, the newest of them.", examples=[3])]
 
 
 class Verdict(BaseModel):
@@ -91,6 +92,23 @@ class WorkloadDecisions(BaseModel):
     reason: str = Field(examples=[""], description="Of the last transition.")
     items: list[WorkloadDecision]
     next: str | None = Field(examples=["WzEyOF0"])
+
+
+class WorkloadAllocations(BaseModel):
+    """The devices that work has and has had, newest first."""
+
+    items: list[Allocation]
+
+
+@router.get("/{workload_id}/allocations")
+async def allocations(
+    workload_id: WorkloadId, principal: Everybody, request: Request, limit: Limit = 3
+) -> WorkloadAllocations:
+    """Which devices it was given, from when to when, what they were used and what that cost; all of them add up to its cost."""
+    async with api_of(request).connection() as connection:
+        await store.read(connection, workload_id, principal.customer_id)
+        found = await store.allocations_of(connection, workload_id, limit)
+    return WorkloadAllocations(items=[Allocation.of(one) for one in found])
 
 
 @router.get("/{workload_id}/decisions")
