@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.policy.directed import LOCK, plan_directed
 from hcp_pipelines.policy.directives import Directive, Kind, Load, direct
-from hcp_pipelines.policy.ramps import UNLIMITED, Headroom
+from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO, UNLIMITED, Headroom
 from hcp_pipelines.policy.waves import Pool
 from tests.property.test_policy_waves import apply, fleets, headrooms, random_targets
 
@@ -132,6 +132,32 @@ def test_no_locked_slot_is_ever_energised_and_those_that_are_on_go_down_at_once(
     assert (after[~eligible] == states[~eligible]).all()
     for move, word in zip(planned.plan.moves, planned.words, strict=True):
         assert (word == LOCK) == bool(locked[move.slots].all() and len(move.slots))
+
+
+@few
+@given(fleets(), directives(), st.integers(0, 99), headrooms)
+def test_what_maintenance_empties_goes_down_within_the_ramps_and_nothing_else_does_to_it(fleet, some, seed, headroom):
+    shape, states, eligible = fleet
+    emptying = eligible & (np.random.default_rng(seed).random(len(states)) < 0.3)
+    nobody, free = np.zeros(len(states), dtype=bool), eligible & ~emptying
+    base, present = random_targets(shape, states, free, seed), shape.counts(states, free)
+    found = direct(shape, base, present, some, load_of(shape, seed))
+
+    def plan(room):
+        rng = np.random.default_rng(seed)
+        return plan_directed(Pool(shape, states, free), nobody, found, room, rng, emptying=emptying)
+
+    planned = plan(headroom)
+    told = list(zip(planned.plan.moves, planned.words, strict=True))
+    assert all((emptying[move.slots] == (word == LOCK)).all() for move, word in told)
+    emptied = [move for move, word in told if word == LOCK]
+    for scope, most_mw in headroom.down_mw.items():
+        mw = [-m.mw_delta for m in emptied if scope in (shape.feeder_of_group[m.group_index], FACILITY, PORTFOLIO)]
+        assert sum(mw) <= most_mw + 1e-9 or scope not in (FACILITY, PORTFOLIO, *shape.feeder_of_group)
+    lowest = np.array([ladder[0] for ladder in shape.ladders])[shape.group_of_slot]
+    awake = emptying & (shape.group_of_slot >= 0) & (apply(states, planned.plan) != lowest)
+    assert not awake.any() or not planned.plan.is_complete, "the owner waits for room"
+    assert (apply(states, plan(UNLIMITED).plan) == lowest)[emptying & (shape.group_of_slot >= 0)].all()
 
 
 @few
