@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hcp_pipelines.allocator.obligation_table import BasePoint, Rows
+from hcp_pipelines.allocator.standing import Lockout, Standing
 from hcp_pipelines.domain.modes import DispatchRegime
 from hcp_pipelines.policy.obligations import MET_FRACTION, Obligation, Signals, Status
 from tests.support import fleet
@@ -147,8 +148,7 @@ def test_a_feeder_that_is_locked_out_holds_the_rest_no_longer():
     run(ground, 1800.0)
     assert asleep(ground) >= others_asleep, "nothing rises, although the price is low"
     locked = np.isin(np.arange(ground.owner.site.shape.slots), ground.slots(feeder_id))
-    ground.owner.locked = locked
-    ground.owner.ask()
+    ground.owner.stand(Standing(lockouts=(Lockout(1, "bob", "a cable", "feeder", feeder_id),)))
     run(ground, 4000.0)
     shape = ground.owner.site.shape
     miners = np.isin(shape.group_of_slot, [g for g, t in enumerate(ground.owner.site.group_types) if t == "ASIC"])
