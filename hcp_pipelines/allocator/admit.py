@@ -13,13 +13,6 @@ from hcp_pipelines.policy.admission import Admission, AdmissionContext, Admitted
 from hcp_pipelines.settings import Settings
 
 
-def refusal_of(
-    owner: Owner, candidate: InForce, digest: str, book: MarketBook, now: datetime, settings: Settings
-) -> str:
-    """Why the policy is not taken; empty when it is."""
-    return reason_of(judge(owner, candidate, digest, book, now, settings))
-
-
 def reason_of(admission: Admission | str) -> str:
     """The word as a reason; empty for a yes."""
     match admission:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from hcp_pipelines.allocator.admit import judge, refusal_of
+from hcp_pipelines.allocator.admit import judge, reason_of
 from hcp_pipelines.allocator.approvals import Approved, Question, ask, limit_in_approve_mw, read_approved
 from hcp_pipelines.allocator.decide import InForce, Limits
 from hcp_pipelines.domain.modes import ControlMode
@@ -110,9 +110,11 @@ def test_a_policy_that_jumps_waits_and_is_taken_once_it_was_approved():
     settings, now = Settings(max_policy_jump_mw=0.1), rig.clock.now()
     word = judge(rig.owner, candidate, policy.digest(), rig.book, now, settings)
     assert isinstance(word, NeedsApproval)
-    assert "an operator has to approve it" in refusal_of(rig.owner, candidate, policy.digest(), rig.book, now, settings)
+    assert "an operator has to approve it" in reason_of(
+        judge(rig.owner, candidate, policy.digest(), rig.book, now, settings)
+    )
     rig.owner.approved = Approved(policies=frozenset({"9"}))
-    assert refusal_of(rig.owner, candidate, policy.digest(), rig.book, now, settings) == ""
+    assert reason_of(judge(rig.owner, candidate, policy.digest(), rig.book, now, settings)) == ""
 
 
 def test_what_was_approved_of_a_policy_is_its_content_and_nothing_but_the_jump():
@@ -127,7 +129,7 @@ def test_what_was_approved_of_a_policy_is_its_content_and_nothing_but_the_jump()
     ):
         digest = policy.digest() if made is other else made.digest()
         candidate = InForce(9, made, compile_policy(made))
-        assert refusal_of(rig.owner, candidate, digest, rig.book, NOON, settings).startswith(code)
+        assert reason_of(judge(rig.owner, candidate, digest, rig.book, NOON, settings)).startswith(code)
 
 
 async def test_an_approved_policy_is_that_one_alone_and_for_half_an_hour(connection, database):

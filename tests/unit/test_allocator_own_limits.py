@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import yaml
 
-from hcp_pipelines.allocator.admit import refusal_of
+from hcp_pipelines.allocator.admit import judge, reason_of
 from hcp_pipelines.allocator.control import FacilityControl, Hooks
 from hcp_pipelines.allocator.decide import InForce, Limits
 from hcp_pipelines.allocator.leases import Lease
@@ -62,7 +62,7 @@ async def test_a_policy_is_judged_by_the_same_limits():
         policy = fleet.policy(inventory(staleness), book)
         policy = policy.model_copy(update={"input_age_s": policy.input_age_s | {"power.rt_lmp": 300.0}})
         candidate = InForce(2, policy, compile_policy(policy))
-        found = refusal_of(owner, candidate, policy.digest(), book, fleet.NOON, Settings())
+        found = reason_of(judge(owner, candidate, policy.digest(), book, fleet.NOON, Settings()))
         assert word in found, found
         assert bool(found) == bool(word)
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from hcp_pipelines.allocator.admit import refusal_of
+from hcp_pipelines.allocator.admit import judge, reason_of
 from hcp_pipelines.allocator.approvals import Approved
 from hcp_pipelines.allocator.decide import InForce, LastPolicy, Limits
 from hcp_pipelines.allocator.owner import Owner
@@ -259,7 +259,7 @@ class TestAdmission:
         candidate = InForce(2, policy, compile_policy(policy))
         settings = Settings(**changed)
         digest = policy.digest() if digest is None else digest
-        return refusal_of(rig.owner, candidate, digest, rig.book, rig.clock.now(), settings)
+        return reason_of(judge(rig.owner, candidate, digest, rig.book, rig.clock.now(), settings))
 
     def test_a_newer_basis_is_taken_and_an_equal_one_is_not(self):
         rig = Rig()

@@ -22,7 +22,6 @@ class GpuLimits:
     max_power_w: float
     warning_celsius: float = 80.0
     critical_celsius: float = 85.0
-    slowdown_celsius: float = 87.0
     boost_clock_mhz: float = 1980.0
     memory_warning_celsius: float = 95.0
 
