@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from hcp_pipelines.cli.common import duration, print_json, print_table, settings_of, state_dir_option
+from hcp_pipelines.fleet.inventory import load_inventory
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.status import world_clock
@@ -37,6 +38,8 @@ def observed(
     settings = settings_of(context, own_state_dir)
     since = world_clock(settings).now() - (last or DEFAULT)
     with connect(settings, Role.OPERATOR) as connection:
+        if facility:
+            load_inventory(connection, facility)  # refuses one that there is not
         cursor = connection.execute(_BY_DAY, (since, facility, facility))
         names = [column.name for column in cursor.description or ()]
         days = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -7,9 +7,12 @@ import polars as pl
 
 from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.domain.errors import HcpError
+from hcp_pipelines.fleet.inventory import load_inventory
 from hcp_pipelines.orchestration.lake_state import has_tables
 from hcp_pipelines.orchestration.offering import OFFERS
 from hcp_pipelines.settings import Settings
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
 
 _NEWEST_SQL = """
 select * exclude (facility_id, run_id) from lake.core.power__reserve_offers where facility_id = ?
@@ -47,7 +50,7 @@ def newest(settings: Settings, facility_id: str) -> pl.DataFrame:
     """The last proposal of a facility.
 
     Raises:
-        HcpError: there is none.
+        HcpError: there is none, or no such facility.
     """
     from hcp_pipelines.storage import lake  # duckdb
 
@@ -56,6 +59,8 @@ def newest(settings: Settings, facility_id: str) -> pl.DataFrame:
         with lake.attach(settings, read_only=True) as connection:
             rows = connection.execute(_NEWEST_SQL, [facility_id]).pl()
     if rows.is_empty():
+        with connect(settings, Role.OPERATOR) as hcp:
+            load_inventory(hcp, facility_id)  # refuses one that there is not
         raise HcpError(
             f"{facility_id}: no reserve was ever proposed. Launch reserve_offers_job, or set HCP_RESERVE_OFFERS=on; "
             "the run says why a facility has none"

@@ -114,7 +114,7 @@ def test_each_facility_s_miners_are_offered_hour_by_hour_and_the_command_shows_i
     table = CliRunner().invoke(cli, [*arguments[:3], *arguments[4:]], catch_exceptions=False).stdout
     assert "ECRS" in table
     assert "hcp grid award hou-1" in table
-    with pytest.raises(HcpError, match="nowhere: no reserve was ever proposed"):
+    with pytest.raises(HcpError, match="no facility 'nowhere'; `hcp facility list`"):
         CliRunner().invoke(cli, [*arguments[:2], "nowhere", *arguments[3:]], catch_exceptions=False)
 
 
