@@ -6,12 +6,14 @@ one while locks make them wait, the rest give theirs back after `FOR_A_PLACE_S`,
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import TypeVar
 from uuid import UUID
 
+from psycopg import Error
 from psycopg.errors import LockNotAvailable
+from psycopg.pq import TransactionStatus
 
 from hcp_pipelines.workloads.books import Connection
 from hcp_pipelines.workloads.errors import QueueFullError
@@ -22,6 +24,7 @@ FOR_A_PLACE_S, BREATH_S = 0.25, 0.01
 FOR_LOCKS_S = 1.0
 RETRY_AFTER_S = 1
 
+_BEGIN, _COMMIT = "begin", "commit"
 _TRY = f"pg_try_advisory_xact_lock({PLACES_LOCK}, hashtext(%(customer)s || '/{{}}'))"
 _PLACE = f"""
     select set_config('lock_timeout', %(wait_ms)s, true), p.is_had,
@@ -37,16 +40,29 @@ async def turn_of(
     """A transaction in which no other submission of this customer is under way, and what `ask` has sent to be answered in it.
 
     The transaction's beginning, the locks and all that is asked go to Postgres together and are waited for once; so do what the
-    block sends last and the end. A statement sees all that was committed before the locks were had.
+    block sends last and the end. A statement sees all that was committed before the locks were had. Within a larger transaction
+    it has no end of its own, which is then the caller's.
 
     Raises:
         QueueFullError: too many of its submissions are under way, or something that they wait for takes too long.
     """
+    is_whole = connection.info.transaction_status is TransactionStatus.IDLE
     try:
-        async with connection.pipeline(), connection.transaction():
+        async with connection.pipeline():
+            if is_whole:  # psycopg's own block would wait three times for the end of it all
+                await connection.execute(_BEGIN)
             yield await _in_turn(connection, customer_id, ask)
-    except LockNotAvailable as error:
-        raise QueueFullError(f"this submission had to wait for longer than {FOR_LOCKS_S:g} s", RETRY_AFTER_S) from error
+            if is_whole:
+                await connection.execute(_COMMIT)
+    except BaseException as error:
+        if is_whole:
+            with suppress(Error):  # the one that ended it says more
+                await connection.rollback()
+        if isinstance(error, LockNotAvailable):
+            raise QueueFullError(
+                f"this submission had to wait for longer than {FOR_LOCKS_S:g} s", RETRY_AFTER_S
+            ) from error
+        raise
 
 
 async def _in_turn(connection: Connection, customer_id: UUID, ask: Callable[[], Awaitable[Asked]]) -> Asked:
