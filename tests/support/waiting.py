@@ -9,16 +9,21 @@ from collections.abc import Callable, Iterator
 from hcp_pipelines.domain.errors import StorageError
 
 SHOWN = 600  # signs of each value
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.01, 0.03
 LOOPS = (ast.GeneratorExp, ast.ListComp)
 
 
 async def until(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
-    """Until it is so. The time is for what hangs: it costs nothing where the condition comes, on however busy a machine."""
-    deadline = asyncio.get_running_loop().time() + seconds
+    """Until it is so. The time is for what hangs: it costs nothing where the condition comes, on however busy a machine.
+
+    What takes long is looked at less often: conditions ask databases, and take the CPU from what they wait for.
+    """
+    deadline, pause_s = asyncio.get_running_loop().time() + seconds, FIRST_PAUSE_S
     while not _is_so(condition):
         if asyncio.get_running_loop().time() > deadline:
             raise AssertionError(f"not within {seconds} s: {what}; {seen(condition)}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 1.1, LAST_PAUSE_S)
 
 
 def _is_so(condition: Callable[[], object]) -> bool:
