@@ -56,6 +56,26 @@ def test_what_was_higher_before_and_what_is_told_for_tomorrow_leave_no_chance(ho
     assert before == same > 0  # at 13 h tomorrow's forecast is not out
 
 
+def test_hours_before_a_peak_know_what_was_over_by_then(hours):
+    at = hours.row_at(datetime(2024, 7, 20, 19, tzinfo=UTC))  # 14 h
+    record, rows = higher(hours, at), np.array([at])
+    [hour_ago], [now] = (peak_paths.chances_begun(record, rows, JULY, later) for later in (1, 0))
+    fallen = record.load_mw.copy()
+    fallen[at - 1] *= 0.5
+    [same], [less] = (peak_paths.chances_begun(replace(record, load_mw=fallen), rows, JULY, later) for later in (1, 0))
+    assert hour_ago == same > 0
+    assert less < now
+    month = np.arange(hours.row_at(JULY), hours.row_at(AUGUST))
+    ahead = np.full(len(month), 0.5)
+    soon = peaks.chances_before(hours, month, ahead, (7,), JULY, 10)
+    asked, local = hours.local_hour[month][None] - np.arange(1, 11)[:, None], hours.local_hour[month]
+    can_be = (local >= peak_paths.FIRST_HOUR) & (local <= peak_paths.LAST_HOUR)
+    assert (soon[(asked < peak_paths.FIRST_ASKED) & (asked >= 0) & can_be] == 0.5).all(), "then the day before's stands"
+    assert 0 < soon[(asked >= peak_paths.FIRST_ASKED) & can_be].mean() < 0.02
+    assert (soon[(asked >= 0) & ~can_be] == 0).all()
+    assert (peaks.chances_before(hours, month, ahead, (8,), JULY, 2) == ahead).all()
+
+
 def test_on_the_last_day_nothing_comes_after(hours):
     at = hours.row_at(datetime(2024, 7, 31, 19, tzinfo=UTC))
     [chance] = peak_paths.chances_begun(higher(hours, at, 1.4), np.array([at]), JULY)
