@@ -93,6 +93,19 @@ def test_the_page_has_every_block_and_the_price_and_needs_no_network():
     figure = curve(one)
     assert sum(len(bar.x) for bar in figure.data if bar.type == "bar") == len(one.blocks)
     assert max(figure.data[-1].x) == pytest.approx(sum(b.mw for b in one.blocks))
+    lowest, highest = figure.layout.yaxis.range  # GPUs at $1,600 a MWh leave room for miners' strikes around $100
+    miners = [b for b in one.blocks if b.group_id != "h100"]
+    assert (
+        lowest
+        <= 30.0
+        < max(b.off_usd_per_mwh for b in miners)
+        < highest
+        < 300
+        < max(b.worth_usd_per_mwh for b in one.blocks)
+    )
+    assert "above what is shown: h100 at 1,598" in figure.layout.title.text
+    scarce = explained(situation(30.0), 1000.0).explanation
+    assert curve(scarce).layout.yaxis.range is None, "where the price is that high, all of it is shown"
 
 
 def test_a_policy_explains_itself_as_it_was_solved():

@@ -115,7 +115,10 @@ def test_from_recorded_files_to_the_report(tmp_path, monkeypatch):
     window = ["--from", "2024-05-28", "--to", "2024-06-05"]
     page = tmp_path / "page.html"
     done = CliRunner().invoke(cli, [*arguments, *window, "--json", "--html", str(page)], catch_exceptions=False)
-    told = json.loads(done.stdout)["strategies"]
+    found = json.loads(done.stdout)
+    assert (found["files"]["reserves"], found["files"]["forecast"]) == ("capacity.parquet", "forecast.parquet")
+    assert (found["subject"], found["hashprice"]) == ("mixed-100mw", "previous-day")
+    told = found["strategies"]
     assert list(told) == ["always_on", "break_even", "hysteresis", "field", "mpc", "oracle"]
     assert all(each["net_usd"] <= told["oracle"]["net_usd"] for each in told.values())
     assert told["mpc"]["reserves"]["usd"] > 0

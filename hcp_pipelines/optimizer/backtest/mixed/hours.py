@@ -1,6 +1,7 @@
 """Hourly series of a mixed facility from recorded files; `forecasting.hours` says when each is known."""
 
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,10 @@ LIMITS = (
     | dict.fromkeys(WEATHER, (-90.0, 70.0))
     | dict.fromkeys(MCPC, (-1000.0, 18_000.0))
 )  # beyond them a value is absurd
+SERIES = {
+    "load": ("--load", (LOAD,)), "forecast": ("--load", (FORECAST,)), "reserves": ("--reserves", MCPC),
+    "weather": ("--weather", WEATHER),
+}  # fmt: skip
 
 
 def load_hours(sources: Sources, end: datetime) -> Hours:
@@ -27,11 +32,11 @@ def load_hours(sources: Sources, end: datetime) -> Hours:
     Raises:
         SeriesError: a file is missing, or a value is absurd.
     """
-    load = _frame(sources, "--load", (LOAD,))
+    load = _frame(sources, *SERIES["load"])
     first = load[series.START].min()
     assert isinstance(first, datetime)
     grid = pl.DataFrame({series.START: pl.datetime_range(first, end, "1h", closed="left", eager=True, time_unit="us")})
-    for option, names in (("--load", (LOAD,)), ("--load", (FORECAST,)), ("--reserves", MCPC), ("--weather", WEATHER)):
+    for option, names in SERIES.values():
         grid = grid.join(_frame(sources, option, names), on=series.START, how="left", maintain_order="left")
     values = {n: grid[n].fill_null(np.nan).to_numpy() for n in grid.columns[1:]}
     return hours_of(
@@ -40,8 +45,21 @@ def load_hours(sources: Sources, end: datetime) -> Hours:
     )  # fmt: skip
 
 
+def hour_files(sources: Sources) -> dict[str, str]:
+    """The files that these series are from, by kind.
+
+    Raises:
+        SeriesError: a file is missing.
+    """
+    return {kind: told([f.name for f in _files(sources, *wanted)]) for kind, wanted in SERIES.items()}
+
+
+def _files(sources: Sources, option: str, columns: tuple[str, ...]) -> list[Path]:
+    return folder.needed(sources, f"{option} FILE, or a folder that has it: --prices DIR", (series.START, *columns))
+
+
 def _frame(sources: Sources, option: str, columns: tuple[str, ...]) -> pl.DataFrame:
-    files = folder.needed(sources, f"{option} FILE, or a folder that has it: --prices DIR", (series.START, *columns))
+    files = _files(sources, option, columns)
     hours = folder.by_hour(files, columns)
     for name in columns:
         lowest, highest = LIMITS[name]

@@ -12,7 +12,7 @@ from hcp_pipelines.optimizer.backtest import folder
 from hcp_pipelines.optimizer.backtest.account import GapClosed, gap_closed
 from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
 from hcp_pipelines.optimizer.backtest.mixed.foresight import foresee
-from hcp_pipelines.optimizer.backtest.mixed.hours import load_hours
+from hcp_pipelines.optimizer.backtest.mixed.hours import hour_files, load_hours
 from hcp_pipelines.optimizer.backtest.mixed.learning import world_of
 from hcp_pipelines.optimizer.backtest.mixed.ledger import Ledger, settle
 from hcp_pipelines.optimizer.backtest.mixed.response.calls import Clock, Response, enrolled_site, response_of
@@ -84,7 +84,8 @@ def run_mixed(
         site = enrolled_site(site, terms)
     world = world_of(request, recorded, load_hours(request.sources, request.end), site, progress)
     world = world if terms is None else with_programme(world, terms)
-    return report_of(request, world, recorded.files, data_notes(request, recorded))
+    files = recorded.files | hour_files(request.sources)
+    return report_of(request, world, files, data_notes(request, recorded))
 
 
 def refuse_bound(site: MixedSite, step_h: float) -> None:
