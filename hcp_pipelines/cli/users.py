@@ -1,4 +1,4 @@
-"""`hcp user add|list|password|disable`: accounts of the API. The account that owns the state directory decides on them."""
+"""`hcp user add|list|password|disable|quota`: accounts of the API. The account that owns the state directory decides on them."""
 
 import getpass
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TextIO
 import click
 
 from hcp_pipelines.cli.common import print_table, settings_of, state_dir_option
+from hcp_pipelines.cli.quotas import quota
 from hcp_pipelines.operators import users
 from hcp_pipelines.operators.passwords import generated
 from hcp_pipelines.storage.postgres import connect
@@ -103,4 +104,5 @@ def _note(one: users.User) -> str:
 
 def register(group: click.Group) -> None:
     """Add the commands."""
+    user.add_command(quota)
     group.add_command(user)

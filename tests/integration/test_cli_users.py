@@ -1,5 +1,6 @@
 """`hcp user`, and the account that `hcp up` makes: the API's people, made where the state directory is."""
 
+import json
 import re
 import sys
 
@@ -17,6 +18,41 @@ __all__ = ["hcp"]
 @pytest.fixture
 def run(hcp, settings):
     return lambda *arguments, **environment: hcp(*arguments, "--state-dir", settings.state_dir, **environment)
+
+
+def test_a_customer_has_its_own_quota_until_it_has_its_tiers_again(run, database):
+    run("user", "add", "ann", "--role", "customer", "--customer", "ann@example.com", "--tier", "free")
+    shown = run(
+        "user", "quota", "ann@example.com", "--gpus", "8", "--waiting", "2", "--weight", "0.5", "--refuse", "unpaid"
+    )
+    assert shown.code == 0, shown.err
+    assert "Nothing more is taken of it: unpaid" in shown.out
+    row = "select max_gpus, max_waiting, max_retries, weight, refused_because from customer_quotas"
+    assert database.execute(row).fetchall() == [(8, 2, None, 0.5, "unpaid")]
+    told = json.loads(
+        run("user", "quota", "ann@example.com", "--gpus", "tier", "--take", "--tier", "pro", "--json").out
+    )
+    assert (told["tier"], told["own"]["max_gpus"], told["own"]["max_waiting"], told["refused_because"]) == (
+        "pro",
+        None,
+        2,
+        "",
+    )
+    assert told["of_tier"]["max_gpus"] == 8192
+    noted = database.execute("select detail from audit_log where action = 'customer.quota_set' order by id").fetchall()
+    assert [sorted(detail) for (detail,) in noted] == [
+        ["max_gpus", "max_waiting", "refused_because", "weight"], ["max_gpus", "refused_because", "tier"]
+    ]  # fmt: skip
+    for wrong in (
+        ["--gpus", "-1"],
+        ["--gpus", "few"],
+        ["--weight", "nan"],
+        ["--refuse", " "],
+        ["--refuse", "x", "--take"],
+    ):
+        assert run("user", "quota", "ann@example.com", *wrong).code == 2, wrong
+    assert run("user", "quota", "nobody@example.com").code == 2
+    assert run("user", "quota", "9d3c1b0a-7f5e-4d2c-8b1a-0f9e8d7c6b5a").code == 2
 
 
 def kept(database, name):
