@@ -171,6 +171,15 @@ def test_the_history_of_a_window_may_be_in_another_file_and_a_hole_between_two_i
         folder.load(Sources(made_up, rt=None, point="HB_TEST"), DAY, WINDOW[1])
 
 
+def test_the_hashprice_of_days_before_the_named_file_is_the_folders(made_up, tmp_path):
+    own = pl.DataFrame({"date_utc": ["2024-03-03", "2024-03-05"], "hashprice_usd_per_ph_per_day_derived": [70.0, 72.0]})
+    (tmp_path / "own").mkdir()
+    own.write_csv(tmp_path / "own" / "n.csv")
+    found = loaded(made_up, network=tmp_path / "own" / "n.csv")
+    assert found.files["network"] == "n.csv, network.parquet"
+    assert [found.hashprice.get(date(2024, 3, day)) for day in (2, 3, 4, 5, 6)] == [50.0, 70.0, None, 72.0, None]
+
+
 def test_of_two_files_that_say_otherwise_one_is_read_and_the_other_named(made_up):
     frame = pl.read_parquet(made_up / "prices.parquet")
     frame.with_columns(pl.col(REAL_TIME) + 1.0).write_parquet(made_up / "z.parquet")

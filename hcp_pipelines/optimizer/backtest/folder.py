@@ -95,16 +95,20 @@ def load_prices(sources: Sources, start: datetime, end: datetime) -> PointPrices
 
 
 def _hashprice(sources: Sources) -> tuple[dict[date, float], dict[str, str]]:
-    """By day, and the files that it is from: the one that is named, or all of the folder, the first one's word of a day."""
+    """By day, and the files that it is from: of a day the first one's word. Before the one that is named, of the folder's."""
     columns = (series.DAY, *(series.NETWORK if sources.btc else (HASHPRICE,)))
-    files = [sources.network] if sources.network else needed(sources, "--network FILE", columns)
+    there = files_with(sources, columns) if sources.network else needed(sources, "--network FILE", columns)
     bitcoin = read_columns(sources.btc, (START, series.BITCOIN)) if sources.btc else None
     by_day: dict[date, float] = {}
-    for file in files:
+    names = []
+    for file in _with_named(sources.network, there):
         network = read_columns(file, columns)
-        found = network if bitcoin is None else series.hashprice_at(network, bitcoin)
-        by_day = series.daily_hashprice(found, file.name) | by_day
-    return by_day, ({"btc": sources.btc.name} if sources.btc else {}) | {"network": told([f.name for f in files])}
+        found = series.daily_hashprice(network if bitcoin is None else series.hashprice_at(network, bitcoin), file.name)
+        until = min(by_day) if by_day and sources.network else date.max
+        new = {day: value for day, value in found.items() if day < until and day not in by_day}
+        by_day |= new
+        names += [file.name] if new else []
+    return by_day, ({"btc": sources.btc.name} if sources.btc else {}) | {"network": told(names)}
 
 
 def elsewhere(sources: Sources, own: Prices, end: datetime) -> list[tuple[Prices, Floats]]:
