@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import psycopg
 import uvicorn
@@ -21,7 +21,7 @@ from hcp_pipelines.api.tokens import SigningKeys
 from hcp_pipelines.domain.errors import ConfigError, ModelError, StorageError
 from hcp_pipelines.operators.api_keys import pepper
 from hcp_pipelines.operators.users import with_generated_password
-from hcp_pipelines.runtime.process import ProcessContext, allow_files, leave_start_up_alone
+from hcp_pipelines.runtime.process import ProcessContext, allow_files
 from hcp_pipelines.settings import Settings
 from hcp_pipelines.storage.notify import Listener
 from hcp_pipelines.storage.postgres import dsn
@@ -38,9 +38,6 @@ KEEP_ALIVE_S = 30
 OTHER_FILES, LEAST_CONNECTIONS = 200, 100  # beside connections: Postgres', logs, what is loaded
 FINISH_WITHIN_S = 5
 HOUSEKEEPING_S = 30.0
-MADE_BETWEEN = (
-    10_000  # objects, between two looks of the garbage collector: some hundred requests, a millisecond a look
-)
 
 
 class Server(uvicorn.Server):
@@ -58,8 +55,8 @@ class Server(uvicorn.Server):
         yield
 
 
-async def run_api(context: ProcessContext) -> None:
-    """Serve until told to stop.
+async def run_api(context: ProcessContext, begun: Callable[[], None] = lambda: None) -> None:
+    """Serve until told to stop; `begun` is told once all that stays is made.
 
     Raises:
         ConfigError: the address is taken or open without TLS, or the production profile refuses something.
@@ -72,7 +69,7 @@ async def run_api(context: ProcessContext) -> None:
         async with opened(context) as api:
             if settings.api_profile == "production":
                 await api.blocking(refuse_generated_password)
-            await _serve(context, api, own)
+            await _serve(context, api, own, begun)
 
 
 def where(settings: Settings) -> tuple[str, int]:
@@ -205,7 +202,7 @@ def _classifier(context: ProcessContext) -> Classifier | None:
         return None
 
 
-async def _serve(context: ProcessContext, api: Api, own: socket.socket) -> None:
+async def _serve(context: ProcessContext, api: Api, own: socket.socket, begun: Callable[[], None]) -> None:
     settings = context.settings
     is_tls = settings.api_certificate_file is not None
     server = Server(
@@ -240,7 +237,7 @@ async def _serve(context: ProcessContext, api: Api, own: socket.socket) -> None:
                 _keep_house(context, api),
             )
         ]
-        leave_start_up_alone(MADE_BETWEEN)
+        begun()
         serving = tasks.create_task(server.serve(sockets=[own]))
         context.ready(api=base_url)
         await asyncio.wait({serving, asyncio.ensure_future(context.stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
