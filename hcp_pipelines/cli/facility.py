@@ -1,4 +1,4 @@
-"""`hcp facility apply|diff|export|list`: the versioned facility files."""
+"""`hcp facility apply|diff|export|versions|list`: the versioned facility files."""
 
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from hcp_pipelines.fleet.apply import export as export_facility
 from hcp_pipelines.fleet.facility_file import FacilityFile, dump_facility, load_facility
 from hcp_pipelines.fleet.findings import newest_findings
 from hcp_pipelines.fleet.simulated_sites import first_address, refuse_foreign_addresses
+from hcp_pipelines.fleet.versions import document_of, versions_of
 from hcp_pipelines.settings import environment_value
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -67,17 +68,40 @@ def diff(context: click.Context, file: Path, own_state_dir: Path | None) -> None
 @facility.command("export")
 @click.argument("facility_id")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--version", type=click.IntRange(min=1), help="As it was applied then.  [default: the one in force]")
 @state_dir_option
 @click.pass_context
-def export(context: click.Context, facility_id: str, file: Path | None, own_state_dir: Path | None) -> None:
-    """Write the facility as a file (to standard output if none is named)."""
+def export(
+    context: click.Context, facility_id: str, file: Path | None, version: int | None, own_state_dir: Path | None
+) -> None:
+    """Write the facility as a file (to standard output if none is named).
+
+    An earlier version that is applied again is in force again, as a version of its own.
+    """
     with connect(settings_of(context, own_state_dir), Role.OPERATOR) as connection:
-        text = dump_facility(export_facility(connection, facility_id))
+        found = (
+            export_facility(connection, facility_id)
+            if version is None
+            else document_of(connection, facility_id, version)
+        )
+    text = dump_facility(found)
     if file is None:
         click.echo(text, nl=False)
     else:
         file.write_text(text)
         click.echo(f"{facility_id}: written to {file}")
+
+
+@facility.command("versions")
+@click.argument("facility_id")
+@state_dir_option
+@click.pass_context
+def versions(context: click.Context, facility_id: str, own_state_dir: Path | None) -> None:
+    """List the versions of the facility's file, newest first: who applied each, and when."""
+    with connect(settings_of(context, own_state_dir), Role.OPERATOR) as connection:
+        found = versions_of(connection, facility_id)
+    rows = [(str(v.version), f"{v.applied_at:%Y-%m-%d %H:%M:%S}", v.applied_by, v.digest[:12]) for v in found]
+    print_table("", ("version", "applied (UTC)", "by", "digest"), rows)
 
 
 @facility.command("list")

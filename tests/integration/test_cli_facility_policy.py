@@ -1,6 +1,7 @@
 """`hcp facility` and `hcp policy show` on a real database."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -45,6 +46,25 @@ def test_apply_list_diff_export(run, file, tmp_path):
     assert yaml.safe_load(run("facility", "export", "hou-1").out) == yaml.safe_load(file.read_text())
     assert run("facility", "export", "hou-1", tmp_path / "out.yaml").out.startswith("hou-1: written to ")
     assert load_facility(tmp_path / "out.yaml") == load_facility(file)
+
+
+def test_what_was_in_force_before_can_be_looked_at_and_put_back(run, file, tmp_path):
+    run("facility", "apply", file, "--actor", "me")
+    other = tmp_path / "other.yaml"
+    other.write_text(dump_facility(load_facility(file).model_copy(update={"capacity_mw": 77.0})))
+    run("facility", "apply", other, "--actor", "somebody")
+    listed = run("facility", "versions", "hou-1").out
+    assert [re.search(rf"\b{n}\b.* {by}\b", listed) is not None for n, by in ((2, "somebody"), (1, "me"))] == [
+        True,
+        True,
+    ]
+    assert run("facility", "export", "hou-1", tmp_path / "first.yaml", "--version", "1").code == 0
+    assert load_facility(tmp_path / "first.yaml") == load_facility(file)
+    assert run("facility", "apply", tmp_path / "first.yaml").code == 0
+    assert run("facility", "diff", file).out == "hou-1: no difference\n"
+    wrong = run("facility", "export", "hou-1", "--version", "9")
+    assert (wrong.code, "hou-1 has no version 9: 1 to 3" in wrong.err) == (2, True)
+    assert run("facility", "versions", "nowhere").code == 2
 
 
 def test_the_list_tells_where_simulated_devices_are(run, database, monkeypatch):
