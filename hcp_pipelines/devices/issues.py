@@ -5,6 +5,7 @@ What counts as wrong is said by the tables of limits (`gpu_node.limits`, `miner.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,29 @@ def by_issue(found: Iterable[tuple[int, DeviceIssue]]) -> ByIssue:
     for slot, issue in found:
         slots.setdefault((issue.issue_type, issue.severity), []).append(slot)
     return {key: np.unique(np.array(of_it, dtype=np.uint32)) for key, of_it in slots.items()}
+
+
+class IssueLog:
+    """Says in the log that an issue has come up among a site's devices, in the words of the first one, and that it is over."""
+
+    def __init__(self, log: Any) -> None:
+        """`log`: the driver's."""
+        self._log = log
+        self._there: set[tuple[str, str]] = set()
+
+    def take(self, found: Iterable[tuple[int, DeviceIssue]]) -> ByIssue:
+        """`by_issue` of what a round has found."""
+        listed = list(found)
+        first: dict[tuple[str, str], tuple[int, DeviceIssue]] = {}
+        for slot, issue in listed:
+            first.setdefault((issue.issue_type, issue.severity), (slot, issue))
+        for key in first.keys() - self._there:
+            slot, issue = first[key]
+            self._log.warning("devices have an issue", issue=key[0], severity=key[1], slot=slot, said=issue.message)
+        for kind, severity in self._there - first.keys():
+            self._log.info("no device has the issue any more", issue=kind, severity=severity)
+        self._there = set(first)
+        return by_issue(listed)
 
 
 def joined(parts: Iterable[ByIssue]) -> ByIssue:

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from hcp_pipelines.devices.gpu_node import limits as gpu_limits
 from hcp_pipelines.devices.gpu_node.boards import BoardPower, Level
 from hcp_pipelines.devices.gpu_node.exporter_codec import decode_metrics
 from hcp_pipelines.devices.gpu_node.fleet import GpuGroup, NodeFleet
 from hcp_pipelines.devices.gpu_node.values import GpuTelemetry, NodeTelemetry
-from hcp_pipelines.devices.issues import by_issue
+from hcp_pipelines.devices.issues import DeviceIssue, IssueLog, by_issue
 from hcp_pipelines.devices.many import ManySites
 from hcp_pipelines.devices.miner.limits import MinerLimits, issues_of, limits_of
 from hcp_pipelines.devices.miner.telemetry import Telemetry
@@ -47,6 +49,17 @@ def test_a_node_s_gpus_are_judged_together():
         ("high_temperature", "critical"): [2],
     }
     assert fleet.temperature()[: len(heats)].tolist() == list(heats)
+
+
+def test_the_log_says_when_an_issue_comes_up_and_when_it_is_over():
+    issue = DeviceIssue("critical", "xid", "XID 79: the GPU has fallen off the bus; reboot_node")
+    with capture_logs() as said:
+        log = IssueLog(structlog.get_logger("test"))
+        for found in ([], [(3, issue), (5, issue)], [(5, issue)], []):
+            assert who(log.take(found)) == who(by_issue(found))
+    assert [(line["log_level"], line["issue"], line.get("slot"), line.get("said")) for line in said] == [
+        ("warning", "xid", 3, issue.message), ("info", "xid", None, None)
+    ]  # fmt: skip
 
 
 def who(issues):

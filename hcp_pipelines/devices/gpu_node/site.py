@@ -23,7 +23,7 @@ from hcp_pipelines.devices.gpu_node.transport import NodeTransport
 from hcp_pipelines.devices.gpu_node.values import NodeTelemetry, WorkloadSpec
 from hcp_pipelines.devices.gpu_node.watching import catch_up, watch
 from hcp_pipelines.devices.gpu_node.xid_record import XidRecord
-from hcp_pipelines.devices.issues import by_issue
+from hcp_pipelines.devices.issues import IssueLog
 from hcp_pipelines.devices.site import OnReading, Reading, Sent, all_told
 from hcp_pipelines.devices.switches import SwitchBook
 from hcp_pipelines.devices.work import kind_of, one_devices, one_turn, spread
@@ -59,6 +59,7 @@ class GpuNodeSite:
         self._polling: asyncio.Task[None] | None = None
         self._round = 0
         self._log = structlog.get_logger("devices.gpu_node")
+        self._issues = IssueLog(self._log)
 
     @property
     def devices(self) -> int:
@@ -174,7 +175,7 @@ class GpuNodeSite:
         for result, times in found.items():
             metrics.CALLS.labels("poll", result).inc(times)
         power_w, evidence = self.fleet.power()
-        issues, hot = by_issue(self.fleet.issues()), self.fleet.hot()
+        issues, hot = self._issues.take(self.fleet.issues()), self.fleet.hot()
         hottest, warm = self.fleet.temperature(), self.fleet.warm()
         return Reading(at_s, power_w, evidence, issues, hot, temperature_celsius=hottest, warm=warm)
 

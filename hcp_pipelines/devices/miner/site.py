@@ -18,7 +18,7 @@ import numpy.typing as npt
 import structlog
 
 from hcp_pipelines.devices.gpu_node.values import WorkloadSpec
-from hcp_pipelines.devices.issues import by_issue
+from hcp_pipelines.devices.issues import IssueLog
 from hcp_pipelines.devices.miner import metrics
 from hcp_pipelines.devices.miner.evidence import square_with_meters
 from hcp_pipelines.devices.miner.fleet import READ_MODES_EACH, Miner, MinerFleet
@@ -65,6 +65,7 @@ class MinerApiSite:
         self._round = 0
         self._meter_problem = ""
         self._log = structlog.get_logger("devices.miner")
+        self._issues = IssueLog(self._log)
 
     @property
     def devices(self) -> int:
@@ -187,7 +188,9 @@ class MinerApiSite:
             power_w, evidence = squared.power_w, squared.evidence
             for feeder_id, beyond_w in squared.beyond_w.items():
                 metrics.METER_BEYOND_WATTS.labels(feeder_id).set(beyond_w)
-        return Reading(at_s, power_w, evidence, by_issue(self.fleet.issues()), self.fleet.hot(), *self.fleet.told())
+        return Reading(
+            at_s, power_w, evidence, self._issues.take(self.fleet.issues()), self.fleet.hot(), *self.fleet.told()
+        )
 
     async def _read_meters(self) -> Mapping[str, float] | None:
         """IT watts by feeder; None without meters, or while they can't be read: said once, and again when they can."""
