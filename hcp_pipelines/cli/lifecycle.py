@@ -133,7 +133,7 @@ def _detach(settings: Settings, start_at: datetime | None) -> None:
     while time.monotonic() < deadline:
         if process.poll() is not None:
             tail = log_path.read_text(errors="replace").strip().splitlines()[-1:]
-            raise HcpError(f"did not start: {' '.join(tail)} (log: {log_path})")
+            raise HcpError(f"did not start: {' '.join(tail).removeprefix('hcp: ')} (log: {log_path})")
         status = _read_json(settings.at("run", "status.json"))
         if status.get("ready") and status.get("supervisor_pid") == process.pid:
             _say(f"up, pid {process.pid}; Dagster UI: {status['urls']['dagster']}; `hcp status`, `hcp down`")

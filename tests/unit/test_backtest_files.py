@@ -118,6 +118,11 @@ def test_a_file_that_is_no_table_is_refused_in_one_line(made_up, content, told):
         loaded(made_up)
 
 
+def test_a_damaged_file_beside_whole_ones_is_named(made_up):
+    (made_up / "more.parquet").write_bytes(b"PAR1" + bytes(200))
+    assert loaded(made_up).notes == ("can't be read, and left out: more.parquet",)
+
+
 def test_an_empty_folder_and_an_unknown_point_say_what_there_is(made_up, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SeriesError, match=r"empty, which has no \.parquet, .* file\. Give --rt FILE"):

@@ -75,7 +75,9 @@ def load(sources: Sources, start: datetime, end: datetime) -> Recorded:
     """
     of_point = load_prices(sources, start, end)
     by_day, files = _hashprice(sources)
-    return Recorded(of_point.prices, of_point.day_ahead, by_day, of_point.files | files, of_point.notes)
+    unread = _unread(_folder_files(sources))
+    notes = (*of_point.notes, *([f"can't be read, and left out: {told(unread)}"] if unread else []))
+    return Recorded(of_point.prices, of_point.day_ahead, by_day, of_point.files | files, notes)
 
 
 def load_prices(sources: Sources, start: datetime, end: datetime) -> PointPrices:
@@ -220,6 +222,11 @@ def by_hour(files: Sequence[Path], columns: tuple[str, ...]) -> pl.DataFrame:
 def _seen(sources: Sources) -> str:
     """What is in a folder, and what of it can't be read."""
     files = _folder_files(sources)
-    unread = [file.name for file in files if not _columns(file)]
+    unread = _unread(files)
     seen = f", which has {told([file.name for file in files])}" if files else f", which has no {', '.join(NAMES)} file"
     return seen + (f" (can't be read: {told(unread)})" if unread else "")
+
+
+def _unread(files: Sequence[Path]) -> list[str]:
+    """Names of those that can't be."""
+    return [file.name for file in files if not _columns(file)]
