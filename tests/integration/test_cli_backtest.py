@@ -182,6 +182,10 @@ def test_where_nothing_is_above_break_even_there_is_no_share_to_tell(made_up):
     )
     assert (report["mean_gap_closed"]["hysteresis"], report["mean_interval_90"]["hysteresis"]) == (None, [None, None])
     assert report["strategies"]["hysteresis"]["wakes"] == 0
+    told = "no share of the gap at 17.5 J/TH: break_even is within $1 per MW and day of perfect foresight"
+    assert told in report["notes"]
+    short = json.loads(backtest(*made_up, "--to", "2024-03-20", "--strategy", "hysteresis", "--json"))
+    assert "no 90 % intervals: they are drawn from weeks, and there are fewer than 4" in short["notes"]
 
 
 def cheap(folder):

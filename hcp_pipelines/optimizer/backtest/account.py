@@ -118,6 +118,18 @@ class GapClosed:
         }
 
 
+def unknown_shares(oracles: Mapping[str, GapClosed]) -> list[str]:
+    """Why a share of the gap, or its interval, is not told; the oracle's by what it is of (` at 20 J/TH`)."""
+    flat = [of for of, gap in oracles.items() if gap.share is None]
+    notes = [
+        f"no share of the gap{of}: break_even is within ${LEAST_GAP_USD_PER_MW_DAY:g} per MW and day of perfect foresight"
+        for of in flat
+    ]
+    if any(gap.share is not None and gap.low is None for gap in oracles.values()):
+        notes.append(f"no 90 % intervals: they are drawn from weeks, and there are fewer than {LEAST_BLOCKS}")
+    return notes
+
+
 class Earned(Protocol):
     """What can be compared."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from hcp_pipelines.forecasting.hindsight import refuse_hindsight
 from hcp_pipelines.forecasting.hours import microseconds
 from hcp_pipelines.optimizer.backtest import folder
-from hcp_pipelines.optimizer.backtest.account import Account, GapClosed, account_of, gap_closed
+from hcp_pipelines.optimizer.backtest.account import Account, GapClosed, account_of, gap_closed, unknown_shares
 from hcp_pipelines.optimizer.backtest.case import Case
 from hcp_pipelines.optimizer.backtest.folder import Recorded
 from hcp_pipelines.optimizer.backtest.mpc import trained
@@ -71,7 +71,8 @@ def run(request: Request, progress: Progress = lambda *_: None) -> Report:
         progress("back-test", n, total)
         results[efficiency] = result_of(case_of(request, recorded, efficiency), request.start, strategies)
     progress("back-test", total, total)
-    return Report(request, recorded, results, (*data_notes(request, recorded), *_notes(request, cases)))
+    shares = unknown_shares({f" at {efficiency:g} J/TH": each.gaps["oracle"] for efficiency, each in results.items()})
+    return Report(request, recorded, results, (*data_notes(request, recorded), *_notes(request, cases), *shares))
 
 
 def strategy_of(

@@ -9,7 +9,7 @@ import polars as pl
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.hours import HOUR_US, instant
 from hcp_pipelines.optimizer.backtest import folder
-from hcp_pipelines.optimizer.backtest.account import GapClosed, gap_closed
+from hcp_pipelines.optimizer.backtest.account import GapClosed, gap_closed, unknown_shares
 from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
 from hcp_pipelines.optimizer.backtest.mixed.foresight import foresee
 from hcp_pipelines.optimizer.backtest.mixed.hours import hour_files, load_hours
@@ -121,7 +121,14 @@ def report_of(request: Request, world: World, files: Mapping[str, str], notes: S
     )
     sources = _sources(world, deciders, ledgers)
     return MixedReport(
-        request, world, files, ledgers, gaps, field_gaps, sources, (*notes, *_notes(world, mw), *relearnt_note(request))
+        request,
+        world,
+        files,
+        ledgers,
+        gaps,
+        field_gaps,
+        sources,
+        (*notes, *_notes(world, mw), *relearnt_note(request), *unknown_shares({"": gaps["oracle"]})),
     )
 
 
