@@ -1,4 +1,4 @@
-"""`hcp user add|list|password|disable|quota`: accounts of the API. The account that owns the state directory decides on them."""
+"""`hcp user add|list|password|disable|quota|limits`: who may use the API, and how much. Its owner decides."""
 
 import getpass
 from pathlib import Path
@@ -8,6 +8,7 @@ import click
 
 from hcp_pipelines.cli.common import print_table, settings_of, state_dir_option
 from hcp_pipelines.cli.quotas import quota
+from hcp_pipelines.cli.tiers import limits
 from hcp_pipelines.operators import users
 from hcp_pipelines.operators.passwords import generated
 from hcp_pipelines.storage.postgres import connect
@@ -105,4 +106,5 @@ def _note(one: users.User) -> str:
 def register(group: click.Group) -> None:
     """Add the commands."""
     user.add_command(quota)
+    user.add_command(limits)
     group.add_command(user)

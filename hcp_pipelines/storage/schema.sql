@@ -2838,3 +2838,6 @@ end $$;
 alter function follow_allocations() set enable_hashjoin = off;
 alter function follow_allocations() set enable_mergejoin = off;
 alter function follow_allocations() set enable_seqscan = off;
+
+-- How often a tier may ask is an operator's to say, as what it may have is.
+grant update (per_minute, burst) on request_limits to hcp_operator;

@@ -55,6 +55,24 @@ def test_a_customer_has_its_own_quota_until_it_has_its_tiers_again(run, database
     assert run("user", "quota", "9d3c1b0a-7f5e-4d2c-8b1a-0f9e8d7c6b5a").code == 2
 
 
+def test_what_a_tier_may_have_and_how_often_it_may_ask_is_shown_and_set(run, database):
+    shown = run("user", "limits")
+    assert [tier in shown.out for tier in ("anonymous", "free", "pro", "enterprise", "staff")] == [True] * 5
+    done = run("user", "limits", "free", "--gpus", "16", "--credit", "0.05", "--requests", "240", "--burst", "90")
+    assert done.code == 0, done.err
+    assert database.execute("select max_gpus, credit_fraction from tier_quotas where tier = 'free'").fetchall() == [
+        (16, 0.05)
+    ]
+    assert database.execute("select per_minute, burst from request_limits where tier = 'free'").fetchall() == [
+        (240, 90)
+    ]
+    [staff] = json.loads(run("user", "limits", "staff", "--requests", "5000", "--json").out)["tiers"]
+    assert (staff["per_minute"], staff["max_gpus"]) == (5000, None)
+    assert database.execute("select count(*) from audit_log where action = 'tier.limits_set'").fetchone() == (2,)
+    for wrong in (["--gpus", "1"], ["staff", "--gpus", "1"], ["free", "--requests", "0"], ["gold"]):
+        assert run("user", "limits", *wrong).code == 2, wrong
+
+
 def kept(database, name):
     return database.execute(
         "select password_hash, is_password_generated, session_version, disabled_at from users where name = %s", (name,)
