@@ -75,11 +75,11 @@ class Api:
         """Take from a bucket of a tier's size."""
         return self.buckets.take(name, self.limits[tier], self.clock.monotonic_s(), tokens)
 
-    @contextlib.asynccontextmanager
-    async def connection(self, within_s: float = CONNECTION_WITHIN_S) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    def connection(
+        self, within_s: float = CONNECTION_WITHIN_S
+    ) -> contextlib.AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
         """A connection of the pool; PoolTimeout where none is free, or to be had, within so long."""
-        async with self.pool.connection(within_s) as connection:
-            yield connection
+        return self.pool.connection(within_s)
 
     def let_go_of_dead(self) -> None:
         """One connection was dead: the others probably are, after Postgres was started anew."""

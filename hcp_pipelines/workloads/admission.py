@@ -160,7 +160,7 @@ async def submit_all(
 
 async def _ask(connection: Connection, customer_id: UUID, tier: Tier, one: Submission) -> _Asked:
     values = {
-        "customer": customer_id, "tier": tier, "priority": priority_of(one.classified, tier),
+        "customer": customer_id, "tier": tier.value, "priority": priority_of(one.classified, tier),
         "kind": kind_of(one.classified.type),
     }  # fmt: skip
     books = connection.cursor(row_factory=class_row(_Books))
@@ -196,7 +196,7 @@ async def _judge(
     await _check_room(connection, books, priority)
     values = _row(spec, classified, needs, gpus, books, priority, now)
     values |= {
-        "customer": customer_id, "tier": tier, "key": key, "actor": one.by.actor, "request_id": one.by.request_id,
+        "customer": customer_id, "tier": tier.value, "key": key, "actor": one.by.actor, "request_id": one.by.request_id,
     }  # fmt: skip
     what = classified.type, classified.confidence, classified.reasons, classified.is_flagged
     return Submitted(_NO_ID, WorkloadState.QUEUED, priority, books.ahead + 1, False, *what), values
@@ -284,7 +284,7 @@ def _row(
     if spec.deadline_at is not None:
         start_by = min(start_by, spec.deadline_at - duration)
     return {
-        "type": classified.type, "priority": priority, "spec": Jsonb(_plain(spec)),
+        "type": classified.type.value, "priority": priority, "spec": Jsonb(_plain(spec)),
         "requirements": Jsonb(asdict(needs) | {"gpu_type": gpus.name}), "sla": Jsonb(dict(spec.sla_parameters)),
         "classification": Jsonb({"confidence": classified.confidence, "reasons": list(classified.reasons)}),
         "is_flagged": classified.is_flagged, "gpu_type": gpus.name, "gpu_types": gpus.any_of,
