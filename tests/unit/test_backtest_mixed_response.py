@@ -328,7 +328,7 @@ def test_the_report_the_page_and_the_lake_have_it(tmp_path):
     assert 0 < told["strategies"]["mpc"]["response"]["usd"] != told["strategies"]["mpc"]["parts_usd"]["response"]
     assert any(note.startswith("2 calls: 2024-03-02T15:00Z for 3 h, ") for note in told["notes"])
     assert "the programme brought $" in " ".join(report.summary(found))
-    assert "response_penalty" in page.html(found)
+    assert "response_penalty" in page.html(found, "in a programme")
     rows = {row["strategy"]: row for row in mixed_rows(found, Run("run-1", "mixed", START))}
     assert (rows["field"]["calls_met"], rows["field"]["calls"]) == (2, 2)
     assert rows["always_on"]["response_penalty_usd"] == pytest.approx(-60_000.0)

@@ -179,7 +179,7 @@ def test_the_command_trains_reports_and_refuses(tmp_path, fewer_trees):
     done = CliRunner().invoke(cli, [*arguments, *one], catch_exceptions=False)
     report = json.loads(done.stdout)
     assert set(report["strategies"]) == {"break_even", "mpc", "oracle"}
-    assert report["notes"] == ["learnt from 40 days of prices before 2024-04-10, all points together"]
+    assert report["notes"][0] == "learnt from 40 days of prices before 2024-04-10, all points together"
     with pytest.raises(TrainedTooLateError, match="--train-until"):
         CliRunner().invoke(cli, [*arguments, *one, "--train-until", "2024-04-11"], catch_exceptions=False)
 
