@@ -111,6 +111,7 @@ async def test_a_stop_brings_all_down_and_holds_it_until_it_is_released(site):
     assert reply.expected_kw == pytest.approx((100 * 0.025 + 20 * 0.45) * PUE, rel=0.01)
     await until(lambda: not site.world.commanded()[:MINERS].any(), "down")
     assert (site.world.commanded()[FIRST_GPU:] == IDLE).all()
+    await until(lambda: sum(len(bits(e.slots)) for e in events(owner, "direct")) == 120, "the owner is told of all")
     told = events(owner, "direct")
     assert {(e.actor, e.detail, e.reason) for e in told} == {("ann", "smoke", "emergency_stop")}
     assert len({e.order_id for e in told}) == 1
