@@ -7,6 +7,7 @@ workload is held together by tests against `/openapi.json`.
 from hcp_pipelines.client.client import Client, read_key
 from hcp_pipelines.client.errors import ApiError, ApiReplyError, ApiUnreachableError, ClientError
 from hcp_pipelines.client.shapes import (
+    Allocation,
     Cloud,
     Decision,
     Decisions,
@@ -22,6 +23,6 @@ from hcp_pipelines.client.shapes import (
 )
 
 __all__ = [
-    "ApiError", "ApiReplyError", "ApiUnreachableError", "Client", "ClientError", "Cloud", "Decision", "Decisions", "Depth",
-    "Depths", "FieldProblem", "StateChanged", "Status", "Submission", "Verdict", "Workload", "WorkloadSpec", "read_key",
+    "Allocation", "ApiError", "ApiReplyError", "ApiUnreachableError", "Client", "ClientError", "Cloud", "Decision", "Decisions",
+    "Depth", "Depths", "FieldProblem", "StateChanged", "Status", "Submission", "Verdict", "Workload", "WorkloadSpec", "read_key",
 ]  # fmt: skip

@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from hcp_pipelines.client.errors import ApiReplyError
 from hcp_pipelines.client.events import Opened, follow
 from hcp_pipelines.client.shapes import (
+    Allocation,
+    Allocations,
     Answer,
     Decisions,
     Depths,
@@ -112,6 +114,11 @@ class Client:
         return _shaped(
             Decisions, self._transport.ask("GET", f"{WORKLOADS}/{workload_id}/decisions", params={"limit": limit})
         )
+
+    def allocations(self, workload_id: UUID, limit: int = 3) -> tuple[Allocation, ...]:
+        """The devices that it has and has had, newest first, at most 50, with what those that are over used and cost."""
+        path = f"{WORKLOADS}/{workload_id}/allocations"
+        return _shaped(Allocations, self._transport.ask("GET", path, params={"limit": limit})).items
 
     def cancel(self, workload_id: UUID) -> Status:
         """Cancel what is not over."""

@@ -138,6 +138,26 @@ class Decisions(Answer):
     next: str | None
 
 
+class Allocation(Answer):
+    """Devices that work has or has had; `cost` in USD and `used_gpu_s` are None until it is over."""
+
+    allocation_id: UUID
+    workload_id: UUID
+    resource_ids: tuple[str, ...]
+    allocated_at: datetime
+    released_at: datetime | None
+    status: str
+    reason: str
+    cost: float | None
+    used_gpu_s: float | None
+
+
+class Allocations(Answer):
+    """The newest of them first."""
+
+    items: tuple[Allocation, ...]
+
+
 class Depth(Answer):
     """What waits at a priority."""
 

@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 
+from hcp_pipelines.client import Client
 from hcp_pipelines.storage.postgres import connect, connect_async
 from hcp_pipelines.storage.roles import Role
 from tests.support.api import running_api, with_fleet
@@ -67,6 +68,9 @@ def test_devices_are_given_to_work_that_is_held_once_and_taken_back_once(api, gp
         had = own.get(f"/api/v1/workloads/{waiting}/allocations").json()["items"]
         told = [(one["allocation_id"], one["status"], one["cost"], one["used_gpu_s"]) for one in had]
         assert told == [(ended["allocation_id"], "released", 0.0, 0.0)], "it has not run on them"
+        with Client(api.base_url, api.people["customer"].key) as client:
+            [one] = client.allocations(uuid.UUID(waiting))
+        assert (one.status, list(one.resource_ids), one.cost) == ("released", gpus[:2], 0.0)
         again = operator.post(RELEASE, json=ended)
         assert (again.status_code, "allocation already released" in again.json()["detail"]) == (409, True)
         assert statuses(api, gpus) == ["available"] * 4
