@@ -156,6 +156,7 @@ def test_lists_are_whole_over_pages_and_shapes_those_of_the_api(api):
         ours.Cloud,
         ours.Decision,
         ours.Decisions,
+        ours.Allocation,
         ours.FieldProblem,
     ):
         theirs = told[names.get(shape, shape.__name__)]
