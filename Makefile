@@ -37,7 +37,7 @@ start: setup ## Start the whole platform in the background
 stop: ## Stop the platform started by run or start
 	@$(VENV)/bin/hcp down $(ARGS)
 
-WORKERS := 4
+WORKERS := 3
 .PHONY: test
 test: setup lint-rules ## Everything CI runs: lint, and all tests beside its longest parts
 	@$(MAKE) --no-print-directory -j3 tests lint-definitions lint-types
