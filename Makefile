@@ -56,9 +56,9 @@ lint-rules: setup
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/lint-imports --no-cache
 lint-types:
-	@nice -n 15 $(VENV)/bin/mypy
+	@nice -n 5 $(VENV)/bin/mypy
 lint-definitions:
-	@nice -n 15 $(PY) -m tests.validate_definitions
+	@nice -n 5 $(PY) -m tests.validate_definitions
 
 .PHONY: lint-python
 lint-python: lint ## The same as lint

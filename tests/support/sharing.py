@@ -1,14 +1,12 @@
 """Which process runs which tests: a file as a whole, and all that start a platform in one, so that no two run side by side.
 
 Most of what takes long waits for most of its time: so there are more processes than cores, and the longest begin first.
-A platform goes before the others: what it does is waited for, and with its twenty processes it would come last among equals.
 (The marker that is meant for this, xdist_group, has no effect in the versions of the lock.)
 """
 
 import os
 from collections.abc import Iterator
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,7 +26,6 @@ LONGEST = (  # ten seconds and more beside others, longest first; what follows a
     "test_telemetry_rollups", "test_bench_failover", "test_cli_edge", "test_storage_external", "test_storage_embedded",
     "test_replayed_day",
 )  # fmt: skip
-GIVES_WAY = 10  # as much as the platform's own daemons that may wait
 TURN = {name: n for n, name in enumerate(LONGEST)}
 
 
@@ -59,17 +56,3 @@ def pytest_collection() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Platforms, then the longest files, then the others as they come."""
     items.sort(key=lambda item: -1 if item.nodeid.startswith(PLATFORM) else TURN.get(item.path.stem, len(TURN)))
-
-
-def pytest_runtest_logstart(nodeid: str) -> None:
-    """Of several processes those give way that run no platform, and what they start."""
-    if "PYTEST_XDIST_WORKER" in os.environ and not nodeid.startswith(PLATFORM):
-        give_way()
-
-
-@cache
-def give_way() -> None:
-    """Once, with the threads that libraries have begun on being imported: niceness is a thread's."""
-    for thread in Path("/proc/self/task").iterdir():
-        number = int(thread.name)
-        os.setpriority(os.PRIO_PROCESS, number, os.getpriority(os.PRIO_PROCESS, number) + GIVES_WAY)

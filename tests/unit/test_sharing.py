@@ -1,8 +1,5 @@
 """The order in which processes take the tests' files."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,25 +23,3 @@ def test_platforms_begin_then_what_takes_longest_then_the_others_as_they_came():
     items = [SimpleNamespace(nodeid=f"{name}::test", path=Path(name)) for name in named]
     pytest_collection_modifyitems(items)
     assert [item.nodeid.partition("::")[0] for item in items] == [named[3], named[1], named[0], named[2]]
-
-
-WORKER = """
-import os, threading
-from tests.support.sharing import pytest_runtest_logstart
-came = threading.Event()
-threading.Thread(target=came.wait, daemon=True).start()
-for nodeid in {nodeids}:
-    pytest_runtest_logstart(nodeid)
-    print(*{{os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in os.listdir("/proc/self/task")}})
-"""
-
-
-def test_a_platforms_process_goes_before_all_threads_of_the_others():
-    nodeids = [f"{PLATFORM[0]}_loop.py::test", "tests/unit/test_a.py::test", "tests/unit/test_b.py::test"]
-    done = subprocess.run(
-        [sys.executable, "-c", WORKER.format(nodeids=nodeids)],
-        cwd=TESTS.parent, env=os.environ | {"PYTEST_XDIST_WORKER": "gw1"}, capture_output=True, text=True,
-    )  # fmt: skip
-    mine = os.getpriority(os.PRIO_PROCESS, 0)
-    given = min(mine + 10, 19)
-    assert [int(line) for line in done.stdout.split()] == [mine, given, given], done.stderr
