@@ -17,7 +17,7 @@ from jobs.history import KIND, history_job
 MOST_DAYS = 14  # of the world, back from today
 MOST_ATTEMPTS = 3  # for the same days of a source: then a person is needed
 TELL_AGAIN_S = 600.0  # real: an event is an open alert for a quarter of an hour
-FIRST_TICK_SQL = "select min(received_at) from price_data"
+FIRST_TICK_SQL = "select received_at from price_data order by id limit 1"
 
 
 @dg.sensor(

@@ -27,11 +27,13 @@ _UNOWNED = """
     join facilities f on f.id = l.facility_id
     where f.status = 'active' and l.expires_at < now() - interval '10 seconds' and l.acquired_at is not null"""
 _REFUSED = """
-    select distinct on (a.facility_id) a.facility_id, a.is_admitted, a.reason, a.policy_id
-    from policy_admissions a order by a.facility_id, a.id desc"""
+    select f.id, a.is_admitted, a.reason, a.policy_id
+    from facilities f cross join lateral (
+        select is_admitted, reason, policy_id from policy_admissions where facility_id = f.id order by id desc limit 1) a"""
 _UNSETTLED = """
     select j.facility_id, sum(j.failed)::bigint, g.devices
-    from switch_journal j join inventory_generations g on g.facility_id = j.facility_id and g.is_current
+    from (select facility_id, event, failed, recorded_at from switch_journal order by id desc limit %s) j
+    join inventory_generations g on g.facility_id = j.facility_id and g.is_current
     where j.event = 'settled' and j.recorded_at > now() - interval '15 minutes'
     group by j.facility_id, g.devices having sum(j.failed) > greatest(%s * g.devices, 5)"""
 _SOLVES = """
@@ -47,7 +49,7 @@ _SOLVES = """
 _NOT_SOLVED = """
     select detail from audit_log
     where action = 'alert.solve_failed' and subject = 'tick_job' and recorded_at > greatest(
-        now() - interval '1 day', (select max(published_at) from policies where status = 'live'))
+        now() - interval '1 day', (select published_at from policies where status = 'live' order by id desc limit 1))
     order by id desc limit 1"""
 _UNFIT = """
     select p.strikes_from ->> 'reason', count(*) from facilities f
@@ -61,6 +63,7 @@ _EVENTS = """
       and recorded_at > now() - make_interval(secs => %s)
     group by action, subject"""
 
+_LOOKED_AT = 20_000  # newest rows of prices (21 hours of them at the clock's own pace), policies and journal
 _LATE_ROWS = 100_000  # of the newest: where nothing is indexed by time
 _WORK_REFUSED = """
     select facility_id, count(*), (array_agg(reason order by id desc))[1] from desired_outcomes
@@ -111,7 +114,7 @@ def _of_findings(findings: list[Finding]) -> Iterator[Condition]:
 
 
 def _database(settings: Settings, gateways: Sequence[str]) -> Iterator[Condition]:
-    loop = read_loop(settings)
+    loop = read_loop(settings, _LOOKED_AT)
     if loop.get("error"):
         raise StorageError(str(loop["error"]))
     yield from _of_findings(examine_loop(loop, settings))
@@ -183,7 +186,7 @@ def _unfit(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
 
 
 def _unsettled(connection: psycopg.Connection[Any]) -> Iterator[Condition]:
-    for facility_id, failed, devices in connection.execute(_UNSETTLED, (UNSETTLED_SHARE,)):
+    for facility_id, failed, devices in connection.execute(_UNSETTLED, (_LATE_ROWS, UNSETTLED_SHARE)):
         yield Condition(
             f"unsettled/{facility_id}", "warning", facility_id,
             f"{facility_id}: {failed} switches of {devices} devices did not settle within 15 minutes",

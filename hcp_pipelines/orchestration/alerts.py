@@ -10,9 +10,11 @@ ACTOR = "dagster"
 SOLVE_FAILED = "alert.solve_failed"  # about a facility, or about TICK_JOB where the run got nowhere
 
 EXPIRING_SQL = """
-select distinct on (facility_id) id, facility_id, refresh_due_at, expires_at
-from policies where status = 'live'
-order by facility_id, id desc
+select p.id, f.id, p.refresh_due_at, p.expires_at
+from facilities f cross join lateral (
+    select id, refresh_due_at, expires_at from policies
+    where facility_id = f.id and status = 'live' order by id desc limit 1) p
+order by f.id
 """
 
 

@@ -22,22 +22,24 @@ if TYPE_CHECKING:
 
 Status = dict[str, Any]
 
+_NEWEST_IDS = """
+    select (select max(id) from price_data), (select max(id) from policies), (select max(id) from switch_journal)"""
 _TICKS = """
     select stream, count(*), max("timestamp"), count(*) filter (where quality in ('absurd', 'out_of_order'))
-    from price_data group by stream order by stream"""
+    from price_data where id > %s group by stream order by stream"""
 _REJECTED = """
     select metadata -> 'rejected' from price_data where stream = 'btc.usd' and series = %s
     order by "timestamp" desc, revision desc limit %s"""
 LEFT_OUT_OF = 12  # bitcoin prices in a row: two minutes at real speed; one that trades seldom is left out for a moment
 _POLICIES = """
     select count(*), (array_agg(run_id order by id desc))[1], max(solved_at), count(distinct facility_id)
-    from policies where status = 'live'"""
+    from policies where status = 'live' and id > %s"""
 _SWITCHES = """
     select coalesce(sum(devices) filter (where event = 'acked'), 0),
            coalesce(sum(devices) filter (where event = 'settled'), 0),
            coalesce(sum(failed), 0),
            count(*) filter (where event = 'commanded')
-    from switch_journal"""
+    from switch_journal where id > %s"""
 _LAST_SWITCHES = """
     select c.facility_id, c.group_id, c.to_state, c.devices, a.devices, s.devices, c.reason,
            c.decision_price_usd_per_mwh, c.simulated_at, c.recorded_at
@@ -86,11 +88,17 @@ def read_contacts(settings: Settings) -> "list[Contact]":
         return []
 
 
-def read_loop(settings: Settings) -> Status:
-    """Ticks, policies, switches and latency from Postgres; `error` where it can't be asked."""
+def read_loop(settings: Settings, newest: int | None = None) -> Status:
+    """Ticks, policies, switches and latency from Postgres; `error` where it can't be asked.
+
+    Args:
+        settings: of the platform.
+        newest: only rows of so many ids are looked at, which costs the same however many there are; None counts all.
+    """
     try:
         with connect(settings, Role.OPERATOR) as connection:
-            return _read_loop(connection, world_clock(settings)) | {"telemetry": read_telemetry(settings)}
+            loop = _read_loop(connection, world_clock(settings), _before(connection, newest))
+            return loop | {"telemetry": read_telemetry(settings)}
     except (psycopg.Error, StorageError, OSError) as error:
         return {"ticks": {}, "policies": {}, "switches": {}, "latency_ms": {}, "error": f"Postgres: {error}"}
 
@@ -103,8 +111,17 @@ def world_clock(settings: Settings) -> SystemClock:
         return SystemClock()
 
 
-def _read_loop(connection: psycopg.Connection, clock: SystemClock) -> Status:
+def _before(connection: psycopg.Connection, newest: int | None) -> tuple[int, int, int]:
+    """The ids of price_data, policies and switch_journal after which rows are looked at."""
+    if newest is None:
+        return 0, 0, 0
+    ticks, policies, switches = connection.execute(_NEWEST_IDS).fetchone() or (0, 0, 0)
+    return (ticks or 0) - newest, (policies or 0) - newest, (switches or 0) - newest
+
+
+def _read_loop(connection: psycopg.Connection, clock: SystemClock, before: tuple[int, int, int]) -> Status:
     now = clock.now()
+    ticks_before, policies_before, switches_before = before
     ticks = {
         stream: {
             "count": count,
@@ -112,10 +129,11 @@ def _read_loop(connection: psycopg.Connection, clock: SystemClock) -> Status:
             "age_s": round((now - last).total_seconds(), 1),
             "bad": bad,
         }
-        for stream, count, last, bad in connection.execute(_TICKS)
+        for stream, count, last, bad in connection.execute(_TICKS, (ticks_before,))
     }
-    count, run_id, solved_at, facilities = connection.execute(_POLICIES).fetchone() or (0, None, None, 0)
-    acked, settled, failed, commands = connection.execute(_SWITCHES).fetchone() or (0, 0, 0, 0)
+    solved = connection.execute(_POLICIES, (policies_before,)).fetchone()
+    count, run_id, solved_at, facilities = solved or (0, None, None, 0)
+    acked, settled, failed, commands = connection.execute(_SWITCHES, (switches_before,)).fetchone() or (0, 0, 0, 0)
     quantiles, samples = connection.execute(_LATENCY).fetchone() or (None, 0)
     p50, p95, p99 = quantiles or (None, None, None)
     return {

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
-from hcp_pipelines.alerts import silences, sinks, store
+from hcp_pipelines.alerts import conditions, silences, sinks, store
 from hcp_pipelines.alerts.condition import Condition
 from hcp_pipelines.alerts.conditions import find_conditions
 from hcp_pipelines.alerts.fields import LOW_SHARE
@@ -27,6 +27,7 @@ from hcp_pipelines.operators.accounts import Operator, OperatorRole, add
 from hcp_pipelines.runtime.http import StatusServer
 from hcp_pipelines.runtime.logs import configure_logs
 from hcp_pipelines.runtime.process import ProcessContext
+from hcp_pipelines.supervisor.status import read_loop
 from tests.support.cli import hcp
 from tests.support.sinks import endless, http_receiver, mail_server
 
@@ -325,6 +326,54 @@ def test_conditions_come_from_processes_policies_and_events(settings, database):
     assert "process/world" not in found
     assert found["check/power prices"].severity == "warning"  # none has come yet
     assert not any("published" in key for key in found)
+
+
+def journalled(database, event, failed):
+    database.execute(
+        """insert into switch_journal (event, facility_id, owner, epoch, command_id, assignment, generation, group_id, to_state,
+               devices, failed, reason, simulated_at)
+           values (%s, 'hou-1', 'a', 1, gen_random_uuid(), 0, 1, 's21', 3, 4, %s, 'test', now())""",
+        (event, failed),
+    )
+
+
+def said_of_policies(database, facility_id, *admitted):
+    """A live policy of a facility for each word of its owner on it."""
+    for is_admitted in admitted:
+        database.execute(
+            """with tick as (
+                   insert into price_data (stream, series, "timestamp", price_type, value, unit, source, quality, received_at)
+                   values ('power.rt_lmp', 'HB_HOUSTON', clock_timestamp(), 'electricity', 20, 'x', 'x', 'good', now())
+                   returning id),
+               made as (
+                   insert into policies (facility_id, status, basis_tick_id, solved_at, refresh_due_at, expires_at,
+                       inventory_generation, obligations_version, schema_version, digest, body)
+                   select %(of)s, 'live', id, now(), now() + interval '1 h', now() + interval '2 h', 1, 0, 1, 'x', '{}' from tick
+                   returning id)
+               insert into policy_admissions (policy_id, facility_id, allocator, is_admitted, reason)
+               select id, %(of)s, 'allocator-a', %(is_admitted)s, 'stale' from made""",
+            {"of": facility_id, "is_admitted": is_admitted},
+        )
+
+
+def test_a_look_is_at_what_is_newest_and_hcp_status_counts_all(settings, database, monkeypatch):
+    for document in demo_facilities(2, 120):
+        apply(database, document, "test")
+    said_of_policies(database, "hou-1", False, True)
+    said_of_policies(database, "nor-1", True, False)
+    journalled(database, "settled", 4)
+    journalled(database, "acked", 0)
+    both = {c.key: c.summary for c in find_conditions(settings)}
+    assert [key for key in both if key.startswith("policy_refused/")] == ["policy_refused/nor-1"]
+    assert both["check/switches"] == "switches: 4 devices acked, 4 settled, 4 failed"
+    assert "check/power prices" not in both
+    monkeypatch.setattr(conditions, "_LOOKED_AT", 1)
+    assert "check/switches" not in {c.key for c in find_conditions(settings)}, "the switch that failed is long ago"
+    newest, whole = read_loop(settings, 1), read_loop(settings)
+    for loop, ticks, policies, switches in ((newest, 1, 1, 0), (whole, 4, 4, 4)):
+        assert loop["ticks"]["power.rt_lmp"]["count"] == ticks
+        assert loop["policies"]["count"] == policies
+        assert loop["switches"]["failed"] == switches
 
 
 def arrivals(database, series, seconds, stream="weather.test"):
