@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from hcp_pipelines.cli.common import Finite, instant, plain, settings_of, state_dir_option
+from hcp_pipelines.cli.pacing import Paced
 from hcp_pipelines.cli.screen import live_screen
 from hcp_pipelines.domain.errors import HcpError, NotRunningError
 from hcp_pipelines.settings import Settings, child_environment
@@ -69,11 +70,8 @@ def _run_in_foreground(settings: Settings, start_at: datetime | None) -> None:
     if console.is_terminal:
         with Live(console=console, refresh_per_second=2) as live:
             platform = Platform(settings, start_at, report=lambda text: live.console.print(plain(text, "dim")))
-            asyncio.run(
-                platform.run(
-                    lambda p: live.update(live_screen(p.children.rows(), p.children.urls(), read_loop(settings)))
-                )
-            )
+            loop = Paced(lambda: read_loop(settings), platform.clock)
+            asyncio.run(platform.run(lambda p: live.update(live_screen(p.children.rows(), p.children.urls(), loop()))))
     else:
         platform = Platform(settings, start_at, report=_say)
         asyncio.run(platform.run(_announcer(settings)))
