@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,16 @@ from hcp_pipelines.cli.main import cli
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting import peaks
 from hcp_pipelines.forecasting.hindsight import TrainedTooLateError
-from hcp_pipelines.forecasting.hours import instant
+from hcp_pipelines.forecasting.hours import instant, published_at
 from hcp_pipelines.optimizer import waiting
+from hcp_pipelines.optimizer.backtest.folder import Recorded, Sources
 from hcp_pipelines.optimizer.backtest.mixed import reserves
+from hcp_pipelines.optimizer.backtest.mixed.learning import hashprice_as_sold
 from hcp_pipelines.optimizer.backtest.mixed.site import FourPeaks
+from hcp_pipelines.optimizer.backtest.request import Request
+from hcp_pipelines.optimizer.backtest.series import prices_of
 from tests.support.mixed import hourly_grid
-from tests.support.recorded import random_prices, write_folder
+from tests.support.recorded import price_frame, random_prices, write_folder
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "response.yaml"
 SEASON_START = datetime(2023, 4, 1, 5, tzinfo=UTC)  # midnight in Texas
@@ -82,6 +86,21 @@ def test_the_month_s_peak_is_likelier_than_any_other_hour_and_chances_add_up():
     assert is_peak.sum() == 4
     assert chance[is_peak].min() > 20 * chance.mean()
     assert chance.sum() == pytest.approx(4, rel=0.5)
+
+
+@pytest.mark.parametrize(("is_same_day", "days_old"), [(False, 1), (True, 0)])
+@pytest.mark.parametrize("start", [datetime(2024, 3, 8, 3, tzinfo=UTC), datetime(2024, 11, 1, 9, tzinfo=UTC)])
+def test_what_is_sold_knows_the_hashprice_of_no_day_that_is_not_over_when_it_is_sold(start, is_same_day, days_old):
+    """With the same day's known: of none that had not begun."""
+    hours = hourly_grid(24 * 5, start)  # the clocks change in it
+    by_day = {start.date() + timedelta(days=n): float((start + timedelta(days=n)).toordinal()) for n in range(-4, 7)}
+    prices = prices_of(price_frame([20.0] * 96 * 5, start), "HB_TEST", "made up")
+    recorded = Recorded(prices, prices.usd_per_mwh, by_day, {"network": "made up"})
+    asked = Request(Sources(None), start, start + timedelta(days=5), is_hashprice_same_day=is_same_day)
+    used = hashprice_as_sold(asked, recorded, hours, np.arange(len(hours)))
+    for day, us in zip(used, hours.starts_us, strict=True):
+        known_at = datetime.combine(date.fromordinal(int(day) + days_old), time(), UTC)
+        assert known_at <= published_at(instant(int(us))) < known_at + timedelta(days=1), "the newest of them"
 
 
 def test_without_a_season_peaks_can_t_be_learnt():

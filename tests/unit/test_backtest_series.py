@@ -116,12 +116,12 @@ def test_a_missing_column_names_what_is_there(tmp_path):
 
 
 def test_hashprice_is_of_the_intervals_own_utc_day_or_the_day_before():
-    prices = read(price_frame([1.0] * 8, start=DAY + timedelta(hours=23)))
+    starts_us = read(price_frame([1.0] * 8, start=DAY + timedelta(hours=23))).starts_us
     by_day = {DAY.date() + timedelta(days=n): 50.0 + n for n in (-1, 0, 1)}
-    assert series.hashprice_of(by_day, prices, "n").tolist() == [50.0] * 4 + [51.0] * 4
-    assert series.hashprice_of(by_day, prices, "n", days_back=1).tolist() == [49.0] * 4 + [50.0] * 4
+    assert series.hashprice_of(by_day, starts_us, "n").tolist() == [50.0] * 4 + [51.0] * 4
+    assert series.hashprice_of(by_day, starts_us, "n", days_back=1).tolist() == [49.0] * 4 + [50.0] * 4
     with pytest.raises(SeriesError, match=r"n: no hashprice.* of 2024-02-29; it has 2024-03-01 to 2024-03-01"):
-        series.hashprice_of({DAY.date(): 50.0}, prices, "n", days_back=1)
+        series.hashprice_of({DAY.date(): 50.0}, starts_us, "n", days_back=1)
 
 
 @pytest.mark.parametrize("value", [None, 0.0, float("nan")])

@@ -68,6 +68,11 @@ class Request:
         return "same-day" if self.is_hashprice_same_day else "previous-day"
 
     @property
+    def hashprice_days_back(self) -> int:
+        """How many days the newest hashprice known is old: that of a day before is known once the day is over."""
+        return 0 if self.is_hashprice_same_day else 1
+
+    @property
     def has_least_times(self) -> bool:
         """Whether switching is held by any."""
         return max(self.min_up_minutes, self.min_down_minutes) > 0
@@ -125,12 +130,13 @@ def case_of(request: Request, recorded: Recorded, efficiency_j_per_th: float) ->
         SeriesError: a day of the window, or the one before it where that is what is known, has no hashprice.
     """
     by_day, name, prices = recorded.hashprice, recorded.files["network"], recorded.prices
-    days_back = 0 if request.is_hashprice_same_day else 1
-    window = prices.cut(prices.row_at(request.start), len(prices.starts_us))
+    days_back = request.hashprice_days_back
+    window_us = prices.starts_us[prices.row_at(request.start) :]
     for back in {0, days_back}:
-        series.hashprice_of(by_day, window, name, days_back=back)
+        series.hashprice_of(by_day, window_us, name, days_back=back)
     known, settled = (
-        series.hashprice_of(by_day, prices, name, days_back=back, is_carried_back=True) for back in (days_back, 0)
+        series.hashprice_of(by_day, prices.starts_us, name, days_back=back, is_carried_back=True)
+        for back in (days_back, 0)
     )
     case = build_case(prices, recorded.day_ahead, (known, settled), efficiency_j_per_th, request.known)
     return replace(case, least=request.least(case.step_h))
@@ -154,7 +160,7 @@ def training_cases(request: Request, recorded: Recorded) -> list[Case]:
 
 def _at_all_efficiencies(request: Request, recorded: Recorded, prices: Prices, day_ahead: Floats) -> Iterator[Case]:
     name = recorded.files["network"]
-    settled = series.hashprice_of(recorded.hashprice, prices, name, is_carried_back=True)
+    settled = series.hashprice_of(recorded.hashprice, prices.starts_us, name, is_carried_back=True)
     for efficiency in TRAINING_EFFICIENCIES_J_PER_TH:
         case = build_case(prices, day_ahead, (settled, settled), efficiency, request.known)
         yield replace(case, least=request.least(case.step_h))

@@ -248,17 +248,17 @@ def _days(frame: pl.DataFrame) -> Iterator[tuple[date | None, float | None]]:
 
 
 def hashprice_of(
-    by_day: dict[date, float], prices: Prices, name: str, *, days_back: int = 0, is_carried_back: bool = False
+    by_day: dict[date, float], starts_us: Ints, name: str, *, days_back: int = 0, is_carried_back: bool = False
 ) -> Floats:
-    """Hashprice of each interval's UTC day, or of the day `days_back` before it.
+    """Hashprice of the UTC day of instants in order, or of the day `days_back` before it.
 
     With `is_carried_back` days before the first one recorded have its value: good enough to learn from, not to settle at.
 
     Raises:
-        SeriesError: a day of the prices has none.
+        SeriesError: a day has none.
     """
     day = timedelta(days=1)
-    days = prices.starts_us // MICROSECONDS_PER_DAY
+    days = starts_us // MICROSECONDS_PER_DAY
     values, earliest = np.empty(int(days[-1] - days[0]) + 1), min(by_day)
     for n in range(len(values)):
         wanted = date(1970, 1, 1) + day * (int(days[0]) + n - days_back)
@@ -270,5 +270,5 @@ def hashprice_of(
                 "(--network FILE), or choose another window."
             )
         values[n] = by_day[wanted]
-    by_interval: Floats = values[days - days[0]]
-    return by_interval
+    found: Floats = values[days - days[0]]
+    return found

@@ -11,9 +11,9 @@ import numpy as np
 
 from hcp_pipelines.forecasting import peaks
 from hcp_pipelines.forecasting.hindsight import refuse_hindsight
-from hcp_pipelines.forecasting.hours import HOUR_US, Hours, instant, microseconds
-from hcp_pipelines.optimizer.backtest import mpc
-from hcp_pipelines.optimizer.backtest.case import Case
+from hcp_pipelines.forecasting.hours import HOUR_US, Hours, instant, microseconds, published_at
+from hcp_pipelines.optimizer.backtest import mpc, series
+from hcp_pipelines.optimizer.backtest.case import Case, mining_course
 from hcp_pipelines.optimizer.backtest.folder import Recorded
 from hcp_pipelines.optimizer.backtest.mixed import ramps, reserves
 from hcp_pipelines.optimizer.backtest.mixed.hours import hourly
@@ -56,7 +56,11 @@ def world_of(request: Request, recorded: Recorded, hours: Hours, site: MixedSite
         peaks.chances_before(hours, rows[part], ahead[part], site.peaks.months, until, soon_h)
         for until, part, _ in parts
     ]
-    worth = [_as_known(case.known.revenue_usd_per_mwh[::steps]) for case in cases]
+    hashprice = hashprice_as_sold(request, recorded, hours, rows)
+    worth = [
+        mining_course(np.zeros(len(rows)), hashprice, group.efficiency_j_per_th).revenue_usd_per_mwh
+        for group in site.groups
+    ]
     forgone, without = (
         np.concatenate(
             [
@@ -163,7 +167,14 @@ def forgone_by_worth(
     )
 
 
-def _as_known(revenue: Floats) -> Floats:
-    """The revenue of the day before: the day's own is not known when reserves are sold."""
-    before: Floats = np.r_[np.full(min(24, len(revenue)), revenue[0]), revenue[:-24]]
-    return before
+def hashprice_as_sold(request: Request, recorded: Recorded, hours: Hours, rows: Ints) -> Floats:
+    """The newest hashprice known as the reserves of each hour's local day are sold, 13:30 of the day before it.
+
+    That of the last UTC day that was over then, or with the same day's known the day that had begun.
+    """
+    _, first, number = np.unique(hours.day[rows], return_index=True, return_inverse=True)
+    sold_us = np.array([microseconds(published_at(instant(int(us)))) for us in hours.starts_us[rows[first]]])
+    by_local_day = series.hashprice_of(
+        recorded.hashprice, sold_us, recorded.files["network"], days_back=request.hashprice_days_back, is_carried_back=True,
+    )  # fmt: skip
+    return by_local_day[number]
