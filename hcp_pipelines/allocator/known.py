@@ -72,6 +72,10 @@ class Known:
             can &= ~self._rested
         return can
 
+    def to_empty(self) -> Bools | None:
+        """[n] devices that maintenance empties and that can be told to go down; None where it empties none."""
+        return self.devices.eligible(self._clock.monotonic_s()) & self.emptying if self.emptying.any() else None
+
     def sheddable_on_mw(self) -> float:
         """MW above the lowest states of the load that counts for the obligations' floor."""
         shape, present = self.site.shape, self.present()

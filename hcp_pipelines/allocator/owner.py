@@ -112,8 +112,7 @@ class Owner(Working):
         return wave
 
     def _plan(self, book: MarketBook, new_tick: Latest | None, started_ns: int) -> Wave | None:
-        now, monotonic_s = self._clock.now(), self._clock.monotonic_s()
-        pool = self.pool()
+        now, pool, emptying = self._clock.now(), self.pool(), self.to_empty()
         present = pool.counts
         mix = self._mix(present)  # as it would be without directives and desired rows
         wanted = self.following.want(self.site, book, mix, now)
@@ -131,11 +130,11 @@ class Owner(Working):
             self._would_be += would_be(self.site, asked, before, revenue, now, new_tick.tick_id, self.in_force)
         if new_tick is not None and wanted is not None:
             self._go_on_paper(wanted, mix, book, now, new_tick.tick_id)
-        directed = self._direct(base, present, revenue, wanted, now)
+        directed = self._direct(base, pool, revenue, wanted, now, emptying)
         if served is not None:
             pool = self._assign(pool, served, directed, Occasion(self.pace.tick_id, wanted, base is after, is_told))
         self._note_shadow(base, present, directed, served if base is after else None, is_told=is_told)
-        planned = self._carry_out(directed, pool, wanted, now.timestamp(), monotonic_s)
+        planned = self._carry_out(directed, pool, wanted, now.timestamp(), emptying)
         if planned is None:
             return None
         was_incomplete, self.pace.is_incomplete = self.pace.is_incomplete, not planned.plan.is_complete
@@ -164,24 +163,27 @@ class Owner(Working):
             self.question = question
         return before
 
-    def _direct(self, base: Ints, present: Ints, revenue: Floats, wanted: Wanted | None, now: datetime) -> Directed:
+    def _direct(
+        self, base: Ints, pool: Pool, revenue: Floats, wanted: Wanted | None, now: datetime, emptying: Bools | None
+    ) -> Directed:
         directives = [*self.standing.at(now), *self.obligations.directives(now.timestamp())]
         floor_mw = self.obligations.floor_mw()
         if not directives and not floor_mw:
-            return nothing_directed(base, present)
+            return nothing_directed(base, pool.counts)
         price = wanted.price if wanted is not None and wanted.price is not None else 0.0
         value = revenue - price * self.site.shape.power_mw
-        fixed_mw = self._fixed_mw(directives)
-        load = Load(value, self.site.fall_s, fixed_mw, self.obligations.sheddable)
-        return direct(self.site.shape, base, present, directives, load, floor_mw)
+        shape, can_go = self.site.shape, pool.eligible if emptying is None else pool.eligible | emptying
+        emptied = None if emptying is None else shape.counts(pool.states, emptying)
+        load = Load(value, self.site.fall_s, self._fixed_mw(directives, can_go), self.obligations.sheddable, emptied)
+        return direct(shape, base, pool.counts, directives, load, floor_mw)
 
-    def _fixed_mw(self, directives: Sequence[Directive]) -> dict[str, float]:
+    def _fixed_mw(self, directives: Sequence[Directive], can_go: Bools) -> dict[str, float]:
         if all(d.kind is Kind.OVERRIDE for d in directives):
             return {}
-        return fixed_mw(self.site.shape, self.devices, self.free())
+        return fixed_mw(self.site.shape, self.devices, can_go)
 
     def _carry_out(
-        self, directed: Directed, pool: Pool, wanted: Wanted | None, now_s: float, monotonic_s: float
+        self, directed: Directed, pool: Pool, wanted: Wanted | None, now_s: float, emptying: Bools | None
     ) -> DirectedPlan | None:
         """The plan; None where there is nothing to do."""
         is_same = np.array_equal(directed.targets, pool.counts) and not directed.exempt_by_group
@@ -194,10 +196,10 @@ class Owner(Working):
             pool,
             self.to_lock(),
             directed,
-            self._headroom(directed, pool.counts, now_s),
+            self._headroom(directed, pool, now_s),
             self._random,
             barred(rests, bars),
-            self.devices.eligible(monotonic_s) & self.emptying if self.emptying.any() else None,
+            emptying,
         )
         self._note_resting(planned.plan.locked_devices if rests is not None and not bars.any() else 0)
         return planned
@@ -206,12 +208,12 @@ class Owner(Working):
         self.resting = devices
         metrics.RESTING.labels(self.site.facility_id).set(devices)
 
-    def _headroom(self, directed: Directed, present: Ints, now_s: float) -> Headroom:
+    def _headroom(self, directed: Directed, pool: Pool, now_s: float) -> Headroom:
         headroom = self.ledger.headroom(now_s)
         if not directed.limits:
             return headroom
-        fixed = self._fixed_mw(directed.limits)
-        return under_limits(headroom, directed.limits, self.site.shape, self.devices, present, fixed, now_s)
+        fixed = self._fixed_mw(directed.limits, pool.eligible)
+        return under_limits(headroom, directed.limits, self.site.shape, self.devices, pool.counts, fixed, now_s)
 
     def _rests(self, directed: Directed, wanted: Wanted | None, now_s: float) -> DwellLocks | None:
         """Minimum up and down times, and the limit on starts: for the policy, not for the fallback plan."""

@@ -1,7 +1,8 @@
 """One wave that carries out directed targets: what nothing may delay at once, the rest under the ramps. Pure, vectorised.
 
 Locked slots are no part of targets: they go to their group's lowest state and stay there. So do those that are emptied for
-maintenance, under the ramps, and before anything else that these hold back.
+maintenance, under the ramps, and before anything else that these hold back; but what nothing may delay takes of them, too,
+and of them first.
 """
 
 from collections.abc import Iterable
@@ -46,14 +47,15 @@ def plan_directed(
     locks = tuple(_lock_moves(shape, pool.states, locked_out)) if locked_out.any() else ()
     if directed.exempt_by_group:
         once = plan_wave(_leaving(pool, directed.at_once), directed.at_once, UNLIMITED, rng, is_down_exempt=True)
+    hurried, emptying = _hurried(pool, emptying, directed, rng)
     targets, left = directed.targets, headroom
     if once.moves:
         targets = targets.copy()
         for move in once.moves:
             targets[move.group_index, move.to_state] -= len(move.slots)
         pool = _without(pool, once.moves)
-    if locks or once.moves:
-        left = _less(headroom, shape, (*locks, *once.moves))
+    if locks or once.moves or hurried.moves:
+        left = _less(headroom, shape, (*locks, *once.moves, *hurried.moves))
     emptied = Plan() if emptying is None else plan_wave(*_emptied(pool, emptying), left, rng)
     if emptied.moves:
         left = _less(left, shape, emptied.moves)
@@ -64,10 +66,11 @@ def plan_directed(
     words = (
         *(LOCK for _ in locks),
         *(directed.exempt_by_group.get(move.group_index) for move in once.moves),
+        *(directed.emptied_by_group.get(move.group_index) for move in hurried.moves),
         *(LOCK for _ in emptied.moves),
         *(directed.by_group.get(move.group_index, WORK if move.is_work else None) for move in rest.moves),
     )
-    moves = (*locks, *once.moves, *emptied.moves, *rest.moves)
+    moves = (*locks, *once.moves, *hurried.moves, *emptied.moves, *rest.moves)
     return DirectedPlan(_joined(shape, moves, emptied, rest), words)
 
 
@@ -106,6 +109,17 @@ def _less(headroom: Headroom, shape: FacilityShape, moves: Iterable[Move]) -> He
             if scope in budget:
                 budget[scope] = max(budget[scope] - abs(move.mw_delta), 0.0)
     return Headroom(up, down)
+
+
+def _hurried(
+    pool: Pool, emptying: Bools | None, directed: Directed, rng: np.random.Generator
+) -> tuple[Plan, Bools | None]:
+    """What nothing delays of the devices to be emptied, and those that are left to go under the ramps."""
+    if emptying is None or directed.emptied_at_once is None:
+        return Plan(), emptying
+    own = Pool(pool.shape, pool.states, emptying)
+    plan = plan_wave(own, directed.emptied_at_once, UNLIMITED, rng, is_down_exempt=True)
+    return plan, _without(own, plan.moves).eligible
 
 
 def _emptied(pool: Pool, emptying: Bools) -> tuple[Pool, Ints]:

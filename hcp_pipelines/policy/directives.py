@@ -82,12 +82,14 @@ class Load:
         fall_s: [g, s] seconds that a device usually takes to a state from above it.
         fixed_mw: all-in MW by feeder of devices that can't be commanded now, but draw.
         sheddable: [g] groups whose load counts towards a floor.
+        emptying: [g, s] devices that are put to sleep for maintenance: no part of the targets, but the first that a limit takes.
     """
 
     value: Floats
     fall_s: Floats
     fixed_mw: Mapping[str, float] = field(default_factory=dict)
     sheddable: Bools | None = None
+    emptying: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,10 @@ class Directed:
     unmet: tuple[str, ...] = ()  # limits that can't be kept, because everything that can go is gone
     floor_mw: float = 0.0
     sheddable: Bools | None = None  # [g] groups whose load counts towards the floor; None: all
+    emptied_at_once: Ints | None = (
+        None  # [g, s] of the devices that maintenance empties, what nothing delays makes of them
+    )
+    emptied_by_group: Mapping[int, Directive] = field(default_factory=dict)
 
 
 def direct(
@@ -133,7 +139,7 @@ def direct(
     limits = tuple(d for d in ordered if d.kind is not Kind.OVERRIDE)
     return Directed(
         targets.counts, at_once.counts, targets.by_group, at_once.by_group, limits, tuple(targets.unmet), floor_mw,
-        load.sheddable,
+        load.sheddable, at_once.emptying, at_once.emptied_by_group,
     )  # fmt: skip
 
 
@@ -142,6 +148,9 @@ class _Targets:
 
     def __init__(self, shape: FacilityShape, counts: Ints, present: Ints, load: Load) -> None:
         self.counts, self.by_group = counts, dict[int, Directive]()
+        self.emptying, self.emptied_by_group = np.zeros_like(counts), dict[int, Directive]()
+        if load.emptying is not None:
+            self.emptying = load.emptying.copy()
         self.unmet: list[str] = []
         self._shape, self._present, self._load = shape, present, load
 
@@ -162,7 +171,7 @@ class _Targets:
             if lacking <= _NOTHING:
                 return
             devices = min(int(self.counts[g, low]), math.ceil(lacking / each - _NOTHING))
-            moved = self._move(g, low, high, devices)
+            moved = _move(self.counts, g, low, high, devices)
             lacking -= moved * each
             if moved:
                 self.by_group[g] = FLOOR
@@ -178,26 +187,27 @@ class _Targets:
         lacking = min(have if directive.devices is None else directive.devices, have) - int(self.counts[g, state])
         order = ladder[::-1] if ladder.index(state) * 2 < len(ladder) else ladder  # the farthest first
         for other in (s for s in (*order, *_off(self.counts[g], ladder)) if s != state):
-            lacking -= self._move(g, other, state, min(int(self.counts[g, other]), max(lacking, 0)))
+            lacking -= _move(self.counts, g, other, state, min(int(self.counts[g, other]), max(lacking, 0)))
         self.by_group[g] = directive
 
     def _limit(self, directive: Directive) -> None:
         groups = self._of_feeder(directive.feeder_id)
         fixed = self._load.fixed_mw
         fixed_mw = fixed.get(directive.feeder_id, 0.0) if directive.feeder_id else sum(fixed.values())
-        excess = self._mw(groups) + fixed_mw - directive.cap_mw
+        excess = self._mw(groups) + self._emptying_mw(groups) + fixed_mw - directive.cap_mw
         excess -= self._leave_down(directive, groups, excess)
         for quick in (True, False):  # what settles in time first, then whatever there is
-            for g, high, low, each in self._steps(groups, rising=False):
+            for is_emptied, (g, high, low, each) in self._reductions(groups):
                 if excess <= _NOTHING:
                     return
                 if quick and TOLD_WITHIN_S + self._load.fall_s[g, low] > directive.within_s:
                     continue
-                devices = min(int(self.counts[g, high]), math.ceil(excess / each - _NOTHING))
-                moved = self._move(g, high, low, devices)
+                counts = self.emptying if is_emptied else self.counts
+                devices = min(int(counts[g, high]), math.ceil(excess / each - _NOTHING))
+                moved = _move(counts, g, high, low, devices)
                 excess -= moved * each
                 if moved:
-                    self.by_group[g] = directive
+                    (self.emptied_by_group if is_emptied else self.by_group)[g] = directive
         if excess > _NOTHING and math.isfinite(directive.cap_mw):
             self.unmet.append(f"{directive.directive_id}: {excess:.3f} MW above {directive.cap_mw:.3f} MW can't go")
 
@@ -208,9 +218,21 @@ class _Targets:
             down = min(int(self._present[g, low] - self.counts[g, low]), int(self.counts[g, high]))
             devices = min(down, math.ceil((excess - saved) / each - _NOTHING))
             if devices > 0:
-                saved += self._move(g, high, low, devices) * each
+                saved += _move(self.counts, g, high, low, devices) * each
                 self.by_group[g] = directive
         return saved
+
+    def _reductions(self, groups: Sequence[int]) -> list[tuple[bool, tuple[int, int, int, float]]]:
+        """(is it emptied anyhow, step) in the order in which load goes: first what goes to sleep in any case, all the way."""
+        power, found = self._shape.power_mw, []
+        for g in groups:
+            low = self._shape.ladders[g][0]
+            for high in np.flatnonzero(self.emptying[g]).tolist():
+                each = float(power[g, high] - power[g, low])
+                if each > _NOTHING:
+                    found.append((float(self._load.fall_s[g, low]), (g, high, low, each)))
+        emptied = [(True, step) for _, step in sorted(found)]
+        return [*emptied, *((False, step) for step in self._steps(groups, rising=False))]
 
     def _steps(self, groups: Sequence[int], *, rising: bool) -> list[tuple[int, int, int, float]]:
         """(group, from, to, MW a device) by what it costs a MW, quick ones first among equals."""
@@ -227,14 +249,13 @@ class _Targets:
                     found.append((cost, float(self._load.fall_s[g, into]), g, low, high, each))
         return [(g, low, high, each) if rising else (g, high, low, each) for _, _, g, low, high, each in sorted(found)]
 
-    def _move(self, g: int, from_state: int, to_state: int, devices: int) -> int:
-        self.counts[g, from_state] -= devices
-        self.counts[g, to_state] += devices
-        return devices
-
     def _mw(self, groups: Sequence[int]) -> float:
         index = list(groups)
         return float((self.counts[index] * self._shape.power_mw[index]).sum())
+
+    def _emptying_mw(self, groups: Sequence[int]) -> float:
+        index = list(groups)
+        return float((self.emptying[index] * self._shape.power_mw[index]).sum())
 
     def _above_lowest_mw(self, groups: Sequence[int]) -> float:
         """What the groups draw beyond what they would in their lowest states: what can be shed of them."""
@@ -249,6 +270,12 @@ class _Targets:
         mask = self._load.sheddable
         every = range(len(self._shape.group_ids))
         return list(every) if mask is None else [g for g in every if mask[g]]
+
+
+def _move(counts: Ints, g: int, from_state: int, to_state: int, devices: int) -> int:
+    counts[g, from_state] -= devices
+    counts[g, to_state] += devices
+    return devices
 
 
 def _off(counts: Ints, ladder: Sequence[int]) -> list[int]:

@@ -178,6 +178,49 @@ def test_maintenance_empties_under_the_ramps_and_then_nobody_touches_what_sleeps
     assert (states[slots] == FULL).all()
 
 
+def drawn_mw(rig):
+    shape = rig.site.shape
+    return float(shape.power_mw[shape.group_of_slot, rig.owner.devices.states].sum())
+
+
+@pytest.mark.parametrize("scope", ["device", "site"])
+@pytest.mark.parametrize("kind", [Kind.DEPLOY, Kind.CURTAIL, Kind.STOP, Kind.SHED])
+def test_what_nothing_delays_reaches_devices_that_maintenance_empties(kind, scope):
+    rig = Rig(ramps=(fleet.ramp("facility", 0.05),))
+    slots = encode_slots(np.arange(3, 400, dtype=np.uint32)) if scope == "device" else b""
+    window = Lockout(5, "carl", "maintenance/1: a pump", scope, "", slots, True, True)
+    order(rig, lockouts=[window])
+    before, cap_mw = drawn_mw(rig), 0.0 if kind is Kind.STOP else 0.5
+    assert before > 1.5, "most are still awake"
+    word = Directive("x/1", kind, "bob", "at once", cap_mw=cap_mw)
+    wave = order(rig, word, lockouts=[window], version=2, since=rig.clock.now())
+    shape = rig.site.shape
+    lowest = np.array([ladder[0] for ladder in shape.ladders])[shape.group_of_slot]
+    least_mw = float(shape.power_mw[shape.group_of_slot, lowest].sum())
+    assert drawn_mw(rig) <= max(cap_mw, least_mw) + 1e-9
+    if kind is not Kind.STOP:
+        assert drawn_mw(rig) > cap_mw - 2 * shape.power_mw.max(), "no more than the order needs"
+    exempt = [r for r in wave.rows if r.reason == kind.reason.value and r.actor == "bob"]
+    assert exempt
+    mw_at_once = -sum(r.mw_delta for r in exempt)
+    assert before - drawn_mw(rig) == pytest.approx(mw_at_once), "it has used up the ramp: nothing else goes with it"
+    if scope == "site":
+        assert all(r.mw_delta <= 0 for r in wave.rows)
+    for _ in range(60):
+        rig.tick(30.0)
+    if scope == "site":
+        assert (rig.owner.devices.states == lowest).all(), "and the rest is emptied as planned"
+
+
+def test_a_limit_that_holds_already_hurries_nobody_to_maintenance():
+    rig = Rig(ramps=(fleet.ramp("facility", 0.05),))
+    window = Lockout(5, "carl", "maintenance/1: a pump", "site", "", b"", True, True)
+    before = drawn_mw(rig)
+    wave = order(rig, curtail(before + 1.0), lockouts=[window])
+    assert {r.reason for r in wave.rows} == {"lockout"}
+    assert before - drawn_mw(rig) <= 0.05 + 1e-9
+
+
 @pytest.mark.parametrize("scope", ["feeder", "site"])
 def test_a_lock_of_a_feeder_or_the_site_holds_all_of_its_devices(scope):
     rig = Rig()
