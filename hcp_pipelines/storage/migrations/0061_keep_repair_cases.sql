@@ -19,13 +19,22 @@ create table repair_cases (
 );
 create unique index one_open_case on repair_cases (facility_id, slot) where closed_at is null;
 create index repair_cases_newest on repair_cases (facility_id, id desc);
+create index repair_cases_opened on repair_cases (facility_id, opened_at);
 create trigger keep before delete or truncate on repair_cases
     for each statement execute function refuse_rewrite();
 
--- What has come into quarantine since the owner's last word gets a case. More of a group at once than devices break at a time are no
--- broken devices: a switch or a feeder is, and alerts tell of that.
+-- What has come into quarantine since the owner's last word gets a case. More of a group within ten minutes than devices break in them
+-- are no broken devices: a switch or a feeder is, and alerts tell of that. It runs as the owner's word is written, with the outcomes
+-- of its devices: the slots are compared once, and its plan is the one for many of them, whatever Postgres knows of the tables.
 create function open_repair_cases() returns trigger language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    come integer[] := array(
+        select jsonb_array_elements_text(coalesce(new.memory -> 'failed_slots', '[]'))::integer
+        except select jsonb_array_elements_text(coalesce(old.memory -> 'failed_slots', '[]'))::integer);
 begin
+    if come = '{}' then
+        return null;
+    end if;
     insert into repair_cases (facility_id, slot, group_id, model, reason, opened_by, opened_at)
     select new.facility_id, f.slot, f.group_id, f.subtype, 'did not obey often enough to be left alone', 'quarantine', new.simulated_at
     from (
@@ -33,14 +42,21 @@ begin
         from resources r
         join inventory_generations i on i.facility_id = r.facility_id and i.is_current
         join device_groups g on g.facility_id = r.facility_id and g.generation = i.generation and g.group_id = r.group_id
-        where r.facility_id = new.facility_id
-            and r.slot in (select jsonb_array_elements_text(coalesce(new.memory -> 'failed_slots', '[]'))::integer)
-            and (tg_op = 'INSERT' or not coalesce(old.memory -> 'failed_slots', '[]') @> to_jsonb(r.slot))) f
-    where f.at_once <= greatest(5, 0.02 * f.devices)
+        where r.facility_id = new.facility_id and r.slot = any (come)) f
+    left join (
+        select c.group_id, count(distinct c.slot) filter (where c.slot <> all (come)) as cases
+        from repair_cases c
+        where c.facility_id = new.facility_id and c.opened_by = 'quarantine'
+            and c.opened_at between new.simulated_at - interval '10 minutes' and new.simulated_at
+        group by c.group_id) lately on lately.group_id = f.group_id
+    where f.at_once + coalesce(lately.cases, 0) <= greatest(5, 0.02 * f.devices)
     order by f.slot
     on conflict (facility_id, slot) where closed_at is null do nothing;
     return null;
 end $$;
+alter function open_repair_cases() set enable_hashjoin = off;
+alter function open_repair_cases() set enable_mergejoin = off;
+alter function open_repair_cases() set enable_seqscan = off;
 create trigger open_repair_cases_first after insert on owner_memory for each row
     when (new.memory ? 'failed_slots') execute function open_repair_cases();
 create trigger open_repair_cases after update on owner_memory for each row
