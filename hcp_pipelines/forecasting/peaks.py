@@ -7,7 +7,7 @@ As an hour begins `peak_paths` knows better wherever it can say.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import numpy as np
@@ -17,12 +17,14 @@ from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting import peak_paths
 from hcp_pipelines.forecasting.hindsight import refuse_hindsight
 from hcp_pipelines.forecasting.hours import Floats, Hours, Ints, instant
+from hcp_pipelines.markets.central import CENTRAL
 
 SEASON = (5, 6, 7, 8, 9, 10)  # months that are like those of the charge: learnt from
 FORECAST_ERROR = 0.027  # standard deviation: the forecasts of 2024 are 2.2 % off on average
 FORECAST_MEMORY = 0.9  # of the error, from hour to hour
 NEAR = 0.05  # below the highest by more than this an hour is no candidate
 MONTH_H = 30 * 24
+MOST_MISSING_H = 6  # of a month that teaches and is charged: a grid that ends at midnight UTC lacks its last evening
 TRUST = 10.0  # inverse of the regularization: 2022 learnt from 2023 and the other way, 0.1 better than 1
 COUNTED, REGRESSED, NOT_CHARGED = "counted", "logistic", "not charged"
 
@@ -58,18 +60,35 @@ class PeakModel:
 
 
 def peak_hours(hours: Hours, months: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """The hour of highest demand of each month of `months` (1 to 12) that is recorded to its end."""
+    """The hour of highest demand of each month of `months` (1 to 12) that is whole (`whole_months`)."""
     is_peak = np.zeros(len(hours), dtype=np.bool_)
-    for month in np.unique(hours.month):
-        rows = np.flatnonzero(hours.month == month)
-        is_whole = len(rows) >= 27 * 24 and np.isfinite(hours.load_mw[rows]).any()
-        if is_whole and int(month) % 12 + 1 in months:
+    for month in whole_months(hours).tolist():
+        if month % 12 + 1 in months:
+            rows = np.flatnonzero(hours.month == month)
             is_peak[rows[np.nanargmax(hours.load_mw[rows])]] = True
     return is_peak
 
 
+def whole_months(hours: Hours) -> Ints:
+    """The months of a grid, as it numbers them, whose demand is recorded: in all their hours but a handful."""
+    months, recorded_h = np.unique(hours.month[np.isfinite(hours.load_mw)], return_counts=True)
+    lengths_h = np.array([month_h(month) for month in months.tolist()], dtype=np.int64)
+    whole: Ints = months[recorded_h >= lengths_h - MOST_MISSING_H]
+    return whole
+
+
+def month_h(month: int) -> int:
+    """Hours of a local month, numbered as `Hours` does.
+
+    >>> [month_h(2024 * 12 + n) for n in (1, 2, 10)]
+    [696, 743, 721]
+    """
+    start, end = (datetime(n // 12, n % 12 + 1, 1, tzinfo=CENTRAL).astimezone(UTC) for n in (month, month + 1))
+    return (end - start) // timedelta(hours=1)
+
+
 def trained(hours: Hours, until: datetime) -> Callable[[bool], PeakModel]:
-    """By whether it is asked a day ahead the model, learnt from months that ended before an instant.
+    """By whether it is asked a day ahead the model, learnt from whole months that ended before an instant.
 
     Where no forecast is recorded (before 2024) demand itself with errors like a forecast's takes its place.
 
@@ -77,8 +96,9 @@ def trained(hours: Hours, until: datetime) -> Callable[[bool], PeakModel]:
         ConfigError: no season ended before it.
     """
     end = hours.row_at(until)
-    whole = hours.month < (hours.month[end] if end < len(hours) else np.iinfo(np.int64).max)
-    wanted = np.flatnonzero(whole & np.isin(hours.month_of_year, SEASON) & (np.arange(len(hours)) >= MONTH_H))
+    is_over = hours.month < (hours.month[end] if end < len(hours) else np.iinfo(np.int64).max)
+    is_known = is_over & np.isin(hours.month, whole_months(hours))  # of others no hour is known not to be the peak
+    wanted = np.flatnonzero(is_known & np.isin(hours.month_of_year, SEASON) & (np.arange(len(hours)) >= MONTH_H))
     is_peak = peak_hours(hours, SEASON)[wanted]
     if not is_peak.any():
         raise ConfigError(

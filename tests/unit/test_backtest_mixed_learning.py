@@ -1,7 +1,7 @@
 """What a mixed facility's models learn, and the command from recorded files to its report."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -14,11 +14,10 @@ from hcp_pipelines.cli.main import cli
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting import peaks
 from hcp_pipelines.forecasting.hindsight import TrainedTooLateError
-from hcp_pipelines.forecasting.hours import instant, published_at
+from hcp_pipelines.forecasting.hours import Hours, instant, published_at
 from hcp_pipelines.optimizer import waiting
 from hcp_pipelines.optimizer.backtest.folder import Recorded, Sources
-from hcp_pipelines.optimizer.backtest.mixed import reserves
-from hcp_pipelines.optimizer.backtest.mixed.learning import hashprice_as_sold
+from hcp_pipelines.optimizer.backtest.mixed import learning, reserves
 from hcp_pipelines.optimizer.backtest.mixed.site import FourPeaks
 from hcp_pipelines.optimizer.backtest.request import Request
 from hcp_pipelines.optimizer.backtest.series import prices_of
@@ -97,10 +96,31 @@ def test_what_is_sold_knows_the_hashprice_of_no_day_that_is_not_over_when_it_is_
     prices = prices_of(price_frame([20.0] * 96 * 5, start), "HB_TEST", "made up")
     recorded = Recorded(prices, prices.usd_per_mwh, by_day, {"network": "made up"})
     asked = Request(Sources(None), start, start + timedelta(days=5), is_hashprice_same_day=is_same_day)
-    used = hashprice_as_sold(asked, recorded, hours, np.arange(len(hours)))
+    used = learning.hashprice_as_sold(asked, recorded, hours, np.arange(len(hours)))
     for day, us in zip(used, hours.starts_us, strict=True):
         known_at = datetime.combine(date.fromordinal(int(day) + days_old), time(), UTC)
         assert known_at <= published_at(instant(int(us))) < known_at + timedelta(days=1), "the newest of them"
+
+
+def test_a_month_that_is_not_recorded_to_its_end_neither_teaches_nor_is_charged_and_is_told():
+    """Demand that ended in the middle of a month made its highest hour so far the peak, or left it without one, silently."""
+    year = hourly_grid(24 * 215, SEASON_START)
+    months, june = FourPeaks().months, 2023 * 12 + 5
+    asked = Request(Sources(None), datetime(2023, 6, 10, tzinfo=UTC), datetime(2023, 7, 2, tzinfo=UTC))
+    ends = {day: year.row_at(datetime(2023, 6, day, tzinfo=UTC)) for day in (15, 29)}
+    cut = replace(year, load_mw=np.where(np.arange(len(year)) < ends[15], year.load_mw, np.nan))
+    short = Hours(*(getattr(year, each.name)[..., : ends[29]] for each in fields(Hours)))
+    for hours, until, known_h in ((cut, "2023-06-15", 13 * 24 + 19), (short, "2023-06-29", 27 * 24 + 19)):
+        assert not peaks.peak_hours(hours, months)[hours.month == june].any()
+        told = (
+            f"peak of 2023-06 unknown, and the month not charged: demand of {known_h} of its 720 hours is read, until "
+        )
+        assert told + f"{until}T00:00Z" in learning.unknown_peaks(asked, hours, months)
+    year.load_mw[year.row_at(datetime(2023, 6, 20, tzinfo=UTC)) + np.arange(6)] = np.nan
+    assert peaks.peak_hours(year, months)[year.month == june].sum() == 1, "a handful missing hides none"
+    assert not learning.unknown_peaks(asked, year, months)
+    with pytest.raises(ConfigError, match="no month of May to October with demand ended"):
+        peaks.trained(replace(cut, load_mw=np.where(cut.month < june, np.nan, cut.load_mw)), asked.end)
 
 
 def test_without_a_season_peaks_can_t_be_learnt():

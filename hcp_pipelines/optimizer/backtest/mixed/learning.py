@@ -135,6 +135,21 @@ def peak_chances(
     return *peaks.chances(hours, rows, site.peaks.months, until), plain_peaks(hours, rows, charged)
 
 
+def unknown_peaks(request: Request, hours: Hours, months: tuple[int, ...]) -> list[str]:
+    """What a reader must know of the window's months (1 to 12) that would be charged for, and whose peak is not known."""
+    inside = slice(hours.row_at(request.start), hours.row_at(request.end))
+    unknown = np.setdiff1d(hours.month[inside], peaks.whole_months(hours)).tolist()
+    recorded = np.isfinite(hours.load_mw)
+    known_until = instant(int(hours.starts_us[np.flatnonzero(recorded)[-1]]) + HOUR_US) if recorded.any() else None
+    return [
+        f"peak of {month // 12}-{month % 12 + 1:02d} unknown, and the month not charged: demand of "
+        f"{recorded[hours.month == month].sum()} of its {peaks.month_h(month)} hours is read"
+        + (f", until {known_until:%Y-%m-%dT%H:%MZ}" if known_until else "")
+        for month in unknown
+        if month % 12 + 1 in months
+    ]
+
+
 def plain_peaks(hours: Hours, rows: Ints, charged: np.ndarray) -> np.ndarray:
     """The field's rule by hour of the window, known the day before."""
     share = np.full(len(rows), -1.0)

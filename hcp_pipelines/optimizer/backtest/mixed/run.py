@@ -13,7 +13,7 @@ from hcp_pipelines.optimizer.backtest.account import GapClosed, gap_closed, unkn
 from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
 from hcp_pipelines.optimizer.backtest.mixed.foresight import foresee
 from hcp_pipelines.optimizer.backtest.mixed.hours import hour_files, load_hours
-from hcp_pipelines.optimizer.backtest.mixed.learning import world_of
+from hcp_pipelines.optimizer.backtest.mixed.learning import unknown_peaks, world_of
 from hcp_pipelines.optimizer.backtest.mixed.ledger import Ledger, settle
 from hcp_pipelines.optimizer.backtest.mixed.response.calls import Clock, Response, enrolled_site, response_of
 from hcp_pipelines.optimizer.backtest.mixed.response.terms import Terms
@@ -82,10 +82,12 @@ def run_mixed(
     if terms is not None:
         refuse_bound(site, recorded.prices.step_minutes / 60)
         site = enrolled_site(site, terms)
-    world = world_of(request, recorded, load_hours(request.sources, request.end), site, progress)
+    hours = load_hours(request.sources, request.end)
+    world = world_of(request, recorded, hours, site, progress)
     world = world if terms is None else with_programme(world, terms)
     files = recorded.files | hour_files(request.sources)
-    return report_of(request, world, files, data_notes(request, recorded))
+    notes = [*data_notes(request, recorded), *unknown_peaks(request, hours, site.peaks.months)]
+    return report_of(request, world, files, notes)
 
 
 def refuse_bound(site: MixedSite, step_h: float) -> None:
