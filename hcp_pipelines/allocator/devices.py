@@ -58,6 +58,7 @@ class Devices:
         self._was: States = self.states.copy()  # before the last change
         self._held: States = self.states.copy()  # what the gateway is known to have taken on
         self._is_asked: Bools = np.zeros(n, dtype=bool)  # told something that the gateway has not answered yet
+        self.asleep: Bools = np.zeros(n, dtype=bool)  # seen in their lowest states since they were told last
         self._due_at_s: Floats = np.full(n, -np.inf)  # simulated: by then the device has arrived
         self._blocked_until_s: Floats = np.full(n, -np.inf)  # real monotonic: refused or deferred just now
         self._some_blocked_until_s = -np.inf  # the last of them
@@ -74,11 +75,6 @@ class Devices:
     def has_unknown(self) -> bool:
         """Whether there are devices of which nobody has said yet what they do."""
         return bool((self._is_there & (self.states == UNKNOWN)).any())
-
-    def are_lowest(self) -> Bools:
-        """[n] devices that were told their group's lowest state last, or draw its power."""
-        lowest: Bools = self.states == self._lowest
-        return lowest
 
     def usable(self) -> Bools:
         """Devices that can be commanded, now or in a moment."""
@@ -136,6 +132,8 @@ class Devices:
         self.states, self._told = np.where(told != UNKNOWN, told, seen), told
         self._held = self.states.copy()
         self._is_asked[:] = False
+        self.asleep[:] = False
+        self._see_asleep(self._is_there, seen)
         self._due_at_s = now_s + self._settle_s(np.arange(len(self.states), dtype=np.uint32))
 
     def take(self, move: Move, now_s: float) -> None:
@@ -143,6 +141,7 @@ class Devices:
         settle_s = self._site.settle_s[move.group_index, move.to_state] * SETTLE_FACTOR + self._slack_s
         self._was[move.slots] = move.from_state
         self.states[move.slots], self._is_asked[move.slots] = move.to_state, True
+        self.asleep[move.slots] = False
         if self._has_work:
             self.works[move.slots], self._starting[move.slots] = move.work, move.work != 0
         self._due_at_s[move.slots] = now_s + settle_s
@@ -199,7 +198,7 @@ class Devices:
         """The gateway changed devices by itself."""
         self.states[slots] = self._held[slots] = state
         self._forget_works(slots)
-        self._is_asked[slots] = False
+        self._is_asked[slots] = self.asleep[slots] = False
         self._due_at_s[slots] = now_s + self._settle_s(slots)
 
     def forgive(self, which: Bools) -> None:
@@ -210,6 +209,8 @@ class Devices:
         """Devices that arrived: earlier failures are forgiven."""
         self._failures[slots] = 0
         self._starting[slots] = False
+        own = slots[~self._is_asked[slots]]  # what is told something else by now has not arrived there
+        self.asleep[own] = self._held[own] == self._lowest[own]
 
     def have_failed(self, slots: Slots) -> bool:
         """Whether all of some devices did not arrive when they were told last, or the times before."""
@@ -221,6 +222,7 @@ class Devices:
         What work they run nobody knows, whatever their power says: they are told it again.
         """
         self._forget_works(slots)
+        self.asleep[slots] = False
         slots = slots[~self.dark[slots]]
         self._failures[slots] = np.minimum(self._failures[slots] + 1, FAILURES_TO_QUARANTINE)
         self._due_at_s[slots] = -np.inf
@@ -228,6 +230,7 @@ class Devices:
     def left_alone(self, slots: Slots) -> None:
         """Devices that did not arrive for no fault of theirs: their power may be looked at now."""
         self._forget_works(slots)
+        self.asleep[slots] = False
         self._due_at_s[slots] = -np.inf
 
     def reconcile(self, commanded: bytes, observed: bytes, now_s: float) -> list[Discrepancy]:
@@ -249,7 +252,15 @@ class Devices:
         found = self._grouped(wrong.astype(np.uint32), seen)
         self.states[wrong] = self._held[wrong] = seen[wrong]
         self._forget_works(wrong)
+        self.asleep[wrong] = False
+        self._see_asleep(arrived, seen)
         return found
+
+    def _see_asleep(self, which: Bools, seen: States) -> None:
+        """Which of some devices, told nothing that they may be on their way to, draw what their lowest states do."""
+        is_low = which & (self._held == self._lowest) & (self.states == self._lowest) & ~self._is_asked
+        slots = np.flatnonzero(is_low & ~self.asleep & (seen != UNKNOWN))
+        self.asleep[slots] = ~self._is_other_power(slots, seen)
 
     def _forget_works(self, slots: "Slots | Bools | npt.NDArray[np.intp]") -> None:
         """Nobody knows whose work they run, if anybody's."""

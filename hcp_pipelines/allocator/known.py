@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from hcp_pipelines.allocator.devices import UNKNOWN, Devices
+from hcp_pipelines.allocator.devices import UNKNOWN, Devices, Discrepancy
 from hcp_pipelines.allocator.memory import Memory, memory_of, shadow_of
 from hcp_pipelines.allocator.obligations import ObligationBook
 from hcp_pipelines.allocator.shadow import Shadow
@@ -63,14 +63,21 @@ class Known:
         return free
 
     def to_lock(self) -> Bools:
-        """[n] locked devices that can be told to go down. What has done so for maintenance is not touched again in its window."""
+        """[n] locked devices that can be told to go down. What was seen asleep in its maintenance is not touched again there."""
         if not self.locked.any():
             return self.locked
         can: Bools = self.devices.eligible(self._clock.monotonic_s()) & self.locked
+        self._note_rested()
+        return can & ~self._rested
+
+    def reconcile(self, commanded: bytes, observed: bytes, now_s: float) -> list[Discrepancy]:
+        """Hold the devices against gateway and meter; what differs."""
+        self._note_rested()  # before: what has been asleep may be tried out by hand
+        return self.devices.reconcile(commanded, observed, now_s)
+
+    def _note_rested(self) -> None:
         if self._untouched.any():
-            self._rested |= self._untouched & self.devices.are_lowest()
-            can &= ~self._rested
-        return can
+            self._rested |= self._untouched & self.devices.asleep
 
     def to_empty(self) -> Bools | None:
         """[n] devices that maintenance empties and that can be told to go down; None where it empties none."""
@@ -137,7 +144,7 @@ class Known:
         out = self.locked | self.emptying
         self.devices.forgive(self.out & ~out)  # given back
         self.out = out  # neither policies nor directives have a say in these
-        self._rested = self._rested & self._untouched  # asleep since their window began, or before
+        self._rested = self._rested & self._untouched  # seen asleep since their window began, or before
 
     def _recall(self, memory: Memory) -> None:
         self._shadow = shadow_of(memory, self.site.shape)

@@ -259,7 +259,7 @@ class Returns:
     def reconcile(self, state: pb.FacilityState) -> None:
         """Hold the owner's view against gateway and meter; what differs is journalled and driven again."""
         self._owner.devices.dark = self.mask(state.dark)
-        found = self._owner.devices.reconcile(state.states, state.observed, self._now_s())
+        found = self._owner.reconcile(state.states, state.observed, self._now_s())
         event_id, now = uuid.uuid4(), self._wiring.clock.now()
         for n, d in enumerate(found):
             metrics.DISCREPANCIES.inc(len(d.slots))

@@ -163,11 +163,12 @@ def test_maintenance_empties_under_the_ramps_and_then_nobody_touches_what_sleeps
         rig.tick(30.0)
     states = rig.owner.devices.states
     assert (states[slots] == OFF).all()
+    arrive(rig, slots)
     rig.owner.stand(standing(lockouts=[replace(window, is_emptying=False)], version=2))
     assert rig.plan() is None
     assert np.flatnonzero(rig.owner.locked).tolist() == slots.tolist()
-    states[5] = FULL  # somebody tries it out
-    rig.owner.ask()
+    look(rig, awake=[5])  # somebody tries it out
+    assert states[5] == FULL
     assert rig.plan() is None
     by_hand = Lockout(6, "ann", "hands inside", "device", "", encode_slots(np.array([5], dtype=np.uint32)))
     assert order(rig, lockouts=[replace(window, is_emptying=False), by_hand], version=3) is not None
@@ -219,6 +220,77 @@ def test_a_limit_that_holds_already_hurries_nobody_to_maintenance():
     wave = order(rig, curtail(before + 1.0), lockouts=[window])
     assert {r.reason for r in wave.rows} == {"lockout"}
     assert before - drawn_mw(rig) <= 0.05 + 1e-9
+
+
+def arrive(rig, slots):
+    """The gateway takes on what devices were told, and says that they do it."""
+    rig.owner.devices.taken_on(slots, OFF)
+    rig.owner.devices.settled(slots)
+
+
+def look(rig, awake):
+    """What gateway and meter say some time later: all as they were told, but for miners that draw full power."""
+    rig.clock.advance(200)
+    told = rig.owner.devices.states.copy()
+    seen = told.copy()
+    seen[awake] = FULL
+    rig.owner.reconcile(told.tobytes(), seen.tobytes(), rig.clock.now().timestamp())
+    rig.owner.ask()
+
+
+def begin_window(rig):
+    slots = np.arange(3, 40, dtype=np.uint32)
+    window = Lockout(5, "carl", "maintenance/1: a pump", "device", "", encode_slots(slots), True)
+    assert sum(r.devices for r in order(rig, lockouts=[window]).rows) == len(slots)
+    rig.owner.ask()
+    assert rig.plan() is None, "they are on their way"
+    return slots
+
+
+def test_what_does_not_go_to_sleep_in_its_window_is_told_again_and_given_up_on_like_any_other():
+    rig = Rig()
+    slots = begin_window(rig)
+    bad, told = slots[:10], 0
+    rig.owner.devices.taken_on(slots, OFF)
+    for _ in range(3):
+        rig.owner.devices.settled(slots[10:])
+        rig.owner.devices.failed(bad)
+        rig.owner.ask()
+        assert rig.plan() is None, "nobody has seen them yet"
+        look(rig, awake=bad)
+        wave = rig.plan()
+        if wave is not None:
+            told += sum(r.devices for r in wave.rows)
+            rig.owner.devices.taken_on(bad, OFF)
+    assert told == 2 * len(bad)
+    assert rig.owner.memory()["failed_slots"] == bad.tolist()
+
+
+def test_what_a_gateway_refused_in_a_window_is_told_again():
+    rig = Rig()
+    slots = begin_window(rig)
+    rig.owner.devices.put_back(slots, OFF, rig.clock.monotonic_s(), 5.0)
+    assert (rig.owner.devices.states[slots] == FULL).all()
+    rig.clock.advance(60)
+    rig.owner.ask()
+    assert sum(r.devices for r in rig.plan().rows) == len(slots)
+
+
+def test_what_slept_before_its_window_and_is_woken_by_hand_before_it_goes_down_as_it_begins():
+    rig = Rig()
+    rig.tick(400.0)
+    slots = np.arange(3, 40, dtype=np.uint32)
+    arrive(rig, slots)
+    rig.clock.advance(60)
+    look(rig, awake=[5])
+    window = Lockout(5, "carl", "maintenance/1: a pump", "device", "", encode_slots(slots), True)
+    assert sum(r.devices for r in order(rig, lockouts=[window]).rows) == 1
+    assert rig.owner.devices.states[5] == OFF
+    arrive(rig, slots[2:3])
+    look(rig, awake=[5, 6])  # both seen asleep in the window by now
+    wave = rig.plan()
+    assert wave is None or all(r.reason != "lockout" for r in wave.rows)
+    assert (rig.owner.devices.states[[5, 6]] == FULL).all()
 
 
 @pytest.mark.parametrize("scope", ["feeder", "site"])
