@@ -7,8 +7,10 @@ spell's losses add up to c: sleep. Source: OPTIMIZER findings, `A wrong Q can sl
 
 *Trust*, over all spells: each spell may cost a wrong forecast another c. So the block's strikes are followed on paper beside
 the plain rule, which needs no forecast: wake at a positive margin, sleep when a spell's losses add up to c. Once the strikes
-are `DISTRUSTED_AT` wakes behind their best lead, the block goes by the plain rule, until on paper they have made up half of it.
-What they may cost against the plain rule is `DISTRUSTED_AT` wakes, and half of that each time that they recover and fail again.
+are `DISTRUSTED_AT` wakes behind their best lead, the block goes by the plain rule, until on paper they have made up half of it;
+then paper begins anew from the block as it is, so that both are the same for as long as strikes are trusted. Against the plain
+rule strikes cost up to six wakes (`DISTRUSTED_AT`, and one to fall in with it) and four and a half for each recovery: what it
+made up, by less than a wake too much, and again one to fall in.
 """
 
 from dataclasses import dataclass
@@ -113,15 +115,19 @@ def step(
     was_distrusted = state.accounts[_IS_DISTRUSTED] > 0
     is_distrusted = has_account & np.where(was_distrusted, behind > TRUSTED_AT, behind >= DISTRUSTED_AT)
 
+    told_must, told_may = np.where(is_distrusted, gains, must), is_distrusted | may
+    wake, awake = rental.wake[0], ~rental.sleep[0]
+    must, may = (told_must | wake) & awake, (told_may | wake) & awake
+
+    recovers = was_distrusted & ~is_distrusted  # paper begins anew from the block as it is
+    is_on[0] = np.where(recovers, np.where(share_on >= 0.5, may, must), is_on[0])
+    for account in (rental.forgone, rental.lost):
+        account[1] = np.where(recovers, account[0], account[1])
     accounts = np.empty_like(state.accounts)
     accounts[_FORGONE], accounts[_LOST] = rental.forgone[:2], rental.lost
     accounts[_ON], accounts[_BEHIND], accounts[_IS_DISTRUSTED] = is_on, behind, is_distrusted
     accounts[~np.isfinite(accounts)] = 0.0  # a margin that was none may not stay on account
-    told_must, told_may = np.where(is_distrusted, gains, must), is_distrusted | may
-    wake, awake = rental.wake[0], ~rental.sleep[0]
-    return GuardVerdict(
-        GuardState(accounts, compiled.block_keys), (told_must | wake) & awake, (told_may | wake) & awake
-    )
+    return GuardVerdict(GuardState(accounts, compiled.block_keys), must, may)
 
 
 def _rent(

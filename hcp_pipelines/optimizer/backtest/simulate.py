@@ -6,7 +6,7 @@ ended; the one under way is expected to earn what the last one did.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from hcp_pipelines.optimizer.backtest.series import Floats
 from hcp_pipelines.policy.guard import BEHIND_MOST, DISTRUSTED_AT, TRUSTED_AT
 
 Bools = npt.NDArray[np.bool_]
-ORDER_USD_PER_MWH = 1e5  # a margin beyond any price: what must be on or off (`mixed.rules`), and earns nobody a lead
+ORDER_USD_PER_MWH = 1e5  # a margin beyond any price: what must be on or off (`mixed.rules`), on nobody's account
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,18 @@ def _guarded(case: Case, stays: Bools, wakes: Bools, starts_on: bool) -> Schedul
     for gain, wake_usd, stay, wake in zip(
         gains.tolist(), case.known.wake_usd.tolist(), stays.tolist(), wakes.tolist(), strict=True
     ):
+        if abs(gain) >= order:
+            for each in (real, paper, plain):
+                each.state.turn(gain > 0)
+            is_on.append(real.is_on)
+            continue
         lead = paper.turn(gain, wake_usd, stay, wake) - plain.turn(gain, wake_usd, True, gain > 0)
-        lead = lead if abs(gain) < order else 0.0
+        was_distrusted, wanted = is_distrusted, stay if real.is_on else wake
         behind = min(max(behind - (lead / wake_usd if wake_usd else 0.0), 0.0), BEHIND_MOST)
         is_distrusted = behind > TRUSTED_AT if is_distrusted else behind >= DISTRUSTED_AT
-        wanted = stay if real.is_on else wake
         real.turn(gain, wake_usd, is_distrusted or stay, gain > 0 if is_distrusted else wake)
+        if was_distrusted and not is_distrusted:  # paper begins anew from the block as it is
+            paper = replace(real, state=replace(real.state))
         guarded += real.asked is not wanted
         is_on.append(real.is_on)
     return Schedule(np.array(is_on, dtype=np.bool_), starts_on, guarded)
