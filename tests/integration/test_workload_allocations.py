@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from hcp_pipelines.domain.workloads import WorkloadState
+from hcp_pipelines.storage.migrate import FOLDER
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.workloads import store
 from tests.support.queued import (
@@ -131,6 +132,48 @@ async def test_preempted_work_goes_on_from_its_last_checkpoint(api, scheduler, c
     assert [one.used_gpu_s for one in had] == [1200, 1200]
     assert [float(one.cost) for one in had] == pytest.approx([4 / 3, 2 / 3], abs=1e-5), "each at its own rate"
     assert float(found.cost) == pytest.approx(sum(float(one.cost) for one in had), abs=1e-5)
+
+
+async def accounted(api, workload_id, customer):
+    """What each allocation cost and used, newest first, after a look that this is all that the work cost."""
+    found = await store.read(api, workload_id, customer)
+    lines = [(float(one.cost), one.used_gpu_s) for one in await store.allocations_of(api, workload_id)]
+    assert float(found.cost) == pytest.approx(sum(cost for cost, _ in lines), abs=1e-5)
+    return lines
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["none-come", "others-come"])
+async def test_what_runs_on_without_devices_is_of_those_that_come_or_that_it_had_last(
+    api, scheduler, customer, fleet, gpus, again
+):
+    await submit(api, customer)
+    workload_id, epoch = await running(scheduler, usd_per_gpu_hour=2.0)
+    await store.release(scheduler, await store.allocate(scheduler, workload_id, epoch, gpus[:4]), reason="by hand")
+    [had] = await store.allocations_of(api, workload_id)
+    assert (float(had.cost), had.used_gpu_s) == (0, 0), "of a run under way nobody knows yet"
+    if again:
+        await store.allocate(scheduler, workload_id, epoch, gpus[4:8])
+    await store.complete(scheduler, workload_id, epoch, now=after(3600))
+    lines = await accounted(api, workload_id, customer)
+    assert lines == [(8, 14400), (0, 0)] if again else lines == [(8, 14400)]
+
+
+async def test_what_work_had_cost_before_lines_had_costs_is_not_told_of_those_that_come(
+    api, scheduler, customer, fleet, gpus
+):
+    await submit(api, customer)
+    workload_id, epoch = await running(scheduler, usd_per_gpu_hour=2.0)
+    await store.allocate(scheduler, workload_id, epoch, gpus[:4])
+    await store.pause(scheduler, workload_id, epoch, now=after(3600), reason="more urgent work")
+    await store.requeue(scheduler, workload_id, epoch, now=after(3610), reason="more urgent work")
+    fleet.execute("update allocations set cost = null, usage_metrics = default")
+    fleet.execute("drop function account_for_the_rest")
+    fleet.execute((FOLDER / "0062_account_for_allocations.sql").read_bytes())
+    _, second = await running(scheduler, after(4000), usd_per_gpu_hour=2.0)
+    await store.allocate(scheduler, workload_id, second, gpus[:4])
+    await store.complete(scheduler, workload_id, second, now=after(4060))
+    lines = await accounted(api, workload_id, customer)
+    assert lines == [pytest.approx((8 / 60, 240), abs=1e-5), (8, 14400)]
 
 
 async def test_nobody_but_the_scheduler_allocates_and_nobody_rewrites_what_was(api, scheduler, customer, fleet, gpus):

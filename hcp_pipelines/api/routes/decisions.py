@@ -104,7 +104,7 @@ class WorkloadAllocations(BaseModel):
 async def allocations(
     workload_id: WorkloadId, principal: Everybody, request: Request, limit: Limit = 3
 ) -> WorkloadAllocations:
-    """Which devices it was given, from when to when, what they were used and what that cost; all of them add up to its cost."""
+    """Which devices it was given, from when to when, what they were used and what that cost; in the end all add up."""
     async with api_of(request).connection() as connection:
         await store.read(connection, workload_id, principal.customer_id)
         found = await store.allocations_of(connection, workload_id, limit)
