@@ -3,6 +3,7 @@
 import gzip
 import re
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -192,6 +193,55 @@ def test_of_two_files_that_say_otherwise_one_is_read_and_the_other_named(made_up
     assert found.files["rt"] == "prices.parquet"
     assert found.notes == ("z.parquet has other prices of 192 intervals, which are not read: --rt FILE chooses",)
     assert loaded(made_up, rt=made_up / "z.parquet").prices.usd_per_mwh[0] == PRICES[0] + 1.0
+
+
+def test_hashprices_and_day_ahead_prices_that_files_tell_otherwise_are_said(made_up):
+    days = pl.read_parquet(made_up / "network.parquet")
+    other = pl.when(pl.col("date_utc").dt.day() == 3).then(60.0).otherwise(50.0)
+    days.with_columns(hashprice_usd_per_ph_per_day_derived=other).write_parquet(made_up / "z_network.parquet")
+    hours = pl.read_parquet(made_up / "day_ahead.parquet")
+    hours[24:27].with_columns(pl.col(DAY_AHEAD) + pl.Series([0.0, 1.0, 2.0])).write_parquet(made_up / "z_da.parquet")
+    found = loaded(made_up)
+    assert found.notes == (
+        "z_da.parquet has other day-ahead prices of 2 hours, which are not read: --da FILE chooses",
+        "z_network.parquet has other hashprices of 1 days, which are not read: --network FILE chooses",
+    )
+    assert set(found.hashprice.values()) == {50.0}
+
+
+def test_a_file_that_names_no_point_is_said_to_be_taken_as_the_one_that_is_asked_for(made_up):
+    for name in ("prices", "day_ahead"):
+        pl.read_parquet(made_up / f"{name}.parquet").drop("settlement_point").write_parquet(made_up / f"{name}.parquet")
+    assert loaded(made_up, point="NONSENSE").notes == (
+        "prices.parquet names no point: taken as NONSENSE", "day_ahead.parquet names no point: taken as NONSENSE",
+    )  # fmt: skip
+    price_frame(PRICES, point="HB_WEST").write_parquet(made_up / "west.parquet")
+    sources = Sources(made_up, rt=made_up / "prices.parquet", point="NONSENSE")
+    [(west, day_ahead)] = folder.elsewhere(sources, loaded(made_up, point="NONSENSE").prices, WINDOW[1])
+    assert west.point == "HB_WEST"
+    assert np.isnan(day_ahead).all(), "the day-ahead prices are of another point, or of nobody knows which"
+
+
+def test_what_is_learnt_from_other_points_counts_an_instant_once(made_up, monkeypatch):
+    other = price_frame(PRICES, point="HB_WEST")
+    other[:300].write_parquet(made_up / "west.parquet")
+    other[100:].with_columns(pl.col(REAL_TIME) + 1.0).write_parquet(made_up / "west_again.parquet")
+    own = loaded(made_up).prices
+    [(found, _)] = folder.elsewhere(Sources(made_up, point="HB_TEST"), own, WINDOW[1])
+    assert found.usd_per_mwh.tolist() == [*PRICES[:300], *(PRICES[300:384] + 1.0)]
+    monkeypatch.chdir(made_up)
+    spelt_otherwise = Sources(made_up, rt=Path("west.parquet"), point="HB_TEST")
+    assert len(folder.elsewhere(spelt_otherwise, own, WINDOW[1])) == 1
+
+
+def test_rows_of_an_instant_that_differ_are_refused_where_one_place_or_kind_is_wanted(tmp_path):
+    frame = pl.DataFrame({START: [DAY + timedelta(minutes=30 * n) for n in (0, 1, 2, 1)], LOAD: [1.0, 2.0, 3.0, 4.0]})
+    frame.write_csv(tmp_path / "zones.csv")
+    told = r"zones\.csv: ercot_load_mw: rows 1 and 3 are both of 2024-03-01T00:30Z \(1 duplicates\)\. Keep one of them"
+    with pytest.raises(SeriesError, match=told):
+        folder.by_hour([tmp_path / "zones.csv"], (LOAD,))
+    pl.concat([frame[:3], frame[1:2]]).write_csv(tmp_path / "zones.csv")
+    assert folder.by_hour([tmp_path / "zones.csv"], (LOAD,))[LOAD].to_list() == [1.5, 3.0], "the same row twice is one"
 
 
 def test_finer_prices_that_end_within_the_window_are_left_for_coarser_ones_and_it_says_so(made_up):

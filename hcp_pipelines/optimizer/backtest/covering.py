@@ -135,13 +135,14 @@ def _cover(parts: Sequence[_Part], start: datetime, end: datetime) -> bool:
 
 def _joined(parts: Sequence[_Part], point: str, window: tuple[datetime, datetime], *, hold_gaps: bool) -> RealTime:
     """Each instant from the first part that has it."""
-    kept, notes = {parts[0].file.name: parts[0].rows}, list[str]()
+    kept, notes = {parts[0].file.name: parts[0].rows}, nameless(parts[0].file, point)
     for part in parts[1:]:
         so_far = pl.concat(kept.values())
         notes += _other_prices(so_far, part, window[0])
         new = part.rows.join(so_far, on=START, how="anti")
         if len(new):
             kept[part.file.name] = new
+            notes += nameless(part.file, point)
     rows = parts[0].rows
     if len(kept) > 1:
         rows = pl.concat(
@@ -157,7 +158,17 @@ def _other_prices(rows: pl.DataFrame, part: _Part, start: datetime) -> list[str]
     other = both.filter(pl.col(REAL_TIME) != pl.col(f"{REAL_TIME}_read"))
     if other.is_empty():
         return []
-    return [f"{part.file.name} has other prices of {len(other)} intervals, which are not read: --rt FILE chooses"]
+    return not_read(part.file, f"prices of {len(other)} intervals", "--rt")
+
+
+def not_read(file: Path, what: str, option: str) -> list[str]:
+    """A note on what a file says otherwise than the one before it."""
+    return [f"{file.name} has other {what}, which are not read: {option} FILE chooses"]
+
+
+def nameless(file: Path, point: str) -> list[str]:
+    """A note where a file doesn't say which point its prices are of."""
+    return [] if POINT in column_names(file) else [f"{file.name} names no point: taken as {point}"]
 
 
 def _with_history(

@@ -6,11 +6,14 @@ A series may be in several files: what is told of an instant is the first one's.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from math import isclose
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from hcp_pipelines.domain.columns import INSTANT
+from hcp_pipelines.forecasting.hours import instant
 from hcp_pipelines.optimizer.backtest import covering, series
 from hcp_pipelines.optimizer.backtest.covering import points_of, rows_of, stretches, told
 from hcp_pipelines.optimizer.backtest.reading import NAMES, column_names, read_columns
@@ -24,6 +27,8 @@ from hcp_pipelines.optimizer.backtest.series import (
     Prices,
     SeriesError,
 )
+
+CRUMB_USD_PER_MWH = 1e-6  # of a mean that is computed in another order
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,9 @@ def load(sources: Sources, start: datetime, end: datetime) -> Recorded:
         SeriesError: a file is missing or wrong, or the prices don't cover the window.
     """
     of_point = load_prices(sources, start, end)
-    by_day, files = _hashprice(sources)
+    by_day, files, other = _hashprice(sources)
     unread = _unread(_folder_files(sources))
-    notes = (*of_point.notes, *([f"can't be read, and left out: {told(unread)}"] if unread else []))
+    notes = (*of_point.notes, *other, *([f"can't be read, and left out: {told(unread)}"] if unread else []))
     return Recorded(of_point.prices, of_point.day_ahead, by_day, of_point.files | files, notes)
 
 
@@ -96,39 +101,51 @@ def load_prices(sources: Sources, start: datetime, end: datetime) -> PointPrices
     return PointPrices(found.prices, day_ahead, files_of, (*found.notes, *notes))
 
 
-def _hashprice(sources: Sources) -> tuple[dict[date, float], dict[str, str]]:
-    """By day, and the files that it is from: of a day the first one's word. Before the one that is named, of the folder's."""
+def _hashprice(sources: Sources) -> tuple[dict[date, float], dict[str, str], list[str]]:
+    """By day, the files that it is from, and what a reader must know.
+
+    Of a day it is the first file's word. Before the one that is named, of the folder's.
+    """
     columns = (series.DAY, *(series.NETWORK if sources.btc else (HASHPRICE,)))
     there = files_with(sources, columns) if sources.network else needed(sources, "--network FILE", columns)
     bitcoin = read_columns(sources.btc, (START, series.BITCOIN)) if sources.btc else None
     by_day: dict[date, float] = {}
-    names = []
+    names, notes = list[str](), list[str]()
     for file in _with_named(sources.network, there):
         network = read_columns(file, columns)
         found = series.daily_hashprice(network if bitcoin is None else series.hashprice_at(network, bitcoin), file.name)
+        other = sum(not isclose(value, by_day.get(day, value)) for day, value in found.items())
+        notes += covering.not_read(file, f"hashprices of {other} days", "--network") if other else []
         until = min(by_day) if by_day and sources.network else date.max
         new = {day: value for day, value in found.items() if day < until and day not in by_day}
         by_day |= new
         names += [file.name] if new else []
-    return by_day, ({"btc": sources.btc.name} if sources.btc else {}) | {"network": told(names)}
+    return by_day, ({"btc": sources.btc.name} if sources.btc else {}) | {"network": told(names)}, notes
 
 
 def elsewhere(sources: Sources, own: Prices, end: datetime) -> list[tuple[Prices, Floats]]:
     """Stretches without long gaps before an instant, of the granularity of `own`, with their day-ahead prices.
 
-    Those of other points, and those of its own that end before `own` starts.
-
-    What is wrong in them is left out: they only add to what is learnt from.
+    Those of other points, and those of its own that end before `own` starts. An instant of a point counts once, as its first
+    file has it. What is wrong in them is left out: they only add to what is learnt from.
     """
-    found: list[Prices] = []
-    named = [sources.rt] if sources.rt and POINT in column_names(sources.rt) else []
-    for file in sorted({*files_with(sources, (START, REAL_TIME, POINT)), *named}):
+    by_point: dict[str, pl.DataFrame] = {}
+    named = sources.rt if sources.rt and POINT in column_names(sources.rt) else None
+    for file in _with_named(named, files_with(sources, (START, REAL_TIME, POINT))):
         frame = read_columns(file, (START, POINT, REAL_TIME)).with_columns(
             pl.col(REAL_TIME).cast(pl.Float64, strict=False)
         )
         for (point,), rows in frame.filter(pl.col(START) < end).sort(START).group_by([POINT], maintain_order=True):
-            found_here = stretches(rows, str(point), file.name, own.step_minutes)
-            found += [s for s in found_here if point != own.point or s.starts_us[-1] < own.starts_us[0]]
+            for new in stretches(rows, str(point), file.name, own.step_minutes):
+                there = pl.DataFrame({START: pl.Series(new.starts_us).cast(INSTANT), REAL_TIME: new.usd_per_mwh})
+                so_far = by_point.get(new.point, there.clear())
+                by_point[new.point] = pl.concat([so_far, there.join(so_far, on=START, how="anti")])
+    found = [
+        stretch
+        for point, rows in sorted(by_point.items())
+        for stretch in stretches(rows.sort(START), point, "what is learnt from", own.step_minutes)
+        if point != own.point or stretch.starts_us[-1] < own.starts_us[0]
+    ]
     return [(prices, _day_ahead(sources, prices)[0]) for prices in found]
 
 
@@ -137,27 +154,45 @@ def _day_ahead(sources: Sources, prices: Prices) -> tuple[Floats, list[str], lis
 
     NaN where none is recorded, or an absurd one, or two in one file that contradict each other. Of finer ones the hour's mean.
     """
-    files = _with_named(sources.da, files_with(sources, (START, DAY_AHEAD)))
+    files = [
+        file
+        for file in _with_named(sources.da, files_with(sources, (START, DAY_AHEAD)))
+        if prices.point == sources.point or POINT in column_names(file)
+    ]
     hours: list[pl.DataFrame] = []
-    names = []
+    names, notes = list[str](), list[str]()
     for file in files:
         rows = series.plausible(rows_of(file, prices.point, DAY_AHEAD), DAY_AHEAD).select(START, DAY_AHEAD)
         new = rows.group_by(pl.col(START).dt.truncate("1h")).agg(pl.col(DAY_AHEAD).mean())
-        new = new.join(pl.concat(hours), on=START, how="anti") if hours else new
+        if hours:
+            read = pl.concat(hours)
+            notes += _other_hours(file, new.join(read, on=START, suffix="_read"), prices)
+            new = new.join(read, on=START, how="anti")
         if len(new):
             hours.append(new)
             names.append(file.name)
+            notes += covering.nameless(file, prices.point)
     if hours:
-        return prices.of_their_hours(pl.concat(hours)), names, []
+        return prices.of_their_hours(pl.concat(hours)), names, notes
     notes = [f"no day-ahead price of {prices.point}: what is learnt does without"]
     if sources.da is not None:
         notes[0] += f" ({sources.da.name} has {told(points_of([sources.da])) or 'no rows'})"
     return np.full(len(prices.starts_us), np.nan), [], notes
 
 
+def _other_hours(file: Path, both: pl.DataFrame, prices: Prices) -> list[str]:
+    """A note where a file has other day-ahead prices in the hours of some prices than are read."""
+    inside = pl.col(START).is_between(instant(int(prices.starts_us[0])), instant(int(prices.starts_us[-1])))
+    other = both.filter(inside & ((pl.col(DAY_AHEAD) - pl.col(f"{DAY_AHEAD}_read")).abs() > CRUMB_USD_PER_MWH))
+    return covering.not_read(file, f"day-ahead prices of {len(other)} hours", "--da") if len(other) else []
+
+
 def _with_named(file: Path | None, others: Sequence[Path]) -> list[Path]:
-    """A file that is named goes before the others."""
-    return [*([file] if file else []), *(other for other in others if other != file)]
+    """A file that is named goes before the others, however its place is spelt."""
+    return [
+        *([file] if file else []),
+        *(other for other in others if file is None or other.resolve() != file.resolve()),
+    ]
 
 
 def files_with(sources: Sources, columns: tuple[str, ...]) -> list[Path]:
@@ -208,12 +243,18 @@ def needed(sources: Sources, option: str, columns: tuple[str, ...]) -> list[Path
 
 
 def by_hour(files: Sequence[Path], columns: tuple[str, ...]) -> pl.DataFrame:
-    """Columns by hour in order, of finer rows the mean; an hour is the first file's that has it. What is no number is null."""
+    """Columns by hour in order, of finer rows the mean; an hour is the first file's that has it. What is no number is null.
+
+    Raises:
+        SeriesError: two rows of an instant differ: of several places or kinds, of which none is known to be meant.
+    """
     hours: pl.DataFrame | None = None
     for file in files:
-        rows = read_columns(file, (START, *columns)).drop_nulls(START).unique(START, keep="last")
         numbers = [pl.col(name).cast(pl.Float64, strict=False) for name in columns]
-        found = rows.with_columns(numbers).group_by(pl.col(START).dt.truncate("1h")).agg(pl.col(columns).mean())
+        rows = read_columns(file, (START, *columns)).with_row_index("row").with_columns(numbers).drop_nulls(START)
+        rows = rows.unique([START, *columns], keep="first", maintain_order=True).sort(START, maintain_order=True)
+        series.refuse_duplicates(rows, rows[START].dt.timestamp("us").to_numpy(), f"{file.name}: {', '.join(columns)}")
+        found = rows.group_by(pl.col(START).dt.truncate("1h")).agg(pl.col(columns).mean())
         hours = found if hours is None else pl.concat([hours, found.join(hours, on=START, how="anti")])
     assert hours is not None
     return hours.sort(START)

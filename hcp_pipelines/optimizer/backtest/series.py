@@ -94,7 +94,7 @@ def prices_of(
     unusual = _refuse_absurd(rows, column, name)
     rows = rows.sort(START, maintain_order=True)
     starts = rows[START].dt.timestamp("us").to_numpy()
-    _refuse_duplicates(rows, starts, name)
+    refuse_duplicates(rows, starts, name)
     step_us = int(np.median(np.diff(starts)))
     prices = rows[column].to_numpy()
     filled_starts, filled, held = _on_grid(rows, starts, prices, step_us, name, hold_gaps=hold_gaps)
@@ -144,7 +144,8 @@ def _like_that(rows: int) -> str:
     return f"; {rows} rows are like that" if rows > 1 else ""
 
 
-def _refuse_duplicates(rows: pl.DataFrame, starts: Ints, name: str) -> None:
+def refuse_duplicates(rows: pl.DataFrame, starts: Ints, name: str) -> None:
+    """Raise SeriesError for rows in order, numbered in the column `row`, of which two are of one instant."""
     again = np.flatnonzero(np.diff(starts) == 0)
     if len(again):
         first, second = rows["row"][int(again[0])], rows["row"][int(again[0]) + 1]
