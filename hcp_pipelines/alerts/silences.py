@@ -123,11 +123,16 @@ def until(now: datetime, ends_at: datetime | None, lasts: timedelta | None) -> d
     """When a silence ends, real time.
 
     Raises:
-        ConfigError: neither is given, or both are.
+        ConfigError: neither is given, or both are, or no calendar goes that far.
     """
     if (ends_at is None) == (lasts is None):
         raise ConfigError("until when? --for 2h or --until T, real time: a silence ends by itself")
-    return ends_at if ends_at is not None else now + (lasts or timedelta())
+    try:
+        return ends_at if ends_at is not None else now + (lasts or timedelta())
+    except OverflowError:
+        raise ConfigError(
+            f"no calendar has an end that far after {now:%Y-%m-%d}: a silence ends within 30 days"
+        ) from None
 
 
 def _placed(connection: psycopg.Connection[Any], values: Mapping[str, object]) -> int:

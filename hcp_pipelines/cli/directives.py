@@ -33,8 +33,8 @@ def _print(stands: Standing) -> None:
         rows = [(d.name, d.facility_id, d.says, d.status, d.actor, d.reason, _until(d)) for d in stands.directives]
         print_table("orders", ("order", "facility", "what", "status", "by", "why", "until (simulated UTC)"), rows)
     if stands.lockouts:
-        locks = [(x.name, x.facility_id, x.feeder_id or x.scope, x.holder, x.reason) for x in stands.lockouts]
-        print_table("locks", ("lock", "facility", "of", "holder", "why"), locks)
+        locks = [(x.name, x.facility_id, x.feeder_id or x.scope, x.status, x.holder, x.reason) for x in stands.lockouts]
+        print_table("locks", ("lock", "facility", "of", "status", "holder", "why"), locks)
     if stands.approvals:
         waiting = [
             (

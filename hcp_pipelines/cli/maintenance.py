@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
-from hcp_pipelines.cli.acting import acting, as_option, line_of_text
+from hcp_pipelines.cli.acting import Asked, Watch, acting, as_option, follow, ordering
 from hcp_pipelines.cli.common import duration, instant, print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.cli.locks import locking
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.fleet.inventory import load_inventories, load_inventory
 from hcp_pipelines.operators import maintenance as windows
+from hcp_pipelines.operators.orders import Placed
+from hcp_pipelines.operators.progress import are_locked, newest_row
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
 
@@ -33,45 +35,51 @@ def maintenance() -> None:
 )
 @click.option("--until", "ends_at", callback=instant, metavar="T", help="Ends then (UTC).")
 @click.option("--for", "lasts", callback=duration, metavar="2h", help="Lasts so long (90s, 30m, 2h, 1d).")
-@click.option("--reason", required=True, callback=line_of_text, help="Why; kept in journal and audit log.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@as_option
-@state_dir_option
-@click.pass_context
+@ordering
 def plan(
-    context: click.Context,
-    /,
+    asked: Asked,
     facility: str,
     begins_at: datetime | None,
     ends_at: datetime | None,
     lasts: timedelta | None,
-    reason: str,
-    operator: str | None,
-    own_state_dir: Path | None,
     **more: Any,
 ) -> None:
-    """Plan maintenance of devices of FACILITY: asleep when it begins, left alone until it ends. It is no lock-out."""
+    """Plan maintenance of devices of FACILITY: asleep when it begins, left alone until it ends. It is no lock-out.
+
+    With --wait it returns when they are asleep and their gateway holds them.
+    """
     slots, group_id, feeder, site = (more[name] for name in ("devices", "group_id", "feeder", "site"))
     if (bool(slots), group_id is not None, feeder is not None, site).count(True) != 1:
         raise ConfigError("maintenance of what? One of --device SLOTS, --group ID, --feeder ID, --site")
     end = lasts if lasts is not None else ends_at
     if end is None or (lasts is not None and ends_at is not None):
         raise ConfigError("until when? --for 2h or --until T")
-    with acting(context, own_state_dir, operator) as act:
-        inventory = load_inventory(act.connection, facility)
+    with asked.acting() as act:
+        inventory, after = load_inventory(act.connection, facility), newest_row(act.connection, facility)
         part = windows.part_of(inventory, devices=slots, group_id=group_id, feeder_id=feeder)
         share = inventory.capacity_mw / sum(i.capacity_mw for i in load_inventories(act.connection))
         times = windows.times_of(facility, act.now(), windows.lead_of(inventory, part, share), begins_at, end)
-        planned = windows.plan(act.connection, act.operator, facility, part, times, reason)
-    if more["as_json"]:
-        print_json(asdict(planned))
-        return
+        planned = windows.plan(act.connection, act.operator, facility, part, times, asked.reason)
+        if not asked.as_json:
+            _tell(planned, sum(part.devices.values()))
+        done: dict[str, Any] = {}
+        if asked.wait:
+            reached = are_locked(inventory, part.slots, part.feeder_id or "")
+            watch = Watch(Placed(planned.name, facility), reached, after)
+            done = follow(act, [watch], asked.timeout, as_json=asked.as_json)
+    if asked.as_json:
+        print_json(asdict(planned) | {"done": done})
+    elif done:
+        click.echo(f"{planned.name}: under way, asleep and held by its gateway")
+
+
+def _tell(planned: windows.Planned, devices: int) -> None:
     empties, begins, ends = (
         f"{at:%Y-%m-%d %H:%M:%S}Z" for at in (planned.empties_at, planned.begins_at, planned.ends_at)
     )
-    devices = sum(part.devices.values())
     click.echo(
-        f"{facility}: {planned.name}: {devices} devices go to sleep from {empties}, are left alone from {begins} to {ends}"
+        f"{planned.facility_id}: {planned.name}: {devices} devices go to sleep from {empties}, are left alone from {begins} "
+        f"to {ends}"
     )
     if planned.obligations:
         sold = ", ".join(map(str, planned.obligations))
@@ -84,9 +92,10 @@ def plan(
 @state_dir_option
 @click.pass_context
 def list_(context: click.Context, with_ended: bool, as_json: bool, own_state_dir: Path | None) -> None:
-    """List windows by when they begin."""
-    with connect(settings_of(context, own_state_dir), Role.OPERATOR) as connection:
-        found = windows.list_windows(connection, with_ended=with_ended)
+    """List windows by when they begin. One is under way where its gateway says that it holds the devices."""
+    settings = settings_of(context, own_state_dir)
+    with connect(settings, Role.OPERATOR) as connection:
+        found = windows.list_windows(settings, connection, with_ended=with_ended)
     if as_json:
         print_json({"windows": [asdict(one) for one in found]})
     elif not found:

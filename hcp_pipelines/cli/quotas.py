@@ -1,11 +1,11 @@
 """`hcp user quota CUSTOMER`: what a customer may have at a time, beside what its tier has."""
 
-import getpass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from hcp_pipelines.cli.acting import acting, as_option
 from hcp_pipelines.cli.billed import customer_of
 from hcp_pipelines.cli.common import Finite, print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.operators.quotas import LIMITS, Quota, quota_of, set_quota
@@ -50,13 +50,14 @@ _COUNT = OrTier(click.IntRange(0, MOST))
 @click.option("--take", "is_taken", is_flag=True, help="Take its work again.")
 @click.option("--tier", type=click.Choice(TIERS), help="Put it into another tier; work that is there keeps its own.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_option
 @state_dir_option
 @click.pass_context
 def quota(
     context: click.Context, /, customer: str, reason: str | None, is_taken: bool, tier: str | None, as_json: bool,
-    own_state_dir: Path | None, **limits: float | str | None,
+    operator: str | None, own_state_dir: Path | None, **limits: float | str | None,
 ) -> None:  # fmt: skip
-    """Show what CUSTOMER may have at a time, and set it: N instead of its tier's, or `tier` to go by that again.
+    """Show what CUSTOMER may have at a time, and as an operator set it: N instead of its tier's, or `tier` to go by that again.
 
     It counts from the next submission and claim on; what is held is not taken back.
     """
@@ -69,11 +70,12 @@ def quota(
         changes["refused_because"] = (reason or "").strip()
     settings = settings_of(context, own_state_dir)
     customer_id = customer_of(settings, customer)
+    if changes or tier is not None:
+        with acting(context, own_state_dir, operator) as act:
+            quota_of(act.connection, customer_id)  # it is there
+            set_quota(act.connection, act.operator, customer_id, changes, tier)
     with connect(settings, Role.OPERATOR) as connection:
         found = quota_of(connection, customer_id)
-        if changes or tier is not None:
-            set_quota(connection, customer_id, changes, getpass.getuser(), tier)
-            found = quota_of(connection, customer_id)
     if as_json:
         print_json(
             {"customer_id": str(customer_id), **{name: getattr(found, name) for name in found.__dataclass_fields__}}

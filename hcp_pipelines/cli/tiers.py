@@ -1,10 +1,10 @@
 """`hcp user limits`: what each tier of customers may have at a time, and how often it may ask."""
 
-import getpass
 from pathlib import Path
 
 import click
 
+from hcp_pipelines.cli.acting import acting, as_option
 from hcp_pipelines.cli.common import Finite, print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.cli.quotas import LEAST_WEIGHT, MOST, MOST_WEIGHT
 from hcp_pipelines.operators.tiers import QUOTA, RATE, set_tier, tiers
@@ -34,20 +34,23 @@ MOST_CREDIT = 100.0  # of a piece's price
 @click.option("--requests", "per_minute", type=click.IntRange(1, MOST), help="Requests a minute to the API.")
 @click.option("--burst", type=click.IntRange(1, MOST), help="Requests at once.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_option
 @state_dir_option
 @click.pass_context
 def limits(
-    context: click.Context, /, tier: str | None, as_json: bool, own_state_dir: Path | None, **given: float | None
-) -> None:
-    """Show the limits of all tiers; with TIER and options: set them. A customer's own are `hcp user quota`."""
+    context: click.Context, /, tier: str | None, as_json: bool, operator: str | None, own_state_dir: Path | None,
+    **given: float | None,
+) -> None:  # fmt: skip
+    """Show the limits of all tiers; with TIER and options: set them, as an admin. A customer's own are `hcp user quota`."""
     changes = {name: value for name, value in given.items() if value is not None}
     if changes and tier is None:
         raise click.UsageError(f"of which tier? One of {', '.join(NAMES)}")
     if tier in WITHOUT_WORK and changes.keys() & set(QUOTA):
         raise click.UsageError(f"{tier} has no work of its own: --requests and --burst alone")
+    if tier is not None and changes:
+        with acting(context, own_state_dir, operator) as act:
+            set_tier(act.connection, act.operator, tier, changes)
     with connect(settings_of(context, own_state_dir), Role.OPERATOR) as connection:
-        if tier is not None and changes:
-            set_tier(connection, tier, changes, getpass.getuser())
         found = [one for one in tiers(connection) if tier in (None, one["tier"])]
     if as_json:
         print_json({"tiers": found})

@@ -21,6 +21,9 @@ from hcp_pipelines.wire.slots import decode_slots
 SLOTS_MAX = 1_000_000
 Bools = npt.NDArray[np.bool_]
 _LOCKOUTS = "select scope, feeder_id, slots from lockouts where facility_id = %s and removed_at is null"
+_WINDOWS = """
+    select 'maintenance/' || id, empties_at, ends_at, scope, feeder_id, slots from maintenance_windows
+    where facility_id = %s and ended_at is null and ends_at > %s order by id"""
 _QUARANTINED = "select memory -> 'quarantined' from owner_memory where facility_id = %s"
 
 _LIMITS = """
@@ -39,11 +42,34 @@ _BASE_POINT = """
 
 
 @dataclass(frozen=True)
+class Away:
+    """Devices that maintenance takes away from an instant to another one, simulated Unix seconds; `slots`: whether each is."""
+
+    name: str
+    start_s: float
+    end_s: float
+    slots: Bools
+
+
+@dataclass(frozen=True)
 class CountedOn:
-    """What an award is judged by. `unavailable`: devices by group that can't be counted on."""
+    """What an award is judged by. `unavailable`: devices by group that can't be counted on; of others, when they are `away`."""
 
     outlook: Outlook
     unavailable: dict[str, int] = field(default_factory=dict)
+    away: tuple[Away, ...] = ()
+
+    def away_in(self, start_s: float, end_s: float) -> list[Away]:
+        """What is away at any time of an interval."""
+        return [each for each in self.away if each.start_s < end_s and start_s < each.end_s]
+
+    def unavailable_in(self, inventory: FacilityInventory, start_s: float, end_s: float) -> dict[str, int]:
+        """Devices by group that can't be counted on over a whole interval."""
+        mask = np.zeros(inventory.slots, dtype=np.bool_)
+        for each in self.away_in(start_s, end_s):
+            mask |= each.slots
+        planned = _by_group(mask, inventory)
+        return {name: self.unavailable.get(name, 0) + devices for name, devices in planned.items()}
 
 
 def counted_on(
@@ -64,7 +90,8 @@ def counted_on(
         _limits(connection, inventory, now),
         _held_on(connection, inventory, now),
     )
-    return CountedOn(outlook, unavailable_of(connection, inventory, state))
+    unavailable = unavailable_of(connection, inventory, state)
+    return CountedOn(outlook, unavailable, _away(connection, inventory, state, now))
 
 
 def unavailable_of(
@@ -74,11 +101,26 @@ def unavailable_of(
     mask = _unavailable(connection, inventory, state)
     row = connection.execute(_QUARANTINED, (inventory.facility_id,)).fetchone()
     quarantined: dict[str, int] = (row[0] if row else None) or {}
+    return {name: devices + quarantined.get(name, 0) for name, devices in _by_group(mask, inventory).items()}
+
+
+def _by_group(mask: Bools, inventory: FacilityInventory) -> dict[str, int]:
     return {
         group.group_id: int(mask[group.first_slot : group.first_slot + group.devices].sum())
-        + quarantined.get(group.group_id, 0)
         for group in inventory.groups
     }
+
+
+def _away(
+    connection: psycopg.Connection[Any], inventory: FacilityInventory, state: pb.FacilityState | None, now: datetime
+) -> tuple[Away, ...]:
+    """Maintenance that is not over, of devices that are there now."""
+    there = ~_unavailable(connection, inventory, state)
+    rows = connection.execute(_WINDOWS, (inventory.facility_id, now)).fetchall()
+    return tuple(
+        Away(name, start.timestamp(), end.timestamp(), covered(inventory, *what) & there)
+        for name, start, end, *what in rows
+    )
 
 
 def _unavailable(
@@ -147,13 +189,19 @@ def _end_s(end: datetime | None) -> float:
 
 def _locked(connection: psycopg.Connection[Any], inventory: FacilityInventory) -> Bools:
     mask = np.zeros(inventory.slots, dtype=np.bool_)
-    for scope, feeder_id, slots in connection.execute(_LOCKOUTS, (inventory.facility_id,)).fetchall():
-        if scope == "device":
-            mask |= mask_of(bytes(slots), inventory)
-            continue
-        for group in inventory.groups:
-            if scope == "site" or group.feeder_id == feeder_id:
-                mask[group.first_slot : group.first_slot + group.devices] = True
+    for what in connection.execute(_LOCKOUTS, (inventory.facility_id,)).fetchall():
+        mask |= covered(inventory, *what)
+    return mask
+
+
+def covered(inventory: FacilityInventory, scope: str, feeder_id: str | None, slots: bytes | None) -> Bools:
+    """[slots] whether each is of a lock's or a window's part: some devices, a feeder, or the site."""
+    if scope == "device":
+        return mask_of(bytes(slots or b""), inventory)
+    mask = np.zeros(inventory.slots, dtype=np.bool_)
+    for group in inventory.groups:
+        if scope == "site" or group.feeder_id == feeder_id:
+            mask[group.first_slot : group.first_slot + group.devices] = True
     return mask
 
 

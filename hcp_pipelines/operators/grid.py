@@ -194,10 +194,13 @@ def _impossible(asked: Award, now: datetime) -> str:
 def _unmeetable(
     connection: psycopg.Connection[Any], inventory: FacilityInventory, mine: Obligation, there_is: CountedOn
 ) -> str:
-    standing, flexible = _standing(connection, mine.facility_id), flexible_of(inventory, there_is.unavailable)
+    flexible = flexible_of(inventory, there_is.unavailable_in(inventory, mine.start_s, mine.end_s))
+    standing = _standing(connection, mine.facility_id)
     feeder_of = {group.group_id: group.feeder_id for group in inventory.groups}
     refusal = refusal_of(mine, flexible, standing)
-    return refusal or not_on(mine, flexible, feeder_of, there_is.outlook, standing)
+    refusal = refusal or not_on(mine, flexible, feeder_of, there_is.outlook, standing)
+    away = ", ".join(each.name for each in there_is.away_in(mine.start_s, mine.end_s))
+    return f"{refusal}; without the devices of {away}" if refusal and away else refusal
 
 
 def _sold(connection: psycopg.Connection[Any], facility_id: str, asked: Award) -> str:

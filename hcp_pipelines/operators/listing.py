@@ -11,7 +11,8 @@ _ORDERS = """
     from operator_overrides
     where released_at is null and status in ('standing', 'pending') and (valid_until is null or valid_until > %s) order by id"""
 _LOCKOUTS = """
-    select 'lockout/' || id, facility_id, scope, coalesce(feeder_id, ''), holder, reason, placed_at from lockouts
+    select 'lockout/' || id, facility_id, scope, coalesce(feeder_id, ''), holder, reason, placed_at,
+           coalesce('maintenance/' || maintenance_id, ''), is_emptying from lockouts
     where removed_at is null order by id"""
 _AT_GATEWAYS = """
     select 'direct/' || subject, subject, 'standing', actor, detail ->> 'reason', '{"held": "at its gateway"}'::jsonb,
@@ -49,7 +50,7 @@ class Directive:
 
 @dataclass(frozen=True, slots=True)
 class Lockout:
-    """Devices that somebody holds locked out; `placed_at` is real."""
+    """Devices that somebody holds locked out, or that a window of `maintenance` empties or holds; `placed_at` is real."""
 
     name: str
     facility_id: str
@@ -58,6 +59,15 @@ class Lockout:
     holder: str
     reason: str
     placed_at: datetime
+    maintenance: str
+    is_emptying: bool
+
+    @property
+    def status(self) -> str:
+        """What whoever wants to open the cabinet has to know of it."""
+        if self.is_emptying:
+            return "emptying, NOT locked yet"
+        return "maintenance, ends by itself" if self.maintenance else "standing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +92,9 @@ class Standing:
     approvals: tuple[Waiting, ...]
 
     def counts(self) -> dict[str, int]:
-        """How much there is of each."""
-        return {"orders": len(self.directives), "locks": len(self.lockouts), "approvals": len(self.approvals)}
+        """How much there is of each; what is only emptied is not locked."""
+        locks = sum(not lockout.is_emptying for lockout in self.lockouts)
+        return {"orders": len(self.directives), "locks": locks, "approvals": len(self.approvals)}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -6,24 +6,30 @@ A window is no lock for hands inside: it ends by itself, and lets devices be wok
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import psycopg
 
-from hcp_pipelines.domain.errors import ConfigError, NotPermittedError
-from hcp_pipelines.fleet.inventory import FacilityInventory
+from hcp_pipelines.domain.errors import ConfigError, HcpError, NotPermittedError
+from hcp_pipelines.fleet.inventory import FacilityInventory, load_inventories
 from hcp_pipelines.fleet.ramps import ramp_limits
 from hcp_pipelines.operators.accounts import Operator, OperatorRole
 from hcp_pipelines.operators.audit import note
-from hcp_pipelines.operators.availability import SLOTS_MAX
+from hcp_pipelines.operators.availability import SLOTS_MAX, covered, mask_of
 from hcp_pipelines.operators.building import feeder_of, group_of, slots_of
 from hcp_pipelines.operators.orders import require, unlock
+from hcp_pipelines.operators.progress import gateway_addresses, read_gateways
 from hcp_pipelines.policy.ramps import FACILITY, PORTFOLIO
+from hcp_pipelines.settings import Settings
+from hcp_pipelines.wire import edge_v1_pb2 as pb
 from hcp_pipelines.wire.slots import Slots, decode_slots, encode_slots
 
+UNDER_WAY, NOT_CONFIRMED = "under way", "not confirmed by its gateway"
+MOST_DAYS = 30  # that a window lasts: Postgres refuses more
+_TOO_LONG = f"a window lasts {MOST_DAYS} days at most: what is away for longer is locked (`hcp lock`)"
 SETTLE_FACTOR = 1.5  # of the usual time into sleep: as the owner waits before it calls a device late
 _PLAN = """
     insert into maintenance_windows (facility_id, scope, group_id, feeder_id, slots, planned_by, reason, empties_at, begins_at,
@@ -42,7 +48,7 @@ _LIST = """
                when w.feeder_id is not null then 'feeder ' || w.feeder_id else w.scope end,
            w.slots, w.planned_by, w.reason, w.empties_at, w.begins_at, w.ends_at, w.ended_at, w.ended_by,
            case when w.ended_at is not null then 'over' when l.id is null then 'planned' when l.is_emptying then 'emptying'
-                else 'under way' end
+                else 'under way' end, w.scope, w.feeder_id
     from maintenance_windows w left join lockouts l on l.maintenance_id = w.id
     where %s or w.ended_at is null order by w.ended_at is not null, w.begins_at, w.id limit 200"""
 
@@ -81,7 +87,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window as listed; `ended_at` is real."""
+    """A window as listed; `ended_at` is real. It is under way where its gateway holds the lock, whatever the books say."""
 
     name: str
     facility_id: str
@@ -151,11 +157,16 @@ def times_of(
     """When a window empties, begins (as soon as may be, if not given) and ends: at an instant, or so long after its beginning.
 
     Raises:
-        ConfigError: it can't be empty by its beginning, or ends before that.
+        ConfigError: it can't be empty by its beginning, ends before that, or lasts too long.
     """
     earliest = now + lead
+    if isinstance(ends, timedelta) and ends > timedelta(days=MOST_DAYS):
+        raise ConfigError(_TOO_LONG)
     begin = earliest if begins_at is None else begins_at
-    end_at = begin + ends if isinstance(ends, timedelta) else ends
+    try:
+        end_at = begin + ends if isinstance(ends, timedelta) else ends
+    except OverflowError:
+        raise ConfigError(f"no calendar has an end that far after {begin:%Y-%m-%d}") from None
     if begin < earliest:
         raise ConfigError(
             f"{facility_id}: under its ramps these devices may need {lead.total_seconds():.0f} s to be asleep: at the earliest "
@@ -173,15 +184,14 @@ def plan(
 
     Raises:
         NotPermittedError: the operator may only look.
+        ConfigError: it lasts too long.
     """
     require(connection, operator, "maintenance", facility_id)
     bitmap = None if part.slots is None else encode_slots(part.slots)
     instants = (times.empties_at, times.begins_at, times.ends_at)
     with connection.transaction():
         values = (facility_id, part.scope, part.group_id, part.feeder_id, bitmap, operator.name, reason, *instants)
-        row = connection.execute(_PLAN, values).fetchone()
-        assert row is not None
-        name = f"maintenance/{row[0]}"
+        name = f"maintenance/{_entered(connection, values)}"
         told = {key: at.isoformat() for key, at in asdict(times).items()}
         devices = part.devices
         note(
@@ -196,6 +206,18 @@ def plan(
         )
         sold = connection.execute(_SOLD, (facility_id, times.empties_at, times.ends_at)).fetchall()
     return Planned(name, facility_id, *instants, tuple(number for (number,) in sold))
+
+
+def _entered(connection: psycopg.Connection[Any], values: Sequence[object]) -> int:
+    try:
+        with connection.transaction():
+            row = connection.execute(_PLAN, values).fetchone()
+    except psycopg.errors.CheckViolation as error:
+        if error.diag.constraint_name != "ends_in_time":
+            raise
+        raise ConfigError(_TOO_LONG) from None
+    assert row is not None
+    return int(row[0])
 
 
 def end(connection: psycopg.Connection[Any], operator: Operator, number: int) -> str:
@@ -224,10 +246,26 @@ def end(connection: psycopg.Connection[Any], operator: Operator, number: int) ->
     return str(facility_id)
 
 
-def list_windows(connection: psycopg.Connection[Any], *, with_ended: bool) -> list[Window]:
-    """Windows by when they begin, those that are over last, at most 200."""
+def list_windows(settings: Settings, connection: psycopg.Connection[Any], *, with_ended: bool) -> list[Window]:
+    """Windows by when they begin, those that are over last, at most 200; gateways are asked for those that have begun."""
     rows = connection.execute(_LIST, (with_ended,)).fetchall()
-    return [Window(f"maintenance/{row[0]}", row[1], _words_of(row[2], row[3]), *row[4:]) for row in rows]
+    begun = sorted({row[1] for row in rows if row[11] == UNDER_WAY})
+    told = read_gateways(settings, gateway_addresses(connection), begun)
+    inventories = {each.facility_id: each for each in load_inventories(connection, begun)} if begun else {}
+    return [_window(row, inventories.get(row[1]), told.get(row[1])) for row in rows]
+
+
+def _window(
+    row: Sequence[Any], inventory: FacilityInventory | None, state: pb.FacilityState | HcpError | None
+) -> Window:
+    (number, facility_id, of, slots), told, (scope, feeder_id) = row[:4], row[4:12], row[12:]
+    window = Window(f"maintenance/{number}", facility_id, _words_of(of, slots), *told)
+    if window.state != UNDER_WAY:
+        return window
+    if inventory is None or not isinstance(state, pb.FacilityState):
+        return replace(window, state=NOT_CONFIRMED)
+    is_held = not (covered(inventory, scope, feeder_id, slots) & ~mask_of(state.locked, inventory)).any()
+    return window if is_held else replace(window, state=NOT_CONFIRMED)
 
 
 def _words_of(scope: str, slots: bytes | None) -> str:

@@ -63,17 +63,22 @@ class Placed:
     approval_id: int | None = None
 
 
-def require(connection: psycopg.Connection[Any], operator: Operator, action: str, subject: str) -> None:
-    """Refuse those who may only look; the attempt is kept.
+def require(
+    connection: psycopg.Connection[Any],
+    operator: Operator,
+    action: str,
+    subject: str,
+    least: OperatorRole = OperatorRole.OPERATOR,
+) -> None:
+    """Refuse those who may only look, or whose role is below `least`; the attempt is kept.
 
     Raises:
-        NotPermittedError: the operator is a viewer.
+        NotPermittedError: the operator's role may not.
     """
-    if not operator.role.may(OperatorRole.OPERATOR):
+    if not operator.role.may(least):
         note(connection, operator.name, f"{action}.refused", subject, role=operator.role.value)
-        raise NotPermittedError(
-            f"{operator.name} is a {operator.role}: {action} of {subject} takes an operator or an admin"
-        )
+        takes = "an admin" if least is OperatorRole.ADMIN else "an operator or an admin"
+        raise NotPermittedError(f"{operator.name} is a {operator.role}: {action} of {subject} takes {takes}")
 
 
 def place(connection: psycopg.Connection[Any], operator: Operator, given: Sequence[Order]) -> list[Placed]:

@@ -9,7 +9,9 @@ import psycopg
 from psycopg import sql
 
 from hcp_pipelines.domain.errors import NotThereError
+from hcp_pipelines.operators.accounts import Operator
 from hcp_pipelines.operators.audit import note
+from hcp_pipelines.operators.orders import require
 
 LIMITS = ("weight", "max_waiting", "max_gpus", "max_retries")
 _READ = """
@@ -53,12 +55,20 @@ def quota_of(connection: psycopg.Connection[Any], customer_id: UUID) -> Quota:
 
 
 def set_quota(
-    connection: psycopg.Connection[Any], customer_id: UUID, changes: Mapping[str, Any], by: str, tier: str | None = None
+    connection: psycopg.Connection[Any],
+    operator: Operator,
+    customer_id: UUID,
+    changes: Mapping[str, Any],
+    tier: str | None = None,
 ) -> None:
     """Give a customer its own limits, or None again as its tier; `refused_because` stops it, empty lets it go on.
 
     Work that is there keeps the tier under which it came.
+
+    Raises:
+        NotPermittedError: the operator may only look.
     """
+    require(connection, operator, "customer.quota_set", f"customer/{customer_id}")
     with connection.transaction():
         if tier is not None:
             connection.execute(_TIER, (tier, customer_id))
@@ -69,6 +79,6 @@ def set_quota(
                 values=sql.SQL(", ").join(sql.Placeholder(name) for name in changes),
                 changes=sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(name) for name in names),
             )
-            connection.execute(statement, {"customer": customer_id, "by": by, **changes})
+            connection.execute(statement, {"customer": customer_id, "by": operator.name, **changes})
         told = {**changes, **({} if tier is None else {"tier": tier})}
-        note(connection, by, "customer.quota_set", f"customer/{customer_id}", **told)
+        note(connection, operator.name, "customer.quota_set", f"customer/{customer_id}", **told)

@@ -9,7 +9,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from hcp_pipelines.operators.accounts import Operator, OperatorRole
 from hcp_pipelines.operators.audit import note
+from hcp_pipelines.operators.orders import require
 
 QUOTA = ("weight", "max_waiting", "max_gpus", "max_retries", "credit_fraction")
 RATE = ("per_minute", "burst")
@@ -24,8 +26,13 @@ def tiers(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
     return [dict(zip(("tier", *QUOTA, *RATE), row, strict=True)) for row in connection.execute(_READ).fetchall()]
 
 
-def set_tier(connection: psycopg.Connection[Any], tier: str, changes: Mapping[str, float], by: str) -> None:
-    """Change a tier's limits. Submissions and claims go by them at once, API processes within half a minute."""
+def set_tier(connection: psycopg.Connection[Any], operator: Operator, tier: str, changes: Mapping[str, float]) -> None:
+    """Change a tier's limits. Submissions and claims go by them at once, API processes within half a minute.
+
+    Raises:
+        NotPermittedError: the operator is no admin.
+    """
+    require(connection, operator, "tier.limits_set", f"tier/{tier}", OperatorRole.ADMIN)
     with connection.transaction():
         for table, names in TABLES.items():
             own = [name for name in names if name in changes]
@@ -35,4 +42,4 @@ def set_tier(connection: psycopg.Connection[Any], tier: str, changes: Mapping[st
                 )
                 statement = sql.SQL("update {} set {} where tier = %(tier)s").format(sql.Identifier(table), pairs)
                 connection.execute(statement, {"tier": tier, **changes})
-        note(connection, by, "tier.limits_set", f"tier/{tier}", **changes)
+        note(connection, operator.name, "tier.limits_set", f"tier/{tier}", **changes)

@@ -17,9 +17,7 @@ def standing_directives(connection: "psycopg.Connection[Any]", now: datetime) ->
     rows = [
         (d.name, d.facility_id, d.says, d.status, d.actor, d.reason, _text(d.valid_until)) for d in stands.directives
     ]
-    rows += [
-        (x.name, x.facility_id, x.feeder_id or x.scope, "standing", x.holder, x.reason, "") for x in stands.lockouts
-    ]
+    rows += [(x.name, x.facility_id, x.feeder_id or x.scope, x.status, x.holder, x.reason, "") for x in stands.lockouts]
     rows += [
         (f"approval/{a.approval_id}", a.facility_id, a.subject, "waits", a.requested_by, a.detail, _text(a.expires_at))
         for a in stands.approvals

@@ -2613,7 +2613,7 @@ create index alert_silences_standing on alert_silences (ends_at) where ended_at 
 create trigger keep before delete or truncate on alert_silences
     for each statement execute function refuse_rewrite();
 
-grant select, insert on alert_silences to hcp_operator;
+grant select, insert (matches, is_critical, placed_by, reason, ends_at) on alert_silences to hcp_operator;
 grant update (ended_at, ended_by) on alert_silences to hcp_operator;
 grant select on alert_silences to hcp_control, hcp_collector;
 
@@ -2636,6 +2636,8 @@ create table maintenance_windows (
     ended_at timestamptz,
     ended_by text,
     check (empties_at <= begins_at and begins_at < ends_at),
+    constraint ends_in_time check (
+        ends_at <= begins_at + interval '30 days' and begins_at <= empties_at + interval '30 days'),
     check ((scope = 'device') = (slots is not null)),
     check ((scope = 'feeder') = (feeder_id is not null)),
     check (group_id is null or scope = 'device'),
@@ -2697,23 +2699,26 @@ end $$;
 revoke execute on function advance_maintenance from public;
 grant execute on function advance_maintenance to hcp_allocator;
 
--- What keeps an alert from being told now; empty where nothing does. What is told of a facility or a group while all of it is in
--- a window is no news.
+-- What keeps an alert from being told now; empty where nothing does. While all of a facility or a group is in a window, it is no news
+-- that its devices don't settle or mine too little. What the facility owes or is told by others, its policy and its gateway's books are
+-- told as ever.
 create function silence_of(told_labels jsonb, told_severity text) returns text language sql volatile as $$
     select coalesce((
         select 'silence/' || id from alert_silences
-        where ended_at is null and ends_at > clock_timestamp() and told_labels @> matches
+        where ended_at is null and placed_at <= clock_timestamp() and ends_at > clock_timestamp() and told_labels @> matches
             and (is_critical or told_severity <> 'critical')
         order by ends_at desc limit 1), (
         select 'maintenance/' || w.id from maintenance_windows w
         join lockouts l on l.maintenance_id = w.id and l.removed_at is null
-        where w.ended_at is null and told_severity <> 'critical' and w.facility_id = told_labels ->> 'facility'
+        where w.ended_at is null and told_severity <> 'critical' and told_labels ->> 'kind' in ('boards', 'unsettled')
+            and w.facility_id = told_labels ->> 'facility'
             and (w.scope = 'site' or w.group_id = told_labels ->> 'group' or w.feeder_id = told_labels ->> 'feeder')
         order by w.ends_at desc limit 1), '')
 $$;
 
 grant select on maintenance_windows to hcp_allocator, hcp_operator, hcp_control, hcp_collector, hcp_feed, hcp_scheduler;
-grant insert on maintenance_windows to hcp_operator;
+grant insert (facility_id, scope, group_id, feeder_id, slots, planned_by, reason, empties_at, begins_at, ends_at)
+    on maintenance_windows to hcp_operator;
 grant update (ended_at, ended_by) on maintenance_windows to hcp_operator;
 
 -- What the API explains rests on what stands over a facility, maintenance among it.

@@ -7,6 +7,7 @@ import json
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 
@@ -27,6 +28,8 @@ from hcp_pipelines.operators.accounts import Operator, OperatorRole, add
 from hcp_pipelines.runtime.http import StatusServer
 from hcp_pipelines.runtime.logs import configure_logs
 from hcp_pipelines.runtime.process import ProcessContext
+from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.supervisor.status import read_loop
 from tests.support.cli import hcp
 from tests.support.sinks import endless, http_receiver, mail_server
@@ -159,16 +162,59 @@ def test_what_is_told_of_a_part_in_maintenance_is_no_news_but_if_it_is_critical(
     lead = maintenance.lead_of(inventory, part, 1.0)
     times = maintenance.times_of("hou-1", now, lead, None, timedelta(hours=1))
     planned = maintenance.plan(database, ann, "hou-1", part, times, "a pump")
-    seen = [Condition(f"low/hou-1/{name}", "warning", "hou-1", "slow", "", {"group": name}) for name in (group, other)]
+    seen = [
+        Condition(f"boards/hou-1/{name}", "warning", "hou-1", "slow", "", {"group": name}) for name in (group, other)
+    ]
     seen.append(Condition(f"hot/hou-1/{group}", "critical", "hou-1", "hot", "", {"group": group}))
+    seen.append(Condition(f"alert.journal_refused/hou-1/{group}", "warning", "hou-1", "x", "", {"group": group}))
     store.sync(database, seen[:1], [], 3600)
     assert store.list_alerts(database, with_resolved=False)[0][-1] == ""  # planned, no more
     database.execute("select advance_maintenance(array['hou-1'], %s)", (planned.empties_at,))
     store.sync(database, seen, ["webhook"], 3600)
-    assert [key for key, *_ in told(database)] == [f"low/hou-1/{other}", f"hot/hou-1/{group}"]
+    rest = [f"boards/hou-1/{other}", f"hot/hou-1/{group}", f"alert.journal_refused/hou-1/{group}"]
+    assert [key for key, *_ in told(database)] == rest
     database.execute("select advance_maintenance(array['hou-1'], %s)", (planned.ends_at,))
     store.sync(database, seen, ["webhook"], 3600)
-    assert [key for key, *_ in told(database)][2:] == [f"low/hou-1/{group}"]
+    assert [key for key, *_ in told(database)][3:] == [f"boards/hou-1/{group}"]
+
+
+def test_what_a_facility_owes_or_refuses_is_told_while_all_of_it_is_in_maintenance(database):
+    apply(database, demo_facilities(1, 120)[0], "test")
+    inventory, now = load_inventory(database, "hou-1"), SystemClock().real_now()
+    times = maintenance.Times(now, now, now + timedelta(hours=1))
+    ann = Operator("ann", OperatorRole.OPERATOR)
+    maintenance.plan(database, ann, "hou-1", maintenance.part_of(inventory), times, "a transformer")
+    database.execute("select advance_maintenance(array['hou-1'], %s)", (now,))
+    owed = ["alert.obligation_short", "alert.obligation_failed", "alert.locks_behind", "alert.epoch_behind"]
+    kinds = [*owed, "policy_refused", "hold", "solve_failed", "boards", "unsettled"]
+    store.sync(database, [Condition(f"{kind}/hou-1", "warning", "hou-1", "x") for kind in kinds], [], 3600)
+    silent = {row[2]: row[-1] for row in store.list_alerts(database, with_resolved=False)}
+    assert {key for key, by in silent.items() if by == "maintenance/1"} == {"boards/hou-1", "unsettled/hou-1"}
+
+
+def test_postgres_itself_holds_who_may_insert_to_the_limits(settings, database):
+    apply(database, demo_facilities(1, 120)[0], "test")
+    silence = "insert into alert_silences (matches, is_critical, placed_by, reason, {}ends_at) values ({}"
+    own = """'{"kind": "check"}', true, 'x', 'y', """
+    window = """insert into maintenance_windows (facility_id, scope, planned_by, reason, empties_at, begins_at, ends_at{})
+                values ('hou-1', 'site', 'x', 'y', now(), now(), now() + {})"""
+    with connect(settings, Role.OPERATOR) as operator:
+        for denied in (
+            silence.format("placed_at, ", own) + "now() + interval '5 years', now() + interval '5 years 1 hour')",
+            window.format(", planned_at", "interval '1 h', now()"),
+            window.format(", ended_at, ended_by", "interval '1 h', now(), 'x'"),
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                operator.execute(denied)
+        with pytest.raises(psycopg.errors.CheckViolation):
+            operator.execute(silence.format("", own) + "now() + interval '61 minutes')")
+        with pytest.raises(psycopg.errors.CheckViolation, match="ends_in_time"):
+            operator.execute(window.format("", "interval '31 days'"))
+        operator.execute(window.format("", "interval '30 days'"))
+    later = "now() + interval '5 years', now() + interval '5 years 1 hour')"
+    database.execute(silence.format("placed_at, ", own) + later)
+    store.sync(database, [SLOW], ["webhook"], 3600)
+    assert [key for key, *_ in told(database)] == [SLOW.key], "a silence of another day holds nothing back"
 
 
 def test_operators_silence_by_command_and_end_it_early(hcp, settings, database):
@@ -203,6 +249,7 @@ def test_operators_silence_by_command_and_end_it_early(hcp, settings, database):
     left_out = run("silence", "--label", "severity=critical", "--for", "1h", "--reason", "x")
     assert "told all the same: 1" in left_out.out
     assert run("silence", "--label", "severity", "--for", "1h", "--reason", "x").code == 2
+    assert run("silence", "--kind", "x", "--for", "3000000d", "--reason", "x").code == 2
     assert run("unsilence", str(one["number"])).code == 0
     assert run("unsilence", str(one["number"])).code == 2
     ended = database.execute("select actor, subject from audit_log where action = 'alerts.silence_ended'").fetchall()

@@ -11,7 +11,7 @@ from psycopg.errors import CheckViolation
 
 from hcp_pipelines.domain.clock import Anchor
 from hcp_pipelines.domain.errors import ConfigError
-from hcp_pipelines.domain.modes import DispatchRegime
+from hcp_pipelines.domain.modes import DispatchRegime, ResourceType
 from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.inventory import load_inventory
@@ -117,6 +117,24 @@ def test_locked_and_quarantined_devices_are_not_counted(run, fleet, can_mw):
     assert award(run, 0.99 * can_mw).code == 2
     fleet.execute("update owner_memory set memory = '{}'")
     assert award(run, 0.99 * can_mw).code == 0
+
+
+def test_what_planned_maintenance_takes_away_meanwhile_is_not_sold(run, fleet, can_mw):
+    group = next(g for g in load_inventory(fleet, "hou-1").groups if g.type is ResourceType.ASIC)
+    for what, begins in (("--site", "2025-03-01T20:00Z"), (("--group", group.group_id), "2025-03-02T20:00Z")):
+        part = (what,) if isinstance(what, str) else what
+        assert run("maintenance", "plan", "hou-1", *part, "--from", begins, "--for", "4h", "--reason", "x").code == 0
+    during = award(run, can_mw / 2, start="2025-03-01T22:00", end="2025-03-02T04:00")
+    assert (during.code, "without the devices of maintenance/1" in during.err) == (2, True), during
+    emptying = award(run, can_mw / 2, start="2025-03-01T16:00", end="2025-03-01T20:00")
+    assert (emptying.code, "maintenance/1" in emptying.err) == (2, True), "it is empty by its beginning"
+    own_mw = next(f.mw for f in flexible_of(load_inventory(fleet, "hou-1")) if f.group_id == group.group_id)
+    times = {"start": "2025-03-02T20:00", "end": "2025-03-02T22:00"}
+    assert award(run, can_mw - 0.9 * own_mw, **times).code == 2
+    assert award(run, can_mw - 1.1 * own_mw, **times).code == 0, "the rest of the site is sold"
+    assert run("maintenance", "end", "1").code == 0
+    assert award(run, 0.99 * can_mw, start="2025-03-01T22:00", end="2025-03-02T04:00").code == 0, "it was called off"
+    assert award(run, 0.99 * can_mw, start="2025-03-03T00:00", end="2025-03-03T04:00").code == 0, "it is over by then"
 
 
 def test_under_a_stop_or_a_deep_curtailment_nothing_is_sold(run, fleet, can_mw):

@@ -19,6 +19,7 @@ from hcp_pipelines.fleet.apply import apply
 from hcp_pipelines.fleet.demo import demo_facilities
 from hcp_pipelines.fleet.inventory import load_inventories, load_inventory
 from hcp_pipelines.operators.accounts import OperatorRole, add, disable
+from hcp_pipelines.orchestration.standing import standing_directives
 from hcp_pipelines.storage.bootstrap import bootstrap
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Role
@@ -279,7 +280,7 @@ def test_a_reason_is_one_line_wherever_it_is_given(run, typed, reason):
     assert (refused.code, "printable characters" in refused.err) == (2, True)
 
 
-def test_maintenance_is_planned_under_the_ramps_listed_and_called_off_by_who_planned_it(run, fleet, group):
+def test_maintenance_is_planned_under_the_ramps_listed_and_called_off_by_who_planned_it(run, settings, fleet, group):
     typed = ("maintenance", "plan", "hou-1", "--group", group, "--reason", "a pump")
     for wrong in (
         typed,
@@ -295,12 +296,28 @@ def test_maintenance_is_planned_under_the_ramps_listed_and_called_off_by_who_pla
     empties, begins, ends = (datetime.fromisoformat(placed[f"{step}_at"]) for step in ("empties", "begins", "ends"))
     assert (ends - begins, begins > empties) == (timedelta(hours=2), True)
     assert "left alone from" in run("maintenance", "plan", "hou-1", "--site", "--for", "1d", "--reason", "x").out
-    fleet.execute("select advance_maintenance(array['hou-1'], %s)", (begins,))
+    windows = json.loads(run("maintenance", "list", "--json").out)["windows"]
+    all_empty_at, all_begun_at = (
+        max(datetime.fromisoformat(w[f"{step}_at"]) for w in windows) for step in ("empties", "begins")
+    )
+    assert run(*typed, "--for", "31d").code == 2
+    assert run(*typed, "--until", "2090-01-01").code == 2
+    assert run(*typed, "--from", "9999-12-31T20:00:00Z", "--for", "1d").code == 2
+    for step, instant, said, locks in (
+        ("emptying", all_empty_at, "emptying, NOT locked yet", 0),
+        ("begun", all_begun_at, "maintenance, ends by itself", 2),
+    ):
+        fleet.execute("select advance_maintenance(array['hou-1'], %s)", (instant,))
+        assert [
+            (lock["name"], lock["maintenance"], lock["is_emptying"])
+            for lock in json.loads(run("directives", "--json").out)["lockouts"]
+        ] == [(f"lockout/{n}", f"maintenance/{n}", step == "emptying") for n in (1, 2)]
+        assert run("directives").out.count(said) == 2
+        assert read_loop(settings)["standing"]["locks"] == locks
+        assert set(standing_directives(fleet, instant)["status"]) == {said}
+    listed = json.loads(run("maintenance", "list", "--json").out)["windows"]
+    assert {w["state"] for w in listed} == {"not confirmed by its gateway"}, "nobody has heard of the gateway"
     assert f"group {group}" in run("maintenance", "list").out
-    assert [lock["name"] for lock in json.loads(run("directives", "--json").out)["lockouts"]] == [
-        "lockout/1",
-        "lockout/2",
-    ]
     assert run("maintenance", "end", "maintenance/1", by="bob").code == 1
     assert run("maintenance", "end", "maintenance/1").code == 0
     assert run("maintenance", "end", "1").code == 2

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from hcp_pipelines.operators import users
+from hcp_pipelines.operators.accounts import OperatorRole, add
 from hcp_pipelines.operators.passwords import is_right
 from hcp_pipelines.storage.secrets import secrets_dir
 from hcp_pipelines.supervisor.platform import Platform
@@ -20,17 +21,29 @@ def run(hcp, settings):
     return lambda *arguments, **environment: hcp(*arguments, "--state-dir", settings.state_dir, **environment)
 
 
-def test_a_customer_has_its_own_quota_until_it_has_its_tiers_again(run, database):
+@pytest.fixture
+def may(settings, database, run):
+    """A command as an operator of some role: `may("admin", …)`."""
+    for role in OperatorRole:
+        add(settings, database, f"op-{role}", role, "test")
+    return lambda role, *arguments: run(*arguments, HCP_OPERATOR=f"op-{role}")
+
+
+def test_a_customer_has_its_own_quota_until_it_has_its_tiers_again(run, may, database):
     run("user", "add", "ann", "--role", "customer", "--customer", "ann@example.com", "--tier", "free")
-    shown = run(
-        "user", "quota", "ann@example.com", "--gpus", "8", "--waiting", "2", "--weight", "0.5", "--refuse", "unpaid"
-    )
+    for by, code, said in (("", 2, "who orders this"), ("op-viewer", 1, "takes an operator or an admin")):
+        refused = run("user", "quota", "ann@example.com", "--gpus", "0", HCP_OPERATOR=by)
+        assert (refused.code, said in refused.err) == (code, True), refused.err
+    assert database.execute("select count(*) from customer_quotas").fetchone() == (0,)
+    shown = may(
+        "operator", "user", "quota", "ann@example.com", "--gpus", "8", "--waiting", "2", "--weight", "0.5", "--refuse", "unpaid"
+    )  # fmt: skip
     assert shown.code == 0, shown.err
     assert "Nothing more is taken of it: unpaid" in shown.out
     row = "select max_gpus, max_waiting, max_retries, weight, refused_because from customer_quotas"
     assert database.execute(row).fetchall() == [(8, 2, None, 0.5, "unpaid")]
     told = json.loads(
-        run("user", "quota", "ann@example.com", "--gpus", "tier", "--take", "--tier", "pro", "--json").out
+        may("admin", "user", "quota", "ann@example.com", "--gpus", "tier", "--take", "--tier", "pro", "--json").out
     )
     assert (told["tier"], told["own"]["max_gpus"], told["own"]["max_waiting"], told["refused_because"]) == (
         "pro",
@@ -39,10 +52,12 @@ def test_a_customer_has_its_own_quota_until_it_has_its_tiers_again(run, database
         "",
     )
     assert told["of_tier"]["max_gpus"] == 8192
-    noted = database.execute("select detail from audit_log where action = 'customer.quota_set' order by id").fetchall()
-    assert [sorted(detail) for (detail,) in noted] == [
-        ["max_gpus", "max_waiting", "refused_because", "weight"], ["max_gpus", "refused_because", "tier"]
-    ]  # fmt: skip
+    noted = "select actor, detail from audit_log where action = 'customer.quota_set' order by id"
+    assert [(actor, sorted(detail)) for actor, detail in database.execute(noted).fetchall()] == [
+        ("op-operator", ["max_gpus", "max_waiting", "refused_because", "weight"]),
+        ("op-admin", ["max_gpus", "refused_because", "tier"]),
+    ]
+    assert database.execute("select updated_by from customer_quotas").fetchall() == [("op-admin",)]
     for wrong in (
         ["--gpus", "-1"],
         ["--gpus", "few"],
@@ -53,12 +68,19 @@ def test_a_customer_has_its_own_quota_until_it_has_its_tiers_again(run, database
         assert run("user", "quota", "ann@example.com", *wrong).code == 2, wrong
     assert run("user", "quota", "nobody@example.com").code == 2
     assert run("user", "quota", "9d3c1b0a-7f5e-4d2c-8b1a-0f9e8d7c6b5a").code == 2
+    assert may("admin", "user", "quota", "9d3c1b0a-7f5e-4d2c-8b1a-0f9e8d7c6b5a", "--gpus", "1").code == 2
 
 
-def test_what_a_tier_may_have_and_how_often_it_may_ask_is_shown_and_set(run, database):
+def test_what_a_tier_may_have_and_how_often_it_may_ask_is_shown_and_set(run, may, database):
     shown = run("user", "limits")
     assert [tier in shown.out for tier in ("anonymous", "free", "pro", "enterprise", "staff")] == [True] * 5
-    done = run("user", "limits", "free", "--gpus", "16", "--credit", "0.05", "--requests", "240", "--burst", "90")
+    before = database.execute("select * from tier_quotas order by tier").fetchall()
+    for by, code in (("", 2), ("op-viewer", 1), ("op-operator", 1)):
+        assert run("user", "limits", "free", "--gpus", "0", HCP_OPERATOR=by).code == code, by
+    assert database.execute("select * from tier_quotas order by tier").fetchall() == before
+    done = may(
+        "admin", "user", "limits", "free", "--gpus", "16", "--credit", "0.05", "--requests", "240", "--burst", "90"
+    )
     assert done.code == 0, done.err
     assert database.execute("select max_gpus, credit_fraction from tier_quotas where tier = 'free'").fetchall() == [
         (16, 0.05)
@@ -66,9 +88,14 @@ def test_what_a_tier_may_have_and_how_often_it_may_ask_is_shown_and_set(run, dat
     assert database.execute("select per_minute, burst from request_limits where tier = 'free'").fetchall() == [
         (240, 90)
     ]
-    [staff] = json.loads(run("user", "limits", "staff", "--requests", "5000", "--json").out)["tiers"]
+    [staff] = json.loads(may("admin", "user", "limits", "staff", "--requests", "5000", "--json").out)["tiers"]
     assert (staff["per_minute"], staff["max_gpus"]) == (5000, None)
-    assert database.execute("select count(*) from audit_log where action = 'tier.limits_set'").fetchone() == (2,)
+    noted = database.execute("select actor, action from audit_log where action like 'tier.limits_set%' order by id")
+    assert noted.fetchall() == [
+        ("op-viewer", "tier.limits_set.refused"),
+        ("op-operator", "tier.limits_set.refused"),
+        *[("op-admin", "tier.limits_set")] * 2,
+    ]
     for wrong in (["--gpus", "1"], ["staff", "--gpus", "1"], ["free", "--requests", "0"], ["gold"]):
         assert run("user", "limits", *wrong).code == 2, wrong
 

@@ -98,12 +98,10 @@ async def test_a_facility_explains_itself_at_its_price_and_at_another(site, tmp_
 
 async def test_maintenance_finds_devices_asleep_is_held_by_the_gateway_and_gives_them_back_by_itself(site, database):
     typed = ("maintenance", "plan", FACILITY, "--device", "0-9", "--for", "1h", "--reason", "a pump", "--json")
-    planned = json.loads((await site.order(*typed)).out)
-    assert planned["name"] == "maintenance/1"
+    planned = json.loads((await site.order(*typed, "--wait")).out)
+    assert (planned["name"], planned["done"]["maintenance/1"]["settled"]) == ("maintenance/1", 10)
     slots = set(range(10))
-    await until(
-        lambda: set(bits(site.facility.state().locked)) == slots, "it has begun, and the gateway holds them", 60
-    )
+    assert set(bits(site.facility.state().locked)) == slots, "it has begun, and the gateway holds them"
     assert slots <= site.asleep()
     assert switches(database, "ann") == [("lockout", "lockout/1: maintenance/1: a pump")]
     (window,) = json.loads((await site.order("maintenance", "list", "--json")).out)["windows"]
