@@ -131,7 +131,7 @@ def test_the_table_and_a_page_without_the_network(made_up, tmp_path):
     text = backtest(*made_up, "--html", tmp_path / "page.html")
     assert "break_even" in text
     title = "HB_TEST, 2024-03-11T00:00Z to 2024-04-10T00:00Z, 15-minute prices, known at-start, hashprice previous-day: $ per MW"
-    assert title in text
+    assert title in " ".join(text.split())  # a narrow terminal breaks it
     page = (tmp_path / "page.html").read_text()
     assert "plotly.js v" in page[:100_000]
     assert f"<h1>{title}</h1>" in page
