@@ -169,12 +169,33 @@ def test_the_history_of_a_window_may_be_in_another_file_and_a_hole_between_two_i
     found = loaded(made_up, rt=made_up / "own" / "later.parquet")
     assert instant(int(found.prices.starts_us[0])) == DAY
     assert found.files["rt"] == "later.parquet, prices.parquet"
-    frame[: 96 * 2 - 8].write_parquet(made_up / "prices.parquet")
+    frame[: 96 * 2 - 9].write_parquet(made_up / "prices.parquet")
     told = (
-        r"later\.parquet has 2024-03-03T00:00Z to 2024-03-06T00:00Z, prices\.parquet has .* to 2024-03-02T22:00Z\. Give"
+        r"later\.parquet has 2024-03-03T00:00Z to 2024-03-06T00:00Z, prices\.parquet has .* to 2024-03-02T21:45Z\. Give"
     )
     with pytest.raises(SeriesError, match=told):
         folder.load(Sources(made_up, rt=None, point="HB_TEST"), DAY, WINDOW[1])
+
+
+def test_a_gap_between_two_files_is_held_as_one_inside_a_file_is(made_up):
+    frame = pl.read_parquet(made_up / "prices.parquet")
+    frame[: 96 * 3 - 8].write_parquet(made_up / "prices.parquet")
+    frame[96 * 3 :].write_parquet(made_up / "later.parquet")
+    found = loaded(made_up, hold_gaps=True)
+    assert found.files["rt"] == "later.parquet, prices.parquet"
+    assert found.prices.held == 8
+    assert found.prices.usd_per_mwh[96 * 3 - 9 : 96 * 3 + 1].tolist() == [*[PRICES[96 * 3 - 9]] * 9, PRICES[96 * 3]]
+    with pytest.raises(SeriesError, match=r"row 279 of prices\.parquet .* 2:00:00 are missing.*--hold-gaps carries"):
+        loaded(made_up)
+    hours = frame.group_by_dynamic(START, every="1h").agg(pl.col("settlement_point").first(), pl.col(REAL_TIME).mean())
+    hours.write_parquet(made_up / "hours.parquet")
+    assert loaded(made_up).files["rt"] == "hours.parquet", "what is whole goes before what would be refused"
+    assert loaded(made_up, hold_gaps=True).prices.step_minutes == 15
+    with pytest.raises(SeriesError, match=r"no rt_price.* over 2024-03-03T23:00Z"):
+        folder.load(
+            Sources(made_up, rt=made_up / "later.parquet", point="HB_TEST", hold_gaps=True),
+            DAY + timedelta(days=2, hours=23), WINDOW[1],
+        )  # fmt: skip
 
 
 def test_the_hashprice_of_days_before_the_named_file_is_the_folders(made_up, tmp_path):

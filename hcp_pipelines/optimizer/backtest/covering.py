@@ -6,6 +6,7 @@ What such a file lacks or has wrong inside the window is refused. Which files th
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +68,10 @@ def real_time(
     rows = {file: rows_of(file, point, REAL_TIME) for file in files}
     parts = [part for file, each in rows.items() if (part := _Part.of(file, each, end))]
     steps = {part.step_minutes for part in parts if named is None or part.file == named}
-    for step in sorted(steps):
+    gaps = (timedelta(), series.LONGEST_HELD_GAP)  # rather whole than refused for its gap, unless that is to be held
+    for bridged, step in product(gaps[1:] if hold_gaps else gaps, sorted(steps)):
         of_step = [part for part in parts if part.step_minutes == step]
-        if _cover(of_step, start, end):
+        if _cover(of_step, start, end, bridged):
             finer = [part for part in parts if part.step_minutes < step and part.file != named]
             of_step.sort(key=lambda part: (part.file != named, not part.covers(start, end), part.file.name))
             found = _joined(of_step, point, window, hold_gaps=hold_gaps)
@@ -124,11 +126,11 @@ def stretches(rows: pl.DataFrame, point: str, name: str, step_minutes: int) -> l
     return found
 
 
-def _cover(parts: Sequence[_Part], start: datetime, end: datetime) -> bool:
-    """Whether they do so together, one after the other."""
+def _cover(parts: Sequence[_Part], start: datetime, end: datetime, bridged: timedelta) -> bool:
+    """Whether they do so together, one after the other, with gaps inside the window of at most so long."""
     reached = start
     for part in sorted(parts, key=lambda part: part.first):
-        if part.first <= reached:
+        if part.first <= (reached + bridged if reached > start else start):
             reached = max(reached, part.end)
     return reached >= end
 
