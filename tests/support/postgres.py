@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,13 @@ from hcp_pipelines.storage.bootstrap import OWNER, USERS, bootstrap
 from hcp_pipelines.storage.embedded import EmbeddedPostgres
 from hcp_pipelines.storage.postgres import connect
 from hcp_pipelines.storage.roles import Database, Role
+from tests.support.room import IN_MEMORY, needed_bytes, room
 
 # A killed server loses nothing without the first two; a machine would, and no test ends one. With the third to connect costs a
 # client half of its five thousandths of a second: a password is no secret here.
 CHEAP = ("fsync = off", "full_page_writes = off", "scram_iterations = 1")
 
-# Databases are made anew there, if it has room. On a disk each took a third of a second of CPU instead of a fiftieth: where
-# ext4 has no journal it passes by the numbers of all files that went within the last minute, and a database is 650 of them.
-IN_MEMORY = Path("/dev/shm")
-ROOM_BYTES = 256 << 20
-ROOM, PLACE = "hcp-tests-", "remade"
+PLACE = "remade"  # a tablespace in memory, where databases are made anew
 
 MEMORY = ":memory:"
 WRITTEN = "select pg_current_wal_insert_lsn()"  # moves with all that is written to any database, or might have been
@@ -76,9 +74,13 @@ def set_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SetUp]:
     server.prepare()
     with (server.data_dir / "postgresql.conf").open("a") as file:
         file.writelines(f"{line}\n" for line in CHEAP)
-    server.spawn()
-    place = _room()
-    try:
+    with ExitStack() as over:
+        over.callback(shutil.rmtree, server.data_dir.parent, ignore_errors=True)
+        place = over.enter_context(room([IN_MEMORY, Path(tempfile.gettempdir())], needed_bytes()))
+        if account := server_account():
+            os.chown(place, account.pw_uid, account.pw_gid)
+        over.callback(server.stop)
+        server.spawn()
         server.wait_ready()
         _set_password_anew(server.admin_dsn())
         bootstrap(own)
@@ -92,10 +94,6 @@ def set_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SetUp]:
                 connection.execute(sql.SQL("create database {} template {}").format(*names))
             changes = {database: _changes(connection, database) for database in Database}
         yield SetUp(own, changes, frozenset(_own_files(own)))
-    finally:
-        server.stop()
-        for folder in (server.data_dir.parent, place):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _set_password_anew(dsn: str) -> None:
@@ -103,22 +101,6 @@ def _set_password_anew(dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
         role, word = sql.Identifier(connection.info.user), sql.Literal(connection.info.password)
         connection.execute(sql.SQL("alter role {} password {}").format(role, word))
-
-
-def _room() -> Path:
-    """A folder of the server's account, in memory where that has room; those of processes that were killed go."""
-    parent = (
-        IN_MEMORY
-        if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > ROOM_BYTES
-        else Path(tempfile.gettempdir())
-    )
-    for left in parent.glob(f"{ROOM}*"):
-        if not Path("/proc", left.name.split("-")[2]).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{ROOM}{os.getpid()}-", dir=parent))
-    if account := server_account():
-        os.chown(folder, account.pw_uid, account.pw_gid)
-    return folder
 
 
 @pytest.fixture(scope="module")
