@@ -33,6 +33,7 @@ class Known:
         self.obligations = ObligationBook(site)
         self.out: Bools = np.zeros(site.shape.slots, dtype=bool)
         self._rested: Bools = self.out
+        self._unfit: Bools = self.out
         self._stand(NOTHING_STANDS)
         self.held = np.zeros(site.shape.slots, dtype=bool)  # a direct order at the gateway holds them down
         self._shadow = Shadow()
@@ -141,9 +142,10 @@ class Known:
         shape = self.site.shape
         self.standing, self.locked, self._untouched = standing, standing.locked(shape), standing.in_maintenance(shape)
         self.emptying = standing.emptying(shape) & ~self.locked
-        out = self.locked | self.emptying
-        self.devices.forgive(self.out & ~out)  # given back
-        self.out = out  # neither policies nor directives have a say in these
+        out, unfit = self.locked | self.emptying, standing.unfit(shape)
+        # Given back, or repaired. What is broken still stays in quarantine, whoever had it in hand.
+        self.devices.forgive(((self.out & ~out) | (self._unfit & ~unfit)) & ~unfit)
+        self.out, self._unfit = out, unfit  # neither policies nor directives have a say in what is out
         self._rested = self._rested & self._untouched  # seen asleep since their window began, or before
 
     def _recall(self, memory: Memory) -> None:

@@ -27,6 +27,11 @@ _VERSIONS = """
         from maintenance_windows w left join lockouts l on l.maintenance_id = w.id
         where w.facility_id = f.id and w.ended_at is null)
     from facilities f where f.id = any(%s)"""
+_REPAIRS = """
+    select c.facility_id, array_agg(distinct c.slot) from repair_cases c
+    where c.facility_id = any(%s) and (c.outcome is null or c.outcome = 'retired') and not exists (
+        select 1 from repair_cases later where later.facility_id = c.facility_id and later.slot = c.slot and later.id > c.id)
+    group by c.facility_id"""
 _KINDS = {"override": Kind.OVERRIDE, "curtail": Kind.CURTAIL, "stop_all": Kind.STOP}
 
 
@@ -69,6 +74,7 @@ class Standing:
     version: int = 0
     obligations_version: int = 0
     changes_at: datetime | None = None
+    in_repair: tuple[int, ...] = ()  # slots with a repair case that is open, or that retired the device; rising
 
     def at(self, now: datetime) -> list[Directive]:
         """The directives that hold at an instant."""
@@ -87,6 +93,12 @@ class Standing:
         by_hand = _slots_of([x for x in self.lockouts if not x.is_maintenance], shape)
         return _slots_of([x for x in self.lockouts if x.is_maintenance and not x.is_emptying], shape) & ~by_hand
 
+    def unfit(self, shape: FacilityShape) -> Bools:
+        """[n] slots of devices that somebody is to repair, or has retired."""
+        mask = np.zeros(shape.slots, dtype=bool)
+        mask[[slot for slot in self.in_repair if slot < shape.slots]] = True
+        return mask
+
     def lock_words(self) -> tuple[str, str]:
         """Whose locks they are, and which: actor and detail for the journal."""
         holders = sorted({lockout.holder for lockout in self.lockouts})
@@ -104,11 +116,13 @@ async def read_standing(
     overrides = await (await connection.execute(_OVERRIDES, (ids, now))).fetchall()
     lockouts = await (await connection.execute(_LOCKOUTS, (ids,))).fetchall()
     versions = {row[0]: row[1:] for row in await (await connection.execute(_VERSIONS, (ids,))).fetchall()}
+    repairs = dict(await (await connection.execute(_REPAIRS, (ids,))).fetchall())
     return {
         facility_id: Standing(
             tuple(timed_of(row[1:]) for row in overrides if row[0] == facility_id),
             tuple(_lockout(row[1:]) for row in lockouts if row[0] == facility_id),
             *versions.get(facility_id, (0, 0, None)),
+            tuple(repairs.get(facility_id, ())),
         )
         for facility_id in ids
     }

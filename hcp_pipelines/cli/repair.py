@@ -98,7 +98,7 @@ def close(
     operator: str | None,
     own_state_dir: Path | None,
 ) -> None:
-    """Close CASE (`7` or `repair/7`)."""
+    """Close CASE (`7` or `repair/7`): unless it is retired, the device is taken out of quarantine."""
     number = case.removeprefix(NAME)
     if not number.isdecimal() or len(number) > 18:
         raise ConfigError(f"{case!r} is no case like 7 or repair/7: `hcp repair list` shows those there are")
@@ -106,7 +106,8 @@ def close(
         facility_id, slot = repairs.close_case(
             act.connection, act.operator, int(number), outcome, part.strip(), reason, act.now()
         )
-    click.echo(f"{facility_id}: {NAME}{number} of slot {slot}: {outcome}")
+    after = "it stays in quarantine" if outcome == repairs.RETIRED else "no longer in quarantine"
+    click.echo(f"{facility_id}: {NAME}{number} of slot {slot}: {outcome}; {after}")
 
 
 @repair.command("times")

@@ -1,7 +1,7 @@
 """Repair cases: devices that quarantine or a person has given up on, until a person says what became of them.
 
-Cases of quarantine are opened by Postgres from what the facility's owner remembers. A case changes nothing at the device: who has
-it in hand locks it, and unlocking gives it another chance. Instants are simulated.
+Cases of quarantine are opened by Postgres from what the facility's owner remembers. A case puts nothing to sleep: who has
+a device in hand locks it. As its case is closed it comes out of quarantine, unless it is retired. Instants are simulated.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ from hcp_pipelines.operators.audit import note
 from hcp_pipelines.operators.building import slots_of
 from hcp_pipelines.operators.orders import require
 
-OUTCOMES = ("repaired", "replaced", "retired", "nothing_found")
+RETIRED = "retired"
+OUTCOMES = ("repaired", "replaced", RETIRED, "nothing_found")
 PART_MAX = 100  # characters
 _OPEN = """
     insert into repair_cases (facility_id, slot, group_id, model, reason, opened_by, opened_at)

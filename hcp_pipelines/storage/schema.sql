@@ -2746,6 +2746,9 @@ create table repair_cases (
 create unique index one_open_case on repair_cases (facility_id, slot) where closed_at is null;
 create index repair_cases_newest on repair_cases (facility_id, id desc);
 create index repair_cases_opened on repair_cases (facility_id, opened_at);
+create index repair_cases_of_slot on repair_cases (facility_id, slot, id);
+create trigger announce after insert or update on repair_cases
+    for each row execute function announce_directive();
 create trigger keep before delete or truncate on repair_cases
     for each statement execute function refuse_rewrite();
 
@@ -2801,6 +2804,7 @@ create view repair_times as
     from repair_cases group by facility_id, group_id, model;
 
 grant select on repair_cases, repair_times to hcp_operator, hcp_control, hcp_collector;
+grant select on repair_cases to hcp_allocator, hcp_api;
 grant insert (facility_id, slot, group_id, model, reason, opened_by, opened_at) on repair_cases to hcp_operator;
 grant update (outcome, part, closing_words, closed_by, closed_at) on repair_cases to hcp_operator;
 

@@ -1,11 +1,12 @@
 """Operators at the command line on a real database: who may order, what is kept of it, and what a second person decides."""
 
+import asyncio
 import io
 import json
 import stat
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from psycopg.types.json import Jsonb
 from rich.console import Console
 
+from hcp_pipelines.allocator.standing import read_standing
 from hcp_pipelines.cli.screen import status_screen
 from hcp_pipelines.domain.modes import DeviceState
 from hcp_pipelines.fleet.apply import apply
@@ -21,7 +23,7 @@ from hcp_pipelines.fleet.inventory import load_inventories, load_inventory
 from hcp_pipelines.operators.accounts import OperatorRole, add, disable
 from hcp_pipelines.orchestration.standing import standing_directives
 from hcp_pipelines.storage.bootstrap import bootstrap
-from hcp_pipelines.storage.postgres import connect
+from hcp_pipelines.storage.postgres import connect, reading
 from hcp_pipelines.storage.roles import Role
 from hcp_pipelines.storage.secrets import secrets_dir
 from hcp_pipelines.supervisor.status import read_loop
@@ -338,7 +340,14 @@ REMEMBERED = """
     on conflict (facility_id) do update set memory = excluded.memory"""
 
 
-def test_what_comes_into_quarantine_has_a_case_until_a_person_says_what_became_of_it(run, fleet, group):
+def test_what_comes_into_quarantine_has_a_case_until_a_person_says_what_became_of_it(run, settings, fleet, group):
+    def in_repair():
+        async def read():
+            async with reading(settings, Role.ALLOCATOR) as connection:
+                return await read_standing(connection, ["hou-1"], datetime.now(UTC))
+
+        return asyncio.run(read())["hou-1"].in_repair
+
     def remember(*slots):
         fleet.execute(REMEMBERED, (Jsonb({"failed_slots": slots} if slots else {}),))
 
@@ -355,7 +364,8 @@ def test_what_comes_into_quarantine_has_a_case_until_a_person_says_what_became_o
     closed = run(
         "repair", "close", "repair/1", "--outcome", "repaired", "--part", "hash board", "--reason", "board 2 dead"
     )
-    assert (closed.code, f"of slot {first}: repaired" in closed.out) == (0, True)
+    assert (closed.code, f"of slot {first}: repaired; no longer in quarantine" in closed.out) == (0, True)
+    assert in_repair() == (first + 1, first + 2), "as the facility's owner reads it"
     assert run("repair", "close", "1", "--outcome", "repaired", "--reason", "again").code == 2
     assert run("repair", "close", "x", "--outcome", "repaired", "--reason", "again").code == 2
     assert run("repair", "close", "2", "--outcome", "nothing_found", "--part", "x" * 101, "--reason", "x").code == 2
@@ -375,6 +385,9 @@ def test_what_comes_into_quarantine_has_a_case_until_a_person_says_what_became_o
     assert "mean hours to repair" in run("repair", "times").out
     assert "hash board" in run("repair", "list", "--all").out
     assert [(actor, detail["part"]) for actor, _, detail in audit(fleet, "repair.closed")] == [("ann", "hash board")]
+    case = opened.out.split("repair/")[1].strip()
+    assert "stays in quarantine" in run("repair", "close", case, "--outcome", "retired", "--reason", "burnt").out
+    assert in_repair() == (first, first + 1, first + 2, first + 9)
 
 
 def test_an_override_above_the_limit_waits_for_another_person(run, fleet, group):

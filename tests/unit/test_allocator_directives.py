@@ -293,6 +293,24 @@ def test_what_slept_before_its_window_and_is_woken_by_hand_before_it_goes_down_a
     assert (rig.owner.devices.states[[5, 6]] == FULL).all()
 
 
+def test_the_end_of_a_window_does_not_wake_what_is_in_repair_and_the_end_of_its_case_does():
+    rig, bad = Rig(), np.array([7, 8, 9], dtype=np.uint32)
+    for _ in range(3):
+        rig.owner.devices.failed(bad)
+    window = Lockout(5, "carl", "maintenance/1: firmware", "site", "", b"", True)
+    for lockouts, in_repair, quarantined in (
+        ((), (7, 8), [7, 8, 9]),
+        ((window,), (7, 8), [7, 8, 9]),
+        ((), (7, 8), [7, 8]),  # the window is over: slot 9 has no case
+        ((), (8,), [8]),  # that of slot 7 is closed, slot 8 was retired
+        ((window,), (8, 599, 100_000), [8]),  # slots of an earlier inventory, too
+        ((), (8,), [8]),
+        ((), (), None),
+    ):
+        rig.owner.stand(Standing(lockouts=lockouts, in_repair=in_repair))
+        assert rig.owner.memory().get("failed_slots") == quarantined
+
+
 @pytest.mark.parametrize("scope", ["feeder", "site"])
 def test_a_lock_of_a_feeder_or_the_site_holds_all_of_its_devices(scope):
     rig = Rig()
