@@ -18,7 +18,8 @@ from hcp_pipelines.optimizer.backtest.account import account_of
 from hcp_pipelines.optimizer.backtest.case import Known
 from hcp_pipelines.optimizer.backtest.mpc import Mpc, lesson_of, outlook_of, trained
 from hcp_pipelines.optimizer.backtest.oracle import optimum_usd
-from hcp_pipelines.optimizer.backtest.run import result_of
+from hcp_pipelines.optimizer.backtest.run import data_notes, result_of
+from hcp_pipelines.optimizer.backtest.series import SeriesError
 from hcp_pipelines.optimizer.backtest.simulate import simulate
 from hcp_pipelines.optimizer.backtest.strategies import BreakEven, Hysteresis, Oracle
 from tests.support.recorded import DAY, plain_case, random_prices, write_folder
@@ -166,6 +167,26 @@ def test_what_the_point_has_before_a_long_gap_is_learnt_from_too(tmp_path):
         wanted = replace(asked(tmp_path), sources=sources, start=DAY + timedelta(days=35))
         recorded = folder.load(sources, wanted.start, wanted.end)
         assert sorted({len(case) for case in request.training_cases(wanted, recorded)}) == [1500, 96 * 35 - 1600]
+
+
+def test_a_hole_in_hashprice_before_the_window_is_carried_over_and_told_and_one_in_it_is_refused(tmp_path):
+    write_folder(tmp_path, random_prices(96 * 40))
+    days = pl.read_parquet(tmp_path / "network.parquet").with_columns(
+        hashprice_usd_per_ph_per_day_derived=pl.col("date_utc").dt.ordinal_day().cast(pl.Float64)
+    )
+    of_march = pl.col("date_utc").dt.date().cast(pl.String)
+    wanted = asked(tmp_path, is_hashprice_same_day=True)
+    days.filter(~of_march.is_in(["2024-03-10", "2024-03-11"])).write_parquet(tmp_path / "network.parquet")
+    recorded = folder.load(wanted.sources, wanted.start, wanted.end)
+    told = "no hashprice of 2 days before the window: that of the last day before them is carried on"
+    assert data_notes(wanted, recorded) == [told]
+    case, per_hashprice = request.case_of(wanted, recorded, 17.5), 1000 / 17.5 / 24
+    of_days = case.settled.revenue_usd_per_mwh[::96] / per_hashprice
+    assert of_days[8:12] == pytest.approx([69, 69, 69, 72])
+    assert len(request.training_cases(wanted, recorded)[0]) == 96 * 30
+    days.filter(of_march != "2024-04-02").write_parquet(tmp_path / "network.parquet")
+    with pytest.raises(SeriesError, match=r"no hashprice.* of 2024-04-02"):
+        request.case_of(wanted, folder.load(wanted.sources, wanted.start, wanted.end), 17.5)
 
 
 def command(path, start, end):

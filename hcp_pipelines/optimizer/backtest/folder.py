@@ -5,7 +5,7 @@ A series may be in several files: what is told of an instant is the first one's.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from math import isclose
 from pathlib import Path
 
@@ -60,6 +60,11 @@ class Recorded:
     hashprice: dict[date, float]
     files: dict[str, str]
     notes: tuple[str, ...] = ()
+
+    def hashprice_holes(self, until: datetime) -> int:
+        """Days without hashprice between its first one and an instant's, of those that there are prices of."""
+        first = max(min(self.hashprice), instant(int(self.prices.starts_us[0])).date())
+        return sum(first + timedelta(days=n) not in self.hashprice for n in range((until.date() - first).days))
 
 
 @dataclass(frozen=True)

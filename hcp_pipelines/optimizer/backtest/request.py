@@ -124,7 +124,7 @@ def refuse_unclear(request: Request, names: Sequence[str] = NAMES) -> None:
 
 
 def case_of(request: Request, recorded: Recorded, efficiency_j_per_th: float) -> Case:
-    """The case of one efficiency over the whole series. Before the window, where it only warms up, hashprice may be carried back.
+    """The case of one efficiency over the whole series. Before the window, where it only warms up, hashprice may be carried.
 
     Raises:
         SeriesError: a day of the window, or the one before it where that is what is known, has no hashprice.
@@ -135,8 +135,7 @@ def case_of(request: Request, recorded: Recorded, efficiency_j_per_th: float) ->
     for back in {0, days_back}:
         series.hashprice_of(by_day, window_us, name, days_back=back)
     known, settled = (
-        series.hashprice_of(by_day, prices.starts_us, name, days_back=back, is_carried_back=True)
-        for back in (days_back, 0)
+        series.hashprice_of(by_day, prices.starts_us, name, days_back=back, is_carried=True) for back in (days_back, 0)
     )
     case = build_case(prices, recorded.day_ahead, (known, settled), efficiency_j_per_th, request.known)
     return replace(case, least=request.least(case.step_h))
@@ -160,7 +159,7 @@ def training_cases(request: Request, recorded: Recorded) -> list[Case]:
 
 def _at_all_efficiencies(request: Request, recorded: Recorded, prices: Prices, day_ahead: Floats) -> Iterator[Case]:
     name = recorded.files["network"]
-    settled = series.hashprice_of(recorded.hashprice, prices.starts_us, name, is_carried_back=True)
+    settled = series.hashprice_of(recorded.hashprice, prices.starts_us, name, is_carried=True)
     for efficiency in TRAINING_EFFICIENCIES_J_PER_TH:
         case = build_case(prices, day_ahead, (settled, settled), efficiency, request.known)
         yield replace(case, least=request.least(case.step_h))

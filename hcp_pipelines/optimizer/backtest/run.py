@@ -119,6 +119,9 @@ def data_notes(request: Request, recorded: Recorded) -> list[str]:
         notes.append(
             f"{prices.left_out} rows before the window are absurd, told again, or contradict each other, and are left out"
         )
+    holes = recorded.hashprice_holes(request.start)
+    if holes:
+        notes.append(f"no hashprice of {holes} days before the window: that of the last day before them is carried on")
     unknown = np.isnan(recorded.day_ahead[prices.row_at(request.start) :])
     if unknown.any() and not np.isnan(recorded.day_ahead).all():
         notes.append(f"{unknown.sum():,} of the window's {len(unknown):,} intervals have no day-ahead price")

@@ -3,6 +3,7 @@
 No decisions here. Which files of a folder are read is in `folder.py`.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -249,25 +250,26 @@ def _days(frame: pl.DataFrame) -> Iterator[tuple[date | None, float | None]]:
 
 
 def hashprice_of(
-    by_day: dict[date, float], starts_us: Ints, name: str, *, days_back: int = 0, is_carried_back: bool = False
+    by_day: dict[date, float], starts_us: Ints, name: str, *, days_back: int = 0, is_carried: bool = False
 ) -> Floats:
     """Hashprice of the UTC day of instants in order, or of the day `days_back` before it.
 
-    With `is_carried_back` days before the first one recorded have its value: good enough to learn from, not to settle at.
+    With `is_carried` days without one have that of the last one before them, and those before the first that one's: good enough
+    to learn from, not to settle at.
 
     Raises:
         SeriesError: a day has none.
     """
     day = timedelta(days=1)
     days = starts_us // MICROSECONDS_PER_DAY
-    values, earliest = np.empty(int(days[-1] - days[0]) + 1), min(by_day)
+    values, recorded = np.empty(int(days[-1] - days[0]) + 1), sorted(by_day)
     for n in range(len(values)):
         wanted = date(1970, 1, 1) + day * (int(days[0]) + n - days_back)
-        if is_carried_back:
-            wanted = max(wanted, earliest)
+        if is_carried:
+            wanted = recorded[max(bisect_right(recorded, wanted) - 1, 0)]
         if wanted not in by_day:
             raise SeriesError(
-                f"{name}: no {HASHPRICE} of {wanted}; it has {earliest} to {max(by_day)}. Complete it, give another one "
+                f"{name}: no {HASHPRICE} of {wanted}; it has {recorded[0]} to {recorded[-1]}. Complete it, give another one "
                 "(--network FILE), or choose another window."
             )
         values[n] = by_day[wanted]

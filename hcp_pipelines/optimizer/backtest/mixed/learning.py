@@ -190,6 +190,6 @@ def hashprice_as_sold(request: Request, recorded: Recorded, hours: Hours, rows: 
     _, first, number = np.unique(hours.day[rows], return_index=True, return_inverse=True)
     sold_us = np.array([microseconds(published_at(instant(int(us)))) for us in hours.starts_us[rows[first]]])
     by_local_day = series.hashprice_of(
-        recorded.hashprice, sold_us, recorded.files["network"], days_back=request.hashprice_days_back, is_carried_back=True,
+        recorded.hashprice, sold_us, recorded.files["network"], days_back=request.hashprice_days_back, is_carried=True,
     )  # fmt: skip
     return by_local_day[number]
