@@ -9,11 +9,11 @@ import pytest
 from hcp_pipelines.forecasting import peak_days, peak_paths, peaks
 from hcp_pipelines.forecasting.hindsight import TrainedTooLateError, refuse_hindsight
 from hcp_pipelines.forecasting.hours import instant
-from hcp_pipelines.optimizer.backtest.case import Known
+from hcp_pipelines.optimizer.backtest.case import Course, Known
 from hcp_pipelines.optimizer.backtest.folder import Sources
 from hcp_pipelines.optimizer.backtest.mixed import learning, ramps, reserves
 from hcp_pipelines.optimizer.backtest.mixed.response.obeying import Obeys, paid_calls
-from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, decide
+from hcp_pipelines.optimizer.backtest.mixed.rules import ALL_RULES, Reserves, decide
 from hcp_pipelines.optimizer.backtest.mixed.site import MIXED_100MW
 from hcp_pipelines.optimizer.backtest.request import Request
 from hcp_pipelines.optimizer.backtest.simulate import Strikes
@@ -117,20 +117,24 @@ def test_a_day_s_figures_are_known_when_the_clock_in_texas_shows_half_past_one(s
 
 
 def world_pair(n, how, model):
+    """(interval, hours that are published by then, two worlds): one, and what is not known by then changed; settled all of it."""
     random = np.random.default_rng(n)
     whole, t = world(seed=n, model=model, charges=random.integers(0, 240, 3)), int(random.integers(96, 900))
-    h = t // 4
+    soon = np.where(whole.charge > 0, random.uniform(0, 0.3, (6, 240)), 0.0)  # an hour to six hours before
+    whole, h = replace(whole, p_peak_soon=soon), t // 4
     later, hours_later = np.arange(len(whole)) > t, np.arange(240) > h
     unpublished = whole.day > whole.day[h] + (whole.local_hour[h] >= 14)
     day_ahead = random.uniform(10, 90, 240)
     ahead = (day_ahead, changed(day_ahead, unpublished, how, random))
+    worth = random.uniform(0.8, 1.2, len(whole))  # what is constant is the same when it is shuffled
 
-    def with_known(each, at):
-        case = each.known
-        known = (
-            case if at == 0 else replace(case, price_usd_per_mwh=changed(case.price_usd_per_mwh, later, how, random))
-        )
-        return replace(each, known=known, day_ahead=np.repeat(ahead[at], 4))
+    def course(each, at, unknown):
+        columns = each.price_usd_per_mwh, each.revenue_usd_per_mwh * worth, each.wake_usd * worth
+        return Course(*(column if at == 0 else changed(column, unknown, how, random) for column in columns))
+
+    def told_case(each, at):
+        known, settled = course(each.known, at, later), course(each.settled, at, np.ones_like(later))
+        return replace(each, known=known, settled=settled, day_ahead=np.repeat(ahead[at], 4))
 
     def strikes(each, at):
         return each if at == 0 else Strikes(*(changed(v, later, how, random) for v in (each.on, each.off)))
@@ -142,10 +146,12 @@ def world_pair(n, how, model):
             "p_peak_ahead": changed(whole.p_peak_ahead, unpublished, how, random),
             "plain_peak": whole.plain_peak & ~unpublished,
             "forgone": changed(whole.forgone, unpublished, how, random),
+            "forgone_without_peaks": changed(whole.forgone_without_peaks, unpublished, how, random),
+            "p_peak_soon": changed(whole.p_peak_soon, np.arange(240) - np.arange(1, 7)[:, None] > h, how, random),
             "charge": whole.charge[::-1],
         }  # fmt: skip
         return replace(
-            whole, cases=tuple(with_known(case, at) for case in whole.cases), **rest,
+            whole, cases=tuple(told_case(case, at) for case in whole.cases), **rest,
             strikes={name: tuple(strikes(s, at) for s in each) for name, each in whole.strikes.items()},
         )  # fmt: skip
 
@@ -166,20 +172,17 @@ def test_no_strategy_acts_on_what_it_does_not_know(how, model):
             assert one.training_mw[:, both].tobytes() == two.training_mw[:, both].tobytes(), rules.name
 
 
+@pytest.mark.parametrize("how", ["shuffle", "blank"])
 @pytest.mark.parametrize("model", list(Known))
-def test_nor_where_ramps_make_it_prepare_for_what_it_has_sold(model):
-    for n in range(0, DRAWS, 17):
-        t, published, *worlds = world_pair(n, "shuffle", model)
-        hour, random = np.arange(240), np.random.default_rng(n)
-        soon = np.where(worlds[0].charge > 0, random.uniform(0, 0.3, (6, 240)), 0.0)
-        unknown = hour - np.arange(1, 7)[:, None] > t // 4
-        later = np.where(unknown, random.uniform(0, 0.3, soon.shape), soon)
+def test_nor_where_ramps_make_it_prepare_for_what_it_has_sold(how, model):
+    selling = [rules for rules in ALL_RULES if rules.reserves is not Reserves.NONE]
+    for n in range(DRAWS):
+        t, published, *worlds = world_pair(n, how, model)
         ramped = [
-            replace(each, p_peak_soon=known, site=replace(each.site, ramp_up_mw_per_h=24.0, ramp_down_mw_per_h=40.0))
-            for each, known in zip(worlds, (soon, later), strict=True)
+            replace(each, site=replace(each.site, ramp_up_mw_per_h=24.0, ramp_down_mw_per_h=40.0)) for each in worlds
         ]
         assert ramps.bind(ramped[0].site, 0.25)
-        for rules in ALL_RULES:
+        for rules in selling if n % 17 else ALL_RULES:  # those that sell nothing prepare for nothing
             one, two = (decide(each, rules) for each in ramped)
             assert one.power[:, : t + 1].tobytes() == two.power[:, : t + 1].tobytes(), rules.name
             assert one.sold[:, published].tobytes() == two.sold[:, published].tobytes(), rules.name
