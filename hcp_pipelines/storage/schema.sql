@@ -3004,3 +3004,6 @@ grant update (per_minute, burst) on request_limits to hcp_operator;
 -- What owners said of one policy, and what they said last of a facility's: asked for every few seconds, and nobody lets go of rows.
 create index policy_admissions_of_policy on policy_admissions (policy_id, id desc);
 create index policy_admissions_last on policy_admissions (facility_id, id desc);
+
+-- Events among the lines of the audit log, which grows with all that people and work ask for, are looked for every few seconds.
+create index audit_log_alerts on audit_log (recorded_at) where action like 'alert.%';

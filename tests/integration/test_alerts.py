@@ -423,6 +423,17 @@ def test_a_look_is_at_what_is_newest_and_hcp_status_counts_all(settings, databas
         assert loop["switches"]["failed"] == switches
 
 
+@pytest.mark.parametrize(
+    ("query", "values", "index"),
+    [(conditions._REFUSED, (), "policy_admissions_last"), (conditions._EVENTS, (900,), "audit_log_alerts")],
+)
+def test_what_is_looked_at_each_five_seconds_has_an_index(database, query, values, index):
+    with database.transaction():
+        database.execute("set local enable_seqscan = off")  # small tables are read whole
+        plan = "\n".join(row[0] for row in database.execute(f"explain {query}", values or None))
+    assert index in plan
+
+
 def arrivals(database, series, seconds, stream="weather.test"):
     """Values of a series that came so many seconds ago."""
     now = SystemClock().real_now()
