@@ -117,15 +117,18 @@ async def read_standing(
     lockouts = await (await connection.execute(_LOCKOUTS, (ids,))).fetchall()
     versions = {row[0]: row[1:] for row in await (await connection.execute(_VERSIONS, (ids,))).fetchall()}
     repairs = dict(await (await connection.execute(_REPAIRS, (ids,))).fetchall())
-    return {
-        facility_id: Standing(
+    found = dict[str, Standing]()
+    for facility_id in ids:
+        version, obligations_version, changes_at = versions.get(facility_id, (0, 0, None))
+        found[facility_id] = Standing(
             tuple(timed_of(row[1:]) for row in overrides if row[0] == facility_id),
             tuple(_lockout(row[1:]) for row in lockouts if row[0] == facility_id),
-            *versions.get(facility_id, (0, 0, None)),
+            version,
+            obligations_version,
+            changes_at,
             tuple(repairs.get(facility_id, ())),
         )
-        for facility_id in ids
-    }
+    return found
 
 
 def timed_of(row: Sequence[Any]) -> Timed:
