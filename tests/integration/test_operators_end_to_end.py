@@ -115,6 +115,12 @@ async def test_maintenance_finds_devices_asleep_is_held_by_the_gateway_and_gives
     ]  # fmt: skip
     assert bits(site.facility.state().locked) == []
 
+    await site.stop_allocator()
+    begins_at = json.loads((await site.order(*typed)).out)["begins_at"]
+    database.execute("select advance_maintenance(array[%s], %s)", (FACILITY, begins_at))
+    (window,) = json.loads((await site.order("maintenance", "list", "--json")).out)["windows"]
+    assert window["state"] == "not confirmed by its gateway", "it is asked, and holds nothing: the books alone say so"
+
 
 async def test_no_price_and_no_successor_energises_a_locked_device(site, database):
     locked = set(range(5, 12))
