@@ -111,3 +111,11 @@ def test_the_command_says_when_it_learnt_anew(tmp_path, monkeypatch):
     assert any("learnt anew 2 times" in note and "2024-04-01, 2024-05-01" in note for note in told["notes"])
     assert told["relearn"] == "month"
     assert told["strategies"]["mpc"]["net_usd"] <= told["strategies"]["oracle"]["net_usd"]
+    arguments[arguments.index("--from") + 1] = "2024-03-10"  # nine days are too little, three weeks in April are not
+    told = json.loads(CliRunner().invoke(cli, arguments, catch_exceptions=False).stdout)
+    assert told["notes"][-2:] == [
+        "nothing to learn from before 2024-03-10: hysteresis has the policy's own band until 2024-04-01, mpc is left out of the "
+        "whole window",
+        "learnt anew 2 times in the window, from what was known by then, its state carried on: 2024-04-01, 2024-05-01",
+    ]
+    assert "mpc" not in told["strategies"]

@@ -65,9 +65,16 @@ def learnt_anew(request: Request, recorded: Recorded, learn: Learn) -> list[Stra
     return [_as_one(tuple(zip(until, each, strict=True))) for each in zip(*editions, strict=True)]
 
 
-def relearnt_note(request: Request) -> list[str]:
+def learnt_in_window(request: Request, strategies: Sequence[Strategy]) -> list[datetime]:
+    """The turns of months at which there was anything to learn from, in order."""
+    editions = [each for strategy in strategies if isinstance(strategy, Relearnt) for each in strategy.editions]
+    learnt = {at for at, edition in editions if edition.trained_until is not None}
+    return [at for at in request.learnt_at[1:] if at in learnt]
+
+
+def relearnt_note(request: Request, strategies: Sequence[Strategy]) -> list[str]:
     """A line of the report on it, where anything is learnt anew."""
-    anew = request.learnt_at[1:]
+    anew = learnt_in_window(request, strategies)
     if not anew:
         return []
     return [

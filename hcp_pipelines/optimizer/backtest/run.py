@@ -17,7 +17,7 @@ from hcp_pipelines.optimizer.backtest.account import Account, GapClosed, account
 from hcp_pipelines.optimizer.backtest.case import Case
 from hcp_pipelines.optimizer.backtest.folder import Recorded
 from hcp_pipelines.optimizer.backtest.mpc import trained
-from hcp_pipelines.optimizer.backtest.relearning import learnt_anew, relearnt_note
+from hcp_pipelines.optimizer.backtest.relearning import learnt_anew, learnt_in_window, relearnt_note
 from hcp_pipelines.optimizer.backtest.request import (
     LEARNT,
     Request,
@@ -72,7 +72,9 @@ def run(request: Request, progress: Progress = lambda *_: None) -> Report:
         results[efficiency] = result_of(case_of(request, recorded, efficiency), request.start, strategies)
     progress("back-test", total, total)
     shares = unknown_shares({f" at {efficiency:g} J/TH": each.gaps["oracle"] for efficiency, each in results.items()})
-    return Report(request, recorded, results, (*data_notes(request, recorded), *_notes(request, cases), *shares))
+    return Report(
+        request, recorded, results, (*data_notes(request, recorded), *_notes(request, cases, strategies), *shares)
+    )
 
 
 def strategy_of(
@@ -128,7 +130,7 @@ def data_notes(request: Request, recorded: Recorded) -> list[str]:
     return notes
 
 
-def _notes(request: Request, cases: Sequence[Case]) -> list[str]:
+def _notes(request: Request, cases: Sequence[Case], strategies: Sequence[Strategy]) -> list[str]:
     notes = []
     if request.has_least_times:
         notes.append(
@@ -140,10 +142,11 @@ def _notes(request: Request, cases: Sequence[Case]) -> list[str]:
         notes.append(
             f"learnt from {days:,.0f} days of prices before {request.trained_until:%Y-%m-%d}, all points together"
         )
-        notes += relearnt_note(request)
     elif set(LEARNT) & set(request.names):
+        first = learnt_in_window(request, strategies)[:1]
+        until, of_all = (f" until {first[0]:%Y-%m-%d}", " of the whole window") if first else ("", "")
         notes.append(
-            f"nothing to learn from before {request.trained_until:%Y-%m-%d}: hysteresis has the policy's own band, "
-            "mpc is left out"
+            f"nothing to learn from before {request.trained_until:%Y-%m-%d}: hysteresis has the policy's own band{until}, "
+            f"mpc is left out{of_all}"
         )
-    return notes
+    return [*notes, *relearnt_note(request, strategies)]

@@ -28,14 +28,15 @@ from hcp_pipelines.optimizer.backtest.series import Floats, Ints, SeriesError
 from hcp_pipelines.optimizer.backtest.strategies import AlwaysOn, BreakEven, Strategy, chosen_hysteresis
 
 
-def world_of(request: Request, recorded: Recorded, hours: Hours, site: MixedSite, progress: Progress) -> World:
-    """The window of a request as a mixed facility meets it.
+def world_of(
+    request: Request, recorded: Recorded, hours: Hours, site: MixedSite, followed: Sequence[Strategy]
+) -> World:
+    """The window of a request as a mixed facility meets it, whose miners may follow strategies (`followed`).
 
     Raises:
-        SeriesError: intervals don't divide the hour, or the window does not start with one.
         ConfigError: there is too little to learn from.
     """
-    steps, is_learnt = _steps(request, recorded), _is_learnt(request)
+    steps, is_learnt = 60 // recorded.prices.step_minutes, _is_learnt(request)
     wholes = [case_of(request, recorded, group.efficiency_j_per_th) for group in site.groups]
     first = recorded.prices.row_at(request.start)
     cases = tuple(whole.cut(first, len(whole)) for whole in wholes)
@@ -45,10 +46,7 @@ def world_of(request: Request, recorded: Recorded, hours: Hours, site: MixedSite
         (until, part, reserves.trained(hours, day_ahead, real_time, until) if is_learnt else None)
         for until, part in lessons(request, hours, rows)
     ]
-    strikes = {
-        strategy.name: tuple(strategy.strikes(whole).cut(first) for whole in wholes)
-        for strategy in _followed(request, recorded, progress)
-    }
+    strikes = {strategy.name: tuple(strategy.strikes(whole).cut(first) for whole in wholes) for strategy in followed}
     chances = [peak_chances(hours, rows[part], site, until, is_learnt=is_learnt) for until, part, _ in parts]
     now, ahead, plain = (np.concatenate(column) for column in zip(*chances, strict=True))
     soon_h = ramps.seen_h(site) if is_learnt and ramps.bind(site, 1 / steps) else 0
@@ -99,7 +97,7 @@ def _is_learnt(request: Request) -> bool:
     return not request.strategies or "mpc" in request.strategies
 
 
-def _followed(request: Request, recorded: Recorded, progress: Progress) -> list[Strategy]:
+def followed_by_miners(request: Request, recorded: Recorded, progress: Progress) -> list[Strategy]:
     """Whose strikes miners follow; `mpc` takes a minute to learn, and is left out where nobody asked for it."""
 
     def learn(training: Sequence[Case], until: datetime) -> list[Strategy]:
@@ -114,15 +112,14 @@ def _followed(request: Request, recorded: Recorded, progress: Progress) -> list[
     return found
 
 
-def _steps(request: Request, recorded: Recorded) -> int:
-    minutes = recorded.prices.step_minutes
+def refuse_part_hours(request: Request, minutes: int) -> None:
+    """Raise SeriesError for intervals of some minutes that don't divide the hour, or a window that isn't one of whole hours."""
     if 60 % minutes or microseconds(request.start) % HOUR_US or microseconds(request.end) % HOUR_US:
         raise SeriesError(
             f"a mixed facility needs whole hours: prices of {minutes} minutes, "
             f"{request.start:%H:%MZ} to {request.end:%H:%MZ}. "
             "Choose --from and --to at full hours, and prices whose intervals divide the hour."
         )
-    return 60 // minutes
 
 
 def peak_chances(

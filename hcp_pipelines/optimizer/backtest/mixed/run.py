@@ -13,7 +13,12 @@ from hcp_pipelines.optimizer.backtest.account import GapClosed, gap_closed, unkn
 from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
 from hcp_pipelines.optimizer.backtest.mixed.foresight import foresee
 from hcp_pipelines.optimizer.backtest.mixed.hours import hour_files, load_hours
-from hcp_pipelines.optimizer.backtest.mixed.learning import unknown_peaks, world_of
+from hcp_pipelines.optimizer.backtest.mixed.learning import (
+    followed_by_miners,
+    refuse_part_hours,
+    unknown_peaks,
+    world_of,
+)
 from hcp_pipelines.optimizer.backtest.mixed.ledger import Ledger, settle
 from hcp_pipelines.optimizer.backtest.mixed.response.calls import Clock, Response, enrolled_site, response_of
 from hcp_pipelines.optimizer.backtest.mixed.response.terms import Terms
@@ -79,15 +84,19 @@ def run_mixed(
             "interval. Leave --min-up-minutes and --min-down-minutes out."
         )
     recorded = folder.load(request.sources, request.start, request.end)
+    refuse_part_hours(request, recorded.prices.step_minutes)
     if terms is not None:
         refuse_bound(site, recorded.prices.step_minutes / 60)
         site = enrolled_site(site, terms)
     hours = load_hours(request.sources, request.end)
-    world = world_of(request, recorded, hours, site, progress)
+    followed = followed_by_miners(request, recorded, progress)
+    world = world_of(request, recorded, hours, site, followed)
     world = world if terms is None else with_programme(world, terms)
     files = recorded.files | hour_files(request.sources)
-    notes = [*data_notes(request, recorded), *unknown_peaks(request, hours, site.peaks.months)]
-    return report_of(request, world, files, notes)
+    unknown = unknown_peaks(request, hours, site.peaks.months)
+    return report_of(
+        request, world, files, [*data_notes(request, recorded), *unknown, *relearnt_note(request, followed)]
+    )
 
 
 def refuse_bound(site: MixedSite, step_h: float) -> None:
@@ -111,7 +120,7 @@ def with_programme(world: World, terms: Terms) -> World:
 
 
 def report_of(request: Request, world: World, files: Mapping[str, str], notes: Sequence[str] = ()) -> MixedReport:
-    """The report of a world that is made already; `notes` are those on its series."""
+    """The report of a world that is made already; `notes` are those on its series and on what was learnt."""
     names = [n for n in NAMES if not request.strategies or n in request.strategies or n in NEEDED]
     deciders = {rules.name: _decider(rules) for rules in ALL_RULES if rules.name in names} | {"oracle": foresee}
     ledgers = {name: settle(world, decider(world)) for name, decider in deciders.items()}
@@ -130,7 +139,7 @@ def report_of(request: Request, world: World, files: Mapping[str, str], notes: S
         gaps,
         field_gaps,
         sources,
-        (*notes, *_notes(world, mw), *relearnt_note(request), *unknown_shares({"": gaps["oracle"]})),
+        (*notes, *_notes(world, mw), *unknown_shares({"": gaps["oracle"]})),
     )
 
 
