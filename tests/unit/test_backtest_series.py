@@ -47,16 +47,23 @@ def test_a_duplicate_names_both_rows():
     frame = price_frame([20.0, 21.0, 22.0, 23.0])
     twice = pl.concat([frame, frame[2:3]])
     with pytest.raises(
-        SeriesError, match=r"rows 2 and 4 are both of 2024-03-01T00:30Z \(1 duplicates\)\. Keep one of them\."
+        SeriesError, match=r"rows 2 and 4 are both of 2024-03-01T00:30Z \(1 duplicate\)\. Keep one of them\."
     ):
         read(twice)
+
+
+def test_one_interval_is_too_short_a_window_and_it_says_why():
+    with pytest.raises(
+        SeriesError, match=r"1 row of HB_TEST in the window: at least 2 are needed, to tell how long an"
+    ):
+        read(price_frame([20.0]))
 
 
 def test_a_gap_names_its_row_and_what_is_missing():
     frame = price_frame([20.0] * 12)
     with pytest.raises(
         SeriesError,
-        match=r"after row 3 \(2024-03-01T00:45Z\) 0:30:00 are missing, from 2024-03-01T01:00Z on \(1 gaps in all\): --hold-gaps",
+        match=r"after row 3 \(2024-03-01T00:45Z\) 0:30:00 are missing, from 2024-03-01T01:00Z on \(1 gap in all\): --hold-gaps",
     ):
         read(pl.concat([frame[:4], frame[6:]]))
 

@@ -148,7 +148,7 @@ def gap_closed(
     """
     gain, gap = _gain(accounts, name, base) / mw, _gain(accounts, "oracle", base) / mw
     per_year = float(gain.sum()) / (len(case) * case.step_h) * HOURS_PER_YEAR
-    month, month_usd = _worst_month(case, gain)
+    month, month_usd = worst_month(case, gain)
     if float(gap.sum()) < LEAST_GAP_USD_PER_MW_DAY * len(case) * case.step_h / 24:
         return GapClosed(None, None, None, per_year, month, month_usd)
     low, high = block_interval(_by_week(case, gain), _by_week(case, gap))
@@ -178,6 +178,15 @@ def mean_interval(
     )
 
 
+def worst_month(case: Case, gain: Floats) -> tuple[str, float]:
+    """The month, in UTC, in which a gain by interval was least, and its dollars."""
+    months = pl.Series(case.starts_us).cast(pl.Datetime("us", "UTC")).dt.strftime("%Y-%m")
+    by_month = (
+        pl.DataFrame({"month": months, "usd": gain}).group_by("month").agg(pl.col("usd").sum()).sort("usd", "month")
+    )
+    return str(by_month["month"][0]), float(by_month["usd"][0])
+
+
 def _interval_90(pairs: Sequence[tuple[Floats, Floats]], seed: int) -> Interval:
     """Of the mean of Σ gain / Σ gap over the pairs, the same blocks drawn for all."""
     blocks = len(pairs[0][1])
@@ -200,14 +209,6 @@ def _gain(accounts: Mapping[str, Earned], name: str, base: str = "break_even") -
 def _by_week(case: Case, values: Floats) -> Floats:
     block = ((case.starts_us - case.starts_us[0]) // int(DAYS_PER_BLOCK * MICROSECONDS_PER_DAY)).astype(np.int64)
     return np.bincount(block, weights=values).astype(np.float64)
-
-
-def _worst_month(case: Case, gain: Floats) -> tuple[str, float]:
-    months = pl.Series(case.starts_us).cast(pl.Datetime("us", "UTC")).dt.strftime("%Y-%m")
-    by_month = (
-        pl.DataFrame({"month": months, "usd": gain}).group_by("month").agg(pl.col("usd").sum()).sort("usd", "month")
-    )
-    return str(by_month["month"][0]), float(by_month["usd"][0])
 
 
 def _rounded(value: float | None) -> float | None:

@@ -4,7 +4,6 @@ What is *known* when an interval begins and what it *settles* at are kept apart.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from enum import StrEnum
 
 import numpy as np
@@ -112,13 +111,3 @@ def build_case(
     seen = prices.usd_per_mwh if model is Known.AT_START else np.r_[np.nan, prices.usd_per_mwh[:-1]]
     known = mining_course(seen, known_hashprice, efficiency_j_per_th)
     return Case(efficiency_j_per_th, model, prices.starts_us, prices.step_h, known, settled, day_ahead)
-
-
-@dataclass(frozen=True)
-class Window:
-    """A half-open range of rows of a case, and its instants."""
-
-    start: int
-    end: int
-    start_at: datetime
-    end_at: datetime

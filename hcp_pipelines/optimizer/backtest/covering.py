@@ -160,7 +160,7 @@ def _other_prices(rows: pl.DataFrame, part: _Part, start: datetime) -> list[str]
     other = both.filter(pl.col(REAL_TIME) != pl.col(f"{REAL_TIME}_read"))
     if other.is_empty():
         return []
-    return not_read(part.file, f"prices of {len(other)} intervals", "--rt")
+    return not_read(part.file, f"prices of {series.counted(len(other), 'interval')}", "--rt")
 
 
 def not_read(file: Path, what: str, option: str) -> list[str]:

@@ -120,7 +120,7 @@ def _hashprice(sources: Sources) -> tuple[dict[date, float], dict[str, str], lis
         network = read_columns(file, columns)
         found = series.daily_hashprice(network if bitcoin is None else series.hashprice_at(network, bitcoin), file.name)
         other = sum(not isclose(value, by_day.get(day, value)) for day, value in found.items())
-        notes += covering.not_read(file, f"hashprices of {other} days", "--network") if other else []
+        notes += covering.not_read(file, f"hashprices of {series.counted(other, 'day')}", "--network") if other else []
         until = min(by_day) if by_day and sources.network else date.max
         new = {day: value for day, value in found.items() if day < until and day not in by_day}
         by_day |= new
@@ -189,7 +189,11 @@ def _other_hours(file: Path, both: pl.DataFrame, prices: Prices) -> list[str]:
     """A note where a file has other day-ahead prices in the hours of some prices than are read."""
     inside = pl.col(START).is_between(instant(int(prices.starts_us[0])), instant(int(prices.starts_us[-1])))
     other = both.filter(inside & ((pl.col(DAY_AHEAD) - pl.col(f"{DAY_AHEAD}_read")).abs() > CRUMB_USD_PER_MWH))
-    return covering.not_read(file, f"day-ahead prices of {len(other)} hours", "--da") if len(other) else []
+    return (
+        covering.not_read(file, f"day-ahead prices of {series.counted(len(other), 'hour')}", "--da")
+        if len(other)
+        else []
+    )
 
 
 def _with_named(file: Path | None, others: Sequence[Path]) -> list[Path]:
@@ -223,7 +227,10 @@ def named(option: str, file: Path, *kinds: tuple[str, ...]) -> Path:
     columns = set(_columns(file))
     if not any({START, *kind} <= columns for kind in kinds):
         wanted = ", or ".join(" and ".join((START, *kind)) for kind in kinds)
-        raise SeriesError(f"{option} {file}: no columns {wanted}. Name the file that has them, or mend it.")
+        seen = ", ".join(repr(name) for name in sorted(columns)) or "none that can be read"
+        raise SeriesError(
+            f"{option} {file}: no columns {wanted}; it has {seen}. Name the file that has them, or mend it."
+        )
     return file
 
 
@@ -243,8 +250,18 @@ def needed(sources: Sources, option: str, columns: tuple[str, ...]) -> list[Path
     files = files_with(sources, columns)
     if not files:
         place = "is named" if sources.folder is None else f"in {sources.folder}{_seen(sources)}"
-        raise SeriesError(f"no file with {' and '.join(columns)} {place}. Give {option}.")
+        raise SeriesError(f"no file with {' and '.join(columns)} {place}{_nearly(sources, columns)}. Give {option}.")
     return files
+
+
+def _nearly(sources: Sources, columns: tuple[str, ...]) -> str:
+    """The columns of files that have the names inside others: blanks about them, or semicolons between."""
+    near = [
+        f"the columns of {file.name} are {', '.join(repr(name) for name in seen)}"
+        for file, seen in ((file, _columns(file)) for file in (*sources.named, *_folder_files(sources)))
+        if any(wanted in name and wanted != name for wanted in columns for name in seen)
+    ]
+    return f"; {told(near)}" if near else ""
 
 
 def by_hour(files: Sequence[Path], columns: tuple[str, ...]) -> pl.DataFrame:

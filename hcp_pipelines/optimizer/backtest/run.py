@@ -12,7 +12,7 @@ import numpy as np
 
 from hcp_pipelines.forecasting.hindsight import refuse_hindsight
 from hcp_pipelines.forecasting.hours import microseconds
-from hcp_pipelines.optimizer.backtest import folder
+from hcp_pipelines.optimizer.backtest import folder, series
 from hcp_pipelines.optimizer.backtest.account import Account, GapClosed, account_of, gap_closed, unknown_shares
 from hcp_pipelines.optimizer.backtest.case import Case
 from hcp_pipelines.optimizer.backtest.folder import Recorded
@@ -123,7 +123,9 @@ def data_notes(request: Request, recorded: Recorded) -> list[str]:
         )
     holes = recorded.hashprice_holes(request.start)
     if holes:
-        notes.append(f"no hashprice of {holes} days before the window: that of the last day before them is carried on")
+        notes.append(
+            f"no hashprice of {series.counted(holes, 'day')} before the window: that of the last day before them is carried on"
+        )
     unknown = np.isnan(recorded.day_ahead[prices.row_at(request.start) :])
     if unknown.any() and not np.isnan(recorded.day_ahead).all():
         notes.append(f"{unknown.sum():,} of the window's {len(unknown):,} intervals have no day-ahead price")

@@ -91,7 +91,10 @@ def prices_of(
     numbered = frame if "row" in frame.columns else frame.with_row_index("row")
     rows = numbered.select("row", pl.col(START), pl.col(column).cast(pl.Float64, strict=False))
     if len(rows) < 2:
-        raise SeriesError(f"{name}: {len(rows)} rows of {point}: at least 2 are needed")
+        raise SeriesError(
+            f"{name}: {counted(len(rows), 'row')} of {point} in the window: at least 2 are needed, to tell how long an interval "
+            "is. Choose a longer window, or complete the file."
+        )
     unusual = _refuse_absurd(rows, column, name)
     rows = rows.sort(START, maintain_order=True)
     starts = rows[START].dt.timestamp("us").to_numpy()
@@ -141,6 +144,15 @@ def _refuse_absurd(rows: pl.DataFrame, column: str, name: str) -> int:
     return int(judged.select((pl.col(column) > pl.col("cap")).sum()).item())
 
 
+def counted(number: int, what: str) -> str:
+    """How many of something there are, in words.
+
+    >>> counted(1, "gap"), counted(1200, "row")
+    ('1 gap', '1,200 rows')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def _like_that(rows: int) -> str:
     return f"; {rows} rows are like that" if rows > 1 else ""
 
@@ -152,7 +164,7 @@ def refuse_duplicates(rows: pl.DataFrame, starts: Ints, name: str) -> None:
         first, second = rows["row"][int(again[0])], rows["row"][int(again[0]) + 1]
         at = instant(int(starts[again[0]]))
         raise SeriesError(
-            f"{name}: rows {first} and {second} are both of {_said(at)} ({len(again)} duplicates). "
+            f"{name}: rows {first} and {second} are both of {_said(at)} ({counted(len(again), 'duplicate')}). "
             f"Keep one of them{_dst_hint(at)}."
         )
 
@@ -183,8 +195,8 @@ def _gap_message(name: str, row: int | str, start: int, step_us: int, length: ti
         else "--hold-gaps carries the last price on"
     )
     return (
-        f"{name}: after row {row} ({_said(instant(start))}) {length} are missing, from {_said(missing)} on ({gaps} gaps in all): "
-        f"{remedy}{_dst_hint(missing)}. Choose a window without it, or complete the file."
+        f"{name}: after row {row} ({_said(instant(start))}) {length} are missing, from {_said(missing)} on "
+        f"({counted(gaps, 'gap')} in all): {remedy}{_dst_hint(missing)}. Choose a window without it, or complete the file."
     )
 
 

@@ -4,7 +4,6 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from hcp_pipelines.forecasting.hours import FORECAST, HOUR_US, LOAD, MCPC, TEMPERATURE, Hours, hours_of
@@ -84,9 +83,3 @@ def hourly(prices: Prices, day_ahead: Floats, hours: Hours, steps: int) -> tuple
     by_hour = np.full(len(hours), np.nan)
     by_hour[at[inside]] = day_ahead[inside]
     return by_hour, real_time
-
-
-def as_intervals(hourly: npt.NDArray[np.float64], steps: int) -> Floats:
-    """Hourly values, each repeated for its intervals; the last axis is time."""
-    repeated: Floats = np.repeat(hourly, steps, axis=-1)
-    return repeated

@@ -4,12 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import polars as pl
 
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.forecasting.hours import HOUR_US, instant
 from hcp_pipelines.optimizer.backtest import folder
-from hcp_pipelines.optimizer.backtest.account import GapClosed, gap_closed, unknown_shares
+from hcp_pipelines.optimizer.backtest.account import GapClosed, gap_closed, unknown_shares, worst_month
 from hcp_pipelines.optimizer.backtest.mixed import limits, ramps
 from hcp_pipelines.optimizer.backtest.mixed.foresight import foresee
 from hcp_pipelines.optimizer.backtest.mixed.hours import hour_files, load_hours
@@ -28,7 +27,6 @@ from hcp_pipelines.optimizer.backtest.mixed.world import Actions, World
 from hcp_pipelines.optimizer.backtest.relearning import relearnt_note
 from hcp_pipelines.optimizer.backtest.request import Request, refuse_unclear
 from hcp_pipelines.optimizer.backtest.run import Progress, data_notes
-from hcp_pipelines.optimizer.backtest.series import Floats
 
 NAMES = (*(rules.name for rules in ALL_RULES), "oracle")
 NEEDED = ("break_even", "field", "oracle")
@@ -157,7 +155,7 @@ def _sources(world: World, deciders: Mapping[str, Decide], ledgers: Mapping[str,
     for name, ledger in ledgers.items():
         no_reserves, no_peaks = without[name]
         gain = ledger.net_usd - no_reserves.net_usd
-        month, month_usd = _worst_month(world, gain)
+        month, month_usd = worst_month(world.cases[0], gain)
         saved = ledger.total_usd - no_peaks.total_usd
         charge = -no_peaks.parts()["peak_charge"]
         avoided = sum(mw < (1 - AVOIDED) * had for mw, had in zip(ledger.peak_load_mw, base, strict=True))
@@ -184,12 +182,6 @@ def _without(world: World, decider: Decide) -> tuple[Ledger, Ledger]:
     unsold = decider(world.without(reserves=True))
     unsold = replace(unsold, sold=np.zeros_like(unsold.sold))
     return settle(world, unsold), settle(world, decider(world.without(peaks=True)))
-
-
-def _worst_month(world: World, gain: Floats) -> tuple[str, float]:
-    when = pl.Series(world.cases[0].starts_us).cast(pl.Datetime("us", "UTC")).dt.strftime("%Y-%m")
-    months = pl.DataFrame({"month": when, "usd": gain}).group_by("month").agg(pl.col("usd").sum()).sort("usd", "month")
-    return str(months["month"][0]), float(months["usd"][0])
 
 
 def _notes(world: World, mw: float) -> tuple[str, ...]:
