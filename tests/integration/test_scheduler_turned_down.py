@@ -247,7 +247,7 @@ def test_the_owners_own_words_are_understood():
             return np.ones(1, dtype=bool)
 
     class Owner:
-        devices, locked, held = Devices(), Devices.dark, Devices.dark
+        devices, out, held = Devices(), Devices.dark, Devices.dark
 
     causes = list(Working._kept_out(Owner()))
     words = [OwnersWord(1, "turned_down", "3 of its 8 devices", NOON, (1, 1), cause) for cause in causes]
