@@ -162,6 +162,17 @@ def test_files_that_follow_one_another_are_one_series(made_up):
         loaded(made_up)
 
 
+def test_files_of_one_name_in_several_folders_are_several(made_up):
+    frame = pl.read_parquet(made_up / "prices.parquet")
+    for name, rows in (("a", frame[:100]), ("b", frame[100:300])):
+        (made_up / name).mkdir()
+        rows.write_parquet(made_up / name / "prices.parquet")
+    frame[300:].write_parquet(made_up / "prices.parquet")
+    found = loaded(made_up)
+    assert found.files["rt"] == "prices.parquet, prices.parquet, prices.parquet"
+    assert found.prices.usd_per_mwh.tolist() == PRICES[: 96 * 4].tolist()
+
+
 def test_the_history_of_a_window_may_be_in_another_file_and_a_hole_between_two_is_said(made_up):
     frame = pl.read_parquet(made_up / "prices.parquet")
     (made_up / "own").mkdir()

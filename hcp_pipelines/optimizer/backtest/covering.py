@@ -137,21 +137,21 @@ def _cover(parts: Sequence[_Part], start: datetime, end: datetime, bridged: time
 
 def _joined(parts: Sequence[_Part], point: str, window: tuple[datetime, datetime], *, hold_gaps: bool) -> RealTime:
     """Each instant from the first part that has it."""
-    kept, notes = {parts[0].file.name: parts[0].rows}, nameless(parts[0].file, point)
+    kept, notes = {parts[0].file: parts[0].rows}, nameless(parts[0].file, point)
     for part in parts[1:]:
         so_far = pl.concat(kept.values())
         notes += _other_prices(so_far, part, window[0])
         new = part.rows.join(so_far, on=START, how="anti")
         if len(new):
-            kept[part.file.name] = new
+            kept[part.file] = new
             notes += nameless(part.file, point)
     rows = parts[0].rows
     if len(kept) > 1:
         rows = pl.concat(
-            each.with_columns(row=pl.format("{} of {}", "row", pl.lit(name))) for name, each in kept.items()
+            each.with_columns(row=pl.format("{} of {}", "row", pl.lit(file.name))) for file, each in kept.items()
         )
-    prices = _with_history(rows, point, window, told(list(kept)), hold_gaps=hold_gaps)
-    return RealTime(prices, tuple(kept), tuple(notes))
+    names = tuple(file.name for file in kept)
+    return RealTime(_with_history(rows, point, window, told(names), hold_gaps=hold_gaps), names, tuple(notes))
 
 
 def _other_prices(rows: pl.DataFrame, part: _Part, start: datetime) -> list[str]:
