@@ -79,7 +79,7 @@ declare
     told uuid[];          -- of whom there is an event: a step, or a return to the queue
     were text[];          -- their states before it
     let_go uuid[];        -- who is held no more
-    ran_on uuid[];        -- who of them had no devices any more
+    ran_on uuid[];        -- who of them had devices and had them no more
     moves boolean;        -- whether anything waits, or is held, otherwise than before
     one record;
 begin
@@ -149,7 +149,8 @@ begin
             update allocation_headers h set status = 'released', reason = (select n.reason from new_rows n where n.id = h.workload_id)
                 where h.workload_id = any (let_go) and h.status in ('pending', 'active')
                 returning h.workload_id)
-        select array_agg(id) into ran_on from unnest(let_go) as id where id not in (select workload_id from over);
+        select array_agg(gone.id) into ran_on from unnest(let_go) as gone (id)
+            where gone.id not in (select workload_id from over) and exists (select from allocations a where a.workload_id = gone.id);
         if ran_on is not null then
             perform account_for_the_rest(ran_on);
         end if;
