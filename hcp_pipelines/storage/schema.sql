@@ -3008,3 +3008,6 @@ create index policy_admissions_last on policy_admissions (facility_id, id desc);
 
 -- Events among the lines of the audit log, which grows with all that people and work ask for, are looked for every few seconds.
 create index audit_log_alerts on audit_log (recorded_at) where action like 'alert.%';
+
+-- What a piece of work had, and what it cost, is asked by it; the index that there was knows only what it has now.
+create index allocation_headers_of_work on allocation_headers (workload_id);
