@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -40,3 +41,11 @@ def own_logging() -> Iterator[None]:
     """What a command configures in a test's process is not the next test's: it may have left a level that hides warnings."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def no_instance_left() -> Iterator[None]:
+    """An instance of Dagster that a sensor's context entered once more stays the process's, and may be gone by the next test."""
+    yield
+    if said := sys.modules.get("dagster._core.storage.defs_state.base"):
+        said._current_storage.set(None)

@@ -5,7 +5,6 @@ No file finds rows, lake tables or files of another one: which files one process
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -112,8 +111,6 @@ def postgres(set_up: SetUp) -> Settings:
 
 def put_back(set_up: SetUp) -> None:
     """Databases and files as `bootstrap` left them; what nobody has touched stays as it is."""
-    if said := sys.modules.get("dagster._core.storage.defs_state.base"):
-        said._current_storage.set(None)  # an instance that a context of a sensor entered once more stays the process's
     for path in sorted(_own_files(set_up.settings) - set_up.files, reverse=True):
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     with psycopg.connect(EmbeddedPostgres(set_up.settings).admin_dsn(), autocommit=True) as connection:
