@@ -60,7 +60,9 @@ class IssueLog:
             first.setdefault((issue.issue_type, issue.severity), (slot, issue))
         for key in first.keys() - self._there:
             slot, issue = first[key]
-            self._log.warning("devices have an issue", issue=key[0], severity=key[1], slot=slot, said=issue.message)
+            # What may pass by itself is no warning: a GPU that wakes is slow for a second.
+            say = self._log.warning if issue.severity == "critical" else self._log.info
+            say("devices have an issue", issue=key[0], severity=key[1], slot=slot, said=issue.message)
         for kind, severity in self._there - first.keys():
             self._log.info("no device has the issue any more", issue=kind, severity=severity)
         self._there = set(first)

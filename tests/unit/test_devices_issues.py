@@ -51,14 +51,20 @@ def test_a_node_s_gpus_are_judged_together():
     assert fleet.temperature()[: len(heats)].tolist() == list(heats)
 
 
-def test_the_log_says_when_an_issue_comes_up_and_when_it_is_over():
-    issue = DeviceIssue("critical", "xid", "XID 79: the GPU has fallen off the bus; reboot_node")
+@pytest.mark.parametrize(
+    ("issue", "level"),
+    [
+        (DeviceIssue("critical", "xid", "XID 79: the GPU has fallen off the bus; reboot_node"), "warning"),
+        (DeviceIssue("warning", "throttled", "1175 of 1980 MHz at 134 W"), "info"),
+    ],
+)
+def test_the_log_says_when_an_issue_comes_up_and_when_it_is_over(issue, level):
     with capture_logs() as said:
         log = IssueLog(structlog.get_logger("test"))
         for found in ([], [(3, issue), (5, issue)], [(5, issue)], []):
             assert who(log.take(found)) == who(by_issue(found))
     assert [(line["log_level"], line["issue"], line.get("slot"), line.get("said")) for line in said] == [
-        ("warning", "xid", 3, issue.message), ("info", "xid", None, None)
+        (level, issue.issue_type, 3, issue.message), ("info", issue.issue_type, None, None)
     ]  # fmt: skip
 
 
