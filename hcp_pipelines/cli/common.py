@@ -18,10 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from hcp_pipelines.domain.clock import typed_instant
+from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.settings import Settings, environment_value
 
 WIDEST = 2000
 LONGEST_WORD = 40  # cells; what is longer is broken into lines
+DIGITS_MAX = 18  # of an id: those of a bigint
 
 _DURATION = re.compile(r"(?P<number>[0-9]{1,6}(\.[0-9]{1,3})?)(?P<unit>[smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -95,6 +97,17 @@ def duration(_: click.Context, __: click.Parameter, value: str | None) -> timede
     if found is None or float(found["number"]) == 0:
         raise click.BadParameter(f"{value!r} is not a duration like 90s, 30m, 2h or 1d")
     return timedelta(seconds=float(found["number"]) * _SECONDS[found["unit"]])
+
+
+def number_of(text: str, tail: str, like: str, shown_by: str) -> int:
+    """The number of an id as somebody has typed it; `tail`: the id without its kind.
+
+    Raises:
+        ConfigError: it is none that Postgres could have.
+    """
+    if not tail.isdecimal() or len(tail) > DIGITS_MAX:
+        raise ConfigError(f"{text!r} is no {like}: `{shown_by}` shows those there are")
+    return int(tail)
 
 
 def print_json(value: object) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from hcp_pipelines.cli.acting import Asked, Watch, acting, as_option, finish, line_of_text, ordering, tell
-from hcp_pipelines.cli.common import state_dir_option
+from hcp_pipelines.cli.common import number_of, state_dir_option
 from hcp_pipelines.cli.direct import Answer, end_direct_orders, holding
 from hcp_pipelines.domain.errors import ConfigError, HcpError
 from hcp_pipelines.fleet.inventory import load_inventory
@@ -135,9 +135,7 @@ def _number_of_lockout(text: str) -> int:
 def _number(text: str) -> tuple[int, str]:
     """The number of an id, and the kind that was named with it."""
     kind, _, tail = text.rpartition("/")
-    if not tail.isdecimal() or len(tail) > 18:
-        raise ConfigError(f"{text!r} is no id like 7 or curtail/7: `hcp directives` shows those there are")
-    return int(tail), kind
+    return number_of(text, tail, "id like 7 or curtail/7", "hcp directives"), kind
 
 
 def register(group: click.Group) -> None:

@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from hcp_pipelines.cli.acting import Asked, Watch, acting, as_option, follow, ordering
-from hcp_pipelines.cli.common import duration, instant, print_json, print_table, settings_of, state_dir_option
+from hcp_pipelines.cli.common import (
+    duration,
+    instant,
+    number_of,
+    print_json,
+    print_table,
+    settings_of,
+    state_dir_option,
+)
 from hcp_pipelines.cli.locks import locking
 from hcp_pipelines.domain.errors import ConfigError
 from hcp_pipelines.fleet.inventory import load_inventories, load_inventory
@@ -125,13 +133,9 @@ def list_(context: click.Context, with_ended: bool, as_json: bool, own_state_dir
 @click.pass_context
 def end(context: click.Context, window: str, operator: str | None, own_state_dir: Path | None) -> None:
     """End WINDOW (`7` or `maintenance/7`) now, or call it off: who planned it does, or an admin. Devices are given back."""
-    number = window.removeprefix(NAME)
-    if not number.isdecimal() or len(number) > 18:
-        raise ConfigError(
-            f"{window!r} is no window like 7 or maintenance/7: `hcp maintenance list` shows those there are"
-        )
+    number = number_of(window, window.removeprefix(NAME), "window like 7 or maintenance/7", "hcp maintenance list")
     with acting(context, own_state_dir, operator) as act:
-        facility_id = windows.end(act.connection, act.operator, int(number))
+        facility_id = windows.end(act.connection, act.operator, number)
     click.echo(f"{facility_id}: {NAME}{number} ended")
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import click
 
 from hcp_pipelines.cli.acting import acting, as_option, line_of_text
-from hcp_pipelines.cli.common import print_json, print_table, settings_of, state_dir_option
-from hcp_pipelines.domain.errors import ConfigError
+from hcp_pipelines.cli.common import number_of, print_json, print_table, settings_of, state_dir_option
 from hcp_pipelines.fleet.inventory import load_inventory
 from hcp_pipelines.operators import repairs
 from hcp_pipelines.storage.postgres import connect
@@ -99,12 +98,10 @@ def close(
     own_state_dir: Path | None,
 ) -> None:
     """Close CASE (`7` or `repair/7`): unless it is retired, the device is taken out of quarantine."""
-    number = case.removeprefix(NAME)
-    if not number.isdecimal() or len(number) > 18:
-        raise ConfigError(f"{case!r} is no case like 7 or repair/7: `hcp repair list` shows those there are")
+    number = number_of(case, case.removeprefix(NAME), "case like 7 or repair/7", "hcp repair list")
     with acting(context, own_state_dir, operator) as act:
         facility_id, slot = repairs.close_case(
-            act.connection, act.operator, int(number), outcome, part.strip(), reason, act.now()
+            act.connection, act.operator, number, outcome, part.strip(), reason, act.now()
         )
     after = "it stays in quarantine" if outcome == repairs.RETIRED else "no longer in quarantine"
     click.echo(f"{facility_id}: {NAME}{number} of slot {slot}: {outcome}; {after}")
